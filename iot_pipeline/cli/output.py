@@ -1,0 +1,27 @@
+"""How commands answer: tables and JSON on stdout, everything else on stderr."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on stdout.")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document; instants in ISO 8601, anything else unknown as text."""
+    click.echo(json.dumps(value, default=str, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """A table as wide as the terminal; plain lines when stdout is no terminal."""
+    table = Table(*columns, title=title or None, title_justify="left")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console = Console(soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)

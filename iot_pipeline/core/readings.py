@@ -1,0 +1,154 @@
+"""A message of the topic is a reading, or a dead letter with a reason.
+
+Belongs here: the JSON contract, its rules, the reasons. Does not belong here: where records come
+from (`clients.kafka`) and how dead letters travel (`clients.dead_letters`).
+"""
+
+import enum
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+MS_PER_DAY = 86_400_000
+# 2000-01-01 and 2100-01-01 UTC. Milliseconds since 1970 sent as seconds land far above.
+EARLIEST_SECONDS = 946_684_800.0
+LATEST_SECONDS = 4_102_444_800.0
+MAX_DEVICE_ID_BYTES = 256
+
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """What a sensor measured. `timestamp` is the device's clock: seconds since 1970, UTC.
+
+    The four names are the original contract of the topic and the table.
+    """
+
+    device_id: str
+    timestamp: float
+    temperature: float  # °C
+    humidity: float  # % relative
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record of the topic, as Kafka keeps it.
+
+    `produced_ms` is the record's Kafka timestamp (LogAppendTime: the broker's arrival time), in
+    milliseconds since 1970. `value` is None for a tombstone.
+    """
+
+    partition: int
+    offset: int
+    produced_ms: int
+    message_key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]] | None = None
+
+
+class Reason(enum.StrEnum):
+    """Why a record could not be a reading. Few and stable: people alert on them."""
+
+    NOT_JSON = "not_json"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    OUT_OF_RANGE = "out_of_range"
+    TOO_LARGE = "too_large"
+    NO_VALUE = "no_value"
+    REJECTED_BY_CASSANDRA = "rejected_by_cassandra"
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record we could not read, kept whole, with the reason."""
+
+    record: Record
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRules:
+    """What a plausible reading is; limits are inclusive. Defaults are those of the settings."""
+
+    temperature_min: float = -100.0
+    temperature_max: float = 150.0
+    humidity_min: float = 0.0
+    humidity_max: float = 100.0
+    max_value_bytes: int = 65_536
+
+
+_decode = msgspec.json.Decoder(Reading).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_reading(reading: Reading) -> bytes:
+    """The JSON of the topic's contract, UTF-8, in the order of the fields."""
+    return _encode(reading)
+
+
+def timestamp_ms(seconds: float) -> int:
+    """Milliseconds since 1970 of a float timestamp, as the table keeps it.
+
+    Rounded to microseconds first, then floored: `int(seconds * 1000)` is one millisecond low
+    for many values, because 0.001 has no exact double.
+    """
+    return round(seconds * 1e6) // 1000
+
+
+def decode_reading(value: bytes | None, rules: ReadingRules) -> Reading | tuple[Reason, str]:
+    """Read one message.
+
+    Returns:
+        The reading, every rule met; or (reason, message) of the first rule broken. Unknown fields
+        are ignored and the last of two equal fields counts.
+    """
+    if value is None:
+        return Reason.NO_VALUE, "the record has no value (a tombstone)"
+    if len(value) > rules.max_value_bytes:
+        return Reason.TOO_LARGE, f"{len(value)} bytes, at most {rules.max_value_bytes} are read"
+    try:
+        reading = _decode(value)
+    except msgspec.ValidationError as exc:
+        return _reason_of(str(exc)), str(exc)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        return Reason.NOT_JSON, str(exc)
+    problem = find_problem(reading, rules)
+    return reading if problem is None else (Reason.OUT_OF_RANGE, problem)
+
+
+def find_problem(reading: Reading, rules: ReadingRules) -> str | None:
+    """The first limit a reading breaks, in words; None when it is plausible."""
+    # Chained comparisons are False for nan, so nan is refused without a test of its own;
+    # 0.0 is a reading, so nothing here asks for truth.
+    if not EARLIEST_SECONDS <= reading.timestamp < LATEST_SECONDS:
+        return f"timestamp {reading.timestamp!r} is not a second between 2000 and 2100"
+    if not rules.temperature_min <= reading.temperature <= rules.temperature_max:
+        return (
+            f"temperature {reading.temperature!r} is not within "
+            f"{rules.temperature_min:g} to {rules.temperature_max:g} °C"
+        )
+    if not rules.humidity_min <= reading.humidity <= rules.humidity_max:
+        return (
+            f"humidity {reading.humidity!r} is not within "
+            f"{rules.humidity_min:g} to {rules.humidity_max:g} %"
+        )
+    return find_device_id_problem(reading.device_id)
+
+
+def find_device_id_problem(device_id: str) -> str | None:
+    """What is wrong with a device_id, in words; None when nothing is."""
+    length = len(device_id.encode())
+    if not 1 <= length <= MAX_DEVICE_ID_BYTES:
+        return f"device_id has {length} bytes, expected 1 to {MAX_DEVICE_ID_BYTES}"
+    if _CONTROL_CHARACTER.search(device_id):
+        return "device_id contains a control character"
+    return None
+
+
+def _reason_of(message: str) -> Reason:
+    # msgspec has one exception for all of these; its wording is pinned by a test.
+    if "missing required field" in message:
+        return Reason.MISSING_FIELD
+    if "out of range" in message:
+        return Reason.OUT_OF_RANGE
+    return Reason.WRONG_TYPE

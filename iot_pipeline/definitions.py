@@ -1,0 +1,1 @@
+"""What Dagster loads; opens no connection at import."""

@@ -1,0 +1,72 @@
+"""Every error iot_pipeline raises, sorted by what the caller can do about it.
+
+PipelineError
+├── ConfigurationError          wrong before any I/O: fix a setting, then start again
+├── TransientError              the same call may succeed later: retry
+│   ├── KafkaUnavailableError
+│   └── CassandraUnavailableError
+└── PermanentError              a retry cannot change the answer: fail and tell a person
+    ├── OffsetsExpiredError     retention deleted records that were never written
+    ├── TopicChangedError       the topic is not the one that the checkpoint belongs to
+    ├── CheckpointWentBackError the checkpoint is lower than what was committed before
+    ├── SchemaMismatchError     a topic, table or migration is not what the code expects
+    ├── RowsRefusedError        Cassandra refuses too many rows: our schema is wrong, not the data
+    ├── ServiceError            a local server did not start, stop or answer
+    └── PlanError               offsets that cannot be drained as asked
+
+A reading that cannot be decoded is not an error: it is a `DeadLetter`, a value that travels
+with the micro-batch. One bad device must not stop a partition. A run that another run overtook
+is not an error either: `Fenced` is an outcome (`core.ledger`).
+"""
+
+
+class PipelineError(Exception):
+    """Anything iot_pipeline raises on purpose; the message says what to do next."""
+
+
+class ConfigurationError(PipelineError):
+    """A setting is wrong; nothing was contacted yet."""
+
+
+class TransientError(PipelineError):
+    """The same call may succeed later."""
+
+
+class KafkaUnavailableError(TransientError):
+    """Kafka did not answer, or not in time."""
+
+
+class CassandraUnavailableError(TransientError):
+    """Cassandra did not answer, or not in time, or not with enough replicas."""
+
+
+class PermanentError(PipelineError):
+    """A retry cannot change the answer; a person has to."""
+
+
+class OffsetsExpiredError(PermanentError):
+    """Kafka deleted records above the checkpoint before they were read."""
+
+
+class TopicChangedError(PermanentError):
+    """The topic was recreated, truncated or swapped since the checkpoint was written."""
+
+
+class CheckpointWentBackError(PermanentError):
+    """The ledger was wiped, or Cassandra came back older than what it acknowledged."""
+
+
+class SchemaMismatchError(PermanentError):
+    """A topic, a table or a migration differs from what this version expects."""
+
+
+class RowsRefusedError(PermanentError):
+    """Cassandra refuses rows that are valid readings."""
+
+
+class ServiceError(PermanentError):
+    """A local server could not be started or stopped; the message carries its last words."""
+
+
+class PlanError(PermanentError):
+    """Offsets that cannot be drained as asked: a skip, or a range the log does not have."""

@@ -1,0 +1,266 @@
+"""Settings from the environment and `.env`, read once, at the edge.
+
+Every variable starts with `IOT_`, has a default that fits the local services, and is checked
+before anything is contacted. What a run may change is Dagster config, never a setting; where a
+server is and what is secret is a setting, never Dagster config.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from iot_pipeline.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def project_root() -> Path:
+    """The nearest folder here or above that holds docker-compose.yml and services/, else here."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "docker-compose.yml").is_file() and (folder / "services").is_dir():
+            return folder
+    return here
+
+
+class Settings(BaseModel):
+    """All settings, valid, immutable. Durations are seconds, sizes are as the name ends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    # Where things are.
+    bootstrap_servers: str = Field("", description="Kafka brokers, host:port, comma-separated")
+    contact_points: tuple[str, ...] = Field(
+        ("127.0.0.1",), min_length=1, description="Cassandra nodes, comma-separated, no ports"
+    )
+    cassandra_port: Port = Field(9042, description="CQL port of every contact point")
+    datacenter: str = Field("", description="datacenter to talk to; empty: that of the first node")
+    data_dir: Path = Field(Path("data"), description="local state, logs, manifests")
+
+    # Names: two pipelines may share servers under other names.
+    topic: str = Field(
+        "iot_data", pattern=r"^[A-Za-z0-9._-]{1,240}$", description="topic of the readings"
+    )
+    keyspace: str = Field(
+        "iot_data", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="keyspace of all tables"
+    )
+
+    # What `iot setup` makes.
+    partitions: int = Field(4, ge=1, le=10_000, description="Kafka partitions of a new topic")
+    topic_retention_hours: float = Field(
+        168, ge=-1, description="how long Kafka keeps readings; -1: for ever"
+    )
+    topic_replication: int = Field(1, ge=1, le=15, description="replication factor of new topics")
+    keyspace_replication: int = Field(
+        1, ge=1, le=15, description="replication factor of a new keyspace"
+    )
+
+    # Rules of ingestion.
+    start_at: str = Field(
+        "earliest",
+        description="first contact with a topic starts at: earliest, latest, or a UTC time",
+    )
+    retention_days: float = Field(
+        0, ge=0, le=7300, description="how long rows live after they arrived in Kafka; 0: for ever"
+    )
+    accept_producer_timestamps: bool = Field(
+        False, description="accept a topic that is not LogAppendTime (write times then lie)"
+    )
+    on_expired: Literal["halt", "record"] = Field(
+        "halt", description="records deleted unread: halt, or record the loss and go on"
+    )
+    temperature_min: float = Field(-100, description="°C; below is a dead letter")
+    temperature_max: float = Field(150, description="°C; above is a dead letter")
+    humidity_min: float = Field(0, description="%; below is a dead letter")
+    humidity_max: float = Field(100, description="%; above is a dead letter")
+    max_value_bytes: int = Field(
+        65_536, ge=64, le=16_777_216, description="larger messages are dead letters"
+    )
+
+    # How ingestion works.
+    micro_batch_records: int = Field(
+        50_000, ge=1, le=500_000, description="records of one micro-batch, about"
+    )
+    micro_batch_seconds: float = Field(
+        1.0, gt=0, le=60, description="how long a micro-batch may gather records"
+    )
+    requests_in_flight: int = Field(
+        64, ge=1, le=1024, description="CQL batches on their way to Cassandra at once"
+    )
+    retry_seconds: float = Field(
+        30, ge=0, le=3600, description="transient errors are retried this long, then the run fails"
+    )
+    serial_consistency: Literal["SERIAL", "LOCAL_SERIAL"] = Field(
+        "SERIAL", description="LOCAL_SERIAL only when one datacenter alone ingests"
+    )
+
+    # Local services (`iot up`); docker-compose.yml reads the same variables.
+    kafka_port: Port = Field(9092, description="local Kafka: clients")
+    kafka_internal_port: Port = Field(19092, description="local Kafka: other containers")
+    kafka_controller_port: Port = Field(9093, description="local Kafka: KRaft controller")
+    cassandra_storage_port: Port = Field(7000, description="local Cassandra: between nodes")
+    cassandra_jmx_port: Port = Field(7199, description="local Cassandra: JMX")
+    java_home: str = Field("", description="a JDK 17 for the local services; empty: find one")
+    jar_cache: str = Field("", description="where jars are kept; empty: the user's cache folder")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
+        """Read the environment over `.env` over the defaults, and check all of it.
+
+        Args:
+            env: variables instead of this process's; `.env` is then not read.
+
+        Raises:
+            ConfigurationError: names each wrong variable, its value and what is expected;
+                also for an `IOT_` variable that does not exist (a misspelt one would
+                otherwise be ignored).
+        """
+        env_file: Path | None = None
+        if env is None:
+            env = os.environ
+            env_file = project_root() / ".env"
+        values = dict(_read_env_file(env_file)) if env_file and env_file.is_file() else {}
+        values.update((k, v) for k, v in env.items() if k.startswith("IOT_"))
+        unknown = sorted(
+            k for k in values if k[4:].lower() not in cls.model_fields and not _is_foreign(k)
+        )
+        if unknown:
+            raise ConfigurationError(
+                f"{', '.join(unknown)}: no such setting; `iot settings` lists those there are"
+            )
+        fields = {k[4:].lower(): v for k, v in values.items() if not _is_foreign(k)}
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as exc:
+            raise ConfigurationError(_explain(exc, cls)) from None
+
+    @field_validator("contact_points", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("contact_points")
+    @classmethod
+    def _no_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not re.fullmatch(r"[A-Za-z0-9._-]+|\[?[0-9a-fA-F:]+\]?", host) or (
+                host.count(":") == 1
+            ):
+                raise ValueError(
+                    "expected host names without ports; IOT_CASSANDRA_PORT is the port"
+                )
+        return value
+
+    @field_validator("start_at")
+    @classmethod
+    def _start(cls, value: str) -> str:
+        if value not in ("earliest", "latest"):
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError:
+                raise ValueError(
+                    "expected earliest, latest or a time such as 2026-01-31T00:00:00+00:00"
+                ) from None
+            if moment.tzinfo is None:
+                raise ValueError("expected a time with its zone, such as 2026-01-31T00:00:00+00:00")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if not self.bootstrap_servers:
+            object.__setattr__(self, "bootstrap_servers", f"127.0.0.1:{self.kafka_port}")
+        for address in self.bootstrap_servers.split(","):
+            host, _, number = address.strip().rpartition(":")
+            if not host or not number.isdecimal() or not 1 <= int(number) <= 65535:
+                raise ValueError(
+                    f"IOT_BOOTSTRAP_SERVERS={self.bootstrap_servers}: expected host:port, "
+                    "comma-separated"
+                )
+        for quantity in ("temperature", "humidity"):
+            low, high = getattr(self, f"{quantity}_min"), getattr(self, f"{quantity}_max")
+            if not low < high:
+                raise ValueError(
+                    f"IOT_{quantity.upper()}_MIN={low}: expected less than "
+                    f"IOT_{quantity.upper()}_MAX={high}"
+                )
+        if not self.data_dir.is_absolute():
+            object.__setattr__(self, "data_dir", project_root() / self.data_dir)
+        ports = {
+            "IOT_KAFKA_PORT": self.kafka_port,
+            "IOT_KAFKA_INTERNAL_PORT": self.kafka_internal_port,
+            "IOT_KAFKA_CONTROLLER_PORT": self.kafka_controller_port,
+            "IOT_CASSANDRA_PORT": self.cassandra_port,
+            "IOT_CASSANDRA_STORAGE_PORT": self.cassandra_storage_port,
+            "IOT_CASSANDRA_JMX_PORT": self.cassandra_jmx_port,
+        }
+        seen: dict[int, str] = {}
+        for name, port in ports.items():
+            if port in seen:
+                raise ValueError(f"{name}={port}: expected another port than {seen[port]}'s")
+            seen[port] = name
+        return self
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return f"{self.topic}.dlq"
+
+    @property
+    def consumer_group(self) -> str:
+        return f"iot_pipeline.{self.topic}"
+
+    def rows(self) -> Iterator[tuple[str, str, str, bool]]:
+        """(variable, value with secrets hidden, description, is it the default) per setting."""
+        defaults = type(self).model_construct()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                shown = "********" if value.get_secret_value() else ""
+            elif isinstance(value, tuple):
+                shown = ",".join(value)
+            else:
+                shown = str(value)
+            is_default = value == getattr(defaults, name)
+            yield f"IOT_{name.upper()}", shown, field.description or "", is_default
+
+
+def _is_foreign(variable: str) -> bool:
+    # The tests' own switches and make's; they configure no pipeline.
+    return variable.startswith(("IOT_TEST_", "IOT_CHAOS_"))
+
+
+def _read_env_file(path: Path) -> Iterator[tuple[str, str]]:
+    for name, value in dotenv_values(path).items():
+        if name.startswith("IOT_") and value is not None:
+            yield name, value
+
+
+def _explain(exc: ValidationError, cls: type[Settings]) -> str:
+    lines = []
+    for error in exc.errors():
+        message = error["msg"].removeprefix("Value error, ")
+        if not error["loc"]:
+            lines.append(message)
+            continue
+        name = str(error["loc"][0])
+        is_secret = cls.model_fields[name].annotation is SecretStr
+        value = "********" if is_secret else error["input"]
+        lines.append(
+            f"IOT_{name.upper()}={value}: {message} ({cls.model_fields[name].description})"
+        )
+    return "; ".join(lines)
