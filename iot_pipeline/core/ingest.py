@@ -1,0 +1,283 @@
+"""Records become a micro-batch: decoded or rejected, winners found, grouped for Cassandra.
+
+Belongs here: which row a record makes, with which write time, and which record wins a key.
+Does not belong here: the order of the writes (`stages.ingest`) and how rows travel
+(`clients.reading_store`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+
+from iot_pipeline.core.ledger import Counts
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.readings import (
+    MS_PER_DAY,
+    DeadLetter,
+    ReadingDecoder,
+    Record,
+    Rejection,
+    timestamp_ms,
+)
+
+_UNIX_EPOCH = date(1970, 1, 1)
+
+# (write_time, partition, offset, temperature, humidity): compared as a tuple, the highest wins;
+# (partition, offset) never ties, so the values are never compared.
+Row = tuple[int, int, int, float, float]
+# timestamp_ms -> row, for one (device_id, day)
+RowsByTime = dict[int, Row]
+
+
+def write_time_us(produced_ms: int, offset: int) -> int:
+    """The CQL write time of the row a record makes, in microseconds since 1970.
+
+    The broker's millisecond and the offset's last three digits: the same record always writes the
+    same cells, a later one wins, and a person's DELETE (now) beats them all. It is also the
+    row's provenance: it names the record while Kafka keeps it.
+    """
+    return produced_ms * 1000 + offset % 1000
+
+
+def day_of(day_number: int) -> date:
+    """The UTC day of a number of days since 1970."""
+    return _UNIX_EPOCH + timedelta(days=day_number)
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """What one conditional write commits: rows to write, letters to deliver, counts to record.
+
+    `groups` holds the winners by (device_id, day number); `ends` says, for every Kafka partition
+    that moved, where its checkpoint goes; `counts` has the same keys.
+    """
+
+    groups: dict[tuple[str, int], RowsByTime]
+    dead_letters: list[DeadLetter]
+    starts: dict[int, int]
+    ends: dict[int, int]
+    counts: dict[int, Counts]
+    holes: list[OffsetRange]
+    split_ms: int = 0
+
+    def reject(self, record: Record, decoder: ReadingDecoder) -> None:
+        """Count a row that the store refused as rejected: its record becomes a dead letter."""
+        decoded = decoder.decode(record.value)
+        assert not isinstance(decoded, Rejection), "it made a row, so it was a reading"
+        day = day_of(timestamp_ms(decoded.timestamp) // MS_PER_DAY)
+        counts = self.counts[record.partition]
+        by_day = {**counts.stored_by_day, day: counts.stored_by_day[day] - 1}
+        self.counts[record.partition] = replace(
+            counts,
+            stored=counts.stored - 1,
+            rejected=counts.rejected + 1,
+            stored_by_day={day: rows for day, rows in by_day.items() if rows},
+        )
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.groups.values()))
+
+    @property
+    def span(self) -> int:
+        return sum(self.ends[p] - self.starts[p] for p in self.ends)
+
+
+@dataclass(slots=True)
+class _PartitionTally:
+    expected: int
+    holes: list[OffsetRange] = field(default_factory=list)
+    records: int = 0
+    superseded: int = 0
+    rejected: int = 0
+    aged_out: int = 0
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+
+@dataclass(slots=True)
+class MicroBatchBuilder:
+    """Folds records into one micro-batch; `build` ends it.
+
+    Args:
+        starts: the offset at which this micro-batch begins, per Kafka partition.
+        decoder: turns messages into readings; it outlives the micro-batch.
+        expired_before_ms: records whose Kafka timestamp is lower have outlived the retention of
+            the rows: aged_out, not written. None: rows live for ever.
+        own: offsets whose rows are written; records outside only compete for the key and are not
+            counted (a replay reads its neighbours). None: all.
+    """
+
+    starts: dict[int, int]
+    decoder: ReadingDecoder
+    expired_before_ms: int | None = None
+    own: Mapping[int, OffsetRange] | None = None
+    records: int = 0
+    split_ms: int = 0
+    _groups: dict[tuple[str, int], RowsByTime] = field(default_factory=dict)
+    _dead_letters: list[DeadLetter] = field(default_factory=list)
+    _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take records in; those of one partition in the order of their offsets."""
+        groups, decode = self._groups, self.decoder.decode
+        expired_before_ms = self.expired_before_ms
+        for record in records:
+            partition, offset, produced_ms = record.partition, record.offset, record.produced_ms
+            tally = self._tallies.get(partition)
+            if tally is None:
+                tally = self._tallies[partition] = _PartitionTally(self.starts[partition])
+            if self.own is not None and not (
+                self.own[partition].start <= offset < self.own[partition].end
+            ):
+                self._compete(record)
+                continue
+            if tally.first_ms is None:
+                tally.first_ms = produced_ms
+            self.records += 1
+            if offset != tally.expected:
+                tally.holes.append(OffsetRange(partition, tally.expected, offset))
+            tally.expected = offset + 1
+            tally.records += 1
+            tally.last_ms = produced_ms
+            decoded = decode(record.value)
+            if isinstance(decoded, Rejection):
+                tally.rejected += 1
+                self._dead_letters.append(DeadLetter(record, decoded.reason, decoded.message))
+                continue
+            if expired_before_ms is not None and produced_ms < expired_before_ms:
+                tally.aged_out += 1
+                continue
+            # timestamp_ms() of core.readings, inlined: this is the hot loop.
+            ms = round(decoded.timestamp * 1e6) // 1000
+            place = (decoded.device_id, ms // MS_PER_DAY)
+            group = groups.get(place)
+            if group is None:
+                group = groups[place] = {}
+            row = (
+                produced_ms * 1000 + offset % 1000,
+                partition,
+                offset,
+                decoded.temperature,
+                decoded.humidity,
+            )
+            rival = group.get(ms)
+            if rival is None:
+                group[ms] = row
+            elif row > rival:
+                group[ms] = row
+                self._supersede(rival)
+            else:
+                tally.superseded += 1
+
+    def _compete(self, record: Record) -> None:
+        decoded = self.decoder.decode(record.value)
+        if isinstance(decoded, Rejection):
+            return
+        ms = round(decoded.timestamp * 1e6) // 1000
+        group = self._groups.setdefault((decoded.device_id, ms // MS_PER_DAY), {})
+        row = (
+            write_time_us(record.produced_ms, record.offset),
+            record.partition,
+            record.offset,
+            decoded.temperature,
+            decoded.humidity,
+        )
+        rival = group.get(ms)
+        if rival is None or row > rival:
+            group[ms] = row
+            if rival is not None:
+                self._supersede(rival)
+
+    def _supersede(self, rival: Row) -> None:
+        if self._is_own(rival):
+            self._tallies[rival[1]].superseded += 1
+
+    def _is_own(self, row: Row) -> bool:
+        if self.own is None:
+            return True
+        own = self.own[row[1]]
+        return own.start <= row[2] < own.end
+
+    def build(self, ends: dict[int, int]) -> MicroBatch:
+        """End the micro-batch at `ends`: every offset below without a record is a hole."""
+        groups = self._groups
+        if self.own is not None:
+            groups = {
+                place: own_rows
+                for place, group in groups.items()
+                if (own_rows := {ms: row for ms, row in group.items() if self._is_own(row)})
+            }
+        stored_by_day: defaultdict[int, defaultdict[date, int]] = defaultdict(
+            lambda: defaultdict(int)
+        )
+        for (_, day_number), group in groups.items():
+            day = day_of(day_number)
+            for row in group.values():
+                stored_by_day[row[1]][day] += 1
+        starts, moved, counts = {}, {}, {}
+        holes: list[OffsetRange] = []
+        for partition, end in ends.items():
+            start = self.starts[partition]
+            if end == start:
+                continue
+            tally = self._tallies.get(partition) or _PartitionTally(start)
+            if end > tally.expected:
+                tally.holes.append(OffsetRange(partition, tally.expected, end))
+            holes += tally.holes
+            by_day = dict(stored_by_day[partition])
+            starts[partition], moved[partition] = start, end
+            counts[partition] = Counts(
+                stored=sum(by_day.values()),
+                superseded=tally.superseded,
+                rejected=tally.rejected,
+                aged_out=tally.aged_out,
+                holes=end - start - tally.records,
+                stored_by_day=by_day,
+                first_record_ms=tally.first_ms,
+                last_record_ms=tally.last_ms,
+            )
+        return MicroBatch(groups, self._dead_letters, starts, moved, counts, holes, self.split_ms)
+
+
+class OpenMilliseconds:
+    """Holds back the records of each partition's newest broker millisecond until it is closed.
+
+    LogAppendTime gives thousands of records one millisecond. Of two rows with one key and equal
+    write times Cassandra keeps the larger value of each cell: a row that nobody sent. So
+    conflicting records of one millisecond have to meet in our memory, in one micro-batch.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, list[Record]] = {}
+
+    def pass_closed(self, records: list[Record]) -> list[Record]:
+        """Take records of one partition in; give back those whose millisecond is closed."""
+        partition = records[0].partition
+        held = self._open.get(partition, [])
+        newest = records[-1].produced_ms
+        cut = len(records)
+        while cut and records[cut - 1].produced_ms == newest:
+            cut -= 1
+        if cut == 0 and held and held[0].produced_ms == newest:
+            held.extend(records)
+            return []
+        self._open[partition] = records[cut:]
+        return held + records[:cut]
+
+    def release(self, partition: int) -> list[Record]:
+        """Give back what is held of a partition: its millisecond is closed, or must be split."""
+        return self._open.pop(partition, [])
+
+    def held(self, partition: int) -> int:
+        """How many records of the partition wait."""
+        return len(self._open.get(partition, ()))
+
+    @property
+    def total(self) -> int:
+        return sum(map(len, self._open.values()))
+
+    def next_offsets(self) -> dict[int, int]:
+        """The first offset held back, per partition that holds any."""
+        return {partition: held[0].offset for partition, held in self._open.items() if held}

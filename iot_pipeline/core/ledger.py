@@ -1,0 +1,231 @@
+"""The chain of ranges that runs leave behind, its sums, and who may extend it.
+
+Every offset below the checkpoint is in exactly one entry, and for what was ingested
+`span = stored + superseded + rejected + aged_out + holes`. Belongs here: the arithmetic and the
+decisions. Does not belong here: the conditional write itself (`clients.ledger_store`).
+"""
+
+import enum
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from uuid import UUID
+
+from iot_pipeline.core.offsets import Checkpoint, check_moved_forward
+
+
+class Outcome(enum.StrEnum):
+    """What happened to a range of the log."""
+
+    INGESTED = "ingested"
+    EXPIRED = "expired"
+    REBASED = "rebased"
+    FOLDED = "folded"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The fates of the offsets of a range; `stored_by_day` counts stored rows per UTC day.
+
+    `first_record_ms` and `last_record_ms` are Kafka timestamps; None when there was no record.
+    """
+
+    stored: int = 0
+    superseded: int = 0
+    rejected: int = 0
+    aged_out: int = 0
+    holes: int = 0
+    stored_by_day: Mapping[date, int] = field(default_factory=dict)
+    first_record_ms: int | None = None
+    last_record_ms: int | None = None
+
+    @property
+    def accounted(self) -> int:
+        return self.stored + self.superseded + self.rejected + self.aged_out + self.holes
+
+    def __add__(self, other: "Counts") -> "Counts":
+        by_day: defaultdict[date, int] = defaultdict(int, self.stored_by_day)
+        for day, rows in other.stored_by_day.items():
+            by_day[day] += rows
+        firsts = [ms for ms in (self.first_record_ms, other.first_record_ms) if ms is not None]
+        lasts = [ms for ms in (self.last_record_ms, other.last_record_ms) if ms is not None]
+        return Counts(
+            self.stored + other.stored,
+            self.superseded + other.superseded,
+            self.rejected + other.rejected,
+            self.aged_out + other.aged_out,
+            self.holes + other.holes,
+            dict(by_day),
+            min(firsts, default=None),
+            max(lasts, default=None),
+        )
+
+
+def sum_counts(items: Iterable[Counts]) -> Counts:
+    """All of them together."""
+    return sum(items, Counts())
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One row of the ledger: what one run did to offsets [start_offset, end_offset)."""
+
+    topic: str
+    partition: int
+    epoch: int
+    start_offset: int
+    end_offset: int
+    outcome: Outcome
+    run_id: str
+    writer_id: UUID | None
+    counts: Counts
+    updated_at: datetime | None = None
+
+    @property
+    def span(self) -> int:
+        return self.end_offset - self.start_offset
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One conditional write: the checkpoint from `expected` to `end`, and the run's row with it.
+
+    `counts` are those of the whole row [run_start, end), not of the micro-batch alone.
+    """
+
+    topic: str
+    partition: int
+    epoch: int
+    topic_id: str
+    run_start: int
+    expected: int
+    end: int
+    run_id: str
+    writer_id: UUID
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerState:
+    """What a serial read finds after a commit of unknown outcome.
+
+    `checkpoint` is None when the ledger has none; `entry` is the row at (epoch, run_start), if
+    any; `ahead` is the newest row of the partition, which names who moved the checkpoint.
+    """
+
+    checkpoint: Checkpoint | None
+    entry: LedgerEntry | None
+    ahead: LedgerEntry | None
+
+
+class Applied(enum.Enum):
+    """The commit took effect, or nothing happened and it may be sent again."""
+
+    YES = "applied"
+    SEND_AGAIN = "send again"
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Another run moved the checkpoint first; ours stops, and nothing is wrong."""
+
+    partition: int
+    by_run_id: str
+    at_offset: int
+
+    def __str__(self) -> str:
+        return f"partition {self.partition}: run {self.by_run_id} is at offset {self.at_offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rebased:
+    """The topic's incarnation in the ledger is no longer the one this run read."""
+
+    partition: int
+    epoch: int
+    topic_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"partition {self.partition}: the ledger is in epoch {self.epoch}, "
+            f"topic {self.topic_id}"
+        )
+
+
+def decide_commit(commit: Commit, state: LedgerState) -> Applied | Fenced | Rebased:
+    """Say what became of a commit that was not applied, or whose answer never came.
+
+    The order matters. The row with this process's writer_id is proof that it was applied even
+    when somebody has moved the checkpoint on since; only then does the checkpoint itself decide.
+
+    Raises:
+        CheckpointWentBackError: the checkpoint is gone, or lower than expected.
+    """
+    found = state.checkpoint
+    if found is not None and (found.epoch != commit.epoch or found.topic_id != commit.topic_id):
+        return Rebased(commit.partition, found.epoch, found.topic_id)
+    entry = state.entry
+    if entry is not None and entry.writer_id == commit.writer_id and entry.end_offset >= commit.end:
+        return Applied.YES
+    next_offset = None if found is None else found.next_offset
+    if next_offset == commit.expected:
+        return Applied.SEND_AGAIN
+    check_moved_forward(commit.topic, commit.partition, next_offset, commit.expected)
+    assert next_offset is not None
+    ahead = state.ahead
+    return Fenced(commit.partition, ahead.run_id if ahead else "unknown", next_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """A place where the chain does not hold, in words."""
+
+    partition: int
+    offset: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"partition {self.partition} at {self.offset}: {self.problem}"
+
+
+def find_flaws(entries: Sequence[LedgerEntry], checkpoints: Iterable[Checkpoint]) -> list[Flaw]:
+    """Walk neighbours, per partition and epoch: gaps, overlaps, sums that do not add up.
+
+    Minimum and maximum would hide a gap, so nothing here uses them. The newest entry of the
+    current epoch must end at the checkpoint.
+    """
+    flaws: list[Flaw] = []
+    chains: defaultdict[tuple[int, int], list[LedgerEntry]] = defaultdict(list)
+    for entry in entries:
+        chains[entry.partition, entry.epoch].append(entry)
+        counted = entry.counts.accounted
+        if entry.outcome in (Outcome.INGESTED, Outcome.FOLDED) and counted != entry.span:
+            flaws.append(
+                Flaw(
+                    entry.partition,
+                    entry.start_offset,
+                    f"{entry.span} offsets up to {entry.end_offset}, but {counted} accounted for",
+                )
+            )
+    for (partition, _), chain in chains.items():
+        chain.sort(key=lambda entry: entry.start_offset)
+        for before, after in itertools.pairwise(chain):
+            if after.start_offset > before.end_offset:
+                missing = after.start_offset - before.end_offset
+                flaws.append(Flaw(partition, before.end_offset, f"a gap of {missing} offsets"))
+            elif after.start_offset < before.end_offset:
+                doubled = before.end_offset - after.start_offset
+                flaws.append(Flaw(partition, after.start_offset, f"{doubled} offsets twice"))
+    for checkpoint in checkpoints:
+        newest = chains.get((checkpoint.partition, checkpoint.epoch))
+        if newest and newest[-1].end_offset != checkpoint.next_offset:
+            flaws.append(
+                Flaw(
+                    checkpoint.partition,
+                    newest[-1].end_offset,
+                    f"the chain ends here, the checkpoint is {checkpoint.next_offset}",
+                )
+            )
+    return flaws

@@ -1,0 +1,62 @@
+"""Commit a micro-batch: all partitions' conditional writes at once, each decided for certain."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from iot_pipeline.core.ledger import Applied, Commit, Fenced, Rebased, decide_commit
+from iot_pipeline.errors import CassandraUnavailableError, TransientError
+from iot_pipeline.stages.ports import LedgerStore, PendingCommit
+from iot_pipeline.stages.retry import backoff_seconds, retry_transient
+
+_log = logging.getLogger(__name__)
+
+MAX_SENDS = 5
+
+
+def commit_all(
+    ledger: LedgerStore, commits: Sequence[Commit], give_up_after_seconds: float
+) -> list[tuple[Commit, Applied | Fenced | Rebased]]:
+    """Send every commit, and say what became of each: applied, fenced or rebased, never unknown.
+
+    Raises:
+        CheckpointWentBackError: the ledger is behind what was committed.
+        CassandraUnavailableError: the outcome could not be read; the rows are written, the
+            checkpoint is wherever Cassandra has it, and the next run starts there.
+    """
+    pending = [(commit, ledger.send_commit(commit)) for commit in commits]
+    return [
+        (commit, _settle(ledger, commit, sent, give_up_after_seconds)) for commit, sent in pending
+    ]
+
+
+def _settle(
+    ledger: LedgerStore, commit: Commit, sent: PendingCommit, give_up_after_seconds: float
+) -> Applied | Fenced | Rebased:
+    for attempt in range(1, MAX_SENDS + 1):
+        while not sent.done:
+            ledger.wait(0.1)
+        error = sent.error
+        if error is not None and not isinstance(error, TransientError):
+            raise error
+        if error is None and sent.applied:
+            return Applied.YES
+        state = retry_transient(
+            lambda: ledger.read_state(commit), give_up_after_seconds=give_up_after_seconds
+        )
+        decision = decide_commit(commit, state)
+        if decision is not Applied.SEND_AGAIN:
+            return decision
+        _log.warning(
+            "committing %s[%d] at %d: the answer was %s, nothing happened; sending it again",
+            commit.topic,
+            commit.partition,
+            commit.end,
+            error or "not applied",
+        )
+        time.sleep(backoff_seconds(attempt, 0.5))
+        sent = ledger.send_commit(commit)
+    raise CassandraUnavailableError(
+        f"committing {commit.topic}[{commit.partition}] at {commit.end}: sent {MAX_SENDS} times, "
+        "and nothing happened each time; the rows are written, the next run drains them again"
+    )

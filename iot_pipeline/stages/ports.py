@@ -1,0 +1,164 @@
+"""What the stages need from the outside, as Protocols: a log to read, a store to write.
+
+One contract suite per port runs on the fake and on the real client (iot_pipeline_tests/stages).
+Every method may raise TransientError (try again) or PermanentError (tell a person); none retries.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+from uuid import UUID
+
+from iot_pipeline.core.ingest import RowsByTime
+from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.offsets import Checkpoint, OffsetRange
+from iot_pipeline.core.readings import DeadLetter, Record
+from iot_pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """The ends of one Kafka partition's log; `last_stable` is what read_committed may see."""
+
+    partition: int
+    low: int
+    last_stable: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """What Kafka says of a topic. `topic_id` is its UUID: a recreated topic has another."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+class RecordLog(Protocol):
+    """The topic as a whole: its identity and its ends."""
+
+    def describe(self, topic: str) -> TopicInfo: ...
+
+    def watermarks(self, topic: str) -> list[Watermarks]:
+        """One per Kafka partition, in order, low and last stable offset as of now."""
+
+    def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
+        """Per partition the first offset whose record arrived at or after `moment`."""
+
+    def mirror(self, topic: str, next_offsets: Mapping[int, int]) -> None:
+        """Commit offsets to the consumer group, for lag tools only."""
+
+
+class RecordSource(Protocol):
+    """Reads exactly the ranges it was made for, as a read_committed consumer."""
+
+    def poll(self, timeout_seconds: float) -> list[Record]:
+        """The next records, each partition's in the order of its offsets; maybe none in time.
+
+        Records of finished ranges never come; a partition's range is finished when everything
+        up to its end was given out or does not exist.
+        """
+
+    @property
+    def finished(self) -> frozenset[int]: ...
+
+    def close(self) -> None: ...
+
+
+class RecordLogReader(RecordLog, Protocol):
+    """A log that can also be read."""
+
+    def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> RecordSource: ...
+
+    def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
+        """The records at (partition, offset), each a record that exists."""
+
+    def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
+        """Committed records inside ranges that were read as holes: always a defect."""
+
+
+class Pending(Protocol):
+    """A write on its way. `error` is set when it is done and was not acknowledged."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def error(self) -> PipelineError | None: ...
+
+
+class PendingCommit(Pending, Protocol):
+    """A conditional write on its way."""
+
+    @property
+    def applied(self) -> bool:
+        """Whether the condition held; asked when it is done without an error."""
+
+
+class ReadingStore(Protocol):
+    """Rows of readings, idempotent: the same row again changes nothing."""
+
+    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Pending:
+        """Start writing rows of one Cassandra partition, all of them in one batch."""
+
+    def send_devices(self, day_number: int, devices: Mapping[str, int]) -> Pending:
+        """Start noting that these devices have rows on this day; device_id -> produced_ms."""
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Until some answer has come since the last call, or the time is over."""
+
+
+class LedgerStore(Protocol):
+    """The checkpoint and the ledger. Reads of the checkpoint are serial."""
+
+    def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
+        """Those that exist, by partition."""
+
+    def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
+        """Set a checkpoint where there is none; somebody else's stands."""
+
+    def send_commit(self, commit: Commit) -> PendingCommit: ...
+
+    def read_state(self, commit: Commit) -> LedgerState:
+        """What the ledger says now, read serially, to decide a commit of unknown outcome."""
+
+    def read_entries(
+        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+    ) -> list[LedgerEntry]:
+        """The ledger, newest epoch and offset first within each partition."""
+
+    def record_replay(
+        self,
+        topic: str,
+        started_at: datetime,
+        run_id: str,
+        ranges: Sequence[OffsetRange],
+        counts: Counts,
+    ) -> None: ...
+
+    def wait(self, timeout_seconds: float) -> None: ...
+
+
+class DeadLetterSink(Protocol):
+    """Where records go that could not be readings."""
+
+    def deliver(self, topic: str, topic_id: str, letters: Sequence[DeadLetter]) -> None:
+        """Return when all are acknowledged; the source's coordinates travel in headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Who drains: a Dagster run id or `cli-<uuid>`, and one uuid per process."""
+
+    run_id: str
+    writer_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class DayRows:
+    """Rows counted in Cassandra for one UTC day."""
+
+    day: date
+    rows: int

@@ -1,0 +1,191 @@
+"""Bring one micro-batch's rows into the store: a bounded window, retries, refused rows found.
+
+At-least-once: a group is sent until it is acknowledged, and the store upserts by primary key with
+a write time from the log, so a second copy changes nothing.
+"""
+
+import logging
+import random
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from iot_pipeline.core.ingest import MicroBatch, Row, RowsByTime
+from iot_pipeline.errors import RowsRefusedError, TransientError
+from iot_pipeline.stages.ports import Pending, ReadingStore
+from iot_pipeline.stages.retry import backoff_seconds
+
+_log = logging.getLogger(__name__)
+
+# Rows of one CQL batch: single-partition unlogged batches are exempt from the size guard, and
+# past this many the server gains nothing (FIELD-NOTES, Cassandra driver 3).
+MAX_ROWS_PER_BATCH = 300
+MAX_DEVICES_PER_BATCH = 300
+# A row in devices_by_day is written again when the last write is older: with a TTL it would
+# otherwise end before rows that arrived later for the same day.
+DEVICE_REFRESH_MS = 86_400_000
+
+
+@dataclass(slots=True)
+class _Group:
+    """Rows of one Cassandra partition (device_id set) or devices of one day (devices set)."""
+
+    day_number: int
+    device_id: str | None = None
+    rows: RowsByTime = field(default_factory=dict)
+    devices: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class RowWriter:
+    """Writes one micro-batch at a time: `begin`, then `pump` until it says True.
+
+    Args:
+        store: where rows go.
+        requests_in_flight: CQL batches on their way at once, at most; halved when Cassandra is
+            overloaded or slow, and grown back one by one.
+        give_up_after_seconds: how long transient errors may last without one success.
+        clock: monotonic seconds.
+    """
+
+    store: ReadingStore
+    requests_in_flight: int
+    give_up_after_seconds: float
+    clock: Callable[[], float] = time.monotonic
+    refused: list[Row] = field(default_factory=list)
+    _queue: deque[_Group] = field(default_factory=deque)
+    _delayed: list[tuple[float, _Group]] = field(default_factory=list)
+    _in_flight: deque[tuple[Pending, _Group]] = field(default_factory=deque)
+    _failing_since: float | None = None
+    _window: float = 0.0
+    _rows: int = 0
+    _noted_devices: dict[tuple[int, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._window = float(self.requests_in_flight)
+
+    def begin(self, batch: MicroBatch) -> None:
+        """Queue the rows of a micro-batch; nothing of an earlier one may be left."""
+        assert not self.is_busy, "one micro-batch at a time"
+        self.refused = []
+        self._failing_since = None
+        self._rows = batch.rows
+        new_devices: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        for (device_id, day_number), rows in batch.groups.items():
+            for part in _parts(rows, MAX_ROWS_PER_BATCH):
+                self._queue.append(_Group(day_number, device_id, part))
+            produced_ms = max(rows.values())[0] // 1000
+            noted = self._noted_devices.get((day_number, device_id))
+            if noted is None or produced_ms - noted >= DEVICE_REFRESH_MS:
+                new_devices[day_number][device_id] = produced_ms
+        for day_number, devices in new_devices.items():
+            names = list(devices)
+            for at in range(0, len(names), MAX_DEVICES_PER_BATCH):
+                part_of = {name: devices[name] for name in names[at : at + MAX_DEVICES_PER_BATCH]}
+                self._queue.append(_Group(day_number, devices=part_of))
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._queue or self._delayed or self._in_flight)
+
+    def pump(self, wait_seconds: float = 0.0) -> bool:
+        """Send what fits the window and take in answers; True when everything is acknowledged.
+
+        Waits for answers at most `wait_seconds`, and only when nothing else can be done.
+
+        Raises:
+            TransientError: no write succeeded for `give_up_after_seconds`.
+            RowsRefusedError: so many rows were refused that the schema must be wrong.
+        """
+        while True:
+            moved = self._collect() + self._send()
+            if not self.is_busy:
+                return True
+            if moved:
+                continue
+            if wait_seconds <= 0:
+                return False
+            self.store.wait(wait_seconds)
+            wait_seconds = 0
+
+    def _send(self) -> int:
+        if self._delayed:
+            now = self.clock()
+            ready = [group for at, group in self._delayed if at <= now]
+            self._delayed = [(at, group) for at, group in self._delayed if at > now]
+            self._queue.extend(ready)
+        sent = 0
+        while self._queue and len(self._in_flight) < self._window:
+            group = self._queue.popleft()
+            if group.device_id is None:
+                pending = self.store.send_devices(group.day_number, group.devices)
+            else:
+                pending = self.store.send_rows(group.device_id, group.day_number, group.rows)
+            self._in_flight.append((pending, group))
+            sent += 1
+        return sent
+
+    def _collect(self) -> int:
+        collected = 0
+        for _ in range(len(self._in_flight)):
+            pending, group = self._in_flight.popleft()
+            if not pending.done:
+                self._in_flight.append((pending, group))
+                continue
+            collected += 1
+            error = pending.error
+            if error is None:
+                self._failing_since = None
+                self._window = min(self._window + 1 / self._window, self.requests_in_flight)
+                self._note(group)
+            elif isinstance(error, TransientError):
+                self._delay(group, error)
+            elif isinstance(error, RowsRefusedError) and group.device_id is not None:
+                self._halve(group, error)
+            else:
+                raise error
+        return collected
+
+    def _note(self, group: _Group) -> None:
+        # Only now: a device noted before its write is acknowledged would stay unwritten.
+        if len(self._noted_devices) > 1_000_000:
+            self._noted_devices.clear()
+        for device_id, produced_ms in group.devices.items():
+            self._noted_devices[group.day_number, device_id] = produced_ms
+
+    def _delay(self, group: _Group, error: TransientError) -> None:
+        now = self.clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since > self.give_up_after_seconds:
+            raise error
+        group.failures += 1
+        # Once per answer, so a burst of failures brings it to 1: work of our own making must
+        # not be what keeps Cassandra busy.
+        self._window = max(1.0, self._window / 2)
+        wait = backoff_seconds(group.failures, random.random())
+        _log.warning("%s; sending these rows again in %.1f s", error, wait)
+        self._delayed.append((now + wait, group))
+
+    def _halve(self, group: _Group, error: RowsRefusedError) -> None:
+        assert group.device_id is not None
+        if len(group.rows) > 1:
+            for part in _parts(group.rows, (len(group.rows) + 1) // 2):
+                self._queue.append(_Group(group.day_number, group.device_id, part))
+            return
+        self.refused.extend(group.rows.values())
+        if len(self.refused) > max(10, self._rows // 100):
+            raise RowsRefusedError(
+                f"{error}. {len(self.refused)} of {self._rows} rows of this micro-batch were "
+                "refused: the table or Cassandra's limits do not fit, not the data. Nothing moved; "
+                "compare the table with `iot setup`, then run again"
+            ) from error
+
+
+def _parts(rows: RowsByTime, size: int) -> list[RowsByTime]:
+    if len(rows) <= size:
+        return [rows]
+    items = list(rows.items())
+    return [dict(items[at : at + size]) for at in range(0, len(items), size)]
