@@ -5,7 +5,7 @@ Belongs here: arithmetic on offsets. Does not belong here: asking Kafka for them
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.errors import (
@@ -37,6 +37,25 @@ class OffsetRange:
 
     def __str__(self) -> str:
         return f"{self.partition}:{self.start}-{self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """The ends of one Kafka partition's log; `last_stable` is what read_committed may see."""
+
+    partition: int
+    low: int
+    last_stable: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """What Kafka says of a topic. `topic_id` is its UUID: a recreated topic has another."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    config: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

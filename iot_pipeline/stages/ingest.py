@@ -240,9 +240,9 @@ class _Drain:
     # Between consuming and writing.
 
     def _check_identity(self) -> None:
-        info = self._retry(lambda: self._ports.log.describe(self._topic))
+        topic_id = self._retry(lambda: self._ports.log.topic_id(self._topic))
         for partition in self._ranges:
-            check_checkpoint_id(self._topic, self._plan.checkpoints[partition], info.topic_id)
+            check_checkpoint_id(self._topic, self._plan.checkpoints[partition], topic_id)
 
     def _check_holes(self, batch: MicroBatch) -> None:
         if not batch.holes:

@@ -11,12 +11,13 @@ from iot_pipeline.core.offsets import (
     Checkpoint,
     OffsetRange,
     PartitionState,
+    TopicInfo,
     check_checkpoint_id,
     plan_offsets,
     split_at_checkpoint,
 )
 from iot_pipeline.errors import PlanError, SchemaMismatchError
-from iot_pipeline.stages.ports import LedgerStore, RecordLog, TopicInfo
+from iot_pipeline.stages.ports import LedgerStore, RecordLog
 
 LOG_APPEND_TIME = "LogAppendTime"
 

@@ -12,34 +12,18 @@ from uuid import UUID
 
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
-from iot_pipeline.core.offsets import Checkpoint, OffsetRange
+from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.readings import DeadLetter, Record
 from iot_pipeline.errors import PipelineError
-
-
-@dataclass(frozen=True, slots=True)
-class Watermarks:
-    """The ends of one Kafka partition's log; `last_stable` is what read_committed may see."""
-
-    partition: int
-    low: int
-    last_stable: int
-
-
-@dataclass(frozen=True, slots=True)
-class TopicInfo:
-    """What Kafka says of a topic. `topic_id` is its UUID: a recreated topic has another."""
-
-    name: str
-    topic_id: str
-    partitions: int
-    config: Mapping[str, str]
 
 
 class RecordLog(Protocol):
     """The topic as a whole: its identity and its ends."""
 
     def describe(self, topic: str) -> TopicInfo: ...
+
+    def topic_id(self, topic: str) -> str:
+        """The topic's UUID alone, cheap enough to ask after every micro-batch."""
 
     def watermarks(self, topic: str) -> list[Watermarks]:
         """One per Kafka partition, in order, low and last stable offset as of now."""

@@ -1,0 +1,251 @@
+"""A connection to Cassandra, its settings, and one way to ask.
+
+Nothing here retries: a request that fails says so, and the stage decides.
+"""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import (
+    ConstantReconnectionPolicy,
+    DCAwareRoundRobinPolicy,
+    FallthroughRetryPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import BatchStatement, BatchType, PreparedStatement, SimpleStatement
+
+from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
+from iot_pipeline.errors import PipelineError
+from iot_pipeline.settings import Settings
+
+_SERIAL = {
+    "SERIAL": ConsistencyLevel.SERIAL,
+    "LOCAL_SERIAL": ConsistencyLevel.LOCAL_SERIAL,
+}
+
+
+class PendingAnswer:
+    """One request on its way; `done` once it has an answer, which is rows or an error."""
+
+    def __init__(self, wakeup: threading.Event) -> None:
+        self._wakeup = wakeup
+        self._rows: Sequence[Any] | None = None
+        self._failure: BaseException | None = None
+        self._doing = ""
+        self.done = False
+
+    def follow(self, future: Any, doing: str) -> Self:
+        """Take the answer from the driver's event loop, whenever it comes."""
+        self._doing = doing
+        future.add_callbacks(self._answered, self._failed)
+        return self
+
+    def fail(self, exc: BaseException, doing: str) -> Self:
+        """The request could not even be sent."""
+        self._doing = doing
+        self._failed(exc)
+        return self
+
+    def _answered(self, rows: Sequence[Any] | None) -> None:
+        self._rows = rows
+        self.done = True
+        self._wakeup.set()
+
+    def _failed(self, exc: BaseException) -> None:
+        self._failure = exc
+        self.done = True
+        self._wakeup.set()
+
+    @property
+    def error(self) -> PipelineError | None:
+        if self._failure is None:
+            return None
+        error = translate(self._failure, self._doing)
+        error.__cause__ = self._failure
+        return error
+
+    @property
+    def applied(self) -> bool:
+        """Whether a conditional statement's condition held."""
+        return bool(self._rows) and bool(self._rows[0][0])  # type: ignore[index]
+
+
+class CassandraClient:
+    """One session, made at first use, closed by `close`.
+
+    Args:
+        settings: where the nodes are, the keyspace, the serial consistency.
+        request_timeout_seconds: how long one answer may take; sensors take few seconds.
+        connect_timeout_seconds: the same for a connection.
+
+    Raises:
+        CassandraUnavailableError: no node answered.
+        ConfigurationError: a node answered that it does not know us.
+        SchemaMismatchError: no such keyspace or table.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        request_timeout_seconds: float = 10.0,
+        connect_timeout_seconds: float = 5.0,
+    ) -> None:
+        self.settings = settings
+        self.keyspace = settings.keyspace
+        self._request_timeout = request_timeout_seconds
+        self._connect_timeout = connect_timeout_seconds
+        self._cluster: Any = None
+        self._session: Any = None
+        self._prepared: dict[str, Any] = {}
+        self._wakeup = threading.Event()
+
+    @property
+    def address(self) -> str:
+        hosts = ",".join(self.settings.contact_points)
+        return f"{hosts}:{self.settings.cassandra_port}"
+
+    @property
+    def session(self) -> Any:
+        """The driver's session; connects when there is none."""
+        if self._session is None:
+            self._connect()
+        return self._session
+
+    def _connect(self) -> None:
+        datacenter = self.settings.datacenter
+        # The driver logs a stack trace per attempt at WARNING while a node is away; our own
+        # message says it once.
+        logging.getLogger("cassandra").setLevel(logging.ERROR)
+        profile = ExecutionProfile(
+            # Rows at LOCAL_QUORUM: with a replication factor of 1 that is the one replica.
+            consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+            serial_consistency_level=_SERIAL[self.settings.serial_consistency],
+            # Every retry is the stage's: seen, bounded and logged in one place.
+            retry_policy=FallthroughRetryPolicy(),
+            request_timeout=self._request_timeout,
+            load_balancing_policy=TokenAwarePolicy(
+                DCAwareRoundRobinPolicy(local_dc=datacenter)
+                if datacenter
+                else DCAwareRoundRobinPolicy()
+            ),
+        )
+        self._cluster = Cluster(
+            contact_points=list(self.settings.contact_points),
+            port=self.settings.cassandra_port,
+            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+            # Version 5 adds a checksum over every frame, computed in Python, and nothing we use.
+            protocol_version=4,
+            connect_timeout=self._connect_timeout,
+            control_connection_timeout=self._connect_timeout,
+            reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None),
+            # Without it a batch over 4 KiB waits 44 ms for the delayed ACK of its first part.
+            sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+            schema_event_refresh_window=0,
+        )
+        try:
+            self._session = self._cluster.connect()
+        except DRIVER_ERRORS as exc:
+            self._cluster.shutdown()
+            self._cluster = None
+            raise translate(exc, f"connecting to Cassandra at {self.address}") from exc
+        assert isinstance(self._session, Session)
+
+    def close(self) -> None:
+        """End the session; the client may be used again and then connects anew."""
+        cluster, self._cluster, self._session = self._cluster, None, None
+        self._prepared.clear()
+        if cluster is not None:
+            cluster.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Until an answer has come since the last call, or the time is over."""
+        if self._wakeup.wait(timeout_seconds):
+            self._wakeup.clear()
+
+    def prepare(self, cql: str) -> Any:
+        """The prepared statement, kept for as long as the session is."""
+        # The driver keeps prepared statements weakly: without this reference it forgets them
+        # and prepares again after every restart of a node.
+        statement = self._prepared.get(cql)
+        if statement is None:
+            try:
+                statement = self.session.prepare(cql)
+            except DRIVER_ERRORS as exc:
+                raise translate(exc, f"preparing `{_shorten(cql)}`") from exc
+            assert isinstance(statement, PreparedStatement)
+            statement.is_idempotent = True
+            self._prepared[cql] = statement
+        return statement
+
+    def execute(
+        self,
+        cql: str,
+        values: Sequence[Any] = (),
+        *,
+        doing: str,
+        serial: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> list[Any]:
+        """Ask once and wait; rows as named tuples, all pages of them.
+
+        Args:
+            cql: a statement; with values it is prepared.
+            values: one per `?`.
+            doing: attempt and coordinates for the error's message.
+            serial: read what Paxos has accepted, not only what was committed.
+            timeout_seconds: instead of the client's.
+        """
+        try:
+            statement: Any
+            if values:
+                statement = self.prepare(cql).bind(tuple(values))
+            else:
+                statement = SimpleStatement(cql, is_idempotent=True)
+            if serial:
+                statement.consistency_level = _SERIAL[self.settings.serial_consistency]
+            timeout = timeout_seconds or self._request_timeout
+            return list(self.session.execute(statement, timeout=timeout))
+        except DRIVER_ERRORS as exc:
+            raise translate(exc, doing) from exc
+
+    def conditional_batch(self) -> Any:
+        """An empty batch for conditional statements; never sent twice by the driver."""
+        return BatchStatement(
+            batch_type=BatchType.UNLOGGED,
+            consistency_level=ConsistencyLevel.LOCAL_QUORUM
+            if self.settings.serial_consistency == "LOCAL_SERIAL"
+            else ConsistencyLevel.QUORUM,
+            serial_consistency_level=_SERIAL[self.settings.serial_consistency],
+        )
+
+    def start(self, make_statement: Callable[[], Any], doing: str) -> PendingAnswer:
+        """Send a statement without waiting; a failure to send is an answer too."""
+        pending = PendingAnswer(self._wakeup)
+        try:
+            future = self.session.execute_async(make_statement())
+        except DRIVER_ERRORS as exc:
+            return pending.fail(exc, doing)
+        return pending.follow(future, doing)
+
+
+def unlogged_batch() -> Any:
+    """An empty UNLOGGED batch that may be sent twice."""
+    batch = BatchStatement(batch_type=BatchType.UNLOGGED)
+    batch.is_idempotent = True
+    return batch
+
+
+def _shorten(cql: str) -> str:
+    return " ".join(cql.split())[:120]

@@ -1,0 +1,139 @@
+"""Deliver dead letters to their topic: bytes unchanged, coordinates and reason in headers."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.clients.kafka_log import client_config
+from iot_pipeline.clients.kafka_source import SILENT
+from iot_pipeline.core.readings import DeadLetter
+from iot_pipeline.core.schema import DEAD_LETTER_MAX_BYTES
+from iot_pipeline.errors import KafkaUnavailableError
+from iot_pipeline.settings import Settings
+
+# What still does not fit is cut into parts of this size.
+PART_BYTES = 3 * 1024 * 1024
+_MAX_TEXT_BYTES = 1024
+
+Header = tuple[str, bytes | None]
+
+
+class KafkaDeadLetters:
+    """A `DeadLetterSink`; the producer is made at the first letter.
+
+    At-least-once: a letter may arrive again after a crash; readers drop duplicates by source
+    topic, partition and offset.
+    """
+
+    def __init__(self, settings: Settings, *, delivery_seconds: float = 20.0) -> None:
+        self._settings = settings
+        self._delivery_seconds = delivery_seconds
+        self._producer_client: Any = None
+        self._failures: list[KafkaError] = []
+        self._delivered = 0
+
+    @property
+    def _producer(self) -> Any:
+        if self._producer_client is None:
+            self._producer_client = Producer(
+                {
+                    **client_config(self._settings),
+                    "enable.idempotence": True,
+                    "acks": "all",
+                    "linger.ms": 5,
+                    "compression.type": "lz4",
+                    "message.max.bytes": DEAD_LETTER_MAX_BYTES,
+                    "queue.buffering.max.kbytes": 65_536,
+                    "message.timeout.ms": int(self._delivery_seconds * 1000),
+                    "on_delivery": self._on_delivery,
+                },
+                logger=SILENT,
+            )
+        return self._producer_client
+
+    def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
+        if error is None:
+            self._delivered += 1
+        else:
+            self._failures.append(error)
+
+    def deliver(self, topic: str, topic_id: str, letters: Sequence[DeadLetter]) -> None:
+        """Return when all are acknowledged by every replica in sync.
+
+        Raises:
+            KafkaUnavailableError: not in time; some may have arrived, all are sent again.
+            PermanentError: the topic refuses them, or is not there.
+        """
+        target = self._settings.dead_letter_topic
+        doing = f"delivering {len(letters)} dead letters to {target}"
+        sent = 0
+        self._failures, self._delivered = [], 0
+        deadline = time.monotonic() + 2 * self._delivery_seconds
+        for letter in letters:
+            for value, headers in _messages(topic, topic_id, letter):
+                self._produce(target, letter.record.message_key, value, headers, doing)
+                sent += 1
+        while self._delivered < sent and not self._failures:
+            self._producer.poll(0.1)
+            if time.monotonic() > deadline:
+                raise KafkaUnavailableError(f"{doing}: {self._delivered} of {sent} acknowledged")
+        if self._failures:
+            self.close()
+            raise translate(self._failures[0], doing)
+
+    def _produce(
+        self,
+        target: str,
+        message_key: bytes | None,
+        value: bytes | None,
+        headers: list[Header],
+        doing: str,
+    ) -> None:
+        while not self._failures:
+            try:
+                self._producer.produce(target, value, message_key, headers=headers)
+                self._producer.poll(0)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as exc:
+                raise translate(exc, doing) from exc
+
+    def close(self) -> None:
+        """Drop the producer; what `deliver` returned for is safe already."""
+        producer, self._producer_client = self._producer_client, None
+        if producer is not None:
+            producer.purge()
+            producer.flush(0.2)
+
+
+def _messages(
+    topic: str, topic_id: str, letter: DeadLetter
+) -> Iterator[tuple[bytes | None, list[Header]]]:
+    record = letter.record
+    headers: list[Header] = [
+        *(record.headers or ()),
+        # Kafka Connect's names, so that tools made for its dead letters read ours.
+        ("__connect.errors.topic", topic.encode()),
+        ("__connect.errors.partition", str(record.partition).encode()),
+        ("__connect.errors.offset", str(record.offset).encode()),
+        ("__connect.errors.exception.message", _cut(letter.message)),
+        ("iot.timestamp_ms", str(record.produced_ms).encode()),
+        ("iot.topic_id", topic_id.encode()),
+        ("iot.reason", letter.reason.value.encode()),
+        ("iot.message", _cut(letter.message)),
+    ]
+    value = record.value
+    if value is None or len(value) <= PART_BYTES:
+        yield value, headers
+        return
+    parts = [value[at : at + PART_BYTES] for at in range(0, len(value), PART_BYTES)]
+    for number, part in enumerate(parts, start=1):
+        yield part, [*headers, ("iot.part", f"{number}/{len(parts)}".encode())]
+
+
+def _cut(text: str) -> bytes:
+    return text.encode()[:_MAX_TEXT_BYTES]

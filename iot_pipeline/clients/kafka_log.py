@@ -1,0 +1,242 @@
+"""A topic as a whole: its identity, its ends, its records, and the mirror of the checkpoint."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from datetime import datetime
+from typing import Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.clients.kafka_source import SILENT, KafkaRangeSource, spans_of
+from iot_pipeline.core.offsets import OffsetRange, TopicInfo, Watermarks
+from iot_pipeline.core.readings import Record
+from iot_pipeline.errors import KafkaUnavailableError, PermanentError
+from iot_pipeline.settings import Settings
+
+_READ_AGAIN_SECONDS = 30.0
+
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """What every Kafka client of ours is told: where the brokers are."""
+    return {"bootstrap.servers": settings.bootstrap_servers}
+
+
+class KafkaLog:
+    """A `RecordLogReader`: one admin connection, made at first use.
+
+    Args:
+        settings: where the brokers are, the consumer group, whether producers may stamp.
+        timeout_seconds: how long one question may take; sensors take few seconds.
+
+    Raises:
+        KafkaUnavailableError: no broker answered in time.
+        SchemaMismatchError: the topic does not exist.
+    """
+
+    def __init__(self, settings: Settings, *, timeout_seconds: float = 10.0) -> None:
+        self.settings = settings
+        self._timeout = timeout_seconds
+        self._config = client_config(settings)
+        self._admin_client: Any = None
+        self._mirrored: Future[Any] | None = None
+        self._to_mirror: tuple[str, dict[int, int]] | None = None
+
+    @property
+    def _admin(self) -> Any:
+        if self._admin_client is None:
+            self._admin_client = AdminClient(
+                {**self._config, "reconnect.backoff.max.ms": 1000}, logger=SILENT
+            )
+        return self._admin_client
+
+    def _answer(self, future: Any, doing: str) -> Any:
+        # In slices: a C call or a lock that waits longer would hold up Terminate.
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return future.result(timeout=0.2)
+            except FutureTimeoutError:
+                if time.monotonic() > deadline:
+                    raise KafkaUnavailableError(
+                        f"{doing}: no answer from {self.settings.bootstrap_servers} in "
+                        f"{self._timeout:g} s; `iot status` says whether Kafka runs, `iot up` "
+                        "starts it here"
+                    ) from None
+            except KafkaException as exc:
+                raise translate(exc, f"{doing} at {self.settings.bootstrap_servers}") from exc
+
+    def describe(self, topic: str) -> TopicInfo:
+        """The topic's UUID, partitions and configuration, as Kafka has them now."""
+        doing = f"describing topic {topic}"
+        description = self._describe(topic, doing)
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        asked = self._admin.describe_configs([resource], request_timeout=self._timeout)
+        config = self._answer(asked[resource], doing)
+        return TopicInfo(
+            topic,
+            str(description.topic_id),
+            len(description.partitions),
+            {name: entry.value for name, entry in config.items()},
+        )
+
+    def topic_id(self, topic: str) -> str:
+        """The topic's UUID alone: asked again after every micro-batch, so it is cheap."""
+        return str(self._describe(topic, f"asking for the UUID of topic {topic}").topic_id)
+
+    def _describe(self, topic: str, doing: str) -> Any:
+        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._timeout)
+        return self._answer(asked[topic], doing)
+
+    def watermarks(self, topic: str) -> list[Watermarks]:
+        """One per Kafka partition, in order, low and last stable offset as of now."""
+        doing = f"reading the watermarks of {topic}"
+        partitions = [
+            TopicPartition(topic, number)
+            for number in range(len(self._describe(topic, doing).partitions))
+        ]
+        # The end first: a log that is cleaned meanwhile then shows a low watermark above it,
+        # never a range of records that are gone.
+        last = self._list_offsets(partitions, OffsetSpec.latest(), doing)
+        low = self._list_offsets(partitions, OffsetSpec.earliest(), doing)
+        return [Watermarks(p.partition, low[p], max(low[p], last[p])) for p in partitions]
+
+    def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
+        """Per partition the first offset whose record arrived at or after `moment`."""
+        marks = self.watermarks(topic)
+        spec = OffsetSpec.for_timestamp(int(moment.timestamp() * 1000))
+        partitions = [TopicPartition(topic, mark.partition) for mark in marks]
+        found = self._list_offsets(partitions, spec, f"looking for {moment} in {topic}")
+        # -1: everything is older, so the range begins at the end.
+        return {
+            mark.partition: found[p] if found[p] >= 0 else mark.last_stable
+            for p, mark in zip(partitions, marks, strict=True)
+        }
+
+    def _list_offsets(self, partitions: list[Any], spec: Any, doing: str) -> dict[Any, int]:
+        asked = self._admin.list_offsets(
+            dict.fromkeys(partitions, spec),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=self._timeout,
+        )
+        return {p: self._answer(future, doing).offset for p, future in asked.items()}
+
+    def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> KafkaRangeSource:
+        """A source of exactly these ranges; close it."""
+        return KafkaRangeSource(
+            self._config,
+            topic,
+            ranges,
+            accept_producer_timestamps=self.settings.accept_producer_timestamps,
+        )
+
+    def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
+        """The records at (partition, offset), each a record that exists."""
+        records: list[Record] = []
+        for partition, offset in sorted(offsets):
+            wanted = OffsetRange(partition, offset, offset + 1)
+            found = self._read_all(topic, [wanted], read_uncommitted=False)
+            if not found:
+                raise PermanentError(
+                    f"reading {topic}[{partition}] at {offset} again: Kafka has it no more"
+                )
+            records += found
+        return records
+
+    def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
+        """Committed records inside ranges that were read as holes: always a defect.
+
+        What read_uncommitted finds there is of aborted transactions, unless a second
+        read_committed pass gives it out.
+        """
+        inside = {
+            (hole.partition, offset) for hole in holes for offset in range(hole.start, hole.end)
+        }
+        spans = spans_of(holes)
+        candidates = {
+            (record.partition, record.offset)
+            for record in self._read_all(topic, spans, read_uncommitted=True)
+        } & inside
+        if not candidates:
+            return []
+        committed = {
+            (record.partition, record.offset)
+            for record in self._read_all(topic, spans, read_uncommitted=False)
+        }
+        return sorted(candidates & committed)
+
+    def _read_all(
+        self, topic: str, ranges: Sequence[OffsetRange], *, read_uncommitted: bool
+    ) -> list[Record]:
+        source = KafkaRangeSource(
+            self._config,
+            topic,
+            ranges,
+            accept_producer_timestamps=True,
+            read_uncommitted=read_uncommitted,
+        )
+        deadline = time.monotonic() + _READ_AGAIN_SECONDS
+        records: list[Record] = []
+        try:
+            while len(source.finished) < len(ranges):
+                records += source.poll(0.1)
+                if time.monotonic() > deadline:
+                    raise KafkaUnavailableError(
+                        f"reading {topic} {', '.join(map(str, ranges))} again: not done in "
+                        f"{_READ_AGAIN_SECONDS:g} s"
+                    )
+        finally:
+            source.close()
+        return records
+
+    def mirror(self, topic: str, next_offsets: Mapping[int, int]) -> None:
+        """Commit offsets to the consumer group, for lag tools only; never waits.
+
+        Raises:
+            KafkaUnavailableError: the mirror before this one failed.
+        """
+        self._to_mirror = (topic, dict(next_offsets))
+        if self._mirrored is not None and not self._mirrored.done():
+            return  # the newest goes with the next call, or with close()
+        self._send_mirror()
+
+    def _send_mirror(self) -> None:
+        before, self._mirrored = self._mirrored, None
+        if self._to_mirror is not None:
+            topic, offsets = self._to_mirror
+            self._to_mirror = None
+            group = ConsumerGroupTopicPartitions(
+                self.settings.consumer_group,
+                [TopicPartition(topic, partition, at) for partition, at in offsets.items()],
+            )
+            asked = self._admin.alter_consumer_group_offsets([group], request_timeout=self._timeout)
+            self._mirrored = asked[self.settings.consumer_group]
+        if before is not None:
+            doing = f"mirroring offsets to group {self.settings.consumer_group}"
+            self._answer(before, doing)
+
+    def close(self) -> None:
+        """Send the last mirror, waiting at most a second for it."""
+        if self._admin_client is None:
+            return
+        deadline = time.monotonic() + 1.0
+        try:
+            while self._mirrored is not None and time.monotonic() < deadline:
+                if self._mirrored.done():
+                    self._send_mirror()
+                else:
+                    time.sleep(0.005)
+        except KafkaUnavailableError:
+            # Lag tools see an old offset until the next run; the ledger is right.
+            return
+        finally:
+            self._admin_client = None

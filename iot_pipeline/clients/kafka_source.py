@@ -1,0 +1,191 @@
+"""Read exact ranges of a topic: `assign()` with explicit offsets, committed records only."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, TopicPartition
+
+from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.readings import Record
+from iot_pipeline.errors import (
+    KafkaUnavailableError,
+    OffsetsExpiredError,
+    SchemaMismatchError,
+    TopicChangedError,
+)
+
+_MESSAGES_PER_CALL = 1000
+# What librdkafka may keep of records we have not asked for yet; a fetch on its way comes on top.
+_QUEUE_KBYTES = 32_768
+
+
+class KafkaRangeSource:
+    """A `RecordSource`: gives out the records of its ranges, and knows when each is finished.
+
+    A range is finished by its last record, by a record beyond its end, or by the log's end: an
+    end that is a hole has no record.
+
+    Args:
+        config: librdkafka settings that say where the brokers are.
+        topic: its name.
+        ranges: at most one per Kafka partition.
+        accept_producer_timestamps: whether records need not be stamped by the broker.
+        read_uncommitted: see records of open and aborted transactions too.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        ranges: Sequence[OffsetRange],
+        *,
+        accept_producer_timestamps: bool = False,
+        read_uncommitted: bool = False,
+    ) -> None:
+        self._topic = topic
+        self._accept_producer_timestamps = accept_producer_timestamps
+        self._ends = {item.partition: item.end for item in ranges}
+        self._next = {item.partition: item.start for item in ranges}
+        self._finished: set[int] = set()
+        self._trouble: KafkaError | None = None
+        self._consumer = Consumer(
+            {
+                **config,
+                # A group is never joined; assign() asks for a name all the same.
+                "group.id": "iot_pipeline.reader",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "isolation.level": "read_uncommitted" if read_uncommitted else "read_committed",
+                "check.crcs": True,
+                # 1000 by default, which costs up to 20 times on a backlog (FIELD-NOTES, Kafka 1).
+                "fetch.queue.backoff.ms": 10,
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": _QUEUE_KBYTES,
+                "reconnect.backoff.max.ms": 1000,
+                "error_cb": self._remember,
+            },
+            logger=SILENT,
+        )
+        self._consumer.assign(
+            [TopicPartition(topic, item.partition, item.start) for item in ranges]
+        )
+
+    def _remember(self, error: KafkaError) -> None:
+        # librdkafka reconnects by itself; kept to say why when nothing comes for too long.
+        self._trouble = error
+
+    @property
+    def finished(self) -> frozenset[int]:
+        return frozenset(self._finished)
+
+    @property
+    def trouble(self) -> str:
+        """What the client last complained about, for a message; empty when nothing."""
+        return "" if self._trouble is None else str(self._trouble.str())
+
+    def poll(self, timeout_seconds: float) -> list[Record]:
+        """The next records, each partition's in the order of its offsets; maybe none in time.
+
+        Raises:
+            OffsetsExpiredError: Kafka deleted the next record of a range.
+            TopicChangedError: the log ends before the next offset: truncated or recreated.
+            SchemaMismatchError: the topic is gone, or its records carry a producer's timestamps.
+        """
+        records: list[Record] = []
+        append = records.append
+        ends = self._ends
+        for message in self._consumer.consume(_MESSAGES_PER_CALL, timeout_seconds):
+            partition = message.partition()
+            error = message.error()
+            if error is not None:
+                self._take_error(error, partition, message.offset())
+                continue
+            offset = message.offset()
+            end = ends[partition]
+            if offset >= end:
+                self._finish(partition)
+                continue
+            kind, produced_ms = message.timestamp()
+            if kind != TIMESTAMP_LOG_APPEND_TIME and not self._accept_producer_timestamps:
+                raise SchemaMismatchError(
+                    f"reading {self._topic}[{partition}] at {offset}: the record is stamped by its "
+                    "producer, not by the broker. Set the topic's message.timestamp.type to "
+                    "LogAppendTime, or IOT_ACCEPT_PRODUCER_TIMESTAMPS=true and trust every clock"
+                )
+            append(
+                Record(
+                    partition,
+                    offset,
+                    produced_ms,
+                    message.key(),
+                    message.value(),
+                    message.headers(),
+                )
+            )
+            self._next[partition] = offset + 1
+            if offset + 1 == end:
+                self._finish(partition)
+        return records
+
+    def _finish(self, partition: int) -> None:
+        if partition not in self._finished:
+            self._finished.add(partition)
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+
+    def _take_error(self, error: KafkaError, partition: int, offset: int) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            if offset >= self._ends.get(partition, offset + 1):
+                self._finish(partition)
+            return
+        doing = f"reading {self._topic}[{partition}] at {self._next.get(partition)}"
+        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise self._out_of_range(partition, doing)
+        translated = translate(error, doing)
+        if isinstance(translated, KafkaUnavailableError):
+            self._trouble = error
+            return
+        raise translated
+
+    def _out_of_range(self, partition: int, doing: str) -> OffsetsExpiredError | TopicChangedError:
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(self._topic, partition), timeout=5.0
+        )
+        position = self._next[partition]
+        if position < low:
+            return OffsetsExpiredError(
+                f"{doing}: the low watermark is {low} now, up to {low - position} records were "
+                "deleted while they were being read. Raise the topic's retention.ms, then set "
+                "IOT_ON_EXPIRED=record to write the loss into the ledger and go on"
+            )
+        return TopicChangedError(
+            f"{doing}: the log ends at {high}: the topic was truncated or made again. Nothing of "
+            "it was written; find out what happened to it"
+        )
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class _Silent:
+    """librdkafka's own log lines say every reconnect; our messages say what it means."""
+
+    def log(self, *_: object) -> None:
+        return
+
+
+SILENT = _Silent()
+
+
+def spans_of(holes: Iterable[OffsetRange]) -> list[OffsetRange]:
+    """One range per partition that covers all of its holes."""
+    spans: dict[int, OffsetRange] = {}
+    for hole in holes:
+        known = spans.get(hole.partition, hole)
+        spans[hole.partition] = OffsetRange(
+            hole.partition, min(known.start, hole.start), max(known.end, hole.end)
+        )
+    return [spans[partition] for partition in sorted(spans)]

@@ -1,0 +1,240 @@
+"""The checkpoint and the ledger in Cassandra: conditional writes, serial reads."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer
+from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState, Outcome
+from iot_pipeline.core.offsets import Checkpoint, OffsetRange
+
+_CHECKPOINT = (
+    "SELECT next_offset, current_epoch, topic_id FROM {ks}.ingest_ledger "
+    "WHERE topic = ? AND kafka_partition = ? LIMIT 1"
+)
+_FIRST_CONTACT = (
+    "UPDATE {ks}.ingest_ledger SET next_offset = ?, current_epoch = ?, topic_id = ? "
+    "WHERE topic = ? AND kafka_partition = ? IF next_offset = null"
+)
+_MOVE_CHECKPOINT = (
+    "UPDATE {ks}.ingest_ledger SET next_offset = ? WHERE topic = ? AND kafka_partition = ? "
+    "IF next_offset = ? AND topic_id = ? AND current_epoch = ?"
+)
+_WRITE_ENTRY = (
+    "UPDATE {ks}.ingest_ledger SET end_offset = ?, outcome = ?, run_id = ?, writer_id = ?, "
+    "stored = ?, superseded = ?, rejected = ?, aged_out = ?, holes = ?, stored_by_day = ?, "
+    "first_record_at = ?, last_record_at = ?, updated_at = ? "
+    "WHERE topic = ? AND kafka_partition = ? AND epoch = ? AND start_offset = ?"
+)
+_ENTRY_COLUMNS = (
+    "topic, kafka_partition, epoch, start_offset, end_offset, outcome, run_id, writer_id, stored, "
+    "superseded, rejected, aged_out, holes, stored_by_day, first_record_at, last_record_at, "
+    "updated_at"
+)
+_ENTRY_AT = (
+    f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger "
+    "WHERE topic = ? AND kafka_partition = ? AND epoch = ? AND start_offset = ?"
+)
+_ENTRIES = (
+    f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
+)
+_RECORD_REPLAY = (
+    "INSERT INTO {ks}.replay_ledger (topic, started_at, run_id, ranges, stored, superseded, "
+    "rejected, aged_out, holes, stored_by_day) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class CassandraLedgerStore:
+    """Conditional writes on one partition of `ingest_ledger` per Kafka partition."""
+
+    def __init__(self, client: CassandraClient) -> None:
+        self._client = client
+
+    def _cql(self, template: str) -> str:
+        return template.format(ks=self._client.keyspace)
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Until some answer has come since the last call, or the time is over."""
+        self._client.wait(timeout_seconds)
+
+    def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
+        """Those that exist, by partition, read serially."""
+        # One serial read per partition: after a crash a plain read misses what Paxos had
+        # accepted, and the next conditional write would be refused (FIELD-NOTES, driver 9).
+        found = {}
+        for partition in partitions:
+            checkpoint = self._read_checkpoint(topic, partition)
+            if checkpoint is not None:
+                found[partition] = checkpoint
+        return found
+
+    def _read_checkpoint(self, topic: str, partition: int) -> Checkpoint | None:
+        rows = self._client.execute(
+            self._cql(_CHECKPOINT),
+            (topic, partition),
+            doing=f"reading the checkpoint of {topic}[{partition}]",
+            serial=True,
+        )
+        if not rows or rows[0].next_offset is None:
+            return None
+        row = rows[0]
+        return Checkpoint(partition, row.next_offset, row.current_epoch, row.topic_id)
+
+    def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
+        """Set a checkpoint where there is none; somebody else's stands."""
+        self._client.execute(
+            self._cql(_FIRST_CONTACT),
+            (
+                checkpoint.next_offset,
+                checkpoint.epoch,
+                checkpoint.topic_id,
+                topic,
+                checkpoint.partition,
+            ),
+            doing=f"setting the first checkpoint of {topic}[{checkpoint.partition}]",
+        )
+
+    def send_commit(self, commit: Commit) -> PendingAnswer:
+        """Start the conditional batch that moves the checkpoint and extends the run's row."""
+
+        def make() -> object:
+            move = self._client.prepare(self._cql(_MOVE_CHECKPOINT))
+            write = self._client.prepare(self._cql(_WRITE_ENTRY))
+            batch = self._client.conditional_batch()
+            batch.add(
+                move,
+                (
+                    commit.end,
+                    commit.topic,
+                    commit.partition,
+                    commit.expected,
+                    commit.topic_id,
+                    commit.epoch,
+                ),
+            )
+            batch.add(
+                write,
+                (
+                    commit.end,
+                    Outcome.INGESTED.value,
+                    commit.run_id,
+                    commit.writer_id,
+                    *_counts_values(commit.counts),
+                    commit.counts.first_record_ms,
+                    commit.counts.last_record_ms,
+                    datetime.now(UTC),
+                    commit.topic,
+                    commit.partition,
+                    commit.epoch,
+                    commit.run_start,
+                ),
+            )
+            return batch
+
+        return self._client.start(
+            make, f"committing {commit.topic}[{commit.partition}] at {commit.end}"
+        )
+
+    def read_state(self, commit: Commit) -> LedgerState:
+        """What the ledger says now, read serially, to decide a commit of unknown outcome."""
+        doing = f"reading the ledger of {commit.topic}[{commit.partition}]"
+        checkpoint = self._read_checkpoint(commit.topic, commit.partition)
+        place = (commit.topic, commit.partition)
+        own = self._client.execute(
+            self._cql(_ENTRY_AT),
+            (*place, commit.epoch, commit.run_start),
+            doing=doing,
+            serial=True,
+        )
+        newest = self._client.execute(
+            self._cql(_ENTRIES) + " LIMIT 1", place, doing=doing, serial=True
+        )
+        return LedgerState(checkpoint, _entry_of(own), _entry_of(newest))
+
+    def read_entries(
+        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+    ) -> list[LedgerEntry]:
+        """The ledger, newest epoch and offset first within each partition.
+
+        Args:
+            topic: its name.
+            partitions: which.
+            since: stop at the first entry last updated before; None: all there are.
+        """
+        entries = []
+        for partition in partitions:
+            rows = self._client.execute(
+                self._cql(_ENTRIES),
+                (topic, partition),
+                doing=f"reading the ledger of {topic}[{partition}]",
+            )
+            for row in rows:
+                entry = _entry_of([row])
+                if entry is None:
+                    continue
+                if since and entry.updated_at and entry.updated_at < since:
+                    break
+                entries.append(entry)
+        return entries
+
+    def record_replay(
+        self,
+        topic: str,
+        started_at: datetime,
+        run_id: str,
+        ranges: Sequence[OffsetRange],
+        counts: Counts,
+    ) -> None:
+        """Remember a replay: its ranges and what it stored, so that row counts still add up."""
+        self._client.execute(
+            self._cql(_RECORD_REPLAY),
+            (topic, started_at, run_id, [str(item) for item in ranges], *_counts_values(counts)),
+            doing=f"recording the replay {run_id}",
+        )
+
+
+def _counts_values(counts: Counts) -> tuple[Any, ...]:
+    by_day: Mapping[date, int] = counts.stored_by_day
+    return (
+        counts.stored,
+        counts.superseded,
+        counts.rejected,
+        counts.aged_out,
+        counts.holes,
+        dict(by_day),
+    )
+
+
+def _entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
+    # The checkpoint is static and outlives every row: a partition without rows still answers
+    # with one that has no start_offset.
+    if not rows or rows[0].start_offset is None:
+        return None
+    row = rows[0]
+    return LedgerEntry(
+        topic=row.topic,
+        partition=row.kafka_partition,
+        epoch=row.epoch,
+        start_offset=row.start_offset,
+        end_offset=row.end_offset,
+        outcome=Outcome(row.outcome),
+        run_id=row.run_id,
+        writer_id=row.writer_id,
+        counts=Counts(
+            row.stored or 0,
+            row.superseded or 0,
+            row.rejected or 0,
+            row.aged_out or 0,
+            row.holes or 0,
+            {day.date(): rows for day, rows in (row.stored_by_day or {}).items()},
+            _ms_of(row.first_record_at),
+            _ms_of(row.last_record_at),
+        ),
+        updated_at=row.updated_at.replace(tzinfo=UTC) if row.updated_at else None,
+    )
+
+
+def _ms_of(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1000)

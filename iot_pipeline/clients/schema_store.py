@@ -1,0 +1,179 @@
+"""What Cassandra and Kafka say about keyspace, tables and topics, and how they are made."""
+
+import importlib.resources
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from cassandra.cluster import EXEC_PROFILE_DEFAULT
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
+from iot_pipeline.clients.kafka_errors import translate as translate_kafka
+from iot_pipeline.clients.kafka_log import client_config
+from iot_pipeline.clients.kafka_source import SILENT
+from iot_pipeline.core.schema import Migration, TopicPlan
+from iot_pipeline.errors import CassandraUnavailableError
+from iot_pipeline.settings import Settings
+
+_SCHEMA_TIMEOUT_SECONDS = 60.0
+_LOCK_VERSION = 0
+_LOCK_SECONDS = 120
+_MIGRATIONS_TABLE = """
+CREATE TABLE IF NOT EXISTS {ks}.schema_migrations (
+    version int PRIMARY KEY,
+    name text,
+    sha256 text,
+    applied_at timestamp,
+    applied_by text
+)"""
+
+
+def migration_files() -> dict[str, str]:
+    """The `.cql` files of this version, name -> text."""
+    folder = importlib.resources.files("iot_pipeline.clients") / "cql"
+    return {
+        item.name: item.read_text(encoding="utf-8")
+        for item in folder.iterdir()
+        if item.name.endswith(".cql")
+    }
+
+
+class CassandraSchema:
+    """Keyspace, tables and migrations of one pipeline."""
+
+    def __init__(self, client: CassandraClient) -> None:
+        self._client = client
+        self._keyspace = client.keyspace
+
+    def _run(self, cql: str, values: tuple[Any, ...] = (), *, doing: str) -> list[Any]:
+        return self._client.execute(
+            cql.replace("{ks}", self._keyspace),
+            values,
+            doing=doing,
+            timeout_seconds=_SCHEMA_TIMEOUT_SECONDS,
+        )
+
+    def keyspace_replication(self) -> dict[str, str] | None:
+        """The keyspace's replication options; None when there is no such keyspace."""
+        rows = self._run(
+            "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?",
+            (self._keyspace,),
+            doing="reading keyspaces",
+        )
+        return dict(rows[0].replication) if rows else None
+
+    def local_datacenter(self) -> str:
+        rows = self._run("SELECT data_center FROM system.local", doing="asking for the datacenter")
+        return str(rows[0].data_center)
+
+    def create_keyspace(self, replication: int) -> None:
+        """Make the keyspace, replicated within the datacenter we talk to."""
+        datacenter = self.local_datacenter()
+        self._run(
+            "CREATE KEYSPACE IF NOT EXISTS {ks} WITH replication = "
+            f"{{'class': 'NetworkTopologyStrategy', '{datacenter}': {replication}}}",
+            doing=f"creating keyspace {self._keyspace}",
+        )
+
+    def create_migrations_table(self) -> None:
+        self._run(_MIGRATIONS_TABLE, doing="creating schema_migrations")
+
+    def applied_migrations(self) -> dict[int, tuple[str, str]]:
+        """Version -> (name, sha256), without the lock."""
+        rows = self._run(
+            "SELECT version, name, sha256 FROM {ks}.schema_migrations", doing="reading migrations"
+        )
+        return {row.version: (row.name, row.sha256) for row in rows if row.version > _LOCK_VERSION}
+
+    def lock(self, holder: str) -> None:
+        """Wait until nobody else sets up; the lock ends by itself after two minutes.
+
+        Raises:
+            CassandraUnavailableError: somebody held it for all of that time.
+        """
+        deadline = time.monotonic() + _LOCK_SECONDS + 5
+        while True:
+            rows = self._run(
+                "INSERT INTO {ks}.schema_migrations (version, name, applied_by) "
+                f"VALUES ({_LOCK_VERSION}, 'lock', ?) IF NOT EXISTS USING TTL {_LOCK_SECONDS}",
+                (holder,),
+                doing="locking schema_migrations",
+            )
+            if rows[0][0] or rows[0].applied_by == holder:
+                return
+            if time.monotonic() > deadline:
+                raise CassandraUnavailableError(
+                    f"setting up {self._keyspace}: {rows[0].applied_by} holds the lock; wait for it"
+                )
+            time.sleep(0.2)
+
+    def unlock(self, holder: str) -> None:
+        self._run(
+            f"DELETE FROM {{ks}}.schema_migrations WHERE version = {_LOCK_VERSION} "
+            "IF applied_by = ?",
+            (holder,),
+            doing="unlocking schema_migrations",
+        )
+
+    def apply(self, migration: Migration, holder: str) -> None:
+        """Run a migration's statements, then remember it."""
+        for statement in migration.statements:
+            self._run(
+                statement.replace("${keyspace}", self._keyspace),
+                doing=f"applying {migration.name}",
+            )
+        self._run(
+            "INSERT INTO {ks}.schema_migrations (version, name, sha256, applied_at, applied_by) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (migration.version, migration.name, migration.sha256, datetime.now(UTC), holder),
+            doing=f"remembering {migration.name}",
+        )
+
+    def columns(self, table: str) -> dict[str, tuple[str, str]]:
+        """Name -> (type, kind) as system_schema has them; empty when there is no such table."""
+        rows = self._run(
+            "SELECT column_name, type, kind FROM system_schema.columns "
+            "WHERE keyspace_name = ? AND table_name = ?",
+            (self._keyspace, table),
+            doing=f"reading the columns of {table}",
+        )
+        return {row.column_name: (row.type, row.kind) for row in rows}
+
+    def commitlog_modes(self) -> dict[str, str]:
+        """Node -> commitlog_sync of every node that is up, from its own settings."""
+        session = self._client.session
+        cql = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'"
+        modes = {}
+        for host in session.cluster.metadata.all_hosts():
+            node = str(host.address)
+            if not host.is_up:
+                modes[node] = "unknown (the node is down)"
+                continue
+            try:
+                rows = list(session.execute(cql, host=host, execution_profile=EXEC_PROFILE_DEFAULT))
+            except DRIVER_ERRORS as exc:
+                raise translate(exc, f"asking {node} for its commitlog_sync") from exc
+            modes[node] = str(rows[0].value).lower() if rows else "unknown"
+        return modes
+
+
+class KafkaTopics:
+    """Makes topics; everything else about them is `KafkaLog`'s."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._admin = AdminClient(client_config(settings), logger=SILENT)
+        self._where = settings.bootstrap_servers
+
+    def create(self, plan: TopicPlan) -> bool:
+        """Make the topic; False when there is one of that name already."""
+        topic = NewTopic(plan.name, plan.partitions, plan.replication, config=dict(plan.config))
+        try:
+            self._admin.create_topics([topic], request_timeout=30)[plan.name].result(timeout=35)
+        except KafkaException as exc:
+            if exc.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise translate_kafka(exc, f"creating topic {plan.name} at {self._where}") from exc
+        return True
