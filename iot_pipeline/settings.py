@@ -114,6 +114,15 @@ class Settings(BaseModel):
     kafka_controller_port: Port = Field(9093, description="local Kafka: KRaft controller")
     cassandra_storage_port: Port = Field(7000, description="local Cassandra: between nodes")
     cassandra_jmx_port: Port = Field(7199, description="local Cassandra: JMX")
+    kafka_retention_check_ms: int = Field(
+        300_000, ge=100, description="local Kafka: how often it looks for records to delete"
+    )
+    cassandra_opts: str = Field("", description="local Cassandra: more -Dname=value options")
+    cluster_name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.-]{0,48}$",
+        description="local Cassandra's cluster name; empty: one of its own per data folder",
+    )
     java_home: str = Field("", description="a JDK 17 for the local services; empty: find one")
     jar_cache: str = Field("", description="where jars are kept; empty: the user's cache folder")
 

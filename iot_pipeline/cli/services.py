@@ -1,0 +1,159 @@
+"""Local services: up, down, what runs, what it says, and kill -9 for the curious."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.local.jars import Advance
+from iot_pipeline.local.needs import Display, LineDisplay
+from iot_pipeline.local.servers import LocalServices, ServerStatus
+from iot_pipeline.settings import Settings
+
+SERVICE = click.Choice(["kafka", "cassandra"])
+FOLLOW_SECONDS = 0.2
+
+
+class _TerminalDisplay(LineDisplay):
+    """The same lines, and a bar while jars arrive."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda text: click.echo(text, err=True))
+
+    @contextmanager
+    def downloading(self, total_bytes: int) -> Iterator[Advance]:
+        columns = (TextColumn("jars"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("jars", total=total_bytes)
+            yield lambda size: progress.advance(task, size)
+
+
+def _display() -> Display:
+    if sys.stderr.isatty():
+        return _TerminalDisplay()
+    return LineDisplay(lambda text: click.echo(text, err=True))
+
+
+def _services() -> LocalServices:
+    return LocalServices(Settings.from_env(), _display())
+
+
+@click.command("up")
+@click.option("--only", type=SERVICE, multiple=True, help="This service alone.")
+def up_command(only: tuple[str, ...]) -> None:
+    """Make Kafka and Cassandra answer: use what does, start what does not."""
+    statuses = _services().up(only)
+    click.echo(", ".join(f"{s.name} {s.addresses[0]} {s.state}" for s in statuses))
+
+
+@click.command("down")
+@click.option("--wipe", is_flag=True, help="Also delete the servers' data and logs.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+def down_command(wipe: bool, yes: bool) -> None:
+    """Stop what `iot up` started, and nothing else. Data stays, unless --wipe."""
+    services = _services()
+    if not wipe:
+        services.down()
+        return
+    if not yes:
+        click.confirm(
+            f"Delete every topic, every row and all logs in {services.folder}?",
+            abort=True,
+            err=True,
+        )
+    services.wipe()
+    click.echo(f"{services.folder} is empty", err=True)
+
+
+@click.command("status")
+@json_option
+def status_command(as_json: bool) -> None:
+    """Show addresses, processes and health of both servers; exit code 1 unless both answer."""
+    statuses = _services().status()
+    if as_json:
+        print_json([_as_dict(status) for status in statuses])
+    else:
+        print_table(
+            ("service", "version", "address", "state", "pid", "log"),
+            [
+                (s.name, s.version, ", ".join(s.addresses), _explain(s), s.pid, s.log)
+                for s in statuses
+            ],
+        )
+    if any(s.state not in ("up", "elsewhere") for s in statuses):
+        sys.exit(1)
+
+
+@click.command("logs")
+@click.argument("service", type=SERVICE, required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive, until Ctrl-C.")
+@click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(0, 100_000))
+def logs_command(service: str | None, follow: bool, lines: int) -> None:
+    """Print the end of the servers' logs."""
+    services = _services()
+    names = [service] if service else ["kafka", "cassandra"]
+    for name in names:
+        prefix = "" if service else f"{name}: "
+        for line in services.server(name).last_lines(lines):
+            click.echo(prefix + line)
+    if follow:
+        _follow({name: services.server(name).log for name in names}, bool(service))
+
+
+@click.command("kill")
+@click.argument("service", type=SERVICE)
+def kill_command(service: str) -> None:
+    """Kill -9 a server that `iot up` started, for the curious; `iot up` brings it back."""
+    pid = _services().kill(service)
+    click.echo(f"{service} (pid {pid}) was killed; nothing acknowledged is lost. `iot up` next")
+
+
+def _as_dict(status: ServerStatus) -> dict[str, object]:
+    return {
+        "service": status.name,
+        "version": status.version or None,
+        "addresses": list(status.addresses),
+        "state": status.state,
+        "is_answering": status.state in ("up", "elsewhere"),
+        "pid": status.pid,
+        "process": status.process or None,
+        "log": str(status.log),
+    }
+
+
+def _explain(status: ServerStatus) -> str:
+    if status.state == "elsewhere":
+        who = f" ({status.process})" if status.process else ""
+        return f"answers; not started here{who}"
+    return {"up": "up", "not answering": "runs, does not answer", "stopped": "stopped"}[
+        status.state
+    ]
+
+
+def _follow(logs: dict[str, Path], is_alone: bool) -> None:
+    positions = {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
+    while True:
+        for name, log in logs.items():
+            if not log.exists():
+                continue
+            if log.stat().st_size < positions[name]:
+                positions[name] = 0  # the log was begun anew
+            with log.open("rb") as file:
+                file.seek(positions[name])
+                for line in file:
+                    # A line that is still being written is read whole the next time.
+                    if not line.endswith(b"\n"):
+                        break
+                    positions[name] += len(line)
+                    text = line.decode(errors="replace").rstrip()
+                    click.echo(text if is_alone else f"{name}: {text}")
+        time.sleep(FOLLOW_SECONDS)
+
+
+SERVICES_COMMANDS = (up_command, down_command, status_command, logs_command, kill_command)

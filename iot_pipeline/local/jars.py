@@ -1,0 +1,193 @@
+"""The jars of a server, exactly those of its lock file: fetched by jgo, checked by sha256.
+
+Belongs here: from a lock to a classpath. Does not belong here: which jars a version needs
+(`local.jar_locks` writes that down), what Java does with them (`local.launch`).
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import platformdirs
+from jgo.maven import MavenContext
+
+from iot_pipeline.errors import ServiceError
+
+# A repository serves a handful of connections gladly; the jars are many and mostly small.
+DOWNLOADS_AT_ONCE = 6
+REQUEST_TIMEOUT_SECONDS = 30
+LOCK_TIMEOUT_SECONDS = 900
+
+Advance = Callable[[int], None]
+"""Called with the bytes of each jar as it arrives, from several threads, one at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedJar:
+    """One jar by Maven coordinates, and the bytes it must have."""
+
+    group: str
+    artifact: str
+    version: str
+    classifier: str
+    sha256: str
+    size_bytes: int
+
+    @property
+    def file_name(self) -> str:
+        suffix = f"-{self.classifier}" if self.classifier else ""
+        return f"{self.artifact}-{self.version}{suffix}.jar"
+
+    def path_in(self, cache: Path) -> Path:
+        """Where a Maven repository keeps it."""
+        return cache.joinpath(*self.group.split("."), self.artifact, self.version, self.file_name)
+
+
+@dataclass(frozen=True, slots=True)
+class JarLock:
+    """All jars of one image, in classpath order."""
+
+    image: str
+    jars: tuple[LockedJar, ...]
+
+
+def read_lock(path: Path, image: str) -> JarLock:
+    """Read a lock file, which must be for `image`, tag included.
+
+    Raises:
+        ServiceError: there is no such lock, or it is another version's. Jars that nobody
+            locked are never run.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        lock = JarLock(
+            image=document["image"],
+            jars=tuple(
+                LockedJar(
+                    group=jar["groupId"],
+                    artifact=jar["artifactId"],
+                    version=jar["version"],
+                    classifier=jar["classifier"],
+                    sha256=jar["sha256"],
+                    size_bytes=jar["size"],
+                )
+                for jar in document["jars"]
+            ),
+        )
+    except FileNotFoundError:
+        raise ServiceError(
+            f"{image}: no jars are locked for it, {path} does not exist. `make lock` writes it"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError) as exc:
+        raise ServiceError(f"{path}: not a lock of jars ({exc!r}). `make lock` writes it") from exc
+    if lock.image != image:
+        raise ServiceError(
+            f"{image}: no jars are locked for it, {path.name} is for {lock.image}. "
+            "Put that tag back, or run `make lock`"
+        )
+    return lock
+
+
+def default_cache() -> Path:
+    """The user's own cache folder: shared by every checkout of this user."""
+    return platformdirs.user_cache_path("iot_pipeline") / "jars"
+
+
+def missing_jars(lock: JarLock, cache: Path) -> list[LockedJar]:
+    """The jars that would have to be fetched; sizes are compared, hashes are not."""
+    missing = []
+    for jar in lock.jars:
+        path = jar.path_in(cache)
+        if not path.is_file() or path.stat().st_size != jar.size_bytes:
+            missing.append(jar)
+    return missing
+
+
+def ensure_jars(lock: JarLock, cache: Path, advance: Advance | None = None) -> list[Path]:
+    """Bring every jar of a lock into the cache and check it, whoever put it there.
+
+    Idempotent; several processes at once do no harm (one fetches, the others wait). A jar is
+    at its final place only when its hash was right, so an interrupted download leaves nothing
+    that a later start would trust.
+
+    Returns:
+        The jars' paths in classpath order.
+
+    Raises:
+        ServiceError: a jar could not be fetched, or what arrived twice is not what was locked.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    report = threading.Lock()
+
+    def ensure(jar: LockedJar) -> Path:
+        path = _ensure_jar(jar, cache)
+        if advance is not None:
+            with report:
+                advance(jar.size_bytes)
+        return path
+
+    guard = filelock.FileLock(cache / ".lock", timeout=LOCK_TIMEOUT_SECONDS)
+    try:
+        with guard, ThreadPoolExecutor(DOWNLOADS_AT_ONCE, "jars") as pool:
+            futures = [pool.submit(ensure, jar) for jar in lock.jars]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                # Also on Ctrl-C: do not fetch a hundred more jars before saying so.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    except filelock.Timeout:
+        raise ServiceError(
+            f"another process has held the jar cache {cache} for {LOCK_TIMEOUT_SECONDS} s; "
+            "let it finish, or stop it"
+        ) from None
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _ensure_jar(jar: LockedJar, cache: Path) -> Path:
+    path = jar.path_in(cache)
+    if path.is_file():
+        if sha256_of(path) == jar.sha256:
+            return path
+        path.unlink()
+    found: Sequence[str] = ()
+    # Twice, because a connection that breaks off leaves a short file without an error.
+    for _ in range(2):
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as staging:
+            fetched = _fetch(jar, Path(staging))
+            digest = sha256_of(fetched)
+            if digest == jar.sha256:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(fetched, path)
+                return path
+            found = (*found, f"{digest} ({fetched.stat().st_size} bytes)")
+    raise ServiceError(
+        f"{jar.file_name}: expected sha256 {jar.sha256} ({jar.size_bytes} bytes), fetched "
+        f"{' and then '.join(found)}. It was deleted and nothing was started: something between "
+        "here and the repository changes files, or the lock is wrong (`make lock`)"
+    )
+
+
+def _fetch(jar: LockedJar, staging: Path) -> Path:
+    # Resolves this one file: no pom is read, so nothing but what is locked can come along.
+    context = MavenContext(repo_cache=staging, timeout=REQUEST_TIMEOUT_SECONDS)
+    component = context.project(jar.group, jar.artifact).at_version(jar.version)
+    try:
+        return Path(component.artifact(jar.classifier, "jar").resolve())
+    except (OSError, RuntimeError) as exc:
+        # jgo raises RuntimeError for a jar that no repository has; requests' errors are OSErrors.
+        raise ServiceError(
+            f"fetching {jar.group}:{jar.artifact}:{jar.version}: {exc}. The jars come from the "
+            "Maven repository; is there a network, or a proxy to set?"
+        ) from exc

@@ -1,0 +1,211 @@
+"""Processes of ours and of others: started apart from the terminal, recognized, ended.
+
+A server is recognized by a marker on its command line that names its folder. So a pid that
+was given to another process since is never taken for ours, and a server whose `iot up` was
+killed before it could write anything down is found all the same.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from iot_pipeline.errors import ServiceError
+
+# A recorded start time may differ by rounding, and by a step of the clock where it is computed.
+CREATE_TIME_TOLERANCE_SECONDS = 2.0
+
+# Children of this process, kept so that a dead one is reaped instead of staying a zombie.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who listens on a port; `pid` is 0 where the system does not tell."""
+
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})" if self.pid else "a process of another user"
+
+
+def marker(run_folder: Path) -> str:
+    """The argument that tells which folder's server a process is."""
+    return f"-Diot.folder={run_folder}"
+
+
+def start(command: Sequence[str], run_folder: Path, log: Path) -> psutil.Process:
+    """Start a server in a session of its own, so that Ctrl-C in the terminal does not reach it.
+
+    Its pid and start time are in `run_folder`/process.json when this returns; output is
+    appended to `log`. `command` must carry `marker(run_folder)`.
+    """
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=run_folder,
+            start_new_session=True,
+        )
+    _children[child.pid] = child
+    process = psutil.Process(child.pid)
+    _record(run_folder, process)
+    return process
+
+
+def find(run_folder: Path) -> psutil.Process | None:
+    """Our live server of this folder, or None; a zombie is not alive."""
+    recorded = _recorded(run_folder)
+    if recorded is not None:
+        if _is_ours(recorded, run_folder):
+            return recorded
+        forget(run_folder)
+    # Killed between starting a server and recording it: rare, and a scan costs milliseconds.
+    for process in psutil.process_iter():
+        if _is_ours(process, run_folder):
+            _record(run_folder, process)
+            return process
+    return None
+
+
+def forget(run_folder: Path) -> None:
+    """Drop the record of a server that is gone."""
+    _record_path(run_folder).unlink(missing_ok=True)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs (a stopped process does; a zombie does not). Reaps our own children."""
+    child = _children.get(process.pid)
+    if child is not None:
+        child.poll()
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def exit_status(pid: int) -> str:
+    """How a child of this process ended, in words; empty when it is not known."""
+    child = _children.get(pid)
+    code = child.poll() if child is not None else None
+    if code is None:
+        return ""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+
+
+def end(process: psutil.Process, grace_seconds: float) -> bool:
+    """Stop a process: SIGTERM, and SIGKILL when it is still there after the grace.
+
+    Returns:
+        True when it ended by itself, False when it had to be killed.
+
+    Raises:
+        ServiceError: it survived SIGKILL for ten seconds (a process in uninterruptible I/O).
+    """
+    try:
+        process.terminate()
+        # One that was stopped would not notice; harmless for one that was not.
+        process.send_signal(signal.SIGCONT)
+    except psutil.NoSuchProcess:
+        return True
+    if _gone_within(process, grace_seconds):
+        return True
+    kill(process)
+    return False
+
+
+def kill(process: psutil.Process) -> None:
+    """SIGKILL, and wait until it is gone."""
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+    if not _gone_within(process, 10):
+        raise ServiceError(f"pid {process.pid} is still there 10 s after SIGKILL")
+
+
+def port_owner(port: int) -> Owner | None:
+    """Who listens on a TCP port of this machine; None when nobody does."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        # macOS tells ordinary users about their own processes only, and one at a time.
+        return _owner_among_processes(port)
+    for connection in connections:
+        if _listens(connection, port):
+            return _owner(connection.pid)
+    return None
+
+
+def _listens(connection: Any, port: int) -> bool:
+    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr.port == port)
+
+
+def _owner_among_processes(port: int) -> Owner | None:
+    for process in psutil.process_iter():
+        try:
+            connections = process.net_connections("tcp")
+        except psutil.Error:
+            continue
+        for connection in connections:
+            if _listens(connection, port):
+                return _owner(process.pid)
+    return None
+
+
+def _owner(pid: int | None) -> Owner:
+    if pid is None:
+        return Owner(0, "")
+    try:
+        return Owner(pid, psutil.Process(pid).name())
+    except psutil.Error:
+        return Owner(pid, "unknown")
+
+
+def _record_path(run_folder: Path) -> Path:
+    return run_folder / "process.json"
+
+
+def _record(run_folder: Path, process: psutil.Process) -> None:
+    # Written aside and renamed: a reader sees a whole record or none.
+    path = _record_path(run_folder)
+    aside = path.with_suffix(".tmp")
+    record = {"pid": process.pid, "create_time": process.create_time()}
+    aside.write_text(json.dumps(record), encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _recorded(run_folder: Path) -> psutil.Process | None:
+    try:
+        record = json.loads(_record_path(run_folder).read_text(encoding="utf-8"))
+        process = psutil.Process(int(record["pid"]))
+        difference = abs(process.create_time() - float(record["create_time"]))
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, psutil.NoSuchProcess):
+        return None
+    return process if difference < CREATE_TIME_TOLERANCE_SECONDS else None
+
+
+def _is_ours(process: psutil.Process, run_folder: Path) -> bool:
+    try:
+        return is_alive(process) and marker(run_folder) in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def _gone_within(process: psutil.Process, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while is_alive(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,371 @@
+"""All servers of this machine together: `iot up`, `iot down` and their like.
+
+State lives in `<data_dir>/services`: a folder per server, `volumes/` with their data, and the
+name of the cluster. Every instance has its own, because Cassandra nodes of one machine that
+share a cluster name find each other and join.
+"""
+
+import contextlib
+import ipaddress
+import os
+import shutil
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import filelock
+
+from iot_pipeline.errors import ConfigurationError, ServiceError
+from iot_pipeline.local import jars, processes
+from iot_pipeline.local.compose import find_definition, read_compose
+from iot_pipeline.local.java import find_java
+from iot_pipeline.local.launch import LOOPBACK, Launch, plan_launch
+from iot_pipeline.local.needs import STATE_BYTES, Display, Needs
+from iot_pipeline.local.server import Server
+from iot_pipeline.settings import Settings
+
+LOCK_TIMEOUT_SECONDS = 900
+
+Address = tuple[str, int]
+State = Literal["up", "not answering", "stopped", "elsewhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What one server is doing.
+
+    `state` is `up` (started here, answers), `not answering` (started here, runs), `stopped`
+    (nothing answers) or `elsewhere` (answers, but was not started here). `pid` is None when the
+    process is not on this machine or the system does not tell.
+    """
+
+    name: str
+    version: str
+    addresses: tuple[str, ...]
+    state: State
+    pid: int | None
+    process: str
+    log: Path
+
+
+class LocalServices:
+    """Kafka and Cassandra as docker-compose.yml describes them, on this machine.
+
+    Args:
+        settings: addresses, ports and folders.
+        display: told what is done, before and while it is.
+    """
+
+    def __init__(self, settings: Settings, display: Display) -> None:
+        self._settings = settings
+        self._display = display
+        self._cancelled = threading.Event()
+        self.folder = settings.data_dir / "services"
+        self._definition = find_definition()
+
+    def up(self, only: Collection[str] = ()) -> list[ServerStatus]:
+        """Make every service answer: use what does, start what does not. Idempotent.
+
+        Args:
+            only: names of services; empty for all.
+
+        Raises:
+            ConfigurationError: the compose file or an address cannot be carried out.
+            ServiceError: a server could not be started, a port is taken by another process, a
+                server that is not on this machine does not answer, or there is too little disk
+                or memory. Servers that did start keep running.
+        """
+        servers = self._chosen(only)
+        with self._alone():
+            waiting: list[Callable[[], None]] = []
+            starting: list[tuple[Server, Launch]] = []
+            for server in servers:
+                launch = self._plan(server, ())
+                if self._uses_what_answers(server):
+                    continue
+                self._check_may_start(server, launch)
+                process = server.process()
+                if process is not None:
+                    self._display.say(f"{server.name} runs already (pid {process.pid}): waiting")
+                    waiting.append(
+                        lambda server=server, process=process, launch=launch: server.wait(  # type: ignore[misc]
+                            process, launch.address, self._display.say, self._cancelled
+                        )
+                    )
+                    continue
+                server.check_ports(launch)
+                starting.append((server, launch))
+            self._together([*waiting, *self._prepare(starting)])
+            return [self._status(server) for server in servers]
+
+    def down(self, only: Collection[str] = ()) -> list[str]:
+        """Stop what `up` started and nothing else; data stays. Idempotent.
+
+        Returns:
+            The names of the services that were stopped.
+        """
+        servers = self._chosen(only)
+        stopped: list[str] = []
+
+        def stop(server: Server) -> None:
+            if server.stop(self._display.say):
+                stopped.append(server.name)
+            elif any(server.answers(*address) for address in self._addresses(server)):
+                self._display.say(f"{server.name} was not started here and is left alone")
+            else:
+                self._display.say(f"{server.name} does not run")
+
+        with self._alone():
+            self._together([lambda server=server: stop(server) for server in servers])  # type: ignore[misc]
+        return [server.name for server in servers if server.name in stopped]
+
+    def wipe(self) -> None:
+        """Stop everything and delete the servers' data, logs and cluster name. No way back."""
+        self.down()
+        with self._alone():
+            for path in self._state_paths():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def kill(self, name: str) -> int:
+        """SIGKILL one server and return the pid it had; never waits for a running `up`."""
+        (server,) = self._chosen((name,))
+        return server.kill()
+
+    def status(self) -> list[ServerStatus]:
+        """What every service is doing now; starts and changes nothing."""
+        return [self._status(server) for server in self._chosen(())]
+
+    def server(self, name: str) -> Server:
+        """One server by its name in the compose file."""
+        (server,) = self._chosen((name,))
+        return server
+
+    def cancel(self) -> None:
+        """Make a running `up` give up waiting; what it started keeps running."""
+        self._cancelled.set()
+
+    def _state_paths(self) -> list[Path]:
+        names = [server.run_folder for server in self._chosen(())]
+        return [*names, self.folder / "volumes", self.folder / "cluster_name"]
+
+    def _chosen(self, only: Collection[str]) -> list[Server]:
+        services = read_compose(
+            self._definition.compose_file, self._variables(), self.folder / "volumes"
+        )
+        for name in only:
+            if name not in services:
+                raise ConfigurationError(
+                    f"{name}: no such service in {self._definition.compose_file}; there are "
+                    f"{', '.join(services)}"
+                )
+        return [
+            Server(service, self.folder / name)
+            for name, service in services.items()
+            if not only or name in only
+        ]
+
+    def _plan(self, server: Server, classpath: Sequence[Path]) -> Launch:
+        folder = self._definition.services_folder
+        return plan_launch(server.service, folder, server.run_folder, classpath)
+
+    def _variables(self) -> dict[str, str]:
+        # What Compose would see; IOT_ variables through the settings, which read .env and know
+        # the defaults.
+        settings = self._settings
+        ours = {
+            name: str(getattr(settings, name))
+            for name in (
+                "kafka_port",
+                "kafka_internal_port",
+                "kafka_controller_port",
+                "kafka_retention_check_ms",
+                "cassandra_port",
+                "cassandra_storage_port",
+                "cassandra_jmx_port",
+                "cassandra_opts",
+            )
+        }
+        others = {name: value for name, value in os.environ.items() if name[:4] != "IOT_"}
+        variables = others | {f"IOT_{name.upper()}": value for name, value in ours.items()}
+        return variables | {"IOT_CLUSTER_NAME": settings.cluster_name or self._cluster_name()}
+
+    def _cluster_name(self) -> str:
+        remembered = self.folder / "cluster_name"
+        try:
+            return remembered.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            # A status before the first start has nothing to remember: derived, not drawn.
+            folder = uuid.uuid5(uuid.NAMESPACE_URL, f"{uuid.getnode()}{self.folder.resolve()}")
+            return f"iot_pipeline-{folder.hex[:12]}"
+
+    def _addresses(self, server: Server) -> list[Address]:
+        settings = self._settings
+        if server.service.kind == "cassandra":
+            return [(host.strip("[]"), settings.cassandra_port) for host in settings.contact_points]
+        pairs = (part.strip().rpartition(":") for part in settings.bootstrap_servers.split(","))
+        return [(host.strip("[]"), int(port)) for host, _, port in pairs]
+
+    def _uses_what_answers(self, server: Server) -> bool:
+        for host, port in self._addresses(server):
+            if server.answers(host, port):
+                process = server.process()
+                whose = (
+                    f"started here (pid {process.pid})"
+                    if process is not None
+                    else f"not started here ({processes.port_owner(port) or 'another machine'})"
+                    if _is_loopback(host)
+                    else "on another machine"
+                )
+                self._display.say(f"{server.name} answers at {host}:{port}, {whose}: using it")
+                return True
+        return False
+
+    def _check_may_start(self, server: Server, launch: Launch) -> None:
+        addresses = self._addresses(server)
+        listed = ", ".join(f"{host}:{port}" for host, port in addresses)
+        local = [(host, port) for host, port in addresses if _is_loopback(host)]
+        if not local:
+            raise ServiceError(
+                f"{server.name} does not answer at {listed}, which is not this machine: start it "
+                "there. `iot up` starts servers for loopback addresses only"
+            )
+        if launch.address[1] not in [port for _, port in local]:
+            raise ConfigurationError(
+                f"{server.name} does not answer at {listed}, and `iot up` would start it at "
+                f"{launch.address[0]}:{launch.address[1]}: make the IOT_ variables agree"
+            )
+        recorded = server.recorded_address()
+        process = server.process()
+        if process is not None and recorded not in (None, launch.address):
+            assert recorded is not None
+            raise ServiceError(
+                f"{server.name} of {self.folder} runs at {recorded[0]}:{recorded[1]} (pid "
+                f"{process.pid}), the settings say {launch.address[1]}: `iot down` first"
+            )
+
+    def _prepare(self, starting: Sequence[tuple[Server, Launch]]) -> list[Callable[[], None]]:
+        """Java, jars and room for the servers that are to start; nothing runs yet."""
+        if not starting:
+            return []
+        cache = Path(self._settings.jar_cache or jars.default_cache()).expanduser()
+        locks = {
+            server.name: jars.read_lock(
+                self._definition.services_folder / f"{server.service.kind}.lock",
+                server.service.image.removeprefix("library/"),
+            )
+            for server, _ in starting
+        }
+        java = find_java(self._settings.java_home)
+        missing = {jar for lock in locks.values() for jar in jars.missing_jars(lock, cache)}
+        needs = Needs(
+            services=[f"{server.name} {server.service.version}" for server, _ in starting],
+            jars=len(missing),
+            download_bytes=sum(jar.size_bytes for jar in missing),
+            cache=cache,
+            state_bytes=sum(STATE_BYTES[server.service.kind] for server, _ in starting),
+            state_folder=self.folder,
+            memory_bytes=sum(launch.memory_bytes for _, launch in starting),
+        )
+        self._display.say(needs.sentence())
+        for reason in java.passed_over:
+            self._display.say(f"passed over {reason}")
+        self._display.say(f"Java {java.version} from {java.origin}: {java.command}")
+        needs.check()
+        # Written before the first start, so that it outlives a move of the folder.
+        cluster_name = self._cluster_name()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "cluster_name").write_text(cluster_name + "\n", encoding="utf-8")
+        steps: list[Callable[[], None]] = []
+        total = sum(jar.size_bytes for lock in locks.values() for jar in lock.jars)
+        show = self._display.downloading(total) if missing else contextlib.nullcontext()
+        with show as advance:
+            for server, _ in starting:
+                classpath = jars.ensure_jars(locks[server.name], cache, advance)
+                launch = self._plan(server, classpath)
+                steps.append(
+                    lambda server=server, launch=launch: server.start(  # type: ignore[misc]
+                        launch, java, self._display.say, self._cancelled
+                    )
+                )
+        return steps
+
+    def _together(self, steps: Sequence[Callable[[], None]]) -> None:
+        """Run steps at once; all end before the first error is raised, others are named in it."""
+        if not steps:
+            return
+        with ThreadPoolExecutor(len(steps), "services") as pool:
+            futures = [pool.submit(step) for step in steps]
+            try:
+                errors = [error for future in futures if (error := future.exception())]
+            except BaseException:
+                # Ctrl-C: the servers have sessions of their own and go on; we do not.
+                self.cancel()
+                raise
+        for error in errors:
+            if not isinstance(error, ServiceError):
+                raise error
+        if errors:
+            raise ServiceError("\n".join(map(str, errors))) from errors[0]
+
+    def _status(self, server: Server) -> ServerStatus:
+        addresses = self._addresses(server)
+        answering = [address for address in addresses if server.answers(*address)]
+        process = server.process()
+        state: State
+        pid, name = (process.pid, "java") if process is not None else (None, "")
+        if process is not None:
+            state = "up" if answering else "not answering"
+        elif answering:
+            state = "elsewhere"
+            owner = processes.port_owner(answering[0][1]) if _is_loopback(answering[0][0]) else None
+            if owner is not None:
+                pid, name = owner.pid or None, owner.name
+        else:
+            state = "stopped"
+        return ServerStatus(
+            name=server.name,
+            version=server.service.version if process is not None or not answering else "",
+            addresses=tuple(f"{host}:{port}" for host, port in addresses),
+            state=state,
+            pid=pid,
+            process=name,
+            log=server.log,
+        )
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One `up` or `down` at a time per folder; says so when it has to wait."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / ".lock")
+        try:
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                self._display.say(f"waiting for another `iot up` or `iot down` of {self.folder}")
+                lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
+        except filelock.Timeout:
+            raise ServiceError(
+                f"another `iot up` or `iot down` has held {self.folder} for "
+                f"{LOCK_TIMEOUT_SECONDS} s; stop it"
+            ) from None
+        with contextlib.ExitStack() as stack:
+            stack.callback(lock.release)
+            yield
+
+
+def _is_loopback(host: str) -> bool:
+    if host == LOOPBACK:
+        return True
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
