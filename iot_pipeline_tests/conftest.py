@@ -1,0 +1,73 @@
+"""Fixtures that tests of every layer share: real servers, names of one's own, settings.
+
+The servers are the session's own, on free ports; `IOT_TEST_BOOTSTRAP_SERVERS` and
+`IOT_TEST_CONTACT_POINTS` (with `IOT_TEST_CASSANDRA_PORT`) point the tests at others. What cannot
+start is a failure with the server's last words, never a skip. Chaos tests do not take these:
+they start a set of their own with `iot_pipeline_tests.servers.start_services`.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iot_pipeline.settings import Settings
+from iot_pipeline_tests.servers import (
+    NAMES,
+    Services,
+    existing_services,
+    fresh_keyspace,
+    start_services,
+)
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Real Kafka and Cassandra, started together, gone at the end whatever happens."""
+    folder = tmp_path_factory.mktemp("services")
+    brokers = os.environ.get("IOT_TEST_BOOTSTRAP_SERVERS", "")
+    nodes = os.environ.get("IOT_TEST_CONTACT_POINTS", "")
+    port = os.environ.get("IOT_TEST_CASSANDRA_PORT", "9042")
+    if brokers and nodes:
+        yield existing_services(brokers, nodes, port, folder)
+        return
+    given = {"IOT_BOOTSTRAP_SERVERS": brokers} if brokers else {}
+    if nodes:
+        given |= {"IOT_CONTACT_POINTS": nodes, "IOT_CASSANDRA_PORT": port}
+    only = [n for n, there in zip(NAMES, (brokers, nodes), strict=True) if not there]
+    started = start_services(folder, only, **given)
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(services: Services) -> str:
+    """Address of a real broker, host:port."""
+    return services.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def cassandra(services: Services) -> tuple[tuple[str, ...], int]:
+    """Contact points and CQL port of a real node."""
+    return services.contact_points, services.cassandra_port
+
+
+@pytest.fixture(scope="session")
+def keyspace() -> str:
+    """A keyspace name of the session's own; nobody has created it yet."""
+    return fresh_keyspace()
+
+
+@pytest.fixture
+def settings_env(services: Services, keyspace: str, tmp_path: Path) -> dict[str, str]:
+    """IOT_ variables: the real servers, a fresh topic, the session's keyspace, a data folder."""
+    return services.environment(keyspace=keyspace, IOT_DATA_DIR=str(tmp_path / "data"))
+
+
+@pytest.fixture
+def settings(settings_env: dict[str, str]) -> Settings:
+    """The settings that `settings_env` gives."""
+    return Settings.from_env(settings_env)

@@ -1,0 +1,237 @@
+"""Kafka and Cassandra for tests: ports and a folder of their own, through `iot_pipeline.local`.
+
+`start_services(folder)` is what the session's fixtures use and what chaos tests take to have a
+set of their own to kill. A guard process ends the servers even when pytest itself is killed.
+"""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from iot_pipeline.local.needs import LineDisplay
+from iot_pipeline.local.servers import LocalServices
+from iot_pipeline.settings import Settings
+
+NAMES = ("kafka", "cassandra")
+PORTS = (
+    "IOT_KAFKA_PORT",
+    "IOT_KAFKA_INTERNAL_PORT",
+    "IOT_KAFKA_CONTROLLER_PORT",
+    "IOT_CASSANDRA_PORT",
+    "IOT_CASSANDRA_STORAGE_PORT",
+    "IOT_CASSANDRA_JMX_PORT",
+)
+PERIODIC = (
+    "-Dcassandra.settings.commitlog_sync=periodic -Dcassandra.settings.commitlog_sync_period=10s"
+)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Where the servers of a test are; `env` holds the IOT_ variables that lead there."""
+
+    bootstrap_servers: str
+    contact_points: tuple[str, ...]
+    cassandra_port: int
+    env: Mapping[str, str]
+
+    def environment(
+        self, *, topic: str | None = None, keyspace: str | None = None, **overrides: str
+    ) -> dict[str, str]:
+        """IOT_ variables for a pipeline on these servers, with a fresh topic unless named.
+
+        `overrides` are further settings by their full names (IOT_PARTITIONS="2"). Meant for
+        `Settings.from_env(...)`, or over `clean_environment()` for a child process.
+        """
+        names = {
+            "IOT_TOPIC": topic or fresh_topic(),
+            "IOT_KEYSPACE": keyspace or fresh_keyspace(),
+        }
+        return {**self.env, **names, **overrides}
+
+
+@dataclass(frozen=True)
+class OwnServices(Services):
+    """Servers that a test started and may do anything to."""
+
+    folder: Path
+    local: LocalServices
+    guard: "subprocess.Popen[bytes]"
+
+    def up(self, *names: str) -> None:
+        """Start what does not run (all, unless named); returns when it answers."""
+        self.local.up(names)
+
+    def down(self, *names: str) -> None:
+        """Stop as a person would."""
+        self.local.down(names)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL; returns when the process is gone."""
+        self.local.kill(name)
+
+    def pid(self, name: str) -> int:
+        process = self.local.server(name).process()
+        assert process is not None, f"{name} does not run"
+        return process.pid
+
+    def sigstop(self, name: str) -> None:
+        """Freeze it: its port still accepts connections, nothing is answered."""
+        os.kill(self.pid(name), signal.SIGSTOP)
+
+    def sigcont(self, name: str) -> None:
+        os.kill(self.pid(name), signal.SIGCONT)
+
+    def log_end(self, name: str, lines: int = 50) -> str:
+        return "\n".join(self.local.server(name).last_lines(lines))
+
+    def stop(self) -> None:
+        """End everything at once; their data is thrown away. Idempotent."""
+        for name in NAMES:
+            process = self.local.server(name).process()
+            if process is not None:
+                self.local.kill(name)
+        self.local.wipe()
+        if self.guard.stdin is not None and not self.guard.stdin.closed:
+            self.guard.stdin.close()
+        self.guard.wait(30)
+
+
+def start_services(
+    folder: Path,
+    only: Collection[str] = NAMES,
+    commitlog_sync: str = "group",
+    **overrides: str,
+) -> OwnServices:
+    """Start servers on free ports, their state in `folder`; both at once, about ten seconds.
+
+    Args:
+        folder: becomes IOT_DATA_DIR; created when it is not there.
+        only: "kafka" and "cassandra", or one of them.
+        commitlog_sync: "group" as shipped, or "periodic", which forgets acknowledged writes
+            when it is killed.
+        overrides: further settings by their full names (IOT_KAFKA_RETENTION_CHECK_MS="500").
+
+    Raises:
+        ServiceError: with the end of the log of what did not start; nothing is left running.
+    """
+    assert commitlog_sync in ("group", "periodic")
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    env = {
+        **{
+            name: os.environ[name]
+            for name in ("IOT_JAVA_HOME", "IOT_JAR_CACHE")
+            if name in os.environ
+        },
+        **ports,
+        "IOT_BOOTSTRAP_SERVERS": f"127.0.0.1:{ports['IOT_KAFKA_PORT']}",
+        "IOT_CONTACT_POINTS": "127.0.0.1",
+        "IOT_DATA_DIR": str(folder),
+        "IOT_KAFKA_RETENTION_CHECK_MS": "1000",
+        **({"IOT_CASSANDRA_OPTS": PERIODIC} if commitlog_sync == "periodic" else {}),
+        **overrides,
+    }
+    settings = Settings.from_env(env)
+    folder.mkdir(parents=True, exist_ok=True)
+    services = OwnServices(
+        bootstrap_servers=settings.bootstrap_servers,
+        contact_points=settings.contact_points,
+        cassandra_port=settings.cassandra_port,
+        env=env,
+        folder=folder,
+        local=LocalServices(settings, LineDisplay(lambda text: print(text, file=sys.stderr))),
+        guard=_start_guard(folder),
+    )
+    try:
+        services.up(*only)
+    except BaseException:
+        services.stop()
+        raise
+    return services
+
+
+def existing_services(
+    bootstrap_servers: str, contact_points: str, cassandra_port: str, folder: Path
+) -> Services:
+    """Servers that somebody else runs for the tests."""
+    env = {
+        "IOT_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "IOT_CONTACT_POINTS": contact_points,
+        "IOT_CASSANDRA_PORT": cassandra_port,
+        "IOT_DATA_DIR": str(folder),
+    }
+    settings = Settings.from_env(env)
+    return Services(
+        bootstrap_servers=settings.bootstrap_servers,
+        contact_points=settings.contact_points,
+        cassandra_port=settings.cassandra_port,
+        env=env,
+    )
+
+
+def fresh_topic() -> str:
+    return f"iot_test_{uuid.uuid4().hex[:10]}"
+
+
+def fresh_keyspace() -> str:
+    return f"iot_test_{uuid.uuid4().hex[:10]}"
+
+
+def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's variables for a child, without any IOT_ of a person's, and `env` over them."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("IOT_")}
+    return {**kept, **(env or {})}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, below those that systems hand out by themselves.
+
+    Outgoing connections would take ephemeral ports between our look and the server's start.
+    """
+    chosen: list[int] = []
+    while len(chosen) < count:
+        port = random.randint(20_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in chosen:
+            chosen.append(port)
+    return chosen
+
+
+def end_leftovers(folder: Path) -> None:
+    """SIGKILL every server whose state is in `folder`."""
+    for process in psutil.process_iter():
+        try:
+            if any(a.startswith(f"-Diot.folder={folder}{os.sep}") for a in process.cmdline()):
+                process.kill()
+        except psutil.Error:
+            continue
+
+
+def _start_guard(folder: Path) -> "subprocess.Popen[bytes]":
+    # Waits for the end of its input, which comes when `stop` closes it and also when this
+    # process dies of whatever: nobody else holds the other end.
+    return subprocess.Popen(
+        [sys.executable, "-m", "iot_pipeline_tests.servers", str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        cwd=Path(__file__).resolve().parents[1],
+        env=clean_environment(),
+    )
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    end_leftovers(Path(sys.argv[1]))
