@@ -1,0 +1,193 @@
+"""`iot setup` and `iot drain`: make the schema, move readings."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from iot_pipeline.cli.connections import drain_config, new_cli_run, open_connections
+from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.core.offsets import OffsetRange, parse_range
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ingest import DrainProgress, drain
+from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.schema import setup_schema
+
+EXIT_FENCED = 3
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+@click.command("setup")
+@json_option
+def setup_command(as_json: bool) -> None:
+    """Make topics, keyspace and tables where they are missing, and check all of them."""
+    settings = Settings.from_env()
+    with open_connections(settings) as connections:
+        report = setup_schema(
+            KafkaTopics(settings),
+            connections.log,
+            CassandraSchema(connections.cassandra),
+            settings,
+            migration_files(),
+            say=lambda step: click.echo(f"setup: {step}", err=True),
+        )
+    if as_json:
+        print_json(
+            {
+                "created": report.created,
+                "differences": [str(difference) for difference in report.differences],
+                "acknowledged_is_durable": report.is_durable,
+                "durability": report.durability,
+                "notes": report.notes,
+            }
+        )
+        return
+    for created in report.created:
+        click.echo(f"made {created}")
+    if not report.created:
+        click.echo("everything was there already")
+    for difference in report.differences:
+        click.echo(f"note: {difference}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    click.echo(("" if report.is_durable else "WARNING: ") + report.durability)
+
+
+def offsets_option(required: bool = False) -> Callable[[_F], _F]:
+    """`--offsets P:START-END`, repeatable: the one way to say a range."""
+    return click.option(
+        "--offsets",
+        "offsets",
+        multiple=True,
+        required=required,
+        metavar="P:START-END",
+        help="Exactly these offsets of Kafka partition P, END excluded; repeatable.",
+    )
+
+
+@click.command("drain")
+@click.option("--max-records", type=click.IntRange(min=1), help="Stop after so many offsets.")
+@offsets_option()
+@click.option("--partitions", metavar="P,P,...", help="Only these Kafka partitions.")
+@json_option
+def drain_command(
+    max_records: int | None, offsets: tuple[str, ...], partitions: str | None, as_json: bool
+) -> None:
+    """Move what lags from Kafka into Cassandra, and account for every offset.
+
+    Ends at the last stable offset as of its start. Exit code 3: another run was faster and is
+    ahead; nothing is wrong.
+    """
+    settings = Settings.from_env()
+    asked = [parse_range(text) for text in offsets]
+    chosen = _parse_partitions(partitions)
+    if asked and (max_records is not None or chosen is not None):
+        raise ConfigurationError("--offsets says it all: leave --max-records and --partitions out")
+    run = new_cli_run()
+    with open_connections(settings) as connections:
+        plan = make_plan(
+            connections.log,
+            connections.ledger,
+            settings.topic,
+            start_at=settings.start_at,
+            max_records=max_records,
+            partitions=chosen,
+            offsets=asked,
+            accept_producer_timestamps=settings.accept_producer_timestamps,
+        )
+        progress = DrainProgress(plan.ingest)
+        try:
+            with _ProgressLine(plan.ingest) as line:
+                drain(
+                    plan,
+                    connections.ports,
+                    run,
+                    drain_config(settings),
+                    progress=progress,
+                    on_progress=line.show,
+                )
+        finally:
+            _report(plan, progress, run.run_id, as_json)
+    if progress.fenced:
+        sys.exit(EXIT_FENCED)
+
+
+def _parse_partitions(text: str | None) -> set[int] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ConfigurationError(f"--partitions {text}: expected numbers, such as 0,2,3")
+    return {int(part) for part in parts}
+
+
+def _report(plan: Plan, progress: DrainProgress, run_id: str, as_json: bool) -> None:
+    total = progress.total
+    if as_json:
+        print_json(
+            {
+                "run_id": run_id,
+                "ranges": [str(item) for item in progress.ranges],
+                "stored": total.stored,
+                "superseded": total.superseded,
+                "rejected": total.rejected,
+                "aged_out": total.aged_out,
+                "holes": total.holes,
+                "seconds": round(progress.seconds, 3),
+                "fenced": [str(item) for item in progress.fenced],
+                "split_ms": progress.split_ms,
+                "unknown_fields": progress.unknown_fields,
+            }
+        )
+        return
+    if not plan.ingest:
+        click.echo("nothing lags: every offset of the topic is accounted for")
+        return
+    rate = total.stored / progress.seconds if progress.seconds else 0
+    click.echo(
+        f"{progress.done_offsets} offsets = {total.stored} stored + {total.superseded} superseded "
+        f"+ {total.rejected} rejected + {total.aged_out} aged out + {total.holes} holes, in "
+        f"{progress.seconds:.1f} s ({rate:,.0f} rows/s)"
+    )
+    for item in progress.ranges:
+        click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
+    for fenced in progress.fenced:
+        click.echo(f"fenced: {fenced}; this run stopped, nothing is wrong")
+    if progress.split_ms:
+        click.echo(f"note: {progress.split_ms} broker milliseconds were split (docs/guarantees.md)")
+
+
+class _ProgressLine:
+    """A bar on a terminal, nothing elsewhere: the numbers come at the end."""
+
+    def __init__(self, planned: list[OffsetRange]) -> None:
+        self._progress = Progress(
+            TextColumn("draining"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} offsets"),
+            TimeRemainingColumn(),
+            transient=True,
+            console=Console(stderr=True),
+        )
+        self._is_shown = sys.stderr.isatty() and bool(planned)
+        self._task = self._progress.add_task("draining", total=sum(item.span for item in planned))
+
+    def __enter__(self) -> "_ProgressLine":
+        if self._is_shown:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            self._progress.stop()
+
+    def show(self, progress: DrainProgress) -> None:
+        self._progress.update(self._task, completed=progress.done_offsets)
+
+
+INGEST_COMMANDS = (setup_command, drain_command)
