@@ -1,7 +1,7 @@
 """The path of a reading, decided by pure functions over small values, in this order.
 
 readings    -> a message is a reading, or a dead letter with a reason
-simulation  -> a fleet of devices and what they send
+simulation  -> a fleet of devices and what they send (fleet: its values; pacing: when)
 offsets     -> which offsets one run drains
 ingest      -> records become a micro-batch: winners, grouped by Cassandra partition
 ledger      -> the chain of ranges that runs leave behind, and its sums
