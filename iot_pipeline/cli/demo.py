@@ -1,0 +1,303 @@
+"""`iot demo`: everything at once, until Ctrl-C; `iot demo --once`: the same path, judged.
+
+Stops what it started and nothing else: servers that ran before go on.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+import filelock
+import psutil
+
+from iot_pipeline.cli.connections import open_connections
+from iot_pipeline.cli.services import local_services
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.errors import ServiceError
+from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.schema import setup_schema
+
+LOCATION = "iot_pipeline"
+SENSOR = "iot_data_lag"
+SCHEDULE = "checks_every_5_minutes"
+ONCE_SECONDS = 240.0
+
+_TOUR = """
+  The UI: {address}
+
+    Overview > Runs          a run appears every few seconds; click one to see what it drained
+    Assets > iot/sensor_data its checks, and their plots: everything should be green
+    Jobs > simulate          launch another fleet from the launchpad
+    Automation               the sensor {sensor} and the schedules, on and off
+
+  In another terminal:  .venv/bin/iot lag      .venv/bin/iot readings device_1 --last 5m
+  Break something:      .venv/bin/iot kill cassandra      then .venv/bin/iot up
+
+  Ctrl-C stops what this demo started; a second one kills it.
+"""
+
+
+@click.command("demo")
+@click.option("--devices", default=50, show_default=True, type=click.IntRange(1, 100_000))
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--once", is_flag=True, help="End when one run and its checks have passed, or failed."
+)
+def demo_command(devices: int, port: int, once: bool) -> None:
+    """Run services, schema, a fleet and Dagster's UI with the sensor on, until Ctrl-C."""
+    settings = Settings.from_env()
+    folder = settings.data_dir / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder), _stop_on_signals(), ExitStack() as stack:
+        try:
+            _end_leftovers(folder)
+            _run(settings, folder, stack, devices, port, once)
+        except KeyboardInterrupt:
+            _say("stopping (a second Ctrl-C kills)")
+            if once:
+                raise
+
+
+def _run(
+    settings: Settings, folder: Path, stack: ExitStack, devices: int, port: int, once: bool
+) -> None:
+    began = time.monotonic()
+
+    def step(text: str) -> None:
+        _say(f"[{time.monotonic() - began:3.0f} s] {text}")
+
+    step("1/5 Kafka and Cassandra")
+    _start_services(stack, folder)
+    step("2/5 topics and tables")
+    with open_connections(settings) as connections:
+        setup_schema(
+            KafkaTopics(settings),
+            connections.log,
+            CassandraSchema(connections.cassandra),
+            settings,
+            migration_files(),
+        )
+    step("3/5 Dagster")
+    ui = _start_dagster(settings, folder, stack, port)
+    step(f"4/5 a fleet of {devices} devices, one reading a second each")
+    fleet = _start_fleet(folder, stack, devices)
+    step(f"5/5 sensor {SENSOR} and schedule {SCHEDULE} on")
+    ui.start_sensor(SENSOR)
+    ui.start_schedule(SCHEDULE)
+    if once:
+        _judge(ui, fleet, step)
+        return
+    click.echo(_TOUR.format(address=ui.address, sensor=SENSOR))
+    _watch(ui, fleet)
+
+
+# Services, Dagster, the fleet: each is stopped by the stack, in the opposite order.
+
+
+def _start_services(stack: ExitStack, folder: Path) -> None:
+    services = local_services()
+    mark = folder / "services.json"
+    # A demo that was killed left its servers running: they are still ours to stop.
+    ours = set(json.loads(mark.read_text())) if mark.exists() else set()
+    ours |= {status.name for status in services.status() if status.state == "stopped"}
+    mark.write_text(json.dumps(sorted(ours)))
+
+    def stop() -> None:
+        if ours:
+            _say(f"stopping {' and '.join(sorted(ours))}; their data stays")
+            services.down(ours)
+        mark.unlink(missing_ok=True)
+
+    stack.callback(stop)
+    services.up()
+
+
+def _start_dagster(settings: Settings, folder: Path, stack: ExitStack, port: int) -> DagsterUi:
+    home = settings.data_dir / "dagster"
+    env = {**os.environ, "DAGSTER_HOME": str(home), "IOT_DATA_DIR": str(settings.data_dir)}
+    prepared = subprocess.run(
+        [sys.executable, "-m", "iot_pipeline.defs.instance", str(home)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if prepared.returncode:
+        raise ServiceError(f"preparing {home}: {prepared.stdout[-1000:]}{prepared.stderr[-2000:]}")
+    free = find_free_port(port)
+    if free != port:
+        _say(f"port {port} is taken; the UI is at {free}")
+    command = [_script("dagster"), "dev", "-m", "iot_pipeline.definitions", "-h", "127.0.0.1"]
+    child = Child([*command, "-p", str(free)], folder / "dagster.log", env)
+    _remember(folder, "dagster", child)
+    stack.callback(_stop_child, "Dagster", child)
+    ui = DagsterUi(free, LOCATION)
+    ui.wait(child)
+    (folder / "ui.txt").write_text(ui.address)
+    return ui
+
+
+def _start_fleet(folder: Path, stack: ExitStack, devices: int) -> Child:
+    command = [_script("iot"), "simulate", "--devices", str(devices), "--rate", str(devices)]
+    child = Child(command, folder / "fleet.log", os.environ)
+    _remember(folder, "fleet", child)
+    stack.callback(_stop_child, "the fleet", child)
+    return child
+
+
+def _stop_child(name: str, child: Child) -> None:
+    _say(f"stopping {name}")
+    if not child.stop():
+        _say(f"{name} did not stop in time and was killed")
+
+
+def _script(name: str) -> str:
+    """The command of this environment, whatever PATH says."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise ServiceError(f"`{name}` is not installed beside {sys.executable}; run `make setup`")
+    return found
+
+
+# Watching and judging.
+
+
+def _watch(ui: DagsterUi, fleet: Child) -> None:
+    seen: set[str] = set()
+    fleet_ended = False
+    while True:
+        time.sleep(2)
+        if not fleet.is_alive and not fleet_ended:
+            _say(f"the fleet ended:\n{fleet.last_lines(5)}")
+            fleet_ended = True
+        for run in reversed(ui.runs_of_sensor(SENSOR)):
+            if run["runId"] in seen or run["status"] not in ("SUCCESS", "FAILURE", "CANCELED"):
+                continue
+            seen.add(run["runId"])
+            numbers, checks = ui.results_of_run(run["runId"])
+            green = sum(check["success"] for check in checks.values())
+            _say(
+                f"run {run['runId'][:8]} {run['status'].lower()}: "
+                f"{numbers.get('stored', 0):,.0f} stored, {green} of {len(checks)} checks green"
+            )
+            for check in checks.values():
+                if not check["success"]:
+                    _say(f"  {check['checkName']}: {check['description']}")
+
+
+def _judge(ui: DagsterUi, fleet: Child, step: Callable[[str], None]) -> None:
+    """Until a run that the sensor launched stored readings and passed all its checks.
+
+    Raises:
+        ServiceError: the first finished run that stored readings was not all green, or there was
+            none in time.
+    """
+    deadline = time.monotonic() + ONCE_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        if not fleet.is_alive:
+            raise ServiceError(f"the fleet ended too soon:\n{fleet.last_lines()}")
+        for run in reversed(ui.runs_of_sensor(SENSOR)):
+            if run["status"] in ("FAILURE", "CANCELED"):
+                raise ServiceError(f"run {run['runId']} ended as {run['status']}: {ui.address}")
+            if run["status"] != "SUCCESS":
+                continue
+            numbers, checks = ui.results_of_run(run["runId"])
+            if not numbers.get("stored"):
+                continue
+            red = [check for check in checks.values() if not check["success"]]
+            if red or not checks:
+                told = "; ".join(f"{c['checkName']}: {c['description']}" for c in red)
+                raise ServiceError(f"run {run['runId']}: {told or 'it has no checks'}")
+            step(
+                f"run {run['runId'][:8]} stored {numbers['stored']:,.0f} readings, "
+                f"all {len(checks)} checks passed: {', '.join(sorted(checks))}"
+            )
+            return
+    raise ServiceError(f"no run of {SENSOR} stored readings within {ONCE_SECONDS:g} s")
+
+
+# One demo at a time, and signals.
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    lock = filelock.FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        where = folder / "ui.txt"
+        at = f"; its UI is at {where.read_text()}" if where.exists() else ""
+        raise ServiceError(f"a demo runs already{at}. Stop it with Ctrl-C first") from None
+    try:
+        yield
+    finally:
+        (folder / "ui.txt").unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal (SIGHUP) end the demo as Ctrl-C does; the second one kills."""
+    count = 0
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
+            os._exit(130)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _remember(folder: Path, name: str, child: Child) -> None:
+    created = psutil.Process(child.pid).create_time()
+    (folder / f"{name}.json").write_text(json.dumps({"pid": child.pid, "created": created}))
+
+
+def _end_leftovers(folder: Path) -> None:
+    """End what a demo that was killed left running, recognized by pid and start time."""
+    for name in ("fleet", "dagster"):
+        record = folder / f"{name}.json"
+        if not record.exists():
+            continue
+        left = json.loads(record.read_text())
+        record.unlink()
+        if not psutil.pid_exists(left["pid"]):
+            continue
+        process = psutil.Process(left["pid"])
+        if abs(process.create_time() - left["created"]) < 2:
+            _say(f"ending {name} (pid {process.pid}) of a demo that was killed")
+            family = [*process.children(recursive=True), process]
+            process.send_signal(signal.SIGINT)
+            _, alive = psutil.wait_procs(family, timeout=15)
+            for member in alive:
+                member.kill()
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+DEMO_COMMANDS = (demo_command,)

@@ -1,0 +1,212 @@
+"""Dagster's UI as a process of ours: start `dagster dev`, ask it over GraphQL, stop it.
+
+Speaks HTTP only; what is defined in Dagster is none of its business.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from iot_pipeline.errors import ServiceError
+
+_STOP_SECONDS = 30.0
+_START_SECONDS = 120.0
+
+
+class Child:
+    """A process in a session of its own, with its output in a log; stopped as a group.
+
+    Args:
+        command: what to run.
+        log: where stdout and stderr go; begun anew.
+        env: its whole environment.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                start_new_session=True,
+                # A shell's `&` leaves SIGINT ignored, and Dagster maps SIGTERM to it: without
+                # this neither would stop it (FIELD-NOTES, Dagster 13).
+                preexec_fn=_reset_signals,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def last_lines(self, count: int = 20) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+
+    def stop(self, grace_seconds: float = _STOP_SECONDS) -> bool:
+        """Ask it to end, as Ctrl-C would, then its group; False when it had to be killed."""
+        if self.is_alive:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(grace_seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait()
+
+
+def _reset_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def find_free_port(wanted: int) -> int:
+    """`wanted` when nobody listens there on loopback, else one that is free."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServiceError("no free port on 127.0.0.1")
+
+
+class DagsterUi:
+    """A running `dagster dev`, by its address."""
+
+    def __init__(self, port: int, location: str) -> None:
+        self.port = port
+        self.address = f"http://127.0.0.1:{port}"
+        self._location = location
+
+    def wait(self, child: Child, seconds: float = _START_SECONDS) -> None:
+        """Until it answers and has loaded the code location.
+
+        Raises:
+            ServiceError: it died, did not answer in time, or cannot load the code; with the end
+                of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not child.is_alive:
+                raise ServiceError(f"dagster dev ended:\n{child.last_lines()}")
+            try:
+                entry = self.ask(_LOCATION, name=self._location)["workspaceLocationEntryOrError"]
+            except (OSError, http.client.HTTPException):
+                entry = None
+            if entry and entry["__typename"] == "WorkspaceLocationEntry":
+                loaded = entry["locationOrLoadError"]
+                if loaded and loaded["__typename"] == "RepositoryLocation":
+                    return
+                if loaded:
+                    raise ServiceError(f"Dagster cannot load the code: {loaded['message']}")
+            time.sleep(0.3)
+        raise ServiceError(f"dagster dev: no answer in {seconds:g} s:\n{child.last_lines()}")
+
+    def ask(self, query: str, **variables: object) -> Any:
+        """The `data` of a GraphQL answer.
+
+        Raises:
+            ServiceError: the query was refused.
+            OSError: nobody answers.
+        """
+        request = urllib.request.Request(
+            f"{self.address}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                body = json.load(answer)
+        except urllib.error.HTTPError as exc:
+            raise ServiceError(f"asking Dagster: {exc}: {exc.read()[:500]!r}") from exc
+        if body.get("errors"):
+            raise ServiceError(f"asking Dagster: {body['errors'][0]['message']}")
+        return body["data"]
+
+    def start_sensor(self, name: str) -> None:
+        """Switch a sensor on; one that is on stays on."""
+        answer = self.ask(_START_SENSOR, selector=self._selector("sensorName", name))["startSensor"]
+        if answer["__typename"] != "Sensor":
+            raise ServiceError(f"starting sensor {name}: {answer}")
+
+    def start_schedule(self, name: str) -> None:
+        """Switch a schedule on; one that is on stays on."""
+        selector = self._selector("scheduleName", name)
+        answer = self.ask(_START_SCHEDULE, selector=selector)["startSchedule"]
+        if answer["__typename"] != "ScheduleStateResult":
+            raise ServiceError(f"starting schedule {name}: {answer}")
+
+    def _selector(self, kind: str, name: str) -> dict[str, str]:
+        return {
+            "repositoryLocationName": self._location,
+            "repositoryName": "__repository__",
+            kind: name,
+        }
+
+    def runs_of_sensor(self, name: str, limit: int = 10) -> list[dict[str, Any]]:
+        """Its newest runs, newest first: runId, status, startTime, endTime."""
+        tags = [{"key": "dagster/sensor_name", "value": name}]
+        answer = self.ask(_RUNS, filter={"tags": tags}, limit=limit)["runsOrError"]
+        return list(answer.get("results", []))
+
+    def results_of_run(self, run_id: str) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+        """What a run says of itself: (numbers of its materialization, checks by name).
+
+        Each check has success, severity and description.
+        """
+        run = self.ask(_RUN, runId=run_id)["runOrError"]
+        numbers: dict[str, float] = {}
+        checks: dict[str, dict[str, Any]] = {}
+        for event in run.get("eventConnection", {}).get("events", []):
+            for entry in event.get("metadataEntries", ()):
+                value = entry.get("intValue", entry.get("floatValue"))
+                if value is not None:
+                    numbers[entry["label"]] = value
+            if event.get("evaluation"):
+                checks[event["evaluation"]["checkName"]] = event["evaluation"]
+        return numbers, checks
+
+
+_LOCATION = """query($name: String!) { workspaceLocationEntryOrError(name: $name) { __typename
+  ... on WorkspaceLocationEntry { locationOrLoadError { __typename
+    ... on PythonError { message } } } } }"""
+_START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
+  __typename ... on PythonError { message } } }"""
+_START_SCHEDULE = """mutation($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } } }"""
+_RUNS = """query($filter: RunsFilter!, $limit: Int) { runsOrError(filter: $filter, limit: $limit) {
+  ... on Runs { results { runId status startTime endTime } } } }"""
+_RUN = """query($runId: ID!) { runOrError(runId: $runId) { ... on Run { status
+  eventConnection(limit: 1000) { events {
+    ... on MaterializationEvent { metadataEntries { label
+      ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
+    ... on AssetCheckEvaluationEvent { evaluation {
+      checkName success severity description } } } } } } }"""

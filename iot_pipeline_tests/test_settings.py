@@ -1,0 +1,113 @@
+"""Settings: defaults that fit the local services, wrong ones refused before any I/O."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.settings import Settings
+
+
+def test_the_defaults_are_valid_and_point_at_the_local_services():
+    settings = Settings.from_env({})
+    assert settings.bootstrap_servers == "127.0.0.1:9092"
+    assert settings.contact_points == ("127.0.0.1",)
+    assert settings.dead_letter_topic == "iot_data.dlq"
+    assert settings.consumer_group == "iot_pipeline.iot_data"
+
+
+def test_another_kafka_port_moves_the_default_bootstrap_servers_along():
+    assert Settings.from_env({"IOT_KAFKA_PORT": "19999"}).bootstrap_servers == "127.0.0.1:19999"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("IOT_TOPIC", "no spaces", "topic of the readings"),
+        ("IOT_KEYSPACE", "Upper", "keyspace"),
+        ("IOT_PARTITIONS", "0", "greater than or equal to 1"),
+        ("IOT_PARTITIONS", "many", "valid integer"),
+        ("IOT_KAFKA_PORT", "70000", "65535"),
+        ("IOT_CASSANDRA_PORT", "9092", "expected another port than IOT_KAFKA_PORT's"),
+        ("IOT_BOOTSTRAP_SERVERS", "nohost", "expected host:port"),
+        ("IOT_BOOTSTRAP_SERVERS", "host:0", "expected host:port"),
+        ("IOT_CONTACT_POINTS", "host:9042", "IOT_CASSANDRA_PORT is the port"),
+        ("IOT_CONTACT_POINTS", "", "at least 1 item"),
+        ("IOT_HUMIDITY_MIN", "100", "expected less than IOT_HUMIDITY_MAX=100"),
+        ("IOT_TEMPERATURE_MAX", "inf", "finite"),
+        ("IOT_START_AT", "yesterday", "expected earliest, latest or a time"),
+        ("IOT_START_AT", "2026-01-31T00:00:00", "expected a time with its zone"),
+        ("IOT_ON_EXPIRED", "skip", "'halt' or 'record'"),
+        ("IOT_SERIAL_CONSISTENCY", "ONE", "'SERIAL' or 'LOCAL_SERIAL'"),
+    ],
+)
+def test_a_wrong_setting_names_the_variable_the_value_and_what_is_expected(variable, value, words):
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.from_env({variable: value})
+    message = str(refused.value)
+    assert f"{variable}={value}" in message
+    assert words in message
+
+
+def test_all_wrong_settings_are_named_at_once():
+    with pytest.raises(ConfigurationError, match=r"IOT_KEYSPACE=A.*IOT_PARTITIONS=x"):
+        Settings.from_env({"IOT_PARTITIONS": "x", "IOT_KEYSPACE": "A"})
+
+
+def test_a_misspelt_setting_is_refused_rather_than_ignored():
+    with pytest.raises(ConfigurationError, match="IOT_TOPC: no such setting"):
+        Settings.from_env({"IOT_TOPC": "x"})
+
+
+def test_every_setting_has_a_description_for_the_person_who_lists_them():
+    assert all(description for _, _, description, _ in Settings.from_env({}).rows())
+
+
+def _iot(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("IOT_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from iot_pipeline.cli.main import main; main()", *arguments],
+        cwd=folder,
+        env={**clean, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_environment_beats_dotenv_which_beats_the_default(tmp_path):
+    (tmp_path / ".env").write_text("IOT_TOPIC=from_dotenv\nIOT_KEYSPACE=from_dotenv\n")
+    answer = _iot(tmp_path, "settings", "--json", IOT_TOPIC="from_environment")
+    values = json.loads(answer.stdout)
+    assert values["IOT_TOPIC"] == "from_environment"
+    assert values["IOT_KEYSPACE"] == "from_dotenv"
+    assert values["IOT_PARTITIONS"] == "4"
+
+
+def test_a_wrong_setting_ends_a_command_with_exit_code_2_before_any_connection(tmp_path):
+    # Port 1 answers nobody: were it contacted, the message would speak of Kafka.
+    answer = _iot(
+        tmp_path, "drain", IOT_BOOTSTRAP_SERVERS="127.0.0.1:1", IOT_MICRO_BATCH_RECORDS="0"
+    )
+    assert answer.returncode == 2
+    assert "IOT_MICRO_BATCH_RECORDS=0" in answer.stderr
+    assert "Kafka" not in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_help_answers_without_any_server(tmp_path):
+    answer = _iot(tmp_path, "--help")
+    assert answer.returncode == 0
+    for command in ("up", "setup", "simulate", "drain", "settings"):
+        assert command in answer.stdout
+
+
+def test_an_unknown_option_is_wrong_usage(tmp_path):
+    answer = _iot(tmp_path, "drain", "--nonsense")
+    assert answer.returncode == 2
+    assert "--nonsense" in answer.stderr
