@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from iot_pipeline.settings import Settings
@@ -20,6 +21,19 @@ from iot_pipeline_tests.servers import (
     fresh_keyspace,
     start_services,
 )
+
+# Deterministic, so that a red build is red again.
+hypothesis.settings.register_profile(
+    "fast",
+    max_examples=60,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+# For a person who looks for more: pytest --hypothesis-profile=thorough
+hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=None)
+hypothesis.settings.load_profile("fast")
 
 
 @pytest.fixture(scope="session")
