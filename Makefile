@@ -30,9 +30,10 @@ check: setup
 test: check
 	$(BIN)/pytest -m "services or chaos"
 
-lock: setup  ## refresh requirements.lock: names, versions and hashes only
+lock: setup  ## refresh the locks: Python packages (no index address) and the servers' jars
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	    --generate-hashes --no-strip-extras --no-emit-index-url --no-header --quiet -o requirements.lock
+	$(BIN)/python -m iot_pipeline.local.jar_locks
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

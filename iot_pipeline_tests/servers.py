@@ -116,7 +116,7 @@ def start_services(
 
     Args:
         folder: becomes IOT_DATA_DIR; created when it is not there.
-        only: "kafka" and "cassandra", or one of them.
+        only: "kafka" and "cassandra", one of them, or none yet (`up` starts it later).
         commitlog_sync: "group" as shipped, or "periodic", which forgets acknowledged writes
             when it is killed.
         overrides: further settings by their full names (IOT_KAFKA_RETENTION_CHECK_MS="500").
@@ -142,6 +142,7 @@ def start_services(
     }
     settings = Settings.from_env(env)
     folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
     services = OwnServices(
         bootstrap_servers=settings.bootstrap_servers,
         contact_points=settings.contact_points,
@@ -152,7 +153,8 @@ def start_services(
         guard=_start_guard(folder),
     )
     try:
-        services.up(*only)
+        if only:
+            services.up(*only)
     except BaseException:
         services.stop()
         raise

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import filelock
 import platformdirs
-from jgo.maven import MavenContext
 
 from iot_pipeline.errors import ServiceError
 
@@ -24,9 +23,10 @@ from iot_pipeline.errors import ServiceError
 DOWNLOADS_AT_ONCE = 6
 REQUEST_TIMEOUT_SECONDS = 30
 LOCK_TIMEOUT_SECONDS = 900
+STAGING_PREFIX = ".fetch-"
 
 Advance = Callable[[int], None]
-"""Called with the bytes of each jar as it arrives, from several threads, one at a time."""
+"""Called with the size of each jar that was fetched, in bytes, from one thread at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,9 @@ class LockedJar:
     def path_in(self, cache: Path) -> Path:
         """Where a Maven repository keeps it."""
         return cache.joinpath(*self.group.split("."), self.artifact, self.version, self.file_name)
+
+
+Fetch = Callable[[LockedJar, Path], Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +113,20 @@ def missing_jars(lock: JarLock, cache: Path) -> list[LockedJar]:
     return missing
 
 
-def ensure_jars(lock: JarLock, cache: Path, advance: Advance | None = None) -> list[Path]:
+def ensure_jars(
+    lock: JarLock, cache: Path, advance: Advance | None = None, fetch: Fetch | None = None
+) -> list[Path]:
     """Bring every jar of a lock into the cache and check it, whoever put it there.
 
     Idempotent; several processes at once do no harm (one fetches, the others wait). A jar is
     at its final place only when its hash was right, so an interrupted download leaves nothing
     that a later start would trust.
+
+    Args:
+        lock: what there must be.
+        cache: a folder laid out as Maven's; created when it is not there.
+        advance: told what was fetched, for a progress bar.
+        fetch: brings one jar; jgo unless a test wants another.
 
     Returns:
         The jars' paths in classpath order.
@@ -127,8 +138,8 @@ def ensure_jars(lock: JarLock, cache: Path, advance: Advance | None = None) -> l
     report = threading.Lock()
 
     def ensure(jar: LockedJar) -> Path:
-        path = _ensure_jar(jar, cache)
-        if advance is not None:
+        path, was_fetched = _ensure_jar(jar, cache, fetch or fetch_with_jgo)
+        if was_fetched and advance is not None:
             with report:
                 advance(jar.size_bytes)
         return path
@@ -136,6 +147,8 @@ def ensure_jars(lock: JarLock, cache: Path, advance: Advance | None = None) -> l
     guard = filelock.FileLock(cache / ".lock", timeout=LOCK_TIMEOUT_SECONDS)
     try:
         with guard, ThreadPoolExecutor(DOWNLOADS_AT_ONCE, "jars") as pool:
+            for leftover in cache.glob(f"{STAGING_PREFIX}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
             futures = [pool.submit(ensure, jar) for jar in lock.jars]
             try:
                 return [future.result() for future in futures]
@@ -155,33 +168,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _ensure_jar(jar: LockedJar, cache: Path) -> Path:
-    path = jar.path_in(cache)
-    if path.is_file():
-        if sha256_of(path) == jar.sha256:
-            return path
-        path.unlink()
-    found: Sequence[str] = ()
-    # Twice, because a connection that breaks off leaves a short file without an error.
-    for _ in range(2):
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as staging:
-            fetched = _fetch(jar, Path(staging))
-            digest = sha256_of(fetched)
-            if digest == jar.sha256:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(fetched, path)
-                return path
-            found = (*found, f"{digest} ({fetched.stat().st_size} bytes)")
-    raise ServiceError(
-        f"{jar.file_name}: expected sha256 {jar.sha256} ({jar.size_bytes} bytes), fetched "
-        f"{' and then '.join(found)}. It was deleted and nothing was started: something between "
-        "here and the repository changes files, or the lock is wrong (`make lock`)"
-    )
+def fetch_with_jgo(jar: LockedJar, folder: Path) -> Path:
+    """Fetch one jar, and nothing else, into a folder; returns where it is, unchecked.
 
+    Raises:
+        ServiceError: the repository does not answer, or has no such jar.
+    """
+    # Here, because it costs every other command a moment and is needed once per machine.
+    from jgo.maven import MavenContext
 
-def _fetch(jar: LockedJar, staging: Path) -> Path:
     # Resolves this one file: no pom is read, so nothing but what is locked can come along.
-    context = MavenContext(repo_cache=staging, timeout=REQUEST_TIMEOUT_SECONDS)
+    context = MavenContext(repo_cache=folder, timeout=REQUEST_TIMEOUT_SECONDS)
     component = context.project(jar.group, jar.artifact).at_version(jar.version)
     try:
         return Path(component.artifact(jar.classifier, "jar").resolve())
@@ -191,3 +188,27 @@ def _fetch(jar: LockedJar, staging: Path) -> Path:
             f"fetching {jar.group}:{jar.artifact}:{jar.version}: {exc}. The jars come from the "
             "Maven repository; is there a network, or a proxy to set?"
         ) from exc
+
+
+def _ensure_jar(jar: LockedJar, cache: Path, fetch: Fetch) -> tuple[Path, bool]:
+    path = jar.path_in(cache)
+    if path.is_file():
+        if sha256_of(path) == jar.sha256:
+            return path, False
+        path.unlink()
+    found: Sequence[str] = ()
+    # Twice, because a connection that breaks off leaves a short file without an error.
+    for _ in range(2):
+        with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=cache) as staging:
+            fetched = fetch(jar, Path(staging))
+            digest = sha256_of(fetched)
+            if digest == jar.sha256:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                fetched.replace(path)
+                return path, True
+            found = (*found, f"{digest} ({fetched.stat().st_size} bytes)")
+    raise ServiceError(
+        f"{jar.file_name}: expected sha256 {jar.sha256} ({jar.size_bytes} bytes), fetched "
+        f"{' and then '.join(found)}. It was deleted and nothing was started: something between "
+        "here and the repository changes files, or the lock is wrong (`make lock`)"
+    )

@@ -29,6 +29,8 @@ KAFKA_REQUIRED = ("CLUSTER_ID", "KAFKA_LISTENERS", "KAFKA_LOG_DIRS", "KAFKA_HEAP
                   "KAFKA_CONTROLLER_QUORUM_VOTERS")  # fmt: skip
 CASSANDRA_VARIABLES = ("MAX_HEAP_SIZE", "JVM_EXTRA_OPTS")
 
+STARTING_HEAP = "256m"
+
 # What a JVM takes beyond its heap, measured with these settings after a load: metaspace, code,
 # threads, direct buffers.
 MEGABYTES_BEYOND_HEAP = {"kafka": 250, "cassandra": 500}
@@ -206,7 +208,9 @@ def _plan_cassandra(
         folders=(data,),
         arguments=(
             *_argument_lines(folder / "cassandra" / "jvm17.args"),
-            *(f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=300"),
+            # Cassandra locks its heap into memory as it finds it at start (mlockall), so it
+            # starts small here: an idle node then takes half the memory.
+            *(f"-Xms{STARTING_HEAP}", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=300"),
             *agent,
             f"-Dcassandra.storagedir={data}",
             f"-Dcassandra.logdir={run_folder}",

@@ -8,6 +8,7 @@ killed before it could write anything down is found all the same.
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -160,7 +161,9 @@ def _owner_among_processes(port: int) -> Owner | None:
         for connection in connections:
             if _listens(connection, port):
                 return _owner(process.pid)
-    return None
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return Owner(0, "") if probe.connect_ex(("127.0.0.1", port)) == 0 else None
 
 
 def _owner(pid: int | None) -> Owner:

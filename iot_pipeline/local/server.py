@@ -21,7 +21,7 @@ from iot_pipeline.local.probes import PROBES
 ASK_AGAIN_SECONDS = 0.1
 SAY_AGAIN_SECONDS = 5.0
 # A killed JVM's port may stay taken a moment longer than its process.
-PORT_RELEASE_SECONDS = 5.0
+PORT_RELEASE_SECONDS = 2.0
 FORMAT_TIMEOUT_SECONDS = 120
 LAST_WORDS_LINES = 25
 LAST_WORDS_BYTES = 16_384

@@ -5,7 +5,6 @@ name of the cluster. Every instance has its own, because Cassandra nodes of one 
 share a cluster name find each other and join.
 """
 
-import contextlib
 import ipaddress
 import os
 import shutil
@@ -14,7 +13,9 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -65,7 +66,8 @@ class LocalServices:
         self._settings = settings
         self._display = display
         self._cancelled = threading.Event()
-        self.folder = settings.data_dir / "services"
+        # Resolved: a server is recognized by this path, whichever link led here.
+        self.folder = (settings.data_dir / "services").resolve()
         self._definition = find_definition()
 
     def up(self, only: Collection[str] = ()) -> list[ServerStatus]:
@@ -80,8 +82,9 @@ class LocalServices:
                 server that is not on this machine does not answer, or there is too little disk
                 or memory. Servers that did start keep running.
         """
-        servers = self._chosen(only)
         with self._alone():
+            self._remember_cluster_name()
+            servers = self._chosen(only)
             waiting: list[Callable[[], None]] = []
             starting: list[tuple[Server, Launch]] = []
             for server in servers:
@@ -93,8 +96,12 @@ class LocalServices:
                 if process is not None:
                     self._display.say(f"{server.name} runs already (pid {process.pid}): waiting")
                     waiting.append(
-                        lambda server=server, process=process, launch=launch: server.wait(  # type: ignore[misc]
-                            process, launch.address, self._display.say, self._cancelled
+                        partial(
+                            server.wait,
+                            process,
+                            launch.address,
+                            self._display.say,
+                            self._cancelled,
                         )
                     )
                     continue
@@ -121,7 +128,7 @@ class LocalServices:
                 self._display.say(f"{server.name} does not run")
 
         with self._alone():
-            self._together([lambda server=server: stop(server) for server in servers])  # type: ignore[misc]
+            self._together([partial(stop, server) for server in servers])
         return [server.name for server in servers if server.name in stopped]
 
     def wipe(self) -> None:
@@ -198,13 +205,15 @@ class LocalServices:
         return variables | {"IOT_CLUSTER_NAME": settings.cluster_name or self._cluster_name()}
 
     def _cluster_name(self) -> str:
-        remembered = self.folder / "cluster_name"
         try:
-            return remembered.read_text(encoding="utf-8").strip()
+            return (self.folder / "cluster_name").read_text(encoding="utf-8").strip()
         except FileNotFoundError:
-            # A status before the first start has nothing to remember: derived, not drawn.
-            folder = uuid.uuid5(uuid.NAMESPACE_URL, f"{uuid.getnode()}{self.folder.resolve()}")
-            return f"iot_pipeline-{folder.hex[:12]}"
+            return "not-started-yet"
+
+    def _remember_cluster_name(self) -> None:
+        path = self.folder / "cluster_name"
+        if not path.exists():
+            path.write_text(f"iot_pipeline-{uuid.uuid4().hex[:12]}\n", encoding="utf-8")
 
     def _addresses(self, server: Server) -> list[Address]:
         settings = self._settings
@@ -244,8 +253,7 @@ class LocalServices:
             )
         recorded = server.recorded_address()
         process = server.process()
-        if process is not None and recorded not in (None, launch.address):
-            assert recorded is not None
+        if process is not None and recorded is not None and recorded != launch.address:
             raise ServiceError(
                 f"{server.name} of {self.folder} runs at {recorded[0]}:{recorded[1]} (pid "
                 f"{process.pid}), the settings say {launch.address[1]}: `iot down` first"
@@ -279,22 +287,16 @@ class LocalServices:
             self._display.say(f"passed over {reason}")
         self._display.say(f"Java {java.version} from {java.origin}: {java.command}")
         needs.check()
-        # Written before the first start, so that it outlives a move of the folder.
-        cluster_name = self._cluster_name()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "cluster_name").write_text(cluster_name + "\n", encoding="utf-8")
         steps: list[Callable[[], None]] = []
-        total = sum(jar.size_bytes for lock in locks.values() for jar in lock.jars)
-        show = self._display.downloading(total) if missing else contextlib.nullcontext()
+        show: AbstractContextManager[jars.Advance | None] = (
+            self._display.downloading(needs.download_bytes) if missing else nullcontext()
+        )
         with show as advance:
             for server, _ in starting:
                 classpath = jars.ensure_jars(locks[server.name], cache, advance)
                 launch = self._plan(server, classpath)
-                steps.append(
-                    lambda server=server, launch=launch: server.start(  # type: ignore[misc]
-                        launch, java, self._display.say, self._cancelled
-                    )
-                )
+                step = partial(server.start, launch, java, self._display.say, self._cancelled)
+                steps.append(step)
         return steps
 
     def _together(self, steps: Sequence[Callable[[], None]]) -> None:
@@ -340,7 +342,7 @@ class LocalServices:
             log=server.log,
         )
 
-    @contextlib.contextmanager
+    @contextmanager
     def _alone(self) -> Iterator[None]:
         """One `up` or `down` at a time per folder; says so when it has to wait."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -356,7 +358,7 @@ class LocalServices:
                 f"another `iot up` or `iot down` has held {self.folder} for "
                 f"{LOCK_TIMEOUT_SECONDS} s; stop it"
             ) from None
-        with contextlib.ExitStack() as stack:
+        with ExitStack() as stack:
             stack.callback(lock.release)
             yield
 
