@@ -87,8 +87,9 @@ def forget(run_folder: Path) -> None:
 def is_alive(process: psutil.Process) -> bool:
     """Whether it runs (a stopped process does; a zombie does not). Reaps our own children."""
     child = _children.get(process.pid)
-    if child is not None:
-        child.poll()
+    if child is not None and child.poll() is None:
+        # Not asked further: a JVM on its way out looks like a zombie before it can be reaped.
+        return True
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
