@@ -40,7 +40,7 @@ def _display() -> Display:
     return LineDisplay(lambda text: click.echo(text, err=True))
 
 
-def _services() -> LocalServices:
+def local_services() -> LocalServices:
     return LocalServices(Settings.from_env(), _display())
 
 
@@ -48,7 +48,7 @@ def _services() -> LocalServices:
 @click.option("--only", type=SERVICE, multiple=True, help="This service alone.")
 def up_command(only: tuple[str, ...]) -> None:
     """Make Kafka and Cassandra answer: use what does, start what does not."""
-    statuses = _services().up(only)
+    statuses = local_services().up(only)
     click.echo(", ".join(f"{s.name} {s.addresses[0]} {s.state}" for s in statuses))
 
 
@@ -57,7 +57,7 @@ def up_command(only: tuple[str, ...]) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask before deleting.")
 def down_command(wipe: bool, yes: bool) -> None:
     """Stop what `iot up` started, and nothing else. Data stays, unless --wipe."""
-    services = _services()
+    services = local_services()
     if not wipe:
         services.down()
         return
@@ -75,7 +75,7 @@ def down_command(wipe: bool, yes: bool) -> None:
 @json_option
 def status_command(as_json: bool) -> None:
     """Show addresses, processes and health of both servers; exit code 1 unless both answer."""
-    statuses = _services().status()
+    statuses = local_services().status()
     if as_json:
         print_json([_as_dict(status) for status in statuses])
     else:
@@ -96,7 +96,7 @@ def status_command(as_json: bool) -> None:
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(0, 100_000))
 def logs_command(service: str | None, follow: bool, lines: int) -> None:
     """Print the end of the servers' logs."""
-    services = _services()
+    services = local_services()
     names = [service] if service else ["kafka", "cassandra"]
     for name in names:
         prefix = "" if service else f"{name}: "
@@ -110,7 +110,7 @@ def logs_command(service: str | None, follow: bool, lines: int) -> None:
 @click.argument("service", type=SERVICE)
 def kill_command(service: str) -> None:
     """Kill -9 a server that `iot up` started, for the curious; `iot up` brings it back."""
-    pid = _services().kill(service)
+    pid = local_services().kill(service)
     click.echo(f"{service} (pid {pid}) was killed; nothing acknowledged is lost. `iot up` next")
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from iot_pipeline.core.fleet import Device, Fleet, make_fleet
 from iot_pipeline.core.readings import (
     Reading,
+    ReadingDecoder,
     ReadingRules,
-    decode_reading,
     timestamp_ms,
 )
 
@@ -114,7 +114,7 @@ def test_a_clean_fleet_breaks_no_rule_of_ingestion(seed, day, devices):
     start_us = 946_684_800_000_000 + day * 86_400_000_000
     fleet = fleet_of(devices, seed, start_us, Fraction(3_600_000_000))
     for key, value in fleet.messages(0, devices * 24):
-        reading = decode_reading(value, ReadingRules())
+        reading = ReadingDecoder(ReadingRules()).decode(value)
         assert isinstance(reading, Reading)
         assert reading.device_id == key
         assert round(reading.temperature, 2) == reading.temperature
