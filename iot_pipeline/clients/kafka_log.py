@@ -1,7 +1,9 @@
 """A topic as a whole: its identity, its ends, its records, and the mirror of the checkpoint."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
@@ -18,7 +20,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import SILENT, KafkaRangeSource, spans_of
-from iot_pipeline.core.offsets import OffsetRange, TopicInfo, Watermarks
+from iot_pipeline.core.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.core.readings import Record
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError
 from iot_pipeline.settings import Settings
@@ -144,7 +146,7 @@ class KafkaLog:
         records: list[Record] = []
         for partition, offset in sorted(offsets):
             wanted = OffsetRange(partition, offset, offset + 1)
-            found = self._read_all(topic, [wanted], read_uncommitted=False)
+            found = list(self._read_again(topic, [wanted], read_uncommitted=False))
             if not found:
                 raise PermanentError(
                     f"reading {topic}[{partition}] at {offset} again: Kafka has it no more"
@@ -158,25 +160,24 @@ class KafkaLog:
         What read_uncommitted finds there is of aborted transactions, unless a second
         read_committed pass gives it out.
         """
-        inside = {
-            (hole.partition, offset) for hole in holes for offset in range(hole.start, hole.end)
-        }
         spans = spans_of(holes)
+        is_hole = _membership(holes)
         candidates = {
             (record.partition, record.offset)
-            for record in self._read_all(topic, spans, read_uncommitted=True)
-        } & inside
+            for record in self._read_again(topic, spans, read_uncommitted=True)
+            if is_hole(record.partition, record.offset)
+        }
         if not candidates:
             return []
-        committed = {
+        return sorted(
             (record.partition, record.offset)
-            for record in self._read_all(topic, spans, read_uncommitted=False)
-        }
-        return sorted(candidates & committed)
+            for record in self._read_again(topic, spans, read_uncommitted=False)
+            if (record.partition, record.offset) in candidates
+        )
 
-    def _read_all(
+    def _read_again(
         self, topic: str, ranges: Sequence[OffsetRange], *, read_uncommitted: bool
-    ) -> list[Record]:
+    ) -> Iterator[Record]:
         source = KafkaRangeSource(
             self._config,
             topic,
@@ -184,19 +185,21 @@ class KafkaLog:
             accept_producer_timestamps=True,
             read_uncommitted=read_uncommitted,
         )
-        deadline = time.monotonic() + _READ_AGAIN_SECONDS
-        records: list[Record] = []
+        quiet_since = time.monotonic()
         try:
             while len(source.finished) < len(ranges):
-                records += source.poll(0.1)
-                if time.monotonic() > deadline:
+                records = source.poll(0.1)
+                yield from records
+                now = time.monotonic()
+                if records:
+                    quiet_since = now
+                elif now - quiet_since > _READ_AGAIN_SECONDS:
                     raise KafkaUnavailableError(
-                        f"reading {topic} {', '.join(map(str, ranges))} again: not done in "
-                        f"{_READ_AGAIN_SECONDS:g} s"
+                        f"reading {topic} {', '.join(map(str, ranges))} again: nothing came for "
+                        f"{_READ_AGAIN_SECONDS:g} s ({source.trouble or 'no error was reported'})"
                     )
         finally:
             source.close()
-        return records
 
     def mirror(self, topic: str, next_offsets: Mapping[int, int]) -> None:
         """Commit offsets to the consumer group, for lag tools only; never waits.
@@ -240,3 +243,18 @@ class KafkaLog:
             return
         finally:
             self._admin_client = None
+
+
+def _membership(ranges: Iterable[OffsetRange]) -> Callable[[int, int], bool]:
+    """Whether an offset lies in one of the ranges; compaction can leave millions, so no set."""
+    starts: defaultdict[int, list[int]] = defaultdict(list)
+    ends: defaultdict[int, list[int]] = defaultdict(list)
+    for item in join_ranges(ranges):
+        starts[item.partition].append(item.start)
+        ends[item.partition].append(item.end)
+
+    def is_inside(partition: int, offset: int) -> bool:
+        at = bisect_right(starts[partition], offset) - 1
+        return at >= 0 and offset < ends[partition][at]
+
+    return is_inside
