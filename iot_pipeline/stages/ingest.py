@@ -281,6 +281,7 @@ class _Drain:
             return
         skipped = self._retry(lambda: self._ports.log.find_skipped(self._topic, batch.holes))
         if skipped:
+            self._check_identity()  # a topic recreated just now has records where this had holes
             partition, offset = skipped[0]
             raise PermanentError(
                 f"reading {self._topic}[{partition}]: {len(skipped)} committed records, the first "
@@ -322,6 +323,7 @@ class _Drain:
         }
         missing = sorted(refused.keys() - found.keys())
         if missing:
+            self._check_identity()
             raise PermanentError(
                 f"writing {self._topic}: Cassandra refused {len(refused)} rows, and "
                 f"{len(missing)} of their records, the first at {missing[0]}, are not in Kafka any "
