@@ -24,6 +24,11 @@ from iot_pipeline_tests.servers import (
     start_services,
 )
 
+# Their asserts are the tests' own: a failure shows both sides.
+pytest.register_assert_rewrite(
+    "iot_pipeline_tests.stages.contracts", "iot_pipeline_tests.stages.world"
+)
+
 # Deterministic, so that a red build is red again.
 hypothesis.settings.register_profile(
     "fast",

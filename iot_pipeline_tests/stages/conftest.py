@@ -1,0 +1,11 @@
+import pytest
+
+from iot_pipeline.stages import ingest, retry
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Waits of a millisecond instead of seconds: what is waited for is in memory."""
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0001)
+    monkeypatch.setattr(retry, "LONGEST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(ingest, "_POLL_SECONDS", 0.0005)

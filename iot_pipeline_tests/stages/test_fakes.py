@@ -1,0 +1,102 @@
+"""The fakes keep the contracts that the real clients keep: a fake nobody verifies is a rumour."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from iot_pipeline.core.readings import DeadLetter, Record
+from iot_pipeline_tests.stages.contracts import (
+    DeadLetterSinkContract,
+    LedgerStoreContract,
+    ReadingStoreContract,
+    RecordLogContract,
+)
+from iot_pipeline_tests.stages.fakes import (
+    NOW_MS,
+    FakeDeadLetters,
+    FakeLedger,
+    FakeLog,
+    FakeStore,
+)
+
+
+@dataclass
+class FakeLogWorld:
+    log: FakeLog = field(default_factory=lambda: FakeLog(partitions=2))
+    topic: str = "iot_data"
+
+    def append(self, partition, value, message_key=None, headers=None) -> int:
+        return self.log.append(partition, value, message_key, headers=headers).offset
+
+    def append_aborted(self, partition: int, value: bytes) -> None:
+        self.log.append_aborted(partition, value)
+
+    def delete_before(self, partition: int, offset: int) -> None:
+        self.log.delete_before(partition, offset)
+
+    def recreate(self) -> None:
+        self.log.recreate()
+
+
+@dataclass
+class FakeStoreWorld:
+    store: FakeStore = field(default_factory=FakeStore)
+
+    def read_rows(self, device_id: str, day_number: int) -> dict[int, tuple[float, float]]:
+        return {
+            ms: (row["temperature"][1], row["humidity"][1])
+            for (device, day, ms), row in self.store.cells.items()
+            if (device, day) == (device_id, day_number)
+        }
+
+    def read_write_times(self, device_id: str, day_number: int) -> dict[int, set[int]]:
+        return {
+            ms: {written for written, _ in row.values()}
+            for (device, day, ms), row in self.store.cells.items()
+            if (device, day) == (device_id, day_number)
+        }
+
+    def read_devices(self, day_number: int) -> set[str]:
+        return set(self.store.devices[day_number])
+
+
+@dataclass
+class FakeLedgerWorld:
+    ledger: FakeLedger = field(default_factory=FakeLedger)
+    topic: str = "iot_data"
+
+
+@dataclass
+class FakeLettersWorld:
+    sink: FakeDeadLetters = field(default_factory=FakeDeadLetters)
+    topic: str = "iot_data"
+
+    def read(self) -> list[DeadLetter]:
+        return [letter for _, _, letter in self.sink.delivered]
+
+
+class TestFakeLog(RecordLogContract):
+    @pytest.fixture
+    def log_world(self):
+        return FakeLogWorld()
+
+    def check_broker_time(self, record: Record, before_ms: float) -> None:
+        assert record.produced_ms == NOW_MS
+
+
+class TestFakeStore(ReadingStoreContract):
+    @pytest.fixture(params=[0, 3])
+    def store_world(self, request):
+        return FakeStoreWorld(FakeStore(looks_until_answered=request.param))
+
+
+class TestFakeLedger(LedgerStoreContract):
+    @pytest.fixture(params=[0, 3])
+    def ledger_world(self, request):
+        return FakeLedgerWorld(FakeLedger(looks_until_answered=request.param))
+
+
+class TestFakeDeadLetters(DeadLetterSinkContract):
+    @pytest.fixture
+    def letters_world(self):
+        return FakeLettersWorld()
