@@ -6,7 +6,6 @@ decisions. Does not belong here: the conditional write itself (`clients.ledger_s
 """
 
 import enum
-import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -211,21 +210,20 @@ def find_flaws(entries: Sequence[LedgerEntry], checkpoints: Iterable[Checkpoint]
             )
     for (partition, _), chain in chains.items():
         chain.sort(key=lambda entry: entry.start_offset)
-        for before, after in itertools.pairwise(chain):
-            if after.start_offset > before.end_offset:
-                missing = after.start_offset - before.end_offset
-                flaws.append(Flaw(partition, before.end_offset, f"a gap of {missing} offsets"))
-            elif after.start_offset < before.end_offset:
-                doubled = before.end_offset - after.start_offset
-                flaws.append(Flaw(partition, after.start_offset, f"{doubled} offsets twice"))
+        reached = chain[0].start_offset
+        for entry in chain:
+            if entry.start_offset > reached:
+                missing = entry.start_offset - reached
+                flaws.append(Flaw(partition, reached, f"a gap of {missing} offsets"))
+            elif entry.start_offset < reached:
+                doubled = min(reached, entry.end_offset) - entry.start_offset
+                flaws.append(Flaw(partition, entry.start_offset, f"{doubled} offsets twice"))
+            # The furthest end, not the neighbour's: a long entry may hold several later ones.
+            reached = max(reached, entry.end_offset)
     for checkpoint in checkpoints:
-        newest = chains.get((checkpoint.partition, checkpoint.epoch))
-        if newest and newest[-1].end_offset != checkpoint.next_offset:
-            flaws.append(
-                Flaw(
-                    checkpoint.partition,
-                    newest[-1].end_offset,
-                    f"the chain ends here, the checkpoint is {checkpoint.next_offset}",
-                )
-            )
+        current = chains.get((checkpoint.partition, checkpoint.epoch), [])
+        chain_end = max((entry.end_offset for entry in current), default=checkpoint.next_offset)
+        if chain_end != checkpoint.next_offset:
+            problem = f"the chain ends here, the checkpoint is {checkpoint.next_offset}"
+            flaws.append(Flaw(checkpoint.partition, chain_end, problem))
     return flaws
