@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from iot_pipeline.core.ledger import Applied, Commit, Fenced, Rebased, decide_commit
-from iot_pipeline.errors import CassandraUnavailableError, TransientError
+from iot_pipeline.errors import CassandraUnavailableError, PipelineError, TransientError
 from iot_pipeline.stages.ports import LedgerStore, PendingCommit
 from iot_pipeline.stages.retry import backoff_seconds, retry_transient
 
@@ -16,18 +17,47 @@ MAX_SENDS = 5
 
 def commit_all(
     ledger: LedgerStore, commits: Sequence[Commit], give_up_after_seconds: float
-) -> list[tuple[Commit, Applied | Fenced | Rebased]]:
+) -> Iterator[tuple[Commit, Applied | Fenced | Rebased]]:
     """Send every commit, and say what became of each: applied, fenced or rebased, never unknown.
+
+    Each is said as soon as it is certain, and an error of one is raised only when the others are
+    decided: what was applied is then known to the caller, whatever becomes of the rest.
 
     Raises:
         CheckpointWentBackError: the ledger is behind what was committed.
         CassandraUnavailableError: the outcome could not be read; the rows are written, the
             checkpoint is wherever Cassandra has it, and the next run starts there.
     """
-    pending = [(commit, ledger.send_commit(commit)) for commit in commits]
-    return [
-        (commit, _settle(ledger, commit, sent, give_up_after_seconds)) for commit, sent in pending
-    ]
+    pending = [(commit, _send(ledger, commit)) for commit in commits]
+    failed: PipelineError | None = None
+    for commit, sent in pending:
+        try:
+            # After one failure the others are asked once: an outage is waited out once, not
+            # once per partition.
+            patience = give_up_after_seconds if failed is None else 0.0
+            outcome = _settle(ledger, commit, sent, patience)
+        except PipelineError as exc:
+            failed = failed or exc
+        else:
+            yield commit, outcome
+    if failed is not None:
+        raise failed
+
+
+@dataclass(frozen=True, slots=True)
+class _NotSent:
+    """A commit that failed on its way out: its outcome is asked like any other."""
+
+    error: PipelineError
+    done: bool = True
+    applied: bool = False
+
+
+def _send(ledger: LedgerStore, commit: Commit) -> PendingCommit:
+    try:
+        return ledger.send_commit(commit)
+    except PipelineError as exc:
+        return _NotSent(exc)
 
 
 def _settle(
@@ -55,7 +85,7 @@ def _settle(
             error or "not applied",
         )
         time.sleep(backoff_seconds(attempt, 0.5))
-        sent = ledger.send_commit(commit)
+        sent = _send(ledger, commit)
     raise CassandraUnavailableError(
         f"committing {commit.topic}[{commit.partition}] at {commit.end}: sent {MAX_SENDS} times, "
         "and nothing happened each time; the rows are written, the next run drains them again"
