@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest import MicroBatch, Row, RowsByTime
-from iot_pipeline.errors import RowsRefusedError, TransientError
+from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline.stages.retry import backoff_seconds
 
@@ -25,6 +25,8 @@ MAX_DEVICES_PER_BATCH = 300
 # A row in devices_by_day is written again when the last write is older: with a TTL it would
 # otherwise end before rows that arrived later for the same day.
 DEVICE_REFRESH_MS = 86_400_000
+# About 250 bytes each. When it is full all are noted again, which costs a write and is harmless.
+MAX_NOTED_DEVICES = 200_000
 
 
 @dataclass(slots=True)
@@ -119,10 +121,16 @@ class RowWriter:
         sent = 0
         while self._queue and len(self._in_flight) < self._window:
             group = self._queue.popleft()
-            if group.device_id is None:
-                pending = self.store.send_devices(group.day_number, group.devices)
-            else:
-                pending = self.store.send_rows(group.device_id, group.day_number, group.rows)
+            try:
+                if group.device_id is None:
+                    pending = self.store.send_devices(group.day_number, group.devices)
+                else:
+                    pending = self.store.send_rows(group.device_id, group.day_number, group.rows)
+            except PipelineError as exc:
+                # What could not leave is treated as what came back with an error; the rest waits
+                # for the next turn, so that one outage is not met once per group.
+                self._take_back(group, exc)
+                break
             self._in_flight.append((pending, group))
             sent += 1
         return sent
@@ -136,21 +144,25 @@ class RowWriter:
                 continue
             collected += 1
             error = pending.error
-            if error is None:
-                self._failing_since = None
-                self._window = min(self._window + 1 / self._window, self.requests_in_flight)
-                self._note(group)
-            elif isinstance(error, TransientError):
-                self._delay(group, error)
-            elif isinstance(error, RowsRefusedError) and group.device_id is not None:
-                self._halve(group, error)
-            else:
-                raise error
+            if error is not None:
+                self._take_back(group, error)
+                continue
+            self._failing_since = None
+            self._window = min(self._window + 1 / self._window, self.requests_in_flight)
+            self._note(group)
         return collected
+
+    def _take_back(self, group: _Group, error: PipelineError) -> None:
+        if isinstance(error, TransientError):
+            self._delay(group, error)
+        elif isinstance(error, RowsRefusedError) and group.device_id is not None:
+            self._halve(group, error)
+        else:
+            raise error
 
     def _note(self, group: _Group) -> None:
         # Only now: a device noted before its write is acknowledged would stay unwritten.
-        if len(self._noted_devices) > 1_000_000:
+        if len(self._noted_devices) > MAX_NOTED_DEVICES:
             self._noted_devices.clear()
         for device_id, produced_ms in group.devices.items():
             self._noted_devices[group.day_number, device_id] = produced_ms
