@@ -133,7 +133,10 @@ def _make_first_contact(
         starts = {state.partition: state.last_stable for state in missing}
     elif not checkpoints and start_at != "earliest":
         at_time = log.offsets_at(info.name, datetime.fromisoformat(start_at))
-        starts = {state.partition: at_time[state.partition] for state in missing}
+        # A record of an open transaction may be later than the moment, but no plan can start there.
+        starts = {
+            state.partition: min(at_time[state.partition], state.last_stable) for state in missing
+        }
     epoch = max((checkpoint.epoch for checkpoint in checkpoints.values()), default=0)
     for partition, start in starts.items():
         ledger.first_contact(info.name, Checkpoint(partition, start, epoch, info.topic_id))
