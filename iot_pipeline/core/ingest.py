@@ -63,7 +63,8 @@ class MicroBatch:
 
     def reject(self, record: Record, decoder: ReadingDecoder) -> None:
         """Count a row that the store refused as rejected: its record becomes a dead letter."""
-        decoded = decoder.decode(record.value)
+        # By the same rules but apart: the record was counted when it was decoded first.
+        decoded = ReadingDecoder(decoder.rules).decode(record.value)
         assert not isinstance(decoded, Rejection), "it made a row, so it was a reading"
         day = day_of(timestamp_ms(decoded.timestamp) // MS_PER_DAY)
         counts = self.counts[record.partition]
@@ -107,6 +108,9 @@ class MicroBatchBuilder:
             the rows: aged_out, not written. None: rows live for ever.
         own: offsets whose rows are written; records outside only compete for the key and are not
             counted (a replay reads its neighbours). None: all.
+
+    `kept_bytes` is what the dead letters take so far: a reading is small whatever its message was,
+    a dead letter is kept whole.
     """
 
     starts: dict[int, int]
@@ -115,6 +119,7 @@ class MicroBatchBuilder:
     own: Mapping[int, OffsetRange] | None = None
     records: int = 0
     split_ms: int = 0
+    kept_bytes: int = 0
     _groups: dict[tuple[str, int], RowsByTime] = field(default_factory=dict)
     _dead_letters: list[DeadLetter] = field(default_factory=list)
     _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
@@ -145,6 +150,7 @@ class MicroBatchBuilder:
             if isinstance(decoded, Rejection):
                 tally.rejected += 1
                 self._dead_letters.append(DeadLetter(record, decoded.reason, decoded.message))
+                self.kept_bytes += record.size_bytes
                 continue
             if expired_before_ms is not None and produced_ms < expired_before_ms:
                 tally.aged_out += 1
@@ -251,6 +257,7 @@ class OpenMilliseconds:
 
     def __init__(self) -> None:
         self._open: dict[int, list[Record]] = {}
+        self._bytes: dict[int, int] = {}
 
     def pass_closed(self, records: list[Record]) -> list[Record]:
         """Take records of one partition in; give back those whose millisecond is closed."""
@@ -258,16 +265,21 @@ class OpenMilliseconds:
         held = self._open.get(partition, [])
         newest = records[-1].produced_ms
         cut = len(records)
+        held_bytes = 0
         while cut and records[cut - 1].produced_ms == newest:
             cut -= 1
+            held_bytes += records[cut].size_bytes
         if cut == 0 and held and held[0].produced_ms == newest:
             held.extend(records)
+            self._bytes[partition] += held_bytes
             return []
         self._open[partition] = records[cut:]
+        self._bytes[partition] = held_bytes
         return held + records[:cut]
 
     def release(self, partition: int) -> list[Record]:
         """Give back what is held of a partition: its millisecond is closed, or must be split."""
+        self._bytes.pop(partition, None)
         return self._open.pop(partition, [])
 
     def held(self, partition: int) -> int:
@@ -277,6 +289,10 @@ class OpenMilliseconds:
     @property
     def total(self) -> int:
         return sum(map(len, self._open.values()))
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self._bytes.values())
 
     def next_offsets(self) -> dict[int, int]:
         """The first offset held back, per partition that holds any."""

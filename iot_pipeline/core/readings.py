@@ -15,6 +15,8 @@ MS_PER_DAY = 86_400_000
 EARLIEST_SECONDS = 946_684_800.0
 LATEST_SECONDS = 4_102_444_800.0
 MAX_DEVICE_ID_BYTES = 256
+# A Record, its two bytes objects and its integers: sys.getsizeof of each, added up.
+RECORD_OVERHEAD_BYTES = 300
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -45,6 +47,14 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     message_key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory: its bytes and the objects that hold them."""
+        size = RECORD_OVERHEAD_BYTES + len(self.value or b"") + len(self.message_key or b"")
+        if self.headers:
+            size += sum(len(name) + len(content or b"") for name, content in self.headers)
+        return size
 
 
 class Reason(enum.StrEnum):
@@ -114,7 +124,8 @@ class ReadingDecoder:
 
     # device_ids that passed already: a fleet repeats its names, checking them again is a
     # third of the cost of a message. Forgotten all at once when somebody sends random names.
-    _MAX_KNOWN = 1_000_000
+    # At most 256 bytes each: 60 MB of them, well inside what a drain may take.
+    _MAX_KNOWN = 200_000
 
     def __init__(self, rules: ReadingRules) -> None:
         self.rules = rules

@@ -16,7 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from iot_pipeline.core.ingest import MicroBatch, MicroBatchBuilder, OpenMilliseconds
+from iot_pipeline.core.ingest import (
+    MicroBatch,
+    MicroBatchBuilder,
+    OpenMilliseconds,
+    write_time_us,
+)
 from iot_pipeline.core.ledger import Commit, Counts, Fenced, Rebased, sum_counts
 from iot_pipeline.core.offsets import OffsetRange, check_checkpoint_id
 from iot_pipeline.core.readings import DeadLetter, ReadingDecoder, ReadingRules, Reason, Record
@@ -41,6 +46,12 @@ _POLL_SECONDS = 0.1
 _BUSY_POLL_SECONDS = 0.002
 # Past this many records in one broker millisecond the micro-batch is split inside it.
 MAX_RECORDS_OF_ONE_MS = 500_000
+# Or past these many bytes of held records, in all partitions together.
+MAX_HELD_BYTES = 96 * 1024 * 1024
+# Dead letters are kept whole, so many large ones end a micro-batch before its records do.
+MAX_KEPT_BYTES = 32 * 1024 * 1024
+# One empty poll counts as at most this much silence: the process may have been stopped meanwhile.
+_LONGEST_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +173,7 @@ class _Drain:
         self._decoder = ReadingDecoder(config.rules)
         self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
         self._writing: MicroBatch | None = None
-        self._source = ports.log.open_ranges(self._topic, plan.ingest)
+        self._source = self._retry(lambda: ports.log.open_ranges(self._topic, plan.ingest))
 
     def run_to_end(self) -> None:
         try:
@@ -184,32 +195,42 @@ class _Drain:
         if len(self._released) == len(self._ranges):
             return None
         builder = MicroBatchBuilder(dict(self._next), self._decoder, self._expired_before_ms())
-        began = last_arrival = time.monotonic()
-        while builder.records < self._config.micro_batch_records:
+        began = time.monotonic()
+        quiet_seconds = 0.0
+        while (
+            builder.records < self._config.micro_batch_records
+            and builder.kept_bytes < MAX_KEPT_BYTES
+        ):
             if self._writing is not None and self._writer.pump():
                 self._finish_writing()
                 if self._progress.fenced:
                     return None
             busy = self._writing is not None
-            records = self._source.poll(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
+            asked = time.monotonic()
+            records, error = self._poll(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
             now = time.monotonic()
+            # Only time spent waiting for Kafka counts: after a minute of waiting for Cassandra
+            # one empty poll says nothing about Kafka.
+            quiet_seconds += min(now - asked, _LONGEST_POLL_SECONDS)
             if records:
-                last_arrival = now
+                quiet_seconds = 0.0
                 self._take_in(builder, records)
             for partition in self._source.finished - self._released:
+                quiet_seconds = 0.0
                 builder.add(self._open.release(partition))
                 self._released.add(partition)
             if len(self._released) == len(self._ranges):
                 break
             if builder.records and not busy and now - began > self._config.micro_batch_seconds:
                 break
-            if now - last_arrival > self._config.retry_seconds:
+            if quiet_seconds > self._config.retry_seconds:
                 waiting = sorted(set(self._ranges) - self._source.finished)
                 raise KafkaUnavailableError(
                     f"reading {self._topic}: no record of partitions {waiting} for "
                     f"{self._config.retry_seconds:g} s, their ranges end at "
-                    f"{[self._ranges[p].end for p in waiting]}; is Kafka up? (`iot status`)"
-                )
+                    f"{[self._ranges[p].end for p in waiting]}; "
+                    f"{error or 'is Kafka up? (`iot status`)'}"
+                ) from error
         ends = {}
         held = self._open.next_offsets()
         for partition, item in self._ranges.items():
@@ -221,6 +242,14 @@ class _Drain:
         self._next = dict(ends)
         return batch
 
+    def _poll(self, timeout_seconds: float) -> tuple[list[Record], TransientError | None]:
+        try:
+            return self._source.poll(timeout_seconds), None
+        except TransientError as exc:
+            _log.warning("%s; asking again", exc)
+            time.sleep(_POLL_SECONDS)
+            return [], exc
+
     def _take_in(self, builder: MicroBatchBuilder, records: list[Record]) -> None:
         by_partition: defaultdict[int, list[Record]] = defaultdict(list)
         for record in records:
@@ -228,7 +257,10 @@ class _Drain:
         for partition, arrived in by_partition.items():
             self._seen[partition] = arrived[-1].offset + 1
             builder.add(self._open.pass_closed(arrived))
-            if self._open.held(partition) > MAX_RECORDS_OF_ONE_MS:
+            if (
+                self._open.held(partition) > MAX_RECORDS_OF_ONE_MS
+                or self._open.total_bytes > MAX_HELD_BYTES
+            ):
                 builder.add(self._open.release(partition))
                 builder.split_ms += 1
 
@@ -269,27 +301,42 @@ class _Drain:
         if letters:
             topic_id = self._plan.topic.topic_id
             self._retry(lambda: self._ports.dead_letters.deliver(self._topic, topic_id, letters))
-        self._commit(batch)
+        moved = self._commit(batch)
         self._progress.split_ms += batch.split_ms
         self._progress.unknown_fields = self._decoder.unknown_fields
         self._progress.micro_batches += 1
-        self._mirror()
+        self._mirror(moved)
         self._on_progress(self._progress)
 
     def _refused_letters(self, batch: MicroBatch) -> list[DeadLetter]:
-        if not self._writer.refused:
+        refused = {(row[1], row[2]): row[0] for row in self._writer.refused}
+        if not refused:
             return []
-        places = {(row[1], row[2]) for row in self._writer.refused}
-        records = self._retry(lambda: self._ports.log.read_offsets(self._topic, places))
-        letters = []
-        for record in records:
-            letters.append(
-                DeadLetter(record, Reason.REJECTED_BY_CASSANDRA, "Cassandra refused the row")
+        records = self._retry(lambda: self._ports.log.read_offsets(self._topic, refused))
+        found = {
+            (record.partition, record.offset): record
+            for record in records
+            # The topic may have been recreated since the row was made of its record.
+            if write_time_us(record.produced_ms, record.offset)
+            == refused.get((record.partition, record.offset))
+        }
+        missing = sorted(refused.keys() - found.keys())
+        if missing:
+            raise PermanentError(
+                f"writing {self._topic}: Cassandra refused {len(refused)} rows, and "
+                f"{len(missing)} of their records, the first at {missing[0]}, are not in Kafka any "
+                "more, so no dead letter can keep them. Nothing moved; compare the table with "
+                "`iot setup`, then run again"
             )
-            batch.reject(record, self._decoder)
+        letters = []
+        for place in sorted(found):
+            letters.append(
+                DeadLetter(found[place], Reason.REJECTED_BY_CASSANDRA, "Cassandra refused the row")
+            )
+            batch.reject(found[place], self._decoder)
         return letters
 
-    def _commit(self, batch: MicroBatch) -> None:
+    def _commit(self, batch: MicroBatch) -> dict[int, int]:
         commits = []
         for partition, end in batch.ends.items():
             checkpoint = self._plan.checkpoints[partition]
@@ -308,27 +355,34 @@ class _Drain:
                     counts=counts,
                 )
             )
-        outcomes = commit_all(self._ports.ledger, commits, self._config.retry_seconds)
-        for commit, outcome in outcomes:
+        rebased: PermanentError | None = None
+        moved: dict[int, int] = {}
+        # Each outcome is noted as soon as it is known: commit_all and `rebased` raise last.
+        for commit, outcome in commit_all(self._ports.ledger, commits, self._config.retry_seconds):
             if isinstance(outcome, Fenced):
                 self._progress.fenced.append(outcome)
-                continue
-            if isinstance(outcome, Rebased):
-                raise PermanentError(
+            elif isinstance(outcome, Rebased):
+                rebased = PermanentError(
                     f"committing {self._topic}: {outcome}, this run read epoch {commit.epoch} of "
                     f"topic {commit.topic_id}: somebody rebased it meanwhile. Run again"
                 )
-            self._committed[commit.partition] = commit.end
-            self._progress.achieved[commit.partition] = OffsetRange(
-                commit.partition, commit.run_start, commit.end
-            )
-            self._progress.counts[commit.partition] = commit.counts
+            else:
+                self._committed[commit.partition] = moved[commit.partition] = commit.end
+                self._progress.achieved[commit.partition] = OffsetRange(
+                    commit.partition, commit.run_start, commit.end
+                )
+                self._progress.counts[commit.partition] = commit.counts
+        if rebased is not None:
+            raise rebased
+        return moved
 
-    def _mirror(self) -> None:
-        achieved = {item.partition: item.end for item in self._progress.achieved.values()}
+    def _mirror(self, moved: dict[int, int]) -> None:
+        # Only what moved now: where we are fenced, the winner has mirrored more than we have.
+        if not moved:
+            return
         try:
-            self._ports.log.mirror(self._topic, achieved)
-        except TransientError as exc:
+            self._ports.log.mirror(self._topic, moved)
+        except (TransientError, PermanentError) as exc:
             _log.warning("%s: lag tools see an old offset; the ledger is right", exc)
 
     def _retry(self, call: Callable[[], _T]) -> _T:

@@ -42,7 +42,8 @@ class RecordSource(Protocol):
         """The next records, each partition's in the order of its offsets; maybe none in time.
 
         Records of finished ranges never come; a partition's range is finished when everything
-        up to its end was given out or does not exist.
+        up to its end was given out or does not exist. A poll that raises TransientError has
+        taken nothing: the next one goes on where it was.
         """
 
     @property
