@@ -80,6 +80,7 @@ class MicroBatches:
         wall_clock: seconds since 1970, for the retention of rows.
         own: the offsets whose rows are written, inside `ranges`; records around them only compete
             for a key. None: all.
+        prepare: may take rows out of a micro-batch before they are written.
     """
 
     def __init__(
@@ -92,11 +93,12 @@ class MicroBatches:
         finish: Callable[[MicroBatch, list[DeadLetter]], bool],
         wall_clock: Callable[[], float] = time.time,
         own: Mapping[int, OffsetRange] | None = None,
+        prepare: Callable[[MicroBatch], None] = lambda _: None,
     ) -> None:
         self._topic, self._checkpoints = topic.name, checkpoints
         self._ports, self._config = ports, config
         self._finish, self._wall_clock = finish, wall_clock
-        self._own = own
+        self._own, self._prepare = own, prepare
         self._ranges = {item.partition: item for item in ranges}
         self._next = {item.partition: item.start for item in ranges}
         self._seen = dict(self._next)
@@ -122,6 +124,7 @@ class MicroBatches:
                     break
                 self._check_identity()
                 self._check_holes(batch)
+                self._prepare(batch)
                 self._writer.begin(batch)
                 self._writing = batch
         finally:
