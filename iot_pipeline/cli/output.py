@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on stdout.")
 
@@ -18,9 +19,12 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """A table as wide as the terminal; plain lines when stdout is no terminal."""
-    table = Table(*columns, title=title or None, title_justify="left")
+    # Text, not str: rich reads "[/a]" in a string as markup, and a dead letter may say anything.
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    for name in columns:
+        table.add_column(Text(name))
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         console = Console(width=200)
