@@ -9,6 +9,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_log import client_config
 from iot_pipeline.clients.kafka_source import SILENT
+from iot_pipeline.core import dead_letters as names
+from iot_pipeline.core.dead_letters import Header
 from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.core.schema import DEAD_LETTER_MAX_BYTES
 from iot_pipeline.errors import KafkaUnavailableError
@@ -17,8 +19,6 @@ from iot_pipeline.settings import Settings
 # What still does not fit is cut into parts of this size.
 PART_BYTES = 3 * 1024 * 1024
 _MAX_TEXT_BYTES = 1024
-
-Header = tuple[str, bytes | None]
 
 
 class KafkaDeadLetters:
@@ -116,15 +116,14 @@ def _messages(
     record = letter.record
     headers: list[Header] = [
         *(record.headers or ()),
-        # Kafka Connect's names, so that tools made for its dead letters read ours.
-        ("__connect.errors.topic", topic.encode()),
-        ("__connect.errors.partition", str(record.partition).encode()),
-        ("__connect.errors.offset", str(record.offset).encode()),
-        ("__connect.errors.exception.message", _cut(letter.message)),
-        ("iot.timestamp_ms", str(record.produced_ms).encode()),
-        ("iot.topic_id", topic_id.encode()),
-        ("iot.reason", letter.reason.value.encode()),
-        ("iot.message", _cut(letter.message)),
+        (names.SOURCE_TOPIC, topic.encode()),
+        (names.SOURCE_PARTITION, str(record.partition).encode()),
+        (names.SOURCE_OFFSET, str(record.offset).encode()),
+        (names.EXCEPTION_MESSAGE, _cut(letter.message)),
+        (names.TIMESTAMP_MS, str(record.produced_ms).encode()),
+        (names.TOPIC_ID, topic_id.encode()),
+        (names.REASON, letter.reason.value.encode()),
+        (names.MESSAGE, _cut(letter.message)),
     ]
     value = record.value
     if value is None or len(value) <= PART_BYTES:
@@ -132,7 +131,7 @@ def _messages(
         return
     parts = [value[at : at + PART_BYTES] for at in range(0, len(value), PART_BYTES)]
     for number, part in enumerate(parts, start=1):
-        yield part, [*headers, ("iot.part", f"{number}/{len(parts)}".encode())]
+        yield part, [*headers, (names.PART, f"{number}/{len(parts)}".encode())]
 
 
 def _cut(text: str) -> bytes:
