@@ -9,7 +9,8 @@ import sys
 
 import click
 
-from iot_pipeline.cli.ask import SETTINGS_COMMANDS
+from iot_pipeline.cli.ask import ASK_COMMANDS
+from iot_pipeline.cli.ask_rows import ROW_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
@@ -31,7 +32,7 @@ def iot(verbose: bool) -> None:
     )
 
 
-for _command in (*SERVICES_COMMANDS, *INGEST_COMMANDS, *SETTINGS_COMMANDS):
+for _command in (*SERVICES_COMMANDS, *INGEST_COMMANDS, *ASK_COMMANDS, *ROW_COMMANDS):
     iot.add_command(_command)
 
 

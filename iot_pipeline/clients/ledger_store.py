@@ -38,6 +38,7 @@ _ENTRY_AT = (
 _ENTRIES = (
     f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
 )
+_PARTITIONS = "SELECT DISTINCT topic, kafka_partition FROM {ks}.ingest_ledger"
 _RECORD_REPLAY = (
     "INSERT INTO {ks}.replay_ledger (topic, started_at, run_id, ranges, stored, superseded, "
     "rejected, aged_out, holes, stored_by_day) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -150,6 +151,14 @@ class CassandraLedgerStore:
             self._cql(_ENTRIES) + " LIMIT 1", place, doing=doing, serial=True
         )
         return LedgerState(checkpoint, _entry_of(own), _entry_of(newest))
+
+    def partitions(self, topic: str) -> list[int]:
+        """Kafka partitions the ledger knows, in order; asked of Cassandra alone."""
+        # Keys of a table that has one partition per Kafka partition: a few hundred at most.
+        rows = self._client.execute(
+            self._cql(_PARTITIONS), doing=f"looking for the ledger of {topic}"
+        )
+        return sorted(row.kafka_partition for row in rows if row.topic == topic)
 
     def read_entries(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None

@@ -5,5 +5,9 @@ simulation  -> a fleet of devices and what they send
 offsets     -> which offsets one run drains
 ingest      -> records become a micro-batch: winners, grouped by Cassandra partition
 ledger      -> the chain of ranges that runs leave behind, and its sums
+lag         -> how far behind, in offsets and seconds
 checks      -> ledger, rows and lag become verdicts, with what to do about them
+
+Around the path: `dead_letters` reads back what was rejected, `moments` and `cql` read what a person
+asks.
 """

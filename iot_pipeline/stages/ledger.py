@@ -1,0 +1,48 @@
+"""Read the ledger as one picture: entries and checkpoints that belong together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iot_pipeline.core.ledger import Flaw, LedgerEntry, find_flaws
+from iot_pipeline.core.offsets import Checkpoint
+from iot_pipeline.stages.ports import LedgerStore
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Every entry of some Kafka partitions, their checkpoints, and where the chain does not hold.
+
+    Entries are newest first within each partition.
+    """
+
+    entries: list[LedgerEntry]
+    checkpoints: dict[int, Checkpoint]
+    flaws: list[Flaw]
+
+
+def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Chain:
+    """The ledger of these partitions, walked.
+
+    A run that commits meanwhile is no flaw: a partition whose checkpoint moved while its entries
+    were read is read again, and after some times its end is left to the next look.
+    """
+    chain: list[LedgerEntry] = []
+    checkpoints: dict[int, Checkpoint] = {}
+    settled: list[Checkpoint] = []
+    pending = list(partitions)
+    for attempt in range(_ATTEMPTS):
+        before = ledger.read_checkpoints(topic, pending)
+        entries = ledger.read_entries(topic, pending)
+        after = ledger.read_checkpoints(topic, pending)
+        moved = [p for p in pending if before.get(p) != after.get(p)]
+        keep = set(pending) if attempt == _ATTEMPTS - 1 else set(pending) - set(moved)
+        chain += [entry for entry in entries if entry.partition in keep]
+        checkpoints |= {p: found for p, found in after.items() if p in keep}
+        settled += [found for p, found in after.items() if p not in moved]
+        pending = [p for p in pending if p not in keep]
+        if not pending:
+            break
+    chain.sort(key=lambda entry: entry.partition)
+    return Chain(chain, checkpoints, find_flaws(chain, settled))
