@@ -5,6 +5,7 @@ Idempotent, and safe to run twice at once: migrations are applied under a lock i
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -120,6 +121,7 @@ def setup_schema(
         say(f"topic {plan.name}")
         if topics.create(plan):
             report.created.append(f"topic {plan.name} ({plan.partitions} partitions)")
+        wait_for_topic(reader, plan.name)
     say(f"keyspace {settings.keyspace}")
     if tables.keyspace_replication() is None:
         tables.create_keyspace(settings.keyspace_replication)
@@ -140,6 +142,21 @@ def setup_schema(
             "setting up: " + "; ".join(str(difference) for difference in report.fatal)
         )
     return report
+
+
+def wait_for_topic(reader: TopicReader, topic: str, timeout_seconds: float = 10.0) -> None:
+    """Return when the broker that answers us knows the topic, or when the time is over.
+
+    The controller has made it when `create` returns; the brokers hear of it a moment later, and
+    until then say that there is no such topic.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        try:
+            reader.describe(topic)
+            return
+        except SchemaMismatchError:
+            time.sleep(0.05)
 
 
 def check_schema(
