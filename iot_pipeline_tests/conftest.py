@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from iot_pipeline.cli.connections import open_connections
 from iot_pipeline.settings import Settings
+from iot_pipeline_tests.pipeline import Pipeline, set_up
 from iot_pipeline_tests.servers import (
     NAMES,
     Services,
@@ -71,3 +73,11 @@ def settings_env(services: Services, keyspace: str, tmp_path: Path) -> dict[str,
 def settings(settings_env: dict[str, str]) -> Settings:
     """The settings that `settings_env` gives."""
     return Settings.from_env(settings_env)
+
+
+@pytest.fixture
+def pipeline(settings: Settings, settings_env: dict[str, str]) -> Iterator[Pipeline]:
+    """Topics of the test's own and the session's tables, set up, with clients of them."""
+    with open_connections(settings) as connections:
+        set_up(connections)
+        yield Pipeline(settings, settings_env, connections)

@@ -1,0 +1,103 @@
+"""Records for tests: produced plainly, in transactions, by the hundred thousand."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from confluent_kafka import Producer
+
+# 2024-12-29 04:01:58.3166866 UTC: the original script's first message.
+ORIGINAL = (
+    b'{"device_id":"device_2","timestamp":1735444918.3166866,"temperature":26.51,"humidity":40.78}'
+)
+ORIGIN_SECONDS = 1_735_444_918.0
+
+
+def reading_json(
+    device_id: str, seconds: float, temperature: float = 20.5, humidity: float = 50.0
+) -> bytes:
+    reading = {
+        "device_id": device_id,
+        "timestamp": seconds,
+        "temperature": temperature,
+        "humidity": humidity,
+    }
+    return json.dumps(reading).encode()
+
+
+def fleet(prefix: str, devices: int, messages: int) -> Iterable[tuple[bytes, bytes]]:
+    """(key, value) of `messages` readings, devices taking turns, no two with one primary key."""
+    for number in range(messages):
+        device_id = f"{prefix}_{number % devices}"
+        value = reading_json(device_id, ORIGIN_SECONDS + number // devices, number % 50, 40.0)
+        yield device_id.encode(), value
+
+
+def produce(
+    bootstrap_servers: str,
+    topic: str,
+    messages: Iterable[tuple[bytes | None, bytes | None]],
+    *,
+    partition: int | None = None,
+    headers: Sequence[tuple[str, bytes | None]] = (),
+    **config: Any,
+) -> int:
+    """Send and wait for every acknowledgement; returns how many."""
+    failures: list[object] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 5,
+            "batch.size": 1_000_000,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 262_144,
+            "message.max.bytes": 4_194_304,
+            "compression.type": "lz4",
+            "delivery.report.only.error": True,
+            "on_delivery": lambda error, _: failures.append(error),
+            **config,
+        }
+    )
+    where: dict[str, Any] = {} if partition is None else {"partition": partition}
+    if headers:
+        where["headers"] = list(headers)
+    sent = 0
+    for key, value in messages:
+        while True:
+            try:
+                producer.produce(topic, value, key, **where)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        sent += 1
+        if sent % 10_000 == 0:
+            producer.poll(0)
+    assert producer.flush(60) == 0, "not everything was acknowledged in a minute"
+    assert not failures, failures
+    return sent
+
+
+def produce_in_transaction(
+    bootstrap_servers: str,
+    topic: str,
+    values: Iterable[bytes],
+    *,
+    commit: bool,
+    partition: int = 0,
+) -> None:
+    """One transaction: its records and its marker, which takes an offset too."""
+    producer = Producer(
+        {"bootstrap.servers": bootstrap_servers, "transactional.id": f"tx-{time.time_ns()}"}
+    )
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for value in values:
+        producer.produce(topic, value, partition=partition)
+    assert producer.flush(30) == 0
+    if commit:
+        producer.commit_transaction(30)
+    else:
+        producer.abort_transaction(30)

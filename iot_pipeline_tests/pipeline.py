@@ -1,0 +1,107 @@
+"""A whole pipeline on the session's servers: set up, drained, asked, for tests of every layer."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from iot_pipeline.cli.connections import Connections, drain_config
+from iot_pipeline.clients.kafka_log import KafkaLog
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ingest import DrainProgress, drain
+from iot_pipeline.stages.planning import make_plan
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.schema import SchemaReport, setup_schema
+from iot_pipeline_tests.servers import clean_environment
+
+IOT = Path(sys.executable).with_name("iot")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Topics and tables that exist, clients of them, and the environment that leads there."""
+
+    settings: Settings
+    env: Mapping[str, str]
+    connections: Connections
+
+    @property
+    def log(self) -> KafkaLog:
+        return self.connections.log
+
+    @property
+    def topic(self) -> str:
+        return self.settings.topic
+
+    @property
+    def brokers(self) -> str:
+        return self.settings.bootstrap_servers
+
+    def drain(self, **overrides: Any) -> DrainProgress:
+        """One run to the last stable offset; `overrides` are of DrainConfig."""
+        plan = make_plan(self.log, self.connections.ledger, self.topic)
+        config = dataclasses.replace(drain_config(self.settings), **overrides)
+        return drain(plan, self.connections.ports, new_run(), config)
+
+    def iot(self, *arguments: str, exit_code: int = 0) -> Any:
+        """Run the installed `iot`; its JSON when that was asked for, else its output."""
+        done = subprocess.run(
+            [str(IOT), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=clean_environment(self.env),
+        )
+        assert done.returncode == exit_code, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout + done.stderr
+
+    def rows(self, device_id: str, day: str = "2024-12-29") -> dict[int, tuple[float, float, int]]:
+        """timestamp_ms -> (temperature, humidity, write time in µs) of one Cassandra partition."""
+        found = self.connections.cassandra.execute(
+            f"SELECT timestamp, temperature, humidity, writetime(temperature) AS t, "
+            f"writetime(humidity) AS h FROM {self.settings.keyspace}.sensor_data "
+            f"WHERE device_id = '{device_id}' AND day = '{day}'",
+            doing="reading rows back",
+        )
+        rows = {}
+        for row in found:
+            assert row.t == row.h, f"a torn row: {row}"
+            rows[_ms(row.timestamp)] = (row.temperature, row.humidity, row.t)
+        return rows
+
+    def count_rows(self, prefix: str, devices: int, day: str = "2024-12-29") -> int:
+        """Rows of `prefix`_0 to `prefix`_`devices - 1` on one day."""
+        names = ", ".join(f"'{prefix}_{number}'" for number in range(devices))
+        found = self.connections.cassandra.execute(
+            f"SELECT count(*) FROM {self.settings.keyspace}.sensor_data "
+            f"WHERE device_id IN ({names}) AND day = '{day}'",
+            doing="counting rows",
+            timeout_seconds=60,
+        )
+        return int(found[0][0])
+
+
+def set_up(connections: Connections) -> SchemaReport:
+    """What `iot setup` does."""
+    return setup_schema(
+        KafkaTopics(connections.settings),
+        connections.log,
+        CassandraSchema(connections.cassandra),
+        connections.settings,
+        migration_files(),
+    )
+
+
+def new_run() -> Run:
+    return Run(f"test-{uuid.uuid4()}", uuid.uuid4())
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
