@@ -10,6 +10,7 @@ from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import DrainConfig, Ports
@@ -26,6 +27,10 @@ class Connections:
     store: CassandraReadingStore
     ledger: CassandraLedgerStore
     dead_letters: KafkaDeadLetters
+
+    @property
+    def rows(self) -> CassandraRowReader:
+        return CassandraRowReader(self.cassandra)
 
     @property
     def ports(self) -> Ports:

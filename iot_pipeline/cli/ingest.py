@@ -1,8 +1,6 @@
 """`iot setup` and `iot drain`: make the schema, move readings."""
 
 import sys
-from collections.abc import Callable
-from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -10,16 +8,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from iot_pipeline.cli.connections import drain_config, new_cli_run, open_connections
 from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.ranges import offsets_option
+from iot_pipeline.cli.replay import is_incomplete, print_replay, replay_as_dict, run_replay
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import DrainProgress, drain
 from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.replay import ReplayProgress
 from iot_pipeline.stages.schema import setup_schema
 
+EXIT_INCOMPLETE = 1
 EXIT_FENCED = 3
-_F = TypeVar("_F", bound=Callable[..., object])
 
 
 @click.command("setup")
@@ -58,18 +59,6 @@ def setup_command(as_json: bool) -> None:
     click.echo(("" if report.is_durable else "WARNING: ") + report.durability)
 
 
-def offsets_option(required: bool = False) -> Callable[[_F], _F]:
-    """`--offsets P:START-END`, repeatable: the one way to say a range."""
-    return click.option(
-        "--offsets",
-        "offsets",
-        multiple=True,
-        required=required,
-        metavar="P:START-END",
-        help="Exactly these offsets of Kafka partition P, END excluded; repeatable.",
-    )
-
-
 @click.command("drain")
 @click.option("--max-records", type=click.IntRange(min=1), help="Stop after so many offsets.")
 @offsets_option()
@@ -80,8 +69,8 @@ def drain_command(
 ) -> None:
     """Move what lags from Kafka into Cassandra, and account for every offset.
 
-    Ends at the last stable offset as of its start. Exit code 3: another run was faster and is
-    ahead; nothing is wrong.
+    Ends at the last stable offset as of its start. Offsets below the checkpoint are replayed. Exit
+    code 3: another run was faster and is ahead; nothing is wrong.
     """
     settings = Settings.from_env()
     asked = [parse_range(text) for text in offsets]
@@ -100,8 +89,12 @@ def drain_command(
             offsets=asked,
             accept_producer_timestamps=settings.accept_producer_timestamps,
         )
-        progress = DrainProgress(plan.ingest)
+        progress, replayed = DrainProgress(plan.ingest), ReplayProgress(plan.replay)
         try:
+            if plan.replay:
+                ranges = ", ".join(map(str, plan.replay))
+                click.echo(f"{ranges}: below the checkpoint, so this is a replay", err=True)
+                run_replay(connections, plan, run, replayed)
             with _ProgressLine(plan.ingest) as line:
                 drain(
                     plan,
@@ -112,9 +105,11 @@ def drain_command(
                     on_progress=line.show,
                 )
         finally:
-            _report(plan, progress, run.run_id, as_json)
+            _report(plan, progress, replayed, run.run_id, as_json)
     if progress.fenced:
         sys.exit(EXIT_FENCED)
+    if is_incomplete(replayed):
+        sys.exit(EXIT_INCOMPLETE)
 
 
 def _parse_partitions(text: str | None) -> set[int] | None:
@@ -126,7 +121,9 @@ def _parse_partitions(text: str | None) -> set[int] | None:
     return {int(part) for part in parts}
 
 
-def _report(plan: Plan, progress: DrainProgress, run_id: str, as_json: bool) -> None:
+def _report(
+    plan: Plan, progress: DrainProgress, replayed: ReplayProgress, run_id: str, as_json: bool
+) -> None:
     total = progress.total
     if as_json:
         print_json(
@@ -142,9 +139,14 @@ def _report(plan: Plan, progress: DrainProgress, run_id: str, as_json: bool) -> 
                 "fenced": [str(item) for item in progress.fenced],
                 "split_ms": progress.split_ms,
                 "unknown_fields": progress.unknown_fields,
+                "replay": replay_as_dict(replayed, run_id) if plan.replay else None,
             }
         )
         return
+    if plan.replay:
+        print_replay(replayed)
+        if not plan.ingest:
+            return
     if not plan.ingest:
         click.echo("nothing lags: every offset of the topic is accounted for")
         return

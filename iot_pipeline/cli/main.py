@@ -12,6 +12,7 @@ import click
 from iot_pipeline.cli.ask import ASK_COMMANDS
 from iot_pipeline.cli.ask_rows import ROW_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
+from iot_pipeline.cli.replay import REPLAY_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
 
@@ -32,7 +33,13 @@ def iot(verbose: bool) -> None:
     )
 
 
-for _command in (*SERVICES_COMMANDS, *INGEST_COMMANDS, *ASK_COMMANDS, *ROW_COMMANDS):
+for _command in (
+    *SERVICES_COMMANDS,
+    *INGEST_COMMANDS,
+    *REPLAY_COMMANDS,
+    *ASK_COMMANDS,
+    *ROW_COMMANDS,
+):
     iot.add_command(_command)
 
 

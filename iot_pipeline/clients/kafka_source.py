@@ -3,7 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.core.offsets import OffsetRange
@@ -11,6 +17,8 @@ from iot_pipeline.core.readings import Record
 from iot_pipeline.errors import (
     KafkaUnavailableError,
     OffsetsExpiredError,
+    PermanentError,
+    PipelineError,
     SchemaMismatchError,
     TopicChangedError,
 )
@@ -49,6 +57,7 @@ class KafkaRangeSource:
         self._next = {item.partition: item.start for item in ranges}
         self._finished: set[int] = set()
         self._trouble: KafkaError | None = None
+        self._failure: PipelineError | None = None
         self._consumer = Consumer(
             {
                 **config,
@@ -94,6 +103,8 @@ class KafkaRangeSource:
             TopicChangedError: the log ends before the next offset: truncated or recreated.
             SchemaMismatchError: the topic is gone, or its records carry a producer's timestamps.
         """
+        if self._failure is not None:
+            raise self._failure
         records: list[Record] = []
         append = records.append
         ends = self._ends
@@ -101,7 +112,9 @@ class KafkaRangeSource:
             partition = message.partition()
             error = message.error()
             if error is not None:
-                self._take_error(error, partition, message.offset())
+                self._failure = self._take_error(error, partition, message.offset())
+                if self._failure is not None:
+                    break
                 continue
             offset = message.offset()
             end = ends[partition]
@@ -128,6 +141,10 @@ class KafkaRangeSource:
             self._next[partition] = offset + 1
             if offset + 1 == end:
                 self._finish(partition)
+        # Good records that came before an error are given out first: dropped here they would look
+        # like holes.
+        if self._failure is not None and not records:
+            raise self._failure
         return records
 
     def _finish(self, partition: int) -> None:
@@ -135,25 +152,32 @@ class KafkaRangeSource:
             self._finished.add(partition)
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
-    def _take_error(self, error: KafkaError, partition: int, offset: int) -> None:
+    def _take_error(self, error: KafkaError, partition: int, offset: int) -> PipelineError | None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             if offset >= self._ends.get(partition, offset + 1):
                 self._finish(partition)
-            return
+            return None
         doing = f"reading {self._topic}[{partition}] at {self._next.get(partition)}"
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise self._out_of_range(partition, doing)
+            return self._out_of_range(partition, doing)
         translated = translate(error, doing)
         if isinstance(translated, KafkaUnavailableError):
             self._trouble = error
-            return
-        raise translated
+            return None
+        return translated
 
-    def _out_of_range(self, partition: int, doing: str) -> OffsetsExpiredError | TopicChangedError:
-        low, high = self._consumer.get_watermark_offsets(
-            TopicPartition(self._topic, partition), timeout=5.0
-        )
+    def _out_of_range(self, partition: int, doing: str) -> PipelineError:
+        try:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=5.0
+            )
+        except KafkaException as exc:
+            # The consumer has stopped at this partition for good, so a later poll cannot help.
+            return PermanentError(
+                f"{doing}: Kafka has no such offset, and where its log begins and ends could not "
+                f"be asked ({exc.args[0].str()}); run again"
+            )
         position = self._next[partition]
         if position < low:
             return OffsetsExpiredError(

@@ -13,6 +13,7 @@ from uuid import UUID
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
+from iot_pipeline.core.read_back import StoredRow
 from iot_pipeline.core.readings import DeadLetter, Record
 from iot_pipeline.errors import PipelineError
 
@@ -95,6 +96,36 @@ class ReadingStore(Protocol):
         """Until some answer has come since the last call, or the time is over."""
 
 
+class PendingRows(Pending, Protocol):
+    """Rows on their way."""
+
+    @property
+    def found(self) -> list[tuple[int, StoredRow]]:
+        """(timestamp_ms, row), asked when it is done without an error."""
+
+
+class RowReader(Protocol):
+    """Rows of readings, as they are stored, with the write time of each cell."""
+
+    def start_range(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
+    ) -> PendingRows:
+        """Start reading rows of one Cassandra partition from first_ms to last_ms, both inclusive.
+
+        At most `limit` of them, the newest first; `limit` is at most MAX_ROWS_PER_READ.
+        """
+
+    def start_times(self, device_id: str, day_number: int, times_ms: Sequence[int]) -> PendingRows:
+        """Start reading the rows that have exactly these timestamps, at most MAX_TIMES_PER_READ."""
+
+    def wait(self, timeout_seconds: float) -> None: ...
+
+
+# One page each: the second page of an answer would be a second wait.
+MAX_ROWS_PER_READ = 5_000
+MAX_TIMES_PER_READ = 100
+
+
 class LedgerStore(Protocol):
     """The checkpoint and the ledger. Reads of the checkpoint are serial."""
 
@@ -121,7 +152,12 @@ class LedgerStore(Protocol):
         run_id: str,
         ranges: Sequence[OffsetRange],
         counts: Counts,
-    ) -> None: ...
+    ) -> None:
+        """Remember a replay; again with the same started_at and run_id as it goes on.
+
+        `counts.stored_by_day` holds only rows that no ledger has counted yet: what was ingested
+        is counted by its run, and writing it again makes no row more.
+        """
 
     def wait(self, timeout_seconds: float) -> None: ...
 

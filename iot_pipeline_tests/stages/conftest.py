@@ -1,6 +1,6 @@
 import pytest
 
-from iot_pipeline.stages import ingest, retry
+from iot_pipeline.stages import micro_batch, retry
 
 
 @pytest.fixture(autouse=True)
@@ -8,4 +8,4 @@ def _impatient(monkeypatch):
     """Waits of a millisecond instead of seconds: what is waited for is in memory."""
     monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0001)
     monkeypatch.setattr(retry, "LONGEST_WAIT_SECONDS", 0.001)
-    monkeypatch.setattr(ingest, "_POLL_SECONDS", 0.0005)
+    monkeypatch.setattr(micro_batch, "_POLL_SECONDS", 0.0005)

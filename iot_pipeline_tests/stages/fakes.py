@@ -54,7 +54,7 @@ class FakeLog:
     )
     now_ms: int = NOW_MS
     poll_records: int = 3
-    topic_id: str = field(default_factory=lambda: uuid4().hex)
+    uuid: str = field(default_factory=lambda: uuid4().hex)
     mirrored: dict[int, int] = field(default_factory=dict)
     skip: set[tuple[int, int]] = field(default_factory=set)  # a consumer's defect: not given out
     open_sources: int = 0
@@ -91,7 +91,7 @@ class FakeLog:
         self.low[partition] = offset
 
     def recreate(self) -> None:
-        self.topic_id = uuid4().hex
+        self.uuid = uuid4().hex
         self._log.clear()
         self.low.clear()
         self.open_transaction_at.clear()
@@ -120,7 +120,11 @@ class FakeLog:
 
     def describe(self, topic: str) -> TopicInfo:
         self._check_name(topic)
-        return TopicInfo(topic, self.topic_id, self.partitions, self.config)
+        return TopicInfo(topic, self.uuid, self.partitions, self.config)
+
+    def topic_id(self, topic: str) -> str:
+        self._check_name(topic)
+        return self.uuid
 
     def watermarks(self, topic: str) -> list[Watermarks]:
         self._check_name(topic)
@@ -488,6 +492,9 @@ class FailingLog:
 
     def describe(self, topic: str) -> TopicInfo:
         return _call(self.faults, "log.describe", lambda: self.inner.describe(topic), "kafka")
+
+    def topic_id(self, topic: str) -> str:
+        return _call(self.faults, "log.topic_id", lambda: self.inner.topic_id(topic), "kafka")
 
     def watermarks(self, topic: str) -> list[Watermarks]:
         return _call(self.faults, "log.watermarks", lambda: self.inner.watermarks(topic), "kafka")

@@ -20,7 +20,7 @@ from iot_pipeline.errors import (
     TopicChangedError,
     TransientError,
 )
-from iot_pipeline.stages import ingest
+from iot_pipeline.stages import micro_batch
 from iot_pipeline.stages.commit import commit_all
 from iot_pipeline.stages.ingest import DrainProgress
 from iot_pipeline.stages.row_writer import DEVICE_REFRESH_MS, RowWriter
@@ -52,10 +52,10 @@ def test_the_drain_that_is_made_to_fail_goes_through_every_seam():
     assert SEAMS == [
         "dead_letters.deliver",
         "ledger.send_commit",
-        "log.describe",
         "log.find_skipped",
         "log.mirror",
         "log.open_ranges",
+        "log.topic_id",
         "source.poll",
         "store.send_devices",
         "store.send_rows",
@@ -322,7 +322,7 @@ def test_one_empty_poll_after_a_long_wait_for_cassandra_is_no_loss_of_kafka(monk
         sleep = staticmethod(lambda seconds: None)
         time = staticmethod(lambda: NOW_MS / 1000)
 
-    monkeypatch.setattr(ingest, "time", Clock)
+    monkeypatch.setattr(micro_batch, "time", Clock)
 
     def wait_an_hour() -> None:
         waited[0] += 3600.0
@@ -724,7 +724,7 @@ def test_a_writer_gives_up_only_when_nothing_succeeds_for_long():
 
 
 def test_many_large_dead_letters_end_a_micro_batch_early(monkeypatch):
-    monkeypatch.setattr(ingest, "MAX_KEPT_BYTES", 10_000)
+    monkeypatch.setattr(micro_batch, "MAX_KEPT_BYTES", 10_000)
     world = World()
     for _ in range(40):
         world.log.append(0, b"x" * 1000)
@@ -744,7 +744,7 @@ def test_many_large_dead_letters_end_a_micro_batch_early(monkeypatch):
     ("limit", "value"), [("MAX_RECORDS_OF_ONE_MS", 10), ("MAX_HELD_BYTES", 4000)]
 )
 def test_a_millisecond_too_large_to_hold_is_split_and_counted(monkeypatch, limit, value):
-    monkeypatch.setattr(ingest, limit, value)
+    monkeypatch.setattr(micro_batch, limit, value)
     world = World()
     for step in range(60):
         world.write(at=T0 + step)

@@ -36,7 +36,7 @@ def test_first_contact_starts_at_the_earliest_record_that_is_there():
     plan = world.plan()
     assert starts(world) == {0: 0, 1: 3}
     assert plan.ingest == [OffsetRange(0, 0, 5), OffsetRange(1, 3, 5)]
-    assert {c.topic_id for c in plan.checkpoints.values()} == {world.log.topic_id}
+    assert {c.topic_id for c in plan.checkpoints.values()} == {world.log.uuid}
     assert {c.epoch for c in plan.checkpoints.values()} == {0}
 
 
@@ -79,7 +79,7 @@ def test_first_contact_is_made_once():
 
 def test_somebody_who_was_first_stands():
     world = a_world(partitions=1)
-    theirs = Checkpoint(0, 2, 0, world.log.topic_id)
+    theirs = Checkpoint(0, 2, 0, world.log.uuid)
     faults = Faults(
         1,
         How.HOOK,
@@ -131,7 +131,7 @@ def test_a_recreated_topic_is_refused():
     world = a_world()
     world.drain()
     world.log.recreate()
-    with pytest.raises(TopicChangedError, match=f"iot rebase --topic-id {world.log.topic_id}"):
+    with pytest.raises(TopicChangedError, match=f"iot rebase --topic-id {world.log.uuid}"):
         world.plan()
 
 

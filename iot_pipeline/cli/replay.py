@@ -1,0 +1,138 @@
+"""`iot replay`: write what was ingested again, and say what did not take."""
+
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from iot_pipeline.cli.connections import Connections, drain_config, new_cli_run, open_connections
+from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.ranges import offsets_option
+from iot_pipeline.core.moments import choose_window
+from iot_pipeline.core.offsets import parse_range
+from iot_pipeline.core.read_back import RowState
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.planning import Plan, read_states
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.replay import (
+    ReplayProgress,
+    plan_replay,
+    ranges_between,
+    ranges_of_run,
+    replay,
+)
+
+EXIT_INCOMPLETE = 1
+
+
+@click.command("replay")
+@click.option("--run", "run_id", metavar="RUN_ID", help="What this run ingested, by the ledger.")
+@offsets_option()
+@click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
+@click.option("--until", metavar="TIME", help="Records that arrived before this time.")
+@json_option
+def replay_command(
+    run_id: str | None,
+    offsets: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    as_json: bool,
+) -> None:
+    """Write ingested records again: the same cells, no checkpoint moved.
+
+    Restores rows that are missing; changes none that is there; leaves deleted what `iot delete`
+    removed. Reads back what it wrote. Exit code 1: Kafka has deleted a part of what was asked, or
+    a row is missing or torn all the same.
+    """
+    if sum((run_id is not None, bool(offsets), since is not None or until is not None)) != 1:
+        raise ConfigurationError("say what to replay: --run, --offsets, or --since/--until")
+    settings = Settings.from_env()
+    asked = [parse_range(text) for text in offsets]
+    with open_connections(settings) as connections:
+        topic = settings.topic
+        if run_id is not None:
+            partitions = connections.ledger.partitions(topic)
+            asked = ranges_of_run(connections.ledger, topic, partitions, run_id)
+        elif not asked:
+            window = choose_window(None, since, until, datetime.now(UTC))
+            assert window is not None
+            _, _, states = read_states(connections.log, connections.ledger, topic)
+            asked = ranges_between(connections.log, topic, states, window.since, window.until)
+        chosen = plan_replay(connections.log, connections.ledger, topic, asked)
+        run = new_cli_run()
+        progress = ReplayProgress(chosen.plan.replay, chosen.gone)
+        try:
+            run_replay(connections, chosen.plan, run, progress)
+        finally:
+            if as_json:
+                print_json(replay_as_dict(progress, run.run_id))
+            else:
+                print_replay(progress)
+    if progress.gone or is_incomplete(progress):
+        sys.exit(EXIT_INCOMPLETE)
+
+
+def run_replay(
+    connections: Connections, plan: Plan, run: Run, progress: ReplayProgress
+) -> ReplayProgress:
+    """Replay `plan.replay` by the settings."""
+    return replay(
+        plan,
+        connections.ports,
+        connections.rows,
+        run,
+        drain_config(connections.settings),
+        progress=progress,
+    )
+
+
+def is_incomplete(progress: ReplayProgress) -> bool:
+    """Whether some row is not there, or not whole, after all."""
+    states = progress.read_back.states
+    return any(states[state] for state in (RowState.MISSING, RowState.OLDER, RowState.TORN))
+
+
+def replay_as_dict(progress: ReplayProgress, run_id: str) -> dict[str, object]:
+    """A replay for `--json`."""
+    counts, read_back = progress.counts, progress.read_back
+    return {
+        "run_id": run_id,
+        "ranges": [str(item) for item in progress.achieved],
+        "gone": [str(item) for item in progress.gone],
+        "stored": counts.stored,
+        "superseded": counts.superseded,
+        "rejected": counts.rejected,
+        "aged_out": counts.aged_out,
+        "holes": counts.holes,
+        "deleted": progress.deleted,
+        "read_back": {state.value: read_back.states[state] for state in RowState},
+        "not_taken": [str(finding) for finding in read_back.named],
+        "seconds": round(progress.seconds, 3),
+    }
+
+
+def print_replay(progress: ReplayProgress) -> None:
+    """A replay for a person."""
+    counts, read_back = progress.counts, progress.read_back
+    for item in progress.gone:
+        click.echo(f"gone: Kafka has deleted {item}; that part cannot be replayed")
+    click.echo(
+        f"replayed {progress.done_offsets} offsets = {counts.stored} written + "
+        f"{counts.superseded} superseded + {counts.rejected} rejected (dead letters already) + "
+        f"{counts.aged_out} aged out + {counts.holes} holes, in {progress.seconds:.1f} s; no "
+        "checkpoint moved"
+    )
+    for item in progress.achieved:
+        click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
+    if progress.deleted:
+        click.echo(f"{progress.deleted} rows stay deleted (`iot delete`)")
+    equal = read_back.states[RowState.EQUAL]
+    click.echo(f"read back: {equal} of {read_back.rows} rows are as their records say")
+    for finding in read_back.named:
+        click.echo(f"  {finding}")
+    if read_back.not_equal > len(read_back.named):
+        click.echo(f"  and {read_back.not_equal - len(read_back.named)} more")
+
+
+REPLAY_COMMANDS = (replay_command,)
