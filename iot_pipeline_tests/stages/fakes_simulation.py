@@ -41,7 +41,7 @@ class FakeSender:
         taken = messages[: max(0, free)]
         self.taken += taken
         if self._clock is not None:
-            self._clock.seconds += 1e-6 * len(taken)
+            self._clock.seconds += 5e-6 * len(taken)
             self.taken_at += [self._clock.seconds] * len(taken)
         return len(taken)
 

@@ -75,7 +75,7 @@ def test_a_slow_fleet_rests_instead_of_spinning():
 def test_rate_max_ends_after_its_duration():
     result, _, _ = run(plan_simulation(devices=50, rate="max", duration_seconds=0.5))
     assert result.seconds == pytest.approx(0.5, abs=0.01)
-    assert result.produced > 100_000
+    assert result.produced > 50_000
     assert result.acknowledged == result.produced
 
 

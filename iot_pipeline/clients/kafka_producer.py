@@ -1,0 +1,217 @@
+"""Send readings to Kafka: an idempotent producer that counts what was acknowledged.
+
+Belongs here: the producer's settings, its queue, its counts, its errors in our words. Does not
+belong here: what to send (`core.fleet`), when, and whether to go on (`stages.simulation`).
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.errors import KafkaUnavailableError, PipelineError, SchemaMismatchError
+
+# A signal waits for the C call it interrupts to return: none may take longer.
+LONGEST_CALL_SECONDS = 0.2
+CONNECT_SECONDS = 5.0
+# As Kafka's own clients: long enough for a broker to be restarted, then a reading is lost.
+DELIVERY_SECONDS = 120.0
+
+_log = logging.getLogger(__name__)
+
+
+class KafkaReadingSender:
+    """A `ReadingSender` (stages.simulation) to one topic; made by `open_sender`.
+
+    Guarantees: a message is written once, in the order of its key (idempotent producer);
+    `acknowledged` never counts one that the broker did not confirm.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, delivery_seconds: float) -> None:
+        """Start the client's threads; connects in the background, waits for nothing."""
+        self._where = f"{topic} at {bootstrap_servers}"
+        self._topic = topic
+        self._bootstrap_servers = bootstrap_servers
+        self._sent = 0
+        self._acknowledged = 0
+        self._failed = 0
+        self._first_failure: KafkaError | None = None
+        self._last_trouble: KafkaError | None = None
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "client.id": "iot-simulate",
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 20,
+                "batch.size": 1_000_000,
+                "compression.type": "lz4",
+                "message.timeout.ms": int(delivery_seconds * 1000),
+                # Every message, 0.2 µs each. What was sent less what is in the queue would be
+                # cheaper and wrong: the queue's length counts the library's own events too.
+                "on_delivery": self._on_delivery,
+                "error_cb": self._on_trouble,
+            },
+            logger=_LibraryLog(),
+        )
+
+    def check_topic(self, seconds: float = CONNECT_SECONDS) -> None:
+        """Wait until a broker answers and has the topic.
+
+        Raises:
+            KafkaUnavailableError: no broker answered within `seconds`.
+            SchemaMismatchError: the topic does not exist.
+        """
+        give_up_at = time.monotonic() + seconds
+        while True:
+            try:
+                # All topics: asking for one by name makes it on brokers that create topics.
+                topics = self._producer.list_topics(timeout=LONGEST_CALL_SECONDS).topics
+            except KafkaException as exc:
+                translated = translate(exc, f"connecting to Kafka at {self._bootstrap_servers}")
+                if not isinstance(translated, KafkaUnavailableError):
+                    raise translated from exc
+                self._producer.poll(0)
+                if time.monotonic() < give_up_at:
+                    # A refused connection fails at once; without a rest this would spin.
+                    time.sleep(0.05)
+                    continue
+                raise self._unreachable(seconds) from exc
+            if self._topic not in topics:
+                raise SchemaMismatchError(
+                    f"producing to {self._where}: there is no such topic. `iot setup` makes it; "
+                    "IOT_TOPIC names another."
+                )
+            return
+
+    @property
+    def sent(self) -> int:
+        """Messages handed over; each is acknowledged, failed or still unconfirmed."""
+        return self._sent
+
+    @property
+    def acknowledged(self) -> int:
+        return self._acknowledged
+
+    @property
+    def failed(self) -> int:
+        return self._failed
+
+    def send(self, messages: Sequence[tuple[str, bytes]]) -> int:
+        """Hand over (message key, value) pairs in order; returns how many found room.
+
+        Fewer than given means that the local queue is full: `poll`, then send the rest.
+
+        Raises:
+            PermanentError: the producer is broken for good, or a message is too large.
+        """
+        produce, topic = self._producer.produce, self._topic
+        before = sent = self._sent
+        try:
+            for message_key, value in messages:
+                # Counted first: an interrupt is raised after the call, never between these two.
+                sent += 1
+                produce(topic, value, message_key)
+        except BufferError:
+            sent -= 1
+        except KafkaException as exc:
+            sent -= 1
+            raise translate(exc, f"producing to {self._where}") from exc
+        finally:
+            self._sent = sent
+        return sent - before
+
+    def poll(self, seconds: float) -> None:
+        """Serve confirmations for at most `seconds`, returning as soon as some came.
+
+        Raises:
+            KafkaUnavailableError: messages could not be delivered in time.
+            PermanentError: the broker refused messages for good.
+        """
+        self._producer.poll(min(seconds, LONGEST_CALL_SECONDS))
+        if self._first_failure is not None:
+            raise self._explain(self._first_failure)
+
+    def flush(self, seconds: float) -> int:
+        """Wait at most `seconds` (0.2 at most) for confirmations; returns how many are missing.
+
+        Raises nothing: the next `poll` says what went wrong.
+        """
+        self._producer.flush(min(seconds, LONGEST_CALL_SECONDS))
+        return self._sent - self._acknowledged - self._failed
+
+    def discard(self) -> None:
+        """Drop what was not confirmed: some of it may have arrived, the rest never will."""
+        self._producer.purge()
+        self._producer.flush(LONGEST_CALL_SECONDS)
+
+    def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
+        if error is None:
+            self._acknowledged += 1
+            return
+        self._failed += 1
+        if self._first_failure is None:
+            self._first_failure = error
+
+    def _on_trouble(self, error: KafkaError) -> None:
+        # Connection troubles heal by themselves; kept to say why when they do not.
+        self._last_trouble = error
+        _log.info("Kafka at %s: %s", self._bootstrap_servers, error.str())
+
+    def _explain(self, error: KafkaError) -> PipelineError:
+        advice = ""
+        if error.code() == KafkaError._MSG_TIMED_OUT:
+            advice = (
+                f"The broker was away for too long{self._trouble()}. `iot status` says whether "
+                "it runs, `iot up` starts it."
+            )
+        return translate(error, f"producing to {self._where}", advice)
+
+    def _unreachable(self, seconds: float) -> KafkaUnavailableError:
+        return KafkaUnavailableError(
+            f"connecting to Kafka: no broker answered at {self._bootstrap_servers} within "
+            f"{seconds:g} s{self._trouble()}. `iot up` starts one here; IOT_BOOTSTRAP_SERVERS "
+            "names another."
+        )
+
+    def _trouble(self) -> str:
+        return "" if self._last_trouble is None else f" ({self._last_trouble.str()})"
+
+
+@contextmanager
+def open_sender(
+    bootstrap_servers: str,
+    topic: str,
+    *,
+    connect_seconds: float = CONNECT_SECONDS,
+    delivery_seconds: float = DELIVERY_SECONDS,
+) -> Iterator[KafkaReadingSender]:
+    """A sender whose broker answered and whose topic exists; discards the unconfirmed at the end.
+
+    Args:
+        bootstrap_servers: host:port, comma-separated.
+        topic: where the readings go.
+        connect_seconds: how long to wait for a broker.
+        delivery_seconds: a message that is not confirmed by then has failed.
+
+    Raises:
+        KafkaUnavailableError: no broker answered in time.
+        SchemaMismatchError: the topic does not exist.
+    """
+    sender = KafkaReadingSender(bootstrap_servers, topic, delivery_seconds)
+    try:
+        sender.check_topic(connect_seconds)
+        yield sender
+    finally:
+        sender.discard()
+
+
+class _LibraryLog:
+    """What librdkafka says on its own, as debug lines: we raise what matters."""
+
+    def log(self, _level: int, message: str, *args: Any) -> None:
+        _log.debug(message, *args)

@@ -1,0 +1,50 @@
+"""What every `ReadingSender` promises; run on the fake and on the real client."""
+
+import time
+
+import pytest
+
+from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline_tests.stages.fakes_simulation import FakeSender
+
+MESSAGES = [(f"device_{n % 3}", b"%d" % n) for n in range(100)]
+
+
+@pytest.fixture(params=["fake", "kafka"])
+def sender(request):
+    if request.param == "fake":
+        yield FakeSender()
+        return
+    servers = request.getfixturevalue("kafka_wire")
+    topic = request.getfixturevalue("wire_topic")
+    with open_sender(servers, topic) as real:
+        yield real
+
+
+def confirm(sender):
+    give_up_at = time.monotonic() + 10
+    while sender.flush(0.1):
+        assert time.monotonic() < give_up_at
+
+
+def test_counts_start_at_zero(sender):
+    assert (sender.sent, sender.acknowledged, sender.failed) == (0, 0, 0)
+
+
+def test_what_finds_room_is_counted_as_sent(sender):
+    assert sender.send(MESSAGES) == 100
+    assert sender.sent == 100
+    assert sender.acknowledged <= 100
+
+
+def test_nothing_to_send_is_fine(sender):
+    assert sender.send([]) == 0
+    assert sender.flush(0.1) == 0
+
+
+def test_a_flush_that_returns_zero_has_confirmed_everything(sender):
+    sender.send(MESSAGES)
+    sender.send(MESSAGES)
+    confirm(sender)
+    sender.poll(0)
+    assert (sender.sent, sender.acknowledged, sender.failed) == (200, 200, 0)
