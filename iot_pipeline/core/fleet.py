@@ -108,7 +108,7 @@ class Fleet:
         # dividing a whole number by 100 gives the two decimals and round() costs as much as the
         # rest.
         interval = self._interval_us
-        # Whole numbers: the interval in floats would drift, and then two readings share a ms.
+        # Whole numbers: floats would be off by microseconds in a long run, and the bytes with them.
         base_us = self._start_us + round_number * interval.numerator // interval.denominator
         step = base_us // _STEP_US % _STEPS
         seat = round_number * _NOISE_STRIDE % _NOISES
