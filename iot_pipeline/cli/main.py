@@ -1,7 +1,8 @@
 """The `iot` command: groups put together, errors turned into messages and exit codes.
 
 Exit codes: 0 done, 1 failed (the message says what to do) or found something missing, 2 wrong
-usage or configuration, 3 fenced by another run, 75 try again later, 130 ended by Ctrl-C.
+usage or configuration, 3 fenced by another run, 75 try again later, 130 ended by Ctrl-C, 143 by
+SIGTERM.
 """
 
 import logging
@@ -14,6 +15,7 @@ from iot_pipeline.cli.ask_rows import ROW_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
+from iot_pipeline.cli.simulate import SIMULATION_COMMANDS
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
 
 EXIT_FAILED = 1
@@ -35,6 +37,7 @@ def iot(verbose: bool) -> None:
 
 for _command in (
     *SERVICES_COMMANDS,
+    *SIMULATION_COMMANDS,
     *INGEST_COMMANDS,
     *REPLAY_COMMANDS,
     *ASK_COMMANDS,
@@ -47,8 +50,6 @@ def main() -> None:
     """Run `iot`; every error we raise becomes one message on stderr and an exit code."""
     try:
         iot.main(standalone_mode=False)
-    except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
     except click.Abort:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
