@@ -1,11 +1,12 @@
 """Records for tests: produced plainly, in transactions, by the hundred thousand."""
 
 import json
+import os
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 # 2024-12-29 04:01:58.3166866 UTC: the original script's first message.
 ORIGINAL = (
@@ -78,6 +79,38 @@ def produce(
     assert producer.flush(60) == 0, "not everything was acknowledged in a minute"
     assert not failures, failures
     return sent
+
+
+def produce_largest(
+    bootstrap_servers: str,
+    topic: str,
+    key: bytes,
+    *,
+    partition: int,
+    headers: Sequence[tuple[str, bytes | None]] = (),
+    limit_bytes: int = 1_048_588,
+) -> bytes:
+    """Send the largest value that a topic of this max.message.bytes takes, and return it."""
+    filler = os.urandom(limit_bytes)
+    # A batch of one record costs 61 bytes and some for each field of the record.
+    for size in range(limit_bytes - 61, limit_bytes - 400, -1):
+        failures: list[object] = []
+        producer = Producer(
+            {"bootstrap.servers": bootstrap_servers, "message.max.bytes": 4_194_304, "acks": "all"}
+        )
+        producer.produce(
+            topic,
+            filler[:size],
+            key,
+            partition=partition,
+            headers=list(headers),
+            on_delivery=lambda error, _, failures=failures: error and failures.append(error),
+        )
+        assert producer.flush(20) == 0
+        if not failures:
+            return filler[:size]
+        assert all(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failures), failures
+    raise AssertionError("no large record was taken")
 
 
 def produce_in_transaction(
