@@ -6,6 +6,7 @@ Idempotent, and safe to run twice at once: migrations are applied under a lock i
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -127,7 +128,9 @@ def setup_schema(
         tables.create_keyspace(settings.keyspace_replication)
         report.created.append(f"keyspace {settings.keyspace}")
     tables.create_migrations_table()
-    holder = f"{socket.gethostname()}/{os.getpid()}"
+    # Unique per call: the lock takes its own holder for a retry, and two setups of one process
+    # (a test, a Dagster code server) are two.
+    holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     tables.lock(holder)
     try:
         for migration in choose_migrations(read_migrations(files), tables.applied_migrations()):
