@@ -134,9 +134,9 @@ class CassandraClient:
 
     def _connect(self) -> None:
         datacenter = self.settings.datacenter
-        # The driver logs a stack trace per attempt at WARNING while a node is away; our own
-        # message says it once.
-        logging.getLogger("cassandra").setLevel(logging.ERROR)
+        # The driver logs a stack trace per attempt while a node is away, at WARNING, and at ERROR
+        # where it prepares; our own message says it once.
+        logging.getLogger("cassandra").setLevel(logging.CRITICAL)
         profile = self._profile(datacenter)
         tuples = self._profile(datacenter)
         tuples.row_factory = tuple_factory
