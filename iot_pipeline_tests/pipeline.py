@@ -1,8 +1,10 @@
 """A whole pipeline on the session's servers: set up, drained, asked, for tests of every layer."""
 
+import contextlib
 import dataclasses
+import io
 import json
-import subprocess
+import os
 import sys
 import uuid
 from collections.abc import Mapping
@@ -10,8 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from iot_pipeline.cli.connections import Connections, drain_config
+from iot_pipeline.cli.main import main
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.settings import Settings
@@ -51,16 +55,23 @@ class Pipeline:
         return drain(plan, self.connections.ports, new_run(), config)
 
     def iot(self, *arguments: str, exit_code: int = 0) -> Any:
-        """Run the installed `iot`; its JSON when that was asked for, else its output."""
-        done = subprocess.run(
-            [str(IOT), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=clean_environment(self.env),
-        )
-        assert done.returncode == exit_code, f"{arguments}: {done.stdout}\n{done.stderr}"
-        return json.loads(done.stdout) if "--json" in arguments else done.stdout + done.stderr
+        """Run `iot` in this process; its JSON when that was asked for, else its output."""
+        out, err = io.StringIO(), io.StringIO()
+        # A second of imports per command would be most of a test; `IOT` is the installed one.
+        with (
+            mock.patch.dict(os.environ, clean_environment(self.env), clear=True),
+            mock.patch.object(sys, "argv", ["iot", *arguments]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code: object = 0
+            try:
+                main()
+            except SystemExit as exc:
+                code = exc.code or 0
+        assert code == exit_code, f"{arguments}: {code}\n{out.getvalue()}\n{err.getvalue()}"
+        answer = out.getvalue()
+        return json.loads(answer) if "--json" in arguments else answer + err.getvalue()
 
     def rows(self, device_id: str, day: str = "2024-12-29") -> dict[int, tuple[float, float, int]]:
         """timestamp_ms -> (temperature, humidity, write time in µs) of one Cassandra partition."""
