@@ -1,6 +1,8 @@
 """A drain on real servers: everything arrives, once, whole, within its memory."""
 
 import json
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -50,13 +52,13 @@ def assert_chain_holds(pipeline: Pipeline) -> None:
     assert {p: found.next_offset for p, found in checkpoints.items()} == ends
 
 
-def start_drain(pipeline: Pipeline, *arguments: str) -> "subprocess.Popen[str]":
+def start_drain(pipeline: Pipeline, **settings: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [str(IOT), "drain", "--json", *arguments],
+        [str(IOT), "drain", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=clean_environment(pipeline.env),
+        env=clean_environment({**pipeline.env, **settings}),
     )
 
 
@@ -304,3 +306,33 @@ def test_of_two_drains_of_one_range_one_wins_and_the_other_is_fenced(
     assert pipeline.count_rows(device, 20) == 20_000
     total = pipeline.iot("ledger", "--json")["total"]
     assert (total["span"], total["stored"]) == (20_000, 20_000)
+
+
+def test_a_drain_that_was_overtaken_ends_with_exit_code_3_and_names_the_winner(
+    pipeline: Pipeline, device: str
+) -> None:
+    count = 60_000
+    produce(pipeline.brokers, pipeline.topic, fleet(device, 20, count), partition=0)
+    # First contact, so that there is a checkpoint to watch.
+    make_plan(pipeline.log, pipeline.connections.ledger, pipeline.topic)
+    slow = start_drain(pipeline, IOT_MICRO_BATCH_RECORDS="1000")
+    ledger = pipeline.connections.ledger
+    try:
+        # Stopped in the middle of its range, as a machine that pauses is.
+        while ledger.read_checkpoints(pipeline.topic, [0])[0].next_offset == 0:
+            assert slow.poll() is None, slow.communicate()
+        os.kill(slow.pid, signal.SIGSTOP)
+        winner = pipeline.drain()
+        os.kill(slow.pid, signal.SIGCONT)
+        out, err = slow.communicate(timeout=60)
+    finally:
+        if slow.poll() is None:
+            slow.kill()
+    assert winner.total.stored > 0
+    assert slow.returncode == 3, err
+    newest = ledger.read_entries(pipeline.topic, [0])[0]
+    answer = json.loads(out)
+    assert answer["fenced"] == [f"partition 0: run {newest.run_id} is at offset {count}"]
+    assert newest.run_id != answer["run_id"]
+    assert_chain_holds(pipeline)
+    assert pipeline.count_rows(device, 20) == count
