@@ -58,16 +58,21 @@ def open_connections(settings: Settings) -> Iterator[Connections]:
         cassandra.close()
 
 
+def reading_rules(settings: Settings) -> ReadingRules:
+    """What a plausible reading is, by these settings."""
+    return ReadingRules(
+        settings.temperature_min,
+        settings.temperature_max,
+        settings.humidity_min,
+        settings.humidity_max,
+        settings.max_value_bytes,
+    )
+
+
 def drain_config(settings: Settings) -> DrainConfig:
     """How to drain, by these settings."""
     return DrainConfig(
-        rules=ReadingRules(
-            settings.temperature_min,
-            settings.temperature_max,
-            settings.humidity_min,
-            settings.humidity_max,
-            settings.max_value_bytes,
-        ),
+        rules=reading_rules(settings),
         micro_batch_records=settings.micro_batch_records,
         micro_batch_seconds=settings.micro_batch_seconds,
         requests_in_flight=settings.requests_in_flight,

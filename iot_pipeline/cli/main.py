@@ -12,6 +12,7 @@ import click
 
 from iot_pipeline.cli.ask import ASK_COMMANDS
 from iot_pipeline.cli.ask_rows import ROW_COMMANDS
+from iot_pipeline.cli.audit import AUDIT_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
@@ -40,6 +41,7 @@ for _command in (
     *SIMULATION_COMMANDS,
     *INGEST_COMMANDS,
     *REPLAY_COMMANDS,
+    *AUDIT_COMMANDS,
     *ASK_COMMANDS,
     *ROW_COMMANDS,
 ):

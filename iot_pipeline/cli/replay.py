@@ -8,6 +8,8 @@ import click
 from iot_pipeline.cli.connections import Connections, drain_config, new_cli_run, open_connections
 from iot_pipeline.cli.output import json_option, print_json
 from iot_pipeline.cli.ranges import offsets_option
+from iot_pipeline.clients.audit_store import CassandraAuditStore
+from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.moments import choose_window
 from iot_pipeline.core.offsets import parse_range
 from iot_pipeline.core.read_back import RowState
@@ -83,6 +85,7 @@ def run_replay(
         connections.rows,
         run,
         drain_config(connections.settings),
+        deletions=Deletions(CassandraAuditStore(connections.cassandra).read_deletions()),
         progress=progress,
     )
 

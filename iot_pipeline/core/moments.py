@@ -59,6 +59,19 @@ def parse_moment(text: str) -> datetime:
         ) from None
 
 
+def parse_day(text: str) -> datetime:
+    """The first instant of the UTC day `2026-01-31`.
+
+    Raises:
+        ConfigurationError: anything else.
+    """
+    try:
+        day = date.fromisoformat(text.strip())
+    except ValueError:
+        raise ConfigurationError(f"{text}: expected a day such as 2026-01-31") from None
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
 def choose_window(
     last: str | None, since: str | None, until: str | None, now: datetime
 ) -> Window | None:

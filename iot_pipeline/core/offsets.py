@@ -186,6 +186,19 @@ def join_ranges(ranges: Iterable[OffsetRange]) -> list[OffsetRange]:
     return joined
 
 
+def in_rounds(ranges: Iterable[OffsetRange]) -> list[dict[int, OffsetRange]]:
+    """The same offsets in rounds of at most one range per partition: what a source can read."""
+    rounds: list[dict[int, OffsetRange]] = []
+    for item in join_ranges(ranges):
+        for of_partition in rounds:
+            if item.partition not in of_partition:
+                of_partition[item.partition] = item
+                break
+        else:
+            rounds.append({item.partition: item})
+    return rounds
+
+
 def split_at_checkpoint(
     topic: str, ranges: Sequence[OffsetRange], states: Iterable[PartitionState]
 ) -> tuple[list[OffsetRange], list[OffsetRange]]:

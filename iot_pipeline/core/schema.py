@@ -64,6 +64,36 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "holes": ("bigint", "regular"),
         "stored_by_day": ("frozen<map<date, bigint>>", "regular"),
     },
+    "audits": {
+        "topic": ("text", "partition_key"),
+        "started_at": ("timestamp", "clustering"),
+        "audit_id": ("text", "clustering"),
+        "topic_id": ("text", "regular"),
+        "ranges": ("frozen<list<text>>", "regular"),
+        "fates": ("frozen<map<text, bigint>>", "regular"),
+        "stored_by_day": ("frozen<map<date, bigint>>", "regular"),
+        "superseded_by_day": ("frozen<map<date, bigint>>", "regular"),
+        "is_stray_judged": ("boolean", "regular"),
+        "findings": ("frozen<list<text>>", "regular"),
+        "seconds": ("double", "regular"),
+    },
+    "deletions": {
+        "device_id": ("text", "partition_key"),
+        "deleted_at": ("timestamp", "clustering"),
+        "since": ("timestamp", "clustering"),
+        "until": ("timestamp", "regular"),
+        "deleted_us": ("bigint", "regular"),
+        "rows_by_day": ("frozen<map<date, bigint>>", "regular"),
+        "reason": ("text", "regular"),
+        "deleted_by": ("text", "regular"),
+    },
+    "acknowledged_losses": {
+        "topic": ("text", "partition_key"),
+        "loss_id": ("text", "clustering"),
+        "acknowledged_at": ("timestamp", "regular"),
+        "reason": ("text", "regular"),
+        "acknowledged_by": ("text", "regular"),
+    },
 }
 
 

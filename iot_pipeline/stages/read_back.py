@@ -8,11 +8,18 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.read_back import Place, ReadBack, StoredRow
-from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.ports import MAX_TIMES_PER_READ, PendingRows, RowReader
+from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.errors import PipelineError, TransientError
+from iot_pipeline.stages.ports import (
+    MAX_ROWS_PER_READ,
+    MAX_TIMES_PER_READ,
+    PendingRows,
+    RowReader,
+)
 from iot_pipeline.stages.retry import backoff_seconds
 
 _log = logging.getLogger(__name__)
@@ -29,38 +36,41 @@ def fetch_rows(
     reader: RowReader,
     wanted: Iterable[tuple[Place, Sequence[int]]],
     give_up_after_seconds: float,
-    in_flight: int = READS_IN_FLIGHT,
 ) -> Iterator[Fetched]:
     """The stored rows of many keys, in any order of places.
 
     Args:
         reader: the store.
-        wanted: per place the timestamps in milliseconds; consumed as questions leave.
+        wanted: per place the timestamps in milliseconds, in order; consumed as questions leave.
         give_up_after_seconds: how long transient errors may last without one answer.
-        in_flight: questions on their way at once.
 
     Returns:
         (place, timestamps asked for, those rows that exist by timestamp): each timestamp once,
         a place maybe several times; rows between the timestamps may come along.
     """
-    fetch = _Fetch(reader, give_up_after_seconds)
-    questions = _questions(wanted)
-    exhausted = False
-    while True:
-        while not exhausted and fetch.size < in_flight:
-            question = next(questions, None)
-            if question is None:
-                exhausted = True
-                break
-            fetch.ask(question)
-        if exhausted and not fetch.size:
-            return
-        answered = False
-        for fetched in fetch.collect():
-            answered = True
-            yield fetched
-        if not answered:
-            reader.wait(0.1)
+    asking = _Asking(reader, _as_ranges(wanted), give_up_after_seconds)
+    for question, found in asking.answers():
+        if isinstance(question, _Range) and len(found) >= question.limit:
+            # Too many rows lie between the wanted ones: ask for those alone.
+            for part in _parts(question.times, MAX_TIMES_PER_READ):
+                asking.ask(_Times(question.place, part))
+            continue
+        yield question.place, question.times, dict(found)
+
+
+def scan_rows(
+    reader: RowReader, places: Iterable[Place], give_up_after_seconds: float
+) -> Iterator[tuple[Place, list[tuple[int, StoredRow]]]]:
+    """Every row of these partitions, a page at a time, pages of several places interleaved."""
+    whole = (
+        _Range(place, (place[1] * MS_PER_DAY, (place[1] + 1) * MS_PER_DAY - 1)) for place in places
+    )
+    asking = _Asking(reader, whole, give_up_after_seconds, MAX_ROWS_PER_READ)
+    for question, found in asking.answers():
+        if len(found) >= MAX_ROWS_PER_READ:
+            # Newest first, so the next page ends just below the oldest of this one.
+            asking.ask(_Range(question.place, (question.times[0], found[-1][0] - 1)))
+        yield question.place, found
 
 
 def read_back(
@@ -78,70 +88,95 @@ def read_back(
     return into
 
 
-class _Question:
-    """Some keys of one place: asked as a range first, one by one when too much lies between."""
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Rows of a place from the first to the last of `times`."""
 
-    def __init__(self, place: Place, times: Sequence[int], as_range: bool) -> None:
-        self.place, self.times, self.as_range = place, times, as_range
-        self.limit = 2 * len(times) + _ROWS_BETWEEN
+    place: Place
+    times: Sequence[int]
 
-    def start(self, reader: RowReader) -> PendingRows:
+    @property
+    def limit(self) -> int:
+        return 2 * len(self.times) + _ROWS_BETWEEN
+
+    def start(self, reader: RowReader, limit: int | None) -> PendingRows:
         device_id, day_number = self.place
-        if self.as_range:
-            return reader.start_range(
-                device_id, day_number, self.times[0], self.times[-1], self.limit
-            )
-        return reader.start_times(device_id, day_number, self.times)
+        return reader.start_range(
+            device_id, day_number, self.times[0], self.times[-1], limit or self.limit
+        )
 
 
-def _questions(wanted: Iterable[tuple[Place, Sequence[int]]]) -> Iterator[_Question]:
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """The rows of a place at exactly `times`."""
+
+    place: Place
+    times: Sequence[int]
+
+    def start(self, reader: RowReader, _limit: int | None) -> PendingRows:
+        return reader.start_times(*self.place, self.times)
+
+
+def _as_ranges(wanted: Iterable[tuple[Place, Sequence[int]]]) -> Iterator[_Range]:
     for place, times in wanted:
-        for at in range(0, len(times), _KEYS_PER_RANGE):
-            yield _Question(place, times[at : at + _KEYS_PER_RANGE], as_range=True)
+        for part in _parts(times, _KEYS_PER_RANGE):
+            yield _Range(place, part)
 
 
-class _Fetch:
-    def __init__(self, reader: RowReader, give_up_after_seconds: float) -> None:
-        self._reader, self._give_up = reader, give_up_after_seconds
-        self._asked: deque[tuple[PendingRows, _Question]] = deque()
+def _parts(times: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for at in range(0, len(times), size):
+        yield times[at : at + size]
+
+
+class _Asking:
+    """Keeps so many questions on their way; what fails for a while is asked again."""
+
+    def __init__(
+        self,
+        reader: RowReader,
+        questions: Iterator[_Range],
+        give_up_after_seconds: float,
+        limit: int | None = None,
+    ) -> None:
+        self._reader, self._questions, self._limit = reader, questions, limit
+        self._give_up = give_up_after_seconds
+        self._asked: deque[tuple[PendingRows, _Range | _Times]] = deque()
         self._failing_since: float | None = None
         self._failures = 0
 
-    @property
-    def size(self) -> int:
-        return len(self._asked)
+    def ask(self, question: _Range | _Times) -> None:
+        self._asked.append((question.start(self._reader, self._limit), question))
 
-    def ask(self, question: _Question) -> None:
-        self._asked.append((question.start(self._reader), question))
-
-    def collect(self) -> Iterator[Fetched]:
-        for _ in range(len(self._asked)):
-            pending, question = self._asked.popleft()
-            if not pending.done:
-                self._asked.append((pending, question))
-                continue
-            error = pending.error
-            if error is not None:
-                if not isinstance(error, TransientError):
-                    raise error
-                self._wait_after(error)
+    def answers(self) -> Iterator[tuple[_Range | _Times, list[tuple[int, StoredRow]]]]:
+        while True:
+            while len(self._asked) < READS_IN_FLIGHT:
+                question = next(self._questions, None)
+                if question is None:
+                    break
                 self.ask(question)
-                continue
-            self._failing_since, self._failures = None, 0
-            found = pending.found
-            if question.as_range and len(found) >= question.limit:
-                # Too many rows lie between the wanted ones: ask for those alone.
-                for at in range(0, len(question.times), MAX_TIMES_PER_READ):
-                    part = question.times[at : at + MAX_TIMES_PER_READ]
-                    self.ask(_Question(question.place, part, as_range=False))
-                continue
-            yield question.place, question.times, dict(found)
+            if not self._asked:
+                return
+            answered = False
+            for _ in range(len(self._asked)):
+                pending, asked = self._asked.popleft()
+                if not pending.done:
+                    self._asked.append((pending, asked))
+                    continue
+                answered = True
+                if pending.error is not None:
+                    self._wait_after(pending.error)
+                    self.ask(asked)
+                    continue
+                self._failing_since, self._failures = None, 0
+                yield asked, pending.found
+            if not answered:
+                self._reader.wait(0.1)
 
-    def _wait_after(self, error: TransientError) -> None:
+    def _wait_after(self, error: PipelineError) -> None:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-        elif now - self._failing_since > self._give_up:
+        if not isinstance(error, TransientError) or now - self._failing_since > self._give_up:
             raise error
         self._failures += 1
         wait = backoff_seconds(self._failures, random.random())

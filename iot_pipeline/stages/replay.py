@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.ingest import MicroBatch
 from iot_pipeline.core.ledger import Counts, sum_counts
-from iot_pipeline.core.offsets import OffsetRange, PartitionState, join_ranges
+from iot_pipeline.core.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
 from iot_pipeline.core.read_back import ReadBack
 from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import PlanError
@@ -162,7 +162,7 @@ def replay(
     began = time.monotonic()
     states = {state.partition: state for state in plan.states}
     try:
-        for own in _rounds(plan.replay):
+        for own in in_rounds(plan.replay):
             replaying = _Replay(
                 plan.topic.name,
                 own,
@@ -194,19 +194,6 @@ def replay(
     finally:
         progress.seconds = time.monotonic() - began
     return progress
-
-
-def _rounds(ranges: Sequence[OffsetRange]) -> list[dict[int, OffsetRange]]:
-    """The ranges in rounds of at most one per partition, which is what a source reads."""
-    rounds: list[dict[int, OffsetRange]] = []
-    for item in join_ranges(ranges):
-        for round_ in rounds:
-            if item.partition not in round_:
-                round_[item.partition] = item
-                break
-        else:
-            rounds.append({item.partition: item})
-    return rounds
 
 
 def _widen(

@@ -1,0 +1,247 @@
+"""`iot audit` and `iot delete`: prove what is there, and take away what should not be."""
+
+import getpass
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from iot_pipeline.cli.connections import Connections, open_connections, reading_rules
+from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.ranges import offsets_option
+from iot_pipeline.clients.audit_log import KafkaAuditLog
+from iot_pipeline.clients.audit_store import CassandraAuditStore
+from iot_pipeline.core.audit import DEFECTS, AuditResult, Fate
+from iot_pipeline.core.moments import Window, choose_window, parse_day
+from iot_pipeline.core.offsets import OffsetRange, parse_range
+from iot_pipeline.core.readings import find_device_id_problem
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.audit import AuditConfig, AuditPorts, AuditProgress, audit, choose_ranges
+from iot_pipeline.stages.deletions import delete_readings
+
+EXIT_DEFECTS = 1
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@click.command("audit")
+@offsets_option()
+@click.option("--day", metavar="DAY", help="Records that arrived in Kafka on this UTC day.")
+@click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
+@click.option("--until", metavar="TIME", help="Records that arrived before this time.")
+@click.option("--all", "everything", is_flag=True, help="All of the ledger; the default.")
+@json_option
+def audit_command(
+    offsets: tuple[str, ...],
+    day: str | None,
+    since: str | None,
+    until: str | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Read topic and table again and say what became of every offset.
+
+    Exit code 1: something is lost, torn or stray; the command that repairs it is named.
+    """
+    if sum((bool(offsets), day is not None, bool(since or until), everything)) > 1:
+        raise ConfigurationError("say one of --offsets, --day, --since/--until, --all")
+    settings = Settings.from_env()
+    asked = [parse_range(text) for text in offsets]
+    window = _window(day, since, until)
+    with open_connections(settings) as connections:
+        if not asked:
+            asked = choose_ranges(
+                connections.log,
+                connections.ledger,
+                settings.topic,
+                window.since if window and window.since > EARLIEST else None,
+                window.until if window and window.until < LATEST else None,
+            )
+        is_all = not offsets and window is None
+        with _ProgressLine(asked) as line:
+            result = run_audit(connections, asked, every_place=is_all, line=line)
+    if as_json:
+        print_json(audit_as_dict(result))
+    else:
+        _print_audit(result)
+    if not result.is_clean:
+        sys.exit(EXIT_DEFECTS)
+
+
+def run_audit(
+    connections: Connections,
+    ranges: list[OffsetRange],
+    *,
+    every_place: bool,
+    line: "_ProgressLine",
+) -> AuditResult:
+    """Audit by the settings."""
+    settings = connections.settings
+    return audit(
+        settings.topic,
+        ranges,
+        AuditPorts(
+            connections.log,
+            connections.ledger,
+            KafkaAuditLog(settings),
+            connections.rows,
+            CassandraAuditStore(connections.cassandra),
+        ),
+        AuditConfig(
+            settings.dead_letter_topic,
+            reading_rules(settings),
+            settings.retention_days,
+            settings.retry_seconds,
+        ),
+        f"audit-{uuid.uuid4()}",
+        every_place=every_place,
+        on_progress=line.show,
+    )
+
+
+def audit_as_dict(result: AuditResult) -> dict[str, object]:
+    """An audit for `--json`: one key per fate, and what is behind them."""
+    return {
+        **{fate.value: result.fates[fate] for fate in Fate},
+        "offsets": result.offsets,
+        "ranges": [str(item) for item in result.ranges],
+        "is_stray_judged": result.is_stray_judged,
+        "findings": [
+            {
+                "fate": finding.fate.value,
+                "device_id": finding.device_id,
+                "timestamp_ms": finding.timestamp_ms,
+                "partition": finding.partition,
+                "offset": finding.offset,
+                "detail": finding.detail,
+                "repair": finding.repair,
+            }
+            for finding in result.findings
+        ],
+        "seconds": round(result.seconds, 3),
+        "offsets_per_second": round(result.offsets / result.seconds) if result.seconds else None,
+    }
+
+
+def _print_audit(result: AuditResult) -> None:
+    rate = result.offsets / result.seconds if result.seconds else 0
+    print_table(
+        ("fate", "offsets"),
+        [(fate.value, f"{result.fates[fate]:,}") for fate in Fate],
+        title=f"{result.offsets:,} offsets in {result.seconds:.1f} s ({rate:,.0f}/s)",
+    )
+    if not result.is_stray_judged:
+        click.echo("rows without a record were not looked for: not every partition was read")
+    for finding in result.findings:
+        click.echo(f"{finding}\n  -> {finding.repair}")
+    if result.is_clean:
+        click.echo("nothing is lost, torn or stray")
+    else:
+        click.echo(", ".join(f"{result.fates[f]} {f.value}" for f in DEFECTS if result.fates[f]))
+
+
+def _window(day: str | None, since: str | None, until: str | None) -> Window | None:
+    if day is not None:
+        begin = parse_day(day)
+        return Window(begin, begin + timedelta(days=1))
+    return choose_window(None, since, until, datetime.now(UTC))
+
+
+@click.command("delete")
+@click.argument("device_id", metavar="DEVICE")
+@click.option("--day", metavar="DAY", help="Readings of this UTC day, by the device's clock.")
+@click.option("--since", metavar="TIME", help="Readings from this time on, by the device's clock.")
+@click.option("--until", metavar="TIME", help="Readings before this time.")
+@click.option("--reason", required=True, help="Why; kept with the deletion.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def delete_command(
+    device_id: str,
+    day: str | None,
+    since: str | None,
+    until: str | None,
+    reason: str,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete stored readings of a device for good, so that audits and replays know.
+
+    Records of that time that arrive in Kafka later are stored as ever.
+    """
+    problem = find_device_id_problem(device_id)
+    if problem is not None:
+        raise ConfigurationError(problem)
+    window = _window(day, since, until)
+    if window is None or (day is not None and (since or until)):
+        raise ConfigurationError("say what to delete: --day, or --since/--until")
+    if not reason.strip():
+        raise ConfigurationError("--reason: expected a few words; they outlive the readings")
+    bounded = Window(max(window.since, EARLIEST), min(window.until, LATEST))
+    if not yes:
+        click.confirm(
+            f"Delete readings of {device_id} from {bounded.since} to {bounded.until}?",
+            abort=True,
+            err=True,
+        )
+    with open_connections(Settings.from_env()) as connections:
+        rows_by_day = delete_readings(
+            connections.rows,
+            CassandraAuditStore(connections.cassandra),
+            device_id,
+            bounded,
+            reason,
+            getpass.getuser(),
+            connections.settings.retry_seconds,
+        )
+    deleted = sum(rows_by_day.values())
+    if as_json:
+        by_day = {str(day): rows for day, rows in rows_by_day.items()}
+        print_json({"device_id": device_id, "deleted": deleted, "by_day": by_day})
+        return
+    click.echo(f"deleted {deleted} readings of {device_id} on {len(rows_by_day)} days")
+
+
+class _ProgressLine:
+    """A bar with rate and estimate on a terminal, a line now and then elsewhere."""
+
+    _QUIET_SECONDS = 10.0
+
+    def __init__(self, ranges: list[OffsetRange]) -> None:
+        self._progress = Progress(
+            TextColumn("auditing {task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} offsets"),
+            TimeRemainingColumn(),
+            transient=True,
+            console=Console(stderr=True),
+        )
+        self._is_shown = sys.stderr.isatty()
+        self._task = self._progress.add_task("records", total=sum(r.span for r in ranges))
+        self._said_at = 0.0
+
+    def __enter__(self) -> "_ProgressLine":
+        if self._is_shown:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            self._progress.stop()
+
+    def show(self, progress: AuditProgress) -> None:
+        self._progress.update(self._task, completed=progress.done, description=progress.step)
+        if not self._is_shown and progress.seconds - self._said_at > self._QUIET_SECONDS:
+            self._said_at = progress.seconds
+            eta = f", about {progress.eta_seconds:.0f} s left" if progress.eta_seconds else ""
+            click.echo(
+                f"auditing {progress.step}: {progress.done:,} of {progress.total:,} offsets, "
+                f"{progress.rate:,.0f}/s{eta}",
+                err=True,
+            )
+
+
+AUDIT_COMMANDS = (audit_command, delete_command)

@@ -1,0 +1,121 @@
+"""The audit's own reading of the log: raw messages, gaps jumped, nothing shared with ingestion."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.clients.kafka_log import client_config
+from iot_pipeline.clients.kafka_source import SILENT
+from iot_pipeline.core.audit import RawRecord
+from iot_pipeline.core.dead_letters import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, TOPIC_ID
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.errors import KafkaUnavailableError, TransientError
+from iot_pipeline.settings import Settings
+
+_MESSAGES_PER_CALL = 2_000
+_POLL_SECONDS = 0.1
+
+
+class KafkaAuditLog:
+    """Reads ranges of a topic as a read_committed consumer that starts anew for every call.
+
+    Args:
+        settings: where the brokers are.
+        silence_seconds: how long Kafka may give nothing.
+    """
+
+    def __init__(self, settings: Settings, *, silence_seconds: float = 30.0) -> None:
+        self._settings = settings
+        self._silence_seconds = silence_seconds
+
+    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[list[RawRecord]]:
+        """The records of ranges, at most one per partition, each partition's in order.
+
+        What Kafka has deleted meanwhile is jumped over, as holes are.
+
+        Raises:
+            KafkaUnavailableError: nothing came for a while.
+        """
+        for messages in self._consume(topic, ranges):
+            yield [(m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages]
+
+    def letter_places(
+        self, dead_letter_topic: str, ranges: Sequence[OffsetRange], topic: str, topic_id: str
+    ) -> Iterator[tuple[int, int]]:
+        """(partition, offset) of the source record of every dead letter of this topic."""
+        for messages in self._consume(dead_letter_topic, ranges):
+            for message in messages:
+                headers = dict(message.headers() or ())
+                if headers.get(SOURCE_TOPIC) != topic.encode():
+                    continue
+                # Letters of before this header existed have none; their topic is all they say.
+                if headers.get(TOPIC_ID, topic_id.encode()) != topic_id.encode():
+                    continue
+                partition, offset = headers.get(SOURCE_PARTITION), headers.get(SOURCE_OFFSET)
+                if partition and offset and partition.isdigit() and offset.isdigit():
+                    yield int(partition), int(offset)
+
+    def _consume(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[list[Any]]:
+        ends = {item.partition: item.end for item in ranges if item.span > 0}
+        if not ends:
+            return
+        consumer = Consumer(
+            {
+                **client_config(self._settings),
+                "group.id": "iot_pipeline.audit",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "fetch.queue.backoff.ms": 10,
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 65_536,
+            },
+            logger=SILENT,
+        )
+        try:
+            consumer.assign([TopicPartition(topic, r.partition, r.start) for r in ranges if r.span])
+            yield from self._until_finished(consumer, topic, ends)
+        finally:
+            consumer.close()
+
+    def _until_finished(
+        self, consumer: Any, topic: str, ends: dict[int, int]
+    ) -> Iterator[list[Any]]:
+        open_partitions = set(ends)
+        heard_at = time.monotonic()
+        trouble = ""
+        while open_partitions:
+            inside = []
+            for message in consumer.consume(_MESSAGES_PER_CALL, _POLL_SECONDS):
+                partition, offset, error = message.partition(), message.offset(), message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        if offset >= ends.get(partition, 0):
+                            open_partitions.discard(partition)
+                        continue
+                    translated = translate(error, f"auditing {topic}")
+                    if not isinstance(translated, TransientError):
+                        raise translated
+                    trouble = str(translated)
+                    continue
+                if partition not in open_partitions:
+                    continue
+                if offset < ends[partition]:
+                    inside.append(message)
+                if offset + 1 >= ends[partition]:
+                    open_partitions.discard(partition)
+                    consumer.incremental_unassign([TopicPartition(topic, partition)])
+            if inside:
+                heard_at = time.monotonic()
+                yield inside
+                # Whoever takes the messages may take his time; only Kafka's silence counts.
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > self._silence_seconds:
+                raise KafkaUnavailableError(
+                    f"auditing {topic}: nothing of partitions {sorted(open_partitions)} for "
+                    f"{self._silence_seconds:g} s; {trouble or 'is Kafka up? (`iot status`)'}"
+                )

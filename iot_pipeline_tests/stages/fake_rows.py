@@ -1,0 +1,54 @@
+"""A `RowReader` over the cells of a `FakeStore`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from iot_pipeline.core.read_back import StoredRow
+from iot_pipeline.errors import PipelineError
+from iot_pipeline_tests.stages.fakes import FakeStore
+
+
+@dataclass(slots=True)
+class FakeFoundRows:
+    found: list[tuple[int, StoredRow]]
+    error: PipelineError | None = None
+    done: bool = True
+
+
+@dataclass(slots=True)
+class FakeRowReader:
+    store: FakeStore
+    failures: list[PipelineError] = field(default_factory=list)
+    ranges: int = 0
+    times: int = 0
+
+    def start_range(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
+    ) -> FakeFoundRows:
+        self.ranges += 1
+        chosen = [ms for ms in self._of(device_id, day_number) if first_ms <= ms <= last_ms]
+        return self._answer(device_id, day_number, sorted(chosen, reverse=True)[:limit])
+
+    def start_times(
+        self, device_id: str, day_number: int, times_ms: Sequence[int]
+    ) -> FakeFoundRows:
+        self.times += 1
+        chosen = set(times_ms) & set(self._of(device_id, day_number))
+        return self._answer(device_id, day_number, sorted(chosen, reverse=True))
+
+    def wait(self, timeout_seconds: float) -> None:
+        pass
+
+    def _of(self, device_id: str, day_number: int) -> list[int]:
+        return [ms for name, day, ms in self.store.cells if (name, day) == (device_id, day_number)]
+
+    def _answer(self, device_id: str, day_number: int, times: list[int]) -> FakeFoundRows:
+        if self.failures:
+            return FakeFoundRows([], self.failures.pop(0))
+        found = []
+        for ms in times:
+            cells = self.store.cells[device_id, day_number, ms]
+            temperature = cells.get("temperature", (None, None))
+            humidity = cells.get("humidity", (None, None))
+            found.append((ms, (temperature[1], humidity[1], temperature[0], humidity[0])))
+        return FakeFoundRows(found)
