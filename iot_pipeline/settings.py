@@ -101,6 +101,9 @@ class Settings(BaseModel):
     requests_in_flight: int = Field(
         64, ge=1, le=1024, description="CQL batches on their way to Cassandra at once"
     )
+    write_path: Literal["packed", "driver"] = Field(
+        "packed", description="how rows are encoded: packed by us, or by the driver; the same rows"
+    )
     retry_seconds: float = Field(
         30, ge=0, le=3600, description="transient errors are retried this long, then the run fails"
     )

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
@@ -43,7 +44,7 @@ def open_connections(settings: Settings) -> Iterator[Connections]:
             settings,
             log,
             cassandra,
-            CassandraReadingStore(cassandra, settings.retention_days),
+            open_reading_store(cassandra, settings),
             CassandraLedgerStore(cassandra),
             dead_letters,
         )

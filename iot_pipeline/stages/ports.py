@@ -88,6 +88,9 @@ class ReadingStore(Protocol):
     def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Pending:
         """Start writing rows of one Cassandra partition, all of them in one batch."""
 
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Pending:
+        """Start writing (device_id, day_number, rows) of a few Cassandra partitions as one."""
+
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> Pending:
         """Start noting that these devices have rows on this day; device_id -> produced_ms."""
 
