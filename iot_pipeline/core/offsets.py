@@ -150,15 +150,12 @@ def plan_offsets(
 def _share_evenly(lag: dict[int, int], budget: int) -> dict[int, int]:
     """Split `budget` so that nobody gets more than it needs and the rest is shared alike."""
     share = dict.fromkeys(lag, 0)
-    # Smallest need first: what it leaves of its fair part goes to the others.
+    # Smallest need first: what it leaves of its fair part goes to the others, and the last takes
+    # what could not be divided.
     for position, partition in enumerate(sorted(lag, key=lambda p: (lag[p], p))):
         fair = budget // (len(lag) - position)
         share[partition] = min(lag[partition], fair)
         budget -= share[partition]
-    for partition in sorted(lag):  # a remainder smaller than the number of partitions
-        extra = min(budget, lag[partition] - share[partition])
-        share[partition] += extra
-        budget -= extra
     return share
 
 
