@@ -12,7 +12,7 @@ from iot_pipeline.stages.retry import backoff_seconds, retry_transient
 
 _log = logging.getLogger(__name__)
 
-MAX_SENDS = 5
+MAX_SENDS = 6  # the first, and five times again
 
 
 def commit_all(
@@ -77,6 +77,8 @@ def _settle(
         decision = decide_commit(commit, state)
         if decision is not Applied.SEND_AGAIN:
             return decision
+        if attempt == MAX_SENDS:
+            break  # never send without deciding what became of it
         _log.warning(
             "committing %s[%d] at %d: the answer was %s, nothing happened; sending it again",
             commit.topic,

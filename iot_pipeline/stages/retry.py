@@ -24,7 +24,7 @@ def retry_transient(call: Callable[[], _T], *, give_up_after_seconds: float) -> 
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientError),
         wait=tenacity.wait_exponential_jitter(
-            initial=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
+            multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
         ),
         stop=tenacity.stop_after_delay(give_up_after_seconds),
         before_sleep=_say,
