@@ -49,6 +49,10 @@ class RecordSource(Protocol):
     @property
     def finished(self) -> frozenset[int]: ...
 
+    @property
+    def at_end(self) -> frozenset[int]:
+        """Partitions whose log had no more records after the last one given out, as of then."""
+
     def close(self) -> None: ...
 
 
