@@ -12,6 +12,7 @@ from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.core.readings import ReadingRules
+from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import DrainConfig, Ports
 from iot_pipeline.stages.ports import Run
@@ -69,6 +70,9 @@ def drain_config(settings: Settings) -> DrainConfig:
         requests_in_flight=settings.requests_in_flight,
         retry_seconds=settings.retry_seconds,
         retention_days=settings.retention_days,
+        largest_micro_batch=largest_micro_batch(
+            settings.micro_batch_records, settings.memory_budget_mb
+        ),
     )
 
 

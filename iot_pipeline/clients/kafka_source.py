@@ -48,6 +48,7 @@ class KafkaRangeSource:
         self._ends = {item.partition: item.end for item in ranges}
         self._next = {item.partition: item.start for item in ranges}
         self._finished: set[int] = set()
+        self._at_end: set[int] = set()
         self._trouble: KafkaError | None = None
         self._consumer = Consumer(
             {
@@ -80,6 +81,11 @@ class KafkaRangeSource:
     @property
     def finished(self) -> frozenset[int]:
         return frozenset(self._finished)
+
+    @property
+    def at_end(self) -> frozenset[int]:
+        """Partitions whose log had no more records after the last one given out, as of then."""
+        return frozenset(self._at_end)
 
     @property
     def trouble(self) -> str:
@@ -126,6 +132,8 @@ class KafkaRangeSource:
                 )
             )
             self._next[partition] = offset + 1
+            if self._at_end:
+                self._at_end.discard(partition)
             if offset + 1 == end:
                 self._finish(partition)
         return records
@@ -138,6 +146,7 @@ class KafkaRangeSource:
     def _take_error(self, error: KafkaError, partition: int, offset: int) -> None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
+            self._at_end.add(partition)
             if offset >= self._ends.get(partition, offset + 1):
                 self._finish(partition)
             return
