@@ -11,7 +11,7 @@ checkpoint and the run's row move in one conditional write.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from iot_pipeline.core.ingest import MicroBatch
@@ -114,6 +114,7 @@ def follow(
     config: DrainConfig,
     how: Follow,
     *,
+    partitions: Collection[int] | None = None,
     progress: DrainProgress | None = None,
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
@@ -121,12 +122,14 @@ def follow(
     """Ingest all that arrives from the plan's checkpoints on, until `how` says it is over.
 
     Rows are written as records arrive, and the checkpoints of all partitions move at least once
-    a second. Raises what `drain` raises.
+    a second. Only these `partitions`, or all; those that the topic gets meanwhile are the next
+    run's. Raises what `drain` raises.
     """
     config = replace(config, follow=how)
     ranges = [
         OffsetRange(state.partition, plan.checkpoints[state.partition].next_offset, NO_END)
         for state in plan.states
+        if partitions is None or state.partition in partitions
     ]
     return drain(
         replace(plan, ingest=ranges, replay=[]),
