@@ -93,13 +93,25 @@ class Settings(BaseModel):
 
     # How ingestion works.
     micro_batch_records: int = Field(
-        50_000, ge=1, le=500_000, description="records of one micro-batch, about"
+        50_000,
+        ge=1,
+        le=500_000,
+        description="records of one micro-batch, about; with many devices up to 8 times that",
+    )
+    memory_budget_mb: int = Field(
+        256, ge=128, le=65_536, description="memory for records and rows of one process, in MB"
     )
     micro_batch_seconds: float = Field(
         1.0, gt=0, le=60, description="how long a micro-batch may gather records"
     )
     requests_in_flight: int = Field(
         64, ge=1, le=1024, description="CQL batches on their way to Cassandra at once"
+    )
+    follow_seconds: float = Field(
+        300, gt=0, le=86_400, description="how long a run that follows the topic stays"
+    )
+    write_path: Literal["packed", "driver"] = Field(
+        "packed", description="how rows are encoded: packed by us, or by the driver; the same rows"
     )
     retry_seconds: float = Field(
         30, ge=0, le=3600, description="transient errors are retried this long, then the run fails"

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.core.readings import ReadingRules
+from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import DrainConfig, Ports
 from iot_pipeline.stages.ports import Run
@@ -48,7 +50,7 @@ def open_connections(settings: Settings) -> Iterator[Connections]:
             settings,
             log,
             cassandra,
-            CassandraReadingStore(cassandra, settings.retention_days),
+            open_reading_store(cassandra, settings),
             CassandraLedgerStore(cassandra),
             dead_letters,
         )
@@ -78,6 +80,9 @@ def drain_config(settings: Settings) -> DrainConfig:
         requests_in_flight=settings.requests_in_flight,
         retry_seconds=settings.retry_seconds,
         retention_days=settings.retention_days,
+        largest_micro_batch=largest_micro_batch(
+            settings.micro_batch_records, settings.memory_budget_mb
+        ),
     )
 
 

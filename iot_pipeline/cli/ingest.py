@@ -1,12 +1,20 @@
 """`iot setup` and `iot drain`: make the schema, move readings."""
 
+import signal
 import sys
+import threading
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from iot_pipeline.cli.connections import drain_config, new_cli_run, open_connections
+from iot_pipeline.cli.connections import (
+    Connections,
+    drain_config,
+    new_cli_run,
+    open_connections,
+)
 from iot_pipeline.cli.output import json_option, print_json
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import is_incomplete, print_replay, replay_as_dict, run_replay
@@ -14,8 +22,10 @@ from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migr
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import DrainProgress, drain
+from iot_pipeline.stages.following import Follow
+from iot_pipeline.stages.ingest import DrainProgress, drain, follow
 from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.replay import ReplayProgress
 from iot_pipeline.stages.schema import setup_schema
 
@@ -62,21 +72,35 @@ def setup_command(as_json: bool) -> None:
 @click.command("drain")
 @click.option("--max-records", type=click.IntRange(min=1), help="Stop after so many offsets.")
 @offsets_option()
+@click.option("--follow", "is_following", is_flag=True, help="Stay, and write what arrives.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.1), help="How long to follow; IOT_FOLLOW_SECONDS."
+)
 @click.option("--partitions", metavar="P,P,...", help="Only these Kafka partitions.")
 @json_option
 def drain_command(
-    max_records: int | None, offsets: tuple[str, ...], partitions: str | None, as_json: bool
+    max_records: int | None,
+    offsets: tuple[str, ...],
+    is_following: bool,
+    seconds: float | None,
+    partitions: str | None,
+    as_json: bool,
 ) -> None:
     """Move what lags from Kafka into Cassandra, and account for every offset.
 
-    Ends at the last stable offset as of its start. Offsets below the checkpoint are replayed. Exit
-    code 3: another run was faster and is ahead; nothing is wrong.
+    Ends at the last stable offset as of its start; with --follow it stays, writes records as they
+    arrive, and ends within a second of Ctrl-C or SIGTERM, all committed. Offsets below the
+    checkpoint are replayed. Exit code 3: another run was faster and is ahead; nothing is wrong.
     """
     settings = Settings.from_env()
     asked = [parse_range(text) for text in offsets]
     chosen = _parse_partitions(partitions)
     if asked and (max_records is not None or chosen is not None):
         raise ConfigurationError("--offsets says it all: leave --max-records and --partitions out")
+    if is_following and (asked or max_records is not None):
+        raise ConfigurationError("--follow has no end: leave --offsets and --max-records out")
+    if seconds is not None and not is_following:
+        raise ConfigurationError("--seconds is for --follow: give both, or neither")
     run = new_cli_run()
     with open_connections(settings) as connections:
         plan = make_plan(
@@ -89,6 +113,9 @@ def drain_command(
             offsets=asked,
             accept_producer_timestamps=settings.accept_producer_timestamps,
         )
+        if is_following:
+            _follow(connections, plan, run, chosen, seconds, as_json)
+            return
         progress, replayed = DrainProgress(plan.ingest), ReplayProgress(plan.replay)
         try:
             if plan.replay:
@@ -105,11 +132,61 @@ def drain_command(
                     on_progress=line.show,
                 )
         finally:
-            _report(plan, progress, replayed, run.run_id, as_json)
+            _report(
+                progress,
+                run.run_id,
+                as_json,
+                replayed=replayed if plan.replay else None,
+                nothing_lags=not plan.ingest,
+            )
     if progress.fenced:
         sys.exit(EXIT_FENCED)
     if is_incomplete(replayed):
         sys.exit(EXIT_INCOMPLETE)
+
+
+def _follow(
+    connections: Connections,
+    plan: Plan,
+    run: Run,
+    partitions: set[int] | None,
+    seconds: float | None,
+    as_json: bool,
+) -> None:
+    settings = connections.settings
+    asked_to_stop = threading.Event()
+    how = Follow(seconds or settings.follow_seconds, should_stop=asked_to_stop.is_set)
+    progress = DrainProgress([])
+    # The first asks politely; the second is Python's own and ends it wherever it is.
+    before = {
+        number: signal.signal(number, lambda *_: _ask(asked_to_stop, before))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        follow(
+            plan,
+            connections.ports,
+            run,
+            drain_config(settings),
+            how,
+            partitions=partitions,
+            progress=progress,
+        )
+    finally:
+        _restore(before)
+        _report(progress, run.run_id, as_json)
+    if progress.fenced:
+        sys.exit(EXIT_FENCED)
+
+
+def _ask(asked_to_stop: threading.Event, before: dict[signal.Signals, Any]) -> None:
+    asked_to_stop.set()
+    _restore(before)
+
+
+def _restore(before: dict[signal.Signals, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _parse_partitions(text: str | None) -> set[int] | None:
@@ -122,7 +199,12 @@ def _parse_partitions(text: str | None) -> set[int] | None:
 
 
 def _report(
-    plan: Plan, progress: DrainProgress, replayed: ReplayProgress, run_id: str, as_json: bool
+    progress: DrainProgress,
+    run_id: str,
+    as_json: bool,
+    *,
+    replayed: ReplayProgress | None = None,
+    nothing_lags: bool = False,
 ) -> None:
     total = progress.total
     if as_json:
@@ -139,15 +221,15 @@ def _report(
                 "fenced": [str(item) for item in progress.fenced],
                 "split_ms": progress.split_ms,
                 "unknown_fields": progress.unknown_fields,
-                "replay": replay_as_dict(replayed, run_id) if plan.replay else None,
+                "replay": replay_as_dict(replayed, run_id) if replayed else None,
             }
         )
         return
-    if plan.replay:
+    if replayed is not None:
         print_replay(replayed)
-        if not plan.ingest:
+        if nothing_lags:
             return
-    if not plan.ingest:
+    if nothing_lags:
         click.echo("nothing lags: every offset of the topic is accounted for")
         return
     rate = total.stored / progress.seconds if progress.seconds else 0

@@ -56,6 +56,7 @@ class KafkaRangeSource:
         self._ends = {item.partition: item.end for item in ranges}
         self._next = {item.partition: item.start for item in ranges}
         self._finished: set[int] = set()
+        self._at_end: set[int] = set()
         self._trouble: KafkaError | None = None
         self._failure: PipelineError | None = None
         self._consumer = Consumer(
@@ -89,6 +90,11 @@ class KafkaRangeSource:
     @property
     def finished(self) -> frozenset[int]:
         return frozenset(self._finished)
+
+    @property
+    def at_end(self) -> frozenset[int]:
+        """Partitions whose log had no more records after the last one given out, as of then."""
+        return frozenset(self._at_end)
 
     @property
     def trouble(self) -> str:
@@ -139,6 +145,8 @@ class KafkaRangeSource:
                 )
             )
             self._next[partition] = offset + 1
+            if self._at_end:
+                self._at_end.discard(partition)
             if offset + 1 == end:
                 self._finish(partition)
         # Good records that came before an error are given out first: dropped here they would look
@@ -155,6 +163,7 @@ class KafkaRangeSource:
     def _take_error(self, error: KafkaError, partition: int, offset: int) -> PipelineError | None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
+            self._at_end.add(partition)
             if offset >= self._ends.get(partition, offset + 1):
                 self._finish(partition)
             return None

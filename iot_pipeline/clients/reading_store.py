@@ -1,14 +1,16 @@
-"""Rows of readings in `sensor_data` and `devices_by_day`."""
+"""Rows of readings in `sensor_data` and `devices_by_day`, by the driver's own statements."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer, unlogged_batch
 from iot_pipeline.core.ingest import RowsByTime
 
 # The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
-_DAY_ZERO = 1 << 31
-_DEVICE_TTL_EXTRA_SECONDS = 2 * 86_400
+DAY_ZERO = 1 << 31
+DEVICE_TTL_EXTRA_SECONDS = 2 * 86_400
+# Cassandra refuses a TTL of more than 20 years of 365 days, which is our longest retention.
+_MAX_TTL_SECONDS = 20 * 365 * 86_400
 
 _INSERT_ROW = (
     "INSERT INTO {keyspace}.sensor_data (device_id, day, timestamp, temperature, humidity) "
@@ -20,7 +22,7 @@ _INSERT_DEVICE = (
 
 
 class CassandraReadingStore:
-    """Writes with the driver's own statements: prepared, in single-partition unlogged batches.
+    """Writes with the driver's own statements: prepared, in unlogged batches.
 
     Args:
         client: the session.
@@ -44,18 +46,22 @@ class CassandraReadingStore:
 
     def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> PendingAnswer:
         """Start writing rows of one Cassandra partition, all of them in one batch."""
+        return self.send_merged([(device_id, day_number, rows)])
+
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> PendingAnswer:
+        """Start writing rows of a few Cassandra partitions in one batch."""
 
         def make() -> object:
             statement = self._client.prepare(self._insert_row)
             batch = unlogged_batch()
-            for ms, (write_time, _, _, temperature, humidity) in rows.items():
-                values = (device_id, day_number + _DAY_ZERO, ms, temperature, humidity, write_time)
-                batch.add(statement, values + self._ttl(write_time // 1000))
+            for device_id, day_number, rows in groups:
+                place = (device_id, day_number + DAY_ZERO)
+                for ms, (write_time, _, _, temperature, humidity) in rows.items():
+                    values = (*place, ms, temperature, humidity, write_time)
+                    batch.add(statement, values + self._ttl(write_time // 1000))
             return batch
 
-        return self._client.start(
-            make, f"writing {len(rows)} rows of {device_id} to {self._client.keyspace}.sensor_data"
-        )
+        return self._client.start(make, self._doing(groups))
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> PendingAnswer:
         """Start noting that these devices have rows on this day; device_id -> produced_ms."""
@@ -64,20 +70,29 @@ class CassandraReadingStore:
             statement = self._client.prepare(self._insert_device)
             batch = unlogged_batch()
             for device_id, produced_ms in devices.items():
-                values = (day_number + _DAY_ZERO, device_id, produced_ms * 1000)
-                batch.add(statement, values + self._ttl(produced_ms, _DEVICE_TTL_EXTRA_SECONDS))
+                values = (day_number + DAY_ZERO, device_id, produced_ms * 1000)
+                batch.add(statement, values + self._ttl(produced_ms, DEVICE_TTL_EXTRA_SECONDS))
             return batch
 
-        return self._client.start(
-            make, f"writing {len(devices)} devices to {self._client.keyspace}.devices_by_day"
-        )
+        return self._client.start(make, self._doing_devices(devices))
+
+    def _doing(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> str:
+        where = f"{self._client.keyspace}.sensor_data"
+        if len(groups) > 1:
+            return f"writing rows of {len(groups)} devices to {where}"
+        return f"writing {len(groups[0][2])} rows of {groups[0][0]} to {where}"
+
+    def _doing_devices(self, devices: Mapping[str, int]) -> str:
+        return f"writing {len(devices)} devices to {self._client.keyspace}.devices_by_day"
 
     def _ttl(self, produced_ms: int, extra_seconds: int = 0) -> tuple[int, ...]:
-        if not self._retention_ms:
-            return ()
+        return (self._ttl_seconds(produced_ms, extra_seconds),) if self._retention_ms else ()
+
+    def _ttl_seconds(self, produced_ms: int, extra_seconds: int = 0) -> int:
         age_ms = self._wall_clock() * 1000 - produced_ms
         # A TTL of 0 would mean for ever; a record on the edge lives one second more.
-        return (max(1, int((self._retention_ms - age_ms) / 1000) + extra_seconds),)
+        seconds = max(1, int((self._retention_ms - age_ms) / 1000)) + extra_seconds
+        return min(seconds, _MAX_TTL_SECONDS)
 
     def wait(self, timeout_seconds: float) -> None:
         """Until some answer has come since the last call, or the time is over."""

@@ -177,6 +177,11 @@ class MicroBatchBuilder:
             else:
                 tally.superseded += 1
 
+    @property
+    def partition_keys(self) -> int:
+        """How many Cassandra partitions have rows in it so far."""
+        return len(self._groups)
+
     def _compete(self, record: Record) -> None:
         decoded = self.decoder.decode(record.value)
         if isinstance(decoded, Rejection):

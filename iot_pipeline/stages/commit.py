@@ -28,7 +28,20 @@ def commit_all(
         CassandraUnavailableError: the outcome could not be read; the rows are written, the
             checkpoint is wherever Cassandra has it, and the next run starts there.
     """
-    pending = [(commit, _send(ledger, commit)) for commit in commits]
+    yield from settle_all(ledger, send_all(ledger, commits), give_up_after_seconds)
+
+
+def send_all(ledger: LedgerStore, commits: Sequence[Commit]) -> list[tuple[Commit, PendingCommit]]:
+    """Start every commit at once; `settle_all` says what became of them."""
+    return [(commit, _send(ledger, commit)) for commit in commits]
+
+
+def settle_all(
+    ledger: LedgerStore,
+    pending: Sequence[tuple[Commit, PendingCommit]],
+    give_up_after_seconds: float,
+) -> Iterator[tuple[Commit, Applied | Fenced | Rebased]]:
+    """What became of commits that were sent; waits for each, as `commit_all` does."""
     failed: PipelineError | None = None
     for commit, sent in pending:
         try:

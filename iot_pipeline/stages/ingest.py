@@ -11,23 +11,27 @@ checkpoint and the run's row move in one conditional write.
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 
 from iot_pipeline.core.ingest import MicroBatch
 from iot_pipeline.core.ledger import Commit, Counts, Fenced, Rebased, sum_counts
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import PermanentError, TransientError
-from iot_pipeline.stages.commit import commit_all
+from iot_pipeline.stages.commit import send_all, settle_all
+from iot_pipeline.stages.following import NO_END, Follow
 from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.planning import Plan
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports import PendingCommit, Run
 from iot_pipeline.stages.retry import retry_transient
 
 __all__ = ["DrainConfig", "DrainProgress", "Ports", "drain"]
 
 _log = logging.getLogger(__name__)
+
+# A run that is ended waits so long for commits on their way, to say what they moved.
+_LAST_ANSWERS_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -103,6 +107,41 @@ def drain(
     return progress
 
 
+def follow(
+    plan: Plan,
+    ports: Ports,
+    run: Run,
+    config: DrainConfig,
+    how: Follow,
+    *,
+    partitions: Collection[int] | None = None,
+    progress: DrainProgress | None = None,
+    on_progress: Callable[[DrainProgress], None] = lambda _: None,
+    wall_clock: Callable[[], float] = time.time,
+) -> DrainProgress:
+    """Ingest all that arrives from the plan's checkpoints on, until `how` says it is over.
+
+    Rows are written as records arrive, and the checkpoints of all partitions move at least once
+    a second. Only these `partitions`, or all; those that the topic gets meanwhile are the next
+    run's. Raises what `drain` raises.
+    """
+    config = replace(config, follow=how)
+    ranges = [
+        OffsetRange(state.partition, plan.checkpoints[state.partition].next_offset, NO_END)
+        for state in plan.states
+        if partitions is None or state.partition in partitions
+    ]
+    return drain(
+        replace(plan, ingest=ranges, replay=[]),
+        ports,
+        run,
+        config,
+        progress=progress or DrainProgress([]),
+        on_progress=on_progress,
+        wall_clock=wall_clock,
+    )
+
+
 class _Drain:
     def __init__(
         self,
@@ -120,54 +159,99 @@ class _Drain:
         self._topic = plan.topic.name
         self._ranges = {item.partition: item for item in plan.ingest}
         self._committed = {item.partition: item.start for item in plan.ingest}
+        # Rows acknowledged, letters waiting, checkpoint still behind: nothing but in follow mode.
+        self._letters: list[DeadLetter] = []
+        self._ends: dict[int, int] = {}
+        self._counts: dict[int, Counts] = {}
+        self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
+        self._commit_due = 0.0
+        self._pending: list[tuple[Commit, PendingCommit]] = []
         self._batches = MicroBatches(
-            plan.topic, plan.checkpoints, plan.ingest, ports, config, self._finish, wall_clock
+            plan.topic,
+            plan.checkpoints,
+            plan.ingest,
+            ports,
+            config,
+            self._finish,
+            wall_clock,
+            turn=self._turn,
         )
 
     def run_to_end(self) -> None:
-        self._batches.run_to_end()
+        try:
+            self._batches.run_to_end()
+            self._settle()
+            if not self._progress.fenced:
+                self._start_commit()
+                self._settle()
+        finally:
+            self._note_last_answers()
 
     # Rows acknowledged -> dead letters delivered -> checkpoint. Never in another order.
 
     def _finish(self, batch: MicroBatch, letters: list[DeadLetter]) -> bool:
-        if letters:
+        self._letters += letters
+        self._ends.update(batch.ends)
+        for partition, counts in batch.counts.items():
+            self._counts[partition] = self._counts.get(partition, Counts()) + counts
+        self._progress.split_ms += batch.split_ms
+        self._progress.unknown_fields = self._batches.unknown_fields
+        self._progress.micro_batches += 1
+        if self._config.follow is None:
+            # What one conditional write commits is one micro-batch; the one before is decided.
+            self._settle()
+        return self._turn()
+
+    def _turn(self) -> bool:
+        """Take in commits that are decided, and start those that are due."""
+        if self._pending and all(sent.done for _, sent in self._pending):
+            self._settle()
+        if self._progress.fenced:
+            return False
+        if self._ends and not self._pending and time.monotonic() >= self._commit_due:
+            self._start_commit()
+        return True
+
+    def _start_commit(self) -> None:
+        if not self._ends:
+            return
+        if self._letters:
+            letters = self._letters
             retry_transient(
                 lambda: self._ports.dead_letters.deliver(
                     self._topic, self._plan.topic.topic_id, letters
                 ),
                 give_up_after_seconds=self._config.retry_seconds,
             )
-        moved = self._commit(batch)
-        self._progress.split_ms += batch.split_ms
-        self._progress.unknown_fields = self._batches.unknown_fields
-        self._progress.micro_batches += 1
-        self._mirror(moved)
-        self._on_progress(self._progress)
-        return not self._progress.fenced
+        commits = [self._commit_of(partition, end) for partition, end in self._ends.items()]
+        self._letters, self._ends, self._counts = [], {}, {}
+        self._commit_due = time.monotonic() + self._commit_seconds
+        self._pending = send_all(self._ports.ledger, commits)
 
-    def _commit(self, batch: MicroBatch) -> dict[int, int]:
-        commits = []
-        for partition, end in batch.ends.items():
-            checkpoint = self._plan.checkpoints[partition]
-            counts = self._progress.counts.get(partition, Counts()) + batch.counts[partition]
-            commits.append(
-                Commit(
-                    topic=self._topic,
-                    partition=partition,
-                    epoch=checkpoint.epoch,
-                    topic_id=checkpoint.topic_id,
-                    run_start=self._ranges[partition].start,
-                    expected=self._committed[partition],
-                    end=end,
-                    run_id=self._run.run_id,
-                    writer_id=self._run.writer_id,
-                    counts=counts,
-                )
-            )
+    def _commit_of(self, partition: int, end: int) -> Commit:
+        checkpoint = self._plan.checkpoints[partition]
+        return Commit(
+            topic=self._topic,
+            partition=partition,
+            epoch=checkpoint.epoch,
+            topic_id=checkpoint.topic_id,
+            run_start=self._ranges[partition].start,
+            expected=self._committed[partition],
+            end=end,
+            run_id=self._run.run_id,
+            writer_id=self._run.writer_id,
+            counts=self._progress.counts.get(partition, Counts()) + self._counts[partition],
+        )
+
+    def _settle(self) -> None:
+        """Wait until the commits on their way are decided, and note what they moved."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
         rebased: PermanentError | None = None
         moved: dict[int, int] = {}
-        # Each outcome is noted as soon as it is known: commit_all and `rebased` raise last.
-        for commit, outcome in commit_all(self._ports.ledger, commits, self._config.retry_seconds):
+        # Each outcome is noted as soon as it is known: settle_all and `rebased` raise last.
+        for commit, outcome in settle_all(self._ports.ledger, pending, self._config.retry_seconds):
             if isinstance(outcome, Fenced):
                 self._progress.fenced.append(outcome)
             elif isinstance(outcome, Rebased):
@@ -176,14 +260,32 @@ class _Drain:
                     f"topic {commit.topic_id}: somebody rebased it meanwhile. Run again"
                 )
             else:
-                self._committed[commit.partition] = moved[commit.partition] = commit.end
-                self._progress.achieved[commit.partition] = OffsetRange(
-                    commit.partition, commit.run_start, commit.end
-                )
-                self._progress.counts[commit.partition] = commit.counts
+                self._note(commit)
+                moved[commit.partition] = commit.end
         if rebased is not None:
             raise rebased
-        return moved
+        self._mirror(moved)
+        self._on_progress(self._progress)
+
+    def _note(self, commit: Commit) -> None:
+        self._committed[commit.partition] = commit.end
+        self._progress.achieved[commit.partition] = OffsetRange(
+            commit.partition, commit.run_start, commit.end
+        )
+        self._progress.counts[commit.partition] = commit.counts
+
+    def _note_last_answers(self) -> None:
+        """After an error or Terminate: what commits on their way still moved, as far as is known.
+
+        Nothing is asked again here, and nothing may raise over what ends the run.
+        """
+        deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
+        for commit, sent in self._pending:
+            while not sent.done and time.monotonic() < deadline:
+                self._ports.ledger.wait(0.05)
+            if sent.done and sent.error is None and sent.applied:
+                self._note(commit)
+        self._pending = []
 
     def _mirror(self, moved: dict[int, int]) -> None:
         # Only what moved now: where we are fenced, the winner has mirrored more than we have.

@@ -23,7 +23,14 @@ from iot_pipeline.core.ingest import (
 )
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, check_checkpoint_id
 from iot_pipeline.core.readings import DeadLetter, ReadingDecoder, ReadingRules, Reason, Record
+from iot_pipeline.core.sizing import wanted_records
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError, TransientError
+from iot_pipeline.stages.following import (
+    CLOSED_AFTER_SECONDS,
+    FOLLOW_POLL_SECONDS,
+    IDENTITY_SECONDS,
+    Follow,
+)
 from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.row_writer import RowWriter
@@ -46,7 +53,11 @@ _LONGEST_POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DrainConfig:
-    """How a run drains; the meaning of each is that of the setting with its name."""
+    """How a run drains; the meaning of each is that of the setting with its name.
+
+    `largest_micro_batch` is how far a micro-batch grows when many devices are active
+    (`core.sizing`); 0: it does not grow. `follow` is set for a run that stays.
+    """
 
     rules: ReadingRules = field(default_factory=ReadingRules)
     micro_batch_records: int = 50_000
@@ -54,6 +65,8 @@ class DrainConfig:
     requests_in_flight: int = 64
     retry_seconds: float = 30.0
     retention_days: float = 0.0
+    largest_micro_batch: int = 0
+    follow: Follow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,8 @@ class MicroBatches:
         finish: called with a micro-batch whose rows are acknowledged and the letters of its
             rejected and refused records; says whether to go on. What it raises ends the run.
         wall_clock: seconds since 1970, for the retention of rows.
+        turn: called all the time between polls, never for long: what `finish` started can go on
+            while the next micro-batch is consumed. Says whether to go on.
         own: the offsets whose rows are written, inside `ranges`; records around them only compete
             for a key. None: all.
         prepare: may take rows out of a micro-batch before they are written.
@@ -94,11 +109,18 @@ class MicroBatches:
         wall_clock: Callable[[], float] = time.time,
         own: Mapping[int, OffsetRange] | None = None,
         prepare: Callable[[MicroBatch], None] = lambda _: None,
+        turn: Callable[[], bool] = lambda: True,
     ) -> None:
         self._topic, self._checkpoints = topic.name, checkpoints
         self._ports, self._config = ports, config
         self._finish, self._wall_clock = finish, wall_clock
-        self._own, self._prepare = own, prepare
+        self._own, self._prepare, self._turn = own, prepare, turn
+        self._follow = config.follow
+        self._is_over = (
+            config.follow.starting_at(config.follow.clock()) if config.follow else lambda: False
+        )
+        self._arrived_at: dict[int, float] = {}
+        self._closed_ms: dict[int, int] = {}
         self._ranges = {item.partition: item for item in ranges}
         self._next = {item.partition: item.start for item in ranges}
         self._seen = dict(self._next)
@@ -107,6 +129,7 @@ class MicroBatches:
         self._decoder = ReadingDecoder(config.rules)
         self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
         self._writing: MicroBatch | None = None
+        self._is_last = False
         self._is_stopped = False
         self._source = self._retry(lambda: ports.log.open_ranges(self._topic, ranges))
 
@@ -115,7 +138,7 @@ class MicroBatches:
         return self._decoder.unknown_fields
 
     def run_to_end(self) -> None:
-        """Until every range is finished, or `finish` said no."""
+        """Until every range is finished, a follow run is over, or `finish` or `turn` said no."""
         try:
             while not self._is_stopped:
                 batch = self._gather()
@@ -127,6 +150,9 @@ class MicroBatches:
                 self._prepare(batch)
                 self._writer.begin(batch)
                 self._writing = batch
+                if self._is_last:
+                    self._finish_writing()
+                    break
         finally:
             self._source.close()
 
@@ -139,18 +165,19 @@ class MicroBatches:
             self._clamp(self._next), self._decoder, self._expired_before_ms(), self._own
         )
         began = time.monotonic()
+        first_at: float | None = None
         quiet_seconds = 0.0
         while (
-            builder.records < self._config.micro_batch_records
-            and builder.kept_bytes < MAX_KEPT_BYTES
+            builder.records < self._wanted_records(builder) and builder.kept_bytes < MAX_KEPT_BYTES
         ):
             if self._writing is not None and self._writer.pump():
                 self._finish_writing()
-                if self._is_stopped:
-                    return None
+            if self._is_stopped or not self._turn():
+                self._is_stopped = True
+                return None
             busy = self._writing is not None
             asked = time.monotonic()
-            records, error = self._poll(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
+            records, error = self._poll(self._poll_seconds(busy))
             now = time.monotonic()
             # Only time spent waiting for Kafka counts: after a minute of waiting for Cassandra
             # one empty poll says nothing about Kafka.
@@ -162,6 +189,19 @@ class MicroBatches:
                 quiet_seconds = 0.0
                 builder.add(self._open.release(partition))
                 self._released.add(partition)
+            if self._follow is not None:
+                self._release_closed(builder)
+                if self._is_over():
+                    break
+                if builder.records and first_at is None:
+                    first_at = now
+                if first_at is not None and not busy:
+                    if now - first_at >= self._follow.linger_seconds:
+                        break
+                elif quiet_seconds > IDENTITY_SECONDS:
+                    self._check_identity()
+                    quiet_seconds = 0.0
+                continue
             if len(self._released) == len(self._ranges):
                 break
             if builder.records and not busy and now - began > self._config.micro_batch_seconds:
@@ -181,9 +221,37 @@ class MicroBatches:
                 ends[partition] = item.end
             else:
                 ends[partition] = held.get(partition, self._seen[partition])
+        if self._follow is not None and self._is_over():
+            self._is_last = True
         batch = builder.build(self._clamp(ends))
         self._next = dict(ends)
         return batch
+
+    def _wanted_records(self, builder: MicroBatchBuilder) -> int:
+        config = self._config
+        return wanted_records(
+            config.micro_batch_records,
+            config.largest_micro_batch or config.micro_batch_records,
+            builder.partition_keys,
+        )
+
+    def _poll_seconds(self, busy: bool) -> float:
+        if busy:
+            return _BUSY_POLL_SECONDS
+        return _POLL_SECONDS if self._follow is None else FOLLOW_POLL_SECONDS
+
+    def _release_closed(self, builder: MicroBatchBuilder) -> None:
+        # The broker's clock has moved on: at its end nothing came for a while, so what comes
+        # next has a later millisecond.
+        now = time.monotonic()
+        for partition in self._source.at_end:
+            if (
+                self._open.held(partition)
+                and now - self._arrived_at[partition] >= CLOSED_AFTER_SECONDS
+            ):
+                records = self._open.release(partition)
+                self._closed_ms[partition] = records[-1].produced_ms
+                builder.add(records)
 
     def _clamp(self, offsets: Mapping[int, int]) -> dict[int, int]:
         """The same offsets, none outside what is ours to write and to count."""
@@ -206,6 +274,9 @@ class MicroBatches:
             by_partition[record.partition].append(record)
         for partition, arrived in by_partition.items():
             self._seen[partition] = arrived[-1].offset + 1
+            self._arrived_at[partition] = time.monotonic()
+            if arrived[0].produced_ms == self._closed_ms.pop(partition, None):
+                builder.split_ms += 1
             builder.add(self._open.pass_closed(arrived))
             if (
                 self._open.held(partition) > MAX_RECORDS_OF_ONE_MS

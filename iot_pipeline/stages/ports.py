@@ -50,6 +50,10 @@ class RecordSource(Protocol):
     @property
     def finished(self) -> frozenset[int]: ...
 
+    @property
+    def at_end(self) -> frozenset[int]:
+        """Partitions whose log had no more records after the last one given out, as of then."""
+
     def close(self) -> None: ...
 
 
@@ -88,6 +92,9 @@ class ReadingStore(Protocol):
 
     def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Pending:
         """Start writing rows of one Cassandra partition, all of them in one batch."""
+
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Pending:
+        """Start writing (device_id, day_number, rows) of a few Cassandra partitions as one."""
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> Pending:
         """Start noting that these devices have rows on this day; device_id -> produced_ms."""

@@ -25,19 +25,42 @@ MAX_DEVICES_PER_BATCH = 300
 # A row in devices_by_day is written again when the last write is older: with a TTL it would
 # otherwise end before rows that arrived later for the same day.
 DEVICE_REFRESH_MS = 86_400_000
+# Groups of fewer rows share a CQL batch: within Cassandra's guard rails for batches that span
+# partitions, 10 of them and 5 KiB (FIELD-NOTES, Cassandra driver 3).
+MIN_ROWS_ALONE = 6
+MAX_MERGED_PARTITIONS = 10
+MAX_MERGED_ROWS = 50
+MAX_MERGED_KEY_BYTES = 1024
+# Past about 4 MB unsent the driver refuses to take more.
+MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
+# What a row takes on the wire beside its device_id.
+_ROW_WIRE_BYTES = 96
+# Answers later than this mean that Cassandra queues what we send: less of it loses nothing.
+SLOW_ANSWER_SECONDS = 0.25
 # About 250 bytes each. When it is full all are noted again, which costs a write and is harmless.
 MAX_NOTED_DEVICES = 200_000
 
 
+# (device_id, day number, rows): rows of one Cassandra partition
+Part = tuple[str, int, RowsByTime]
+
+
 @dataclass(slots=True)
 class _Group:
-    """Rows of one Cassandra partition (device_id set) or devices of one day (devices set)."""
+    """One request: rows of one Cassandra partition or of a few small ones, or devices of a day."""
 
-    day_number: int
-    device_id: str | None = None
-    rows: RowsByTime = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    day_number: int = 0
     devices: dict[str, int] = field(default_factory=dict)
     failures: int = 0
+    sent_at: float = 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes on the wire."""
+        if not self.parts:
+            return sum(_ROW_WIRE_BYTES + len(name) for name in self.devices)
+        return sum(len(rows) * (_ROW_WIRE_BYTES + len(name)) for name, _, rows in self.parts)
 
 
 @dataclass(slots=True)
@@ -46,8 +69,8 @@ class RowWriter:
 
     Args:
         store: where rows go.
-        requests_in_flight: CQL batches on their way at once, at most; halved when Cassandra is
-            overloaded or slow, and grown back one by one.
+        requests_in_flight: CQL batches on their way at once, at most; halved when a write fails,
+            less by an eighth when answers are slow, and grown back one by one.
         give_up_after_seconds: how long transient errors may last without one success.
         clock: monotonic seconds.
     """
@@ -62,6 +85,8 @@ class RowWriter:
     _in_flight: deque[tuple[Pending, _Group]] = field(default_factory=deque)
     _failing_since: float | None = None
     _window: float = 0.0
+    _slowed_at: float = 0.0
+    _bytes_in_flight: int = 0
     _rows: int = 0
     _noted_devices: dict[tuple[int, str], int] = field(default_factory=dict)
 
@@ -75,18 +100,23 @@ class RowWriter:
         self._failing_since = None
         self._rows = batch.rows
         new_devices: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        small: list[Part] = []
         for (device_id, day_number), rows in batch.groups.items():
-            for part in _parts(rows, MAX_ROWS_PER_BATCH):
-                self._queue.append(_Group(day_number, device_id, part))
+            if len(rows) < MIN_ROWS_ALONE:
+                small.append((device_id, day_number, rows))
+            else:
+                for part in _parts(rows, MAX_ROWS_PER_BATCH):
+                    self._queue.append(_Group([(device_id, day_number, part)]))
             produced_ms = max(rows.values())[0] // 1000
             noted = self._noted_devices.get((day_number, device_id))
             if noted is None or produced_ms - noted >= DEVICE_REFRESH_MS:
                 new_devices[day_number][device_id] = produced_ms
+        self._queue.extend(map(_Group, _merge(small)))
         for day_number, devices in new_devices.items():
             names = list(devices)
             for at in range(0, len(names), MAX_DEVICES_PER_BATCH):
                 part_of = {name: devices[name] for name in names[at : at + MAX_DEVICES_PER_BATCH]}
-                self._queue.append(_Group(day_number, devices=part_of))
+                self._queue.append(_Group(day_number=day_number, devices=part_of))
 
     @property
     def is_busy(self) -> bool:
@@ -119,19 +149,27 @@ class RowWriter:
             self._delayed = [(at, group) for at, group in self._delayed if at > now]
             self._queue.extend(ready)
         sent = 0
-        while self._queue and len(self._in_flight) < self._window:
+        while (
+            self._queue
+            and len(self._in_flight) < self._window
+            and self._bytes_in_flight < MAX_BYTES_IN_FLIGHT
+        ):
             group = self._queue.popleft()
+            group.sent_at = self.clock()
             try:
-                if group.device_id is None:
+                if not group.parts:
                     pending = self.store.send_devices(group.day_number, group.devices)
+                elif len(group.parts) == 1:
+                    pending = self.store.send_rows(*group.parts[0])
                 else:
-                    pending = self.store.send_rows(group.device_id, group.day_number, group.rows)
+                    pending = self.store.send_merged(group.parts)
             except PipelineError as exc:
                 # What could not leave is treated as what came back with an error; the rest waits
                 # for the next turn, so that one outage is not met once per group.
                 self._take_back(group, exc)
                 break
             self._in_flight.append((pending, group))
+            self._bytes_in_flight += group.size_bytes
             sent += 1
         return sent
 
@@ -143,19 +181,29 @@ class RowWriter:
                 self._in_flight.append((pending, group))
                 continue
             collected += 1
+            self._bytes_in_flight -= group.size_bytes
             error = pending.error
             if error is not None:
                 self._take_back(group, error)
                 continue
             self._failing_since = None
-            self._window = min(self._window + 1 / self._window, self.requests_in_flight)
+            self._adapt(group)
             self._note(group)
         return collected
+
+    def _adapt(self, group: _Group) -> None:
+        now = self.clock()
+        if now - group.sent_at <= SLOW_ANSWER_SECONDS:
+            self._window = min(self._window + 1 / self._window, self.requests_in_flight)
+        elif group.sent_at >= self._slowed_at:
+            # Once per round: what was sent before the window shrank says nothing about it.
+            self._slowed_at = now
+            self._window = max(1.0, self._window * 7 / 8)
 
     def _take_back(self, group: _Group, error: PipelineError) -> None:
         if isinstance(error, TransientError):
             self._delay(group, error)
-        elif isinstance(error, RowsRefusedError) and group.device_id is not None:
+        elif isinstance(error, RowsRefusedError) and group.parts:
             self._halve(group, error)
         else:
             raise error
@@ -182,18 +230,41 @@ class RowWriter:
         self._delayed.append((now + wait, group))
 
     def _halve(self, group: _Group, error: RowsRefusedError) -> None:
-        assert group.device_id is not None
-        if len(group.rows) > 1:
-            for part in _parts(group.rows, (len(group.rows) + 1) // 2):
-                self._queue.append(_Group(group.day_number, group.device_id, part))
+        if len(group.parts) > 1:
+            self._queue.extend(_Group([part]) for part in group.parts)
             return
-        self.refused.extend(group.rows.values())
+        device_id, day_number, rows = group.parts[0]
+        if len(rows) > 1:
+            for half in _parts(rows, (len(rows) + 1) // 2):
+                self._queue.append(_Group([(device_id, day_number, half)]))
+            return
+        self.refused.extend(rows.values())
         if len(self.refused) > max(10, self._rows // 100):
             raise RowsRefusedError(
                 f"{error}. {len(self.refused)} of {self._rows} rows of this micro-batch were "
                 "refused: the table or Cassandra's limits do not fit, not the data. Nothing moved; "
                 "compare the table with `iot setup`, then run again"
             ) from error
+
+
+def _merge(small: list[Part]) -> list[list[Part]]:
+    """Put parts of few rows together, each result within the guard rails."""
+    merged: list[list[Part]] = []
+    count = key_bytes = 0
+    for part in small:
+        size = len(part[0].encode())
+        if (
+            not merged
+            or len(merged[-1]) == MAX_MERGED_PARTITIONS
+            or count + len(part[2]) > MAX_MERGED_ROWS
+            or key_bytes + size > MAX_MERGED_KEY_BYTES
+        ):
+            merged.append([])
+            count = key_bytes = 0
+        merged[-1].append(part)
+        count += len(part[2])
+        key_bytes += size
+    return merged
 
 
 def _parts(rows: RowsByTime, size: int) -> list[RowsByTime]:

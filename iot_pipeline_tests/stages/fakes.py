@@ -251,14 +251,21 @@ class FakeStore:
     most_in_flight: int = 0
 
     def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> FakePending:
-        self.sent_rows.append(dict(rows))
-        if any(self.refuse(device_id, ms) for ms in rows):
-            return self._pend([], RowsRefusedError(f"writing {len(rows)} rows: refused"))
-        for ms, (write_time, _, _, temperature, humidity) in rows.items():
-            row = self.cells.setdefault((device_id, day_number, ms), {})
-            for column, value in (("temperature", temperature), ("humidity", humidity)):
-                row[column] = max(row.get(column, (-1, 0.0)), (write_time, value))
-        return self._pend([(row[1], row[2]) for row in rows.values()])
+        return self.send_merged([(device_id, day_number, rows)])
+
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> FakePending:
+        for _, _, rows in groups:
+            self.sent_rows.append(dict(rows))
+        if any(self.refuse(device_id, ms) for device_id, _, rows in groups for ms in rows):
+            return self._pend([], RowsRefusedError("writing rows: refused"))
+        places = []
+        for device_id, day_number, rows in groups:
+            for ms, (write_time, partition, offset, temperature, humidity) in rows.items():
+                row = self.cells.setdefault((device_id, day_number, ms), {})
+                for column, value in (("temperature", temperature), ("humidity", humidity)):
+                    row[column] = max(row.get(column, (-1, 0.0)), (write_time, value))
+                places.append((partition, offset))
+        return self._pend(places)
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> FakePending:
         self.sent_devices.append((day_number, dict(devices)))
@@ -534,6 +541,13 @@ class FailingStore:
         return self.faults.send(
             "store.send_rows",
             lambda: self.inner.send_rows(device_id, day_number, rows),
+            CassandraUnavailableError,
+        )
+
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> FakePending:
+        return self.faults.send(
+            "store.send_merged",
+            lambda: self.inner.send_merged(groups),
             CassandraUnavailableError,
         )
 

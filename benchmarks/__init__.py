@@ -1,0 +1,1 @@
+"""How fast it is, measured against a hand-written consumer and against peers; `make bench`."""

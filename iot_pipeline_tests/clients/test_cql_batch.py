@@ -1,0 +1,224 @@
+"""Packed rows are the driver's bytes, to the last one; no server is needed to see it."""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cassandra.cqltypes import DateType, DoubleType, Int32Type, LongType, SimpleDateType, UTF8Type
+from cassandra.protocol import BatchMessage, ProtocolHandler
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cql_batch import (
+    PackedProtocolHandler,
+    PackedReadingStore,
+    encode_batch,
+    find_driver_problem,
+    open_reading_store,
+)
+from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.core.ingest import RowsByTime
+from iot_pipeline.settings import Settings
+
+_KEYSPACE = "iot_data"
+_NOW_SECONDS = 1_900_000_000.0
+
+
+class _Column(SimpleNamespace):
+    keyspace_name = _KEYSPACE
+
+
+def _prepared(cql: str) -> PreparedStatement:
+    """What a server's answer to PREPARE makes of our two statements."""
+    types: list[tuple[str, Any]]
+    if "sensor_data" in cql:
+        types = [("device_id", UTF8Type), ("day", SimpleDateType), ("timestamp", DateType)]
+        types += [("temperature", DoubleType), ("humidity", DoubleType)]
+        table, key = "sensor_data", [0, 1]
+    else:
+        types, table, key = (
+            [("day", SimpleDateType), ("device_id", UTF8Type)],
+            "devices_by_day",
+            [0],
+        )
+    types.append(("[timestamp]", LongType))
+    if "TTL" in cql:
+        types.append(("[ttl]", Int32Type))
+    columns = [_Column(table_name=table, name=name, type=kind) for name, kind in types]
+    query_id = (b"row" if table == "sensor_data" else b"dev").ljust(16, b"\x07")
+    return PreparedStatement(columns, query_id, key, cql, _KEYSPACE, 4, [], None)
+
+
+class _RecordingSession:
+    """Keeps what it is asked to send; shaped like the driver's session where the store looks."""
+
+    def __init__(self) -> None:
+        self.client_protocol_handler: Any = ProtocolHandler
+        self.sent: list[Any] = []
+
+    def prepare(self, cql: str) -> PreparedStatement:
+        return _prepared(cql)
+
+    def execute_async(self, statement: Any) -> Any:
+        self.sent.append(statement)
+        return SimpleNamespace(add_callbacks=lambda *_: None)
+
+
+class _OfflineClient(CassandraClient):
+    def __init__(self, session: _RecordingSession) -> None:
+        super().__init__(Settings.from_env({}))
+        self._session = session
+
+
+def _store(kind: type[CassandraReadingStore], retention_days: float) -> tuple[Any, Any]:
+    session = _RecordingSession()
+    return kind(_OfflineClient(session), retention_days, lambda: _NOW_SECONDS), session
+
+
+_devices = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256)
+_doubles = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
+    [0.0, -0.0, 5e-324, 1.7976931348623157e308, -1.7976931348623157e308]
+)
+_rows = st.dictionaries(
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.tuples(
+        st.integers(-(1 << 63), (1 << 63) - 1),
+        st.integers(0, 10_000),
+        st.integers(0, (1 << 63) - 1),
+        _doubles,
+        _doubles,
+    ),
+    min_size=1,
+    max_size=20,
+)
+_days = st.integers(-(1 << 31), (1 << 31) - 1)
+_groups = st.lists(st.tuples(_devices, _days, _rows), min_size=1, max_size=5)
+_retention = st.sampled_from([0.0, 1 / 86_400, 30.0, 7300.0])
+
+
+def _like_ttl(retention_days: float, groups: Any) -> Any:
+    # With a TTL the write time is a time: seconds to live have to fit 32 bits.
+    if not retention_days:
+        return groups
+    return [
+        (device, day, {ms: (abs(r[0]) % 4_000_000_000_000_000, *r[1:]) for ms, r in rows.items()})
+        for device, day, rows in groups
+    ]
+
+
+@given(groups=_groups, retention_days=_retention)
+def test_packed_rows_are_the_drivers_bytes(
+    groups: list[tuple[str, int, RowsByTime]], retention_days: float
+) -> None:
+    groups = _like_ttl(retention_days, groups)
+    packed, ours = _store(PackedReadingStore, retention_days)
+    plain, theirs = _store(CassandraReadingStore, retention_days)
+    packed.send_merged(groups)
+    plain.send_merged(groups)
+    assert ours.client_protocol_handler is PackedProtocolHandler
+    _assert_equal(ours.sent[0], theirs.sent[0])
+
+
+@given(
+    devices=st.dictionaries(_devices, st.integers(0, 4_000_000_000_000), min_size=1, max_size=20),
+    day_number=_days,
+    retention_days=_retention,
+)
+def test_packed_devices_are_the_drivers_bytes(
+    devices: dict[str, int], day_number: int, retention_days: float
+) -> None:
+    packed, ours = _store(PackedReadingStore, retention_days)
+    plain, theirs = _store(CassandraReadingStore, retention_days)
+    packed.send_devices(day_number, devices)
+    plain.send_devices(day_number, devices)
+    _assert_equal(ours.sent[0], theirs.sent[0])
+
+
+def _assert_equal(ours: Any, theirs: Any) -> None:
+    assert encode_batch(ours, PackedProtocolHandler) == encode_batch(theirs, ProtocolHandler)
+    # Token awareness, the policy of retries and the consistency level hang on these.
+    for name in (
+        "routing_key",
+        "keyspace",
+        "is_idempotent",
+        "batch_type",
+        "consistency_level",
+        "retry_policy",
+        "serial_consistency_level",
+        "custom_payload",
+    ):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert len(ours) == len(theirs)
+
+
+@pytest.mark.parametrize("payload", [None, {"who": b"test"}])
+@pytest.mark.parametrize("tracing", [False, True])
+@pytest.mark.parametrize("compressor", [None, lambda body: body[::-1]])
+def test_header_payload_tracing_and_compression_stay_the_drivers_own(
+    payload: Any, tracing: bool, compressor: Any
+) -> None:
+    frames = []
+    for kind, handler in (
+        (PackedReadingStore, PackedProtocolHandler),
+        (CassandraReadingStore, ProtocolHandler),
+    ):
+        store, session = _store(kind, 0.0)
+        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+        message = BatchMessage(
+            BatchType.UNLOGGED, session.sent[0]._statements_and_parameters, 4, 8, 99, None
+        )
+        message.custom_payload, message.tracing = payload, tracing
+        frames.append(handler.encode_message(message, 513, 4, compressor, False))
+    assert frames[0] == frames[1]
+
+
+@pytest.mark.parametrize("version", ["3.29.3", "3.31.0", "4.0"])
+def test_another_driver_version_is_a_problem_with_a_name(version: str) -> None:
+    session = SimpleNamespace(client_protocol_handler=ProtocolHandler)
+    assert version in find_driver_problem(session, version)
+    assert find_driver_problem(session) == ""
+
+
+def test_a_handler_of_somebody_elses_means_the_plain_path_and_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Encrypting(ProtocolHandler):  # type: ignore[misc]
+        pass
+
+    store, session = _store(PackedReadingStore, 0.0)
+    session.client_protocol_handler = Encrypting
+    with caplog.at_level(logging.WARNING):
+        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+        store.send_devices(20_000, {"device_1": 1})
+    assert [r.getMessage().count("Encrypting") for r in caplog.records] == [1]
+    assert session.client_protocol_handler is Encrypting
+    assert list(session.sent[0]._statements_and_parameters)
+
+
+def test_a_driver_that_binds_in_another_order_means_the_plain_path(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Swapped(BatchStatement):  # type: ignore[misc]
+        def add(self, statement: Any, parameters: Any = None) -> Any:
+            swapped = list(parameters)
+            if len(swapped) > 4:
+                swapped[3], swapped[4] = swapped[4], swapped[3]
+            return super().add(statement, tuple(swapped))
+
+    store, session = _store(PackedReadingStore, 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iot_pipeline.clients.cql_batch.BatchStatement", Swapped)
+        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+    assert "encodes a batch otherwise" in caplog.text
+    assert session.client_protocol_handler is ProtocolHandler
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("packed", PackedReadingStore), ("driver", CassandraReadingStore)]
+)
+def test_one_setting_chooses_the_write_path(path: str, kind: type) -> None:
+    settings = Settings.from_env({"IOT_WRITE_PATH": path})
+    assert type(open_reading_store(CassandraClient(settings), settings)) is kind
