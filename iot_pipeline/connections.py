@@ -77,4 +77,3 @@ def drain_config(settings: Settings) -> DrainConfig:
         retry_seconds=settings.retry_seconds,
         retention_days=settings.retention_days,
     )
-
