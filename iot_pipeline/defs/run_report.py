@@ -1,0 +1,153 @@
+"""What a run says of itself: numbers that plot, and a page that explains them in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from iot_pipeline.core.lag import PartitionLag, total_lag
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.stages.ingest import DrainProgress
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What one ingest run did.
+
+    `skipped` are offsets it was asked for that another run had ingested before it began; `ahead`
+    says who. `lags` were read when it was done.
+    """
+
+    topic: str
+    progress: DrainProgress
+    lags: Sequence[PartitionLag]
+    started_at: datetime
+    skipped: Sequence[OffsetRange] = ()
+    ahead: Sequence[str] = ()
+
+    @property
+    def rows_per_second(self) -> float:
+        seconds = self.progress.seconds
+        return self.progress.total.stored / seconds if seconds else 0.0
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long the oldest record of this run had waited in Kafka when the run began."""
+        first_ms = self.progress.total.first_record_ms
+        if first_ms is None:
+            return 0.0
+        return max(0.0, self.started_at.timestamp() - first_ms / 1000)
+
+    def numbers(self) -> dict[str, int | float]:
+        """By name; each plots over runs."""
+        progress, total, lag = self.progress, self.progress.total, total_lag(self.lags)
+        return {
+            "offsets": progress.done_offsets,
+            "stored": total.stored,
+            "superseded": total.superseded,
+            "rejected": total.rejected,
+            "aged_out": total.aged_out,
+            "holes": total.holes,
+            "seconds": round(progress.seconds, 3),
+            "rows_per_second": round(self.rows_per_second, 1),
+            "lag_offsets": lag.lag_offsets,
+            "lag_seconds": round(lag.lag_seconds, 3),
+            "waited_seconds": round(self.waited_seconds, 3),
+            "micro_batches": progress.micro_batches,
+            "split_ms": progress.split_ms,
+            "unknown_fields": progress.unknown_fields,
+            "fenced": len(progress.fenced),
+        }
+
+    def metadata(self) -> Mapping[str, Any]:
+        """The materialization's."""
+        return {
+            "ranges": ", ".join(map(str, self.progress.ranges)) or "none",
+            **self.numbers(),
+            "in_words": dg.MetadataValue.md(self.page()),
+        }
+
+    def page(self) -> str:
+        """The run in words, as markdown."""
+        progress, total, lag = self.progress, self.progress.total, total_lag(self.lags)
+        lines = [f"### {self.headline()}", ""]
+        if progress.ranges:
+            lines += [
+                "| Kafka partition | from | to (next offset) | offsets | stored |",
+                "|---:|---:|---:|---:|---:|",
+            ]
+            lines += [
+                f"| {item.partition} | {item.start} | {item.end} | {item.span} | "
+                f"{progress.counts[item.partition].stored} |"
+                for item in progress.ranges
+            ]
+            lines += [
+                "",
+                f"**{progress.done_offsets:,} offsets = {total.stored:,} stored + "
+                f"{total.superseded:,} superseded + {total.rejected:,} rejected + "
+                f"{total.aged_out:,} aged out + {total.holes:,} holes**",
+                "",
+            ]
+        lines += [f"- {line}" for line in self._remarks()]
+        lines.append(
+            f"- When it was done, {lag.lag_offsets:,} offsets were waiting, the oldest since "
+            f"{lag.lag_seconds:.1f} s."
+        )
+        return "\n".join(lines)
+
+    def headline(self) -> str:
+        """One sentence."""
+        progress = self.progress
+        if self.ahead:
+            return (
+                f"Overtaken after {progress.total.stored:,} rows: another run is ahead; "
+                "nothing is wrong"
+            )
+        if not progress.planned:
+            return f"Nothing lagged: every offset of {self.topic} is accounted for"
+        return (
+            f"{progress.total.stored:,} rows stored in {progress.seconds:.1f} s "
+            f"({self.rows_per_second:,.0f} a second)"
+        )
+
+    def _remarks(self) -> list[str]:
+        total = self.progress.total
+        remarks = [f"{who}; this run left the rest to it." for who in self.ahead]
+        if total.first_record_ms is not None and total.last_record_ms is not None:
+            remarks.append(
+                f"Its records arrived in Kafka from {_clock(total.first_record_ms)} to "
+                f"{_clock(total.last_record_ms)}; the oldest had waited "
+                f"{self.waited_seconds:.1f} s."
+            )
+        if total.stored_by_day:
+            days = ", ".join(
+                f"{day} ({rows:,})" for day, rows in sorted(total.stored_by_day.items())[-5:]
+            )
+            remarks.append(f"Rows by UTC day of their readings: {days}.")
+        if total.rejected:
+            remarks.append(
+                f"{total.rejected:,} records could not be readings. They are kept whole in "
+                f"`{self.topic}.dlq` with the reason; `iot dead-letters` lists them."
+            )
+        if total.superseded:
+            remarks.append(
+                f"{total.superseded:,} readings had the device and millisecond of a later one in "
+                "the same micro-batch; the later one is the row."
+            )
+        if total.holes:
+            remarks.append(
+                f"{total.holes:,} offsets hold no record: compacted, aborted, or a transaction's "
+                "marker."
+            )
+        if self.progress.split_ms:
+            remarks.append(
+                f"{self.progress.split_ms} broker milliseconds were too large for one micro-batch "
+                "and were split (docs/guarantees.md says what that may mean)."
+            )
+        return remarks
+
+
+def _clock(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
