@@ -241,8 +241,8 @@ def judge_row_counts(days: Sequence[DayCount]) -> CheckVerdict:
     whole = len(days) - len(part)
     if not said:
         said.append(
-            f"{sum(d.rows for d in days if d.is_whole):,} rows of {whole} days are what the "
-            "ledger stored."
+            f"{sum(d.rows for d in days if d.is_whole):,} rows of {whole} {'day' if whole == 1 else 'days'} "
+            "are what the ledger stored."
             if whole
             else "Nothing was compared."
             if days

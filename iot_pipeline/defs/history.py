@@ -15,6 +15,7 @@ from pydantic import Field
 
 from iot_pipeline.core.history import FinishedRun, choose_runs_to_delete
 from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.launchpad import checked_config
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.settings import Settings
@@ -50,12 +51,6 @@ class PurgeConfig(dg.Config):
     keep_runs: int | None = Field(
         default=None, ge=1, description="Runs to keep at most; empty: IOT_RUN_HISTORY_RUNS."
     )
-
-
-@dg.config_mapping
-def checked_purge(config: PurgeConfig) -> dict[str, object]:
-    """Refuse nonsense when the run is launched: Dagster alone checks types, not bounds."""
-    return {"ops": {"delete_old_runs": {"config": dict(config)}}}
 
 
 @dg.op(description="Delete finished runs that are old, and their files.")
@@ -171,7 +166,7 @@ def fold_old_ledger_entries(
 
 
 @dg.job(
-    config=checked_purge,
+    config=checked_config(PurgeConfig, "delete_old_runs"),
     description=(
         "Delete old Dagster runs with their files, and fold the ledger's old entries into one a "
         "day and Kafka partition. How long is kept is a setting: IOT_RUN_HISTORY_DAYS, "

@@ -212,6 +212,10 @@ class _Ingest:
             tag in run.tags for tag in _STARTED_BY_MACHINE
         )
         if not is_planned:
+            self.context.log.info(
+                "%s lie below the checkpoint: a replay, no checkpoint moves",
+                format_ranges(plan.replay),
+            )
             replay_ranges(self.connections, plan, run.run_id)
         topic = self.connections.settings.topic
         ahead = []

@@ -4,7 +4,7 @@ What was asked for is checked when the run is launched: nonsense never becomes a
 """
 
 import time
-from typing import Any, Literal
+from typing import Literal
 
 import dagster as dg
 from pydantic import Field
@@ -20,6 +20,7 @@ from iot_pipeline.core.simulation import (
     plan_simulation,
 )
 from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.launchpad import checked_config
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.simulation import SimulationResult
@@ -91,13 +92,6 @@ class SimulateConfig(dg.Config):
         )
 
 
-@dg.config_mapping
-def checked_simulation(config: SimulateConfig) -> dict[str, Any]:
-    """Refuse what makes no sense in the launchpad: Dagster alone checks types, not bounds."""
-    config.plan()
-    return {"ops": {"send_readings": {"config": dict(config)}}}
-
-
 @dg.op(description="Send the readings of a simulated fleet to the topic, paced and confirmed.")
 def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> None:
     """Ends with the true count, also when it is terminated."""
@@ -144,7 +138,7 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
 
 
 @dg.job(
-    config=checked_simulation,
+    config=checked_config(SimulateConfig, "send_readings", SimulateConfig.plan),
     description=(
         "Send the readings of a simulated fleet to the topic. The log shows how far it is; "
         "Terminate ends it within a second, with the true count."
