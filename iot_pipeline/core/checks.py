@@ -239,15 +239,12 @@ def judge_row_counts(days: Sequence[DayCount]) -> CheckVerdict:
             f"writes here; `iot audit --day {more[0].day}` tells which."
         )
     whole = len(days) - len(part)
-    if not said:
-        said.append(
-            f"{sum(d.rows for d in days if d.is_whole):,} rows of {whole} {'day' if whole == 1 else 'days'} "
-            "are what the ledger stored."
-            if whole
-            else "Nothing was compared."
-            if days
-            else "No rows to count yet."
-        )
+    if not said and whole:
+        rows = sum(day.rows for day in days if day.is_whole)
+        of_days = "1 day" if whole == 1 else f"{whole} days"
+        said.append(f"{rows:,} rows of {of_days} are what the ledger stored.")
+    elif not said:
+        said.append("Nothing was compared." if days else "No rows to count yet.")
     if part:
         said.append(_say_part(part))
     return CheckVerdict(ROW_COUNT, not (more or fewer), Severity.WARN, " ".join(said), numbers)
