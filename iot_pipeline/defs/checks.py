@@ -5,7 +5,7 @@ tab or every five minutes, they take the time they need (IOT_CHECK_SECONDS).
 """
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -111,10 +111,20 @@ def judge_run(
     connections: Connections,
     run_id: str,
     progress: DrainProgress,
+    days: Collection[date],
     started_at: datetime,
     partitions: Collection[int],
 ) -> Iterator[CheckVerdict]:
-    """The verdicts a run brings with it, lag apart: bounded by the run's own time."""
+    """The verdicts a run brings with it, lag apart: bounded by the run's own time.
+
+    Args:
+        connections: clients.
+        run_id: whose entries in the ledger must be those of `progress`.
+        progress: what the run did.
+        days: those that it wrote rows of.
+        started_at: no entry of it is older.
+        partitions: all of the topic's.
+    """
     settings, ledger = connections.settings, connections.ledger
     topic, parts = settings.topic, sorted(partitions)
     yield check_accounting(
@@ -125,7 +135,7 @@ def judge_run(
         CassandraRowCounts(connections.cassandra),
         topic,
         parts,
-        sorted(progress.total.stored_by_day, reverse=True),
+        sorted(days, reverse=True),
         budget_seconds=run_budget_seconds(progress.seconds),
         patience_seconds=0.5,
     )

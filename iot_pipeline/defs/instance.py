@@ -1,12 +1,13 @@
 """Dagster's home: its dagster.yaml, and its databases made once, alone.
 
-`python -m iot_pipeline.defs.instance` prepares the home and prints it; then
+`python -m iot_pipeline.defs.instance [HOME]` prepares the home and prints it; then
 `DAGSTER_HOME=<that> dagster dev`. It has to come first: processes that open an empty home at the
 same time break it (FIELD-NOTES, Dagster 12).
 """
 
 import importlib.resources
 import os
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -49,4 +50,5 @@ def prepare_instance(home: Path) -> Path:
 
 
 if __name__ == "__main__":
-    print(prepare_instance(dagster_home(Settings.from_env())))
+    asked = [Path(argument).absolute() for argument in sys.argv[1:2]]
+    print(prepare_instance(asked[0] if asked else dagster_home(Settings.from_env())))

@@ -2,29 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 
 from iot_pipeline.core.lag import PartitionLag, total_lag
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.read_back import RowState
 from iot_pipeline.stages.ingest import DrainProgress
+from iot_pipeline.stages.replay import ReplayProgress
+
+_NOT_WHOLE = (RowState.MISSING, RowState.OLDER, RowState.TORN)
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """What one ingest run did.
 
-    `skipped` are offsets it was asked for that another run had ingested before it began; `ahead`
-    says who. `lags` were read when it was done.
+    `ahead` says who ingested, before or meanwhile, what this run was to. `lags` were read when it
+    was done.
     """
 
     topic: str
     progress: DrainProgress
+    replayed: ReplayProgress
     lags: Sequence[PartitionLag]
     started_at: datetime
-    skipped: Sequence[OffsetRange] = ()
     ahead: Sequence[str] = ()
 
     @property
@@ -39,6 +42,16 @@ class RunReport:
         if first_ms is None:
             return 0.0
         return max(0.0, self.started_at.timestamp() - first_ms / 1000)
+
+    @property
+    def days(self) -> set[date]:
+        """The UTC days it wrote rows of."""
+        return {*self.progress.total.stored_by_day, *self.replayed.counts.stored_by_day}
+
+    @property
+    def rows_not_whole(self) -> int:
+        """Rows that a replay wrote and did not find as it wrote them."""
+        return sum(self.replayed.read_back.states[state] for state in _NOT_WHOLE)
 
     def numbers(self) -> dict[str, int | float]:
         """By name; each plots over runs."""
@@ -59,12 +72,15 @@ class RunReport:
             "split_ms": progress.split_ms,
             "unknown_fields": progress.unknown_fields,
             "fenced": len(progress.fenced),
+            "offsets_replayed": self.replayed.done_offsets,
+            "rows_not_whole": self.rows_not_whole,
         }
 
     def metadata(self) -> Mapping[str, Any]:
         """The materialization's."""
         return {
-            "ranges": ", ".join(map(str, self.progress.ranges)) or "none",
+            "ranges": ", ".join(map(str, [*self.replayed.achieved, *self.progress.ranges]))
+            or "none",
             **self.numbers(),
             "in_words": dg.MetadataValue.md(self.page()),
         }
@@ -105,6 +121,11 @@ class RunReport:
                 f"Overtaken after {progress.total.stored:,} rows: another run is ahead; "
                 "nothing is wrong"
             )
+        if self.replayed.planned and not progress.planned:
+            return (
+                f"{self.replayed.done_offsets:,} offsets replayed: {self.replayed.counts.stored:,} "
+                "rows written again, as they were"
+            )
         if not progress.planned:
             return f"Nothing lagged: every offset of {self.topic} is accounted for"
         return (
@@ -115,6 +136,14 @@ class RunReport:
     def _remarks(self) -> list[str]:
         total = self.progress.total
         remarks = [f"{who}; this run left the rest to it." for who in self.ahead]
+        if self.replayed.planned:
+            ranges = ", ".join(map(str, self.replayed.achieved)) or "nothing yet"
+            restored = sum(self.replayed.counts.stored_by_day.values())
+            remarks.append(
+                f"Replayed {ranges}, below the checkpoint: {self.replayed.counts.stored:,} rows "
+                f"written with the write times they had, {restored:,} of them new to the ledgers, "
+                f"{self.rows_not_whole:,} not found whole afterwards. No checkpoint moved."
+            )
         if total.first_record_ms is not None and total.last_record_ms is not None:
             remarks.append(
                 f"Its records arrived in Kafka from {_clock(total.first_record_ms)} to "
