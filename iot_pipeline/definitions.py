@@ -1,1 +1,62 @@
-"""What Dagster loads; opens no connection at import."""
+"""Everything Dagster knows of this pipeline. Opens no connection: pages load while all is down.
+
+The one setting read here is the topic's name, because it names the lane of the job `ingest`.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from iot_pipeline.defs.checks import checks_every_5_minutes, checks_job
+from iot_pipeline.defs.external import DEAD_LETTERS_SPEC, IOT_DATA_SPEC
+from iot_pipeline.defs.history import purge_daily, purge_history
+from iot_pipeline.defs.ingest import sensor_data
+from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
+from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource
+from iot_pipeline.defs.schema import setup_schema
+from iot_pipeline.defs.simulation import simulate
+from iot_pipeline.settings import Settings
+
+
+def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Definitions:
+    """All assets, checks, jobs, the sensor and the schedules.
+
+    Args:
+        resources: in place of the default `kafka` and `cassandra`, by name.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    ingest = dg.define_asset_job(
+        "ingest",
+        selection=dg.AssetSelection.assets(SENSOR_DATA),
+        description=(
+            "Drain offset ranges of the topic into Cassandra, and check the result. Without config "
+            "it drains all that lags. One run at a time; Terminate ends it within a second and "
+            "loses nothing."
+        ),
+        tags={LANE: Settings.from_env().topic, MAX_RUNTIME: "3600", **NO_RETRY},
+    )
+    return dg.Definitions(
+        assets=[IOT_DATA_SPEC, sensor_data, DEAD_LETTERS_SPEC],
+        jobs=[
+            setup_schema,
+            simulate,
+            ingest,
+            checks_job,
+            purge_history,
+        ],
+        sensors=[iot_data_lag],
+        schedules=[ingest_on_schedule, checks_every_5_minutes, purge_daily],
+        resources={
+            "kafka": KafkaResource(),
+            "cassandra": CassandraResource(),
+            **(resources or {}),
+        },
+        # A process per step would cost seconds per run, and Terminate would reach none of them.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

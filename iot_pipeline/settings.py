@@ -120,6 +120,29 @@ class Settings(BaseModel):
         "SERIAL", description="LOCAL_SERIAL only when one datacenter alone ingests"
     )
 
+    # How Dagster runs it.
+    run_max_records: int = Field(
+        5_000_000, ge=1, description="offsets one run drains at most; the next takes the rest"
+    )
+    lag_limit_seconds: float = Field(
+        60, gt=0, description="the check lag_is_within_limit warns above this"
+    )
+    check_seconds: float = Field(
+        20, gt=0, le=600, description="how long a check on its own may count rows"
+    )
+    run_history_days: float = Field(
+        7, ge=0, description="how long successful Dagster runs are kept"
+    )
+    failed_run_history_days: float = Field(
+        30, ge=0, description="how long failed and ended Dagster runs are kept"
+    )
+    run_history_runs: int = Field(
+        20_000, ge=1, description="Dagster runs kept at most, the newest; about 200 KB each"
+    )
+    ledger_detail_days: float = Field(
+        1, ge=1, description="older ledger rows become one a day and Kafka partition"
+    )
+
     # Local services (`iot up`); docker-compose.yml reads the same variables.
     kafka_port: Port = Field(9092, description="local Kafka: clients")
     kafka_internal_port: Port = Field(19092, description="local Kafka: other containers")

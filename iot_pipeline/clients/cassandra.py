@@ -6,7 +6,7 @@ Nothing here retries: a request that fails says so, and the stage decides.
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from cassandra import ConsistencyLevel
@@ -237,6 +237,14 @@ class CassandraClient:
                 statement.consistency_level = _SERIAL[self.settings.serial_consistency]
             timeout = timeout_seconds or self._request_timeout
             return list(self.session.execute(statement, timeout=timeout))
+        except DRIVER_ERRORS as exc:
+            raise translate(exc, doing) from exc
+
+    def stream(self, cql: str, values: Sequence[Any], *, doing: str) -> Iterator[Any]:
+        """Ask once; rows as named tuples, the next page only when somebody gets there."""
+        try:
+            bound = self.prepare(cql).bind(tuple(values))
+            yield from self.session.execute(bound, timeout=self._request_timeout)
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc
 

@@ -1,10 +1,10 @@
 """The checkpoint and the ledger in Cassandra: conditional writes, serial reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer
+from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer, unlogged_batch
 from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState, Outcome
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
 
@@ -39,6 +39,14 @@ _ENTRIES = (
     f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
 )
 _PARTITIONS = "SELECT DISTINCT topic, kafka_partition FROM {ks}.ingest_ledger"
+_STORED_BY_DAY = (
+    "SELECT stored_by_day FROM {ks}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
+)
+_REPLAYED_BY_DAY = "SELECT stored_by_day FROM {ks}.replay_ledger WHERE topic = ?"
+_DROP_WITHIN = (
+    "DELETE FROM {ks}.ingest_ledger WHERE topic = ? AND kafka_partition = ? AND epoch = ? "
+    "AND start_offset > ? AND start_offset < ?"
+)
 _RECORD_REPLAY = (
     "INSERT INTO {ks}.replay_ledger (topic, started_at, run_id, ranges, stored, superseded, "
     "rejected, aged_out, holes, stored_by_day) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -172,7 +180,7 @@ class CassandraLedgerStore:
         """
         entries = []
         for partition in partitions:
-            rows = self._client.execute(
+            rows = self._client.stream(
                 self._cql(_ENTRIES),
                 (topic, partition),
                 doing=f"reading the ledger of {topic}[{partition}]",
@@ -200,6 +208,60 @@ class CassandraLedgerStore:
             (topic, started_at, run_id, [str(item) for item in ranges], *_counts_values(counts)),
             doing=f"recording the replay {run_id}",
         )
+
+    def stored_by_day(self, topic: str, partitions: Sequence[int]) -> Iterator[dict[date, int]]:
+        """Rows stored per UTC day, one map per entry of both ledgers, read page by page."""
+        for partition in partitions:
+            rows = self._client.stream(
+                self._cql(_STORED_BY_DAY),
+                (topic, partition),
+                doing=f"summing the ledger of {topic}[{partition}]",
+            )
+            yield from (_days_of(row) for row in rows)
+        replays = self._client.stream(
+            self._cql(_REPLAYED_BY_DAY), (topic,), doing=f"summing the replays of {topic}"
+        )
+        yield from (_days_of(row) for row in replays)
+
+    def write_fold(self, folded: LedgerEntry) -> None:
+        """Put one entry in the place of all that start within it, at once.
+
+        One batch on one Cassandra partition: a reader sees the old entries or the new one. What
+        is left behind is one range tombstone; one per entry would be 17,280 a day, and Cassandra
+        refuses a read over 100,000 of them.
+        """
+        place = (folded.topic, folded.partition, folded.epoch)
+        write = self._client.prepare(self._cql(_WRITE_ENTRY))
+        drop = self._client.prepare(self._cql(_DROP_WITHIN))
+        batch = unlogged_batch()
+        # Strictly above the start: of a deletion and a write in one batch the deletion wins.
+        batch.add(drop, (*place, folded.start_offset, folded.end_offset))
+        batch.add(
+            write,
+            (
+                folded.end_offset,
+                folded.outcome.value,
+                folded.run_id,
+                folded.writer_id,
+                *_counts_values(folded.counts),
+                folded.counts.first_record_ms,
+                folded.counts.last_record_ms,
+                folded.updated_at,
+                *place,
+                folded.start_offset,
+            ),
+        )
+        pending = self._client.start(
+            lambda: batch, f"folding the ledger of {folded.topic}[{folded.partition}]"
+        )
+        while not pending.done:
+            self._client.wait(0.1)
+        if pending.error is not None:
+            raise pending.error
+
+
+def _days_of(row: Any) -> dict[date, int]:
+    return {day.date(): rows for day, rows in (row.stored_by_day or {}).items()}
 
 
 def _counts_values(counts: Counts) -> tuple[Any, ...]:
@@ -235,7 +297,7 @@ def _entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
             row.rejected or 0,
             row.aged_out or 0,
             row.holes or 0,
-            {day.date(): rows for day, rows in (row.stored_by_day or {}).items()},
+            _days_of(row),
             _ms_of(row.first_record_at),
             _ms_of(row.last_record_at),
         ),

@@ -1,0 +1,89 @@
+"""Every client that a drain or a question takes: made by the settings, closed at the end.
+
+The one place where stages meet clients; `cli` and `defs` both stand on it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cql_batch import open_reading_store
+from iot_pipeline.clients.dead_letters import KafkaDeadLetters
+from iot_pipeline.clients.kafka_log import KafkaLog
+from iot_pipeline.clients.ledger_store import CassandraLedgerStore
+from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.clients.row_reader import CassandraRowReader
+from iot_pipeline.core.readings import ReadingRules
+from iot_pipeline.core.sizing import largest_micro_batch
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ingest import DrainConfig, Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Everything a command or a run may ask; nothing is contacted before it is used."""
+
+    settings: Settings
+    log: KafkaLog
+    cassandra: CassandraClient
+    store: CassandraReadingStore
+    ledger: CassandraLedgerStore
+    dead_letters: KafkaDeadLetters
+
+    @property
+    def rows(self) -> CassandraRowReader:
+        return CassandraRowReader(self.cassandra)
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(self.log, self.store, self.ledger, self.dead_letters)
+
+
+@contextmanager
+def open_connections(
+    settings: Settings, *, log: KafkaLog | None = None, cassandra: CassandraClient | None = None
+) -> Iterator[Connections]:
+    """Clients of Kafka and Cassandra by these settings; those given are used, and closed too."""
+    log = log or KafkaLog(settings)
+    cassandra = cassandra or CassandraClient(settings)
+    dead_letters = KafkaDeadLetters(settings)
+    try:
+        yield Connections(
+            settings,
+            log,
+            cassandra,
+            open_reading_store(cassandra, settings),
+            CassandraLedgerStore(cassandra),
+            dead_letters,
+        )
+    finally:
+        dead_letters.close()
+        log.close()
+        cassandra.close()
+
+
+def reading_rules(settings: Settings) -> ReadingRules:
+    """What a plausible reading is, by these settings."""
+    return ReadingRules(
+        settings.temperature_min,
+        settings.temperature_max,
+        settings.humidity_min,
+        settings.humidity_max,
+        settings.max_value_bytes,
+    )
+
+
+def drain_config(settings: Settings) -> DrainConfig:
+    """How to drain, by these settings."""
+    return DrainConfig(
+        rules=reading_rules(settings),
+        micro_batch_records=settings.micro_batch_records,
+        micro_batch_seconds=settings.micro_batch_seconds,
+        requests_in_flight=settings.requests_in_flight,
+        retry_seconds=settings.retry_seconds,
+        retention_days=settings.retention_days,
+        largest_micro_batch=largest_micro_batch(
+            settings.micro_batch_records, settings.memory_budget_mb
+        ),
+    )

@@ -1,0 +1,204 @@
+"""The checks on `iot/sensor_data`: what they are called, and running them on their own.
+
+The ingest op brings them with each run, within a tenth of its time. On their own, from the Checks
+tab or every five minutes, they take the time they need (IOT_CHECK_SECONDS).
+"""
+
+from collections.abc import Collection, Iterator
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from iot_pipeline.clients.row_counts import CassandraRowCounts
+from iot_pipeline.clients.schema_store import CassandraSchema
+from iot_pipeline.connections import Connections
+from iot_pipeline.core.checks import (
+    DURABLE,
+    EVERY_OFFSET,
+    LAG,
+    NO_GAP,
+    ROW_COUNT,
+    SCHEMA,
+    CheckVerdict,
+    Severity,
+    judge_accounting,
+    judge_chain,
+)
+from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
+from iot_pipeline.stages.checks import (
+    check_accounting,
+    check_durability_and_schema,
+    check_lag,
+    check_recent_chain,
+    check_row_counts,
+    choose_days,
+    run_budget_seconds,
+)
+from iot_pipeline.stages.ingest import DrainProgress
+from iot_pipeline.stages.ledger import read_chain
+
+# A micro-batch that was written when the rows were counted commits within this.
+_PATIENCE_SECONDS = 5.0
+
+CHECK_SPECS = [
+    dg.AssetCheckSpec(
+        EVERY_OFFSET,
+        asset=SENSOR_DATA,
+        blocking=True,
+        description=(
+            "Each offset of the topic that was ingested is stored, superseded, rejected, aged out "
+            "or a hole: span = the sum of these, as the ledger kept it."
+        ),
+    ),
+    dg.AssetCheckSpec(
+        ROW_COUNT,
+        asset=SENSOR_DATA,
+        description=(
+            "Rows counted in Cassandra, day by day, against what the ledger says was stored. "
+            "Fewer or more is a warning, with the command that tells why."
+        ),
+    ),
+    dg.AssetCheckSpec(
+        NO_GAP,
+        asset=SENSOR_DATA,
+        description=(
+            "The ranges of all runs follow each other, per Kafka partition, without gap or "
+            "overlap. A run walks the last hour; on its own the check walks the whole ledger."
+        ),
+    ),
+    dg.AssetCheckSpec(
+        DURABLE,
+        asset=SENSOR_DATA,
+        description=(
+            "Cassandra syncs a write to disk before it acknowledges it, on every node. Everything "
+            "else stands on this."
+        ),
+    ),
+    dg.AssetCheckSpec(
+        LAG,
+        asset=SENSOR_DATA,
+        description=(
+            "How long the oldest record that was not ingested yet has waited in Kafka, against "
+            "IOT_LAG_LIMIT_SECONDS."
+        ),
+    ),
+    dg.AssetCheckSpec(
+        SCHEMA,
+        asset=SENSOR_DATA,
+        description="Tables and topics are what this version of the pipeline expects.",
+    ),
+]
+CHECK_KEYS = [spec.key for spec in CHECK_SPECS]
+_SEVERITIES = {
+    Severity.WARN: dg.AssetCheckSeverity.WARN,
+    Severity.ERROR: dg.AssetCheckSeverity.ERROR,
+}
+
+
+def as_result(verdict: CheckVerdict) -> dg.AssetCheckResult:
+    """The verdict as Dagster shows it."""
+    return dg.AssetCheckResult(
+        asset_key=SENSOR_DATA,
+        check_name=verdict.name,
+        passed=verdict.passed,
+        severity=_SEVERITIES[verdict.severity],
+        description=verdict.sentence,
+        metadata=dict(verdict.numbers),
+    )
+
+
+def judge_run(
+    connections: Connections,
+    run_id: str,
+    progress: DrainProgress,
+    days: Collection[date],
+    started_at: datetime,
+    partitions: Collection[int],
+) -> Iterator[CheckVerdict]:
+    """The verdicts a run brings with it, lag apart: bounded by the run's own time.
+
+    Args:
+        connections: clients.
+        run_id: whose entries in the ledger must be those of `progress`.
+        progress: what the run did.
+        days: those that it wrote rows of.
+        started_at: no entry of it is older.
+        partitions: all of the topic's.
+    """
+    settings, ledger = connections.settings, connections.ledger
+    topic, parts = settings.topic, sorted(partitions)
+    yield check_accounting(
+        ledger, topic, parts, since=started_at, run_id=run_id, achieved=progress.ranges
+    )
+    yield check_row_counts(
+        ledger,
+        CassandraRowCounts(connections.cassandra),
+        topic,
+        parts,
+        sorted(days, reverse=True),
+        budget_seconds=run_budget_seconds(progress.seconds),
+        patience_seconds=0.5,
+    )
+    yield check_recent_chain(ledger, topic, parts, datetime.now(UTC))
+    yield from check_durability_and_schema(
+        connections.log, CassandraSchema(connections.cassandra), settings
+    )
+
+
+def judge_alone(connections: Connections, names: Collection[str]) -> Iterator[CheckVerdict]:
+    """The verdicts of these checks, each over all there is; other checks' questions are not asked.
+
+    Reading the whole ledger once serves both checks that want it.
+    """
+    settings, ledger = connections.settings, connections.ledger
+    topic = settings.topic
+    now = datetime.now(UTC)
+    if DURABLE in names or SCHEMA in names:
+        yield from (
+            verdict
+            for verdict in check_durability_and_schema(
+                connections.log, CassandraSchema(connections.cassandra), settings
+            )
+            if verdict.name in names
+        )
+    rest = set(names) - {DURABLE, SCHEMA}
+    if not rest:
+        return
+    parts = range(connections.log.describe(topic).partitions)
+    if LAG in rest:
+        yield check_lag(connections.log, ledger, topic, now, settings.lag_limit_seconds)
+    if EVERY_OFFSET in rest or NO_GAP in rest:
+        chain = read_chain(ledger, topic, parts)
+        if EVERY_OFFSET in rest:
+            yield judge_accounting(chain.entries)
+        if NO_GAP in rest:
+            yield judge_chain(chain.flaws, len(chain.entries), is_whole=True)
+    if ROW_COUNT in rest:
+        yield check_row_counts(
+            ledger,
+            CassandraRowCounts(connections.cassandra),
+            topic,
+            parts,
+            choose_days(ledger, topic, parts, now),
+            budget_seconds=settings.check_seconds,
+            patience_seconds=_PATIENCE_SECONDS,
+        )
+
+
+checks_job = dg.define_asset_job(
+    "checks",
+    selection=dg.AssetSelection.checks(*CHECK_KEYS),
+    description=(
+        "Run every check on the readings without ingesting anything: the whole ledger, the rows "
+        "of the last hour's days, lag, tables and topics. Reads only; safe beside ingestion."
+    ),
+    tags={MAX_RUNTIME: "900", **NO_RETRY},
+)
+
+checks_every_5_minutes = dg.ScheduleDefinition(
+    name="checks_every_5_minutes",
+    job=checks_job,
+    cron_schedule="*/5 * * * *",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Runs all checks whether or not anything is ingested: silence is noticed too.",
+)

@@ -1,0 +1,73 @@
+"""What the assets are, for who reads them: the topic, the table, the dead letters."""
+
+import dagster as dg
+
+from iot_pipeline.defs.names import DEAD_LETTERS, GROUP, IOT_DATA, OWNERS, SENSOR_DATA
+
+_READING = [
+    dg.TableColumn(
+        "device_id",
+        "text",
+        description="Who measured: 1 to 256 bytes. First half of the partition key.",
+        constraints=dg.TableColumnConstraints(nullable=False),
+    ),
+    dg.TableColumn(
+        "day",
+        "date",
+        description="UTC day of `timestamp`. Second half of the partition key: always ask by it.",
+        constraints=dg.TableColumnConstraints(nullable=False),
+    ),
+    dg.TableColumn(
+        "timestamp",
+        "timestamp",
+        description="When it was measured, by the device's clock, in milliseconds; newest first.",
+        constraints=dg.TableColumnConstraints(nullable=False),
+    ),
+    dg.TableColumn("temperature", "double", description="°C, −100 to 150 by default."),
+    dg.TableColumn("humidity", "double", description="Relative humidity in %, 0 to 100."),
+]
+
+IOT_DATA_SPEC = dg.AssetSpec(
+    IOT_DATA,
+    group_name=GROUP,
+    kinds={"kafka"},
+    owners=OWNERS,
+    description=(
+        "The topic of readings: one JSON object per message, keyed by device.\n\n"
+        '`{"device_id": "device_2", "timestamp": 1735444918.3166866, "temperature": 26.51, '
+        '"humidity": 40.78}`\n\n'
+        "The log is the truth; everything else can be made from it again while Kafka keeps it. "
+        "Each ingest run observes how far behind it ingestion is. The job `simulate` sends a "
+        "fleet's readings to it."
+    ),
+)
+
+SENSOR_DATA_SPEC = dg.AssetSpec(
+    SENSOR_DATA,
+    deps=[IOT_DATA],
+    group_name=GROUP,
+    kinds={"cassandra", "python"},
+    owners=OWNERS,
+    skippable=True,  # a run steps aside while another one is at work
+    description=(
+        "The readings, one row per device and millisecond, in Cassandra's table `sensor_data`.\n\n"
+        "`SELECT * FROM iot_data.sensor_data WHERE device_id = 'device_2' AND day = '2026-01-31' "
+        "LIMIT 10`, or `iot readings device_2 --last 1h`.\n\n"
+        "Materialize drains all that lags; the sensor `iot_data_lag` does so every few seconds. "
+        "Every offset of the topic is accounted for: the checks on this asset prove it run by run."
+    ),
+    metadata={"dagster/column_schema": dg.TableSchema(columns=_READING)},
+)
+
+DEAD_LETTERS_SPEC = dg.AssetSpec(
+    DEAD_LETTERS,
+    deps=[IOT_DATA],
+    group_name=GROUP,
+    kinds={"kafka"},
+    owners=OWNERS,
+    description=(
+        "The topic of records that could not be readings, kept without time limit: the message's "
+        "bytes unchanged, and headers that say where it was, why it was rejected, and when. "
+        "`iot dead-letters` lists them."
+    ),
+)

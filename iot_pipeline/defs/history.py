@@ -1,0 +1,188 @@
+"""What is kept of the past: Dagster's runs and their files, and the ledger's detail.
+
+Dagster keeps a file per run and frees none when a run is deleted: 150 KB and more each, gigabytes
+a day with a run every few seconds.
+"""
+
+import re
+import shutil
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from iot_pipeline.core.history import FinishedRun, choose_runs_to_delete
+from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.launchpad import checked_config
+from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.history import fold_ledger
+
+_FINISHED = [
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE,
+    dg.DagsterRunStatus.CANCELED,
+]
+_PAGE = 1_000
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LOG_EVERY_RUNS = 500
+# A file this young may belong to a run that is being made.
+_SETTLED_SECONDS = 3600
+
+
+class PurgeConfig(dg.Config):
+    """What to keep; empty fields are as the settings say."""
+
+    keep_days: float | None = Field(
+        default=None,
+        ge=0,
+        description="Days to keep successful runs; empty: IOT_RUN_HISTORY_DAYS.",
+    )
+    keep_failed_days: float | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "Days to keep failed and terminated runs; empty: IOT_FAILED_RUN_HISTORY_DAYS."
+        ),
+    )
+    keep_runs: int | None = Field(
+        default=None, ge=1, description="Runs to keep at most; empty: IOT_RUN_HISTORY_RUNS."
+    )
+
+
+@dg.op(description="Delete finished runs that are old, and their files.")
+def delete_old_runs(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
+    """Runs in progress are never touched; ended in the middle, the next purge goes on."""
+    settings = Settings.from_env()
+    instance = context.instance
+    finished, known = _all_runs(instance)
+    doomed = choose_runs_to_delete(
+        finished,
+        datetime.now(UTC),
+        keep_days=_chosen(config.keep_days, settings.run_history_days),
+        keep_failed_days=_chosen(config.keep_failed_days, settings.failed_run_history_days),
+        keep_runs=config.keep_runs or settings.run_history_runs,
+    )
+    home = Path(instance.root_directory)
+    freed = 0
+    for number, run_id in enumerate(doomed, start=1):
+        instance.delete_run(run_id)
+        freed += _delete_files(home, run_id)
+        if number % _LOG_EVERY_RUNS == 0:
+            context.log.info("%d of %d runs deleted", number, len(doomed))
+    orphans = _orphans(home, known)
+    freed += sum(_delete_files(home, run_id) for run_id in orphans)
+    context.log.info(
+        "deleted %d of %d runs, and the files of %d that were gone already: %.1f MB",
+        len(doomed),
+        len(known),
+        len(orphans),
+        freed / 1e6,
+    )
+    context.add_output_metadata(
+        {
+            "runs_deleted": len(doomed),
+            "runs_kept": len(known) - len(doomed),
+            "orphans_deleted": len(orphans),
+            "bytes_freed": freed,
+        }
+    )
+
+
+def _chosen(asked: float | None, default: float) -> float:
+    return default if asked is None else asked
+
+
+def _all_runs(instance: dg.DagsterInstance) -> tuple[list[FinishedRun], set[str]]:
+    finished: list[FinishedRun] = []
+    known: set[str] = set()
+    cursor: str | None = None
+    while True:
+        records = instance.get_run_records(limit=_PAGE, cursor=cursor)
+        for record in records:
+            run = record.dagster_run
+            known.add(run.run_id)
+            if run.status in _FINISHED:
+                ended_at = record.create_timestamp.replace(tzinfo=UTC)
+                if record.end_time is not None:
+                    ended_at = datetime.fromtimestamp(record.end_time, UTC)
+                is_success = run.status == dg.DagsterRunStatus.SUCCESS
+                finished.append(FinishedRun(run.run_id, ended_at, is_success))
+        if len(records) < _PAGE:
+            return finished, known
+        cursor = records[-1].dagster_run.run_id
+
+
+def _run_files(home: Path, run_id: str) -> list[Path]:
+    runs = home / "history" / "runs"
+    files = [runs / f"{run_id}{end}" for end in (".db", ".db-wal", ".db-shm", ".db-journal")]
+    return [path for path in [*files, home / "storage" / run_id] if path.exists()]
+
+
+def _delete_files(home: Path, run_id: str) -> int:
+    """Bytes freed."""
+    freed = 0
+    for path in _run_files(home, run_id):
+        if path.is_dir():
+            freed += sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+            shutil.rmtree(path)
+        else:
+            freed += path.stat().st_size
+            path.unlink()
+    return freed
+
+
+def _orphans(home: Path, known: Collection[str]) -> list[str]:
+    """Run ids whose files are here and whose run is not: a purge that was killed left them."""
+    now = datetime.now(UTC).timestamp()
+    found = set()
+    for folder in (home / "history" / "runs", home / "storage"):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            run_id = path.name.split(".")[0]
+            is_settled = now - path.stat().st_mtime > _SETTLED_SECONDS
+            if _RUN_ID.fullmatch(run_id) and run_id not in known and is_settled:
+                found.add(run_id)
+    return sorted(found)
+
+
+@dg.op(description="Make one entry a day of old ledger entries; every sum stays what it was.")
+def fold_old_ledger_entries(
+    context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
+) -> None:
+    with failing_with_advice(), connected(kafka, cassandra) as connections:
+        settings = connections.settings
+        report = fold_ledger(
+            connections.ledger,
+            settings.topic,
+            range(connections.log.describe(settings.topic).partitions),
+            datetime.now(UTC),
+            settings.ledger_detail_days,
+        )
+    context.log.info("the ledger had %d entries, it has %d now", report.before, report.after)
+    context.add_output_metadata({"entries_before": report.before, "entries_after": report.after})
+
+
+@dg.job(
+    config=checked_config(PurgeConfig, "delete_old_runs"),
+    description=(
+        "Delete old Dagster runs with their files, and fold the ledger's old entries into one a "
+        "day and Kafka partition. How long is kept is a setting: IOT_RUN_HISTORY_DAYS, "
+        "IOT_FAILED_RUN_HISTORY_DAYS, IOT_RUN_HISTORY_RUNS, IOT_LEDGER_DETAIL_DAYS."
+    ),
+    tags={MAX_RUNTIME: "3600", **NO_RETRY},
+)
+def purge_history() -> None:
+    delete_old_runs()
+    fold_old_ledger_entries()
+
+
+purge_daily = dg.ScheduleDefinition(
+    name="purge_daily",
+    job=purge_history,
+    cron_schedule="30 3 * * *",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Keeps the disk that run history takes, and the time the ledger takes to read.",
+)

@@ -1,0 +1,111 @@
+"""The ingest asset: what a run may be asked for, and whose turn it is.
+
+What a run then does is `defs.ingest_run`; who asks for runs is `defs.ingest_sensor`.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.defs.checks import CHECK_SPECS, as_result, judge_alone
+from iot_pipeline.defs.external import SENSOR_DATA_SPEC
+from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.ingest_run import Events, IngestRun
+from iot_pipeline.defs.lanes import run_ahead_of
+from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.errors import PlanError
+from iot_pipeline.settings import Settings
+
+OP_NAME = "ingest_readings"
+
+
+class RangeConfig(dg.Config):
+    """Offsets [start, end) of one Kafka partition."""
+
+    start: int = Field(ge=0, description="First offset to drain, 0 or more.")
+    end: int = Field(ge=1, description="The offset after the last one, above start.")
+
+
+class IngestConfig(dg.Config):
+    """What one run drains. Empty: all that lags, up to max_records."""
+
+    ranges: dict[str, RangeConfig] = Field(
+        default={},
+        description=(
+            "Exactly these offsets, by Kafka partition: {'0': {start: 100, end: 200}}. Below the "
+            "checkpoint is a replay. Empty: the run plans by itself, from the checkpoints to the "
+            "end of the log."
+        ),
+    )
+    max_records: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "Offsets to drain at most, 1 or more, shared evenly by lagging partitions; only "
+            "without ranges. Empty: IOT_RUN_MAX_RECORDS."
+        ),
+    )
+
+    def offset_ranges(self) -> list[OffsetRange]:
+        """The ranges asked for.
+
+        Raises:
+            PlanError: a partition that is no number, or an end that is not above its start.
+        """
+        for partition, item in self.ranges.items():
+            if not partition.isdecimal() or item.end <= item.start:
+                raise PlanError(
+                    f"draining {partition}:{item.start}-{item.end}: expected the number of a Kafka "
+                    "partition, and an end above the start"
+                )
+        return [OffsetRange(int(p), item.start, item.end) for p, item in self.ranges.items()]
+
+
+def run_config_for(ranges: Sequence[OffsetRange]) -> dict[str, object]:
+    """Run config that drains exactly these: a few integers per partition, never a payload."""
+    config = {"ranges": {str(r.partition): {"start": r.start, "end": r.end} for r in ranges}}
+    return {"ops": {OP_NAME: {"config": config}}}
+
+
+@dg.multi_asset(
+    name=OP_NAME,
+    specs=[SENSOR_DATA_SPEC],
+    check_specs=CHECK_SPECS,
+    can_subset=True,  # so that checks run without the asset, from the Checks tab
+    description="Drain offset ranges of the topic into Cassandra, and account for every offset.",
+)
+def sensor_data(
+    context: dg.AssetExecutionContext,
+    config: IngestConfig,
+    kafka: KafkaResource,
+    cassandra: CassandraResource,
+) -> Events:
+    """Ingest when the asset was asked for, else only check."""
+    names = {key.name for key in context.selected_asset_check_keys}
+    with failing_with_advice():
+        if SENSOR_DATA not in context.selected_asset_keys:
+            with connected(kafka, cassandra) as connections:
+                for verdict in judge_alone(connections, names):
+                    yield as_result(verdict)
+            return
+        if not _enter_lane(context, Settings.from_env().topic):
+            return
+        with connected(kafka, cassandra) as connections:
+            yield from IngestRun(
+                context, config.offset_ranges(), config.max_records, connections, names
+            ).events()
+
+
+def _enter_lane(context: dg.AssetExecutionContext, topic: str) -> bool:
+    """Say which process this is and look around; False: another run is at it, step aside."""
+    run_id = context.run.run_id
+    context.instance.add_run_tags(run_id, {LANE: topic, PROCESS: str(RunProcess.current(run_id))})
+    other = run_ahead_of(context.instance, topic, run_id)
+    if other is not None:
+        context.log.info(
+            "run %s of %s is at work: stepping aside, nothing was read", other.run_id, topic
+        )
+    return other is None

@@ -1,0 +1,219 @@
+"""One ingest run: which offsets, drained or replayed, and what it leaves to be seen.
+
+A run drains the ranges in its config; without any it plans by itself, exactly as the sensor would;
+a re-execution drains what its parent did. The run says so in its tags, so that what it was about
+is known whatever becomes of it. Terminate passes through everything here: what was committed by
+then stays committed, and the next run starts there.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from iot_pipeline.connections import Connections, drain_config
+from iot_pipeline.core.checks import judge_lag
+from iot_pipeline.core.lag import total_lag
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.defs.checks import as_result, judge_run
+from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
+from iot_pipeline.defs.names import ACHIEVED, DEAD_LETTERS, IOT_DATA, RANGES, SENSOR_DATA
+from iot_pipeline.defs.run_report import RunReport
+from iot_pipeline.errors import PermanentError
+from iot_pipeline.stages.ingest import DrainProgress, drain
+from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.replay import ReplayProgress, replay
+
+_LOG_EVERY_SECONDS = 2.0
+_STARTED_BY_MACHINE = ("dagster/sensor_name", "dagster/schedule_name")
+
+Events = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
+
+
+@dataclass(slots=True)
+class IngestRun:
+    """One run of the asset, once it is its turn.
+
+    Args:
+        context: Dagster's.
+        asked: the ranges in its config; none: it plans by itself.
+        max_records: budget of such a plan, None for the setting's.
+        connections: clients, open.
+        check_names: the checks that were asked for with it.
+    """
+
+    context: dg.AssetExecutionContext
+    asked: Sequence[OffsetRange]
+    max_records: int | None
+    connections: Connections
+    check_names: set[str]
+    told_at: float = 0.0
+
+    def events(self) -> Events:
+        """Ingest, then say what was done, then check it."""
+        settings, started_at = self.connections.settings, datetime.now(UTC)
+        topic = settings.topic
+        plan = self._plan()
+        ahead = self._who_is_ahead(plan)
+        progress = DrainProgress(plan.ingest)
+        replayed = ReplayProgress([] if ahead else plan.replay)
+        self._work(plan, progress, replayed)
+        lags = read_lag(self.connections.log, self.connections.ledger, topic, datetime.now(UTC))
+        ahead += [str(fenced) for fenced in progress.fenced]
+        report = RunReport(topic, progress, replayed, lags, started_at, ahead)
+        self.context.log.info("%s", report.headline())
+        self._observe(report)
+        # Before the checks: whatever becomes of them, these rows are in the table.
+        yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=report.metadata())
+        verdicts = [
+            judge_lag(lags, settings.lag_limit_seconds),
+            *judge_run(
+                self.connections,
+                self.context.run.run_id,
+                progress,
+                report.days,
+                started_at,
+                range(plan.topic.partitions),
+            ),
+        ]
+        for verdict in verdicts:
+            if verdict.name in self.check_names:
+                yield as_result(verdict)
+        if report.rows_not_whole:
+            raise PermanentError(
+                f"replaying {format_ranges(replayed.achieved)}: {report.rows_not_whole} rows did "
+                f"not take, such as {replayed.read_back.named[0]}; `iot audit` over these offsets "
+                "says what is in their place"
+            )
+
+    def _plan(self) -> Plan:
+        run, instance = self.context.run, self.context.instance
+        settings = self.connections.settings
+        asked = inherited_ranges(instance, run)
+        if asked is not None:
+            self.context.log.info(
+                "re-execution of run %s: the same offsets, %s",
+                run.parent_run_id,
+                format_ranges(asked),
+            )
+        plan = make_plan(
+            self.connections.log,
+            self.connections.ledger,
+            settings.topic,
+            start_at=settings.start_at,
+            max_records=self.max_records or settings.run_max_records,
+            offsets=self.asked if asked is None else asked,
+            accept_producer_timestamps=settings.accept_producer_timestamps,
+        )
+        ranges = format_ranges([*plan.replay, *plan.ingest])
+        instance.add_run_tags(run.run_id, {RANGES: ranges})
+        self.context.log.info("draining %s", ranges or "nothing: nothing lags")
+        return plan
+
+    def _who_is_ahead(self, plan: Plan) -> list[str]:
+        """Whoever ingested what a sensor had planned for this run; nobody when a person asked.
+
+        What a person, or a re-execution, asks for below the checkpoint is a replay. What a sensor
+        planned was not ingested then: that it is now means that another run was faster.
+        """
+        run = self.context.run
+        is_planned = run.parent_run_id is None and any(
+            tag in run.tags for tag in _STARTED_BY_MACHINE
+        )
+        if not (plan.replay and is_planned):
+            return []
+        topic = self.connections.settings.topic
+        ahead = []
+        for item in plan.replay:
+            entries = self.connections.ledger.read_entries(topic, [item.partition])
+            owner = entries[0].run_id if entries else "unknown"
+            at = plan.checkpoints[item.partition].next_offset
+            ahead.append(f"partition {item.partition}: run {owner} is at offset {at}")
+        return ahead
+
+    def _work(self, plan: Plan, progress: DrainProgress, replayed: ReplayProgress) -> None:
+        run = Run(self.context.run.run_id, uuid.uuid4())
+        config = drain_config(self.connections.settings)
+        self.told_at = time.monotonic()
+        try:
+            if replayed.planned:
+                self.context.log.info(
+                    "%s: below the checkpoint, so this is a replay; no checkpoint moves",
+                    format_ranges(replayed.planned),
+                )
+                replay(
+                    plan,
+                    self.connections.ports,
+                    self.connections.rows,
+                    run,
+                    config,
+                    progress=replayed,
+                    on_progress=self._tell_replay,
+                )
+            drain(
+                plan,
+                self.connections.ports,
+                run,
+                config,
+                progress=progress,
+                on_progress=self._tell,
+            )
+        finally:
+            self._say_achieved(progress, replayed)
+
+    def _say_achieved(self, progress: DrainProgress, replayed: ReplayProgress) -> None:
+        # Also when it was terminated or failed: a re-execution drains what was achieved.
+        achieved = [*replayed.achieved, *progress.ranges]
+        if achieved:
+            tags = {ACHIEVED: format_ranges(achieved)}
+            self.context.instance.add_run_tags(self.context.run.run_id, tags)
+        if progress.done_offsets < progress.planned_offsets and not progress.fenced:
+            self.context.log.info(
+                "ended early: %s of %s offsets are in the ledger, %s rows stored",
+                f"{progress.done_offsets:,}",
+                f"{progress.planned_offsets:,}",
+                f"{progress.total.stored:,}",
+            )
+
+    def _tell(self, progress: DrainProgress) -> None:
+        self._log_now_and_then(
+            f"{progress.done_offsets:,} of {progress.planned_offsets:,} offsets, "
+            f"{progress.total.stored:,} rows stored"
+        )
+
+    def _tell_replay(self, progress: ReplayProgress) -> None:
+        planned = sum(item.span for item in progress.planned)
+        self._log_now_and_then(f"{progress.done_offsets:,} of {planned:,} offsets replayed")
+
+    def _log_now_and_then(self, line: str) -> None:
+        if time.monotonic() - self.told_at >= _LOG_EVERY_SECONDS:
+            self.told_at = time.monotonic()
+            self.context.log.info("%s", line)
+
+    def _observe(self, report: RunReport) -> None:
+        lag = total_lag(report.lags)
+        self.context.log_event(
+            dg.AssetObservation(
+                asset_key=IOT_DATA,
+                description=f"Lag of ingestion behind {report.topic} when a run was done",
+                metadata={
+                    "lag_offsets": lag.lag_offsets,
+                    "lag_seconds": round(lag.lag_seconds, 3),
+                    "end_offsets": sum(item.last_stable for item in report.lags),
+                },
+            )
+        )
+        rejected = report.progress.total.rejected
+        if rejected:
+            self.context.log_event(
+                dg.AssetObservation(
+                    asset_key=DEAD_LETTERS,
+                    description="Records that could not be readings; `iot dead-letters` lists them",
+                    metadata={"rejected": rejected},
+                )
+            )

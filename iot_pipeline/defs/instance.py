@@ -1,0 +1,54 @@
+"""Dagster's home: its dagster.yaml, and its databases made once, alone.
+
+`python -m iot_pipeline.defs.instance [HOME]` prepares the home and prints it; then
+`DAGSTER_HOME=<that> dagster dev`. It has to come first: processes that open an empty home at the
+same time break it (FIELD-NOTES, Dagster 12).
+"""
+
+import importlib.resources
+import os
+import sys
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock
+
+from iot_pipeline.settings import Settings
+
+CONFIG_NAME = "dagster.yaml"
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Where Dagster keeps its runs, unless DAGSTER_HOME says otherwise."""
+    return settings.data_dir / "dagster"
+
+
+def prepare_instance(home: Path) -> Path:
+    """Make the home, its dagster.yaml if there is none, and its databases; idempotent.
+
+    A dagster.yaml that is there is a person's and stays. Any number of processes may call this
+    at once: one does the work, the others wait.
+
+    Returns:
+        The home.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / ".prepare.lock"):
+        config = home / CONFIG_NAME
+        if not config.exists():
+            shipped = importlib.resources.files("iot_pipeline.defs") / CONFIG_NAME
+            # Renamed into place: a half-written file would stay for ever.
+            draft = home / f".{CONFIG_NAME}.{os.getpid()}"
+            draft.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+            draft.replace(config)
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            # Each of these makes its database with the first question.
+            instance.get_runs(limit=1)
+            instance.all_asset_keys()
+            instance.all_instigator_state()
+    return home
+
+
+if __name__ == "__main__":
+    asked = [Path(argument).absolute() for argument in sys.argv[1:2]]
+    print(prepare_instance(asked[0] if asked else dagster_home(Settings.from_env())))

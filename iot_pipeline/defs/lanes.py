@@ -1,0 +1,128 @@
+"""Which ingest runs are alive: one at a time, and none that only looks alive.
+
+The lane tag serialises runs of the jobs that carry it. Materialize launches Dagster's own job,
+which carries no tag of ours, so its runs are recognised by their assets until they have tagged
+themselves.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+
+from iot_pipeline.core.offsets import OffsetRange, parse_range
+from iot_pipeline.defs.names import ACHIEVED, LANE, PROCESS, RANGES, SENSOR_DATA, RunProcess
+
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_HAS_A_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+# Between STARTED and the first tag lies a second or two of imports; far more means that the
+# process died there.
+_SILENT_SECONDS = 120.0
+
+
+def active_ingest_runs(instance: dg.DagsterInstance, topic: str) -> list[dg.RunRecord]:
+    """Runs that ingest the topic or are about to, oldest first."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=_IN_PROGRESS), limit=200)
+    ours = [record for record in records if _is_ingest(record.dagster_run, topic)]
+    return sorted(ours, key=_age)
+
+
+def _age(record: dg.RunRecord) -> tuple[float, str]:
+    return record.create_timestamp.timestamp(), record.dagster_run.run_id
+
+
+def _is_ingest(run: dg.DagsterRun, topic: str) -> bool:
+    if run.tags.get(LANE) == topic:
+        return True
+    return run.job_name.startswith("__ASSET_JOB") and SENSOR_DATA in (run.asset_selection or ())
+
+
+def run_ahead_of(instance: dg.DagsterInstance, topic: str, own_run_id: str) -> dg.DagsterRun | None:
+    """Another ingest run that is at work and older than this one; None: go ahead.
+
+    The older one goes on, so two that start together never both step aside.
+    """
+    records = active_ingest_runs(instance, topic)
+    own = [_age(record) for record in records if record.dagster_run.run_id == own_run_id]
+    for record in records:
+        run = record.dagster_run
+        if run.run_id == own_run_id or (own and _age(record) > own[0]):
+            continue
+        is_at_work = run.status in (dg.DagsterRunStatus.STARTING, *_HAS_A_PROCESS)
+        if is_at_work and why_gone(record) is None:
+            return run
+    return None
+
+
+def why_gone(record: dg.RunRecord, now_seconds: float | None = None) -> str | None:
+    """Why a run that claims to run does not; None when it does, or this machine cannot know."""
+    run = record.dagster_run
+    if run.status not in _HAS_A_PROCESS:
+        return None
+    process = RunProcess.parse(run.tags.get(PROCESS, ""))
+    # A re-execution begins with its parent's tags.
+    if process is None or process.run_id != run.run_id:
+        started = record.start_time
+        now = time.time() if now_seconds is None else now_seconds
+        if started is None or now - started < _SILENT_SECONDS:
+            return None
+        return f"it started {now - started:.0f} s ago and never said which process it is"
+    if process.is_here and process.is_gone:
+        return f"its process {process.pid} on {process.host} is gone"
+    return None
+
+
+def end_gone_runs(instance: dg.DagsterInstance, records: Iterable[dg.RunRecord]) -> list[str]:
+    """End the runs whose process is gone, which the default launcher never notices.
+
+    Returns:
+        One sentence per run that was ended.
+    """
+    ended = []
+    for record in records:
+        why = why_gone(record)
+        if why is None:
+            continue
+        run = record.dagster_run
+        message = f"{why}: killed, or the machine restarted. What it committed is in the ledger"
+        if run.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message=message)
+        else:
+            instance.report_run_failed(run, message=message)
+        ended.append(f"run {run.run_id[:8]} was ended, {why}")
+    return ended
+
+
+def format_ranges(ranges: Iterable[OffsetRange]) -> str:
+    """As in a tag: `0:100-200 1:5-9`."""
+    return " ".join(map(str, ranges))
+
+
+def parse_ranges(text: str) -> list[OffsetRange]:
+    """What `format_ranges` wrote."""
+    return [parse_range(part) for part in text.split()]
+
+
+def inherited_ranges(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[OffsetRange] | None:
+    """What a re-execution is to drain; None when this is none, or its config was changed.
+
+    That is what the first run achieved, and where it achieved nothing what it was to drain.
+    """
+    if run.parent_run_id is None:
+        return None
+    parent = instance.get_run_by_id(run.parent_run_id)
+    if parent is None or _ops_of(parent.run_config) != _ops_of(run.run_config):
+        return None
+    text = parent.tags.get(ACHIEVED) or parent.tags.get(RANGES)
+    return parse_ranges(text) if text else None
+
+
+def _ops_of(run_config: Mapping[str, object]) -> object:
+    # Empty and absent ask for the same; the UI and the sensor write them differently.
+    return run_config.get("ops") or {}

@@ -1,0 +1,74 @@
+"""What things are called in Dagster: asset keys, tags, groups, the process of a run."""
+
+import os
+import platform
+from dataclasses import dataclass
+
+import dagster as dg
+import psutil
+
+IOT_DATA = dg.AssetKey(["iot", "iot_data"])
+SENSOR_DATA = dg.AssetKey(["iot", "sensor_data"])
+DEAD_LETTERS = dg.AssetKey(["iot", "dead_letters"])
+
+GROUP = "iot"
+OWNERS = ["team:data-engineering"]
+
+# One run at a time per value: dagster.yaml limits it.
+LANE = "iot/lane"
+# What a run is to drain, and what it has committed: `P:START-END`, separated by blanks.
+RANGES = "iot/ranges"
+ACHIEVED = "iot/achieved"
+PROCESS = "iot/process"
+MAX_RUNTIME = "dagster/max_runtime"
+# A failed ingest is planned again by the next tick: a retry of the same run would only be fenced.
+NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
+
+_SAME_START_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunProcess:
+    """The process that executes a run.
+
+    Names its run, because a re-execution inherits its parent's tags; and when it started, because
+    the system gives out pids again.
+    """
+
+    run_id: str
+    host: str
+    pid: int
+    started_seconds: int
+
+    @classmethod
+    def current(cls, run_id: str) -> "RunProcess":
+        """This process, as the one that executes the run."""
+        process = psutil.Process(os.getpid())
+        return cls(run_id, platform.node(), process.pid, int(process.create_time()))
+
+    @classmethod
+    def parse(cls, tag: str) -> "RunProcess | None":
+        """Read the tag's text; None when it is not one of ours."""
+        parts = tag.rsplit(":", 3)
+        if len(parts) != 4 or not (parts[1].isdecimal() and parts[2].isdecimal()):
+            return None
+        return cls(parts[3], parts[0], int(parts[1]), int(parts[2]))
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}:{self.started_seconds}:{self.run_id}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine can tell if it lives."""
+        return self.host == platform.node()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no process of this machine is it any more."""
+        try:
+            process = psutil.Process(self.pid)
+            started = process.create_time()
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        return is_zombie or abs(started - self.started_seconds) > _SAME_START_SECONDS

@@ -1,0 +1,66 @@
+"""What a run may change about its clients. Where the servers are is no business of run config.
+
+Addresses and secrets come from the settings, when a client is built, in the process that uses it:
+they are never in run config, which everybody who sees the UI can read.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+from pydantic import Field
+
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.kafka_log import KafkaLog
+from iot_pipeline.connections import Connections, open_connections
+from iot_pipeline.settings import Settings
+
+
+class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Kafka, at IOT_BOOTSTRAP_SERVERS."""
+
+    timeout_seconds: float = Field(
+        default=10.0,
+        ge=0.5,
+        le=60,
+        description="How long Kafka may take to answer one question, 0.5 to 60 seconds.",
+    )
+
+    def open(self, settings: Settings) -> KafkaLog:
+        """A client; close it."""
+        return KafkaLog(settings, timeout_seconds=self.timeout_seconds)
+
+
+class CassandraResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Cassandra, at IOT_CONTACT_POINTS and IOT_CASSANDRA_PORT."""
+
+    request_timeout_seconds: float = Field(
+        default=10.0,
+        ge=0.5,
+        le=120,
+        description="How long Cassandra may take to answer one request, 0.5 to 120 seconds.",
+    )
+    connect_timeout_seconds: float = Field(
+        default=5.0,
+        ge=0.5,
+        le=60,
+        description="How long connecting to a node may take, 0.5 to 60 seconds.",
+    )
+
+    def open(self, settings: Settings) -> CassandraClient:
+        """A client; close it."""
+        return CassandraClient(
+            settings,
+            request_timeout_seconds=self.request_timeout_seconds,
+            connect_timeout_seconds=self.connect_timeout_seconds,
+        )
+
+
+@contextmanager
+def connected(kafka: KafkaResource, cassandra: CassandraResource) -> Iterator[Connections]:
+    """The clients of a run, closed however it ends; the settings are read here."""
+    settings = Settings.from_env()
+    with open_connections(
+        settings, log=kafka.open(settings), cassandra=cassandra.open(settings)
+    ) as connections:
+        yield connections

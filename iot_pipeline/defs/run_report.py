@@ -1,0 +1,182 @@
+"""What a run says of itself: numbers that plot, and a page that explains them in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+
+from iot_pipeline.core.lag import PartitionLag, total_lag
+from iot_pipeline.core.read_back import RowState
+from iot_pipeline.stages.ingest import DrainProgress
+from iot_pipeline.stages.replay import ReplayProgress
+
+_NOT_WHOLE = (RowState.MISSING, RowState.OLDER, RowState.TORN)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What one ingest run did.
+
+    `ahead` says who ingested, before or meanwhile, what this run was to. `lags` were read when it
+    was done.
+    """
+
+    topic: str
+    progress: DrainProgress
+    replayed: ReplayProgress
+    lags: Sequence[PartitionLag]
+    started_at: datetime
+    ahead: Sequence[str] = ()
+
+    @property
+    def rows_per_second(self) -> float:
+        seconds = self.progress.seconds
+        return self.progress.total.stored / seconds if seconds else 0.0
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long the oldest record of this run had waited in Kafka when the run began."""
+        first_ms = self.progress.total.first_record_ms
+        if first_ms is None:
+            return 0.0
+        return max(0.0, self.started_at.timestamp() - first_ms / 1000)
+
+    @property
+    def days(self) -> set[date]:
+        """The UTC days it wrote rows of."""
+        return {*self.progress.total.stored_by_day, *self.replayed.counts.stored_by_day}
+
+    @property
+    def rows_not_whole(self) -> int:
+        """Rows that a replay wrote and did not find as it wrote them."""
+        return sum(self.replayed.read_back.states[state] for state in _NOT_WHOLE)
+
+    def numbers(self) -> dict[str, int | float]:
+        """By name; each plots over runs."""
+        progress, total, lag = self.progress, self.progress.total, total_lag(self.lags)
+        return {
+            "offsets": progress.done_offsets,
+            "stored": total.stored,
+            "superseded": total.superseded,
+            "rejected": total.rejected,
+            "aged_out": total.aged_out,
+            "holes": total.holes,
+            "seconds": round(progress.seconds, 3),
+            "rows_per_second": round(self.rows_per_second, 1),
+            "lag_offsets": lag.lag_offsets,
+            "lag_seconds": round(lag.lag_seconds, 3),
+            "waited_seconds": round(self.waited_seconds, 3),
+            "micro_batches": progress.micro_batches,
+            "split_ms": progress.split_ms,
+            "unknown_fields": progress.unknown_fields,
+            "fenced": len(progress.fenced),
+            "offsets_replayed": self.replayed.done_offsets,
+            "rows_not_whole": self.rows_not_whole,
+        }
+
+    def metadata(self) -> Mapping[str, Any]:
+        """The materialization's."""
+        return {
+            "ranges": ", ".join(map(str, [*self.replayed.achieved, *self.progress.ranges]))
+            or "none",
+            **self.numbers(),
+            "in_words": dg.MetadataValue.md(self.page()),
+        }
+
+    def page(self) -> str:
+        """The run in words, as markdown."""
+        progress, total, lag = self.progress, self.progress.total, total_lag(self.lags)
+        lines = [f"### {self.headline()}", ""]
+        if progress.ranges:
+            lines += [
+                "| Kafka partition | from | to (next offset) | offsets | stored |",
+                "|---:|---:|---:|---:|---:|",
+            ]
+            lines += [
+                f"| {item.partition} | {item.start} | {item.end} | {item.span} | "
+                f"{progress.counts[item.partition].stored} |"
+                for item in progress.ranges
+            ]
+            lines += [
+                "",
+                f"**{progress.done_offsets:,} offsets = {total.stored:,} stored + "
+                f"{total.superseded:,} superseded + {total.rejected:,} rejected + "
+                f"{total.aged_out:,} aged out + {total.holes:,} holes**",
+                "",
+            ]
+        lines += [f"- {line}" for line in self._remarks()]
+        lines.append(
+            f"- When it was done, {lag.lag_offsets:,} offsets were waiting, the oldest since "
+            f"{lag.lag_seconds:.1f} s."
+        )
+        return "\n".join(lines)
+
+    def headline(self) -> str:
+        """One sentence."""
+        progress = self.progress
+        if self.ahead:
+            return (
+                f"Overtaken after {progress.total.stored:,} rows: another run is ahead; "
+                "nothing is wrong"
+            )
+        if self.replayed.planned and not progress.planned:
+            return (
+                f"{self.replayed.done_offsets:,} offsets replayed: {self.replayed.counts.stored:,} "
+                "rows written again, as they were"
+            )
+        if not progress.planned:
+            return f"Nothing lagged: every offset of {self.topic} is accounted for"
+        return (
+            f"{progress.total.stored:,} rows stored in {progress.seconds:.1f} s "
+            f"({self.rows_per_second:,.0f} a second)"
+        )
+
+    def _remarks(self) -> list[str]:
+        total = self.progress.total
+        remarks = [f"{who}; this run left the rest to it." for who in self.ahead]
+        if self.replayed.planned:
+            ranges = ", ".join(map(str, self.replayed.achieved)) or "nothing yet"
+            restored = sum(self.replayed.counts.stored_by_day.values())
+            remarks.append(
+                f"Replayed {ranges}, below the checkpoint: {self.replayed.counts.stored:,} rows "
+                f"written with the write times they had, {restored:,} of them new to the ledgers, "
+                f"{self.rows_not_whole:,} not found whole afterwards. No checkpoint moved."
+            )
+        if total.first_record_ms is not None and total.last_record_ms is not None:
+            remarks.append(
+                f"Its records arrived in Kafka from {_clock(total.first_record_ms)} to "
+                f"{_clock(total.last_record_ms)}; the oldest had waited "
+                f"{self.waited_seconds:.1f} s."
+            )
+        if total.stored_by_day:
+            days = ", ".join(
+                f"{day} ({rows:,})" for day, rows in sorted(total.stored_by_day.items())[-5:]
+            )
+            remarks.append(f"Rows by UTC day of their readings: {days}.")
+        if total.rejected:
+            remarks.append(
+                f"{total.rejected:,} records could not be readings. They are kept whole in "
+                f"`{self.topic}.dlq` with the reason; `iot dead-letters` lists them."
+            )
+        if total.superseded:
+            remarks.append(
+                f"{total.superseded:,} readings had the device and millisecond of a later one in "
+                "the same micro-batch; the later one is the row."
+            )
+        if total.holes:
+            remarks.append(
+                f"{total.holes:,} offsets hold no record: compacted, aborted, or a transaction's "
+                "marker."
+            )
+        if self.progress.split_ms:
+            remarks.append(
+                f"{self.progress.split_ms} broker milliseconds were too large for one micro-batch "
+                "and were split (docs/guarantees.md says what that may mean)."
+            )
+        return remarks
+
+
+def _clock(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,50 @@
+"""The job that makes topics, keyspace and tables: the first thing a newcomer launches."""
+
+import dagster as dg
+
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.stages.schema import setup_schema as make_schema
+
+
+@dg.op(description="Make topics, keyspace and tables where they are missing; check all of them.")
+def make_topics_and_tables(
+    context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
+) -> None:
+    """Idempotent; two at once wait for each other."""
+    with failing_with_advice(), connected(kafka, cassandra) as connections:
+        report = make_schema(
+            KafkaTopics(connections.settings),
+            connections.log,
+            CassandraSchema(connections.cassandra),
+            connections.settings,
+            migration_files(),
+            say=lambda step: context.log.info("setup: %s", step),
+        )
+    for line in report.created or ["nothing: everything was there already"]:
+        context.log.info("made %s", line)
+    for note in [*map(str, report.differences), *report.notes]:
+        context.log.info("note: %s", note)
+    log = context.log.info if report.is_durable else context.log.warning
+    log("%s", report.durability)
+    context.add_output_metadata(
+        {
+            "created": len(report.created),
+            "differences": len(report.differences),
+            "acknowledged_is_durable": report.is_durable,
+            "durability": report.durability,
+        }
+    )
+
+
+@dg.job(
+    description=(
+        "Make the topics, the keyspace and the tables where they are missing, and check those that "
+        "are there. Safe at any time, also twice; alters and deletes nothing."
+    ),
+    tags={MAX_RUNTIME: "600", **NO_RETRY},
+)
+def setup_schema() -> None:
+    make_topics_and_tables()

@@ -1,0 +1,238 @@
+"""Gather the facts of each check and have them judged; changes nothing.
+
+Bounded: counting rows ends when its time is over and says what was not counted. True beside
+running drains: the ledgers are read before and after the rows, and a run that commits meanwhile
+lies between.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Protocol
+
+from iot_pipeline.core.checks import (
+    CheckVerdict,
+    DayCount,
+    judge_accounting,
+    judge_chain,
+    judge_durability,
+    judge_lag,
+    judge_row_counts,
+    judge_schema,
+)
+from iot_pipeline.core.ledger import find_flaws
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.errors import PipelineError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.ports import LedgerStore, RecordLogReader
+from iot_pipeline.stages.schema import TableStore, TopicReader, check_schema
+
+# The share of a run's time that counting may take, and what it may take at least.
+RUN_SHARE = 0.1
+LEAST_BUDGET_SECONDS = 0.5
+RECENT = timedelta(hours=1)
+# The day before is counted once more, whole, by whoever looks soon after midnight UTC.
+_DAY_IS_FRESHLY_CLOSED = timedelta(minutes=15)
+_COUNTS_IN_FLIGHT = 16
+_CLOCK_EVERY = 256
+
+
+class Count(Protocol):
+    """Rows of one Cassandra partition, being counted."""
+
+    @property
+    def done(self) -> bool: ...
+    @property
+    def error(self) -> PipelineError | None: ...
+    @property
+    def rows(self) -> int: ...
+
+
+class RowCounts(Protocol):
+    """Counts rows, one Cassandra partition at a time."""
+
+    def devices(self, day: date) -> list[str]: ...
+    def send_count(self, device_id: str, day: date) -> Count: ...
+    def wait(self, timeout_seconds: float) -> None: ...
+
+
+class CheckedLedger(LedgerStore, Protocol):
+    """The ledger, and its rows per day alone."""
+
+    def stored_by_day(
+        self, topic: str, partitions: Sequence[int]
+    ) -> Iterator[Mapping[date, int]]: ...
+
+
+def run_budget_seconds(run_seconds: float) -> float:
+    """How long counting rows may take inside a run that took so long."""
+    return max(LEAST_BUDGET_SECONDS, RUN_SHARE * run_seconds)
+
+
+def check_accounting(
+    ledger: LedgerStore,
+    topic: str,
+    partitions: Sequence[int],
+    *,
+    since: datetime | None = None,
+    run_id: str | None = None,
+    achieved: Sequence[OffsetRange] | None = None,
+) -> CheckVerdict:
+    """Read the ledger back: one run's entries, or all since then."""
+    entries = ledger.read_entries(topic, partitions, since)
+    if run_id is not None:
+        entries = [entry for entry in entries if entry.run_id == run_id]
+    return judge_accounting(entries, achieved)
+
+
+def check_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> CheckVerdict:
+    """Walk the whole ledger."""
+    chain = read_chain(ledger, topic, partitions)
+    return judge_chain(chain.flaws, len(chain.entries), is_whole=True)
+
+
+def check_recent_chain(
+    ledger: LedgerStore, topic: str, partitions: Sequence[int], now: datetime
+) -> CheckVerdict:
+    """Walk the last hour: bounded, so every run can afford it. The end is left to `check_chain`."""
+    entries = ledger.read_entries(topic, partitions, now - RECENT)
+    return judge_chain(find_flaws(entries, []), len(entries), is_whole=False)
+
+
+def check_durability_and_schema(
+    reader: TopicReader, tables: TableStore, settings: Settings
+) -> list[CheckVerdict]:
+    """Ask the servers how they are set up: two verdicts from one look."""
+    report = check_schema(reader, tables, settings)
+    return [
+        judge_durability(report.is_durable, report.durability),
+        judge_schema(report.differences),
+    ]
+
+
+def check_lag(
+    log: RecordLogReader, ledger: LedgerStore, topic: str, now: datetime, limit_seconds: float
+) -> CheckVerdict:
+    """How long the oldest record waits."""
+    return judge_lag(read_lag(log, ledger, topic, now), limit_seconds)
+
+
+def choose_days(
+    ledger: LedgerStore, topic: str, partitions: Sequence[int], now: datetime
+) -> list[date]:
+    """The days a check on its own counts: those of the last hour's runs, newest first.
+
+    Soon after midnight UTC also the day that has just closed; where nothing was ingested lately,
+    the days of each partition's newest entry.
+    """
+    entries = ledger.read_entries(topic, partitions, now - RECENT)
+    days = {day for entry in entries for day in entry.counts.stored_by_day}
+    if not days:
+        checkpoints = ledger.read_checkpoints(topic, partitions)
+        newest = {
+            entry.partition: entry
+            for entry in reversed(ledger.read_entries(topic, sorted(checkpoints)))
+        }
+        days = {day for entry in newest.values() for day in entry.counts.stored_by_day}
+    yesterday = (now - timedelta(days=1)).date()
+    if now.date() != (now - _DAY_IS_FRESHLY_CLOSED).date():
+        days.add(yesterday)
+    return sorted(days, reverse=True)
+
+
+def check_row_counts(
+    ledger: CheckedLedger,
+    rows: RowCounts,
+    topic: str,
+    partitions: Sequence[int],
+    days: Iterable[date],
+    *,
+    budget_seconds: float,
+    patience_seconds: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> CheckVerdict:
+    """Count the rows of these days, and compare with what the ledgers stored.
+
+    Args:
+        ledger: both ledgers.
+        rows: counts rows.
+        topic: its name.
+        partitions: all of the topic's.
+        days: newest first; what the time does not suffice for is said, not counted.
+        budget_seconds: for reading the ledgers and counting, together.
+        patience_seconds: rows beyond the ledger may belong to a micro-batch that commits within
+            a second or so: look again for so long before calling them too many.
+        clock: monotonic seconds.
+        sleep: rests.
+    """
+    deadline = clock() + budget_seconds
+    chosen = list(days)
+    before = _sum_days(ledger, topic, partitions, deadline, clock)
+    counts = [_count_day(rows, day, deadline, clock) for day in chosen]
+    # As much time again, once: without this read a run that commits meanwhile looks like a defect.
+    after = before and _sum_days(ledger, topic, partitions, clock() + budget_seconds, clock)
+    give_up_at = clock() + patience_seconds
+    while True:
+        compared = [
+            DayCount(
+                day,
+                found,
+                counted,
+                devices,
+                None if before is None else before.get(day, 0),
+                None if after is None else after.get(day, 0),
+            )
+            for day, (found, counted, devices) in zip(chosen, counts, strict=True)
+        ]
+        if not any(day.surplus for day in compared) or clock() >= give_up_at:
+            return judge_row_counts(compared)
+        sleep(0.5)
+        after = _sum_days(ledger, topic, partitions, clock() + budget_seconds, clock)
+
+
+def _sum_days(
+    ledger: CheckedLedger,
+    topic: str,
+    partitions: Sequence[int],
+    deadline: float,
+    clock: Callable[[], float],
+) -> dict[date, int] | None:
+    total: dict[date, int] = {}
+    for number, by_day in enumerate(ledger.stored_by_day(topic, partitions)):
+        if number % _CLOCK_EVERY == 0 and clock() > deadline:
+            return None
+        for day, stored in by_day.items():
+            total[day] = total.get(day, 0) + stored
+    return total
+
+
+def _count_day(
+    rows: RowCounts, day: date, deadline: float, clock: Callable[[], float]
+) -> tuple[int, int, int]:
+    """(rows, devices counted, devices) of a day; what was sent is waited for, no more is sent."""
+    devices = rows.devices(day)
+    in_flight: deque[Count] = deque()
+    found = counted = 0
+    waiting = iter(devices)
+    is_over = False
+    while True:
+        while not is_over and len(in_flight) < _COUNTS_IN_FLIGHT:
+            device_id = next(waiting, None)
+            is_over = device_id is None or clock() > deadline
+            if device_id is not None and not is_over:
+                in_flight.append(rows.send_count(device_id, day))
+        if not in_flight:
+            return found, counted, len(devices)
+        first = in_flight[0]
+        if not first.done:
+            rows.wait(0.1)
+            continue
+        in_flight.popleft()
+        if first.error is not None:
+            raise first.error
+        found += first.rows
+        counted += 1

@@ -1,0 +1,184 @@
+"""All of it as a person uses it: `dagster dev`, its buttons, and what Cassandra holds then."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from iot_pipeline.clients.row_counts import CassandraRowCounts
+from iot_pipeline.connections import Connections, open_connections
+from iot_pipeline.core.checks import EVERY_OFFSET, NO_GAP, ROW_COUNT
+from iot_pipeline.core.ledger import sum_counts
+from iot_pipeline.defs.checks import CHECK_KEYS
+from iot_pipeline.defs.instance import prepare_instance
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ledger import Chain, read_chain
+from iot_pipeline_tests.defs.dev_server import DevServer, dagster_dev, wait_for
+from iot_pipeline_tests.servers import Services, free_ports
+
+pytestmark = pytest.mark.services
+
+
+@dataclass
+class Set:
+    """Where `dagster dev` runs, and the same Kafka and Cassandra seen from the test."""
+
+    home: Path
+    env: dict[str, str]
+    log_path: Path
+    connections: Connections
+
+    def start(self) -> AbstractContextManager[DevServer]:
+        return dagster_dev(self.home, free_ports(1)[0], self.env, self.log_path)
+
+    def sent(self) -> int:
+        marks = self.connections.log.watermarks(self.connections.settings.topic)
+        return sum(mark.last_stable - mark.low for mark in marks)
+
+    def rows(self) -> int:
+        counts = CassandraRowCounts(self.connections.cassandra)
+        total = 0
+        # A test may run across midnight.
+        for day in {datetime.now(UTC).date(), *self.days()}:
+            for device in counts.devices(day):
+                pending = counts.send_count(device, day)
+                while not pending.done:
+                    counts.wait(0.1)
+                assert pending.error is None
+                total += pending.rows
+        return total
+
+    def days(self) -> set[date]:
+        chain = self.chain()
+        return {day for entry in chain.entries for day in entry.counts.stored_by_day}
+
+    def chain(self) -> Chain:
+        settings = self.connections.settings
+        return read_chain(self.connections.ledger, settings.topic, range(settings.partitions))
+
+    def assert_everything_accounted_for(self) -> None:
+        chain = self.chain()
+        assert chain.flaws == []
+        total = sum_counts(entry.counts for entry in chain.entries)
+        assert total.accounted == total.stored == self.sent() == self.rows()
+
+
+@pytest.fixture
+def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
+    # Small micro-batches: a run then has a middle that a test can hit.
+    env = services.environment(IOT_DATA_DIR=str(tmp_path / "data"), IOT_MICRO_BATCH_RECORDS="2000")
+    settings = Settings.from_env(env)
+    home = prepare_instance(tmp_path / "home")
+    with open_connections(settings) as connections:
+        yield Set(home, env, tmp_path / "dagster.log", connections)
+
+
+@pytest.mark.timeout(280)
+def test_a_person_launches_watches_terminates_reexecutes_and_pulls_the_plug(dev: Set) -> None:
+    with dev.start() as server:
+        _a_newcomer_sees_readings_and_green_checks(server, dev)
+        _nonsense_is_refused_in_the_launchpad(server)
+        _a_terminated_simulation_says_the_true_count(server, dev)
+        _a_reexecution_is_about_the_same_offsets(server, dev)
+        killed = _the_plug_is_pulled_in_the_middle_of_a_run(server, dev)
+    with dev.start() as server:
+        _everything_resumes_by_itself(server, dev, killed)
+
+
+def _a_newcomer_sees_readings_and_green_checks(server: DevServer, dev: Set) -> None:
+    pages = server.pages()
+    assert {"path": ["iot", "sensor_data"]} in [
+        node["key"] for node in pages["assetsOrError"]["nodes"]
+    ]
+    server.succeed(server.launch("setup_schema"))
+    server.succeed(server.launch("simulate", {"devices": 10, "rate": 1000, "seconds": 2}))
+    assert dev.sent() == 2000
+    sensor_id = server.start_sensor("iot_data_lag")
+    run = wait_for(lambda: next(iter(server.runs(pipelineName="ingest")), None), 30)
+    server.succeed(run["runId"])
+    server.stop_sensor(sensor_id)
+    for check in CHECK_KEYS:
+        results = [r for r in server.checks(check.name) if r["runId"] == run["runId"]]
+        assert [r["status"] for r in results] == ["SUCCEEDED"], (check.name, results)
+    dev.assert_everything_accounted_for()
+
+
+def _nonsense_is_refused_in_the_launchpad(server: DevServer) -> None:
+    before = len(server.runs(pipelineName="simulate"))
+    for nonsense, said in (
+        ({"devices": 0}, "devices 0: Input should be greater than or equal to 1"),
+        ({"rate": -1}, "rate -1"),
+        ({"start": "yesterday"}, "expected a time with its zone"),
+        ({"devices": "many"}, "is not valid for expected type"),
+    ):
+        answer = server.try_launch("simulate", nonsense)
+        assert answer["__typename"] in ("PythonError", "RunConfigValidationInvalid"), nonsense
+        assert said in str(answer), answer
+    assert len(server.runs(pipelineName="simulate")) == before
+
+
+def _a_terminated_simulation_says_the_true_count(server: DevServer, dev: Set) -> None:
+    before = dev.sent()
+    run_id = server.launch("simulate", {"devices": 10, "rate": 2000, "seconds": 3600})
+    wait_for(lambda: True if dev.sent() > before + 1000 else None, 30)
+    server.terminate(run_id)
+    run = server.finish(run_id, 20)
+    assert run["status"] == "CANCELED"
+    said = [line for line in server.messages(run_id) if "ended before its time" in line]
+    assert len(said) == 1
+    acknowledged = int(said[0].split(": ")[1].split(" messages")[0].replace(",", ""))
+    assert acknowledged == dev.sent() - before
+
+
+def _a_reexecution_is_about_the_same_offsets(server: DevServer, dev: Set) -> None:
+    first = server.launch("ingest")
+    parent = server.succeed(first)
+    again = server.succeed(server.reexecute(first))
+    tags = {tag["key"]: tag["value"] for tag in parent["tags"]}
+    tags_again = {tag["key"]: tag["value"] for tag in again["tags"]}
+    assert tags["iot/achieved"]
+    said = "\n".join(server.messages(again["runId"]))
+    assert f"the same offsets, {tags['iot/achieved']}" in said
+    assert tags_again["iot/process"].endswith(again["runId"])
+    assert "below the checkpoint, so this is a replay; no checkpoint moves" in said
+    assert tags_again["iot/achieved"] == tags["iot/achieved"]
+    dev.assert_everything_accounted_for()
+
+
+def _the_plug_is_pulled_in_the_middle_of_a_run(server: DevServer, dev: Set) -> str:
+    config = {"devices": 200, "as_fast_as_possible": True, "messages": 150_000}
+    server.succeed(server.launch("simulate", config), 90)
+    committed = sum(entry.span for entry in dev.chain().entries)
+    run_id = server.launch("ingest")
+
+    def is_under_way() -> bool | None:
+        done = sum(entry.span for entry in dev.chain().entries) - committed
+        return True if done else None
+
+    wait_for(is_under_way, 60, lambda: str(server.messages(run_id)[-5:]))
+    assert server.run(run_id)["status"] == "STARTED"
+    server.kill()
+    return run_id
+
+
+def _everything_resumes_by_itself(server: DevServer, dev: Set, killed: str) -> None:
+    assert server.run(killed)["status"] == "STARTED"
+    server.start_sensor("iot_data_lag")
+    run = server.finish(killed, 30)
+    assert run["status"] == "FAILURE"
+    assert any("is gone" in line for line in server.messages(killed))
+
+    def all_ingested() -> bool | None:
+        done = sum(entry.span for entry in dev.chain().entries)
+        return True if done == dev.sent() else None
+
+    wait_for(all_ingested, 90, lambda: str(server.runs(pipelineName="ingest")[:3]))
+    dev.assert_everything_accounted_for()
+    wait_for(lambda: True if not server.runs(statuses=["STARTED", "QUEUED"]) else None, 30)
+    newest = next(r for r in server.runs(pipelineName="ingest") if r["status"] == "SUCCESS")
+    for name in (EVERY_OFFSET, NO_GAP, ROW_COUNT):
+        results = [r for r in server.checks(name) if r["runId"] == newest["runId"]]
+        assert [r["status"] for r in results] == ["SUCCEEDED"], (name, results)

@@ -1,0 +1,155 @@
+"""Every name people and scripts rely on, pinned; and that loading them needs no server."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from iot_pipeline.definitions import build_definitions
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline_tests.servers import clean_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def definitions(monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
+    monkeypatch.setenv("IOT_TOPIC", "iot_data")
+    return build_definitions()
+
+
+def test_the_assets_are_those_people_know(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    keys = {
+        key.to_user_string(): node for key in graph.get_all_asset_keys() if (node := graph.get(key))
+    }
+    assert set(keys) == {"iot/iot_data", "iot/sensor_data", "iot/dead_letters"}
+    assert {key for key, node in keys.items() if node.is_materializable} == {"iot/sensor_data"}
+    for name in ("iot/sensor_data", "iot/dead_letters"):
+        assert {parent.to_user_string() for parent in keys[name].parent_keys} == {"iot/iot_data"}
+    for node in keys.values():
+        assert node.description
+        assert node.owners
+        assert node.kinds
+        assert node.group_name == "iot"
+
+
+def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    specs = {
+        key.name: graph.get_check_spec(key)
+        for key in graph.asset_check_keys
+        if key.asset_key.to_user_string() == "iot/sensor_data"
+    }
+    assert len(specs) == len(graph.asset_check_keys)
+    assert set(specs) == {
+        "every_offset_is_accounted_for",
+        "row_count_matches_ledger",
+        "ledger_has_no_gap",
+        "acknowledged_is_durable",
+        "lag_is_within_limit",
+        "schema_matches",
+    }
+    assert {n for n, s in specs.items() if s.blocking} == {"every_offset_is_accounted_for"}
+    assert all(spec.description for spec in specs.values())
+
+
+def test_the_jobs_are_those_people_know_and_each_has_an_end(definitions: dg.Definitions) -> None:
+    names = {job.name for job in definitions.resolve_all_job_defs()}
+    names = {name for name in names if not name.startswith("__")}
+    assert names == {"setup_schema", "simulate", "ingest", "checks", "purge_history"}
+    for name in names:
+        job = definitions.resolve_job_def(name)
+        assert int(job.tags["dagster/max_runtime"]) > 0
+        assert job.tags["dagster/retry_on_asset_or_op_failure"] == "false"
+        assert "dagster/max_retries" not in job.tags
+        assert job.executor_def is dg.in_process_executor
+        assert job.description
+        assert all(node.definition.retry_policy is None for node in job.nodes)
+
+
+def test_ingest_runs_share_one_lane_per_topic(definitions: dg.Definitions) -> None:
+    assert definitions.resolve_job_def("ingest").tags["iot/lane"] == "iot_data"
+    assert "iot/lane" not in definitions.resolve_job_def("checks").tags
+
+
+def test_sensor_and_schedules_are_stopped_until_somebody_starts_them(
+    definitions: dg.Definitions,
+) -> None:
+    sensors = {sensor.name: sensor for sensor in definitions.sensors or ()}
+    schedules = {schedule.name: schedule for schedule in definitions.schedules or ()}
+    assert set(sensors) == {"iot_data_lag"}
+    assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
+        "ingest_on_schedule": "* * * * *",
+        "checks_every_5_minutes": "*/5 * * * *",
+        "purge_daily": "30 3 * * *",
+    }
+    assert sensors["iot_data_lag"].default_status == dg.DefaultSensorStatus.STOPPED
+    assert sensors["iot_data_lag"].job_name == "ingest"
+    # Five beats against the daemon's loop of five seconds.
+    assert sensors["iot_data_lag"].minimum_interval_seconds < 5
+    for schedule in schedules.values():
+        assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def test_every_launchpad_field_has_a_description_and_a_default(
+    definitions: dg.Definitions,
+) -> None:
+    for name in ("simulate", "purge_history"):
+        schema = definitions.resolve_job_def(name).run_config_schema.config_type
+        for field_name, field in schema.fields.items():
+            assert field.description, (name, field_name)
+            assert not field.is_required, (name, field_name)
+
+
+def test_resources_are_replaced_by_name() -> None:
+    from iot_pipeline.defs.resources import KafkaResource
+
+    mine = KafkaResource(timeout_seconds=1)
+    built = build_definitions({"kafka": mine})
+    assert built.resources == {**(built.resources or {}), "kafka": mine}
+    assert set(built.resources or {}) == {"kafka", "cassandra"}
+
+
+def test_a_wrong_setting_is_named_when_the_definitions_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IOT_TOPIC", "no topic at all")
+    with pytest.raises(ConfigurationError, match="IOT_TOPIC"):
+        build_definitions()
+
+
+def test_loading_contacts_nobody_and_takes_under_two_seconds_of_dagsters_own() -> None:
+    # CPU time: the wall clock of a shared machine says more about its other tenants.
+    code = """
+import socket, time
+import dagster
+def refuse(*_): raise AssertionError("a connection while loading")
+socket.socket.connect = socket.create_connection = refuse
+began = time.process_time()
+import iot_pipeline.definitions
+print(time.process_time() - began)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert float(done.stdout) < 2.0
+
+
+def test_dg_finds_the_definitions_too() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "dg"), "check", "defs"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
