@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import click
 
-from iot_pipeline.cli.connections import open_connections
 from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.connections import open_connections
 from iot_pipeline.core.lag import total_lag
 from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome, sum_counts
 from iot_pipeline.errors import ConfigurationError

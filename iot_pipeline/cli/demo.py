@@ -19,9 +19,9 @@ import click
 import filelock
 import psutil
 
-from iot_pipeline.cli.connections import open_connections
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.connections import open_connections
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
 from iot_pipeline.settings import Settings

@@ -13,6 +13,7 @@ import click
 from iot_pipeline.cli.ask import ASK_COMMANDS
 from iot_pipeline.cli.ask_rows import ROW_COMMANDS
 from iot_pipeline.cli.audit import AUDIT_COMMANDS
+from iot_pipeline.cli.demo import DEMO_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
@@ -44,6 +45,7 @@ for _command in (
     *AUDIT_COMMANDS,
     *ASK_COMMANDS,
     *ROW_COMMANDS,
+    *DEMO_COMMANDS,
 ):
     iot.add_command(_command)
 

@@ -62,7 +62,7 @@ class _RecordingSession:
     def prepare(self, cql: str) -> PreparedStatement:
         return _prepared(cql)
 
-    def execute_async(self, statement: Any) -> Any:
+    def execute_async(self, statement: Any, **_: Any) -> Any:
         self.sent.append(statement)
         return SimpleNamespace(add_callbacks=lambda *_: None)
 
