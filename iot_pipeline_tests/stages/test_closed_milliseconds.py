@@ -88,7 +88,9 @@ def _follow(
 ) -> DrainProgress:
     state = PartitionState("t", 0, 0, 0, 0)
     plan = Plan(TopicInfo("t", "id", 1, {}), {0: Checkpoint(0, 0, 0, "id")}, [state], [], [])
-    how = Follow(seconds, commit_seconds=commit_seconds, should_stop=should_stop)
+    how = Follow(
+        seconds, linger_seconds=0.0, commit_seconds=commit_seconds, should_stop=should_stop
+    )
     ports = Ports(world, world, world, world)  # type: ignore[arg-type]
     return follow(plan, ports, Run("run", uuid4()), DrainConfig(), how)
 
