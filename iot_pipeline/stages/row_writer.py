@@ -36,6 +36,9 @@ MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
 _ROW_WIRE_BYTES = 96
 # Answers later than this mean that Cassandra queues what we send: less of it loses nothing.
 SLOW_ANSWER_SECONDS = 0.25
+# But never fewer than these on their way because of slowness alone: with one at a time what
+# limits us is our own round trip, and a follow run falls behind on a busy machine.
+MIN_WINDOW_WHEN_SLOW = 16
 # About 250 bytes each. When it is full all are noted again, which costs a write and is harmless.
 MAX_NOTED_DEVICES = 200_000
 
@@ -197,7 +200,8 @@ class RowWriter:
         elif group.sent_at >= self._slowed_at:
             # Once per round: what was sent before the window shrank says nothing about it.
             self._slowed_at = now
-            self._window = max(1.0, self._window * 7 / 8)
+            lowest = min(self._window, MIN_WINDOW_WHEN_SLOW)
+            self._window = max(lowest, self._window * 7 / 8)
 
     def _take_back(self, group: _Group, error: PipelineError) -> None:
         if isinstance(error, TransientError):
