@@ -26,10 +26,9 @@ MAX_DEVICES_PER_BATCH = 300
 # otherwise end before rows that arrived later for the same day.
 DEVICE_REFRESH_MS = 86_400_000
 # Groups of fewer rows share a CQL batch: within Cassandra's guard rails for batches that span
-# partitions, 10 of them and 5 KiB (FIELD-NOTES, Cassandra driver 3).
+# partitions: 10 of them and 5 KiB, which 50 rows are below (FIELD-NOTES, Cassandra driver 3).
 MIN_ROWS_ALONE = 6
 MAX_MERGED_PARTITIONS = 10
-MAX_MERGED_ROWS = 50
 MAX_MERGED_KEY_BYTES = 1024
 # Past about 4 MB unsent the driver refuses to take more.
 MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
@@ -37,6 +36,9 @@ MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
 _ROW_WIRE_BYTES = 96
 # Answers later than this mean that Cassandra queues what we send: less of it loses nothing.
 SLOW_ANSWER_SECONDS = 0.25
+# But never fewer than these on their way because of slowness alone: with one at a time what
+# limits us is our own round trip, and a follow run falls behind on a busy machine.
+MIN_WINDOW_WHEN_SLOW = 16
 # About 250 bytes each. When it is full all are noted again, which costs a write and is harmless.
 MAX_NOTED_DEVICES = 200_000
 
@@ -198,7 +200,8 @@ class RowWriter:
         elif group.sent_at >= self._slowed_at:
             # Once per round: what was sent before the window shrank says nothing about it.
             self._slowed_at = now
-            self._window = max(1.0, self._window * 7 / 8)
+            lowest = min(self._window, MIN_WINDOW_WHEN_SLOW)
+            self._window = max(lowest, self._window * 7 / 8)
 
     def _take_back(self, group: _Group, error: PipelineError) -> None:
         if isinstance(error, TransientError):
@@ -250,19 +253,17 @@ class RowWriter:
 def _merge(small: list[Part]) -> list[list[Part]]:
     """Put parts of few rows together, each result within the guard rails."""
     merged: list[list[Part]] = []
-    count = key_bytes = 0
+    key_bytes = 0
     for part in small:
         size = len(part[0].encode())
         if (
             not merged
             or len(merged[-1]) == MAX_MERGED_PARTITIONS
-            or count + len(part[2]) > MAX_MERGED_ROWS
             or key_bytes + size > MAX_MERGED_KEY_BYTES
         ):
             merged.append([])
-            count = key_bytes = 0
+            key_bytes = 0
         merged[-1].append(part)
-        count += len(part[2])
         key_bytes += size
     return merged
 

@@ -15,7 +15,6 @@ from iot_pipeline.stages.row_writer import (
     MAX_BYTES_IN_FLIGHT,
     MAX_MERGED_KEY_BYTES,
     MAX_MERGED_PARTITIONS,
-    MAX_MERGED_ROWS,
     MAX_ROWS_PER_BATCH,
     MIN_ROWS_ALONE,
     SLOW_ANSWER_SECONDS,
@@ -111,7 +110,7 @@ def test_every_row_leaves_once_within_the_guard_rails(sizes: list[tuple[int, int
             assert len(parts[0][2]) <= MAX_ROWS_PER_BATCH
             continue
         assert len(parts) <= MAX_MERGED_PARTITIONS
-        assert sum(len(rows) for _, _, rows in parts) <= MAX_MERGED_ROWS
+        assert sum(len(rows) for _, _, rows in parts) <= 50
         assert sum(len(name.encode()) for name, _, _ in parts) <= MAX_MERGED_KEY_BYTES
         assert all(len(rows) < MIN_ROWS_ALONE for _, _, rows in parts)
     assert sent == {(*place, ms): 1 for place, rows in groups.items() for ms in rows}
@@ -121,6 +120,12 @@ def test_a_hundred_devices_with_one_row_each_are_ten_requests() -> None:
     store = _WireStore(_Clock())
     _write(store, _batch({(f"d{at}", 1): _rows(1) for at in range(100)}))
     assert [len(parts) for parts in store.requests] == [10] * 10
+
+
+def test_long_names_are_merged_by_their_bytes() -> None:
+    store = _WireStore(_Clock())
+    _write(store, _batch({(f"{at}".rjust(256, "d"), 1): _rows(1) for at in range(20)}))
+    assert [len(parts) for parts in store.requests] == [4] * 5
 
 
 def test_of_a_refused_merged_batch_only_the_row_at_fault_is_refused() -> None:

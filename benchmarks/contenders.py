@@ -1,0 +1,126 @@
+"""Who is measured: our drain in both write paths, the hand-written consumer, and peers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from iot_pipeline.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = Path(__file__).resolve().parent / "peers"
+_PEER_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run achieved, as itself says, and what it cost this machine."""
+
+    rows: int
+    seconds: float
+    client_cpu_seconds: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to move a topic into the table.
+
+    `slowness` divides the rows it gets: ten times slower on ten times fewer rows takes as long.
+    """
+
+    name: str
+    slowness: int
+    run: Callable[[dict[str, str], int], Outcome]
+
+
+def _watch(command: list[str], env: dict[str, str]) -> tuple[str, float, float]:
+    """Run a command; its stdout, CPU seconds and peak RSS in MB, its children's included."""
+    process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    out = process.stdout.read()
+    # wait4, not RUSAGE_CHILDREN: that one's peak is the highest of all children so far.
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(command[:4])}: exit code {process.returncode}")
+    return out, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def _drain(path: str) -> Callable[[dict[str, str], int], Outcome]:
+    def run(env: dict[str, str], count: int) -> Outcome:
+        command = [str(Path(sys.executable).parent / "iot"), "drain", "--json"]
+        out, cpu, rss = _watch(command, {**env, "IOT_WRITE_PATH": path})
+        said = json.loads(out)
+        return Outcome(said["stored"], said["seconds"], cpu, rss)
+
+    return run
+
+
+def _handwritten(env: dict[str, str], count: int) -> Outcome:
+    settings = Settings.from_env({k: v for k, v in env.items() if k.startswith("IOT_")})
+    command = [sys.executable, "-m", "benchmarks.handwritten"]
+    for name, value in (
+        ("bootstrap", settings.bootstrap_servers),
+        ("host", settings.contact_points[0]),
+        ("port", settings.cassandra_port),
+        ("topic", settings.topic),
+        ("keyspace", settings.keyspace),
+        ("count", count),
+    ):
+        command += [f"--{name}", str(value)]
+    out, cpu, rss = _watch(command, env)
+    said = json.loads(out)
+    return Outcome(said["stored"], said["seconds"], cpu, rss)
+
+
+def _peer(script: Path, is_complete: Callable[[dict[str, str], int], bool]) -> Contender:
+    def run(env: dict[str, str], count: int) -> Outcome:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [str(script)], env={**env, "IOT_ROWS": str(count)}, start_new_session=True
+        )
+        cpu = rss = 0.0
+        try:
+            while not is_complete(env, count):
+                if process.poll() is not None or time.monotonic() - began > _PEER_SECONDS:
+                    raise SystemExit(
+                        f"{script.name}: ended, or gave up, before all rows were there"
+                    )
+                family = [psutil.Process(process.pid)]
+                family += family[0].children(recursive=True)
+                times = [member.cpu_times() for member in family]
+                cpu = max(cpu, sum(used.user + used.system for used in times))
+                rss = max(rss, sum(member.memory_info().rss for member in family) / 2**20)
+                time.sleep(0.2)
+            return Outcome(count, time.monotonic() - began, cpu, rss)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    return Contender(script.stem, 2, run)
+
+
+def contenders(
+    is_complete: Callable[[dict[str, str], int], bool], with_peers: bool
+) -> list[Contender]:
+    """All that can run here; peers only in a full run, and those that say they can."""
+    found = [
+        Contender("packed", 1, _drain("packed")),
+        Contender("driver", 2, _drain("driver")),
+        Contender("handwritten", 10, _handwritten),
+    ]
+    for script in sorted(PEERS.glob("*.sh")) if with_peers else []:
+        if subprocess.run([str(script), "--available"], check=False).returncode == 0:
+            found.append(_peer(script, is_complete))
+        else:
+            print(f"peer {script.stem}: not here, left out", file=sys.stderr)
+    return found

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Bento (https://warpstreamlabs.github.io/bento) in batches of 50, as the peers were measured.
+set -euo pipefail
+if [ "${1:-}" = --available ]; then command -v bento >/dev/null; exit; fi
+config=$(mktemp)
+trap 'rm -f "$config"' EXIT
+cat >"$config" <<YAML
+input:
+  kafka:
+    addresses: [ "$IOT_BOOTSTRAP_SERVERS" ]
+    topics: [ "$IOT_TOPIC" ]
+    consumer_group: "bento.$IOT_KEYSPACE"
+    start_from_oldest: true
+    batching: { count: 50, period: 20ms }
+output:
+  cassandra:
+    addresses: [ "${IOT_CONTACT_POINTS%%,*}:$IOT_CASSANDRA_PORT" ]
+    query: 'INSERT INTO $IOT_KEYSPACE.sensor_data (device_id, day, timestamp, temperature, humidity) VALUES (?, ?, ?, ?, ?)'
+    args_mapping: |
+      root = [
+        this.device_id,
+        this.timestamp.ts_unix().ts_format("2006-01-02", "UTC"),
+        ((this.timestamp * 1000000).round() / 1000).floor(),
+        this.temperature,
+        this.humidity
+      ]
+    max_in_flight: 64
+YAML
+bento -c "$config"
