@@ -68,7 +68,7 @@ def test_files_that_a_killed_purge_left_go_with_the_next_one(home: Path) -> None
     orphan = home / "history" / "runs" / f"{RUN_ID}.db"
     orphan.write_bytes(b"old")
     os.utime(orphan, (time.time() - 7200,) * 2)
-    young = home / "history" / "runs" / f"{RUN_ID[::-1]}.db"
+    young = home / "history" / "runs" / f"{RUN_ID.replace('0123abcd', 'abcd0123')}.db"
     young.write_bytes(b"being made")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         purge(instance)

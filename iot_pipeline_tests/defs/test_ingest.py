@@ -286,13 +286,6 @@ def test_the_sensor_ends_a_run_whose_process_is_gone_and_goes_on(
     assert ended.status == dg.DagsterRunStatus.FAILURE
 
 
-def test_a_reexecution_is_not_buried_for_its_parents_process(dagster: Dagster) -> None:
-    run = add_run(dagster)
-    parents = replace(RunProcess.current(str(uuid.uuid4())), pid=2**22 - 1)
-    dagster.instance.add_run_tags(run.run_id, {"iot/process": str(parents)})
-    assert "is STARTED" in str(dagster.tick())
-
-
 def test_another_machines_run_is_left_to_that_machine(dagster: Dagster) -> None:
     run = add_run(dagster)
     far = replace(RunProcess.current(run.run_id), host="elsewhere", pid=2**22 - 1)

@@ -91,6 +91,14 @@ def test_a_pid_that_was_given_out_again_is_not_the_process(instance, definitions
     assert "is gone" in str(why_gone(record))
 
 
+def test_a_reexecution_is_not_buried_for_its_parents_process(instance, definitions):
+    run = add(instance, definitions)
+    parents = replace(RunProcess.current(str(uuid.uuid4())), pid=2**22 - 1)
+    instance.add_run_tags(run.run_id, {PROCESS: str(parents)})
+    (record,) = active_ingest_runs(instance, TOPIC)
+    assert why_gone(record._replace(start_time=1000.0), now_seconds=1001.0) is None
+
+
 def test_a_run_that_never_said_its_process_is_gone_after_two_minutes(instance, definitions):
     add(instance, definitions, status=dg.DagsterRunStatus.STARTING)
     (record,) = active_ingest_runs(instance, TOPIC)
