@@ -1,0 +1,115 @@
+"""Definitions on the session's servers, and an instance that is gone with the test."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs.ingest_sensor import iot_data_lag
+from iot_pipeline.defs.names import SENSOR_DATA
+from iot_pipeline_tests.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that has ended."""
+
+    run: dg.DagsterRun
+    metadata: dict[str, Any] | None
+    checks: dict[str, dg.AssetCheckEvaluation]
+    observed: dict[str, dict[str, Any]]
+    failure: str
+
+    @property
+    def is_success(self) -> bool:
+        return self.run.status == dg.DagsterRunStatus.SUCCESS
+
+    @property
+    def red(self) -> dict[str, str | None]:
+        return {name: c.description for name, c in self.checks.items() if not c.passed}
+
+
+@dataclass(frozen=True)
+class Dagster:
+    """What a person can launch, and what they see of it."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+
+    def launch(
+        self,
+        job: str,
+        config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        **selection: Any,
+    ) -> Outcome:
+        result = self.definitions.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            run_config=dict(config or {}),
+            tags=dict(tags or {}),
+            raise_on_error=False,
+            **selection,
+        )
+        return self.outcome(result)
+
+    def outcome(self, result: dg.ExecuteInProcessResult) -> Outcome:
+        metadata = None
+        checks, observed, failure = {}, {}, ""
+        for event in result.all_events:
+            kind = event.event_type_value
+            if kind == "ASSET_MATERIALIZATION":
+                found = event.materialization.metadata
+                metadata = {name: value.value for name, value in found.items()}
+            elif kind == "ASSET_CHECK_EVALUATION":
+                check = event.asset_check_evaluation_data
+                checks[check.check_name] = check
+            elif kind == "ASSET_OBSERVATION":
+                seen = event.asset_observation_data.asset_observation
+                observed[seen.asset_key.to_user_string()] = {
+                    name: value.value for name, value in seen.metadata.items()
+                }
+            elif kind == "STEP_FAILURE":
+                data = event.step_failure_data
+                failure = (
+                    data.user_failure_data.description if data.user_failure_data else ""
+                ) or str(data.error)
+        run = self.instance.get_run_by_id(result.run_id)
+        assert run is not None
+        return Outcome(run, metadata, checks, observed, failure)
+
+    def materialize(self) -> Outcome:
+        """The button on the asset: Dagster's own job, without any tag of ours."""
+        job = self.definitions.resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            instance=self.instance, asset_selection=[SENSOR_DATA], raise_on_error=False
+        )
+        return self.outcome(result)
+
+    def tick(self) -> dg.RunRequest | str:
+        """What the sensor asks for, or why it skips."""
+        with dg.build_sensor_context(
+            instance=self.instance, definitions=self.definitions
+        ) as context:
+            answer = iot_data_lag(context)
+        if isinstance(answer, dg.SkipReason):
+            assert answer.skip_message is not None
+            return answer.skip_message
+        (request,) = answer.run_requests
+        return request
+
+    def drain_by_sensor(self) -> Outcome:
+        request = self.tick()
+        assert isinstance(request, dg.RunRequest), request
+        tags = {**request.tags, "dagster/sensor_name": "iot_data_lag"}
+        return self.launch("ingest", request.run_config, tags)
+
+
+@pytest.fixture
+def dagster(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dagster]:
+    for name, value in pipeline.env.items():
+        monkeypatch.setenv(name, value)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Dagster(build_definitions(), instance)

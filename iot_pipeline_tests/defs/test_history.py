@@ -1,0 +1,104 @@
+"""Old runs go with their files; what is in progress, or nobody's, is looked at twice."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from iot_pipeline.defs.history import delete_old_runs
+from iot_pipeline.defs.instance import prepare_instance
+from iot_pipeline_tests.servers import clean_environment
+
+RUN_ID = "0123abcd-0000-4000-8000-0123456789ab"
+
+
+@dg.op
+def something(context: dg.OpExecutionContext) -> None:
+    context.log.info("something")
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def leaves_history() -> None:
+    something()
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def purge_runs() -> None:
+    delete_old_runs()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return prepare_instance(tmp_path / "home")
+
+
+def purge(instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
+    return purge_runs.execute_in_process(
+        instance=instance, run_config={"ops": {"delete_old_runs": {"config": config}}}
+    )
+
+
+def files_of(home: Path, run_id: str) -> list[Path]:
+    return [path for path in home.rglob(f"{run_id}*") if path.exists()]
+
+
+def test_runs_beyond_those_kept_are_deleted_with_their_files(home: Path) -> None:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        runs = [leaves_history.execute_in_process(instance=instance) for _ in range(4)]
+        for result in runs:
+            (home / "storage" / result.run_id).mkdir(parents=True, exist_ok=True)
+            (home / "storage" / result.run_id / "log").write_text("said")
+            assert len(files_of(home, result.run_id)) >= 2
+        active = instance.create_run_for_job(leaves_history, status=dg.DagsterRunStatus.STARTED)
+        purge(instance, keep_runs=2, keep_days=1.0, keep_failed_days=1.0)
+        for result in runs[:2]:
+            assert instance.get_run_by_id(result.run_id) is None
+            assert files_of(home, result.run_id) == []
+        for result in runs[2:]:
+            assert instance.get_run_by_id(result.run_id) is not None
+            assert instance.all_logs(result.run_id)
+        assert instance.get_run_by_id(active.run_id) is not None
+
+
+def test_files_that_a_killed_purge_left_go_with_the_next_one(home: Path) -> None:
+    orphan = home / "history" / "runs" / f"{RUN_ID}.db"
+    orphan.write_bytes(b"old")
+    os.utime(orphan, (time.time() - 7200,) * 2)
+    young = home / "history" / "runs" / f"{RUN_ID.replace('0123abcd', 'abcd0123')}.db"
+    young.write_bytes(b"being made")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        purge(instance)
+        assert not orphan.exists()
+        assert young.exists()
+        assert (home / "history" / "runs" / "index.db").exists()
+        assert instance.get_runs()
+
+
+def test_a_persons_dagster_yaml_stays(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    prepare_instance(tmp_path)
+    assert (tmp_path / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
+
+
+def test_many_processes_may_prepare_one_home_at_once(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "iot_pipeline.defs.instance", str(home)]
+    started = [
+        subprocess.Popen(
+            command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err.decode()
+        assert out.decode().strip() == str(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.get_runs() == []
+        limits = instance.get_concurrency_config()
+        assert limits is not None
+        assert instance.run_monitoring_enabled

@@ -1,0 +1,365 @@
+"""Ingest runs, the sensor and the checks, against real Kafka and Cassandra."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from iot_pipeline.clients.row_counts import CassandraRowCounts
+from iot_pipeline.core.ledger import sum_counts
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.defs.ingest import run_config_for
+from iot_pipeline.defs.ingest_sensor import ingest_on_schedule
+from iot_pipeline.defs.instance import prepare_instance
+from iot_pipeline.defs.lanes import parse_ranges
+from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
+from iot_pipeline.stages.checks import check_row_counts
+from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline_tests.defs.conftest import Dagster
+from iot_pipeline_tests.load import fleet, produce, reading_json
+from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.servers import free_ports
+
+pytestmark = pytest.mark.services
+
+ALL_CHECKS = {
+    "every_offset_is_accounted_for",
+    "row_count_matches_ledger",
+    "ledger_has_no_gap",
+    "acknowledged_is_durable",
+    "lag_is_within_limit",
+    "schema_matches",
+}
+
+
+@pytest.fixture
+def keyspace() -> str:
+    """A keyspace of this test's own: row counts compare whole days."""
+    return f"iot_test_{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def sent(pipeline: Pipeline) -> int:
+    return produce(pipeline.brokers, pipeline.topic, fleet(f"d{uuid.uuid4().hex[:6]}", 5, 500))
+
+
+def add_run(dagster: Dagster, **changes: object) -> dg.DagsterRun:
+    """A run of `ingest` that Dagster believes to be under way."""
+    job = dagster.definitions.resolve_job_def("ingest")
+    run = dagster.instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, tags=dict(job.tags)
+    )
+    for key, value in changes.items():
+        dagster.instance.add_run_tags(run.run_id, {key.replace("__", "/"): str(value)})
+    found = dagster.instance.get_run_by_id(run.run_id)
+    assert found is not None
+    return found
+
+
+def test_the_sensor_asks_for_what_lags_and_the_run_leaves_all_numbers(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    outcome = dagster.drain_by_sensor()
+    assert outcome.is_success, outcome.failure
+    assert outcome.metadata is not None
+    assert set(outcome.checks) == ALL_CHECKS
+    assert outcome.red == {}
+    assert outcome.metadata["stored"] == outcome.metadata["offsets"] == sent
+    for name in ("superseded", "rejected", "aged_out", "holes", "lag_offsets", "fenced"):
+        assert outcome.metadata[name] == 0
+    assert outcome.metadata["rows_per_second"] > 0
+    assert outcome.metadata["waited_seconds"] > 0
+    assert f"{sent} stored" in outcome.metadata["in_words"]
+    assert "dagster/row_count" not in outcome.metadata
+    numbers = {n: v for n, v in outcome.metadata.items() if n not in ("ranges", "in_words")}
+    assert all(type(value) in (int, float) for value in numbers.values())
+    assert outcome.run.tags["iot/ranges"] == outcome.run.tags["iot/achieved"]
+    assert outcome.run.tags["iot/lane"] == pipeline.topic
+    assert outcome.observed["iot/iot_data"]["lag_offsets"] == 0
+    assert outcome.checks["row_count_matches_ledger"].metadata["rows"].value == sent
+    assert "nothing lags" in str(dagster.tick())
+
+
+def test_materialize_without_config_plans_by_itself_and_tags_its_run(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    outcome = dagster.materialize()
+    assert outcome.is_success, outcome.failure
+    assert outcome.metadata is not None
+    assert outcome.metadata["stored"] == sent
+    assert outcome.run.tags["iot/ranges"] == outcome.metadata["ranges"].replace(", ", " ")
+    assert outcome.run.tags["iot/lane"] == pipeline.topic
+    assert RunProcess.parse(outcome.run.tags["iot/process"]) == RunProcess.current(
+        outcome.run.run_id
+    )
+
+
+def test_a_run_steps_aside_while_an_older_one_is_at_work(dagster: Dagster, sent: int) -> None:
+    other = add_run(dagster)
+    process = RunProcess.current(other.run_id)
+    dagster.instance.add_run_tags(other.run_id, {"iot/process": str(process)})
+    outcome = dagster.materialize()
+    assert outcome.is_success, outcome.failure
+    assert outcome.metadata is None
+    assert outcome.checks == {}
+    assert "iot/achieved" not in outcome.run.tags
+    assert str(dagster.tick()) == f"run {other.run_id[:8]} of iot/sensor_data is STARTED"
+
+
+def test_ranges_below_the_checkpoint_are_replayed_whatever_came_since(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    first = dagster.materialize()
+    produce(pipeline.brokers, pipeline.topic, fleet("later", 2, 20))
+    ranges = parse_ranges(first.run.tags["iot/achieved"])
+    again = dagster.launch("ingest", run_config_for(ranges))
+    assert again.is_success, again.failure
+    assert again.metadata is not None
+    assert again.metadata["offsets"] == 0
+    assert again.metadata["offsets_replayed"] == sent
+    assert again.metadata["lag_offsets"] == 20
+    assert "No checkpoint moved" in again.metadata["in_words"]
+    assert again.run.tags["iot/achieved"] == first.run.tags["iot/achieved"]
+    assert again.red == {}
+
+
+def test_a_replay_restores_a_row_that_is_missing(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    first = dagster.materialize()
+    keyspace = pipeline.settings.keyspace
+    pipeline.connections.cassandra.execute(f"TRUNCATE {keyspace}.sensor_data", doing="testing")
+    assert set(dagster.launch("checks").red) == {"row_count_matches_ledger"}
+    ranges = parse_ranges(first.run.tags["iot/achieved"])
+    assert dagster.launch("ingest", run_config_for(ranges)).is_success
+    assert dagster.launch("checks").red == {}
+
+
+def test_a_run_whose_range_somebody_drained_meanwhile_is_a_success_that_says_who(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    request = dagster.tick()
+    assert isinstance(request, dg.RunRequest)
+    pipeline.drain()
+    tags = {**request.tags, "dagster/sensor_name": "iot_data_lag"}
+    outcome = dagster.launch("ingest", request.run_config, tags)
+    assert outcome.is_success, outcome.failure
+    assert outcome.metadata is not None
+    assert outcome.metadata["stored"] == outcome.metadata["offsets_replayed"] == 0
+    assert "run test-" in outcome.metadata["in_words"]
+    assert "nothing is wrong" in outcome.metadata["in_words"]
+    assert outcome.red == {}
+
+
+def test_ranges_that_would_skip_offsets_fail_with_advice_and_no_retry(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    marks = [m for m in pipeline.log.watermarks(pipeline.topic) if m.last_stable > 1]
+    config = run_config_for([OffsetRange(marks[0].partition, 1, 2)])
+    outcome = dagster.launch("ingest", config)
+    assert not outcome.is_success
+    assert "would skip 1 offsets" in outcome.failure
+    assert outcome.metadata is None
+
+
+def test_rejected_records_are_observed_on_the_dead_letters(
+    dagster: Dagster, pipeline: Pipeline
+) -> None:
+    produce(pipeline.brokers, pipeline.topic, [(b"d", b"{"), (b"d", reading_json("d", 1.7e9))])
+    outcome = dagster.materialize()
+    assert outcome.metadata is not None
+    assert (outcome.metadata["stored"], outcome.metadata["rejected"]) == (1, 1)
+    assert outcome.observed["iot/dead_letters"] == {"rejected": 1}
+    assert "iot dead-letters" in outcome.metadata["in_words"]
+
+
+def test_checks_run_alone_and_each_by_itself(dagster: Dagster, sent: int) -> None:
+    dagster.materialize()
+    outcome = dagster.launch("checks")
+    assert outcome.is_success, outcome.failure
+    assert outcome.metadata is None
+    assert set(outcome.checks) == ALL_CHECKS
+    assert outcome.red == {}
+    assert outcome.checks["row_count_matches_ledger"].metadata["rows"].value == sent
+    job = dagster.definitions.resolve_implicit_global_asset_job_def()
+    for name in ALL_CHECKS:
+        chosen = job.get_subset(
+            asset_selection=set(),
+            asset_check_selection={dg.AssetCheckKey(SENSOR_DATA, name)},
+        )
+        result = chosen.execute_in_process(instance=dagster.instance, raise_on_error=False)
+        alone = dagster.outcome(result)
+        assert set(alone.checks) == {name}
+        assert alone.red == {}
+
+
+def test_a_row_that_somebody_deleted_makes_the_count_warn_with_the_command(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    dagster.materialize()
+    keyspace = pipeline.settings.keyspace
+    client = pipeline.connections.cassandra
+    row = client.execute(
+        f"SELECT device_id, day, timestamp FROM {keyspace}.sensor_data LIMIT 1", doing="testing"
+    )[0]
+    client.execute(
+        f"DELETE FROM {keyspace}.sensor_data WHERE device_id = ? AND day = ? AND timestamp = ?",
+        (row.device_id, row.day, row.timestamp),
+        doing="testing",
+    )
+    outcome = dagster.launch("checks")
+    assert outcome.is_success, "a warning fails no run"
+    assert set(outcome.red) == {"row_count_matches_ledger"}
+    check = outcome.checks["row_count_matches_ledger"]
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    assert check.metadata["rows_missing"].value == 1
+    assert f"`iot audit --day {row.day}`" in str(check.description)
+
+
+def test_a_sum_that_does_not_add_up_is_an_error(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    dagster.materialize()
+    entry = read_chain(pipeline.connections.ledger, pipeline.topic, range(4)).entries[0]
+    pipeline.connections.cassandra.execute(
+        f"UPDATE {pipeline.settings.keyspace}.ingest_ledger SET stored = ? WHERE topic = ? "
+        "AND kafka_partition = ? AND epoch = ? AND start_offset = ?",
+        (entry.counts.stored - 1, entry.topic, entry.partition, entry.epoch, entry.start_offset),
+        doing="testing",
+    )
+    outcome = dagster.launch("checks")
+    assert set(outcome.red) == {"every_offset_is_accounted_for", "ledger_has_no_gap"}
+    check = outcome.checks["every_offset_is_accounted_for"]
+    assert check.severity == dg.AssetCheckSeverity.ERROR
+
+
+def test_lag_beyond_the_limit_warns(
+    dagster: Dagster, sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.tick()  # first contact: the checkpoints are at the beginning
+    monkeypatch.setenv("IOT_LAG_LIMIT_SECONDS", "0.001")
+    outcome = dagster.launch("checks")
+    assert set(outcome.red) == {"lag_is_within_limit"}
+    assert outcome.checks["lag_is_within_limit"].metadata["lag_offsets"].value == sent
+
+
+def test_counting_stops_when_its_time_is_over_and_says_so(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    dagster.materialize()
+    verdict = check_row_counts(
+        pipeline.connections.ledger,
+        CassandraRowCounts(pipeline.connections.cassandra),
+        pipeline.topic,
+        range(4),
+        [date(2024, 12, 29)],
+        budget_seconds=0.0,
+    )
+    assert verdict.passed
+    assert verdict.numbers["days_not_whole"] == 1
+    assert "0 of 5 devices" in verdict.sentence
+
+
+def test_the_sensor_ends_a_run_whose_process_is_gone_and_goes_on(
+    dagster: Dagster, sent: int
+) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    run = add_run(dagster)
+    started = int(psutil.Process(child.pid).create_time())
+    process = replace(RunProcess.current(run.run_id), pid=child.pid, started_seconds=started)
+    dagster.instance.add_run_tags(run.run_id, {"iot/process": str(process)})
+    assert "is STARTED" in str(dagster.tick())
+    child.kill()
+    child.wait()
+    assert isinstance(dagster.tick(), dg.RunRequest)
+    ended = dagster.instance.get_run_by_id(run.run_id)
+    assert ended is not None
+    assert ended.status == dg.DagsterRunStatus.FAILURE
+
+
+def test_another_machines_run_is_left_to_that_machine(dagster: Dagster) -> None:
+    run = add_run(dagster)
+    far = replace(RunProcess.current(run.run_id), host="elsewhere", pid=2**22 - 1)
+    dagster.instance.add_run_tags(run.run_id, {"iot/process": str(far)})
+    assert "is STARTED" in str(dagster.tick())
+
+
+def test_the_schedule_asks_for_a_run_that_plans_by_itself_unless_one_is_at_work(
+    dagster: Dagster, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    with (
+        dg.DagsterInstance.from_config(str(prepare_instance(tmp_path))) as instance,
+        dg.build_schedule_context(instance=instance) as context,
+    ):
+        request = ingest_on_schedule(context)
+        assert isinstance(request, dg.RunRequest)
+        assert request.run_key is None
+        assert request.run_config == {}
+        add_run(replace(dagster, instance=instance))
+        assert isinstance(ingest_on_schedule(context), dg.SkipReason)
+
+
+@pytest.mark.parametrize("server", ["kafka", "cassandra", "silent kafka", "silent cassandra"])
+def test_a_tick_with_a_server_down_skips_in_one_line_within_three_seconds(
+    dagster: Dagster, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_ports(1)[0]
+    silent = socket.socket()
+    if server.startswith("silent"):
+        silent.bind(("127.0.0.1", port))
+        silent.listen()
+    if server.endswith("kafka"):
+        monkeypatch.setenv("IOT_BOOTSTRAP_SERVERS", f"127.0.0.1:{port}")
+    else:
+        monkeypatch.setenv("IOT_CASSANDRA_PORT", str(port))
+    with silent:
+        began = time.monotonic()
+        reason = dagster.tick()
+        seconds = time.monotonic() - began
+    assert isinstance(reason, str)
+    assert str(port) in reason
+    assert "\n" not in reason
+    assert seconds < 3
+
+
+def test_ticks_leave_no_threads_behind(dagster: Dagster, monkeypatch: pytest.MonkeyPatch) -> None:
+    dagster.tick()
+    before = len(psutil.Process(os.getpid()).threads())
+    for _ in range(20):
+        dagster.tick()
+    assert len(psutil.Process(os.getpid()).threads()) <= before + 1
+
+
+def test_the_ledger_reads_alike_after_it_was_folded(
+    dagster: Dagster, pipeline: Pipeline, sent: int
+) -> None:
+    for number in range(3):
+        dagster.materialize()
+        produce(pipeline.brokers, pipeline.topic, fleet(f"more{number}", 5, 100))
+    dagster.materialize()
+    ledger, keyspace = pipeline.connections.ledger, pipeline.settings.keyspace
+    before = read_chain(ledger, pipeline.topic, range(4)).entries
+    for entry in before:  # as if it had been three days ago
+        pipeline.connections.cassandra.execute(
+            f"UPDATE {keyspace}.ingest_ledger SET updated_at = '2024-12-29' WHERE topic = ? "
+            "AND kafka_partition = ? AND epoch = ? AND start_offset = ?",
+            (entry.topic, entry.partition, entry.epoch, entry.start_offset),
+            doing="testing",
+        )
+    outcome = dagster.launch("purge_history")
+    assert outcome.is_success, outcome.failure
+    chain = read_chain(ledger, pipeline.topic, range(4))
+    assert chain.flaws == []
+    assert len(chain.entries) < len(before)
+    assert sum_counts(e.counts for e in chain.entries) == sum_counts(e.counts for e in before)
+    assert dagster.materialize().is_success
+    assert dagster.launch("checks").red == {}

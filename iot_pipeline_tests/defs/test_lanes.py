@@ -1,0 +1,168 @@
+"""Whose turn it is, and what a re-execution is about; no server takes part."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs.ingest import run_config_for
+from iot_pipeline.defs.lanes import (
+    active_ingest_runs,
+    format_ranges,
+    inherited_ranges,
+    parse_ranges,
+    run_ahead_of,
+    why_gone,
+)
+from iot_pipeline.defs.names import ACHIEVED, PROCESS, RANGES, SENSOR_DATA, RunProcess
+
+TOPIC = "iot_data"
+STARTED = dg.DagsterRunStatus.STARTED
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+@pytest.fixture
+def definitions(monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
+    monkeypatch.setenv("IOT_TOPIC", TOPIC)
+    return build_definitions()
+
+
+def add(instance, definitions, job="ingest", status=STARTED, tags=None, **more):
+    found = (
+        definitions.resolve_implicit_global_asset_job_def()
+        if job == "__ASSET_JOB"
+        else definitions.resolve_job_def(job)
+    )
+    return instance.create_run_for_job(
+        found, status=status, tags={**found.tags, **(tags or {})}, **more
+    )
+
+
+def test_runs_of_the_lane_and_of_the_materialize_button_count_others_do_not(instance, definitions):
+    lane = add(instance, definitions, status=dg.DagsterRunStatus.NOT_STARTED)
+    button = add(instance, definitions, job="__ASSET_JOB", asset_selection=frozenset({SENSOR_DATA}))
+    add(instance, definitions, job="checks")
+    add(instance, definitions, job="simulate")
+    add(instance, definitions, status=dg.DagsterRunStatus.SUCCESS)
+    add(instance, definitions, tags={"iot/lane": "another_topic"})
+    found = [record.dagster_run.run_id for record in active_ingest_runs(instance, TOPIC)]
+    assert found == [lane.run_id, button.run_id]
+
+
+def test_of_two_that_start_together_the_older_one_goes_on(instance, definitions):
+    first, second = add(instance, definitions), add(instance, definitions)
+    assert run_ahead_of(instance, TOPIC, first.run_id) is None
+    ahead = run_ahead_of(instance, TOPIC, second.run_id)
+    assert ahead is not None
+    assert ahead.run_id == first.run_id
+
+
+def test_a_run_that_still_waits_makes_nobody_step_aside(instance, definitions):
+    add(instance, definitions, status=dg.DagsterRunStatus.NOT_STARTED)
+    own = add(instance, definitions)
+    assert run_ahead_of(instance, TOPIC, own.run_id) is None
+
+
+def test_a_dead_run_makes_nobody_step_aside(instance, definitions):
+    dead = add(instance, definitions)
+    gone = replace(RunProcess.current(dead.run_id), pid=2**22 - 1)
+    instance.add_run_tags(dead.run_id, {PROCESS: str(gone)})
+    own = add(instance, definitions)
+    assert run_ahead_of(instance, TOPIC, own.run_id) is None
+
+
+def test_a_pid_that_was_given_out_again_is_not_the_process(instance, definitions):
+    run = add(instance, definitions)
+    current = RunProcess.current(run.run_id)
+    reused = replace(current, started_seconds=current.started_seconds - 3600)
+    instance.add_run_tags(run.run_id, {PROCESS: str(reused)})
+    (record,) = active_ingest_runs(instance, TOPIC)
+    assert "is gone" in str(why_gone(record))
+
+
+def test_a_reexecution_is_not_buried_for_its_parents_process(instance, definitions):
+    run = add(instance, definitions)
+    parents = replace(RunProcess.current(str(uuid.uuid4())), pid=2**22 - 1)
+    instance.add_run_tags(run.run_id, {PROCESS: str(parents)})
+    (record,) = active_ingest_runs(instance, TOPIC)
+    assert why_gone(record._replace(start_time=1000.0), now_seconds=1001.0) is None
+
+
+def test_a_run_that_never_said_its_process_is_gone_after_two_minutes(instance, definitions):
+    add(instance, definitions, status=dg.DagsterRunStatus.STARTING)
+    (record,) = active_ingest_runs(instance, TOPIC)
+    record = record._replace(dagster_run=record.dagster_run.with_status(STARTED), start_time=1000.0)
+    assert why_gone(record, now_seconds=1100.0) is None
+    assert "never said" in str(why_gone(record, now_seconds=1200.0))
+
+
+def reexecution(instance, definitions, parent, run_config=None):
+    # Tags as the UI hands them on.
+    return add(
+        instance,
+        definitions,
+        tags=instance.get_run_by_id(parent.run_id).tags,
+        parent_run_id=parent.run_id,
+        root_run_id=parent.run_id,
+        run_config=parent.run_config if run_config is None else run_config,
+    )
+
+
+def test_a_reexecution_is_about_what_the_first_run_achieved(instance, definitions):
+    parent = add(instance, definitions, tags={RANGES: "0:0-9 1:0-9", ACHIEVED: "0:0-5"})
+    run = reexecution(instance, definitions, parent)
+    assert inherited_ranges(instance, run) == [OffsetRange(0, 0, 5)]
+
+
+def test_or_about_what_it_was_to_drain_when_it_achieved_nothing(instance, definitions):
+    parent = add(instance, definitions, tags={RANGES: "0:0-9 1:0-9"})
+    run = reexecution(instance, definitions, parent)
+    assert inherited_ranges(instance, run) == [OffsetRange(0, 0, 9), OffsetRange(1, 0, 9)]
+
+
+def test_config_that_a_person_changed_wins(instance, definitions):
+    parent = add(instance, definitions, tags={ACHIEVED: "0:0-5"})
+    changed = run_config_for([OffsetRange(0, 1, 2)])
+    assert inherited_ranges(instance, reexecution(instance, definitions, parent, changed)) is None
+
+
+def test_a_run_that_is_no_reexecution_inherits_nothing(instance, definitions):
+    run = add(instance, definitions, tags={RANGES: "0:0-9"})
+    assert inherited_ranges(instance, run) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 99), st.integers(0, 10**12), st.integers(1, 10**6)).map(
+            lambda t: OffsetRange(t[0], t[1], t[1] + t[2])
+        )
+    )
+)
+def test_a_tag_gives_back_the_ranges_it_was_made_of(ranges):
+    assert parse_ranges(format_ranges(ranges)) == ranges
+
+
+@given(
+    st.from_regex(r"[a-z0-9:.-]{1,30}", fullmatch=True),
+    st.integers(1, 2**22),
+    st.integers(0, 2**33),
+)
+def test_a_tag_gives_back_the_process_it_was_made_of(host, pid, started):
+    process = RunProcess(str(uuid.uuid4()), host, pid, started)
+    assert RunProcess.parse(str(process)) == process
+
+
+def test_a_tag_of_somebody_else_is_no_process():
+    for text in ("", "a:b:c:d", "host:1", "::::"):
+        assert RunProcess.parse(text) is None
