@@ -1,13 +1,14 @@
 # make           check: lint, types, import contracts, every test that needs no server
 # make test      everything, with servers of its own
 # make demo      services, schema, a simulated fleet and Dagster's UI, until Ctrl-C
+# make demo-once the same path without a person; exits 0 when readings arrived and checks passed
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: check setup test lock clean
+.PHONY: check setup test demo demo-once bench lock clean
 
 setup: $(STAMP)
 
@@ -29,6 +30,12 @@ check: setup
 
 test: check
 	$(BIN)/pytest -m "services or chaos"
+
+demo: setup  ## until Ctrl-C
+	@$(BIN)/iot demo
+
+demo-once: setup  ## the same path without a person; exit code 0 when it works
+	@$(BIN)/iot demo --once
 
 lock: setup  ## refresh the locks: Python packages (no index address) and the servers' jars
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \

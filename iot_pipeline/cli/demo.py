@@ -32,6 +32,11 @@ SENSOR = "iot_data_lag"
 SCHEDULE = "checks_every_5_minutes"
 ONCE_SECONDS = 240.0
 
+_WORKSPACE = f"""load_from:
+  - python_module:
+      module_name: iot_pipeline.definitions
+      location_name: {LOCATION}
+"""
 _TOUR = """
   The UI: {address}
 
@@ -138,8 +143,11 @@ def _start_dagster(settings: Settings, folder: Path, stack: ExitStack, port: int
     free = find_free_port(port)
     if free != port:
         _say(f"port {port} is taken; the UI is at {free}")
-    command = [_script("dagster"), "dev", "-m", "iot_pipeline.definitions", "-h", "127.0.0.1"]
-    child = Child([*command, "-p", str(free)], folder / "dagster.log", env)
+    # Written here rather than read from the checkout: an installed wheel has no workspace.yaml.
+    workspace = folder / "workspace.yaml"
+    workspace.write_text(_WORKSPACE)
+    command = [_script("dagster"), "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(free)]
+    child = Child(command, folder / "dagster.log", env)
     _remember(folder, "dagster", child)
     stack.callback(_stop_child, "Dagster", child)
     ui = DagsterUi(free, LOCATION)
