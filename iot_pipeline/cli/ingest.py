@@ -11,10 +11,12 @@ from iot_pipeline.cli.output import json_option, print_json
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import is_incomplete, print_replay, replay_as_dict, run_replay
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.core.ledger import sum_counts
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import DrainProgress, drain
+from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.replay import ReplayProgress
 from iot_pipeline.stages.schema import setup_schema
@@ -79,18 +81,25 @@ def drain_command(
         raise ConfigurationError("--offsets says it all: leave --max-records and --partitions out")
     run = new_cli_run()
     with open_connections(settings) as connections:
-        plan = make_plan(
-            connections.log,
-            connections.ledger,
-            settings.topic,
-            start_at=settings.start_at,
-            max_records=max_records,
-            partitions=chosen,
-            offsets=asked,
-            accept_producer_timestamps=settings.accept_producer_timestamps,
-        )
-        progress, replayed = DrainProgress(plan.ingest), ReplayProgress(plan.replay)
-        try:
+        # One per plan: after a loss a run plans again and opens new ledger rows.
+        drains: list[DrainProgress] = []
+        replayed = ReplayProgress([])
+        lost: list[OffsetRange] = []
+
+        def plan_and_drain() -> Plan:
+            plan = make_plan(
+                connections.log,
+                connections.ledger,
+                settings.topic,
+                start_at=settings.start_at,
+                max_records=max_records,
+                partitions=chosen,
+                offsets=asked,
+                accept_producer_timestamps=settings.accept_producer_timestamps,
+            )
+            progress = DrainProgress(plan.ingest)
+            drains.append(progress)
+            replayed.planned = plan.replay
             if plan.replay:
                 ranges = ", ".join(map(str, plan.replay))
                 click.echo(f"{ranges}: below the checkpoint, so this is a replay", err=True)
@@ -104,9 +113,26 @@ def drain_command(
                     progress=progress,
                     on_progress=line.show,
                 )
+            return plan
+
+        try:
+            run_past_losses(
+                plan_and_drain,
+                connections.log,
+                connections.ledger,
+                settings.topic,
+                run,
+                settings.on_expired,
+                settings.retry_seconds,
+                lost.extend,
+            )
         finally:
-            _report(plan, progress, replayed, run.run_id, as_json)
-    if progress.fenced:
+            for item in lost:
+                click.echo(
+                    f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True
+                )
+            _report(progress, replayed, run.run_id, as_json)
+    if any(progress.fenced for progress in drains):
         sys.exit(EXIT_FENCED)
     if is_incomplete(replayed):
         sys.exit(EXIT_INCOMPLETE)
@@ -122,46 +148,50 @@ def _parse_partitions(text: str | None) -> set[int] | None:
 
 
 def _report(
-    plan: Plan, progress: DrainProgress, replayed: ReplayProgress, run_id: str, as_json: bool
+    drains: list[DrainProgress], replayed: ReplayProgress, run_id: str, as_json: bool
 ) -> None:
-    total = progress.total
+    total = sum_counts(progress.total for progress in drains)
+    ranges = [item for progress in drains for item in ranges]
+    fenced = [item for progress in drains for item in fenced]
+    seconds = sum(progress.seconds for progress in drains)
+    split_ms = sum(progress.split_ms for progress in drains)
     if as_json:
         print_json(
             {
                 "run_id": run_id,
-                "ranges": [str(item) for item in progress.ranges],
+                "ranges": [str(item) for item in ranges],
                 "stored": total.stored,
                 "superseded": total.superseded,
                 "rejected": total.rejected,
                 "aged_out": total.aged_out,
                 "holes": total.holes,
-                "seconds": round(progress.seconds, 3),
-                "fenced": [str(item) for item in progress.fenced],
-                "split_ms": progress.split_ms,
-                "unknown_fields": progress.unknown_fields,
-                "replay": replay_as_dict(replayed, run_id) if plan.replay else None,
+                "seconds": round(seconds, 3),
+                "fenced": [str(item) for item in fenced],
+                "split_ms": split_ms,
+                "unknown_fields": sum(progress.unknown_fields for progress in drains),
+                "replay": replay_as_dict(replayed, run_id) if replayed.planned else None,
             }
         )
         return
-    if plan.replay:
+    if replayed.planned:
         print_replay(replayed)
-        if not plan.ingest:
+        if not any(progress.planned for progress in drains):
             return
-    if not plan.ingest:
+    if not any(progress.planned for progress in drains):
         click.echo("nothing lags: every offset of the topic is accounted for")
         return
-    rate = total.stored / progress.seconds if progress.seconds else 0
+    rate = total.stored / seconds if seconds else 0
     click.echo(
-        f"{progress.done_offsets} offsets = {total.stored} stored + {total.superseded} superseded "
+        f"{total.accounted} offsets = {total.stored} stored + {total.superseded} superseded "
         f"+ {total.rejected} rejected + {total.aged_out} aged out + {total.holes} holes, in "
-        f"{progress.seconds:.1f} s ({rate:,.0f} rows/s)"
+        f"{seconds:.1f} s ({rate:,.0f} rows/s)"
     )
-    for item in progress.ranges:
+    for item in ranges:
         click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
-    for fenced in progress.fenced:
-        click.echo(f"fenced: {fenced}; this run stopped, nothing is wrong")
-    if progress.split_ms:
-        click.echo(f"note: {progress.split_ms} broker milliseconds were split (docs/guarantees.md)")
+    for one in fenced:
+        click.echo(f"fenced: {one}; this run stopped, nothing is wrong")
+    if split_ms:
+        click.echo(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")
 
 
 class _ProgressLine:

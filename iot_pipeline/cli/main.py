@@ -13,6 +13,7 @@ from iot_pipeline.cli.ask import ASK_COMMANDS
 from iot_pipeline.cli.ask_rows import ROW_COMMANDS
 from iot_pipeline.cli.audit import AUDIT_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
+from iot_pipeline.cli.losses import LOSS_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
@@ -39,6 +40,7 @@ for _command in (
     *INGEST_COMMANDS,
     *REPLAY_COMMANDS,
     *AUDIT_COMMANDS,
+    *LOSS_COMMANDS,
     *ASK_COMMANDS,
     *ROW_COMMANDS,
 ):

@@ -49,6 +49,7 @@ class KafkaRangeSource:
         self._next = {item.partition: item.start for item in ranges}
         self._finished: set[int] = set()
         self._trouble: KafkaError | None = None
+        self._expired: OffsetsExpiredError | None = None
         self._consumer = Consumer(
             {
                 **config,
@@ -94,6 +95,8 @@ class KafkaRangeSource:
             TopicChangedError: the log ends before the next offset: truncated or recreated.
             SchemaMismatchError: the topic is gone, or its records carry a producer's timestamps.
         """
+        if self._expired is not None:
+            raise self._expired
         records: list[Record] = []
         append = records.append
         ends = self._ends
@@ -101,7 +104,12 @@ class KafkaRangeSource:
             partition = message.partition()
             error = message.error()
             if error is not None:
-                self._take_error(error, partition, message.offset())
+                try:
+                    self._take_error(error, partition, message.offset())
+                except OffsetsExpiredError as exc:
+                    # What came before it is given out first: it may be gone already, too.
+                    self._expired = exc
+                    break
                 continue
             offset = message.offset()
             end = ends[partition]
@@ -128,6 +136,8 @@ class KafkaRangeSource:
             self._next[partition] = offset + 1
             if offset + 1 == end:
                 self._finish(partition)
+        if self._expired is not None and not records:
+            raise self._expired
         return records
 
     def _finish(self, partition: int) -> None:
@@ -157,9 +167,10 @@ class KafkaRangeSource:
         position = self._next[partition]
         if position < low:
             return OffsetsExpiredError(
-                f"{doing}: the low watermark is {low} now, up to {low - position} records were "
-                "deleted while they were being read. Raise the topic's retention.ms, then set "
-                "IOT_ON_EXPIRED=record to write the loss into the ledger and go on"
+                f"{doing}: Kafka has deleted offsets {position} to {low - 1} unread, up to "
+                f"{low - position} records, while they were being read. Raise the topic's "
+                "retention.ms; then set IOT_ON_EXPIRED=record to write the loss into the ledger "
+                "and go on, or restore the topic"
             )
         return TopicChangedError(
             f"{doing}: the log ends at {high}: the topic was truncated or made again. Nothing of "

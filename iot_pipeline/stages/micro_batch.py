@@ -23,7 +23,12 @@ from iot_pipeline.core.ingest import (
 )
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, check_checkpoint_id
 from iot_pipeline.core.readings import DeadLetter, ReadingDecoder, ReadingRules, Reason, Record
-from iot_pipeline.errors import KafkaUnavailableError, PermanentError, TransientError
+from iot_pipeline.errors import (
+    KafkaUnavailableError,
+    OffsetsExpiredError,
+    PermanentError,
+    TransientError,
+)
 from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.row_writer import RowWriter
@@ -108,6 +113,7 @@ class MicroBatches:
         self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
         self._writing: MicroBatch | None = None
         self._is_stopped = False
+        self._expired: OffsetsExpiredError | None = None
         self._source = self._retry(lambda: ports.log.open_ranges(self._topic, ranges))
 
     @property
@@ -127,6 +133,10 @@ class MicroBatches:
                 self._prepare(batch)
                 self._writer.begin(batch)
                 self._writing = batch
+                if self._expired is not None:
+                    # What was read before the log ran out is safe and counted first.
+                    self._finish_writing()
+                    raise self._expired
         finally:
             self._source.close()
 
@@ -150,7 +160,12 @@ class MicroBatches:
                     return None
             busy = self._writing is not None
             asked = time.monotonic()
-            records, error = self._poll(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
+            try:
+                records, error = self._poll(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
+            except OffsetsExpiredError as exc:
+                self._expired = exc
+                self._release_held(builder)
+                break
             now = time.monotonic()
             # Only time spent waiting for Kafka counts: after a minute of waiting for Cassandra
             # one empty poll says nothing about Kafka.
@@ -199,6 +214,11 @@ class MicroBatches:
             _log.warning("%s; asking again", exc)
             time.sleep(_POLL_SECONDS)
             return [], exc
+
+    def _release_held(self, builder: MicroBatchBuilder) -> None:
+        # No more will come: their milliseconds are as closed as they get.
+        for partition in self._ranges:
+            builder.add(self._open.release(partition))
 
     def _take_in(self, builder: MicroBatchBuilder, records: list[Record]) -> None:
         by_partition: defaultdict[int, list[Record]] = defaultdict(list)
