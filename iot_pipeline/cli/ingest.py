@@ -131,7 +131,7 @@ def drain_command(
                 click.echo(
                     f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True
                 )
-            _report(progress, replayed, run.run_id, as_json)
+            _report(drains, replayed, run.run_id, as_json)
     if any(progress.fenced for progress in drains):
         sys.exit(EXIT_FENCED)
     if is_incomplete(replayed):
@@ -151,8 +151,8 @@ def _report(
     drains: list[DrainProgress], replayed: ReplayProgress, run_id: str, as_json: bool
 ) -> None:
     total = sum_counts(progress.total for progress in drains)
-    ranges = [item for progress in drains for item in ranges]
-    fenced = [item for progress in drains for item in fenced]
+    ranges = [item for progress in drains for item in progress.ranges]
+    fenced = [item for progress in drains for item in progress.fenced]
     seconds = sum(progress.seconds for progress in drains)
     split_ms = sum(progress.split_ms for progress in drains)
     if as_json:

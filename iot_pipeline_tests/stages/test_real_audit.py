@@ -108,6 +108,8 @@ def test_readings_deleted_on_purpose_are_known_to_audits_and_replays(filled, nam
     assert not filled.rows(f"{name}_1")
 
 
-def test_a_part_of_the_topic_is_audited_without_judging_strays(filled):
+def test_a_part_of_the_topic_is_audited_without_judging_strays(filled, name):
+    produce(filled.brokers, filled.topic, fleet(f"{name}_more", 1, 5), partition=1)
+    filled.drain()
     report = audit(filled, "--offsets", "0:0-5")
     assert (report["offsets"], report["stored"], report["is_stray_judged"]) == (5, 5, False)
