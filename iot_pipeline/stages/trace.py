@@ -10,8 +10,7 @@ from iot_pipeline.core.ingest import Row, RowsByTime
 from iot_pipeline.core.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.read_back import Place, ReadBack, RowState, StoredRow, judge_row
 from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder, ReadingRules
-from iot_pipeline.stages.audit import AuditLog
-from iot_pipeline.stages.ports import RecordLog, RowReader
+from iot_pipeline.stages.ports import AuditLog, RecordLog, RowReader
 from iot_pipeline.stages.read_back import fetch_rows
 
 MAX_KEYS = 10_000
