@@ -10,8 +10,9 @@ import sys
 import click
 
 from iot_pipeline.cli.ask import ASK_COMMANDS
-from iot_pipeline.cli.ask_rows import ROW_COMMANDS
+from iot_pipeline.cli.ask_rows import ROW_COMMANDS, dead_letters_group
 from iot_pipeline.cli.audit import AUDIT_COMMANDS
+from iot_pipeline.cli.dead_letters import DEAD_LETTER_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
 from iot_pipeline.cli.losses import LOSS_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
@@ -45,6 +46,8 @@ for _command in (
     *ROW_COMMANDS,
 ):
     iot.add_command(_command)
+for _command in DEAD_LETTER_COMMANDS:
+    dead_letters_group.add_command(_command)
 
 
 def main() -> None:
