@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from iot_pipeline.cli.connections import open_connections
+from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.pipeline import Pipeline, set_up
 from iot_pipeline_tests.servers import (

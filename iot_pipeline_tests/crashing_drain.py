@@ -12,7 +12,8 @@ import signal
 import sys
 from typing import Any
 
-from iot_pipeline.cli.connections import drain_config, new_cli_run, open_connections
+from iot_pipeline.cli.runs import new_cli_run
+from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import Ports, drain
 from iot_pipeline.stages.planning import make_plan

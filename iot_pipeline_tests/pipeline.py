@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from iot_pipeline.cli.connections import Connections, drain_config
 from iot_pipeline.cli.main import main
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.connections import Connections, drain_config
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import DrainProgress, drain
 from iot_pipeline.stages.planning import make_plan

@@ -9,19 +9,20 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from iot_pipeline.cli.connections import Connections, open_connections, reading_rules
 from iot_pipeline.cli.output import json_option, print_json, print_table
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.clients.audit_log import KafkaAuditLog
 from iot_pipeline.clients.audit_store import CassandraAuditStore
+from iot_pipeline.connections import Connections, open_connections, reading_rules
 from iot_pipeline.core.audit import DEFECTS, AuditResult, Fate
-from iot_pipeline.core.moments import Window, choose_window, parse_day
+from iot_pipeline.core.moments import Window, choose_window, parse_day, parse_moment
 from iot_pipeline.core.offsets import OffsetRange, parse_range
-from iot_pipeline.core.readings import find_device_id_problem
+from iot_pipeline.core.readings import find_device_id_problem, timestamp_ms
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.audit import AuditConfig, AuditPorts, AuditProgress, audit, choose_ranges
 from iot_pipeline.stages.deletions import delete_readings
+from iot_pipeline.stages.trace import trace
 
 EXIT_DEFECTS = 1
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -244,4 +245,58 @@ class _ProgressLine:
             )
 
 
-AUDIT_COMMANDS = (audit_command, delete_command)
+@click.command("trace")
+@click.argument("device_id", metavar="DEVICE")
+@click.argument("timestamp", metavar="TIMESTAMP")
+@json_option
+def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
+    """Show the record behind a row: TIMESTAMP in ISO 8601 or in seconds since 1970.
+
+    Exit code 1: there is no such row, or no record explains it.
+    """
+    settings = Settings.from_env()
+    ms = _timestamp_ms(timestamp)
+    with open_connections(settings) as connections:
+        found = trace(
+            connections.log,
+            KafkaAuditLog(settings),
+            connections.rows,
+            settings.topic,
+            reading_rules(settings),
+            device_id,
+            ms,
+            settings.retry_seconds,
+        )
+    made = found.made_by
+    if as_json:
+        print_json(
+            {
+                "row": found.row,
+                "is_whole": found.is_whole,
+                "partition": made[1] if made else None,
+                "offset": made[2] if made else None,
+                "written_us": made[0] if made else None,
+                "candidates": [f"{record[1]}:{record[2]}" for record in found.records],
+            }
+        )
+    elif found.row is None:
+        click.echo(f"{device_id} has no row at {ms} ms")
+    elif made is None:
+        click.echo(
+            f"no record explains the row {found.row}: it came from elsewhere, it is torn, or Kafka "
+            "has deleted its record"
+        )
+    else:
+        click.echo(f"partition {made[1]}, offset {made[2]}, written at {made[0]} µs")
+    if made is None:
+        sys.exit(EXIT_DEFECTS)
+
+
+def _timestamp_ms(text: str) -> int:
+    try:
+        return timestamp_ms(float(text))
+    except (ValueError, OverflowError):
+        return timestamp_ms(parse_moment(text).timestamp())
+
+
+AUDIT_COMMANDS = (audit_command, delete_command, trace_command)

@@ -1,4 +1,4 @@
-"""`iot setup` and `iot drain`: make the schema, move readings."""
+"""`iot drain`: move what lags, exactly some offsets, or what arrives."""
 
 import signal
 import sys
@@ -9,64 +9,24 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from iot_pipeline.cli.connections import (
-    Connections,
-    drain_config,
-    new_cli_run,
-    open_connections,
-)
 from iot_pipeline.cli.output import json_option, print_json
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import is_incomplete, print_replay, replay_as_dict, run_replay
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.cli.runs import new_cli_run
+from iot_pipeline.connections import Connections, drain_config, open_connections
+from iot_pipeline.core.ledger import sum_counts
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.following import Follow
 from iot_pipeline.stages.ingest import DrainProgress, drain, follow
+from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.replay import ReplayProgress
-from iot_pipeline.stages.schema import setup_schema
 
 EXIT_INCOMPLETE = 1
 EXIT_FENCED = 3
-
-
-@click.command("setup")
-@json_option
-def setup_command(as_json: bool) -> None:
-    """Make topics, keyspace and tables where they are missing, and check all of them."""
-    settings = Settings.from_env()
-    with open_connections(settings) as connections:
-        report = setup_schema(
-            KafkaTopics(settings),
-            connections.log,
-            CassandraSchema(connections.cassandra),
-            settings,
-            migration_files(),
-            say=lambda step: click.echo(f"setup: {step}", err=True),
-        )
-    if as_json:
-        print_json(
-            {
-                "created": report.created,
-                "differences": [str(difference) for difference in report.differences],
-                "acknowledged_is_durable": report.is_durable,
-                "durability": report.durability,
-                "notes": report.notes,
-            }
-        )
-        return
-    for created in report.created:
-        click.echo(f"made {created}")
-    if not report.created:
-        click.echo("everything was there already")
-    for difference in report.differences:
-        click.echo(f"note: {difference}")
-    for note in report.notes:
-        click.echo(f"note: {note}")
-    click.echo(("" if report.is_durable else "WARNING: ") + report.durability)
 
 
 @click.command("drain")
@@ -103,25 +63,32 @@ def drain_command(
         raise ConfigurationError("--seconds is for --follow: give both, or neither")
     run = new_cli_run()
     with open_connections(settings) as connections:
-        plan = make_plan(
-            connections.log,
-            connections.ledger,
-            settings.topic,
-            start_at=settings.start_at,
-            max_records=max_records,
-            partitions=chosen,
-            offsets=asked,
-            accept_producer_timestamps=settings.accept_producer_timestamps,
-        )
-        if is_following:
-            _follow(connections, plan, run, chosen, seconds, as_json)
-            return
-        progress, replayed = DrainProgress(plan.ingest), ReplayProgress(plan.replay)
-        try:
+        # One per plan: after a loss a run plans again and opens new ledger rows.
+        drains: list[DrainProgress] = []
+        replayed = ReplayProgress([])
+        lost: list[OffsetRange] = []
+
+        def plan_and_drain() -> Plan:
+            plan = make_plan(
+                connections.log,
+                connections.ledger,
+                settings.topic,
+                start_at=settings.start_at,
+                max_records=max_records,
+                partitions=chosen,
+                offsets=asked,
+                accept_producer_timestamps=settings.accept_producer_timestamps,
+            )
+            progress = DrainProgress([] if is_following else plan.ingest)
+            drains.append(progress)
+            replayed.planned = plan.replay
             if plan.replay:
                 ranges = ", ".join(map(str, plan.replay))
                 click.echo(f"{ranges}: below the checkpoint, so this is a replay", err=True)
                 run_replay(connections, plan, run, replayed)
+            if is_following:
+                _follow(connections, plan, run, chosen, seconds, progress)
+                return plan
             with _ProgressLine(plan.ingest) as line:
                 drain(
                     plan,
@@ -131,15 +98,26 @@ def drain_command(
                     progress=progress,
                     on_progress=line.show,
                 )
-        finally:
-            _report(
-                progress,
-                run.run_id,
-                as_json,
-                replayed=replayed if plan.replay else None,
-                nothing_lags=not plan.ingest,
+            return plan
+
+        try:
+            run_past_losses(
+                plan_and_drain,
+                connections.log,
+                connections.ledger,
+                settings.topic,
+                run,
+                settings.on_expired,
+                settings.retry_seconds,
+                lost.extend,
             )
-    if progress.fenced:
+        finally:
+            for item in lost:
+                click.echo(
+                    f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True
+                )
+            _report(drains, replayed, run.run_id, as_json)
+    if any(progress.fenced for progress in drains):
         sys.exit(EXIT_FENCED)
     if is_incomplete(replayed):
         sys.exit(EXIT_INCOMPLETE)
@@ -151,12 +129,11 @@ def _follow(
     run: Run,
     partitions: set[int] | None,
     seconds: float | None,
-    as_json: bool,
+    progress: DrainProgress,
 ) -> None:
     settings = connections.settings
     asked_to_stop = threading.Event()
     how = Follow(seconds or settings.follow_seconds, should_stop=asked_to_stop.is_set)
-    progress = DrainProgress([])
     # The first asks politely; the second is Python's own and ends it wherever it is.
     before = {
         number: signal.signal(number, lambda *_: _ask(asked_to_stop, before))
@@ -174,9 +151,6 @@ def _follow(
         )
     finally:
         _restore(before)
-        _report(progress, run.run_id, as_json)
-    if progress.fenced:
-        sys.exit(EXIT_FENCED)
 
 
 def _ask(asked_to_stop: threading.Event, before: dict[signal.Signals, Any]) -> None:
@@ -199,51 +173,50 @@ def _parse_partitions(text: str | None) -> set[int] | None:
 
 
 def _report(
-    progress: DrainProgress,
-    run_id: str,
-    as_json: bool,
-    *,
-    replayed: ReplayProgress | None = None,
-    nothing_lags: bool = False,
+    drains: list[DrainProgress], replayed: ReplayProgress, run_id: str, as_json: bool
 ) -> None:
-    total = progress.total
+    total = sum_counts(progress.total for progress in drains)
+    ranges = [item for progress in drains for item in progress.ranges]
+    fenced = [item for progress in drains for item in progress.fenced]
+    seconds = sum(progress.seconds for progress in drains)
+    split_ms = sum(progress.split_ms for progress in drains)
     if as_json:
         print_json(
             {
                 "run_id": run_id,
-                "ranges": [str(item) for item in progress.ranges],
+                "ranges": [str(item) for item in ranges],
                 "stored": total.stored,
                 "superseded": total.superseded,
                 "rejected": total.rejected,
                 "aged_out": total.aged_out,
                 "holes": total.holes,
-                "seconds": round(progress.seconds, 3),
-                "fenced": [str(item) for item in progress.fenced],
-                "split_ms": progress.split_ms,
-                "unknown_fields": progress.unknown_fields,
-                "replay": replay_as_dict(replayed, run_id) if replayed else None,
+                "seconds": round(seconds, 3),
+                "fenced": [str(item) for item in fenced],
+                "split_ms": split_ms,
+                "unknown_fields": sum(progress.unknown_fields for progress in drains),
+                "replay": replay_as_dict(replayed, run_id) if replayed.planned else None,
             }
         )
         return
-    if replayed is not None:
+    if replayed.planned:
         print_replay(replayed)
-        if nothing_lags:
+        if not any(progress.planned for progress in drains):
             return
-    if nothing_lags:
+    if not any(progress.planned or progress.achieved for progress in drains):
         click.echo("nothing lags: every offset of the topic is accounted for")
         return
-    rate = total.stored / progress.seconds if progress.seconds else 0
+    rate = total.stored / seconds if seconds else 0
     click.echo(
-        f"{progress.done_offsets} offsets = {total.stored} stored + {total.superseded} superseded "
+        f"{total.accounted} offsets = {total.stored} stored + {total.superseded} superseded "
         f"+ {total.rejected} rejected + {total.aged_out} aged out + {total.holes} holes, in "
-        f"{progress.seconds:.1f} s ({rate:,.0f} rows/s)"
+        f"{seconds:.1f} s ({rate:,.0f} rows/s)"
     )
-    for item in progress.ranges:
+    for item in ranges:
         click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
-    for fenced in progress.fenced:
-        click.echo(f"fenced: {fenced}; this run stopped, nothing is wrong")
-    if progress.split_ms:
-        click.echo(f"note: {progress.split_ms} broker milliseconds were split (docs/guarantees.md)")
+    for one in fenced:
+        click.echo(f"fenced: {one}; this run stopped, nothing is wrong")
+    if split_ms:
+        click.echo(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")
 
 
 class _ProgressLine:
@@ -274,4 +247,4 @@ class _ProgressLine:
         self._progress.update(self._task, completed=progress.done_offsets)
 
 
-INGEST_COMMANDS = (setup_command, drain_command)
+INGEST_COMMANDS = (drain_command,)

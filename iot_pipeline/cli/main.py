@@ -11,11 +11,14 @@ import sys
 import click
 
 from iot_pipeline.cli.ask import ASK_COMMANDS
-from iot_pipeline.cli.ask_rows import ROW_COMMANDS
+from iot_pipeline.cli.ask_rows import ROW_COMMANDS, dead_letters_group
 from iot_pipeline.cli.audit import AUDIT_COMMANDS
+from iot_pipeline.cli.dead_letters import DEAD_LETTER_COMMANDS
 from iot_pipeline.cli.demo import DEMO_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
+from iot_pipeline.cli.losses import LOSS_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
+from iot_pipeline.cli.schema import SCHEMA_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.cli.simulate import SIMULATION_COMMANDS
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
@@ -39,15 +42,19 @@ def iot(verbose: bool) -> None:
 
 for _command in (
     *SERVICES_COMMANDS,
+    *SCHEMA_COMMANDS,
     *SIMULATION_COMMANDS,
     *INGEST_COMMANDS,
     *REPLAY_COMMANDS,
     *AUDIT_COMMANDS,
+    *LOSS_COMMANDS,
     *ASK_COMMANDS,
     *ROW_COMMANDS,
     *DEMO_COMMANDS,
 ):
     iot.add_command(_command)
+for _command in DEAD_LETTER_COMMANDS:
+    dead_letters_group.add_command(_command)
 
 
 def main() -> None:

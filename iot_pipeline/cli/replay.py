@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 import click
 
-from iot_pipeline.cli.connections import Connections, drain_config, new_cli_run, open_connections
 from iot_pipeline.cli.output import json_option, print_json
 from iot_pipeline.cli.ranges import offsets_option
+from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.audit_store import CassandraAuditStore
+from iot_pipeline.connections import Connections, drain_config, open_connections
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.moments import choose_window
 from iot_pipeline.core.offsets import parse_range

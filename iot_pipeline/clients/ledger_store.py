@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
+from uuid import UUID
 
 from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer, unlogged_batch
 from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState, Outcome
@@ -18,6 +19,11 @@ _FIRST_CONTACT = (
 )
 _MOVE_CHECKPOINT = (
     "UPDATE {ks}.ingest_ledger SET next_offset = ? WHERE topic = ? AND kafka_partition = ? "
+    "IF next_offset = ? AND topic_id = ? AND current_epoch = ?"
+)
+_REBASE = (
+    "UPDATE {ks}.ingest_ledger SET next_offset = ?, topic_id = ?, current_epoch = ? "
+    "WHERE topic = ? AND kafka_partition = ? "
     "IF next_offset = ? AND topic_id = ? AND current_epoch = ?"
 )
 _WRITE_ENTRY = (
@@ -125,7 +131,7 @@ class CassandraLedgerStore:
                 write,
                 (
                     commit.end,
-                    Outcome.INGESTED.value,
+                    commit.outcome.value,
                     commit.run_id,
                     commit.writer_id,
                     *_counts_values(commit.counts),
@@ -143,6 +149,49 @@ class CassandraLedgerStore:
         return self._client.start(
             make, f"committing {commit.topic}[{commit.partition}] at {commit.end}"
         )
+
+    def send_rebase(
+        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+    ) -> PendingAnswer:
+        """Start the conditional batch that begins a new epoch and shows the seam in the old one."""
+
+        def make() -> object:
+            batch = self._client.conditional_batch()
+            batch.add(
+                self._client.prepare(self._cql(_REBASE)),
+                (
+                    new.next_offset,
+                    new.topic_id,
+                    new.epoch,
+                    topic,
+                    old.partition,
+                    old.next_offset,
+                    old.topic_id,
+                    old.epoch,
+                ),
+            )
+            # At the end of the old chain, where no run will ever write again: the first run of
+            # the new epoch has a row of its own.
+            batch.add(
+                self._client.prepare(self._cql(_WRITE_ENTRY)),
+                (
+                    old.next_offset,
+                    Outcome.REBASED.value,
+                    run_id,
+                    writer_id,
+                    *_counts_values(Counts()),
+                    None,
+                    None,
+                    datetime.now(UTC),
+                    topic,
+                    old.partition,
+                    old.epoch,
+                    old.next_offset,
+                ),
+            )
+            return batch
+
+        return self._client.start(make, f"rebasing {topic}[{old.partition}] to {new.next_offset}")
 
     def read_state(self, commit: Commit) -> LedgerState:
         """What the ledger says now, read serially, to decide a commit of unknown outcome."""

@@ -104,6 +104,7 @@ class Commit:
     run_id: str
     writer_id: UUID
     counts: Counts
+    outcome: Outcome = Outcome.INGESTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ def plan_offsets(
             expired.append(
                 f"{state.topic}[{state.partition}]: checkpoint {state.checkpoint} is below the low "
                 f"watermark {state.low}, up to {state.low - state.checkpoint} records were deleted "
-                "unread"
+                f"unread (offsets {state.checkpoint} to {state.low - 1})"
             )
         if state.checkpoint > state.last_stable:
             raise TopicChangedError(

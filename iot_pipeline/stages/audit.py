@@ -10,8 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from datetime import UTC, datetime
 
 from iot_pipeline.core.audit import (
     BUCKETS,
@@ -20,12 +19,11 @@ from iot_pipeline.core.audit import (
     Finding,
     Judge,
     LetterIndex,
-    RawRecord,
     RowSums,
     Tie,
     Window,
 )
-from iot_pipeline.core.deletions import Deletion, Deletions
+from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.ingest import Row
 from iot_pipeline.core.ledger import LedgerEntry
 from iot_pipeline.core.offsets import OffsetRange, in_rounds, join_ranges
@@ -33,8 +31,9 @@ from iot_pipeline.core.read_back import Place
 from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder, ReadingRules
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.planning import read_states
-from iot_pipeline.stages.ports import LedgerStore, RecordLog, RowReader
+from iot_pipeline.stages.ports import AuditLog, AuditStore, LedgerStore, RecordLog, RowReader
 from iot_pipeline.stages.read_back import fetch_rows, scan_rows
+from iot_pipeline.stages.trace import find_records
 
 WINDOW_RECORDS = 200_000
 # Ties need a look into the log each; a table full of them is a table that somebody else writes.
@@ -42,32 +41,6 @@ MAX_TIES = 1_000
 # Keys held at once while rows without a record are named, about 100 bytes each.
 MAX_EXPLAINED = 2_000_000
 _PROGRESS_SECONDS = 0.5
-
-
-class AuditLog(Protocol):
-    """The audit's own reading of topics."""
-
-    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[list[RawRecord]]: ...
-
-    def letter_places(
-        self, dead_letter_topic: str, ranges: Sequence[OffsetRange], topic: str, topic_id: str
-    ) -> Iterator[tuple[int, int]]: ...
-
-
-class AuditStore(Protocol):
-    """Which rows there may be, what was deleted on purpose, what audits proved."""
-
-    def devices_of(self, day_number: int) -> list[str]: ...
-    def all_places(self) -> Iterator[Place]: ...
-    def read_deletions(self) -> list[Deletion]: ...
-    def record_audit(
-        self,
-        topic: str,
-        topic_id: str,
-        audit_id: str,
-        started_at: datetime,
-        result: AuditResult,
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,17 +329,9 @@ class _Audit:
         for tie in ties:
             judge.settle_tie(tie, self._records_of(tie.place, tie.timestamp_ms, tie.row[0]))
 
-    def _records_of(self, place: Place, timestamp_ms: int, written_us: int) -> list[Row]:
-        """What the log has under this key with this write time, wherever it is."""
-        moment = datetime.fromtimestamp(written_us // 1000 / 1000, UTC)
-        starts = self._ports.log.offsets_at(self._topic, moment)
-        ends = self._ports.log.offsets_at(self._topic, moment + timedelta(milliseconds=1))
-        ranges = [OffsetRange(p, starts[p], ends[p]) for p in starts if ends[p] > starts[p]]
-        window = Window(ReadingDecoder(self._config.rules))
-        for records in self._ports.records.read(self._topic, ranges):
-            window.add(record for record in records if record[1] % 1000 == written_us % 1000)
-        rows = window.groups.get(place, {}).get(timestamp_ms, [])
-        return [row for row in rows if row[0] == written_us]
+    def _records_of(self, place: Place, ms: int, written_us: int) -> list[Row]:
+        ports, rules = self._ports, self._config.rules
+        return find_records(ports.log, ports.records, self._topic, rules, place, ms, written_us)
 
     # Rows that no record explains.
 

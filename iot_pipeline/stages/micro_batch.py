@@ -24,7 +24,12 @@ from iot_pipeline.core.ingest import (
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, check_checkpoint_id
 from iot_pipeline.core.readings import DeadLetter, ReadingDecoder, ReadingRules, Reason, Record
 from iot_pipeline.core.sizing import wanted_records
-from iot_pipeline.errors import KafkaUnavailableError, PermanentError, TransientError
+from iot_pipeline.errors import (
+    KafkaUnavailableError,
+    OffsetsExpiredError,
+    PermanentError,
+    TransientError,
+)
 from iot_pipeline.stages.following import (
     CLOSED_AFTER_SECONDS,
     FOLLOW_POLL_SECONDS,
@@ -131,6 +136,7 @@ class MicroBatches:
         self._writing: MicroBatch | None = None
         self._is_last = False
         self._is_stopped = False
+        self._expired: OffsetsExpiredError | None = None
         self._source = self._retry(lambda: ports.log.open_ranges(self._topic, ranges))
 
     @property
@@ -150,6 +156,10 @@ class MicroBatches:
                 self._prepare(batch)
                 self._writer.begin(batch)
                 self._writing = batch
+                if self._expired is not None:
+                    # What was read before the log ran out is safe and counted first.
+                    self._finish_writing()
+                    raise self._expired
                 if self._is_last:
                     self._finish_writing()
                     break
@@ -177,7 +187,12 @@ class MicroBatches:
                 return None
             busy = self._writing is not None
             asked = time.monotonic()
-            records, error = self._poll(self._poll_seconds(busy))
+            try:
+                records, error = self._poll(self._poll_seconds(busy))
+            except OffsetsExpiredError as exc:
+                self._expired = exc
+                self._release_held(builder)
+                break
             now = time.monotonic()
             # Only time spent waiting for Kafka counts: after a minute of waiting for Cassandra
             # one empty poll says nothing about Kafka.
@@ -267,6 +282,11 @@ class MicroBatches:
             _log.warning("%s; asking again", exc)
             time.sleep(_POLL_SECONDS)
             return [], exc
+
+    def _release_held(self, builder: MicroBatchBuilder) -> None:
+        # No more will come: their milliseconds are as closed as they get.
+        for partition in self._ranges:
+            builder.add(self._open.release(partition))
 
     def _take_in(self, builder: MicroBatchBuilder, records: list[Record]) -> None:
         by_partition: defaultdict[int, list[Record]] = defaultdict(list)

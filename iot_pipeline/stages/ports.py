@@ -4,16 +4,18 @@ One contract suite per port runs on the fake and on the real client (iot_pipelin
 Every method may raise TransientError (try again) or PermanentError (tell a person); none retries.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
+from iot_pipeline.core.audit import AuditResult, RawRecord
+from iot_pipeline.core.deletions import Deletion
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.core.read_back import StoredRow
+from iot_pipeline.core.read_back import Place, StoredRow
 from iot_pipeline.core.readings import DeadLetter, Record
 from iot_pipeline.errors import PipelineError
 
@@ -167,6 +169,32 @@ class LedgerStore(Protocol):
         """
 
     def wait(self, timeout_seconds: float) -> None: ...
+
+
+class AuditLog(Protocol):
+    """The audit's own reading of topics."""
+
+    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[list[RawRecord]]: ...
+
+    def letter_places(
+        self, dead_letter_topic: str, ranges: Sequence[OffsetRange], topic: str, topic_id: str
+    ) -> Iterator[tuple[int, int]]: ...
+
+
+class AuditStore(Protocol):
+    """Which rows there may be, what was deleted on purpose, what audits proved."""
+
+    def devices_of(self, day_number: int) -> list[str]: ...
+    def all_places(self) -> Iterator[Place]: ...
+    def read_deletions(self) -> list[Deletion]: ...
+    def record_audit(
+        self,
+        topic: str,
+        topic_id: str,
+        audit_id: str,
+        started_at: datetime,
+        result: AuditResult,
+    ) -> None: ...
 
 
 class DeadLetterSink(Protocol):

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from iot_pipeline.cli.connections import Connections, drain_config, new_cli_run, open_connections
+from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.connections import Connections, drain_config, open_connections
 from iot_pipeline.core.ledger import find_flaws
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.following import Follow

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from iot_pipeline.cli.connections import drain_config, open_connections
+from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import Ports, drain

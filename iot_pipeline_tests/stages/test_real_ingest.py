@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from iot_pipeline.cli.connections import drain_config, open_connections
+from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.ingest import MicroBatchBuilder
 from iot_pipeline.core.ledger import find_flaws
 from iot_pipeline.core.offsets import OffsetRange

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from iot_pipeline.cli.connections import Connections, open_connections
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.schema import TopicPlan, read_migrations
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings

@@ -1,0 +1,140 @@
+"""`iot dead-letters show|stats|replay`: beside `list`, which is in `cli.ask_rows`."""
+
+import sys
+from collections import Counter
+from contextlib import closing
+from datetime import UTC, datetime
+
+import click
+
+from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.runs import new_cli_run
+from iot_pipeline.clients.audit_store import CassandraAuditStore
+from iot_pipeline.clients.kafka_log import KafkaLog
+from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.core.dead_letters import preview
+from iot_pipeline.core.deletions import Deletions
+from iot_pipeline.core.moments import parse_moment
+from iot_pipeline.core.readings import Reason
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.replay_dead_letters import read_letters, replay_dead_letters
+
+reason_option = click.option(
+    "--reason", type=click.Choice([reason.value for reason in Reason]), help="Only these."
+)
+
+
+@click.command("show")
+@click.argument("place", metavar="PARTITION:OFFSET")
+@json_option
+def show_command(place: str, as_json: bool) -> None:
+    """Show one dead letter whole, by the coordinates of its source record."""
+    partition, _, offset = place.partition(":")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        raise ConfigurationError(f"{place}: expected PARTITION:OFFSET, such as 0:123")
+    settings = Settings.from_env()
+    wanted = (int(partition), int(offset))
+    with closing(KafkaLog(settings)) as log:
+        found = [
+            letter
+            for letter in read_letters(
+                log, settings.dead_letter_topic, settings.topic, settings.retry_seconds
+            )
+            if (letter.source.partition, letter.source.offset) == wanted
+        ]
+    if not found:
+        click.echo(f"no dead letter of {settings.topic} {place}", err=True)
+        sys.exit(1)
+    shown = [
+        {
+            "topic_id": letter.source.topic_id,
+            "partition": letter.source.partition,
+            "offset": letter.source.offset,
+            "reason": letter.reason,
+            "message": letter.message,
+            "produced_ms": letter.produced_ms,
+            "delivered_ms": letter.delivered_ms,
+            "message_key": None if letter.message_key is None else preview(letter.message_key),
+            "headers": [[name, preview(value)] for name, value in letter.headers],
+            "value": None if letter.value is None else preview(letter.value, len(letter.value)),
+        }
+        for letter in found
+    ]
+    if as_json:
+        print_json(shown)
+        return
+    for one in shown:
+        print_table(("field", "value"), list(one.items()))
+
+
+@click.command("stats")
+@reason_option
+@click.option("--since", metavar="TIME", help="Delivered from this time on.")
+@json_option
+def stats_command(reason: str | None, since: str | None, as_json: bool) -> None:
+    """Count dead letters by reason."""
+    settings = Settings.from_env()
+    since_ms = parse_moment(since).timestamp() * 1000 if since else 0
+    counts: Counter[str] = Counter()
+    newest: dict[str, int] = {}
+    with closing(KafkaLog(settings)) as log:
+        for letter in read_letters(
+            log, settings.dead_letter_topic, settings.topic, settings.retry_seconds
+        ):
+            if reason in (None, letter.reason) and letter.delivered_ms >= since_ms:
+                counts[letter.reason] += 1
+                newest[letter.reason] = max(newest.get(letter.reason, 0), letter.delivered_ms)
+    if as_json:
+        print_json({"letters": counts.total(), "by_reason": dict(counts)})
+        return
+    print_table(
+        ("reason", "letters", "newest (UTC)"),
+        [
+            (name, count, datetime.fromtimestamp(newest[name] / 1000, UTC).isoformat())
+            for name, count in counts.most_common()
+        ],
+        title=f"{counts.total()} dead letters of {settings.topic}",
+    )
+
+
+@click.command("replay")
+@reason_option
+@json_option
+def replay_command(reason: str | None, as_json: bool) -> None:
+    """Store what the rules of now accept; what still fails stays, counted; nothing is resent."""
+    settings = Settings.from_env()
+    with open_connections(settings) as connections:
+        result = replay_dead_letters(
+            settings.topic,
+            settings.dead_letter_topic,
+            connections.ports,
+            connections.rows,
+            new_cli_run(),
+            drain_config(settings),
+            Deletions(CassandraAuditStore(connections.cassandra).read_deletions()),
+            reason=reason,
+        )
+    if as_json:
+        print_json(
+            {
+                "letters": result.letters,
+                "stored": result.stored,
+                "present": result.present,
+                "superseded": result.superseded,
+                "aged_out": result.aged_out,
+                "still_rejected": dict(result.still_rejected),
+            }
+        )
+        return
+    click.echo(
+        f"{result.letters} dead letters = {result.stored} stored + {result.present} stored before "
+        f"+ {result.superseded} superseded + {result.aged_out} aged out + "
+        f"{result.still_rejected.total()} still rejected"
+    )
+    for name, count in result.still_rejected.most_common():
+        if count:
+            click.echo(f"  {name}: {count}")
+
+
+DEAD_LETTER_COMMANDS = (show_command, stats_command, replay_command)

@@ -1,0 +1,48 @@
+"""`iot setup`: make topics, keyspace and tables, and check them."""
+
+import click
+
+from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.connections import open_connections
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.schema import setup_schema
+
+
+@click.command("setup")
+@json_option
+def setup_command(as_json: bool) -> None:
+    """Make topics, keyspace and tables where they are missing, and check all of them."""
+    settings = Settings.from_env()
+    with open_connections(settings) as connections:
+        report = setup_schema(
+            KafkaTopics(settings),
+            connections.log,
+            CassandraSchema(connections.cassandra),
+            settings,
+            migration_files(),
+            say=lambda step: click.echo(f"setup: {step}", err=True),
+        )
+    if as_json:
+        print_json(
+            {
+                "created": report.created,
+                "differences": [str(difference) for difference in report.differences],
+                "acknowledged_is_durable": report.is_durable,
+                "durability": report.durability,
+                "notes": report.notes,
+            }
+        )
+        return
+    for created in report.created:
+        click.echo(f"made {created}")
+    if not report.created:
+        click.echo("everything was there already")
+    for difference in report.differences:
+        click.echo(f"note: {difference}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    click.echo(("" if report.is_durable else "WARNING: ") + report.durability)
+
+
+SCHEMA_COMMANDS = (setup_command,)

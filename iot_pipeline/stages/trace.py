@@ -1,0 +1,140 @@
+"""The record behind a row: a row's write time names it, while Kafka keeps it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from iot_pipeline.core.audit import Window
+from iot_pipeline.core.ingest import Row, RowsByTime
+from iot_pipeline.core.offsets import OffsetRange, in_rounds
+from iot_pipeline.core.read_back import Place, ReadBack, RowState, StoredRow, judge_row
+from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder, ReadingRules
+from iot_pipeline.stages.ports import AuditLog, RecordLog, RowReader
+from iot_pipeline.stages.read_back import fetch_rows
+
+MAX_KEYS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A row and the records of its key that have its write time; one of them made it.
+
+    `row` is None when there is no such row. No record: it came from elsewhere, or Kafka has
+    deleted its record. A row that is none of its records is torn.
+    """
+
+    row: StoredRow | None
+    records: list[Row]
+
+    @property
+    def is_whole(self) -> bool:
+        return self.row is not None and self.row[2] == self.row[3]
+
+    @property
+    def made_by(self) -> Row | None:
+        if self.row is None or not self.is_whole:
+            return None
+        values = self.row[:2]
+        return next((record for record in self.records if record[3:] == values), None)
+
+
+def find_records(
+    log: RecordLog,
+    records: AuditLog,
+    topic: str,
+    rules: ReadingRules,
+    place: Place,
+    timestamp_ms: int,
+    written_us: int,
+) -> list[Row]:
+    """What the log has under a key with this write time, in whichever partition."""
+    moment = datetime.fromtimestamp(written_us // 1000 / 1000, UTC)
+    starts = log.offsets_at(topic, moment)
+    ends = log.offsets_at(topic, moment + timedelta(milliseconds=1))
+    ranges = [OffsetRange(p, starts[p], ends[p]) for p in starts if ends[p] > starts[p]]
+    window = Window(ReadingDecoder(rules))
+    for found in records.read(topic, ranges):
+        window.add(record for record in found if record[1] % 1000 == written_us % 1000)
+    rows = window.groups.get(place, {}).get(timestamp_ms, [])
+    return [row for row in rows if row[0] == written_us]
+
+
+def trace(
+    log: RecordLog,
+    records: AuditLog,
+    rows: RowReader,
+    topic: str,
+    rules: ReadingRules,
+    device_id: str,
+    timestamp_ms: int,
+    retry_seconds: float,
+) -> Trace:
+    """Find the row of a key, and the record that made it."""
+    place = (device_id, timestamp_ms // MS_PER_DAY)
+    row: StoredRow | None = None
+    for _, _, found in fetch_rows(rows, [(place, [timestamp_ms])], retry_seconds):
+        row = found.get(timestamp_ms)
+    made = []
+    for written_us in sorted({us for us in (row or ())[2:] if us is not None}):
+        made += find_records(log, records, topic, rules, place, timestamp_ms, int(written_us))
+    return Trace(row, made)
+
+
+def read_back_run(
+    log: RecordLog,
+    records: AuditLog,
+    rows: RowReader,
+    topic: str,
+    rules: ReadingRules,
+    ranges: Sequence[OffsetRange],
+    retry_seconds: float,
+    *,
+    max_keys: int = MAX_KEYS,
+    seed: int = 0,
+) -> ReadBack:
+    """Compare the rows of a run's keys with their records: all, else a seeded sample of them.
+
+    A row that another record of its write time explains counts as equal; a row that none does
+    is TORN. NEWER is fine: a record with a higher write time won. MISSING rows were deleted,
+    outlived their retention, or are lost: the audit tells which.
+    """
+    winners = _winners(records, topic, rules, ranges, max_keys, Random(seed))
+    result = ReadBack()
+    wanted = ((place, sorted(group)) for place, group in winners.items())
+    for place, times, found in fetch_rows(rows, wanted, retry_seconds):
+        for ms in times:
+            row, stored = winners[place][ms], found.get(ms)
+            if judge_row(row, stored) is RowState.TIED and stored is not None:
+                rivals = find_records(log, records, topic, rules, place, ms, row[0])
+                made = next((rival for rival in rivals if rival[3:] == stored[:2]), None)
+                if made is None:
+                    stored = (*stored[:3], None)  # no record has these values: torn
+                else:
+                    row = made
+            result.take(place, ms, row, stored)
+    return result
+
+
+def _winners(
+    records: AuditLog,
+    topic: str,
+    rules: ReadingRules,
+    ranges: Sequence[OffsetRange],
+    max_keys: int,
+    random: Random,
+) -> dict[Place, RowsByTime]:
+    """The winner per key among the run's records, of a sample of offsets when there are many."""
+    span = sum(item.span for item in ranges)
+    share = 1.0 if span <= max_keys else max_keys / span
+    winners: dict[Place, RowsByTime] = {}
+    decoder = ReadingDecoder(rules)
+    for of_round in in_rounds(ranges):
+        for found in records.read(topic, list(of_round.values())):
+            window = Window(decoder)
+            window.add(found if share == 1 else [r for r in found if random.random() < share])
+            for place, group in window.groups.items():
+                mine = winners.setdefault(place, {})
+                for ms, rivals in group.items():
+                    mine[ms] = max([*rivals, mine[ms]] if ms in mine else rivals)
+    return winners
