@@ -20,7 +20,7 @@ def print_json(value: Any) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """A table as wide as the terminal; plain lines when stdout is no terminal."""
     # Text, not str: rich reads "[/a]" in a string as markup, and a dead letter may say anything.
-    table = Table(title=Text(title) if title else None, title_justify="left")
+    table = Table()
     for name in columns:
         table.add_column(Text(name))
     for row in rows:
@@ -28,4 +28,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         console = Console(width=200)
+    if title:
+        # A line of its own: a title of the table would be folded to its width.
+        console.print(Text(title))
     console.print(table)

@@ -8,6 +8,8 @@ ledger      -> the chain of ranges that runs leave behind, and its sums
 lag         -> how far behind, in offsets and seconds
 checks      -> ledger, rows and lag become verdicts, with what to do about them
 
+audit       -> log and table side by side, every offset sorted by its fate
+
 Around the path: `dead_letters` reads back what was rejected, `moments` and `cql` read what a person
 asks.
 """
