@@ -155,11 +155,14 @@ def test_conflicting_readings_in_one_micro_batch_make_the_last_ones_row_whole(
 def test_conflicting_readings_in_several_micro_batches_and_runs_do_so_too(
     pipeline: Pipeline, device: str, versions: tuple[float, ...]
 ) -> None:
-    # More between them than one poll gives out, so that they meet in Cassandra and not before.
+    # More between them than one poll gives out, in several appends and so in several broker
+    # milliseconds: the first micro-batch ends before the second version, and the two meet in
+    # Cassandra and not before.
     between = [(b"k", value) for _, value in fleet(f"{device}_x", 1, 2500)]
     for version in versions[:2]:
         produce(pipeline.brokers, pipeline.topic, conflicting(device, version))
-        produce(pipeline.brokers, pipeline.topic, between)
+        for at in range(0, len(between), 500):
+            produce(pipeline.brokers, pipeline.topic, between[at : at + 500])
     progress = pipeline.drain(micro_batch_records=1)
     assert progress.micro_batches > 2
     produce(pipeline.brokers, pipeline.topic, conflicting(device, versions[2]))
