@@ -625,6 +625,22 @@ def test_refused_rows_are_found_by_halving_and_become_dead_letters(steps):
     world.check_all_is_drained()
 
 
+@pytest.mark.parametrize("copies", [2, 3])
+def test_what_lost_to_a_refused_row_is_a_dead_letter_too(copies):
+    world = many_rows(20)
+    for copy_number in range(1, copies):
+        # Either order of arrival: the clock goes on for one partition and back for the other.
+        for p in range(world.partitions):
+            world.write(p, device="device_0", at=T0 + 5, temperature=float(copy_number))
+        world.log.tick(-30 if copy_number == 1 else 60)
+    refuse_steps(world, {5})
+    progress = world.drain(config=LARGE)
+    assert {offset for _, offset in world.letters.by_place()} == {5, *range(20, 19 + copies)}
+    assert (progress.total.stored, progress.total.superseded) == (19, 0)
+    assert progress.total.rejected == copies
+    world.check_all_is_drained()
+
+
 def test_many_refusals_stop_the_run_with_nothing_moved():
     world = many_rows(100)
     refuse_steps(world, set(range(0, 22, 2)))
