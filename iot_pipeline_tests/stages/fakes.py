@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from iot_pipeline.core.ingest import RowsByTime
-from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState, Outcome
+from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
 from iot_pipeline.core.readings import DeadLetter, Record
 from iot_pipeline.errors import (
@@ -338,7 +338,7 @@ class FakeLedger:
                 commit.epoch,
                 commit.run_start,
                 commit.end,
-                Outcome.INGESTED,
+                commit.outcome,
                 commit.run_id,
                 commit.writer_id,
                 commit.counts,
