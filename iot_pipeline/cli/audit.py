@@ -20,7 +20,8 @@ from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.core.readings import find_device_id_problem, timestamp_ms
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.audit import AuditConfig, AuditPorts, AuditProgress, audit, choose_ranges
+from iot_pipeline.stages.audit import AuditProgress, audit, choose_ranges
+from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.deletions import delete_readings
 from iot_pipeline.stages.trace import trace
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -32,8 +33,6 @@ class KafkaDeadLetters:
         self._settings = settings
         self._delivery_seconds = delivery_seconds
         self._producer_client: Any = None
-        self._failures: list[KafkaError] = []
-        self._delivered = 0
 
     @property
     def _producer(self) -> Any:
@@ -48,17 +47,10 @@ class KafkaDeadLetters:
                     "message.max.bytes": DEAD_LETTER_MAX_BYTES,
                     "queue.buffering.max.kbytes": 65_536,
                     "message.timeout.ms": int(self._delivery_seconds * 1000),
-                    "on_delivery": self._on_delivery,
                 },
                 logger=SILENT,
             )
         return self._producer_client
-
-    def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
-        if error is None:
-            self._delivered += 1
-        else:
-            self._failures.append(error)
 
     def deliver(self, topic: str, topic_id: str, letters: Sequence[DeadLetter]) -> None:
         """Return when all are acknowledged by every replica in sync.
@@ -67,22 +59,31 @@ class KafkaDeadLetters:
             KafkaUnavailableError: not in time; some may have arrived, all are sent again.
             PermanentError: the topic refuses them, or is not there.
         """
+        delivery = _Delivery()
+        try:
+            self._deliver(topic, topic_id, letters, delivery)
+        finally:
+            if not delivery.is_whole:
+                self.close()  # what is left of it must not go out beside the next attempt
+
+    def _deliver(
+        self, topic: str, topic_id: str, letters: Sequence[DeadLetter], delivery: "_Delivery"
+    ) -> None:
         target = self._settings.dead_letter_topic
         doing = f"delivering {len(letters)} dead letters to {target}"
-        sent = 0
-        self._failures, self._delivered = [], 0
         deadline = time.monotonic() + 2 * self._delivery_seconds
         for letter in letters:
             for value, headers in _messages(topic, topic_id, letter):
-                self._produce(target, letter.record.message_key, value, headers, doing)
-                sent += 1
-        while self._delivered < sent and not self._failures:
+                self._produce(target, letter.record.message_key, value, headers, doing, delivery)
+        delivery.is_all_sent = True
+        while not delivery.is_whole and delivery.failure is None:
             self._producer.poll(0.1)
             if time.monotonic() > deadline:
-                raise KafkaUnavailableError(f"{doing}: {self._delivered} of {sent} acknowledged")
-        if self._failures:
-            self.close()
-            raise translate(self._failures[0], doing)
+                raise KafkaUnavailableError(
+                    f"{doing}: {delivery.acknowledged} of {delivery.sent} acknowledged"
+                )
+        if delivery.failure is not None:
+            raise translate(delivery.failure, doing)
 
     def _produce(
         self,
@@ -91,10 +92,14 @@ class KafkaDeadLetters:
         value: bytes | None,
         headers: list[Header],
         doing: str,
+        delivery: "_Delivery",
     ) -> None:
-        while not self._failures:
+        while delivery.failure is None:
             try:
-                self._producer.produce(target, value, message_key, headers=headers)
+                self._producer.produce(
+                    target, value, message_key, headers=headers, on_delivery=delivery.note
+                )
+                delivery.sent += 1
                 self._producer.poll(0)
                 return
             except BufferError:
@@ -108,6 +113,26 @@ class KafkaDeadLetters:
         if producer is not None:
             producer.purge()
             producer.flush(0.2)
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """What became of the messages of one attempt; those of an earlier one count nothing here."""
+
+    sent: int = 0
+    acknowledged: int = 0
+    failure: KafkaError | None = None
+    is_all_sent: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        return self.is_all_sent and self.failure is None and self.acknowledged == self.sent
+
+    def note(self, error: KafkaError | None, _message: object) -> None:
+        if error is None:
+            self.acknowledged += 1
+        elif self.failure is None:
+            self.failure = error
 
 
 def _messages(

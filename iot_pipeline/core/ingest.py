@@ -50,7 +50,8 @@ class MicroBatch:
     """What one conditional write commits: rows to write, letters to deliver, counts to record.
 
     `groups` holds the winners by (device_id, day number); `ends` says, for every Kafka partition
-    that moved, where its checkpoint goes; `counts` has the same keys.
+    that moved, where its checkpoint goes; `counts` has the same keys. `losers` are the superseded
+    rows by the (partition, offset) of the one that won.
     """
 
     groups: dict[tuple[str, int], RowsByTime]
@@ -60,6 +61,7 @@ class MicroBatch:
     counts: dict[int, Counts]
     holes: list[OffsetRange]
     split_ms: int = 0
+    losers: dict[tuple[int, int], list[Row]] = field(default_factory=dict)
 
     def reject(self, record: Record, decoder: ReadingDecoder) -> None:
         """Count a row that the store refused as rejected: its record becomes a dead letter."""
@@ -74,6 +76,13 @@ class MicroBatch:
             stored=counts.stored - 1,
             rejected=counts.rejected + 1,
             stored_by_day={day: rows for day, rows in by_day.items() if rows},
+        )
+
+    def reject_loser(self, record: Record) -> None:
+        """Count a record as rejected that lost to a row that the store then refused."""
+        counts = self.counts[record.partition]
+        self.counts[record.partition] = replace(
+            counts, superseded=counts.superseded - 1, rejected=counts.rejected + 1
         )
 
     @property
@@ -123,6 +132,7 @@ class MicroBatchBuilder:
     _groups: dict[tuple[str, int], RowsByTime] = field(default_factory=dict)
     _dead_letters: list[DeadLetter] = field(default_factory=list)
     _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
+    _losers: dict[tuple[int, int], list[Row]] = field(default_factory=dict)
 
     def add(self, records: Iterable[Record]) -> None:
         """Take records in; those of one partition in the order of their offsets."""
@@ -173,9 +183,9 @@ class MicroBatchBuilder:
                 group[ms] = row
             elif row > rival:
                 group[ms] = row
-                self._supersede(rival)
+                self._supersede(rival, row)
             else:
-                tally.superseded += 1
+                self._supersede(row, rival)
 
     @property
     def partition_keys(self) -> int:
@@ -199,11 +209,20 @@ class MicroBatchBuilder:
         if rival is None or row > rival:
             group[ms] = row
             if rival is not None:
-                self._supersede(rival)
+                self._supersede(rival, row)
 
-    def _supersede(self, rival: Row) -> None:
-        if self._is_own(rival):
-            self._tallies[rival[1]].superseded += 1
+    def _supersede(self, loser: Row, winner: Row) -> None:
+        # Kept for the case that the store refuses the winner: then nothing superseded them.
+        kept = self._losers.pop(loser[1:3], [])
+        if self._is_own(loser):
+            self._tallies[loser[1]].superseded += 1
+            kept.append(loser)
+        known = self._losers.get(winner[1:3])
+        if known is not None:
+            known += kept
+        elif kept:
+            # Moved, not copied: a thousand records of one key each win over the one before.
+            self._losers[winner[1:3]] = kept
 
     def _is_own(self, row: Row) -> bool:
         if self.own is None:
@@ -249,7 +268,9 @@ class MicroBatchBuilder:
                 first_record_ms=tally.first_ms,
                 last_record_ms=tally.last_ms,
             )
-        return MicroBatch(groups, self._dead_letters, starts, moved, counts, holes, self.split_ms)
+        return MicroBatch(
+            groups, self._dead_letters, starts, moved, counts, holes, self.split_ms, self._losers
+        )
 
 
 class OpenMilliseconds:

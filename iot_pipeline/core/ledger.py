@@ -7,7 +7,7 @@ decisions. Does not belong here: the conditional write itself (`clients.ledger_s
 
 import enum
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
@@ -190,11 +190,20 @@ class Flaw:
         return f"partition {self.partition} at {self.offset}: {self.problem}"
 
 
-def find_flaws(entries: Sequence[LedgerEntry], checkpoints: Iterable[Checkpoint]) -> list[Flaw]:
+def find_flaws(
+    entries: Sequence[LedgerEntry],
+    checkpoints: Iterable[Checkpoint],
+    without_checkpoint: Collection[int] = (),
+) -> list[Flaw]:
     """Walk neighbours, per partition and epoch: gaps, overlaps, sums that do not add up.
 
     Minimum and maximum would hide a gap, so nothing here uses them. The newest entry of the
-    current epoch must end at the checkpoint.
+    current epoch must end at the checkpoint, and no epoch may be newer than its checkpoint's.
+
+    Args:
+        entries: in any order.
+        checkpoints: those known; the ends of other chains are not judged.
+        without_checkpoint: partitions that certainly have none: then no entry may be there.
     """
     flaws: list[Flaw] = []
     chains: defaultdict[tuple[int, int], list[LedgerEntry]] = defaultdict(list)
@@ -221,7 +230,15 @@ def find_flaws(entries: Sequence[LedgerEntry], checkpoints: Iterable[Checkpoint]
                 flaws.append(Flaw(partition, entry.start_offset, f"{doubled} offsets twice"))
             # The furthest end, not the neighbour's: a long entry may hold several later ones.
             reached = max(reached, entry.end_offset)
+    for (partition, epoch), chain in chains.items():
+        if partition in without_checkpoint:
+            problem = f"{len(chain)} entries of epoch {epoch}, but no checkpoint"
+            flaws.append(Flaw(partition, chain[0].start_offset, problem))
     for checkpoint in checkpoints:
+        for (partition, epoch), chain in chains.items():
+            if partition == checkpoint.partition and epoch > checkpoint.epoch:
+                problem = f"entries of epoch {epoch}, the checkpoint is of {checkpoint.epoch}"
+                flaws.append(Flaw(partition, chain[0].start_offset, problem))
         current = chains.get((checkpoint.partition, checkpoint.epoch), [])
         chain_end = max((entry.end_offset for entry in current), default=checkpoint.next_offset)
         if chain_end != checkpoint.next_offset:

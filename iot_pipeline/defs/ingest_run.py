@@ -25,6 +25,7 @@ from iot_pipeline.defs.run_report import RunReport
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest import DrainProgress, drain
 from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.replay import ReplayProgress, replay
@@ -101,14 +102,24 @@ class IngestRun:
                 run.parent_run_id,
                 format_ranges(asked),
             )
-        plan = make_plan(
+        # What expires from here on ends the run; the next one then records it here.
+        plan = run_past_losses(
+            lambda: make_plan(
+                self.connections.log,
+                self.connections.ledger,
+                settings.topic,
+                start_at=settings.start_at,
+                max_records=self.max_records or settings.run_max_records,
+                offsets=self.asked if asked is None else asked,
+                accept_producer_timestamps=settings.accept_producer_timestamps,
+            ),
             self.connections.log,
             self.connections.ledger,
             settings.topic,
-            start_at=settings.start_at,
-            max_records=self.max_records or settings.run_max_records,
-            offsets=self.asked if asked is None else asked,
-            accept_producer_timestamps=settings.accept_producer_timestamps,
+            Run(run.run_id, uuid.uuid4()),
+            settings.on_expired,
+            settings.retry_seconds,
+            self._tell_loss,
         )
         ranges = format_ranges([*plan.replay, *plan.ingest])
         instance.add_run_tags(run.run_id, {RANGES: ranges})
@@ -178,6 +189,13 @@ class IngestRun:
                 f"{progress.done_offsets:,}",
                 f"{progress.planned_offsets:,}",
                 f"{progress.total.stored:,}",
+            )
+
+    def _tell_loss(self, expired: list[OffsetRange]) -> None:
+        if expired:
+            self.context.log.error(
+                "LOST: %s expired unread; it is in the ledger, see `iot losses`",
+                format_ranges(expired),
             )
 
     def _tell(self, progress: DrainProgress) -> None:

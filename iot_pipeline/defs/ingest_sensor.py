@@ -17,11 +17,13 @@ from iot_pipeline.defs.lanes import active_ingest_runs, end_gone_runs, format_ra
 from iot_pipeline.defs.names import LANE, RANGES, SENSOR_DATA
 from iot_pipeline.errors import (
     CassandraUnavailableError,
+    OffsetsExpiredError,
     PermanentError,
     SchemaMismatchError,
     TransientError,
 )
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.loss import HALT
 from iot_pipeline.stages.planning import make_plan
 
 # A tick that waits longer holds up every other sensor of the process.
@@ -72,6 +74,11 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
             max_records=settings.run_max_records,
             accept_producer_timestamps=settings.accept_producer_timestamps,
         )
+    except OffsetsExpiredError:
+        if settings.on_expired == HALT:
+            raise
+        # A tick writes nothing: the run records the loss, and plans what is left by itself.
+        return dg.SensorResult(run_requests=[dg.RunRequest(tags={LANE: settings.topic})])
     except CassandraUnavailableError as exc:
         cassandra.close()  # the next tick connects anew, wherever the node is by then
         return dg.SkipReason(_one_line(exc))

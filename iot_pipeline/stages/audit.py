@@ -2,21 +2,18 @@
 
 Independent of ingestion: its own consumer, its own reading of the table. Takes the checkpoints
 first; what lies above is in flight. Changes nothing; what it proved is kept. In bounded memory: a
-window of records at a time, and for rows without a record one fingerprint per bucket of
-partitions: only buckets that differ are looked at row by row.
+window of records at a time; rows without a record are `stages.strays`'s.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from iot_pipeline.core.audit import (
-    BUCKETS,
     AuditResult,
     Fate,
-    Finding,
     Judge,
     LetterIndex,
     RowSums,
@@ -24,45 +21,20 @@ from iot_pipeline.core.audit import (
     Window,
 )
 from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.ingest import Row
 from iot_pipeline.core.ledger import LedgerEntry
 from iot_pipeline.core.offsets import OffsetRange, in_rounds, join_ranges
-from iot_pipeline.core.read_back import Place
-from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder, ReadingRules
+from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder
 from iot_pipeline.errors import PlanError, TopicChangedError
+from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.planning import read_states
-from iot_pipeline.stages.ports import AuditLog, AuditStore, LedgerStore, RecordLog, RowReader
-from iot_pipeline.stages.read_back import fetch_rows, scan_rows
+from iot_pipeline.stages.ports import LedgerStore, RecordLog
+from iot_pipeline.stages.read_back import fetch_rows
+from iot_pipeline.stages.strays import StraySearch
 from iot_pipeline.stages.trace import find_records
 
-WINDOW_RECORDS = 200_000
 # Ties need a look into the log each; a table full of them is a table that somebody else writes.
 MAX_TIES = 1_000
-# Keys held at once while rows without a record are named, about 100 bytes each.
-MAX_EXPLAINED = 2_000_000
 _PROGRESS_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class AuditPorts:
-    """Everything an audit reads, and the one place it writes to."""
-
-    log: RecordLog
-    ledger: LedgerStore
-    records: AuditLog
-    rows: RowReader
-    store: AuditStore
-
-
-@dataclass(frozen=True, slots=True)
-class AuditConfig:
-    """How to audit; the meaning of each is that of the setting with its name."""
-
-    dead_letter_topic: str
-    rules: ReadingRules = field(default_factory=ReadingRules)
-    retention_days: float = 0.0
-    retry_seconds: float = 30.0
-    window_records: int = WINDOW_RECORDS
 
 
 @dataclass(slots=True)
@@ -326,12 +298,20 @@ class _Audit:
     # Ties: records of other partitions or windows may have the row's write time and its values.
 
     def _settle(self, judge: Judge, ties: Sequence[Tie]) -> None:
-        for tie in ties:
-            judge.settle_tie(tie, self._records_of(tie.place, tie.timestamp_ms, tie.row[0]))
-
-    def _records_of(self, place: Place, ms: int, written_us: int) -> list[Row]:
         ports, rules = self._ports, self._config.rules
-        return find_records(ports.log, ports.records, self._topic, rules, place, ms, written_us)
+        for tie in ties:
+            judge.settle_tie(
+                tie,
+                find_records(
+                    ports.log,
+                    ports.records,
+                    self._topic,
+                    rules,
+                    tie.place,
+                    tie.timestamp_ms,
+                    tie.row[0],
+                ),
+            )
 
     # Rows that no record explains.
 
@@ -368,72 +348,14 @@ class _Audit:
 
     def _find_strays(self, stored: RowSums, readable: Sequence[OffsetRange]) -> None:
         self._progress.step = "rows"
-        low_us, high_us = self._span_us()
-        found = RowSums()
-        for place, ms, written in self._scan(self._places()):
-            for written_us in {us for us in written if us is not None}:
-                if low_us <= written_us <= high_us:
-                    found.add(place, ms, written_us)
-        # A row that a record outside of the span has written is no difference.
-        suspects = stored.differing(found)
-        if suspects:
-            self._name_strays(suspects, readable, low_us, high_us)
-
-    def _name_strays(
-        self, suspects: set[int], readable: Sequence[OffsetRange], low_us: int, high_us: int
-    ) -> None:
-        # The keys of a slice of the buckets fit in memory; the log is read once per slice.
-        share = max(1, MAX_EXPLAINED * BUCKETS // max(1, self._result.records))
-        ordered = sorted(suspects)
-        for at in range(0, len(ordered), share):
-            buckets = set(ordered[at : at + share])
-            explained = self._explained(buckets, readable)
-            places = (p for p in self._places() if RowSums.bucket_of(p) in buckets)
-            for place, ms, written in self._scan(places):
-                for written_us in sorted({us for us in written if us is not None}):
-                    if (
-                        low_us <= written_us <= high_us
-                        and hash((place, ms, written_us)) not in explained
-                        and not self._is_of_a_newer_record(place, ms, written_us)
-                    ):
-                        self._result.fates[Fate.STRAY] += 1
-                        detail = f"no record wrote it, at {written_us} µs"
-                        self._result.name(Finding(Fate.STRAY, place[0], ms, None, None, detail))
-                        break
-
-    def _explained(self, buckets: set[int], readable: Sequence[OffsetRange]) -> set[int]:
-        explained: set[int] = set()
-        decoder = ReadingDecoder(self._config.rules)
-        for ranges in in_rounds(readable):
-            for records in self._ports.records.read(self._topic, list(ranges.values())):
-                window = Window(decoder)
-                window.add(records)
-                for place, group in window.groups.items():
-                    if RowSums.bucket_of(place) in buckets:
-                        explained |= {
-                            hash((place, ms, row[0])) for ms, rows in group.items() for row in rows
-                        }
-        return explained
-
-    def _is_of_a_newer_record(self, place: Place, ms: int, written_us: int) -> bool:
-        """Whether a record that came after those we read wrote it: clocks differ a little."""
-        if written_us // 1000 < max(self._last_ms.values(), default=0):
-            return False
-        return bool(self._records_of(place, ms, written_us))
-
-    def _places(self) -> Iterator[Place]:
-        if self._every_place:
-            yield from self._ports.store.all_places()
-            return
-        for day_number in sorted(self._days):
-            for device_id in self._ports.store.devices_of(day_number):
-                yield device_id, day_number
-
-    def _scan(
-        self, places: Iterable[Place]
-    ) -> Iterator[tuple[Place, int, tuple[int | None, int | None]]]:
-        """Every row of these partitions: (place, timestamp_ms, write times of its two cells)."""
-        for place, found in scan_rows(self._ports.rows, places, self._config.retry_seconds):
-            for ms, stored in found:
-                yield place, ms, stored[2:]
-            self._tell()
+        StraySearch(
+            self._topic,
+            self._ports,
+            self._config,
+            readable,
+            self._span_us(),
+            max(self._last_ms.values(), default=0),
+            None if self._every_place else sorted(self._days),
+            self._result,
+            self._tell,
+        ).run(stored)

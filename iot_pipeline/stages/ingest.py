@@ -18,7 +18,7 @@ from iot_pipeline.core.ingest import MicroBatch
 from iot_pipeline.core.ledger import Commit, Counts, Fenced, Rebased, sum_counts
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.readings import DeadLetter
-from iot_pipeline.errors import PermanentError, TransientError
+from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
 from iot_pipeline.stages.commit import send_all, settle_all
 from iot_pipeline.stages.following import NO_END, Follow
 from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports
@@ -178,12 +178,20 @@ class _Drain:
         )
 
     def run_to_end(self) -> None:
+        expired: OffsetsExpiredError | None = None
         try:
-            self._batches.run_to_end()
+            try:
+                self._batches.run_to_end()
+            except OffsetsExpiredError as exc:
+                # What was written before the log ran out is committed first: recorded as expired,
+                # its dead letters would be lost with Kafka's copy of them.
+                expired = exc
             self._settle()
             if not self._progress.fenced:
                 self._start_commit()
                 self._settle()
+            if expired is not None and not self._progress.fenced:
+                raise expired
         finally:
             self._note_last_answers()
 

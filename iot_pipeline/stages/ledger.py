@@ -31,6 +31,7 @@ def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Ch
     chain: list[LedgerEntry] = []
     checkpoints: dict[int, Checkpoint] = {}
     settled: list[Checkpoint] = []
+    absent: set[int] = set()
     pending = list(partitions)
     for attempt in range(_ATTEMPTS):
         before = ledger.read_checkpoints(topic, pending)
@@ -41,8 +42,9 @@ def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Ch
         chain += [entry for entry in entries if entry.partition in keep]
         checkpoints |= {p: found for p, found in after.items() if p in keep}
         settled += [found for p, found in after.items() if p not in moved]
+        absent |= {p for p in pending if p not in after and p not in moved}
         pending = [p for p in pending if p not in keep]
         if not pending:
             break
     chain.sort(key=lambda entry: entry.partition)
-    return Chain(chain, checkpoints, find_flaws(chain, settled))
+    return Chain(chain, checkpoints, find_flaws(chain, settled, absent))

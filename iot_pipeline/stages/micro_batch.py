@@ -341,9 +341,14 @@ class MicroBatches:
             self._is_stopped = True
 
     def _refused_letters(self, batch: MicroBatch) -> list[DeadLetter]:
-        refused = {(row[1], row[2]): row[0] for row in self._writer.refused}
-        if not refused:
+        if not self._writer.refused:
             return []
+        winners = {(row[1], row[2]): row[0] for row in self._writer.refused}
+        # What lost to a refused row has no row either: without a letter it would be lost.
+        losers = {
+            (row[1], row[2]): row[0] for place in winners for row in batch.losers.get(place, ())
+        }
+        refused = winners | losers
         records = self._retry(lambda: self._ports.log.read_offsets(self._topic, refused))
         found = {
             (record.partition, record.offset): record
@@ -363,10 +368,13 @@ class MicroBatches:
             )
         letters = []
         for place in sorted(found):
-            letters.append(
-                DeadLetter(found[place], Reason.REJECTED_BY_CASSANDRA, "Cassandra refused the row")
-            )
-            batch.reject(found[place], self._decoder)
+            if place in losers:
+                told = "Cassandra refused the row that won over this one"
+                batch.reject_loser(found[place])
+            else:
+                told = "Cassandra refused the row"
+                batch.reject(found[place], self._decoder)
+            letters.append(DeadLetter(found[place], Reason.REJECTED_BY_CASSANDRA, told))
         return letters
 
     def _retry(self, call: Callable[[], _T]) -> _T:

@@ -84,7 +84,7 @@ def make_plan(
         ledger: the checkpoints.
         topic: its name.
         start_at: first contact starts at earliest, latest or an ISO time; partitions added to a
-            known topic always start at their beginning.
+            known topic always start at offset 0.
         max_records: budget in offsets, None for all.
         partitions: only these; None for all.
         offsets: explicit ranges; then nothing else is planned.
@@ -128,15 +128,18 @@ def _make_first_contact(
     missing: list[PartitionState],
     start_at: str,
 ) -> None:
-    starts = {state.partition: state.low for state in missing}
-    if not checkpoints and start_at == "latest":
+    # Partition 0 gets its checkpoint last, so it has one when first contact was made in full: what
+    # misses one then was added later, and records there that expired unseen are a loss like any.
+    is_known = 0 in checkpoints
+    starts = {state.partition: 0 if is_known else state.low for state in missing}
+    if not is_known and start_at == "latest":
         starts = {state.partition: state.last_stable for state in missing}
-    elif not checkpoints and start_at != "earliest":
+    elif not is_known and start_at != "earliest":
         at_time = log.offsets_at(info.name, datetime.fromisoformat(start_at))
         # A record of an open transaction may be later than the moment, but no plan can start there.
         starts = {
             state.partition: min(at_time[state.partition], state.last_stable) for state in missing
         }
     epoch = max((checkpoint.epoch for checkpoint in checkpoints.values()), default=0)
-    for partition, start in starts.items():
+    for partition, start in sorted(starts.items(), reverse=True):
         ledger.first_contact(info.name, Checkpoint(partition, start, epoch, info.topic_id))

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from iot_pipeline.core.ingest import MicroBatch, Row, RowsByTime
+from iot_pipeline.core.ingest import MicroBatch, Row, RowsByTime, day_of
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline.stages.retry import backoff_seconds
@@ -82,6 +82,8 @@ class RowWriter:
     give_up_after_seconds: float
     clock: Callable[[], float] = time.monotonic
     refused: list[Row] = field(default_factory=list)
+    _batch: MicroBatch | None = None
+    _refused_devices: list[tuple[int, str, RowsRefusedError]] = field(default_factory=list)
     _queue: deque[_Group] = field(default_factory=deque)
     _delayed: list[tuple[float, _Group]] = field(default_factory=list)
     _in_flight: deque[tuple[Pending, _Group]] = field(default_factory=deque)
@@ -98,7 +100,8 @@ class RowWriter:
     def begin(self, batch: MicroBatch) -> None:
         """Queue the rows of a micro-batch; nothing of an earlier one may be left."""
         assert not self.is_busy, "one micro-batch at a time"
-        self.refused = []
+        self.refused, self._refused_devices = [], []
+        self._batch = batch
         self._failing_since = None
         self._rows = batch.rows
         new_devices: defaultdict[int, dict[str, int]] = defaultdict(dict)
@@ -136,6 +139,7 @@ class RowWriter:
         while True:
             moved = self._collect() + self._send()
             if not self.is_busy:
+                self._check_refused_devices()
                 return True
             if moved:
                 continue
@@ -208,6 +212,8 @@ class RowWriter:
             self._delay(group, error)
         elif isinstance(error, RowsRefusedError) and group.parts:
             self._halve(group, error)
+        elif isinstance(error, RowsRefusedError):
+            self._halve_devices(group, error)
         else:
             raise error
 
@@ -248,6 +254,32 @@ class RowWriter:
                 "refused: the table or Cassandra's limits do not fit, not the data. Nothing moved; "
                 "compare the table with `iot setup`, then run again"
             ) from error
+
+    def _halve_devices(self, group: _Group, error: RowsRefusedError) -> None:
+        names = list(group.devices)
+        if len(names) == 1:
+            self._refused_devices.append((group.day_number, names[0], error))
+            return
+        middle = len(names) // 2
+        for half in (names[:middle], names[middle:]):
+            devices = {name: group.devices[name] for name in half}
+            self._queue.append(_Group(day_number=group.day_number, devices=devices))
+
+    def _check_refused_devices(self) -> None:
+        """A device whose rows were all refused too has none that anybody could look for."""
+        if not self._refused_devices:
+            return
+        assert self._batch is not None
+        refused = {(row[1], row[2]) for row in self.refused}
+        for day_number, device_id, error in self._refused_devices:
+            rows = self._batch.groups[device_id, day_number].values()
+            stored = sum((row[1], row[2]) not in refused for row in rows)
+            if stored:
+                raise RowsRefusedError(
+                    f"{error}. {device_id} has {stored} rows on {day_of(day_number)}, and nobody "
+                    "would find them without it: devices_by_day does not fit, not the data. "
+                    "Nothing moved; compare it with `iot setup`, then run again"
+                ) from error
 
 
 def _merge(small: list[Part]) -> list[list[Part]]:

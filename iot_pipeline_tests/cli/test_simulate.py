@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -10,7 +11,8 @@ import click
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from iot_pipeline.cli.main import iot
+from iot_pipeline.cli import simulate as simulate_command
+from iot_pipeline.cli.main import iot, main
 from iot_pipeline.cli.simulate import parse_seconds
 from iot_pipeline.errors import ConfigurationError
 
@@ -155,12 +157,19 @@ def test_a_wrong_option_ends_with_the_exit_code_of_wrong_usage():
     assert "devices 0" in err
 
 
-def test_no_broker_is_a_reason_to_try_again_and_not_a_traceback():
+def test_no_broker_is_a_reason_to_try_again_and_not_a_traceback(monkeypatch, capsys):
+    # Here, not in a process of its own: five seconds of looking for a broker become half a one.
+    opened = functools.partial(simulate_command.open_sender, connect_seconds=0.5)
+    monkeypatch.setattr(simulate_command, "open_sender", opened)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        code, out, err = run_iot(address, "simulate", "--count", "1")
-    assert (code, out) == (75, "")
+        monkeypatch.setenv("IOT_BOOTSTRAP_SERVERS", address)
+        monkeypatch.setattr(sys, "argv", ["iot", "simulate", "--count", "1"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (75, "")
     assert address in err
     assert "`iot up`" in err
     assert "Traceback" not in err

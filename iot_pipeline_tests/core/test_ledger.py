@@ -238,3 +238,19 @@ def test_what_expired_tiles_the_log_without_being_counted():
 
 def test_a_partition_with_a_checkpoint_and_no_entry_yet_is_fine():
     assert find_flaws([], [checkpoint(0)]) == []
+
+
+def test_entries_without_a_checkpoint_are_found_where_it_is_known_to_be_absent():
+    entries = [entry(0, 10), entry(10, 20)]
+    assert find_flaws(entries, []) == [], "the checkpoint was not looked at"
+    assert find_flaws(entries, [], {4}) == []
+    assert [str(flaw) for flaw in find_flaws(entries, [], {3})] == [
+        "partition 3 at 0: 2 entries of epoch 7, but no checkpoint"
+    ]
+
+
+def test_entries_of_an_epoch_that_the_checkpoint_does_not_know_are_found():
+    entries = [entry(0, 10), entry(0, 5, epoch=8)]
+    assert [str(flaw) for flaw in find_flaws(entries, [checkpoint(10)])] == [
+        "partition 3 at 0: entries of epoch 8, the checkpoint is of 7"
+    ]

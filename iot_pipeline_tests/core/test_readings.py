@@ -292,11 +292,11 @@ def test_no_control_character_may_be_in_a_device_id(code):
     assert find_device_id_problem(f"a{chr(code)}")
 
 
-def test_every_millisecond_of_three_hours_survives_the_trip_from_float_seconds():
-    # All 86.4 million of a day are half a minute; three hours hold every fraction of a second
-    # thousands of times, and the property below samples a hundred years.
+def test_every_millisecond_of_half_an_hour_survives_the_trip_from_float_seconds():
+    # All 86.4 million of a day are half a minute; half an hour holds every fraction of a second
+    # 1,800 times, and the property below samples a hundred years.
     first = 1_735_444_918_001
-    wrong = [ms for ms in range(first, first + 3 * 3_600_000) if timestamp_ms(ms / 1000) != ms]
+    wrong = [ms for ms in range(first, first + 1_800_000) if timestamp_ms(ms / 1000) != ms]
     assert wrong == []
 
 

@@ -15,19 +15,21 @@ import psutil
 import pytest
 
 from iot_pipeline.clients.row_counts import CassandraRowCounts
-from iot_pipeline.core.ledger import sum_counts
+from iot_pipeline.core.ledger import Outcome, sum_counts
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.ingest import run_config_for
 from iot_pipeline.defs.ingest_sensor import ingest_on_schedule
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
+from iot_pipeline.errors import OffsetsExpiredError
 from iot_pipeline.stages.checks import check_row_counts
 from iot_pipeline.stages.ledger import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import free_ports
+from iot_pipeline_tests.stages.test_real_loss import delete_before
 
 pytestmark = pytest.mark.services
 
@@ -267,6 +269,29 @@ def test_counting_stops_when_its_time_is_over_and_says_so(
     assert verdict.passed
     assert verdict.numbers["days_not_whole"] == 1
     assert "0 of 5 devices" in verdict.sentence
+
+
+def test_what_expired_stops_the_sensor_or_is_recorded_by_its_run(
+    dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(pipeline.brokers, pipeline.topic, fleet("early", 2, 100), partition=0)
+    pipeline.drain()
+    produce(pipeline.brokers, pipeline.topic, fleet("late", 2, 100), partition=0)
+    delete_before(pipeline, 150)
+    with pytest.raises(OffsetsExpiredError, match="offsets 100 to 149"):
+        dagster.tick()
+    assert "IOT_ON_EXPIRED=record" in dagster.materialize().failure
+    monkeypatch.setenv("IOT_ON_EXPIRED", "record")
+    outcome = dagster.drain_by_sensor()
+    assert outcome.is_success, outcome.failure
+    assert outcome.metadata is not None
+    assert outcome.metadata["stored"] == 50
+    chain = read_chain(pipeline.connections.ledger, pipeline.topic, range(4))
+    assert chain.flaws == []
+    lost = [entry for entry in chain.entries if entry.outcome is Outcome.EXPIRED]
+    assert [(entry.start_offset, entry.end_offset) for entry in lost] == [(100, 150)]
+    assert [entry.run_id for entry in lost] == [outcome.run.run_id]
+    assert "nothing lags" in str(dagster.tick())
 
 
 def test_the_sensor_ends_a_run_whose_process_is_gone_and_goes_on(

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from iot_pipeline.core.ingest import RowsByTime
-from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState, Outcome
+from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
 from iot_pipeline.core.readings import DeadLetter, Record
 from iot_pipeline.errors import (
@@ -236,12 +236,14 @@ class FakeStore:
     """Cells by Cassandra's rule: the highest write time wins, of equal ones the larger value.
 
     Each cell for itself: two rows with one key and one write time make a torn row here too.
-    `refuse` says which rows (device_id, timestamp in ms) are refused, with all of their batch.
+    `refuse` says which rows (device_id, timestamp in ms) are refused, with all of their batch;
+    `refuse_device` says it of devices_by_day.
     `journal` gets what was sent and acknowledged, in order.
     """
 
     looks_until_answered: int = 0
     refuse: Callable[[str, int], bool] = lambda _device, _ms: False
+    refuse_device: Callable[[str], bool] = lambda _device: False
     journal: list[tuple[str, Any]] = field(default_factory=list)
     cells: dict[tuple[str, int, int], dict[str, Cell]] = field(default_factory=dict)
     devices: dict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -269,6 +271,8 @@ class FakeStore:
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> FakePending:
         self.sent_devices.append((day_number, dict(devices)))
+        if any(map(self.refuse_device, devices)):
+            return self._pend([], RowsRefusedError("writing devices: refused"))
         self.devices[day_number].update(devices)
         return self._pend([])
 
@@ -334,7 +338,7 @@ class FakeLedger:
                 commit.epoch,
                 commit.run_start,
                 commit.end,
-                Outcome.INGESTED,
+                commit.outcome,
                 commit.run_id,
                 commit.writer_id,
                 commit.counts,

@@ -14,6 +14,7 @@ from iot_pipeline.errors import KafkaUnavailableError
 from iot_pipeline.stages.dead_letters import read_newest_letters
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline_tests.stages.world import World
 
 NOW = datetime.fromtimestamp(100, UTC)
 
@@ -205,3 +206,12 @@ def test_a_short_topic_is_read_whole() -> None:
     found = read_newest_letters(letters_topic(3), "dlq", 10)
     assert (len(found.letters), found.is_all, found.foreign, found.incomplete) == (3, True, 0, 0)
     assert read_newest_letters(letters_topic(0), "dlq", 10).letters == []
+
+
+def test_a_ledger_whose_checkpoint_is_gone_is_a_flaw() -> None:
+    world = World()
+    world.write()
+    world.drain()
+    world.ledger.checkpoints.clear()
+    (flaw,) = read_chain(world.ledger, "iot_data", [0]).flaws
+    assert str(flaw) == "partition 0 at 0: 1 entries of epoch 0, but no checkpoint"

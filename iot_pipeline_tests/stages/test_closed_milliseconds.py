@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+import pytest
+
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, PartitionState, TopicInfo
 from iot_pipeline.core.readings import Reading, Record, encode_reading
+from iot_pipeline.errors import OffsetsExpiredError
 from iot_pipeline.stages.following import CLOSED_AFTER_SECONDS, Follow
 from iot_pipeline.stages.ingest import DrainConfig, DrainProgress, Ports, follow
 from iot_pipeline.stages.planning import Plan
@@ -170,3 +173,19 @@ def test_a_run_that_is_asked_to_stop_ends_at_once_with_its_rows_committed() -> N
     )
     assert time.monotonic() - began < 1
     assert progress.done_offsets == 1
+
+
+def test_what_was_written_before_records_expired_is_committed_with_its_letters() -> None:
+    records = [_record(0, 1000), _record(1, 1001, b"{"), _record(2, 1002)]
+    world = _World([([record], True) for record in records])
+    original = world.poll
+
+    def poll(timeout_seconds: float) -> list[Record]:
+        if world.script:
+            return original(timeout_seconds)
+        raise OffsetsExpiredError("reading t[0] at 3: deleted")
+
+    world.poll = poll  # type: ignore[method-assign]
+    with pytest.raises(OffsetsExpiredError):
+        _follow(world, seconds=30.0, commit_seconds=10.0)
+    assert world.journal[-2:] == [("letters", 1), ("commit", 3)]

@@ -625,6 +625,21 @@ def test_refused_rows_are_found_by_halving_and_become_dead_letters(steps):
     world.check_all_is_drained()
 
 
+@pytest.mark.parametrize("ticks_ms", [[1], [-30], [1, 1], [1, 1, 1], [1, -30, 60], [-30, 1, 60]])
+def test_what_lost_to_a_refused_row_is_a_dead_letter_too(ticks_ms):
+    world = many_rows(20)
+    for number, ms in enumerate(ticks_ms, start=1):
+        world.log.tick(ms)
+        world.write(at=T0 + 5, temperature=float(number))
+    refuse_steps(world, {5})
+    progress = world.drain(config=LARGE)
+    copies = len(ticks_ms)
+    assert {offset for _, offset in world.letters.by_place()} == {5, *range(20, 20 + copies)}
+    assert (progress.total.stored, progress.total.superseded) == (19, 0)
+    assert progress.total.rejected == 1 + copies
+    world.check_all_is_drained()
+
+
 def test_many_refusals_stop_the_run_with_nothing_moved():
     world = many_rows(100)
     refuse_steps(world, set(range(0, 22, 2)))
@@ -633,6 +648,30 @@ def test_many_refusals_stop_the_run_with_nothing_moved():
     assert world.ledger.checkpoints["iot_data", 0].next_offset == 0
     assert not world.letters.delivered
     world.store.refuse = lambda _device, _ms: False
+    world.drain(config=LARGE)
+    world.check_all_is_drained()
+
+
+def test_a_device_refused_with_all_of_its_rows_does_not_stop_the_others():
+    world = many_rows(20)
+    for number in range(7):
+        world.write(device=f"d{number}")
+    world.store.refuse = lambda device, _ms: device == "d3"
+    world.store.refuse_device = lambda device: device == "d3"
+    progress = world.drain(config=LARGE)
+    assert set(world.letters.by_place()) == {(0, 23)}
+    assert (progress.total.stored, progress.total.rejected) == (26, 1)
+    world.check_all_is_drained()
+
+
+def test_a_device_refused_without_its_rows_stops_the_run_with_nothing_moved():
+    world = many_rows(20)
+    world.write(device="d3")
+    world.store.refuse_device = lambda device: device == "d3"
+    with pytest.raises(RowsRefusedError, match="d3 has 1 rows on 2024-12-29"):
+        world.drain(config=LARGE)
+    assert world.ledger.checkpoints["iot_data", 0].next_offset == 0
+    world.store.refuse_device = lambda _device: False
     world.drain(config=LARGE)
     world.check_all_is_drained()
 

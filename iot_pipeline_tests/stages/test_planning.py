@@ -12,7 +12,7 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.stages.planning import make_plan, read_states
-from iot_pipeline_tests.stages.fakes import NOW_MS, FailingLedger, Faults, How
+from iot_pipeline_tests.stages.fakes import NOW_MS, Crash, FailingLedger, Faults, How
 from iot_pipeline_tests.stages.world import T0, World
 
 
@@ -100,6 +100,32 @@ def test_partitions_added_later_start_at_their_beginning_whatever_the_setting(st
     assert world.plan(start_at=start_at).ingest == [OffsetRange(3, 0, 2)]
     world.drain()
     world.check_all_is_drained()
+
+
+def test_what_expired_in_an_added_partition_before_it_was_seen_is_a_loss():
+    world = a_world()
+    world.drain()
+    world.partitions = world.log.partitions = 3
+    for step in range(4):
+        world.write(2, at=T0 + step)
+    world.log.delete_before(2, 3)
+    with pytest.raises(OffsetsExpiredError, match="offsets 0 to 2"):
+        world.plan()
+
+
+@pytest.mark.parametrize("dies_at", [1, 2])
+@pytest.mark.parametrize("start_at", ["earliest", "latest"])
+def test_a_first_contact_that_died_half_way_is_finished_by_the_same_rule(start_at, dies_at):
+    world = a_world()
+    for p in range(2):
+        world.log.delete_before(p, 2)
+    faults = Faults(dies_at, How.CRASH_BEFORE, only="ledger.first_contact")
+    failing = FailingLedger(world.ledger, faults)
+    with pytest.raises(Crash):
+        make_plan(world.log, failing, "iot_data", start_at=start_at)
+    world.plan(start_at=start_at)
+    expected = 2 if start_at == "earliest" else 5
+    assert starts(world) == {0: expected, 1: expected}
 
 
 def test_partitions_added_to_a_rebased_topic_join_its_epoch():
