@@ -280,7 +280,9 @@ class plain_session:  # noqa: N801 - used as a function
     """A session of the driver with its own defaults, but for a patient timeout."""
 
     def __init__(self, contact_points: tuple[str, ...], port: int) -> None:
-        self._cluster = Cluster(list(contact_points), port=port, connect_timeout=20)
+        self._cluster = Cluster(
+            list(contact_points), port=port, connect_timeout=20, protocol_version=5
+        )
 
     def __enter__(self) -> Session:
         session = self._cluster.connect()

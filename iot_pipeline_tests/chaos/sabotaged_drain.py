@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.clients.ledger_store import CassandraLedgerStore
-from iot_pipeline.connections import Connections, drain_config, open_connections
+from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
+from iot_pipeline.core.ledger import Commit
 from iot_pipeline.core.readings import Record
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages import micro_batch
@@ -57,7 +57,7 @@ class RowsLater(Wrapped):
 class DiesCommitted(Wrapped):
     """Killed when the first conditional writes of a micro-batch have happened."""
 
-    def send_commit(self, commit: Any) -> Any:
+    def send_commit(self, commit: Commit) -> Any:
         pending = self._port.send_commit(commit)
         while not pending.done:
             self._port.wait(0.1)
@@ -84,33 +84,20 @@ class Pauses(Wrapped):
         super().__init__(port)
         self._left = at_call
 
-    def send_commit(self, commit: Any) -> Any:
+    def send_commit(self, commit: Commit) -> Any:
         self._left -= 1
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGSTOP)
         return self._port.send_commit(commit)
 
 
-class _Unconditional(Wrapped):
-    applied = True
+class Unfenced(Wrapped):
+    """The conditional write with a condition that always holds: whatever is there is expected."""
 
-    @property
-    def done(self) -> bool:
-        return bool(self._port.done)
-
-    @property
-    def error(self) -> Any:
-        return self._port.error
-
-
-class Unfenced(CassandraLedgerStore):
-    """The conditional write without its condition."""
-
-    def _cql(self, template: str) -> str:
-        return super()._cql(template).partition(" IF next_offset")[0]
-
-    def send_commit(self, commit: Any) -> Any:
-        return _Unconditional(super().send_commit(commit))
+    def send_commit(self, commit: Commit) -> Any:
+        found = self._port.read_checkpoints(commit.topic, [commit.partition])
+        expected = found[commit.partition].next_offset
+        return self._port.send_commit(dataclasses.replace(commit, expected=expected))
 
 
 class NothingIsOpen(OpenMilliseconds):
@@ -120,30 +107,30 @@ class NothingIsOpen(OpenMilliseconds):
         return records
 
 
-def _checkpoint_first(connections: Connections, ports: Ports) -> Ports:
+def _checkpoint_first(ports: Ports) -> Ports:
     return dataclasses.replace(
         ports, store=RowsLater(ports.store), ledger=DiesCommitted(ports.ledger)
     )
 
 
-def _pause(connections: Connections, ports: Ports) -> Ports:
+def _pause(ports: Ports) -> Ports:
     return dataclasses.replace(ports, ledger=Pauses(ports.ledger, 1))
 
 
-def _unfenced(connections: Connections, ports: Ports) -> Ports:
-    return dataclasses.replace(ports, ledger=Pauses(Unfenced(connections.cassandra), 1))
+def _unfenced(ports: Ports) -> Ports:
+    return dataclasses.replace(ports, ledger=Pauses(Unfenced(ports.ledger), 1))
 
 
-def _dropped_insert(connections: Connections, ports: Ports) -> Ports:
+def _dropped_insert(ports: Ports) -> Ports:
     return dataclasses.replace(ports, store=DropsOneRow(ports.store))
 
 
-def _open_milliseconds(connections: Connections, ports: Ports) -> Ports:
+def _open_milliseconds(ports: Ports) -> Ports:
     micro_batch.OpenMilliseconds = NothingIsOpen  # type: ignore[misc]
     return ports
 
 
-KINDS: dict[str, Callable[[Connections, Ports], Ports]] = {
+KINDS: dict[str, Callable[[Ports], Ports]] = {
     "checkpoint-first": _checkpoint_first,
     "pause": _pause,
     "unfenced": _unfenced,
@@ -156,7 +143,7 @@ def main(kind: str) -> None:
     settings = Settings.from_env()
     with open_connections(settings) as connections:
         plan = make_plan(connections.log, connections.ledger, settings.topic)
-        ports = KINDS[kind](connections, connections.ports)
+        ports = KINDS[kind](connections.ports)
         drain(plan, ports, new_cli_run(), drain_config(settings))
 
 

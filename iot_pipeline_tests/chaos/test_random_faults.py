@@ -53,7 +53,12 @@ def choose_drain(dice: random.Random) -> list[str]:
 
 def strike(harness: Harness, dice: random.Random) -> str:
     """One fault, or two at once; returns when both are over."""
-    names = dice.sample(sorted(FAULTS), 2 if dice.random() < 0.3 else 1)
+    # Servers take ten seconds to come back, so drains are what dies most often; a server's death
+    # comes with a drain's as often as alone.
+    names = [dice.choice(sorted(FAULTS))]
+    if dice.random() < 0.6:
+        second = "kill -9 of drains" if dice.random() < 0.6 else dice.choice(sorted(FAULTS))
+        names += [second] if second != names[0] else []
     failures: list[BaseException] = []
 
     def run(name: str, own: random.Random) -> None:
@@ -115,7 +120,7 @@ def test_nothing_acknowledged_is_lost_whatever_dies(chaos_services: OwnServices,
         f"{len(world.load.attempted)}; longest recovery {longest:.1f} s ({worst})"
     )
     say(f"drains ended with {dict(sorted(drains.ended.items()))}")
-    assert drains.unexpected == []
+    assert not drains.unexpected, "\n\n".join(drains.unexpected)
     world.drain_all()
     verdict = world.ask_oracle()
     say(f"oracle: {verdict}")
