@@ -1,5 +1,6 @@
 # make           check: lint, types, import contracts, every test that needs no server
 # make test      everything, with servers of its own
+# make chaos     servers and drains die at random for 18 minutes (IOT_CHAOS_MINUTES), one oracle judges
 # make demo      services, schema, a simulated fleet and Dagster's UI, until Ctrl-C
 # make demo-once the same path without a person; exits 0 when readings arrived and checks passed
 SHELL := bash
@@ -8,7 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: check setup test demo demo-once bench lock clean
+.PHONY: check setup test demo demo-once bench chaos lock clean
 
 setup: $(STAMP)
 
@@ -30,6 +31,9 @@ check: setup
 
 test: check
 	$(BIN)/pytest -m "services or chaos"
+
+chaos: setup  ## IOT_CHAOS_MINUTES says how long, IOT_CHAOS_SEED repeats a choice of faults
+	IOT_CHAOS_MINUTES=$${IOT_CHAOS_MINUTES:-18} $(BIN)/pytest -s iot_pipeline_tests/chaos
 
 demo: setup  ## until Ctrl-C
 	@$(BIN)/iot demo

@@ -21,7 +21,14 @@ from cassandra.connection import (
     ProtocolVersionUnsupported,
 )
 from cassandra.pool import NoConnectionsAvailable
-from cassandra.protocol import ErrorMessage, InternalError, NotSupportedError
+from cassandra.protocol import (
+    ErrorMessage,
+    InternalError,
+    IsBootstrappingErrorMessage,
+    NotSupportedError,
+    OverloadedErrorMessage,
+    ServerError,
+)
 
 from iot_pipeline.errors import (
     CassandraUnavailableError,
@@ -37,11 +44,16 @@ _TRANSIENT = (
     ConnectionException,
     CoordinationFailure,
     CrcException,
+    IsBootstrappingErrorMessage,
     NoConnectionsAvailable,
     NoHostAvailable,
     OperationTimedOut,
+    OverloadedErrorMessage,
     QueryExhausted,
     RequestExecutionException,
+    # A node that is stopping or out of memory answers so, and it says nothing about the data:
+    # taken for a refusal, good readings would become dead letters.
+    ServerError,
     Timeout,
     TraceUnavailable,
     Unavailable,

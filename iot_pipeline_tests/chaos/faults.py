@@ -1,0 +1,125 @@
+"""What happens to drains and servers: each fault begins, lasts, and leaves everything running.
+
+A fault takes the harness and a random generator of its own, so that the seed decides what it does
+whatever the other one of a pair does meanwhile.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from iot_pipeline_tests.chaos.world import Drains, World
+
+FROZEN_SECONDS = (2.0, 8.0)
+
+
+@dataclass
+class Harness:
+    """A world under load, its drains, and what was done to it."""
+
+    world: World
+    drains: Drains
+    server_kills: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Two faults of a pair never handle one server at once: the second waits for its turn.
+        self._busy = {name: threading.Lock() for name in ("kafka", "cassandra")}
+        self._count_lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def alone_with(self, *names: str) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for name in sorted(names):
+                stack.enter_context(self._busy[name])
+            yield
+
+    def count_server_kill(self) -> None:
+        with self._count_lock:
+            self.server_kills += 1
+
+
+Fault = Callable[[Harness, random.Random], None]
+
+
+def kill_drains(harness: Harness, dice: random.Random) -> None:
+    """kill -9 of whatever drains, some times in a row, at any moment of its life."""
+    for _ in range(dice.randint(3, 6)):
+        time.sleep(dice.uniform(0.2, 3.0))
+        for worker in list(harness.drains.pids()):
+            harness.drains.kill(worker)
+
+
+def freeze_drain(harness: Harness, dice: random.Random) -> None:
+    """SIGSTOP of a drain while another takes over; then the zombie wakes."""
+    pids = list(harness.drains.pids().values())
+    extra = harness.drains.add()
+    try:
+        if pids:
+            pid = dice.choice(pids)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(dice.uniform(*FROZEN_SECONDS))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        time.sleep(1)
+    finally:
+        harness.drains.remove(extra)
+
+
+def crowd_of_drains(harness: Harness, dice: random.Random) -> None:
+    """Two more on the same ranges, for a while."""
+    extra = [harness.drains.add() for _ in range(2)]
+    time.sleep(dice.uniform(2, 6))
+    for worker in extra:
+        harness.drains.remove(worker)
+
+
+def _kill(*names: str) -> Fault:
+    def fault(harness: Harness, dice: random.Random) -> None:
+        with harness.alone_with(*names):
+            for name in names:
+                harness.world.services.kill(name)
+                harness.count_server_kill()
+            time.sleep(dice.uniform(0, 3))
+            harness.world.services.up(*names)
+
+    return fault
+
+
+def _freeze(name: str) -> Fault:
+    def fault(harness: Harness, dice: random.Random) -> None:
+        with harness.alone_with(name):
+            harness.world.services.sigstop(name)
+            time.sleep(dice.uniform(*FROZEN_SECONDS))
+            harness.world.services.sigcont(name)
+
+    return fault
+
+
+def _restart(name: str) -> Fault:
+    def fault(harness: Harness, dice: random.Random) -> None:
+        with harness.alone_with(name):
+            harness.world.services.down(name)
+            harness.world.services.up(name)
+
+    return fault
+
+
+FAULTS: dict[str, Fault] = {
+    "kill -9 of drains": kill_drains,
+    "a drain that sleeps and wakes": freeze_drain,
+    "three drains at once": crowd_of_drains,
+    "kill -9 of Kafka": _kill("kafka"),
+    "kill -9 of Cassandra": _kill("cassandra"),
+    "kill -9 of both": _kill("kafka", "cassandra"),
+    "Kafka frozen": _freeze("kafka"),
+    "Cassandra frozen": _freeze("cassandra"),
+    "restart of Kafka": _restart("kafka"),
+    "restart of Cassandra": _restart("cassandra"),
+}

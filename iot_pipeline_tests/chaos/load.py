@@ -1,0 +1,175 @@
+"""The load that runs while things die: readings, duplicates, conflicts and bad records.
+
+It keeps its own account: what it tried to send, and what the broker acknowledged. The oracle takes
+both. Nothing of the package under test is used.
+"""
+
+import json
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+
+from iot_pipeline_tests.chaos.oracle import NUMBER_HEADER, Attempt
+
+# Beginning a few hours before midnight UTC, so that devices have rows on more than one day.
+ORIGIN_MS = 1_735_426_800_000
+BAD = (b"no reading", b'{"device_id": "x"}', b"\xff\xfe", b"[]", None)
+_DUPLICATES, _CONFLICTS, _BAD = 0.05, 0.05, 0.02
+_RECENT = 500
+_BURST_SECONDS = 0.01
+
+
+@dataclass
+class Load:
+    """A producer in a thread: `start`, and `stop` when everything that was sent is decided.
+
+    Args:
+        bootstrap_servers: where.
+        topic: what.
+        seed: the same seed tries to send the same messages in the same order.
+        per_second: messages, about.
+        devices: how many take turns.
+    """
+
+    bootstrap_servers: str
+    topic: str
+    seed: int
+    per_second: int = 1000
+    devices: int = 40
+    attempted: dict[int, Attempt] = field(default_factory=dict)
+    acknowledged: set[int] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._recent: list[Attempt] = []
+        self._sent = 0
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._producer = self._new_producer()
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 120.0) -> None:
+        """End it; what the broker never answered stays attempted, not acknowledged."""
+        self._stop.set()
+        self._thread.join(timeout_seconds)
+        assert not self._thread.is_alive(), "the load did not stop"
+        if self._failure is not None:
+            raise self._failure
+        self._producer.flush(timeout_seconds)
+
+    def send(self, count: int) -> None:
+        """So many messages at once, in the caller's thread, all acknowledged."""
+        for _ in range(count):
+            self._send_one(self._next())
+        assert self._producer.flush(60) == 0
+        assert not self.refused, self.refused[:3]
+
+    def send_reading(self, device_id: str, ms: int, temperature: float, humidity: float) -> None:
+        """One message of the caller's own; `flush` says when it is acknowledged."""
+        self._send_one(_reading(device_id, ms, temperature, humidity))
+
+    def linger_for(self, ms: int) -> None:
+        """Send what comes within so many milliseconds as one batch, which gets one broker time."""
+        self._producer = self._new_producer(ms)
+
+    def flush(self) -> None:
+        assert self._producer.flush(60) == 0
+
+    def _run(self) -> None:
+        try:
+            began, sent = time.monotonic(), 0
+            while not self._stop.wait(_BURST_SECONDS):
+                due = int((time.monotonic() - began) * self.per_second)
+                while sent < due and not self._stop.is_set():
+                    self._send_one(self._next())
+                    sent += 1
+                self._producer.poll(0)
+        except BaseException as exc:  # noqa: BLE001 - raised again by stop()
+            self._failure = exc
+
+    def _next(self) -> Attempt:
+        dice = self._random.random()
+        if self._recent and dice < _DUPLICATES:
+            return self._random.choice(self._recent)
+        if self._recent and dice < _DUPLICATES + _CONFLICTS:
+            rival = self._random.choice(self._recent)
+            assert rival.reading is not None
+            return _reading(rival.reading[0], rival.reading[1], *self._values())
+        if dice < _DUPLICATES + _CONFLICTS + _BAD:
+            return Attempt(self._random.choice(BAD), None)
+        self._sent += 1
+        device_id = f"chaos_{self._sent % self.devices}"
+        fresh = _reading(device_id, ORIGIN_MS + self._sent // self.devices * 100, *self._values())
+        self._recent = [*self._recent[-_RECENT:], fresh]
+        return fresh
+
+    def _values(self) -> tuple[float, float]:
+        # Zero among them: it is a reading.
+        return float(self._random.randint(0, 9000)) / 100, float(
+            self._random.randint(0, 10000)
+        ) / 100
+
+    def _send_one(self, attempt: Attempt) -> None:
+        number = len(self.attempted)
+        self.attempted[number] = attempt
+        device_id = attempt.reading[0].encode() if attempt.reading else None
+
+        def delivered(error: Any, _: Any) -> None:
+            if error is None:
+                self.acknowledged.add(number)
+            else:
+                self.refused.append(str(error))
+
+        while True:
+            try:
+                self._producer.produce(
+                    self.topic,
+                    attempt.value,
+                    device_id,
+                    headers=[(NUMBER_HEADER, str(number).encode())],
+                    on_delivery=delivered,
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+                if self._stop.is_set():
+                    return  # attempted, and never sent
+            except KafkaException as exc:
+                # A fatal error of an idempotent producer ends it; the next one goes on.
+                self.refused.append(str(exc))
+                self._producer = self._new_producer()
+
+    def _new_producer(self, linger_ms: int = 5) -> Producer:
+        return Producer(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": linger_ms,
+                "batch.size": 1_000_000,
+                "message.timeout.ms": 300_000,
+                "queue.buffering.max.messages": 200_000,
+                "reconnect.backoff.max.ms": 500,
+                "log_level": 0,
+            }
+        )
+
+
+def _reading(device_id: str, ms: int, temperature: float, humidity: float) -> Attempt:
+    value = json.dumps(
+        {
+            "device_id": device_id,
+            "timestamp": ms / 1000,
+            "temperature": temperature,
+            "humidity": humidity,
+        }
+    )
+    return Attempt(value.encode(), (device_id, ms, temperature, humidity))

@@ -1,0 +1,151 @@
+"""Drains that break one promise each, so that the oracle can be seen to notice.
+
+    python -m iot_pipeline_tests.chaos.sabotaged_drain KIND
+
+Everything else is `iot drain`. The sabotage sits in wrappers around ports and in one name that is
+replaced, so the package has no hook for it. `pause` breaks nothing: it stops itself between the
+rows' acknowledgement and the conditional write, for whoever wants to kill a server there.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from iot_pipeline.cli.runs import new_cli_run
+from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
+from iot_pipeline.core.ledger import Commit
+from iot_pipeline.core.readings import Record
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages import micro_batch
+from iot_pipeline.stages.ingest import Ports, drain
+from iot_pipeline.stages.planning import make_plan
+
+
+class Acknowledged:
+    """The answer of a write that nobody made."""
+
+    done, error, applied = True, None, True
+
+
+class Wrapped:
+    """A port, all of whose other methods are the real ones."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+
+class RowsLater(Wrapped):
+    """Says that rows are acknowledged before they are sent: they would follow the checkpoint."""
+
+    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Acknowledged:
+        return Acknowledged()
+
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Acknowledged:
+        return Acknowledged()
+
+    def send_devices(self, day_number: int, devices: Mapping[str, int]) -> Acknowledged:
+        return Acknowledged()
+
+
+class DiesCommitted(Wrapped):
+    """Killed when the first conditional writes of a micro-batch have happened."""
+
+    def send_commit(self, commit: Commit) -> Any:
+        pending = self._port.send_commit(commit)
+        while not pending.done:
+            self._port.wait(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return pending
+
+
+class DropsOneRow(Wrapped):
+    """Forgets one row, once, and says that it is there."""
+
+    _dropped = False
+
+    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Any:
+        if not self._dropped:
+            self._dropped = True
+            rows = dict(list(rows.items())[1:])
+        return self._port.send_rows(device_id, day_number, rows)
+
+
+class Pauses(Wrapped):
+    """Stops the process before the k-th conditional write, until somebody continues it."""
+
+    def __init__(self, port: Any, at_call: int) -> None:
+        super().__init__(port)
+        self._left = at_call
+
+    def send_commit(self, commit: Commit) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return self._port.send_commit(commit)
+
+
+class Unfenced(Wrapped):
+    """The conditional write with a condition that always holds: whatever is there is expected."""
+
+    def send_commit(self, commit: Commit) -> Any:
+        found = self._port.read_checkpoints(commit.topic, [commit.partition])
+        expected = found[commit.partition].next_offset
+        return self._port.send_commit(dataclasses.replace(commit, expected=expected))
+
+
+class NothingIsOpen(OpenMilliseconds):
+    """Lets records go while later ones of their millisecond may come."""
+
+    def pass_closed(self, records: list[Record]) -> list[Record]:
+        return records
+
+
+def _checkpoint_first(ports: Ports) -> Ports:
+    return dataclasses.replace(
+        ports, store=RowsLater(ports.store), ledger=DiesCommitted(ports.ledger)
+    )
+
+
+def _pause(ports: Ports) -> Ports:
+    return dataclasses.replace(ports, ledger=Pauses(ports.ledger, 1))
+
+
+def _unfenced(ports: Ports) -> Ports:
+    return dataclasses.replace(ports, ledger=Pauses(Unfenced(ports.ledger), 1))
+
+
+def _dropped_insert(ports: Ports) -> Ports:
+    return dataclasses.replace(ports, store=DropsOneRow(ports.store))
+
+
+def _open_milliseconds(ports: Ports) -> Ports:
+    micro_batch.OpenMilliseconds = NothingIsOpen  # type: ignore[misc]
+    return ports
+
+
+KINDS: dict[str, Callable[[Ports], Ports]] = {
+    "checkpoint-first": _checkpoint_first,
+    "pause": _pause,
+    "unfenced": _unfenced,
+    "dropped-insert": _dropped_insert,
+    "open-milliseconds": _open_milliseconds,
+}
+
+
+def main(kind: str) -> None:
+    settings = Settings.from_env()
+    with open_connections(settings) as connections:
+        plan = make_plan(connections.log, connections.ledger, settings.topic)
+        ports = KINDS[kind](connections.ports)
+        drain(plan, ports, new_cli_run(), drain_config(settings))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,150 @@
+"""Broken variants of the pipeline, each of which the oracle must notice; and their honest twins.
+
+An oracle that has never been red proves nothing. Each control breaks one promise, in a process of
+its own; the same steps without the sabotage leave the oracle content.
+"""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from iot_pipeline_tests.chaos.load import ORIGIN_MS
+from iot_pipeline_tests.chaos.world import World, sabotaged, wait_stopped
+from iot_pipeline_tests.servers import OwnServices, start_services
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+MESSAGES = 4000
+
+
+def crash_committed(world: World) -> None:
+    """A drain that dies with the checkpoint moved, then an honest one that takes the rest."""
+    world.load.send(MESSAGES)
+    done = world.run(sabotaged("checkpoint-first"))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    world.drain_all()
+
+
+def test_the_oracle_notices_a_checkpoint_that_moves_before_its_rows(
+    chaos_services: OwnServices, seed: int
+) -> None:
+    world = World.on(chaos_services, seed)
+    crash_committed(world)
+    verdict = world.ask_oracle()
+    assert "lost" in verdict.kinds, verdict
+    assert world.audit()["lost"] > 0
+
+
+def test_the_oracle_notices_a_row_that_was_silently_dropped(
+    chaos_services: OwnServices, seed: int
+) -> None:
+    # One micro-batch: in a later one a resent reading would put the row back.
+    world = World.on(chaos_services, seed, IOT_MICRO_BATCH_RECORDS="50000")
+    world.load.send(MESSAGES)
+    done = world.run(sabotaged("dropped-insert"))
+    assert done.returncode == 0, done.stderr
+    verdict = world.ask_oracle()
+    assert verdict.kinds == {"lost"}, verdict
+    assert len(verdict.faults["lost"]) == 1, verdict
+    assert world.audit()["lost"] >= 1
+
+
+def overtake(world: World, kind: str) -> None:
+    """A drain that sleeps before its first conditional write, and wakes when all is done."""
+    world.load.send(MESSAGES)
+    zombie = world.start(sabotaged(kind))
+    try:
+        wait_stopped(zombie)
+        world.drain_all()
+    finally:
+        zombie.send_signal(signal.SIGCONT)
+        output, _ = zombie.communicate(timeout=60)
+    assert zombie.returncode == 0, output
+
+
+@pytest.mark.parametrize("kind", ["unfenced", "pause"])
+def test_a_zombie_that_wakes_is_fenced_and_without_the_condition_the_oracle_notices(
+    chaos_services: OwnServices, seed: int, kind: str
+) -> None:
+    world = World.on(chaos_services, seed)
+    overtake(world, kind)
+    verdict = world.ask_oracle()
+    if kind == "pause":
+        assert verdict.is_clean, verdict
+    else:
+        assert verdict.kinds & {"checkpoint off the chain", "ledger overlap", "not drained"}, (
+            verdict
+        )
+
+
+@pytest.mark.parametrize("is_sabotaged", [True, False])
+def test_conflicting_readings_of_one_millisecond_are_torn_only_when_left_to_cassandra(
+    chaos_services: OwnServices, seed: int, is_sabotaged: bool
+) -> None:
+    # Records 1000 offsets apart in one broker millisecond have equal write times. Each first one
+    # is hotter, each second one more humid: by cells Cassandra keeps what nobody sent.
+    world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
+    world.load.linger_for(200)
+    for number in range(3000):
+        device_id = "conflict" if number % 1000 < 20 else f"alone_{number}"
+        high = float(number // 1000)
+        world.load.send_reading(device_id, ORIGIN_MS + number % 1000, 50 - high, 10 + high)
+    world.load.flush()
+    if is_sabotaged:
+        done = world.run(sabotaged("open-milliseconds"))
+        assert done.returncode == 0, done.stderr
+        verdict = world.ask_oracle()
+        assert verdict.kinds == {"not its winner"}, verdict
+        assert world.audit()["torn"] > 0
+    else:
+        world.drain_all()
+        verdict = world.ask_oracle()
+        assert verdict.is_clean, verdict
+
+
+def kill_behind_acknowledgements(world: World) -> None:
+    """kill -9 of Cassandra between the rows' acknowledgement and the commit; the drain survives."""
+    drained = world.start(sabotaged("pause"))
+    try:
+        wait_stopped(drained)
+        world.services.kill("cassandra")
+        world.services.up("cassandra")
+    finally:
+        drained.send_signal(signal.SIGCONT)
+        output, _ = drained.communicate(timeout=120)
+    assert drained.returncode == 0, output
+    world.drain_all()
+
+
+def test_a_killed_cassandra_keeps_what_it_acknowledged(
+    chaos_services: OwnServices, seed: int
+) -> None:
+    world = World.on(chaos_services, seed)
+    world.load.send(MESSAGES)
+    kill_behind_acknowledgements(world)
+    verdict = world.ask_oracle()
+    assert verdict.is_clean, verdict
+
+
+def test_the_oracle_notices_a_commit_log_that_is_synced_by_the_clock(
+    chaos_services: OwnServices, seed: int, tmp_path: Path
+) -> None:
+    forgetful = start_services(
+        tmp_path / "periodic",
+        ["cassandra"],
+        commitlog_sync="periodic",
+        IOT_BOOTSTRAP_SERVERS=chaos_services.bootstrap_servers,
+    )
+    try:
+        world = World.on(forgetful, seed)
+        world.load.send(100)
+        world.drain_all()
+        time.sleep(11)  # one period: tables and checkpoints are on disk, what follows is not
+        world.load.send(MESSAGES)
+        kill_behind_acknowledgements(world)
+        verdict = world.ask_oracle()
+        assert "lost" in verdict.kinds, verdict
+    finally:
+        forgetful.stop()

@@ -1,0 +1,88 @@
+"""The oracle itself, on facts made by hand: clean when all is well, and red for each lie."""
+
+import dataclasses
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+
+from iot_pipeline_tests.chaos.oracle import Attempt, Entry, Facts, Found, Row, judge
+
+MS = 1_735_444_918_316
+DAY = date(2024, 12, 29)
+ARRIVED = 1_800_000_000_000
+
+
+def good() -> Facts:
+    """Two readings with one key, one with another, a bad record; all of it as promised."""
+    attempted = {
+        0: Attempt(b"a", ("d", MS, 1.0, 2.0)),
+        1: Attempt(b"b", ("d", MS, 3.0, 1.0)),
+        2: Attempt(b"c", ("e", MS, 0.0, 0.0)),
+        3: Attempt(b"bad", None),
+        4: Attempt(b"never acknowledged", ("f", MS, 1.0, 1.0)),
+    }
+    records = [Found(0, n, ARRIVED, n, attempted[n].value) for n in range(4)]
+    at = ARRIVED * 1000
+    return Facts(
+        attempted,
+        frozenset(range(4)),
+        records,
+        ends={0: 4, 1: 0},
+        letters=[(0, 3, b"bad"), (0, 3, b"bad")],
+        rows={
+            ("d", MS): Row(3.0, 1.0, at + 1, at + 1, DAY),
+            ("e", MS): Row(0.0, 0.0, at + 2, at + 2, DAY),
+        },
+        devices={(DAY, "d"), (DAY, "e")},
+        entries=[
+            Entry(0, 0, 0, 2, "ingested", 1, 1, 0, 0, 0),
+            Entry(0, 0, 2, 4, "ingested", 1, 0, 1, 0, 0),
+        ],
+        checkpoints={0: 4, 1: 0},
+    )
+
+
+def test_the_oracle_is_content_when_every_promise_is_kept() -> None:
+    assert str(judge(good())) == "clean: 4 records, 2 rows"
+
+
+def _change_row(facts: Facts, **changes: object) -> None:
+    row = facts.rows["d", MS]
+    facts.rows["d", MS] = dataclasses.replace(row, **changes)  # type: ignore[arg-type]
+
+
+def _change_entry(facts: Facts, at: int, **changes: object) -> None:
+    facts.entries[at] = dataclasses.replace(facts.entries[at], **changes)  # type: ignore[arg-type]
+
+
+LIES: list[tuple[str, Callable[[Facts], object]]] = [
+    ("lost", lambda f: f.rows.pop(("e", MS))),
+    ("stray", lambda f: f.rows.update({("f", MS): f.rows["e", MS]})),
+    ("not its winner", lambda f: _change_row(f, temperature=1.0)),
+    ("not its winner", lambda f: _change_row(f, temperature=1.0, humidity=2.0)),
+    ("not its winner", lambda f: _change_row(f, humidity=None)),
+    ("not its winner", lambda f: _change_row(f, humidity_us=ARRIVED * 1000)),
+    ("under a wrong day", lambda f: _change_row(f, day=date(2024, 12, 30))),
+    ("device not noted", lambda f: f.devices.discard((DAY, "e"))),
+    ("no dead letter", lambda f: f.letters.clear()),
+    ("a letter of no bad record", lambda f: f.letters.append((0, 1, b"b"))),
+    ("a letter of no bad record", lambda f: f.letters.append((0, 3, b"changed"))),
+    ("acknowledged and gone from the topic", lambda f: f.records.pop(1)),
+    ("never attempted", lambda f: f.records.append(Found(0, 4, ARRIVED, 9, b"x"))),
+    ("ledger gap", lambda f: _change_entry(f, 1, start=3)),
+    ("ledger overlap", lambda f: _change_entry(f, 1, start=1)),
+    ("ledger gap", lambda f: f.entries.pop(0)),
+    ("ledger sums", lambda f: _change_entry(f, 0, stored=2)),
+    ("ledger sums", lambda f: _change_entry(f, 1, rejected=0, stored=2)),
+    ("ledger sums", lambda f: _change_entry(f, 0, superseded=0, holes=1)),
+    ("checkpoint off the chain", lambda f: f.checkpoints.update({0: 3})),
+    ("not drained", lambda f: f.ends.update({1: 7})),
+]
+
+
+@pytest.mark.parametrize(("kind", "lie"), LIES, ids=[f"{n}-{k}" for n, (k, _) in enumerate(LIES)])
+def test_the_oracle_notices(kind: str, lie: Callable[[Facts], object]) -> None:
+    facts = good()
+    lie(facts)
+    assert kind in judge(facts).kinds

@@ -1,0 +1,135 @@
+"""Faults at random, alone and in pairs, while readings are sent and drained; then the oracle.
+
+`IOT_CHAOS_MINUTES` says how long things die (2, `make chaos`: 18); `IOT_CHAOS_SEED` repeats the
+choice of faults and what is sent. When exactly a signal meets a process no seed can say.
+"""
+
+import contextlib
+import os
+import random
+import threading
+import time
+
+import pytest
+from cassandra.cluster import NoHostAvailable
+
+from iot_pipeline_tests.chaos.conftest import say
+from iot_pipeline_tests.chaos.faults import FAULTS, Harness
+from iot_pipeline_tests.chaos.world import Drains, World, crashing
+from iot_pipeline_tests.pipeline import IOT
+from iot_pipeline_tests.servers import OwnServices
+
+MINUTES = float(os.environ.get("IOT_CHAOS_MINUTES", "2"))
+PER_SECOND = 1000
+# From the end of a fault until everything sent by then is in Cassandra, checkpoint and all.
+RECOVERY_SECONDS = 120
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(MINUTES * 60 + 900)]
+
+# Named windows of a micro-batch in which a drain kills itself: (method, call, before or after).
+WINDOWS = [
+    ("open_ranges", 1, "after"),
+    ("topic_id", 2, "after"),
+    ("send_rows", 1, "before"),
+    ("send_rows", 7, "after"),
+    ("send_devices", 1, "before"),
+    ("deliver", 1, "before"),
+    ("deliver", 1, "after"),
+    ("send_commit", 1, "before"),
+    ("send_commit", 1, "after"),
+    ("send_commit", 3, "after"),
+    ("mirror", 1, "before"),
+    ("mirror", 1, "after"),
+]
+
+
+def choose_drain(dice: random.Random) -> list[str]:
+    """The next drain: plain, following, or one that kills itself at a named window."""
+    chance = dice.random()
+    if chance < 0.4:
+        return crashing(*dice.choice(WINDOWS))
+    if chance < 0.7:
+        return [str(IOT), "drain", "--follow", "--seconds", str(dice.randint(3, 10)), "--json"]
+    return [str(IOT), "drain", "--json"]
+
+
+def strike(harness: Harness, dice: random.Random) -> str:
+    """One fault, or two at once; returns when both are over."""
+    # Servers take ten seconds to come back, so drains are what dies most often; a server's death
+    # comes with a drain's as often as alone.
+    names = [dice.choice(sorted(FAULTS))]
+    if dice.random() < 0.6:
+        second = "kill -9 of drains" if dice.random() < 0.6 else dice.choice(sorted(FAULTS))
+        names += [second] if second != names[0] else []
+    failures: list[BaseException] = []
+
+    def run(name: str, own: random.Random) -> None:
+        try:
+            FAULTS[name](harness, own)
+        except BaseException as exc:  # noqa: BLE001 - raised again below
+            failures.append(exc)
+
+    threads = [
+        threading.Thread(target=run, args=(name, random.Random(dice.random()))) for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return " + ".join(names)
+
+
+def recover(world: World) -> float:
+    """Wait until what was acknowledged by now is committed; returns seconds."""
+    began = time.monotonic()
+    wanted = len(world.load.acknowledged)
+    done = 0
+    while done < wanted:
+        # A server that was just restarted may not take a session at the first try.
+        with contextlib.suppress(NoHostAvailable):
+            done = sum(world.committed().values())
+        waited = time.monotonic() - began
+        assert waited < RECOVERY_SECONDS, f"{done} of {wanted} after {waited:.0f} s"
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def test_nothing_acknowledged_is_lost_whatever_dies(chaos_services: OwnServices, seed: int) -> None:
+    dice = random.Random(seed)
+    world = World.on(chaos_services, seed)
+    world.load.per_second = PER_SECOND
+    # The drains have dice of their own: how many there are must not change which faults come.
+    drain_dice = random.Random(seed + 1)
+    drains = Drains(world, lambda: choose_drain(drain_dice))
+    harness = Harness(world, drains)
+    recoveries: list[tuple[float, str]] = []
+    world.load.start()
+    drains.add()
+    until = time.monotonic() + MINUTES * 60
+    try:
+        while time.monotonic() < until:
+            time.sleep(dice.uniform(0, 2))
+            name = strike(harness, dice)
+            seconds = recover(world)
+            recoveries.append((seconds, name))
+            print(f"chaos: {name}, recovered after {seconds:.1f} s", flush=True)
+        world.load.stop()
+        drains.stop()
+    finally:
+        drains.kill_now()
+    longest, worst = max(recoveries)
+    say(
+        f"{len(recoveries)} faults; kills: {drains.kills} processes, {harness.server_kills} "
+        f"servers; records acknowledged: {len(world.load.acknowledged)} of "
+        f"{len(world.load.attempted)}; longest recovery {longest:.1f} s ({worst})"
+    )
+    say(f"drains ended with {dict(sorted(drains.ended.items()))}")
+    assert not drains.unexpected, "\n\n".join(drains.unexpected)
+    world.drain_all()
+    verdict = world.ask_oracle()
+    say(f"oracle: {verdict}")
+    assert verdict.is_clean, verdict
+    audit = world.audit()
+    assert (audit["lost"], audit["torn"], audit["stray"]) == (0, 0, 0), audit

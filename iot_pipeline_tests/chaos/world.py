@@ -1,0 +1,223 @@
+"""A pipeline of a test's own on servers that may be killed: load, drains, and the oracle's word."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iot_pipeline_tests.chaos.load import Load
+from iot_pipeline_tests.chaos.oracle import (
+    Verdict,
+    collect,
+    judge,
+    plain_session,
+    read_checkpoints,
+)
+from iot_pipeline_tests.pipeline import IOT
+from iot_pipeline_tests.servers import OwnServices, clean_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+# What a drain may end with while servers die: done, fenced, "try again later", SIGKILL of ours.
+EXPECTED_CODES = {0, 3, 75, -signal.SIGKILL}
+_AFTER_A_CRASH = {1}  # `crashing_drain` has no exit codes of its own: a traceback is 1
+_DRAIN_SECONDS = 180
+
+
+@dataclass
+class World:
+    """Names of one's own on some servers, their load, and how to drain and to judge them."""
+
+    services: OwnServices
+    env: dict[str, str]
+    load: Load
+
+    @classmethod
+    def on(cls, services: OwnServices, seed: int, **overrides: str) -> "World":
+        """Fresh topics and tables, set up."""
+        overrides = {"IOT_MICRO_BATCH_RECORDS": "1000", "IOT_RETRY_SECONDS": "15", **overrides}
+        env = services.environment(**overrides)
+        world = cls(services, env, Load(services.bootstrap_servers, env["IOT_TOPIC"], seed))
+        world.iot("setup")
+        return world
+
+    def iot(self, *arguments: str, exit_code: int = 0) -> str:
+        done = self.run([str(IOT), *arguments])
+        assert done.returncode == exit_code, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=clean_environment(self.env),
+            capture_output=True,
+            text=True,
+            timeout=_DRAIN_SECONDS,
+        )
+
+    def start(self, command: list[str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=clean_environment(self.env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def drain_all(self) -> None:
+        """Until nothing lags."""
+        for _ in range(20):
+            if not json.loads(self.iot("drain", "--json"))["ranges"]:
+                return
+        raise AssertionError("there was always something left to drain")
+
+    def ask_oracle(self) -> Verdict:
+        services = self.services
+        facts = collect(
+            services.bootstrap_servers,
+            services.contact_points,
+            services.cassandra_port,
+            self.env["IOT_TOPIC"],
+            self.env["IOT_KEYSPACE"],
+            self.load.attempted,
+            frozenset(self.load.acknowledged),
+        )
+        return judge(facts)
+
+    def audit(self) -> dict[str, Any]:
+        """What `iot audit --all` says, whatever its exit code."""
+        done = self.run([str(IOT), "audit", "--all", "--json"])
+        assert done.returncode in (0, 1), done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def committed(self) -> dict[int, int]:
+        """The checkpoints, by a session of its own."""
+        services = self.services
+        with plain_session(services.contact_points, services.cassandra_port) as session:
+            return read_checkpoints(session, self.env["IOT_KEYSPACE"], self.env["IOT_TOPIC"])
+
+
+@dataclass
+class Drains:
+    """Drains that are started again for ever, one per worker; `kill` ends one of them.
+
+    Args:
+        world: whose.
+        choose: the command of the next drain, by its number.
+    """
+
+    world: World
+    choose: Any
+    kills: int = 0
+    ended: dict[int, int] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: dict[int, subprocess.Popen[str]] = {}
+        self._workers: dict[int, tuple[threading.Thread, threading.Event]] = {}
+        self._numbers = itertools.count()
+
+    def add(self) -> int:
+        """One more at a time; returns the worker's number."""
+        worker = next(self._numbers)
+        stop = threading.Event()
+        thread = threading.Thread(target=self._work, args=(worker, stop), daemon=True)
+        self._workers[worker] = (thread, stop)
+        thread.start()
+        return worker
+
+    def remove(self, worker: int) -> None:
+        """Let this worker's drain end, and start no other in its place."""
+        thread, stop = self._workers.pop(worker)
+        stop.set()
+        thread.join(_DRAIN_SECONDS)
+        assert not thread.is_alive(), "a drain hangs"
+
+    def stop(self) -> None:
+        for worker in list(self._workers):
+            self._workers[worker][1].set()
+        for worker in list(self._workers):
+            self.remove(worker)
+
+    def kill_now(self) -> None:
+        """SIGKILL whatever runs, at once; for cleaning up."""
+        for _, stop in self._workers.values():
+            stop.set()
+        with self._lock:
+            for process in self._live.values():
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+
+    def pids(self) -> dict[int, int]:
+        """worker -> pid of its live drain."""
+        with self._lock:
+            return {worker: p.pid for worker, p in self._live.items() if p.poll() is None}
+
+    def kill(self, worker: int) -> bool:
+        """SIGKILL; False when nothing ran."""
+        with self._lock:
+            process = self._live.get(worker)
+            if process is None or process.poll() is not None:
+                return False
+            process.kill()
+            self.kills += 1
+            return True
+
+    def _work(self, worker: int, stop: threading.Event) -> None:
+        while not stop.is_set():
+            command = self.choose()
+            process = self.world.start(command)
+            with self._lock:
+                self._live[worker] = process
+            output, _ = process.communicate()
+            with self._lock:
+                del self._live[worker]
+                self._note(command, process.returncode, output)
+
+    def _note(self, command: list[str], code: int, output: str) -> None:
+        self.ended[code] = self.ended.get(code, 0) + 1
+        is_crashing = any("crashing_drain" in part for part in command)
+        if is_crashing and code == -signal.SIGKILL:
+            # Those that we killed were counted when we did; nobody knows which came first.
+            self.kills += 1
+        allowed = EXPECTED_CODES | (_AFTER_A_CRASH if is_crashing else set())
+        if code not in allowed or (code == 1 and "TransientError" not in _errors_of(output)):
+            self.unexpected.append(f"{command[-4:]} ended with {code}: {output[-1500:]}")
+
+
+def _errors_of(output: str) -> str:
+    # The errors that a person would try again, by the last line of a traceback.
+    last = output.strip().splitlines()[-1] if output.strip() else ""
+    transient = ("UnavailableError", "TransientError", "OverloadedError", "BusyError")
+    return "TransientError" if any(name in last.split(":")[0] for name in transient) else last
+
+
+def crashing(method: str, at_call: int, when: str) -> list[str]:
+    return [sys.executable, "-m", "iot_pipeline_tests.crashing_drain", method, str(at_call), when]
+
+
+def sabotaged(kind: str) -> list[str]:
+    return [sys.executable, "-m", "iot_pipeline_tests.chaos.sabotaged_drain", kind]
+
+
+def wait_stopped(process: "subprocess.Popen[str]", seconds: float = 60) -> None:
+    """Until the process has stopped itself with SIGSTOP."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
+        if pid and os.WIFSTOPPED(status):
+            return
+        assert not pid, f"it ended: {process.communicate()[0]}"
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(f"it never stopped: {process.communicate()[0]}")

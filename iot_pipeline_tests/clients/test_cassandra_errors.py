@@ -1,0 +1,27 @@
+"""What Cassandra answers is sorted by remedy: try again, or tell a person, or a bad row."""
+
+import pytest
+from cassandra import InvalidRequest
+from cassandra.protocol import (
+    IsBootstrappingErrorMessage,
+    OverloadedErrorMessage,
+    ServerError,
+    SyntaxException,
+)
+
+from iot_pipeline.clients.cassandra_errors import translate
+from iot_pipeline.errors import RowsRefusedError, TransientError
+
+
+@pytest.mark.parametrize("kind", [ServerError, OverloadedErrorMessage, IsBootstrappingErrorMessage])
+def test_a_node_in_trouble_is_no_refusal_of_the_rows(kind: type[Exception]) -> None:
+    error = translate(kind(0, "java.lang.IllegalStateException: stopping", None), "writing rows")
+    assert isinstance(error, TransientError)
+    assert not isinstance(error, RowsRefusedError)
+
+
+@pytest.mark.parametrize(
+    "refusal", [InvalidRequest("Key length of 70000"), SyntaxException(0x2000, "line 1", None)]
+)
+def test_a_row_that_cassandra_does_not_take_is_refused(refusal: Exception) -> None:
+    assert isinstance(translate(refusal, "writing rows"), RowsRefusedError)
