@@ -17,11 +17,13 @@ from iot_pipeline.defs.lanes import active_ingest_runs, end_gone_runs, format_ra
 from iot_pipeline.defs.names import LANE, RANGES, SENSOR_DATA
 from iot_pipeline.errors import (
     CassandraUnavailableError,
+    OffsetsExpiredError,
     PermanentError,
     SchemaMismatchError,
     TransientError,
 )
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.loss import HALT
 from iot_pipeline.stages.planning import make_plan
 
 # A tick that waits longer holds up every other sensor of the process.
@@ -75,6 +77,11 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     except CassandraUnavailableError as exc:
         cassandra.close()  # the next tick connects anew, wherever the node is by then
         return dg.SkipReason(_one_line(exc))
+    except OffsetsExpiredError:
+        if settings.on_expired == HALT:
+            raise
+        # The run records the loss; it plans by itself, because nothing can be planned before.
+        return dg.SensorResult(run_requests=[dg.RunRequest(tags={LANE: settings.topic})])
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_one_line(exc))
     if not plan.ingest:

@@ -38,6 +38,10 @@ ALL_CHECKS = {
     "acknowledged_is_durable",
     "lag_is_within_limit",
     "schema_matches",
+    "rows_read_back_equal",
+    "nothing_expired_unread",
+    "retention_is_far",
+    "dead_letters_are_few",
 }
 
 
