@@ -69,6 +69,8 @@ def measure_headroom(
     keeps = left = FOR_EVER_SECONDS
     if retention_seconds is not None:
         keeps, left = retention_seconds, retention_seconds - lag_seconds
+    if checkpoint < low:
+        left = 0.0  # it has begun
     # A log that is limited by size and full loses at its start what arrives at its end; while it
     # has lost nothing yet, it is not full.
     if log_seconds is not None and log_seconds > 0 and end > low > 0:
