@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from iot_pipeline.clients.audit_log import KafkaAuditLog
+from iot_pipeline.clients.audit_store import CassandraAuditStore
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
@@ -14,9 +16,11 @@ from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.row_reader import CassandraRowReader
+from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.ingest import DrainConfig, Ports
 
 
@@ -38,6 +42,22 @@ class Connections:
     @property
     def ports(self) -> Ports:
         return Ports(self.log, self.store, self.ledger, self.dead_letters)
+
+    @property
+    def audit_records(self) -> KafkaAuditLog:
+        return KafkaAuditLog(self.settings)
+
+    @property
+    def audit_store(self) -> CassandraAuditStore:
+        return CassandraAuditStore(self.cassandra)
+
+    @property
+    def audit_ports(self) -> AuditPorts:
+        return AuditPorts(self.log, self.ledger, self.audit_records, self.rows, self.audit_store)
+
+    def read_deletions(self) -> Deletions:
+        """What `iot delete` removed and no replay may bring back."""
+        return Deletions(self.audit_store.read_deletions())
 
 
 @contextmanager
@@ -86,4 +106,14 @@ def drain_config(settings: Settings) -> DrainConfig:
         largest_micro_batch=largest_micro_batch(
             settings.micro_batch_records, settings.memory_budget_mb
         ),
+    )
+
+
+def audit_config(settings: Settings) -> AuditConfig:
+    """How to audit, by these settings."""
+    return AuditConfig(
+        settings.dead_letter_topic,
+        reading_rules(settings),
+        settings.retention_days,
+        settings.retry_seconds,
     )

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from iot_pipeline.defs.audit import audit_job, audit_nightly
 from iot_pipeline.defs.checks import checks_every_5_minutes, checks_job
 from iot_pipeline.defs.external import DEAD_LETTERS_SPEC, IOT_DATA_SPEC
 from iot_pipeline.defs.history import purge_daily, purge_history
 from iot_pipeline.defs.ingest import sensor_data
 from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
 from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA
+from iot_pipeline.defs.replay import replay_dead_letters_job, replay_job
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource
 from iot_pipeline.defs.schema import setup_schema
 from iot_pipeline.defs.simulation import simulate
@@ -44,11 +46,14 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
             setup_schema,
             simulate,
             ingest,
+            replay_job,
+            replay_dead_letters_job,
+            audit_job,
             checks_job,
             purge_history,
         ],
         sensors=[iot_data_lag],
-        schedules=[ingest_on_schedule, checks_every_5_minutes, purge_daily],
+        schedules=[ingest_on_schedule, checks_every_5_minutes, audit_nightly, purge_daily],
         resources={
             "kafka": KafkaResource(),
             "cassandra": CassandraResource(),

@@ -130,6 +130,9 @@ class Settings(BaseModel):
     check_seconds: float = Field(
         20, gt=0, le=600, description="how long a check on its own may count rows"
     )
+    dead_letter_share: float = Field(
+        0.01, ge=0, le=1, description="the check dead_letters_are_few warns above this share"
+    )
     run_history_days: float = Field(
         7, ge=0, description="how long successful Dagster runs are kept"
     )

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 # 2024-12-29 04:01:58.3166866 UTC: the original script's first message.
 ORIGINAL = (
@@ -134,3 +135,10 @@ def produce_in_transaction(
         producer.commit_transaction(30)
     else:
         producer.abort_transaction(30)
+
+
+def delete_before(bootstrap_servers: str, topic: str, partition: int, offset: int) -> None:
+    """What retention does, at once: the low watermark is `offset` from here on."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(topic, partition, offset)]).values():
+        future.result(30)

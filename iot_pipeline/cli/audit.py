@@ -11,9 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from iot_pipeline.cli.output import json_option, print_json, print_table
 from iot_pipeline.cli.ranges import offsets_option
-from iot_pipeline.clients.audit_log import KafkaAuditLog
-from iot_pipeline.clients.audit_store import CassandraAuditStore
-from iot_pipeline.connections import Connections, open_connections, reading_rules
+from iot_pipeline.connections import Connections, audit_config, open_connections, reading_rules
 from iot_pipeline.core.audit import DEFECTS, AuditResult, Fate
 from iot_pipeline.core.moments import Window, choose_window, parse_day, parse_moment
 from iot_pipeline.core.offsets import OffsetRange, parse_range
@@ -21,7 +19,6 @@ from iot_pipeline.core.readings import find_device_id_problem, timestamp_ms
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.audit import AuditProgress, audit, choose_ranges
-from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.deletions import delete_readings
 from iot_pipeline.stages.trace import trace
 
@@ -86,19 +83,8 @@ def run_audit(
     return audit(
         settings.topic,
         ranges,
-        AuditPorts(
-            connections.log,
-            connections.ledger,
-            KafkaAuditLog(settings),
-            connections.rows,
-            CassandraAuditStore(connections.cassandra),
-        ),
-        AuditConfig(
-            settings.dead_letter_topic,
-            reading_rules(settings),
-            settings.retention_days,
-            settings.retry_seconds,
-        ),
+        connections.audit_ports,
+        audit_config(settings),
         f"audit-{uuid.uuid4()}",
         every_place=every_place,
         on_progress=line.show,
@@ -192,7 +178,7 @@ def delete_command(
     with open_connections(Settings.from_env()) as connections:
         rows_by_day = delete_readings(
             connections.rows,
-            CassandraAuditStore(connections.cassandra),
+            connections.audit_store,
             device_id,
             bounded,
             reason,
@@ -260,7 +246,7 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
     with open_connections(settings) as connections:
         found = trace(
             connections.log,
-            KafkaAuditLog(settings),
+            connections.audit_records,
             connections.rows,
             settings.topic,
             reading_rules(settings),

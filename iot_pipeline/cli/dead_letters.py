@@ -9,11 +9,9 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.clients.audit_store import CassandraAuditStore
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.dead_letters import preview
-from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.moments import parse_moment
 from iot_pipeline.core.readings import Reason
 from iot_pipeline.errors import ConfigurationError
@@ -112,7 +110,7 @@ def replay_command(reason: str | None, as_json: bool) -> None:
             connections.rows,
             new_cli_run(),
             drain_config(settings),
-            Deletions(CassandraAuditStore(connections.cassandra).read_deletions()),
+            connections.read_deletions(),
             reason=reason,
         )
     if as_json:

@@ -11,15 +11,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from iot_pipeline.cli.output import json_option, print_json
 from iot_pipeline.cli.ranges import offsets_option
-from iot_pipeline.cli.replay import is_incomplete, print_replay, replay_as_dict, run_replay
+from iot_pipeline.cli.replay import print_replay, replay_as_dict, run_replay
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import Connections, drain_config, open_connections
-from iot_pipeline.core.ledger import sum_counts
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.following import Follow
-from iot_pipeline.stages.ingest import DrainProgress, drain, follow
+from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain, follow
 from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
@@ -63,8 +62,7 @@ def drain_command(
         raise ConfigurationError("--seconds is for --follow: give both, or neither")
     run = new_cli_run()
     with open_connections(settings) as connections:
-        # One per plan: after a loss a run plans again and opens new ledger rows.
-        drains: list[DrainProgress] = []
+        drained = DrainSum()
         replayed = ReplayProgress([])
         lost: list[OffsetRange] = []
 
@@ -77,10 +75,10 @@ def drain_command(
                 max_records=max_records,
                 partitions=chosen,
                 offsets=asked,
+                done=[*lost, *drained.ranges, *replayed.achieved],
                 accept_producer_timestamps=settings.accept_producer_timestamps,
             )
-            progress = DrainProgress([] if is_following else plan.ingest)
-            drains.append(progress)
+            progress = drained.begin([] if is_following else plan.ingest)
             replayed.planned = plan.replay
             if plan.replay:
                 ranges = ", ".join(map(str, plan.replay))
@@ -116,10 +114,10 @@ def drain_command(
                 click.echo(
                     f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True
                 )
-            _report(drains, replayed, run.run_id, as_json)
-    if any(progress.fenced for progress in drains):
+            _report(drained, replayed, run.run_id, as_json)
+    if drained.fenced:
         sys.exit(EXIT_FENCED)
-    if is_incomplete(replayed):
+    if replayed.rows_not_whole:
         sys.exit(EXIT_INCOMPLETE)
 
 
@@ -172,14 +170,9 @@ def _parse_partitions(text: str | None) -> set[int] | None:
     return {int(part) for part in parts}
 
 
-def _report(
-    drains: list[DrainProgress], replayed: ReplayProgress, run_id: str, as_json: bool
-) -> None:
-    total = sum_counts(progress.total for progress in drains)
-    ranges = [item for progress in drains for item in progress.ranges]
-    fenced = [item for progress in drains for item in progress.fenced]
-    seconds = sum(progress.seconds for progress in drains)
-    split_ms = sum(progress.split_ms for progress in drains)
+def _report(drained: DrainSum, replayed: ReplayProgress, run_id: str, as_json: bool) -> None:
+    total, ranges, fenced = drained.total, drained.ranges, drained.fenced
+    seconds, split_ms = drained.seconds, drained.split_ms
     if as_json:
         print_json(
             {
@@ -193,16 +186,16 @@ def _report(
                 "seconds": round(seconds, 3),
                 "fenced": [str(item) for item in fenced],
                 "split_ms": split_ms,
-                "unknown_fields": sum(progress.unknown_fields for progress in drains),
+                "unknown_fields": drained.unknown_fields,
                 "replay": replay_as_dict(replayed, run_id) if replayed.planned else None,
             }
         )
         return
     if replayed.planned:
         print_replay(replayed)
-        if not any(progress.planned for progress in drains):
+        if not drained.planned_offsets:
             return
-    if not any(progress.planned or progress.achieved for progress in drains):
+    if not (drained.planned_offsets or drained.ranges):
         click.echo("nothing lags: every offset of the topic is accounted for")
         return
     rate = total.stored / seconds if seconds else 0

@@ -6,7 +6,6 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.clients.audit_store import CassandraAuditStore
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.losses import find_losses
 from iot_pipeline.errors import ConfigurationError
@@ -24,7 +23,7 @@ def losses_command(loss_id: str | None, reason: str | None, as_json: bool) -> No
         raise ConfigurationError("--acknowledge ID and --reason TEXT go together")
     settings = Settings.from_env()
     with open_connections(settings) as connections:
-        store = CassandraAuditStore(connections.cassandra)
+        store = connections.audit_store
         entries = connections.ledger.read_entries(
             settings.topic, connections.ledger.partitions(settings.topic)
         )

@@ -8,9 +8,7 @@ import click
 from iot_pipeline.cli.output import json_option, print_json
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.clients.audit_store import CassandraAuditStore
 from iot_pipeline.connections import Connections, drain_config, open_connections
-from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.moments import choose_window
 from iot_pipeline.core.offsets import parse_range
 from iot_pipeline.core.read_back import RowState
@@ -72,7 +70,7 @@ def replay_command(
                 print_json(replay_as_dict(progress, run.run_id))
             else:
                 print_replay(progress)
-    if progress.gone or is_incomplete(progress):
+    if progress.gone or progress.rows_not_whole:
         sys.exit(EXIT_INCOMPLETE)
 
 
@@ -86,15 +84,9 @@ def run_replay(
         connections.rows,
         run,
         drain_config(connections.settings),
-        deletions=Deletions(CassandraAuditStore(connections.cassandra).read_deletions()),
+        deletions=connections.read_deletions(),
         progress=progress,
     )
-
-
-def is_incomplete(progress: ReplayProgress) -> bool:
-    """Whether some row is not there, or not whole, after all."""
-    states = progress.read_back.states
-    return any(states[state] for state in (RowState.MISSING, RowState.OLDER, RowState.TORN))
 
 
 def replay_as_dict(progress: ReplayProgress, run_id: str) -> dict[str, object]:

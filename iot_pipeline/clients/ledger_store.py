@@ -44,6 +44,8 @@ _ENTRY_AT = (
 _ENTRIES = (
     f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
 )
+# One Cassandra partition: the filter saves the transport, and every run asks this.
+_EXPIRED = f"{_ENTRIES} AND outcome = ? ALLOW FILTERING"
 _PARTITIONS = "SELECT DISTINCT topic, kafka_partition FROM {ks}.ingest_ledger"
 _STORED_BY_DAY = (
     "SELECT stored_by_day FROM {ks}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
@@ -242,6 +244,19 @@ class CassandraLedgerStore:
                     break
                 entries.append(entry)
         return entries
+
+    def read_expired(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
+        """The entries with the outcome `expired` alone, filtered where they are."""
+        found = (
+            _entry_of([row])
+            for partition in partitions
+            for row in self._client.stream(
+                self._cql(_EXPIRED),
+                (topic, partition, Outcome.EXPIRED.value),
+                doing=f"reading the losses of {topic}[{partition}]",
+            )
+        )
+        return [entry for entry in found if entry is not None]
 
     def record_replay(
         self,

@@ -118,11 +118,7 @@ def plan_offsets(
         if state.checkpoint is None:
             raise PlanError(f"planning {state.topic}[{state.partition}]: it has no checkpoint yet")
         if state.checkpoint < state.low:
-            expired.append(
-                f"{state.topic}[{state.partition}]: checkpoint {state.checkpoint} is below the low "
-                f"watermark {state.low}, up to {state.low - state.checkpoint} records were deleted "
-                f"unread (offsets {state.checkpoint} to {state.low - 1})"
-            )
+            expired.append(state)
         if state.checkpoint > state.last_stable:
             raise TopicChangedError(
                 f"planning {state.topic}[{state.partition}]: checkpoint {state.checkpoint} is "
@@ -133,11 +129,7 @@ def plan_offsets(
         starts[state.partition] = state.checkpoint
         ends[state.partition] = state.last_stable
     if expired:
-        raise OffsetsExpiredError(
-            f"planning {'; '.join(expired)}. Kafka deletes sooner than we read: raise the topic's "
-            "retention.ms, then set IOT_ON_EXPIRED=record to write the loss into the ledger and "
-            "go on, or restore the topic"
-        )
+        raise _expired_error(expired)
     lag = {p: ends[p] - starts[p] for p in starts if ends[p] > starts[p]}
     share = lag if max_records is None else _share_evenly(lag, max_records)
     return [
@@ -145,6 +137,20 @@ def plan_offsets(
         for partition in sorted(share)
         if share[partition] > 0
     ]
+
+
+def _expired_error(states: Iterable[PartitionState]) -> OffsetsExpiredError:
+    said = "; ".join(
+        f"{state.topic}[{state.partition}]: checkpoint {state.checkpoint} is below the low "
+        f"watermark {state.low}, up to {state.low - (state.checkpoint or 0)} records were deleted "
+        f"unread (offsets {state.checkpoint} to {state.low - 1})"
+        for state in states
+    )
+    return OffsetsExpiredError(
+        f"planning {said}. Kafka deletes sooner than we read: raise the topic's "
+        "retention.ms, then set IOT_ON_EXPIRED=record to write the loss into the ledger and "
+        "go on, or restore the topic"
+    )
 
 
 def _share_evenly(lag: dict[int, int], budget: int) -> dict[int, int]:
@@ -186,6 +192,25 @@ def join_ranges(ranges: Iterable[OffsetRange]) -> list[OffsetRange]:
     return joined
 
 
+def subtract_ranges(
+    ranges: Iterable[OffsetRange], taken: Iterable[OffsetRange]
+) -> list[OffsetRange]:
+    """The offsets of `ranges` that are in none of `taken`: disjoint, not empty, in order."""
+    left = join_ranges(ranges)
+    for cut in taken:
+        kept: list[OffsetRange] = []
+        for item in left:
+            if item.partition != cut.partition or cut.end <= item.start or item.end <= cut.start:
+                kept.append(item)
+                continue
+            if item.start < cut.start:
+                kept.append(OffsetRange(item.partition, item.start, cut.start))
+            if cut.end < item.end:
+                kept.append(OffsetRange(item.partition, cut.end, item.end))
+        left = kept
+    return left
+
+
 def in_rounds(ranges: Iterable[OffsetRange]) -> list[dict[int, OffsetRange]]:
     """The same offsets in rounds of at most one range per partition: what a source can read."""
     rounds: list[dict[int, OffsetRange]] = []
@@ -213,6 +238,7 @@ def split_at_checkpoint(
         PlanError: a partition that does not exist, a range beyond the end of the log, one that
             starts above the checkpoint (draining it would skip records), or one that Kafka has
             deleted in part.
+        OffsetsExpiredError: what it would ingest was deleted unread, as in `plan_offsets`.
     """
     known = {state.partition: state for state in states}
     replay: list[OffsetRange] = []
@@ -226,12 +252,14 @@ def split_at_checkpoint(
                 f"draining {topic} {item}: the log ends at {state.last_stable}; ask for offsets "
                 "below it"
             )
+        checkpoint = state.checkpoint if state.checkpoint is not None else state.low
+        if checkpoint < state.low and item.start < state.low and item.end > checkpoint:
+            raise _expired_error([state])
         if item.start < state.low:
             raise PlanError(
                 f"draining {topic} {item}: Kafka has deleted {item.start} to "
                 f"{min(state.low, item.end) - 1}; what is left starts at {state.low}"
             )
-        checkpoint = state.checkpoint if state.checkpoint is not None else state.low
         if item.start > checkpoint:
             raise PlanError(
                 f"draining {topic} {item}: the checkpoint is at {checkpoint}, so starting at "

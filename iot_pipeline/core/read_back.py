@@ -29,6 +29,10 @@ class RowState(enum.StrEnum):
     TORN = "torn"  # its two cells are not of one write
 
 
+# States in which the record's row, or a later one, is not there as a whole.
+NOT_WHOLE = (RowState.MISSING, RowState.OLDER, RowState.TORN)
+
+
 def judge_row(row: Row, stored: StoredRow | None) -> RowState:
     """Compare what a record makes with what was found under its key."""
     if stored is None:

@@ -4,14 +4,14 @@ The ingest op brings them with each run, within a tenth of its time. On their ow
 tab or every five minutes, they take the time they need (IOT_CHECK_SECONDS).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
 
 import dagster as dg
 
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.connections import Connections
+from iot_pipeline.connections import Connections, audit_config
 from iot_pipeline.core.checks import (
     DURABLE,
     EVERY_OFFSET,
@@ -23,19 +23,30 @@ from iot_pipeline.core.checks import (
     Severity,
     judge_accounting,
     judge_chain,
+    judge_lag,
 )
+from iot_pipeline.core.lag import PartitionLag
+from iot_pipeline.core.loss_checks import DEAD_LETTERS, EXPIRED, READ_BACK, RETENTION
+from iot_pipeline.core.offsets import OffsetRange, TopicInfo
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
 from iot_pipeline.stages.checks import (
     check_accounting,
     check_durability_and_schema,
-    check_lag,
     check_recent_chain,
     check_row_counts,
     choose_days,
     run_budget_seconds,
 )
-from iot_pipeline.stages.ingest import DrainProgress
+from iot_pipeline.stages.ingest import DrainSum
+from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.loss_checks import (
+    check_dead_letters,
+    check_losses,
+    check_read_back,
+    check_retention,
+    newest_ranges,
+)
 
 # A micro-batch that was written when the rows were counted commits within this.
 _PATIENCE_SECONDS = 5.0
@@ -87,6 +98,37 @@ CHECK_SPECS = [
         asset=SENSOR_DATA,
         description="Tables and topics are what this version of the pipeline expects.",
     ),
+    dg.AssetCheckSpec(
+        READ_BACK,
+        asset=SENSOR_DATA,
+        description=(
+            "A run's rows, read from Cassandra again, are those of its records in values and write "
+            "time: all up to 10,000, else a sample. On its own: those of the last hour."
+        ),
+    ),
+    dg.AssetCheckSpec(
+        EXPIRED,
+        asset=SENSOR_DATA,
+        description=(
+            "Kafka deleted no record before it was read, or somebody has acknowledged that it did."
+        ),
+    ),
+    dg.AssetCheckSpec(
+        RETENTION,
+        asset=SENSOR_DATA,
+        description=(
+            "Kafka will keep what was not read yet for at least a quarter of the time it keeps "
+            "records at all: headroom in offsets and in seconds, at the current rates."
+        ),
+    ),
+    dg.AssetCheckSpec(
+        DEAD_LETTERS,
+        asset=SENSOR_DATA,
+        description=(
+            "The share of the last hour's records that could not be readings, by reason, against "
+            "IOT_DEAD_LETTER_SHARE."
+        ),
+    ),
 ]
 CHECK_KEYS = [spec.key for spec in CHECK_SPECS]
 _SEVERITIES = {
@@ -110,12 +152,14 @@ def as_result(verdict: CheckVerdict) -> dg.AssetCheckResult:
 def judge_run(
     connections: Connections,
     run_id: str,
-    progress: DrainProgress,
+    progress: DrainSum,
     days: Collection[date],
     started_at: datetime,
-    partitions: Collection[int],
+    topic_info: TopicInfo,
+    lags: Sequence[PartitionLag],
+    replayed: Sequence[OffsetRange] = (),
 ) -> Iterator[CheckVerdict]:
-    """The verdicts a run brings with it, lag apart: bounded by the run's own time.
+    """The verdicts a run brings with it: bounded by the run's own time.
 
     Args:
         connections: clients.
@@ -123,10 +167,14 @@ def judge_run(
         progress: what the run did.
         days: those that it wrote rows of.
         started_at: no entry of it is older.
-        partitions: all of the topic's.
+        topic_info: the topic, as it was planned with.
+        lags: of all its partitions, read when the run was done.
+        replayed: ranges that it wrote again; they are read back as well.
     """
     settings, ledger = connections.settings, connections.ledger
-    topic, parts = settings.topic, sorted(partitions)
+    topic, parts = settings.topic, range(topic_info.partitions)
+    now = datetime.now(UTC)
+    yield judge_lag(lags, settings.lag_limit_seconds)
     yield check_accounting(
         ledger, topic, parts, since=started_at, run_id=run_id, achieved=progress.ranges
     )
@@ -139,9 +187,36 @@ def judge_run(
         budget_seconds=run_budget_seconds(progress.seconds),
         patience_seconds=0.5,
     )
-    yield check_recent_chain(ledger, topic, parts, datetime.now(UTC))
+    yield check_recent_chain(ledger, topic, parts, now)
     yield from check_durability_and_schema(
         connections.log, CassandraSchema(connections.cassandra), settings
+    )
+    yield check_read_back(
+        connections.audit_ports,
+        audit_config(settings),
+        topic,
+        [*progress.ranges, *replayed],
+        run_id,
+        now,
+        budget_seconds=run_budget_seconds(progress.seconds),
+    )
+    yield check_losses(ledger, connections.audit_store, topic, parts)
+    yield check_retention(connections.log, topic, lags, topic_info.config, now)
+    yield _check_dead_letters(connections, parts, now)
+
+
+def _check_dead_letters(
+    connections: Connections, partitions: Sequence[int], now: datetime
+) -> CheckVerdict:
+    settings = connections.settings
+    return check_dead_letters(
+        connections.log,
+        connections.ledger,
+        settings.topic,
+        settings.dead_letter_topic,
+        partitions,
+        now,
+        settings.dead_letter_share,
     )
 
 
@@ -164,9 +239,14 @@ def judge_alone(connections: Connections, names: Collection[str]) -> Iterator[Ch
     rest = set(names) - {DURABLE, SCHEMA}
     if not rest:
         return
-    parts = range(connections.log.describe(topic).partitions)
-    if LAG in rest:
-        yield check_lag(connections.log, ledger, topic, now, settings.lag_limit_seconds)
+    info = connections.log.describe(topic)
+    parts = range(info.partitions)
+    if LAG in rest or RETENTION in rest:
+        lags = read_lag(connections.log, ledger, topic, now)
+        if LAG in rest:
+            yield judge_lag(lags, settings.lag_limit_seconds)
+        if RETENTION in rest:
+            yield check_retention(connections.log, topic, lags, info.config, now)
     if EVERY_OFFSET in rest or NO_GAP in rest:
         chain = read_chain(ledger, topic, parts)
         if EVERY_OFFSET in rest:
@@ -183,6 +263,20 @@ def judge_alone(connections: Connections, names: Collection[str]) -> Iterator[Ch
             budget_seconds=settings.check_seconds,
             patience_seconds=_PATIENCE_SECONDS,
         )
+    if READ_BACK in rest:
+        yield check_read_back(
+            connections.audit_ports,
+            audit_config(settings),
+            topic,
+            newest_ranges(ledger, topic, parts, now),
+            str(now),
+            now,
+            budget_seconds=settings.check_seconds,
+        )
+    if EXPIRED in rest:
+        yield check_losses(ledger, connections.audit_store, topic, parts)
+    if DEAD_LETTERS in rest:
+        yield _check_dead_letters(connections, parts, now)
 
 
 checks_job = dg.define_asset_job(

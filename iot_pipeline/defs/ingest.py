@@ -14,19 +14,12 @@ from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.ingest_run import Events, IngestRun
 from iot_pipeline.defs.lanes import run_ahead_of
+from iot_pipeline.defs.launchpad import RangeConfig, as_ranges
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.errors import PlanError
 from iot_pipeline.settings import Settings
 
 OP_NAME = "ingest_readings"
-
-
-class RangeConfig(dg.Config):
-    """Offsets [start, end) of one Kafka partition."""
-
-    start: int = Field(ge=0, description="First offset to drain, 0 or more.")
-    end: int = Field(ge=1, description="The offset after the last one, above start.")
 
 
 class IngestConfig(dg.Config):
@@ -55,13 +48,7 @@ class IngestConfig(dg.Config):
         Raises:
             PlanError: a partition that is no number, or an end that is not above its start.
         """
-        for partition, item in self.ranges.items():
-            if not partition.isdecimal() or item.end <= item.start:
-                raise PlanError(
-                    f"draining {partition}:{item.start}-{item.end}: expected the number of a Kafka "
-                    "partition, and an end above the start"
-                )
-        return [OffsetRange(int(p), item.start, item.end) for p, item in self.ranges.items()]
+        return as_ranges(self.ranges)
 
 
 def run_config_for(ranges: Sequence[OffsetRange]) -> dict[str, object]:

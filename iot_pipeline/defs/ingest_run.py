@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from iot_pipeline.connections import Connections, drain_config
-from iot_pipeline.core.checks import judge_lag
 from iot_pipeline.core.lag import total_lag
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import as_result, judge_run
@@ -23,7 +22,7 @@ from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, DEAD_LETTERS, IOT_DATA, RANGES, SENSOR_DATA
 from iot_pipeline.defs.run_report import RunReport
 from iot_pipeline.errors import PermanentError
-from iot_pipeline.stages.ingest import DrainProgress, drain
+from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
@@ -59,40 +58,64 @@ class IngestRun:
         """Ingest, then say what was done, then check it."""
         settings, started_at = self.connections.settings, datetime.now(UTC)
         topic = settings.topic
-        plan = self._plan()
-        ahead = self._who_is_ahead(plan)
-        progress = DrainProgress(plan.ingest)
-        replayed = ReplayProgress([] if ahead else plan.replay)
-        self._work(plan, progress, replayed)
+        ahead: list[str] = []
+        progress, replayed = DrainSum(), ReplayProgress([])
+        lost: list[OffsetRange] = []
+        run = Run(self.context.run.run_id, uuid.uuid4())
+
+        def plan_and_drain() -> Plan:
+            # Past a loss a run plans again: what expired and what it has done by then is done.
+            plan = self._plan([*lost, *progress.ranges, *replayed.achieved])
+            ahead[:] = self._who_is_ahead(plan)
+            replayed.planned = [] if ahead else plan.replay
+            self._work(plan, run, progress, replayed)
+            return plan
+
+        plan = run_past_losses(
+            plan_and_drain,
+            self.connections.log,
+            self.connections.ledger,
+            topic,
+            run,
+            settings.on_expired,
+            settings.retry_seconds,
+            lambda recorded: self._say_lost(recorded, lost),
+        )
         lags = read_lag(self.connections.log, self.connections.ledger, topic, datetime.now(UTC))
         ahead += [str(fenced) for fenced in progress.fenced]
-        report = RunReport(topic, progress, replayed, lags, started_at, ahead)
+        report = RunReport(topic, progress, replayed, lags, started_at, ahead, lost)
         self.context.log.info("%s", report.headline())
         self._observe(report)
         # Before the checks: whatever becomes of them, these rows are in the table.
         yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=report.metadata())
-        verdicts = [
-            judge_lag(lags, settings.lag_limit_seconds),
-            *judge_run(
-                self.connections,
-                self.context.run.run_id,
-                progress,
-                report.days,
-                started_at,
-                range(plan.topic.partitions),
-            ),
-        ]
+        verdicts = judge_run(
+            self.connections,
+            self.context.run.run_id,
+            progress,
+            report.days,
+            started_at,
+            plan.topic,
+            lags,
+            replayed.achieved,
+        )
         for verdict in verdicts:
             if verdict.name in self.check_names:
                 yield as_result(verdict)
-        if report.rows_not_whole:
+        if replayed.rows_not_whole:
             raise PermanentError(
-                f"replaying {format_ranges(replayed.achieved)}: {report.rows_not_whole} rows did "
+                f"replaying {format_ranges(replayed.achieved)}: {replayed.rows_not_whole} rows did "
                 f"not take, such as {replayed.read_back.named[0]}; `iot audit` over these offsets "
                 "says what is in their place"
             )
 
-    def _plan(self) -> Plan:
+    def _say_lost(self, recorded: list[OffsetRange], lost: list[OffsetRange]) -> None:
+        lost += recorded
+        for item in recorded:
+            self.context.log.error(
+                "LOST: %s expired unread; it is in the ledger, `iot losses` lists it", item
+            )
+
+    def _plan(self, done: Sequence[OffsetRange]) -> Plan:
         run, instance = self.context.run, self.context.instance
         settings = self.connections.settings
         asked = inherited_ranges(instance, run)
@@ -102,24 +125,15 @@ class IngestRun:
                 run.parent_run_id,
                 format_ranges(asked),
             )
-        # What expires from here on ends the run; the next one then records it here.
-        plan = run_past_losses(
-            lambda: make_plan(
-                self.connections.log,
-                self.connections.ledger,
-                settings.topic,
-                start_at=settings.start_at,
-                max_records=self.max_records or settings.run_max_records,
-                offsets=self.asked if asked is None else asked,
-                accept_producer_timestamps=settings.accept_producer_timestamps,
-            ),
+        plan = make_plan(
             self.connections.log,
             self.connections.ledger,
             settings.topic,
-            Run(run.run_id, uuid.uuid4()),
-            settings.on_expired,
-            settings.retry_seconds,
-            self._tell_loss,
+            start_at=settings.start_at,
+            max_records=self.max_records or settings.run_max_records,
+            offsets=self.asked if asked is None else asked,
+            done=done,
+            accept_producer_timestamps=settings.accept_producer_timestamps,
         )
         ranges = format_ranges([*plan.replay, *plan.ingest])
         instance.add_run_tags(run.run_id, {RANGES: ranges})
@@ -147,8 +161,7 @@ class IngestRun:
             ahead.append(f"partition {item.partition}: run {owner} is at offset {at}")
         return ahead
 
-    def _work(self, plan: Plan, progress: DrainProgress, replayed: ReplayProgress) -> None:
-        run = Run(self.context.run.run_id, uuid.uuid4())
+    def _work(self, plan: Plan, run: Run, progress: DrainSum, replayed: ReplayProgress) -> None:
         config = drain_config(self.connections.settings)
         self.told_at = time.monotonic()
         try:
@@ -163,6 +176,7 @@ class IngestRun:
                     self.connections.rows,
                     run,
                     config,
+                    deletions=self.connections.read_deletions(),
                     progress=replayed,
                     on_progress=self._tell_replay,
                 )
@@ -171,13 +185,13 @@ class IngestRun:
                 self.connections.ports,
                 run,
                 config,
-                progress=progress,
+                progress=progress.begin(plan.ingest),
                 on_progress=self._tell,
             )
         finally:
             self._say_achieved(progress, replayed)
 
-    def _say_achieved(self, progress: DrainProgress, replayed: ReplayProgress) -> None:
+    def _say_achieved(self, progress: DrainSum, replayed: ReplayProgress) -> None:
         # Also when it was terminated or failed: a re-execution drains what was achieved.
         achieved = [*replayed.achieved, *progress.ranges]
         if achieved:
@@ -189,13 +203,6 @@ class IngestRun:
                 f"{progress.done_offsets:,}",
                 f"{progress.planned_offsets:,}",
                 f"{progress.total.stored:,}",
-            )
-
-    def _tell_loss(self, expired: list[OffsetRange]) -> None:
-        if expired:
-            self.context.log.error(
-                "LOST: %s expired unread; it is in the ledger, see `iot losses`",
-                format_ranges(expired),
             )
 
     def _tell(self, progress: DrainProgress) -> None:

@@ -74,14 +74,14 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
             max_records=settings.run_max_records,
             accept_producer_timestamps=settings.accept_producer_timestamps,
         )
-    except OffsetsExpiredError:
-        if settings.on_expired == HALT:
-            raise
-        # A tick writes nothing: the run records the loss, and plans what is left by itself.
-        return dg.SensorResult(run_requests=[dg.RunRequest(tags={LANE: settings.topic})])
     except CassandraUnavailableError as exc:
         cassandra.close()  # the next tick connects anew, wherever the node is by then
         return dg.SkipReason(_one_line(exc))
+    except OffsetsExpiredError:
+        if settings.on_expired == HALT:
+            raise
+        # The run records the loss; it plans by itself, because nothing can be planned before.
+        return dg.SensorResult(run_requests=[dg.RunRequest(tags={LANE: settings.topic})])
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_one_line(exc))
     if not plan.ingest:

@@ -1,14 +1,37 @@
-"""Refuse nonsense when a run is launched: Dagster alone checks types there, not bounds."""
+"""Ranges in run config, and nonsense refused at launch: Dagster checks types there, not bounds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import dagster as dg
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.errors import ConfigurationError, PlanError
 
 _C = TypeVar("_C", bound=dg.Config)
+
+
+class RangeConfig(dg.Config):
+    """Offsets [start, end) of one Kafka partition."""
+
+    start: int = Field(ge=0, description="First offset, 0 or more.")
+    end: int = Field(ge=1, description="The offset after the last one, above start.")
+
+
+def as_ranges(ranges: Mapping[str, RangeConfig]) -> list[OffsetRange]:
+    """The ranges that a launchpad asks for, by Kafka partition.
+
+    Raises:
+        PlanError: a partition that is no number, or an end that is not above its start.
+    """
+    for partition, item in ranges.items():
+        if not partition.isdecimal() or item.end <= item.start:
+            raise PlanError(
+                f"ranges {partition}:{item.start}-{item.end}: expected the number of a Kafka "
+                "partition, and an end above the start"
+            )
+    return [OffsetRange(int(p), item.start, item.end) for p, item in ranges.items()]
 
 
 def _accept(_: object) -> None:
@@ -34,7 +57,7 @@ def checked_config(
             raise dg.DagsterInvariantViolationError(_explain(exc)) from None
         except ConfigurationError as exc:
             raise dg.DagsterInvariantViolationError(str(exc)) from None
-        return {"ops": {op_name: {"config": dict(config)}}}
+        return {"ops": {op_name: {"config": config.model_dump()}}}
 
     # An error of Dagster's own passes the mapping as it is; any other is shown as "the mapping
     # has thrown an unexpected error", with the reason a click further.

@@ -8,11 +8,9 @@ from typing import Any
 import dagster as dg
 
 from iot_pipeline.core.lag import PartitionLag, total_lag
-from iot_pipeline.core.read_back import RowState
-from iot_pipeline.stages.ingest import DrainProgress
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress
-
-_NOT_WHOLE = (RowState.MISSING, RowState.OLDER, RowState.TORN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +18,16 @@ class RunReport:
     """What one ingest run did.
 
     `ahead` says who ingested, before or meanwhile, what this run was to. `lags` were read when it
-    was done.
+    was done. `lost` is what had expired unread and was recorded so.
     """
 
     topic: str
-    progress: DrainProgress
+    progress: DrainSum
     replayed: ReplayProgress
     lags: Sequence[PartitionLag]
     started_at: datetime
     ahead: Sequence[str] = ()
+    lost: Sequence[OffsetRange] = ()
 
     @property
     def rows_per_second(self) -> float:
@@ -47,11 +46,6 @@ class RunReport:
     def days(self) -> set[date]:
         """The UTC days it wrote rows of."""
         return {*self.progress.total.stored_by_day, *self.replayed.counts.stored_by_day}
-
-    @property
-    def rows_not_whole(self) -> int:
-        """Rows that a replay wrote and did not find as it wrote them."""
-        return sum(self.replayed.read_back.states[state] for state in _NOT_WHOLE)
 
     def numbers(self) -> dict[str, int | float]:
         """By name; each plots over runs."""
@@ -72,8 +66,9 @@ class RunReport:
             "split_ms": progress.split_ms,
             "unknown_fields": progress.unknown_fields,
             "fenced": len(progress.fenced),
+            "offsets_expired": sum(item.span for item in self.lost),
             "offsets_replayed": self.replayed.done_offsets,
-            "rows_not_whole": self.rows_not_whole,
+            "rows_not_whole": self.replayed.rows_not_whole,
         }
 
     def metadata(self) -> Mapping[str, Any]:
@@ -95,9 +90,8 @@ class RunReport:
                 "|---:|---:|---:|---:|---:|",
             ]
             lines += [
-                f"| {item.partition} | {item.start} | {item.end} | {item.span} | "
-                f"{progress.counts[item.partition].stored} |"
-                for item in progress.ranges
+                f"| {item.partition} | {item.start} | {item.end} | {item.span} | {counts.stored} |"
+                for item, counts in progress.parts
             ]
             lines += [
                 "",
@@ -121,12 +115,12 @@ class RunReport:
                 f"Overtaken after {progress.total.stored:,} rows: another run is ahead; "
                 "nothing is wrong"
             )
-        if self.replayed.planned and not progress.planned:
+        if self.replayed.planned and not progress.planned_offsets:
             return (
                 f"{self.replayed.done_offsets:,} offsets replayed: {self.replayed.counts.stored:,} "
                 "rows written again, as they were"
             )
-        if not progress.planned:
+        if not progress.planned_offsets:
             return f"Nothing lagged: every offset of {self.topic} is accounted for"
         return (
             f"{progress.total.stored:,} rows stored in {progress.seconds:.1f} s "
@@ -136,13 +130,19 @@ class RunReport:
     def _remarks(self) -> list[str]:
         total = self.progress.total
         remarks = [f"{who}; this run left the rest to it." for who in self.ahead]
+        if self.lost:
+            ranges = ", ".join(map(str, self.lost))
+            remarks.append(
+                f"**LOST: {ranges} expired unread**: Kafka deleted them before they were read. "
+                "They are in the ledger as `expired`; `iot losses` lists them."
+            )
         if self.replayed.planned:
             ranges = ", ".join(map(str, self.replayed.achieved)) or "nothing yet"
             restored = sum(self.replayed.counts.stored_by_day.values())
             remarks.append(
                 f"Replayed {ranges}, below the checkpoint: {self.replayed.counts.stored:,} rows "
                 f"written with the write times they had, {restored:,} of them new to the ledgers, "
-                f"{self.rows_not_whole:,} not found whole afterwards. No checkpoint moved."
+                f"{self.replayed.rows_not_whole:,} not found whole afterwards. No checkpoint moved."
             )
         if total.first_record_ms is not None and total.last_record_ms is not None:
             remarks.append(

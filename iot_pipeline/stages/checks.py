@@ -17,7 +17,6 @@ from iot_pipeline.core.checks import (
     judge_accounting,
     judge_chain,
     judge_durability,
-    judge_lag,
     judge_row_counts,
     judge_schema,
 )
@@ -25,9 +24,8 @@ from iot_pipeline.core.ledger import find_flaws
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import read_chain
-from iot_pipeline.stages.ports import LedgerStore, RecordLogReader
+from iot_pipeline.stages.ports import LedgerStore
 from iot_pipeline.stages.schema import TableStore, TopicReader, check_schema
 
 # The share of a run's time that counting may take, and what it may take at least.
@@ -111,13 +109,6 @@ def check_durability_and_schema(
         judge_durability(report.is_durable, report.durability),
         judge_schema(report.differences),
     ]
-
-
-def check_lag(
-    log: RecordLogReader, ledger: LedgerStore, topic: str, now: datetime, limit_seconds: float
-) -> CheckVerdict:
-    """How long the oldest record waits."""
-    return judge_lag(read_lag(log, ledger, topic, now), limit_seconds)
 
 
 def choose_days(

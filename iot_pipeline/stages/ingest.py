@@ -26,7 +26,7 @@ from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import PendingCommit, Run
 from iot_pipeline.stages.retry import retry_transient
 
-__all__ = ["DrainConfig", "DrainProgress", "Ports", "drain"]
+__all__ = ["DrainConfig", "DrainProgress", "DrainSum", "Ports", "drain"]
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,62 @@ class DrainProgress:
     @property
     def planned_offsets(self) -> int:
         return sum(item.span for item in self.planned)
+
+
+@dataclass(slots=True)
+class DrainSum:
+    """What a run achieved over all of its plans: past a loss it plans again, in new ledger rows."""
+
+    drains: list[DrainProgress] = field(default_factory=list)
+
+    def begin(self, planned: list[OffsetRange]) -> DrainProgress:
+        """The progress of the next plan."""
+        self.drains.append(DrainProgress(planned))
+        return self.drains[-1]
+
+    @property
+    def parts(self) -> list[tuple[OffsetRange, Counts]]:
+        """Every range committed, in the order of the plans, with its counts."""
+        return [(item, d.counts[item.partition]) for d in self.drains for item in d.ranges]
+
+    @property
+    def ranges(self) -> list[OffsetRange]:
+        return [item for item, _ in self.parts]
+
+    @property
+    def total(self) -> Counts:
+        return sum_counts(counts for _, counts in self.parts)
+
+    @property
+    def fenced(self) -> list[Fenced]:
+        return [item for drain in self.drains for item in drain.fenced]
+
+    @property
+    def done_offsets(self) -> int:
+        return sum(item.span for item in self.ranges)
+
+    @property
+    def planned_offsets(self) -> int:
+        """What earlier plans achieved, and what the last one was to do."""
+        last = self.drains[-1:]
+        earlier = sum(drain.done_offsets for drain in self.drains[:-1])
+        return earlier + sum(drain.planned_offsets for drain in last)
+
+    @property
+    def split_ms(self) -> int:
+        return sum(drain.split_ms for drain in self.drains)
+
+    @property
+    def unknown_fields(self) -> int:
+        return sum(drain.unknown_fields for drain in self.drains)
+
+    @property
+    def micro_batches(self) -> int:
+        return sum(drain.micro_batches for drain in self.drains)
+
+    @property
+    def seconds(self) -> float:
+        return sum(drain.seconds for drain in self.drains)
 
 
 def drain(

@@ -15,6 +15,7 @@ from iot_pipeline.core.offsets import (
     check_checkpoint_id,
     plan_offsets,
     split_at_checkpoint,
+    subtract_ranges,
 )
 from iot_pipeline.errors import PlanError, SchemaMismatchError
 from iot_pipeline.stages.ports import LedgerStore, RecordLog
@@ -75,6 +76,7 @@ def make_plan(
     max_records: int | None = None,
     partitions: Collection[int] | None = None,
     offsets: Sequence[OffsetRange] = (),
+    done: Sequence[OffsetRange] = (),
     accept_producer_timestamps: bool = False,
 ) -> Plan:
     """Plan from the checkpoints to the last stable offsets, or sort the ranges asked for.
@@ -88,6 +90,8 @@ def make_plan(
         max_records: budget in offsets, None for all.
         partitions: only these; None for all.
         offsets: explicit ranges; then nothing else is planned.
+        done: what the run is through with, by draining it or by recording its loss: not planned
+            again, though it was asked for.
         accept_producer_timestamps: whether a topic that is not LogAppendTime will do.
 
     Raises:
@@ -107,7 +111,7 @@ def make_plan(
         _make_first_contact(log, ledger, info, checkpoints, missing, start_at)
         info, checkpoints, states = read_states(log, ledger, topic)
     if offsets:
-        replay, ingest = split_at_checkpoint(topic, offsets, states)
+        replay, ingest = split_at_checkpoint(topic, subtract_ranges(offsets, done), states)
         return Plan(info, checkpoints, states, ingest, replay)
     chosen = states
     if partitions is not None:

@@ -15,7 +15,7 @@ from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.ingest import MicroBatch
 from iot_pipeline.core.ledger import Counts, sum_counts
 from iot_pipeline.core.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
-from iot_pipeline.core.read_back import ReadBack
+from iot_pipeline.core.read_back import NOT_WHOLE, ReadBack
 from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.log_reading import widen_to_milliseconds
@@ -46,6 +46,11 @@ class ReplayProgress:
     @property
     def done_offsets(self) -> int:
         return sum(item.span for item in self.achieved)
+
+    @property
+    def rows_not_whole(self) -> int:
+        """Rows that are not there, or not whole, after all."""
+        return sum(self.read_back.states[state] for state in NOT_WHOLE)
 
 
 @dataclass(frozen=True, slots=True)

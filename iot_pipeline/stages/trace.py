@@ -1,11 +1,12 @@
 """The record behind a row: a row's write time names it, while Kafka keeps it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 from iot_pipeline.core.audit import Window
+from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.ingest import Row, RowsByTime
 from iot_pipeline.core.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.read_back import Place, ReadBack, RowState, StoredRow, judge_row
@@ -14,6 +15,8 @@ from iot_pipeline.stages.ports import AuditLog, RecordLog, RowReader
 from iot_pipeline.stages.read_back import fetch_rows
 
 MAX_KEYS = 10_000
+# Of each range that is too large to be read whole; each costs a consumer of its own.
+_BLOCKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +95,41 @@ def read_back_run(
     *,
     max_keys: int = MAX_KEYS,
     seed: int = 0,
+    deletions: Deletions | None = None,
+    aged_before_ms: float = 0,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> ReadBack:
     """Compare the rows of a run's keys with their records: all, else a seeded sample of them.
+
+    Args:
+        log, records, rows: Kafka, its records in a reading of their own, and the table.
+        topic: its name.
+        rules: what a reading is.
+        ranges: what the run drained.
+        retry_seconds: how long Cassandra may fail to answer.
+        max_keys: how many keys are read at most; of more a few blocks of offsets are.
+        seed: chooses the blocks.
+        deletions: readings that `iot delete` removed; they are not looked for.
+        aged_before_ms: neither are records that arrived in Kafka before.
+        is_over: asked between answers; the rows that were compared by then are the result.
 
     A row that another record of its write time explains counts as equal; a row that none does
     is TORN. NEWER is fine: a record with a higher write time won. MISSING rows were deleted,
     outlived their retention, or are lost: the audit tells which.
     """
-    winners = _winners(records, topic, rules, ranges, max_keys, Random(seed))
+    winners = _winners(records, topic, rules, choose_blocks(ranges, max_keys, Random(seed)))
     result = ReadBack()
     wanted = ((place, sorted(group)) for place, group in winners.items())
     for place, times, found in fetch_rows(rows, wanted, retry_seconds):
+        if is_over():
+            break
         for ms in times:
             row, stored = winners[place][ms], found.get(ms)
+            is_gone = row[0] < aged_before_ms * 1000 or (
+                deletions is not None and deletions.covers(place[0], ms, row[0])
+            )
+            if is_gone:
+                continue
             if judge_row(row, stored) is RowState.TIED and stored is not None:
                 rivals = find_records(log, records, topic, rules, place, ms, row[0])
                 made = next((rival for rival in rivals if rival[3:] == stored[:2]), None)
@@ -116,23 +141,37 @@ def read_back_run(
     return result
 
 
-def _winners(
-    records: AuditLog,
-    topic: str,
-    rules: ReadingRules,
-    ranges: Sequence[OffsetRange],
-    max_keys: int,
-    random: Random,
-) -> dict[Place, RowsByTime]:
-    """The winner per key among the run's records, of a sample of offsets when there are many."""
+def choose_blocks(
+    ranges: Sequence[OffsetRange], max_offsets: int, random: Random
+) -> list[OffsetRange]:
+    """All of `ranges` when they are small, else blocks of them, each of a random place.
+
+    Blocks, not single offsets: Kafka is read from a place on, and reading all of a large run again
+    would take as long as the run.
+    """
     span = sum(item.span for item in ranges)
-    share = 1.0 if span <= max_keys else max_keys / span
+    if span <= max_offsets:
+        return list(ranges)
+    blocks = []
+    for item in ranges:
+        part = item.span // _BLOCKS
+        size = max(1, item.span * max_offsets // (span * _BLOCKS))
+        for number in range(_BLOCKS if part else 1):
+            start = item.start + number * part + random.randrange(max(1, part - size + 1))
+            blocks.append(OffsetRange(item.partition, start, min(start + size, item.end)))
+    return blocks
+
+
+def _winners(
+    records: AuditLog, topic: str, rules: ReadingRules, ranges: Sequence[OffsetRange]
+) -> dict[Place, RowsByTime]:
+    """The winner per key among these records."""
     winners: dict[Place, RowsByTime] = {}
     decoder = ReadingDecoder(rules)
     for of_round in in_rounds(ranges):
         for found in records.read(topic, list(of_round.values())):
             window = Window(decoder)
-            window.add(found if share == 1 else [r for r in found if random.random() < share])
+            window.add(found)
             for place, group in window.groups.items():
                 mine = winners.setdefault(place, {})
                 for ms, rivals in group.items():

@@ -14,6 +14,7 @@ from iot_pipeline.core.offsets import (
     parse_range,
     plan_offsets,
     split_at_checkpoint,
+    subtract_ranges,
 )
 from iot_pipeline.errors import (
     CheckpointWentBackError,
@@ -211,3 +212,33 @@ def test_without_a_checkpoint_a_range_starts_at_the_low_watermark():
         [],
         [OffsetRange(0, 5, 9)],
     )
+
+
+offset_ranges = st.lists(
+    st.builds(
+        lambda partition, start, span: OffsetRange(partition, start, start + span),
+        st.integers(0, 2),
+        st.integers(0, 30),
+        st.integers(1, 10),
+    ),
+    max_size=6,
+)
+
+
+@given(offset_ranges, offset_ranges)
+def test_subtracting_ranges_leaves_exactly_the_offsets_that_are_in_none(ranges, taken):
+    def offsets(items):
+        return {(item.partition, at) for item in items for at in range(item.start, item.end)}
+
+    left = subtract_ranges(ranges, taken)
+    assert offsets(left) == offsets(ranges) - offsets(taken)
+    assert sum(item.span for item in left) == len(offsets(left))
+
+
+def test_ranges_asked_for_that_expired_unread_are_a_loss_and_not_a_wrong_question():
+    states = [PartitionState("t", 0, 150, 200, 100)]
+    for end in (120, 150, 180):
+        with pytest.raises(OffsetsExpiredError, match="100 to 149"):
+            split_at_checkpoint("t", [OffsetRange(0, 100, end)], states)
+    with pytest.raises(PlanError, match="Kafka has deleted 10 to 19"):
+        split_at_checkpoint("t", [OffsetRange(0, 10, 20)], states)

@@ -51,6 +51,10 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
         "acknowledged_is_durable",
         "lag_is_within_limit",
         "schema_matches",
+        "rows_read_back_equal",
+        "nothing_expired_unread",
+        "retention_is_far",
+        "dead_letters_are_few",
     }
     assert {n for n, s in specs.items() if s.blocking} == {"every_offset_is_accounted_for"}
     assert all(spec.description for spec in specs.values())
@@ -59,7 +63,16 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
 def test_the_jobs_are_those_people_know_and_each_has_an_end(definitions: dg.Definitions) -> None:
     names = {job.name for job in definitions.resolve_all_job_defs()}
     names = {name for name in names if not name.startswith("__")}
-    assert names == {"setup_schema", "simulate", "ingest", "checks", "purge_history"}
+    assert names == {
+        "setup_schema",
+        "simulate",
+        "ingest",
+        "replay",
+        "replay_dead_letters",
+        "audit",
+        "checks",
+        "purge_history",
+    }
     for name in names:
         job = definitions.resolve_job_def(name)
         assert int(job.tags["dagster/max_runtime"]) > 0
@@ -72,7 +85,8 @@ def test_the_jobs_are_those_people_know_and_each_has_an_end(definitions: dg.Defi
 
 def test_ingest_runs_share_one_lane_per_topic(definitions: dg.Definitions) -> None:
     assert definitions.resolve_job_def("ingest").tags["iot/lane"] == "iot_data"
-    assert "iot/lane" not in definitions.resolve_job_def("checks").tags
+    for beside in ("checks", "replay", "replay_dead_letters", "audit"):
+        assert "iot/lane" not in definitions.resolve_job_def(beside).tags
 
 
 def test_sensor_and_schedules_are_stopped_until_somebody_starts_them(
@@ -84,6 +98,7 @@ def test_sensor_and_schedules_are_stopped_until_somebody_starts_them(
     assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
         "ingest_on_schedule": "* * * * *",
         "checks_every_5_minutes": "*/5 * * * *",
+        "audit_nightly": "15 2 * * *",
         "purge_daily": "30 3 * * *",
     }
     assert sensors["iot_data_lag"].default_status == dg.DefaultSensorStatus.STOPPED
@@ -97,7 +112,7 @@ def test_sensor_and_schedules_are_stopped_until_somebody_starts_them(
 def test_every_launchpad_field_has_a_description_and_a_default(
     definitions: dg.Definitions,
 ) -> None:
-    for name in ("simulate", "purge_history"):
+    for name in ("simulate", "purge_history", "replay", "replay_dead_letters", "audit"):
         schema = definitions.resolve_job_def(name).run_config_schema.config_type
         for field_name, field in schema.fields.items():
             assert field.description, (name, field_name)

@@ -40,6 +40,10 @@ ALL_CHECKS = {
     "acknowledged_is_durable",
     "lag_is_within_limit",
     "schema_matches",
+    "rows_read_back_equal",
+    "nothing_expired_unread",
+    "retention_is_far",
+    "dead_letters_are_few",
 }
 
 
@@ -140,7 +144,7 @@ def test_a_replay_restores_a_row_that_is_missing(
     first = dagster.materialize()
     keyspace = pipeline.settings.keyspace
     pipeline.connections.cassandra.execute(f"TRUNCATE {keyspace}.sensor_data", doing="testing")
-    assert set(dagster.launch("checks").red) == {"row_count_matches_ledger"}
+    assert set(dagster.launch("checks").red) == {"row_count_matches_ledger", "rows_read_back_equal"}
     ranges = parse_ranges(first.run.tags["iot/achieved"])
     assert dagster.launch("ingest", run_config_for(ranges)).is_success
     assert dagster.launch("checks").red == {}
@@ -220,7 +224,7 @@ def test_a_row_that_somebody_deleted_makes_the_count_warn_with_the_command(
     )
     outcome = dagster.launch("checks")
     assert outcome.is_success, "a warning fails no run"
-    assert set(outcome.red) == {"row_count_matches_ledger"}
+    assert set(outcome.red) == {"row_count_matches_ledger", "rows_read_back_equal"}
     check = outcome.checks["row_count_matches_ledger"]
     assert check.severity == dg.AssetCheckSeverity.WARN
     assert check.metadata["rows_missing"].value == 1

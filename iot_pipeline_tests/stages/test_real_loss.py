@@ -1,11 +1,10 @@
 import uuid
 
 import pytest
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from iot_pipeline.stages.schema import topic_plans
-from iot_pipeline_tests.load import fleet, produce
+from iot_pipeline_tests.load import delete_before, fleet, produce
 
 pytestmark = pytest.mark.services
 
@@ -13,13 +12,6 @@ pytestmark = pytest.mark.services
 @pytest.fixture
 def name() -> str:
     return f"lossy_{uuid.uuid4().hex[:8]}"
-
-
-def delete_before(pipeline, offset):
-    admin = AdminClient({"bootstrap.servers": pipeline.brokers})
-    asked = admin.delete_records([TopicPartition(pipeline.topic, 0, offset)])
-    for future in asked.values():
-        future.result(30)
 
 
 def recreate(pipeline):
@@ -39,7 +31,7 @@ def test_expired_records_halt_ingestion_or_are_recorded_and_acknowledged(pipelin
     produce(pipeline.brokers, pipeline.topic, fleet(name, 2, 100), partition=0)
     pipeline.drain()
     produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_more", 2, 100), partition=0)
-    delete_before(pipeline, 150)
+    delete_before(pipeline.brokers, pipeline.topic, 0, 150)
 
     said = pipeline.iot("drain", exit_code=1)
     for part in (

@@ -1,0 +1,240 @@
+"""Verdicts on what is, or soon may be, missing: read-back, losses, retention, dead letters.
+
+Belongs here: which facts are fine, and the sentence that helps when they are not. Does not belong
+here: gathering facts (`stages.loss_checks`); the checks that every table has (`core.checks`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.losses import Loss
+from iot_pipeline.core.read_back import NOT_WHOLE, ReadBack, RowState
+from iot_pipeline.core.readings import Reason
+
+READ_BACK = "rows_read_back_equal"
+EXPIRED = "nothing_expired_unread"
+RETENTION = "retention_is_far"
+DEAD_LETTERS = "dead_letters_are_few"
+
+# Nothing is ever deleted: numbers must plot, so for ever is a century.
+FOR_EVER_SECONDS = 36_525 * 86_400.0
+# Warned when less than this share of what Kafka keeps is left before it deletes unread records.
+LEAST_HEADROOM = 0.25
+# Among so few records one bad one is already a large share.
+_FEW_RECORDS = 100
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """How far one Kafka partition's retention is from its first unread record.
+
+    `offsets` lie between the low watermark and the checkpoint. `keeps_seconds` is how long Kafka
+    keeps a record at the current rates, `left_seconds` how long it will keep the first unread one;
+    FOR_EVER_SECONDS when it deletes nothing.
+    """
+
+    partition: int
+    offsets: int
+    keeps_seconds: float
+    left_seconds: float
+
+    @property
+    def is_far(self) -> bool:
+        return self.left_seconds >= LEAST_HEADROOM * self.keeps_seconds
+
+
+def measure_headroom(
+    partition: int,
+    *,
+    low: int,
+    checkpoint: int,
+    end: int,
+    lag_seconds: float,
+    log_seconds: float | None,
+    retention_seconds: float | None,
+) -> Headroom:
+    """Put together what limits a partition: time, size, or both; whichever comes first counts.
+
+    Args:
+        partition: its number.
+        low: low watermark.
+        checkpoint: next offset to read, at least `low` unless records expired already.
+        end: last stable offset.
+        lag_seconds: how long the record at the checkpoint has been in Kafka.
+        log_seconds: age of the oldest record where the log is limited by size; None where not.
+        retention_seconds: the topic's retention.ms; None: not limited by time.
+    """
+    keeps = left = FOR_EVER_SECONDS
+    if retention_seconds is not None:
+        keeps, left = retention_seconds, retention_seconds - lag_seconds
+    if checkpoint < low:
+        left = 0.0  # it has begun
+    # A log that is limited by size and full loses at its start what arrives at its end; while it
+    # has lost nothing yet, it is not full.
+    if log_seconds is not None and log_seconds > 0 and end > low > 0:
+        arriving_per_second = (end - low) / log_seconds
+        keeps = min(keeps, log_seconds)
+        left = min(left, (checkpoint - low) / arriving_per_second)
+    return Headroom(partition, max(0, checkpoint - low), keeps, max(0.0, left))
+
+
+def judge_read_back(read_back: ReadBack, records: int) -> CheckVerdict:
+    """Rows of a run, read from Cassandra again, against their records.
+
+    Args:
+        read_back: what was found.
+        records: offsets that the run was about; more than rows when a sample was read.
+    """
+    states = read_back.states
+    numbers = {
+        "rows_read_back": read_back.rows,
+        **{state.value: states[state] for state in RowState},
+        "offsets": records,
+    }
+    wrong = [finding for finding in read_back.named if finding.state in NOT_WHOLE]
+    torn = [finding for finding in wrong if finding.state is RowState.TORN]
+    if torn:
+        first = torn[0]
+        return CheckVerdict(
+            READ_BACK,
+            False,
+            Severity.ERROR,
+            f"{states[RowState.TORN]:,} of {read_back.rows:,} rows match no record: "
+            f"{_first(torn)}. Somebody else writes to this table, or two records shared a write "
+            f"time: `iot trace {first.device_id} {first.timestamp_ms / 1000:.3f}` shows the "
+            "records behind the row, docs/runbook.md what to do.",
+            numbers,
+        )
+    if wrong:
+        row = wrong[0].row
+        return CheckVerdict(
+            READ_BACK,
+            False,
+            Severity.WARN,
+            f"{sum(states[state] for state in NOT_WHOLE):,} of {read_back.rows:,} rows are not "
+            f"there: {_first(wrong)}. Deleted with plain CQL, refused by Cassandra, or lost: "
+            f"`iot audit --offsets {row[1]}:{row[2]}-{row[2] + 1}` tells which and names the "
+            "command that restores it.",
+            numbers,
+        )
+    won = states[RowState.NEWER]
+    later = f"; a later record won over {won:,} of them" if won else ""
+    return CheckVerdict(
+        READ_BACK,
+        True,
+        Severity.ERROR,
+        f"{read_back.rows:,} rows, read again, are those of their records{later}."
+        if read_back.rows
+        else "No rows to read back.",
+        numbers,
+    )
+
+
+def judge_losses(losses: Sequence[Loss]) -> CheckVerdict:
+    """What Kafka deleted before it was read, until a person has seen it."""
+    unseen = [loss for loss in losses if loss.acknowledgement is None]
+    numbers = {
+        "losses": len(losses),
+        "unacknowledged": len(unseen),
+        "records_at_most": sum(loss.entry.span for loss in losses),
+    }
+    if unseen:
+        return CheckVerdict(
+            EXPIRED,
+            False,
+            Severity.ERROR,
+            f"Kafka deleted up to {sum(loss.entry.span for loss in unseen):,} records before they "
+            f"were read: {_first([loss.loss_id for loss in unseen])}. Raise the topic's "
+            "retention.ms; `iot losses` lists them, `iot losses --acknowledge "
+            f"{unseen[0].loss_id} --reason TEXT` notes that you have seen it.",
+            numbers,
+        )
+    seen = f" but for {len(losses):,} ranges that somebody has seen" if losses else ""
+    return CheckVerdict(
+        EXPIRED, True, Severity.ERROR, f"Kafka deleted nothing unread{seen}.", numbers
+    )
+
+
+def judge_retention(headrooms: Sequence[Headroom]) -> CheckVerdict:
+    """Whether Kafka will keep what was not read yet for long enough."""
+    nearest = min(headrooms, key=lambda item: item.left_seconds / item.keeps_seconds, default=None)
+    numbers = {
+        "headroom_offsets": min((item.offsets for item in headrooms), default=0),
+        "headroom_seconds": round(
+            min((item.left_seconds for item in headrooms), default=FOR_EVER_SECONDS), 3
+        ),
+        "partitions_near": sum(not item.is_far for item in headrooms),
+    }
+    if nearest is None or nearest.is_far:
+        left = numbers["headroom_seconds"]
+        said = (
+            "Kafka deletes nothing of this topic."
+            if left >= FOR_EVER_SECONDS
+            else f"Kafka keeps what is not read yet for {_span(left)} more at least."
+        )
+        return CheckVerdict(RETENTION, True, Severity.WARN, said, numbers)
+    return CheckVerdict(
+        RETENTION,
+        False,
+        Severity.WARN,
+        f"Partition {nearest.partition}: Kafka deletes records that were not read in "
+        f"{_span(nearest.left_seconds)} at the current rates, {nearest.offsets:,} offsets from "
+        f"here; it keeps {_span(nearest.keeps_seconds)} in all. Raise the topic's retention.ms or "
+        "retention.bytes now, then see why ingestion lags (the check lag_is_within_limit).",
+        numbers,
+    )
+
+
+def judge_dead_letters(
+    rejected: int, records: int, newest_by_reason: Mapping[str, int], limit: float
+) -> CheckVerdict:
+    """The share of records that could not be readings, lately, and why.
+
+    Args:
+        rejected: of the last hour.
+        records: of the last hour, at least `rejected`.
+        newest_by_reason: of the newest dead letters of that time, a sample where there are many.
+        limit: the share that is fine, 0 to 1.
+    """
+    share = rejected / records if records else 0.0
+    numbers = {
+        "rejected": rejected,
+        "records": records,
+        "share": round(share, 6),
+        **{reason.value: newest_by_reason.get(reason.value, 0) for reason in Reason},
+    }
+    if share <= limit or (records < _FEW_RECORDS and rejected <= 1):
+        return CheckVerdict(
+            DEAD_LETTERS,
+            True,
+            Severity.WARN,
+            f"{rejected:,} of {records:,} records of the last hour could not be readings.",
+            numbers,
+        )
+    reasons = sorted(newest_by_reason.items(), key=lambda item: (-item[1], item[0]))
+    said = ", ".join(f"{name} ({count:,})" for name, count in reasons if count)
+    option = f" --reason {reasons[0][0]}" if reasons else ""
+    return CheckVerdict(
+        DEAD_LETTERS,
+        False,
+        Severity.WARN,
+        f"{rejected:,} of {records:,} records of the last hour ({share:.1%}) could not be "
+        f"readings; the limit is {limit:.1%}. The newest are: {said or 'not in the topic'}. "
+        f"`iot dead-letters list{option}` shows them. Once the sender or the rule is "
+        "right, the job replay_dead_letters stores what is a reading by then.",
+        numbers,
+    )
+
+
+def _first(items: Sequence[object]) -> str:
+    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return "; ".join(map(str, items[:_SHOWN])) + rest
+
+
+def _span(seconds: float) -> str:
+    for unit, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.0f} {name}"
+    return f"{seconds:,.0f} seconds"

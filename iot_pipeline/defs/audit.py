@@ -1,0 +1,176 @@
+"""The audit as a job, and the schedule that audits each day once it is over.
+
+Its run fails when something is lost, torn or stray, and says which offsets and the command that
+repairs them; the counts are observed on `iot/sensor_data`, where they plot.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from iot_pipeline.connections import Connections, audit_config
+from iot_pipeline.core.audit import DEFECTS, AuditResult, Fate
+from iot_pipeline.core.moments import parse_day
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.lanes import format_ranges
+from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config
+from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, RANGES, SENSOR_DATA
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.stages.audit import AuditProgress, audit, choose_ranges
+
+OP_NAME = "audit_readings"
+Events = Iterator[dg.AssetObservation | dg.Output[None]]
+_LOG_EVERY_SECONDS = 5.0
+_SHOWN = 5
+
+
+class AuditJobConfig(dg.Config):
+    """What to audit. Empty: all of the ledger, and every partition of the table."""
+
+    ranges: dict[str, RangeConfig] = Field(
+        default={},
+        description="These offsets, by Kafka partition: {'0': {start: 100, end: 200}}.",
+    )
+    day: str | None = Field(
+        default=None,
+        description="Or the records that arrived in Kafka on this UTC day, such as 2026-01-31.",
+    )
+
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            ConfigurationError: ranges and a day, or a day that is none.
+            PlanError: a range that is none.
+        """
+        if self.ranges and self.day is not None:
+            raise ConfigurationError("say what to audit: ranges, or day, or neither for all")
+        if self.day is not None:
+            parse_day(self.day)
+        as_ranges(self.ranges)
+
+    def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
+        """The offsets that are meant."""
+        if self.ranges:
+            return as_ranges(self.ranges)
+        since = None if self.day is None else parse_day(self.day)
+        until = None if since is None else since + timedelta(days=1)
+        return choose_ranges(
+            connections.log, connections.ledger, connections.settings.topic, since, until
+        )
+
+
+@dg.op(
+    name=OP_NAME,
+    out=dg.Out(dg.Nothing),
+    description="Read topic and table again; say what became of every offset.",
+)
+def audit_readings(
+    context: dg.OpExecutionContext,
+    config: AuditJobConfig,
+    kafka: KafkaResource,
+    cassandra: CassandraResource,
+) -> Events:
+    """Changes nothing; what it proved is kept in Cassandra."""
+    told_at = time.monotonic()
+
+    def tell(so_far: AuditProgress) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= _LOG_EVERY_SECONDS:
+            told_at = time.monotonic()
+            left = so_far.eta_seconds
+            context.log.info(
+                "%s: %s of %s offsets, %s/s%s",
+                so_far.step,
+                f"{so_far.done:,}",
+                f"{so_far.total:,}",
+                f"{so_far.rate:,.0f}",
+                "" if left is None else f", about {left:.0f} s left",
+            )
+
+    with failing_with_advice(), connected(kafka, cassandra) as connections:
+        config.check()
+        settings = connections.settings
+        ranges = config.offset_ranges(connections)
+        context.instance.add_run_tags(context.run.run_id, {RANGES: format_ranges(ranges)})
+        result = audit(
+            settings.topic,
+            ranges,
+            connections.audit_ports,
+            audit_config(settings),
+            f"audit-{context.run.run_id}",
+            every_place=not (config.ranges or config.day),
+            on_progress=tell,
+        )
+    yield from _report(context, result)
+
+
+def _report(context: dg.OpExecutionContext, result: AuditResult) -> Events:
+    numbers: dict[str, int | float] = {
+        **{fate.value: result.fates[fate] for fate in Fate},
+        "offsets": result.offsets,
+        "seconds": round(result.seconds, 3),
+    }
+    # Yielded, not logged: what an op logs as events is dropped when it fails.
+    yield dg.AssetObservation(
+        asset_key=SENSOR_DATA,
+        description="What an audit found of every offset",
+        metadata={f"audit_{name}": number for name, number in numbers.items()},
+    )
+    words = dg.MetadataValue.md(_page(result))
+    for finding in result.findings:
+        context.log.error("%s -> %s", finding, finding.repair)
+    if result.is_clean:
+        context.log.info("%s offsets: nothing is lost, torn or stray", f"{result.offsets:,}")
+        yield dg.Output(None, metadata={**numbers, "in_words": words})
+        return
+    defects = ", ".join(f"{result.fates[fate]:,} {fate.value}" for fate in DEFECTS)
+    first = "; ".join(f"{item} -> `{item.repair}`" for item in result.findings[:_SHOWN])
+    raise dg.Failure(
+        description=f"auditing {format_ranges(result.ranges)}: {defects}. {first}. "
+        "docs/runbook.md says what each means",
+        metadata={**numbers, "in_words": words},
+        allow_retries=False,
+    )
+
+
+def _page(result: AuditResult) -> str:
+    lines = ["| fate | offsets |", "|---|---:|"]
+    lines += [f"| {fate.value} | {result.fates[fate]:,} |" for fate in Fate]
+    if not result.is_stray_judged:
+        lines += ["", "Rows without a record were not looked for: not every partition was read."]
+    lines += [f"- {finding}: `{finding.repair}`" for finding in result.findings]
+    return "\n".join(lines)
+
+
+@dg.job(
+    name="audit",
+    config=checked_config(AuditJobConfig, OP_NAME, AuditJobConfig.check),
+    description=(
+        "Read a part of the topic and the table again, independently of ingestion, and say what "
+        "became of every offset. Fails when something is lost, torn or stray, with the command "
+        "that repairs it. Changes nothing; safe beside ingestion."
+    ),
+    tags={MAX_RUNTIME: "14400", **NO_RETRY},
+)
+def audit_job() -> None:
+    audit_readings()
+
+
+@dg.schedule(
+    name="audit_nightly",
+    job=audit_job,
+    cron_schedule="15 2 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Audits the records that arrived in Kafka on the UTC day that is over.",
+)
+def audit_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Ask for an audit of yesterday."""
+    day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
+    return dg.RunRequest(run_config={"day": str(day)})

@@ -1,0 +1,239 @@
+"""The jobs that write again what is in Kafka: ranges that were ingested, and dead letters.
+
+Beside ingestion, not in its lane: no checkpoint moves, and the same record makes the same cells.
+"""
+
+import time
+import uuid
+
+import dagster as dg
+from pydantic import Field
+
+from iot_pipeline.connections import Connections, drain_config
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.read_back import RowState
+from iot_pipeline.core.readings import Reason
+from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.lanes import format_ranges
+from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config
+from iot_pipeline.defs.names import ACHIEVED, MAX_RUNTIME, NO_RETRY, RANGES
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.errors import ConfigurationError, PermanentError
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.replay import ReplayProgress, plan_replay, ranges_of_run, replay
+from iot_pipeline.stages.replay_dead_letters import replay_dead_letters
+
+_LOG_EVERY_SECONDS = 2.0
+
+
+class ReplayConfig(dg.Config):
+    """What to write again: ranges, or what a run ingested."""
+
+    ranges: dict[str, RangeConfig] = Field(
+        default={},
+        description=(
+            "These offsets, by Kafka partition: {'0': {start: 100, end: 200}}. All of them below "
+            "the checkpoint."
+        ),
+    )
+    run_id: str | None = Field(
+        default=None,
+        description=(
+            "Or what this run ingested, by the ledger: a run of the job ingest, or cli-<uuid>."
+        ),
+    )
+
+    def check(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            ConfigurationError: neither ranges nor a run, or both.
+            PlanError: a range that is none.
+        """
+        if bool(self.ranges) == (self.run_id is not None):
+            raise ConfigurationError("say what to replay: ranges, or run_id")
+        as_ranges(self.ranges)
+
+    def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
+        """The offsets that are meant."""
+        if self.run_id is None:
+            return as_ranges(self.ranges)
+        ledger, topic = connections.ledger, connections.settings.topic
+        return ranges_of_run(ledger, topic, ledger.partitions(topic), self.run_id)
+
+
+@dg.op(description="Write ingested records again, the same cells, and read them back.")
+def replay_readings(
+    context: dg.OpExecutionContext,
+    config: ReplayConfig,
+    kafka: KafkaResource,
+    cassandra: CassandraResource,
+) -> None:
+    """Ends with the true count, also when it is terminated."""
+    run_id = context.run.run_id
+    with failing_with_advice(), connected(kafka, cassandra) as connections:
+        config.check()
+        topic = connections.settings.topic
+        asked = config.offset_ranges(connections)
+        context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
+        chosen = plan_replay(connections.log, connections.ledger, topic, asked)
+        for item in chosen.gone:
+            context.log.warning("gone: Kafka has deleted %s; it cannot be replayed", item)
+        progress = ReplayProgress(chosen.plan.replay, chosen.gone)
+        told_at = time.monotonic()
+
+        def tell(so_far: ReplayProgress) -> None:
+            nonlocal told_at
+            if time.monotonic() - told_at >= _LOG_EVERY_SECONDS:
+                told_at = time.monotonic()
+                context.log.info("%s offsets replayed", f"{so_far.done_offsets:,}")
+
+        try:
+            replay(
+                chosen.plan,
+                connections.ports,
+                connections.rows,
+                Run(run_id, uuid.uuid4()),
+                drain_config(connections.settings),
+                deletions=connections.read_deletions(),
+                progress=progress,
+                on_progress=tell,
+            )
+        finally:
+            if progress.achieved:
+                tags = {ACHIEVED: format_ranges(progress.achieved)}
+                context.instance.add_run_tags(run_id, tags)
+            context.log.info(
+                "%s of %s offsets replayed, %s rows written again, %s found as their records say",
+                f"{progress.done_offsets:,}",
+                f"{sum(item.span for item in progress.planned):,}",
+                f"{progress.counts.stored:,}",
+                f"{progress.read_back.states[RowState.EQUAL]:,}",
+            )
+        for finding in progress.read_back.named:
+            context.log.info("%s", finding)
+        _finish_replay(context, progress)
+
+
+def _finish_replay(context: dg.OpExecutionContext, progress: ReplayProgress) -> None:
+    counts, states = progress.counts, progress.read_back.states
+    context.add_output_metadata(
+        {
+            "ranges": format_ranges(progress.achieved) or "none",
+            "gone": format_ranges(progress.gone) or "none",
+            "offsets_replayed": progress.done_offsets,
+            "offsets_gone": sum(item.span for item in progress.gone),
+            "stored": counts.stored,
+            "superseded": counts.superseded,
+            "rejected": counts.rejected,
+            "aged_out": counts.aged_out,
+            "holes": counts.holes,
+            "deleted": progress.deleted,
+            "seconds": round(progress.seconds, 3),
+            **{f"rows_{state.value}": states[state] for state in RowState},
+        }
+    )
+    if progress.rows_not_whole:
+        raise PermanentError(
+            f"replaying {format_ranges(progress.achieved)}: {progress.rows_not_whole} rows did "
+            f"not take, such as {progress.read_back.named[0]}; `iot audit` over these offsets "
+            "says what is in their place"
+        )
+    if progress.gone:
+        raise PermanentError(
+            f"replaying: Kafka has deleted {format_ranges(progress.gone)}, so that part cannot be "
+            f"written again; {format_ranges(progress.achieved) or 'nothing'} was"
+        )
+
+
+@dg.job(
+    name="replay",
+    config=checked_config(ReplayConfig, "replay_readings", ReplayConfig.check),
+    description=(
+        "Write what was ingested again, by ranges or by run: the same cells with the same write "
+        "times, no checkpoint moved. Restores rows that are missing, changes none that is there, "
+        "leaves deleted what `iot delete` removed, and reads back."
+    ),
+    tags={MAX_RUNTIME: "7200", **NO_RETRY},
+)
+def replay_job() -> None:
+    replay_readings()
+
+
+class DeadLetterReplayConfig(dg.Config):
+    """Which dead letters to read again. Empty: all of them."""
+
+    reason: str | None = Field(
+        default=None,
+        description=(
+            f"Only those rejected for this reason: {', '.join(reason.value for reason in Reason)}."
+        ),
+    )
+
+    def check(self) -> None:
+        """Refuse a reason that is none.
+
+        Raises:
+            ConfigurationError: there is no such reason.
+        """
+        if self.reason is not None and self.reason not in set(Reason):
+            known = ", ".join(reason.value for reason in Reason)
+            raise ConfigurationError(f"reason {self.reason}: expected one of {known}")
+
+
+@dg.op(description="Read dead letters by the rules of now, and store those that are readings.")
+def replay_letters(
+    context: dg.OpExecutionContext,
+    config: DeadLetterReplayConfig,
+    kafka: KafkaResource,
+    cassandra: CassandraResource,
+) -> None:
+    """Idempotent: a second time finds the rows there."""
+    with failing_with_advice(), connected(kafka, cassandra) as connections:
+        config.check()
+        settings = connections.settings
+        result = replay_dead_letters(
+            settings.topic,
+            settings.dead_letter_topic,
+            connections.ports,
+            connections.rows,
+            Run(context.run.run_id, uuid.uuid4()),
+            drain_config(settings),
+            connections.read_deletions(),
+            reason=config.reason,
+        )
+    context.log.info(
+        "%d dead letters = %d stored + %d stored before + %d superseded + %d aged out + %d still "
+        "rejected",
+        result.letters,
+        result.stored,
+        result.present,
+        result.superseded,
+        result.aged_out,
+        result.still_rejected.total(),
+    )
+    context.add_output_metadata(
+        {
+            "letters": result.letters,
+            "stored": result.stored,
+            "present": result.present,
+            "superseded": result.superseded,
+            "aged_out": result.aged_out,
+            "still_rejected": result.still_rejected.total(),
+            **{f"still_{name}": count for name, count in result.still_rejected.items()},
+        }
+    )
+
+
+@dg.job(
+    name="replay_dead_letters",
+    config=checked_config(DeadLetterReplayConfig, "replay_letters", DeadLetterReplayConfig.check),
+    description=(
+        "Store the dead letters that the rules of now accept, as if they had never failed: with "
+        "their original coordinates and write times. What still fails stays, counted; nothing is "
+        "sent again."
+    ),
+    tags={MAX_RUNTIME: "7200", **NO_RETRY},
+)
+def replay_dead_letters_job() -> None:
+    replay_letters()

@@ -1,0 +1,154 @@
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot_pipeline.core.checks import Severity
+from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.loss_checks import (
+    FOR_EVER_SECONDS,
+    judge_dead_letters,
+    judge_losses,
+    judge_read_back,
+    judge_retention,
+    measure_headroom,
+)
+from iot_pipeline.core.losses import Acknowledgement, Loss
+from iot_pipeline.core.read_back import ReadBack
+
+PLACE = ("device_2", 20_000)
+MS = 20_000 * 86_400_000
+ROW = (5_000_007, 1, 7, 20.5, 40.0)
+EQUAL = (20.5, 40.0, 5_000_007, 5_000_007)
+NEWER = (1.0, 2.0, 5_000_008, 5_000_008)
+OLDER = (1.0, 2.0, 5_000_006, 5_000_006)
+TORN = (20.5, 2.0, 5_000_007, 5_000_008)
+
+
+def read_back(*stored):
+    found = ReadBack()
+    for row in stored:
+        found.take(PLACE, MS, ROW, row)
+    return found
+
+
+def test_rows_that_are_their_records_or_a_later_ones_are_green():
+    verdict = judge_read_back(read_back(EQUAL, EQUAL, NEWER), 3)
+    assert verdict.passed
+    assert verdict.numbers["rows_read_back"] == 3
+    assert verdict.numbers["newer"] == 1
+    assert "a later record won over 1" in verdict.sentence
+
+
+def test_one_torn_row_is_an_error_that_names_it_and_the_command():
+    verdict = judge_read_back(read_back(EQUAL, None, TORN), 3)
+    assert not verdict.passed
+    assert verdict.severity is Severity.ERROR
+    assert "`iot trace device_2 1728000000.000`" in verdict.sentence
+    assert verdict.numbers["torn"] == 1
+
+
+def test_a_row_that_is_not_there_warns_with_the_audit_that_tells_why():
+    for stored in (None, OLDER):
+        verdict = judge_read_back(read_back(EQUAL, stored), 2)
+        assert not verdict.passed
+        assert verdict.severity is Severity.WARN
+        assert "`iot audit --offsets 1:7-8`" in verdict.sentence
+
+
+def test_every_verdict_of_a_check_carries_the_same_numbers():
+    assert len({tuple(judge_read_back(read_back(*rows), 1).numbers) for rows in STORED}) == 1
+    assert set(judge_losses([]).numbers) == set(judge_losses([loss()]).numbers)
+    near = headroom(lag_seconds=90.0)
+    assert set(judge_retention([]).numbers) == set(judge_retention([near]).numbers)
+    clean, bad = judge_dead_letters(0, 0, {}, 0.01), judge_dead_letters(9, 99, {"no_value": 9}, 0.0)
+    assert set(clean.numbers) == set(bad.numbers)
+
+
+STORED = [(), (EQUAL,), (None,), (TORN,)]
+
+
+def loss(seen=None, start=100, end=150):
+    entry = LedgerEntry("t", 0, 0, start, end, Outcome.EXPIRED, "run1", uuid4(), Counts())
+    return Loss(entry, seen)
+
+
+def test_a_loss_is_an_error_until_somebody_has_seen_it():
+    seen = Acknowledgement(datetime.now(UTC), "the disk was full", "me")
+    verdict = judge_losses([loss(), loss(seen, 10, 20)])
+    assert not verdict.passed
+    assert verdict.severity is Severity.ERROR
+    assert "`iot losses --acknowledge 0:0:100-150 --reason TEXT`" in verdict.sentence
+    assert verdict.numbers == {"losses": 2, "unacknowledged": 1, "records_at_most": 60}
+    assert judge_losses([loss(seen)]).passed
+    assert judge_losses([]).passed
+
+
+def headroom(**changed):
+    facts = {"low": 0, "checkpoint": 50, "end": 100, "lag_seconds": 10.0}
+    limits = {"log_seconds": None, "retention_seconds": 100.0}
+    return measure_headroom(0, **{**facts, **limits, **changed})
+
+
+def test_retention_by_time_is_near_when_the_first_unread_record_is_old():
+    assert headroom(lag_seconds=75.0).is_far
+    near = headroom(lag_seconds=76.0)
+    assert not near.is_far
+    verdict = judge_retention([headroom(), near])
+    assert not verdict.passed
+    assert verdict.severity is Severity.WARN
+    assert verdict.numbers == {
+        "headroom_offsets": 50,
+        "headroom_seconds": 24.0,
+        "partitions_near": 1,
+    }
+    assert "Partition 0" in verdict.sentence
+    assert "retention.ms" in verdict.sentence
+
+
+def test_retention_by_size_is_near_when_the_checkpoint_is_close_to_the_low_watermark():
+    size = {"retention_seconds": None, "log_seconds": 100.0, "low": 1_000, "end": 2_000}
+    assert headroom(checkpoint=2_000, **size).left_seconds == 100.0
+    assert headroom(checkpoint=1_250, **size).is_far
+    near = headroom(checkpoint=1_249, **size)
+    assert not near.is_far
+    assert (near.offsets, round(near.left_seconds, 1)) == (249, 24.9)
+
+
+def test_a_log_that_has_deleted_nothing_yet_is_not_full():
+    size = {"retention_seconds": None, "log_seconds": 100.0, "end": 2_000}
+    assert headroom(low=0, checkpoint=0, **size).left_seconds == FOR_EVER_SECONDS
+
+
+def test_a_checkpoint_below_the_low_watermark_has_no_headroom_left():
+    overtaken = headroom(low=60, checkpoint=50, lag_seconds=0.0)
+    assert (overtaken.offsets, overtaken.left_seconds, overtaken.is_far) == (0, 0.0, False)
+
+
+def test_a_topic_that_deletes_nothing_is_green_with_numbers_that_plot():
+    verdict = judge_retention([headroom(retention_seconds=None, lag_seconds=1e9)])
+    assert verdict.passed
+    assert verdict.numbers["headroom_seconds"] == FOR_EVER_SECONDS
+
+
+@given(st.floats(0, 1e6), st.integers(0, 100), st.floats(1, 1e6))
+def test_headroom_is_never_negative_nor_more_than_what_kafka_keeps(lag_seconds, checkpoint, keeps):
+    found = headroom(lag_seconds=lag_seconds, checkpoint=checkpoint, retention_seconds=keeps)
+    assert 0 <= found.left_seconds <= found.keeps_seconds
+
+
+def test_more_bad_records_than_the_limit_warn_with_the_main_reason_and_both_commands():
+    verdict = judge_dead_letters(20, 1_000, {"no_value": 5, "not_json": 15}, 0.01)
+    assert not verdict.passed
+    assert verdict.severity is Severity.WARN
+    assert "`iot dead-letters list --reason not_json`" in verdict.sentence
+    assert "replay_dead_letters" in verdict.sentence
+    assert (verdict.numbers["share"], verdict.numbers["not_json"]) == (0.02, 15)
+    assert judge_dead_letters(10, 1_000, {"not_json": 10}, 0.01).passed
+
+
+def test_one_bad_record_among_few_is_no_flood_and_nothing_is_green():
+    assert judge_dead_letters(1, 2, {"not_json": 1}, 0.01).passed
+    assert not judge_dead_letters(2, 2, {"not_json": 2}, 0.01).passed
+    assert judge_dead_letters(0, 0, {}, 0.0).passed
