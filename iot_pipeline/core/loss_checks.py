@@ -127,6 +127,9 @@ def judge_read_back(read_back: ReadBack, records: int) -> CheckVerdict:
         Severity.ERROR,
         f"{read_back.rows:,} rows, read again, are those of their records{later}."
         if read_back.rows
+        else f"No row of {records:,} offsets was compared: none made a row, or the time did not "
+        "suffice; the job checks has more of it (IOT_CHECK_SECONDS)."
+        if records
         else "No rows to read back.",
         numbers,
     )

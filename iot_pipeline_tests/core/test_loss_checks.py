@@ -66,6 +66,11 @@ def test_every_verdict_of_a_check_carries_the_same_numbers():
     assert set(clean.numbers) == set(bad.numbers)
 
 
+def test_a_read_back_that_compared_nothing_says_so():
+    assert "No row of 9 offsets was compared" in judge_read_back(read_back(), 9).sentence
+    assert judge_read_back(read_back(), 0).sentence == "No rows to read back."
+
+
 STORED = [(), (EQUAL,), (None,), (TORN,)]
 
 
