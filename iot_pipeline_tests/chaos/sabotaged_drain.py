@@ -118,7 +118,9 @@ def _pause(ports: Ports) -> Ports:
 
 
 def _unfenced(ports: Ports) -> Ports:
-    return dataclasses.replace(ports, ledger=Pauses(Unfenced(ports.ledger), 1))
+    # Before its second commit: its ledger row then begins where the one that overtook it does not,
+    # or the zombie would write over that row and leave no trace.
+    return dataclasses.replace(ports, ledger=Pauses(Unfenced(ports.ledger), 2))
 
 
 def _dropped_insert(ports: Ports) -> Ports:

@@ -68,7 +68,7 @@ def overtake(world: World, kind: str) -> None:
 def test_a_zombie_that_wakes_is_fenced_and_without_the_condition_the_oracle_notices(
     chaos_services: OwnServices, seed: int, kind: str
 ) -> None:
-    world = World.on(chaos_services, seed)
+    world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
     overtake(world, kind)
     verdict = world.ask_oracle()
     if kind == "pause":
