@@ -41,6 +41,9 @@ demo: setup  ## until Ctrl-C
 demo-once: setup  ## the same path without a person; exit code 0 when it works
 	@$(BIN)/iot demo --once
 
+bench: setup  ## BENCH="--minutes 5 ..." says how much: docs/performance.md
+	$(BIN)/python -m benchmarks $(BENCH)
+
 lock: setup  ## refresh the locks: Python packages (no index address) and the servers' jars
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	    --generate-hashes --no-strip-extras --no-emit-index-url --no-header --quiet -o requirements.lock

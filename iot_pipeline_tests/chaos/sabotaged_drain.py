@@ -20,7 +20,6 @@ from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
 from iot_pipeline.core.ledger import Commit
 from iot_pipeline.core.readings import Record
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages import micro_batch
 from iot_pipeline.stages.ingest import Ports, drain
 from iot_pipeline.stages.planning import make_plan
 
@@ -127,17 +126,11 @@ def _dropped_insert(ports: Ports) -> Ports:
     return dataclasses.replace(ports, store=DropsOneRow(ports.store))
 
 
-def _open_milliseconds(ports: Ports) -> Ports:
-    micro_batch.OpenMilliseconds = NothingIsOpen  # type: ignore[misc]
-    return ports
-
-
 KINDS: dict[str, Callable[[Ports], Ports]] = {
     "checkpoint-first": _checkpoint_first,
     "pause": _pause,
     "unfenced": _unfenced,
     "dropped-insert": _dropped_insert,
-    "open-milliseconds": _open_milliseconds,
 }
 
 
