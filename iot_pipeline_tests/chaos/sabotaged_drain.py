@@ -16,9 +16,8 @@ from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
+from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit
-from iot_pipeline.core.readings import Record
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import Ports, drain
 from iot_pipeline.stages.planning import make_plan
@@ -97,13 +96,6 @@ class Unfenced(Wrapped):
         found = self._port.read_checkpoints(commit.topic, [commit.partition])
         expected = found[commit.partition].next_offset
         return self._port.send_commit(dataclasses.replace(commit, expected=expected))
-
-
-class NothingIsOpen(OpenMilliseconds):
-    """Lets records go while later ones of their millisecond may come."""
-
-    def pass_closed(self, records: list[Record]) -> list[Record]:
-        return records
 
 
 def _checkpoint_first(ports: Ports) -> Ports:
