@@ -207,7 +207,11 @@ class KafkaLog:
         Raises:
             KafkaUnavailableError: the mirror before this one failed.
         """
-        self._to_mirror = (topic, dict(next_offsets))
+        if not next_offsets:
+            return
+        # What waits unsent is kept: a partition that moved only then would show an old offset.
+        unsent = self._to_mirror[1] if self._to_mirror and self._to_mirror[0] == topic else {}
+        self._to_mirror = (topic, {**unsent, **next_offsets})
         if self._mirrored is not None and not self._mirrored.done():
             return  # the newest goes with the next call, or with close()
         self._send_mirror()
