@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from iot_pipeline.errors import ServiceError
+from iot_pipeline.local.processes import reset_signals
 
 _STOP_SECONDS = 30.0
 _START_SECONDS = 120.0
@@ -42,9 +43,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=dict(env),
                 start_new_session=True,
-                # A shell's `&` leaves SIGINT ignored, and Dagster maps SIGTERM to it: without
-                # this neither would stop it (FIELD-NOTES, Dagster 13).
-                preexec_fn=_reset_signals,
+                preexec_fn=reset_signals,
             )
 
     @property
@@ -77,12 +76,6 @@ class Child:
         except ProcessLookupError:
             return
         self.process.wait()
-
-
-def _reset_signals() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def find_free_port(wanted: int) -> int:

@@ -57,11 +57,24 @@ def start(command: Sequence[str], run_folder: Path, log: Path) -> psutil.Process
             stderr=subprocess.STDOUT,
             cwd=run_folder,
             start_new_session=True,
+            preexec_fn=reset_signals,
         )
     _children[child.pid] = child
     process = psutil.Process(child.pid)
     _record(run_folder, process)
     return process
+
+
+def reset_signals() -> None:
+    """In a child before it starts: signals that end a process end it.
+
+    What is ignored stays ignored in children. A shell's `&` leaves SIGINT ignored and Dagster maps
+    SIGTERM to it (FIELD-NOTES, Dagster 13): a server started from there would outlive its `down`
+    by the whole grace.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def find(run_folder: Path) -> psutil.Process | None:

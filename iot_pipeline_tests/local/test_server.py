@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -104,6 +105,21 @@ def test_a_stopped_process_is_stopped_all_the_same(server: Server) -> None:
     process.suspend()
     said: list[str] = []
     # A grace that a loaded machine keeps: woken, it has only to take the signal that waits.
+    patient = Server(replace(server.service, stop_grace_seconds=30), server.run_folder)
+    assert patient.stop(said.append)
+    assert "kafka stopped after" in said[0]
+
+
+def test_a_server_started_where_signals_are_ignored_is_stopped_all_the_same(
+    server: Server,
+) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        start(server, "print('ok'); import time; time.sleep(600)")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    until_it_says(server, "ok")
+    said: list[str] = []
     patient = Server(replace(server.service, stop_grace_seconds=30), server.run_folder)
     assert patient.stop(said.append)
     assert "kafka stopped after" in said[0]
