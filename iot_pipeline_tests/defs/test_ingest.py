@@ -281,7 +281,7 @@ def test_what_expired_stops_the_sensor_or_is_recorded_by_its_run(
     produce(pipeline.brokers, pipeline.topic, fleet("early", 2, 100), partition=0)
     pipeline.drain()
     produce(pipeline.brokers, pipeline.topic, fleet("late", 2, 100), partition=0)
-    delete_before(pipeline, 150)
+    delete_before(pipeline.brokers, pipeline.topic, 0, 150)
     with pytest.raises(OffsetsExpiredError, match="offsets 100 to 149"):
         dagster.tick()
     assert "IOT_ON_EXPIRED=record" in dagster.materialize().failure
