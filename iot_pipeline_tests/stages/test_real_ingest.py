@@ -325,7 +325,10 @@ def test_a_drain_that_was_overtaken_ends_with_exit_code_3_and_names_the_winner(
         while ledger.read_checkpoints(pipeline.topic, [0])[0].next_offset == 0:
             assert slow.poll() is None, slow.communicate()
         os.kill(slow.pid, signal.SIGSTOP)
+        # A commit that was on its way when its sender stopped still counts and fences us once.
         winner = pipeline.drain()
+        if winner.fenced:
+            winner = pipeline.drain()
         os.kill(slow.pid, signal.SIGCONT)
         out, err = slow.communicate(timeout=60)
     finally:
