@@ -13,16 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iot_pipeline_tests.servers import clean_environment, end_leftovers, free_ports
-
-_PORTS = (
-    "IOT_KAFKA_PORT",
-    "IOT_KAFKA_INTERNAL_PORT",
-    "IOT_KAFKA_CONTROLLER_PORT",
-    "IOT_CASSANDRA_PORT",
-    "IOT_CASSANDRA_STORAGE_PORT",
-    "IOT_CASSANDRA_JMX_PORT",
-)
+from iot_pipeline_tests.servers import PORTS, clean_environment, end_leftovers, free_ports
 
 REPOSITORY = {"repositoryLocationName": "iot_pipeline", "repositoryName": "__repository__"}
 _SENSOR = """query($s: SensorSelector!) { sensorOrError(sensorSelector: $s) {
@@ -90,10 +81,10 @@ class RunningDemo:
 @contextmanager
 def running_demo(folder: Path, env: Mapping[str, str], *arguments: str) -> Iterator[RunningDemo]:
     """A demo whose UI answers; ended with Ctrl-C, its servers with it."""
-    *server_ports, ui_port = free_ports(len(_PORTS) + 1)
+    *server_ports, ui_port = free_ports(len(PORTS) + 1)
     full = clean_environment(
         {
-            **dict(zip(_PORTS, map(str, server_ports), strict=True)),
+            **dict(zip(PORTS, map(str, server_ports), strict=True)),
             "IOT_DATA_DIR": str(folder / "data"),
             **env,
         }
