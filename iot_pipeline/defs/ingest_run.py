@@ -204,6 +204,12 @@ class IngestRun:
                 f"{progress.planned_offsets:,}",
                 f"{progress.total.stored:,}",
             )
+        if progress.in_doubt:
+            self.context.log.warning(
+                "in doubt: %s, committed just then, and Cassandra did not say in time whether it "
+                "took effect: `iot ledger` does. Nothing is lost or counted twice either way",
+                format_ranges(progress.in_doubt),
+            )
 
     def _tell(self, progress: DrainProgress) -> None:
         self._log_now_and_then(
