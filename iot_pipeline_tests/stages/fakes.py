@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from iot_pipeline.core.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
@@ -195,6 +196,9 @@ class FakeSource:
         # The next poll begins with another partition: none is starved, and orders differ.
         self.ranges.append(self.ranges.pop(0))
         return records
+
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        return chunk_records(self.poll(timeout_seconds))
 
     @property
     def finished(self) -> frozenset[int]:
@@ -487,6 +491,9 @@ class FailingSource:
 
     def poll(self, timeout_seconds: float) -> list[Record]:
         return _call(self.faults, "source.poll", lambda: self.inner.poll(timeout_seconds), "kafka")
+
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        return chunk_records(self.poll(timeout_seconds))
 
     @property
     def finished(self) -> frozenset[int]:
