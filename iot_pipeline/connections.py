@@ -15,6 +15,7 @@ from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.readings import ReadingRules
@@ -38,6 +39,10 @@ class Connections:
     @property
     def rows(self) -> CassandraRowReader:
         return CassandraRowReader(self.cassandra)
+
+    @property
+    def rollups(self) -> CassandraRollupStore:
+        return CassandraRollupStore(self.cassandra)
 
     @property
     def ports(self) -> Ports:
