@@ -39,7 +39,7 @@ def draw_flow(flow: Flow, theme: Theme = LIGHT) -> bytes:
         marker="o",
         markersize=2.5,
     )
-    lower.set_yscale("log")
+    lower.set_yscale("log", subs=[])
     low, high = lower.get_ylim()
     lower.set_ylim(min(0.1, low), max(10.0, high))
     lower.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

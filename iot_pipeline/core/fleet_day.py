@@ -6,6 +6,7 @@ was counted longest ago. Belongs here: which cells are next, what they say. Does
 counting (`stages.fleet_day`), drawing (`artifacts.fleet_pictures`).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -16,6 +17,7 @@ SLOTS = HOUR_MS // SLOT_MS
 HOURS = 24
 # A reading of the last minute may still be on its way.
 SETTLED_MS = 60_000
+_NUMBER = re.compile(r"(\d{1,18})")
 
 
 class Slot(msgspec.Struct, frozen=True, array_like=True):
@@ -41,10 +43,14 @@ class Cell(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Board(msgspec.Struct):
-    """What is remembered between two looks: the cells, and when pictures were drawn last."""
+    """What is remembered between two looks: the cells, and how pictures were drawn last.
+
+    `drawn_by` is a run, `cost_seconds` how long it took, counting included.
+    """
 
     drawn_ms: int = 0
     drawn_by: str = ""
+    cost_seconds: float = 0.0
     cells: list[Cell] = []
 
     def by_place(self) -> dict[tuple[str, int], Cell]:
@@ -60,10 +66,16 @@ def last_hours(now_ms: int) -> range:
 
 def choose_devices(devices: Iterable[str], most: int) -> list[str]:
     """At most so many, by name, evenly over all; the same ones as long as the fleet is the same."""
-    ordered = sorted(devices)
+    ordered = sorted(devices, key=natural_key)
     if len(ordered) <= most:
         return ordered
     return [ordered[number * len(ordered) // most] for number in range(most)]
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts `device_2` before `device_10`."""
+    parts = _NUMBER.split(name)
+    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
 
 
 def order_cells(

@@ -5,7 +5,7 @@ Cassandra partition; which partitions there are is known from devices_by_day.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol, TypeVar
@@ -80,8 +80,21 @@ def read_devices(
         CassandraUnavailableError: no answer.
         SchemaMismatchError: no such table.
     """
-    today = now.astimezone(UTC).date()
     known = find_devices(days, now, look_back_days)
+    return look_at(days, rows, known, now, is_counted=is_counted, on_progress=on_progress)
+
+
+def look_at(
+    days: DeviceDays,
+    rows: RowReader,
+    known: Mapping[str, list[date]],
+    now: datetime,
+    *,
+    is_counted: bool = False,
+    on_progress: Callable[[LookProgress], None] | None = None,
+) -> list[DeviceState]:
+    """The same of these devices: device_id -> its days, newest first, at least one."""
+    today = now.astimezone(UTC).date()
     waiting = iter(sorted(known))
     in_flight: deque[_Asked] = deque()
     states: list[DeviceState] = []

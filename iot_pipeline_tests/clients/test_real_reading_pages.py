@@ -28,7 +28,7 @@ class RealPagesWorld:
         for ms, temperature in temperatures.items():
             day = ms // MS_PER_DAY
             pending = [
-                store.send_rows(self.device_id, day, {ms: (1_000_000, temperature, 40.0)}),
+                store.send_rows(self.device_id, day, {ms: (1_000_000, 0, 0, temperature, 40.0)}),
                 store.send_devices(day, {self.device_id: 1_000}),
             ]
             while not all(item.done for item in pending):
