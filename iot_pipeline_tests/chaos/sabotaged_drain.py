@@ -17,10 +17,10 @@ from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.core.chunks import RecordChunk
 from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
 from iot_pipeline.core.ledger import Commit
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.core.readings import Record
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages import micro_batch
 from iot_pipeline.stages.ingest import Ports, drain
@@ -119,8 +119,8 @@ class Unfenced(Wrapped):
 class AlwaysClosed(OpenMilliseconds):
     """Holds nothing back: records of one broker millisecond meet in Cassandra."""
 
-    def pass_closed(self, records: list[Record]) -> list[Record]:
-        return records
+    def pass_closed(self, chunk: RecordChunk) -> list[RecordChunk]:
+        return [chunk]
 
 
 class Sips(Wrapped):
@@ -128,13 +128,17 @@ class Sips(Wrapped):
 
     def __init__(self, port: Any, most: int) -> None:
         super().__init__(port)
-        self._most, self._held = most, list[Record]()
+        self._most, self._held = most, list[RecordChunk]()
 
-    def poll(self, timeout_seconds: float) -> list[Record]:
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
         if not self._held:
-            self._held = self._port.poll(timeout_seconds)
-        given, self._held = self._held[: self._most], self._held[self._most :]
-        return given
+            self._held = self._port.poll_chunks(timeout_seconds)
+        if not self._held:
+            return []
+        first, *others = self._held
+        rest = [first.part(self._most, len(first))] if len(first) > self._most else []
+        self._held = rest + others
+        return [first.part(0, self._most)]
 
     @property
     def finished(self) -> frozenset[int]:
