@@ -45,7 +45,7 @@ from iot_pipeline.stages.loss_checks import (
     check_losses,
     check_read_back,
     check_retention,
-    newest_ranges,
+    newest_entries,
 )
 
 # A micro-batch that was written when the rows were counted commits within this.
@@ -198,6 +198,7 @@ def judge_run(
         [*progress.ranges, *replayed],
         run_id,
         now,
+        stored=progress.total.stored,
         budget_seconds=run_budget_seconds(progress.seconds),
     )
     yield check_losses(ledger, connections.audit_store, topic, parts)
@@ -264,13 +265,15 @@ def judge_alone(connections: Connections, names: Collection[str]) -> Iterator[Ch
             patience_seconds=_PATIENCE_SECONDS,
         )
     if READ_BACK in rest:
+        newest = newest_entries(ledger, topic, parts, now)
         yield check_read_back(
             connections.audit_ports,
             audit_config(settings),
             topic,
-            newest_ranges(ledger, topic, parts, now),
+            [OffsetRange(e.partition, e.start_offset, e.end_offset) for e in newest],
             str(now),
             now,
+            stored=sum(entry.counts.stored for entry in newest),
             budget_seconds=settings.check_seconds,
         )
     if EXPIRED in rest:
