@@ -153,8 +153,11 @@ class LedgerStore(Protocol):
 
     def send_commit(self, commit: Commit) -> PendingCommit: ...
 
-    def read_state(self, commit: Commit) -> LedgerState:
-        """What the ledger says now, read serially, to decide a commit of unknown outcome."""
+    def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
+        """What the ledger says now, read serially, to decide a commit of unknown outcome.
+
+        Three questions; each may take `timeout_seconds`, or as long as any other.
+        """
 
     def read_entries(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None

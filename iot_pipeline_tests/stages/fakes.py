@@ -351,7 +351,7 @@ class FakeLedger:
             self.journal.append(("commit", (commit.partition, commit.end)))
         return FakePending(applied, looks=self.looks_until_answered)
 
-    def read_state(self, commit: Commit) -> LedgerState:
+    def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
         entries = self.read_entries(commit.topic, [commit.partition])
         return LedgerState(
             self.checkpoints.get((commit.topic, commit.partition)),
@@ -597,10 +597,11 @@ class FailingLedger:
             CassandraUnavailableError,
         )
 
-    def read_state(self, commit: Commit) -> LedgerState:
+    def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
         return _call(
-            self.faults, "ledger.read_state", lambda: self.inner.read_state(commit), "cassandra"
-        )
+            self.faults, "ledger.read_state",
+            lambda: self.inner.read_state(commit, timeout_seconds), "cassandra",
+        )  # fmt: skip
 
     def read_entries(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
