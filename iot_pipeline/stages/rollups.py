@@ -12,7 +12,7 @@ Bounded: so many pages on their way, whatever the number of devices and readings
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from iot_pipeline.core.readings import MS_PER_DAY
@@ -186,6 +186,41 @@ def rebuild_day(
     )
     retry_transient(lambda: store.record_day(topic, done), give_up_after_seconds=retry_seconds)
     return progress
+
+
+def read_rollups(
+    store: RollupStore,
+    device_id: str,
+    first: date,
+    last: date,
+    *,
+    hourly: bool,
+    retry_seconds: float,
+) -> dict[int, Rollup]:
+    """A device's rollups from the first to the last UTC day, both inclusive, newest first.
+
+    Returns:
+        By the first millisecond of the hour or day; one question per month, many at once.
+    """
+    found: dict[int, Rollup] = {}
+    flight = Flight(store.wait, retry_seconds)
+    start = store.start_hours if hourly else store.start_days
+
+    def take(answer: PendingRollups) -> None:
+        found.update(answer.found)
+
+    begin = first
+    while begin <= last:
+        next_month = (begin.replace(day=1) + timedelta(days=31)).replace(day=1)
+        end = min(last, next_month - timedelta(days=1))
+        span = (day_number_of(begin), day_number_of(end))
+        flight.start(lambda span=span: start(device_id, *span), take)  # type: ignore[misc]
+        begin = next_month
+        while flight.size >= DEVICES_IN_FLIGHT:
+            if not flight.take_answers():
+                store.wait(0.1)
+    flight.finish()
+    return dict(sorted(found.items(), reverse=True))
 
 
 def _refuse_frozen(facts: DayFacts | None, day: date, retention_days: float, now: datetime) -> None:
