@@ -9,6 +9,7 @@ A rebuild that dies leaves no record: the day stays touched, and is rebuilt.
 Bounded: so many pages on their way, whatever the number of devices and readings.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -166,9 +167,7 @@ def rebuild_day(
     )
     of_day = facts.get(day)
     _refuse_frozen(of_day, day, retention_days, now)
-    write_time_us = max(
-        int(now.timestamp() * 1_000_000), record.write_time_us + 1 if record is not None else 0
-    )
+    write_time_us = _write_time_us(now, record)
     devices = retry_transient(lambda: store.devices(day), give_up_after_seconds=retry_seconds)
     progress = RollupProgress(day, len(devices))
     _Rebuild(store, day_number_of(day), write_time_us, retry_seconds, page_rows, progress).run(
@@ -221,6 +220,15 @@ def read_rollups(
                 store.wait(0.1)
     flight.finish()
     return dict(sorted(found.items(), reverse=True))
+
+
+def _write_time_us(now: datetime, record: DayRecord | None) -> int:
+    own = int(now.timestamp() * 1_000_000)
+    if record is None or own > record.write_time_us:
+        return own
+    # Our clock is behind. Another rebuild whose clock is, too, would choose the same microsecond
+    # if it were the next one: of equal write times each cell's larger value remains.
+    return record.write_time_us + 1 + random.randrange(1_000_000)
 
 
 def _refuse_frozen(facts: DayFacts | None, day: date, retention_days: float, now: datetime) -> None:

@@ -178,6 +178,7 @@ def test_a_deletion_and_a_replay_touch_their_day(
         f"{DAYS[1]}T13:00:00",
         "--reason",
         "test",
+        "--yes",
     )
     assert ranges(tick(dagster)) == [(str(DAYS[1]), str(DAYS[1]))]
     assert backfill(dagster, DAYS[1], DAYS[1]).is_success
