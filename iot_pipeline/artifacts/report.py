@@ -20,8 +20,8 @@ from iot_pipeline.core.health import REASONS_IN_WORDS, Health, Mood
 
 _MOST_PROBLEMS = 100
 _CAPTIONS = {
-    LAST_DAY: "Temperature of some devices, those with problems first. A line that ends is a "
-    "device that fell silent.",
+    LAST_DAY: "Temperature of some devices; those with a problem are orange. A line that ends is "
+    "a device that fell silent.",
     COMPLETENESS: "Each row is a device, each column an hour of the last day. Blue: all readings "
     "that were due have arrived. Orange: they are missing.",
     FLOW: "How many readings were stored, and how old the newest one was by then. Dots that climb "

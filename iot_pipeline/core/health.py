@@ -202,6 +202,12 @@ def _what_was_refused(health: Health) -> Answer:
 def _what_to_do(health: Health) -> Answer:
     question = "What is to be done?"
     red = health.red
+    troubled = len(health.view.problems)
+    if not red and troubled:
+        answer = (
+            f"Look at {troubled:,} devices, listed below; all {len(health.verdicts)} checks pass."
+        )
+        return Answer(question, Mood.LOOK, answer)
     if not red:
         return Answer(question, Mood.GOOD, f"Nothing: all {len(health.verdicts)} checks pass.")
     is_bad = any(verdict.severity is Severity.ERROR for verdict in red)
