@@ -11,6 +11,7 @@ import dagster as dg
 from iot_pipeline.defs.audit import audit_job, audit_nightly
 from iot_pipeline.defs.checks import checks_every_5_minutes, checks_job
 from iot_pipeline.defs.external import DEAD_LETTERS_SPEC, IOT_DATA_SPEC
+from iot_pipeline.defs.health import health_report, health_report_daily
 from iot_pipeline.defs.history import purge_daily, purge_history
 from iot_pipeline.defs.ingest import sensor_data
 from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
@@ -56,10 +57,17 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
             replay_dead_letters_job,
             audit_job,
             checks_job,
+            health_report,
             purge_history,
         ],
         sensors=[iot_data_lag, rollups_of_touched_days],
-        schedules=[ingest_on_schedule, checks_every_5_minutes, audit_nightly, purge_daily],
+        schedules=[
+            ingest_on_schedule,
+            checks_every_5_minutes,
+            audit_nightly,
+            health_report_daily,
+            purge_daily,
+        ],
         resources={
             "kafka": KafkaResource(),
             "cassandra": CassandraResource(),
