@@ -6,6 +6,7 @@ Nothing here retries: a request that fails says so, and the stage decides.
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -47,6 +48,8 @@ class PendingAnswer:
         self._rows: Sequence[Any] | None = None
         self._failure: BaseException | None = None
         self._doing = ""
+        # By the wall clock, where latencies are measured; None until then.
+        self.answered_at: float | None = None
         self.done = False
 
     def follow(self, future: Any, doing: str) -> Self:
@@ -63,6 +66,7 @@ class PendingAnswer:
 
     def _answered(self, rows: Sequence[Any] | None) -> None:
         self._rows = rows
+        self.answered_at = time.time()
         self.done = True
         self._wakeup.set()
 

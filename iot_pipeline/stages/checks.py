@@ -78,12 +78,13 @@ def check_accounting(
     since: datetime | None = None,
     run_id: str | None = None,
     achieved: Sequence[OffsetRange] | None = None,
+    is_growing: bool = False,
 ) -> CheckVerdict:
     """Read the ledger back: one run's entries, or all since then."""
     entries = ledger.read_entries(topic, partitions, since)
     if run_id is not None:
         entries = [entry for entry in entries if entry.run_id == run_id]
-    return judge_accounting(entries, achieved)
+    return judge_accounting(entries, achieved, is_growing=is_growing)
 
 
 def check_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> CheckVerdict:
