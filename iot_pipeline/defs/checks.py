@@ -51,7 +51,7 @@ from iot_pipeline.stages.loss_checks import (
 # A micro-batch that was written when the rows were counted commits within this.
 _PATIENCE_SECONDS = 5.0
 # The same while nothing but this run writes.
-_COMMIT_SECONDS = 2.0
+_COMMIT_SECONDS = 5.0
 
 CHECK_SPECS = [
     dg.AssetCheckSpec(
