@@ -14,7 +14,10 @@ from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
+from iot_pipeline.clients.reading_pages import CassandraReadingPages
 from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.clients.rollup_store import CassandraRollupStore
+from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.readings import ReadingRules
@@ -40,6 +43,10 @@ class Connections:
         return CassandraRowReader(self.cassandra)
 
     @property
+    def rollups(self) -> CassandraRollupStore:
+        return CassandraRollupStore(self.cassandra)
+
+    @property
     def ports(self) -> Ports:
         return Ports(self.log, self.store, self.ledger, self.dead_letters)
 
@@ -54,6 +61,14 @@ class Connections:
     @property
     def audit_ports(self) -> AuditPorts:
         return AuditPorts(self.log, self.ledger, self.audit_records, self.rows, self.audit_store)
+
+    @property
+    def device_days(self) -> CassandraRowCounts:
+        return CassandraRowCounts(self.cassandra)
+
+    @property
+    def slots(self) -> CassandraReadingPages:
+        return CassandraReadingPages(self.cassandra)
 
     def read_deletions(self) -> Deletions:
         """What `iot delete` removed and no replay may bring back."""

@@ -8,7 +8,7 @@ server is and what is secret is a setting, never Dagster config.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -148,6 +148,20 @@ class Settings(BaseModel):
     )
     ledger_detail_days: float = Field(
         1, ge=1, description="older ledger rows become one a day and Kafka partition"
+    )
+
+    # Rollups.
+    rollup_start: date = Field(
+        date(2024, 1, 1), description="first day of the rollups' partitions in Dagster"
+    )
+    rollup_refresh_seconds: float = Field(
+        600, ge=10, le=86_400, description="today's rollups are rebuilt at most this often"
+    )
+    rollup_quiet_seconds: float = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="earlier days are rebuilt when nothing touched them for so long",
     )
 
     # Local services (`iot up`); docker-compose.yml reads the same variables.

@@ -152,6 +152,7 @@ def _report(
                 "holes": total.holes,
                 "seconds": round(seconds, 3),
                 "fenced": [str(item) for item in fenced],
+                "in_doubt": [str(item) for item in drained.in_doubt],
                 "split_ms": split_ms,
                 "unknown_fields": drained.unknown_fields,
                 **latency.numbers(),
@@ -163,7 +164,7 @@ def _report(
         print_replay(replayed)
         if not drained.planned_offsets:
             return
-    if not (drained.planned_offsets or drained.ranges):
+    if not (drained.planned_offsets or drained.ranges or drained.in_doubt):
         click.echo("nothing lags: every offset of the topic is accounted for")
         return
     rate = total.stored / seconds if seconds else 0
@@ -178,6 +179,10 @@ def _report(
         click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
     for one in fenced:
         click.echo(f"fenced: {one}; this run stopped, nothing is wrong")
+    for item in drained.in_doubt:
+        click.echo(
+            f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was"
+        )
     if split_ms:
         click.echo(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")
 

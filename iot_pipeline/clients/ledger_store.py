@@ -85,12 +85,15 @@ class CassandraLedgerStore:
                 found[partition] = checkpoint
         return found
 
-    def _read_checkpoint(self, topic: str, partition: int) -> Checkpoint | None:
+    def _read_checkpoint(
+        self, topic: str, partition: int, timeout_seconds: float | None = None
+    ) -> Checkpoint | None:
         rows = self._client.execute(
             self._cql(_CHECKPOINT),
             (topic, partition),
             doing=f"reading the checkpoint of {topic}[{partition}]",
             serial=True,
+            timeout_seconds=timeout_seconds,
         )
         if not rows or rows[0].next_offset is None:
             return None
@@ -195,19 +198,27 @@ class CassandraLedgerStore:
 
         return self._client.start(make, f"rebasing {topic}[{old.partition}] to {new.next_offset}")
 
-    def read_state(self, commit: Commit) -> LedgerState:
-        """What the ledger says now, read serially, to decide a commit of unknown outcome."""
+    def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
+        """What the ledger says now, read serially, to decide a commit of unknown outcome.
+
+        Three questions; each may take `timeout_seconds`, or as long as any other.
+        """
         doing = f"reading the ledger of {commit.topic}[{commit.partition}]"
-        checkpoint = self._read_checkpoint(commit.topic, commit.partition)
+        checkpoint = self._read_checkpoint(commit.topic, commit.partition, timeout_seconds)
         place = (commit.topic, commit.partition)
         own = self._client.execute(
             self._cql(_ENTRY_AT),
             (*place, commit.epoch, commit.run_start),
             doing=doing,
             serial=True,
+            timeout_seconds=timeout_seconds,
         )
         newest = self._client.execute(
-            self._cql(_ENTRIES) + " LIMIT 1", place, doing=doing, serial=True
+            self._cql(_ENTRIES) + " LIMIT 1",
+            place,
+            doing=doing,
+            serial=True,
+            timeout_seconds=timeout_seconds,
         )
         return LedgerState(checkpoint, _entry_of(own), _entry_of(newest))
 

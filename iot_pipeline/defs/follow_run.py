@@ -26,6 +26,7 @@ from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import as_evaluation, judge_end_of_following, judge_run
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.names import ACHIEVED, FOLLOW, MAX_RUNTIME, MODE, SENSOR_DATA, follow_runtime
+from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.stages.following import Follow
 from iot_pipeline.stages.ingest import DrainSum, Ports, follow
@@ -217,7 +218,8 @@ class FollowRun:
         report, so_far, lags = self._measure()
         self._say_achieved()
         self.context.log.info("%s; %s", report.headline(), report.latencies)
-        yield dg.AssetMaterialization(SENSOR_DATA, metadata=report.metadata())
+        pictures = picture_metadata(self.watching, self.context.run.run_id)
+        yield dg.AssetMaterialization(SENSOR_DATA, metadata={**report.metadata(), **pictures})
         yield from observations(report)
         verdicts = judge_run(
             self.watching,

@@ -16,7 +16,7 @@ from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.follow_run import FollowEvents, FollowRun
 from iot_pipeline.defs.ingest_run import Events, IngestRun
 from iot_pipeline.defs.lanes import inherited_ranges, run_ahead_of
-from iot_pipeline.defs.launchpad import RangeConfig, as_ranges
+from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import PlanError
@@ -44,7 +44,6 @@ class IngestConfig(dg.Config):
             "without ranges and max_records. Re-execution of either drains the same offsets."
         ),
     )
-
     ranges: dict[str, RangeConfig] = Field(
         default={},
         description=(
@@ -66,14 +65,16 @@ class IngestConfig(dg.Config):
         """The ranges asked for.
 
         Raises:
-            PlanError: a partition that is no number, or an end that is not above its start.
+            PlanError: a partition that is no number, an end that is not above its start, or a
+                budget beside exact ranges.
         """
-        ranges = as_ranges(self.ranges)
-        if self.mode is IngestMode.follow and (ranges or self.max_records is not None):
+        if self.mode is IngestMode.follow and (self.ranges or self.max_records is not None):
             raise PlanError(
                 "mode follow has no end: leave ranges and max_records out, or say mode: drain"
             )
-        return ranges
+        if self.ranges and self.max_records is not None:
+            raise PlanError("ranges say exactly which offsets: leave max_records empty with them")
+        return as_ranges(self.ranges)
 
 
 # Run config of a run that stays.
@@ -123,6 +124,9 @@ def sensor_data(
             yield from IngestRun(
                 context, asked, config.max_records, connections, names, probe
             ).events()
+
+
+refuse_at_launch(sensor_data, IngestConfig, IngestConfig.offset_ranges)
 
 
 def _enter_lane(context: dg.AssetExecutionContext, topic: str) -> bool:

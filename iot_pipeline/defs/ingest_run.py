@@ -19,6 +19,7 @@ from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import as_result, judge_run
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
+from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain
@@ -92,7 +93,10 @@ class IngestRun:
         for observation in observations(report):
             self.context.log_event(observation)
         # Before the checks: whatever becomes of them, these rows are in the table.
-        yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=report.metadata())
+        pictures = picture_metadata(self.connections, self.context.run.run_id)
+        yield dg.MaterializeResult(
+            asset_key=SENSOR_DATA, metadata={**report.metadata(), **pictures}
+        )
         verdicts = judge_run(
             self.connections,
             self.context.run.run_id,
@@ -208,6 +212,12 @@ class IngestRun:
                 f"{progress.done_offsets:,}",
                 f"{progress.planned_offsets:,}",
                 f"{progress.total.stored:,}",
+            )
+        if progress.in_doubt:
+            self.context.log.warning(
+                "in doubt: %s, committed just then, and Cassandra did not say in time whether it "
+                "took effect: `iot ledger` does. Nothing is lost or counted twice either way",
+                format_ranges(progress.in_doubt),
             )
 
     def _tell(self, progress: DrainProgress) -> None:

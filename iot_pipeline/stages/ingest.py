@@ -15,23 +15,25 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from iot_pipeline.core.ingest import MicroBatch
-from iot_pipeline.core.ledger import Commit, Counts, Fenced, Rebased, sum_counts
+from iot_pipeline.core.ledger import Applied, Commit, Counts, Fenced, Rebased, sum_counts
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
-from iot_pipeline.stages.commit import send_all, settle_all
+from iot_pipeline.stages.commit import InFlight, last_answers, send_all, settle_all
 from iot_pipeline.stages.following import NO_END, Follow
 from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.planning import Plan
-from iot_pipeline.stages.ports import PendingCommit, Run
+from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.retry import retry_transient
 
 __all__ = ["DrainConfig", "DrainProgress", "DrainSum", "Ports", "drain"]
 
 _log = logging.getLogger(__name__)
 
-# A run that is ended waits so long for commits on their way, to say what they moved.
-_LAST_ANSWERS_SECONDS = 0.5
+# A run that is ended waits so long for commits on their way, and then asks the ledger so long
+# about those without an answer, to say what they moved. Terminate ends a run within a second.
+_LAST_ANSWERS_SECONDS = 0.4
+_ASK_SECONDS = 0.3
 
 
 @dataclass(slots=True)
@@ -40,12 +42,15 @@ class DrainProgress:
 
     `achieved` are the ranges committed, `counts` their sums per partition. `fenced` is not empty
     when another run moved a checkpoint first: this one then stopped, and nothing is wrong.
+    `in_doubt` are ranges beyond `achieved` whose commit was on its way when the run was cut off,
+    and of which nobody could say in time whether it took effect: the ledger says, any time later.
     """
 
     planned: list[OffsetRange]
     achieved: dict[int, OffsetRange] = field(default_factory=dict)
     counts: dict[int, Counts] = field(default_factory=dict)
     fenced: list[Fenced] = field(default_factory=list)
+    in_doubt: list[OffsetRange] = field(default_factory=list)
     split_ms: int = 0
     unknown_fields: int = 0
     micro_batches: int = 0
@@ -95,6 +100,10 @@ class DrainSum:
     @property
     def fenced(self) -> list[Fenced]:
         return [item for drain in self.drains for item in drain.fenced]
+
+    @property
+    def in_doubt(self) -> list[OffsetRange]:
+        return [item for drain in self.drains for item in drain.in_doubt]
 
     @property
     def done_offsets(self) -> int:
@@ -221,7 +230,7 @@ class _Drain:
         self._counts: dict[int, Counts] = {}
         self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
         self._commit_due = 0.0
-        self._pending: list[tuple[Commit, PendingCommit]] = []
+        self._pending: list[InFlight] = []
         self._batches = MicroBatches(
             plan.topic,
             plan.checkpoints,
@@ -268,7 +277,7 @@ class _Drain:
 
     def _turn(self) -> bool:
         """Take in commits that are decided, and start those that are due."""
-        if self._pending and all(sent.done for _, sent in self._pending):
+        if self._pending and all(item.done for item in self._pending):
             self._settle()
         if self._progress.fenced:
             return False
@@ -290,7 +299,9 @@ class _Drain:
         commits = [self._commit_of(partition, end) for partition, end in self._ends.items()]
         self._letters, self._ends, self._counts = [], {}, {}
         self._commit_due = time.monotonic() + self._commit_seconds
-        self._pending = send_all(self._ports.ledger, commits)
+        # Known before it is sent: what is cut off here may be on its way.
+        self._pending = [InFlight(commit) for commit in commits]
+        send_all(self._ports.ledger, self._pending)
 
     def _commit_of(self, partition: int, end: int) -> Commit:
         checkpoint = self._plan.checkpoints[partition]
@@ -309,46 +320,58 @@ class _Drain:
 
     def _settle(self) -> None:
         """Wait until the commits on their way are decided, and note what they moved."""
-        pending, self._pending = self._pending, []
-        if not pending:
+        if not self._pending:
             return
         rebased: PermanentError | None = None
         moved: dict[int, int] = {}
-        # Each outcome is noted as soon as it is known: settle_all and `rebased` raise last.
-        for commit, outcome in settle_all(self._ports.ledger, pending, self._config.retry_seconds):
-            if isinstance(outcome, Fenced):
-                self._progress.fenced.append(outcome)
-            elif isinstance(outcome, Rebased):
+        # Each outcome is noted as soon as it is known: settle_all and `rebased` raise last. And a
+        # commit leaves `pending` only when it was noted: Terminate may come between any two lines.
+        for item, outcome in settle_all(
+            self._ports.ledger, self._pending, self._config.retry_seconds
+        ):
+            commit = item.commit
+            if isinstance(outcome, Rebased):
                 rebased = PermanentError(
                     f"committing {self._topic}: {outcome}, this run read epoch {commit.epoch} of "
                     f"topic {commit.topic_id}: somebody rebased it meanwhile. Run again"
                 )
             else:
-                self._note(commit)
+                self._note(commit, outcome)
+            if outcome is Applied.YES:
                 moved[commit.partition] = commit.end
+            self._pending.remove(item)
         if rebased is not None:
             raise rebased
         self._mirror(moved)
         self._on_progress(self._progress)
 
-    def _note(self, commit: Commit) -> None:
+    def _note(self, commit: Commit, outcome: Applied | Fenced) -> None:
+        """Once or again: the same afterwards."""
+        if isinstance(outcome, Fenced):
+            if outcome not in self._progress.fenced:
+                self._progress.fenced.append(outcome)
+            return
         self._committed[commit.partition] = commit.end
+        self._progress.counts[commit.partition] = commit.counts
         self._progress.achieved[commit.partition] = OffsetRange(
             commit.partition, commit.run_start, commit.end
         )
-        self._progress.counts[commit.partition] = commit.counts
 
     def _note_last_answers(self) -> None:
-        """After an error or Terminate: what commits on their way still moved, as far as is known.
+        """After an error or Terminate: what commits on their way still moved.
 
-        Nothing is asked again here, and nothing may raise over what ends the run.
+        Nothing is sent again here, and nothing may raise over what ends the run.
         """
-        deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
-        for commit, sent in self._pending:
-            while not sent.done and time.monotonic() < deadline:
-                self._ports.ledger.wait(0.05)
-            if sent.done and sent.error is None and sent.applied:
-                self._note(commit)
+        for item, outcome in last_answers(
+            self._ports.ledger, self._pending, _LAST_ANSWERS_SECONDS, _ASK_SECONDS
+        ):
+            commit = item.commit
+            if outcome is None:
+                self._progress.in_doubt.append(
+                    OffsetRange(commit.partition, commit.expected, commit.end)
+                )
+            elif not isinstance(outcome, Rebased):
+                self._note(commit, outcome)
         self._pending = []
 
     def _mirror(self, moved: dict[int, int]) -> None:

@@ -16,9 +16,12 @@ from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.ingest import RowsByTime
+from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
 from iot_pipeline.core.ledger import Commit
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.readings import Record
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages import micro_batch
 from iot_pipeline.stages.ingest import Ports, drain
 from iot_pipeline.stages.planning import make_plan
 
@@ -76,17 +79,26 @@ class DropsOneRow(Wrapped):
 
 
 class Pauses(Wrapped):
-    """Stops the process before the k-th conditional write, until somebody continues it."""
+    """Stops the process before the k-th conditional write, until somebody continues it.
+
+    Those before it are decided first: one that is still on its way while we sleep would fence
+    whoever overtakes, or be fenced itself, as chance has it.
+    """
 
     def __init__(self, port: Any, at_call: int) -> None:
         super().__init__(port)
         self._left = at_call
+        self._sent: list[Any] = []
 
     def send_commit(self, commit: Commit) -> Any:
         self._left -= 1
         if self._left == 0:
+            while not all(pending.done for pending in self._sent):
+                self._port.wait(0.1)
             os.kill(os.getpid(), signal.SIGSTOP)
-        return self._port.send_commit(commit)
+        pending = self._port.send_commit(commit)
+        self._sent.append(pending)
+        return pending
 
 
 class Unfenced(Wrapped):
@@ -96,6 +108,52 @@ class Unfenced(Wrapped):
         found = self._port.read_checkpoints(commit.topic, [commit.partition])
         expected = found[commit.partition].next_offset
         return self._port.send_commit(dataclasses.replace(commit, expected=expected))
+
+
+class AlwaysClosed(OpenMilliseconds):
+    """Holds nothing back: records of one broker millisecond meet in Cassandra."""
+
+    def pass_closed(self, records: list[Record]) -> list[Record]:
+        return records
+
+
+class Sips(Wrapped):
+    """A source that gives a few records at a time, so that micro-batches end where they should."""
+
+    def __init__(self, port: Any, most: int) -> None:
+        super().__init__(port)
+        self._most, self._held = most, list[Record]()
+
+    def poll(self, timeout_seconds: float) -> list[Record]:
+        if not self._held:
+            self._held = self._port.poll(timeout_seconds)
+        given, self._held = self._held[: self._most], self._held[self._most :]
+        return given
+
+    @property
+    def finished(self) -> frozenset[int]:
+        return frozenset() if self._held else self._port.finished
+
+
+class SipsFrom(Wrapped):
+    """A log whose sources give a few records at a time."""
+
+    def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> Sips:
+        return Sips(self._port.open_ranges(topic, ranges), most=500)
+
+
+class SameTimes(Wrapped):
+    """Write times without the offset: all of a broker millisecond have one."""
+
+    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Any:
+        return self._port.send_rows(device_id, day_number, _without_offset(rows))
+
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Any:
+        return self._port.send_merged([(d, day, _without_offset(rows)) for d, day, rows in groups])
+
+
+def _without_offset(rows: RowsByTime) -> RowsByTime:
+    return {ms: (row[0] // 1000 * 1000, *row[1:]) for ms, row in rows.items()}
 
 
 def _checkpoint_first(ports: Ports) -> Ports:
@@ -118,12 +176,26 @@ def _dropped_insert(ports: Ports) -> Ports:
     return dataclasses.replace(ports, store=DropsOneRow(ports.store))
 
 
+def _open_milliseconds(ports: Ports) -> Ports:
+    micro_batch.OpenMilliseconds = AlwaysClosed  # type: ignore[misc]
+    return dataclasses.replace(ports, log=SipsFrom(ports.log))
+
+
+def _write_time_without_offset(ports: Ports) -> Ports:
+    ports = _open_milliseconds(ports)
+    return dataclasses.replace(ports, store=SameTimes(ports.store))
+
+
 KINDS: dict[str, Callable[[Ports], Ports]] = {
     "checkpoint-first": _checkpoint_first,
     "pause": _pause,
     "unfenced": _unfenced,
     "dropped-insert": _dropped_insert,
+    "open-milliseconds": _open_milliseconds,
+    "write-time-without-offset": _write_time_without_offset,
 }
+# Micro-batches end where the test wants it: neither a slow machine nor many devices move that.
+SIZES = {"micro_batch_seconds": 600.0, "largest_micro_batch": 0}
 
 
 def main(kind: str) -> None:
@@ -131,7 +203,8 @@ def main(kind: str) -> None:
     with open_connections(settings) as connections:
         plan = make_plan(connections.log, connections.ledger, settings.topic)
         ports = KINDS[kind](connections.ports)
-        drain(plan, ports, new_cli_run(), drain_config(settings))
+        config = dataclasses.replace(drain_config(settings), **SIZES)  # type: ignore[arg-type]
+        drain(plan, ports, new_cli_run(), config)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ its own; the same steps without the sabotage leave the oracle content.
 """
 
 import signal
+import time
 
 import pytest
 
@@ -50,8 +51,10 @@ def test_the_oracle_notices_a_row_that_was_silently_dropped(
 
 
 def overtake(world: World, kind: str) -> None:
-    """A drain that sleeps before its first conditional write, and wakes when all is done."""
-    world.load.send(MESSAGES)
+    """A drain that sleeps before a conditional write, and wakes when all is done."""
+    for _ in range(3):  # three broker milliseconds at least, so three micro-batches
+        world.load.send(MESSAGES // 3)
+        time.sleep(0.01)
     zombie = world.start(sabotaged(kind))
     try:
         wait_stopped(zombie)
@@ -77,21 +80,46 @@ def test_a_zombie_that_wakes_is_fenced_and_without_the_condition_the_oracle_noti
         )
 
 
+def send_conflicts(world: World) -> None:
+    """Readings of one key in one broker millisecond, 1000 offsets and a micro-batch apart.
+
+    So their write times are equal. Each first one is hotter, each second one more humid: cell by
+    cell Cassandra keeps what nobody sent.
+    """
+    world.load.linger_for(250_000)  # one batch, which `flush` sends: the broker stamps it once
+    for number in range(2000):
+        device_id = "conflict" if number % 1000 < 20 else f"alone_{number % 10}"
+        high = float(number // 1000)
+        ms = ORIGIN_MS + (number % 1000 if device_id == "conflict" else number)
+        world.load.send_reading(device_id, ms, 50 - high, 10 + high)
+    world.load.flush()
+    stamps = {record.produced_ms for record in world.collect().records}
+    assert len(stamps) == 1, "the broker took them as several batches: nothing would be tied"
+
+
 def test_conflicting_readings_of_one_millisecond_make_whole_rows(
     chaos_services: OwnServices, seed: int
 ) -> None:
-    # Records 1000 offsets apart in one broker millisecond have equal write times. Each first one
-    # is hotter, each second one more humid: by cells Cassandra keeps what nobody sent.
     world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
-    world.load.linger_for(200)
-    for number in range(3000):
-        device_id = "conflict" if number % 1000 < 20 else f"alone_{number}"
-        high = float(number // 1000)
-        world.load.send_reading(device_id, ORIGIN_MS + number % 1000, 50 - high, 10 + high)
-    world.load.flush()
+    send_conflicts(world)
     world.drain_all()
     verdict = world.ask_oracle()
     assert verdict.is_clean, verdict
+
+
+@pytest.mark.parametrize("kind", ["open-milliseconds", "write-time-without-offset"])
+def test_the_oracle_notices_equal_write_times_that_are_left_to_cassandra(
+    chaos_services: OwnServices, seed: int, kind: str
+) -> None:
+    world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
+    send_conflicts(world)
+    done = world.run(sabotaged(kind))
+    assert done.returncode == 0, done.stderr
+    verdict = world.ask_oracle()
+    assert verdict.kinds == {"not its winner"}, verdict
+    if kind == "open-milliseconds":
+        assert len(verdict.faults["not its winner"]) == 20, verdict
+        assert world.audit()["torn"] == 40, "both records of each of the 20 keys"
 
 
 def kill_behind_acknowledgements(world: World) -> None:

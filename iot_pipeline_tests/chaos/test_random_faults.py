@@ -122,8 +122,9 @@ def test_nothing_acknowledged_is_lost_whatever_dies(chaos_services: OwnServices,
     longest, worst = max(recoveries)
     say(
         f"{len(recoveries)} faults; kills: {drains.kills} processes, {harness.server_kills} "
-        f"servers; records acknowledged: {len(world.load.acknowledged)} of "
-        f"{len(world.load.attempted)}; longest recovery {longest:.1f} s ({worst})"
+        f"servers; Kafka deleted records {harness.deletions} times; records acknowledged: "
+        f"{len(world.load.acknowledged)} of {len(world.load.attempted)}; "
+        f"longest recovery {longest:.1f} s ({worst})"
     )
     say(f"drains ended with {dict(sorted(drains.ended.items()))}")
     assert not drains.unexpected, "\n\n".join(drains.unexpected)

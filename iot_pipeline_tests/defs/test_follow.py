@@ -17,7 +17,7 @@ from iot_pipeline.defs import checks as defs_checks
 from iot_pipeline.defs import follow_run
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG
 from iot_pipeline.defs.lanes import parse_ranges
-from iot_pipeline.defs.names import SENSOR_DATA
+from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
 from iot_pipeline.stages.ledger import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import fleet, produce
@@ -147,6 +147,8 @@ def test_the_sensor_keeps_one_run_that_stays_and_queues_the_next_behind_it(
     def add(started_ago: float | None) -> dg.DagsterRun:
         run = dagster.instance.create_run_for_job(job, tags={**job.tags, **request.tags})
         if started_ago is not None:
+            process = str(RunProcess.current(run.run_id))
+            dagster.instance.add_run_tags(run.run_id, {"iot/process": process})
             _report_started(dagster.instance, run, time.time() - started_ago)
         return run
 
