@@ -244,10 +244,18 @@ class CassandraClient:
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc
 
-    def stream(self, cql: str, values: Sequence[Any], *, doing: str) -> Iterator[Any]:
-        """Ask once; rows as named tuples, the next page only when somebody gets there."""
+    def stream(
+        self, cql: str, values: Sequence[Any], *, doing: str, page_rows: int | None = None
+    ) -> Iterator[Any]:
+        """Ask once; rows as named tuples, the next page only when somebody gets there.
+
+        `page_rows` is how many come at once, 5,000 unless given: whoever stops early pays for all
+        rows of the page.
+        """
         try:
             bound = self.prepare(cql).bind(tuple(values))
+            if page_rows is not None:
+                bound.fetch_size = page_rows
             yield from self.session.execute(bound, timeout=self._request_timeout)
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc

@@ -97,6 +97,7 @@ def read_back_run(
     seed: int = 0,
     deletions: Deletions | None = None,
     aged_before_ms: float = 0,
+    is_read: Callable[[], bool] = lambda: False,
     is_over: Callable[[], bool] = lambda: False,
 ) -> ReadBack:
     """Compare the rows of a run's keys with their records: all, else a seeded sample of them.
@@ -111,16 +112,18 @@ def read_back_run(
         seed: chooses the blocks.
         deletions: readings that `iot delete` removed; they are not looked for.
         aged_before_ms: neither are records that arrived in Kafka before.
-        is_over: asked between answers; the rows that were compared by then are the result.
+        is_read: asked while records are read from Kafka; True leaves the rest of them out.
+        is_over: asked all the time; the rows that were compared by then are the result.
 
     A row that another record of its write time explains counts as equal; a row that none does
     is TORN. NEWER is fine: a record with a higher write time won. MISSING rows were deleted,
     outlived their retention, or are lost: the audit tells which.
     """
-    winners = _winners(records, topic, rules, choose_blocks(ranges, max_keys, Random(seed)))
+    blocks = choose_blocks(ranges, max_keys, Random(seed))
+    winners = _winners(records, topic, rules, blocks, is_read)
     result = ReadBack()
     wanted = ((place, sorted(group)) for place, group in winners.items())
-    for place, times, found in fetch_rows(rows, wanted, retry_seconds):
+    for place, times, found in fetch_rows(rows, wanted, retry_seconds, is_over):
         if is_over():
             break
         for ms in times:
@@ -163,13 +166,19 @@ def choose_blocks(
 
 
 def _winners(
-    records: AuditLog, topic: str, rules: ReadingRules, ranges: Sequence[OffsetRange]
+    records: AuditLog,
+    topic: str,
+    rules: ReadingRules,
+    ranges: Sequence[OffsetRange],
+    is_read: Callable[[], bool],
 ) -> dict[Place, RowsByTime]:
     """The winner per key among these records."""
     winners: dict[Place, RowsByTime] = {}
     decoder = ReadingDecoder(rules)
     for of_round in in_rounds(ranges):
         for found in records.read(topic, list(of_round.values())):
+            if is_read() and winners:
+                return winners
             window = Window(decoder)
             window.add(found)
             for place, group in window.groups.items():
