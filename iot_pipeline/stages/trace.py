@@ -130,6 +130,7 @@ def read_back_run(
     seed: int = 0,
     deletions: Deletions | None = None,
     aged_before_ms: float = 0,
+    is_read: Callable[[], bool] = lambda: False,
     is_over: Callable[[], bool] = lambda: False,
 ) -> ReadBack:
     """Compare the rows of a run's keys with their records: all, else a seeded sample of them.
@@ -144,7 +145,8 @@ def read_back_run(
         seed: chooses the blocks.
         deletions: readings that `iot delete` removed; they are not looked for.
         aged_before_ms: neither are records that arrived in Kafka before.
-        is_over: asked between answers; the rows that were compared by then are the result.
+        is_read: asked while records are read from Kafka; True leaves the rest of them out.
+        is_over: asked all the time; the rows that were compared by then are the result.
 
     A row that another record of its write time explains counts as equal; a row that none does
     is TORN. NEWER is fine: a record with a higher write time won. MISSING rows were deleted,
@@ -152,12 +154,16 @@ def read_back_run(
     are compared, however late it is; `left` says how many were not.
     """
     blocks = choose_blocks(ranges, max_keys, Random(seed))
-    winners = _winners(records, topic, rules, blocks, is_over)
+    winners = _winners(records, topic, rules, blocks, lambda: is_read() or is_over())
     result = ReadBack(left=sum(map(len, winners.values())))
     wanted = ((place, sorted(group)) for place, group in winners.items())
     tied: dict[Written, StoredRow] = {}
-    for place, times, found in fetch_rows(rows, wanted, retry_seconds):
-        if result.left and (result.rows or tied) and is_over():
+
+    def is_enough() -> bool:
+        return bool(result.rows or tied) and is_over()
+
+    for place, times, found in fetch_rows(rows, wanted, retry_seconds, is_enough):
+        if result.left and is_enough():
             break
         result.left -= len(times)
         for ms in times:
@@ -208,7 +214,7 @@ def _winners(
     topic: str,
     rules: ReadingRules,
     ranges: Sequence[OffsetRange],
-    is_over: Callable[[], bool],
+    is_read: Callable[[], bool],
 ) -> dict[Place, RowsByTime]:
     """The winner per key among these records, or among the first that made rows in time."""
     winners: dict[Place, RowsByTime] = {}
@@ -221,6 +227,6 @@ def _winners(
                 mine = winners.setdefault(place, {})
                 for ms, rivals in group.items():
                     mine[ms] = max([*rivals, mine[ms]] if ms in mine else rivals)
-            if winners and is_over():
+            if winners and is_read():
                 return winners
     return winners
