@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from benchmarks.marks import Mark
 from iot_pipeline.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).resolve().parent / "peers"
 _PEER_SECONDS = 900
+_DRAINER = [sys.executable, "-m", "benchmarks.drainer"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Outcome:
     seconds: float
     client_cpu_seconds: float
     peak_rss_mb: float
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,34 @@ def _watch(command: list[str], env: dict[str, str]) -> tuple[str, float, float]:
 
 def _drain(path: str) -> Callable[[dict[str, str], int], Outcome]:
     def run(env: dict[str, str], count: int) -> Outcome:
-        command = [str(Path(sys.executable).parent / "iot"), "drain", "--json"]
-        out, cpu, rss = _watch(command, {**env, "IOT_WRITE_PATH": path})
-        said = json.loads(out)
-        return Outcome(said["stored"], said["seconds"], cpu, rss)
+        out, cpu, rss = _watch(_DRAINER, {**env, "IOT_WRITE_PATH": path})
+        return _outcome(json.loads(out), cpu, rss)
 
     return run
+
+
+def _outcome(said: dict[str, Any], cpu: float, rss: float) -> Outcome:
+    return Outcome(said["stored"], said["seconds"], cpu, rss, said["marks"])
+
+
+def profile_drain(env: dict[str, str]) -> list[tuple[str, float, float]]:
+    """Where a drain's main thread spends its time; the run itself is not counted."""
+    out, _, _ = _watch([*_DRAINER, "--profile"], env)
+    return [tuple(line) for line in json.loads(out)["profile"]]
+
+
+def drain_in_processes(env: dict[str, str], groups: Sequence[Sequence[int]]) -> Outcome:
+    """Several drains at once on disjoint Kafka partitions; CPU and memory are their sums."""
+    commands = [[*_DRAINER, "--partitions", ",".join(map(str, group))] for group in groups]
+    with ThreadPoolExecutor(len(commands)) as pool:
+        ended = list(pool.map(lambda command: _watch(command, env), commands))
+    said = [json.loads(out) for out, _, _ in ended]
+    return Outcome(
+        sum(one["stored"] for one in said),
+        max(one["seconds"] for one in said),
+        sum(cpu for _, cpu, _ in ended),
+        sum(rss for _, _, rss in ended),
+    )
 
 
 def _handwritten(env: dict[str, str], count: int) -> Outcome:
@@ -77,8 +104,7 @@ def _handwritten(env: dict[str, str], count: int) -> Outcome:
     ):
         command += [f"--{name}", str(value)]
     out, cpu, rss = _watch(command, env)
-    said = json.loads(out)
-    return Outcome(said["stored"], said["seconds"], cpu, rss)
+    return _outcome(json.loads(out), cpu, rss)
 
 
 def _peer(script: Path, is_complete: Callable[[dict[str, str], int], bool]) -> Contender:

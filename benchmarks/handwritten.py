@@ -15,13 +15,17 @@ from cassandra.cluster import Cluster
 from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer
 
+from benchmarks.marks import Mark
+
 CONCURRENCY = 256
 _POLL_RECORDS = 5_000
 _QUIET_SECONDS = 30.0
 
 
-def consume(bootstrap: str, host: str, port: int, topic: str, keyspace: str, count: int) -> float:
-    """Write `count` messages of the topic; returns the seconds from the first to the last."""
+def consume(
+    bootstrap: str, host: str, port: int, topic: str, keyspace: str, count: int
+) -> list[Mark]:
+    """Write `count` messages of the topic; says when how many were safe."""
     cluster = Cluster([host], port=port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
     session = cluster.connect(keyspace)
     insert = session.prepare(
@@ -39,6 +43,7 @@ def consume(bootstrap: str, host: str, port: int, topic: str, keyspace: str, cou
     )
     consumer.subscribe([topic])
     done, began, heard = 0, 0.0, time.monotonic()
+    marks: list[Mark] = []
     try:
         while done < count:
             messages = consumer.consume(_POLL_RECORDS, 0.2)
@@ -62,7 +67,8 @@ def consume(bootstrap: str, host: str, port: int, topic: str, keyspace: str, cou
             execute_concurrent_with_args(session, insert, rows, CONCURRENCY)
             consumer.commit(asynchronous=False)
             done += len(rows)
-        return time.monotonic() - began
+            marks.append((time.monotonic() - began, done))
+        return marks
     finally:
         consumer.close()
         cluster.shutdown()
@@ -76,10 +82,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--count", type=int, required=True)
     given = parser.parse_args()
-    seconds = consume(
+    marks = consume(
         given.bootstrap, given.host, given.port, given.topic, given.keyspace, given.count
     )
-    print(json.dumps({"stored": given.count, "seconds": seconds}))
+    print(json.dumps({"stored": marks[-1][1], "seconds": marks[-1][0], "marks": marks}))
 
 
 if __name__ == "__main__":
