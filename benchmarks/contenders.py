@@ -46,8 +46,8 @@ class Contender:
     run: Callable[[dict[str, str], int], Outcome]
 
 
-def _watch(command: list[str], env: dict[str, str]) -> tuple[str, float, float]:
-    """Run a command; its stdout, CPU seconds and peak RSS in MB, its children's included."""
+def _watch(command: list[str], env: dict[str, str]) -> tuple[dict[str, Any], float]:
+    """Run a command; the JSON it printed, and its peak RSS in MB, its children's included."""
     process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     out = process.stdout.read()
@@ -56,25 +56,24 @@ def _watch(command: list[str], env: dict[str, str]) -> tuple[str, float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command[:4])}: exit code {process.returncode}")
-    return out, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return json.loads(out), used.ru_maxrss / 1024
 
 
 def _drain(path: str) -> Callable[[dict[str, str], int], Outcome]:
     def run(env: dict[str, str], count: int) -> Outcome:
-        out, cpu, rss = _watch(_DRAINER, {**env, "IOT_WRITE_PATH": path})
-        return _outcome(json.loads(out), cpu, rss)
+        return _outcome(*_watch(_DRAINER, {**env, "IOT_WRITE_PATH": path}))
 
     return run
 
 
-def _outcome(said: dict[str, Any], cpu: float, rss: float) -> Outcome:
-    return Outcome(said["stored"], said["seconds"], cpu, rss, said["marks"])
+def _outcome(said: dict[str, Any], rss: float) -> Outcome:
+    return Outcome(said["stored"], said["seconds"], said["cpu_seconds"], rss, said["marks"])
 
 
 def profile_drain(env: dict[str, str]) -> list[tuple[str, float, float]]:
     """Where a drain's main thread spends its time; the run itself is not counted."""
-    out, _, _ = _watch([*_DRAINER, "--profile"], env)
-    return [tuple(line) for line in json.loads(out)["profile"]]
+    said, _ = _watch([*_DRAINER, "--profile"], env)
+    return [tuple(line) for line in said["profile"]]
 
 
 def drain_in_processes(env: dict[str, str], groups: Sequence[Sequence[int]]) -> Outcome:
@@ -82,12 +81,11 @@ def drain_in_processes(env: dict[str, str], groups: Sequence[Sequence[int]]) -> 
     commands = [[*_DRAINER, "--partitions", ",".join(map(str, group))] for group in groups]
     with ThreadPoolExecutor(len(commands)) as pool:
         ended = list(pool.map(lambda command: _watch(command, env), commands))
-    said = [json.loads(out) for out, _, _ in ended]
     return Outcome(
-        sum(one["stored"] for one in said),
-        max(one["seconds"] for one in said),
-        sum(cpu for _, cpu, _ in ended),
-        sum(rss for _, _, rss in ended),
+        sum(said["stored"] for said, _ in ended),
+        max(said["seconds"] for said, _ in ended),
+        sum(said["cpu_seconds"] for said, _ in ended),
+        sum(rss for _, rss in ended),
     )
 
 
@@ -103,8 +101,7 @@ def _handwritten(env: dict[str, str], count: int) -> Outcome:
         ("count", count),
     ):
         command += [f"--{name}", str(value)]
-    out, cpu, rss = _watch(command, env)
-    return _outcome(json.loads(out), cpu, rss)
+    return _outcome(*_watch(command, env))
 
 
 def _peer(script: Path, is_complete: Callable[[dict[str, str], int], bool]) -> Contender:
@@ -141,8 +138,8 @@ def contenders(
     """All that can run here; peers only in a full run, and those that say they can."""
     found = [
         Contender("packed", 1, _drain("packed")),
-        Contender("driver", 2, _drain("driver")),
-        Contender("handwritten", 10, _handwritten),
+        Contender("driver", 4, _drain("driver")),
+        Contender("handwritten", 20, _handwritten),
     ]
     for script in sorted(PEERS.glob("*.sh")) if with_peers else []:
         if subprocess.run([str(script), "--available"], check=False).returncode == 0:

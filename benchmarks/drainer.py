@@ -10,6 +10,7 @@ import os
 import pstats
 import time
 
+from benchmarks.marks import cpu_seconds
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.settings import Settings
@@ -25,7 +26,7 @@ def drain_with_marks(partitions: set[int] | None, profile: cProfile.Profile | No
     marks: list[tuple[float, int]] = []
     with open_connections(settings) as connections:
         plan = make_plan(connections.log, connections.ledger, settings.topic, partitions=partitions)
-        began = time.monotonic()
+        began, cpu = time.monotonic(), cpu_seconds()
 
         def mark(progress: DrainProgress) -> None:
             marks.append((time.monotonic() - began, progress.total.stored))
@@ -36,9 +37,11 @@ def drain_with_marks(partitions: set[int] | None, profile: cProfile.Profile | No
         done = drain(plan, connections.ports, run, drain_config(settings), on_progress=mark)
         if profile is not None:
             profile.disable()
+        cpu = cpu_seconds() - cpu
     return {
         "stored": done.total.stored,
         "seconds": done.seconds,
+        "cpu_seconds": cpu,
         "micro_batches": done.micro_batches,
         "split_ms": done.split_ms,
         "marks": marks,

@@ -15,7 +15,7 @@ from cassandra.cluster import Cluster
 from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer
 
-from benchmarks.marks import Mark
+from benchmarks.marks import Mark, cpu_seconds
 
 CONCURRENCY = 256
 _POLL_RECORDS = 5_000
@@ -24,8 +24,8 @@ _QUIET_SECONDS = 30.0
 
 def consume(
     bootstrap: str, host: str, port: int, topic: str, keyspace: str, count: int
-) -> list[Mark]:
-    """Write `count` messages of the topic; says when how many were safe."""
+) -> tuple[list[Mark], float]:
+    """Write `count` messages of the topic; says when how many were safe, and its CPU seconds."""
     cluster = Cluster([host], port=port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
     session = cluster.connect(keyspace)
     insert = session.prepare(
@@ -44,6 +44,7 @@ def consume(
     consumer.subscribe([topic])
     done, began, heard = 0, 0.0, time.monotonic()
     marks: list[Mark] = []
+    cpu = 0.0
     try:
         while done < count:
             messages = consumer.consume(_POLL_RECORDS, 0.2)
@@ -53,7 +54,7 @@ def consume(
                     raise SystemExit(f"handwritten: {done} of {count} messages, then silence")
                 continue
             heard = now
-            began = began or now
+            began, cpu = began or now, cpu or cpu_seconds()
             rows = []
             for message in messages:
                 if message.error() is not None:
@@ -68,7 +69,7 @@ def consume(
             consumer.commit(asynchronous=False)
             done += len(rows)
             marks.append((time.monotonic() - began, done))
-        return marks
+        return marks, cpu_seconds() - cpu
     finally:
         consumer.close()
         cluster.shutdown()
@@ -82,10 +83,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--count", type=int, required=True)
     given = parser.parse_args()
-    marks = consume(
+    marks, cpu = consume(
         given.bootstrap, given.host, given.port, given.topic, given.keyspace, given.count
     )
-    print(json.dumps({"stored": marks[-1][1], "seconds": marks[-1][0], "marks": marks}))
+    said = {"stored": marks[-1][1], "seconds": marks[-1][0], "cpu_seconds": cpu, "marks": marks}
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Rates out of marks: how many rows were safe at which second of a run."""
 
+import resource
 from collections.abc import Sequence
 
 # Starting and ending are left out of a rate: what lies between is what a long run does.
@@ -7,6 +8,12 @@ FIRST_SHARE, LAST_SHARE = 0.20, 0.95
 
 # (seconds since the run began, rows safe by then), both growing
 Mark = tuple[float, int]
+
+
+def cpu_seconds() -> float:
+    """CPU of this process so far, all of its threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def seconds_at(marks: Sequence[Mark], rows: float) -> float:
