@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from iot_pipeline.core.device_table import DeviceTable
 from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.ledger import Flaw, LedgerEntry, Outcome
 from iot_pipeline.core.offsets import OffsetRange
@@ -44,6 +45,8 @@ class CheckVerdict:
     severity: Severity
     sentence: str
     numbers: Mapping[str, int | float] = field(default_factory=dict)
+    worst: DeviceTable = field(default_factory=DeviceTable)
+    suspects: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from iot_pipeline.connections import Connections, drain_config
+from iot_pipeline.connections import Connections, drain_config, quality_limits
+from iot_pipeline.core.device_tally import FleetTally
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import as_result, judge_run
+from iot_pipeline.defs.data_quality import last_suspects
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
@@ -64,6 +66,7 @@ class IngestRun:
         ahead: list[str] = []
         progress, replayed = DrainSum(), ReplayProgress([])
         lost: list[OffsetRange] = []
+        observed = FleetTally(quality_limits(settings))
         run = Run(self.context.run.run_id, uuid.uuid4())
 
         def plan_and_drain() -> Plan:
@@ -71,7 +74,7 @@ class IngestRun:
             plan = self._plan([*lost, *progress.ranges, *replayed.achieved])
             ahead[:] = self._who_is_ahead(plan)
             replayed.planned = [] if ahead else plan.replay
-            self._work(plan, run, progress, replayed)
+            self._work(plan, run, progress, replayed, observed)
             return plan
 
         plan = run_past_losses(
@@ -106,6 +109,8 @@ class IngestRun:
             plan.topic,
             lags,
             replayed.achieved,
+            observed,
+            last_suspects(self.context.instance, self.check_names),
         )
         for verdict in verdicts:
             if verdict.name in self.check_names:
@@ -170,7 +175,14 @@ class IngestRun:
             ahead.append(f"partition {item.partition}: run {owner} is at offset {at}")
         return ahead
 
-    def _work(self, plan: Plan, run: Run, progress: DrainSum, replayed: ReplayProgress) -> None:
+    def _work(
+        self,
+        plan: Plan,
+        run: Run,
+        progress: DrainSum,
+        replayed: ReplayProgress,
+        observed: FleetTally,
+    ) -> None:
         config = drain_config(self.connections.settings)
         self.told_at = time.monotonic()
         try:
@@ -196,6 +208,7 @@ class IngestRun:
                 config,
                 progress=progress.begin(plan.ingest),
                 on_progress=self._tell,
+                observe=lambda batch: observed.observe(batch, time.time_ns() // 1_000_000),
             )
         finally:
             self._say_achieved(progress, replayed)

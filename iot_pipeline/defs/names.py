@@ -9,6 +9,8 @@ import psutil
 
 IOT_DATA = dg.AssetKey(["iot", "iot_data"])
 SENSOR_DATA = dg.AssetKey(["iot", "sensor_data"])
+HOURLY_READINGS = dg.AssetKey(["iot", "hourly_readings"])
+DAILY_READINGS = dg.AssetKey(["iot", "daily_readings"])
 DEAD_LETTERS = dg.AssetKey(["iot", "dead_letters"])
 
 GROUP = "iot"

@@ -8,7 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.read_back import Place, ReadBack, StoredRow
@@ -130,6 +130,15 @@ def _parts(times: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield times[at : at + size]
 
 
+@dataclass(frozen=True, slots=True)
+class _NotAsked:
+    """A question that failed on its way out: asked again like any that failed."""
+
+    error: PipelineError
+    done: bool = True
+    found: list[tuple[int, StoredRow]] = field(default_factory=list)
+
+
 class _Asking:
     """Keeps so many questions on their way; what fails for a while is asked again."""
 
@@ -148,7 +157,11 @@ class _Asking:
         self._failures = 0
 
     def ask(self, question: _Range | _Times) -> None:
-        self._asked.append((question.start(self._reader, self._limit), question))
+        try:
+            pending: PendingRows = question.start(self._reader, self._limit)
+        except PipelineError as exc:
+            pending = _NotAsked(exc)
+        self._asked.append((pending, question))
 
     def answers(self) -> Iterator[tuple[_Range | _Times, list[tuple[int, StoredRow]]]]:
         while True:
