@@ -107,12 +107,12 @@ def test_a_past_ten_times_as_long_is_no_question_and_no_row_more(
     # Nothing of it is of the last hour: how much that is is the load's, not the past's.
     last_run_at = now - timedelta(hours=2)
     work = []
-    for days, runs in ((30, 60), (300, 600)):
+    for days, runs in ((30, 250), (300, 1000)):
         entries = [
             entry
             for partition in range(4)
             for entry in entries_until(
-                pipeline.topic, partition, last_run_at, folded_days=days, runs=runs
+                pipeline.topic, partition, last_run_at, folded_days=days, runs=runs, span=1
             )
         ]
         write_ledger(counting, topic_id, entries)
@@ -122,7 +122,8 @@ def test_a_past_ten_times_as_long_is_no_question_and_no_row_more(
             _fill(pipeline, partition, end)
         work.append(_measure(pipeline, counting, now))
     assert work[0] == work[1]
-    assert all(one.rows <= 1700 and one.answers <= 16 for one in work[1].values()), work[1]
+    # A page of new entries per partition at most, though none is new.
+    assert all(one.rows <= 4 * 201 and one.answers <= 16 for one in work[1].values()), work[1]
 
 
 def _fill(pipeline: Pipeline, partition: int, end: int) -> None:
@@ -166,5 +167,4 @@ def test_no_time_left_means_nothing_more_is_asked(
         clock=lambda: float(next(ticks)),
     )
     assert verdict.numbers["days_not_whole"] == 1
-    assert verdict.passed
     assert counting.answers < 60
