@@ -152,8 +152,8 @@ def judge_on_time(
     return red(
         ON_TIME,
         f"Readings arrive more than {limits.late_seconds:g} s after they were measured from "
-        f"{name_some(names)}, by group: {'; '.join(said)}. {travel}.{remark} Look at the network or "
-        "gateway that the group shares; the rows are right whenever they come. IOT_LATE_SECONDS "
+        f"{name_some(names)}, by group: {'; '.join(said)}. {travel}.{remark} Look at the network "
+        "or gateway that the group shares; the rows are right whenever they come. IOT_LATE_SECONDS "
         "is the limit.",
         numbers,
         coverage,
