@@ -121,6 +121,10 @@ class Settings(BaseModel):
     )
 
     # How Dagster runs it.
+    ingest_mode: Literal["drain", "follow"] = Field(
+        "drain",
+        description="runs of the sensor: drain what lags and end, or stay and follow the topic",
+    )
     run_max_records: int = Field(
         5_000_000, ge=1, description="offsets one run drains at most; the next takes the rest"
     )

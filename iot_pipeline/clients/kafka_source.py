@@ -226,11 +226,11 @@ def _runs(messages: Sequence[Any]) -> Iterator[tuple[int, int]]:
     partitions = list(map(Message.partition, messages))
     places = range(1, len(messages))
     cuts = set(compress(places, map(ne, partitions, partitions[1:])))
-    errors = list(map(Message.error, messages))
-    if errors.count(None) != len(errors):
-        for at, error in enumerate(errors):
-            if error is not None:
-                cuts |= {at, at + 1}
+    # By identity: a KafkaError compared with None leaves a TypeError behind, which whatever
+    # Python does next then raises.
+    for at, error in enumerate(map(Message.error, messages)):
+        if error is not None:
+            cuts |= {at, at + 1}
     cuts |= {0, len(messages)}
     yield from pairwise(sorted(cuts))
 

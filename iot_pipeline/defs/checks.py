@@ -53,11 +53,13 @@ from iot_pipeline.stages.loss_checks import (
     check_losses,
     check_read_back,
     check_retention,
-    newest_ranges,
+    newest_entries,
 )
 
 # A micro-batch that was written when the rows were counted commits within this.
 _PATIENCE_SECONDS = 5.0
+# The same while nothing but this run writes.
+_COMMIT_SECONDS = 5.0
 
 CHECK_SPECS = [
     dg.AssetCheckSpec(
@@ -139,6 +141,7 @@ CHECK_SPECS = [
     ),
     *QUALITY_SPECS,
 ]
+_BLOCKING = {spec.name for spec in CHECK_SPECS if spec.blocking}
 CHECK_KEYS = [spec.key for spec in CHECK_SPECS]
 _SEVERITIES = {
     Severity.WARN: dg.AssetCheckSeverity.WARN,
@@ -163,6 +166,19 @@ def as_result(verdict: CheckVerdict) -> dg.AssetCheckResult:
     )
 
 
+def as_evaluation(verdict: CheckVerdict) -> dg.AssetCheckEvaluation:
+    """The verdict as one of several that a run gives, the last of which is shown."""
+    return dg.AssetCheckEvaluation(
+        asset_key=SENSOR_DATA,
+        check_name=verdict.name,
+        passed=verdict.passed,
+        severity=_SEVERITIES[verdict.severity],
+        description=verdict.sentence,
+        metadata=dict(verdict.numbers),
+        blocking=verdict.name in _BLOCKING and verdict.severity is Severity.ERROR,
+    )
+
+
 def judge_run(
     connections: Connections,
     run_id: str,
@@ -174,6 +190,8 @@ def judge_run(
     replayed: Sequence[OffsetRange] = (),
     observed: FleetTally | None = None,
     suspects: Sequence[str] = (),
+    committed: Sequence[OffsetRange] | None = None,
+    is_growing: bool = False,
 ) -> Iterator[CheckVerdict]:
     """The verdicts a run brings with it: bounded by the run's own time.
 
@@ -188,13 +206,21 @@ def judge_run(
         replayed: ranges that it wrote again; they are read back as well.
         observed: what it saw of the devices' readings.
         suspects: devices to look at first.
+        committed: all that the run achieved, where `progress` is only its latest part.
+        is_growing: the run goes on meanwhile, so the ledger may know more of it.
     """
     settings, ledger = connections.settings, connections.ledger
     topic, parts = settings.topic, range(topic_info.partitions)
     now = datetime.now(UTC)
     yield judge_lag(lags, settings.lag_limit_seconds)
     yield check_accounting(
-        ledger, topic, parts, since=started_at, run_id=run_id, achieved=progress.ranges
+        ledger,
+        topic,
+        parts,
+        since=started_at,
+        run_id=run_id,
+        achieved=progress.ranges if committed is None else committed,
+        is_growing=is_growing,
     )
     yield check_row_counts(
         ledger,
@@ -203,7 +229,7 @@ def judge_run(
         parts,
         sorted(days, reverse=True),
         budget_seconds=run_budget_seconds(progress.seconds),
-        patience_seconds=0.5,
+        patience_seconds=_COMMIT_SECONDS if is_growing else 0.5,
     )
     yield check_recent_chain(ledger, topic, parts, now)
     yield from check_durability_and_schema(
@@ -216,6 +242,7 @@ def judge_run(
         [*progress.ranges, *replayed],
         run_id,
         now,
+        stored=progress.total.stored,
         budget_seconds=run_budget_seconds(progress.seconds),
     )
     yield check_losses(ledger, connections.audit_store, topic, parts)
@@ -225,6 +252,24 @@ def judge_run(
     yield from judge_quality(
         connections, lags, budget, observed or FleetTally(quality_limits(settings)), suspects
     )
+
+
+def judge_end_of_following(
+    connections: Connections,
+    run_id: str,
+    committed: Sequence[OffsetRange],
+    started_at: datetime,
+    topic_info: TopicInfo,
+    lags: Sequence[PartitionLag],
+) -> Iterator[CheckVerdict]:
+    """What must hold of all that a run did when it ends, and takes no time to see."""
+    settings, ledger = connections.settings, connections.ledger
+    topic, parts = settings.topic, range(topic_info.partitions)
+    yield judge_lag(lags, settings.lag_limit_seconds)
+    yield check_accounting(
+        ledger, topic, parts, since=started_at, run_id=run_id, achieved=committed
+    )
+    yield check_recent_chain(ledger, topic, parts, datetime.now(UTC))
 
 
 def _check_dead_letters(
@@ -292,13 +337,15 @@ def judge_alone(
             patience_seconds=_PATIENCE_SECONDS,
         )
     if READ_BACK in rest:
+        newest = newest_entries(ledger, topic, parts, now)
         yield check_read_back(
             connections.audit_ports,
             audit_config(settings),
             topic,
-            newest_ranges(ledger, topic, parts, now),
+            [OffsetRange(e.partition, e.start_offset, e.end_offset) for e in newest],
             str(now),
             now,
+            stored=sum(entry.counts.stored for entry in newest),
             budget_seconds=settings.check_seconds,
         )
     if EXPIRED in rest:

@@ -9,24 +9,24 @@ then stays committed, and the next run starts there.
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from iot_pipeline.connections import Connections, drain_config, quality_limits
 from iot_pipeline.core.device_tally import FleetTally
-from iot_pipeline.core.lag import total_lag
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import as_result, judge_run
 from iot_pipeline.defs.data_quality import last_suspects
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
-from iot_pipeline.defs.names import ACHIEVED, DEAD_LETTERS, IOT_DATA, RANGES, SENSOR_DATA
+from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
-from iot_pipeline.defs.run_report import RunReport
+from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain
 from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
@@ -48,6 +48,7 @@ class IngestRun:
         max_records: budget of such a plan, None for the setting's.
         connections: clients, open.
         check_names: the checks that were asked for with it.
+        probe: measures how soon rows can be read.
     """
 
     context: dg.AssetExecutionContext
@@ -55,6 +56,7 @@ class IngestRun:
     max_records: int | None
     connections: Connections
     check_names: set[str]
+    probe: LatencyProbe
     told_at: float = 0.0
 
     def events(self) -> Events:
@@ -87,9 +89,12 @@ class IngestRun:
         )
         lags = read_lag(self.connections.log, self.connections.ledger, topic, datetime.now(UTC))
         ahead += [str(fenced) for fenced in progress.fenced]
-        report = RunReport(topic, progress, replayed, lags, started_at, ahead, lost)
+        report = RunReport(
+            topic, progress, replayed, lags, started_at, ahead, lost, self.probe.take()
+        )
         self.context.log.info("%s", report.headline())
-        self._observe(report)
+        for observation in observations(report):
+            self.context.log_event(observation)
         # Before the checks: whatever becomes of them, these rows are in the table.
         pictures = picture_metadata(self.connections, self.context.run.run_id)
         yield dg.MaterializeResult(
@@ -198,7 +203,7 @@ class IngestRun:
                 )
             drain(
                 plan,
-                self.connections.ports,
+                replace(self.connections.ports, store=self.probe),
                 run,
                 config,
                 progress=progress.begin(plan.ingest),
@@ -242,26 +247,3 @@ class IngestRun:
         if time.monotonic() - self.told_at >= _LOG_EVERY_SECONDS:
             self.told_at = time.monotonic()
             self.context.log.info("%s", line)
-
-    def _observe(self, report: RunReport) -> None:
-        lag = total_lag(report.lags)
-        self.context.log_event(
-            dg.AssetObservation(
-                asset_key=IOT_DATA,
-                description=f"Lag of ingestion behind {report.topic} when a run was done",
-                metadata={
-                    "lag_offsets": lag.lag_offsets,
-                    "lag_seconds": round(lag.lag_seconds, 3),
-                    "end_offsets": sum(item.last_stable for item in report.lags),
-                },
-            )
-        )
-        rejected = report.progress.total.rejected
-        if rejected:
-            self.context.log_event(
-                dg.AssetObservation(
-                    asset_key=DEAD_LETTERS,
-                    description="Records that could not be readings; `iot dead-letters` lists them",
-                    metadata={"rejected": rejected},
-                )
-            )
