@@ -11,10 +11,11 @@ import dagster as dg
 from iot_pipeline.defs.audit import audit_job, audit_nightly
 from iot_pipeline.defs.checks import checks_every_5_minutes, checks_job
 from iot_pipeline.defs.external import DEAD_LETTERS_SPEC, IOT_DATA_SPEC
+from iot_pipeline.defs.health import health_report, health_report_daily
 from iot_pipeline.defs.history import purge_daily, purge_history
 from iot_pipeline.defs.ingest import sensor_data
 from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
-from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA
+from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA, follow_runtime
 from iot_pipeline.defs.replay import replay_dead_letters_job, replay_job
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource
 from iot_pipeline.defs.rollup_sensor import rollups_of_touched_days
@@ -40,10 +41,14 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
         selection=dg.AssetSelection.assets(SENSOR_DATA),
         description=(
             "Drain offset ranges of the topic into Cassandra, and check the result. Without config "
-            "it drains all that lags. One run at a time; Terminate ends it within a second and "
-            "loses nothing."
+            "it drains all that lags; with mode: follow it stays and writes what arrives. One run "
+            "at a time; Terminate ends it within a second and loses nothing."
         ),
-        tags={LANE: settings.topic, MAX_RUNTIME: "3600", **NO_RETRY},
+        tags={
+            LANE: settings.topic,
+            MAX_RUNTIME: follow_runtime(settings.follow_seconds),
+            **NO_RETRY,
+        },
     )
     return dg.Definitions(
         assets=[IOT_DATA_SPEC, sensor_data, rollups, DEAD_LETTERS_SPEC],
@@ -56,10 +61,17 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
             replay_dead_letters_job,
             audit_job,
             checks_job,
+            health_report,
             purge_history,
         ],
         sensors=[iot_data_lag, rollups_of_touched_days],
-        schedules=[ingest_on_schedule, checks_every_5_minutes, audit_nightly, purge_daily],
+        schedules=[
+            ingest_on_schedule,
+            checks_every_5_minutes,
+            audit_nightly,
+            health_report_daily,
+            purge_daily,
+        ],
         resources={
             "kafka": KafkaResource(),
             "cassandra": CassandraResource(),

@@ -87,6 +87,7 @@ def test_the_jobs_are_those_people_know_and_each_has_an_end(definitions: dg.Defi
         "replay_dead_letters",
         "audit",
         "checks",
+        "health_report",
         "purge_history",
     }
     for name in names:
@@ -116,6 +117,7 @@ def test_sensor_and_schedules_are_stopped_until_somebody_starts_them(
         "ingest_on_schedule": "* * * * *",
         "checks_every_5_minutes": "*/5 * * * *",
         "audit_nightly": "15 2 * * *",
+        "health_report_daily": "0 6 * * *",
         "purge_daily": "30 3 * * *",
     }
     for sensor in sensors.values():
