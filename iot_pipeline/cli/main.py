@@ -22,6 +22,7 @@ from iot_pipeline.cli.losses import LOSS_COMMANDS
 from iot_pipeline.cli.readings import READING_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
 from iot_pipeline.cli.report import REPORT_COMMANDS
+from iot_pipeline.cli.rollups import ROLLUP_COMMANDS
 from iot_pipeline.cli.schema import SCHEMA_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.cli.simulate import SIMULATION_COMMANDS
@@ -58,6 +59,7 @@ for _command in (
     *EXPORT_COMMANDS,
     *REPORT_COMMANDS,
     *ROW_COMMANDS,
+    *ROLLUP_COMMANDS,
     *DEMO_COMMANDS,
 ):
     iot.add_command(_command)
