@@ -30,7 +30,7 @@ ELSEWHERE = {
     "iot up": "local/test_up_and_down.py",
     "iot down": "local/test_up_and_down.py",
     "iot logs": "local/test_up_and_down.py",
-    "iot demo": "../Makefile",  # make demo-once
+    "iot demo": "cli/test_demo.py",
 }
 
 
