@@ -21,6 +21,8 @@ from iot_pipeline.cli.ingest import INGEST_COMMANDS
 from iot_pipeline.cli.losses import LOSS_COMMANDS
 from iot_pipeline.cli.readings import READING_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
+from iot_pipeline.cli.report import REPORT_COMMANDS
+from iot_pipeline.cli.rollups import ROLLUP_COMMANDS
 from iot_pipeline.cli.schema import SCHEMA_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.cli.simulate import SIMULATION_COMMANDS
@@ -55,7 +57,9 @@ for _command in (
     *DEVICE_COMMANDS,
     *READING_COMMANDS,
     *EXPORT_COMMANDS,
+    *REPORT_COMMANDS,
     *ROW_COMMANDS,
+    *ROLLUP_COMMANDS,
     *DEMO_COMMANDS,
 ):
     iot.add_command(_command)

@@ -8,6 +8,7 @@ counting (`stages.fleet_day`), drawing (`artifacts.fleet_pictures`).
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 
 import msgspec
 
@@ -17,6 +18,7 @@ SLOTS = HOUR_MS // SLOT_MS
 HOURS = 24
 # A reading of the last minute may still be on its way.
 SETTLED_MS = 60_000
+_LEAST_SLOTS = 3
 _NUMBER = re.compile(r"(\d{1,18})")
 
 
@@ -128,6 +130,8 @@ def completeness(
             default=None,
         )
         cadence = cadences.get(device_id)
+        if cadence is not None:
+            cadence = max(cadence, _usual_cadence(cells) or 0.0)
         shares[device_id] = [
             None
             if cell is None or begin_ms is None or cadence is None
@@ -135,6 +139,21 @@ def completeness(
             for cell in cells
         ]
     return shares
+
+
+def _usual_cadence(cells: Iterable[Cell | None]) -> float | None:
+    """Seconds between readings by the median of whole ten minutes; None when there are too few.
+
+    A device that reports more often since an hour was not incomplete all day before.
+    """
+    counts = [
+        slot.count
+        for cell in cells
+        if cell is not None
+        for slot in cell.slots[1:]
+        if slot.start_ms + SLOT_MS + SETTLED_MS <= cell.counted_ms
+    ]
+    return SLOT_MS / 1000 / median(counts) if len(counts) >= _LEAST_SLOTS else None
 
 
 def _share(cell: Cell, begin_ms: int, cadence_seconds: float) -> float | None:

@@ -9,10 +9,11 @@ A rebuild that dies leaves no record: the day stays touched, and is rebuilt.
 Bounded: so many pages on their way, whatever the number of devices and readings.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from iot_pipeline.core.readings import MS_PER_DAY
@@ -166,9 +167,7 @@ def rebuild_day(
     )
     of_day = facts.get(day)
     _refuse_frozen(of_day, day, retention_days, now)
-    write_time_us = max(
-        int(now.timestamp() * 1_000_000), record.write_time_us + 1 if record is not None else 0
-    )
+    write_time_us = _write_time_us(now, record)
     devices = retry_transient(lambda: store.devices(day), give_up_after_seconds=retry_seconds)
     progress = RollupProgress(day, len(devices))
     _Rebuild(store, day_number_of(day), write_time_us, retry_seconds, page_rows, progress).run(
@@ -186,6 +185,50 @@ def rebuild_day(
     )
     retry_transient(lambda: store.record_day(topic, done), give_up_after_seconds=retry_seconds)
     return progress
+
+
+def read_rollups(
+    store: RollupStore,
+    device_id: str,
+    first: date,
+    last: date,
+    *,
+    hourly: bool,
+    retry_seconds: float,
+) -> dict[int, Rollup]:
+    """A device's rollups from the first to the last UTC day, both inclusive, newest first.
+
+    Returns:
+        By the first millisecond of the hour or day; one question per month, many at once.
+    """
+    found: dict[int, Rollup] = {}
+    flight = Flight(store.wait, retry_seconds)
+    start = store.start_hours if hourly else store.start_days
+
+    def take(answer: PendingRollups) -> None:
+        found.update(answer.found)
+
+    begin = first
+    while begin <= last:
+        next_month = (begin.replace(day=1) + timedelta(days=31)).replace(day=1)
+        end = min(last, next_month - timedelta(days=1))
+        span = (day_number_of(begin), day_number_of(end))
+        flight.start(lambda span=span: start(device_id, *span), take)  # type: ignore[misc]
+        begin = next_month
+        while flight.size >= DEVICES_IN_FLIGHT:
+            if not flight.take_answers():
+                store.wait(0.1)
+    flight.finish()
+    return dict(sorted(found.items(), reverse=True))
+
+
+def _write_time_us(now: datetime, record: DayRecord | None) -> int:
+    own = int(now.timestamp() * 1_000_000)
+    if record is None or own > record.write_time_us:
+        return own
+    # Our clock is behind. Another rebuild whose clock is, too, would choose the same microsecond
+    # if it were the next one: of equal write times each cell's larger value remains.
+    return record.write_time_us + 1 + random.randrange(1_000_000)
 
 
 def _refuse_frozen(facts: DayFacts | None, day: date, retention_days: float, now: datetime) -> None:

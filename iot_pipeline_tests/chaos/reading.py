@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
-from cassandra import ConsistencyLevel
-from cassandra.cluster import Cluster, Session
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut
+from cassandra.cluster import Cluster, NoHostAvailable, Session
 from cassandra.query import SimpleStatement
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
@@ -20,6 +20,7 @@ NUMBER_HEADER = "chaos.number"
 SOURCE_PARTITION = "__connect.errors.partition"
 SOURCE_OFFSET = "__connect.errors.offset"
 _QUIET_SECONDS = 30.0
+_PATIENCE_SECONDS = 90.0
 
 
 def collect(
@@ -67,20 +68,60 @@ def read_records(
 
 
 class plain_session:  # noqa: N801 - used as a function
-    """A session of the driver with its own defaults, but for a patient timeout."""
+    """A session with the driver's own defaults, but patient: a server may have just come up."""
 
     def __init__(self, contact_points: tuple[str, ...], port: int) -> None:
-        self._cluster = Cluster(
-            list(contact_points), port=port, connect_timeout=20, protocol_version=5
-        )
+        self._where = list(contact_points), port
+        self._cluster: Cluster | None = None
 
     def __enter__(self) -> Session:
-        session = self._cluster.connect()
-        session.default_timeout = 60
-        return session
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            points, port = self._where
+            self._cluster = Cluster(points, port=port, connect_timeout=20, protocol_version=5)
+            try:
+                session = self._cluster.connect()
+            except (NoHostAvailable, OperationTimedOut):
+                self._cluster.shutdown()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+                continue
+            session.default_timeout = 60
+            return session
 
     def __exit__(self, *_: object) -> None:
-        self._cluster.shutdown()
+        if self._cluster is not None:
+            self._cluster.shutdown()
+
+
+class Checkpoints:
+    """The checkpoints of a topic, asked over one session, which is made anew when it fails."""
+
+    def __init__(
+        self, contact_points: tuple[str, ...], port: int, keyspace: str, topic: str
+    ) -> None:
+        self._where, self._what = (contact_points, port), (keyspace, topic)
+        self._open: tuple[plain_session, Session] | None = None
+
+    def read(self) -> dict[int, int]:
+        """next_offset by partition."""
+        for attempt in (1, 2, 3):
+            if self._open is None:
+                manager = plain_session(*self._where)
+                self._open = manager, manager.__enter__()
+            try:
+                return read_checkpoints(self._open[1], *self._what)
+            except (NoHostAvailable, DriverException):
+                self.close()
+                if attempt == 3:
+                    raise
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[0].__exit__()
+            self._open = None
 
 
 def read_checkpoints(session: Session, keyspace: str, topic: str) -> dict[int, int]:

@@ -3,8 +3,9 @@
     python -m iot_pipeline_tests.chaos.sabotaged_drain KIND
 
 Everything else is `iot drain`. The sabotage sits in wrappers around ports and in one name that is
-replaced, so the package has no hook for it. `pause` breaks nothing: it stops itself between the
-rows' acknowledgement and the conditional write, for whoever wants to kill a server there.
+replaced, so the package has no hook for it. `pause` and `kill-server` break nothing of ours: they
+stop between the rows' acknowledgement and the conditional write, the second with the server that
+SERVER_PID names killed at that very moment.
 """
 
 import dataclasses
@@ -16,14 +17,16 @@ from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.core.chunks import RecordChunk
 from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
 from iot_pipeline.core.ledger import Commit
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.core.readings import Record
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages import micro_batch
 from iot_pipeline.stages.ingest import Ports, drain
 from iot_pipeline.stages.planning import make_plan
+
+SERVER_PID = "CHAOS_SERVER_PID"
 
 
 class Acknowledged:
@@ -85,9 +88,11 @@ class Pauses(Wrapped):
     whoever overtakes, or be fenced itself, as chance has it.
     """
 
-    def __init__(self, port: Any, at_call: int) -> None:
+    def __init__(
+        self, port: Any, at_call: int, before: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__(port)
-        self._left = at_call
+        self._left, self._before = at_call, before
         self._sent: list[Any] = []
 
     def send_commit(self, commit: Commit) -> Any:
@@ -95,6 +100,7 @@ class Pauses(Wrapped):
         if self._left == 0:
             while not all(pending.done for pending in self._sent):
                 self._port.wait(0.1)
+            self._before()
             os.kill(os.getpid(), signal.SIGSTOP)
         pending = self._port.send_commit(commit)
         self._sent.append(pending)
@@ -113,8 +119,8 @@ class Unfenced(Wrapped):
 class AlwaysClosed(OpenMilliseconds):
     """Holds nothing back: records of one broker millisecond meet in Cassandra."""
 
-    def pass_closed(self, records: list[Record]) -> list[Record]:
-        return records
+    def pass_closed(self, chunk: RecordChunk) -> list[RecordChunk]:
+        return [chunk]
 
 
 class Sips(Wrapped):
@@ -122,13 +128,17 @@ class Sips(Wrapped):
 
     def __init__(self, port: Any, most: int) -> None:
         super().__init__(port)
-        self._most, self._held = most, list[Record]()
+        self._most, self._held = most, list[RecordChunk]()
 
-    def poll(self, timeout_seconds: float) -> list[Record]:
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
         if not self._held:
-            self._held = self._port.poll(timeout_seconds)
-        given, self._held = self._held[: self._most], self._held[self._most :]
-        return given
+            self._held = self._port.poll_chunks(timeout_seconds)
+        if not self._held:
+            return []
+        first, *others = self._held
+        rest = [first.part(self._most, len(first))] if len(first) > self._most else []
+        self._held = rest + others
+        return [first.part(0, self._most)]
 
     @property
     def finished(self) -> frozenset[int]:
@@ -166,6 +176,13 @@ def _pause(ports: Ports) -> Ports:
     return dataclasses.replace(ports, ledger=Pauses(ports.ledger, 1))
 
 
+def _kill_server(ports: Ports) -> Ports:
+    def kill() -> None:
+        os.kill(int(os.environ[SERVER_PID]), signal.SIGKILL)
+
+    return dataclasses.replace(ports, ledger=Pauses(ports.ledger, 1, kill))
+
+
 def _unfenced(ports: Ports) -> Ports:
     # Before its second commit: its ledger row then begins where the one that overtook it does not,
     # or the zombie would write over that row and leave no trace.
@@ -189,6 +206,7 @@ def _write_time_without_offset(ports: Ports) -> Ports:
 KINDS: dict[str, Callable[[Ports], Ports]] = {
     "checkpoint-first": _checkpoint_first,
     "pause": _pause,
+    "kill-server": _kill_server,
     "unfenced": _unfenced,
     "dropped-insert": _dropped_insert,
     "open-milliseconds": _open_milliseconds,

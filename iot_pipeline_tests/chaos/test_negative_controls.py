@@ -6,16 +6,23 @@ its own; the same steps without the sabotage leave the oracle content.
 
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from iot_pipeline_tests.chaos.load import ORIGIN_MS
+from iot_pipeline_tests.chaos.sabotaged_drain import SERVER_PID
 from iot_pipeline_tests.chaos.world import World, sabotaged, wait_stopped
-from iot_pipeline_tests.servers import OwnServices
+from iot_pipeline_tests.servers import OwnServices, start_services
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 MESSAGES = 4000
+# Fewer kills than three of eight were never red (FIELD-NOTES), these are nearly all: ten in a row
+# that forget nothing are less likely than one in a hundred runs at the lower rate.
+PERIODIC_KILLS = 10
 
 
 def crash_committed(world: World) -> None:
@@ -122,18 +129,25 @@ def test_the_oracle_notices_equal_write_times_that_are_left_to_cassandra(
         assert world.audit()["torn"] == 40, "both records of each of the 20 keys"
 
 
-def kill_behind_acknowledgements(world: World) -> None:
-    """kill -9 of Cassandra between the rows' acknowledgement and the commit; the drain survives."""
-    drained = world.start(sabotaged("pause"))
+def kill_behind_acknowledgements(world: World) -> int:
+    """kill -9 of Cassandra between the rows' acknowledgement and the commit; the drain survives.
+
+    The drain itself strikes, at once: later the commit log may have been synced after all.
+
+    Returns:
+        The drain's exit code.
+    """
+    victim = world.services.pid("cassandra")
+    drained = world.start(sabotaged("kill-server"), **{SERVER_PID: str(victim)})
     try:
         wait_stopped(drained)
-        world.services.kill("cassandra")
+        psutil.wait_procs([psutil.Process(victim)] if psutil.pid_exists(victim) else [], 60)
         world.services.up("cassandra")
     finally:
         drained.send_signal(signal.SIGCONT)
         output, _ = drained.communicate(timeout=120)
-    assert drained.returncode == 0, output
-    world.drain_all()
+    print(output)
+    return drained.returncode
 
 
 def test_a_killed_cassandra_keeps_what_it_acknowledged(
@@ -141,6 +155,43 @@ def test_a_killed_cassandra_keeps_what_it_acknowledged(
 ) -> None:
     world = World.on(chaos_services, seed)
     world.load.send(MESSAGES)
-    kill_behind_acknowledgements(world)
+    assert kill_behind_acknowledgements(world) == 0
+    world.drain_all()
     verdict = world.ask_oracle()
     assert verdict.is_clean, verdict
+
+
+@pytest.fixture
+def forgetful(chaos_services: OwnServices, tmp_path: Path) -> Iterator[OwnServices]:
+    """A Cassandra whose commit log is synced now and then, Cassandra's own default."""
+    started = start_services(
+        tmp_path / "forgetful",
+        ["cassandra"],
+        "periodic",
+        IOT_BOOTSTRAP_SERVERS=chaos_services.bootstrap_servers,
+    )
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+def test_the_oracle_notices_what_a_periodic_commit_log_forgets(
+    forgetful: OwnServices, seed: int
+) -> None:
+    for _ in range(PERIODIC_KILLS):
+        world = World.on(forgetful, seed)
+        world.load.send(MESSAGES)
+        # Its first contact is old enough to survive; the rows are not.
+        world.drain_all()
+        time.sleep(1)
+        world.load.send(MESSAGES)
+        if kill_behind_acknowledgements(world) != 0:
+            continue  # it forgot the checkpoint, too, and the drain said so
+        world.drain_all()
+        verdict = world.ask_oracle()
+        if not verdict.is_clean:
+            break
+    assert verdict.kinds & {"lost", "not its winner"}, verdict
+    audit = world.audit()
+    assert audit["lost"] + audit["torn"] > 0, audit
