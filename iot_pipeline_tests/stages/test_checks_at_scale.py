@@ -18,7 +18,7 @@ from iot_pipeline.stages.checks import (
     check_row_counts,
     choose_days,
 )
-from iot_pipeline.stages.loss_checks import newest_ranges
+from iot_pipeline.stages.loss_checks import newest_entries
 from iot_pipeline.stages.planning import make_plan
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.long_history import entries_until, write_ledger, write_rows
@@ -84,7 +84,7 @@ def _questions(
         "days": lambda: choose_days(ledger, topic, parts, now),
         # Long after the last run there is no recent entry to stop at.
         "days after a silence": lambda: choose_days(ledger, topic, parts, now + timedelta(days=9)),
-        "ranges": lambda: newest_ranges(ledger, topic, parts, now),
+        "ranges": lambda: newest_entries(ledger, topic, parts, now),
         "losses": lambda: ledger.read_expired(topic, parts),
     }
 
