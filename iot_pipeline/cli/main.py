@@ -18,6 +18,7 @@ from iot_pipeline.cli.demo import DEMO_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
 from iot_pipeline.cli.losses import LOSS_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
+from iot_pipeline.cli.scenario import SCENARIO_COMMANDS
 from iot_pipeline.cli.schema import SCHEMA_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.cli.simulate import SIMULATION_COMMANDS
@@ -44,6 +45,7 @@ for _command in (
     *SERVICES_COMMANDS,
     *SCHEMA_COMMANDS,
     *SIMULATION_COMMANDS,
+    *SCENARIO_COMMANDS,
     *INGEST_COMMANDS,
     *REPLAY_COMMANDS,
     *AUDIT_COMMANDS,

@@ -11,8 +11,8 @@ checks      -> ledger, rows and lag become verdicts, with what to do about them
 audit       -> log and table side by side, every offset sorted by its fate
 
 Beside the simulation: `scenarios` and `fault_specs` are what a scenario file may say,
-`scenario_file` reads it, `weather`, `fault_windows`, `faults` and `scenario_fleet` make its messages,
-`scenario_plan` their times, `manifest` the truth about what was sent.
+`scenario_file` reads it; `weather`, `fault_windows`, `faults` and `scenario_fleet` make the
+messages, `scenario_plan` their times, `manifest` the truth about what was sent.
 
 Around the path: `dead_letters` reads back what was rejected, `moments` and `cql` read what a person
 asks.
