@@ -53,7 +53,7 @@ class ScenarioRun:
     ) -> None:
         self.plan = plan
         self.result = SimulationResult()
-        self._manifest_id = manifest_id
+        self.manifest_id = manifest_id
         self._topic = topic
         self._run_id = run_id
         self._recorder = ManifestRecorder([])
@@ -65,7 +65,7 @@ class ScenarioRun:
         result = self.result
         start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=result.start_us)
         return Manifest(
-            manifest_id=self._manifest_id,
+            manifest_id=self.manifest_id,
             topic=self._topic,
             scenario=self.plan.name,
             seed=self.plan.seed,
