@@ -7,6 +7,7 @@ ingest      -> records become a micro-batch: winners, grouped by Cassandra parti
 ledger      -> the chain of ranges that runs leave behind, and its sums
 lag         -> how far behind, in offsets and seconds
 checks      -> ledger, rows and lag become verdicts, with what to do about them
+rollups     -> rows become hours and days (rollup_days: which days to make again; rollup_checks)
 
 audit       -> log and table side by side, every offset sorted by its fate
 

@@ -1,51 +1,19 @@
-"""Time spans as people write them in a file: 500ms, 90s, 15m, 2h, 30d."""
+"""Durations as a person says them."""
 
-import re
-from decimal import Decimal
-from typing import Annotated
-
-from msgspec import Meta
-
-DURATION_PATTERN = r"^\d+(\.\d+)?(ms|s|m|h|d)$"
-SHIFT_PATTERN = r"^-?\d+(\.\d+)?(ms|s|m|h|d)$"
-_UNITS_US = {
-    "ms": 1_000,
-    "s": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
-}
-_PARTS = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|d)")
-
-Duration = Annotated[
-    str,
-    Meta(
-        pattern=DURATION_PATTERN,
-        description="A time span with its unit: 500ms, 90s, 15m, 2h, 30d.",
-        examples=["90s", "15m"],
-    ),
-]
-Shift = Annotated[
-    str,
-    Meta(
-        pattern=SHIFT_PATTERN,
-        description="How far a clock is off: 90s is ahead, -90s behind.",
-        examples=["90s", "-2m"],
-    ),
-]
+_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
-def duration_us(text: str) -> int:
-    """Whole microseconds of a `Duration` or a `Shift`, which its type has checked."""
-    match = _PARTS.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r}: expected a time span such as 90s, 15m, 2h or 30d")
-    return int(Decimal(match[1]) * _UNITS_US[match[2]])
+def in_words(seconds: float) -> str:
+    """`0.2 s`, `45 s`, `3 min`, `2.5 h`, `4 d`; two digits or so, a minus when it is negative."""
+    size = abs(seconds)
+    sign = "-" if seconds < 0 else ""
+    for unit, name in _UNITS:
+        if size >= unit * 0.9995:
+            return f"{sign}{_short(size / unit)} {name}"
+    return f"{sign}{_short(size)} s"
 
 
-def in_words(us: int) -> str:
-    """A time span in the largest unit that divides it: 90s, 15m, 30d."""
-    for unit in ("d", "h", "m", "s"):
-        if us and us % _UNITS_US[unit] == 0:
-            return f"{us // _UNITS_US[unit]}{unit}"
-    return f"{us / 1000:g}ms"
+def _short(number: float) -> str:
+    if number >= 9.95 or abs(number - round(number)) < 0.05:
+        return f"{number:.0f}"
+    return f"{number:.1f}"

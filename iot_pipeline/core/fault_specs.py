@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from iot_pipeline.core.durations import Duration, Shift
 from iot_pipeline.core.readings import Reason
+from iot_pipeline.core.time_spans import Duration, Shift
 
 
 class FaultKind(enum.StrEnum):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from iot_pipeline.core.chance import Chance
-from iot_pipeline.core.durations import duration_us
 from iot_pipeline.core.fault_specs import (
     LASTING_KINDS,
     MALFORMED_REASONS,
@@ -23,6 +22,7 @@ from iot_pipeline.core.fault_specs import (
 )
 from iot_pipeline.core.fault_windows import FOREVER_US, FaultWindow, fault_windows
 from iot_pipeline.core.readings import Reading, ReadingRules, Reason, encode_reading
+from iot_pipeline.core.time_spans import duration_us
 
 # Measured times lie on this grid and those of a wrong clock between: they never share a
 # millisecond, so a skewed reading never overwrites a right one.

@@ -13,7 +13,6 @@ import msgspec
 import yaml
 
 from iot_pipeline.core.chance import Chance
-from iot_pipeline.core.durations import duration_us
 from iot_pipeline.core.fault_specs import (
     LASTING_KINDS,
     MALFORMED_REASONS,
@@ -29,6 +28,7 @@ from iot_pipeline.core.readings import find_device_id_problem
 from iot_pipeline.core.scenario_fleet import make_devices
 from iot_pipeline.core.scenario_plan import MAX_DURATION_US
 from iot_pipeline.core.scenarios import Group, Humidity, Scenario, Temperature, Weather
+from iot_pipeline.core.time_spans import duration_us
 from iot_pipeline.errors import ConfigurationError
 
 SCHEMA_LINE = "# yaml-language-server: $schema=scenario.schema.json"

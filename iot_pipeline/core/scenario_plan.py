@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from iot_pipeline.core.durations import duration_us, in_words
 from iot_pipeline.core.fault_specs import Malformed
 from iot_pipeline.core.readings import EARLIEST_SECONDS, LATEST_SECONDS, ReadingRules, Reason
 from iot_pipeline.core.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.scenarios import Scenario
 from iot_pipeline.core.simulation import MAX_RATE, to_us
+from iot_pipeline.core.time_spans import duration_us, in_words
 from iot_pipeline.errors import ConfigurationError
 
 MAX_DURATION_US = 366 * 86_400_000_000

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from iot_pipeline.core.durations import Duration, duration_us
 from iot_pipeline.core.fault_specs import FaultSpec
+from iot_pipeline.core.time_spans import Duration, duration_us
 
 MAX_GROUP_DEVICES = 100_000
 

@@ -8,8 +8,8 @@ same time twice and the answer is the same, in whatever order.
 import math
 
 from iot_pipeline.core.chance import Chance
-from iot_pipeline.core.durations import duration_us
 from iot_pipeline.core.scenarios import Group, Weather
+from iot_pipeline.core.time_spans import duration_us
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US

@@ -15,23 +15,25 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from iot_pipeline.core.ingest import MicroBatch
-from iot_pipeline.core.ledger import Commit, Counts, Fenced, Rebased, sum_counts
+from iot_pipeline.core.ledger import Applied, Commit, Counts, Fenced, Rebased, sum_counts
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
-from iot_pipeline.stages.commit import send_all, settle_all
+from iot_pipeline.stages.commit import InFlight, last_answers, send_all, settle_all
 from iot_pipeline.stages.following import NO_END, Follow
 from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.planning import Plan
-from iot_pipeline.stages.ports import PendingCommit, Run
+from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.retry import retry_transient
 
 __all__ = ["DrainConfig", "DrainProgress", "DrainSum", "Ports", "drain"]
 
 _log = logging.getLogger(__name__)
 
-# A run that is ended waits so long for commits on their way, to say what they moved.
-_LAST_ANSWERS_SECONDS = 0.5
+# A run that is ended waits so long for commits on their way, and then asks the ledger so long
+# about those without an answer, to say what they moved. Terminate ends a run within a second.
+_LAST_ANSWERS_SECONDS = 0.4
+_ASK_SECONDS = 0.3
 
 
 @dataclass(slots=True)
@@ -40,12 +42,15 @@ class DrainProgress:
 
     `achieved` are the ranges committed, `counts` their sums per partition. `fenced` is not empty
     when another run moved a checkpoint first: this one then stopped, and nothing is wrong.
+    `in_doubt` are ranges beyond `achieved` whose commit was on its way when the run was cut off,
+    and of which nobody could say in time whether it took effect: the ledger says, any time later.
     """
 
     planned: list[OffsetRange]
     achieved: dict[int, OffsetRange] = field(default_factory=dict)
     counts: dict[int, Counts] = field(default_factory=dict)
     fenced: list[Fenced] = field(default_factory=list)
+    in_doubt: list[OffsetRange] = field(default_factory=list)
     split_ms: int = 0
     unknown_fields: int = 0
     micro_batches: int = 0
@@ -97,6 +102,10 @@ class DrainSum:
         return [item for drain in self.drains for item in drain.fenced]
 
     @property
+    def in_doubt(self) -> list[OffsetRange]:
+        return [item for drain in self.drains for item in drain.in_doubt]
+
+    @property
     def done_offsets(self) -> int:
         return sum(item.span for item in self.ranges)
 
@@ -132,6 +141,7 @@ def drain(
     *,
     progress: DrainProgress | None = None,
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
+    observe: Callable[[MicroBatch], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> DrainProgress:
     """Ingest `plan.ingest`, exactly those offsets, and account for every one of them.
@@ -144,6 +154,7 @@ def drain(
         progress: filled as the run goes, so that a caller that is interrupted knows what was
             achieved; a new one when None.
         on_progress: called after every commit.
+        observe: called with every micro-batch whose rows are acknowledged; it must be quick.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:
@@ -157,7 +168,9 @@ def drain(
     started = time.monotonic()
     try:
         if plan.ingest:
-            _Drain(plan, ports, run, config, progress, on_progress, wall_clock).run_to_end()
+            _Drain(
+                plan, ports, run, config, progress, on_progress, observe, wall_clock
+            ).run_to_end()
     finally:
         progress.seconds = time.monotonic() - started
     return progress
@@ -173,6 +186,7 @@ def follow(
     partitions: Collection[int] | None = None,
     progress: DrainProgress | None = None,
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
+    observe: Callable[[MicroBatch], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> DrainProgress:
     """Ingest all that arrives from the plan's checkpoints on, until `how` says it is over.
@@ -194,6 +208,7 @@ def follow(
         config,
         progress=progress or DrainProgress([]),
         on_progress=on_progress,
+        observe=observe,
         wall_clock=wall_clock,
     )
 
@@ -207,11 +222,12 @@ class _Drain:
         config: DrainConfig,
         progress: DrainProgress,
         on_progress: Callable[[DrainProgress], None],
+        observe: Callable[[MicroBatch], None],
         wall_clock: Callable[[], float],
     ) -> None:
         self._plan, self._ports, self._run = plan, ports, run
         self._config, self._progress = config, progress
-        self._on_progress = on_progress
+        self._on_progress, self._observe = on_progress, observe
         self._topic = plan.topic.name
         self._ranges = {item.partition: item for item in plan.ingest}
         self._committed = {item.partition: item.start for item in plan.ingest}
@@ -221,7 +237,7 @@ class _Drain:
         self._counts: dict[int, Counts] = {}
         self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
         self._commit_due = 0.0
-        self._pending: list[tuple[Commit, PendingCommit]] = []
+        self._pending: list[InFlight] = []
         self._batches = MicroBatches(
             plan.topic,
             plan.checkpoints,
@@ -261,6 +277,7 @@ class _Drain:
         self._progress.split_ms += batch.split_ms
         self._progress.unknown_fields = self._batches.unknown_fields
         self._progress.micro_batches += 1
+        self._observe(batch)
         if self._config.follow is None:
             # What one conditional write commits is one micro-batch; the one before is decided.
             self._settle()
@@ -268,7 +285,7 @@ class _Drain:
 
     def _turn(self) -> bool:
         """Take in commits that are decided, and start those that are due."""
-        if self._pending and all(sent.done for _, sent in self._pending):
+        if self._pending and all(item.done for item in self._pending):
             self._settle()
         if self._progress.fenced:
             return False
@@ -290,7 +307,9 @@ class _Drain:
         commits = [self._commit_of(partition, end) for partition, end in self._ends.items()]
         self._letters, self._ends, self._counts = [], {}, {}
         self._commit_due = time.monotonic() + self._commit_seconds
-        self._pending = send_all(self._ports.ledger, commits)
+        # Known before it is sent: what is cut off here may be on its way.
+        self._pending = [InFlight(commit) for commit in commits]
+        send_all(self._ports.ledger, self._pending)
 
     def _commit_of(self, partition: int, end: int) -> Commit:
         checkpoint = self._plan.checkpoints[partition]
@@ -309,46 +328,58 @@ class _Drain:
 
     def _settle(self) -> None:
         """Wait until the commits on their way are decided, and note what they moved."""
-        pending, self._pending = self._pending, []
-        if not pending:
+        if not self._pending:
             return
         rebased: PermanentError | None = None
         moved: dict[int, int] = {}
-        # Each outcome is noted as soon as it is known: settle_all and `rebased` raise last.
-        for commit, outcome in settle_all(self._ports.ledger, pending, self._config.retry_seconds):
-            if isinstance(outcome, Fenced):
-                self._progress.fenced.append(outcome)
-            elif isinstance(outcome, Rebased):
+        # Each outcome is noted as soon as it is known: settle_all and `rebased` raise last. And a
+        # commit leaves `pending` only when it was noted: Terminate may come between any two lines.
+        for item, outcome in settle_all(
+            self._ports.ledger, self._pending, self._config.retry_seconds
+        ):
+            commit = item.commit
+            if isinstance(outcome, Rebased):
                 rebased = PermanentError(
                     f"committing {self._topic}: {outcome}, this run read epoch {commit.epoch} of "
                     f"topic {commit.topic_id}: somebody rebased it meanwhile. Run again"
                 )
             else:
-                self._note(commit)
+                self._note(commit, outcome)
+            if outcome is Applied.YES:
                 moved[commit.partition] = commit.end
+            self._pending.remove(item)
         if rebased is not None:
             raise rebased
         self._mirror(moved)
         self._on_progress(self._progress)
 
-    def _note(self, commit: Commit) -> None:
+    def _note(self, commit: Commit, outcome: Applied | Fenced) -> None:
+        """Once or again: the same afterwards."""
+        if isinstance(outcome, Fenced):
+            if outcome not in self._progress.fenced:
+                self._progress.fenced.append(outcome)
+            return
         self._committed[commit.partition] = commit.end
+        self._progress.counts[commit.partition] = commit.counts
         self._progress.achieved[commit.partition] = OffsetRange(
             commit.partition, commit.run_start, commit.end
         )
-        self._progress.counts[commit.partition] = commit.counts
 
     def _note_last_answers(self) -> None:
-        """After an error or Terminate: what commits on their way still moved, as far as is known.
+        """After an error or Terminate: what commits on their way still moved.
 
-        Nothing is asked again here, and nothing may raise over what ends the run.
+        Nothing is sent again here, and nothing may raise over what ends the run.
         """
-        deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
-        for commit, sent in self._pending:
-            while not sent.done and time.monotonic() < deadline:
-                self._ports.ledger.wait(0.05)
-            if sent.done and sent.error is None and sent.applied:
-                self._note(commit)
+        for item, outcome in last_answers(
+            self._ports.ledger, self._pending, _LAST_ANSWERS_SECONDS, _ASK_SECONDS
+        ):
+            commit = item.commit
+            if outcome is None:
+                self._progress.in_doubt.append(
+                    OffsetRange(commit.partition, commit.expected, commit.end)
+                )
+            elif not isinstance(outcome, Rebased):
+                self._note(commit, outcome)
         self._pending = []
 
     def _mirror(self, moved: dict[int, int]) -> None:
