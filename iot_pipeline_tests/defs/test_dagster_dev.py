@@ -1,19 +1,26 @@
 """All of it as a person uses it: `dagster dev`, its buttons, and what Cassandra holds then."""
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
+import psutil
 import pytest
 
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.checks import EVERY_OFFSET, NO_GAP, ROW_COUNT
-from iot_pipeline.core.ledger import sum_counts
+from iot_pipeline.core.ledger import LedgerEntry, sum_counts
+from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.defs.instance import prepare_instance
+from iot_pipeline.defs.lanes import parse_ranges
+from iot_pipeline.defs.names import RunProcess
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ledger import Chain, read_chain
 from iot_pipeline_tests.defs.dev_server import DevServer, dagster_dev, wait_for
@@ -88,7 +95,15 @@ def test_a_person_launches_watches_terminates_reexecutes_and_pulls_the_plug(dev:
         _everything_resumes_by_itself(server, dev, killed)
 
 
-@pytest.mark.timeout(140)
+@pytest.mark.timeout(900)
+def test_a_terminated_ingest_ends_within_a_second_and_what_it_said_is_true(dev: Set) -> None:
+    with dev.start() as server:
+        server.succeed(server.launch("setup_schema"))
+        _send_a_backlog(server)
+        _terminate_ingest(server, dev)
+        _force_terminate_ingest(server, dev)
+
+
 def _send_a_backlog(server: DevServer) -> None:
     config = {"devices": 200, "as_fast_as_possible": True, "messages": 150_000}
     server.succeed(server.launch("simulate", config), 90)
@@ -120,10 +135,28 @@ def _nonsense_is_refused_in_the_launchpad(server: DevServer) -> None:
         ({"start": "yesterday"}, "expected a time with its zone"),
         ({"devices": "many"}, "is not valid for expected type"),
     ):
-        answer = server.try_launch("simulate", nonsense)
-        assert answer["__typename"] in ("PythonError", "RunConfigValidationInvalid"), nonsense
-        assert said in str(answer), answer
+        _is_refused(server, "simulate", nonsense, said)
     assert len(server.runs(pipelineName="simulate")) == before
+    before = len(server.runs(pipelineName="ingest"))
+    for nonsense, said in (
+        ({"max_records": 0}, "max_records 0: Input should be greater than or equal to 1"),
+        ({"ranges": {"0": {"start": 5, "end": 5}}}, "ranges 0:5-5: expected the number of a Kafka"),
+        ({"ranges": {"0": {"start": -1, "end": 5}}}, "ranges.0.start -1: Input should be greater"),
+        ({"ranges": {"one": {"start": 0, "end": 5}}}, "expected the number of a Kafka partition"),
+        ({"ranges": {"0": [0, 5]}}, "Value at path root:ops:ingest_readings:config:ranges:0"),
+        ({"ranges": {"0": {"start": 0, "end": 5}}, "max_records": 9}, "leave max_records empty"),
+    ):
+        _is_refused(server, "ingest", {"ops": {"ingest_readings": {"config": nonsense}}}, said)
+    assert len(server.runs(pipelineName="ingest")) == before
+
+
+def _is_refused(server: DevServer, job: str, nonsense: dict[str, Any], said: str) -> None:
+    answer = server.try_launch(job, nonsense)
+    assert answer["__typename"] in ("PythonError", "RunConfigValidationInvalid"), nonsense
+    assert said in str(answer), answer
+    # The reason comes first, and what Dagster adds after it.
+    message = answer.get("message", said)
+    assert said in message.splitlines()[0], message
 
 
 def _a_terminated_simulation_says_the_true_count(server: DevServer, dev: Set) -> None:
@@ -143,8 +176,7 @@ def _a_reexecution_is_about_the_same_offsets(server: DevServer, dev: Set) -> Non
     first = server.launch("ingest")
     parent = server.succeed(first)
     again = server.succeed(server.reexecute(first))
-    tags = {tag["key"]: tag["value"] for tag in parent["tags"]}
-    tags_again = {tag["key"]: tag["value"] for tag in again["tags"]}
+    tags, tags_again = _tags(parent), _tags(again)
     assert tags["iot/achieved"]
     said = "\n".join(server.messages(again["runId"]))
     assert f"the same offsets, {tags['iot/achieved']}" in said
@@ -165,6 +197,67 @@ def _ingest_under_way(server: DevServer, dev: Set) -> str:
 
     wait_for(is_under_way, 60, lambda: str(server.messages(run_id)[-5:]))
     return run_id
+
+
+def _terminate_ingest(server: DevServer, dev: Set) -> None:
+    run_id = _ingest_under_way(server, dev)
+    asked_at = time.time()
+    server.terminate(run_id)
+    run = server.finish(run_id, 20)
+    assert run["status"] == "CANCELED"
+    # Within a second; the rest is for a machine with other tenants.
+    assert run["endTime"] - asked_at < 3
+    mine = _what_it_said_is_true(server, dev, run_id)
+    committed = sum(entry.span for entry in mine)
+    planned = sum(item.span for item in parse_ranges(_tags(run)["iot/ranges"]))
+    assert 0 < committed < planned
+    (said,) = [line for line in server.messages(run_id) if "ended early" in line]
+    assert f"ended early: {committed:,} of {planned:,} offsets" in said or "in doubt" in said
+    # Every row the ledger counts is there; rows ahead of it may be, and the next run settles them.
+    assert dev.rows() >= sum_counts(entry.counts for entry in dev.chain().entries).stored
+
+
+def _force_terminate_ingest(server: DevServer, dev: Set) -> None:
+    """A run is marked as ended, its process writes on, and another run takes its place."""
+    run_id = _ingest_under_way(server, dev)
+    process = psutil.Process(RunProcess.parse(_tags(server.run(run_id))["iot/process"]).pid)
+    before = sum(entry.span for entry in dev.chain().entries if entry.run_id == run_id)
+    # All that Force terminate does to a process that it cannot reach. One that it can reach it
+    # asks to end as well, and that is over too soon to be in anybody's way.
+    with dg.DagsterInstance.from_config(str(dev.home)) as instance:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        instance.report_run_canceled(run, message="marked as canceled, nobody asked its process")
+    assert process.is_running()
+    winner = server.launch("ingest")
+    server.succeed(winner, 90)
+    psutil.wait_procs([process], timeout=90)
+    assert not process.is_running()
+    after = _what_it_said_is_true(server, dev, run_id)
+    assert sum(entry.span for entry in after) > before, "it wrote on"
+    _what_it_said_is_true(server, dev, winner)
+    server.succeed(server.launch("ingest"))
+    dev.assert_everything_accounted_for()
+
+
+def _what_it_said_is_true(server: DevServer, dev: Set, run_id: str) -> list[LedgerEntry]:
+    """The run's rows in the ledger, which are what its tag says it achieved."""
+    chain = dev.chain()
+    assert chain.flaws == []
+    mine = [entry for entry in chain.entries if entry.run_id == run_id]
+    found = {OffsetRange(entry.partition, entry.start_offset, entry.end_offset) for entry in mine}
+    said = set(parse_ranges(_tags(server.run(run_id)).get("iot/achieved", "")))
+    if found != said:
+        # A machine too slow to say in time: then the run says that it does not know.
+        doubts = [line for line in server.messages(run_id) if line.startswith("in doubt")]
+        assert doubts, (found, said, server.messages(run_id)[-5:])
+        doubtful = parse_ranges(doubts[0].removeprefix("in doubt: ").split(",")[0])
+        assert {item.partition for item in found ^ said} <= {item.partition for item in doubtful}
+    return mine
+
+
+def _tags(run: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["tags"]}
 
 
 def _the_plug_is_pulled_in_the_middle_of_a_run(server: DevServer, dev: Set) -> str:
