@@ -14,9 +14,10 @@ from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.ingest_run import Events, IngestRun
 from iot_pipeline.defs.lanes import run_ahead_of
-from iot_pipeline.defs.launchpad import RangeConfig, as_ranges
+from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.errors import PlanError
 from iot_pipeline.settings import Settings
 
 OP_NAME = "ingest_readings"
@@ -46,8 +47,11 @@ class IngestConfig(dg.Config):
         """The ranges asked for.
 
         Raises:
-            PlanError: a partition that is no number, or an end that is not above its start.
+            PlanError: a partition that is no number, an end that is not above its start, or a
+                budget beside exact ranges.
         """
+        if self.ranges and self.max_records is not None:
+            raise PlanError("ranges say exactly which offsets: leave max_records empty with them")
         return as_ranges(self.ranges)
 
 
@@ -84,6 +88,9 @@ def sensor_data(
             yield from IngestRun(
                 context, config.offset_ranges(), config.max_records, connections, names
             ).events()
+
+
+refuse_at_launch(sensor_data, IngestConfig, IngestConfig.offset_ranges)
 
 
 def _enter_lane(context: dg.AssetExecutionContext, topic: str) -> bool:

@@ -50,20 +50,43 @@ def checked_config(
     """
 
     def config_of_op(raw: dict[str, Any]) -> dict[str, Any]:
-        try:
-            config = config_class(**raw)
-            check(config)
-        except ValidationError as exc:
-            raise dg.DagsterInvariantViolationError(_explain(exc)) from None
-        except ConfigurationError as exc:
-            raise dg.DagsterInvariantViolationError(str(exc)) from None
-        return {"ops": {op_name: {"config": config.model_dump()}}}
+        return {"ops": {op_name: {"config": _checked(config_class, raw, check).model_dump()}}}
 
     # An error of Dagster's own passes the mapping as it is; any other is shown as "the mapping
     # has thrown an unexpected error", with the reason a click further.
     return dg.ConfigMapping(
         config_fn=config_of_op, config_schema=config_class.to_config_schema().as_field()
     )
+
+
+def refuse_at_launch(
+    assets: dg.AssetsDefinition, config_class: type[_C], check: Callable[[_C], object] = _accept
+) -> None:
+    """Refuse nonsense in an asset's config where `checked_config` refuses that of a job.
+
+    For what has no job of its own to map: Materialize gives the op its config as it is.
+    """
+    shape = assets.op.config_schema.as_field().config_type
+
+    def post_process(value: dict[str, Any]) -> dict[str, Any]:
+        _checked(config_class, value, check)
+        return value
+
+    # What Dagster calls on the way to an execution plan, which it makes before there is a run.
+    # Types alone are compared earlier, with a snapshot, where no code of ours can be asked.
+    shape.post_process = post_process  # type: ignore[method-assign]
+
+
+def _checked(config_class: type[_C], raw: dict[str, Any], check: Callable[[_C], object]) -> _C:
+    # An error of Dagster's own is shown as it is, see `checked_config`.
+    try:
+        config = config_class(**raw)
+        check(config)
+    except ValidationError as exc:
+        raise dg.DagsterInvariantViolationError(_explain(exc)) from None
+    except (ConfigurationError, PlanError) as exc:
+        raise dg.DagsterInvariantViolationError(str(exc)) from None
+    return config
 
 
 def _explain(exc: ValidationError) -> str:
