@@ -1,0 +1,123 @@
+"""`iot demo` as a person has it: one at a time, green, and gone with its terminal."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from iot_pipeline_tests.pipeline import IOT
+from iot_pipeline_tests.servers import PORTS, clean_environment, end_leftovers, free_ports
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1400)]
+
+
+@dataclass
+class Demo:
+    """A demo in a terminal of its own, and what it said."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, words: str, seconds: float = 120) -> str:
+        """The first line with these words."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for line in self.said().splitlines():
+                if words in line:
+                    return line
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.2)
+
+    def end(self, signal_number: signal.Signals) -> int:
+        """Ask the demo alone; whom it started is its business."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(signal_number)
+        code = self.process.wait(90)
+        left = [member for member in family if member.is_running()]
+        assert not left, (left, self.said())
+        return code
+
+
+@contextmanager
+def demo(env: Mapping[str, str], log: Path, port: int) -> Iterator[Demo]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [IOT, "demo", "--devices", "20", "--port", str(port)],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # as a terminal's window is one
+        )
+    try:
+        yield Demo(process, log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+def iot(env: Mapping[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [IOT, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A machine of one's own: its own ports, its own folder."""
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    made = clean_environment({"IOT_DATA_DIR": str(tmp_path / "data"), **ports})
+    yield made
+    iot(made, "down")
+    end_leftovers(tmp_path)
+
+
+def test_a_demo_turns_green_refuses_a_second_one_and_ends_with_its_terminal(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        taken = somebody.getsockname()[1]
+        with demo(env, tmp_path / "demo.log", taken) as first:
+            said = first.wait_for(f"port {taken} is taken; the UI is at ", 180)
+            address = f"http://127.0.0.1:{said.rsplit(' ', 1)[1]}"
+            first.wait_for(f"The UI: {address}")
+            second = iot(env, "demo", "--port", str(taken))
+            assert second.returncode == 1
+            assert f"a demo runs already; its UI is at {address}" in second.stderr
+            green = first.wait_for("checks green")
+            stored, checks = green.split(": ")[1].split(" stored, ")
+            assert int(stored.replace(",", "")) > 0, green
+            assert checks.split(" of ")[0] == checks.split(" of ")[1].split()[0], first.said()
+            assert first.end(signal.SIGHUP) == 0
+        assert "stopping cassandra and kafka; their data stays" in first.said()
+        # Whoever had the port has it still.
+        socket.create_connection(("127.0.0.1", taken), timeout=5).close()
+    assert iot(env, "status").stdout.count("stopped") == 2
+
+
+def test_ctrl_c_ends_a_demo_and_leaves_alone_what_ran_before_it(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    up = iot(env, "up", "--only", "kafka")
+    assert up.returncode == 0, up.stderr
+    with demo(env, tmp_path / "demo.log", free_ports(1)[0]) as run:
+        run.wait_for("The UI: ", 180)
+        assert run.end(signal.SIGINT) == 0
+        assert "stopping cassandra; their data stays" in run.said()
+    status = {line.split()[0]: line for line in iot(env, "status").stdout.splitlines() if line}
+    assert "stopped" in status["cassandra"], status
+    assert "stopped" not in status["kafka"], status
+    assert os.path.exists(tmp_path / "data")
