@@ -6,10 +6,8 @@ import threading
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import ProgressLine, json_option, print_json
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import print_replay, replay_as_dict, run_replay
 from iot_pipeline.cli.runs import new_cli_run
@@ -87,14 +85,14 @@ def drain_command(
             if is_following:
                 _follow(connections, plan, run, chosen, seconds, progress)
                 return plan
-            with _ProgressLine(plan.ingest) as line:
+            with ProgressLine("draining", sum(item.span for item in plan.ingest)) as line:
                 drain(
                     plan,
                     connections.ports,
                     run,
                     drain_config(settings),
                     progress=progress,
-                    on_progress=line.show,
+                    on_progress=lambda so_far: line.update(so_far.done_offsets),
                 )
             return plan
 
@@ -215,34 +213,6 @@ def _report(drained: DrainSum, replayed: ReplayProgress, run_id: str, as_json: b
         )
     if split_ms:
         click.echo(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")
-
-
-class _ProgressLine:
-    """A bar on a terminal, nothing elsewhere: the numbers come at the end."""
-
-    def __init__(self, planned: list[OffsetRange]) -> None:
-        self._progress = Progress(
-            TextColumn("draining"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} offsets"),
-            TimeRemainingColumn(),
-            transient=True,
-            console=Console(stderr=True),
-        )
-        self._is_shown = sys.stderr.isatty() and bool(planned)
-        self._task = self._progress.add_task("draining", total=sum(item.span for item in planned))
-
-    def __enter__(self) -> "_ProgressLine":
-        if self._is_shown:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_shown:
-            self._progress.stop()
-
-    def show(self, progress: DrainProgress) -> None:
-        self._progress.update(self._task, completed=progress.done_offsets)
 
 
 INGEST_COMMANDS = (drain_command,)
