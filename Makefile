@@ -1,5 +1,6 @@
 # make           check: lint, types, import contracts, every test that needs no server
 # make test      everything, with servers of its own
+# make ui        the UI of a demo in a browser, clicked and photographed for the README
 # make chaos     servers and drains die at random for 18 minutes (IOT_CHAOS_MINUTES), one oracle judges
 # make demo      services, schema, a simulated fleet and Dagster's UI, until Ctrl-C
 # make demo-once the same path without a person; exits 0 when readings arrived and checks passed
@@ -9,7 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: check setup test demo demo-once bench chaos lock clean
+.PHONY: check setup test ui demo demo-once bench chaos lock clean
 
 setup: $(STAMP)
 
@@ -27,10 +28,13 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not services and not chaos"
+	$(BIN)/pytest -q -m "not services and not chaos and not ui"
 
 test: check
-	$(BIN)/pytest -m "services or chaos"
+	$(BIN)/pytest -m "services or chaos or ui"
+
+ui: setup  ## the UI of a demo in a browser (Chromium); writes the README's pictures
+	UI_PICTURES=docs/images $(BIN)/pytest -v -m ui
 
 chaos: setup  ## IOT_CHAOS_MINUTES says how long, IOT_CHAOS_SEED repeats a choice of faults
 	IOT_CHAOS_MINUTES=$${IOT_CHAOS_MINUTES:-18} $(BIN)/pytest -s iot_pipeline_tests/chaos

@@ -14,9 +14,13 @@ from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
+from iot_pipeline.clients.reading_pages import CassandraReadingPages
 from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.clients.rollup_store import CassandraRollupStore
+from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.core.deletions import Deletions
+from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
@@ -40,6 +44,10 @@ class Connections:
         return CassandraRowReader(self.cassandra)
 
     @property
+    def rollups(self) -> CassandraRollupStore:
+        return CassandraRollupStore(self.cassandra)
+
+    @property
     def ports(self) -> Ports:
         return Ports(self.log, self.store, self.ledger, self.dead_letters)
 
@@ -54,6 +62,14 @@ class Connections:
     @property
     def audit_ports(self) -> AuditPorts:
         return AuditPorts(self.log, self.ledger, self.audit_records, self.rows, self.audit_store)
+
+    @property
+    def device_days(self) -> CassandraRowCounts:
+        return CassandraRowCounts(self.cassandra)
+
+    @property
+    def slots(self) -> CassandraReadingPages:
+        return CassandraReadingPages(self.cassandra)
 
     def read_deletions(self) -> Deletions:
         """What `iot delete` removed and no replay may bring back."""
@@ -91,6 +107,32 @@ def reading_rules(settings: Settings) -> ReadingRules:
         settings.humidity_min,
         settings.humidity_max,
         settings.max_value_bytes,
+    )
+
+
+def quality_limits(settings: Settings) -> QualityLimits:
+    """When the devices are well, by these settings."""
+    return QualityLimits(
+        temperature_low=settings.plausible_temperature_min,
+        temperature_high=settings.plausible_temperature_max,
+        humidity_low=settings.plausible_humidity_min,
+        humidity_high=settings.plausible_humidity_max,
+        jump_celsius=settings.jump_celsius,
+        jump_celsius_per_minute=settings.jump_celsius_per_minute,
+        jump_humidity=settings.jump_humidity,
+        jump_humidity_per_minute=settings.jump_humidity_per_minute,
+        deviation_celsius=settings.deviation_celsius,
+        deviation_humidity=settings.deviation_humidity,
+        late_seconds=settings.late_seconds,
+        late_share=settings.late_share,
+        backfill_hours=settings.backfill_hours,
+        clock_ahead_seconds=settings.clock_ahead_seconds,
+        stuck_readings=settings.stuck_readings,
+        stuck_seconds=settings.stuck_seconds,
+        silent_seconds=settings.silent_seconds,
+        silent_intervals=settings.silent_intervals,
+        expected_days=settings.expected_days,
+        complete_share=settings.complete_share,
     )
 
 

@@ -1,6 +1,7 @@
 """Everything Dagster knows of this pipeline. Opens no connection: pages load while all is down.
 
-The one setting read here is the topic's name, because it names the lane of the job `ingest`.
+Two settings are read here: the topic's name, because it names the lanes of `ingest` and `rollups`,
+and the first day of the rollups' partitions.
 """
 
 from collections.abc import Mapping
@@ -10,12 +11,15 @@ import dagster as dg
 from iot_pipeline.defs.audit import audit_job, audit_nightly
 from iot_pipeline.defs.checks import checks_every_5_minutes, checks_job
 from iot_pipeline.defs.external import DEAD_LETTERS_SPEC, IOT_DATA_SPEC
+from iot_pipeline.defs.health import health_report, health_report_daily
 from iot_pipeline.defs.history import purge_daily, purge_history
 from iot_pipeline.defs.ingest import sensor_data
 from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
-from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA
+from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA, follow_runtime
 from iot_pipeline.defs.replay import replay_dead_letters_job, replay_job
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource
+from iot_pipeline.defs.rollup_sensor import rollups_of_touched_days
+from iot_pipeline.defs.rollups import build_rollups
 from iot_pipeline.defs.schema import setup_schema
 from iot_pipeline.defs.simulation import simulate
 from iot_pipeline.settings import Settings
@@ -30,30 +34,44 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
     Raises:
         ConfigurationError: a setting is wrong.
     """
+    settings = Settings.from_env()
+    rollups, rollups_job = build_rollups(settings.rollup_start, settings.topic)
     ingest = dg.define_asset_job(
         "ingest",
         selection=dg.AssetSelection.assets(SENSOR_DATA),
         description=(
             "Drain offset ranges of the topic into Cassandra, and check the result. Without config "
-            "it drains all that lags. One run at a time; Terminate ends it within a second and "
-            "loses nothing."
+            "it drains all that lags; with mode: follow it stays and writes what arrives. One run "
+            "at a time; Terminate ends it within a second and loses nothing."
         ),
-        tags={LANE: Settings.from_env().topic, MAX_RUNTIME: "3600", **NO_RETRY},
+        tags={
+            LANE: settings.topic,
+            MAX_RUNTIME: follow_runtime(settings.follow_seconds),
+            **NO_RETRY,
+        },
     )
     return dg.Definitions(
-        assets=[IOT_DATA_SPEC, sensor_data, DEAD_LETTERS_SPEC],
+        assets=[IOT_DATA_SPEC, sensor_data, rollups, DEAD_LETTERS_SPEC],
         jobs=[
             setup_schema,
             simulate,
             ingest,
+            rollups_job,
             replay_job,
             replay_dead_letters_job,
             audit_job,
             checks_job,
+            health_report,
             purge_history,
         ],
-        sensors=[iot_data_lag],
-        schedules=[ingest_on_schedule, checks_every_5_minutes, audit_nightly, purge_daily],
+        sensors=[iot_data_lag, rollups_of_touched_days],
+        schedules=[
+            ingest_on_schedule,
+            checks_every_5_minutes,
+            audit_nightly,
+            health_report_daily,
+            purge_daily,
+        ],
         resources={
             "kafka": KafkaResource(),
             "cassandra": CassandraResource(),

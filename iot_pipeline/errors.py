@@ -12,6 +12,7 @@ PipelineError
     ├── SchemaMismatchError     a topic, table or migration is not what the code expects
     ├── RowsRefusedError        Cassandra refuses too many rows: our schema is wrong, not the data
     ├── ServiceError            a local server did not start, stop or answer
+    ├── RollupFrozenError       rows of the day age out: a rebuild would leave readings out
     └── PlanError               offsets that cannot be drained as asked
 
 A reading that cannot be decoded is not an error: it is a `DeadLetter`, a value that travels
@@ -66,6 +67,10 @@ class RowsRefusedError(PermanentError):
 
 class ServiceError(PermanentError):
     """A local server could not be started or stopped; the message carries its last words."""
+
+
+class RollupFrozenError(PermanentError):
+    """The rows of a day age out; its rollups stay as they are."""
 
 
 class PlanError(PermanentError):

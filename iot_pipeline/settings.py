@@ -8,7 +8,7 @@ server is and what is secret is a setting, never Dagster config.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -121,6 +121,10 @@ class Settings(BaseModel):
     )
 
     # How Dagster runs it.
+    ingest_mode: Literal["drain", "follow"] = Field(
+        "drain",
+        description="runs of the sensor: drain what lags and end, or stay and follow the topic",
+    )
     run_max_records: int = Field(
         5_000_000, ge=1, description="offsets one run drains at most; the next takes the rest"
     )
@@ -133,6 +137,52 @@ class Settings(BaseModel):
     dead_letter_share: float = Field(
         0.01, ge=0, le=1, description="the check dead_letters_are_few warns above this share"
     )
+
+    # When the devices are well: the checks on readings. docs/data-quality.md says why so much.
+    plausible_temperature_min: float = Field(-40, description="°C; below is implausible")
+    plausible_temperature_max: float = Field(50, description="°C; above is implausible")
+    plausible_humidity_min: float = Field(1, description="%; below is implausible")
+    plausible_humidity_max: float = Field(100, description="%; above is implausible")
+    jump_celsius: float = Field(5, gt=0, description="°C between two readings, at once")
+    jump_celsius_per_minute: float = Field(
+        1, ge=0, description="°C more for each minute between two readings"
+    )
+    jump_humidity: float = Field(15, gt=0, description="% between two readings, at once")
+    jump_humidity_per_minute: float = Field(
+        4, ge=0, description="% more for each minute between two readings"
+    )
+    deviation_celsius: float = Field(
+        12, gt=0, description="°C a device may differ from the middle of its group"
+    )
+    deviation_humidity: float = Field(
+        35, gt=0, description="% a device may differ from the middle of its group"
+    )
+    late_seconds: float = Field(
+        60, gt=0, description="a reading is late when it takes longer from event to broker"
+    )
+    late_share: float = Field(
+        0.05, ge=0, lt=1, description="a device is late when more than this share is"
+    )
+    backfill_hours: float = Field(
+        24, gt=0, description="what arrives later than this was backfilled, and is not late"
+    )
+    clock_ahead_seconds: float = Field(
+        5, gt=0, description="how far a device's clock may be ahead of the broker's"
+    )
+    stuck_readings: int = Field(
+        30, ge=2, le=4_000, description="equal readings after which a sensor is stuck"
+    )
+    stuck_seconds: float = Field(60, gt=0, description="and for how long they must be equal")
+    silent_seconds: float = Field(60, gt=0, description="a device may always be silent this long")
+    silent_intervals: float = Field(
+        5, gt=1, description="or for so many of its usual intervals, if that is longer"
+    )
+    expected_days: int = Field(
+        7, ge=1, le=90, description="a device that was silent for so long is not expected any more"
+    )
+    complete_share: float = Field(
+        0.95, gt=0, le=1, description="share of the readings expected that an hour must have"
+    )
     run_history_days: float = Field(
         7, ge=0, description="how long successful Dagster runs are kept"
     )
@@ -144,6 +194,20 @@ class Settings(BaseModel):
     )
     ledger_detail_days: float = Field(
         1, ge=1, description="older ledger rows become one a day and Kafka partition"
+    )
+
+    # Rollups.
+    rollup_start: date = Field(
+        date(2024, 1, 1), description="first day of the rollups' partitions in Dagster"
+    )
+    rollup_refresh_seconds: float = Field(
+        600, ge=10, le=86_400, description="today's rollups are rebuilt at most this often"
+    )
+    rollup_quiet_seconds: float = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="earlier days are rebuilt when nothing touched them for so long",
     )
 
     # Local services (`iot up`); docker-compose.yml reads the same variables.
@@ -239,7 +303,12 @@ class Settings(BaseModel):
                     f"IOT_BOOTSTRAP_SERVERS={self.bootstrap_servers}: expected host:port, "
                     "comma-separated"
                 )
-        for quantity in ("temperature", "humidity"):
+        for quantity in (
+            "temperature",
+            "humidity",
+            "plausible_temperature",
+            "plausible_humidity",
+        ):
             low, high = getattr(self, f"{quantity}_min"), getattr(self, f"{quantity}_max")
             if not low < high:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Questions about what was stored and what was not: readings, dead letters, plain CQL."""
+"""Questions about what was stored and what was not: dead letters, plain CQL."""
 
 from datetime import UTC, datetime
 
@@ -7,70 +7,12 @@ import click
 from iot_pipeline.cli.output import json_option, print_json, print_table
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
-from iot_pipeline.clients.reading_query import CassandraReadingQuery, run_select
+from iot_pipeline.clients.reading_query import run_select
 from iot_pipeline.core.cql import check_select
 from iot_pipeline.core.dead_letters import preview
-from iot_pipeline.core.moments import choose_window
-from iot_pipeline.core.readings import Reason, find_device_id_problem
-from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.core.readings import Reason
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.dead_letters import FoundLetter, read_newest_letters
-
-
-@click.command("readings")
-@click.argument("device_id", metavar="DEVICE")
-@click.option("--last", metavar="DURATION", help="Not older than 30s, 15m, 1h or 2d.")
-@click.option("--since", metavar="TIME", help="From this time on (ISO 8601; UTC unless it says).")
-@click.option("--until", metavar="TIME", help="Before this time.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
-@json_option
-def readings_command(
-    device_id: str,
-    last: str | None,
-    since: str | None,
-    until: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """Show a device's readings, newest first; without a time, those of its newest day."""
-    settings = Settings.from_env()
-    problem = find_device_id_problem(device_id)
-    if problem is not None:
-        raise ConfigurationError(problem)
-    window = choose_window(last, since, until, datetime.now(UTC))
-    with CassandraClient(settings) as client:
-        found = CassandraReadingQuery(client).newest(device_id, limit + 1, window)
-    shown, is_cut = found[:limit], len(found) > limit
-    if as_json:
-        print_json(
-            {
-                "device_id": device_id,
-                "readings": [
-                    {
-                        "timestamp": reading.timestamp.isoformat(timespec="milliseconds"),
-                        "temperature": reading.temperature,
-                        "humidity": reading.humidity,
-                    }
-                    for reading in shown
-                ],
-                "is_cut": is_cut,
-            }
-        )
-        return
-    if not shown:
-        where = "" if window is None else " in that time"
-        click.echo(f"no readings of {device_id}{where}")
-        return
-    print_table(
-        ("timestamp (UTC)", "temperature (°C)", "humidity (%)"),
-        [
-            (r.timestamp.isoformat(timespec="milliseconds"), r.temperature, r.humidity)
-            for r in shown
-        ],
-        title=device_id,
-    )
-    if is_cut:
-        click.echo(f"the newest {limit}; there are more: --limit or --until", err=True)
 
 
 @click.group("dead-letters")
@@ -168,4 +110,4 @@ def cql_command(statement: str, limit: int, as_json: bool) -> None:
         click.echo(f"the first {limit} rows; there are more: --limit", err=True)
 
 
-ROW_COMMANDS = (readings_command, dead_letters_group, cql_command)
+ROW_COMMANDS = (dead_letters_group, cql_command)

@@ -29,6 +29,7 @@ from iot_pipeline.stages.schema import setup_schema
 
 LOCATION = "iot_pipeline"
 SENSOR = "iot_data_lag"
+ROLLUP_SENSOR = "rollups_of_touched_days"
 SCHEDULE = "checks_every_5_minutes"
 ONCE_SECONDS = 240.0
 
@@ -42,6 +43,7 @@ _TOUR = """
 
     Overview > Runs          a run appears every few seconds; click one to see what it drained
     Assets > iot/sensor_data its checks, and their plots: everything should be green
+    Assets > iot/hourly_readings  by hour and day; today's is made again every ten minutes
     Jobs > simulate          launch another fleet from the launchpad
     Automation               the sensor {sensor} and the schedules, on and off
 
@@ -98,8 +100,9 @@ def _run(
     fleet = _start_fleet(folder, stack, devices)
     # What ran before this demo is neither shown nor judged.
     earlier = {run["runId"] for run in ui.runs_of_sensor(SENSOR, limit=100)}
-    step(f"5/5 sensor {SENSOR} and schedule {SCHEDULE} on")
+    step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
     ui.start_sensor(SENSOR)
+    ui.start_sensor(ROLLUP_SENSOR)
     ui.start_schedule(SCHEDULE)
     if once:
         _judge(ui, fleet, earlier, step)

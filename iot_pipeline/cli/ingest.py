@@ -1,25 +1,25 @@
 """`iot drain`: move what lags, exactly some offsets, or what arrives."""
 
-import signal
 import sys
-import threading
-from typing import Any
+from dataclasses import replace
 
 import click
 
-from iot_pipeline.cli.output import ProgressLine, json_option, print_json
+from iot_pipeline.cli.follow import follow_until_asked
+from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import print_replay, replay_as_dict, run_replay
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.connections import Connections, drain_config, open_connections
+from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.following import Follow
-from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain, follow
+from iot_pipeline.stages.ingest import DrainSum, drain
+from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
-from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.replay import ReplayProgress
 
 EXIT_INCOMPLETE = 1
@@ -46,8 +46,10 @@ def drain_command(
     """Move what lags from Kafka into Cassandra, and account for every offset.
 
     Ends at the last stable offset as of its start; with --follow it stays, writes records as they
-    arrive, and ends within a second of Ctrl-C or SIGTERM, all committed. Offsets below the
-    checkpoint are replayed. Exit code 3: another run was faster and is ahead; nothing is wrong.
+    arrive, and ends within a second of Ctrl-C or SIGTERM, all committed. Up to twenty times a
+    second a row just written is read back: the percentiles are the time since the broker's
+    timestamp. Offsets below the checkpoint are replayed. Exit code 3: another run was faster and
+    is ahead; nothing is wrong.
     """
     settings = Settings.from_env()
     asked = [parse_range(text) for text in offsets]
@@ -63,6 +65,7 @@ def drain_command(
         drained = DrainSum()
         replayed = ReplayProgress([])
         lost: list[OffsetRange] = []
+        probe, latency = LatencyProbe(connections.store, connections.rows), Latencies()
 
         def plan_and_drain() -> Plan:
             plan = make_plan(
@@ -83,16 +86,20 @@ def drain_command(
                 click.echo(f"{ranges}: below the checkpoint, so this is a replay", err=True)
                 run_replay(connections, plan, run, replayed)
             if is_following:
-                _follow(connections, plan, run, chosen, seconds, progress)
+                follow_until_asked(
+                    connections, plan, run, chosen, seconds, progress, probe, latency
+                )
                 return plan
-            with ProgressLine("draining", sum(item.span for item in plan.ingest)) as line:
+            with ProgressLine("draining offsets") as line:
                 drain(
                     plan,
-                    connections.ports,
+                    replace(connections.ports, store=probe),
                     run,
                     drain_config(settings),
                     progress=progress,
-                    on_progress=lambda so_far: line.update(so_far.done_offsets),
+                    on_progress=lambda so_far: line.show(
+                        so_far.done_offsets, so_far.planned_offsets
+                    ),
                 )
             return plan
 
@@ -112,51 +119,12 @@ def drain_command(
                 click.echo(
                     f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True
                 )
-            _report(drained, replayed, run.run_id, as_json)
+            latency.merge(probe.take())
+            _report(drained, replayed, run.run_id, latency, as_json)
     if drained.fenced:
         sys.exit(EXIT_FENCED)
     if replayed.rows_not_whole:
         sys.exit(EXIT_INCOMPLETE)
-
-
-def _follow(
-    connections: Connections,
-    plan: Plan,
-    run: Run,
-    partitions: set[int] | None,
-    seconds: float | None,
-    progress: DrainProgress,
-) -> None:
-    settings = connections.settings
-    asked_to_stop = threading.Event()
-    how = Follow(seconds or settings.follow_seconds, should_stop=asked_to_stop.is_set)
-    # The first asks politely; the second is Python's own and ends it wherever it is.
-    before = {
-        number: signal.signal(number, lambda *_: _ask(asked_to_stop, before))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        follow(
-            plan,
-            connections.ports,
-            run,
-            drain_config(settings),
-            how,
-            partitions=partitions,
-            progress=progress,
-        )
-    finally:
-        _restore(before)
-
-
-def _ask(asked_to_stop: threading.Event, before: dict[signal.Signals, Any]) -> None:
-    asked_to_stop.set()
-    _restore(before)
-
-
-def _restore(before: dict[signal.Signals, Any]) -> None:
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def _parse_partitions(text: str | None) -> set[int] | None:
@@ -168,7 +136,9 @@ def _parse_partitions(text: str | None) -> set[int] | None:
     return {int(part) for part in parts}
 
 
-def _report(drained: DrainSum, replayed: ReplayProgress, run_id: str, as_json: bool) -> None:
+def _report(
+    drained: DrainSum, replayed: ReplayProgress, run_id: str, latency: Latencies, as_json: bool
+) -> None:
     total, ranges, fenced = drained.total, drained.ranges, drained.fenced
     seconds, split_ms = drained.seconds, drained.split_ms
     if as_json:
@@ -186,6 +156,7 @@ def _report(drained: DrainSum, replayed: ReplayProgress, run_id: str, as_json: b
                 "in_doubt": [str(item) for item in drained.in_doubt],
                 "split_ms": split_ms,
                 "unknown_fields": drained.unknown_fields,
+                **latency.numbers(),
                 "replay": replay_as_dict(replayed, run_id) if replayed.planned else None,
             }
         )
@@ -203,6 +174,8 @@ def _report(drained: DrainSum, replayed: ReplayProgress, run_id: str, as_json: b
         f"+ {total.rejected} rejected + {total.aged_out} aged out + {total.holes} holes, in "
         f"{seconds:.1f} s ({rate:,.0f} rows/s)"
     )
+    if latency.samples:
+        click.echo(f"{latency} ({latency.samples:,} rows read back)")
     for item in ranges:
         click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
     for one in fenced:

@@ -93,9 +93,9 @@ def rebase_command(topic_id: str, at: str, as_json: bool) -> None:
         )
         return
     for old, new in moved:
+        ended = f"epoch {old.epoch} ended at {old.next_offset}" if old else "is new"
         click.echo(
-            f"partition {new.partition}: epoch {old.epoch} ended at {old.next_offset}, epoch "
-            f"{new.epoch} begins at {new.next_offset}"
+            f"partition {new.partition}: {ended}, epoch {new.epoch} begins at {new.next_offset}"
         )
 
 

@@ -15,9 +15,14 @@ from iot_pipeline.cli.ask_rows import ROW_COMMANDS, dead_letters_group
 from iot_pipeline.cli.audit import AUDIT_COMMANDS
 from iot_pipeline.cli.dead_letters import DEAD_LETTER_COMMANDS
 from iot_pipeline.cli.demo import DEMO_COMMANDS
+from iot_pipeline.cli.devices import DEVICE_COMMANDS
+from iot_pipeline.cli.export import EXPORT_COMMANDS
 from iot_pipeline.cli.ingest import INGEST_COMMANDS
 from iot_pipeline.cli.losses import LOSS_COMMANDS
+from iot_pipeline.cli.readings import READING_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
+from iot_pipeline.cli.report import REPORT_COMMANDS
+from iot_pipeline.cli.rollups import ROLLUP_COMMANDS
 from iot_pipeline.cli.schema import SCHEMA_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.cli.simulate import SIMULATION_COMMANDS
@@ -49,7 +54,12 @@ for _command in (
     *AUDIT_COMMANDS,
     *LOSS_COMMANDS,
     *ASK_COMMANDS,
+    *DEVICE_COMMANDS,
+    *READING_COMMANDS,
+    *EXPORT_COMMANDS,
+    *REPORT_COMMANDS,
     *ROW_COMMANDS,
+    *ROLLUP_COMMANDS,
     *DEMO_COMMANDS,
 ):
     iot.add_command(_command)

@@ -8,6 +8,7 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_query import CassandraReadingQuery
 from iot_pipeline.core.audit import AuditResult, Fate
 from iot_pipeline.core.deletions import Deletion
+from iot_pipeline.core.health import LastAudit
 from iot_pipeline.core.losses import Acknowledgement
 from iot_pipeline.core.read_back import Place
 
@@ -90,6 +91,17 @@ class CassandraAuditStore:
             ),
             doing="recording the audit",
         )
+
+    def read_last_audit(self, topic: str) -> LastAudit | None:
+        """The newest audit of the topic, None when there was none."""
+        rows = self._run(
+            "SELECT started_at, fates FROM {ks}.audits WHERE topic = ? LIMIT 1",
+            (topic,),
+            doing=f"reading the last audit of {topic}",
+        )
+        if not rows:
+            return None
+        return LastAudit(rows[0].started_at.replace(tzinfo=UTC), dict(rows[0].fates or {}))
 
     # Losses.
 

@@ -6,6 +6,7 @@ Nothing here retries: a request that fails says so, and the stage decides.
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -47,6 +48,8 @@ class PendingAnswer:
         self._rows: Sequence[Any] | None = None
         self._failure: BaseException | None = None
         self._doing = ""
+        # By the wall clock, where latencies are measured; None until then.
+        self.answered_at: float | None = None
         self.done = False
 
     def follow(self, future: Any, doing: str) -> Self:
@@ -63,6 +66,7 @@ class PendingAnswer:
 
     def _answered(self, rows: Sequence[Any] | None) -> None:
         self._rows = rows
+        self.answered_at = time.time()
         self.done = True
         self._wakeup.set()
 
@@ -240,10 +244,18 @@ class CassandraClient:
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc
 
-    def stream(self, cql: str, values: Sequence[Any], *, doing: str) -> Iterator[Any]:
-        """Ask once; rows as named tuples, the next page only when somebody gets there."""
+    def stream(
+        self, cql: str, values: Sequence[Any], *, doing: str, page_rows: int | None = None
+    ) -> Iterator[Any]:
+        """Ask once; rows as named tuples, the next page only when somebody gets there.
+
+        `page_rows` is how many come at once, 5,000 unless given: whoever stops early pays for all
+        rows of the page.
+        """
         try:
             bound = self.prepare(cql).bind(tuple(values))
+            if page_rows is not None:
+                bound.fetch_size = page_rows
             yield from self.session.execute(bound, timeout=self._request_timeout)
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc

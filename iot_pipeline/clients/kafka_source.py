@@ -1,6 +1,9 @@
 """Read exact ranges of a topic: `assign()` with explicit offsets, committed records only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress, pairwise
+from operator import ne
 from typing import Any
 
 from confluent_kafka import (
@@ -8,10 +11,12 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    Message,
     TopicPartition,
 )
 
 from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.core.chunks import RecordChunk
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.readings import Record
 from iot_pipeline.errors import (
@@ -56,7 +61,7 @@ class KafkaRangeSource:
         self._ends = {item.partition: item.end for item in ranges}
         self._next = {item.partition: item.start for item in ranges}
         self._finished: set[int] = set()
-        self._at_end: set[int] = set()
+        self._at_end: dict[int, int] = {}
         self._trouble: KafkaError | None = None
         self._failure: PipelineError | None = None
         self._consumer = Consumer(
@@ -92,9 +97,9 @@ class KafkaRangeSource:
         return frozenset(self._finished)
 
     @property
-    def at_end(self) -> frozenset[int]:
-        """Partitions whose log had no more records after the last one given out, as of then."""
-        return frozenset(self._at_end)
+    def at_end(self) -> Mapping[int, int]:
+        """Partitions whose log had no more records after the last one given out, and its end."""
+        return self._at_end
 
     @property
     def trouble(self) -> str:
@@ -109,51 +114,62 @@ class KafkaRangeSource:
             TopicChangedError: the log ends before the next offset: truncated or recreated.
             SchemaMismatchError: the topic is gone, or its records carry a producer's timestamps.
         """
+        return [record for chunk in self.poll_chunks(timeout_seconds) for record in chunk]
+
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        """The same records as `poll`, as they came: neighbours of one partition together."""
         if self._failure is not None:
             raise self._failure
-        records: list[Record] = []
-        append = records.append
-        ends = self._ends
-        for message in self._consumer.consume(_MESSAGES_PER_CALL, timeout_seconds):
-            partition = message.partition()
-            error = message.error()
-            if error is not None:
-                self._failure = self._take_error(error, partition, message.offset())
-                if self._failure is not None:
-                    break
+        chunks: list[RecordChunk] = []
+        messages = self._consumer.consume(_MESSAGES_PER_CALL, timeout_seconds)
+        for start, stop in _runs(messages):
+            first = messages[start]
+            error = first.error()
+            if error is None:
+                chunks += self._chunk(first.partition(), messages[start:stop])
                 continue
-            offset = message.offset()
-            end = ends[partition]
-            if offset >= end:
-                self._finish(partition)
-                continue
-            kind, produced_ms = message.timestamp()
-            if kind != TIMESTAMP_LOG_APPEND_TIME and not self._accept_producer_timestamps:
-                raise SchemaMismatchError(
-                    f"reading {self._topic}[{partition}] at {offset}: the record is stamped by its "
-                    "producer, not by the broker. Set the topic's message.timestamp.type to "
-                    "LogAppendTime, or IOT_ACCEPT_PRODUCER_TIMESTAMPS=true and trust every clock"
-                )
-            append(
-                Record(
-                    partition,
-                    offset,
-                    produced_ms,
-                    message.key(),
-                    message.value(),
-                    message.headers(),
-                )
-            )
-            self._next[partition] = offset + 1
-            if self._at_end:
-                self._at_end.discard(partition)
-            if offset + 1 == end:
-                self._finish(partition)
+            self._failure = self._take_error(error, first.partition(), first.offset())
+            if self._failure is not None:
+                break
         # Good records that came before an error are given out first: dropped here they would look
         # like holes.
-        if self._failure is not None and not records:
+        if self._failure is not None and not chunks:
             raise self._failure
-        return records
+        return chunks
+
+    def _chunk(self, partition: int, messages: list[Any]) -> list[RecordChunk]:
+        end = self._ends[partition]
+        offsets = list(map(Message.offset, messages))
+        if offsets[-1] >= end - 1:
+            self._finish(partition)
+            inside = bisect_left(offsets, end)
+            if not inside:
+                return []
+            messages, offsets = messages[:inside], offsets[:inside]
+        stamps = list(map(Message.timestamp, messages))
+        if not self._accept_producer_timestamps:
+            for offset, (kind, _) in zip(offsets, stamps, strict=True):
+                if kind != TIMESTAMP_LOG_APPEND_TIME:
+                    raise self._stamped_by_producer(partition, offset)
+        self._next[partition] = offsets[-1] + 1
+        self._at_end.pop(partition, None)
+        return [
+            RecordChunk(
+                partition,
+                offsets,
+                [produced_ms for _, produced_ms in stamps],
+                list(map(Message.value, messages)),
+                list(map(Message.key, messages)),
+                list(map(Message.headers, messages)),
+            )
+        ]
+
+    def _stamped_by_producer(self, partition: int, offset: int) -> SchemaMismatchError:
+        return SchemaMismatchError(
+            f"reading {self._topic}[{partition}] at {offset}: the record is stamped by its "
+            "producer, not by the broker. Set the topic's message.timestamp.type to "
+            "LogAppendTime, or IOT_ACCEPT_PRODUCER_TIMESTAMPS=true and trust every clock"
+        )
 
     def _finish(self, partition: int) -> None:
         if partition not in self._finished:
@@ -163,7 +179,7 @@ class KafkaRangeSource:
     def _take_error(self, error: KafkaError, partition: int, offset: int) -> PipelineError | None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
-            self._at_end.add(partition)
+            self._at_end[partition] = offset
             if offset >= self._ends.get(partition, offset + 1):
                 self._finish(partition)
             return None
@@ -201,6 +217,22 @@ class KafkaRangeSource:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def _runs(messages: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Where neighbours of one partition begin and end; an error stands alone."""
+    if not messages:
+        return
+    partitions = list(map(Message.partition, messages))
+    places = range(1, len(messages))
+    cuts = set(compress(places, map(ne, partitions, partitions[1:])))
+    # By identity: a KafkaError compared with None leaves a TypeError behind, which whatever
+    # Python does next then raises.
+    for at, error in enumerate(map(Message.error, messages)):
+        if error is not None:
+            cuts |= {at, at + 1}
+    cuts |= {0, len(messages)}
+    yield from pairwise(sorted(cuts))
 
 
 class _Silent:

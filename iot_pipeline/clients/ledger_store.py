@@ -47,10 +47,12 @@ _ENTRIES = (
 # One Cassandra partition: the filter saves the transport, and every run asks this.
 _EXPIRED = f"{_ENTRIES} AND outcome = ? ALLOW FILTERING"
 _PARTITIONS = "SELECT DISTINCT topic, kafka_partition FROM {ks}.ingest_ledger"
-_STORED_BY_DAY = (
-    "SELECT stored_by_day FROM {ks}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
-)
-_REPLAYED_BY_DAY = "SELECT stored_by_day FROM {ks}.replay_ledger WHERE topic = ?"
+# Summed where the entries are: a year of them is 70,000 rows, and these are one.
+_STORED_BY_DAY = "SELECT {sums} FROM {ks}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
+_REPLAYED_BY_DAY = "SELECT {sums} FROM {ks}.replay_ledger WHERE topic = ?"
+_DAYS_PER_SUM = 20
+# Whoever asks for what is new stops soon: most of a page of 5,000 would be decoded in vain.
+_NEW_ROWS_PER_PAGE = 200
 _DROP_WITHIN = (
     "DELETE FROM {ks}.ingest_ledger WHERE topic = ? AND kafka_partition = ? AND epoch = ? "
     "AND start_offset > ? AND start_offset < ?"
@@ -246,6 +248,7 @@ class CassandraLedgerStore:
                 self._cql(_ENTRIES),
                 (topic, partition),
                 doing=f"reading the ledger of {topic}[{partition}]",
+                page_rows=_NEW_ROWS_PER_PAGE if since else None,
             )
             for row in rows:
                 entry = _entry_of([row])
@@ -255,6 +258,20 @@ class CassandraLedgerStore:
                     break
                 entries.append(entry)
         return entries
+
+    def read_newest(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
+        """The newest entry of each partition that has one: a row each, however long the ledger."""
+        found = (
+            _entry_of(
+                self._client.execute(
+                    self._cql(_ENTRIES) + " LIMIT 1",
+                    (topic, partition),
+                    doing=f"reading the newest entry of {topic}[{partition}]",
+                )
+            )
+            for partition in partitions
+        )
+        return [entry for entry in found if entry is not None]
 
     def read_expired(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
         """The entries with the outcome `expired` alone, filtered where they are."""
@@ -284,19 +301,28 @@ class CassandraLedgerStore:
             doing=f"recording the replay {run_id}",
         )
 
-    def stored_by_day(self, topic: str, partitions: Sequence[int]) -> Iterator[dict[date, int]]:
-        """Rows stored per UTC day, one map per entry of both ledgers, read page by page."""
-        for partition in partitions:
-            rows = self._client.stream(
-                self._cql(_STORED_BY_DAY),
-                (topic, partition),
-                doing=f"summing the ledger of {topic}[{partition}]",
-            )
-            yield from (_days_of(row) for row in rows)
-        replays = self._client.stream(
-            self._cql(_REPLAYED_BY_DAY), (topic,), doing=f"summing the replays of {topic}"
-        )
-        yield from (_days_of(row) for row in replays)
+    def stored_by_day(
+        self, topic: str, partitions: Sequence[int], days: Sequence[date]
+    ) -> Iterator[dict[date, int]]:
+        """Rows stored on these UTC days by both ledgers: one map per question, to be summed.
+
+        A question per Kafka partition, and one for replays, for every 20 days; however long the
+        ledger is, one row comes back.
+        """
+        for at in range(0, len(days), _DAYS_PER_SUM):
+            part = tuple(days[at : at + _DAYS_PER_SUM])
+            sums = ", ".join(["SUM(stored_by_day[?])"] * len(part))
+            asked = [
+                (_STORED_BY_DAY, (topic, partition), f"the ledger of {topic}[{partition}]")
+                for partition in partitions
+            ]
+            for cql, place, what in [*asked, (_REPLAYED_BY_DAY, (topic,), f"replays of {topic}")]:
+                rows = self._client.execute(
+                    cql.format(ks=self._client.keyspace, sums=sums),
+                    (*part, *place),
+                    doing=f"summing {what}",
+                )
+                yield {day: int(rows[0][n] or 0) for n, day in enumerate(part)}
 
     def write_fold(self, folded: LedgerEntry) -> None:
         """Put one entry in the place of all that start within it, at once.

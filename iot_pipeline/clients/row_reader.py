@@ -35,6 +35,12 @@ class FoundRows:
     def found(self) -> list[tuple[int, StoredRow]]:
         return [(row[0], row[1:]) for row in self._pending.rows]
 
+    @property
+    def answered_at(self) -> float:
+        """Seconds since 1970 when the answer came; asked when it is done without an error."""
+        assert self._pending.answered_at is not None
+        return self._pending.answered_at
+
 
 class CassandraRowReader:
     """A `RowReader` over the client's session."""

@@ -7,8 +7,13 @@ ingest      -> records become a micro-batch: winners, grouped by Cassandra parti
 ledger      -> the chain of ranges that runs leave behind, and its sums
 lag         -> how far behind, in offsets and seconds
 checks      -> ledger, rows and lag become verdicts, with what to do about them
+rollups     -> rows become hours and days (rollup_days: which days to make again; rollup_checks)
 
 audit       -> log and table side by side, every offset sorted by its fate
+
+Beside the simulation: `scenarios` and `fault_specs` are what a scenario file may say,
+`scenario_file` reads it, `weather`, `fault_windows`, `faults` and `scenario_fleet` make its
+messages, `scenario_plan` their times, `manifest` the truth about what was sent.
 
 Around the path: `dead_letters` reads back what was rejected, `moments` and `cql` read what a person
 asks.

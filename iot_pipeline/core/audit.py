@@ -124,6 +124,11 @@ BUCKETS = 1 << 16
 _MASK = (1 << 64) - 1
 
 
+def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
+    """A number for one row of the place with this hash."""
+    return hash((place_hash, timestamp_ms, written_us))
+
+
 class RowSums:
     """A fingerprint of rows by bucket of places: equal ones mean the same rows, in any order."""
 
@@ -134,10 +139,10 @@ class RowSums:
     def bucket_of(place: Place) -> int:
         return hash(place) % BUCKETS
 
-    def add(self, place: Place, timestamp_ms: int, written_us: int) -> None:
-        """Count a row in; the same row twice is not the same as once."""
+    def add(self, place: Place, total: int) -> None:
+        """Count rows in, by the sum of their `hash_row`; a row twice is not the same as once."""
         at = hash(place) % BUCKETS
-        self._sums[at] = (self._sums[at] + hash((place, timestamp_ms, written_us))) & _MASK
+        self._sums[at] = (self._sums[at] + total) & _MASK
 
     def differing(self, other: "RowSums") -> set[int]:
         """Buckets in which the two do not hold the same rows."""
@@ -233,19 +238,17 @@ class Judge:
     ) -> list[Tie]:
         """Judge the records of some keys; gives back what only more records can tell."""
         ties: list[Tie] = []
-        stored_count = superseded_count = 0
+        stored_count = superseded_count = total = 0
+        place_hash, stored_at = hash(place), found.get
         for ms in times:
-            rows, stored = records[ms], found.get(ms)
-            if (
-                stored is not None
-                and len(rows) == 1
-                and stored[2] == stored[3] == rows[0][0]
-                and stored[0] == rows[0][3]
-                and stored[1] == rows[0][4]
-            ):
-                stored_count += 1
-                self.sums.add(place, ms, rows[0][0])
-                continue
+            rows, stored = records[ms], stored_at(ms)
+            if stored is not None and len(rows) == 1:
+                # This is the hot loop: one record, and its row as it should be.
+                written_us, _, _, temperature, humidity = rows[0]
+                if stored == (temperature, humidity, written_us, written_us):
+                    stored_count += 1
+                    total += hash((place_hash, ms, written_us))
+                    continue
             claimed = False
             for row in rows:
                 fate = self._fate_of(place, ms, row, rows, stored, claimed)
@@ -255,13 +258,14 @@ class Judge:
                 elif fate is Fate.STORED:
                     claimed = True
                     stored_count += 1
-                    self.sums.add(place, ms, row[0])
+                    total += hash_row(place_hash, ms, row[0])
                 elif fate is Fate.SUPERSEDED:
                     superseded_count += 1
                 else:
                     self.result.fates[fate] += 1
         day = day_of(place[1])
         if stored_count:
+            self.sums.add(place, total)
             self.result.fates[Fate.STORED] += stored_count
             self.result.stored_by_day[day] += stored_count
         if superseded_count:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from iot_pipeline.core.device_table import DeviceTable
 from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.ledger import Flaw, LedgerEntry, Outcome
 from iot_pipeline.core.offsets import OffsetRange
@@ -44,6 +45,8 @@ class CheckVerdict:
     severity: Severity
     sentence: str
     numbers: Mapping[str, int | float] = field(default_factory=dict)
+    worst: DeviceTable = field(default_factory=DeviceTable)
+    suspects: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,10 @@ class DayCount:
 
 
 def judge_accounting(
-    entries: Sequence[LedgerEntry], achieved: Sequence[OffsetRange] | None = None
+    entries: Sequence[LedgerEntry],
+    achieved: Sequence[OffsetRange] | None = None,
+    *,
+    is_growing: bool = False,
 ) -> CheckVerdict:
     """`span = stored + superseded + rejected + aged_out + holes`, in what the ledger kept.
 
@@ -88,6 +94,7 @@ def judge_accounting(
         entries: as read back from the ledger.
         achieved: what the run says it committed; each must be in the ledger with just that end.
             None when no run is asked about.
+        is_growing: the run goes on, so the ledger may have the same range with a later end.
     """
     ingested = [entry for entry in entries if entry.outcome in (Outcome.INGESTED, Outcome.FOLDED)]
     span = sum(entry.span for entry in ingested)
@@ -98,12 +105,11 @@ def judge_accounting(
         for entry in ingested
         if entry.counts.accounted != entry.span
     ]
-    kept = {(entry.partition, entry.start_offset, entry.end_offset) for entry in ingested}
-    wrong += [
-        f"{item} (committed by this run, not in the ledger)"
-        for item in achieved or ()
-        if (item.partition, item.start, item.end) not in kept
-    ]
+    ends = {(entry.partition, entry.start_offset): entry.end_offset for entry in ingested}
+    for item in achieved or ():
+        end = ends.get((item.partition, item.start), 0)
+        if end < item.end or (end > item.end and not is_growing):
+            wrong.append(f"{item} (committed by this run, not in the ledger)")
     numbers = {"offsets": span, "accounted_for": accounted, "ranges_wrong": len(wrong)}
     if wrong:
         return CheckVerdict(

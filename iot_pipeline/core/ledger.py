@@ -61,6 +61,29 @@ class Counts:
             max(lasts, default=None),
         )
 
+    def since(self, earlier: "Counts") -> "Counts":
+        """What came after `earlier`, counts of the same range when it was shorter.
+
+        Its first record arrived no sooner than the last one of `earlier`.
+        """
+        by_day = {
+            day: rows - earlier.stored_by_day.get(day, 0)
+            for day, rows in self.stored_by_day.items()
+            if rows != earlier.stored_by_day.get(day, 0)
+        }
+        grew = self.accounted > earlier.accounted
+        first = self.first_record_ms if earlier.last_record_ms is None else earlier.last_record_ms
+        return Counts(
+            self.stored - earlier.stored,
+            self.superseded - earlier.superseded,
+            self.rejected - earlier.rejected,
+            self.aged_out - earlier.aged_out,
+            self.holes - earlier.holes,
+            by_day,
+            first if grew else None,
+            self.last_record_ms if grew else None,
+        )
+
 
 def sum_counts(items: Iterable[Counts]) -> Counts:
     """All of them together."""

@@ -80,18 +80,20 @@ def measure_headroom(
     return Headroom(partition, max(0, checkpoint - low), keeps, max(0.0, left))
 
 
-def judge_read_back(read_back: ReadBack, records: int) -> CheckVerdict:
+def judge_read_back(read_back: ReadBack, records: int, stored: int = 0) -> CheckVerdict:
     """Rows of a run, read from Cassandra again, against their records.
 
     Args:
         read_back: what was found.
         records: offsets that the run was about; more than rows when a sample was read.
+        stored: rows that the ledger says the run made; comparing none of them proves nothing.
     """
     states = read_back.states
     numbers = {
         "rows_read_back": read_back.rows,
         **{state.value: states[state] for state in RowState},
         "offsets": records,
+        "rows_left": read_back.left,
     }
     wrong = [finding for finding in read_back.named if finding.state in NOT_WHOLE]
     torn = [finding for finding in wrong if finding.state is RowState.TORN]
@@ -119,16 +121,29 @@ def judge_read_back(read_back: ReadBack, records: int) -> CheckVerdict:
             "command that restores it.",
             numbers,
         )
+    if stored and not (read_back.rows or read_back.gone):
+        return CheckVerdict(
+            READ_BACK,
+            False,
+            Severity.WARN,
+            f"None of {stored:,} stored rows was compared: the records that were read again made "
+            "no row. The job checks reads others, `iot audit` over the run's offsets all.",
+            numbers,
+        )
     won = states[RowState.NEWER]
     later = f"; a later record won over {won:,} of them" if won else ""
+    left = (
+        f" The time did not suffice for {read_back.left:,} more (IOT_CHECK_SECONDS)."
+        if read_back.left
+        else ""
+    )
     return CheckVerdict(
         READ_BACK,
         True,
         Severity.ERROR,
-        f"{read_back.rows:,} rows, read again, are those of their records{later}."
+        f"{read_back.rows:,} rows, read again, are those of their records{later}.{left}"
         if read_back.rows
-        else f"No row of {records:,} offsets was compared: none made a row, or the time did not "
-        "suffice; the job checks has more of it (IOT_CHECK_SECONDS)."
+        else f"No row of {records:,} offsets to compare: none made one that is still there."
         if records
         else "No rows to read back.",
         numbers,

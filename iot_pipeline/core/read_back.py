@@ -72,10 +72,16 @@ class RowFinding:
 
 @dataclass(slots=True)
 class ReadBack:
-    """How many rows were found in which state, and the first of those that are not equal."""
+    """How many rows were found in which state, and the first of those that are not equal.
+
+    `gone` were not looked for: deleted on purpose, or older than their retention. `left` were to
+    be compared, and the time did not suffice.
+    """
 
     states: Counter[RowState] = field(default_factory=Counter)
     named: list[RowFinding] = field(default_factory=list)
+    gone: int = 0
+    left: int = 0
 
     @property
     def rows(self) -> int:

@@ -17,6 +17,19 @@ _MIGRATION_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.cql")
 # The largest record Kafka takes is about 1 MiB; headers come on top of it in the dead-letter topic.
 DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 
+_ROLLUP_COLUMNS: Mapping[str, tuple[str, str]] = {
+    "device_id": ("text", "partition_key"),
+    "month": ("date", "partition_key"),
+    "count": ("bigint", "regular"),
+    "first_at": ("timestamp", "regular"),
+    "last_at": ("timestamp", "regular"),
+    **{
+        f"{quantity}_{value}": ("bigint" if value == "count" else "double", "regular")
+        for quantity in ("temperature", "humidity")
+        for value in ("count", "min", "mean", "max", "first", "last", "stddev")
+    },
+}
+
 # table -> column -> (type, kind); kinds as system_schema.columns names them.
 TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "sensor_data": {
@@ -93,6 +106,19 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "acknowledged_at": ("timestamp", "regular"),
         "reason": ("text", "regular"),
         "acknowledged_by": ("text", "regular"),
+    },
+    "hourly_readings": {**_ROLLUP_COLUMNS, "hour": ("timestamp", "clustering")},
+    "daily_readings": {**_ROLLUP_COLUMNS, "day": ("date", "clustering")},
+    "rollup_days": {
+        "topic": ("text", "partition_key"),
+        "day": ("date", "clustering"),
+        "rebuilt_at": ("timestamp", "regular"),
+        "write_time_us": ("bigint", "regular"),
+        "seen": ("text", "regular"),
+        "readings": ("bigint", "regular"),
+        "devices": ("bigint", "regular"),
+        "seconds": ("double", "regular"),
+        "run_id": ("text", "regular"),
     },
 }
 

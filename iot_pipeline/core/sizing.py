@@ -5,8 +5,11 @@ number of partitions it writes to: 10,000 devices in micro-batches of 50,000 rec
 each.
 """
 
-# Rows per Cassandra partition past which a write gets little cheaper.
+# Rows per Cassandra partition that are worth waiting for, and those past which a write gets no
+# cheaper: a CQL batch takes no more. Between the two a micro-batch grows while the one before is
+# still being written, for it has to wait anyway.
 ROWS_PER_PARTITION = 50
+MOST_ROWS_PER_PARTITION = 300
 # Never more than so many times the records that the settings ask for.
 MAX_GROWTH = 8
 # A row in memory: its tuple, its numbers and its place in two dicts.
@@ -27,6 +30,14 @@ def largest_micro_batch(records: int, budget_mb: int) -> int:
     return max(1, min(records * MAX_GROWTH, fits))
 
 
-def wanted_records(records: int, largest: int, partition_keys: int) -> int:
-    """How many records a micro-batch takes that writes to so many Cassandra partitions."""
-    return min(max(records, partition_keys * ROWS_PER_PARTITION), largest)
+def wanted_records(records: int, largest: int, partition_keys: int, is_waiting: bool) -> int:
+    """How many records a micro-batch takes that writes to so many Cassandra partitions.
+
+    Args:
+        records: what it takes when few devices are active.
+        largest: what memory allows.
+        partition_keys: how many Cassandra partitions it writes to so far.
+        is_waiting: whether the micro-batch before is still being written.
+    """
+    per_partition = MOST_ROWS_PER_PARTITION if is_waiting else ROWS_PER_PARTITION
+    return min(max(records, partition_keys * per_partition), largest)

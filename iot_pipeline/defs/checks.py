@@ -6,12 +6,13 @@ tab or every five minutes, they take the time they need (IOT_CHECK_SECONDS).
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.connections import Connections, audit_config
+from iot_pipeline.connections import Connections, audit_config, quality_limits
 from iot_pipeline.core.checks import (
     DURABLE,
     EVERY_OFFSET,
@@ -25,9 +26,16 @@ from iot_pipeline.core.checks import (
     judge_chain,
     judge_lag,
 )
+from iot_pipeline.core.device_tally import FleetTally
 from iot_pipeline.core.lag import PartitionLag
 from iot_pipeline.core.loss_checks import DEAD_LETTERS, EXPIRED, READ_BACK, RETENTION
 from iot_pipeline.core.offsets import OffsetRange, TopicInfo
+from iot_pipeline.defs.data_quality import (
+    QUALITY_CHECKS,
+    QUALITY_SPECS,
+    SUSPECTS,
+    judge_quality,
+)
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
 from iot_pipeline.stages.checks import (
     check_accounting,
@@ -45,11 +53,13 @@ from iot_pipeline.stages.loss_checks import (
     check_losses,
     check_read_back,
     check_retention,
-    newest_ranges,
+    newest_entries,
 )
 
 # A micro-batch that was written when the rows were counted commits within this.
 _PATIENCE_SECONDS = 5.0
+# The same while nothing but this run writes.
+_COMMIT_SECONDS = 5.0
 
 CHECK_SPECS = [
     dg.AssetCheckSpec(
@@ -129,7 +139,9 @@ CHECK_SPECS = [
             "IOT_DEAD_LETTER_SHARE."
         ),
     ),
+    *QUALITY_SPECS,
 ]
+_BLOCKING = {spec.name for spec in CHECK_SPECS if spec.blocking}
 CHECK_KEYS = [spec.key for spec in CHECK_SPECS]
 _SEVERITIES = {
     Severity.WARN: dg.AssetCheckSeverity.WARN,
@@ -139,13 +151,31 @@ _SEVERITIES = {
 
 def as_result(verdict: CheckVerdict) -> dg.AssetCheckResult:
     """The verdict as Dagster shows it."""
+    metadata: dict[str, dg.MetadataValue[Any] | int | float] = dict(verdict.numbers)
+    if verdict.worst.rows:
+        metadata["worst_devices"] = dg.MetadataValue.md(verdict.worst.markdown())
+    if verdict.suspects:
+        metadata[SUSPECTS] = dg.MetadataValue.json(list(verdict.suspects))
     return dg.AssetCheckResult(
         asset_key=SENSOR_DATA,
         check_name=verdict.name,
         passed=verdict.passed,
         severity=_SEVERITIES[verdict.severity],
         description=verdict.sentence,
+        metadata=metadata,
+    )
+
+
+def as_evaluation(verdict: CheckVerdict) -> dg.AssetCheckEvaluation:
+    """The verdict as one of several that a run gives, the last of which is shown."""
+    return dg.AssetCheckEvaluation(
+        asset_key=SENSOR_DATA,
+        check_name=verdict.name,
+        passed=verdict.passed,
+        severity=_SEVERITIES[verdict.severity],
+        description=verdict.sentence,
         metadata=dict(verdict.numbers),
+        blocking=verdict.name in _BLOCKING and verdict.severity is Severity.ERROR,
     )
 
 
@@ -158,6 +188,10 @@ def judge_run(
     topic_info: TopicInfo,
     lags: Sequence[PartitionLag],
     replayed: Sequence[OffsetRange] = (),
+    observed: FleetTally | None = None,
+    suspects: Sequence[str] = (),
+    committed: Sequence[OffsetRange] | None = None,
+    is_growing: bool = False,
 ) -> Iterator[CheckVerdict]:
     """The verdicts a run brings with it: bounded by the run's own time.
 
@@ -170,13 +204,23 @@ def judge_run(
         topic_info: the topic, as it was planned with.
         lags: of all its partitions, read when the run was done.
         replayed: ranges that it wrote again; they are read back as well.
+        observed: what it saw of the devices' readings.
+        suspects: devices to look at first.
+        committed: all that the run achieved, where `progress` is only its latest part.
+        is_growing: the run goes on meanwhile, so the ledger may know more of it.
     """
     settings, ledger = connections.settings, connections.ledger
     topic, parts = settings.topic, range(topic_info.partitions)
     now = datetime.now(UTC)
     yield judge_lag(lags, settings.lag_limit_seconds)
     yield check_accounting(
-        ledger, topic, parts, since=started_at, run_id=run_id, achieved=progress.ranges
+        ledger,
+        topic,
+        parts,
+        since=started_at,
+        run_id=run_id,
+        achieved=progress.ranges if committed is None else committed,
+        is_growing=is_growing,
     )
     yield check_row_counts(
         ledger,
@@ -185,7 +229,7 @@ def judge_run(
         parts,
         sorted(days, reverse=True),
         budget_seconds=run_budget_seconds(progress.seconds),
-        patience_seconds=0.5,
+        patience_seconds=_COMMIT_SECONDS if is_growing else 0.5,
     )
     yield check_recent_chain(ledger, topic, parts, now)
     yield from check_durability_and_schema(
@@ -198,11 +242,34 @@ def judge_run(
         [*progress.ranges, *replayed],
         run_id,
         now,
+        stored=progress.total.stored,
         budget_seconds=run_budget_seconds(progress.seconds),
     )
     yield check_losses(ledger, connections.audit_store, topic, parts)
     yield check_retention(connections.log, topic, lags, topic_info.config, now)
     yield _check_dead_letters(connections, parts, now)
+    budget = run_budget_seconds(progress.seconds)
+    yield from judge_quality(
+        connections, lags, budget, observed or FleetTally(quality_limits(settings)), suspects
+    )
+
+
+def judge_end_of_following(
+    connections: Connections,
+    run_id: str,
+    committed: Sequence[OffsetRange],
+    started_at: datetime,
+    topic_info: TopicInfo,
+    lags: Sequence[PartitionLag],
+) -> Iterator[CheckVerdict]:
+    """What must hold of all that a run did when it ends, and takes no time to see."""
+    settings, ledger = connections.settings, connections.ledger
+    topic, parts = settings.topic, range(topic_info.partitions)
+    yield judge_lag(lags, settings.lag_limit_seconds)
+    yield check_accounting(
+        ledger, topic, parts, since=started_at, run_id=run_id, achieved=committed
+    )
+    yield check_recent_chain(ledger, topic, parts, datetime.now(UTC))
 
 
 def _check_dead_letters(
@@ -220,10 +287,13 @@ def _check_dead_letters(
     )
 
 
-def judge_alone(connections: Connections, names: Collection[str]) -> Iterator[CheckVerdict]:
+def judge_alone(
+    connections: Connections, names: Collection[str], suspects: Sequence[str] = ()
+) -> Iterator[CheckVerdict]:
     """The verdicts of these checks, each over all there is; other checks' questions are not asked.
 
-    Reading the whole ledger once serves both checks that want it.
+    Reading the whole ledger once serves both checks that want it, one look at the devices all six
+    that are about them; `suspects` are the devices it begins with.
     """
     settings, ledger = connections.settings, connections.ledger
     topic = settings.topic
@@ -241,12 +311,15 @@ def judge_alone(connections: Connections, names: Collection[str]) -> Iterator[Ch
         return
     info = connections.log.describe(topic)
     parts = range(info.partitions)
-    if LAG in rest or RETENTION in rest:
+    if {LAG, RETENTION, *QUALITY_CHECKS} & rest:
         lags = read_lag(connections.log, ledger, topic, now)
         if LAG in rest:
             yield judge_lag(lags, settings.lag_limit_seconds)
         if RETENTION in rest:
             yield check_retention(connections.log, topic, lags, info.config, now)
+        if QUALITY_CHECKS & rest:
+            verdicts = judge_quality(connections, lags, settings.check_seconds, suspects=suspects)
+            yield from (verdict for verdict in verdicts if verdict.name in rest)
     if EVERY_OFFSET in rest or NO_GAP in rest:
         chain = read_chain(ledger, topic, parts)
         if EVERY_OFFSET in rest:
@@ -264,13 +337,15 @@ def judge_alone(connections: Connections, names: Collection[str]) -> Iterator[Ch
             patience_seconds=_PATIENCE_SECONDS,
         )
     if READ_BACK in rest:
+        newest = newest_entries(ledger, topic, parts, now)
         yield check_read_back(
             connections.audit_ports,
             audit_config(settings),
             topic,
-            newest_ranges(ledger, topic, parts, now),
+            [OffsetRange(e.partition, e.start_offset, e.end_offset) for e in newest],
             str(now),
             now,
+            stored=sum(entry.counts.stored for entry in newest),
             budget_seconds=settings.check_seconds,
         )
     if EXPIRED in rest:

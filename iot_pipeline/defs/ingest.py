@@ -3,6 +3,7 @@
 What a run then does is `defs.ingest_run`; who asks for runs is `defs.ingest_sensor`.
 """
 
+import enum
 from collections.abc import Sequence
 
 import dagster as dg
@@ -10,22 +11,40 @@ from pydantic import Field
 
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_SPECS, as_result, judge_alone
+from iot_pipeline.defs.data_quality import last_suspects
 from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.follow_run import FollowEvents, FollowRun
 from iot_pipeline.defs.ingest_run import Events, IngestRun
-from iot_pipeline.defs.lanes import run_ahead_of
+from iot_pipeline.defs.lanes import inherited_ranges, run_ahead_of
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import PlanError
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.latency import LatencyProbe
 
 OP_NAME = "ingest_readings"
+
+
+class IngestMode(enum.Enum):
+    """Whether a run ends when it has caught up. Dagster shows the names."""
+
+    drain = "drain"
+    follow = "follow"
 
 
 class IngestConfig(dg.Config):
     """What one run drains. Empty: all that lags, up to max_records."""
 
+    mode: IngestMode = Field(
+        default=IngestMode.drain,
+        description=(
+            "drain: read to the end of the log as of now, and end. follow: stay for "
+            "IOT_FOLLOW_SECONDS, write each record as it arrives, report every ten seconds; "
+            "without ranges and max_records. Re-execution of either drains the same offsets."
+        ),
+    )
     ranges: dict[str, RangeConfig] = Field(
         default={},
         description=(
@@ -50,9 +69,17 @@ class IngestConfig(dg.Config):
             PlanError: a partition that is no number, an end that is not above its start, or a
                 budget beside exact ranges.
         """
+        if self.mode is IngestMode.follow and (self.ranges or self.max_records is not None):
+            raise PlanError(
+                "mode follow has no end: leave ranges and max_records out, or say mode: drain"
+            )
         if self.ranges and self.max_records is not None:
             raise PlanError("ranges say exactly which offsets: leave max_records empty with them")
         return as_ranges(self.ranges)
+
+
+# Run config of a run that stays.
+FOLLOW_CONFIG = {"ops": {OP_NAME: {"config": {"mode": IngestMode.follow.name}}}}
 
 
 def run_config_for(ranges: Sequence[OffsetRange]) -> dict[str, object]:
@@ -66,27 +93,39 @@ def run_config_for(ranges: Sequence[OffsetRange]) -> dict[str, object]:
     specs=[SENSOR_DATA_SPEC],
     check_specs=CHECK_SPECS,
     can_subset=True,  # so that checks run without the asset, from the Checks tab
-    description="Drain offset ranges of the topic into Cassandra, and account for every offset.",
+    description=(
+        "Drain offset ranges of the topic into Cassandra, or follow it, and account for every "
+        "offset."
+    ),
 )
 def sensor_data(
     context: dg.AssetExecutionContext,
     config: IngestConfig,
     kafka: KafkaResource,
     cassandra: CassandraResource,
-) -> Events:
+) -> Events | FollowEvents:
     """Ingest when the asset was asked for, else only check."""
     names = {key.name for key in context.selected_asset_check_keys}
     with failing_with_advice():
         if SENSOR_DATA not in context.selected_asset_keys:
             with connected(kafka, cassandra) as connections:
-                for verdict in judge_alone(connections, names):
+                for verdict in judge_alone(
+                    connections, names, last_suspects(context.instance, names)
+                ):
                     yield as_result(verdict)
             return
+        asked = config.offset_ranges()
         if not _enter_lane(context, Settings.from_env().topic):
             return
+        again = inherited_ranges(context.instance, context.run)
         with connected(kafka, cassandra) as connections:
+            if config.mode is IngestMode.follow and again is None:
+                with connected(kafka, cassandra) as watching:
+                    yield from FollowRun(context, connections, watching).events()
+                return
+            probe = LatencyProbe(connections.store, connections.rows)
             yield from IngestRun(
-                context, config.offset_ranges(), config.max_records, connections, names
+                context, asked, config.max_records, connections, names, probe
             ).events()
 
 

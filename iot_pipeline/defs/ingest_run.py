@@ -9,21 +9,24 @@ then stays committed, and the next run starts there.
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from iot_pipeline.connections import Connections, drain_config
-from iot_pipeline.core.lag import total_lag
+from iot_pipeline.connections import Connections, drain_config, quality_limits
+from iot_pipeline.core.device_tally import FleetTally
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import as_result, judge_run
+from iot_pipeline.defs.data_quality import last_suspects
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
-from iot_pipeline.defs.names import ACHIEVED, DEAD_LETTERS, IOT_DATA, RANGES, SENSOR_DATA
-from iot_pipeline.defs.run_report import RunReport
+from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
+from iot_pipeline.defs.pictures import picture_metadata
+from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain
 from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
@@ -45,6 +48,7 @@ class IngestRun:
         max_records: budget of such a plan, None for the setting's.
         connections: clients, open.
         check_names: the checks that were asked for with it.
+        probe: measures how soon rows can be read.
     """
 
     context: dg.AssetExecutionContext
@@ -52,6 +56,7 @@ class IngestRun:
     max_records: int | None
     connections: Connections
     check_names: set[str]
+    probe: LatencyProbe
     told_at: float = 0.0
 
     def events(self) -> Events:
@@ -61,6 +66,7 @@ class IngestRun:
         ahead: list[str] = []
         progress, replayed = DrainSum(), ReplayProgress([])
         lost: list[OffsetRange] = []
+        observed = FleetTally(quality_limits(settings))
         run = Run(self.context.run.run_id, uuid.uuid4())
 
         def plan_and_drain() -> Plan:
@@ -68,7 +74,7 @@ class IngestRun:
             plan = self._plan([*lost, *progress.ranges, *replayed.achieved])
             ahead[:] = self._who_is_ahead(plan)
             replayed.planned = [] if ahead else plan.replay
-            self._work(plan, run, progress, replayed)
+            self._work(plan, run, progress, replayed, observed)
             return plan
 
         plan = run_past_losses(
@@ -83,11 +89,17 @@ class IngestRun:
         )
         lags = read_lag(self.connections.log, self.connections.ledger, topic, datetime.now(UTC))
         ahead += [str(fenced) for fenced in progress.fenced]
-        report = RunReport(topic, progress, replayed, lags, started_at, ahead, lost)
+        report = RunReport(
+            topic, progress, replayed, lags, started_at, ahead, lost, self.probe.take()
+        )
         self.context.log.info("%s", report.headline())
-        self._observe(report)
+        for observation in observations(report):
+            self.context.log_event(observation)
         # Before the checks: whatever becomes of them, these rows are in the table.
-        yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=report.metadata())
+        pictures = picture_metadata(self.connections, self.context.run.run_id)
+        yield dg.MaterializeResult(
+            asset_key=SENSOR_DATA, metadata={**report.metadata(), **pictures}
+        )
         verdicts = judge_run(
             self.connections,
             self.context.run.run_id,
@@ -97,6 +109,8 @@ class IngestRun:
             plan.topic,
             lags,
             replayed.achieved,
+            observed,
+            last_suspects(self.context.instance, self.check_names),
         )
         for verdict in verdicts:
             if verdict.name in self.check_names:
@@ -161,7 +175,14 @@ class IngestRun:
             ahead.append(f"partition {item.partition}: run {owner} is at offset {at}")
         return ahead
 
-    def _work(self, plan: Plan, run: Run, progress: DrainSum, replayed: ReplayProgress) -> None:
+    def _work(
+        self,
+        plan: Plan,
+        run: Run,
+        progress: DrainSum,
+        replayed: ReplayProgress,
+        observed: FleetTally,
+    ) -> None:
         config = drain_config(self.connections.settings)
         self.told_at = time.monotonic()
         try:
@@ -182,11 +203,12 @@ class IngestRun:
                 )
             drain(
                 plan,
-                self.connections.ports,
+                replace(self.connections.ports, store=self.probe),
                 run,
                 config,
                 progress=progress.begin(plan.ingest),
                 on_progress=self._tell,
+                observe=lambda batch: observed.observe(batch, time.time_ns() // 1_000_000),
             )
         finally:
             self._say_achieved(progress, replayed)
@@ -225,26 +247,3 @@ class IngestRun:
         if time.monotonic() - self.told_at >= _LOG_EVERY_SECONDS:
             self.told_at = time.monotonic()
             self.context.log.info("%s", line)
-
-    def _observe(self, report: RunReport) -> None:
-        lag = total_lag(report.lags)
-        self.context.log_event(
-            dg.AssetObservation(
-                asset_key=IOT_DATA,
-                description=f"Lag of ingestion behind {report.topic} when a run was done",
-                metadata={
-                    "lag_offsets": lag.lag_offsets,
-                    "lag_seconds": round(lag.lag_seconds, 3),
-                    "end_offsets": sum(item.last_stable for item in report.lags),
-                },
-            )
-        )
-        rejected = report.progress.total.rejected
-        if rejected:
-            self.context.log_event(
-                dg.AssetObservation(
-                    asset_key=DEAD_LETTERS,
-                    description="Records that could not be readings; `iot dead-letters` lists them",
-                    metadata={"rejected": rejected},
-                )
-            )

@@ -6,15 +6,16 @@ a run that is lost changes nothing.
 """
 
 import functools
+import time
 
 import dagster as dg
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
-from iot_pipeline.defs.ingest import run_config_for
+from iot_pipeline.defs.ingest import FOLLOW_CONFIG, run_config_for
 from iot_pipeline.defs.lanes import active_ingest_runs, end_gone_runs, format_ranges
-from iot_pipeline.defs.names import LANE, RANGES, SENSOR_DATA
+from iot_pipeline.defs.names import FOLLOW, LANE, MODE, RANGES, SENSOR_DATA
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     OffsetsExpiredError,
@@ -26,6 +27,9 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.loss import HALT
 from iot_pipeline.stages.planning import make_plan
 
+# A run that stays and ends within this has its successor queued behind it. Ticks are five seconds
+# apart, and one may be late.
+_HAND_OVER_SECONDS = 12.0
 # A tick that waits longer holds up every other sensor of the process.
 _ANSWER_SECONDS = 2.0
 
@@ -54,14 +58,19 @@ def _clients(settings: Settings) -> tuple[KafkaLog, CassandraClient]:
     default_status=dg.DefaultSensorStatus.STOPPED,
     description=(
         "Looks every five seconds how far ingestion is behind, and asks for a run over exactly "
-        "what lags. Skips, and says why, while a run is at work, when nothing lags, and when a "
-        "server is down; goes on by itself when it is back. Ends runs whose process has died."
+        "what lags. With IOT_INGEST_MODE=follow it keeps one run that stays and writes what "
+        "arrives: shortly before one ends, the next is queued behind it. Skips, and says why, "
+        "while a run is at work, when nothing lags, and when a server is down; goes on by itself "
+        "when it is back. Ends runs whose process has died."
     ),
 )
 def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """One tick: bury the dead, then plan, unless a run is at work."""
     settings = Settings.from_env()
-    waiting = _why_wait(context.instance, settings.topic)
+    is_following = settings.ingest_mode == FOLLOW
+    waiting = _why_wait(
+        context.instance, settings.topic, settings.follow_seconds if is_following else None
+    )
     if waiting is not None:
         return dg.SkipReason(waiting)
     log, cassandra = _clients(settings)
@@ -81,9 +90,13 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         if settings.on_expired == HALT:
             raise
         # The run records the loss; it plans by itself, because nothing can be planned before.
+        if is_following:
+            return dg.SensorResult(run_requests=[_follow_request(settings.topic)])
         return dg.SensorResult(run_requests=[dg.RunRequest(tags={LANE: settings.topic})])
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_one_line(exc))
+    if is_following:
+        return dg.SensorResult(run_requests=[_follow_request(settings.topic)])
     if not plan.ingest:
         ends = sum(state.last_stable for state in plan.states)
         return dg.SkipReason(f"nothing lags: all {ends:,} offsets of {settings.topic} are ingested")
@@ -92,6 +105,17 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     tags = {LANE: settings.topic, RANGES: format_ranges(plan.ingest)}
     request = dg.RunRequest(run_config=run_config_for(plan.ingest), tags=tags)
     return dg.SensorResult(run_requests=[request])
+
+
+def _follow_request(topic: str) -> dg.RunRequest:
+    # Its checks are not selected, though it gives their results: a selected check is "in progress"
+    # from the moment its run is queued, and that is most of the time behind a run that stays.
+    return dg.RunRequest(
+        run_config=FOLLOW_CONFIG,
+        tags={LANE: topic, MODE: FOLLOW},
+        asset_selection=[SENSOR_DATA],
+        asset_check_keys=[],
+    )
 
 
 @dg.schedule(
@@ -113,13 +137,32 @@ def ingest_on_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest |
     return dg.RunRequest(tags={LANE: topic})
 
 
-def _why_wait(instance: dg.DagsterInstance, topic: str) -> str | None:
+def _why_wait(
+    instance: dg.DagsterInstance, topic: str, follow_seconds: float | None = None
+) -> str | None:
+    """Why no run may be asked for now; None: ask.
+
+    Args:
+        instance: Dagster's.
+        topic: whose runs.
+        follow_seconds: how long a run stays, when the one to ask for would; then it may be asked
+            for before its turn, and starts as soon as the lane is free.
+    """
     ended = end_gone_runs(instance, active_ingest_runs(instance, topic))
     active = active_ingest_runs(instance, topic)
     if not active:
         return None
-    run = active[0].dagster_run
+    # Creation times are whole seconds, so the oldest need not be the one at work.
+    first = next((record for record in active if record.start_time), active[0])
+    run = first.dagster_run
     said = f"run {run.run_id[:8]} of {SENSOR_DATA.to_user_string()} is {run.status.value}"
+    if follow_seconds is not None and run.tags.get(MODE) == FOLLOW and first.start_time:
+        left = first.start_time + follow_seconds - time.time()
+        if len(active) == 1 and left < _HAND_OVER_SECONDS:
+            return None
+        said += f" and stays for {max(0.0, left):.0f} s more"
+        if len(active) > 1:
+            said += "; the next one waits for its turn"
     return "; ".join([said, *ended])
 
 

@@ -33,6 +33,12 @@ def active_ingest_runs(instance: dg.DagsterInstance, topic: str) -> list[dg.RunR
     return sorted(ours, key=_age)
 
 
+def runs_in_lane(instance: dg.DagsterInstance, lane: str) -> list[dg.RunRecord]:
+    """Runs that carry the lane's tag and have not ended, oldest first."""
+    filters = dg.RunsFilter(statuses=_IN_PROGRESS, tags={LANE: lane})
+    return sorted(instance.get_run_records(filters, limit=200), key=_age)
+
+
 def _age(record: dg.RunRecord) -> tuple[float, str]:
     return record.create_timestamp.timestamp(), record.dagster_run.run_id
 

@@ -9,6 +9,8 @@ import psutil
 
 IOT_DATA = dg.AssetKey(["iot", "iot_data"])
 SENSOR_DATA = dg.AssetKey(["iot", "sensor_data"])
+HOURLY_READINGS = dg.AssetKey(["iot", "hourly_readings"])
+DAILY_READINGS = dg.AssetKey(["iot", "daily_readings"])
 DEAD_LETTERS = dg.AssetKey(["iot", "dead_letters"])
 
 GROUP = "iot"
@@ -20,11 +22,21 @@ LANE = "iot/lane"
 RANGES = "iot/ranges"
 ACHIEVED = "iot/achieved"
 PROCESS = "iot/process"
+# On runs that stay, whoever launched them: the sensor has the next one wait for its turn.
+MODE = "iot/mode"
+FOLLOW = "follow"
 MAX_RUNTIME = "dagster/max_runtime"
 # A failed ingest is planned again by the next tick: a retry of the same run would only be fenced.
 NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 _SAME_START_SECONDS = 2.0
+# What a run that stays may take beside its time: start, last checks, a slow machine.
+_BESIDE_FOLLOWING_SECONDS = 600
+
+
+def follow_runtime(follow_seconds: float) -> str:
+    """The value of MAX_RUNTIME for a run that stays so long."""
+    return str(max(3600, int(follow_seconds) + _BESIDE_FOLLOWING_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)

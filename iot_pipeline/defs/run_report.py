@@ -1,14 +1,16 @@
 """What a run says of itself: numbers that plot, and a page that explains them in words."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 
 from iot_pipeline.core.lag import PartitionLag, total_lag
+from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
 from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress
 
@@ -18,7 +20,9 @@ class RunReport:
     """What one ingest run did.
 
     `ahead` says who ingested, before or meanwhile, what this run was to. `lags` were read when it
-    was done. `lost` is what had expired unread and was recorded so.
+    was done. `lost` is what had expired unread and was recorded so. `latencies` are those of a
+    sample of its rows, from the broker's timestamp to the answer that held the row. For a run that
+    stays it is what it did since its last report, and `started_at` is when that was.
     """
 
     topic: str
@@ -28,6 +32,7 @@ class RunReport:
     started_at: datetime
     ahead: Sequence[str] = ()
     lost: Sequence[OffsetRange] = ()
+    latencies: Latencies = field(default_factory=Latencies)
 
     @property
     def rows_per_second(self) -> float:
@@ -69,6 +74,7 @@ class RunReport:
             "offsets_expired": sum(item.span for item in self.lost),
             "offsets_replayed": self.replayed.done_offsets,
             "rows_not_whole": self.replayed.rows_not_whole,
+            **self.latencies.numbers(),
         }
 
     def metadata(self) -> Mapping[str, Any]:
@@ -150,6 +156,11 @@ class RunReport:
                 f"{_clock(total.last_record_ms)}; the oldest had waited "
                 f"{self.waited_seconds:.1f} s."
             )
+        if self.latencies.samples:
+            remarks.append(
+                f"From the broker's timestamp to a row that could be read: {self.latencies} "
+                f"({self.latencies.samples:,} rows read back)."
+            )
         if total.stored_by_day:
             days = ", ".join(
                 f"{day} ({rows:,})" for day, rows in sorted(total.stored_by_day.items())[-5:]
@@ -176,6 +187,27 @@ class RunReport:
                 "and were split (docs/guarantees.md says what that may mean)."
             )
         return remarks
+
+
+def observations(report: RunReport) -> Iterator[dg.AssetObservation]:
+    """What the run saw of the topic, and of the dead letters where it made some."""
+    lag = total_lag(report.lags)
+    yield dg.AssetObservation(
+        asset_key=IOT_DATA,
+        description=f"Lag of ingestion behind {report.topic} when a run was done",
+        metadata={
+            "lag_offsets": lag.lag_offsets,
+            "lag_seconds": round(lag.lag_seconds, 3),
+            "end_offsets": sum(item.last_stable for item in report.lags),
+        },
+    )
+    rejected = report.progress.total.rejected
+    if rejected:
+        yield dg.AssetObservation(
+            asset_key=DEAD_LETTERS,
+            description="Records that could not be readings; `iot dead-letters` lists them",
+            metadata={"rejected": rejected},
+        )
 
 
 def _clock(ms: int) -> str:

@@ -32,7 +32,7 @@ from iot_pipeline.stages.read_back import fetch_rows
 from iot_pipeline.stages.strays import StraySearch
 from iot_pipeline.stages.trace import find_records
 
-# Ties need a look into the log each; a table full of them is a table that somebody else writes.
+# Settled together: their records are looked for in one reading, and these are held until then.
 MAX_TIES = 1_000
 _PROGRESS_SECONDS = 0.5
 
@@ -298,20 +298,15 @@ class _Audit:
     # Ties: records of other partitions or windows may have the row's write time and its values.
 
     def _settle(self, judge: Judge, ties: Sequence[Tie]) -> None:
-        ports, rules = self._ports, self._config.rules
+        found = find_records(
+            self._ports.log,
+            self._ports.records,
+            self._topic,
+            self._config.rules,
+            {(tie.place, tie.timestamp_ms, tie.row[0]) for tie in ties},
+        )
         for tie in ties:
-            judge.settle_tie(
-                tie,
-                find_records(
-                    ports.log,
-                    ports.records,
-                    self._topic,
-                    rules,
-                    tie.place,
-                    tie.timestamp_ms,
-                    tie.row[0],
-                ),
-            )
+            judge.settle_tie(tie, found[tie.place, tie.timestamp_ms, tie.row[0]])
 
     # Rows that no record explains.
 

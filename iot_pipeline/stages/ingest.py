@@ -141,6 +141,7 @@ def drain(
     *,
     progress: DrainProgress | None = None,
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
+    observe: Callable[[MicroBatch], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> DrainProgress:
     """Ingest `plan.ingest`, exactly those offsets, and account for every one of them.
@@ -153,6 +154,7 @@ def drain(
         progress: filled as the run goes, so that a caller that is interrupted knows what was
             achieved; a new one when None.
         on_progress: called after every commit.
+        observe: called with every micro-batch whose rows are acknowledged; it must be quick.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:
@@ -166,7 +168,9 @@ def drain(
     started = time.monotonic()
     try:
         if plan.ingest:
-            _Drain(plan, ports, run, config, progress, on_progress, wall_clock).run_to_end()
+            _Drain(
+                plan, ports, run, config, progress, on_progress, observe, wall_clock
+            ).run_to_end()
     finally:
         progress.seconds = time.monotonic() - started
     return progress
@@ -182,6 +186,7 @@ def follow(
     partitions: Collection[int] | None = None,
     progress: DrainProgress | None = None,
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
+    observe: Callable[[MicroBatch], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> DrainProgress:
     """Ingest all that arrives from the plan's checkpoints on, until `how` says it is over.
@@ -203,6 +208,7 @@ def follow(
         config,
         progress=progress or DrainProgress([]),
         on_progress=on_progress,
+        observe=observe,
         wall_clock=wall_clock,
     )
 
@@ -216,11 +222,12 @@ class _Drain:
         config: DrainConfig,
         progress: DrainProgress,
         on_progress: Callable[[DrainProgress], None],
+        observe: Callable[[MicroBatch], None],
         wall_clock: Callable[[], float],
     ) -> None:
         self._plan, self._ports, self._run = plan, ports, run
         self._config, self._progress = config, progress
-        self._on_progress = on_progress
+        self._on_progress, self._observe = on_progress, observe
         self._topic = plan.topic.name
         self._ranges = {item.partition: item for item in plan.ingest}
         self._committed = {item.partition: item.start for item in plan.ingest}
@@ -270,6 +277,7 @@ class _Drain:
         self._progress.split_ms += batch.split_ms
         self._progress.unknown_fields = self._batches.unknown_fields
         self._progress.micro_batches += 1
+        self._observe(batch)
         if self._config.follow is None:
             # What one conditional write commits is one micro-batch; the one before is decided.
             self._settle()

@@ -148,7 +148,7 @@ def rebase(
     topic_id: str,
     at: str,
     run: Run,
-) -> list[tuple[Checkpoint, Checkpoint]]:
+) -> list[tuple[Checkpoint | None, Checkpoint]]:
     """Accept another incarnation of the topic: a new epoch begins, the old chain ends in a seam.
 
     Args:
@@ -160,7 +160,8 @@ def rebase(
         run: who does it.
 
     Returns:
-        (old, new) checkpoint per partition that had one and has a place in the new topic.
+        (old, new) checkpoint per partition of the new topic; old is None where the old topic had
+        no such partition.
 
     Raises:
         TopicChangedError: Kafka has yet another topic, or a run moved a checkpoint meanwhile.
@@ -173,17 +174,20 @@ def rebase(
         )
     old = ledger.read_checkpoints(topic, range(info.partitions))
     epoch = max((checkpoint.epoch for checkpoint in old.values()), default=0) + 1
-    moved = []
+    moved: list[tuple[Checkpoint | None, Checkpoint]] = []
     for marks in log.watermarks(topic):
         before = old.get(marks.partition)
-        if before is None:
-            continue
         if at == "latest":
             start = marks.last_stable
         else:
             start = marks.low if at == "earliest" else int(at)
         start = min(max(start, marks.low), marks.last_stable)
         after = Checkpoint(marks.partition, start, epoch, topic_id)
+        if before is None:
+            # Left to the next plan it would start at 0, whatever was asked for here.
+            ledger.first_contact(topic, after)
+            moved.append((None, after))
+            continue
         pending = ledger.send_rebase(topic, before, after, run.run_id, run.writer_id)
         while not pending.done:
             ledger.wait(0.1)

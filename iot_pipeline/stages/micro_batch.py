@@ -10,11 +10,11 @@ before. At-least-once towards the table: a crash anywhere makes the same cells a
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from iot_pipeline.core.chunks import RecordChunk
 from iot_pipeline.core.ingest import (
     MicroBatch,
     MicroBatchBuilder,
@@ -22,7 +22,7 @@ from iot_pipeline.core.ingest import (
     write_time_us,
 )
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, check_checkpoint_id
-from iot_pipeline.core.readings import DeadLetter, ReadingDecoder, ReadingRules, Reason, Record
+from iot_pipeline.core.readings import DeadLetter, ReadingDecoder, ReadingRules, Reason
 from iot_pipeline.core.sizing import wanted_records
 from iot_pipeline.errors import (
     KafkaUnavailableError,
@@ -36,6 +36,7 @@ from iot_pipeline.stages.following import (
     IDENTITY_SECONDS,
     Follow,
 )
+from iot_pipeline.stages.memory import rare_collections
 from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.row_writer import RowWriter
@@ -145,6 +146,10 @@ class MicroBatches:
 
     def run_to_end(self) -> None:
         """Until every range is finished, a follow run is over, or `finish` or `turn` said no."""
+        with rare_collections():
+            self._run_to_end()
+
+    def _run_to_end(self) -> None:
         try:
             while not self._is_stopped:
                 batch = self._gather()
@@ -188,7 +193,7 @@ class MicroBatches:
             busy = self._writing is not None
             asked = time.monotonic()
             try:
-                records, error = self._poll(self._poll_seconds(busy))
+                chunks, error = self._poll(self._poll_seconds(busy))
             except OffsetsExpiredError as exc:
                 self._expired = exc
                 self._release_held(builder)
@@ -197,18 +202,18 @@ class MicroBatches:
             # Only time spent waiting for Kafka counts: after a minute of waiting for Cassandra
             # one empty poll says nothing about Kafka.
             quiet_seconds += min(now - asked, _LONGEST_POLL_SECONDS)
-            if records:
+            for chunk in chunks:
                 quiet_seconds = 0.0
-                self._take_in(builder, records)
+                self._take_in(builder, chunk)
             for partition in self._source.finished - self._released:
                 quiet_seconds = 0.0
-                builder.add(self._open.release(partition))
+                self._release(builder, partition)
                 self._released.add(partition)
             if self._follow is not None:
                 self._release_closed(builder)
                 if self._is_over():
                     break
-                if builder.records and first_at is None:
+                if first_at is None and (builder.records or self._has_passed_holes()):
                     first_at = now
                 if first_at is not None and not busy:
                     if now - first_at >= self._follow.linger_seconds:
@@ -248,6 +253,7 @@ class MicroBatches:
             config.micro_batch_records,
             config.largest_micro_batch or config.micro_batch_records,
             builder.partition_keys,
+            self._writing is not None,
         )
 
     def _poll_seconds(self, busy: bool) -> float:
@@ -259,14 +265,19 @@ class MicroBatches:
         # The broker's clock has moved on: at its end nothing came for a while, so what comes
         # next has a later millisecond.
         now = time.monotonic()
-        for partition in self._source.at_end:
-            if (
-                self._open.held(partition)
-                and now - self._arrived_at[partition] >= CLOSED_AFTER_SECONDS
-            ):
-                records = self._open.release(partition)
-                self._closed_ms[partition] = records[-1].produced_ms
-                builder.add(records)
+        for partition, end in self._source.at_end.items():
+            if not self._open.held(partition):
+                # The last offsets may be holes: an aborted transaction, say.
+                self._seen[partition] = max(self._seen[partition], end)
+            elif now - self._arrived_at[partition] >= CLOSED_AFTER_SECONDS:
+                chunks = self._release(builder, partition)
+                self._closed_ms[partition] = chunks[-1].produced_ms[-1]
+
+    def _has_passed_holes(self) -> bool:
+        return any(
+            seen > self._next[partition] and not self._open.held(partition)
+            for partition, seen in self._seen.items()
+        )
 
     def _clamp(self, offsets: Mapping[int, int]) -> dict[int, int]:
         """The same offsets, none outside what is ours to write and to count."""
@@ -275,9 +286,15 @@ class MicroBatches:
             return dict(offsets)
         return {p: min(max(at, own[p].start), own[p].end) for p, at in offsets.items()}
 
-    def _poll(self, timeout_seconds: float) -> tuple[list[Record], TransientError | None]:
+    def _release(self, builder: MicroBatchBuilder, partition: int) -> list[RecordChunk]:
+        chunks = self._open.release(partition)
+        for chunk in chunks:
+            builder.add(chunk)
+        return chunks
+
+    def _poll(self, timeout_seconds: float) -> tuple[list[RecordChunk], TransientError | None]:
         try:
-            return self._source.poll(timeout_seconds), None
+            return self._source.poll_chunks(timeout_seconds), None
         except TransientError as exc:
             _log.warning("%s; asking again", exc)
             time.sleep(_POLL_SECONDS)
@@ -286,24 +303,22 @@ class MicroBatches:
     def _release_held(self, builder: MicroBatchBuilder) -> None:
         # No more will come: their milliseconds are as closed as they get.
         for partition in self._ranges:
-            builder.add(self._open.release(partition))
+            self._release(builder, partition)
 
-    def _take_in(self, builder: MicroBatchBuilder, records: list[Record]) -> None:
-        by_partition: defaultdict[int, list[Record]] = defaultdict(list)
-        for record in records:
-            by_partition[record.partition].append(record)
-        for partition, arrived in by_partition.items():
-            self._seen[partition] = arrived[-1].offset + 1
-            self._arrived_at[partition] = time.monotonic()
-            if arrived[0].produced_ms == self._closed_ms.pop(partition, None):
-                builder.split_ms += 1
-            builder.add(self._open.pass_closed(arrived))
-            if (
-                self._open.held(partition) > MAX_RECORDS_OF_ONE_MS
-                or self._open.total_bytes > MAX_HELD_BYTES
-            ):
-                builder.add(self._open.release(partition))
-                builder.split_ms += 1
+    def _take_in(self, builder: MicroBatchBuilder, chunk: RecordChunk) -> None:
+        partition = chunk.partition
+        self._seen[partition] = chunk.offsets[-1] + 1
+        self._arrived_at[partition] = time.monotonic()
+        if self._closed_ms and chunk.produced_ms[0] == self._closed_ms.pop(partition, None):
+            builder.split_ms += 1
+        for closed in self._open.pass_closed(chunk):
+            builder.add(closed)
+        if (
+            self._open.held(partition) > MAX_RECORDS_OF_ONE_MS
+            or self._open.total_bytes > MAX_HELD_BYTES
+        ):
+            self._release(builder, partition)
+            builder.split_ms += 1
 
     def _expired_before_ms(self) -> int | None:
         if not self._config.retention_days:

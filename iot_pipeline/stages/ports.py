@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from iot_pipeline.core.audit import AuditResult, RawRecord
+from iot_pipeline.core.chunks import RecordChunk
 from iot_pipeline.core.deletions import Deletion
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
@@ -49,12 +50,18 @@ class RecordSource(Protocol):
         taken nothing: the next one goes on where it was.
         """
 
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        """As `poll`, for who takes many: without an object for each record."""
+
     @property
     def finished(self) -> frozenset[int]: ...
 
     @property
-    def at_end(self) -> frozenset[int]:
-        """Partitions whose log had no more records after the last one given out, as of then."""
+    def at_end(self) -> Mapping[int, int]:
+        """Partitions whose log had no more records after the last one given out, as of then.
+
+        With the offset at which the log ended: what lies between is holes.
+        """
 
     def close(self) -> None: ...
 

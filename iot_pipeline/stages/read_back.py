@@ -7,8 +7,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.read_back import Place, ReadBack, StoredRow
@@ -36,6 +36,7 @@ def fetch_rows(
     reader: RowReader,
     wanted: Iterable[tuple[Place, Sequence[int]]],
     give_up_after_seconds: float,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Iterator[Fetched]:
     """The stored rows of many keys, in any order of places.
 
@@ -43,12 +44,13 @@ def fetch_rows(
         reader: the store.
         wanted: per place the timestamps in milliseconds, in order; consumed as questions leave.
         give_up_after_seconds: how long transient errors may last without one answer.
+        is_over: asked all the time; True ends it, and answers on their way are not waited for.
 
     Returns:
         (place, timestamps asked for, those rows that exist by timestamp): each timestamp once,
         a place maybe several times; rows between the timestamps may come along.
     """
-    asking = _Asking(reader, _as_ranges(wanted), give_up_after_seconds)
+    asking = _Asking(reader, _as_ranges(wanted), give_up_after_seconds, is_over=is_over)
     for question, found in asking.answers():
         if isinstance(question, _Range) and len(found) >= question.limit:
             # Too many rows lie between the wanted ones: ask for those alone.
@@ -128,6 +130,15 @@ def _parts(times: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield times[at : at + size]
 
 
+@dataclass(frozen=True, slots=True)
+class _NotAsked:
+    """A question that failed on its way out: asked again like any that failed."""
+
+    error: PipelineError
+    done: bool = True
+    found: list[tuple[int, StoredRow]] = field(default_factory=list)
+
+
 class _Asking:
     """Keeps so many questions on their way; what fails for a while is asked again."""
 
@@ -137,15 +148,20 @@ class _Asking:
         questions: Iterator[_Range],
         give_up_after_seconds: float,
         limit: int | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._reader, self._questions, self._limit = reader, questions, limit
-        self._give_up = give_up_after_seconds
+        self._give_up, self._is_over = give_up_after_seconds, is_over
         self._asked: deque[tuple[PendingRows, _Range | _Times]] = deque()
         self._failing_since: float | None = None
         self._failures = 0
 
     def ask(self, question: _Range | _Times) -> None:
-        self._asked.append((question.start(self._reader, self._limit), question))
+        try:
+            pending: PendingRows = question.start(self._reader, self._limit)
+        except PipelineError as exc:
+            pending = _NotAsked(exc)
+        self._asked.append((pending, question))
 
     def answers(self) -> Iterator[tuple[_Range | _Times, list[tuple[int, StoredRow]]]]:
         while True:
@@ -154,7 +170,7 @@ class _Asking:
                 if question is None:
                     break
                 self.ask(question)
-            if not self._asked:
+            if not self._asked or self._is_over():
                 return
             answered = False
             for _ in range(len(self._asked)):
@@ -170,7 +186,7 @@ class _Asking:
                 self._failing_since, self._failures = None, 0
                 yield asked, pending.found
             if not answered:
-                self._reader.wait(0.1)
+                self._reader.wait(0.05)
 
     def _wait_after(self, error: PipelineError) -> None:
         now = time.monotonic()

@@ -183,7 +183,8 @@ class _Work:
         while not self._writer.pump(0.1):
             pass
         refused = {(row[1], row[2]) for row in self._writer.refused}
-        self.result.still_rejected["rejected_by_cassandra"] += len(refused)
+        if refused:
+            self.result.still_rejected["rejected_by_cassandra"] += len(refused)
         for place, group in kept.items():
             for ms, row in group.items():
                 if (row[1], row[2]) in refused:

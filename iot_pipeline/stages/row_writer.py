@@ -105,6 +105,7 @@ class RowWriter:
         self._failing_since = None
         self._rows = batch.rows
         new_devices: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        newest_ms = batch.newest_ms
         small: list[Part] = []
         for (device_id, day_number), rows in batch.groups.items():
             if len(rows) < MIN_ROWS_ALONE:
@@ -112,10 +113,12 @@ class RowWriter:
             else:
                 for part in _parts(rows, MAX_ROWS_PER_BATCH):
                     self._queue.append(_Group([(device_id, day_number, part)]))
-            produced_ms = max(rows.values())[0] // 1000
             noted = self._noted_devices.get((day_number, device_id))
-            if noted is None or produced_ms - noted >= DEVICE_REFRESH_MS:
-                new_devices[day_number][device_id] = produced_ms
+            # No row is newer than the newest of all: looking at each costs as much as packing it.
+            if noted is None or newest_ms - noted >= DEVICE_REFRESH_MS:
+                produced_ms = max(rows.values())[0] // 1000
+                if noted is None or produced_ms - noted >= DEVICE_REFRESH_MS:
+                    new_devices[day_number][device_id] = produced_ms
         self._queue.extend(map(_Group, _merge(small)))
         for day_number, devices in new_devices.items():
             names = list(devices)

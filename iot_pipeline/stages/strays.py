@@ -7,16 +7,26 @@ and of what is there; only buckets that differ are looked at row by row.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.audit import BUCKETS, AuditResult, Fate, Finding, RowSums, Window
+from iot_pipeline.core.audit import (
+    BUCKETS,
+    AuditResult,
+    Fate,
+    Finding,
+    RowSums,
+    Window,
+    hash_row,
+)
 from iot_pipeline.core.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.read_back import Place
 from iot_pipeline.core.readings import ReadingDecoder
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.read_back import scan_rows
-from iot_pipeline.stages.trace import find_records
+from iot_pipeline.stages.trace import Written, find_records
 
 # Keys held at once while rows without a record are named, about 100 bytes each.
 MAX_EXPLAINED = 2_000_000
+# Rows whose records are looked for together among those that came meanwhile.
+_LOOKED_FOR_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +63,20 @@ class StraySearch:
         """
         low_us, high_us = self.span_us
         found = RowSums()
-        for place, ms, written in self._scan(self._places()):
-            for written_us in {us for us in written if us is not None}:
-                if low_us <= written_us <= high_us:
-                    found.add(place, ms, written_us)
+        for place, rows in scan_rows(self.ports.rows, self._places(), self.config.retry_seconds):
+            place_hash, total = hash(place), 0
+            for ms, cells in rows:
+                first_us, second_us = cells[2], cells[3]
+                if first_us is not None and low_us <= first_us <= high_us:
+                    total += hash_row(place_hash, ms, first_us)
+                if (
+                    second_us != first_us
+                    and second_us is not None
+                    and low_us <= second_us <= high_us
+                ):
+                    total += hash_row(place_hash, ms, second_us)
+            found.add(place, total)
+            self.tell()
         # A row that a record outside of the span has written is no difference.
         suspects = stored.differing(found)
         if suspects:
@@ -71,17 +91,31 @@ class StraySearch:
             buckets = set(ordered[at : at + share])
             explained = self._explained(buckets)
             places = (p for p in self._places() if RowSums.bucket_of(p) in buckets)
+            unexplained: list[Written] = []
             for place, ms, written in self._scan(places):
-                for written_us in sorted({us for us in written if us is not None}):
-                    if (
-                        low_us <= written_us <= high_us
-                        and hash((place, ms, written_us)) not in explained
-                        and not self._is_of_a_newer_record(place, ms, written_us)
-                    ):
-                        self.result.fates[Fate.STRAY] += 1
-                        detail = f"no record wrote it, at {written_us} µs"
-                        self.result.name(Finding(Fate.STRAY, place[0], ms, None, None, detail))
-                        break
+                unexplained += [
+                    (place, ms, us)
+                    for us in sorted({us for us in written if us is not None})
+                    if low_us <= us <= high_us and hash_row(hash(place), ms, us) not in explained
+                ]
+                if len(unexplained) >= _LOOKED_FOR_AT_ONCE:
+                    self._name_all(unexplained)
+                    unexplained = []
+            self._name_all(unexplained)
+
+    def _name_all(self, unexplained: Sequence[Written]) -> None:
+        # Records that came after those we read: clocks differ a little.
+        newer = [key for key in unexplained if key[2] // 1000 >= self.newest_ms]
+        ports = self.ports
+        found = find_records(ports.log, ports.records, self.topic, self.config.rules, newer)
+        named: set[tuple[Place, int]] = set()
+        for place, ms, written_us in unexplained:
+            if found.get((place, ms, written_us)) or (place, ms) in named:
+                continue
+            named.add((place, ms))  # a row of two strange writes is one stray
+            self.result.fates[Fate.STRAY] += 1
+            detail = f"no record wrote it, at {written_us} µs"
+            self.result.name(Finding(Fate.STRAY, place[0], ms, None, None, detail))
 
     def _explained(self, buckets: set[int]) -> set[int]:
         explained: set[int] = set()
@@ -92,19 +126,13 @@ class StraySearch:
                 window.add(records)
                 for place, group in window.groups.items():
                     if RowSums.bucket_of(place) in buckets:
+                        place_hash = hash(place)
                         explained |= {
-                            hash((place, ms, row[0])) for ms, rows in group.items() for row in rows
+                            hash_row(place_hash, ms, row[0])
+                            for ms, rows in group.items()
+                            for row in rows
                         }
         return explained
-
-    def _is_of_a_newer_record(self, place: Place, ms: int, written_us: int) -> bool:
-        """Whether a record that came after those we read wrote it: clocks differ a little."""
-        if written_us // 1000 < self.newest_ms:
-            return False
-        ports, rules = self.ports, self.config.rules
-        return bool(
-            find_records(ports.log, ports.records, self.topic, rules, place, ms, written_us)
-        )
 
     def _places(self) -> Iterator[Place]:
         if self.days is None:

@@ -1,13 +1,13 @@
 """The record behind a row: a row's write time names it, while Kafka keeps it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from random import Random
 
 from iot_pipeline.core.audit import Window
 from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.ingest import Row, RowsByTime
+from iot_pipeline.core.ingest import Row, RowsByTime, write_time_us
 from iot_pipeline.core.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.read_back import Place, ReadBack, RowState, StoredRow, judge_row
 from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder, ReadingRules
@@ -17,6 +17,8 @@ from iot_pipeline.stages.read_back import fetch_rows
 MAX_KEYS = 10_000
 # Of each range that is too large to be read whole; each costs a consumer of its own.
 _BLOCKS = 3
+# Reading so many records between two wanted ones is cheaper than another consumer.
+_NEAR_OFFSETS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +44,57 @@ class Trace:
         return next((record for record in self.records if record[3:] == values), None)
 
 
+# A row's key and its write time.
+Written = tuple[Place, int, int]
+
+
 def find_records(
     log: RecordLog,
     records: AuditLog,
     topic: str,
     rules: ReadingRules,
-    place: Place,
-    timestamp_ms: int,
-    written_us: int,
-) -> list[Row]:
-    """What the log has under a key with this write time, in whichever partition."""
-    moment = datetime.fromtimestamp(written_us // 1000 / 1000, UTC)
-    starts = log.offsets_at(topic, moment)
-    ends = log.offsets_at(topic, moment + timedelta(milliseconds=1))
-    ranges = [OffsetRange(p, starts[p], ends[p]) for p in starts if ends[p] > starts[p]]
-    window = Window(ReadingDecoder(rules))
-    for found in records.read(topic, ranges):
-        window.add(record for record in found if record[1] % 1000 == written_us % 1000)
-    rows = window.groups.get(place, {}).get(timestamp_ms, [])
-    return [row for row in rows if row[0] == written_us]
+    wanted: Collection[Written],
+) -> dict[Written, list[Row]]:
+    """What the log has under each key with each write time, in whichever partition.
+
+    The write times name broker milliseconds; their offsets are read together, so a thousand rows
+    cost as many questions as they have milliseconds, and one consumer or a few.
+    """
+    found: dict[Written, list[Row]] = {key: [] for key in wanted}
+    written = {written_us for _, _, written_us in found}
+    ranges = _ranges_of(log, topic, {written_us // 1000 for written_us in written})
+    decoder = ReadingDecoder(rules)
+    for of_round in in_rounds(ranges):
+        for read in records.read(topic, list(of_round.values())):
+            window = Window(decoder)
+            window.add(r for r in read if write_time_us(r[2], r[1]) in written)
+            for place, group in window.groups.items():
+                for ms, rows in group.items():
+                    for row in rows:
+                        if (place, ms, row[0]) in found:
+                            found[place, ms, row[0]].append(row)
+    return found
+
+
+def _ranges_of(log: RecordLog, topic: str, milliseconds: Collection[int]) -> list[OffsetRange]:
+    """Offsets that hold all records of these broker milliseconds, and a few between them."""
+    at: dict[int, dict[int, int]] = {}
+    for edge in sorted({edge for ms in milliseconds for edge in (ms, ms + 1)}):
+        at[edge] = log.offsets_at(topic, datetime.fromtimestamp(edge / 1000, UTC))
+    ranges: list[OffsetRange] = []
+    for partition in sorted({p for starts in at.values() for p in starts}):
+        last: OffsetRange | None = None
+        for ms in sorted(milliseconds):
+            start, end = at[ms][partition], at[ms + 1][partition]
+            if end <= start:
+                continue
+            if last is not None and start <= last.end + _NEAR_OFFSETS:
+                last = OffsetRange(partition, last.start, max(end, last.end))
+                continue
+            ranges += [last] if last is not None else []
+            last = OffsetRange(partition, start, end)
+        ranges += [last] if last is not None else []
+    return ranges
 
 
 def trace(
@@ -78,10 +112,9 @@ def trace(
     row: StoredRow | None = None
     for _, _, found in fetch_rows(rows, [(place, [timestamp_ms])], retry_seconds):
         row = found.get(timestamp_ms)
-    made = []
-    for written_us in sorted({us for us in (row or ())[2:] if us is not None}):
-        made += find_records(log, records, topic, rules, place, timestamp_ms, int(written_us))
-    return Trace(row, made)
+    written = sorted({int(us) for us in (row or ())[2:] if us is not None})
+    made = find_records(log, records, topic, rules, [(place, timestamp_ms, us) for us in written])
+    return Trace(row, [record for rivals in made.values() for record in rivals])
 
 
 def read_back_run(
@@ -97,6 +130,7 @@ def read_back_run(
     seed: int = 0,
     deletions: Deletions | None = None,
     aged_before_ms: float = 0,
+    is_read: Callable[[], bool] = lambda: False,
     is_over: Callable[[], bool] = lambda: False,
 ) -> ReadBack:
     """Compare the rows of a run's keys with their records: all, else a seeded sample of them.
@@ -111,33 +145,46 @@ def read_back_run(
         seed: chooses the blocks.
         deletions: readings that `iot delete` removed; they are not looked for.
         aged_before_ms: neither are records that arrived in Kafka before.
-        is_over: asked between answers; the rows that were compared by then are the result.
+        is_read: asked while records are read from Kafka; True leaves the rest of them out.
+        is_over: asked all the time; the rows that were compared by then are the result.
 
     A row that another record of its write time explains counts as equal; a row that none does
     is TORN. NEWER is fine: a record with a higher write time won. MISSING rows were deleted,
-    outlived their retention, or are lost: the audit tells which.
+    outlived their retention, or are lost: the audit tells which. Where there are rows at all, some
+    are compared, however late it is; `left` says how many were not.
     """
-    winners = _winners(records, topic, rules, choose_blocks(ranges, max_keys, Random(seed)))
-    result = ReadBack()
+    blocks = choose_blocks(ranges, max_keys, Random(seed))
+    winners = _winners(records, topic, rules, blocks, lambda: is_read() or is_over())
+    result = ReadBack(left=sum(map(len, winners.values())))
     wanted = ((place, sorted(group)) for place, group in winners.items())
-    for place, times, found in fetch_rows(rows, wanted, retry_seconds):
-        if is_over():
+    tied: dict[Written, StoredRow] = {}
+
+    def is_enough() -> bool:
+        return bool(result.rows or tied) and is_over()
+
+    for place, times, found in fetch_rows(rows, wanted, retry_seconds, is_enough):
+        if result.left and is_enough():
             break
+        result.left -= len(times)
         for ms in times:
             row, stored = winners[place][ms], found.get(ms)
             is_gone = row[0] < aged_before_ms * 1000 or (
                 deletions is not None and deletions.covers(place[0], ms, row[0])
             )
             if is_gone:
+                result.gone += 1
                 continue
-            if judge_row(row, stored) is RowState.TIED and stored is not None:
-                rivals = find_records(log, records, topic, rules, place, ms, row[0])
-                made = next((rival for rival in rivals if rival[3:] == stored[:2]), None)
-                if made is None:
-                    stored = (*stored[:3], None)  # no record has these values: torn
-                else:
-                    row = made
+            if stored is not None and judge_row(row, stored) is RowState.TIED:
+                tied[place, ms, row[0]] = stored
+                continue
             result.take(place, ms, row, stored)
+    for key, rivals in find_records(log, records, topic, rules, tied).items():
+        place, ms, _ = key
+        row, stored = winners[place][ms], tied[key]
+        made = next((rival for rival in rivals if rival[3:] == stored[:2]), None)
+        if made is None:
+            stored = (*stored[:3], None)  # no record has these values: torn
+        result.take(place, ms, made or row, stored)
     return result
 
 
@@ -163,9 +210,13 @@ def choose_blocks(
 
 
 def _winners(
-    records: AuditLog, topic: str, rules: ReadingRules, ranges: Sequence[OffsetRange]
+    records: AuditLog,
+    topic: str,
+    rules: ReadingRules,
+    ranges: Sequence[OffsetRange],
+    is_read: Callable[[], bool],
 ) -> dict[Place, RowsByTime]:
-    """The winner per key among these records."""
+    """The winner per key among these records, or among the first that made rows in time."""
     winners: dict[Place, RowsByTime] = {}
     decoder = ReadingDecoder(rules)
     for of_round in in_rounds(ranges):
@@ -176,4 +227,6 @@ def _winners(
                 mine = winners.setdefault(place, {})
                 for ms, rivals in group.items():
                     mine[ms] = max([*rivals, mine[ms]] if ms in mine else rivals)
+            if winners and is_read():
+                return winners
     return winners

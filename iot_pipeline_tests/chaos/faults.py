@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from iot_pipeline_tests.chaos.world import Drains, World
 
@@ -25,7 +25,7 @@ class Harness:
     world: World
     drains: Drains
     server_kills: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
+    deletions: int = 0
 
     def __post_init__(self) -> None:
         # Two faults of a pair never handle one server at once: the second waits for its turn.
@@ -62,11 +62,9 @@ def freeze_drain(harness: Harness, dice: random.Random) -> None:
     try:
         if pids:
             pid = dice.choice(pids)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+            _signal(pid, signal.SIGSTOP)
             time.sleep(dice.uniform(*FROZEN_SECONDS))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+            _signal(pid, signal.SIGCONT)
         time.sleep(1)
     finally:
         harness.drains.remove(extra)
@@ -92,12 +90,14 @@ def _kill(*names: str) -> Fault:
     return fault
 
 
-def _freeze(name: str) -> Fault:
+def _freeze(*names: str) -> Fault:
     def fault(harness: Harness, dice: random.Random) -> None:
-        with harness.alone_with(name):
-            harness.world.services.sigstop(name)
+        with harness.alone_with(*names):
+            for name in names:
+                harness.world.services.sigstop(name)
             time.sleep(dice.uniform(*FROZEN_SECONDS))
-            harness.world.services.sigcont(name)
+            for name in names:
+                harness.world.services.sigcont(name)
 
     return fault
 
@@ -111,6 +111,26 @@ def _restart(name: str) -> Fault:
     return fault
 
 
+def retention_passes(harness: Harness, dice: random.Random) -> None:
+    """Kafka deletes what it has, read or not, while drains sleep in the middle of their work."""
+    with harness.alone_with("kafka", "cassandra"):
+        pids = list(harness.drains.pids().values())
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+        try:
+            time.sleep(dice.uniform(0.5, 2))
+            harness.world.delete_some(dice)
+            harness.deletions += 1
+        finally:
+            for pid in pids:
+                _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
 FAULTS: dict[str, Fault] = {
     "kill -9 of drains": kill_drains,
     "a drain that sleeps and wakes": freeze_drain,
@@ -120,6 +140,8 @@ FAULTS: dict[str, Fault] = {
     "kill -9 of both": _kill("kafka", "cassandra"),
     "Kafka frozen": _freeze("kafka"),
     "Cassandra frozen": _freeze("cassandra"),
+    "retention passes": retention_passes,
+    "both frozen": _freeze("kafka", "cassandra"),
     "restart of Kafka": _restart("kafka"),
     "restart of Cassandra": _restart("cassandra"),
 }

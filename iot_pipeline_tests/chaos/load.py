@@ -13,7 +13,8 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
-from iot_pipeline_tests.chaos.oracle import NUMBER_HEADER, Attempt
+from iot_pipeline_tests.chaos.oracle import Attempt
+from iot_pipeline_tests.chaos.reading import NUMBER_HEADER
 
 # Beginning a few hours before midnight UTC, so that devices have rows on more than one day.
 ORIGIN_MS = 1_735_426_800_000
@@ -48,7 +49,9 @@ class Load:
         self._random = random.Random(self.seed)
         self._recent: list[Attempt] = []
         self._sent = 0
-        self._stop = threading.Event()
+        self._stop, self._paused = threading.Event(), threading.Event()
+        self._sending = threading.Lock()
+        self._extra = 0
         self._failure: BaseException | None = None
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
@@ -65,6 +68,10 @@ class Load:
             raise self._failure
         self._producer.flush(timeout_seconds)
 
+    def backlog(self, count: int) -> None:
+        """So many messages more, as fast as they go, by the load's own thread."""
+        self._extra += count
+
     def send(self, count: int) -> None:
         """So many messages at once, in the caller's thread, all acknowledged."""
         for _ in range(count):
@@ -76,6 +83,21 @@ class Load:
         """One message of the caller's own; `flush` says when it is acknowledged."""
         self._send_one(_reading(device_id, ms, temperature, humidity))
 
+    def send_bad(self, value: bytes | None) -> None:
+        """One message that is no reading."""
+        self._send_one(Attempt(value, None))
+
+    def pause(self) -> None:
+        """Send nothing more until `go_on`; returns when all that was sent is decided."""
+        self._paused.set()
+        with self._sending:
+            self.flush()
+
+    def go_on(self) -> None:
+        """The pause is over; with a producer that knows nothing of the topic of before."""
+        self._producer = self._new_producer()
+        self._paused.clear()
+
     def linger_for(self, ms: int) -> None:
         """Send what comes within so many milliseconds as one batch, which gets one broker time."""
         self._producer = self._new_producer(ms)
@@ -85,13 +107,20 @@ class Load:
 
     def _run(self) -> None:
         try:
-            began, sent = time.monotonic(), 0
+            last_at, due = time.monotonic(), 0.0
             while not self._stop.wait(_BURST_SECONDS):
-                due = int((time.monotonic() - began) * self.per_second)
-                while sent < due and not self._stop.is_set():
-                    self._send_one(self._next())
-                    sent += 1
-                self._producer.poll(0)
+                now = time.monotonic()
+                due, last_at = due + (now - last_at) * self.per_second, now
+                if self._paused.is_set():
+                    due = 0.0
+                    continue
+                extra, self._extra = self._extra, 0
+                due += extra
+                with self._sending:
+                    while due >= 1 and not (self._stop.is_set() or self._paused.is_set()):
+                        self._send_one(self._next())
+                        due -= 1
+                    self._producer.poll(0)
         except BaseException as exc:  # noqa: BLE001 - raised again by stop()
             self._failure = exc
 

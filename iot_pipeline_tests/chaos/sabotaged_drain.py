@@ -3,8 +3,9 @@
     python -m iot_pipeline_tests.chaos.sabotaged_drain KIND
 
 Everything else is `iot drain`. The sabotage sits in wrappers around ports and in one name that is
-replaced, so the package has no hook for it. `pause` breaks nothing: it stops itself between the
-rows' acknowledgement and the conditional write, for whoever wants to kill a server there.
+replaced, so the package has no hook for it. `pause` and `kill-server` break nothing of ours: they
+stop between the rows' acknowledgement and the conditional write, the second with the server that
+SERVER_PID names killed at that very moment.
 """
 
 import dataclasses
@@ -16,11 +17,16 @@ from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.ingest import RowsByTime
+from iot_pipeline.core.chunks import RecordChunk
+from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
 from iot_pipeline.core.ledger import Commit
+from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages import micro_batch
 from iot_pipeline.stages.ingest import Ports, drain
 from iot_pipeline.stages.planning import make_plan
+
+SERVER_PID = "CHAOS_SERVER_PID"
 
 
 class Acknowledged:
@@ -76,17 +82,29 @@ class DropsOneRow(Wrapped):
 
 
 class Pauses(Wrapped):
-    """Stops the process before the k-th conditional write, until somebody continues it."""
+    """Stops the process before the k-th conditional write, until somebody continues it.
 
-    def __init__(self, port: Any, at_call: int) -> None:
+    Those before it are decided first: one that is still on its way while we sleep would fence
+    whoever overtakes, or be fenced itself, as chance has it.
+    """
+
+    def __init__(
+        self, port: Any, at_call: int, before: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__(port)
-        self._left = at_call
+        self._left, self._before = at_call, before
+        self._sent: list[Any] = []
 
     def send_commit(self, commit: Commit) -> Any:
         self._left -= 1
         if self._left == 0:
+            while not all(pending.done for pending in self._sent):
+                self._port.wait(0.1)
+            self._before()
             os.kill(os.getpid(), signal.SIGSTOP)
-        return self._port.send_commit(commit)
+        pending = self._port.send_commit(commit)
+        self._sent.append(pending)
+        return pending
 
 
 class Unfenced(Wrapped):
@@ -96,6 +114,56 @@ class Unfenced(Wrapped):
         found = self._port.read_checkpoints(commit.topic, [commit.partition])
         expected = found[commit.partition].next_offset
         return self._port.send_commit(dataclasses.replace(commit, expected=expected))
+
+
+class AlwaysClosed(OpenMilliseconds):
+    """Holds nothing back: records of one broker millisecond meet in Cassandra."""
+
+    def pass_closed(self, chunk: RecordChunk) -> list[RecordChunk]:
+        return [chunk]
+
+
+class Sips(Wrapped):
+    """A source that gives a few records at a time, so that micro-batches end where they should."""
+
+    def __init__(self, port: Any, most: int) -> None:
+        super().__init__(port)
+        self._most, self._held = most, list[RecordChunk]()
+
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        if not self._held:
+            self._held = self._port.poll_chunks(timeout_seconds)
+        if not self._held:
+            return []
+        first, *others = self._held
+        rest = [first.part(self._most, len(first))] if len(first) > self._most else []
+        self._held = rest + others
+        return [first.part(0, self._most)]
+
+    @property
+    def finished(self) -> frozenset[int]:
+        return frozenset() if self._held else self._port.finished
+
+
+class SipsFrom(Wrapped):
+    """A log whose sources give a few records at a time."""
+
+    def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> Sips:
+        return Sips(self._port.open_ranges(topic, ranges), most=500)
+
+
+class SameTimes(Wrapped):
+    """Write times without the offset: all of a broker millisecond have one."""
+
+    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Any:
+        return self._port.send_rows(device_id, day_number, _without_offset(rows))
+
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Any:
+        return self._port.send_merged([(d, day, _without_offset(rows)) for d, day, rows in groups])
+
+
+def _without_offset(rows: RowsByTime) -> RowsByTime:
+    return {ms: (row[0] // 1000 * 1000, *row[1:]) for ms, row in rows.items()}
 
 
 def _checkpoint_first(ports: Ports) -> Ports:
@@ -108,6 +176,13 @@ def _pause(ports: Ports) -> Ports:
     return dataclasses.replace(ports, ledger=Pauses(ports.ledger, 1))
 
 
+def _kill_server(ports: Ports) -> Ports:
+    def kill() -> None:
+        os.kill(int(os.environ[SERVER_PID]), signal.SIGKILL)
+
+    return dataclasses.replace(ports, ledger=Pauses(ports.ledger, 1, kill))
+
+
 def _unfenced(ports: Ports) -> Ports:
     # Before its second commit: its ledger row then begins where the one that overtook it does not,
     # or the zombie would write over that row and leave no trace.
@@ -118,12 +193,27 @@ def _dropped_insert(ports: Ports) -> Ports:
     return dataclasses.replace(ports, store=DropsOneRow(ports.store))
 
 
+def _open_milliseconds(ports: Ports) -> Ports:
+    micro_batch.OpenMilliseconds = AlwaysClosed  # type: ignore[misc]
+    return dataclasses.replace(ports, log=SipsFrom(ports.log))
+
+
+def _write_time_without_offset(ports: Ports) -> Ports:
+    ports = _open_milliseconds(ports)
+    return dataclasses.replace(ports, store=SameTimes(ports.store))
+
+
 KINDS: dict[str, Callable[[Ports], Ports]] = {
     "checkpoint-first": _checkpoint_first,
     "pause": _pause,
+    "kill-server": _kill_server,
     "unfenced": _unfenced,
     "dropped-insert": _dropped_insert,
+    "open-milliseconds": _open_milliseconds,
+    "write-time-without-offset": _write_time_without_offset,
 }
+# Micro-batches end where the test wants it: neither a slow machine nor many devices move that.
+SIZES = {"micro_batch_seconds": 600.0, "largest_micro_batch": 0}
 
 
 def main(kind: str) -> None:
@@ -131,7 +221,8 @@ def main(kind: str) -> None:
     with open_connections(settings) as connections:
         plan = make_plan(connections.log, connections.ledger, settings.topic)
         ports = KINDS[kind](connections.ports)
-        drain(plan, ports, new_cli_run(), drain_config(settings))
+        config = dataclasses.replace(drain_config(settings), **SIZES)  # type: ignore[arg-type]
+        drain(plan, ports, new_cli_run(), config)
 
 
 if __name__ == "__main__":

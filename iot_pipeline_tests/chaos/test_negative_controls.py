@@ -5,16 +5,24 @@ its own; the same steps without the sabotage leave the oracle content.
 """
 
 import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from iot_pipeline_tests.chaos.load import ORIGIN_MS
+from iot_pipeline_tests.chaos.sabotaged_drain import SERVER_PID
 from iot_pipeline_tests.chaos.world import World, sabotaged, wait_stopped
-from iot_pipeline_tests.servers import OwnServices
+from iot_pipeline_tests.servers import OwnServices, start_services
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 MESSAGES = 4000
+# Fewer kills than three of eight were never red (FIELD-NOTES), these are nearly all: ten in a row
+# that forget nothing are less likely than one in a hundred runs at the lower rate.
+PERIODIC_KILLS = 10
 
 
 def crash_committed(world: World) -> None:
@@ -50,8 +58,10 @@ def test_the_oracle_notices_a_row_that_was_silently_dropped(
 
 
 def overtake(world: World, kind: str) -> None:
-    """A drain that sleeps before its first conditional write, and wakes when all is done."""
-    world.load.send(MESSAGES)
+    """A drain that sleeps before a conditional write, and wakes when all is done."""
+    for _ in range(3):  # three broker milliseconds at least, so three micro-batches
+        world.load.send(MESSAGES // 3)
+        time.sleep(0.01)
     zombie = world.start(sabotaged(kind))
     try:
         wait_stopped(zombie)
@@ -77,35 +87,67 @@ def test_a_zombie_that_wakes_is_fenced_and_without_the_condition_the_oracle_noti
         )
 
 
+def send_conflicts(world: World) -> None:
+    """Readings of one key in one broker millisecond, 1000 offsets and a micro-batch apart.
+
+    So their write times are equal. Each first one is hotter, each second one more humid: cell by
+    cell Cassandra keeps what nobody sent.
+    """
+    world.load.linger_for(250_000)  # one batch, which `flush` sends: the broker stamps it once
+    for number in range(2000):
+        device_id = "conflict" if number % 1000 < 20 else f"alone_{number % 10}"
+        high = float(number // 1000)
+        ms = ORIGIN_MS + (number % 1000 if device_id == "conflict" else number)
+        world.load.send_reading(device_id, ms, 50 - high, 10 + high)
+    world.load.flush()
+    stamps = {record.produced_ms for record in world.collect().records}
+    assert len(stamps) == 1, "the broker took them as several batches: nothing would be tied"
+
+
 def test_conflicting_readings_of_one_millisecond_make_whole_rows(
     chaos_services: OwnServices, seed: int
 ) -> None:
-    # Records 1000 offsets apart in one broker millisecond have equal write times. Each first one
-    # is hotter, each second one more humid: by cells Cassandra keeps what nobody sent.
     world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
-    world.load.linger_for(200)
-    for number in range(3000):
-        device_id = "conflict" if number % 1000 < 20 else f"alone_{number}"
-        high = float(number // 1000)
-        world.load.send_reading(device_id, ORIGIN_MS + number % 1000, 50 - high, 10 + high)
-    world.load.flush()
+    send_conflicts(world)
     world.drain_all()
     verdict = world.ask_oracle()
     assert verdict.is_clean, verdict
 
 
-def kill_behind_acknowledgements(world: World) -> None:
-    """kill -9 of Cassandra between the rows' acknowledgement and the commit; the drain survives."""
-    drained = world.start(sabotaged("pause"))
+@pytest.mark.parametrize("kind", ["open-milliseconds", "write-time-without-offset"])
+def test_the_oracle_notices_equal_write_times_that_are_left_to_cassandra(
+    chaos_services: OwnServices, seed: int, kind: str
+) -> None:
+    world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
+    send_conflicts(world)
+    done = world.run(sabotaged(kind))
+    assert done.returncode == 0, done.stderr
+    verdict = world.ask_oracle()
+    assert verdict.kinds == {"not its winner"}, verdict
+    if kind == "open-milliseconds":
+        assert len(verdict.faults["not its winner"]) == 20, verdict
+        assert world.audit()["torn"] == 40, "both records of each of the 20 keys"
+
+
+def kill_behind_acknowledgements(world: World) -> int:
+    """kill -9 of Cassandra between the rows' acknowledgement and the commit; the drain survives.
+
+    The drain itself strikes, at once: later the commit log may have been synced after all.
+
+    Returns:
+        The drain's exit code.
+    """
+    victim = world.services.pid("cassandra")
+    drained = world.start(sabotaged("kill-server"), **{SERVER_PID: str(victim)})
     try:
         wait_stopped(drained)
-        world.services.kill("cassandra")
+        psutil.wait_procs([psutil.Process(victim)] if psutil.pid_exists(victim) else [], 60)
         world.services.up("cassandra")
     finally:
         drained.send_signal(signal.SIGCONT)
         output, _ = drained.communicate(timeout=120)
-    assert drained.returncode == 0, output
-    world.drain_all()
+    print(output)
+    return drained.returncode
 
 
 def test_a_killed_cassandra_keeps_what_it_acknowledged(
@@ -113,6 +155,43 @@ def test_a_killed_cassandra_keeps_what_it_acknowledged(
 ) -> None:
     world = World.on(chaos_services, seed)
     world.load.send(MESSAGES)
-    kill_behind_acknowledgements(world)
+    assert kill_behind_acknowledgements(world) == 0
+    world.drain_all()
     verdict = world.ask_oracle()
     assert verdict.is_clean, verdict
+
+
+@pytest.fixture
+def forgetful(chaos_services: OwnServices, tmp_path: Path) -> Iterator[OwnServices]:
+    """A Cassandra whose commit log is synced now and then, Cassandra's own default."""
+    started = start_services(
+        tmp_path / "forgetful",
+        ["cassandra"],
+        "periodic",
+        IOT_BOOTSTRAP_SERVERS=chaos_services.bootstrap_servers,
+    )
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+def test_the_oracle_notices_what_a_periodic_commit_log_forgets(
+    forgetful: OwnServices, seed: int
+) -> None:
+    for _ in range(PERIODIC_KILLS):
+        world = World.on(forgetful, seed)
+        world.load.send(MESSAGES)
+        # Its first contact is old enough to survive; the rows are not.
+        world.drain_all()
+        time.sleep(1)
+        world.load.send(MESSAGES)
+        if kill_behind_acknowledgements(world) != 0:
+            continue  # it forgot the checkpoint, too, and the drain said so
+        world.drain_all()
+        verdict = world.ask_oracle()
+        if not verdict.is_clean:
+            break
+    assert verdict.kinds & {"lost", "not its winner"}, verdict
+    audit = world.audit()
+    assert audit["lost"] + audit["torn"] > 0, audit

@@ -16,7 +16,7 @@ import pytest
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import PORTS, clean_environment, end_leftovers, free_ports
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(1400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
 
 
 @dataclass

@@ -153,3 +153,12 @@ def test_every_verdict_of_a_name_has_the_same_numbers_so_that_they_plot():
         == judge_row_counts([count(1, 2, devices=(0, 1))]).numbers.keys()
     )
     assert judge_lag([], 1).numbers.keys() == judge_lag([lag(9)], 1).numbers.keys()
+
+
+def test_a_run_that_goes_on_may_be_further_in_the_ledger_but_never_behind() -> None:
+    entries = [entry(0, 10, Counts(stored=10))]
+    said = [OffsetRange(0, 0, 8)]
+    assert judge_accounting(entries, said, is_growing=True).passed
+    assert not judge_accounting(entries, said).passed
+    assert not judge_accounting(entries, [OffsetRange(0, 0, 11)], is_growing=True).passed
+    assert not judge_accounting(entries, [OffsetRange(0, 3, 8)], is_growing=True).passed

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iot_pipeline.core.chunks import chunk_records
 from iot_pipeline.core.ingest import (
     MicroBatchBuilder,
     OpenMilliseconds,
@@ -46,9 +47,23 @@ def bad_record(partition: int, offset: int, produced_ms: int = PRODUCED_MS) -> R
     return record(partition, offset, produced_ms, value=b"not json")
 
 
+def add(builder, records):
+    for chunk in chunk_records(records):
+        builder.add(chunk)
+
+
+def pass_closed(waiting, poll):
+    (chunk,) = chunk_records(poll)
+    return [item for closed in waiting.pass_closed(chunk) for item in closed]
+
+
+def release(waiting, partition):
+    return [item for chunk in waiting.release(partition) for item in chunk]
+
+
 def build(starts, ends, records, **options):
     builder = MicroBatchBuilder(dict(starts), ReadingDecoder(ReadingRules()), **options)
-    builder.add(records)
+    add(builder, records)
     return builder.build(dict(ends))
 
 
@@ -208,7 +223,7 @@ def test_micro_batches_one_after_another_add_up_to_the_whole(log, order, size):
     counted = Counter()
     for number, part in enumerate(parts, 1):
         builder = MicroBatchBuilder(dict(at), decoder)
-        builder.add(part)
+        add(builder, part)
         reached = at | {item.partition: item.offset + 1 for item in part}
         batch = builder.build(ends_of(log) if number == len(parts) else reached)
         for partition, counts in batch.counts.items():
@@ -270,9 +285,9 @@ def test_an_aged_record_is_not_written_and_does_not_compete():
 
 def test_large_rejected_messages_are_counted_in_bytes_and_readings_are_not():
     builder = MicroBatchBuilder({0: 0}, ReadingDecoder(ReadingRules()))
-    builder.add([record(0, 0)])
+    add(builder, [record(0, 0)])
     assert builder.kept_bytes == 0
-    builder.add([record(0, 1, value=b"x" * 1_000_000)])
+    add(builder, [record(0, 1, value=b"x" * 1_000_000)])
     assert builder.kept_bytes > 1_000_000
 
 
@@ -330,7 +345,7 @@ def test_refusing_a_row_does_not_count_its_unknown_fields_again():
     decoder = ReadingDecoder(ReadingRules())
     strange = record(0, 0, value=record(0, 0).value[:-1] + b',"more":1}')
     builder = MicroBatchBuilder({0: 0}, decoder)
-    builder.add([strange])
+    add(builder, [strange])
     batch = builder.build({0: 1})
     batch.reject(strange, decoder)
     assert decoder.unknown_fields == 1
@@ -339,7 +354,7 @@ def test_refusing_a_row_does_not_count_its_unknown_fields_again():
 def test_a_dead_letter_keeps_the_record_whole_with_its_reason():
     item = bad_record(0, 0)
     (letter,) = build({0: 0}, {0: 1}, [item]).dead_letters
-    assert letter.record is item
+    assert letter.record == item
     assert letter.reason is Reason.NOT_JSON
 
 
@@ -370,7 +385,7 @@ def test_records_are_held_until_their_millisecond_is_closed_and_none_is_lost_or_
     for poll in polls:
         partition = poll[0].partition
         arrived[partition] += poll
-        out = waiting.pass_closed(poll)
+        out = pass_closed(waiting, poll)
         passed[partition] += out
         newest = poll[-1].produced_ms
         # What is given out is closed: a later record of the partition was seen.
@@ -386,7 +401,7 @@ def test_records_are_held_until_their_millisecond_is_closed_and_none_is_lost_or_
         item.size_bytes for p in arrived for item in arrived[p][len(passed[p]) :]
     )
     for partition in arrived:
-        assert passed[partition] + waiting.release(partition) == arrived[partition]
+        assert passed[partition] + release(waiting, partition) == arrived[partition]
     assert waiting.total == 0
     assert waiting.total_bytes == 0
     assert waiting.next_offsets() == {}
@@ -399,8 +414,8 @@ def test_a_clock_that_steps_back_loses_and_reorders_nothing():
         [record(0, 2, 4)],
         [record(0, 3, 5), record(0, 4, 3), record(0, 5, 5)],
     ]
-    out = [item.offset for poll in polls for item in waiting.pass_closed(poll)]
-    assert out + [item.offset for item in waiting.release(0)] == [0, 1, 2, 3, 4, 5]
+    out = [item.offset for poll in polls for item in pass_closed(waiting, poll)]
+    assert out + [item.offset for item in release(waiting, 0)] == [0, 1, 2, 3, 4, 5]
 
 
 def test_releasing_what_is_not_held_gives_nothing():
@@ -410,10 +425,10 @@ def test_releasing_what_is_not_held_gives_nothing():
 @pytest.mark.parametrize("offset", [0, 5])
 def test_the_micro_batch_ends_before_what_is_held_and_the_next_begins_there(offset):
     waiting = OpenMilliseconds()
-    first = waiting.pass_closed([record(0, offset, 1), record(0, offset + 2, 2, at=T0 + 1)])
+    first = pass_closed(waiting, [record(0, offset, 1), record(0, offset + 2, 2, at=T0 + 1)])
     batch = build({0: offset}, waiting.next_offsets(), first)
     assert batch.ends == {0: offset + 2}
     assert batch.counts[0].holes == 1
-    rest = build(batch.ends, {0: offset + 3}, waiting.release(0))
+    rest = build(batch.ends, {0: offset + 3}, release(waiting, 0))
     assert rest.counts[0].holes == 0
     assert rest.counts[0].stored == 1

@@ -67,8 +67,22 @@ def test_every_verdict_of_a_check_carries_the_same_numbers():
 
 
 def test_a_read_back_that_compared_nothing_says_so():
-    assert "No row of 9 offsets was compared" in judge_read_back(read_back(), 9).sentence
+    assert "No row of 9 offsets to compare" in judge_read_back(read_back(), 9).sentence
     assert judge_read_back(read_back(), 0).sentence == "No rows to read back."
+
+
+def test_a_read_back_that_compared_none_of_the_rows_that_were_stored_is_not_green():
+    verdict = judge_read_back(read_back(), 9, stored=7)
+    assert (verdict.passed, verdict.severity) == (False, Severity.WARN)
+    assert "None of 7 stored rows was compared" in verdict.sentence
+    assert judge_read_back(ReadBack(gone=7), 9, stored=7).passed, "deleted since, on purpose"
+    assert judge_read_back(read_back(EQUAL), 9, stored=7).passed
+
+
+def test_a_read_back_that_ran_out_of_time_says_how_many_rows_are_left():
+    found = read_back(EQUAL)
+    found.left = 1234
+    assert "did not suffice for 1,234 more" in judge_read_back(found, 9, stored=7).sentence
 
 
 STORED = [(), (EQUAL,), (None,), (TORN,)]

@@ -29,7 +29,8 @@ _LAUNCH = """mutation($p: ExecutionParams!) { launchRun(executionParams: $p) { _
   ... on RunConfigValidationInvalid { errors { message } } } }"""
 _REEXECUTE = """mutation($p: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $p) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
-_TERMINATE = """mutation($r: String!) { terminateRun(runId: $r) { __typename
+_TERMINATE = """mutation($r: String!, $p: TerminateRunPolicy) {
+  terminateRun(runId: $r, terminatePolicy: $p) { __typename
   ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
 _START_SENSOR = """mutation($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename
   ... on Sensor { sensorState { id } } ... on PythonError { message } } }"""
@@ -63,7 +64,7 @@ class DevServer:
             {"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=180) as answer:
                 found: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as exc:  # the answer is a PythonError, and the status 500
             found = json.load(exc)
@@ -90,8 +91,10 @@ class DevServer:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
-    def terminate(self, run_id: str) -> None:
-        answer = self.ask(_TERMINATE, r=run_id)["terminateRun"]
+    def terminate(self, run_id: str, *, force: bool = False) -> None:
+        """Click Terminate; `force`: Dagster forgets the run, whose process may go on."""
+        policy = "MARK_AS_CANCELED_IMMEDIATELY" if force else "SAFE_TERMINATE"
+        answer = self.ask(_TERMINATE, r=run_id, p=policy)["terminateRun"]
         assert answer["__typename"] == "TerminateRunSuccess", answer
 
     def start_sensor(self, name: str) -> str:

@@ -25,8 +25,13 @@ def test_the_assets_are_those_people_know(definitions: dg.Definitions) -> None:
     keys = {
         key.to_user_string(): node for key in graph.get_all_asset_keys() if (node := graph.get(key))
     }
-    assert set(keys) == {"iot/iot_data", "iot/sensor_data", "iot/dead_letters"}
-    assert {key for key, node in keys.items() if node.is_materializable} == {"iot/sensor_data"}
+    rollups = {"iot/hourly_readings", "iot/daily_readings"}
+    assert set(keys) == {"iot/iot_data", "iot/sensor_data", "iot/dead_letters", *rollups}
+    made = {key for key, node in keys.items() if node.is_materializable}
+    assert made == {"iot/sensor_data", *rollups}
+    for name in rollups:
+        assert {parent.to_user_string() for parent in keys[name].parent_keys} == {"iot/sensor_data"}
+        assert keys[name].backfill_policy == dg.BackfillPolicy.single_run()
     for name in ("iot/sensor_data", "iot/dead_letters"):
         assert {parent.to_user_string() for parent in keys[name].parent_keys} == {"iot/iot_data"}
     for node in keys.values():
@@ -43,7 +48,17 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
         for key in graph.asset_check_keys
         if key.asset_key.to_user_string() == "iot/sensor_data"
     }
-    assert len(specs) == len(graph.asset_check_keys)
+    on_rollups = {
+        (key.asset_key.path[-1], key.name)
+        for key in graph.asset_check_keys
+        if key.name not in specs
+    }
+    assert on_rollups == {
+        (table, check)
+        for table in ("hourly_readings", "daily_readings")
+        for check in ("rollup_counts_match_rows", "rebuild_changes_nothing")
+    }
+    assert len(specs) + len(on_rollups) == len(graph.asset_check_keys)
     assert set(specs) == {
         "every_offset_is_accounted_for",
         "row_count_matches_ledger",
@@ -67,10 +82,12 @@ def test_the_jobs_are_those_people_know_and_each_has_an_end(definitions: dg.Defi
         "setup_schema",
         "simulate",
         "ingest",
+        "rollups",
         "replay",
         "replay_dead_letters",
         "audit",
         "checks",
+        "health_report",
         "purge_history",
     }
     for name in names:
@@ -85,6 +102,7 @@ def test_the_jobs_are_those_people_know_and_each_has_an_end(definitions: dg.Defi
 
 def test_ingest_runs_share_one_lane_per_topic(definitions: dg.Definitions) -> None:
     assert definitions.resolve_job_def("ingest").tags["iot/lane"] == "iot_data"
+    assert definitions.resolve_job_def("rollups").tags["iot/lane"] == "iot_data/rollups"
     for beside in ("checks", "replay", "replay_dead_letters", "audit"):
         assert "iot/lane" not in definitions.resolve_job_def(beside).tags
 
@@ -94,14 +112,17 @@ def test_sensor_and_schedules_are_stopped_until_somebody_starts_them(
 ) -> None:
     sensors = {sensor.name: sensor for sensor in definitions.sensors or ()}
     schedules = {schedule.name: schedule for schedule in definitions.schedules or ()}
-    assert set(sensors) == {"iot_data_lag"}
+    assert set(sensors) == {"iot_data_lag", "rollups_of_touched_days"}
     assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
         "ingest_on_schedule": "* * * * *",
         "checks_every_5_minutes": "*/5 * * * *",
         "audit_nightly": "15 2 * * *",
+        "health_report_daily": "0 6 * * *",
         "purge_daily": "30 3 * * *",
     }
-    assert sensors["iot_data_lag"].default_status == dg.DefaultSensorStatus.STOPPED
+    for sensor in sensors.values():
+        assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    assert sensors["rollups_of_touched_days"].job_name == "rollups"
     assert sensors["iot_data_lag"].job_name == "ingest"
     # Five beats against the daemon's loop of five seconds.
     assert sensors["iot_data_lag"].minimum_interval_seconds < 5

@@ -1,11 +1,11 @@
-"""A `RowReader` over the cells of a `FakeStore`."""
+"""A `RowReader` over the cells of a `FakeStore`, and one that fails on call k."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.read_back import StoredRow
-from iot_pipeline.errors import PipelineError
-from iot_pipeline_tests.stages.fakes import FakeStore
+from iot_pipeline.errors import CassandraUnavailableError, PipelineError
+from iot_pipeline_tests.stages.fakes import FakePending, FakeStore, Faults
 
 
 @dataclass(slots=True)
@@ -13,6 +13,7 @@ class FakeFoundRows:
     found: list[tuple[int, StoredRow]]
     error: PipelineError | None = None
     done: bool = True
+    on_done: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -52,3 +53,30 @@ class FakeRowReader:
             humidity = cells.get("humidity", (None, None))
             found.append((ms, (temperature[1], humidity[1], temperature[0], humidity[0])))
         return FakeFoundRows(found)
+
+
+@dataclass(slots=True)
+class FailingRowReader:
+    inner: FakeRowReader
+    faults: Faults
+
+    def start_range(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
+    ) -> FakeFoundRows | FakePending:
+        return self.faults.send(
+            "rows.start_range",
+            lambda: self.inner.start_range(device_id, day_number, first_ms, last_ms, limit),
+            CassandraUnavailableError,
+        )
+
+    def start_times(
+        self, device_id: str, day_number: int, times_ms: Sequence[int]
+    ) -> FakeFoundRows | FakePending:
+        return self.faults.send(
+            "rows.start_times",
+            lambda: self.inner.start_times(device_id, day_number, times_ms),
+            CassandraUnavailableError,
+        )
+
+    def wait(self, timeout_seconds: float) -> None:
+        self.inner.wait(timeout_seconds)

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from iot_pipeline.core.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.ingest import RowsByTime
-from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState, Outcome
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
 from iot_pipeline.core.readings import DeadLetter, Record
 from iot_pipeline.errors import (
@@ -196,6 +197,9 @@ class FakeSource:
         self.ranges.append(self.ranges.pop(0))
         return records
 
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        return chunk_records(self.poll(timeout_seconds))
+
     @property
     def finished(self) -> frozenset[int]:
         return frozenset(
@@ -347,6 +351,26 @@ class FakeLedger:
             self.journal.append(("commit", (commit.partition, commit.end)))
         return FakePending(applied, looks=self.looks_until_answered)
 
+    def send_rebase(
+        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+    ) -> FakePending:
+        place = (topic, old.partition)
+        applied = self.checkpoints.get(place) == old
+        if applied:
+            self.checkpoints[place] = new
+            self.entries[*place, old.epoch, old.next_offset] = LedgerEntry(
+                *place,
+                old.epoch,
+                old.next_offset,
+                old.next_offset,
+                Outcome.REBASED,
+                run_id,
+                writer_id,
+                Counts(),
+                datetime.fromtimestamp(NOW_MS / 1000, UTC),
+            )
+        return FakePending(applied, looks=self.looks_until_answered)
+
     def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
         entries = self.read_entries(commit.topic, [commit.partition])
         return LedgerState(
@@ -488,6 +512,9 @@ class FailingSource:
     def poll(self, timeout_seconds: float) -> list[Record]:
         return _call(self.faults, "source.poll", lambda: self.inner.poll(timeout_seconds), "kafka")
 
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        return chunk_records(self.poll(timeout_seconds))
+
     @property
     def finished(self) -> frozenset[int]:
         return self.inner.finished
@@ -609,7 +636,20 @@ class FailingLedger:
         ranges: Sequence[OffsetRange],
         counts: Counts,
     ) -> None:
-        self.inner.record_replay(topic, started_at, run_id, ranges, counts)
+        _call(
+            self.faults, "ledger.record_replay",
+            lambda: self.inner.record_replay(topic, started_at, run_id, ranges, counts),
+            "cassandra",
+        )  # fmt: skip
+
+    def send_rebase(
+        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+    ) -> FakePending:
+        return self.faults.send(
+            "ledger.send_rebase",
+            lambda: self.inner.send_rebase(topic, old, new, run_id, writer_id),
+            CassandraUnavailableError,
+        )
 
     def wait(self, timeout_seconds: float) -> None:
         self.inner.wait(timeout_seconds)

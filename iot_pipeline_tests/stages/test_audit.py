@@ -1,67 +1,35 @@
 """Every fate of an offset, and rows without a record, on fakes."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-
 import pytest
 
 from iot_pipeline.core.audit import Fate
 from iot_pipeline.core.deletions import Deletion
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.core.read_back import Place
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.stages.audit import audit, choose_ranges
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.loss import record_losses
+from iot_pipeline.stages.ports import Run
 from iot_pipeline_tests.stages.fake_rows import FakeRowReader
-from iot_pipeline_tests.stages.fakes import Kind
+from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
+from iot_pipeline_tests.stages.outside import DLQ, Outside
 from iot_pipeline_tests.stages.world import T0, World, a_busy_world
 
-DLQ = "iot_data.dlq"
 T0_MS = int(T0 * 1000)
 DAY = T0_MS // MS_PER_DAY
 
 
-@dataclass
-class Outside:
-    """Kafka and Cassandra as an audit reads them, over a `World`."""
-
-    world: World
-    audits: list[tuple[object, ...]] = field(default_factory=list)
-
-    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[list[object]]:
-        for item in ranges:
-            for at in range(item.start, item.end):
-                kind, record = self.world.log.at(item.partition, at)
-                if kind is Kind.RECORD and at >= self.world.log.low[item.partition]:
-                    yield [(item.partition, at, record.produced_ms, record.value)]
-
-    def letter_places(self, dlq, ranges, topic, topic_id):
-        return iter(self.world.letters.by_place())
-
-    def watermarks(self, topic: str):
-        return [] if topic == DLQ else self.world.log.watermarks(topic)
-
-    def __getattr__(self, name: str):
-        return getattr(self.world.log, name)
-
-    def devices_of(self, day_number: int) -> list[str]:
-        return sorted(self.world.store.devices[day_number])
-
-    def all_places(self) -> Iterator[Place]:
-        yield from sorted({(device, day) for device, day, _ in self.world.store.cells})
-
-    def read_deletions(self) -> list[Deletion]:
-        return []
-
-    def record_audit(self, *kept: object) -> None:
-        self.audits.append(kept)
-
-
 def run(world: World, **options):
-    outside = Outside(world)
+    return audit_of(Outside(world), **options)
+
+
+def audit_of(outside: Outside, config: AuditConfig | None = None, **options):
+    world = outside.world
     ports = AuditPorts(outside, world.ledger, outside, FakeRowReader(world.store), outside)
     ranges = choose_ranges(outside, world.ledger, "iot_data")
-    result = audit("iot_data", ranges, ports, AuditConfig(DLQ, retry_seconds=0.2), "a", **options)
+    result = audit(
+        "iot_data", ranges, ports, config or AuditConfig(DLQ, retry_seconds=0.2), "a", **options
+    )
     judged = sum(count for fate, count in result.fates.items() if fate is not Fate.STRAY)
     assert judged == result.offsets, "each offset has one fate"
     assert len(outside.audits) == 1
@@ -131,3 +99,69 @@ def test_a_row_of_somebody_else_is_stray_where_it_is_looked_for(every_place):
     world.store.devices[DAY]["x"] = 1
     (finding,) = run(world, every_place=every_place).findings
     assert (finding.fate, finding.device_id) == (Fate.STRAY, "x")
+
+
+def test_a_row_that_outlived_its_retention_has_aged_out():
+    world = drained()
+    world.log.tick(10 * MS_PER_DAY)
+    world.write(device="young", at=T0)
+    world.drain()
+    for place in [p for p in world.store.cells if p[0] == "d"]:
+        del world.store.cells[place]  # what a TTL does
+    config = AuditConfig(DLQ, retention_days=5, retry_seconds=0.2)
+    now = world.log.now_ms / 1000
+    found = audit_of(Outside(world), config, wall_clock=lambda: now).fates
+    assert {fate: n for fate, n in found.items() if n} == {Fate.AGED_OUT: 5, Fate.STORED: 1}
+    # Without a retention nothing may be gone.
+    assert fates(world)[Fate.LOST] == 5
+
+
+def test_what_was_deleted_on_purpose_is_deleted_and_what_came_later_is_not():
+    world = drained()
+    outside = Outside(world)
+    deleted_us = world.log.now_ms * 1000
+    outside.deletions.append(Deletion("d", T0_MS, T0_MS + 2000, deleted_us, "a wrong sensor"))
+    for ms in (T0_MS, T0_MS + 1000):
+        del world.store.cells["d", DAY, ms]
+    world.log.tick()
+    world.write(device="d", at=T0)
+    world.drain()
+    del world.store.cells["d", DAY, T0_MS]  # this one arrived after the deletion
+    found = {fate: n for fate, n in audit_of(outside).fates.items() if n}
+    assert found == {Fate.DELETED: 2, Fate.STORED: 3, Fate.LOST: 1}
+
+
+@pytest.mark.parametrize("had_written", [False, True])
+def test_what_the_ledger_says_expired_is_expired_whether_or_not_kafka_still_has_it(had_written):
+    world = World()
+    for step in range(4):
+        world.write(device="d", at=T0 + step)
+        world.log.tick()
+    world.plan()
+    world.log.delete_before(0, 3)
+    run = Run("r", writer_id(1))
+    assert record_losses(world.log, world.ledger, "iot_data", run, 0.2) == [OffsetRange(0, 0, 3)]
+    world.drain()
+    if had_written:
+        world.log.low[0] = 0  # deletion is by segments: Kafka may give some of it back
+        world.write_bad()
+        world.drain()
+    expected = {Fate.EXPIRED: 3, Fate.STORED: 1}
+    assert fates(world) == (expected | {Fate.REJECTED: 1} if had_written else expected)
+
+
+def test_ties_across_partitions_and_windows_are_settled_by_a_few_readings_of_the_log():
+    world = World(partitions=2)
+    for step in range(300):
+        world.write(0, device="d", at=T0 + step, temperature=1.0)
+        world.write(1, device="d", at=T0 + step, temperature=2.0)  # the same write time
+        if step % 3 == 0:
+            world.log.tick()
+    world.drain()
+    outside = Outside(world)
+    config = AuditConfig(DLQ, retry_seconds=0.2, window_records=50)
+    found = {fate: n for fate, n in audit_of(outside, config).fates.items() if n}
+    # Cell by cell the larger value: the row is that of partition 1, and whole.
+    assert found == {Fate.STORED: 300, Fate.SUPERSEDED: 300}
+    assert outside.readings < 10
+    assert world.log.now_ms > NOW_MS

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from iot_pipeline.core.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, PartitionState, TopicInfo
@@ -35,7 +36,8 @@ class _World:
     script: list[_Turn]
     journal: list[tuple[str, object]] = field(default_factory=list)
     finished: frozenset[int] = frozenset()
-    at_end: frozenset[int] = frozenset()
+    at_end: dict[int, int] = field(default_factory=dict)
+    end: int = 0
 
     def topic_id(self, topic: str) -> str:
         return "id"
@@ -57,8 +59,13 @@ class _World:
             time.sleep(timeout_seconds)
             return []
         records, is_at_end = self.script.pop(0)
-        self.at_end = frozenset({0} if is_at_end else ())
+        if records:
+            self.end = records[-1].offset + 1
+        self.at_end = {0: self.end} if is_at_end else {}
         return records
+
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        return chunk_records(self.poll(timeout_seconds))
 
     def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> _Done:
         self.journal.append(("rows", [row[2] for row in rows.values()]))
@@ -118,6 +125,30 @@ def test_at_the_end_of_the_log_it_waits_until_the_millisecond_is_over() -> None:
     assert _follow(world).done_offsets == 1
     assert world_rows == [("rows", [0]), ("commit", 1)]
     assert seen[0] >= CLOSED_AFTER_SECONDS
+
+
+def test_holes_at_the_end_of_the_log_are_passed_before_another_record_comes() -> None:
+    world = _World([([_record(0, 1000)], True)])
+    original = world.poll
+
+    def poll(timeout_seconds: float) -> list[Record]:
+        records = original(timeout_seconds)
+        # An aborted transaction after the record: the log's end moves, no record comes.
+        world.at_end = {0: 5}
+        return records
+
+    world.poll = poll  # type: ignore[method-assign]
+    progress = _follow(world)
+    assert progress.done_offsets == 5
+    assert (progress.total.stored, progress.total.holes) == (1, 4)
+    assert world.journal[-1] == ("commit", 5)
+
+
+def test_a_log_that_ends_in_nothing_but_holes_is_passed_too() -> None:
+    world = _World([([], True)])
+    world.end = 3
+    assert _follow(world).total.holes == 3
+    assert world.journal == [("commit", 3)]
 
 
 def test_rivals_of_one_millisecond_meet_in_memory() -> None:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.core.chunks import chunk_records
 from iot_pipeline.core.ingest import MicroBatchBuilder
 from iot_pipeline.core.ledger import find_flaws
 from iot_pipeline.core.offsets import OffsetRange
@@ -191,7 +192,8 @@ def drain_again(pipeline: Pipeline, device: str, newest_first: bool) -> None:
         builder = MicroBatchBuilder(
             {record.partition: record.offset}, ReadingDecoder(ReadingRules())
         )
-        builder.add([record])
+        (chunk,) = chunk_records([record])
+        builder.add(chunk)
         writer = RowWriter(pipeline.connections.store, 8, 10.0)
         writer.begin(builder.build({record.partition: record.offset + 1}))
         while not writer.pump(0.1):

@@ -1,0 +1,94 @@
+"""The health report as one HTML page that needs nothing else: no script, no font, no address."""
+
+import base64
+from collections.abc import Mapping
+from datetime import datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from iot_pipeline.artifacts.drawing import DARK, LIGHT
+from iot_pipeline.artifacts.fleet_album import (
+    COMPLETENESS,
+    FLOW,
+    LAST_DAY,
+    LATENESS,
+    draw_album,
+)
+from iot_pipeline.core.durations import in_words
+from iot_pipeline.core.health import REASONS_IN_WORDS, Health, Mood
+
+_MOST_PROBLEMS = 100
+_CAPTIONS = {
+    LAST_DAY: "Temperature of some devices; those with a problem are orange. A line that ends is "
+    "a device that fell silent.",
+    COMPLETENESS: "Each row is a device, each column an hour of the last day. Blue: all readings "
+    "that were due have arrived. Orange: they are missing.",
+    FLOW: "How many readings were stored, and how old the newest one was by then. Dots that climb "
+    "mean that storing cannot keep up.",
+    LATENESS: "From the moment a device measured to the moment its reading arrived. A clock that "
+    "is ahead makes readings seem to come from the future.",
+}
+_SIGNS = {Mood.GOOD: "✓", Mood.LOOK: "!", Mood.BAD: "✕"}
+_HEADLINES = {
+    Mood.GOOD: "All is well.",
+    Mood.LOOK: "Something deserves a look.",
+    Mood.BAD: "Something is wrong and needs a person.",
+}
+
+
+def render_report(health: Health) -> str:
+    """The page; everything in it that came from outside is escaped."""
+    environment = Environment(
+        loader=PackageLoader("iot_pipeline.artifacts", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = _words
+    environment.filters["code"] = _code
+    environment.filters["moment"] = _moment
+    return environment.get_template("report.html.j2").render(
+        health=health,
+        answers=health.answers,
+        mood=health.mood,
+        headline=_HEADLINES[health.mood],
+        signs=_SIGNS,
+        pictures=_pictures(health),
+        problems=health.view.problems[:_MOST_PROBLEMS],
+        problems_left=max(0, len(health.view.problems) - _MOST_PROBLEMS),
+        reasons=REASONS_IN_WORDS,
+        in_words=in_words,
+    )
+
+
+def _pictures(health: Health) -> list[Mapping[str, object]]:
+    light, dark = draw_album(health.view, LIGHT), draw_album(health.view, DARK)
+    return [
+        {"name": name, "light": _data(png), "dark": _data(dark[name]), "caption": _CAPTIONS[name]}
+        for name, png in light.items()
+    ]
+
+
+def _data(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _words(name: str) -> str:
+    """A check's name as a person says it."""
+    return name.replace("_", " ").capitalize()
+
+
+def _code(text: str) -> Markup:
+    """Plain text whose `quoted` parts are commands."""
+    parts = str(escape(text)).split("`")
+    if len(parts) % 2 == 0:
+        return Markup(str(escape(text)))
+    return Markup(
+        "".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts))
+    )
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,75 @@
+"""Readings as a plot of characters, for a terminal."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from iot_pipeline.core.series import Series
+
+_MARKERS = ("braille", "dot", "cross", "sd", "hd")
+_TICKS = 5
+_HEIGHT = 15
+
+
+def plot_readings(series: Sequence[Series], *, is_colored: bool, width: int | None = None) -> str:
+    """Two plots, temperature above humidity, time in UTC along both.
+
+    Args:
+        series: at least one, each with at least one reading; time gaps are left empty.
+        is_colored: without it devices are told apart by their markers.
+        width: in characters; None: that of the terminal.
+    """
+    import plotext
+
+    parts = []
+    for name, unit, attribute in (
+        ("temperature", "°C", "temperatures"),
+        ("humidity", "%", "humidities"),
+    ):
+        plotext.clear_figure()
+        plotext.limit_size(True, False)
+        plotext.plotsize(width or shutil.get_terminal_size((100, 30)).columns, _HEIGHT)
+        for number, item in enumerate(series):
+            _add(plotext, item, getattr(item, attribute), number, is_colored)
+        first = min(item.times_ms[0] for item in series)
+        last = max(item.times_ms[-1] for item in series)
+        at = [first + (last - first) * tick / (_TICKS - 1) for tick in range(_TICKS)]
+        plotext.xticks(at, [_clock(ms, last - first) for ms in at])
+        plotext.title(f"{name} ({unit})")
+        text = plotext.build()
+        parts.append(text if is_colored else plotext.uncolorize(text))
+    between = " to ".join(
+        f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}" for ms in (first, last)
+    )
+    return "\n".join([*parts, f"UTC, {between}"])
+
+
+def _add(plotext: Any, item: Series, values: Sequence[float], number: int, colored: bool) -> None:
+    marker = "braille" if colored or number >= len(_MARKERS) else _MARKERS[number]
+    labelled = False
+    for times, numbers in _unbroken(item.times_ms, values):
+        label = None if labelled else item.device_id
+        plotext.plot(times, numbers, marker=marker, color=number + 1, label=label)
+        labelled = True
+
+
+def _unbroken(
+    times: Sequence[float], values: Sequence[float]
+) -> list[tuple[list[float], list[float]]]:
+    parts: list[tuple[list[float], list[float]]] = [([], [])]
+    for at, value in zip(times, values, strict=True):
+        if math.isnan(value):
+            parts.append(([], []))
+        else:
+            parts[-1][0].append(at)
+            parts[-1][1].append(value)
+    return [part for part in parts if part[0]]
+
+
+def _clock(ms: float, span_ms: float) -> str:
+    form = "%H:%M:%S" if span_ms < 6 * 3_600_000 else "%H:%M"
+    if span_ms > 36 * 3_600_000:
+        form = "%m-%d %H:%M"
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime(form)

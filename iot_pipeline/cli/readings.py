@@ -1,0 +1,307 @@
+"""`iot readings`: stored readings of some devices, as a table, JSON, CSV, Parquet or a plot."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Literal
+
+import click
+
+from iot_pipeline.cli.output import print_json, print_table
+from iot_pipeline.cli.progress import ProgressLine
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.reading_pages import CassandraReadingPages
+from iot_pipeline.clients.reading_query import CassandraReadingQuery, StoredReading
+from iot_pipeline.core.devices import moment_of
+from iot_pipeline.core.moments import Window, choose_window
+from iot_pipeline.core.reading_spans import Page, Span, day_span
+from iot_pipeline.core.readings import find_device_id_problem
+from iot_pipeline.core.series import Series, thin
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.readings import stream_pages
+
+Format = Literal["table", "json", "csv", "parquet", "plot"]
+_FORMATS = ("table", "json", "csv", "parquet", "plot")
+_LISTED = 1000
+# 24 MB: a plot thins them anyway.
+_PLOTTED = 1_000_000
+
+
+@click.command("readings")
+@click.argument("device_ids", metavar="DEVICE...", nargs=-1, required=True)
+@click.option("--last", metavar="DURATION", help="Not older than 30s, 15m, 1h or 2d.")
+@click.option("--since", metavar="TIME", help="From this time on (ISO 8601; UTC unless it says).")
+@click.option("--until", metavar="TIME", help="Before this time.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    help="Of table and json: so many of each device, the newest.  [default: 1000]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    help="csv and parquet are all readings, oldest first.  [default: table]",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of csv and parquet: into this file instead of stdout.",
+)
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw a picture into this .png.",
+)
+def readings_command(
+    device_ids: tuple[str, ...],
+    last: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+    form: Format | None,
+    as_json: bool,
+    out: Path | None,
+    save: Path | None,
+) -> None:
+    """Show devices' readings; without a time, those of each device's newest day."""
+    chosen = _check(device_ids, limit, form, as_json, out, save)
+    window = choose_window(last, since, until, datetime.now(UTC))
+    settings = Settings.from_env()
+    devices = list(dict.fromkeys(device_ids))
+    with CassandraClient(settings) as client:
+        if chosen in ("table", "json"):
+            _list(client, devices, window, limit or _LISTED, as_json=chosen == "json")
+        elif chosen in ("csv", "parquet"):
+            pages = _pages(client, devices, window, settings.retry_seconds)
+            with _sink(out, chosen) as sink:
+                rows = _write_csv(pages, sink) if chosen == "csv" else _write_parquet(pages, sink)
+            if out is not None:
+                click.echo(f"{rows:,} readings of {len(devices)} devices in {out}", err=True)
+        if chosen == "plot" or save is not None:
+            pages = _pages(client, devices, window, settings.retry_seconds)
+            _plot(_gather(pages), devices, window, save, in_terminal=chosen == "plot")
+
+
+def _check(
+    device_ids: Sequence[str],
+    limit: int | None,
+    form: Format | None,
+    as_json: bool,
+    out: Path | None,
+    save: Path | None,
+) -> Format | None:
+    """The format; None when only a picture was asked for."""
+    for device_id in device_ids:
+        problem = find_device_id_problem(device_id)
+        if problem is not None:
+            raise ConfigurationError(problem)
+    if as_json and form not in (None, "json"):
+        raise ConfigurationError(f"--json says --format json: leave --format {form} out")
+    if as_json:
+        form = "json"
+    if out is not None and form not in ("csv", "parquet"):
+        raise ConfigurationError("--out is for --format csv or parquet; a picture is --save")
+    if limit is not None and form not in (None, "table", "json"):
+        raise ConfigurationError(f"--limit is for lists: --format {form} takes all of the time")
+    if save is not None and save.suffix.lower() != ".png":
+        raise ConfigurationError(f"--save {save}: expected a name that ends in .png")
+    if form == "parquet" and out is None and sys.stdout.isatty():
+        raise ConfigurationError("Parquet is not for a terminal: say --out FILE, or redirect")
+    if form is None and save is None:
+        return "table"
+    return form
+
+
+# Lists: newest first, so many of each.
+
+
+def _list(
+    client: CassandraClient,
+    devices: Sequence[str],
+    window: Window | None,
+    limit: int,
+    *,
+    as_json: bool,
+) -> None:
+    query = CassandraReadingQuery(client)
+    found = {device_id: query.newest(device_id, limit + 1, window) for device_id in devices}
+    if as_json:
+        documents = [
+            _as_dict(name, found[name][:limit], len(found[name]) > limit) for name in found
+        ]
+        print_json(documents[0] if len(documents) == 1 else {"devices": documents})
+        return
+    silent = [device_id for device_id, readings in found.items() if not readings]
+    for device_id in silent:
+        click.echo(f"no readings of {device_id}{'' if window is None else ' in that time'}")
+    shown = [(name, reading) for name, readings in found.items() for reading in readings[:limit]]
+    if shown:
+        _print_readings(shown, [name for name in found if found[name]])
+    if any(len(readings) > limit for readings in found.values()):
+        each = "" if len(found) == 1 else " of each"
+        click.echo(f"the newest {limit}{each}; there are more: --limit or --until", err=True)
+
+
+def _as_dict(device_id: str, readings: list[StoredReading], is_cut: bool) -> dict[str, object]:
+    return {
+        "device_id": device_id,
+        "readings": [
+            {
+                "timestamp": reading.timestamp.isoformat(timespec="milliseconds"),
+                "temperature": reading.temperature,
+                "humidity": reading.humidity,
+            }
+            for reading in readings
+        ],
+        "is_cut": is_cut,
+    }
+
+
+def _print_readings(shown: list[tuple[str, StoredReading]], devices: list[str]) -> None:
+    columns = ["timestamp (UTC)", "temperature (°C)", "humidity (%)"]
+    is_one = len(devices) == 1
+    print_table(
+        columns if is_one else ["device", *columns],
+        [
+            (
+                *([] if is_one else [name]),
+                reading.timestamp.isoformat(timespec="milliseconds"),
+                reading.temperature,
+                reading.humidity,
+            )
+            for name, reading in shown
+        ],
+        title=devices[0] if is_one else "",
+    )
+
+
+# Streams: all of the time, oldest first.
+
+
+def _pages(
+    client: CassandraClient, devices: Sequence[str], window: Window | None, retry_seconds: float
+) -> Iterator[Page]:
+    query = CassandraReadingQuery(client)
+
+    def spans() -> Iterator[Span]:
+        for device_id in devices:
+            days = query.days(device_id, window)
+            if window is None:
+                newest = next(days, None)
+                days = iter([] if newest is None else [newest])
+            for day in sorted(days):
+                yield day_span(device_id, day, window)
+
+    return stream_pages(CassandraReadingPages(client), spans(), retry_seconds=retry_seconds)
+
+
+@contextmanager
+def _sink(out: Path | None, form: str) -> Iterator[IO[bytes]]:
+    """The file, under its name when it is whole; or stdout, which may close before us."""
+    if out is None:
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # `| head` has seen enough. Python would complain once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(out)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+class _Lines:
+    """What csv writes to: text in, UTF-8 out."""
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        self._sink = sink
+
+    def write(self, text: str) -> int:
+        return self._sink.write(text.encode())
+
+
+def _write_csv(pages: Iterator[Page], sink: IO[bytes]) -> int:
+    writer = csv.writer(_Lines(sink), lineterminator="\n")
+    writer.writerow(("device_id", "timestamp", "temperature", "humidity"))
+    rows = 0
+    for page in pages:
+        rows += len(page.rows)
+        writer.writerows(
+            (page.device_id, moment_of(ms).isoformat(timespec="milliseconds"), *values)
+            for ms, *values in page.rows
+        )
+    return rows
+
+
+def _write_parquet(pages: Iterator[Page], sink: IO[bytes]) -> int:
+    from iot_pipeline.artifacts.parquet import ParquetReadings
+
+    readings = ParquetReadings(sink)
+    rows = 0
+    for page in pages:
+        rows += len(page.rows)
+        readings.write(page)
+    readings.close()
+    return rows
+
+
+# Pictures.
+
+
+def _gather(pages: Iterator[Page]) -> list[Series]:
+    series: dict[str, Series] = {}
+    rows = 0
+    with ProgressLine("reading") as line:
+        for page in pages:
+            rows += len(page.rows)
+            if rows > _PLOTTED:
+                raise ConfigurationError(
+                    f"more than {_PLOTTED:,} readings to plot: ask for fewer devices or less time"
+                )
+            series.setdefault(page.device_id, Series(page.device_id)).extend(page.rows)
+            line.show(rows, max(rows, _PLOTTED // 10), "readings")
+    return [thin(item) for item in series.values()]
+
+
+def _plot(
+    series: list[Series],
+    devices: Sequence[str],
+    window: Window | None,
+    save: Path | None,
+    *,
+    in_terminal: bool,
+) -> None:
+    drawn = {item.device_id for item in series}
+    for device_id in devices:
+        if device_id not in drawn:
+            where = "" if window is None else " in that time"
+            click.echo(f"no readings of {device_id}{where}", err=True)
+    if not series:
+        return
+    if in_terminal:
+        from iot_pipeline.artifacts.terminal import plot_readings
+
+        click.echo(plot_readings(series, is_colored=sys.stdout.isatty()))
+    if save is not None:
+        from iot_pipeline.artifacts.readings_picture import draw_readings
+
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_bytes(draw_readings(series))
+        click.echo(f"drawn into {save}", err=True)
+
+
+READING_COMMANDS = (readings_command,)

@@ -1,0 +1,120 @@
+"""Rows of `sensor_data` in the order of time, page by page, many pages on their way at once."""
+
+from datetime import date
+
+from iot_pipeline.clients.cassandra import PLAIN_TUPLES, CassandraClient, PendingAnswer
+from iot_pipeline.core.fleet_day import Slot
+from iot_pipeline.core.reading_spans import PlainRow
+from iot_pipeline.errors import PipelineError
+
+# The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
+_DAY_ZERO = 1 << 31
+_PAGE = (
+    "SELECT to_unix_timestamp(timestamp), temperature, humidity FROM {ks}.sensor_data "
+    "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp <= ? "
+    "ORDER BY timestamp ASC LIMIT ?"
+)
+# Counted where the rows are: one row per ten minutes travels.
+_SLOTS = (
+    "SELECT to_unix_timestamp(floor(timestamp, 10m)), COUNT(*), AVG(temperature), "
+    "to_unix_timestamp(MIN(timestamp)) FROM {ks}.sensor_data "
+    "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp <= ? "
+    "GROUP BY floor(timestamp, 10m)"
+)
+_DAYS = "SELECT DISTINCT day FROM {ks}.devices_by_day"
+_DEVICES = "SELECT device_id FROM {ks}.devices_by_day WHERE day = ?"
+
+
+class FoundPage:
+    """A page on its way: a `PendingPage`."""
+
+    def __init__(self, pending: PendingAnswer) -> None:
+        self._pending = pending
+
+    @property
+    def done(self) -> bool:
+        return self._pending.done
+
+    @property
+    def error(self) -> PipelineError | None:
+        return self._pending.error
+
+    @property
+    def found(self) -> list[PlainRow]:
+        return [tuple(row) for row in self._pending.rows]
+
+
+class FoundSlots:
+    """Counts of ten minutes on their way: a `PendingSlots`."""
+
+    def __init__(self, pending: PendingAnswer) -> None:
+        self._pending = pending
+
+    @property
+    def done(self) -> bool:
+        return self._pending.done
+
+    @property
+    def error(self) -> PipelineError | None:
+        return self._pending.error
+
+    @property
+    def found(self) -> list[Slot]:
+        return sorted((Slot(*row) for row in self._pending.rows), key=lambda slot: slot.start_ms)
+
+
+class CassandraReadingPages:
+    """A `ReadingPages` and a `SlotCounts` over the client's session; never a scan of the table.
+
+    Raises:
+        CassandraUnavailableError: no answer.
+        SchemaMismatchError: no such table.
+    """
+
+    def __init__(self, client: CassandraClient) -> None:
+        self._client = client
+        self._page = _PAGE.format(ks=client.keyspace)
+        self._slots = _SLOTS.format(ks=client.keyspace)
+
+    def days(self) -> list[date]:
+        """The UTC days that have readings, oldest first: the keys of devices_by_day."""
+        rows = self._client.execute(
+            _DAYS.format(ks=self._client.keyspace), doing="listing the days that have readings"
+        )
+        return sorted(row.day.date() for row in rows)
+
+    def devices(self, day: date) -> list[str]:
+        """The devices that have readings on that day, by name."""
+        cql = _DEVICES.format(ks=self._client.keyspace)
+        rows = self._client.execute(cql, (day,), doing=f"listing the devices of {day}")
+        return sorted(row.device_id for row in rows)
+
+    def start_page(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
+    ) -> FoundPage:
+        """Start reading rows from first_ms to last_ms, both inclusive, the oldest first."""
+        values = (device_id, day_number + _DAY_ZERO, first_ms, last_ms, limit)
+        return FoundPage(
+            self._client.start(
+                lambda: self._client.prepare(self._page).bind(values),
+                f"reading {device_id} in {self._client.keyspace}.sensor_data",
+                PLAIN_TUPLES,
+            )
+        )
+
+    def start_slots(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int
+    ) -> FoundSlots:
+        """Start counting rows from first_ms to last_ms, both inclusive, by ten minutes."""
+        values = (device_id, day_number + _DAY_ZERO, first_ms, last_ms)
+        return FoundSlots(
+            self._client.start(
+                lambda: self._client.prepare(self._slots).bind(values),
+                f"counting {device_id} in {self._client.keyspace}.sensor_data",
+                PLAIN_TUPLES,
+            )
+        )
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Until some answer has come since the last call, or the time is over."""
+        self._client.wait(timeout_seconds)

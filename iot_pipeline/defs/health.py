@@ -1,0 +1,67 @@
+"""The health report as a job: one page that a person reads, and a schedule that makes it daily."""
+
+import dagster as dg
+
+from iot_pipeline.core.health import Mood
+from iot_pipeline.defs.checks import CHECK_KEYS, judge_alone
+from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.health import write_report
+
+_SIGNS = {Mood.GOOD: "✅", Mood.LOOK: "⚠️", Mood.BAD: "❌"}
+
+
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    description="Look at everything, run every check, write one page; changes nothing else.",
+)
+def write_health_report(
+    context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
+) -> None:
+    """The page is a file on the machine that executes the run; its path is in the metadata."""
+    with failing_with_advice(), connected(kafka, cassandra) as connections:
+        names = {key.name for key in CHECK_KEYS}
+        report = write_report(connections, judge_alone(connections, names))
+    health = report.health
+    lines = ["| question | answer |", "|---|---|"]
+    lines += [
+        f"| {_SIGNS[answer.mood]} {answer.question} | {answer.answer.replace('|', '/')} |"
+        for answer in health.answers
+    ]
+    lines += [f"- **{verdict.name}**: {verdict.sentence}" for verdict in health.red]
+    context.add_output_metadata(
+        {
+            "report": dg.MetadataValue.path(str(report.path)),
+            "link": dg.MetadataValue.url(report.path.as_uri()),
+            "latest": dg.MetadataValue.url(report.latest.as_uri()),
+            "in_words": dg.MetadataValue.md("\n".join(lines)),
+            "checks_red": len(health.red),
+            "devices_known": health.view.known,
+            "devices_silent": sum(device.is_silent for device in health.view.devices),
+            "late_p95_seconds": round(health.view.lateness.p95, 3),
+            "rejected_last_day": health.view.flow.rejected,
+        }
+    )
+    context.log.info("%s: %s", report.path, "; ".join(a.answer for a in health.answers))
+
+
+@dg.job(
+    description=(
+        "Write one page that says how everything is: is every message stored, who is silent, how "
+        "late readings come, what was refused, what to do. Into reports/ of the data folder, with "
+        "its pictures inside. Reads only; safe beside ingestion."
+    ),
+    tags={MAX_RUNTIME: "900", **NO_RETRY},
+)
+def health_report() -> None:
+    write_health_report()
+
+
+health_report_daily = dg.ScheduleDefinition(
+    name="health_report_daily",
+    job=health_report,
+    cron_schedule="0 6 * * *",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Writes the health report each morning, 06:00 UTC.",
+)

@@ -1,0 +1,84 @@
+"""Pictures of the fleet as metadata of a materialization.
+
+One function for whoever materializes: `picture_metadata`. It draws when it is due, and says where
+the newest ones are when it is not.
+"""
+
+import base64
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
+from iot_pipeline.connections import Connections, reading_rules
+from iot_pipeline.core.devices import moment_of
+from iot_pipeline.core.fleet_day import Board
+from iot_pipeline.core.fleet_view import FleetView
+from iot_pipeline.core.picture_budget import is_due
+from iot_pipeline.errors import TransientError
+from iot_pipeline.stages.fleet_view import GLANCE, view_fleet
+
+_MOST_PROBLEMS = 15
+Metadata = Mapping[str, dg.MetadataValue[Any]]
+
+
+def picture_metadata(connections: Connections, run_id: str) -> Metadata:
+    """The fleet's pictures and its devices with problems, at most once a minute per data folder.
+
+    Costs half a second per minute at most, by resting as long as that takes; in between it is
+    one line that links to the run with the newest pictures.
+    """
+    settings = connections.settings
+    path = board_path(settings.data_dir, settings.topic)
+    board = read_board(path)
+    now = datetime.now(UTC)
+    now_ms = round(now.timestamp() * 1000)
+    if not is_due(board.drawn_ms, board.cost_seconds, now_ms):
+        return {"pictures": dg.MetadataValue.md(_where(board))}
+    began = time.monotonic()
+    try:
+        view = view_fleet(connections, settings.topic, reading_rules(settings), board, now, GLANCE)
+    except TransientError as exc:
+        # The rows are stored: a server that went away now must not fail the run for a picture.
+        return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}
+    metadata = _drawn(view)
+    board.drawn_ms, board.drawn_by = now_ms, run_id
+    board.cost_seconds = round(time.monotonic() - began, 3)
+    write_board(path, board)
+    return {**metadata, "pictures_seconds": dg.MetadataValue.float(board.cost_seconds)}
+
+
+def _where(board: Board) -> str:
+    drawn_at = f"{moment_of(board.drawn_ms):%Y-%m-%d %H:%M:%S} UTC"
+    return f"drawn at {drawn_at} by run [{board.drawn_by[:8]}](/runs/{board.drawn_by})"
+
+
+def _drawn(view: FleetView) -> dict[str, dg.MetadataValue[Any]]:
+    # Half a second of imports, only when something is drawn.
+    from iot_pipeline.artifacts.fleet_album import draw_album
+
+    album = {name: _embed(name, png) for name, png in draw_album(view).items()}
+    return {**album, "devices_with_problems": dg.MetadataValue.md(problem_table(view))}
+
+
+def _embed(name: str, png: bytes) -> dg.MetadataValue[Any]:
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def problem_table(view: FleetView) -> str:
+    """The devices somebody should look at, as markdown, the worst first."""
+    looked = len(view.devices)
+    of = f"{looked} devices" if looked == view.known else f"{looked} of {view.known} devices"
+    if not view.problems:
+        return f"None of {of} is silent, late, or has gaps."
+    lines = [f"{len(view.problems)} of {of}:", "", "| device | problem |", "|---|---|"]
+    for problem in view.problems[:_MOST_PROBLEMS]:
+        name = problem.device_id.replace("|", "\\|").replace("`", "'")
+        lines.append(f"| `{name}` | {problem.sentence} |")
+    left = len(view.problems) - _MOST_PROBLEMS
+    if left > 0:
+        lines.append(f"| … | and {left} more: `iot devices --silent`, `iot report` |")
+    return "\n".join(lines)

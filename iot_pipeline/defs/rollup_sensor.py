@@ -1,0 +1,136 @@
+"""Who asks for rebuilds of rollups: the sensor that compares ledgers with what was rebuilt.
+
+It reads ledgers, never rows. Its cursor holds since when a touched day waits, and nothing that
+correctness depends on: without it a day waits anew.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.rollup_store import CassandraRollupStore
+from iot_pipeline.core.rollup_days import DueDays, Waiting, as_ranges_of_days, choose_due_days
+from iot_pipeline.defs.lanes import end_gone_runs, runs_in_lane
+from iot_pipeline.defs.names import LANE
+from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, lane_of
+from iot_pipeline.errors import CassandraUnavailableError, PermanentError, TransientError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.rollups import read_day_facts
+
+# A tick that waits longer holds up other sensors of the process.
+_ANSWER_SECONDS = 5.0
+# Ranges asked for at once; far-apart days that are left over are still touched at the next tick.
+_RANGES_AT_ONCE = 10
+_SHOWN = 3
+
+
+@functools.lru_cache(maxsize=1)
+def _client(settings: Settings) -> CassandraClient:
+    # Kept from tick to tick, as the ingest sensor's.
+    return CassandraClient(
+        settings,
+        request_timeout_seconds=_ANSWER_SECONDS,
+        connect_timeout_seconds=_ANSWER_SECONDS,
+    )
+
+
+@dg.sensor(
+    name="rollups_of_touched_days",
+    job_name=JOB_NAME,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description=(
+        "Rebuilds the rollups of days that late data, replays or deletions touched, one run for "
+        "neighbouring days. A day waits until nothing touched it for IOT_ROLLUP_QUIET_SECONDS; "
+        "today is rebuilt at most every IOT_ROLLUP_REFRESH_SECONDS. Never one run per micro-batch."
+    ),
+)
+def rollups_of_touched_days(
+    context: dg.SensorEvaluationContext,
+) -> dg.SensorResult | dg.SkipReason:
+    """One tick: compare what each day's ledgers say with what its rebuild saw."""
+    settings = Settings.from_env()
+    lane = lane_of(settings.topic)
+    ended = end_gone_runs(context.instance, runs_in_lane(context.instance, lane))
+    active = runs_in_lane(context.instance, lane)
+    if active:
+        run = active[0].dagster_run
+        said = f"run {run.run_id[:8]} of the rollups is {run.status.value}"
+        return dg.SkipReason("; ".join([said, *ended]))
+    client = _client(settings)
+    store, now = CassandraRollupStore(client), datetime.now(UTC)
+    try:
+        days = choose_due_days(
+            read_day_facts(store, settings.topic, now),
+            store.read_records(settings.topic),
+            _remembered(context.cursor),
+            now,
+            first_day=settings.rollup_start,
+            quiet_seconds=settings.rollup_quiet_seconds,
+            refresh_seconds=settings.rollup_refresh_seconds,
+            retention_days=settings.retention_days,
+        )
+    except CassandraUnavailableError as exc:
+        client.close()  # the next tick connects anew, wherever the node is by then
+        return dg.SkipReason(_one_line(exc))
+    except (TransientError, PermanentError) as exc:
+        return dg.SkipReason(_one_line(exc))
+    ranges = as_ranges_of_days(days.due)
+    requests = [
+        dg.RunRequest(
+            tags={
+                LANE: lane,
+                RANGE_START: str(first),
+                RANGE_END: str(last),
+            }
+        )
+        for first, last in ranges[-_RANGES_AT_ONCE:]
+    ]
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else dg.SkipReason(_why_nothing(days, time.time())),
+        cursor=_as_cursor(days.waiting),
+    )
+
+
+def _why_nothing(days: DueDays, now_seconds: float) -> str:
+    said = []
+    if days.waiting:
+        waits = ", ".join(
+            f"{day} for {now_seconds - state.since:.0f} s"
+            for day, state in list(days.waiting.items())[:_SHOWN]
+        )
+        said.append(f"{len(days.waiting)} touched days wait to be quiet or due: {waits}")
+    if days.frozen:
+        said.append(
+            f"{len(days.frozen)} touched days are frozen, their rows age out: {days.frozen[0]} to "
+            f"{days.frozen[-1]}"
+        )
+    if days.outside:
+        said.append(
+            f"{len(days.outside)} touched days are before IOT_ROLLUP_START or after today: "
+            f"{days.outside[0]} to {days.outside[-1]}; `iot rollup --day` takes any day"
+        )
+    return "; ".join(said) or "no day was touched since its rollups were rebuilt"
+
+
+def _remembered(cursor: str | None) -> dict[date, Waiting]:
+    if not cursor:
+        return {}
+    found = json.loads(cursor)
+    return {date.fromisoformat(day): Waiting(*state) for day, state in found.items()}
+
+
+def _as_cursor(waiting: Mapping[date, Waiting]) -> str:
+    return json.dumps(
+        {str(day): [state.seen, state.since, state.changed] for day, state in waiting.items()}
+    )
+
+
+def _one_line(exc: TransientError | PermanentError) -> str:
+    return " ".join(str(exc).split())

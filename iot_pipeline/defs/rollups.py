@@ -1,0 +1,342 @@
+"""The rollup assets: one pass over a day's rows makes both, a run makes any number of days.
+
+Each day is materialized as soon as it is done, so a backfill that is terminated keeps what it
+has. Who asks for rebuilds is `defs.rollup_sensor`, or a person: Materialize with a range of days.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import dagster as dg
+
+from iot_pipeline.connections import Connections
+from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.rollup_checks import (
+    COUNTS,
+    UNCHANGED,
+    DayComparison,
+    judge_counts,
+    judge_unchanged,
+)
+from iot_pipeline.core.rollup_days import DayRecord
+from iot_pipeline.defs.failures import failing_with_advice
+from iot_pipeline.defs.names import (
+    DAILY_READINGS,
+    GROUP,
+    HOURLY_READINGS,
+    LANE,
+    MAX_RUNTIME,
+    NO_RETRY,
+    OWNERS,
+    SENSOR_DATA,
+)
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.errors import RollupFrozenError
+from iot_pipeline.stages.checks import run_budget_seconds
+from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
+from iot_pipeline.stages.rollups import RollupProgress, rebuild_day
+
+OP_NAME = "rebuild_rollups"
+JOB_NAME = "rollups"
+# What the UI's single-run backfills carry: the first and last day, both inclusive.
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+Events = Iterator[dg.AssetMaterialization | dg.AssetCheckResult]
+_LOG_EVERY_SECONDS = 2.0
+# A run that ends at its own tenth would wait that long for a commit; within this it comes.
+_RUN_PATIENCE_SECONDS = 1.5
+_ALONE_PATIENCE_SECONDS = 5.0
+_DAYS_CHECKED_ALONE = 7
+
+_DOUBLES = {
+    "min": "least",
+    "mean": "mean",
+    "max": "greatest",
+    "first": "first by time",
+    "last": "last by time",
+    "stddev": "standard deviation of these values themselves (divided by the count)",
+}
+
+
+def lane_of(topic: str) -> str:
+    """Rollups of a topic wait for each other, never for its ingestion."""
+    return f"{topic}/rollups"
+
+
+def _columns(time_column: str, cql_type: str, what: str) -> dg.TableSchema:
+    key = dg.TableColumnConstraints(nullable=False)
+    columns = [
+        dg.TableColumn("device_id", "text", description="Who measured.", constraints=key),
+        dg.TableColumn(
+            "month",
+            "date",
+            description="First day of the month: with device_id the partition key, ask by both.",
+            constraints=key,
+        ),
+        dg.TableColumn(
+            time_column, cql_type, description=f"{what}; newest first.", constraints=key
+        ),
+        dg.TableColumn("count", "bigint", description="Readings; 1 or more."),
+        dg.TableColumn("first_at", "timestamp", description="Time of the first reading."),
+        dg.TableColumn("last_at", "timestamp", description="Time of the last reading."),
+    ]
+    for quantity, unit in (("temperature", "°C"), ("humidity", "%")):
+        columns.append(
+            dg.TableColumn(
+                f"{quantity}_count", "bigint", description=f"Readings that have a {quantity}."
+            )
+        )
+        columns += [
+            dg.TableColumn(f"{quantity}_{name}", "double", description=f"{unit}, {words}.")
+            for name, words in _DOUBLES.items()
+        ]
+    return dg.TableSchema(columns=columns)
+
+
+def _spec(key: dg.AssetKey, by: str, schema: dg.TableSchema, example: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        deps=[SENSOR_DATA],
+        group_name=GROUP,
+        kinds={"cassandra", "python"},
+        owners=OWNERS,
+        skippable=True,  # days are materialized one by one, as they are done
+        description=(
+            f"Readings by {by} and device: count, least, mean, greatest, first, last and standard "
+            f"deviation of each quantity, in Cassandra's table `{key.path[-1]}`.\n\n"
+            f"`{example}`\n\n"
+            "Recomputed from the rows, a whole UTC day at a time, always with its twin: hours and "
+            "days are made in one pass. The sensor `rollups_of_touched_days` rebuilds the days "
+            "that late data, replays or deletions touched. With IOT_RETENTION_DAYS set, a day "
+            "whose rows begin to age out is frozen: its rollups stay."
+        ),
+        metadata={"dagster/column_schema": schema},
+    )
+
+
+HOURLY_SPEC = _spec(
+    HOURLY_READINGS,
+    "hour",
+    _columns("hour", "timestamp", "First instant of the hour, UTC"),
+    "iot rollups device_2 --hourly --day 2026-01-31",
+)
+DAILY_SPEC = _spec(
+    DAILY_READINGS,
+    "day",
+    _columns("day", "date", "The UTC day"),
+    "iot rollups device_2 --since 2026-01-01",
+)
+_JUDGES = {COUNTS: judge_counts, UNCHANGED: judge_unchanged}
+CHECK_SPECS = [
+    dg.AssetCheckSpec(name, asset=key, description=words)
+    for key in (HOURLY_READINGS, DAILY_READINGS)
+    for name, words in (
+        (
+            COUNTS,
+            "The sum of the rollups' counts equals the rows of the day. A run looks at as many "
+            "devices as a tenth of its time allows; on its own the check has IOT_CHECK_SECONDS.",
+        ),
+        (
+            UNCHANGED,
+            "Rollups computed again from the rows are those that are stored, in every number, "
+            "unless the ledgers know of readings that came or went since.",
+        ),
+    )
+]
+
+
+def build_rollups(first_day: date, topic: str) -> tuple[dg.AssetsDefinition, dg.JobDefinition]:
+    """Both assets, partitioned by day from `first_day` to today, and the job that rebuilds them."""
+
+    @dg.multi_asset(
+        name=OP_NAME,
+        specs=[HOURLY_SPEC, DAILY_SPEC],
+        check_specs=CHECK_SPECS,
+        can_subset=True,  # so that checks run without the assets, from the Checks tab
+        partitions_def=dg.DailyPartitionsDefinition(start_date=first_day.isoformat(), end_offset=1),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description="Read the rows of days once; write the rollups of each device and hour.",
+    )
+    def rollups(
+        context: dg.AssetExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
+    ) -> Events:
+        """Rebuild when an asset was asked for, then check; else only check."""
+        with failing_with_advice(), connected(kafka, cassandra) as connections:
+            yield from RollupRun(context, connections).events()
+
+    job = dg.define_asset_job(
+        JOB_NAME,
+        selection=dg.AssetSelection.assets(HOURLY_READINGS, DAILY_READINGS),
+        description=(
+            "Make the hourly and daily rollups of one day, or of a range of days in a single run, "
+            "what the rows of these days say. Idempotent; safe beside ingestion; Terminate keeps "
+            "the days that are done."
+        ),
+        tags={LANE: lane_of(topic), MAX_RUNTIME: "14400", **NO_RETRY},
+    )
+    return rollups, job  # type: ignore[return-value]
+
+
+@dataclass(slots=True)
+class RollupRun:
+    """One run over its days, oldest first.
+
+    Args:
+        context: Dagster's.
+        connections: clients, open.
+    """
+
+    context: dg.AssetExecutionContext
+    connections: Connections
+    told_at: float = field(default_factory=time.monotonic)
+
+    def events(self) -> Events:
+        """Rebuild each day and materialize it, then compare; without assets only compare."""
+        keys = self.context.selected_asset_keys
+        if not keys:
+            settings = self.connections.settings
+            yield from self._check(
+                self._newest_days(), settings.check_seconds, _ALONE_PATIENCE_SECONDS
+            )
+            return
+        began = time.monotonic()
+        days = [date.fromisoformat(text) for text in self.context.partition_keys]
+        done: list[RollupProgress] = []
+        frozen: list[date] = []
+        for number, day in enumerate(days, start=1):
+            place = f"{day} ({number} of {len(days)})"
+            try:
+                progress = self._rebuild(day, place)
+            except RollupFrozenError as exc:
+                # In a range the days that are not frozen are still wanted.
+                if len(days) == 1:
+                    raise
+                frozen.append(day)
+                self.context.log.warning("%s", exc)
+                continue
+            done.append(progress)
+            for key in sorted(keys):
+                yield self._materialization(key, progress)
+        self._say_done(days, done, frozen, time.monotonic() - began)
+        budget = run_budget_seconds(time.monotonic() - began)
+        newest_first = [progress.day for progress in reversed(done)]
+        yield from self._check(newest_first, budget, _RUN_PATIENCE_SECONDS)
+        if frozen and not done:
+            raise RollupFrozenError(
+                f"rebuilding the rollups of {frozen[0]} to {frozen[-1]}: rows of each of these "
+                "days age out (IOT_RETENTION_DAYS), so their rollups stay as they are"
+            )
+
+    def _rebuild(self, day: date, place: str) -> RollupProgress:
+        settings = self.connections.settings
+
+        def tell(progress: RollupProgress) -> None:
+            if time.monotonic() - self.told_at < _LOG_EVERY_SECONDS:
+                return
+            self.told_at = time.monotonic()
+            left = progress.eta_seconds
+            self.context.log.info(
+                "%s: %s of %s devices, %s rows, %s/s%s",
+                place,
+                f"{progress.devices_done:,}",
+                f"{progress.devices:,}",
+                f"{progress.readings:,}",
+                f"{progress.rows_per_second:,.0f}",
+                "" if left is None else f", about {left:.0f} s left of this day",
+            )
+
+        return rebuild_day(
+            self.connections.rollups,
+            settings.topic,
+            day,
+            self.context.run.run_id,
+            retry_seconds=settings.retry_seconds,
+            retention_days=settings.retention_days,
+            on_progress=tell,
+        )
+
+    def _materialization(
+        self, key: dg.AssetKey, progress: RollupProgress
+    ) -> dg.AssetMaterialization:
+        rollups = progress.hours if key == HOURLY_READINGS else progress.devices_done
+        return dg.AssetMaterialization(
+            key,
+            partition=str(progress.day),
+            description=f"{progress.readings:,} readings of {progress.devices:,} devices",
+            metadata={
+                "readings": progress.readings,
+                "devices": progress.devices,
+                "rollups": rollups,
+                "seconds": round(progress.seconds, 3),
+                "rows_per_second": round(progress.rows_per_second, 1),
+            },
+        )
+
+    def _say_done(
+        self,
+        days: Sequence[date],
+        done: Sequence[RollupProgress],
+        frozen: Sequence[date],
+        seconds: float,
+    ) -> None:
+        rows = sum(progress.readings for progress in done)
+        self.context.log.info(
+            "%d of %d days rolled up%s: %s readings in %.1f s, %s/s",
+            len(done),
+            len(days),
+            f", {len(frozen)} are frozen" if frozen else "",
+            f"{rows:,}",
+            seconds,
+            f"{rows / seconds if seconds else 0:,.0f}",
+        )
+
+    def _newest_days(self) -> list[date]:
+        settings = self.connections.settings
+        records = retry_transient(
+            lambda: self.connections.rollups.read_records(settings.topic),
+            give_up_after_seconds=settings.retry_seconds,
+        )
+        # What was rebuilt last is what people look at; every day has its turn when it is touched.
+        newest = sorted(records.values(), key=_newest_first)[:_DAYS_CHECKED_ALONE]
+        return [record.day for record in newest]
+
+    def _check(self, days: Sequence[date], budget: float, patience: float) -> Events:
+        settings = self.connections.settings
+        wanted = self.context.selected_asset_check_keys
+        if not wanted:
+            return
+        found = compare_days(
+            self.connections.rollups,
+            settings.topic,
+            days,
+            budget_seconds=budget,
+            retry_seconds=settings.retry_seconds,
+            patience_seconds=patience,
+            retention_days=settings.retention_days,
+        )
+        for key in sorted(wanted, key=str):
+            yield _as_result(key, _JUDGES[key.name](_of(found, key.asset_key)))
+
+
+def _of(found: Comparisons, key: dg.AssetKey) -> list[DayComparison]:
+    return found.hourly if key == HOURLY_READINGS else found.daily
+
+
+def _newest_first(record: DayRecord) -> float:
+    return -record.rebuilt_at.timestamp()
+
+
+def _as_result(key: dg.AssetCheckKey, verdict: CheckVerdict) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=verdict.name,
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.WARN
+        if verdict.severity is Severity.WARN
+        else dg.AssetCheckSeverity.ERROR,
+        description=verdict.sentence,
+        metadata=dict(verdict.numbers),
+    )

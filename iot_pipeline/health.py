@@ -1,0 +1,96 @@
+"""A health report from open connections: facts gathered, page drawn, files written.
+
+The one place where the report's stage meets its page; `cli` and `defs` both stand on it.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
+from iot_pipeline.clients.schema_store import CassandraSchema
+from iot_pipeline.connections import Connections, reading_rules
+from iot_pipeline.core.checks import CheckVerdict, judge_accounting, judge_chain, judge_lag
+from iot_pipeline.core.health import Health
+from iot_pipeline.stages.checks import check_durability_and_schema
+from iot_pipeline.stages.health import gather_health
+from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.loss_checks import check_dead_letters, check_losses, check_retention
+
+LATEST = "latest.html"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """The report's facts, its page, and the same page under the name that stays."""
+
+    health: Health
+    path: Path
+    latest: Path
+
+
+def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> WrittenReport:
+    """Look at everything and write one page into the data folder's `reports/`.
+
+    Args:
+        connections: open.
+        verdicts: of the checks, taken after the rest was read.
+
+    Raises:
+        TransientError: Kafka or Cassandra did not answer.
+        SchemaMismatchError: a topic or table is not there.
+    """
+    # A second of imports, only when a page is made.
+    from iot_pipeline.artifacts.report import render_report
+
+    settings = connections.settings
+    now = datetime.now(UTC)
+    kept = board_path(settings.data_dir, settings.topic)
+    board = read_board(kept)
+    health = gather_health(
+        connections,
+        settings.topic,
+        settings.dead_letter_topic,
+        reading_rules(settings),
+        board,
+        verdicts,
+        now,
+    )
+    write_board(kept, board)
+    page = render_report(health)
+    folder = settings.data_dir / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    path, latest = folder / f"{now:%Y-%m-%dT%H-%M-%SZ}.html", folder / LATEST
+    for place in (path, latest):
+        partial = place.with_name(f".{place.name}.{os.getpid()}")
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(place)
+    return WrittenReport(health, path, latest)
+
+
+def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
+    """The checks that need no counting of rows: what a person at a terminal waits for."""
+    settings, ledger, log = connections.settings, connections.ledger, connections.log
+    topic, now = settings.topic, datetime.now(UTC)
+    info = log.describe(topic)
+    parts = range(info.partitions)
+    lags = read_lag(log, ledger, topic, now)
+    chain = read_chain(ledger, topic, parts)
+    yield judge_accounting(chain.entries)
+    yield judge_chain(chain.flaws, len(chain.entries), is_whole=True)
+    yield judge_lag(lags, settings.lag_limit_seconds)
+    yield check_losses(ledger, connections.audit_store, topic, parts)
+    yield check_retention(log, topic, lags, info.config, now)
+    yield check_dead_letters(
+        log,
+        ledger,
+        topic,
+        settings.dead_letter_topic,
+        parts,
+        now,
+        settings.dead_letter_share,
+    )
+    yield from check_durability_and_schema(log, CassandraSchema(connections.cassandra), settings)

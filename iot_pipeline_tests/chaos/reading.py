@@ -1,0 +1,220 @@
+"""What there is, read by plain clients: for the oracle, and for whoever waits for a recovery.
+
+No code of the package under test.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC
+from typing import Any
+
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut
+from cassandra.cluster import Cluster, NoHostAvailable, Session
+from cassandra.query import SimpleStatement
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from iot_pipeline_tests.chaos.oracle import Attempt, Entry, Facts, Found, Row
+
+# The load numbers its messages in this header, so that equal bytes are still two records.
+NUMBER_HEADER = "chaos.number"
+SOURCE_PARTITION = "__connect.errors.partition"
+SOURCE_OFFSET = "__connect.errors.offset"
+_QUIET_SECONDS = 30.0
+_PATIENCE_SECONDS = 90.0
+
+
+def collect(
+    bootstrap_servers: str,
+    contact_points: tuple[str, ...],
+    cassandra_port: int,
+    topic: str,
+    keyspace: str,
+    attempted: Mapping[int, Attempt],
+    acknowledged: frozenset[int],
+    known: Iterable[Found] = (),
+) -> Facts:
+    """Read everything there is, after the faults and with every backlog drained.
+
+    `known` are records that were read before Kafka deleted them.
+    """
+    facts = Facts(attempted, acknowledged)
+    with plain_session(contact_points, cassandra_port) as session:
+        _read_tables(session, topic, keyspace, facts)
+    found = {record.place: record for record in known}
+    for record in read_records(bootstrap_servers, topic, facts.epoch, facts.ends):
+        found[record.place] = record
+    facts.records = sorted(found.values(), key=lambda record: record.place)
+    for message in _read_topic(bootstrap_servers, f"{topic}.dlq", {}):
+        headers = dict(message.headers() or ())
+        place = int(headers[SOURCE_PARTITION]), int(headers[SOURCE_OFFSET])
+        facts.letters.append((*place, message.value()))
+    return facts
+
+
+def read_records(
+    bootstrap_servers: str, topic: str, epoch: int, ends: dict[int, int] | None = None
+) -> Iterator[Found]:
+    """Every record that the topic has now; `ends` is filled with its high watermarks."""
+    for message in _read_topic(bootstrap_servers, topic, {} if ends is None else ends):
+        headers = dict(message.headers() or ())
+        yield Found(
+            message.partition(),
+            message.offset(),
+            message.timestamp()[1],
+            int(headers.get(NUMBER_HEADER) or -1),
+            message.value(),
+            epoch,
+        )
+
+
+class plain_session:  # noqa: N801 - used as a function
+    """A session with the driver's own defaults, but patient: a server may have just come up."""
+
+    def __init__(self, contact_points: tuple[str, ...], port: int) -> None:
+        self._where = list(contact_points), port
+        self._cluster: Cluster | None = None
+
+    def __enter__(self) -> Session:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            points, port = self._where
+            self._cluster = Cluster(points, port=port, connect_timeout=20, protocol_version=5)
+            try:
+                session = self._cluster.connect()
+            except (NoHostAvailable, OperationTimedOut):
+                self._cluster.shutdown()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+                continue
+            session.default_timeout = 60
+            return session
+
+    def __exit__(self, *_: object) -> None:
+        if self._cluster is not None:
+            self._cluster.shutdown()
+
+
+class Checkpoints:
+    """The checkpoints of a topic, asked over one session, which is made anew when it fails."""
+
+    def __init__(
+        self, contact_points: tuple[str, ...], port: int, keyspace: str, topic: str
+    ) -> None:
+        self._where, self._what = (contact_points, port), (keyspace, topic)
+        self._open: tuple[plain_session, Session] | None = None
+
+    def read(self) -> dict[int, int]:
+        """next_offset by partition."""
+        for attempt in (1, 2, 3):
+            if self._open is None:
+                manager = plain_session(*self._where)
+                self._open = manager, manager.__enter__()
+            try:
+                return read_checkpoints(self._open[1], *self._what)
+            except (NoHostAvailable, DriverException):
+                self.close()
+                if attempt == 3:
+                    raise
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[0].__exit__()
+            self._open = None
+
+
+def read_checkpoints(session: Session, keyspace: str, topic: str) -> dict[int, int]:
+    """next_offset by partition, read serially."""
+    rows = session.execute(
+        f"SELECT DISTINCT topic, kafka_partition FROM {keyspace}.ingest_ledger"
+    ).all()
+    found = {}
+    for place in rows:
+        if place.topic != topic:
+            continue
+        answer = session.execute(
+            SimpleStatement(
+                f"SELECT next_offset FROM {keyspace}.ingest_ledger "
+                "WHERE topic = %s AND kafka_partition = %s LIMIT 1",
+                consistency_level=ConsistencyLevel.SERIAL,
+            ),
+            (topic, place.kafka_partition),
+        ).one()
+        if answer is not None and answer.next_offset is not None:
+            found[place.kafka_partition] = answer.next_offset
+    return found
+
+
+def read_epoch(session: Session, keyspace: str, topic: str) -> int:
+    """How often the topic was made again and accepted; 0 before first contact, too."""
+    rows = session.execute(
+        f"SELECT DISTINCT topic, kafka_partition, current_epoch FROM {keyspace}.ingest_ledger"
+    )
+    return max((row.current_epoch or 0 for row in rows if row.topic == topic), default=0)
+
+
+def _read_tables(session: Session, topic: str, keyspace: str, facts: Facts) -> None:
+    facts.checkpoints = read_checkpoints(session, keyspace, topic)
+    facts.epoch = read_epoch(session, keyspace, topic)
+    for partition in facts.checkpoints:
+        statement = SimpleStatement(
+            "SELECT epoch, start_offset, end_offset, outcome, stored, superseded, rejected, "
+            f"aged_out, holes FROM {keyspace}.ingest_ledger "
+            "WHERE topic = %s AND kafka_partition = %s",
+            consistency_level=ConsistencyLevel.SERIAL,
+        )
+        for row in session.execute(statement, (topic, partition)):
+            if row.start_offset is not None:
+                facts.entries.append(Entry(partition, *row))
+    for row in session.execute(
+        "SELECT device_id, day, timestamp, temperature, humidity, writetime(temperature) AS t, "
+        f"writetime(humidity) AS h FROM {keyspace}.sensor_data"
+    ):
+        ms = round(row.timestamp.replace(tzinfo=UTC).timestamp() * 1000)
+        facts.rows[row.device_id, ms] = Row(
+            row.temperature, row.humidity, row.t, row.h, row.day.date()
+        )
+    for row in session.execute(f"SELECT day, device_id FROM {keyspace}.devices_by_day"):
+        facts.devices.add((row.day.date(), row.device_id))
+
+
+def _read_topic(bootstrap_servers: str, topic: str, ends: dict[int, int]) -> Iterator[Any]:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "chaos-oracle",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+        }
+    )
+    left: set[int] = set()
+    try:
+        known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+        for partition in known:
+            place = TopicPartition(topic, partition)
+            low, ends[partition] = consumer.get_watermark_offsets(place, timeout=20)
+            if ends[partition] > low:
+                left.add(partition)
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in left])
+        yield from _until_end(consumer, left, topic)
+    finally:
+        consumer.close()
+
+
+def _until_end(consumer: Consumer, left: set[int], topic: str) -> Iterator[Any]:
+    heard_at = time.monotonic()
+    while left:
+        assert time.monotonic() - heard_at < _QUIET_SECONDS, f"{topic} fell silent: {left}"
+        messages = consumer.consume(1000, 0.2)
+        for message in messages:
+            heard_at = time.monotonic()
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                left.discard(message.partition())
+            else:
+                raise AssertionError(f"reading {topic}: {error}")

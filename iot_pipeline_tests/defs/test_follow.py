@@ -1,0 +1,169 @@
+"""Runs that stay, in Dagster: what they report while they run, how they end, who comes next."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.ledger import sum_counts
+from iot_pipeline.core.offsets import OffsetRange, join_ranges, parse_range
+from iot_pipeline.defs import checks as defs_checks
+from iot_pipeline.defs import follow_run
+from iot_pipeline.defs.ingest import FOLLOW_CONFIG
+from iot_pipeline.defs.lanes import parse_ranges
+from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
+from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline_tests.defs.conftest import Dagster
+from iot_pipeline_tests.load import fleet, produce
+from iot_pipeline_tests.pipeline import Pipeline
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def keyspace() -> str:
+    """A keyspace of this test's own: row counts compare whole days."""
+    return f"iot_test_{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(autouse=True)
+def _a_short_stay_and_many_reports(
+    pipeline: Pipeline, dagster: Dagster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IOT_FOLLOW_SECONDS", "5")
+    monkeypatch.setenv("IOT_INGEST_MODE", "follow")
+    monkeypatch.setattr(follow_run, "REPORT_SECONDS", 1.0)
+    monkeypatch.setattr(follow_run, "_FIRST_REPORT_SECONDS", 1.0)
+
+
+@contextmanager
+def _arriving(pipeline: Pipeline) -> Iterator[list[int]]:
+    """50 readings ten times a second; how many were sent, at the end."""
+    sent: list[int] = []
+    is_over = threading.Event()
+
+    def produce_on() -> None:
+        while not is_over.wait(0.1):
+            part = fleet(f"d{len(sent)}", 5, 50)
+            sent.append(produce(pipeline.brokers, pipeline.topic, part))
+
+    thread = threading.Thread(target=produce_on)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        is_over.set()
+        thread.join(10)
+
+
+def _reports(dagster: Dagster) -> list[dict[str, Any]]:
+    """Metadata of all materializations, oldest first."""
+    found = dagster.instance.fetch_materializations(SENSOR_DATA, limit=100).records
+    return [
+        {name: value.value for name, value in record.asset_materialization.metadata.items()}
+        for record in reversed(found)
+        if record.asset_materialization is not None
+    ]
+
+
+def _ranges(report: dict[str, Any]) -> list[OffsetRange]:
+    text = report["ranges"]
+    return [] if text == "none" else [parse_range(part) for part in text.split(", ")]
+
+
+def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
+    dagster: Dagster, pipeline: Pipeline
+) -> None:
+    with _arriving(pipeline) as sent:
+        outcome = dagster.launch("ingest", FOLLOW_CONFIG)
+    assert outcome.is_success, outcome.failure
+    assert outcome.red == {}
+    assert set(outcome.checks) == {spec.name for spec in defs_checks.CHECK_SPECS}
+    reports = _reports(dagster)
+    assert len(reports) >= 2
+    chain = read_chain(pipeline.connections.ledger, pipeline.topic, range(4))
+    total = sum_counts(entry.counts for entry in chain.entries)
+    assert chain.flaws == []
+    assert {entry.run_id for entry in chain.entries} == {outcome.run.run_id}
+    assert sum(report["stored"] for report in reports) == total.stored > 0
+    tiles = join_ranges([item for report in reports for item in _ranges(report)])
+    achieved = parse_ranges(outcome.run.tags["iot/achieved"])
+    assert sorted(tiles, key=str) == sorted(achieved, key=str)
+    measured = [report for report in reports if report["latency_samples"]]
+    assert measured
+    for report in measured:
+        assert 0 < report["latency_p50_ms"] <= report["latency_p99_ms"] <= report["latency_max_ms"]
+    assert outcome.run.tags["iot/mode"] == "follow"
+    assert int(outcome.run.tags["dagster/max_runtime"]) >= 600
+    # What came after its end is the next run's, and nothing is between.
+    again = dagster.launch("ingest")
+    assert again.metadata is not None
+    assert again.metadata["stored"] + total.stored == sum(sent)
+
+
+def test_a_red_blocking_check_ends_the_run_and_fails_it(
+    dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(*_: object, **__: object) -> Iterator[CheckVerdict]:
+        yield CheckVerdict("every_offset_is_accounted_for", False, Severity.ERROR, "one is not")
+
+    monkeypatch.setenv("IOT_FOLLOW_SECONDS", "60")
+    monkeypatch.setattr(follow_run, "judge_run", judge)
+    produce(pipeline.brokers, pipeline.topic, fleet("d", 5, 500))
+    began = time.monotonic()
+    outcome = dagster.launch("ingest", FOLLOW_CONFIG)
+    assert time.monotonic() - began < 30
+    assert not outcome.is_success
+    assert "blocking asset check" in outcome.failure
+    chain = read_chain(pipeline.connections.ledger, pipeline.topic, range(4))
+    assert chain.flaws == []
+    achieved = parse_ranges(outcome.run.tags["iot/achieved"])
+    assert sum(item.span for item in achieved) == 500 == sum(e.span for e in chain.entries)
+
+
+def test_following_has_no_end_to_give(dagster: Dagster) -> None:
+    config = {"ops": {"ingest_readings": {"config": {"mode": "follow", "max_records": 5}}}}
+    outcome = dagster.launch("ingest", config)
+    assert not outcome.is_success
+    assert "mode follow has no end" in outcome.failure
+
+
+def test_the_sensor_keeps_one_run_that_stays_and_queues_the_next_behind_it(
+    dagster: Dagster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IOT_FOLLOW_SECONDS", "300")
+    request = dagster.tick()
+    assert isinstance(request, dg.RunRequest), request
+    assert request.run_config == FOLLOW_CONFIG
+    assert (request.asset_selection, request.asset_check_keys) == ([SENSOR_DATA], [])
+    job = dagster.definitions.resolve_job_def("ingest")
+
+    def add(started_ago: float | None) -> dg.DagsterRun:
+        run = dagster.instance.create_run_for_job(job, tags={**job.tags, **request.tags})
+        if started_ago is not None:
+            process = str(RunProcess.current(run.run_id))
+            dagster.instance.add_run_tags(run.run_id, {"iot/process": process})
+            _report_started(dagster.instance, run, time.time() - started_ago)
+        return run
+
+    first = add(started_ago=10)
+    assert "and stays for 2" in str(dagster.tick())
+    dagster.instance.delete_run(first.run_id)
+    add(started_ago=295)
+    assert isinstance(dagster.tick(), dg.RunRequest), "soon over: the next one is queued"
+    add(started_ago=None)
+    assert "waits for its turn" in str(dagster.tick()), "one, not two"
+
+
+def _report_started(instance: dg.DagsterInstance, run: dg.DagsterRun, at: float) -> None:
+    """As the run's own process does, then."""
+    event = dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.RUN_START.value, job_name=run.job_name
+    )
+    instance.report_dagster_event(event, run.run_id, timestamp=at)

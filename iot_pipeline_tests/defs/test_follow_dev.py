@@ -1,0 +1,171 @@
+"""Follow mode as a person runs it: `dagster dev`, the sensor on, a load, a power cut."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iot_pipeline.connections import open_connections
+from iot_pipeline.core.checks import EVERY_OFFSET, LAG, NO_GAP, ROW_COUNT
+from iot_pipeline.core.lag import total_lag
+from iot_pipeline.core.loss_checks import READ_BACK
+from iot_pipeline.defs.instance import prepare_instance
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.lag import read_lag
+from iot_pipeline_tests.defs.dev_server import DevServer, wait_for
+from iot_pipeline_tests.defs.test_dagster_dev import Set
+from iot_pipeline_tests.load import fleet, produce
+from iot_pipeline_tests.pipeline import set_up
+from iot_pipeline_tests.servers import Services
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
+    env = services.environment(
+        IOT_DATA_DIR=str(tmp_path / "data"), IOT_INGEST_MODE="follow", IOT_FOLLOW_SECONDS="6"
+    )
+    settings = Settings.from_env(env)
+    home = prepare_instance(tmp_path / "home")
+    with open_connections(settings) as connections:
+        set_up(connections)
+        yield Set(home, env, tmp_path / "dagster.log", connections)
+
+
+@contextmanager
+def _load(dev: Set) -> Iterator[None]:
+    """200 readings a second until the end of the block."""
+    settings = dev.connections.settings
+    is_over = threading.Event()
+
+    def produce_on() -> None:
+        number = 0
+        while not is_over.wait(0.25):
+            number += 1
+            produce(settings.bootstrap_servers, settings.topic, fleet(f"d{number}", 10, 50))
+
+    thread = threading.Thread(target=produce_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(20)
+
+
+def _runs(server: DevServer, *statuses: str) -> list[dict[str, Any]]:
+    """Ingest runs in these states, oldest first."""
+    runs = server.runs(pipelineName="ingest")
+    return [run for run in reversed(runs) if run["status"] in statuses]
+
+
+def _tags(run: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["tags"]}
+
+
+@pytest.mark.timeout(300)
+def test_runs_that_stay_follow_each_other_through_a_power_cut_and_lose_nothing(dev: Set) -> None:
+    with _load(dev):
+        with dev.start() as server:
+            server.start_sensor("iot_data_lag")
+            first, second = _two_runs_succeed(server, dev)
+            _checks_are_green_and_in_progress_nowhere(server, [first, second])
+            killed = _a_run_is_at_work(server, dev)
+            server.kill()
+        with dev.start() as server:
+            server.start_sensor("iot_data_lag")
+            run = server.finish(killed, 60)
+            assert run["status"] == "FAILURE"
+            assert any("is gone" in line for line in server.messages(killed))
+            _a_run_is_at_work(server, dev)
+            _lag_is_near_zero(dev)
+            _terminate_ends_at_once(server, dev)
+    with dev.start() as server:
+        sensor_id = server.start_sensor("iot_data_lag")
+        wait_for(lambda: True if _done(dev) == dev.sent() else None, 60)
+        server.stop_sensor(sensor_id)
+        _a_reexecution_drains_the_same_offsets(server, first)
+    dev.assert_everything_accounted_for()
+
+
+def _done(dev: Set) -> int:
+    return sum(entry.span for entry in dev.chain().entries)
+
+
+def _two_runs_succeed(server: DevServer, dev: Set) -> tuple[dict[str, Any], dict[str, Any]]:
+    def two() -> list[dict[str, Any]] | None:
+        runs = _runs(server, "SUCCESS")
+        assert not _runs(server, "FAILURE", "CANCELED")
+        assert len(_runs(server, "STARTED", "STARTING")) <= 1, "one lane"
+        return runs if len(runs) >= 2 else None
+
+    first, second = wait_for(two, 90, lambda: str(server.runs(pipelineName="ingest")))[:2]
+    assert dev.chain().flaws == []
+    for earlier, later in zip(
+        sorted(_tags(first)["iot/achieved"].split()),
+        sorted(_tags(second)["iot/achieved"].split()),
+        strict=True,
+    ):
+        assert earlier.split("-")[1] == later.split(":")[1].split("-")[0]
+    return first, second
+
+
+def _checks_are_green_and_in_progress_nowhere(
+    server: DevServer, runs: list[dict[str, Any]]
+) -> None:
+    ids = [run["runId"] for run in runs]
+    for name in (EVERY_OFFSET, NO_GAP, ROW_COUNT, LAG, READ_BACK):
+        results = server.checks(name)
+        mine = [result["status"] for result in results if result["runId"] in ids]
+        assert mine == ["SUCCEEDED", "SUCCEEDED"], (name, results)
+        assert {result["status"] for result in results} == {"SUCCEEDED"}, (name, results)
+
+
+def _a_run_is_at_work(server: DevServer, dev: Set) -> str:
+    """Wait until a run that stays commits, and give its id."""
+
+    def at_work() -> str | None:
+        started = {run["runId"] for run in _runs(server, "STARTED")}
+        owners = {entry.run_id for entry in dev.chain().entries}
+        return next(iter(started & owners), None)
+
+    return wait_for(at_work, 60, lambda: str(server.runs(pipelineName="ingest")))
+
+
+def _lag_is_near_zero(dev: Set) -> None:
+    settings = dev.connections.settings
+
+    def is_near_zero() -> float | None:
+        lags = read_lag(
+            dev.connections.log, dev.connections.ledger, settings.topic, datetime.now(UTC)
+        )
+        seconds = total_lag(lags).lag_seconds
+        return seconds if seconds < 2.0 else None
+
+    wait_for(is_near_zero, 20)
+
+
+def _terminate_ends_at_once(server: DevServer, dev: Set) -> None:
+    run_id = _a_run_is_at_work(server, dev)
+    server.terminate(run_id)
+    run = server.finish(run_id, 30)
+    assert run["status"] in ("CANCELED", "SUCCESS"), "SUCCESS: its time was over just then"
+    # What its tag says is what the ledger has of it.
+    achieved = {
+        f"{entry.partition}:{entry.start_offset}-{entry.end_offset}"
+        for entry in dev.chain().entries
+        if entry.run_id == run_id
+    }
+    assert set(_tags(run)["iot/achieved"].split()) == achieved
+
+
+def _a_reexecution_drains_the_same_offsets(server: DevServer, first: dict[str, Any]) -> None:
+    wait_for(lambda: True if not _runs(server, "STARTED", "STARTING", "QUEUED") else None, 60)
+    again = server.succeed(server.reexecute(first["runId"]), 60)
+    assert _tags(again)["iot/achieved"] == _tags(first)["iot/achieved"]
+    assert any("the same offsets" in line for line in server.messages(again["runId"]))

@@ -1,0 +1,158 @@
+"""A table of readings in memory that answers what a look at the devices asks; and time-lapse."""
+
+import math
+import random
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+from iot_pipeline.core.checks import CheckVerdict
+from iot_pipeline.core.device_tally import FleetTally, QualityLimits
+from iot_pipeline.core.read_back import StoredRow
+from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.errors import PipelineError
+from iot_pipeline.stages.data_quality import QualityPorts, check_data_quality
+
+# (device_id, measured_ms, arrived_ms, temperature, humidity)
+Sent = tuple[str, int, int, float, float]
+# Monday 2026-03-02 00:00 UTC.
+START_MS = 1_772_409_600_000
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+_Found = TypeVar("_Found")
+
+
+@dataclass(slots=True)
+class Answered(Generic[_Found]):
+    found: list[_Found]
+    error: PipelineError | None = None
+    done: bool = True
+
+
+class TimeLapse:
+    """What was sent, looked at as of any moment: rows that arrived later are not there yet.
+
+    `questions` counts what was asked; nothing here can be scanned.
+    """
+
+    def __init__(self, sent: Iterable[Sent]) -> None:
+        self._rows: defaultdict[tuple[str, int], dict[int, Sent]] = defaultdict(dict)
+        for row in sorted(sent, key=lambda row: row[2]):
+            # The later arrival wins the key.
+            self._rows[row[0], row[1] // MS_PER_DAY][row[1]] = row
+        self._times = {place: sorted(rows) for place, rows in self._rows.items()}
+        self.as_of_ms = 1 << 62
+        self.questions = 0
+
+    def days(self) -> list[int]:
+        return list({day for _, day in self._rows})
+
+    def devices_of(self, day_number: int) -> Sequence[str]:
+        return [
+            name
+            for name, day in self._rows
+            if day == day_number and self._between(name, day, 0, 1 << 62)
+        ]
+
+    def start_range(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
+    ) -> Answered[tuple[int, StoredRow]]:
+        self.questions += 1
+        rows = self._between(device_id, day_number, first_ms, last_ms)[: -limit - 1 : -1]
+        return Answered([(r[1], (r[3], r[4], r[2] * 1000, r[2] * 1000)) for r in rows])
+
+    def start_times(
+        self, device_id: str, day_number: int, times_ms: Sequence[int]
+    ) -> Answered[tuple[int, StoredRow]]:
+        raise AssertionError("nobody knows the times here")
+
+    def start_counts(
+        self, device_id: str, day_number: int, first_ms: int, end_ms: int, piece_ms: int
+    ) -> Answered[tuple[int, int, int]]:
+        self.questions += 1
+        pieces: dict[int, list[int]] = {}
+        for row in self._between(device_id, day_number, first_ms, end_ms - 1):
+            pieces.setdefault(row[1] // piece_ms * piece_ms, []).append(row[1])
+        return Answered([(at, len(times), times[0]) for at, times in pieces.items()])
+
+    def wait(self, timeout_seconds: float) -> None:
+        pass
+
+    def _between(self, name: str, day: int, first_ms: int, last_ms: int) -> list[Sent]:
+        times = self._times.get((name, day), [])
+        rows = self._rows.get((name, day), {})
+        chosen = times[bisect_left(times, first_ms) : bisect_right(times, last_ms)]
+        return [rows[at] for at in chosen if rows[at][2] <= self.as_of_ms]
+
+    def look(
+        self,
+        at_ms: int,
+        limits: QualityLimits = QualityLimits(),  # noqa: B008
+        *,
+        lag_seconds: float = 0.0,
+        budget_seconds: float = 60.0,
+        observed: FleetTally | None = None,
+        first: Sequence[str] = (),
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> dict[str, CheckVerdict]:
+        """The six verdicts at that moment."""
+        self.as_of_ms = at_ms
+        verdicts = check_data_quality(
+            QualityPorts(self, self),
+            limits,
+            datetime.fromtimestamp(at_ms / 1000, UTC),
+            lag_seconds=lag_seconds,
+            budget_seconds=budget_seconds,
+            observed=observed,
+            first=first,
+            clock=clock,
+        )
+        return {verdict.name: verdict for verdict in verdicts}
+
+
+@dataclass(slots=True)
+class Lapse:
+    """A small fleet that measures a daily curve; `change` bends what a reading says or when.
+
+    `change(device, reading)` gives what is sent instead: none, one or more readings.
+    """
+
+    devices: int = 8
+    hours: float = 3.0
+    interval_ms: int = 10_000
+    seed: int = 1
+    start_ms: int = START_MS
+    prefix: str = "room"
+    change: Callable[[str, Sent], list[Sent]] = lambda _, reading: [reading]
+    made: list[Sent] = field(default_factory=list)
+
+    def table(self) -> TimeLapse:
+        return TimeLapse(self.sent())
+
+    @property
+    def end_ms(self) -> int:
+        return self.start_ms + int(self.hours * HOUR)
+
+    def sent(self) -> list[Sent]:
+        draw = random.Random(f"{self.seed}")
+        sent: list[Sent] = []
+        for number in range(self.devices):
+            name = f"{self.prefix}_{number}"
+            bias, phase = draw.uniform(-2, 2), draw.uniform(0, 2)
+            for step in range(int(self.hours * HOUR / self.interval_ms)):
+                jitter = draw.uniform(-0.3, 0.3) * self.interval_ms
+                at = int(self.start_ms + (step + 0.5) * self.interval_ms + jitter)
+                swing = 4 * math.cos(2 * math.pi * (at / 86_400_000 - phase / 24))
+                warm = round(21 + bias + swing + draw.uniform(-0.1, 0.1), 2)
+                damp = round(45 - 2 * swing + draw.uniform(-0.3, 0.3), 2)
+                arrived = at + int(draw.uniform(20, 900))
+                sent += self.change(name, (name, at, arrived, warm, damp))
+        return sent
+
+
+def red(verdicts: dict[str, CheckVerdict]) -> dict[str, set[str]]:
+    """Checks that have not passed, and the devices they name."""
+    return {name: set(v.suspects) for name, v in verdicts.items() if not v.passed}

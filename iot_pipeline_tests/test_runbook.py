@@ -1,0 +1,254 @@
+"""Every command of docs/runbook.md, tried: on real servers, in the state that the runbook is about.
+
+A command that is new in the runbook fails `test_every_command...` until somebody tries it here, or
+says where it is tried. What cannot be tried by a test is listed at the runbook's end.
+"""
+
+import io
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+
+from iot_pipeline_tests.load import ORIGIN_SECONDS, delete_before, fleet, produce, reading_json
+from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.servers import fresh_topic
+from iot_pipeline_tests.stages.test_real_loss import recreate
+
+TESTS = Path(__file__).resolve().parent
+RUNBOOK = TESTS.parent / "docs" / "runbook.md"
+MS = 1735444919000
+
+Trial = Callable[[Pipeline, str], None]
+TRIALS: dict[str, tuple[Trial, tuple[str, ...]]] = {}
+# Those that start and stop servers, or need a terminal for hours, have tests of their own.
+ELSEWHERE = {
+    "iot up": "local/test_up_and_down.py",
+    "iot down": "local/test_up_and_down.py",
+    "iot logs": "local/test_up_and_down.py",
+    "iot demo": "../Makefile",  # make demo-once
+}
+
+
+def tries(*commands: str) -> Callable[[Trial], Trial]:
+    def register(trial: Trial) -> Trial:
+        TRIALS[trial.__name__] = trial, commands
+        return trial
+
+    return register
+
+
+def commands_of_the_runbook() -> set[str]:
+    text = RUNBOOK.read_text(encoding="utf-8")
+    found = {" ".join(code.split()) for code in re.findall(r"`(iot [^`]+)`", text)}
+    # `iot replay --offsets …` is short for what was said in full before.
+    return {command.removesuffix(" …") for command in found}
+
+
+def test_every_command_of_the_runbook_is_tried_by_some_test() -> None:
+    tried = {command for _, commands in TRIALS.values() for command in commands}
+    known = tried | ELSEWHERE.keys()
+    short = {
+        command
+        for command in commands_of_the_runbook()
+        if any(full.startswith(f"{command} ") for full in known)
+    }
+    assert commands_of_the_runbook() - short - known == set()
+    for path in ELSEWHERE.values():
+        assert (TESTS / path).exists(), path
+
+
+def cql(pipeline: Pipeline, statement: str) -> None:
+    keyspace = pipeline.settings.keyspace
+    pipeline.connections.cassandra.execute(
+        statement.format(table=f"{keyspace}.sensor_data", ledger=f"{keyspace}.ingest_ledger"),
+        doing="setting the stage",
+    )
+
+
+def fill(pipeline: Pipeline, name: str) -> None:
+    cql(pipeline, "TRUNCATE {table}")
+    produce(pipeline.brokers, pipeline.topic, fleet(name, 3, 300), partition=0)
+    pipeline.drain()
+
+
+@tries("iot status", "iot settings", "iot lag", "iot ledger", "iot setup", "iot drain")
+def the_first_looks(pipeline: Pipeline, name: str) -> None:
+    produce(pipeline.brokers, pipeline.topic, fleet(name, 3, 30), partition=0)
+    assert "answers" in pipeline.iot("status") or "up" in pipeline.iot("status")
+    assert "IOT_TOPIC" in pipeline.iot("settings")
+    assert pipeline.iot("lag", "--json")
+    pipeline.iot("lag")
+    pipeline.iot("drain")
+    pipeline.iot("ledger")
+    assert not pipeline.iot("ledger", "--json")["flaws"]
+    pipeline.iot("setup")
+
+
+@tries(
+    "iot audit --all",
+    "iot audit --offsets P:START-END",
+    "iot replay --offsets P:START-END",
+    "iot audit --since TIME",
+    "iot audit --offsets",
+    "iot replay --offsets",
+)
+def rows_are_missing(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    cql(pipeline, "TRUNCATE {table}")
+    assert "iot replay --offsets 0:" in pipeline.iot("audit", "--all", exit_code=1)
+    assert "lost" in pipeline.iot("audit", "--offsets", "0:0-300", exit_code=1)
+    pipeline.iot("replay", "--offsets", "0:0-300")
+    assert "nothing is lost" in pipeline.iot("audit", "--since", "2020-01-01")
+
+
+@tries("iot trace DEVICE TIMESTAMP", "iot delete DEVICE --since TIME --until TIME --reason TEXT")
+def a_row_is_torn(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    device = f"{name}_1"
+    seconds = f"{MS / 1000:.3f}"
+    assert "partition 0, offset" in pipeline.iot("trace", device, seconds)
+    cql(
+        pipeline,
+        f"UPDATE {{table}} SET temperature = 149 WHERE device_id = '{device}' "
+        f"AND day = '2024-12-29' AND timestamp = {MS}",
+    )
+    assert f"iot trace {device} {seconds}" in pipeline.iot("audit", "--all", exit_code=1)
+    assert "no record explains" in pipeline.iot("trace", device, seconds, exit_code=1)
+    span = "2024-12-29T04:01:59Z", "2024-12-29T04:02:00Z"
+    with mock.patch.object(sys, "stdin", io.StringIO("y\n")):
+        said = pipeline.iot(
+            "delete", device, "--since", span[0], "--until", span[1], "--reason", "torn"
+        )
+    assert "deleted 1 readings" in said
+    pipeline.iot("audit", "--all")
+
+
+@tries(
+    "iot dead-letters stats",
+    "iot dead-letters list --reason REASON",
+    "iot dead-letters show P:OFFSET",
+    "iot dead-letters replay",
+)
+def a_rule_was_wrong(pipeline: Pipeline, name: str) -> None:
+    hot = reading_json(name, ORIGIN_SECONDS, temperature=200.0)
+    produce(pipeline.brokers, pipeline.topic, [(b"hot", hot)], partition=0)
+    pipeline.drain()
+    assert "out_of_range" in pipeline.iot("dead-letters", "stats")
+    assert "0:0" in pipeline.iot("dead-letters", "list", "--reason", "out_of_range")
+    assert name in pipeline.iot("dead-letters", "show", "0:0")
+    relaxed = dict(pipeline.env, IOT_TEMPERATURE_MAX="300")
+    Pipeline(pipeline.settings, relaxed, pipeline.connections).iot("dead-letters", "replay")
+    assert [row[0] for row in pipeline.rows(name).values()] == [200.0]
+
+
+@tries("iot losses", 'iot losses --acknowledge ID --reason "what happened and what was done"')
+def records_expired_unread(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_more", 2, 100), partition=0)
+    delete_before(pipeline.brokers, pipeline.topic, 0, 350)
+    assert "IOT_ON_EXPIRED=record" in pipeline.iot("drain", exit_code=1)
+    recording = dict(pipeline.env, IOT_ON_EXPIRED="record")
+    Pipeline(pipeline.settings, recording, pipeline.connections).iot("drain")
+    (loss,) = pipeline.iot("losses", "--json")
+    assert loss["loss_id"] in pipeline.iot("losses")
+    pipeline.iot("losses", "--acknowledge", loss["loss_id"], "--reason", "seen; sent again")
+    assert pipeline.iot("losses", "--json")[0]["is_acknowledged"]
+
+
+@tries("iot rebase --topic-id NEW --at earliest")
+def the_topic_was_made_again(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    recreate(pipeline)
+    produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_new", 1, 5), partition=0)
+    said = pipeline.iot("drain", exit_code=1)
+    (new_id,) = re.findall(r"iot rebase --topic-id (\S+) --at earliest", said)
+    pipeline.iot("rebase", "--topic-id", new_id, "--at", "earliest")
+    pipeline.iot("drain")
+    assert len(pipeline.rows(f"{name}_new_0")) == 5
+
+
+@tries("iot rebase --topic-id UUID --at latest")
+def the_topic_was_truncated(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    # What a topic restored from a backup looks like from here.
+    cql(
+        pipeline,
+        f"UPDATE {{ledger}} SET next_offset = 9000 WHERE topic = '{pipeline.topic}' "
+        "AND kafka_partition = 0 IF next_offset = 300",
+    )
+    assert "above the end of the log" in pipeline.iot("drain", exit_code=1)
+    said = pipeline.iot("rebase", "--topic-id", "UUID", "--at", "latest", exit_code=1)
+    (topic_id,) = re.findall(r"Kafka has topic (\S+) now", said)
+    pipeline.iot("rebase", "--topic-id", topic_id, "--at", "latest")
+    produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_later", 1, 5), partition=0)
+    pipeline.iot("drain")
+    assert len(pipeline.rows(f"{name}_later_0")) == 5
+
+
+@tries()
+def cassandra_came_back_older(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    before = pipeline.rows(f"{name}_0")
+    cql(
+        pipeline,
+        f"UPDATE {{ledger}} SET next_offset = 100 WHERE topic = '{pipeline.topic}' "
+        "AND kafka_partition = 0 IF next_offset = 300",
+    )
+    pipeline.iot("drain")
+    assert pipeline.rows(f"{name}_0") == before
+    pipeline.iot("audit", "--all")
+
+
+@tries()
+def nothing_was_set_up(pipeline: Pipeline, name: str) -> None:
+    env = dict(pipeline.env, IOT_TOPIC=fresh_topic())
+    bare = Pipeline(pipeline.settings, env, pipeline.connections)
+    assert "iot setup" in bare.iot("drain", exit_code=1)
+    bare.iot("setup")
+    bare.iot("drain")
+
+
+@tries()
+def producers_stamp_the_topic(pipeline: Pipeline, name: str) -> None:
+    # `kafka-configs.sh --alter` by Kafka's own protocol: the script is not among what iot runs.
+    def stamp(by: str) -> None:
+        change = ConfigEntry(
+            "message.timestamp.type", by, incremental_operation=AlterConfigOpType.SET
+        )
+        resource = ConfigResource(
+            ConfigResource.Type.TOPIC, pipeline.topic, incremental_configs=[change]
+        )
+        admin = AdminClient({"bootstrap.servers": pipeline.brokers})
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result(30)
+
+    stamp("CreateTime")
+    produce(pipeline.brokers, pipeline.topic, fleet(name, 1, 5), partition=0)
+    assert "LogAppendTime" in pipeline.iot("drain", exit_code=1)
+    trusting = dict(pipeline.env, IOT_ACCEPT_PRODUCER_TIMESTAMPS="true")
+    Pipeline(pipeline.settings, trusting, pipeline.connections).iot("drain")
+    stamp("LogAppendTime")
+    pipeline.iot("drain")
+    assert len(pipeline.rows(f"{name}_0")) == 5
+
+
+@tries()
+def ranges_that_are_not_there(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    for command in ("replay", "audit", "drain"):
+        said = pipeline.iot(command, "--offsets", "0:0-9000", exit_code=1)
+        assert "0" in said
+        assert "300" in said
+    said = pipeline.iot("audit", "--since", "the day before yesterday", exit_code=2)
+    assert "expected" in said
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("trial", TRIALS)
+def test_the_runbook_says_what_to_do_when(pipeline: Pipeline, trial: str) -> None:
+    TRIALS[trial][0](pipeline, f"r_{fresh_topic()[-8:]}")

@@ -1,0 +1,29 @@
+"""One demo and one browser for all tests of the UI."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from iot_pipeline_tests.ui.browser import Ui, chromium
+from iot_pipeline_tests.ui.running_demo import RunningDemo, running_demo
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
+    with running_demo(tmp_path_factory.mktemp("demo"), {}) as started:
+        yield started
+
+
+@pytest.fixture
+def ui(browser: Browser, demo: RunningDemo, tmp_path: Path) -> Iterator[Ui]:
+    page = browser.new_page(viewport={"width": 1500, "height": 950}, timezone_id="UTC")
+    yield Ui(page, demo.address, tmp_path / "pictures")
+    page.close()

@@ -1,0 +1,153 @@
+"""What a person clicks in the UI of a running demo, and what they see then.
+
+Needs Chromium; says how to get it where there is none.
+"""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from iot_pipeline.defs.checks import CHECK_KEYS
+from iot_pipeline_tests.ui.browser import LOCATION, Ui
+from iot_pipeline_tests.ui.running_demo import REPOSITORY, RunningDemo
+
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]
+
+_SENSOR = f"/locations/{LOCATION}/sensors/iot_data_lag"
+_SCHEDULE = f"/locations/{LOCATION}/schedules/checks_every_5_minutes"
+_SENSOR_STATE = """query($s: SensorSelector!) { sensorOrError(sensorSelector: $s) {
+  ... on Sensor { sensorState { status } } } }"""
+_SCHEDULE_STATE = """query($s: ScheduleSelector!) { scheduleOrError(scheduleSelector: $s) {
+  ... on Schedule { scheduleState { status } } } }"""
+_RUNS = """query($f: RunsFilter) { runsOrError(filter: $f, limit: 20) { ... on Runs { results {
+  runId status tags { key value } } } } }"""
+
+
+def _ingest_runs(demo: RunningDemo, status: str) -> list[dict[str, object]]:
+    chosen = {"pipelineName": "ingest", "statuses": [status]}
+    return list(demo.ask(_RUNS, f=chosen)["runsOrError"]["results"])
+
+
+def _wait_for_ingest(demo: RunningDemo, seconds: float = 90) -> str:
+    """The id of the newest ingest run that succeeded."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        runs = _ingest_runs(demo, "SUCCESS")
+        if runs:
+            return str(runs[0]["runId"])
+        time.sleep(0.5)
+    raise AssertionError(f"no ingest run within {seconds:g} s: {demo.log_path.read_text()[-2000:]}")
+
+
+def _wait_until(question: object, seconds: float = 30) -> None:
+    assert callable(question)
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, question
+        time.sleep(0.3)
+
+
+def test_the_graph_shows_the_path_of_the_data(ui: Ui, demo: RunningDemo) -> None:
+    _wait_for_ingest(demo)
+    with demo.standing_still():
+        ui.open("/asset-groups")
+        for name in ("iot_data", "sensor_data", "dead_letters"):
+            expect(ui.page.get_by_role("button", name=re.compile(name)).first).to_be_visible()
+        expect(ui.page.get_by_text("Materialized").first).to_be_visible()
+        ui.picture("asset-graph")
+
+
+def test_every_check_is_green_and_its_numbers_plot(ui: Ui, demo: RunningDemo) -> None:
+    _wait_for_ingest(demo)
+    with demo.standing_still():
+        for key in CHECK_KEYS:
+            ui.open(f"/assets/iot/sensor_data?view=checks&checkDetail={key.name}")
+            expect(ui.page.get_by_text("Latest execution")).to_be_visible()
+            expect(ui.page.locator("canvas").first).to_be_visible()
+            expect(ui.page.get_by_text("Running", exact=True)).to_have_count(0)
+            assert "Failed" not in ui.text(), ui.text()
+        ui.open("/assets/iot/sensor_data?view=checks&checkDetail=lag_is_within_limit")
+        expect(ui.page.locator("canvas").first).to_be_visible()
+        ui.picture("checks")
+
+
+def test_a_run_says_in_words_what_it_drained(ui: Ui, demo: RunningDemo) -> None:
+    run_id = _wait_for_ingest(demo)
+    ui.open(f"/runs/{run_id}")
+    ui.wait_for_status("Success")
+    ui.picture("run")
+    with demo.standing_still():
+        ui.open_asset("sensor_data", "events")
+        expect(ui.page.get_by_text("rows_per_second").first).to_be_visible()
+        ui.picture("run-history")
+
+
+def test_a_simulation_is_launched_with_edited_config_and_terminated(
+    ui: Ui, demo: RunningDemo
+) -> None:
+    ui.fill_launchpad("simulate", "devices: 20\nrate: 100\nseconds: 600\n")
+    ui.picture("launchpad")
+    run_id = ui.launch("simulate", "devices: 20\nrate: 100\nseconds: 600\n")
+    expect(ui.page.get_by_text(re.compile("messages acknowledged")).first).to_be_visible()
+    ui.terminate()
+    ui.wait_for_status("Canceled")
+    said = ui.page.get_by_text(re.compile(r"ended before its time: [\d,]+ messages acknowledged"))
+    expect(said.first).to_be_visible()
+    assert demo.ask(_RUNS, f={"runIds": [run_id]})["runsOrError"]["results"][0]["status"] == (
+        "CANCELED"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "answer", "state", "name"),
+    [
+        (_SENSOR, _SENSOR_STATE, "sensorOrError", "sensorState", ("sensorName", "iot_data_lag")),
+        (
+            _SCHEDULE,
+            _SCHEDULE_STATE,
+            "scheduleOrError",
+            "scheduleState",
+            ("scheduleName", "checks_every_5_minutes"),
+        ),
+    ],
+    ids=["sensor", "schedule"],
+)
+def test_a_switch_turns_automation_off_and_on(
+    ui: Ui,
+    demo: RunningDemo,
+    path: str,
+    query: str,
+    answer: str,
+    state: str,
+    name: tuple[str, str],
+) -> None:
+    def status() -> str:
+        found = demo.ask(query, s={**REPOSITORY, name[0]: name[1]})
+        return str(found[answer][state]["status"])
+
+    assert status() == "RUNNING"
+    ui.switch(path)
+    _wait_until(lambda: status() == "STOPPED")
+    ui.switch(path)
+    _wait_until(lambda: status() == "RUNNING")
+
+
+def test_a_reexecution_drains_the_same_offsets(ui: Ui, demo: RunningDemo) -> None:
+    run_id = _wait_for_ingest(demo)
+    ui.open(f"/runs/{run_id}")
+    ui.page.get_by_role("button", name=re.compile("Re-execute all")).click()
+    ui.page.wait_for_url(lambda url: "/runs/" in url and run_id not in url)
+    again = ui.page.url.rsplit("/", 1)[1]
+    ui.wait_for_status("Success", 120)
+
+    def achieved(of: str) -> str:
+        runs = demo.ask(_RUNS, f={"runIds": [of]})["runsOrError"]["results"]
+        tags = {tag["key"]: tag["value"] for tag in runs[0]["tags"]}
+        return str(tags["iot/achieved"])
+
+    assert achieved(again) == achieved(run_id)
+    ui.page.get_by_placeholder("Filter…").fill("replay")
+    said = ui.page.get_by_text(re.compile("this is a replay; no checkpoint moves"))
+    expect(said.first).to_be_visible()
