@@ -3,9 +3,6 @@
 import resource
 from collections.abc import Sequence
 
-# Starting and ending are left out of a rate: what lies between is what a long run does.
-FIRST_SHARE, LAST_SHARE = 0.20, 0.95
-
 # (seconds since the run began, rows safe by then), both growing
 Mark = tuple[float, int]
 
@@ -31,9 +28,3 @@ def rate_between(marks: Sequence[Mark], first: float, last: float) -> float:
     """Rows a second from row `first` to row `last`."""
     seconds = seconds_at(marks, last) - seconds_at(marks, first)
     return (last - first) / seconds if seconds > 0 else 0.0
-
-
-def steady_rate(marks: Sequence[Mark]) -> float:
-    """Rows a second from 20 % to 95 % of all rows."""
-    rows = marks[-1][1]
-    return rate_between(marks, rows * FIRST_SHARE, rows * LAST_SHARE)
