@@ -3,6 +3,7 @@
 # make ui        the UI of a demo in a browser, clicked and photographed for the README
 # make chaos     servers and drains die at random for 18 minutes (IOT_CHAOS_MINUTES), one oracle judges
 # make demo      services, schema, a simulated fleet and Dagster's UI, until Ctrl-C
+#                (SCENARIO=rough_day: a fleet that misbehaves)
 # make demo-once the same path without a person; exits 0 when readings arrived and checks passed
 SHELL := bash
 PYTHON ?= python3
@@ -39,8 +40,8 @@ ui: setup  ## the UI of a demo in a browser (Chromium); writes the README's pict
 chaos: setup  ## IOT_CHAOS_MINUTES says how long, IOT_CHAOS_SEED repeats a choice of faults
 	IOT_CHAOS_MINUTES=$${IOT_CHAOS_MINUTES:-18} $(BIN)/pytest -s iot_pipeline_tests/chaos
 
-demo: setup  ## until Ctrl-C
-	@$(BIN)/iot demo
+demo: setup  ## until Ctrl-C; SCENARIO=rough_day for a fleet with faults
+	@$(BIN)/iot demo $(if $(SCENARIO),--scenario $(SCENARIO))
 
 demo-once: setup  ## the same path without a person; exit code 0 when it works
 	@$(BIN)/iot demo --once

@@ -31,6 +31,9 @@ def test_the_wheel_carries_what_the_code_reads_at_run_time(wheel):
     assert {
         f"iot_pipeline/clients/cql/{p.name}" for p in ROOT.glob("iot_pipeline/clients/cql/*")
     } <= names
+    scenarios = {f"iot_pipeline/scenarios/{p.name}" for p in ROOT.glob("iot_pipeline/scenarios/*")}
+    assert "iot_pipeline/scenarios/scenario.schema.json" in scenarios
+    assert scenarios <= names
     services = [p for p in (ROOT / "services").rglob("*") if p.is_file()]
     assert services
     assert {f"iot_pipeline/_bundle/{p.relative_to(ROOT).as_posix()}" for p in services} <= names
@@ -52,6 +55,8 @@ def test_an_installed_wheel_answers_and_finds_its_own_files(wheel, tmp_path):
         "from iot_pipeline.clients.schema_store import migration_files\n"
         "from iot_pipeline.core.schema import read_migrations\n"
         "assert read_migrations(migration_files())\n"
+        "from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios\n"
+        "assert len([load_scenario(name) for name in shipped_scenarios()]) == 5\n"
         "from iot_pipeline.cli.main import main\n"
         "sys.argv = ['iot', 'settings', '--json']\n"
         "main()\n"

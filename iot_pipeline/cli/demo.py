@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,8 +24,10 @@ import psutil
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
-from iot_pipeline.errors import ServiceError
+from iot_pipeline.core.scenario_fleet import make_devices
+from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
+from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.schema import setup_schema
 
@@ -34,6 +37,8 @@ ROLLUP_SENSOR = "rollups_of_touched_days"
 SCHEDULE = "checks_every_5_minutes"
 ONCE_SECONDS = 240.0
 _REPORT_SECONDS = 10.0
+# A demo ends with Ctrl-C; a fleet that somebody forgot ends by itself.
+DEMO_DURATION = "7d"
 
 _WORKSPACE = f"""load_from:
   - python_module:
@@ -44,33 +49,52 @@ _TOUR = """
   The UI: {address}
 
     Overview > Runs          one run stays for five minutes, then the next; click it to watch it
-    Assets > iot/sensor_data its checks, and their plots: everything should be green
+    Assets > iot/sensor_data its checks, and their plots: {expect}
     Assets > iot/hourly_readings  by hour and day; today's is made again every ten minutes
     Jobs > simulate          launch another fleet from the launchpad
     Automation               the sensor {sensor} and the schedules, on and off
 
-  In another terminal:  .venv/bin/iot lag      .venv/bin/iot readings device_1 --last 5m
+  In another terminal:  .venv/bin/iot lag      .venv/bin/iot readings {device} --last 5m
   Break something:      .venv/bin/iot kill cassandra      then .venv/bin/iot up
 
   Ctrl-C stops what this demo started; a second one kills it.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """Which fleet a demo shows: options of `iot simulate`, and what to say of it."""
+
+    options: tuple[str, ...]
+    words: str
+    expect: str
+    device_id: str
+
+
 @click.command("demo")
-@click.option("--devices", default=50, show_default=True, type=click.IntRange(1, 100_000))
+@click.option("--devices", type=click.IntRange(1, 100_000), help="How many.  [default: 50]")
+@click.option(
+    "--scenario", metavar="NAME|FILE", help="A fleet with faults, such as rough_day, instead."
+)
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 @click.option(
     "--once", is_flag=True, help="End when one run and its checks have passed, or failed."
 )
-def demo_command(devices: int, port: int, once: bool) -> None:
+def demo_command(devices: int | None, scenario: str | None, port: int, once: bool) -> None:
     """Run services, schema, a fleet and Dagster's UI with the sensor on, until Ctrl-C."""
     settings = Settings.from_env()
+    # Refused now, not by a fleet that ends when everything else is up.
+    fleet = _choose_fleet(50 if devices is None else devices, scenario)
+    if scenario is not None and devices is not None:
+        raise ConfigurationError("--devices: the scenario's file says that")
+    if scenario is not None and once:
+        raise ConfigurationError("--once judges a fleet that is well: leave --scenario out")
     folder = settings.data_dir / "demo"
     folder.mkdir(parents=True, exist_ok=True)
     with _only_one(folder), _stop_on_signals(), ExitStack() as stack:
         try:
             _end_leftovers(folder)
-            _run(settings, folder, stack, devices, port, once)
+            _run(settings, folder, stack, fleet, port, once)
         except KeyboardInterrupt:
             _say("stopping (a second Ctrl-C kills)")
             if once:
@@ -78,7 +102,7 @@ def demo_command(devices: int, port: int, once: bool) -> None:
 
 
 def _run(
-    settings: Settings, folder: Path, stack: ExitStack, devices: int, port: int, once: bool
+    settings: Settings, folder: Path, stack: ExitStack, chosen: _Fleet, port: int, once: bool
 ) -> None:
     began = time.monotonic()
 
@@ -101,8 +125,8 @@ def _run(
     # for long. With --once the run has to end, so that it can be judged.
     mode = "drain" if once else os.environ.get("IOT_INGEST_MODE", "follow")
     ui = _start_dagster(settings, folder, stack, port, mode)
-    step(f"4/5 a fleet of {devices} devices, one reading a second each")
-    fleet = _start_fleet(folder, stack, devices)
+    step(f"4/5 {chosen.words}")
+    fleet = _start_fleet(folder, stack, chosen)
     # What ran before this demo is neither shown nor judged.
     earlier = {run["runId"] for run in ui.runs_of_sensor(SENSOR, limit=100)}
     step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
@@ -112,7 +136,11 @@ def _run(
     if once:
         _judge(ui, fleet, earlier, step)
         return
-    click.echo(_TOUR.format(address=ui.address, sensor=SENSOR))
+    click.echo(
+        _TOUR.format(
+            address=ui.address, sensor=SENSOR, expect=chosen.expect, device=chosen.device_id
+        )
+    )
     _watch(ui, fleet, earlier)
 
 
@@ -173,8 +201,30 @@ def _start_dagster(
     return ui
 
 
-def _start_fleet(folder: Path, stack: ExitStack, devices: int) -> Child:
-    command = [_script("iot"), "simulate", "--devices", str(devices), "--rate", str(devices)]
+def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
+    if scenario is None:
+        return _Fleet(
+            ("--devices", str(devices), "--rate", str(devices)),
+            f"a fleet of {devices} devices, one reading a second each",
+            "everything should be green",
+            "device_1",
+        )
+    name, shape = load_scenario(scenario)
+    options: tuple[str, ...] = ("--scenario", scenario)
+    if shape.speed != "max":
+        options += ("--duration", DEMO_DURATION)
+    kinds = list(dict.fromkeys(str(fault.kind) for fault in shape.faults))
+    manifests = Settings.from_env().data_dir / "manifests"
+    return _Fleet(
+        options,
+        f"scenario {name}: {shape.device_count} devices; what they really sent: {manifests}",
+        f"within minutes they show {', '.join(kinds)}" if kinds else "everything should be green",
+        make_devices(shape)[0].device_id,
+    )
+
+
+def _start_fleet(folder: Path, stack: ExitStack, fleet: _Fleet) -> Child:
+    command = [_script("iot"), "simulate", *fleet.options]
     child = Child(command, folder / "fleet.log", os.environ)
     _remember(folder, "fleet", child)
     stack.callback(_stop_child, "the fleet", child)

@@ -23,6 +23,7 @@ from iot_pipeline.cli.readings import READING_COMMANDS
 from iot_pipeline.cli.replay import REPLAY_COMMANDS
 from iot_pipeline.cli.report import REPORT_COMMANDS
 from iot_pipeline.cli.rollups import ROLLUP_COMMANDS
+from iot_pipeline.cli.scenario import SCENARIO_COMMANDS
 from iot_pipeline.cli.schema import SCHEMA_COMMANDS
 from iot_pipeline.cli.services import SERVICES_COMMANDS
 from iot_pipeline.cli.simulate import SIMULATION_COMMANDS
@@ -49,6 +50,7 @@ for _command in (
     *SERVICES_COMMANDS,
     *SCHEMA_COMMANDS,
     *SIMULATION_COMMANDS,
+    *SCENARIO_COMMANDS,
     *INGEST_COMMANDS,
     *REPLAY_COMMANDS,
     *AUDIT_COMMANDS,

@@ -6,9 +6,10 @@ belong here: what to send (`core.fleet`), when, and whether to go on (`stages.si
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -21,6 +22,7 @@ CONNECT_SECONDS = 5.0
 # As Kafka's own clients: long enough for a broker to be restarted, then a reading is lost.
 DELIVERY_SECONDS = 120.0
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -125,6 +127,38 @@ class KafkaReadingSender:
             self._sent = sent
         return sent - before
 
+    def send_tracked(
+        self,
+        messages: Iterable[tuple[str, bytes | None, _T]],
+        on_acknowledged: Callable[[_T, int, int], None],
+    ) -> int:
+        """Hand over (message key, value, token); returns how many found room, as `send` does.
+
+        Args:
+            messages: in order; a value of None is a tombstone.
+            on_acknowledged: gets the token, partition and offset of each that the broker
+                confirmed, during `poll` and `flush`, in the order of each partition.
+
+        Raises:
+            PermanentError: the producer is broken for good, or a message is too large.
+        """
+        produce, topic, report = self._producer.produce, self._topic, self._on_tracked
+        before = sent = self._sent
+        try:
+            for message_key, value, token in messages:
+                sent += 1
+                produce(
+                    topic, value, message_key, on_delivery=partial(report, on_acknowledged, token)
+                )
+        except BufferError:
+            sent -= 1
+        except KafkaException as exc:
+            sent -= 1
+            raise translate(exc, f"producing to {self._where}") from exc
+        finally:
+            self._sent = sent
+        return sent - before
+
     def poll(self, seconds: float) -> None:
         """Serve confirmations for at most `seconds`, returning as soon as some came.
 
@@ -156,6 +190,17 @@ class KafkaReadingSender:
         self._failed += 1
         if self._first_failure is None:
             self._first_failure = error
+
+    def _on_tracked(
+        self,
+        on_acknowledged: Callable[[_T, int, int], None],
+        token: _T,
+        error: KafkaError | None,
+        message: Any,
+    ) -> None:
+        self._on_delivery(error, message)
+        if error is None:
+            on_acknowledged(token, message.partition(), message.offset())
 
     def _on_trouble(self, error: KafkaError) -> None:
         # Connection troubles heal by themselves; kept to say why when they do not.

@@ -12,7 +12,7 @@ rollups     -> rows become hours and days (rollup_days: which days to make again
 audit       -> log and table side by side, every offset sorted by its fate
 
 Beside the simulation: `scenarios` and `fault_specs` are what a scenario file may say,
-`scenario_file` reads it, `weather`, `fault_windows`, `faults` and `scenario_fleet` make its
+`scenario_file` reads it; `weather`, `fault_windows`, `faults` and `scenario_fleet` make the
 messages, `scenario_plan` their times, `manifest` the truth about what was sent.
 
 Around the path: `dead_letters` reads back what was rejected, `moments` and `cql` read what a person

@@ -4,12 +4,17 @@ What was asked for is checked when the run is launched: nonsense never becomes a
 """
 
 import time
-from typing import Literal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline.connections import reading_rules
+from iot_pipeline.core.moments import parse_moment
+from iot_pipeline.core.scenario_plan import ScenarioPlan, plan_scenario
 from iot_pipeline.core.simulation import (
     DEFAULT_SEED,
     MAX_COUNT,
@@ -21,18 +26,46 @@ from iot_pipeline.core.simulation import (
 )
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.launchpad import checked_config
+from iot_pipeline.defs.manifest_report import manifest_metadata
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
+from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.simulation import SimulationResult
+from iot_pipeline.stages.scenario import ScenarioRun
+from iot_pipeline.stages.sending import SimulationResult
 from iot_pipeline.stages.simulation import simulate as send_fleet
 
 MAX_SECONDS = 86_400
+PLAIN = "plain"
+PLAIN_SECONDS = 60.0
 _LOG_EVERY_SECONDS = 2.0
 
 
 class SimulateConfig(dg.Config):
-    """A fleet of devices that send in turn, for a time or a number of messages."""
+    """A fleet of devices that send in turn, for a time or a number of messages; or a scenario."""
 
+    scenario: str = Field(
+        default=PLAIN,
+        description=(
+            f"{PLAIN}: devices that are well, as devices, rate and messages say. Or a fleet from a "
+            f"file, which says that itself: {', '.join(shipped_scenarios())}, or the path of your "
+            "own YAML (docs/scenarios.md)."
+        ),
+    )
+    speed: float | None = Field(
+        default=None,
+        gt=0,
+        le=100_000,
+        description="Of a scenario: 1 is live, 60 an hour in a minute. Empty: its file says.",
+    )
+    since: str | None = Field(
+        default=None,
+        description="Of a scenario: backfill from this time (ISO 8601) on, as fast as possible.",
+    )
+    until: str | None = Field(
+        default=None, description="With since: to this time, exclusive. Empty: now."
+    )
     devices: int = Field(
         default=50,
         ge=1,
@@ -48,11 +81,14 @@ class SimulateConfig(dg.Config):
     as_fast_as_possible: bool = Field(
         default=False, description="Send without a pause, and ignore rate."
     )
-    seconds: float = Field(
-        default=60.0,
+    seconds: float | None = Field(
+        default=None,
         gt=0,
-        le=MAX_SECONDS,
-        description=f"How long to send, up to {MAX_SECONDS:,} seconds. Terminate ends it sooner.",
+        le=366 * 86_400,
+        description=(
+            f"How long to send, up to {MAX_SECONDS:,} seconds; of a scenario, event time. Empty: "
+            f"{PLAIN_SECONDS:g}, or what the scenario says. Terminate ends it sooner."
+        ),
     )
     messages: int | None = Field(
         default=None,
@@ -60,7 +96,12 @@ class SimulateConfig(dg.Config):
         le=MAX_COUNT,
         description="Send so many messages instead, however long it takes within a day.",
     )
-    seed: int = Field(default=DEFAULT_SEED, description="Same seed and same start, same readings.")
+    seed: int | None = Field(
+        default=None,
+        description=(
+            f"Same seed and same start, same readings. Empty: {DEFAULT_SEED}, or the scenario's."
+        ),
+    )
     start: str | None = Field(
         default=None,
         description=(
@@ -74,19 +115,77 @@ class SimulateConfig(dg.Config):
         description="With start: event time between two readings of one device, in seconds.",
     )
 
-    def plan(self) -> SimulationPlan:
-        """What this asks for.
+    def check(self) -> None:
+        """Refuse what makes no sense, before there is a run.
 
         Raises:
             ConfigurationError: fields that are fine alone and make no sense together.
         """
+        if self.scenario == PLAIN:
+            self.plan()
+        else:
+            self.scenario_plan()
+
+    def scenario_plan(self) -> ScenarioPlan:
+        """What this asks for, when it is a scenario.
+
+        Raises:
+            ConfigurationError: no such scenario, a wrong file, or fields that contradict.
+        """
+        ignored = [
+            name
+            for name in ("devices", "rate", "messages", "interval_seconds")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if ignored:
+            raise ConfigurationError(
+                f"{', '.join(ignored)}: the scenario's file says that; leave out, or set scenario "
+                f"to {PLAIN}"
+            )
+        if self.as_fast_as_possible and self.speed is not None:
+            raise ConfigurationError("as_fast_as_possible and speed contradict: give one of them")
+        name, scenario = load_scenario(self.scenario)
+        plan = plan_scenario(
+            scenario,
+            name=name,
+            now=datetime.now(UTC),
+            seed=self.seed,
+            speed="max" if self.as_fast_as_possible else self.speed,
+            duration_seconds=self.seconds,
+            start=None if self.start is None else parse_moment(self.start),
+            since=None if self.since is None else parse_moment(self.since),
+            until=None if self.until is None else parse_moment(self.until),
+            max_value_bytes=Settings.from_env().max_value_bytes,
+        )
+        takes = 0.0 if plan.speed is None else plan.duration_us / 1e6 / plan.speed
+        if takes > MAX_SECONDS:
+            raise ConfigurationError(
+                f"seconds: {takes:,.0f} s of sending, at most {MAX_SECONDS:,}: a higher speed"
+            )
+        return plan
+
+    def plan(self) -> SimulationPlan:
+        """What this asks for, when it is a plain fleet.
+
+        Raises:
+            ConfigurationError: fields that are fine alone and make no sense together.
+        """
+        given = [name for name in ("speed", "since", "until") if getattr(self, name) is not None]
+        if given:
+            raise ConfigurationError(
+                f"{', '.join(given)}: of a scenario; a plain fleet has rate, and start for a "
+                "backfill"
+            )
+        seconds = PLAIN_SECONDS if self.seconds is None else self.seconds
+        if seconds > MAX_SECONDS:
+            raise ConfigurationError(f"seconds {seconds:g}: expected at most {MAX_SECONDS:,}")
         rate: float | Literal["max"] = "max" if self.as_fast_as_possible else self.rate
         return plan_simulation(
             devices=self.devices,
             rate=rate,
             count=self.messages,
-            duration_seconds=self.seconds if self.messages is None else None,
-            seed=self.seed,
+            duration_seconds=seconds if self.messages is None else None,
+            seed=DEFAULT_SEED if self.seed is None else self.seed,
             start=None if self.start is None else parse_start(self.start),
             interval_seconds=self.interval_seconds,
         )
@@ -96,7 +195,16 @@ class SimulateConfig(dg.Config):
 def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> None:
     """Ends with the true count, also when it is terminated."""
     settings = Settings.from_env()
-    result = SimulationResult()
+    scenario_run: ScenarioRun | None = None
+    if config.scenario != PLAIN:
+        with failing_with_advice():
+            scenario_run = ScenarioRun(
+                config.scenario_plan(),
+                manifest_id=new_manifest_id(Path(config.scenario).stem, datetime.now(UTC)),
+                topic=settings.topic,
+                run_id=context.run_id,
+            )
+    result = SimulationResult() if scenario_run is None else scenario_run.result
     told_at = time.monotonic()
 
     def tell(so_far: SimulationResult) -> None:
@@ -111,10 +219,17 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
 
     is_complete = False
     with failing_with_advice():
-        plan = config.plan()
         try:
             with open_sender(settings.bootstrap_servers, settings.topic) as sender:
-                send_fleet(sender, plan, on_progress=tell, result=result)
+                if scenario_run is None:
+                    send_fleet(sender, config.plan(), on_progress=tell, result=result)
+                else:
+                    scenario_run.send(
+                        sender,
+                        reading_rules(settings),
+                        on_progress=tell,
+                        write=lambda manifest: write_manifest(settings.data_dir, manifest),
+                    )
             is_complete = True
         finally:
             # Also when it was terminated or failed: what was acknowledged is in the topic.
@@ -127,21 +242,26 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
                 result.seconds,
                 f"{result.rate:,.0f}",
             )
-    context.add_output_metadata(
-        {
-            "acknowledged": result.acknowledged,
-            "devices": config.devices,
-            "seconds": round(result.seconds, 3),
-            "messages_per_second": round(result.rate, 1),
-        }
-    )
+            if scenario_run is not None:
+                where = manifest_path(settings.data_dir, scenario_run.manifest_id)
+                context.log.info("manifest: %s", where)
+    numbers: dict[str, Any] = {
+        "acknowledged": result.acknowledged,
+        "devices": config.devices,
+        "seconds": round(result.seconds, 3),
+        "messages_per_second": round(result.rate, 1),
+    }
+    if scenario_run is not None:
+        numbers |= manifest_metadata(scenario_run.manifest(), settings.data_dir)
+    context.add_output_metadata(numbers)
 
 
 @dg.job(
-    config=checked_config(SimulateConfig, "send_readings", SimulateConfig.plan),
+    config=checked_config(SimulateConfig, "send_readings", SimulateConfig.check),
     description=(
-        "Send the readings of a simulated fleet to the topic. The log shows how far it is; "
-        "Terminate ends it within a second, with the true count."
+        "Send the readings of a simulated fleet to the topic, plain or with the faults of a "
+        "scenario. The log shows how far it is; Terminate ends it within a second, with the true "
+        "count; a scenario leaves a manifest of what was sent."
     ),
     tags={MAX_RUNTIME: str(MAX_SECONDS + 600), **NO_RETRY},
 )

@@ -31,6 +31,8 @@ class FakeSender:
         self.failed = 0
         self._clock = clock
         self._room = room
+        self._tracked = []
+        self._offset = 0
 
     @property
     def sent(self) -> int:
@@ -45,6 +47,12 @@ class FakeSender:
             self.taken_at += [self._clock.seconds] * len(taken)
         return len(taken)
 
+    def send_tracked(self, messages, on_acknowledged) -> int:
+        """Confirms with partition 7 and ascending offsets, when `send`'s messages are confirmed."""
+        taken = self.send([(message_key, value) for message_key, value, _ in messages])
+        self._tracked += [(on_acknowledged, token) for _, _, token in messages[:taken]]
+        return taken
+
     def poll(self, seconds: float) -> None:
         self._confirm()
 
@@ -54,6 +62,10 @@ class FakeSender:
 
     def _confirm(self) -> None:
         self.acknowledged = self.sent - self.failed
+        while self._tracked:
+            on_acknowledged, token = self._tracked.pop(0)
+            on_acknowledged(token, 7, self._offset)
+            self._offset += 1
 
 
 class SilentSender(FakeSender):

@@ -1,0 +1,50 @@
+"""Manifests on disk: `data/manifests/<id>.json`, written whole or not at all."""
+
+import os
+import re
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from iot_pipeline.core.manifest import Manifest, decode_manifest, encode_manifest
+from iot_pipeline.errors import ConfigurationError
+
+
+def new_manifest_id(scenario: str, now: datetime) -> str:
+    """An id that sorts by time: 20261122T230102Z-rough_day-3f2a."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", scenario)[:40]
+    return f"{now:%Y%m%dT%H%M%SZ}-{name}-{secrets.token_hex(2)}"
+
+
+def manifest_path(data_dir: Path, manifest_id: str) -> Path:
+    """Where the manifest of that id is kept."""
+    return data_dir / "manifests" / f"{manifest_id}.json"
+
+
+def write_manifest(data_dir: Path, manifest: Manifest) -> Path:
+    """Keep a manifest; a reader sees the one before it, or this one."""
+    path = manifest_path(data_dir, manifest.manifest_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        half.write_bytes(encode_manifest(manifest))
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+    return path
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a file.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is no manifest of this version.
+    """
+    try:
+        return decode_manifest(path.read_bytes())
+    except OSError as exc:
+        raise ConfigurationError(f"manifest {path}: {exc.strerror}") from None
+    except msgspec.MsgspecError as exc:
+        raise ConfigurationError(f"manifest {path}: {exc}; another version wrote it") from None
