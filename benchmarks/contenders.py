@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from benchmarks.marks import Mark
 from iot_pipeline.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).resolve().parent / "peers"
 _PEER_SECONDS = 900
+_DRAINER = [sys.executable, "-m", "benchmarks.drainer"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Outcome:
     seconds: float
     client_cpu_seconds: float
     peak_rss_mb: float
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Contender:
     run: Callable[[dict[str, str], int], Outcome]
 
 
-def _watch(command: list[str], env: dict[str, str]) -> tuple[str, float, float]:
-    """Run a command; its stdout, CPU seconds and peak RSS in MB, its children's included."""
+def _watch(command: list[str], env: dict[str, str]) -> tuple[dict[str, Any], float]:
+    """Run a command; the JSON it printed, and its peak RSS in MB, its children's included."""
     process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     out = process.stdout.read()
@@ -51,17 +56,37 @@ def _watch(command: list[str], env: dict[str, str]) -> tuple[str, float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command[:4])}: exit code {process.returncode}")
-    return out, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return json.loads(out), used.ru_maxrss / 1024
 
 
 def _drain(path: str) -> Callable[[dict[str, str], int], Outcome]:
     def run(env: dict[str, str], count: int) -> Outcome:
-        command = [str(Path(sys.executable).parent / "iot"), "drain", "--json"]
-        out, cpu, rss = _watch(command, {**env, "IOT_WRITE_PATH": path})
-        said = json.loads(out)
-        return Outcome(said["stored"], said["seconds"], cpu, rss)
+        return _outcome(*_watch(_DRAINER, {**env, "IOT_WRITE_PATH": path}))
 
     return run
+
+
+def _outcome(said: dict[str, Any], rss: float) -> Outcome:
+    return Outcome(said["stored"], said["seconds"], said["cpu_seconds"], rss, said["marks"])
+
+
+def profile_drain(env: dict[str, str]) -> list[tuple[str, float, float]]:
+    """Where a drain's main thread spends its time; the run itself is not counted."""
+    said, _ = _watch([*_DRAINER, "--profile"], env)
+    return [tuple(line) for line in said["profile"]]
+
+
+def drain_in_processes(env: dict[str, str], groups: Sequence[Sequence[int]]) -> Outcome:
+    """Several drains at once on disjoint Kafka partitions; CPU and memory are their sums."""
+    commands = [[*_DRAINER, "--partitions", ",".join(map(str, group))] for group in groups]
+    with ThreadPoolExecutor(len(commands)) as pool:
+        ended = list(pool.map(lambda command: _watch(command, env), commands))
+    return Outcome(
+        sum(said["stored"] for said, _ in ended),
+        max(said["seconds"] for said, _ in ended),
+        sum(said["cpu_seconds"] for said, _ in ended),
+        sum(rss for _, rss in ended),
+    )
 
 
 def _handwritten(env: dict[str, str], count: int) -> Outcome:
@@ -76,9 +101,7 @@ def _handwritten(env: dict[str, str], count: int) -> Outcome:
         ("count", count),
     ):
         command += [f"--{name}", str(value)]
-    out, cpu, rss = _watch(command, env)
-    said = json.loads(out)
-    return Outcome(said["stored"], said["seconds"], cpu, rss)
+    return _outcome(*_watch(command, env))
 
 
 def _peer(script: Path, is_complete: Callable[[dict[str, str], int], bool]) -> Contender:
@@ -115,8 +138,8 @@ def contenders(
     """All that can run here; peers only in a full run, and those that say they can."""
     found = [
         Contender("packed", 1, _drain("packed")),
-        Contender("driver", 2, _drain("driver")),
-        Contender("handwritten", 10, _handwritten),
+        Contender("driver", 4, _drain("driver")),
+        Contender("handwritten", 20, _handwritten),
     ]
     for script in sorted(PEERS.glob("*.sh")) if with_peers else []:
         if subprocess.run([str(script), "--available"], check=False).returncode == 0:

@@ -15,13 +15,17 @@ from cassandra.cluster import Cluster
 from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer
 
+from benchmarks.marks import Mark, cpu_seconds
+
 CONCURRENCY = 256
 _POLL_RECORDS = 5_000
 _QUIET_SECONDS = 30.0
 
 
-def consume(bootstrap: str, host: str, port: int, topic: str, keyspace: str, count: int) -> float:
-    """Write `count` messages of the topic; returns the seconds from the first to the last."""
+def consume(
+    bootstrap: str, host: str, port: int, topic: str, keyspace: str, count: int
+) -> tuple[list[Mark], float]:
+    """Write `count` messages of the topic; says when how many were safe, and its CPU seconds."""
     cluster = Cluster([host], port=port, sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
     session = cluster.connect(keyspace)
     insert = session.prepare(
@@ -39,6 +43,8 @@ def consume(bootstrap: str, host: str, port: int, topic: str, keyspace: str, cou
     )
     consumer.subscribe([topic])
     done, began, heard = 0, 0.0, time.monotonic()
+    marks: list[Mark] = []
+    cpu = 0.0
     try:
         while done < count:
             messages = consumer.consume(_POLL_RECORDS, 0.2)
@@ -48,7 +54,7 @@ def consume(bootstrap: str, host: str, port: int, topic: str, keyspace: str, cou
                     raise SystemExit(f"handwritten: {done} of {count} messages, then silence")
                 continue
             heard = now
-            began = began or now
+            began, cpu = began or now, cpu or cpu_seconds()
             rows = []
             for message in messages:
                 if message.error() is not None:
@@ -62,7 +68,8 @@ def consume(bootstrap: str, host: str, port: int, topic: str, keyspace: str, cou
             execute_concurrent_with_args(session, insert, rows, CONCURRENCY)
             consumer.commit(asynchronous=False)
             done += len(rows)
-        return time.monotonic() - began
+            marks.append((time.monotonic() - began, done))
+        return marks, cpu_seconds() - cpu
     finally:
         consumer.close()
         cluster.shutdown()
@@ -76,10 +83,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--count", type=int, required=True)
     given = parser.parse_args()
-    seconds = consume(
+    marks, cpu = consume(
         given.bootstrap, given.host, given.port, given.topic, given.keyspace, given.count
     )
-    print(json.dumps({"stored": given.count, "seconds": seconds}))
+    said = {"stored": marks[-1][1], "seconds": marks[-1][0], "cpu_seconds": cpu, "marks": marks}
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":

@@ -1,32 +1,55 @@
 """Measurements become a table, ratios with their spread, JSON and a plot."""
 
 import json
+import shutil
 import statistics
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 BASE = "handwritten"
+_BEGIN, _END = "<!-- results: written by make bench -->", "<!-- end of results -->"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run of one contender. CPU in µs per row, client, Kafka and Cassandra apart."""
+    """One run of one contender. CPU in µs per row, client, Kafka and Cassandra apart.
 
+    `rate` is that of the rows between 20 % and 95 %; `first_rate` and `last_rate` are those of the
+    first and the last million of a long run, 0 where a run is not long enough.
+    """
+
+    series: str
     commitlog: str
     devices: int
+    partitions: int
     contender: str
     round: int
     rows: int
     seconds: float
+    rate: float
     client_us: float
     kafka_us: float
     cassandra_us: float
     peak_rss_mb: float
+    first_rate: float = 0.0
+    last_rate: float = 0.0
 
-    @property
-    def rate(self) -> float:
-        return self.rows / self.seconds
+
+@dataclass
+class Found:
+    """All that one benchmark found. A line of `profile`: function, calls per 1,000 rows, µs."""
+
+    runs: list[Measurement] = field(default_factory=list)
+    latencies: list[dict[str, float | str]] = field(default_factory=list)
+    profile: list[tuple[str, float, float]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    command: str = ""
+    machine: str = ""
+
+    def of_devices(self) -> list[Measurement]:
+        """Those of the series that compares contenders."""
+        return [run for run in self.runs if run.series == "devices"]
 
 
 def _spread(values: list[float], digits: int = 0) -> str:
@@ -73,21 +96,62 @@ def table(runs: list[Measurement]) -> str:
             _spread([run.cassandra_us for run in found], 1),
             f"{max(run.peak_rss_mb for run in found):,.0f}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
 
-def write(runs: list[Measurement], latencies: list[dict[str, float]], folder: Path) -> None:
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def text(found: Found) -> str:
+    """Everything as Markdown, without the plot."""
+    parts = [f"`{found.command}`: {found.machine}.\n", table(found.of_devices())]
+    others = [run for run in found.runs if run.series != "devices"]
+    if others:
+        lines = [
+            "| packed drain, 1,000 devices | commit log | rows | rows/s | client µs/row "
+            "| peak RSS MB | first and last million, rows/s |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for run in others:
+            ends = f"{run.first_rate:,.0f}, {run.last_rate:,.0f}" if run.last_rate else ""
+            numbers = [f"{run.rows:,}", f"{run.rate:,.0f}", f"{run.client_us:.1f}"]
+            lines.append(
+                _line([run.series, run.commitlog, *numbers, f"{run.peak_rss_mb:,.0f}", ends])
+            )
+        parts.append("\n".join(lines) + "\n")
+    if found.latencies:
+        names = list(found.latencies[0])
+        lines = [_line([f"following: {names[0]}", *names[1:]]), "|" + "---|" * len(names)]
+        lines += [_line([str(one[name]) for name in names]) for one in found.latencies]
+        parts.append("\n".join(lines) + "\n")
+    if found.profile:
+        lines = ["| main thread, profiled | calls per 1,000 rows | µs per row |", "|---|---|---|"]
+        lines += [_line([f"`{w}`", f"{calls:,.1f}", f"{us:.2f}"]) for w, calls, us in found.profile]
+        parts.append("\n".join(lines) + "\n")
+    if found.left_out:
+        parts.append("Left out for want of time: " + "; ".join(found.left_out) + ".\n")
+    return "\n".join(parts)
+
+
+def write(found: Found, folder: Path) -> None:
     """Leave table.md, results.json and throughput.png in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = table(runs)
-    for latency in latencies:
-        text += "\nfollow mode: " + ", ".join(f"{k} {v:g}" for k, v in latency.items()) + "\n"
-    (folder / "table.md").write_text(text)
-    found = {"runs": [asdict(run) for run in runs], "latency": latencies}
-    (folder / "results.json").write_text(json.dumps(found, indent=1))
-    if runs:
-        _plot(runs, folder / "throughput.png")
+    (folder / "table.md").write_text(text(found))
+    (folder / "results.json").write_text(json.dumps(asdict(found), indent=1))
+    if found.of_devices():
+        _plot(found.of_devices(), folder / "throughput.png")
+
+
+def write_docs(found: Found, folder: Path, page: Path) -> None:
+    """Put the results between the marks of a page, and the plot beside it."""
+    before, _, rest = page.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    plot = page.with_name("throughput.png")
+    shutil.copyfile(folder / "throughput.png", plot)
+    body = f"{_BEGIN}\n\n{text(found)}\n![rows a second by devices]({plot.name})\n\n{_END}"
+    page.write_text(before + body + after)
 
 
 def _plot(runs: list[Measurement], file: Path) -> None:
@@ -111,5 +175,5 @@ def _plot(runs: list[Measurement], file: Path) -> None:
         axis.grid(visible=True, which="both", alpha=0.3)
         axis.legend()
     figure.tight_layout()
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=90)
     plt.close(figure)

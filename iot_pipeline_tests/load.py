@@ -32,7 +32,9 @@ def fleet(prefix: str, devices: int, messages: int) -> Iterable[tuple[bytes, byt
     """(key, value) of `messages` readings, devices taking turns, no two with one primary key."""
     for number in range(messages):
         device_id = f"{prefix}_{number % devices}"
-        value = reading_json(device_id, ORIGIN_SECONDS + number // devices, number % 50, 40.0)
+        # No two neighbours equal, and none that no sensor would say.
+        warm = 20 + number % 50 / 20
+        value = reading_json(device_id, ORIGIN_SECONDS + number // devices, warm, 40.0)
         yield device_id.encode(), value
 
 

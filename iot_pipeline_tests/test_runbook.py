@@ -204,6 +204,20 @@ def cassandra_came_back_older(pipeline: Pipeline, name: str) -> None:
     pipeline.iot("audit", "--all")
 
 
+@tries("iot rollup --day D", "iot rollup --since D --until D")
+def a_rollup_differs_from_its_rows(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    day = "2024-12-29"
+    pipeline.iot("rollup", "--day", day)
+    cql(
+        pipeline,
+        f"DELETE FROM {{table}} WHERE device_id = '{name}_1' AND day = '{day}' "
+        f"AND timestamp = {MS}",
+    )
+    assert "lost" in pipeline.iot("audit", "--all", exit_code=1)
+    pipeline.iot("rollup", "--since", day, "--until", "2024-12-30")
+
+
 @tries()
 def nothing_was_set_up(pipeline: Pipeline, name: str) -> None:
     env = dict(pipeline.env, IOT_TOPIC=fresh_topic())

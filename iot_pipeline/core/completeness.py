@@ -2,7 +2,7 @@
 
 Belongs here: how many readings an hour should have, when a device or the whole fleet was simply
 not there, and which devices lack too many. Does not belong here: counting rows
-(`stages.data_quality`), learning a cadence (`core.reporting`).
+(`stages.data_quality`), learning a cadence (`core.cadence`).
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from statistics import median
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable, as_word
 from iot_pipeline.core.device_tally import QualityLimits
-from iot_pipeline.core.quality_words import COMPLETE, MOST_SUSPECTS, Coverage
+from iot_pipeline.core.quality_words import COMPLETE, MOST_SUSPECTS, Coverage, name_some
 
 HOUR_MS = 3_600_000
 # Fewer missing than this is where an hour begins and ends, not a loss.
@@ -209,7 +209,7 @@ def judge_complete(
         COMPLETE,
         False,
         Severity.WARN,
-        f"{len(names):,} devices lack readings: {as_word(first.device_id)} has "
+        f"Readings are missing from {name_some(names)}: {as_word(first.device_id)} has "
         f"{first.received:,} of {first.expected:,.0f} in the hour from {_hour(first.hour_ms)}. Was "
         "it without power or network then, or are its messages in the dead letters (`iot "
         "dead-letters list`)? What was sent is here (`iot audit` proves it); only the device can "

@@ -76,7 +76,7 @@ def judge_values(
     example = _implausible(tallies.get(names[0]), strangers.get(names[0]))
     return red(
         PLAUSIBLE,
-        f"{name_some(names)} sent implausible values: {as_word(names[0])} {example}. Look at "
+        f"Implausible values from {name_some(names)}: {as_word(names[0])} {example}. Look at "
         "`iot readings DEVICE --last 1h`: a single jump is a bad contact or interference, a slow "
         "departure a sensor to recalibrate or replace; IOT_PLAUSIBLE_* and IOT_JUMP_* are the "
         "limits.",
@@ -151,9 +151,9 @@ def judge_on_time(
     names = [tally.device_id for tally in late]
     return red(
         ON_TIME,
-        f"{name_some(names)} sent readings more than {limits.late_seconds:g} s after they "
-        f"measured them, by group: {'; '.join(said)}. {travel}.{remark} Look at the network or "
-        "gateway that the group shares; the rows are right whenever they come. IOT_LATE_SECONDS "
+        f"Readings arrive more than {limits.late_seconds:g} s after they were measured from "
+        f"{name_some(names)}, by group: {'; '.join(said)}. {travel}.{remark} Look at the network "
+        "or gateway that the group shares; the rows are right whenever they come. IOT_LATE_SECONDS "
         "is the limit.",
         numbers,
         coverage,
@@ -199,7 +199,7 @@ def judge_stuck(
     names = [tally.device_id for tally in stuck]
     return red(
         NOT_STUCK,
-        f"{name_some(names)} repeat the same values: {as_word(names[0])} says "
+        f"Always the same values from {name_some(names)}: {as_word(names[0])} says "
         f"{stuck[0].temperature:g} °C and {stuck[0].humidity:g} % since at least "
         f"{instant(stuck[0].unchanged_since_ms)}. Restart or replace the sensor: what it sends "
         "since then measures nothing; IOT_STUCK_READINGS and IOT_STUCK_SECONDS are the limits.",
@@ -237,7 +237,7 @@ def judge_clocks(
     rows = [(t.device_id, f"{t.ahead or t.late:,}", _off(t)) for t in wrong[:MOST_ROWS]]
     return red(
         CLOCKS,
-        f"{name_some(names)} have a wrong clock: {as_word(names[0])} is {_off(wrong[0])}. Set the "
+        f"Wrong clock of {name_some(names)}: {as_word(names[0])} is {_off(wrong[0])}. Set the "
         "clock (NTP) there: its readings are stored under times at which they were not measured; "
         "IOT_CLOCK_AHEAD_SECONDS is the limit.",
         numbers,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.device_table import DeviceTable, as_word
+from iot_pipeline.core.durations import in_words
 
 PLAUSIBLE = "values_are_plausible"
 REPORTING = "devices_are_reporting"
@@ -46,12 +47,14 @@ class Coverage:
 
 
 def unique(names: Iterable[str]) -> list[str]:
+    """Each once, in order."""
     return list(dict.fromkeys(names))
 
 
 def green(
     name: str, sentence: str, numbers: dict[str, int | float], coverage: Coverage
 ) -> CheckVerdict:
+    """A verdict that has passed; without anything to look at it says so."""
     if not coverage.looked_at and name != REPORTING:
         sentence = "Not enough history yet: there were no recent readings to look at."
     return CheckVerdict(name, True, Severity.WARN, sentence + coverage.remark, numbers)
@@ -65,6 +68,7 @@ def red(
     worst: DeviceTable,
     suspects: Sequence[str],
 ) -> CheckVerdict:
+    """A verdict to look at, with the worst devices."""
     return CheckVerdict(
         name,
         False,
@@ -77,18 +81,17 @@ def red(
 
 
 def name_some(names: Sequence[str]) -> str:
+    """The first few names, and how many more."""
     shown = ", ".join(as_word(name) for name in names[:SHOWN])
     rest = f" and {len(names) - SHOWN:,} more devices" if len(names) > SHOWN else ""
     return f"{shown}{rest}"
 
 
 def instant(ms: int) -> str:
+    """UTC, to the second."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def span(ms: float) -> str:
-    seconds = ms / 1000
-    for unit, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if abs(seconds) >= 2 * unit:
-            return f"{seconds / unit:,.1f} {name}"
-    return f"{seconds:.1f} s"
+    """A time as people say it."""
+    return in_words(ms / 1000)

@@ -1,14 +1,14 @@
-"""Who reports as often as it uses to: cadences learned, silence judged.
+"""Who reports as often as it uses to, and who has fallen silent.
 
-Belongs here: how often a device reports, and when it is silent. Does not belong here: whether what
-it says is right (`core.data_quality`), or all of it is there (`core.completeness`).
+Belongs here: when silence is a problem. Does not belong here: learning a rhythm
+(`core.cadence`), whether what a device says is right (`core.data_quality`), or all of it is there
+(`core.completeness`).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import median
 
+from iot_pipeline.core.cadence import learn_cadence
 from iot_pipeline.core.checks import CheckVerdict
 from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable, as_word
 from iot_pipeline.core.device_tally import QualityLimits
@@ -34,20 +34,11 @@ class DeviceReport:
         return max(limits.silent_seconds * 1000, limits.silent_intervals * (self.cadence_ms or 0))
 
 
-def learn_cadence(times_ms: Iterable[int]) -> float | None:
-    """The usual interval between readings, pauses left out; None with fewer than four intervals.
-
-    Args:
-        times_ms: event times of one device, in any order.
-    """
-    ordered = sorted(set(times_ms))
-    if len(ordered) < LEAST_READINGS:
-        return None
-    steps = [after - before for before, after in pairwise(ordered)]
-    usual = median(steps)
-    # The mean of the ordinary steps: with jitter the median alone is off by a few percent.
-    ordinary = [step for step in steps if 0.1 * usual <= step <= 1.9 * usual]
-    return sum(ordinary) / len(ordinary) if ordinary else usual
+def usual_interval_ms(times_ms: Iterable[int]) -> float | None:
+    """How often a device reports, by the event times of its readings; None with fewer than five."""
+    times = list(times_ms)
+    seconds = learn_cadence(times) if len(times) >= LEAST_READINGS else None
+    return None if seconds is None else seconds * 1000
 
 
 def judge_reporting(
@@ -104,7 +95,7 @@ def judge_reporting(
     )
     return red(
         REPORTING,
-        f"{len(silent):,} of {len(known):,} devices are silent: {as_word(names[0])} since "
+        f"Silent, {len(silent):,} of {len(known):,} devices: {as_word(names[0])} since "
         f"{instant(silent[0].arrived_ms)}{_and_others(names)}. {cause} IOT_SILENT_SECONDS and "
         "IOT_SILENT_INTERVALS are the limits; a device is no longer expected after "
         f"{limits.expected_days} days.",

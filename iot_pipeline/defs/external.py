@@ -53,7 +53,8 @@ SENSOR_DATA_SPEC = dg.AssetSpec(
         "The readings, one row per device and millisecond, in Cassandra's table `sensor_data`.\n\n"
         "`SELECT * FROM iot_data.sensor_data WHERE device_id = 'device_2' AND day = '2026-01-31' "
         "LIMIT 10`, or `iot readings device_2 --last 1h`.\n\n"
-        "Materialize drains all that lags; the sensor `iot_data_lag` does so every few seconds. "
+        "Materialize drains all that lags; the sensor `iot_data_lag` does so every few seconds, or "
+        "keeps a run that writes what arrives (IOT_INGEST_MODE=follow). "
         "Every offset of the topic is accounted for: the checks on this asset prove it run by run."
     ),
     metadata={"dagster/column_schema": dg.TableSchema(columns=_READING)},

@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -52,21 +52,25 @@ class Flight:
             PipelineError: one failed for good, or none has answered for too long.
         """
         answered = False
+        failed: list[tuple[_Request, PipelineError]] = []
         for _ in range(len(self._requests)):
             request = self._requests.popleft()
             if not request.pending.done:
                 self._requests.append(request)
                 continue
-            answered = True
             error = request.pending.error
             if error is not None:
-                self._back_off(error)
-                request.pending = request.send()
-                self._requests.append(request)
+                failed.append((request, error))
                 continue
+            answered = True
             self._failing_since, self._failures = None, 0
             request.take(request.pending)
-        return answered
+        if failed:
+            self._back_off([error for _, error in failed], answered)
+            for request, _ in failed:
+                request.pending = request.send()
+                self._requests.append(request)
+        return answered or bool(failed)
 
     def finish(self) -> None:
         """Take every answer there will be."""
@@ -74,13 +78,19 @@ class Flight:
             if not self.take_answers():
                 self._wait(0.1)
 
-    def _back_off(self, error: PipelineError) -> None:
+    def _back_off(self, errors: Sequence[PipelineError], answered: bool) -> None:
+        for error in errors:
+            if not isinstance(error, TransientError):
+                raise error
         now = time.monotonic()
-        if self._failing_since is None:
+        if self._failing_since is None or answered:
             self._failing_since = now
-        if not isinstance(error, TransientError) or now - self._failing_since > self._give_up:
-            raise error
+        if now - self._failing_since > self._give_up:
+            raise errors[0]
+        # Once for all of them: a server that stood still fails everything on its way at once, and
+        # a wait for each would outlast what we are willing to wait.
         self._failures += 1
         wait = backoff_seconds(self._failures, random.random())
-        _log.warning("%s; asking again in %.1f s", error, wait)
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        _log.warning("%s%s; asking again in %.1f s", errors[0], more, wait)
         time.sleep(wait)

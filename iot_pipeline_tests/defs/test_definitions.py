@@ -70,6 +70,12 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
         "nothing_expired_unread",
         "retention_is_far",
         "dead_letters_are_few",
+        "values_are_plausible",
+        "devices_are_reporting",
+        "readings_are_on_time",
+        "no_stuck_sensors",
+        "clocks_are_right",
+        "readings_are_complete",
     }
     assert {n for n, s in specs.items() if s.blocking} == {"every_offset_is_accounted_for"}
     assert all(spec.description for spec in specs.values())

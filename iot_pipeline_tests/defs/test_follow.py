@@ -129,9 +129,8 @@ def test_a_red_blocking_check_ends_the_run_and_fails_it(
 
 def test_following_has_no_end_to_give(dagster: Dagster) -> None:
     config = {"ops": {"ingest_readings": {"config": {"mode": "follow", "max_records": 5}}}}
-    outcome = dagster.launch("ingest", config)
-    assert not outcome.is_success
-    assert "mode follow has no end" in outcome.failure
+    with pytest.raises(dg.DagsterInvariantViolationError, match="mode follow has no end"):
+        dagster.launch("ingest", config)
 
 
 def test_the_sensor_keeps_one_run_that_stays_and_queues_the_next_behind_it(

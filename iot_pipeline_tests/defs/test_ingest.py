@@ -44,6 +44,12 @@ ALL_CHECKS = {
     "nothing_expired_unread",
     "retention_is_far",
     "dead_letters_are_few",
+    "values_are_plausible",
+    "devices_are_reporting",
+    "readings_are_on_time",
+    "no_stuck_sensors",
+    "clocks_are_right",
+    "readings_are_complete",
 }
 
 

@@ -86,6 +86,9 @@ def running_demo(folder: Path, env: Mapping[str, str], *arguments: str) -> Itera
         {
             **dict(zip(PORTS, map(str, server_ports), strict=True)),
             "IOT_DATA_DIR": str(folder / "data"),
+            # Runs that end, so that it can be made to stand still; a run that stays has tests of
+            # its own.
+            "IOT_INGEST_MODE": "drain",
             **env,
         }
     )

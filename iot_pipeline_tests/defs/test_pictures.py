@@ -1,0 +1,123 @@
+"""Pictures on ingest runs and the job health_report, on real servers."""
+
+import base64
+import re
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from iot_pipeline.artifacts.board_file import board_path
+from iot_pipeline.core.fleet_day import Board
+from iot_pipeline_tests.defs.conftest import Dagster
+from iot_pipeline_tests.load import produce, reading_json
+from iot_pipeline_tests.pipeline import Pipeline
+
+pytestmark = pytest.mark.services
+
+PICTURES = ("last_day", "completeness", "lag_and_throughput", "lateness")
+
+
+def send(pipeline: Pipeline, name: str, begin: float, count: int = 60, step: float = 10.0) -> None:
+    values = [reading_json(name, begin + number * step, 20.0 + number) for number in range(count)]
+    produce(pipeline.brokers, pipeline.topic, [(name.encode(), value) for value in values])
+
+
+def kept(pipeline: Pipeline) -> tuple[Path, Board]:
+    path = board_path(pipeline.settings.data_dir, pipeline.topic)
+    return path, msgspec.json.decode(path.read_bytes(), type=Board)
+
+
+def test_a_run_brings_pictures_and_the_next_says_where_they_are(
+    pipeline: Pipeline, dagster: Dagster
+) -> None:
+    now = datetime.now(UTC).timestamp()
+    name = f"pictured_{uuid.uuid4().hex[:8]}"
+    send(pipeline, name, now - 590)
+    send(pipeline, f"{name}_gone", now - 5000)
+    first = dagster.launch("ingest")
+    assert first.is_success
+    assert first.metadata is not None
+    for picture in PICTURES:
+        shown = first.metadata[picture]
+        encoded = re.fullmatch(rf"!\[{picture}\]\(data:image/png;base64,([^)]+)\)", shown)
+        assert encoded, shown[:100]
+        assert base64.b64decode(encoded[1]).startswith(b"\x89PNG")
+        assert len(shown) < 50_000
+    assert f"| `{name}_gone` |" in first.metadata["devices_with_problems"]
+    assert "no reading for 1.2 h, usually one every 10 s" in first.metadata["devices_with_problems"]
+    path, board = kept(pipeline)
+    assert board.drawn_by == first.run.run_id
+    assert board.cost_seconds == first.metadata["pictures_seconds"] > 0
+
+    second = dagster.launch("ingest")
+    assert second.metadata is not None
+    assert not set(PICTURES) & set(second.metadata)
+    assert f"(/runs/{first.run.run_id})" in second.metadata["pictures"]
+
+    board.drawn_ms -= 3_600_000
+    path.write_bytes(msgspec.json.encode(board))
+    third = dagster.launch("ingest")
+    assert third.metadata is not None
+    assert set(third.metadata) > {"last_day", "completeness"}
+    assert kept(pipeline)[1].drawn_by == third.run.run_id
+
+
+def test_a_board_that_cannot_be_read_is_begun_anew(pipeline: Pipeline, dagster: Dagster) -> None:
+    path = board_path(pipeline.settings.data_dir, pipeline.topic)
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    send(pipeline, f"anew_{uuid.uuid4().hex[:8]}", datetime.now(UTC).timestamp() - 590)
+    run = dagster.launch("ingest")
+    assert run.is_success
+    assert run.metadata is not None
+    assert "lag_and_throughput" in run.metadata
+
+
+def test_the_health_report_is_written_and_linked_with_what_is_true(
+    pipeline: Pipeline, dagster: Dagster
+) -> None:
+    now = datetime.now(UTC).timestamp()
+    name = f"reported_{uuid.uuid4().hex[:8]}"
+    send(pipeline, name, now - 590)
+    send(pipeline, f"{name}_gone", now - 5000)
+    produce(pipeline.brokers, pipeline.topic, [(b"k", b"no json")] * 7 + [(b"k", b"{}")] * 2)
+    pipeline.drain()
+    pipeline.iot("audit", "--all", "--json")
+    result = dagster.definitions.resolve_job_def("health_report").execute_in_process(
+        instance=dagster.instance, raise_on_error=False
+    )
+    assert result.success
+    (output,) = [
+        event.step_output_data.metadata
+        for event in result.all_events
+        if event.event_type_value == "STEP_OUTPUT"
+    ]
+    metadata = {key: value.value for key, value in output.items()}
+    page = Path(metadata["report"])
+    assert page.parent == pipeline.settings.data_dir / "reports"
+    assert metadata["link"] == page.as_uri()
+    html = page.read_text()
+    assert (page.parent / "latest.html").read_text() == html
+    assert metadata["rejected_last_day"] == 9
+    for said in (
+        "120 readings are in the table, out of 129 messages",
+        "9 messages of the last day could not be readings (6.98%)",
+        "compared 129 messages",
+        f"<code>{name}_gone</code></td><td>no reading for 1.2 h, usually one every 10 s",
+        '<td>not readable as JSON</td><td class="number">7</td>',
+        '<td>a field is missing</td><td class="number">2</td>',
+        "Dead letters are few",
+        "Row count matches ledger",
+    ):
+        assert said in html, said
+    assert "What is to be done?" in metadata["in_words"]
+    assert metadata["devices_silent"] >= 1
+
+    told = pipeline.iot("report", "--json")
+    assert told["mood"] in ("look", "bad")
+    assert "dead_letters_are_few" in told["red"]
+    assert Path(told["latest"]).read_text() == Path(told["path"]).read_text()
+    assert len(list(page.parent.iterdir())) == 3, "two reports and the latest, nothing half written"

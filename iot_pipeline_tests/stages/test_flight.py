@@ -1,0 +1,64 @@
+"""Requests in flight: each answer once, failures sent again together, an end to patience."""
+
+import time
+from typing import Any
+
+import pytest
+
+from iot_pipeline.errors import CassandraUnavailableError, PermanentError, PipelineError
+from iot_pipeline.stages import flight as flight_module
+from iot_pipeline.stages.flight import Flight
+from iot_pipeline_tests.stages.fake_rollups import FakeAnswer
+
+AWAY = CassandraUnavailableError("away")
+
+
+class Server:
+    """Fails the first `failures` requests, answers the others with their number."""
+
+    def __init__(self, failures: int, error: PipelineError = AWAY) -> None:
+        self.failures, self.error, self.sent = failures, error, 0
+
+    def send(self, number: int) -> FakeAnswer:
+        self.sent += 1
+        if self.failures:
+            self.failures -= 1
+            return FakeAnswer(error=self.error)
+        return FakeAnswer([number])
+
+
+def fly(server: Server, requests: int, give_up_after_seconds: float = 5.0) -> list[Any]:
+    taken: list[Any] = []
+    flight = Flight(lambda _: None, give_up_after_seconds)
+    for number in range(requests):
+        flight.start(lambda number=number: server.send(number), lambda a: taken.extend(a.found))  # type: ignore[misc]
+    flight.finish()
+    return taken
+
+
+def test_every_request_is_answered_once_however_often_it_failed() -> None:
+    server = Server(failures=25)
+    assert sorted(fly(server, 10)) == list(range(10))
+    assert server.sent == 35
+
+
+def test_all_that_fail_at_once_wait_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A server that stood still for ten seconds times out everything on its way.
+    waits: list[float] = []
+    monkeypatch.setattr(flight_module.time, "sleep", waits.append)
+    assert len(fly(Server(failures=96), 96, give_up_after_seconds=0.5)) == 96
+    assert len(waits) == 1
+
+
+def test_what_stays_away_is_raised_when_patience_is_over() -> None:
+    began = time.monotonic()
+    with pytest.raises(CassandraUnavailableError, match="away"):
+        fly(Server(failures=10**9), 3, give_up_after_seconds=0.05)
+    assert 0.05 <= time.monotonic() - began < 5
+
+
+def test_what_no_retry_can_change_is_raised_at_once() -> None:
+    server = Server(failures=1, error=PermanentError("refused"))
+    with pytest.raises(PermanentError, match="refused"):
+        fly(server, 2)
+    assert server.sent == 2
