@@ -16,7 +16,7 @@ import pytest
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import PORTS, clean_environment, end_leftovers, free_ports
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 
 @dataclass
@@ -71,7 +71,7 @@ def demo(env: Mapping[str, str], log: Path, port: int) -> Iterator[Demo]:
 
 def iot(env: Mapping[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [IOT, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False
+        [IOT, *arguments], env=env, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -91,7 +91,7 @@ def test_a_demo_turns_green_refuses_a_second_one_and_ends_with_its_terminal(
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         taken = somebody.getsockname()[1]
         with demo(env, tmp_path / "demo.log", taken) as first:
-            said = first.wait_for(f"port {taken} is taken; the UI is at ", 180)
+            said = first.wait_for(f"port {taken} is taken; the UI is at ", 300)
             address = f"http://127.0.0.1:{said.rsplit(' ', 1)[1]}"
             first.wait_for(f"The UI: {address}")
             second = iot(env, "demo", "--port", str(taken))
@@ -114,7 +114,7 @@ def test_ctrl_c_ends_a_demo_and_leaves_alone_what_ran_before_it(
     up = iot(env, "up", "--only", "kafka")
     assert up.returncode == 0, up.stderr
     with demo(env, tmp_path / "demo.log", free_ports(1)[0]) as run:
-        run.wait_for("The UI: ", 180)
+        run.wait_for("The UI: ", 300)
         assert run.end(signal.SIGINT) == 0
         assert "stopping cassandra; their data stays" in run.said()
     status = {line.split()[0]: line for line in iot(env, "status").stdout.splitlines() if line}

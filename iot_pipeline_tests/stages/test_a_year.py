@@ -1,6 +1,6 @@
 """A year of runs every five seconds: what a look at the ledger reads stays bounded.
 
-Not timed: counted. docs/performance.md has seconds.
+Not timed: counted, so that a slow machine is no failure.
 """
 
 from collections.abc import Sequence
