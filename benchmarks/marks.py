@@ -1,7 +1,9 @@
 """Rates out of marks: how many rows were safe at which second of a run."""
 
 import resource
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 # (seconds since the run began, rows safe by then), both growing
 Mark = tuple[float, int]
@@ -11,6 +13,17 @@ def cpu_seconds() -> float:
     """CPU of this process so far, all of its threads."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def peak_rss_mb() -> float:
+    """The most memory this process had so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # getrusage counts what the parent had when it forked, which may be more.
+        line = next(at for at in status.read_text().splitlines() if at.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def seconds_at(marks: Sequence[Mark], rows: float) -> float:

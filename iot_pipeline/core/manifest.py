@@ -141,6 +141,16 @@ def decode_manifest(content: bytes) -> Manifest:
     return msgspec.json.decode(content, type=Manifest)
 
 
+class _Tally:
+    """A device's counts as plain numbers: they change with every message."""
+
+    __slots__ = ("first_us", "last_us", "messages", "readings", "withheld")
+
+    def __init__(self) -> None:
+        self.messages = self.readings = self.withheld = 0
+        self.first_us, self.last_us = 1 << 62, 0
+
+
 class ManifestRecorder:
     """Gathers the truth while a simulation runs: what was acknowledged and what was withheld.
 
@@ -149,15 +159,8 @@ class ManifestRecorder:
 
     def __init__(self, devices: list[FleetDevice]) -> None:
         self.withheld = 0
-        self._devices = {
-            device.device_id: DeviceTruth(
-                device_id=device.device_id,
-                group=device.group,
-                place=device.place,
-                interval_seconds=device.interval_us / 1e6,
-            )
-            for device in devices
-        }
+        self._devices = devices
+        self._tallies = {device.device_id: _Tally() for device in devices}
         self._faults: dict[int, FaultTruth] = {}
         self._left_out: set[int] = set()
         self._ranges = 0
@@ -165,23 +168,23 @@ class ManifestRecorder:
     def withhold(self, emission: Emission) -> None:
         """A dropout kept this reading from being sent."""
         self.withheld += 1
-        self._devices[emission.device.device_id].withheld += 1
+        self._tallies[emission.device.device_id].withheld += 1
         fault = self._fault_of(emission)
         if fault is not None:
             fault.withheld += 1
 
     def acknowledge(self, emission: Emission, partition: int, offset: int) -> None:
         """Kafka has this message, at this offset. Messages of a partition come in its order."""
-        device = self._devices[emission.device.device_id]
-        device.messages += 1
+        tally = self._tallies[emission.device.device_id]
+        tally.messages += 1
         injection = emission.injection
         if injection is None or injection.kind not in NOT_READINGS:
-            device.readings += 1
-            at = _instant(emission.measured_us)
-            if device.first_at is None or at < device.first_at:
-                device.first_at = at
-            if device.last_at is None or at > device.last_at:
-                device.last_at = at
+            tally.readings += 1
+            at_us = emission.measured_us
+            if at_us < tally.first_us:
+                tally.first_us = at_us
+            if at_us > tally.last_us:
+                tally.last_us = at_us
         if injection is None:
             return
         fault = self._fault_of(emission)
@@ -201,7 +204,21 @@ class ManifestRecorder:
 
     def devices(self) -> list[DeviceTruth]:
         """What each device did so far, in the scenario's order."""
-        return list(self._devices.values())
+        return [
+            DeviceTruth(
+                device_id=device.device_id,
+                group=device.group,
+                place=device.place,
+                interval_seconds=device.interval_us / 1e6,
+                messages=tally.messages,
+                readings=tally.readings,
+                withheld=tally.withheld,
+                first_at=_instant(tally.first_us) if tally.readings else None,
+                last_at=_instant(tally.last_us) if tally.readings else None,
+            )
+            for device in self._devices
+            for tally in [self._tallies[device.device_id]]
+        ]
 
     def faults(self) -> list[FaultTruth]:
         """The faults so far, in the order in which they began."""

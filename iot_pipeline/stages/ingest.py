@@ -296,8 +296,6 @@ class _Drain:
     def _start_commit(self) -> None:
         if not self._ends:
             return
-        if self._config.follow is not None:
-            self._batches.check_identity()
         if self._letters:
             letters = self._letters
             retry_transient(

@@ -134,10 +134,11 @@ class MicroBatches:
         self._open = OpenMilliseconds()
         self._released: set[int] = set()
         self._decoder = ReadingDecoder(config.rules)
+        at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
         self._writers = Writers(
             ports.store,
-            SLICES_AT_ONCE if config.follow else 1,
-            config.requests_in_flight,
+            at_once,
+            config.requests_in_flight // at_once,
             config.retry_seconds,
             self._finish_one,
         )
@@ -165,9 +166,7 @@ class MicroBatches:
                     self._writers.pump(_POLL_SECONDS)
                 if batch is None or self._is_stopped:
                     break
-                if self._follow is None:
-                    # Following, whoever commits asks: a slice does not wait for it.
-                    self.check_identity()
+                self._check_identity()
                 self._check_holes(batch)
                 self._prepare(batch)
                 self._writers.begin(batch)
@@ -228,7 +227,7 @@ class MicroBatches:
                     if now - first_at >= self._follow.linger_seconds:
                         break
                 elif quiet_seconds > IDENTITY_SECONDS:
-                    self.check_identity()
+                    self._check_identity()
                     quiet_seconds = 0.0
                 continue
             if len(self._released) == len(self._ranges):
@@ -336,12 +335,7 @@ class MicroBatches:
 
     # Between consuming and writing.
 
-    def check_identity(self) -> None:
-        """Raise TopicChangedError unless the topic is the one that was planned.
-
-        Following, ask it between the last row and the commit: rows of a topic made anew are
-        then written too, as the run that ingests it will write them again, and never counted.
-        """
+    def _check_identity(self) -> None:
         topic_id = self._retry(lambda: self._ports.log.topic_id(self._topic))
         for partition in self._ranges:
             check_checkpoint_id(self._topic, self._checkpoints[partition], topic_id)
@@ -351,7 +345,7 @@ class MicroBatches:
             return
         skipped = self._retry(lambda: self._ports.log.find_skipped(self._topic, batch.holes))
         if skipped:
-            self.check_identity()  # a topic recreated just now has records where this had holes
+            self._check_identity()  # a topic recreated just now has records where this had holes
             partition, offset = skipped[0]
             raise PermanentError(
                 f"reading {self._topic}[{partition}]: {len(skipped)} committed records, the first "
@@ -372,7 +366,7 @@ class MicroBatches:
                 lambda offsets: self._retry(
                     lambda: self._ports.log.read_offsets(self._topic, offsets)
                 ),
-                self.check_identity,
+                self._check_identity,
                 self._decoder,
                 self._topic,
             )

@@ -8,7 +8,7 @@ import pytest
 
 from iot_pipeline_tests.servers import OwnServices, start_services
 
-CHAOS_MINUTES = float(os.environ.get("IOT_CHAOS_MINUTES", "0.9"))
+CHAOS_MINUTES = float(os.environ.get("IOT_CHAOS_MINUTES", "1.5"))
 
 _said: list[str] = []
 _totals = {"processes": 0, "servers": 0, "records": 0}

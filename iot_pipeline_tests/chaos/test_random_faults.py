@@ -1,8 +1,8 @@
 """Faults at random, alone and in pairs, while readings are sent and drained; then the oracle.
 
-`IOT_CHAOS_MINUTES` says how long things die (0.9, `make chaos`: 18), a third of it in
-`test_dagster_faults`; `IOT_CHAOS_SEED` repeats the choice of faults and what is sent. When exactly
-a signal meets a process no seed can say.
+`IOT_CHAOS_MINUTES` says how long things die (1.5, `make chaos`: 18): two thirds of it here, the
+rest in `test_dagster_faults`. `IOT_CHAOS_SEED` repeats the choice of faults and what is sent; when
+exactly a signal meets a process no seed can say.
 """
 
 import random
