@@ -163,7 +163,7 @@ def _who_is_silent(health: Health) -> Answer:
     if not silent:
         return Answer(question, Mood.GOOD, f"Nobody: all {view.known:,} devices report.")
     names = ", ".join(problem.device_id for problem in view.problems if problem.word == "silent")
-    shown = names if len(names) <= 160 else names[:160].rsplit(", ", 1)[0] + ", …"
+    shown = names if len(names) <= 160 else names[:160].rsplit(", ", 1)[0] + " and others"
     return Answer(question, Mood.LOOK, f"{len(silent):,} of {view.known:,} devices: {shown}.")
 
 
