@@ -21,7 +21,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.latency import probe
 from benchmarks.load import load
-from benchmarks.marks import rate_between, steady_rate
+from benchmarks.marks import rate_between
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.servers import OwnServices, clean_environment, start_services
@@ -182,7 +182,7 @@ class _Servers:
             round=number or 0,
             rows=outcome.rows,
             seconds=outcome.seconds,
-            rate=steady_rate(marks) if marks else outcome.rows / outcome.seconds,
+            rate=outcome.rows / outcome.seconds,
             client_us=outcome.client_cpu_seconds * per_row,
             kafka_us=(after["kafka"] - before["kafka"]) * per_row,
             cassandra_us=(after["cassandra"] - before["cassandra"]) * per_row,

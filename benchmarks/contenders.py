@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 
@@ -46,33 +46,29 @@ class Contender:
     run: Callable[[dict[str, str], int], Outcome]
 
 
-def _watch(command: list[str], env: dict[str, str]) -> tuple[dict[str, Any], float]:
-    """Run a command; the JSON it printed, and its peak RSS in MB, its children's included."""
-    process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    out = process.stdout.read()
-    # wait4, not RUSAGE_CHILDREN: that one's peak is the highest of all children so far.
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command[:4])}: exit code {process.returncode}")
-    return json.loads(out), used.ru_maxrss / 1024
+def _watch(command: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """Run a command; the JSON it printed."""
+    done = subprocess.run(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command[:4])}: exit code {done.returncode}")
+    return cast(dict[str, Any], json.loads(done.stdout))
 
 
 def _drain(path: str) -> Callable[[dict[str, str], int], Outcome]:
     def run(env: dict[str, str], count: int) -> Outcome:
-        return _outcome(*_watch(_DRAINER, {**env, "IOT_WRITE_PATH": path}))
+        return _outcome(_watch(_DRAINER, {**env, "IOT_WRITE_PATH": path}))
 
     return run
 
 
-def _outcome(said: dict[str, Any], rss: float) -> Outcome:
-    return Outcome(said["stored"], said["seconds"], said["cpu_seconds"], rss, said["marks"])
+def _outcome(said: dict[str, Any]) -> Outcome:
+    numbers = (said[name] for name in ("stored", "seconds", "cpu_seconds", "peak_rss_mb"))
+    return Outcome(*numbers, said["marks"])
 
 
 def profile_drain(env: dict[str, str]) -> list[tuple[str, float, float]]:
     """Where a drain's main thread spends its time; the run itself is not counted."""
-    said, _ = _watch([*_DRAINER, "--profile"], env)
+    said = _watch([*_DRAINER, "--profile"], env)
     return [tuple(line) for line in said["profile"]]
 
 
@@ -82,10 +78,10 @@ def drain_in_processes(env: dict[str, str], groups: Sequence[Sequence[int]]) -> 
     with ThreadPoolExecutor(len(commands)) as pool:
         ended = list(pool.map(lambda command: _watch(command, env), commands))
     return Outcome(
-        sum(said["stored"] for said, _ in ended),
-        max(said["seconds"] for said, _ in ended),
-        sum(said["cpu_seconds"] for said, _ in ended),
-        sum(rss for _, rss in ended),
+        sum(said["stored"] for said in ended),
+        max(said["seconds"] for said in ended),
+        sum(said["cpu_seconds"] for said in ended),
+        sum(said["peak_rss_mb"] for said in ended),
     )
 
 
@@ -101,7 +97,7 @@ def _handwritten(env: dict[str, str], count: int) -> Outcome:
         ("count", count),
     ):
         command += [f"--{name}", str(value)]
-    return _outcome(*_watch(command, env))
+    return _outcome(_watch(command, env))
 
 
 def _peer(script: Path, is_complete: Callable[[dict[str, str], int], bool]) -> Contender:

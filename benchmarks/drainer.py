@@ -10,7 +10,7 @@ import os
 import pstats
 import time
 
-from benchmarks.marks import cpu_seconds
+from benchmarks.marks import cpu_seconds, peak_rss_mb
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.settings import Settings
@@ -42,6 +42,7 @@ def drain_with_marks(partitions: set[int] | None, profile: cProfile.Profile | No
         "stored": done.total.stored,
         "seconds": done.seconds,
         "cpu_seconds": cpu,
+        "peak_rss_mb": peak_rss_mb(),
         "micro_batches": done.micro_batches,
         "split_ms": done.split_ms,
         "marks": marks,

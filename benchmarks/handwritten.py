@@ -15,7 +15,7 @@ from cassandra.cluster import Cluster
 from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer
 
-from benchmarks.marks import Mark, cpu_seconds
+from benchmarks.marks import Mark, cpu_seconds, peak_rss_mb
 
 CONCURRENCY = 256
 _POLL_RECORDS = 5_000
@@ -86,7 +86,13 @@ def main() -> None:
     marks, cpu = consume(
         given.bootstrap, given.host, given.port, given.topic, given.keyspace, given.count
     )
-    said = {"stored": marks[-1][1], "seconds": marks[-1][0], "cpu_seconds": cpu, "marks": marks}
+    said = {
+        "stored": marks[-1][1],
+        "seconds": marks[-1][0],
+        "cpu_seconds": cpu,
+        "peak_rss_mb": peak_rss_mb(),
+        "marks": marks,
+    }
     print(json.dumps(said))
 
 

@@ -15,7 +15,7 @@ _BEGIN, _END = "<!-- results: written by make bench -->", "<!-- end of results -
 class Measurement:
     """One run of one contender. CPU in µs per row, client, Kafka and Cassandra apart.
 
-    `rate` is that of the rows between 20 % and 95 %; `first_rate` and `last_rate` are those of the
+    `rate` is that of all rows in all of the seconds; `first_rate` and `last_rate` are those of the
     first and the last million of a long run, 0 where a run is not long enough.
     """
 

@@ -22,6 +22,10 @@ from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 
 NAMES = ("kafka", "cassandra")
+_BLOCK = 20
+# Listening sockets of this process, one per block of ports that are ours, and those left of them.
+_claims: list[socket.socket] = []
+_unused: list[int] = []
 PORTS = (
     "IOT_KAFKA_PORT",
     "IOT_KAFKA_INTERNAL_PORT",
@@ -197,19 +201,36 @@ def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, below those that systems hand out by themselves.
 
-    Outgoing connections would take ephemeral ports between our look and the server's start.
+    Outgoing connections would take ephemeral ports between our look and the server's start. So
+    would another session of these tests, which looks at the same time: each keeps blocks of ports
+    to itself, by listening on the first of each until it ends.
     """
     chosen: list[int] = []
     while len(chosen) < count:
-        port = random.randint(20_000, 30_000)
+        if not _unused:
+            _unused.extend(_claim_block())
+        port = _unused.pop(0)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in chosen:
-            chosen.append(port)
+        chosen.append(port)
     return chosen
+
+
+def _claim_block() -> range:
+    while True:
+        first = random.randrange(20_000, 30_000, _BLOCK)
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", first))
+            claim.listen(1)
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return range(first + 1, first + _BLOCK)
 
 
 def end_leftovers(folder: Path) -> None:

@@ -7,22 +7,18 @@ import pytest
 
 from benchmarks.bench import Load
 from benchmarks.load import message, row_of
-from benchmarks.marks import rate_between, seconds_at, steady_rate
+from benchmarks.marks import rate_between, seconds_at
 from benchmarks.report import Found, Measurement, ratios, text, write_docs
 
 _RUN = Measurement("devices", "group", 1000, 4, "packed", 0, 1000, 1.0, 1000.0, 3.0, 0.2, 9.0, 300)
 
 
-def test_the_steady_rate_leaves_out_a_slow_start_and_a_slow_end() -> None:
-    # 100 rows/s but for a start of 10 s and an end of 10 s.
+def test_a_rate_between_two_rows_lies_on_lines_between_the_marks() -> None:
     marks = [(10.0, 200), (17.5, 950), (27.5, 1000)]
-    assert steady_rate(marks) == pytest.approx(100)
     assert seconds_at(marks, 575) == pytest.approx(13.75)
+    assert rate_between(marks, 200, 950) == pytest.approx(100)
     assert rate_between(marks, 950, 1000) == pytest.approx(5)
-
-
-def test_one_mark_alone_is_a_straight_line() -> None:
-    assert steady_rate([(2.0, 1000)]) == pytest.approx(500)
+    assert rate_between([(2.0, 1000)], 0, 1000) == pytest.approx(500)
 
 
 def test_ratios_are_taken_within_a_round() -> None:

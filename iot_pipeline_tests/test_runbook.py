@@ -7,6 +7,7 @@ says where it is tried. What cannot be tried by a test is listed at the runbook'
 import io
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -30,7 +31,7 @@ ELSEWHERE = {
     "iot up": "local/test_up_and_down.py",
     "iot down": "local/test_up_and_down.py",
     "iot logs": "local/test_up_and_down.py",
-    "iot demo": "../Makefile",  # make demo-once
+    "iot demo": "cli/test_demo.py",
 }
 
 
@@ -104,6 +105,16 @@ def rows_are_missing(pipeline: Pipeline, name: str) -> None:
     assert "lost" in pipeline.iot("audit", "--offsets", "0:0-300", exit_code=1)
     pipeline.iot("replay", "--offsets", "0:0-300")
     assert "nothing is lost" in pipeline.iot("audit", "--since", "2020-01-01")
+
+
+@tries("iot devices --silent", "iot readings DEVICE --last 1h")
+def a_device_is_not_well(pipeline: Pipeline, name: str) -> None:
+    message = (name.encode(), reading_json(name, time.time()))
+    produce(pipeline.brokers, pipeline.topic, [message], partition=0)
+    pipeline.drain()
+    pipeline.iot("devices", "--silent")
+    assert name in pipeline.iot("devices")
+    assert len(pipeline.iot("readings", name, "--last", "1h", "--json")) == 1
 
 
 @tries("iot trace DEVICE TIMESTAMP", "iot delete DEVICE --since TIME --until TIME --reason TEXT")

@@ -16,6 +16,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import Chain, read_chain
 
+_LISTED = 40
 EXIT_FLAWED = 1
 _FATES = ("stored", "superseded", "rejected", "aged_out", "holes")
 
@@ -82,7 +83,11 @@ def lag_command(as_json: bool) -> None:
 
 @click.command("ledger")
 @click.option("--partition", type=click.IntRange(min=0), help="Only this Kafka partition.")
-@click.option("--last", type=click.IntRange(min=1), help="List so many entries; sums stay whole.")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    help=f"List so many entries; without: {_LISTED}, and all with --json. Sums stay whole.",
+)
 @json_option
 def ledger_command(partition: int | None, last: int | None, as_json: bool) -> None:
     """Show what runs did to the topic: ranges, counts, sums, and whether the chain holds.
@@ -99,7 +104,8 @@ def ledger_command(partition: int | None, last: int | None, as_json: bool) -> No
             )
         chosen = known if partition is None else [partition]
         chain = read_chain(connections.ledger, settings.topic, chosen)
-    shown = sorted(chain.entries, key=_newest_first)[:last]
+    # A day of runs every five seconds is 17,280 entries a partition: nobody reads such a table.
+    shown = sorted(chain.entries, key=_newest_first)[: last or (None if as_json else _LISTED)]
     if as_json:
         print_json(_ledger_json(settings.topic, chain, shown))
     else:
@@ -114,15 +120,10 @@ def _newest_first(entry: LedgerEntry) -> tuple[float, int, int, int]:
 
 
 def _chains(chain: Chain) -> list[tuple[int, int, list[LedgerEntry]]]:
-    places = sorted({(entry.partition, entry.epoch) for entry in chain.entries})
-    return [
-        (
-            partition,
-            epoch,
-            [e for e in chain.entries if (e.partition, e.epoch) == (partition, epoch)],
-        )
-        for partition, epoch in places
-    ]
+    found: dict[tuple[int, int], list[LedgerEntry]] = {}
+    for entry in chain.entries:
+        found.setdefault((entry.partition, entry.epoch), []).append(entry)
+    return [(*place, found[place]) for place in sorted(found)]
 
 
 def _sums(entries: Sequence[LedgerEntry]) -> dict[str, int]:

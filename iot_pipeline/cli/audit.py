@@ -6,10 +6,9 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.connections import Connections, audit_config, open_connections, reading_rules
 from iot_pipeline.core.audit import DEFECTS, AuditResult, Fate
@@ -18,7 +17,7 @@ from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.core.readings import find_device_id_problem, timestamp_ms
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.audit import AuditProgress, audit, choose_ranges
+from iot_pipeline.stages.audit import audit, choose_ranges
 from iot_pipeline.stages.deletions import delete_readings
 from iot_pipeline.stages.trace import trace
 
@@ -61,7 +60,7 @@ def audit_command(
                 window.until if window and window.until < LATEST else None,
             )
         is_all = not offsets and window is None
-        with _ProgressLine(asked) as line:
+        with ProgressLine("auditing offsets") as line:
             result = run_audit(connections, asked, every_place=is_all, line=line)
     if as_json:
         print_json(audit_as_dict(result))
@@ -76,7 +75,7 @@ def run_audit(
     ranges: list[OffsetRange],
     *,
     every_place: bool,
-    line: "_ProgressLine",
+    line: ProgressLine,
 ) -> AuditResult:
     """Audit by the settings."""
     settings = connections.settings
@@ -87,7 +86,9 @@ def run_audit(
         audit_config(settings),
         f"audit-{uuid.uuid4()}",
         every_place=every_place,
-        on_progress=line.show,
+        on_progress=lambda so_far: line.show(
+            so_far.done, so_far.total, f"{so_far.step}, {so_far.rate:,.0f}/s"
+        ),
     )
 
 
@@ -191,45 +192,6 @@ def delete_command(
         print_json({"device_id": device_id, "deleted": deleted, "by_day": by_day})
         return
     click.echo(f"deleted {deleted} readings of {device_id} on {len(rows_by_day)} days")
-
-
-class _ProgressLine:
-    """A bar with rate and estimate on a terminal, a line now and then elsewhere."""
-
-    _QUIET_SECONDS = 10.0
-
-    def __init__(self, ranges: list[OffsetRange]) -> None:
-        self._progress = Progress(
-            TextColumn("auditing {task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} offsets"),
-            TimeRemainingColumn(),
-            transient=True,
-            console=Console(stderr=True),
-        )
-        self._is_shown = sys.stderr.isatty()
-        self._task = self._progress.add_task("records", total=sum(r.span for r in ranges))
-        self._said_at = 0.0
-
-    def __enter__(self) -> "_ProgressLine":
-        if self._is_shown:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_shown:
-            self._progress.stop()
-
-    def show(self, progress: AuditProgress) -> None:
-        self._progress.update(self._task, completed=progress.done, description=progress.step)
-        if not self._is_shown and progress.seconds - self._said_at > self._QUIET_SECONDS:
-            self._said_at = progress.seconds
-            eta = f", about {progress.eta_seconds:.0f} s left" if progress.eta_seconds else ""
-            click.echo(
-                f"auditing {progress.step}: {progress.done:,} of {progress.total:,} offsets, "
-                f"{progress.rate:,.0f}/s{eta}",
-                err=True,
-            )
 
 
 @click.command("trace")

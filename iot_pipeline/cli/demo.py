@@ -36,9 +36,9 @@ SENSOR = "iot_data_lag"
 ROLLUP_SENSOR = "rollups_of_touched_days"
 SCHEDULE = "checks_every_5_minutes"
 ONCE_SECONDS = 240.0
+_REPORT_SECONDS = 10.0
 # A demo ends with Ctrl-C; a fleet that somebody forgot ends by itself.
 DEMO_DURATION = "7d"
-_REPORT_SECONDS = 10.0
 
 _WORKSPACE = f"""load_from:
   - python_module:

@@ -4,11 +4,10 @@ import sys
 from dataclasses import replace
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from iot_pipeline.cli.follow import follow_until_asked
 from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import print_replay, replay_as_dict, run_replay
 from iot_pipeline.cli.runs import new_cli_run
@@ -17,7 +16,7 @@ from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain
+from iot_pipeline.stages.ingest import DrainSum, drain
 from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
@@ -91,14 +90,16 @@ def drain_command(
                     connections, plan, run, chosen, seconds, progress, probe, latency
                 )
                 return plan
-            with _ProgressLine(plan.ingest) as line:
+            with ProgressLine("draining offsets") as line:
                 drain(
                     plan,
                     replace(connections.ports, store=probe),
                     run,
                     drain_config(settings),
                     progress=progress,
-                    on_progress=line.show,
+                    on_progress=lambda so_far: line.show(
+                        so_far.done_offsets, so_far.planned_offsets
+                    ),
                 )
             return plan
 
@@ -185,34 +186,6 @@ def _report(
         )
     if split_ms:
         click.echo(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")
-
-
-class _ProgressLine:
-    """A bar on a terminal, nothing elsewhere: the numbers come at the end."""
-
-    def __init__(self, planned: list[OffsetRange]) -> None:
-        self._progress = Progress(
-            TextColumn("draining"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} offsets"),
-            TimeRemainingColumn(),
-            transient=True,
-            console=Console(stderr=True),
-        )
-        self._is_shown = sys.stderr.isatty() and bool(planned)
-        self._task = self._progress.add_task("draining", total=sum(item.span for item in planned))
-
-    def __enter__(self) -> "_ProgressLine":
-        if self._is_shown:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_shown:
-            self._progress.stop()
-
-    def show(self, progress: DrainProgress) -> None:
-        self._progress.update(self._task, completed=progress.done_offsets)
 
 
 INGEST_COMMANDS = (drain_command,)

@@ -30,7 +30,7 @@ from iot_pipeline.errors import (
 
 _MESSAGES_PER_CALL = 1000
 # What librdkafka may keep of records we have not asked for yet; a fetch on its way comes on top.
-_QUEUE_KBYTES = 32_768
+_QUEUE_KBYTES = 16_384
 
 
 class KafkaRangeSource:

@@ -163,11 +163,11 @@ class Tie:
 class Window:
     """Records of a stretch of the log by the row they should have made.
 
-    `groups` maps place -> timestamp_ms -> rows in the order of arrival, usually one.
+    `groups` maps place -> timestamp_ms -> the row, or several in the order of arrival (`rows_in`).
     """
 
     decoder: ReadingDecoder
-    groups: dict[Place, dict[int, list[Row]]] = field(default_factory=dict)
+    groups: dict[Place, dict[int, Row | list[Row]]] = field(default_factory=dict)
     rejected: list[tuple[int, int]] = field(default_factory=list)
     records: int = 0
 
@@ -191,11 +191,19 @@ class Window:
             )
             group = groups.get(place)
             if group is None:
-                groups[place] = {ms: [row]}
-            elif ms in group:
-                group[ms].append(row)
-            else:
-                group[ms] = [row]
+                groups[place] = {ms: row}
+                continue
+            rival = group.setdefault(ms, row)
+            if rival is not row:
+                if isinstance(rival, list):
+                    rival.append(row)
+                else:
+                    group[ms] = [rival, row]
+
+
+def rows_in(found: Row | list[Row]) -> Sequence[Row]:
+    """The rows of one key, as a `Window` keeps them: a list for each would cost as much as all."""
+    return found if isinstance(found, list) else (found,)
 
 
 @dataclass(slots=True)
@@ -233,7 +241,7 @@ class Judge:
         self,
         place: Place,
         times: Sequence[int],
-        records: Mapping[int, Sequence[Row]],
+        records: Mapping[int, Row | list[Row]],
         found: Mapping[int, StoredRow],
     ) -> list[Tie]:
         """Judge the records of some keys; gives back what only more records can tell."""
@@ -241,15 +249,16 @@ class Judge:
         stored_count = superseded_count = total = 0
         place_hash, stored_at = hash(place), found.get
         for ms in times:
-            rows, stored = records[ms], stored_at(ms)
-            if stored is not None and len(rows) == 1:
+            record, stored = records[ms], stored_at(ms)
+            if stored is not None and not isinstance(record, list):
                 # This is the hot loop: one record, and its row as it should be.
-                written_us, _, _, temperature, humidity = rows[0]
+                written_us, _, _, temperature, humidity = record
                 if stored == (temperature, humidity, written_us, written_us):
                     stored_count += 1
                     total += hash((place_hash, ms, written_us))
                     continue
             claimed = False
+            rows = rows_in(record)
             for row in rows:
                 fate = self._fate_of(place, ms, row, rows, stored, claimed)
                 if fate is None:

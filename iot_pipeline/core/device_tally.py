@@ -22,7 +22,7 @@ _ROW_COST_US = 0.3
 _GROUP_COST_US = 4.0
 # What folding may cost: so much per row of a micro-batch, and a little for each micro-batch, so
 # that small ones, as a run that follows the topic makes them, are always looked at whole.
-_ALLOWED_PER_ROW_US = 0.45
+_ALLOWED_PER_ROW_US = 0.4
 _ALLOWED_PER_BATCH_US = 1_000.0
 _NUMBER_AT_END = re.compile(r"[\W_]*\d+$")
 

@@ -14,6 +14,7 @@ import dagster as dg
 
 from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
 from iot_pipeline.connections import Connections, reading_rules
+from iot_pipeline.core.device_table import DeviceTable
 from iot_pipeline.core.devices import moment_of
 from iot_pipeline.core.fleet_day import Board
 from iot_pipeline.core.fleet_view import FleetView
@@ -74,11 +75,10 @@ def problem_table(view: FleetView) -> str:
     of = f"{looked} devices" if looked == view.known else f"{looked} of {view.known} devices"
     if not view.problems:
         return f"None of {of} is silent, late, or has gaps."
-    lines = [f"{len(view.problems)} of {of}:", "", "| device | problem |", "|---|---|"]
-    for problem in view.problems[:_MOST_PROBLEMS]:
-        name = problem.device_id.replace("|", "\\|").replace("`", "'")
-        lines.append(f"| `{name}` | {problem.sentence} |")
-    left = len(view.problems) - _MOST_PROBLEMS
-    if left > 0:
-        lines.append(f"| … | and {left} more: `iot devices --silent`, `iot report` |")
-    return "\n".join(lines)
+    shown = view.problems[:_MOST_PROBLEMS]
+    rows = [(problem.device_id, problem.sentence) for problem in shown]
+    table = DeviceTable(("device", "problem"), rows, len(view.problems) - len(rows))
+    return (
+        f"{len(view.problems)} of {of}; `iot devices` and `iot report` list all:\n\n"
+        f"{table.markdown()}"
+    )

@@ -26,6 +26,7 @@ from iot_pipeline.core.offsets import OffsetRange, in_rounds, join_ranges
 from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.memory import rare_collections
 from iot_pipeline.stages.planning import read_states
 from iot_pipeline.stages.ports import LedgerStore, RecordLog
 from iot_pipeline.stages.read_back import fetch_rows
@@ -149,6 +150,10 @@ class _Audit:
                 raise PlanError(f"auditing {self._topic} {item}: {end}")
 
     def run(self, audit_id: str) -> AuditResult:
+        with rare_collections():
+            return self._run(audit_id)
+
+    def _run(self, audit_id: str) -> AuditResult:
         result = self._result
         judge = Judge(
             self._read_letters(),

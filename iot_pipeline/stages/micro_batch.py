@@ -19,10 +19,10 @@ from iot_pipeline.core.ingest import (
     MicroBatch,
     MicroBatchBuilder,
     OpenMilliseconds,
-    write_time_us,
+    Row,
 )
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, check_checkpoint_id
-from iot_pipeline.core.readings import DeadLetter, ReadingDecoder, ReadingRules, Reason
+from iot_pipeline.core.readings import DeadLetter, ReadingDecoder, ReadingRules
 from iot_pipeline.core.sizing import wanted_records
 from iot_pipeline.errors import (
     KafkaUnavailableError,
@@ -38,8 +38,9 @@ from iot_pipeline.stages.following import (
 )
 from iot_pipeline.stages.memory import rare_collections
 from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
+from iot_pipeline.stages.refused import refused_letters
 from iot_pipeline.stages.retry import retry_transient
-from iot_pipeline.stages.row_writer import RowWriter
+from iot_pipeline.stages.writers import SLICES_AT_ONCE, Writers
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -133,8 +134,14 @@ class MicroBatches:
         self._open = OpenMilliseconds()
         self._released: set[int] = set()
         self._decoder = ReadingDecoder(config.rules)
-        self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
-        self._writing: MicroBatch | None = None
+        at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
+        self._writers = Writers(
+            ports.store,
+            at_once,
+            config.requests_in_flight // at_once,
+            config.retry_seconds,
+            self._finish_one,
+        )
         self._is_last = False
         self._is_stopped = False
         self._expired: OffsetsExpiredError | None = None
@@ -153,14 +160,16 @@ class MicroBatches:
         try:
             while not self._is_stopped:
                 batch = self._gather()
-                self._finish_writing()
+                while self._writers.is_busy and (
+                    batch is None or not self._writers.has_room(batch)
+                ):
+                    self._writers.pump(_POLL_SECONDS)
                 if batch is None or self._is_stopped:
                     break
                 self._check_identity()
                 self._check_holes(batch)
                 self._prepare(batch)
-                self._writer.begin(batch)
-                self._writing = batch
+                self._writers.begin(batch)
                 if self._expired is not None:
                     # What was read before the log ran out is safe and counted first.
                     self._finish_writing()
@@ -185,15 +194,14 @@ class MicroBatches:
         while (
             builder.records < self._wanted_records(builder) and builder.kept_bytes < MAX_KEPT_BYTES
         ):
-            if self._writing is not None and self._writer.pump():
-                self._finish_writing()
+            self._writers.pump()
             if self._is_stopped or not self._turn():
                 self._is_stopped = True
                 return None
-            busy = self._writing is not None
+            busy = self._writers.is_full
             asked = time.monotonic()
             try:
-                chunks, error = self._poll(self._poll_seconds(busy))
+                chunks, error = self._poll(self._poll_seconds())
             except OffsetsExpiredError as exc:
                 self._expired = exc
                 self._release_held(builder)
@@ -253,11 +261,11 @@ class MicroBatches:
             config.micro_batch_records,
             config.largest_micro_batch or config.micro_batch_records,
             builder.partition_keys,
-            self._writing is not None,
+            self._writers.is_full,
         )
 
-    def _poll_seconds(self, busy: bool) -> float:
-        if busy:
+    def _poll_seconds(self) -> float:
+        if self._writers.is_busy:
             return _BUSY_POLL_SECONDS
         return _POLL_SECONDS if self._follow is None else FOLLOW_POLL_SECONDS
 
@@ -346,51 +354,24 @@ class MicroBatches:
             )
 
     def _finish_writing(self) -> None:
-        batch = self._writing
-        if batch is None:
-            return
-        while not self._writer.pump(_POLL_SECONDS):
-            pass
-        self._writing = None
-        if not self._finish(batch, batch.dead_letters + self._refused_letters(batch)):
-            self._is_stopped = True
+        while self._writers.is_busy:
+            self._writers.pump(_POLL_SECONDS)
 
-    def _refused_letters(self, batch: MicroBatch) -> list[DeadLetter]:
-        if not self._writer.refused:
-            return []
-        winners = {(row[1], row[2]): row[0] for row in self._writer.refused}
-        # What lost to a refused row has no row either: without a letter it would be lost.
-        losers = {
-            (row[1], row[2]): row[0] for place in winners for row in batch.losers.get(place, ())
-        }
-        refused = winners | losers
-        records = self._retry(lambda: self._ports.log.read_offsets(self._topic, refused))
-        found = {
-            (record.partition, record.offset): record
-            for record in records
-            # The topic may have been recreated since the row was made of its record.
-            if write_time_us(record.produced_ms, record.offset)
-            == refused.get((record.partition, record.offset))
-        }
-        missing = sorted(refused.keys() - found.keys())
-        if missing:
-            self._check_identity()
-            raise PermanentError(
-                f"writing {self._topic}: Cassandra refused {len(refused)} rows, and "
-                f"{len(missing)} of their records, the first at {missing[0]}, are not in Kafka any "
-                "more, so no dead letter can keep them. Nothing moved; compare the table with "
-                "`iot setup`, then run again"
+    def _finish_one(self, batch: MicroBatch, rows_refused: list[Row]) -> None:
+        letters = batch.dead_letters
+        if rows_refused:
+            letters = letters + refused_letters(
+                batch,
+                rows_refused,
+                lambda offsets: self._retry(
+                    lambda: self._ports.log.read_offsets(self._topic, offsets)
+                ),
+                self._check_identity,
+                self._decoder,
+                self._topic,
             )
-        letters = []
-        for place in sorted(found):
-            if place in losers:
-                told = "Cassandra refused the row that won over this one"
-                batch.reject_loser(found[place])
-            else:
-                told = "Cassandra refused the row"
-                batch.reject(found[place], self._decoder)
-            letters.append(DeadLetter(found[place], Reason.REJECTED_BY_CASSANDRA, told))
-        return letters
+        if not self._finish(batch, letters):
+            self._is_stopped = True
 
     def _retry(self, call: Callable[[], _T]) -> _T:
         return retry_transient(call, give_up_after_seconds=self._config.retry_seconds)

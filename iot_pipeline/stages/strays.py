@@ -15,6 +15,7 @@ from iot_pipeline.core.audit import (
     RowSums,
     Window,
     hash_row,
+    rows_in,
 )
 from iot_pipeline.core.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.read_back import Place
@@ -130,7 +131,7 @@ class StraySearch:
                         explained |= {
                             hash_row(place_hash, ms, row[0])
                             for ms, rows in group.items()
-                            for row in rows
+                            for row in rows_in(rows)
                         }
         return explained
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 
-from iot_pipeline.core.audit import Window
+from iot_pipeline.core.audit import Window, rows_in
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.ingest import Row, RowsByTime, write_time_us
 from iot_pipeline.core.offsets import OffsetRange, in_rounds
@@ -70,7 +70,7 @@ def find_records(
             window.add(r for r in read if write_time_us(r[2], r[1]) in written)
             for place, group in window.groups.items():
                 for ms, rows in group.items():
-                    for row in rows:
+                    for row in rows_in(rows):
                         if (place, ms, row[0]) in found:
                             found[place, ms, row[0]].append(row)
     return found
@@ -226,7 +226,8 @@ def _winners(
             for place, group in window.groups.items():
                 mine = winners.setdefault(place, {})
                 for ms, rivals in group.items():
-                    mine[ms] = max([*rivals, mine[ms]] if ms in mine else rivals)
+                    best = max(rows_in(rivals))
+                    mine[ms] = max(best, mine.get(ms, best))
             if winners and is_read():
                 return winners
     return winners

@@ -1,7 +1,8 @@
 """Dagster dies, in parts and as a whole, while its sensor ingests; then the oracle.
 
 `dagster dev` with a home of its own and the sensor on, driven as a person would, over GraphQL.
-Faults come in turn, each in a run that is writing; `make chaos` goes round until its time is over.
+Faults come in turn, each in a run that is writing, round and round until the time is over. A round
+takes minutes, so `make test` has none: `make chaos` does, and the summary of the others says so.
 """
 
 import contextlib
@@ -18,20 +19,20 @@ import pytest
 
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.names import PROCESS, RunProcess
-from iot_pipeline_tests.chaos.conftest import say
-from iot_pipeline_tests.chaos.test_random_faults import MINUTES
-from iot_pipeline_tests.chaos.world import World
+from iot_pipeline_tests.chaos.conftest import CHAOS_MINUTES, say, tally
+from iot_pipeline_tests.chaos.world import TRY_AGAIN, World
 from iot_pipeline_tests.defs.dev_server import DevServer, dagster_dev, wait_for
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices, free_ports
 
-# Of the time that random faults have; a round at least.
-SHARE = 0.3
+MINUTES = CHAOS_MINUTES / 3
+# Less than that is no round.
+LEAST_CHAOS_MINUTES = 5
 PER_SECOND = 200
-BACKLOG = 4000
+BACKLOG = 6000
 RECOVERY_SECONDS = 240
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(MINUTES * 60 * SHARE + 1200)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(MINUTES * 60 + 1200)]
 
 
 @dataclass
@@ -58,11 +59,12 @@ class Ingesting:
 
     def run_that_writes(self) -> tuple[str, int]:
         """Make a backlog, and wait for a run that has committed some of it: (run id, pid)."""
-        self.world.load.backlog(BACKLOG)
         seen: dict[str, int] = {}
 
         def writing() -> tuple[str, int] | None:
             done = sum(self.world.committed().values())
+            if len(self.world.load.attempted) - done < BACKLOG // 2:
+                self.world.load.backlog(BACKLOG)
             for run in self.server.runs(statuses=["STARTED"], pipelineName="ingest"):
                 tags = {tag["key"]: tag["value"] for tag in run["tags"]}
                 process = RunProcess.parse(tags.get(PROCESS, ""))
@@ -152,7 +154,7 @@ def crowd(ingesting: Ingesting, dice: random.Random) -> None:
     try:
         for drain in drains:
             output, _ = drain.communicate(timeout=120)
-            assert drain.returncode in (0, 3), output
+            assert drain.returncode in (0, 3, TRY_AGAIN), output
     finally:
         for drain in drains:
             drain.kill()
@@ -174,7 +176,7 @@ def ingesting(chaos_services: OwnServices, seed: int, tmp_path: Path) -> Iterato
     world = World.on(
         chaos_services,
         seed,
-        IOT_MICRO_BATCH_RECORDS="200",
+        IOT_MICRO_BATCH_RECORDS="50",
         IOT_REQUESTS_IN_FLIGHT="1",
         IOT_DATA_DIR=str(tmp_path / "data"),
     )
@@ -188,7 +190,7 @@ def ingesting(chaos_services: OwnServices, seed: int, tmp_path: Path) -> Iterato
         found.stop()
 
 
-def test_nothing_is_lost_whatever_becomes_of_dagster(ingesting: Ingesting, seed: int) -> None:
+def nothing_is_lost_whatever_becomes_of_dagster(ingesting: Ingesting, seed: int) -> None:
     dice, world = random.Random(seed), ingesting.world
     began = time.monotonic()
     world.load.start()
@@ -197,13 +199,14 @@ def test_nothing_is_lost_whatever_becomes_of_dagster(ingesting: Ingesting, seed:
         for name in names:
             FAULTS[name](ingesting, dice)
             ingesting.recover(name)
-        if time.monotonic() - began > MINUTES * 60 * SHARE:
+        if time.monotonic() - began > MINUTES * 60:
             break
         dice.shuffle(names)
     world.load.stop()
     ingesting.stop()
     world.drain_all()
     longest, worst = max(ingesting.recoveries)
+    tally(ingesting.process_kills, 0, len(world.load.acknowledged), longest)
     say(
         f"dagster: {len(ingesting.recoveries)} faults; kills: {ingesting.process_kills} processes; "
         f"zombies: {ingesting.zombies}; records acknowledged: {len(world.load.acknowledged)}; "
@@ -214,3 +217,9 @@ def test_nothing_is_lost_whatever_becomes_of_dagster(ingesting: Ingesting, seed:
     assert verdict.is_clean, verdict
     audit = world.audit()
     assert (audit["lost"], audit["torn"], audit["stray"]) == (0, 0, 0), audit
+
+
+if CHAOS_MINUTES >= LEAST_CHAOS_MINUTES:
+    test_nothing_is_lost_whatever_becomes_of_dagster = nothing_is_lost_whatever_becomes_of_dagster
+else:
+    say("Dagster's own deaths: not in so short a time; `make chaos` has them")

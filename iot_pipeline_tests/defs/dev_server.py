@@ -185,7 +185,7 @@ def dagster_dev(
         )
     server = DevServer(process, port, log_path)
     try:
-        wait_for(lambda: _answers(port) or None, 90, lambda: log_path.read_text()[-3000:])
+        wait_for(lambda: _answers(port) or None, 180, lambda: log_path.read_text()[-3000:])
         yield server
     finally:
         if process.poll() is None:

@@ -202,7 +202,7 @@ def test_a_run_that_is_asked_to_stop_ends_at_once_with_its_rows_committed() -> N
     progress = _follow(
         world, seconds=30.0, should_stop=lambda: any(kind == "rows" for kind, _ in world.journal)
     )
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10, "a second on a machine of one's own, never thirty"
     assert progress.done_offsets == 1
 
 

@@ -1,0 +1,95 @@
+"""Slices on their way together: each row waits for its own answer, and they finish in order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from iot_pipeline.core.ingest import MicroBatch, Row, RowsByTime
+from iot_pipeline.core.ledger import Counts
+from iot_pipeline.stages.row_writer import Part
+from iot_pipeline.stages.writers import MAX_SLICE_ROWS, Writers
+
+
+@dataclass
+class _Answer:
+    done: bool = False
+    error: None = None
+
+
+@dataclass
+class _Store:
+    """Answers only when told; keeps which devices were sent."""
+
+    sent: dict[str, _Answer] = field(default_factory=dict)
+
+    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> _Answer:
+        return self.sent.setdefault(device_id, _Answer())
+
+    def send_merged(self, groups: Sequence[Part]) -> _Answer:
+        return self.send_rows(groups[0][0], 0, {})
+
+    def send_devices(self, day_number: int, devices: Mapping[str, int]) -> _Answer:
+        return _Answer(done=True)
+
+    def wait(self, timeout_seconds: float) -> None:
+        return
+
+
+def _slice(name: str, rows: int = 1) -> MicroBatch:
+    made: RowsByTime = {ms: (1000 + ms, 0, ms, 1.0, 2.0) for ms in range(rows)}
+    return MicroBatch({(name, 1): made}, [], {0: 0}, {0: 1}, {0: Counts()}, [])
+
+
+def _writers(store: _Store, at_once: int, finished: list[str]) -> Writers:
+    def finish(batch: MicroBatch, refused: list[Row]) -> None:
+        assert not refused
+        finished.extend(name for name, _ in batch.groups)
+
+    return Writers(store, at_once, 64, 30.0, finish)
+
+
+def test_a_later_slice_leaves_at_once_and_finishes_after_the_earlier_one() -> None:
+    store, finished = _Store(), []
+    writers = _writers(store, 4, finished)
+    for name in ("a", "b"):
+        assert writers.has_room(_slice(name))
+        writers.begin(_slice(name))
+        writers.pump()
+    assert set(store.sent) == {"a", "b"}
+    store.sent["b"].done = True
+    writers.pump()
+    assert finished == []
+    store.sent["a"].done = True
+    writers.pump()
+    assert finished == ["a", "b"]
+    assert not writers.is_busy
+
+
+def test_no_more_slices_than_allowed_and_each_place_is_used_again() -> None:
+    store, finished = _Store(), []
+    writers = _writers(store, 2, finished)
+    for name in ("a", "b"):
+        writers.begin(_slice(name))
+    writers.pump()
+    assert writers.is_full
+    assert not writers.has_room(_slice("c"))
+    store.sent["a"].done = True
+    writers.pump()
+    assert not writers.is_full
+    writers.begin(_slice("c"))
+    writers.pump()
+    assert "c" in store.sent
+
+
+def test_a_large_slice_goes_alone() -> None:
+    store, finished = _Store(), []
+    writers = _writers(store, 4, finished)
+    large = _slice("large", MAX_SLICE_ROWS + 1)
+    writers.begin(_slice("small"))
+    assert not writers.has_room(large)
+    writers.pump()
+    store.sent["small"].done = True
+    writers.pump()
+    assert writers.has_room(large)
+    writers.begin(large)
+    assert writers.is_full
+    assert not writers.has_room(_slice("next"))
