@@ -114,7 +114,7 @@ def a_device_is_not_well(pipeline: Pipeline, name: str) -> None:
     pipeline.drain()
     pipeline.iot("devices", "--silent")
     assert name in pipeline.iot("devices")
-    assert len(pipeline.iot("readings", name, "--last", "1h", "--json")) == 1
+    assert len(pipeline.iot("readings", name, "--last", "1h", "--json")["readings"]) == 1
 
 
 @tries("iot trace DEVICE TIMESTAMP", "iot delete DEVICE --since TIME --until TIME --reason TEXT")

@@ -3,6 +3,7 @@
 Speaks HTTP only; what is defined in Dagster is none of its business.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,6 +16,8 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.processes import reset_signals
@@ -59,15 +62,30 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
     def stop(self, grace_seconds: float = _STOP_SECONDS) -> bool:
-        """Ask it to end, as Ctrl-C would, then its group; False when it had to be killed."""
-        if self.is_alive:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(grace_seconds)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                return False
-        return True
+        """Ask it to end, as Ctrl-C would, then whom it started; False when one had to be killed.
+
+        Dagster's runs are processes of their own that outlive the server that started them: they
+        are asked in their turn, and say what they achieved.
+        """
+        if not self.is_alive:
+            return True
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(signal.SIGINT)
+        in_time = True
+        try:
+            self.process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            in_time = False
+        left = [member for member in family if member.is_running()]
+        for member in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(signal.SIGINT)
+        _, deaf = psutil.wait_procs(left, timeout=grace_seconds / 2)
+        for member in deaf:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        return in_time and not deaf
 
     def kill(self) -> None:
         """SIGKILL to the whole group."""

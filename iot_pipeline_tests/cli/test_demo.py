@@ -1,5 +1,6 @@
 """`iot demo` as a person has it: one at a time, green, and gone with its terminal."""
 
+import json
 import os
 import signal
 import socket
@@ -117,7 +118,9 @@ def test_ctrl_c_ends_a_demo_and_leaves_alone_what_ran_before_it(
         run.wait_for("The UI: ", 300)
         assert run.end(signal.SIGINT) == 0
         assert "stopping cassandra; their data stays" in run.said()
-    status = {line.split()[0]: line for line in iot(env, "status").stdout.splitlines() if line}
-    assert "stopped" in status["cassandra"], status
-    assert "stopped" not in status["kafka"], status
+    found = json.loads(iot(env, "status", "--json").stdout)
+    assert {entry["service"]: entry["state"] for entry in found} == {
+        "kafka": "up",
+        "cassandra": "stopped",
+    }
     assert os.path.exists(tmp_path / "data")
