@@ -5,6 +5,7 @@ Needs Chromium; says how to get it where there is none.
 
 import re
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -87,9 +88,10 @@ def test_a_run_says_in_words_what_it_drained(ui: Ui, demo: RunningDemo) -> None:
 def test_a_simulation_is_launched_with_edited_config_and_terminated(
     ui: Ui, demo: RunningDemo
 ) -> None:
-    ui.fill_launchpad("simulate", "devices: 20\nrate: 100\nseconds: 600\n")
+    config = "scenario: rough_day\nspeed: 1\nseconds: 600\n"
+    ui.fill_launchpad("simulate", config)
     ui.picture("launchpad")
-    run_id = ui.launch("simulate", "devices: 20\nrate: 100\nseconds: 600\n")
+    run_id = ui.launch("simulate", config)
     expect(ui.page.get_by_text(re.compile("messages acknowledged")).first).to_be_visible()
     ui.terminate()
     ui.wait_for_status("Canceled")
@@ -151,3 +153,58 @@ def test_a_reexecution_drains_the_same_offsets(ui: Ui, demo: RunningDemo) -> Non
     ui.page.get_by_placeholder("Filter…").fill("replay")
     said = ui.page.get_by_text(re.compile("this is a replay; no checkpoint moves"))
     expect(said.first).to_be_visible()
+
+
+_BACKFILL = """query { partitionBackfillsOrError(limit: 1) { ... on PartitionBackfills { results {
+  id status numPartitions } } } }"""
+_OF_BACKFILL = """query($f: RunsFilter) { runsOrError(filter: $f) { ... on Runs { results {
+  status } } } }"""
+
+
+def test_a_backfill_of_three_days_is_one_run(ui: Ui, demo: RunningDemo) -> None:
+    today = datetime.now(UTC).date()
+    days = f"[{today - timedelta(days=2)}...{today}]"
+    ui.open_asset("daily_readings", "partitions")
+    ui.page.get_by_role("button", name="Materialize").first.click()
+    dialog = ui.page.get_by_role("dialog")
+    chosen = dialog.locator("input[type=text]").first
+    chosen.fill(days)
+    chosen.press("Enter")
+    expect(dialog.get_by_text("3 partitions")).to_be_visible()
+    expect(dialog.get_by_text("Backfills all partitions in a single run")).to_be_visible()
+    dialog.get_by_role("button", name="Launch backfill").click()
+    expect(dialog).to_have_count(0)
+
+    def backfill() -> dict[str, object]:
+        found = demo.ask(_BACKFILL)["partitionBackfillsOrError"]["results"]
+        return dict(found[0]) if found else {}
+
+    _wait_until(lambda: str(backfill().get("status", "")).startswith("COMPLETED"), 120)
+    done = backfill()
+    assert (done["status"], done["numPartitions"]) == ("COMPLETED_SUCCESS", 3)
+    tags = [{"key": "dagster/backfill", "value": done["id"]}]
+    runs = demo.ask(_OF_BACKFILL, f={"tags": tags})["runsOrError"]["results"]
+    assert [run["status"] for run in runs] == ["SUCCESS"]
+    ui.open_asset("daily_readings", "partitions")
+    expect(ui.page.get_by_text("Materialized (3)")).to_be_visible()
+    ui.picture("rollups")
+
+
+def test_the_health_report_is_a_page_to_read(ui: Ui, demo: RunningDemo) -> None:
+    _wait_for_ingest(demo)
+    ui.launch("health_report", "")
+    ui.wait_for_status("Success", 120)
+    report = demo.data_dir / "reports" / "latest.html"
+    ui.page.set_viewport_size({"width": 1200, "height": 1500})
+    ui.page.goto(report.as_uri())
+    expect(ui.page.get_by_role("heading").first).to_be_visible()
+    text = ui.text()
+    assert "undefined" not in text
+    assert "None" not in text
+    assert ui.page.locator("img, svg").count() > 0
+    # Nothing is cut off at the side, here and on a phone.
+    for width in (1200, 390):
+        ui.page.set_viewport_size({"width": width, "height": 1500})
+        assert ui.page.evaluate("document.documentElement.scrollWidth") <= width
+    ui.page.set_viewport_size({"width": 1200, "height": 1500})
+    ui.picture("health-report")
