@@ -6,8 +6,6 @@ its own; the same steps without the sabotage leave the oracle content.
 
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -15,14 +13,11 @@ import pytest
 from iot_pipeline_tests.chaos.load import ORIGIN_MS
 from iot_pipeline_tests.chaos.sabotaged_drain import SERVER_PID
 from iot_pipeline_tests.chaos.world import World, sabotaged, wait_stopped
-from iot_pipeline_tests.servers import OwnServices, start_services
+from iot_pipeline_tests.servers import OwnServices
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 MESSAGES = 4000
-# Fewer kills than three of eight were never red (FIELD-NOTES), these are nearly all: ten in a row
-# that forget nothing are less likely than one in a hundred runs at the lower rate.
-PERIODIC_KILLS = 10
 
 
 def crash_committed(world: World) -> None:
@@ -159,39 +154,3 @@ def test_a_killed_cassandra_keeps_what_it_acknowledged(
     world.drain_all()
     verdict = world.ask_oracle()
     assert verdict.is_clean, verdict
-
-
-@pytest.fixture
-def forgetful(chaos_services: OwnServices, tmp_path: Path) -> Iterator[OwnServices]:
-    """A Cassandra whose commit log is synced now and then, Cassandra's own default."""
-    started = start_services(
-        tmp_path / "forgetful",
-        ["cassandra"],
-        "periodic",
-        IOT_BOOTSTRAP_SERVERS=chaos_services.bootstrap_servers,
-    )
-    try:
-        yield started
-    finally:
-        started.stop()
-
-
-def test_the_oracle_notices_what_a_periodic_commit_log_forgets(
-    forgetful: OwnServices, seed: int
-) -> None:
-    for _ in range(PERIODIC_KILLS):
-        world = World.on(forgetful, seed)
-        world.load.send(MESSAGES)
-        # Its first contact is old enough to survive; the rows are not.
-        world.drain_all()
-        time.sleep(1)
-        world.load.send(MESSAGES)
-        if kill_behind_acknowledgements(world) != 0:
-            continue  # it forgot the checkpoint, too, and the drain said so
-        world.drain_all()
-        verdict = world.ask_oracle()
-        if not verdict.is_clean:
-            break
-    assert verdict.kinds & {"lost", "not its winner"}, verdict
-    audit = world.audit()
-    assert audit["lost"] + audit["torn"] > 0, audit
