@@ -45,7 +45,8 @@ GARDEN = "gar|den`<b>_{number}"
 FAULTS: list[dict[str, object]] = [
     {"kind": "dropout", "devices": ["kitchen_1", "kitchen_2"], "at": "12s", "for": "15m"},
     {"kind": "stuck", "devices": ["kitchen_3"], "at": "8s", "for": "15m"},
-    {"kind": "drift", "devices": ["kitchen_4"], "at": "5s", "for": "4m", "size": 190},
+    # Past 50 °C after half a minute, and below what is refused at its end.
+    {"kind": "drift", "devices": ["kitchen_4"], "at": "5s", "for": "90s", "size": 120},
     {"kind": "spike", "devices": ["kitchen_5"], "share": 0.1, "size": 40},
     {"kind": "clock_skew", "devices": ["kitchen_6"], "at": "8s", "for": "15m", "skew": "10m"},
     {
