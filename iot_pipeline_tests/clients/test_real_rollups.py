@@ -99,7 +99,7 @@ class TestLedgers:
         )
         (day,) = shown["rollups"]
         assert (day["day"], day["count"]) == ("2024-12-29", 200)
-        assert day["temperature"]["min"] == 0.0
+        assert day["temperature"]["min"] == 20.0
         assert day["humidity"] == {
             "count": 200,
             "min": 40.0,
