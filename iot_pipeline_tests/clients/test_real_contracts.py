@@ -19,6 +19,7 @@ from iot_pipeline.core.schema import TopicPlan
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ports import ReadingStore
+from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline_tests.load import produce_in_transaction
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import (
@@ -60,7 +61,10 @@ class RealLogWorld:
         return offsets[0]
 
     def append_aborted(self, partition: int, value: bytes) -> None:
-        before = self.log.watermarks(self.topic)[partition].last_stable
+        # Of a topic made just now the broker may say that it does not lead it yet.
+        before = retry_transient(
+            lambda: self.log.watermarks(self.topic)[partition].last_stable, give_up_after_seconds=20
+        )
         produce_in_transaction(
             self.settings.bootstrap_servers,
             self.topic,
