@@ -40,6 +40,10 @@ _SERIAL = {
 PLAIN_TUPLES = "plain_tuples"
 
 
+# The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
+DAY_ZERO = 1 << 31
+
+
 class PendingAnswer:
     """One request on its way; `done` once it has an answer, which is rows or an error."""
 
@@ -92,6 +96,24 @@ class PendingAnswer:
     def applied(self) -> bool:
         """Whether a conditional statement's condition held."""
         return bool(self._rows) and bool(self._rows[0][0])  # type: ignore[index]
+
+
+class Asked:
+    """A request on its way, told in the words of whoever asked: a subclass says what was found.
+
+    What it says is there once it is `done` without an `error`.
+    """
+
+    def __init__(self, answer: PendingAnswer) -> None:
+        self._answer = answer
+
+    @property
+    def done(self) -> bool:
+        return self._answer.done
+
+    @property
+    def error(self) -> PipelineError | None:
+        return self._answer.error
 
 
 class CassandraClient:

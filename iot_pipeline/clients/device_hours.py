@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from iot_pipeline.clients.cassandra import PLAIN_TUPLES, CassandraClient, PendingAnswer
-from iot_pipeline.errors import PipelineError
+from iot_pipeline.clients.cassandra import DAY_ZERO, PLAIN_TUPLES, Asked, CassandraClient
 
-# The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
-_DAY_ZERO = 1 << 31
 _FIRST_DAY = date(1970, 1, 1)
 _DAYS = "SELECT DISTINCT day FROM {ks}.devices_by_day"
 _DEVICES = "SELECT device_id FROM {ks}.devices_by_day WHERE day = ?"
@@ -19,23 +16,12 @@ _COUNTS = (
 )
 
 
-class PieceCounts:
+class PieceCounts(Asked):
     """Counts on their way: a `PendingCounts`."""
-
-    def __init__(self, pending: PendingAnswer) -> None:
-        self._pending = pending
-
-    @property
-    def done(self) -> bool:
-        return self._pending.done
-
-    @property
-    def error(self) -> PipelineError | None:
-        return self._pending.error
 
     @property
     def found(self) -> list[tuple[int, int, int]]:
-        return [(_ms(row[0]), row[1], _ms(row[2])) for row in self._pending.rows]
+        return [(_ms(row[0]), row[1], _ms(row[2])) for row in self._answer.rows]
 
 
 class CassandraDeviceHours:
@@ -55,7 +41,7 @@ class CassandraDeviceHours:
         """Those that devices_by_day lists."""
         cql = _DEVICES.format(ks=self._client.keyspace)
         doing = f"listing the devices of day {day_number}"
-        rows = self._client.execute(cql, (day_number + _DAY_ZERO,), doing=doing)
+        rows = self._client.execute(cql, (day_number + DAY_ZERO,), doing=doing)
         return [row.device_id for row in rows]
 
     def start_counts(
@@ -63,7 +49,7 @@ class CassandraDeviceHours:
     ) -> PieceCounts:
         """Start counting readings from first_ms to before end_ms; the server counts."""
         cql = _COUNTS.format(ks=self._client.keyspace, piece=f"{piece_ms // 1000}s")
-        values = (device_id, day_number + _DAY_ZERO, first_ms, end_ms)
+        values = (device_id, day_number + DAY_ZERO, first_ms, end_ms)
         return PieceCounts(
             self._client.start(
                 lambda: self._client.prepare(cql).bind(values),

@@ -2,13 +2,10 @@
 
 from datetime import date
 
-from iot_pipeline.clients.cassandra import PLAIN_TUPLES, CassandraClient, PendingAnswer
+from iot_pipeline.clients.cassandra import DAY_ZERO, PLAIN_TUPLES, Asked, CassandraClient
 from iot_pipeline.core.fleet_day import Slot
 from iot_pipeline.core.reading_spans import PlainRow
-from iot_pipeline.errors import PipelineError
 
-# The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
-_DAY_ZERO = 1 << 31
 _PAGE = (
     "SELECT to_unix_timestamp(timestamp), temperature, humidity FROM {ks}.sensor_data "
     "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp <= ? "
@@ -25,42 +22,20 @@ _DAYS = "SELECT DISTINCT day FROM {ks}.devices_by_day"
 _DEVICES = "SELECT device_id FROM {ks}.devices_by_day WHERE day = ?"
 
 
-class FoundPage:
+class FoundPage(Asked):
     """A page on its way: a `PendingPage`."""
-
-    def __init__(self, pending: PendingAnswer) -> None:
-        self._pending = pending
-
-    @property
-    def done(self) -> bool:
-        return self._pending.done
-
-    @property
-    def error(self) -> PipelineError | None:
-        return self._pending.error
 
     @property
     def found(self) -> list[PlainRow]:
-        return [tuple(row) for row in self._pending.rows]
+        return [tuple(row) for row in self._answer.rows]
 
 
-class FoundSlots:
+class FoundSlots(Asked):
     """Counts of ten minutes on their way: a `PendingSlots`."""
-
-    def __init__(self, pending: PendingAnswer) -> None:
-        self._pending = pending
-
-    @property
-    def done(self) -> bool:
-        return self._pending.done
-
-    @property
-    def error(self) -> PipelineError | None:
-        return self._pending.error
 
     @property
     def found(self) -> list[Slot]:
-        return sorted((Slot(*row) for row in self._pending.rows), key=lambda slot: slot.start_ms)
+        return sorted((Slot(*row) for row in self._answer.rows), key=lambda slot: slot.start_ms)
 
 
 class CassandraReadingPages:
@@ -93,7 +68,7 @@ class CassandraReadingPages:
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
     ) -> FoundPage:
         """Start reading rows from first_ms to last_ms, both inclusive, the oldest first."""
-        values = (device_id, day_number + _DAY_ZERO, first_ms, last_ms, limit)
+        values = (device_id, day_number + DAY_ZERO, first_ms, last_ms, limit)
         return FoundPage(
             self._client.start(
                 lambda: self._client.prepare(self._page).bind(values),
@@ -106,7 +81,7 @@ class CassandraReadingPages:
         self, device_id: str, day_number: int, first_ms: int, last_ms: int
     ) -> FoundSlots:
         """Start counting rows from first_ms to last_ms, both inclusive, by ten minutes."""
-        values = (device_id, day_number + _DAY_ZERO, first_ms, last_ms)
+        values = (device_id, day_number + DAY_ZERO, first_ms, last_ms)
         return FoundSlots(
             self._client.start(
                 lambda: self._client.prepare(self._slots).bind(values),

@@ -5,7 +5,9 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from iot_pipeline.clients.cassandra import (
+    DAY_ZERO,
     PLAIN_TUPLES,
+    Asked,
     CassandraClient,
     PendingAnswer,
     unlogged_batch,
@@ -15,10 +17,6 @@ from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.core.rollup_days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
 from iot_pipeline.core.rollups import ReadingRow, Rollup, Stats
-from iot_pipeline.errors import PipelineError
-
-# The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
-_DAY_ZERO = 1 << 31
 
 # Milliseconds as a number: a datetime of each would cost more than all the rest.
 _READINGS = (
@@ -78,38 +76,16 @@ _REPLAYED = (
 _DELETED = "SELECT device_id, deleted_at, since, rows_by_day FROM {ks}.deletions"
 
 
-class FoundReadings:
+class FoundReadings(Asked):
     """A page of readings on its way: a `PendingReadings`."""
-
-    def __init__(self, answer: PendingAnswer) -> None:
-        self._answer = answer
-
-    @property
-    def done(self) -> bool:
-        return self._answer.done
-
-    @property
-    def error(self) -> PipelineError | None:
-        return self._answer.error
 
     @property
     def found(self) -> Sequence[ReadingRow]:
         return self._answer.rows
 
 
-class FoundRollups:
+class FoundRollups(Asked):
     """Rollups on their way: a `PendingRollups`."""
-
-    def __init__(self, answer: PendingAnswer) -> None:
-        self._answer = answer
-
-    @property
-    def done(self) -> bool:
-        return self._answer.done
-
-    @property
-    def error(self) -> PipelineError | None:
-        return self._answer.error
 
     @property
     def found(self) -> dict[int, Rollup]:
@@ -144,7 +120,7 @@ class CassandraRollupStore:
         self, device_id: str, day_number: int, before_ms: int, limit: int
     ) -> FoundReadings:
         """Start reading one page of a device's day: before `before_ms`, the newest first."""
-        values = (device_id, day_number + _DAY_ZERO, before_ms, limit)
+        values = (device_id, day_number + DAY_ZERO, before_ms, limit)
         doing = f"reading {device_id} of {day_of(day_number)}"
         return FoundReadings(self._start_plain(_READINGS, values, doing))
 
@@ -175,7 +151,7 @@ class CassandraRollupStore:
         self, device_id: str, day_number: int, rollup: Rollup, write_time_us: int
     ) -> PendingAnswer:
         """Start replacing one device's day; an empty rollup removes it."""
-        place = (device_id, _month_of(day_number), day_number + _DAY_ZERO)
+        place = (device_id, _month_of(day_number), day_number + DAY_ZERO)
 
         def make() -> object:
             if not rollup.count:
@@ -203,8 +179,8 @@ class CassandraRollupStore:
         values = (
             device_id,
             _month_of(first_day),
-            first_day + _DAY_ZERO,
-            last_day + 1 + _DAY_ZERO,
+            first_day + DAY_ZERO,
+            last_day + 1 + DAY_ZERO,
         )
         doing = f"reading the days of {device_id} from {day_of(first_day)} on"
         return FoundRollups(self._start_plain(_DAYS, values, doing))

@@ -3,25 +3,14 @@
 from datetime import date
 from typing import Any
 
-from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer
+from iot_pipeline.clients.cassandra import Asked, CassandraClient
 
 _DEVICES = "SELECT device_id FROM {ks}.devices_by_day WHERE day = ?"
 _COUNT = "SELECT COUNT(*) AS rows FROM {ks}.sensor_data WHERE device_id = ? AND day = ?"
 
 
-class PendingCount:
+class PendingCount(Asked):
     """A count on its way; `rows` is its answer once it is `done` without an `error`."""
-
-    def __init__(self, answer: PendingAnswer) -> None:
-        self._answer = answer
-
-    @property
-    def done(self) -> bool:
-        return self._answer.done
-
-    @property
-    def error(self) -> Any:
-        return self._answer.error
 
     @property
     def rows(self) -> int:

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
-from iot_pipeline.clients.cassandra import PLAIN_TUPLES, CassandraClient, PendingAnswer
+from iot_pipeline.clients.cassandra import DAY_ZERO, PLAIN_TUPLES, Asked, CassandraClient
 from iot_pipeline.core.read_back import StoredRow
-from iot_pipeline.errors import PipelineError
 
-# The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
-_DAY_ZERO = 1 << 31
 # Milliseconds as a number: a datetime of each would cost more than all the rest.
 _ROWS = (
     "SELECT to_unix_timestamp(timestamp), temperature, humidity, WRITETIME(temperature), "
@@ -17,29 +14,18 @@ _RANGE = _ROWS + " AND timestamp >= ? AND timestamp <= ? LIMIT ?"
 _TIMES = _ROWS + " AND timestamp IN ?"
 
 
-class FoundRows:
+class FoundRows(Asked):
     """Rows on their way: a `PendingRows`."""
-
-    def __init__(self, pending: PendingAnswer) -> None:
-        self._pending = pending
-
-    @property
-    def done(self) -> bool:
-        return self._pending.done
-
-    @property
-    def error(self) -> PipelineError | None:
-        return self._pending.error
 
     @property
     def found(self) -> list[tuple[int, StoredRow]]:
-        return [(row[0], row[1:]) for row in self._pending.rows]
+        return [(row[0], row[1:]) for row in self._answer.rows]
 
     @property
     def answered_at(self) -> float:
         """Seconds since 1970 when the answer came; asked when it is done without an error."""
-        assert self._pending.answered_at is not None
-        return self._pending.answered_at
+        assert self._answer.answered_at is not None
+        return self._answer.answered_at
 
 
 class CassandraRowReader:
@@ -54,12 +40,12 @@ class CassandraRowReader:
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
     ) -> FoundRows:
         """Start reading rows of one partition from first_ms to last_ms, at most `limit`."""
-        values = (device_id, day_number + _DAY_ZERO, first_ms, last_ms, limit)
+        values = (device_id, day_number + DAY_ZERO, first_ms, last_ms, limit)
         return self._start(self._range, values, device_id)
 
     def start_times(self, device_id: str, day_number: int, times_ms: Sequence[int]) -> FoundRows:
         """Start reading the rows that have exactly these timestamps."""
-        values = (device_id, day_number + _DAY_ZERO, list(times_ms))
+        values = (device_id, day_number + DAY_ZERO, list(times_ms))
         return self._start(self._times, values, device_id)
 
     def _start(self, cql: str, values: tuple[object, ...], device_id: str) -> FoundRows:
