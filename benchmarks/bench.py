@@ -82,9 +82,12 @@ class Bench:
                 services = start_services(Path(folder) / "data", commitlog_sync=commitlog)
                 try:
                     _Servers(self, services, commitlog, until).measure(number == 1)
+                    warned = services.batch_warnings(0)
                 finally:
                     services.stop()
             report.write(self.found, self.wanted.out)
+            if warned:
+                raise SystemExit(f"Cassandra warned of {len(warned)} batches: {warned[0]}")
 
 
 class _Servers:
