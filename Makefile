@@ -33,7 +33,7 @@ check: setup
 	$(BIN)/lint-imports --no-logo
 	@echo "mypy, beside the tests: it is heard at the end if it objects"
 	@said=$$(mktemp); trap 'kill $$types 2>/dev/null; rm -f "$$said"' EXIT; \
-	$(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
+	nice $(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
 	$(BIN)/pytest -q $(CHECK_TESTS); tests=$$?; \
 	wait $$types || { tests=1; echo "mypy:"; cat "$$said"; }; \
 	exit $$tests
