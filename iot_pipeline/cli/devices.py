@@ -97,6 +97,3 @@ def _print_devices(devices: list[DeviceState], now: datetime, *, is_counted: boo
             for device in devices
         ],
     )
-
-
-DEVICE_COMMANDS = (devices_command,)

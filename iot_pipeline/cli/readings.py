@@ -296,6 +296,3 @@ def _plot(
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_bytes(draw_readings(series))
         click.echo(f"drawn into {save}", err=True)
-
-
-READING_COMMANDS = (readings_command,)
