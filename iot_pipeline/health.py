@@ -11,7 +11,7 @@ from pathlib import Path
 from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
 from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.connections import Connections, reading_rules
+from iot_pipeline.connections import Connections, quality_limits, reading_rules
 from iot_pipeline.core.checks import CheckVerdict, judge_accounting, judge_chain, judge_lag
 from iot_pipeline.core.health import Health
 from iot_pipeline.stages.checks import check_durability_and_schema
@@ -55,6 +55,7 @@ def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> 
         settings.topic,
         settings.dead_letter_topic,
         reading_rules(settings),
+        quality_limits(settings),
         board,
         verdicts,
         now,
