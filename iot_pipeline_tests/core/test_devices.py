@@ -52,20 +52,22 @@ def test_the_limits_of_silence_are_those_of_the_settings():
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(-400_000, 100_000), st.integers(-30_000, 200_000_000)),
-        min_size=1,
-        max_size=12,
-        unique_by=lambda pair: pair[0],
-    ),
-    st.integers(0, 300),
+    age_seconds=st.integers(-100, 400),
+    step_seconds=st.integers(1, 60),
+    late_seconds=st.lists(st.integers(-30, 300) | st.just(25 * 3600), min_size=1, max_size=12),
+    lag_seconds=st.integers(0, 300),
 )
-def test_the_check_and_the_list_of_devices_call_the_same_devices_silent(pairs, lag_seconds):
+def test_the_check_and_the_list_of_devices_call_the_same_devices_silent(
+    age_seconds, step_seconds, late_seconds, lag_seconds
+):
     """Whatever its clock says, however late or backfilled its readings: one word, one rule."""
     limits = QualityLimits()
     as_of = NOW - timedelta(seconds=lag_seconds)
     as_of_ms, now_ms = round(as_of.timestamp() * 1000), round(NOW.timestamp() * 1000)
-    times = sorted(((now_ms + at, now_ms + at + late) for at, late in pairs), reverse=True)
+    measured_ms = [
+        now_ms - (age_seconds + number * step_seconds) * 1000 for number in range(len(late_seconds))
+    ]
+    times = [(ms, ms + late * 1000) for ms, late in zip(measured_ms, late_seconds, strict=True)]
     newest = [NewestRow(measured, 20.0, 50.0, arrived) for measured, arrived in times]
     device = describe_device("d", newest, None, as_of, limits)
     report = report_of("d", times, limits)
