@@ -10,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 # Tests without servers share nothing, so they run side by side; those with servers, one by one.
-WORKERS ?= 2
+WORKERS ?= 3
 CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and not ui"
 
 .DEFAULT_GOAL := check
