@@ -73,7 +73,7 @@ def probe(
     done = threading.Event()
     reader = threading.Thread(target=_read_back, args=(settings, pending, lock, done, found))
     reader.start()
-    producer = make_producer(settings.bootstrap_servers, linger_ms=2, reports=True)
+    producer = make_producer(settings.bootstrap_servers, linger_ms=5, reports=True)
     began = time.monotonic()
     every = max(1, rate // probes_per_second)
     try:
@@ -132,4 +132,4 @@ def _read_back(
                     found.ms.append(late_ms)
                 else:
                     found.lost += 1
-            time.sleep(0.001)
+            time.sleep(0.005)

@@ -6,6 +6,7 @@ set of their own to kill. A guard process ends the servers even when pytest itse
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -62,6 +63,14 @@ class Services:
         }
         return {**self.env, **names, **overrides}
 
+    def log_size(self, name: str) -> int:
+        """Bytes, where `batch_warnings` reads on; 0 where the log is not ours to read."""
+        return 0
+
+    def batch_warnings(self, since_bytes: int) -> list[str]:
+        """What Cassandra's log says against batches: too large, too many partitions."""
+        return []
+
 
 @dataclass(frozen=True)
 class OwnServices(Services):
@@ -97,6 +106,15 @@ class OwnServices(Services):
 
     def log_end(self, name: str, lines: int = 50) -> str:
         return "\n".join(self.local.server(name).last_lines(lines))
+
+    def log_size(self, name: str) -> int:
+        return self.local.server(name).log.stat().st_size
+
+    def batch_warnings(self, since_bytes: int) -> list[str]:
+        with self.local.server("cassandra").log.open("rb") as lines:
+            lines.seek(since_bytes)
+            text = lines.read().decode(errors="replace")
+        return re.findall(r"^.*\bWARN\b.*[Bb]atch.*$", text, re.MULTILINE)
 
     def stop(self) -> None:
         """End everything at once; their data is thrown away. Idempotent."""

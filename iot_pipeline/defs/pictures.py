@@ -1,12 +1,12 @@
 """Pictures of the fleet as metadata of a materialization.
 
-One function for whoever materializes: `picture_metadata`. It draws when it is due, and says where
-the newest ones are when it is not.
+`picture_metadata` is for whoever ingests: it draws when it is due, and says where the newest ones
+are when it is not. `day_picture` and `days_picture` are for whoever rolls up.
 """
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,11 +14,13 @@ import dagster as dg
 
 from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
 from iot_pipeline.connections import Connections, reading_rules
+from iot_pipeline.core.day_view import DayView, recent_days
 from iot_pipeline.core.device_table import DeviceTable
 from iot_pipeline.core.devices import moment_of
 from iot_pipeline.core.fleet_day import Board
 from iot_pipeline.core.fleet_view import FleetView
 from iot_pipeline.core.picture_budget import is_due
+from iot_pipeline.core.rollup_days import DayRecord
 from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.fleet_view import GLANCE, view_fleet
 
@@ -50,6 +52,29 @@ def picture_metadata(connections: Connections, run_id: str) -> Metadata:
     board.cost_seconds = round(time.monotonic() - began, 3)
     write_board(path, board)
     return {**metadata, "pictures_seconds": dg.MetadataValue.float(board.cost_seconds)}
+
+
+def day_picture(view: DayView) -> Metadata:
+    """The fleet by the hour of a day that was rolled up; nothing of a day without readings."""
+    if not view.readings:
+        return {}
+    from iot_pipeline.artifacts.rollup_pictures import draw_day
+
+    busiest = max(view.reporting)
+    return {
+        "day_by_the_hour": _embed("day", draw_day(view)),
+        "devices_in_busiest_hour": dg.MetadataValue.int(busiest),
+    }
+
+
+def days_picture(records: Iterable[DayRecord]) -> Metadata:
+    """Readings and devices of the last days that were rolled up."""
+    days = recent_days(records)
+    if not days:
+        return {}
+    from iot_pipeline.artifacts.rollup_pictures import draw_days
+
+    return {"days": _embed("days", draw_days(days))}
 
 
 def _where(board: Board) -> str:

@@ -5,7 +5,7 @@ has. Who asks for rebuilds is `defs.rollup_sensor`, or a person: Materialize wit
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -13,6 +13,7 @@ import dagster as dg
 
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.day_view import DayView
 from iot_pipeline.core.rollup_checks import (
     COUNTS,
     UNCHANGED,
@@ -32,6 +33,7 @@ from iot_pipeline.defs.names import (
     OWNERS,
     SENSOR_DATA,
 )
+from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.stages.checks import run_budget_seconds
@@ -206,10 +208,11 @@ class RollupRun:
         days = [date.fromisoformat(text) for text in self.context.partition_keys]
         done: list[RollupProgress] = []
         frozen: list[date] = []
+        view = DayView(days[-1])
         for number, day in enumerate(days, start=1):
             place = f"{day} ({number} of {len(days)})"
             try:
-                progress = self._rebuild(day, place)
+                progress = self._rebuild(day, place, view)
             except RollupFrozenError as exc:
                 # In a range the days that are not frozen are still wanted.
                 if len(days) == 1:
@@ -218,8 +221,10 @@ class RollupRun:
                 self.context.log.warning("%s", exc)
                 continue
             done.append(progress)
+            # One picture a run: of a year of days nobody looks at each.
+            pictures = self._pictures(view) if day == view.day else {}
             for key in sorted(keys):
-                yield self._materialization(key, progress)
+                yield self._materialization(key, progress, pictures.get(key, {}))
         self._say_done(days, done, frozen, time.monotonic() - began)
         budget = run_budget_seconds(time.monotonic() - began)
         newest_first = [progress.day for progress in reversed(done)]
@@ -230,7 +235,7 @@ class RollupRun:
                 "days age out (IOT_RETENTION_DAYS), so their rollups stay as they are"
             )
 
-    def _rebuild(self, day: date, place: str) -> RollupProgress:
+    def _rebuild(self, day: date, place: str, view: DayView) -> RollupProgress:
         settings = self.connections.settings
 
         def tell(progress: RollupProgress) -> None:
@@ -256,10 +261,15 @@ class RollupRun:
             retry_seconds=settings.retry_seconds,
             retention_days=settings.retention_days,
             on_progress=tell,
+            observe=view.add if day == view.day else lambda _: None,
         )
 
+    def _pictures(self, view: DayView) -> Mapping[dg.AssetKey, Metadata]:
+        records = self._records()
+        return {HOURLY_READINGS: day_picture(view), DAILY_READINGS: days_picture(records.values())}
+
     def _materialization(
-        self, key: dg.AssetKey, progress: RollupProgress
+        self, key: dg.AssetKey, progress: RollupProgress, pictures: Metadata
     ) -> dg.AssetMaterialization:
         rollups = progress.hours if key == HOURLY_READINGS else progress.devices_done
         return dg.AssetMaterialization(
@@ -272,6 +282,7 @@ class RollupRun:
                 "rollups": rollups,
                 "seconds": round(progress.seconds, 3),
                 "rows_per_second": round(progress.rows_per_second, 1),
+                **pictures,
             },
         )
 
@@ -293,14 +304,16 @@ class RollupRun:
             f"{rows / seconds if seconds else 0:,.0f}",
         )
 
-    def _newest_days(self) -> list[date]:
+    def _records(self) -> Mapping[date, DayRecord]:
         settings = self.connections.settings
-        records = retry_transient(
+        return retry_transient(
             lambda: self.connections.rollups.read_records(settings.topic),
             give_up_after_seconds=settings.retry_seconds,
         )
+
+    def _newest_days(self) -> list[date]:
         # What was rebuilt last is what people look at; every day has its turn when it is touched.
-        newest = sorted(records.values(), key=_newest_first)[:_DAYS_CHECKED_ALONE]
+        newest = sorted(self._records().values(), key=_newest_first)[:_DAYS_CHECKED_ALONE]
         return [record.day for record in newest]
 
     def _check(self, days: Sequence[date], budget: float, patience: float) -> Events:

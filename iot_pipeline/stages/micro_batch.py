@@ -138,7 +138,7 @@ class MicroBatches:
         self._writers = Writers(
             ports.store,
             at_once,
-            config.requests_in_flight // at_once,
+            config.requests_in_flight,
             config.retry_seconds,
             self._finish_one,
         )

@@ -138,6 +138,7 @@ def rebuild_day(
     retry_seconds: float,
     retention_days: float = 0.0,
     on_progress: Callable[[RollupProgress], None] = lambda _: None,
+    observe: Callable[[Mapping[int, Rollup]], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
     page_rows: int = MAX_ROWS_PER_READ,
 ) -> RollupProgress:
@@ -151,6 +152,7 @@ def rebuild_day(
         retry_seconds: how long transient errors may last without one answer.
         retention_days: of the rows; a day whose rows begin to age out is frozen.
         on_progress: called several times a second.
+        observe: called once per device with its hours, by their first millisecond; be quick.
         wall_clock: seconds since 1970.
         page_rows: readings of a device read at once.
 
@@ -170,9 +172,10 @@ def rebuild_day(
     write_time_us = _write_time_us(now, record)
     devices = retry_transient(lambda: store.devices(day), give_up_after_seconds=retry_seconds)
     progress = RollupProgress(day, len(devices))
-    _Rebuild(store, day_number_of(day), write_time_us, retry_seconds, page_rows, progress).run(
-        devices, on_progress
+    rebuild = _Rebuild(
+        store, day_number_of(day), write_time_us, retry_seconds, page_rows, progress, observe
     )
+    rebuild.run(devices, on_progress)
     done = DayRecord(
         day,
         now,
@@ -254,7 +257,9 @@ class _Rebuild:
         retry_seconds: float,
         page_rows: int,
         progress: RollupProgress,
+        observe: Callable[[Mapping[int, Rollup]], None],
     ) -> None:
+        self._observe = observe
         self._store, self._day, self._write_time = store, day_number, write_time_us
         self._page_rows, self._progress = page_rows, progress
         self._reads = Flight(store.wait, retry_seconds)
@@ -295,6 +300,7 @@ class _Rebuild:
         )
 
     def _write(self, device_id: str, hours: Mapping[int, Rollup]) -> None:
+        self._observe(hours)
         whole = day_of_hours(hours)
         left = 2
 

@@ -5,6 +5,7 @@ a write time from the log, so a second copy changes nothing.
 """
 
 import logging
+import math
 import random
 import time
 from collections import defaultdict, deque
@@ -26,7 +27,9 @@ MAX_DEVICES_PER_BATCH = 300
 # otherwise end before rows that arrived later for the same day.
 DEVICE_REFRESH_MS = 86_400_000
 # Groups of fewer rows share a CQL batch: within Cassandra's guard rails for batches that span
-# partitions: 10 of them and 5 KiB, which 50 rows are below (FIELD-NOTES, Cassandra driver 3).
+# partitions: 10 of them and 5 KiB, which 50 rows are below (FIELD-NOTES, Cassandra driver 3). No
+# more of them than the window asks for: Cassandra applies the partitions of one request one after
+# the other, each waiting for the commit log (one of 10 takes 10 ms, ten of one 3 ms).
 MIN_ROWS_ALONE = 6
 MAX_MERGED_PARTITIONS = 10
 MAX_MERGED_KEY_BYTES = 1024
@@ -92,14 +95,21 @@ class RowWriter:
     _slowed_at: float = 0.0
     _bytes_in_flight: int = 0
     _rows: int = 0
+    _at_most: int = 0
     _noted_devices: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._window = float(self.requests_in_flight)
 
-    def begin(self, batch: MicroBatch) -> None:
-        """Queue the rows of a micro-batch; nothing of an earlier one may be left."""
+    def begin(self, batch: MicroBatch, at_most: int | None = None) -> None:
+        """Queue the rows of a micro-batch; nothing of an earlier one may be left.
+
+        Args:
+            batch: its rows.
+            at_most: requests in flight, if fewer than usual.
+        """
         assert not self.is_busy, "one micro-batch at a time"
+        self._at_most = min(at_most or self.requests_in_flight, self.requests_in_flight)
         self.refused, self._refused_devices = [], []
         self._batch = batch
         self._failing_since = None
@@ -119,7 +129,8 @@ class RowWriter:
                 produced_ms = max(rows.values())[0] // 1000
                 if noted is None or produced_ms - noted >= DEVICE_REFRESH_MS:
                     new_devices[day_number][device_id] = produced_ms
-        self._queue.extend(map(_Group, _merge(small)))
+        at_once = min(MAX_MERGED_PARTITIONS, math.ceil(len(small) / self._at_most))
+        self._queue.extend(map(_Group, _merge(small, at_once)))
         for day_number, devices in new_devices.items():
             names = list(devices)
             for at in range(0, len(names), MAX_DEVICES_PER_BATCH):
@@ -160,7 +171,7 @@ class RowWriter:
         sent = 0
         while (
             self._queue
-            and len(self._in_flight) < self._window
+            and len(self._in_flight) < min(self._window, self._at_most)
             and self._bytes_in_flight < MAX_BYTES_IN_FLIGHT
         ):
             group = self._queue.popleft()
@@ -285,17 +296,13 @@ class RowWriter:
                 ) from error
 
 
-def _merge(small: list[Part]) -> list[list[Part]]:
-    """Put parts of few rows together, each result within the guard rails."""
+def _merge(small: list[Part], at_once: int) -> list[list[Part]]:
+    """Put so many parts of few rows together, each result within the guard rails."""
     merged: list[list[Part]] = []
     key_bytes = 0
     for part in small:
         size = len(part[0].encode())
-        if (
-            not merged
-            or len(merged[-1]) == MAX_MERGED_PARTITIONS
-            or key_bytes + size > MAX_MERGED_KEY_BYTES
-        ):
+        if not merged or len(merged[-1]) == at_once or key_bytes + size > MAX_MERGED_KEY_BYTES:
             merged.append([])
             key_bytes = 0
         merged[-1].append(part)

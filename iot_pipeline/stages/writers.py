@@ -24,7 +24,7 @@ class Writers:
     Args:
         store: where rows go.
         at_once: how many, at most, while all of them are small.
-        requests_in_flight: of each writer.
+        requests_in_flight: of a large micro-batch; small ones share them.
         give_up_after_seconds: of each writer.
         finish: called in order with each micro-batch whose rows are all acknowledged, and with
             those of its rows that the store refused.
@@ -38,6 +38,7 @@ class Writers:
         give_up_after_seconds: float,
         finish: Callable[[MicroBatch, list[Row]], None],
     ) -> None:
+        self._share = max(1, requests_in_flight // at_once)
         self._free = [
             RowWriter(store, requests_in_flight, give_up_after_seconds) for _ in range(at_once)
         ]
@@ -60,7 +61,7 @@ class Writers:
         """Start writing; asked where `has_room` said yes."""
         assert self.has_room(batch)
         writer = self._free.pop()
-        writer.begin(batch)
+        writer.begin(batch, None if _is_large(batch) else self._share)
         self._writing.append((writer, batch))
 
     def pump(self, wait_seconds: float = 0.0) -> None:

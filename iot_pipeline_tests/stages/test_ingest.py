@@ -741,7 +741,9 @@ def test_a_device_is_remembered_as_noted_only_when_its_write_is_acknowledged():
     store = FakeStore(looks_until_answered=2)
     writer = RowWriter(store, 8, 1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RowWriter, "begin", lambda self, b: (batches.append(b), original(self, b)))
+        patch.setattr(
+            RowWriter, "begin", lambda self, b, most: (batches.append(b), original(self, b, most))
+        )
         world.drain()
     writer.begin(batches[0])
     writer.pump()

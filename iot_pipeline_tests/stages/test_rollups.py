@@ -118,6 +118,14 @@ class TestFakeRollupStore(RollupStoreContract):
         return World()
 
 
+def test_whoever_watches_a_rebuild_sees_each_device_once_and_whole(world: World) -> None:
+    seen: list[int] = []
+    world.rebuild(
+        page_rows=7, observe=lambda hours: seen.append(sum(r.count for r in hours.values()))
+    )
+    assert seen == [206] * 3
+
+
 @pytest.mark.parametrize("page_rows", [1, 7, 206, 5_000])
 def test_a_rebuild_writes_every_hour_and_the_day_of_every_device(
     world: World, page_rows: int

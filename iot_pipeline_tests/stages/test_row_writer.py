@@ -93,14 +93,16 @@ def _write(store: _WireStore, batch: MicroBatch, requests_in_flight: int = 64) -
 _sizes = st.lists(st.tuples(st.integers(1, 700), st.integers(1, 256)), min_size=1, max_size=60)
 
 
-@given(_sizes)
-def test_every_row_leaves_once_within_the_guard_rails(sizes: list[tuple[int, int]]) -> None:
+@given(_sizes, st.integers(1, 64))
+def test_every_row_leaves_once_within_the_guard_rails(
+    sizes: list[tuple[int, int]], requests_in_flight: int
+) -> None:
     store = _WireStore(_Clock())
     groups = {
         (f"{at:05d}".ljust(length, "x"), 20_000 + at % 3): _rows(count)
         for at, (count, length) in enumerate(sizes)
     }
-    _write(store, _batch(groups))
+    _write(store, _batch(groups), requests_in_flight)
     sent: dict[tuple[str, int, int], int] = {}
     for parts in store.requests:
         for name, day, rows in parts:
@@ -116,21 +118,28 @@ def test_every_row_leaves_once_within_the_guard_rails(sizes: list[tuple[int, int
     assert sent == {(*place, ms): 1 for place, rows in groups.items() for ms in rows}
 
 
-def test_a_hundred_devices_with_one_row_each_are_ten_requests() -> None:
+@pytest.mark.parametrize(
+    ("requests_in_flight", "sizes"),
+    [(8, [10] * 10), (16, [7] * 14 + [2]), (64, [2] * 50), (128, [1] * 100)],
+)
+def test_devices_with_one_row_each_are_merged_no_further_than_the_window_asks_for(
+    requests_in_flight: int, sizes: list[int]
+) -> None:
     store = _WireStore(_Clock())
-    _write(store, _batch({(f"d{at}", 1): _rows(1) for at in range(100)}))
-    assert [len(parts) for parts in store.requests] == [10] * 10
+    _write(store, _batch({(f"d{at}", 1): _rows(1) for at in range(100)}), requests_in_flight)
+    assert [len(parts) for parts in store.requests] == sizes
 
 
 def test_long_names_are_merged_by_their_bytes() -> None:
     store = _WireStore(_Clock())
-    _write(store, _batch({(f"{at}".rjust(256, "d"), 1): _rows(1) for at in range(20)}))
+    _write(store, _batch({(f"{at}".rjust(256, "d"), 1): _rows(1) for at in range(20)}), 2)
     assert [len(parts) for parts in store.requests] == [4] * 5
 
 
 def test_of_a_refused_merged_batch_only_the_row_at_fault_is_refused() -> None:
     store = _WireStore(_Clock(), refused="d3")
-    writer = _write(store, _batch({(f"d{at}", 1): _rows(2) for at in range(8)}))
+    writer = _write(store, _batch({(f"d{at}", 1): _rows(2) for at in range(8)}), 1)
+    assert len(store.requests[0]) == 8
     assert len(writer.refused) == 2
     acknowledged = {
         (name, ms)

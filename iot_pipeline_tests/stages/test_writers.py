@@ -93,3 +93,23 @@ def test_a_large_slice_goes_alone() -> None:
     writers.begin(large)
     assert writers.is_full
     assert not writers.has_room(_slice("next"))
+
+
+def test_small_slices_share_the_window_and_a_large_one_has_all_of_it() -> None:
+    def many(rows: int) -> MicroBatch:
+        groups = {
+            (f"{name}", 1): {ms: (1000 + ms, 0, ms, 1.0, 2.0) for ms in range(rows)}
+            for name in range(100)
+        }
+        return MicroBatch(groups, [], {0: 0}, {0: 1}, {0: Counts()}, [])
+
+    store = _Store()
+    writers = _writers(store, 4, [])
+    writers.begin(many(6))
+    writers.pump()
+    assert len(store.sent) == 16
+    store = _Store()
+    writers = _writers(store, 4, [])
+    writers.begin(many(30))
+    writers.pump()
+    assert len(store.sent) == 64

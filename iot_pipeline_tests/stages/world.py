@@ -32,7 +32,10 @@ from iot_pipeline_tests.stages.fakes import (
 )
 
 T0 = 1_735_444_918.0  # 2024-12-29
-CONFIG = DrainConfig(micro_batch_records=4, micro_batch_seconds=60.0, retry_seconds=0.2)
+# Two requests at once, so that of a few rows some are merged and some are not.
+CONFIG = DrainConfig(
+    micro_batch_records=4, micro_batch_seconds=60.0, requests_in_flight=2, retry_seconds=0.2
+)
 
 
 @dataclass(slots=True)
