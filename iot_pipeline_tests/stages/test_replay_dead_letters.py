@@ -201,32 +201,49 @@ def test_no_dead_letters_is_a_replay_of_nothing():
     assert len(letters.world.ledger.replays) == 1
 
 
-def test_a_replay_that_dies_has_touched_the_days_it_was_writing():
-    older = T0 - 86_400
-    for how, at in ((How.CRASH_BEFORE, 1), (How.CRASH_AFTER, 1)):
-        letters = Letters()
-        letters.hot(at=older)
-        letters.hot()
-        letters.replay()
-        # Another letter of that time replaces its row: no row more, and yet other readings.
-        letters.add(reading_json("d", older, HOT - 1), **{TIMESTAMP_MS: str(NOW_MS + 1).encode()})
-        letters.hot("new")
-        seen = _days_seen(letters)
-        with pytest.raises(Crash):
-            letters.replay(faults=Faults(at, how, only="store.send_merged"))
-        died = _days_seen(letters)
-        assert all(died[day] != seen[day] for day in seen), "each day is another one than before"
-        letters.replay()
-        is_written_now = how is How.CRASH_BEFORE
-        assert (_days_seen(letters) != died) == is_written_now
-        assert sum(letters.world.ledger.replays[-1][4].stored_by_day.values()) <= 1
+def _with_replaced_and_new_rows() -> Letters:
+    """Two letters were replayed; two more would replace a row of one day and add one to another."""
+    letters = Letters()
+    letters.hot(at=T0 - 86_400)
+    letters.hot()
+    letters.replay()
+    later = {TIMESTAMP_MS: str(NOW_MS + 1).encode()}
+    letters.add(reading_json("d", T0 - 86_400, HOT - 1), **later)
+    letters.hot("new")
+    return letters
+
+
+def _first_write_of(letters: Letters) -> int:
+    """The number of the call that first sends rows."""
+    faults = Faults()
+    letters.replay(faults=faults)
+    return 1 + next(at for at, seam in enumerate(faults.calls) if "store.send_" in seam)
+
+
+@pytest.mark.parametrize("how", [How.CRASH_BEFORE, How.CRASH_AFTER])
+def test_a_replay_that_dies_has_touched_the_days_it_was_writing(how):
+    at = _first_write_of(_with_replaced_and_new_rows())
+    letters = _with_replaced_and_new_rows()
+    seen = _days_seen(letters)
+    with pytest.raises(Crash):
+        letters.replay(faults=Faults(at, how))
+    died = _days_seen(letters)
+    assert seen
+    assert all(died[day] != seen[day] for day in seen), "each day is another one than before"
+    again = letters.replay()
+    assert (_days_seen(letters) != died) == bool(again.stored)
+    assert total(again) == again.letters == 4
 
 
 def test_a_day_that_nothing_else_names_is_named_before_its_rows_are_written():
-    letters = Letters()
-    letters.hot()
+    def a_letter() -> Letters:
+        letters = Letters()
+        letters.hot()
+        return letters
+
+    letters = a_letter()
     with pytest.raises(Crash):
-        letters.replay(faults=Faults(1, How.CRASH_AFTER, only="store.send_rows"))
+        letters.replay(faults=Faults(_first_write_of(a_letter()), How.CRASH_AFTER))
     assert letters.rows() == {"d": HOT}
     assert _days_seen(letters)
     # Its rows are counted by nobody: more than the ledgers say is a warning, fewer is a loss.
