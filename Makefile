@@ -9,6 +9,9 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Tests without servers share nothing, so they run side by side; those with servers, one by one.
+WORKERS ?= 2
+CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and not ui"
 
 .DEFAULT_GOAL := check
 .PHONY: check setup test ui demo demo-once bench chaos lock clean
@@ -27,9 +30,13 @@ $(STAMP): requirements.lock pyproject.toml
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not services and not chaos and not ui"
+	$(BIN)/lint-imports --no-logo
+	@echo "mypy, beside the tests: it is heard at the end if it objects"
+	@said=$$(mktemp); trap 'kill $$types 2>/dev/null; rm -f "$$said"' EXIT; \
+	nice $(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
+	$(BIN)/pytest -q $(CHECK_TESTS); tests=$$?; \
+	wait $$types || { tests=1; echo "mypy:"; cat "$$said"; }; \
+	exit $$tests
 
 test: check
 	$(BIN)/pytest -m "services or chaos or ui"

@@ -3,15 +3,15 @@
 The one place where the report's stage meets its page; `cli` and `defs` both stand on it.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
+from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.connections import Connections, reading_rules
+from iot_pipeline.connections import Connections, quality_limits, reading_rules
 from iot_pipeline.core.checks import CheckVerdict, judge_accounting, judge_chain, judge_lag
 from iot_pipeline.core.health import Health
 from iot_pipeline.stages.checks import check_durability_and_schema
@@ -55,6 +55,7 @@ def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> 
         settings.topic,
         settings.dead_letter_topic,
         reading_rules(settings),
+        quality_limits(settings),
         board,
         verdicts,
         now,
@@ -62,12 +63,10 @@ def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> 
     write_board(kept, board)
     page = render_report(health)
     folder = settings.data_dir / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
     path, latest = folder / f"{now:%Y-%m-%dT%H-%M-%SZ}.html", folder / LATEST
     for place in (path, latest):
-        partial = place.with_name(f".{place.name}.{os.getpid()}")
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(place)
+        with whole_file(place) as partial:
+            partial.write_text(page, encoding="utf-8")
     return WrittenReport(health, path, latest)
 
 

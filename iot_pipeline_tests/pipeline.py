@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from iot_pipeline.cli.main import main
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, drain_config
+from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import DrainProgress, drain
 from iot_pipeline.stages.planning import make_plan
@@ -116,3 +117,22 @@ def new_run() -> Run:
 
 def _ms(moment: datetime) -> int:
     return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def store_as_then(pipeline: Pipeline, device_id: str, times: Iterable[float]) -> None:
+    """Rows as a drain of that moment wrote them: each arrived when it was measured.
+
+    What goes through Kafka arrives now, and who has just been heard of is not silent.
+    """
+    store = pipeline.connections.store
+    pending = []
+    for seconds in times:
+        ms = round(seconds * 1000)
+        row = (ms * 1000, 0, ms, 20.0, 50.0)
+        pending += [
+            store.send_rows(device_id, ms // MS_PER_DAY, {ms: row}),
+            store.send_devices(ms // MS_PER_DAY, {device_id: ms}),
+        ]
+    while not all(write.done for write in pending):
+        store.wait(0.1)
+    assert [write.error for write in pending if write.error is not None] == []

@@ -3,11 +3,11 @@
 Losing it costs nothing but counting anew; so a file that cannot be read is no error.
 """
 
-import os
 from pathlib import Path
 
 import msgspec
 
+from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.core.fleet_day import Board
 
 
@@ -26,7 +26,5 @@ def read_board(path: Path) -> Board:
 
 def write_board(path: Path, board: Board) -> None:
     """Keep the board, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(msgspec.json.encode(board))
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(msgspec.json.encode(board))

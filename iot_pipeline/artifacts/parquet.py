@@ -10,16 +10,15 @@ The UTC day is not a column of the file: it is the folder's name (`day=2026-11-2
 pandas, DuckDB and Spark read as a column of the dataset.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.core.columns import ColumnGroup, Grouping
 from iot_pipeline.core.reading_spans import Page
 
@@ -73,21 +72,11 @@ class ParquetReadings:
 @contextmanager
 def parquet_file(path: Path) -> Iterator[ParquetReadings]:
     """A Parquet file that appears at `path` when the block ends well, and not at all else."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A leading dot: readers of the folder leave such files alone.
-    for left in path.parent.glob(f".{path.name}.*.partial"):
-        # Whoever wrote it was killed.
-        if not psutil.pid_exists(int(left.name.split(".")[-2])):
-            left.unlink(missing_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    readings = ParquetReadings(str(partial))
-    try:
-        yield readings
+    with whole_file(path) as partial:
+        readings = ParquetReadings(str(partial))
+        try:
+            yield readings
+        except BaseException:
+            readings.abandon()
+            raise
         readings.close()
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        readings.abandon()
-        partial.unlink(missing_ok=True)
-        raise

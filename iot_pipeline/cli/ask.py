@@ -1,4 +1,4 @@
-"""Questions about the pipeline: what is configured, how far behind are we, what did runs do."""
+"""Questions about the pipeline: how far behind are we, what did runs do."""
 
 import dataclasses
 import sys
@@ -19,20 +19,6 @@ from iot_pipeline.stages.ledger import Chain, read_chain
 _LISTED = 40
 EXIT_FLAWED = 1
 _FATES = ("stored", "superseded", "rejected", "aged_out", "holes")
-
-
-@click.command("settings")
-@json_option
-def settings_command(as_json: bool) -> None:
-    """List every setting, its value (secrets hidden) and what it means."""
-    rows = list(Settings.from_env().rows())
-    if as_json:
-        print_json({name: value for name, value, _, _ in rows})
-        return
-    print_table(
-        ("variable", "value", "", "meaning"),
-        [(name, value, "" if default else "set", text) for name, value, text, default in rows],
-    )
 
 
 @click.command("lag")
@@ -197,6 +183,3 @@ def _print_ledger(topic: str, chain: Chain, shown: Sequence[LedgerEntry]) -> Non
         click.echo(
             "the chain holds: no gap, no overlap, every offset below the checkpoints counted"
         )
-
-
-ASK_COMMANDS = (settings_command, lag_command, ledger_command)

@@ -108,6 +108,3 @@ def cql_command(statement: str, limit: int, as_json: bool) -> None:
     print_table(answer.columns, answer.rows)
     if answer.is_cut:
         click.echo(f"the first {limit} rows; there are more: --limit", err=True)
-
-
-ROW_COMMANDS = (dead_letters_group, cql_command)

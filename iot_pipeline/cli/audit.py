@@ -246,6 +246,3 @@ def _timestamp_ms(text: str) -> int:
         return timestamp_ms(float(text))
     except (ValueError, OverflowError):
         return timestamp_ms(parse_moment(text).timestamp())
-
-
-AUDIT_COMMANDS = (audit_command, delete_command, trace_command)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
+from iot_pipeline.cli.ask_rows import dead_letters_group
 from iot_pipeline.cli.output import json_option, print_json, print_table
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
@@ -135,4 +136,5 @@ def replay_command(reason: str | None, as_json: bool) -> None:
             click.echo(f"  {name}: {count}")
 
 
-DEAD_LETTER_COMMANDS = (show_command, stats_command, replay_command)
+for _command in (show_command, stats_command, replay_command):
+    dead_letters_group.add_command(_command)

@@ -394,6 +394,3 @@ def _end_leftovers(folder: Path) -> None:
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
-
-
-DEMO_COMMANDS = (demo_command,)

@@ -9,6 +9,7 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.row_reader import CassandraRowReader
+from iot_pipeline.connections import quality_limits
 from iot_pipeline.core.devices import DeviceState, silent_first
 from iot_pipeline.core.durations import in_words
 from iot_pipeline.settings import Settings
@@ -28,14 +29,17 @@ from iot_pipeline.stages.devices import read_devices
 def devices_command(silent: bool, days: int, as_json: bool) -> None:
     """List devices with their newest reading, cadence and count of today; silent ones first.
 
-    A device is silent when five readings of its own cadence are missing, and a minute at least.
+    A device is silent when five readings of its own cadence are missing, and a minute at least
+    (IOT_SILENT_INTERVALS, IOT_SILENT_SECONDS), counted from when its last one arrived. Backfilled
+    readings are not its own. What waits in Kafka is not seen here: `iot lag`.
     """
-    now = datetime.now(UTC)
-    with CassandraClient(Settings.from_env()) as client, ProgressLine("looking at devices") as line:
+    now, settings = datetime.now(UTC), Settings.from_env()
+    with CassandraClient(settings) as client, ProgressLine("looking at devices") as line:
         devices = read_devices(
             CassandraRowCounts(client),
             CassandraRowReader(client),
             now,
+            quality_limits(settings),
             look_back_days=days,
             is_counted=not silent,
             on_progress=lambda progress: line.show(progress.done, progress.total),
@@ -97,6 +101,3 @@ def _print_devices(devices: list[DeviceState], now: datetime, *, is_counted: boo
             for device in devices
         ],
     )
-
-
-DEVICE_COMMANDS = (devices_command,)

@@ -109,6 +109,3 @@ def _nothing(known: list[date]) -> str:
     if not known:
         return "no readings at all: `iot lag` says whether some wait in Kafka"
     return f"no readings then: there are some from {known[0]} to {known[-1]}"
-
-
-EXPORT_COMMANDS = (export_command,)

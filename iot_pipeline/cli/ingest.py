@@ -186,6 +186,3 @@ def _report(
         )
     if split_ms:
         click.echo(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")
-
-
-INGEST_COMMANDS = (drain_command,)

@@ -97,6 +97,3 @@ def rebase_command(topic_id: str, at: str, as_json: bool) -> None:
         click.echo(
             f"partition {new.partition}: {ended}, epoch {new.epoch} begins at {new.next_offset}"
         )
-
-
-LOSS_COMMANDS = (losses_command, rebase_command)

@@ -1,32 +1,16 @@
-"""The `iot` command: groups put together, errors turned into messages and exit codes.
+"""The `iot` command: its commands found, errors turned into messages and exit codes.
 
 Exit codes: 0 done, 1 failed (the message says what to do) or found something missing, 2 wrong
 usage or configuration, 3 fenced by another run, 75 try again later, 130 ended by Ctrl-C, 143 by
 SIGTERM.
 """
 
+import importlib
 import logging
 import sys
 
 import click
 
-from iot_pipeline.cli.ask import ASK_COMMANDS
-from iot_pipeline.cli.ask_rows import ROW_COMMANDS, dead_letters_group
-from iot_pipeline.cli.audit import AUDIT_COMMANDS
-from iot_pipeline.cli.dead_letters import DEAD_LETTER_COMMANDS
-from iot_pipeline.cli.demo import DEMO_COMMANDS
-from iot_pipeline.cli.devices import DEVICE_COMMANDS
-from iot_pipeline.cli.export import EXPORT_COMMANDS
-from iot_pipeline.cli.ingest import INGEST_COMMANDS
-from iot_pipeline.cli.losses import LOSS_COMMANDS
-from iot_pipeline.cli.readings import READING_COMMANDS
-from iot_pipeline.cli.replay import REPLAY_COMMANDS
-from iot_pipeline.cli.report import REPORT_COMMANDS
-from iot_pipeline.cli.rollups import ROLLUP_COMMANDS
-from iot_pipeline.cli.scenario import SCENARIO_COMMANDS
-from iot_pipeline.cli.schema import SCHEMA_COMMANDS
-from iot_pipeline.cli.services import SERVICES_COMMANDS
-from iot_pipeline.cli.simulate import SIMULATION_COMMANDS
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
 
 EXIT_FAILED = 1
@@ -34,8 +18,58 @@ EXIT_CONFIGURATION = 2
 EXIT_TRANSIENT = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130
 
+# Command -> its module. Only the one that is asked for is imported: `iot status` does not wait
+# half a second for the drivers and stages of all the others.
+MODULES = {
+    "audit": "audit",
+    "cql": "ask_rows",
+    "dead-letters": "dead_letters",
+    "delete": "audit",
+    "demo": "demo",
+    "devices": "devices",
+    "down": "services",
+    "drain": "ingest",
+    "export": "export",
+    "kill": "services",
+    "lag": "ask",
+    "ledger": "ask",
+    "logs": "services",
+    "losses": "losses",
+    "readings": "readings",
+    "rebase": "losses",
+    "replay": "replay",
+    "report": "report",
+    "rollup": "rollups",
+    "rollups": "rollups",
+    "scenarios": "scenario",
+    "settings": "settings",
+    "setup": "schema",
+    "simulate": "simulate",
+    "status": "services",
+    "trace": "audit",
+    "up": "services",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MODULES:
+            return None
+        module = importlib.import_module(f"iot_pipeline.cli.{MODULES[cmd_name]}")
+        return next(
+            value
+            for value in vars(module).values()
+            if isinstance(value, click.Command) and value.name == cmd_name
+        )
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done, to stderr.")
 def iot(verbose: bool) -> None:
     """IoT readings from Kafka into Cassandra, every offset accounted for."""
@@ -44,29 +78,6 @@ def iot(verbose: bool) -> None:
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-
-
-for _command in (
-    *SERVICES_COMMANDS,
-    *SCHEMA_COMMANDS,
-    *SIMULATION_COMMANDS,
-    *SCENARIO_COMMANDS,
-    *INGEST_COMMANDS,
-    *REPLAY_COMMANDS,
-    *AUDIT_COMMANDS,
-    *LOSS_COMMANDS,
-    *ASK_COMMANDS,
-    *DEVICE_COMMANDS,
-    *READING_COMMANDS,
-    *EXPORT_COMMANDS,
-    *REPORT_COMMANDS,
-    *ROW_COMMANDS,
-    *ROLLUP_COMMANDS,
-    *DEMO_COMMANDS,
-):
-    iot.add_command(_command)
-for _command in DEAD_LETTER_COMMANDS:
-    dead_letters_group.add_command(_command)
 
 
 def main() -> None:

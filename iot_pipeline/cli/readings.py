@@ -11,6 +11,7 @@ from typing import IO, Literal
 
 import click
 
+from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.cli.output import print_json, print_table
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
@@ -213,15 +214,8 @@ def _sink(out: Path | None, form: str) -> Iterator[IO[bytes]]:
             # `| head` has seen enough. Python would complain once more when it flushes at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(out)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(out) as partial, partial.open("wb") as file:
+        yield file
 
 
 class _Lines:
@@ -302,6 +296,3 @@ def _plot(
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_bytes(draw_readings(series))
         click.echo(f"drawn into {save}", err=True)
-
-
-READING_COMMANDS = (readings_command,)

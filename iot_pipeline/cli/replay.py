@@ -129,6 +129,3 @@ def print_replay(progress: ReplayProgress) -> None:
         click.echo(f"  {finding}")
     if read_back.not_equal > len(read_back.named):
         click.echo(f"  and {read_back.not_equal - len(read_back.named)} more")
-
-
-REPLAY_COMMANDS = (replay_command,)

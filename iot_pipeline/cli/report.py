@@ -46,6 +46,3 @@ def report_command(is_opened: bool, as_json: bool) -> None:
         click.echo(f"\n{report.path}\n{report.latest.as_uri()}")
     if is_opened:
         webbrowser.open(report.latest.as_uri())
-
-
-REPORT_COMMANDS = (report_command,)

@@ -239,6 +239,3 @@ def _cells(stats: Stats | None) -> list[str]:
         stats.last,
     )
     return [f"{value:.2f}" for value in values]
-
-
-ROLLUP_COMMANDS = (rollup_command, rollups_command)

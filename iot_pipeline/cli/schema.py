@@ -43,6 +43,3 @@ def setup_command(as_json: bool) -> None:
     for note in report.notes:
         click.echo(f"note: {note}")
     click.echo(("" if report.is_durable else "WARNING: ") + report.durability)
-
-
-SCHEMA_COMMANDS = (setup_command,)

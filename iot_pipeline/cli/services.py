@@ -154,6 +154,3 @@ def _follow(logs: dict[str, Path], is_alone: bool) -> None:
                     text = line.decode(errors="replace").rstrip()
                     click.echo(text if is_alone else f"{name}: {text}")
         time.sleep(FOLLOW_SECONDS)
-
-
-SERVICES_COMMANDS = (up_command, down_command, status_command, logs_command, kill_command)

@@ -183,6 +183,3 @@ def _print_result(
     if result.unconfirmed:
         line += f", unconfirmed {result.unconfirmed:,} (these may or may not have arrived)"
     click.echo(line)
-
-
-SIMULATION_COMMANDS = (simulate_command,)

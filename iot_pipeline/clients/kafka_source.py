@@ -22,7 +22,6 @@ from iot_pipeline.core.readings import Record
 from iot_pipeline.errors import (
     KafkaUnavailableError,
     OffsetsExpiredError,
-    PermanentError,
     PipelineError,
     SchemaMismatchError,
     TopicChangedError,
@@ -31,6 +30,8 @@ from iot_pipeline.errors import (
 _MESSAGES_PER_CALL = 1000
 # What librdkafka may keep of records we have not asked for yet; a fetch on its way comes on top.
 _QUEUE_KBYTES = 16_384
+# Not long: an interrupt waits for it, and who did not answer is asked again.
+_WATERMARKS_SECONDS = 2.0
 
 
 class KafkaRangeSource:
@@ -64,6 +65,7 @@ class KafkaRangeSource:
         self._at_end: dict[int, int] = {}
         self._trouble: KafkaError | None = None
         self._failure: PipelineError | None = None
+        self._lost_at: int | None = None
         self._consumer = Consumer(
             {
                 **config,
@@ -110,6 +112,8 @@ class KafkaRangeSource:
         """The next records, each partition's in the order of its offsets; maybe none in time.
 
         Raises:
+            KafkaUnavailableError: Kafka does not have the next offset of a range, and did not say
+                where its log begins and ends; asked again with the next call.
             OffsetsExpiredError: Kafka deleted the next record of a range.
             TopicChangedError: the log ends before the next offset: truncated or recreated.
             SchemaMismatchError: the topic is gone, or its records carry a producer's timestamps.
@@ -118,6 +122,8 @@ class KafkaRangeSource:
 
     def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
         """The same records as `poll`, as they came: neighbours of one partition together."""
+        if self._lost_at is not None:
+            raise self._why_lost(self._lost_at)
         if self._failure is not None:
             raise self._failure
         chunks: list[RecordChunk] = []
@@ -128,13 +134,20 @@ class KafkaRangeSource:
             if error is None:
                 chunks += self._chunk(first.partition(), messages[start:stop])
                 continue
+            if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                # The consumer has stopped at this partition for good: nothing more is given out.
+                self._lost_at = first.partition()
+                break
             self._failure = self._take_error(error, first.partition(), first.offset())
             if self._failure is not None:
                 break
         # Good records that came before an error are given out first: dropped here they would look
         # like holes.
-        if self._failure is not None and not chunks:
-            raise self._failure
+        if not chunks:
+            if self._lost_at is not None:
+                raise self._why_lost(self._lost_at)
+            if self._failure is not None:
+                raise self._failure
         return chunks
 
     def _chunk(self, partition: int, messages: list[Any]) -> list[RecordChunk]:
@@ -183,25 +196,26 @@ class KafkaRangeSource:
             if offset >= self._ends.get(partition, offset + 1):
                 self._finish(partition)
             return None
-        doing = f"reading {self._topic}[{partition}] at {self._next.get(partition)}"
-        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            return self._out_of_range(partition, doing)
-        translated = translate(error, doing)
+        translated = translate(error, self._doing(partition))
         if isinstance(translated, KafkaUnavailableError):
             self._trouble = error
             return None
         return translated
 
-    def _out_of_range(self, partition: int, doing: str) -> PipelineError:
+    def _doing(self, partition: int) -> str:
+        return f"reading {self._topic}[{partition}] at {self._next.get(partition)}"
+
+    def _why_lost(self, partition: int) -> PipelineError:
+        doing = self._doing(partition)
         try:
             low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=5.0
+                TopicPartition(self._topic, partition), timeout=_WATERMARKS_SECONDS
             )
         except KafkaException as exc:
-            # The consumer has stopped at this partition for good, so a later poll cannot help.
-            return PermanentError(
-                f"{doing}: Kafka has no such offset, and where its log begins and ends could not "
-                f"be asked ({exc.args[0].str()}); run again"
+            # Whether records expired or the topic is another one decides what a person does:
+            # never guessed, asked again.
+            return translate(
+                exc.args[0], f"{doing}: Kafka has no such offset; asking where its log begins"
             )
         position = self._next[partition]
         if position < low:

@@ -1,11 +1,10 @@
-"""How often a device reports, learned from its own newest readings, and when it counts as silent.
+"""How often a device reports, learned from its own newest readings.
 
 Belongs here: the arithmetic on one device's times. Does not belong here: reading them
-(`stages.devices`).
+(`stages.devices`), silence (`core.reporting`).
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from itertools import pairwise
 from statistics import median
 
@@ -13,10 +12,6 @@ from statistics import median
 LEAST_READINGS = 3
 # Enough for a median that one dropout or one burst does not move.
 LEARNED_FROM = 31
-# Micro-batches, a sensor's tick and a busy machine lie between a measurement and its row.
-_LEAST_SILENCE_SECONDS = 60.0
-_MISSED_READINGS = 5
-_UNKNOWN_CADENCE_SECONDS = 3600.0
 
 
 def learn_cadence(times_ms: Sequence[int]) -> float | None:
@@ -38,13 +33,3 @@ def learn_cadence(times_ms: Sequence[int]) -> float | None:
     usual = median(gaps)
     ordinary = [gap for gap in gaps if 0.1 * usual <= gap <= 1.9 * usual]
     return (sum(ordinary) / len(ordinary) if ordinary else usual) / 1000
-
-
-def silence_limit(cadence_seconds: float | None) -> timedelta:
-    """How long after its newest reading a device of this cadence is called silent.
-
-    Five readings missed, and a minute at least; an hour when the cadence is not known.
-    """
-    if cadence_seconds is None:
-        return timedelta(seconds=_UNKNOWN_CADENCE_SECONDS)
-    return timedelta(seconds=max(_LEAST_SILENCE_SECONDS, _MISSED_READINGS * cadence_seconds))

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.cadence import learn_cadence, silence_limit
+from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.reporting import report_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class DeviceState:
     """A device as of one moment.
 
     `count_today` is of the UTC day, by the device's clock; None when nobody asked for it.
-    `cadence_seconds` is None while it has too few readings. `silent_since` is the time of its
-    newest reading when that is too long ago for its rhythm, else None.
+    `cadence_seconds` is None while it has too few readings. `silent_since` is when its last
+    reading arrived, when that is too long ago for its rhythm, else None.
     """
 
     device_id: str
@@ -46,20 +47,34 @@ class DeviceState:
 
 
 def describe_device(
-    device_id: str, rows: Sequence[NewestRow], count_today: int | None, now: datetime
+    device_id: str,
+    rows: Sequence[NewestRow],
+    count_today: int | None,
+    as_of: datetime,
+    limits: QualityLimits,
 ) -> DeviceState:
-    """Put together what its newest rows say.
+    """Put together what its newest rows say; silence is that of `devices_are_reporting`.
 
     Args:
         device_id: its name.
         rows: at least one, the newest first.
         count_today: None when not counted.
-        now: aware.
+        as_of: until when all that arrived is known, aware: now, less the lag of ingestion.
+        limits: how much silence is fine.
     """
-    newest_at = moment_of(rows[0].timestamp_ms)
-    cadence = learn_cadence([row.timestamp_ms for row in rows])
-    is_silent = now - newest_at > silence_limit(cadence)
-    return DeviceState(device_id, rows[0], cadence, newest_at if is_silent else None, count_today)
+    # Of a cell that somebody deleted with plain CQL nobody knows when it arrived.
+    times = ((row.timestamp_ms, row.arrived_ms or row.timestamp_ms) for row in rows)
+    report = report_of(device_id, times, limits)
+    if report is None:
+        return DeviceState(device_id, rows[0], None, None, count_today)
+    is_silent = report.is_silent(as_of.timestamp() * 1000, limits)
+    return DeviceState(
+        device_id,
+        rows[0],
+        None if report.cadence_ms is None else report.cadence_ms / 1000,
+        moment_of(report.arrived_ms) if is_silent else None,
+        count_today,
+    )
 
 
 def silent_first(devices: Iterable[DeviceState]) -> list[DeviceState]:
@@ -68,7 +83,7 @@ def silent_first(devices: Iterable[DeviceState]) -> list[DeviceState]:
         devices,
         key=lambda device: (
             not device.is_silent,
-            device.newest.timestamp_ms if device.is_silent else 0,
+            device.silent_since.timestamp() if device.silent_since else 0,
             device.device_id,
         ),
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from iot_pipeline.core.devices import DeviceState
+from iot_pipeline.core.devices import DeviceState, silent_first
 from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.lateness import Lateness
 
@@ -39,9 +39,9 @@ def find_problems(
     def add(device_id: str, word: str, sentence: str) -> None:
         problems.setdefault(device_id, DeviceProblem(device_id, word, sentence))
 
-    silent = [device for device in devices if device.silent_since is not None]
-    for device in sorted(silent, key=lambda device: device.newest.timestamp_ms):
-        assert device.silent_since is not None
+    for device in silent_first(devices):
+        if device.silent_since is None:
+            break
         usual = device.cadence_seconds
         rhythm = "" if usual is None else f", usually one every {in_words(usual)}"
         ago = in_words((now - device.silent_since).total_seconds())

@@ -1,8 +1,8 @@
 """Who reports as often as it uses to, and who has fallen silent.
 
-Belongs here: when silence is a problem. Does not belong here: learning a rhythm
-(`core.cadence`), whether what a device says is right (`core.data_quality`), or all of it is there
-(`core.completeness`).
+Belongs here: when silence is a problem, for checks, reports and commands alike. Does not belong
+here: learning a rhythm (`core.cadence`), whether what a device says is right
+(`core.data_quality`), or all of it is there (`core.completeness`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,6 +33,29 @@ class DeviceReport:
         """How long it may say nothing."""
         return max(limits.silent_seconds * 1000, limits.silent_intervals * (self.cadence_ms or 0))
 
+    def is_silent(self, as_of_ms: float, limits: QualityLimits) -> bool:
+        """Whether it says nothing for longer than that; of a new one nobody can know."""
+        return self.cadence_ms is not None and as_of_ms - self.arrived_ms > self.silence_limit_ms(
+            limits
+        )
+
+
+def report_of(
+    device_id: str, readings: Iterable[tuple[int, int]], limits: QualityLimits
+) -> DeviceReport | None:
+    """What a device's newest readings, as (measured_ms, arrived_ms), say of its reporting.
+
+    Backfilled ones do not count: somebody else sent them, later. None when there is no other.
+    """
+    own = [pair for pair in readings if pair[1] - pair[0] <= limits.backfill_hours * 3_600_000]
+    if not own:
+        return None
+    return DeviceReport(
+        device_id,
+        max(arrived_ms for _, arrived_ms in own),
+        usual_interval_ms(measured_ms for measured_ms, _ in own),
+    )
+
 
 def usual_interval_ms(times_ms: Iterable[int]) -> float | None:
     """How often a device reports, by the event times of its readings; None with fewer than five."""
@@ -54,7 +77,7 @@ def judge_reporting(
     """
     known = [report for report in reports if report.cadence_ms is not None]
     silent = sorted(
-        (r for r in known if as_of_ms - r.arrived_ms > r.silence_limit_ms(limits)),
+        (report for report in known if report.is_silent(as_of_ms, limits)),
         key=lambda report: (report.arrived_ms, report.device_id),
     )
     longest = max((as_of_ms - report.arrived_ms for report in silent), default=0)

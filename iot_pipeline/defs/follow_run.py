@@ -228,7 +228,7 @@ class FollowRun:
         report, so_far, lags = self._measure()
         self._say_achieved()
         self.context.log.info("%s; %s", report.headline(), report.latencies)
-        pictures = picture_metadata(self.watching, self.context.run.run_id)
+        pictures = picture_metadata(self.watching, self.context.run.run_id, lags)
         yield dg.AssetMaterialization(SENSOR_DATA, metadata={**report.metadata(), **pictures})
         yield from observations(report)
         verdicts = judge_run(

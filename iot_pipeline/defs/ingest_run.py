@@ -96,7 +96,7 @@ class IngestRun:
         for observation in observations(report):
             self.context.log_event(observation)
         # Before the checks: whatever becomes of them, these rows are in the table.
-        pictures = picture_metadata(self.connections, self.context.run.run_id)
+        pictures = picture_metadata(self.connections, self.context.run.run_id, lags)
         yield dg.MaterializeResult(
             asset_key=SENSOR_DATA, metadata={**report.metadata(), **pictures}
         )

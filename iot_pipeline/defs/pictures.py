@@ -6,19 +6,20 @@ are when it is not. `day_picture` and `days_picture` are for whoever rolls up.
 
 import base64
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
-from iot_pipeline.connections import Connections, reading_rules
+from iot_pipeline.connections import Connections, quality_limits, reading_rules
 from iot_pipeline.core.day_view import DayView, recent_days
 from iot_pipeline.core.device_table import DeviceTable
 from iot_pipeline.core.devices import moment_of
 from iot_pipeline.core.fleet_day import Board
 from iot_pipeline.core.fleet_view import FleetView
+from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.picture_budget import is_due
 from iot_pipeline.core.rollup_days import DayRecord
 from iot_pipeline.errors import TransientError
@@ -28,7 +29,9 @@ _MOST_PROBLEMS = 15
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 
 
-def picture_metadata(connections: Connections, run_id: str) -> Metadata:
+def picture_metadata(
+    connections: Connections, run_id: str, lags: Sequence[PartitionLag]
+) -> Metadata:
     """The fleet's pictures and its devices with problems, at most once a minute per data folder.
 
     Costs half a second per minute at most, by resting as long as that takes; in between it is
@@ -43,7 +46,16 @@ def picture_metadata(connections: Connections, run_id: str) -> Metadata:
         return {"pictures": dg.MetadataValue.md(_where(board))}
     began = time.monotonic()
     try:
-        view = view_fleet(connections, settings.topic, reading_rules(settings), board, now, GLANCE)
+        view = view_fleet(
+            connections,
+            settings.topic,
+            reading_rules(settings),
+            board,
+            now,
+            GLANCE,
+            quality_limits(settings),
+            total_lag(lags).lag_seconds,
+        )
     except TransientError as exc:
         # The rows are stored: a server that went away now must not fail the run for a picture.
         return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}

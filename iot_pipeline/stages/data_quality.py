@@ -23,7 +23,7 @@ from iot_pipeline.core.data_quality import (
 from iot_pipeline.core.device_tally import FleetTally, QualityLimits, count_unchanged
 from iot_pipeline.core.quality_words import Coverage
 from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.core.reporting import DeviceReport, judge_reporting, usual_interval_ms
+from iot_pipeline.core.reporting import DeviceReport, judge_reporting, report_of
 from iot_pipeline.stages.asking import ask_all
 from iot_pipeline.stages.device_hours import DeviceHourCounts, KnownDevice, count_hours
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, PendingRows, RowReader
@@ -254,9 +254,8 @@ def _fold(
 ) -> DeviceReport | None:
     """Fold what arrived lately into the table's tally; None when it never reported by itself."""
     readings = look.oldest_first()
-    own = [r for r in readings if r[1] - r[0] <= limits.backfill_hours * 3_600_000]
-    cadence_ms = usual_interval_ms(measured for measured, *_ in own)
-    recent_ms = max(RECENT_MS, 2 * (cadence_ms or 0))
+    report = report_of(look.device_id, ((r[0], r[1]) for r in readings), limits)
+    recent_ms = max(RECENT_MS, 2 * (report.cadence_ms or 0 if report else 0))
     recent = [reading for reading in readings if reading[1] >= as_of_ms - recent_ms]
     table.add_rows(look.device_id, recent)
     tally = table.devices.get(look.device_id)
@@ -264,9 +263,7 @@ def _fold(
         # For how long a value stands still is told by all rows, however old.
         same = count_unchanged([r[2] for r in readings], [r[3] for r in readings])
         tally.unchanged, tally.unchanged_since_ms = same, readings[-same][0]
-    if not own:
-        return None
-    return DeviceReport(look.device_id, max(reading[1] for reading in own), cadence_ms)
+    return report
 
 
 def _known(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.fleet_day import Board, choose_devices
 from iot_pipeline.core.fleet_view import FleetView, put_together
 from iot_pipeline.core.flow import measure_flow
@@ -62,8 +63,12 @@ def view_fleet(
     board: Board,
     now: datetime,
     look: Look,
+    limits: QualityLimits,
+    lag_seconds: float,
 ) -> FleetView:
     """The fleet as of now; `board` gets the cells that were counted.
+
+    `lag_seconds` is how far ingestion is behind: silence since then is nobody's fault.
 
     Raises:
         TransientError: Kafka or Cassandra did not answer.
@@ -72,7 +77,10 @@ def view_fleet(
     now_ms = round(now.timestamp() * 1000)
     known = find_devices(ports.device_days, now, look.look_back_days)
     chosen = choose_devices(known, look.most_devices)
-    devices = look_at(ports.device_days, ports.rows, {n: known[n] for n in chosen}, now)
+    as_of = now - timedelta(seconds=lag_seconds)
+    devices = look_at(
+        ports.device_days, ports.rows, {n: known[n] for n in chosen}, now, as_of, limits
+    )
     on_board = choose_devices(chosen, MOST_DEVICES)
     cells = count_cells(
         ports.slots, board.by_place(), on_board, now_ms, budget_seconds=look.counting_seconds

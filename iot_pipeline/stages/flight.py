@@ -16,6 +16,14 @@ _log = logging.getLogger(__name__)
 _P = TypeVar("_P", bound=Pending)
 
 
+@dataclass(frozen=True, slots=True)
+class _NotSent:
+    """A request that failed on its way out: sent again like any that failed."""
+
+    error: PipelineError
+    done: bool = True
+
+
 @dataclass(slots=True)
 class _Request:
     send: Callable[[], Any]
@@ -43,7 +51,7 @@ class Flight:
 
     def start(self, send: Callable[[], _P], take: Callable[[_P], None]) -> None:
         """Send now; `take` gets the answer, once, when `take_answers` finds it without an error."""
-        self._requests.append(_Request(send, take, send()))
+        self._requests.append(_Request(send, take, _try(send)))
 
     def take_answers(self) -> bool:
         """Look at each request once; whether any had an answer.
@@ -68,7 +76,7 @@ class Flight:
         if failed:
             self._back_off([error for _, error in failed], answered)
             for request, _ in failed:
-                request.pending = request.send()
+                request.pending = _try(request.send)
                 self._requests.append(request)
         return answered or bool(failed)
 
@@ -94,3 +102,10 @@ class Flight:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         _log.warning("%s%s; asking again in %.1f s", errors[0], more, wait)
         time.sleep(wait)
+
+
+def _try(send: Callable[[], Any]) -> Any:
+    try:
+        return send()
+    except PipelineError as exc:
+        return _NotSent(exc)

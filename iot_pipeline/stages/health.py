@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from iot_pipeline.core.checks import CheckVerdict
+from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.fleet_day import Board
 from iot_pipeline.core.health import Health, LastAudit
 from iot_pipeline.core.lag import total_lag
@@ -42,6 +43,7 @@ def gather_health(
     topic: str,
     dead_letter_topic: str,
     rules: ReadingRules,
+    limits: QualityLimits,
     board: Board,
     verdicts: Iterable[CheckVerdict],
     now: datetime,
@@ -55,6 +57,7 @@ def gather_health(
         SchemaMismatchError: a topic or table is not there.
     """
     chain = read_chain(ports.ledger, topic, range(ports.log.describe(topic).partitions))
+    lag = total_lag(read_lag(ports.log, ports.ledger, topic, now))
     losses = find_losses(chain.entries, ports.audit_store.acknowledged_losses(topic))
     return Health(
         now,
@@ -62,10 +65,10 @@ def gather_health(
         sum_counts(entry.counts for entry in chain.entries if entry.outcome in _INGESTED),
         sum(loss.entry.span for loss in losses if loss.acknowledgement is None),
         [str(flaw) for flaw in chain.flaws],
-        total_lag(read_lag(ports.log, ports.ledger, topic, now)),
+        lag,
         ports.audit_store.read_last_audit(topic),
         _letters(ports.log, dead_letter_topic, now - timedelta(days=1)),
-        view_fleet(ports, topic, rules, board, now, STUDY),
+        view_fleet(ports, topic, rules, board, now, STUDY, limits, lag.lag_seconds),
         list(verdicts),
     )
 

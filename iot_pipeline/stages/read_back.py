@@ -3,18 +3,14 @@
 Reads only. Bounded: so many questions on their way, each answered in one page.
 """
 
-import logging
-import random
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.read_back import Place, ReadBack, StoredRow
 from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.stages.flight import Flight
 from iot_pipeline.stages.ports import (
     MAX_ROWS_PER_READ,
@@ -24,9 +20,6 @@ from iot_pipeline.stages.ports import (
     PendingSums,
     RowReader,
 )
-from iot_pipeline.stages.retry import backoff_seconds
-
-_log = logging.getLogger(__name__)
 
 # So many wanted rows are asked for as one range; others may lie between them, up to as many again.
 _KEYS_PER_RANGE = 2_000
@@ -161,15 +154,6 @@ def _parts(times: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield times[at : at + size]
 
 
-@dataclass(frozen=True, slots=True)
-class _NotAsked:
-    """A question that failed on its way out: asked again like any that failed."""
-
-    error: PipelineError
-    done: bool = True
-    found: list[tuple[int, StoredRow]] = field(default_factory=list)
-
-
 class _Asking:
     """Keeps so many questions on their way; what fails for a while is asked again."""
 
@@ -182,50 +166,30 @@ class _Asking:
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._reader, self._questions, self._limit = reader, questions, limit
-        self._give_up, self._is_over = give_up_after_seconds, is_over
-        self._asked: deque[tuple[PendingRows, _Range | _Times]] = deque()
-        self._failing_since: float | None = None
-        self._failures = 0
+        self._is_over = is_over
+        self._flight = Flight(reader.wait, give_up_after_seconds)
+        self._answered: deque[tuple[_Range | _Times, PendingRows]] = deque()
 
     def ask(self, question: _Range | _Times) -> None:
-        try:
-            pending: PendingRows = question.start(self._reader, self._limit)
-        except PipelineError as exc:
-            pending = _NotAsked(exc)
-        self._asked.append((pending, question))
+        def send() -> PendingRows:
+            return question.start(self._reader, self._limit)
+
+        def take(answer: PendingRows) -> None:
+            self._answered.append((question, answer))
+
+        self._flight.start(send, take)
 
     def answers(self) -> Iterator[tuple[_Range | _Times, list[tuple[int, StoredRow]]]]:
         while True:
-            while len(self._asked) < READS_IN_FLIGHT:
+            while self._flight.size < READS_IN_FLIGHT:
                 question = next(self._questions, None)
                 if question is None:
                     break
                 self.ask(question)
-            if not self._asked or self._is_over():
+            if not self._flight.size or self._is_over():
                 return
-            answered = False
-            for _ in range(len(self._asked)):
-                pending, asked = self._asked.popleft()
-                if not pending.done:
-                    self._asked.append((pending, asked))
-                    continue
-                answered = True
-                if pending.error is not None:
-                    self._wait_after(pending.error)
-                    self.ask(asked)
-                    continue
-                self._failing_since, self._failures = None, 0
-                yield asked, pending.found
-            if not answered:
+            if not self._flight.take_answers():
                 self._reader.wait(0.05)
-
-    def _wait_after(self, error: PipelineError) -> None:
-        now = time.monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
-        if not isinstance(error, TransientError) or now - self._failing_since > self._give_up:
-            raise error
-        self._failures += 1
-        wait = backoff_seconds(self._failures, random.random())
-        _log.warning("%s; asking again in %.1f s", error, wait)
-        time.sleep(wait)
+            while self._answered:
+                answered, answer = self._answered.popleft()
+                yield answered, answer.found

@@ -5,6 +5,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.devices import NewestRow, describe_device
 from iot_pipeline.core.fleet_day import HOUR_MS, SLOT_MS, SLOTS, Cell, Slot, last_hours
 from iot_pipeline.core.fleet_view import FleetView, put_together
@@ -32,7 +33,7 @@ def make_view(devices: int = 40, seed: int = 1, name: str = "sensor-in-district-
     for number, device in enumerate(names):
         age_ms = 7_200_000 if number % 3 == 1 else 1_000
         rows = [NewestRow(NOW_MS - age_ms - 10_000 * k, 20.0, 50.0, None) for k in range(31)]
-        states.append(describe_device(device, rows, None, NOW))
+        states.append(describe_device(device, rows, None, NOW, QualityLimits()))
     begin_ms = NOW_MS - 7_200_000
     runs = tuple(RunEnd(begin_ms + k * 7_000, chance.lognormvariate(1, 1.5)) for k in range(1_000))
     rates = tuple(chance.uniform(0, 3_000) for _ in range(60))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from iot_pipeline_tests.load import produce, reading_json
-from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.pipeline import Pipeline, store_as_then
 from iot_pipeline_tests.servers import clean_environment
 
 pytestmark = pytest.mark.services
@@ -203,20 +203,15 @@ def test_csv_goes_to_stdout_and_a_reader_that_has_seen_enough_is_no_error(
 def test_devices_are_listed_with_rhythm_and_silence(pipeline: Pipeline, prefix: str) -> None:
     now = datetime.now(UTC).timestamp()
     well, gone = f"{prefix}_well", f"{prefix}_gone"
-    store(
-        pipeline,
-        {
-            well: [(now + 20 - number * 10, 1.0) for number in range(6)],
-            gone: [(now - 3 * 86_400 - number * 60, number) for number in range(6)],
-        },
-    )
+    store(pipeline, {well: [(now + 20 - number * 10, 1.0) for number in range(6)]})
+    store_as_then(pipeline, gone, [now - 3 * 86_400 - number * 60 for number in range(6)])
     listed = pipeline.iot("devices", "--json")
     mine = {d["device_id"]: d for d in listed["devices"] if d["device_id"].startswith(prefix)}
     assert mine[well]["silent_since"] is None
     assert mine[well]["cadence_seconds"] == pytest.approx(10, abs=0.002)
     since = datetime.fromisoformat(mine[gone]["silent_since"])
     assert since.timestamp() == pytest.approx(now - 3 * 86_400, abs=0.001)
-    assert mine[gone]["newest"]["temperature"] == 0.0
+    assert mine[gone]["newest"]["temperature"] == 20.0
     assert mine[gone]["count_today"] == 0
     order = [d["device_id"] for d in listed["devices"]]
     assert order.index(gone) < order.index(well)

@@ -1,12 +1,15 @@
 """Reading ranges on the mock cluster: what one call brings, cut into chunks."""
 
 import json
+from typing import Any
 
-from confluent_kafka import Producer
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from iot_pipeline.clients.kafka_source import KafkaRangeSource
 from iot_pipeline.core.chunks import RecordChunk
 from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.errors import KafkaUnavailableError, SchemaMismatchError, TopicChangedError
 
 
 def _produce(brokers: str, topic: str, partitions: int, count: int) -> None:
@@ -71,3 +74,58 @@ def test_polling_for_records_gives_those_of_the_chunks(kafka_wire: str) -> None:
         source.close()
     places = {(item.partition, item.offset) for item in records}
     assert places == {(partition, offset) for partition in (0, 1) for offset in range(50)}
+
+
+class _MuteAboutWatermarks:
+    """A consumer whose first questions for watermarks fail; the rest is the real one's."""
+
+    def __init__(self, inner: Any, *failures: int) -> None:
+        self._inner, self._failures = inner, list(failures)
+
+    def get_watermark_offsets(self, *args: Any, **kwargs: Any) -> Any:
+        if self._failures:
+            raise KafkaException(KafkaError(self._failures.pop(0)))
+        return self._inner.get_watermark_offsets(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _beyond_the_log(brokers: str, topic: str, *failures: int) -> KafkaRangeSource:
+    _produce(brokers, topic, 1, 10)
+    source = KafkaRangeSource(
+        {"bootstrap.servers": brokers, "log_level": 0}, topic, [OffsetRange(0, 50, 60)]
+    )
+    source._consumer = _MuteAboutWatermarks(source._consumer, *failures)
+    return source
+
+
+def _poll_until_it_fails(source: KafkaRangeSource) -> None:
+    while True:
+        assert source.poll(0.2) == []
+
+
+def test_a_lost_offset_is_asked_about_again_until_kafka_says_where_its_log_is(
+    kafka_wire: str,
+) -> None:
+    source = _beyond_the_log(
+        kafka_wire, "source_lost", KafkaError._TRANSPORT, KafkaError._TIMED_OUT
+    )
+    try:
+        for _ in range(2):
+            with pytest.raises(KafkaUnavailableError, match=r"source_lost\[0\] at 50.*no such"):
+                _poll_until_it_fails(source)
+        for _ in range(2):
+            with pytest.raises(TopicChangedError, match="the log ends at 10"):
+                _poll_until_it_fails(source)
+    finally:
+        source.close()
+
+
+def test_a_lost_offset_of_a_topic_that_is_gone_is_no_reason_to_try_again(kafka_wire: str) -> None:
+    source = _beyond_the_log(kafka_wire, "source_gone", KafkaError.UNKNOWN_TOPIC_OR_PART)
+    try:
+        with pytest.raises(SchemaMismatchError, match="source_gone"):
+            _poll_until_it_fails(source)
+    finally:
+        source.close()

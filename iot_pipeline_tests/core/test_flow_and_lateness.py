@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.devices import NewestRow, describe_device
 from iot_pipeline.core.fleet_problems import find_problems
 from iot_pipeline.core.flow import measure_flow
@@ -62,7 +63,7 @@ def test_a_device_is_late_by_its_median_not_by_one_reading():
 
 def device(name, age):
     rows = [NewestRow(round((NOW.timestamp() - age - n) * 1000), 1.0, 1.0, None) for n in range(9)]
-    return describe_device(name, rows, None, NOW)
+    return describe_device(name, rows, None, NOW, QualityLimits())
 
 
 def test_a_device_with_problems_is_named_once_with_what_is_worst():

@@ -86,17 +86,37 @@ def test_a_persons_dagster_yaml_stays(tmp_path: Path) -> None:
 
 def test_many_processes_may_prepare_one_home_at_once(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "iot_pipeline.defs.instance", str(home)]
-    started = [
-        subprocess.Popen(
-            command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for _ in range(3)
-    ]
-    for process in started:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err.decode()
-        assert out.decode().strip() == str(home)
+    # Another home first, for all that is imported on the way: three processes that import Dagster
+    # for themselves take seconds and start apart. These start at the same moment.
+    code = """
+import os, runpy, sys
+from pathlib import Path
+from iot_pipeline.defs.instance import prepare_instance
+prepare_instance(Path(sys.argv[1] + "_before"))
+ready, go = os.pipe()
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        os.close(go)
+        os.read(ready, 1)
+        runpy.run_path(sys.modules["iot_pipeline.defs.instance"].__file__, run_name="__main__")
+        sys.stdout.flush()
+        os._exit(0)
+    children.append(child)
+os.close(go)
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home)],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(home)] * 3
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_runs() == []
         limits = instance.get_concurrency_config()

@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.read_back import Place
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.errors import CassandraUnavailableError
-from iot_pipeline.stages.devices import read_devices
+from iot_pipeline.stages.devices import find_devices, look_at, read_devices
 from iot_pipeline_tests.stages.fake_rows import FakeRowReader
 from iot_pipeline_tests.stages.fakes import FakeStore
 
@@ -53,7 +54,11 @@ def table(devices):
 def look(devices, extra=(), **options):
     store = table(devices)
     days, rows = FakeDays(store, set(extra)), FakeRowReader(store)
-    return {d.device_id: d for d in read_devices(days, rows, NOW, **options)}, days, rows
+    return (
+        {d.device_id: d for d in read_devices(days, rows, NOW, QualityLimits(), **options)},
+        days,
+        rows,
+    )
 
 
 def test_devices_of_the_last_days_are_found_with_their_newest_reading_and_rhythm():
@@ -63,7 +68,7 @@ def test_devices_of_the_last_days_are_found_with_their_newest_reading_and_rhythm
     assert (found["now"].newest.temperature, found["now"].newest.humidity) == (21.5, 40.0)
     assert found["now"].newest.arrived_ms == NOW_MS - 1000 + 5
     assert [device.cadence_seconds for device in found.values()] == [1.0, 1.0, 60.0]
-    assert found["yesterday"].silent_since == NOW - timedelta(hours=1)
+    assert found["yesterday"].silent_since == NOW - timedelta(hours=1, milliseconds=-5)
     assert not found["now"].is_silent
     assert rows.ranges == 3, "one question each"
 
@@ -92,6 +97,24 @@ def test_a_device_whose_newest_day_was_deleted_is_found_on_the_day_before():
     assert rows.ranges == 3
 
 
+def test_a_rhythm_is_learned_across_midnight():
+    # 00:10 now; two readings of today, the others of yesterday.
+    found, days, rows = look({"d": (240, 300_000)})
+    assert found["d"].cadence_seconds == 300.0
+    assert (found["d"].count_today, days.counted) == (2, 1)
+    assert rows.ranges == 2
+
+
+def test_silence_is_measured_until_where_ingestion_has_come():
+    store = table({"d": (100, 1000)})
+    days, rows = FakeDays(store, set()), FakeRowReader(store)
+    known = find_devices(days, NOW, 7)
+    for lag_seconds, is_silent in ((0, True), (50, False)):
+        as_of = NOW - timedelta(seconds=lag_seconds)
+        (device,) = look_at(days, rows, known, NOW, as_of, QualityLimits())
+        assert device.is_silent is is_silent
+
+
 def test_progress_ends_with_all_of_them_and_an_error_is_raised():
     seen = []
     look({f"d{n}": (1, 1000) for n in range(50)}, on_progress=lambda p: seen.append(p.done))
@@ -99,4 +122,4 @@ def test_progress_ends_with_all_of_them_and_an_error_is_raised():
     store = table({"d": (1, 1000)})
     rows = FakeRowReader(store, [CassandraUnavailableError("away")])
     with pytest.raises(CassandraUnavailableError):
-        read_devices(FakeDays(store, set()), rows, NOW)
+        read_devices(FakeDays(store, set()), rows, NOW, QualityLimits())

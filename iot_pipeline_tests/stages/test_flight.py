@@ -14,15 +14,22 @@ AWAY = CassandraUnavailableError("away")
 
 
 class Server:
-    """Fails the first `failures` requests, answers the others with their number."""
+    """Fails the first `failures` requests, answers the others with their number.
 
-    def __init__(self, failures: int, error: PipelineError = AWAY) -> None:
-        self.failures, self.error, self.sent = failures, error, 0
+    One that `is_deaf` fails them while they are sent.
+    """
+
+    def __init__(
+        self, failures: int, error: PipelineError = AWAY, *, is_deaf: bool = False
+    ) -> None:
+        self.failures, self.error, self.is_deaf, self.sent = failures, error, is_deaf, 0
 
     def send(self, number: int) -> FakeAnswer:
         self.sent += 1
         if self.failures:
             self.failures -= 1
+            if self.is_deaf:
+                raise self.error
             return FakeAnswer(error=self.error)
         return FakeAnswer([number])
 
@@ -36,8 +43,9 @@ def fly(server: Server, requests: int, give_up_after_seconds: float = 5.0) -> li
     return taken
 
 
-def test_every_request_is_answered_once_however_often_it_failed() -> None:
-    server = Server(failures=25)
+@pytest.mark.parametrize("is_deaf", [False, True])
+def test_every_request_is_answered_once_however_often_it_failed(is_deaf: bool) -> None:
+    server = Server(failures=25, is_deaf=is_deaf)
     assert sorted(fly(server, 10)) == list(range(10))
     assert server.sent == 35
 

@@ -9,6 +9,7 @@ from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.read_back import RowState
 from iot_pipeline.core.readings import timestamp_ms
 from iot_pipeline.errors import CassandraUnavailableError, PlanError, TopicChangedError
+from iot_pipeline.stages import flight as flight_module
 from iot_pipeline.stages import read_back as read_back_stage
 from iot_pipeline.stages.log_reading import widen_to_milliseconds
 from iot_pipeline.stages.ports import Run
@@ -215,6 +216,19 @@ def test_rows_among_many_others_are_asked_for_one_by_one():
     ((got, times, found),) = read_back_stage.fetch_rows(reader, [(place, ends)], 1.0)
     assert (got, list(times), sorted(found)) == (place, ends, ends)
     assert (reader.ranges, reader.times) == (1, 1)
+
+
+def test_reads_that_fail_together_wait_once(monkeypatch):
+    # A server that stood still fails everything on its way; a wait for each would be minutes.
+    waits = []
+    monkeypatch.setattr(flight_module.time, "sleep", waits.append)
+    world = a_drained_world()
+    away = [CassandraUnavailableError("stood still")] * read_back_stage.READS_IN_FLIGHT
+    reader = FakeRowReader(world.store, away)
+    wanted = [((f"d{number}", 20_000), [number]) for number in range(200)]
+    found = [place for place, _, _ in read_back_stage.fetch_rows(reader, wanted, 0.5)]
+    assert sorted(found) == sorted(place for place, _ in wanted)
+    assert len(waits) == 1
 
 
 def test_a_read_that_fails_is_asked_again():

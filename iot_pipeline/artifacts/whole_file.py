@@ -1,0 +1,35 @@
+"""A file that appears under its name when it is whole, and not at all else."""
+
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what is to be `path`; it gets that name when the block ends well.
+
+    Its bytes are on disk before: a power cut leaves the old file or the new one. Else it is
+    deleted, and so is what killed processes left of this file. Folders are made.
+
+    Yields:
+        A path in the same folder, with a leading dot: who reads the folder leaves it alone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        writer = left.name.split(".")[-2]
+        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+            left.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

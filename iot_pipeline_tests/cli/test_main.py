@@ -1,0 +1,60 @@
+"""Which commands there are, and what one of them waits for."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import click
+import pytest
+
+from iot_pipeline import cli
+from iot_pipeline.cli.main import MODULES, iot
+from iot_pipeline_tests.servers import clean_environment
+
+
+def test_every_command_of_every_module_is_a_command_of_iot() -> None:
+    defined = {}
+    nested: set[str] = set()
+    for module in pkgutil.iter_modules(cli.__path__):
+        for value in vars(importlib.import_module(f"iot_pipeline.cli.{module.name}")).values():
+            if isinstance(value, click.Command) and value.callback is not None and value is not iot:
+                defined[id(value)] = value
+            if isinstance(value, click.Group) and value is not iot:
+                nested |= {str(id(inner)) for inner in value.commands.values()}
+    names = sorted(str(c.name) for key, c in defined.items() if str(key) not in nested)
+    assert names == sorted(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_command_is_found_by_its_name(name: str) -> None:
+    command = iot.get_command(click.Context(iot), name)
+    assert command is not None
+    assert command.name == name
+    assert command.get_short_help_str()
+
+
+def test_dead_letters_can_be_listed_shown_counted_and_replayed() -> None:
+    group = iot.get_command(click.Context(iot), "dead-letters")
+    assert isinstance(group, click.Group)
+    assert sorted(group.commands) == ["list", "replay", "show", "stats"]
+
+
+def test_commands_about_servers_and_sending_do_not_wait_for_what_they_do_not_use() -> None:
+    code = """
+import sys
+from iot_pipeline.cli.main import iot
+for name in ("settings", "status", "up", "simulate"):
+    iot.main([name, "--help"], standalone_mode=False)
+heavy = {"cassandra", "numpy", "dagster", "matplotlib", "pyarrow", "plotext", "jinja2"}
+print(sorted(heavy & sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
