@@ -17,7 +17,7 @@ from iot_pipeline.core.health import Health
 from iot_pipeline.stages.checks import check_durability_and_schema
 from iot_pipeline.stages.health import gather_health
 from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.ledger import walk_chain
 from iot_pipeline.stages.loss_checks import check_dead_letters, check_losses, check_retention
 
 LATEST = "latest.html"
@@ -77,9 +77,9 @@ def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
     info = log.describe(topic)
     parts = range(info.partitions)
     lags = read_lag(log, ledger, topic, now)
-    chain = read_chain(ledger, topic, parts)
-    yield judge_accounting(chain.entries)
-    yield judge_chain(chain.flaws, len(chain.entries), is_whole=True)
+    walk = walk_chain(ledger, topic, parts)
+    yield judge_accounting(walk.links)
+    yield judge_chain(walk.flaws, len(walk.links), is_whole=True)
     yield judge_lag(lags, settings.lag_limit_seconds)
     yield check_losses(ledger, connections.audit_store, topic, parts)
     yield check_retention(log, topic, lags, info.config, now)

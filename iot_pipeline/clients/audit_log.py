@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_log import client_config
 from iot_pipeline.clients.kafka_source import SILENT
-from iot_pipeline.core.audit import RawRecord
+from iot_pipeline.core.audit import RawRecords
 from iot_pipeline.core.dead_letters import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, TOPIC_ID
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.errors import KafkaUnavailableError, TransientError
@@ -31,7 +31,7 @@ class KafkaAuditLog:
         self._settings = settings
         self._silence_seconds = silence_seconds
 
-    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[list[RawRecord]]:
+    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]:
         """The records of ranges, at most one per partition, each partition's in order.
 
         What Kafka has deleted meanwhile is jumped over, as holes are.
@@ -40,7 +40,12 @@ class KafkaAuditLog:
             KafkaUnavailableError: nothing came for a while.
         """
         for messages in self._consume(topic, ranges):
-            yield [(m.partition(), m.offset(), m.timestamp()[1], m.value()) for m in messages]
+            yield RawRecords(
+                list(map(Message.partition, messages)),
+                list(map(Message.offset, messages)),
+                [produced_ms for _, produced_ms in map(Message.timestamp, messages)],
+                list(map(Message.value, messages)),
+            )
 
     def letter_places(
         self, dead_letter_topic: str, ranges: Sequence[OffsetRange], topic: str, topic_id: str
@@ -89,8 +94,13 @@ class KafkaAuditLog:
         heard_at = time.monotonic()
         trouble = ""
         while open_partitions:
+            messages = consumer.consume(_MESSAGES_PER_CALL, _POLL_SECONDS)
+            if messages and _are_all_inside(messages, ends, open_partitions):
+                yield messages
+                heard_at = time.monotonic()
+                continue
             inside = []
-            for message in consumer.consume(_MESSAGES_PER_CALL, _POLL_SECONDS):
+            for message in messages:
                 partition, offset, error = message.partition(), message.offset(), message.error()
                 if error is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
@@ -119,3 +129,17 @@ class KafkaAuditLog:
                     f"auditing {topic}: nothing of partitions {sorted(open_partitions)} for "
                     f"{self._silence_seconds:g} s; {trouble or 'is Kafka up? (`iot status`)'}"
                 )
+
+
+def _are_all_inside(
+    messages: Sequence[Any], ends: dict[int, int], open_partitions: set[int]
+) -> bool:
+    """Whether each is a record, and none the last one wanted of its partition, nor beyond it."""
+    if list(map(Message.error, messages)).count(None) != len(messages):
+        return False
+    # Offsets grow: the last of each partition tells for all of them.
+    last = dict(zip(map(Message.partition, messages), map(Message.offset, messages), strict=True))
+    return all(
+        partition in open_partitions and offset + 1 < ends[partition]
+        for partition, offset in last.items()
+    )

@@ -267,9 +267,15 @@ class CassandraClient:
             raise translate(exc, doing) from exc
 
     def stream(
-        self, cql: str, values: Sequence[Any], *, doing: str, page_rows: int | None = None
+        self,
+        cql: str,
+        values: Sequence[Any],
+        *,
+        doing: str,
+        page_rows: int | None = None,
+        profile: object = EXEC_PROFILE_DEFAULT,
     ) -> Iterator[Any]:
-        """Ask once; rows as named tuples, the next page only when somebody gets there.
+        """Ask once; rows as the profile has them, the next page only when somebody gets there.
 
         `page_rows` is how many come at once, 5,000 unless given: whoever stops early pays for all
         rows of the page.
@@ -278,7 +284,9 @@ class CassandraClient:
             bound = self.prepare(cql).bind(tuple(values))
             if page_rows is not None:
                 bound.fetch_size = page_rows
-            yield from self.session.execute(bound, timeout=self._request_timeout)
+            yield from self.session.execute(
+                bound, timeout=self._request_timeout, execution_profile=profile
+            )
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc
 

@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from iot_pipeline.clients.cassandra import DAY_ZERO, PLAIN_TUPLES, Asked, CassandraClient
+from iot_pipeline.clients.cassandra import (
+    DAY_ZERO,
+    PLAIN_TUPLES,
+    Asked,
+    CassandraClient,
+    PendingAnswer,
+)
 from iot_pipeline.core.read_back import StoredRow
 
 # Milliseconds as a number: a datetime of each would cost more than all the rest.
@@ -12,6 +18,20 @@ _ROWS = (
 )
 _RANGE = _ROWS + " AND timestamp >= ? AND timestamp <= ? LIMIT ?"
 _TIMES = _ROWS + " AND timestamp IN ?"
+# Added up where they are: rows that are as they should be need not travel a second time.
+_SUMS = (
+    "SELECT COUNT(*), SUM(WRITETIME(temperature)), SUM(WRITETIME(humidity)) "
+    "FROM {ks}.sensor_data WHERE device_id = ? AND day = ?"
+)
+
+
+class FoundSums(Asked):
+    """Sums on their way: a `PendingSums`. Cassandra's own sums wrap at 64 bits, as ours do."""
+
+    @property
+    def found(self) -> tuple[int, int, int]:
+        rows, first_us, second_us = self._answer.rows[0]
+        return rows, first_us % 2**64, second_us % 2**64
 
 
 class FoundRows(Asked):
@@ -29,12 +49,13 @@ class FoundRows(Asked):
 
 
 class CassandraRowReader:
-    """A `RowReader` over the client's session."""
+    """An `AuditRows` over the client's session."""
 
     def __init__(self, client: CassandraClient) -> None:
         self._client = client
         self._range = _RANGE.format(ks=client.keyspace)
         self._times = _TIMES.format(ks=client.keyspace)
+        self._sums = _SUMS.format(ks=client.keyspace)
 
     def start_range(
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
@@ -48,13 +69,18 @@ class CassandraRowReader:
         values = (device_id, day_number + DAY_ZERO, list(times_ms))
         return self._start(self._times, values, device_id)
 
+    def start_sums(self, device_id: str, day_number: int) -> FoundSums:
+        """Start adding up the rows of one partition."""
+        return FoundSums(self._send(self._sums, (device_id, day_number + DAY_ZERO), device_id))
+
     def _start(self, cql: str, values: tuple[object, ...], device_id: str) -> FoundRows:
-        return FoundRows(
-            self._client.start(
-                lambda: self._client.prepare(cql).bind(values),
-                f"reading rows of {device_id} from {self._client.keyspace}.sensor_data",
-                PLAIN_TUPLES,
-            )
+        return FoundRows(self._send(cql, values, device_id))
+
+    def _send(self, cql: str, values: tuple[object, ...], device_id: str) -> PendingAnswer:
+        return self._client.start(
+            lambda: self._client.prepare(cql).bind(values),
+            f"reading rows of {device_id} from {self._client.keyspace}.sensor_data",
+            PLAIN_TUPLES,
         )
 
     def wait(self, timeout_seconds: float) -> None:

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import compress
 
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.ingest import Row, day_of
@@ -20,8 +21,62 @@ from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.read_back import Place, StoredRow
 from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder, Rejection
 
-# (partition, offset, produced_ms, value)
-RawRecord = tuple[int, int, int, bytes | None]
+
+@dataclass(frozen=True, slots=True)
+class RawRecords:
+    """Messages of any of the partitions as they came, each partition's in order, at least one.
+
+    Parallel lists: an object per record would cost as much as all else that is done with it.
+    """
+
+    partitions: Sequence[int]
+    offsets: Sequence[int]
+    produced_ms: Sequence[int]
+    values: Sequence[bytes | None]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def where(self, is_wanted: Iterable[bool]) -> "RawRecords":
+        """Those of them, maybe none, at whose places `is_wanted` is true."""
+        chosen = list(is_wanted)
+        return RawRecords(
+            list(compress(self.partitions, chosen)),
+            list(compress(self.offsets, chosen)),
+            list(compress(self.produced_ms, chosen)),
+            list(compress(self.values, chosen)),
+        )
+
+
+@dataclass(slots=True)
+class Seen:
+    """How far each partition was read: offsets that were jumped, first and last timestamps.
+
+    `expected` is the next offset of each partition.
+    """
+
+    expected: dict[int, int]
+    jumped: list[OffsetRange] = field(default_factory=list)
+    first_ms: dict[int, int] = field(default_factory=dict)
+    last_ms: dict[int, int] = field(default_factory=dict)
+
+    def take(self, records: RawRecords) -> None:
+        """Follow these records."""
+        partitions, offsets = records.partitions, records.offsets
+        ends = dict(zip(partitions, offsets, strict=True))  # the last of each
+        for partition, last in ends.items():
+            expected = self.expected[partition]
+            if partition not in self.first_ms:
+                self.first_ms[partition] = records.produced_ms[partitions.index(partition)]
+            # Offsets only grow, so as many records as offsets means that none was jumped.
+            if last + 1 - expected != partitions.count(partition):
+                for offset in compress(offsets, (p == partition for p in partitions)):
+                    if offset != expected:
+                        self.jumped.append(OffsetRange(partition, expected, offset))
+                    expected = offset + 1
+            self.expected[partition] = last + 1
+        self.last_ms.update(zip(partitions, records.produced_ms, strict=True))
+
 
 MAX_NAMED = 20
 
@@ -130,23 +185,31 @@ def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
 
 
 class RowSums:
-    """A fingerprint of rows by bucket of places: equal ones mean the same rows, in any order."""
+    """A fingerprint of rows by bucket of places: equal ones mean the same rows, in any order.
+
+    How many they are, and the sum of the write times of each of their two cells: numbers that
+    Cassandra adds up itself. Every row that a record made was compared with it one by one, so a
+    row more can't hide behind one less: it would need its write time too.
+    """
 
     def __init__(self) -> None:
-        self._sums = array("Q", bytes(8 * BUCKETS))
+        self._sums = array("Q", bytes(3 * 8 * BUCKETS))
 
     @staticmethod
     def bucket_of(place: Place) -> int:
         return hash(place) % BUCKETS
 
-    def add(self, place: Place, total: int) -> None:
-        """Count rows in, by the sum of their `hash_row`; a row twice is not the same as once."""
-        at = hash(place) % BUCKETS
-        self._sums[at] = (self._sums[at] + total) & _MASK
+    def add(self, place: Place, rows: int, first_us: int, second_us: int) -> None:
+        """Count rows of a place in, with the sums of their two write times, each modulo 2**64."""
+        at, sums = 3 * self.bucket_of(place), self._sums
+        sums[at] += rows
+        sums[at + 1] = (sums[at + 1] + first_us) & _MASK
+        sums[at + 2] = (sums[at + 2] + second_us) & _MASK
 
-    def differing(self, other: "RowSums") -> set[int]:
+    def differing(self, other: "RowSums", among: Iterable[int] = range(BUCKETS)) -> set[int]:
         """Buckets in which the two do not hold the same rows."""
-        return {at for at in range(BUCKETS) if self._sums[at] != other._sums[at]}
+        mine, others = self._sums, other._sums
+        return {at for at in among if mine[3 * at : 3 * at + 3] != others[3 * at : 3 * at + 3]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,28 +234,47 @@ class Window:
     rejected: list[tuple[int, int]] = field(default_factory=list)
     records: int = 0
 
-    def add(self, records: Iterable[RawRecord]) -> None:
-        groups, decode = self.groups, self.decoder.decode
-        for partition, offset, produced_ms, value in records:
-            self.records += 1
-            reading = decode(value)
-            if isinstance(reading, Rejection):
-                self.rejected.append((partition, offset))
-                continue
-            # timestamp_ms() and write_time_us(), inlined: this is the hot loop.
-            ms = round(reading.timestamp * 1e6) // 1000
-            place = (reading.device_id, ms // MS_PER_DAY)
-            row = (
-                produced_ms * 1000 + offset % 1000,
-                partition,
-                offset,
-                reading.temperature,
-                reading.humidity,
-            )
-            group = groups.get(place)
+    _of_day: dict[int, dict[str, dict[int, Row | list[Row]]]] = field(default_factory=dict)
+
+    def add(self, records: RawRecords) -> None:
+        """Take these records in."""
+        self.records += len(records)
+        readings = self.decoder.decode_all(records.values)
+        if readings is None:
+            readings = []
+            is_reading = []
+            for at, decoded in enumerate(map(self.decoder.decode, records.values)):
+                is_reading.append(not isinstance(decoded, Rejection))
+                if isinstance(decoded, Rejection):
+                    self.rejected.append((records.partitions[at], records.offsets[at]))
+                else:
+                    readings.append(decoded)
+            records = records.where(is_reading)
+        # timestamp_ms() and write_time_us(), inlined: this is the hot loop.
+        times = [round(reading.timestamp * 1e6) // 1000 for reading in readings]
+        days = {ms // MS_PER_DAY for ms in times}
+        rows = zip(
+            [
+                produced_ms * 1000 + offset % 1000
+                for produced_ms, offset in zip(records.produced_ms, records.offsets, strict=True)
+            ],
+            records.partitions,
+            records.offsets,
+            [reading.temperature for reading in readings],
+            [reading.humidity for reading in readings],
+            strict=True,
+        )
+        devices = [reading.device_id for reading in readings]
+        # Almost always all of one day, and then a device is found by its name alone.
+        one_day = days.pop() if len(days) == 1 else None
+        groups = self._of_day.setdefault(one_day, {}) if one_day is not None else {}
+        for device_id, ms, row in zip(devices, times, rows, strict=True):
+            if one_day is None:
+                groups = self._of_day.setdefault(ms // MS_PER_DAY, {})
+            group = groups.get(device_id)
             if group is None:
-                groups[place] = {ms: row}
-                continue
+                groups[device_id] = group = {}
+                self.groups[device_id, ms // MS_PER_DAY] = group
             rival = group.setdefault(ms, row)
             if rival is not row:
                 if isinstance(rival, list):
@@ -247,7 +329,7 @@ class Judge:
         """Judge the records of some keys; gives back what only more records can tell."""
         ties: list[Tie] = []
         stored_count = superseded_count = total = 0
-        place_hash, stored_at = hash(place), found.get
+        stored_at = found.get
         for ms in times:
             record, stored = records[ms], stored_at(ms)
             if stored is not None and not isinstance(record, list):
@@ -255,7 +337,7 @@ class Judge:
                 written_us, _, _, temperature, humidity = record
                 if stored == (temperature, humidity, written_us, written_us):
                     stored_count += 1
-                    total += hash((place_hash, ms, written_us))
+                    total += written_us
                     continue
             claimed = False
             rows = rows_in(record)
@@ -267,14 +349,14 @@ class Judge:
                 elif fate is Fate.STORED:
                     claimed = True
                     stored_count += 1
-                    total += hash_row(place_hash, ms, row[0])
+                    total += row[0]
                 elif fate is Fate.SUPERSEDED:
                     superseded_count += 1
                 else:
                     self.result.fates[fate] += 1
         day = day_of(place[1])
         if stored_count:
-            self.sums.add(place, total)
+            self.sums.add(place, stored_count, total, total)
             self.result.fates[Fate.STORED] += stored_count
             self.result.stored_by_day[day] += stored_count
         if superseded_count:

@@ -11,7 +11,7 @@ from datetime import date
 
 from iot_pipeline.core.device_table import DeviceTable
 from iot_pipeline.core.lag import PartitionLag, total_lag
-from iot_pipeline.core.ledger import Flaw, LedgerEntry, Outcome
+from iot_pipeline.core.ledger import ChainLink, Flaw, LedgerEntry, Outcome
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.schema import Difference
 
@@ -83,7 +83,7 @@ class DayCount:
 
 
 def judge_accounting(
-    entries: Sequence[LedgerEntry],
+    entries: Sequence[LedgerEntry] | Sequence[ChainLink],
     achieved: Sequence[OffsetRange] | None = None,
     *,
     is_growing: bool = False,
@@ -98,12 +98,12 @@ def judge_accounting(
     """
     ingested = [entry for entry in entries if entry.outcome in (Outcome.INGESTED, Outcome.FOLDED)]
     span = sum(entry.span for entry in ingested)
-    accounted = sum(entry.counts.accounted for entry in ingested)
+    accounted = sum(entry.accounted for entry in ingested)
     wrong = [
         f"{entry.partition}:{entry.start_offset}-{entry.end_offset} ({entry.span} offsets, "
-        f"{entry.counts.accounted} accounted for, run {entry.run_id})"
+        f"{entry.accounted} accounted for, run {entry.run_id})"
         for entry in ingested
-        if entry.counts.accounted != entry.span
+        if entry.accounted != entry.span
     ]
     ends = {(entry.partition, entry.start_offset): entry.end_offset for entry in ingested}
     for item in achieved or ():

@@ -200,6 +200,33 @@ class ReadingDecoder:
         self._remember(reading.device_id)
         return reading
 
+    def decode_all(self, values: Sequence[bytes | None]) -> list[Reading] | None:
+        """`decode` of each message, when every one is plainly a reading; None: ask one by one.
+
+        Compares each quantity's least and greatest with the rules, apart from `decode_plain`.
+        """
+        if not values or not self.are_small(values):
+            return None
+        try:
+            readings = list(map(self._decode_exact, cast(Sequence[bytes], values)))
+        except UNREADABLE:
+            return None
+        rules = self.rules
+        seconds = [reading.timestamp for reading in readings]
+        celsius = [reading.temperature for reading in readings]
+        percent = [reading.humidity for reading in readings]
+        # JSON has no nan, so least and greatest are those of all.
+        is_plain = (
+            min(seconds) >= EARLIEST_SECONDS
+            and max(seconds) < LATEST_SECONDS
+            and rules.temperature_min <= min(celsius)
+            and max(celsius) <= rules.temperature_max
+            and rules.humidity_min <= min(percent)
+            and max(percent) <= rules.humidity_max
+            and all(map(self.is_device, {reading.device_id for reading in readings}))
+        )
+        return readings if is_plain else None
+
     def are_small(self, values: Sequence[bytes | None]) -> bool:
         """Whether all messages have a value, none of them too large: `decode_plain` may try."""
         return None not in values and max(map(len, cast(Sequence[bytes], values)), default=0) <= (

@@ -47,7 +47,7 @@ from iot_pipeline.stages.checks import (
 )
 from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.ledger import walk_chain
 from iot_pipeline.stages.loss_checks import (
     check_dead_letters,
     check_losses,
@@ -321,11 +321,11 @@ def judge_alone(
             verdicts = judge_quality(connections, lags, settings.check_seconds, suspects=suspects)
             yield from (verdict for verdict in verdicts if verdict.name in rest)
     if EVERY_OFFSET in rest or NO_GAP in rest:
-        chain = read_chain(ledger, topic, parts)
+        walk = walk_chain(ledger, topic, parts)
         if EVERY_OFFSET in rest:
-            yield judge_accounting(chain.entries)
+            yield judge_accounting(walk.links)
         if NO_GAP in rest:
-            yield judge_chain(chain.flaws, len(chain.entries), is_whole=True)
+            yield judge_chain(walk.flaws, len(walk.links), is_whole=True)
     if ROW_COUNT in rest:
         yield check_row_counts(
             ledger,

@@ -17,6 +17,7 @@ from iot_pipeline.core.audit import (
     Judge,
     LetterIndex,
     RowSums,
+    Seen,
     Tie,
     Window,
 )
@@ -245,26 +246,26 @@ class _Audit:
     def _windows(self, ranges: Sequence[OffsetRange]) -> Iterator[Window]:
         decoder = ReadingDecoder(self._config.rules)
         window = Window(decoder)
-        expected = {item.partition: item.start for item in ranges}
-        jumped: list[OffsetRange] = []
+        seen = Seen({item.partition: item.start for item in ranges})
         for records in self._ports.records.read(self._topic, ranges):
-            for partition, offset, produced_ms, _ in records:
-                if offset != expected[partition]:
-                    jumped.append(OffsetRange(partition, expected[partition], offset))
-                expected[partition] = offset + 1
-                self._first_ms.setdefault(partition, produced_ms)
-                self._last_ms[partition] = produced_ms
+            seen.take(records)
+            self._first_ms = {**seen.first_ms, **self._first_ms}
+            self._last_ms.update(seen.last_ms)
             window.add(records)
             if window.records >= self._config.window_records:
                 yield window
                 window = Window(decoder)
         yield window
-        jumped += [
-            OffsetRange(item.partition, expected[item.partition], item.end)
-            for item in ranges
-            if expected[item.partition] < item.end
-        ]
-        self._count_jumped(jumped)
+        self._count_jumped(
+            [
+                *seen.jumped,
+                *(
+                    OffsetRange(item.partition, seen.expected[item.partition], item.end)
+                    for item in ranges
+                    if seen.expected[item.partition] < item.end
+                ),
+            ]
+        )
 
     def _count_jumped(self, jumped: Sequence[OffsetRange]) -> None:
         # What Kafka deleted while we read looks like a hole; below its low watermark of now

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.readings import ReadingRules
-from iot_pipeline.stages.ports import AuditLog, AuditStore, LedgerStore, RecordLog, RowReader
+from iot_pipeline.stages.ports import AuditLog, AuditRows, AuditStore, LedgerStore, RecordLog
 
 WINDOW_RECORDS = 200_000
 
@@ -15,7 +15,7 @@ class AuditPorts:
     log: RecordLog
     ledger: LedgerStore
     records: AuditLog
-    rows: RowReader
+    rows: AuditRows
     store: AuditStore
 
 

@@ -24,7 +24,7 @@ from iot_pipeline.core.ledger import LedgerEntry, find_flaws
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.ledger import WalkedLedger, walk_chain
 from iot_pipeline.stages.ports import LedgerStore
 from iot_pipeline.stages.schema import TableStore, TopicReader, check_schema
 
@@ -91,10 +91,10 @@ def check_accounting(
     return judge_accounting(entries, achieved, is_growing=is_growing)
 
 
-def check_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> CheckVerdict:
+def check_chain(ledger: WalkedLedger, topic: str, partitions: Sequence[int]) -> CheckVerdict:
     """Walk the whole ledger."""
-    chain = read_chain(ledger, topic, partitions)
-    return judge_chain(chain.flaws, len(chain.entries), is_whole=True)
+    walk = walk_chain(ledger, topic, partitions)
+    return judge_chain(walk.flaws, len(walk.links), is_whole=True)
 
 
 def check_recent_chain(

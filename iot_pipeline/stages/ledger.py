@@ -1,13 +1,15 @@
 """Read the ledger as one picture: entries and checkpoints that belong together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from iot_pipeline.core.ledger import Flaw, LedgerEntry, find_flaws
+from iot_pipeline.core.ledger import ChainLink, Flaw, LedgerEntry, find_flaws
 from iot_pipeline.core.offsets import Checkpoint
 from iot_pipeline.stages.ports import LedgerStore
 
 _ATTEMPTS = 5
+_E = TypeVar("_E", LedgerEntry, ChainLink)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +24,53 @@ class Chain:
     flaws: list[Flaw]
 
 
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Every link of the chains of some Kafka partitions, and where they do not hold."""
+
+    links: list[ChainLink]
+    flaws: list[Flaw]
+
+
+class WalkedLedger(LedgerStore, Protocol):
+    """A ledger that can be walked for less than reading all it says."""
+
+    def read_links(self, topic: str, partitions: Sequence[int]) -> list[ChainLink]: ...
+
+
 def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Chain:
     """The ledger of these partitions, walked.
 
     A run that commits meanwhile is no flaw: a partition whose checkpoint moved while its entries
     were read is read again, and after some times its end is left to the next look.
     """
-    chain: list[LedgerEntry] = []
+    entries, checkpoints, settled, absent = _read_whole(
+        ledger, topic, partitions, ledger.read_entries
+    )
+    return Chain(entries, checkpoints, find_flaws(entries, settled, absent))
+
+
+def walk_chain(ledger: WalkedLedger, topic: str, partitions: Sequence[int]) -> Walk:
+    """As `read_chain`, every entry of it, for a quarter of the cost."""
+    links, _, settled, absent = _read_whole(ledger, topic, partitions, ledger.read_links)
+    return Walk(links, find_flaws(links, settled, absent))
+
+
+def _read_whole(
+    ledger: LedgerStore,
+    topic: str,
+    partitions: Sequence[int],
+    read: Callable[[str, Sequence[int]], list[_E]],
+) -> tuple[list[_E], dict[int, Checkpoint], list[Checkpoint], set[int]]:
+    """All that `read` gives, the checkpoints, those that stood still, partitions without one."""
+    chain: list[_E] = []
     checkpoints: dict[int, Checkpoint] = {}
     settled: list[Checkpoint] = []
     absent: set[int] = set()
     pending = list(partitions)
     for attempt in range(_ATTEMPTS):
         before = ledger.read_checkpoints(topic, pending)
-        entries = ledger.read_entries(topic, pending)
+        entries = read(topic, pending)
         after = ledger.read_checkpoints(topic, pending)
         moved = [p for p in pending if before.get(p) != after.get(p)]
         keep = set(pending) if attempt == _ATTEMPTS - 1 else set(pending) - set(moved)
@@ -47,4 +82,4 @@ def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Ch
         if not pending:
             break
     chain.sort(key=lambda entry: entry.partition)
-    return Chain(chain, checkpoints, find_flaws(chain, settled, absent))
+    return chain, checkpoints, settled, absent

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
-from iot_pipeline.core.audit import AuditResult, RawRecord
+from iot_pipeline.core.audit import AuditResult, RawRecords
 from iot_pipeline.core.chunks import RecordChunk
 from iot_pipeline.core.deletions import Deletion
 from iot_pipeline.core.ingest import RowsByTime
@@ -137,6 +137,21 @@ class RowReader(Protocol):
     def wait(self, timeout_seconds: float) -> None: ...
 
 
+class PendingSums(Pending, Protocol):
+    """Sums over one Cassandra partition on their way."""
+
+    @property
+    def found(self) -> tuple[int, int, int]:
+        """Rows, and the sums of the write times of their two cells, each modulo 2**64."""
+
+
+class AuditRows(RowReader, Protocol):
+    """Rows one by one, or added up where they are."""
+
+    def start_sums(self, device_id: str, day_number: int) -> PendingSums:
+        """Start adding up the rows of one partition; one answer, however many they are."""
+
+
 # One page each: the second page of an answer would be a second wait.
 MAX_ROWS_PER_READ = 5_000
 MAX_TIMES_PER_READ = 100
@@ -184,7 +199,7 @@ class LedgerStore(Protocol):
 class AuditLog(Protocol):
     """The audit's own reading of topics."""
 
-    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[list[RawRecord]]: ...
+    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]: ...
 
     def letter_places(
         self, dead_letter_topic: str, ranges: Sequence[OffsetRange], topic: str, topic_id: str

@@ -6,6 +6,7 @@ Reads only. Bounded: so many questions on their way, each answered in one page.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.read_back import Place, ReadBack, StoredRow
@@ -14,7 +15,9 @@ from iot_pipeline.stages.flight import Flight
 from iot_pipeline.stages.ports import (
     MAX_ROWS_PER_READ,
     MAX_TIMES_PER_READ,
+    AuditRows,
     PendingRows,
+    PendingSums,
     RowReader,
 )
 
@@ -22,6 +25,8 @@ from iot_pipeline.stages.ports import (
 _KEYS_PER_RANGE = 2_000
 _ROWS_BETWEEN = 50
 READS_IN_FLIGHT = 64
+# Each keeps a thread of Cassandra busy until its partition is read.
+SUMS_IN_FLIGHT = 16
 
 Fetched = tuple[Place, Sequence[int], dict[int, StoredRow]]
 
@@ -67,6 +72,31 @@ def scan_rows(
             # Newest first, so the next page ends just below the oldest of this one.
             asking.ask(_Range(question.place, (question.times[0], found[-1][0] - 1)))
         yield question.place, found
+
+
+def sum_rows(
+    reader: AuditRows, places: Iterable[Place], give_up_after_seconds: float
+) -> Iterator[tuple[Place, tuple[int, int, int]]]:
+    """Rows of these partitions and the sums of their write times, as `PendingSums` has them."""
+    flight = Flight(reader.wait, give_up_after_seconds)
+    answered: list[tuple[Place, tuple[int, int, int]]] = []
+
+    def ask(place: Place) -> None:
+        def take(answer: PendingSums) -> None:
+            answered.append((place, answer.found))
+
+        flight.start(lambda: reader.start_sums(*place), take)
+
+    waiting = iter(places)
+    while True:
+        for place in islice(waiting, SUMS_IN_FLIGHT - flight.size):
+            ask(place)
+        if not flight.size:
+            return
+        if not flight.take_answers():
+            reader.wait(0.05)
+        yield from answered
+        answered.clear()
 
 
 def read_back(

@@ -7,7 +7,7 @@ rows there.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
@@ -78,6 +78,9 @@ def replay_dead_letters(
 ) -> LetterReplay:
     """Store what the rules of now accept.
 
+    Recorded before each of its writes and at its end, so whenever it dies the days that it touched
+    are known: rollups are made again. Rows of the write that it died in are on no day's count.
+
     Args:
         topic: whose letters.
         dead_letter_topic: where they are.
@@ -92,37 +95,29 @@ def replay_dead_letters(
     Raises:
         RowsRefusedError, TransientError: as `drain`.
     """
-    started_at = datetime.fromtimestamp(wall_clock(), UTC)
-    work = _Work(ports, rows, config, deletions, wall_clock)
+    work = _Work(topic, ports, rows, run, config, deletions, wall_clock)
     for letter in read_letters(ports.log, dead_letter_topic, topic, config.retry_seconds):
         if reason in (None, letter.reason):
             work.take(letter)
     work.write()
-    result = work.result
-    counts = Counts(
-        stored=result.stored,
-        superseded=result.superseded + result.present,
-        rejected=result.still_rejected.total(),
-        aged_out=result.aged_out,
-        stored_by_day=dict(result.new_rows_by_day),
-    )
-    retry_transient(
-        lambda: ports.ledger.record_replay(topic, started_at, run.run_id, [], counts),
-        give_up_after_seconds=config.retry_seconds,
-    )
-    return result
+    work.record()
+    return work.result
 
 
 class _Work:
     def __init__(
         self,
+        topic: str,
         ports: Ports,
         rows: RowReader,
+        run: Run,
         config: DrainConfig,
         deletions: Deletions,
         wall_clock: Callable[[], float],
     ) -> None:
         self.result = LetterReplay()
+        self._topic, self._ledger, self._run_id = topic, ports.ledger, run.run_id
+        self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
         self._rows, self._config, self._deletions = rows, config, deletions
         self._decoder = ReadingDecoder(config.rules)
         self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
@@ -179,6 +174,11 @@ class _Work:
                 elif found.get(ms) is None:
                     missing.add((place, ms))
         kept = {place: group for place, group in groups.items() if group}
+        # Before the rows: a replay that dies among them has touched these days all the same. The
+        # rows are not counted yet: those that were not written would be missed for ever.
+        days = dict.fromkeys((day_of(day_number) for _, day_number in kept), 0)
+        if kept:
+            self.record(sum(map(len, kept.values())), days)
         self._writer.begin(MicroBatch(kept, [], {}, {}, {}, []))
         while not self._writer.pump(0.1):
             pass
@@ -192,6 +192,23 @@ class _Work:
                 self.result.stored += 1
                 if (place, ms) in missing:
                     self.result.new_rows_by_day[day_of(place[1])] += 1
+
+    def record(self, writing: int = 0, touched: Mapping[date, int] | None = None) -> None:
+        """Say in replay_ledger what is done, and what is about to be written on which days."""
+        result = self.result
+        counts = Counts(
+            stored=result.stored + writing,
+            superseded=result.superseded + result.present,
+            rejected=result.still_rejected.total(),
+            aged_out=result.aged_out,
+            stored_by_day={**(touched or {}), **result.new_rows_by_day},
+        )
+        retry_transient(
+            lambda: self._ledger.record_replay(
+                self._topic, self._started_at, self._run_id, [], counts
+            ),
+            give_up_after_seconds=self._config.retry_seconds,
+        )
 
     def _should_write(self, row: Row, stored: StoredRow | None) -> bool:
         state = judge_row(row, stored)

@@ -1,7 +1,7 @@
 """Rows that no record explains: written by somebody else, or by records that are gone.
 
 In bounded memory: one fingerprint per bucket of partitions, of what the records should have made
-and of what is there; only buckets that differ are looked at row by row.
+and of what is there. Cassandra adds up the latter; only buckets that differ are read row by row.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from iot_pipeline.core.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.read_back import Place
 from iot_pipeline.core.readings import ReadingDecoder
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
-from iot_pipeline.stages.read_back import scan_rows
+from iot_pipeline.stages.read_back import scan_rows, sum_rows
 from iot_pipeline.stages.trace import Written, find_records
 
 # Keys held at once while rows without a record are named, about 100 bytes each.
@@ -62,26 +62,34 @@ class StraySearch:
         Args:
             stored: fingerprints of the rows that the records read should have made.
         """
-        low_us, high_us = self.span_us
-        found = RowSums()
-        for place, rows in scan_rows(self.ports.rows, self._places(), self.config.retry_seconds):
-            place_hash, total = hash(place), 0
-            for ms, cells in rows:
-                first_us, second_us = cells[2], cells[3]
-                if first_us is not None and low_us <= first_us <= high_us:
-                    total += hash_row(place_hash, ms, first_us)
-                if (
-                    second_us != first_us
-                    and second_us is not None
-                    and low_us <= second_us <= high_us
-                ):
-                    total += hash_row(place_hash, ms, second_us)
-            found.add(place, total)
+        summed = RowSums()
+        rows, give_up = self.ports.rows, self.config.retry_seconds
+        for place, sums in sum_rows(rows, self._places(), give_up):
+            summed.add(place, *sums)
             self.tell()
-        # A row that a record outside of the span has written is no difference.
-        suspects = stored.differing(found)
+        # A row that a record outside of the span has written is no difference: only row by row
+        # can those be left out.
+        suspects = stored.differing(summed)
+        if suspects:
+            suspects = stored.differing(self._inside_span(suspects), suspects)
         if suspects:
             self._name(suspects)
+
+    def _inside_span(self, buckets: set[int]) -> RowSums:
+        low_us, high_us = self.span_us
+        found = RowSums()
+        places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
+        for place, rows in scan_rows(self.ports.rows, places, self.config.retry_seconds):
+            count = first_total = second_total = 0
+            for _, (_, _, first_us, second_us) in rows:
+                is_first = first_us is not None and low_us <= first_us <= high_us
+                is_second = second_us is not None and low_us <= second_us <= high_us
+                count += is_first or is_second
+                first_total += (first_us or 0) * is_first
+                second_total += (second_us or 0) * is_second
+            found.add(place, count, first_total, second_total)
+            self.tell()
+        return found
 
     def _name(self, suspects: set[int]) -> None:
         low_us, high_us = self.span_us

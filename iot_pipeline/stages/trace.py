@@ -67,7 +67,8 @@ def find_records(
     for of_round in in_rounds(ranges):
         for read in records.read(topic, list(of_round.values())):
             window = Window(decoder)
-            window.add(r for r in read if write_time_us(r[2], r[1]) in written)
+            at = map(write_time_us, read.produced_ms, read.offsets)
+            window.add(read.where(written_us in written for written_us in at))
             for place, group in window.groups.items():
                 for ms, rows in group.items():
                     for row in rows_in(rows):

@@ -389,6 +389,7 @@ class LedgerStoreContract:
         ledger.first_contact(topic, Checkpoint(1, 0, 0, "other"))
         assert ledger.read_checkpoints(topic, range(3)) == {1: Checkpoint(1, 7, 2, "uuid")}
         assert ledger.read_entries(topic, [1]) == [], "a checkpoint alone is no entry"
+        assert ledger.read_links(topic, [1]) == []
 
     def test_a_commit_moves_the_checkpoint_and_writes_the_runs_row(self, ledger_world, commit):
         assert settle_commit(ledger_world.ledger, commit)
@@ -489,6 +490,9 @@ class LedgerStoreContract:
         }
         assert by_partition == {0: [120, 110, 100], 1: [0]}
         assert [e.partition for e in ledger_world.ledger.read_entries(commit.topic, [1])] == [1]
+
+        links = ledger_world.ledger.read_links(commit.topic, [0, 1])
+        assert links == [entry.link for entry in entries]
 
     def test_entries_may_be_asked_since_a_time(self, ledger_world, commit):
         assert settle_commit(ledger_world.ledger, commit)

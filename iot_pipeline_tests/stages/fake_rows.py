@@ -17,6 +17,14 @@ class FakeFoundRows:
 
 
 @dataclass(slots=True)
+class FakeSums:
+    found: tuple[int, int, int]
+    error: PipelineError | None = None
+    done: bool = True
+    on_done: Callable[[], None] = lambda: None
+
+
+@dataclass(slots=True)
 class FakeRowReader:
     store: FakeStore
     failures: list[PipelineError] = field(default_factory=list)
@@ -36,6 +44,14 @@ class FakeRowReader:
         self.times += 1
         chosen = set(times_ms) & set(self._of(device_id, day_number))
         return self._answer(device_id, day_number, sorted(chosen, reverse=True))
+
+    def start_sums(self, device_id: str, day_number: int) -> FakeSums:
+        if self.failures:
+            return FakeSums((0, 0, 0), self.failures.pop(0))
+        times = self._of(device_id, day_number)
+        rows = [row for _, row in self._answer(device_id, day_number, times).found]
+        first, second = (sum(row[at] or 0 for row in rows) % 2**64 for at in (2, 3))
+        return FakeSums((len(rows), first, second))
 
     def wait(self, timeout_seconds: float) -> None:
         pass
@@ -75,6 +91,13 @@ class FailingRowReader:
         return self.faults.send(
             "rows.start_times",
             lambda: self.inner.start_times(device_id, day_number, times_ms),
+            CassandraUnavailableError,
+        )
+
+    def start_sums(self, device_id: str, day_number: int) -> FakeSums | FakePending:
+        return self.faults.send(
+            "rows.start_sums",
+            lambda: self.inner.start_sums(device_id, day_number),
             CassandraUnavailableError,
         )
 

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from iot_pipeline.core.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.ingest import RowsByTime
-from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState, Outcome
+from iot_pipeline.core.ledger import ChainLink, Commit, Counts, LedgerEntry, LedgerState, Outcome
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
 from iot_pipeline.core.readings import DeadLetter, Record
 from iot_pipeline.errors import (
@@ -392,6 +392,9 @@ class FakeLedger:
             ),
             key=lambda entry: (entry.partition, -entry.epoch, -entry.start_offset),
         )
+
+    def read_links(self, topic: str, partitions: Sequence[int]) -> list[ChainLink]:
+        return [entry.link for entry in self.read_entries(topic, partitions)]
 
     def record_replay(
         self,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from iot_pipeline.core.audit import RawRecords
 from iot_pipeline.core.deletions import Deletion
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.read_back import Place
@@ -23,13 +24,13 @@ class Outside:
     deletions: list[Deletion] = field(default_factory=list)
     readings: int = 0  # of the log: each is a consumer
 
-    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[list[object]]:
+    def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]:
         self.readings += 1
         for item in ranges:
             for at in range(item.start, item.end):
                 kind, record = self.world.log.at(item.partition, at)
                 if kind is Kind.RECORD and at >= self.world.log.low[item.partition]:
-                    yield [(item.partition, at, record.produced_ms, record.value)]
+                    yield RawRecords([item.partition], [at], [record.produced_ms], [record.value])
 
     def letter_places(self, dlq, ranges, topic, topic_id):
         return iter(self.world.letters.by_place())

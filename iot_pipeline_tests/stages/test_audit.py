@@ -101,6 +101,28 @@ def test_a_row_of_somebody_else_is_stray_where_it_is_looked_for(every_place):
     assert (finding.fate, finding.device_id) == (Fate.STRAY, "x")
 
 
+def test_rows_written_since_it_began_do_not_have_the_log_read_again():
+    world = drained()
+    began_at = world.log.now_ms / 1000 + 1
+    since = int(began_at * 1e6) + 1000
+    row = {"temperature": (since, 1.0), "humidity": (since, 1.0)}
+    world.store.cells["d", DAY, T0_MS + 500] = row
+    outside = Outside(world)
+    result = audit_of(outside, wall_clock=lambda: began_at)
+    assert {fate: n for fate, n in result.fates.items() if n} == {Fate.STORED: 5}
+    assert result.is_stray_judged
+    assert outside.readings == 1
+
+
+def test_rows_that_are_as_they_should_be_travel_once():
+    world = drained()
+    outside, reader = Outside(world), FakeRowReader(world.store)
+    ports = AuditPorts(outside, world.ledger, outside, reader, outside)
+    ranges = choose_ranges(outside, world.ledger, "iot_data")
+    audit("iot_data", ranges, ports, AuditConfig(DLQ, retry_seconds=0.2), "a")
+    assert reader.ranges == len(world.store.rows()) // 5
+
+
 def test_a_row_that_outlived_its_retention_has_aged_out():
     world = drained()
     world.log.tick(10 * MS_PER_DAY)

@@ -3,6 +3,8 @@ import uuid
 import pytest
 
 from iot_pipeline.core.audit import Fate
+from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.stages.read_back import sum_rows
 from iot_pipeline_tests.load import ORIGIN_SECONDS, fleet, produce, reading_json
 
 pytestmark = pytest.mark.services
@@ -113,3 +115,24 @@ def test_a_part_of_the_topic_is_audited_without_judging_strays(filled, name):
     filled.drain()
     report = audit(filled, "--offsets", "0:0-5")
     assert (report["offsets"], report["stored"], report["is_stray_judged"]) == (5, 5, False)
+
+
+def test_many_rows_of_one_day_are_added_up_and_a_row_more_is_found(pipeline, name):
+    # Past 5,000 rows the sum of their write times is more than 64 bits hold.
+    cql(pipeline, "TRUNCATE {table}")
+    produce(pipeline.brokers, pipeline.topic, fleet(name, 1, 6_000), partition=0)
+    pipeline.drain()
+    (day,) = {ms // MS_PER_DAY for ms in pipeline.rows(f"{name}_0")}
+    sums = dict(sum_rows(pipeline.connections.rows, [(f"{name}_0", day), ("none", day)], 10.0))
+    written = sum(row[2] for row in pipeline.rows(f"{name}_0").values())
+    assert written > 2**63
+    assert sums == {
+        (f"{name}_0", day): (6_000, written % 2**64, written % 2**64),
+        ("none", day): (0, 0, 0),
+    }
+    assert audit(pipeline)["stored"] == 6_000
+    at = pipeline.rows(f"{name}_0")[MS][2]
+    values = f"('{name}_0', '2024-12-29', {MS + 1}, 1.0, 1.0) USING TIMESTAMP {at}"
+    columns = "(device_id, day, timestamp, temperature, humidity)"
+    cql(pipeline, f"INSERT INTO {{table}} {columns} VALUES {values}")
+    assert audit(pipeline, exit_code=1)["stray"] == 1

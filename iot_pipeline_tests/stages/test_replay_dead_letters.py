@@ -1,6 +1,9 @@
 """Dead letters read again by the rules of now, on fakes."""
 
 import dataclasses
+from datetime import UTC, date, datetime
+
+import pytest
 
 from iot_pipeline.core.dead_letters import (
     REASON,
@@ -11,12 +14,21 @@ from iot_pipeline.core.dead_letters import (
 )
 from iot_pipeline.core.deletions import Deletion, Deletions
 from iot_pipeline.core.readings import MS_PER_DAY, ReadingRules
+from iot_pipeline.core.rollup_days import ReplayedPart, gather_facts
 from iot_pipeline.stages.ingest import DrainConfig
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline_tests.load import reading_json
 from iot_pipeline_tests.stages.fake_rows import FakeRowReader
-from iot_pipeline_tests.stages.fakes import NOW_MS, FailingLog, FakeLog, Faults, writer_id
+from iot_pipeline_tests.stages.fakes import (
+    NOW_MS,
+    Crash,
+    FailingLog,
+    FakeLog,
+    Faults,
+    How,
+    writer_id,
+)
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 DLQ = "iot_data.dlq"
@@ -85,7 +97,7 @@ def test_what_a_fixed_rule_accepts_is_stored_with_its_original_write_time():
     ((written,),) = letters.world.store.write_times().values()
     assert written == NOW_MS * 1000 + offset
     assert letters.world.journal.count(("sent", None)) >= 1
-    (_, _, run_id, ranges, counts) = letters.world.ledger.replays[0]
+    (_, _, run_id, ranges, counts) = letters.world.ledger.replays[-1]
     assert (run_id, ranges, counts.stored) == ("replay", [], 1)
     assert sum(counts.stored_by_day.values()) == 1
     assert letters.world.ledger.checkpoints == {}
@@ -187,3 +199,64 @@ def test_no_dead_letters_is_a_replay_of_nothing():
     letters = Letters()
     assert letters.replay().letters == 0
     assert len(letters.world.ledger.replays) == 1
+
+
+def _with_replaced_and_new_rows() -> Letters:
+    """Two letters were replayed; two more would replace a row of one day and add one to another."""
+    letters = Letters()
+    letters.hot(at=T0 - 86_400)
+    letters.hot()
+    letters.replay()
+    later = {TIMESTAMP_MS: str(NOW_MS + 1).encode()}
+    letters.add(reading_json("d", T0 - 86_400, HOT - 1), **later)
+    letters.hot("new")
+    return letters
+
+
+def _first_write_of(letters: Letters) -> int:
+    """The number of the call that first sends rows."""
+    faults = Faults()
+    letters.replay(faults=faults)
+    return 1 + next(at for at, seam in enumerate(faults.calls) if "store.send_" in seam)
+
+
+@pytest.mark.parametrize("how", [How.CRASH_BEFORE, How.CRASH_AFTER])
+def test_a_replay_that_dies_has_touched_the_days_it_was_writing(how):
+    at = _first_write_of(_with_replaced_and_new_rows())
+    letters = _with_replaced_and_new_rows()
+    seen = _days_seen(letters)
+    with pytest.raises(Crash):
+        letters.replay(faults=Faults(at, how))
+    died = _days_seen(letters)
+    assert seen
+    assert all(died[day] != seen[day] for day in seen), "each day is another one than before"
+    again = letters.replay()
+    assert (_days_seen(letters) != died) == bool(again.stored)
+    assert total(again) == again.letters == 4
+
+
+def test_a_day_that_nothing_else_names_is_named_before_its_rows_are_written():
+    def a_letter() -> Letters:
+        letters = Letters()
+        letters.hot()
+        return letters
+
+    letters = a_letter()
+    with pytest.raises(Crash):
+        letters.replay(faults=Faults(_first_write_of(a_letter()), How.CRASH_AFTER))
+    assert letters.rows() == {"d": HOT}
+    assert _days_seen(letters)
+    # Its rows are counted by nobody: more than the ledgers say is a warning, fewer is a loss.
+    assert not sum(letters.world.ledger.replays[-1][4].stored_by_day.values())
+
+
+def _days_seen(letters: Letters) -> dict[date, str]:
+    """What tells the rollups whether a day is as it was when they were made."""
+    replays = {
+        (started_at, run_id): ReplayedPart(
+            f"{started_at} {run_id} {counts.stored}", ranges, counts.stored, counts.stored_by_day
+        )
+        for _, started_at, run_id, ranges, counts in letters.world.ledger.replays
+    }
+    facts = gather_facts([], list(replays.values()), [], datetime.now(UTC))
+    return {day: found.seen for day, found in facts.items()}
