@@ -111,11 +111,10 @@ class _Servers:
                 if self._has_time(f"{devices} devices, round {number + 1}"):
                     for contender in self._contenders:
                         self._round(contender, devices, wanted.rows, number)
-            if devices == wanted.devices[0]:
+            if is_first and devices == wanted.devices[0]:
                 # Now that the servers are as warm as they get.
-                if is_first:
-                    self._follow_all()
-                    self._other_series()
+                self._follow_all()
+                self._other_series()
 
     def _follow_all(self) -> None:
         if self._wanted.rates:
