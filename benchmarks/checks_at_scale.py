@@ -19,11 +19,12 @@ from typing import TypeVar
 
 from iot_pipeline.connections import Connections, drain_config, open_connections
 from iot_pipeline.defs.checks import judge_run
+from iot_pipeline.defs.data_quality import QUALITY_CHECKS
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import LEAST_BUDGET_SECONDS, RUN_SHARE
 from iot_pipeline.stages.ingest import DrainSum, drain
 from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.ledger import read_chain, walk_chain
 from iot_pipeline.stages.planning import make_plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline_tests.load import fleet, produce
@@ -119,7 +120,8 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
     began = time.monotonic()
     for verdict in verdicts:
         found[verdict.name] = round(time.monotonic() - began, 3)
-        is_red |= not verdict.passed
+        # A past written in one go says nothing good of its devices.
+        is_red |= not verdict.passed and verdict.name not in QUALITY_CHECKS
         print(f"{found[verdict.name]:8.3f} s  {verdict.name}: {verdict.sentence}", flush=True)
         began = time.monotonic()
     checks = sum(found[name] for name in found if "_" in name)
@@ -133,8 +135,11 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
         f"{progress.seconds:.1f} s and {rows:,} rows",
         flush=True,
     )
-    chain = timed("whole chain", lambda: read_chain(ledger, topic, range(settings.partitions)))
-    print(f"{found['whole chain']:8.3f} s  the whole ledger, {len(chain.entries):,} entries")
+    parts = range(settings.partitions)
+    walk = timed("walk", lambda: walk_chain(ledger, topic, parts))
+    print(f"{found['walk']:8.3f} s  the whole ledger walked, {len(walk.links):,} entries")
+    chain = timed("whole chain", lambda: read_chain(ledger, topic, parts))
+    print(f"{found['whole chain']:8.3f} s  the whole ledger read, {len(chain.entries):,} entries")
     return found, is_red
 
 

@@ -14,7 +14,7 @@ from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.connections import Connections, quality_limits, reading_rules
 from iot_pipeline.core.checks import CheckVerdict, judge_accounting, judge_chain, judge_lag
 from iot_pipeline.core.health import Health
-from iot_pipeline.stages.checks import check_durability_and_schema
+from iot_pipeline.stages.checks import check_durability_and_schema, recent_entries
 from iot_pipeline.stages.health import gather_health
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import walk_chain
@@ -85,10 +85,9 @@ def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
     yield check_retention(log, topic, lags, info.config, now)
     yield check_dead_letters(
         log,
-        ledger,
+        recent_entries(ledger, topic, parts, now),
         topic,
         settings.dead_letter_topic,
-        parts,
         now,
         settings.dead_letter_share,
     )

@@ -314,6 +314,14 @@ class CassandraClient:
             return pending.fail(exc, doing)
         return pending.follow(future, doing)
 
+    def finish(self, pending: PendingAnswer) -> Sequence[Any]:
+        """Wait for what `start` sent: the first page of its rows; raises its error."""
+        while not pending.done:
+            self.wait(0.1)
+        if pending.error is not None:
+            raise pending.error
+        return pending.rows
+
 
 def unlogged_batch() -> Any:
     """An empty UNLOGGED batch that may be sent twice."""

@@ -347,17 +347,22 @@ class CassandraLedgerStore:
         for at in range(0, len(days), _DAYS_PER_SUM):
             part = tuple(days[at : at + _DAYS_PER_SUM])
             sums = ", ".join(["SUM(stored_by_day[?])"] * len(part))
-            asked = [
+            asked: list[tuple[str, tuple[Any, ...], str]] = [
                 (_STORED_BY_DAY, (topic, partition), f"the ledger of {topic}[{partition}]")
                 for partition in partitions
             ]
-            for cql, place, what in [*asked, (_REPLAYED_BY_DAY, (topic,), f"replays of {topic}")]:
-                rows = self._client.execute(
-                    cql.format(ks=self._client.keyspace, sums=sums),
-                    (*part, *place),
-                    doing=f"summing {what}",
-                )
-                yield {day: int(rows[0][n] or 0) for n, day in enumerate(part)}
+            asked.append((_REPLAYED_BY_DAY, (topic,), f"replays of {topic}"))
+            # All at once: each question takes as long as its Kafka partition has rows.
+            sent = [self._start_sum(cql, sums, (*part, *place), what) for cql, place, what in asked]
+            for pending in sent:
+                (row,) = self._client.finish(pending)
+                yield {day: int(row[n] or 0) for n, day in enumerate(part)}
+
+    def _start_sum(self, cql: str, sums: str, values: tuple[Any, ...], what: str) -> PendingAnswer:
+        asked = cql.format(ks=self._client.keyspace, sums=sums)
+        return self._client.start(
+            lambda: self._client.prepare(asked).bind(values), f"summing {what}"
+        )
 
     def write_fold(self, folded: LedgerEntry) -> None:
         """Put one entry in the place of all that start within it, at once.
@@ -390,10 +395,7 @@ class CassandraLedgerStore:
         pending = self._client.start(
             lambda: batch, f"folding the ledger of {folded.topic}[{folded.partition}]"
         )
-        while not pending.done:
-            self._client.wait(0.1)
-        if pending.error is not None:
-            raise pending.error
+        self._client.finish(pending)
 
 
 def _days_of(row: Any) -> dict[date, int]:

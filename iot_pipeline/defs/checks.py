@@ -28,6 +28,7 @@ from iot_pipeline.core.checks import (
 )
 from iot_pipeline.core.device_tally import FleetTally
 from iot_pipeline.core.lag import PartitionLag
+from iot_pipeline.core.ledger import LedgerEntry
 from iot_pipeline.core.loss_checks import DEAD_LETTERS, EXPIRED, READ_BACK, RETENTION
 from iot_pipeline.core.offsets import OffsetRange, TopicInfo
 from iot_pipeline.defs.data_quality import (
@@ -43,6 +44,7 @@ from iot_pipeline.stages.checks import (
     check_recent_chain,
     check_row_counts,
     choose_days,
+    recent_entries,
     run_budget_seconds,
 )
 from iot_pipeline.stages.ingest import DrainSum
@@ -213,15 +215,9 @@ def judge_run(
     topic, parts = settings.topic, range(topic_info.partitions)
     now = datetime.now(UTC)
     yield judge_lag(lags, settings.lag_limit_seconds)
-    yield check_accounting(
-        ledger,
-        topic,
-        parts,
-        since=started_at,
-        run_id=run_id,
-        achieved=progress.ranges if committed is None else committed,
-        is_growing=is_growing,
-    )
+    recent = recent_entries(ledger, topic, parts, now, started_at)
+    achieved = progress.ranges if committed is None else committed
+    yield check_accounting(recent, run_id, achieved, is_growing=is_growing)
     yield check_row_counts(
         ledger,
         CassandraRowCounts(connections.cassandra),
@@ -231,7 +227,7 @@ def judge_run(
         budget_seconds=run_budget_seconds(progress.seconds),
         patience_seconds=_COMMIT_SECONDS if is_growing else 0.5,
     )
-    yield check_recent_chain(ledger, topic, parts, now)
+    yield check_recent_chain(recent)
     yield from check_durability_and_schema(
         connections.log, CassandraSchema(connections.cassandra), settings
     )
@@ -247,7 +243,7 @@ def judge_run(
     )
     yield check_losses(ledger, connections.audit_store, topic, parts)
     yield check_retention(connections.log, topic, lags, topic_info.config, now)
-    yield _check_dead_letters(connections, parts, now)
+    yield _check_dead_letters(connections, recent, now)
     budget = run_budget_seconds(progress.seconds)
     yield from judge_quality(
         connections, lags, budget, observed or FleetTally(quality_limits(settings)), suspects
@@ -266,22 +262,20 @@ def judge_end_of_following(
     settings, ledger = connections.settings, connections.ledger
     topic, parts = settings.topic, range(topic_info.partitions)
     yield judge_lag(lags, settings.lag_limit_seconds)
-    yield check_accounting(
-        ledger, topic, parts, since=started_at, run_id=run_id, achieved=committed
-    )
-    yield check_recent_chain(ledger, topic, parts, datetime.now(UTC))
+    recent = recent_entries(ledger, topic, parts, datetime.now(UTC), started_at)
+    yield check_accounting(recent, run_id, committed)
+    yield check_recent_chain(recent)
 
 
 def _check_dead_letters(
-    connections: Connections, partitions: Sequence[int], now: datetime
+    connections: Connections, recent: Sequence[LedgerEntry], now: datetime
 ) -> CheckVerdict:
     settings = connections.settings
     return check_dead_letters(
         connections.log,
-        connections.ledger,
+        recent,
         settings.topic,
         settings.dead_letter_topic,
-        partitions,
         now,
         settings.dead_letter_share,
     )
@@ -351,7 +345,7 @@ def judge_alone(
     if EXPIRED in rest:
         yield check_losses(ledger, connections.audit_store, topic, parts)
     if DEAD_LETTERS in rest:
-        yield _check_dead_letters(connections, parts, now)
+        yield _check_dead_letters(connections, recent_entries(ledger, topic, parts, now), now)
 
 
 checks_job = dg.define_asset_job(

@@ -67,28 +67,36 @@ class CheckedLedger(LedgerStore, Protocol):
 
 
 def run_budget_seconds(run_seconds: float) -> float:
-    """How long counting rows, or reading them back, may take inside a run that took so long.
+    """How long each of three may take inside a run that took so long.
 
-    Two of the five parts each; the fifth is for the questions that cost what they cost.
+    They are counting rows, reading them back, and looking at devices: a quarter each; the fourth
+    is for the questions that cost what they cost.
     """
-    return 0.4 * max(LEAST_BUDGET_SECONDS, RUN_SHARE * run_seconds)
+    return max(LEAST_BUDGET_SECONDS, RUN_SHARE * run_seconds) / 4
 
 
-def check_accounting(
+def recent_entries(
     ledger: LedgerStore,
     topic: str,
     partitions: Sequence[int],
+    now: datetime,
+    started_at: datetime | None = None,
+) -> list[LedgerEntry]:
+    """Entries of the last hour, and of a run that started earlier: read once for all checks."""
+    since = now - RECENT
+    return ledger.read_entries(topic, partitions, min(since, started_at or since))
+
+
+def check_accounting(
+    entries: Iterable[LedgerEntry],
+    run_id: str,
+    achieved: Sequence[OffsetRange],
     *,
-    since: datetime | None = None,
-    run_id: str | None = None,
-    achieved: Sequence[OffsetRange] | None = None,
     is_growing: bool = False,
 ) -> CheckVerdict:
-    """Read the ledger back: one run's entries, or all since then."""
-    entries = ledger.read_entries(topic, partitions, since)
-    if run_id is not None:
-        entries = [entry for entry in entries if entry.run_id == run_id]
-    return judge_accounting(entries, achieved, is_growing=is_growing)
+    """Compare one run's entries, of all that were read, with what it says it achieved."""
+    own = [entry for entry in entries if entry.run_id == run_id]
+    return judge_accounting(own, achieved, is_growing=is_growing)
 
 
 def check_chain(ledger: WalkedLedger, topic: str, partitions: Sequence[int]) -> CheckVerdict:
@@ -97,11 +105,8 @@ def check_chain(ledger: WalkedLedger, topic: str, partitions: Sequence[int]) -> 
     return judge_chain(walk.flaws, len(walk.links), is_whole=True)
 
 
-def check_recent_chain(
-    ledger: LedgerStore, topic: str, partitions: Sequence[int], now: datetime
-) -> CheckVerdict:
-    """Walk the last hour: bounded, so every run can afford it. The end is left to `check_chain`."""
-    entries = ledger.read_entries(topic, partitions, now - RECENT)
+def check_recent_chain(entries: Sequence[LedgerEntry]) -> CheckVerdict:
+    """Walk `recent_entries`: bounded, so every run can afford it. The end is `check_chain`'s."""
     return judge_chain(find_flaws(entries, []), len(entries), is_whole=False)
 
 
@@ -124,7 +129,7 @@ def choose_days(
     Soon after midnight UTC also the day that has just closed; where nothing was ingested lately,
     the days of each partition's newest entry.
     """
-    entries = ledger.read_entries(topic, partitions, now - RECENT)
+    entries = recent_entries(ledger, topic, partitions, now)
     days = {day for entry in entries for day in entry.counts.stored_by_day}
     if not days:
         newest = ledger.read_newest(topic, partitions)

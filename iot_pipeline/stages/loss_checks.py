@@ -3,7 +3,7 @@
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from iot_pipeline.core.losses import Acknowledgement, find_losses
 from iot_pipeline.core.offsets import OffsetRange, join_ranges
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
-from iot_pipeline.stages.checks import RECENT
+from iot_pipeline.stages.checks import RECENT, recent_entries
 from iot_pipeline.stages.dead_letters import read_newest_letters
 from iot_pipeline.stages.lag import first_record_ms
 from iot_pipeline.stages.ports import LedgerStore, RecordLogReader
@@ -111,7 +111,7 @@ def newest_entries(
     epochs = {p: c.epoch for p, c in ledger.read_checkpoints(topic, partitions).items()}
     return [
         entry
-        for entry in ledger.read_entries(topic, partitions, now - RECENT)
+        for entry in recent_entries(ledger, topic, partitions, now)
         if entry.outcome is Outcome.INGESTED
         and entry.span > 0
         and entry.epoch == epochs.get(entry.partition)
@@ -174,16 +174,26 @@ def check_retention(
 
 def check_dead_letters(
     log: RecordLogReader,
-    ledger: LedgerStore,
+    recent: Iterable[LedgerEntry],
     topic: str,
     dead_letter_topic: str,
-    partitions: Sequence[int],
     now: datetime,
     limit: float,
 ) -> CheckVerdict:
-    """The share of the last hour's records that could not be readings, and why."""
+    """The share of the last hour's records that could not be readings, and why.
+
+    Args:
+        log: asked for letters when there were any.
+        recent: the ledger's entries of the last hour; older ones are left out.
+        topic: whose records.
+        dead_letter_topic: where their letters are.
+        now: aware.
+        limit: the share, above which it is a warning.
+    """
     since = now - RECENT
-    total = sum_counts(entry.counts for entry in ledger.read_entries(topic, partitions, since))
+    total = sum_counts(
+        entry.counts for entry in recent if entry.updated_at is None or entry.updated_at >= since
+    )
     reasons: Counter[str] = Counter()
     if total.rejected:
         found = read_newest_letters(log, dead_letter_topic, _NEWEST_LETTERS)

@@ -13,10 +13,9 @@ from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import (
-    check_accounting,
-    check_recent_chain,
     check_row_counts,
     choose_days,
+    recent_entries,
 )
 from iot_pipeline.stages.loss_checks import newest_entries
 from iot_pipeline.stages.planning import make_plan
@@ -74,10 +73,7 @@ def _questions(
     ledger, rows = CassandraLedgerStore(client), CassandraRowCounts(client)
     return {
         "plan": lambda: make_plan(pipeline.log, ledger, topic),
-        "accounting": lambda: check_accounting(
-            ledger, topic, parts, since=now - timedelta(minutes=1), run_id="none"
-        ),
-        "chain": lambda: check_recent_chain(ledger, topic, parts, now),
+        "last hour": lambda: recent_entries(ledger, topic, parts, now),
         "counts": lambda: check_row_counts(
             ledger, rows, topic, parts, [now.date()], budget_seconds=60
         ),
