@@ -30,6 +30,7 @@ from iot_pipeline.errors import (
 _MESSAGES_PER_CALL = 1000
 # What librdkafka may keep of records we have not asked for yet; a fetch on its way comes on top.
 _QUEUE_KBYTES = 16_384
+_FETCH_BYTES = 524_288
 # Not long: an interrupt waits for it, and who did not answer is asked again.
 _WATERMARKS_SECONDS = 2.0
 
@@ -81,6 +82,8 @@ class KafkaRangeSource:
                 "fetch.queue.backoff.ms": 10,
                 "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": _QUEUE_KBYTES,
+                # Compressed, and per partition: what a fetch unpacks to comes on top of the queue.
+                "max.partition.fetch.bytes": _FETCH_BYTES,
                 "reconnect.backoff.max.ms": 1000,
                 "error_cb": self._remember,
             },
