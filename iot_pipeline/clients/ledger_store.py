@@ -277,8 +277,7 @@ class CassandraLedgerStore:
         return [
             ChainLink(
                 place, epoch, start, end, _OUTCOMES[outcome], run_id,
-                (stored or 0) + (superseded or 0) + (rejected or 0) + (aged_out or 0)
-                + (holes or 0),
+                stored or 0, superseded or 0, rejected or 0, aged_out or 0, holes or 0,
             )
             for partition in partitions
             for (
@@ -294,17 +293,18 @@ class CassandraLedgerStore:
             if start is not None
         ]  # fmt: skip
 
-    def read_newest(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
-        """The newest entry of each partition that has one: a row each, however long the ledger."""
+    def read_newest(
+        self, topic: str, partitions: Sequence[int], limit: int = 1
+    ) -> list[LedgerEntry]:
+        """The newest entries of each partition, so many at most, however long the ledger is."""
         found = (
-            _entry_of(
-                self._client.execute(
-                    self._cql(_ENTRIES) + " LIMIT 1",
-                    (topic, partition),
-                    doing=f"reading the newest entry of {topic}[{partition}]",
-                )
-            )
+            _entry_of([row])
             for partition in partitions
+            for row in self._client.execute(
+                f"{self._cql(_ENTRIES)} LIMIT ?",
+                (topic, partition, limit),
+                doing=f"reading the newest entries of {topic}[{partition}]",
+            )
         )
         return [entry for entry in found if entry is not None]
 

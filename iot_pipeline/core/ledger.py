@@ -94,7 +94,7 @@ def sum_counts(items: Iterable[Counts]) -> Counts:
 class ChainLink(NamedTuple):
     """What a walk along the chain needs of an entry; a year of runs is 70,000 of them.
 
-    `accounted` is the sum of its counts; the names are those of `LedgerEntry`.
+    The names are those of `LedgerEntry` and its counts.
     """
 
     partition: int
@@ -103,11 +103,19 @@ class ChainLink(NamedTuple):
     end_offset: int
     outcome: Outcome
     run_id: str
-    accounted: int
+    stored: int
+    superseded: int
+    rejected: int
+    aged_out: int
+    holes: int
 
     @property
     def span(self) -> int:
         return self.end_offset - self.start_offset
+
+    @property
+    def accounted(self) -> int:
+        return self.stored + self.superseded + self.rejected + self.aged_out + self.holes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +144,11 @@ class LedgerEntry:
     @property
     def link(self) -> ChainLink:
         """What of it a walk along the chain needs."""
+        counts = self.counts
         return ChainLink(
             self.partition, self.epoch, self.start_offset, self.end_offset, self.outcome,
-            self.run_id, self.accounted,
+            self.run_id, counts.stored, counts.superseded, counts.rejected, counts.aged_out,
+            counts.holes,
         )  # fmt: skip
 
 

@@ -63,7 +63,9 @@ class CheckedLedger(LedgerStore, Protocol):
     def stored_by_day(
         self, topic: str, partitions: Sequence[int], days: Sequence[date]
     ) -> Iterator[Mapping[date, int]]: ...
-    def read_newest(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]: ...
+    def read_newest(
+        self, topic: str, partitions: Sequence[int], limit: int = 1
+    ) -> list[LedgerEntry]: ...
 
 
 def run_budget_seconds(run_seconds: float) -> float:

@@ -29,6 +29,7 @@ class Walk:
     """Every link of the chains of some Kafka partitions, and where they do not hold."""
 
     links: list[ChainLink]
+    checkpoints: dict[int, Checkpoint]
     flaws: list[Flaw]
 
 
@@ -52,8 +53,8 @@ def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Ch
 
 def walk_chain(ledger: WalkedLedger, topic: str, partitions: Sequence[int]) -> Walk:
     """As `read_chain`, every entry of it, for a quarter of the cost."""
-    links, _, settled, absent = _read_whole(ledger, topic, partitions, ledger.read_links)
-    return Walk(links, find_flaws(links, settled, absent))
+    links, checkpoints, settled, absent = _read_whole(ledger, topic, partitions, ledger.read_links)
+    return Walk(links, checkpoints, find_flaws(links, settled, absent))
 
 
 def _read_whole(

@@ -75,6 +75,8 @@ def test_the_ledger_lists_newest_first_and_sums_all_of_it(pipeline: Pipeline, de
     one = pipeline.iot("ledger", "--partition", "0", "--last", "1", "--json")
     assert len(one["entries"]) == 1
     assert one["total"]["span"] == 200, "sums do not depend on what is listed"
+    (newest,) = pipeline.iot("ledger", "--last", "1", "--json")["entries"]
+    assert newest == ledger["entries"][0]
     assert "the chain holds" in pipeline.iot("ledger")
     pipeline.iot("ledger", "--partition", "9", exit_code=2)
 

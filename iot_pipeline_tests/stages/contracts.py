@@ -390,6 +390,7 @@ class LedgerStoreContract:
         assert ledger.read_checkpoints(topic, range(3)) == {1: Checkpoint(1, 7, 2, "uuid")}
         assert ledger.read_entries(topic, [1]) == [], "a checkpoint alone is no entry"
         assert ledger.read_links(topic, [1]) == []
+        assert ledger.read_newest(topic, [1]) == []
 
     def test_a_commit_moves_the_checkpoint_and_writes_the_runs_row(self, ledger_world, commit):
         assert settle_commit(ledger_world.ledger, commit)
@@ -490,6 +491,10 @@ class LedgerStoreContract:
         }
         assert by_partition == {0: [120, 110, 100], 1: [0]}
         assert [e.partition for e in ledger_world.ledger.read_entries(commit.topic, [1])] == [1]
+
+        newest = ledger_world.ledger.read_newest(commit.topic, [0, 1], 2)
+        assert newest == [entry for entry in entries if entry.start_offset != 100]
+        assert ledger_world.ledger.read_newest(commit.topic, [0]) == newest[:1]
 
         links = ledger_world.ledger.read_links(commit.topic, [0, 1])
         assert links == [entry.link for entry in entries]

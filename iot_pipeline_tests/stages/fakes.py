@@ -393,6 +393,15 @@ class FakeLedger:
             key=lambda entry: (entry.partition, -entry.epoch, -entry.start_offset),
         )
 
+    def read_newest(
+        self, topic: str, partitions: Sequence[int], limit: int = 1
+    ) -> list[LedgerEntry]:
+        return [
+            entry
+            for partition in partitions
+            for entry in self.read_entries(topic, [partition])[:limit]
+        ]
+
     def read_links(self, topic: str, partitions: Sequence[int]) -> list[ChainLink]:
         return [entry.link for entry in self.read_entries(topic, partitions)]
 
