@@ -12,12 +12,15 @@ from iot_pipeline.artifacts.board_file import board_path, read_board, write_boar
 from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.connections import Connections, quality_limits, reading_rules
-from iot_pipeline.core.checks import CheckVerdict, judge_accounting, judge_chain, judge_lag
+from iot_pipeline.core.checks import CheckVerdict, judge_lag
 from iot_pipeline.core.health import Health
-from iot_pipeline.stages.checks import check_durability_and_schema, recent_entries
+from iot_pipeline.stages.checks import (
+    check_durability_and_schema,
+    check_whole_ledger,
+    recent_entries,
+)
 from iot_pipeline.stages.health import gather_health
 from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import walk_chain
 from iot_pipeline.stages.loss_checks import check_dead_letters, check_losses, check_retention
 
 LATEST = "latest.html"
@@ -77,9 +80,7 @@ def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
     info = log.describe(topic)
     parts = range(info.partitions)
     lags = read_lag(log, ledger, topic, now)
-    walk = walk_chain(ledger, topic, parts)
-    yield judge_accounting(walk.links)
-    yield judge_chain(walk.flaws, len(walk.links), is_whole=True)
+    yield from check_whole_ledger(ledger, topic, parts)
     yield judge_lag(lags, settings.lag_limit_seconds)
     yield check_losses(ledger, connections.audit_store, topic, parts)
     yield check_retention(log, topic, lags, info.config, now)

@@ -22,8 +22,6 @@ from iot_pipeline.core.checks import (
     SCHEMA,
     CheckVerdict,
     Severity,
-    judge_accounting,
-    judge_chain,
     judge_lag,
 )
 from iot_pipeline.core.device_tally import FleetTally
@@ -43,13 +41,13 @@ from iot_pipeline.stages.checks import (
     check_durability_and_schema,
     check_recent_chain,
     check_row_counts,
+    check_whole_ledger,
     choose_days,
     recent_entries,
     run_budget_seconds,
 )
 from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import walk_chain
 from iot_pipeline.stages.loss_checks import (
     check_dead_letters,
     check_losses,
@@ -315,11 +313,8 @@ def judge_alone(
             verdicts = judge_quality(connections, lags, settings.check_seconds, suspects=suspects)
             yield from (verdict for verdict in verdicts if verdict.name in rest)
     if EVERY_OFFSET in rest or NO_GAP in rest:
-        walk = walk_chain(ledger, topic, parts)
-        if EVERY_OFFSET in rest:
-            yield judge_accounting(walk.links)
-        if NO_GAP in rest:
-            yield judge_chain(walk.flaws, len(walk.links), is_whole=True)
+        whole = check_whole_ledger(ledger, topic, parts)
+        yield from (verdict for verdict in whole if verdict.name in rest)
     if ROW_COUNT in rest:
         yield check_row_counts(
             ledger,

@@ -101,14 +101,19 @@ def check_accounting(
     return judge_accounting(own, achieved, is_growing=is_growing)
 
 
-def check_chain(ledger: WalkedLedger, topic: str, partitions: Sequence[int]) -> CheckVerdict:
-    """Walk the whole ledger."""
+def check_whole_ledger(
+    ledger: WalkedLedger, topic: str, partitions: Sequence[int]
+) -> list[CheckVerdict]:
+    """Walk all of it, once: is every offset accounted for, do the ranges follow each other."""
     walk = walk_chain(ledger, topic, partitions)
-    return judge_chain(walk.flaws, len(walk.links), is_whole=True)
+    return [
+        judge_accounting(walk.links),
+        judge_chain(walk.flaws, len(walk.links), is_whole=True),
+    ]
 
 
 def check_recent_chain(entries: Sequence[LedgerEntry]) -> CheckVerdict:
-    """Walk `recent_entries`: bounded, so every run can afford it. The end is `check_chain`'s."""
+    """Walk `recent_entries`: bounded, so every run can afford it; it does not judge the end."""
     return judge_chain(find_flaws(entries, []), len(entries), is_whole=False)
 
 
