@@ -43,25 +43,41 @@ hypothesis.settings.register_profile("thorough", max_examples=3000, deadline=Non
 hypothesis.settings.load_profile("fast")
 
 
+_STARTED = pytest.StashKey[Services]()
+
+
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def services(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Services]:
     """Real Kafka and Cassandra, started together, gone at the end whatever happens."""
     folder = tmp_path_factory.mktemp("services")
     brokers = os.environ.get("IOT_TEST_BOOTSTRAP_SERVERS", "")
     nodes = os.environ.get("IOT_TEST_CONTACT_POINTS", "")
     port = os.environ.get("IOT_TEST_CASSANDRA_PORT", "9042")
     if brokers and nodes:
-        yield existing_services(brokers, nodes, port, folder)
+        request.config.stash[_STARTED] = existing_services(brokers, nodes, port, folder)
+        yield request.config.stash[_STARTED]
         return
     given = {"IOT_BOOTSTRAP_SERVERS": brokers} if brokers else {}
     if nodes:
         given |= {"IOT_CONTACT_POINTS": nodes, "IOT_CASSANDRA_PORT": port}
     only = [n for n, there in zip(NAMES, (brokers, nodes), strict=True) if not there]
     started = start_services(folder, only, **given)
+    request.config.stash[_STARTED] = started
     try:
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drop_keyspaces(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each module, those that its tests made besides the session's."""
+    yield
+    started = request.config.stash.get(_STARTED, None)
+    if started is not None:
+        started.drop_made_up()
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from iot_pipeline.connections import open_connections
 from iot_pipeline.local.needs import LineDisplay
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
@@ -40,7 +41,7 @@ PERIODIC = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Services:
     """Where the servers of a test are; `env` holds the IOT_ variables that lead there."""
 
@@ -48,20 +49,35 @@ class Services:
     contact_points: tuple[str, ...]
     cassandra_port: int
     env: Mapping[str, str]
+    made_up: list[str] = field(default_factory=list)
 
     def environment(
         self, *, topic: str | None = None, keyspace: str | None = None, **overrides: str
     ) -> dict[str, str]:
-        """IOT_ variables for a pipeline on these servers, with a fresh topic unless named.
+        """IOT_ variables for a pipeline on these servers, with fresh names unless given.
 
+        A keyspace that is made up here is for one test module: `drop_made_up` takes it away.
         `overrides` are further settings by their full names (IOT_PARTITIONS="2"). Meant for
         `Settings.from_env(...)`, or over `clean_environment()` for a child process.
         """
-        names = {
-            "IOT_TOPIC": topic or fresh_topic(),
-            "IOT_KEYSPACE": keyspace or fresh_keyspace(),
-        }
+        if keyspace is None:
+            keyspace = fresh_keyspace()
+            self.made_up.append(keyspace)
+        names = {"IOT_TOPIC": topic or fresh_topic(), "IOT_KEYSPACE": keyspace}
         return {**self.env, **names, **overrides}
+
+    def drop_made_up(self) -> None:
+        """Drop the keyspaces that `environment` named: unused tables stay in Cassandra's heap."""
+        if not self.made_up:
+            return
+        with open_connections(Settings.from_env(self.env)) as connections:
+            while self.made_up:
+                connections.cassandra.execute(
+                    f"DROP KEYSPACE IF EXISTS {self.made_up[-1]}",
+                    doing=f"dropping the keyspace {self.made_up[-1]}",
+                    timeout_seconds=60,
+                )
+                self.made_up.pop()
 
     def log_size(self, name: str) -> int:
         """Bytes, where `batch_warnings` reads on; 0 where the log is not ours to read."""
@@ -72,7 +88,7 @@ class Services:
         return []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OwnServices(Services):
     """Servers that a test started and may do anything to."""
 

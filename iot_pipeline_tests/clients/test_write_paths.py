@@ -13,7 +13,7 @@ from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.schema import setup_schema
-from iot_pipeline_tests.servers import Services, fresh_keyspace
+from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
 
@@ -60,9 +60,7 @@ def _sample(now_ms: int) -> list[tuple[str, int, RowsByTime]]:
 
 
 def _contents(services: Services, path: str, retention_days: str) -> tuple[list[Any], list[Any]]:
-    settings = _settings(
-        services, path, IOT_RETENTION_DAYS=retention_days, IOT_KEYSPACE=fresh_keyspace()
-    )
+    settings = _settings(services, path, IOT_RETENTION_DAYS=retention_days)
     with CassandraClient(settings) as client:
         _set_up(settings, client)
         store = open_reading_store(client, settings)
@@ -100,7 +98,7 @@ def test_both_write_paths_leave_the_same_cells_and_write_times(
 def test_a_refused_packed_batch_says_what_the_drivers_own_would(services: Services) -> None:
     answers = []
     for path in ("packed", "driver"):
-        settings = _settings(services, path, IOT_KEYSPACE=fresh_keyspace())
+        settings = _settings(services, path)
         with CassandraClient(settings) as client:
             _set_up(settings, client)
             store = open_reading_store(client, settings)
@@ -112,7 +110,7 @@ def test_a_refused_packed_batch_says_what_the_drivers_own_would(services: Servic
 
 
 def test_merged_batches_stay_within_the_guard_rails_of_cassandra(services: Services) -> None:
-    settings = _settings(services, "packed", IOT_KEYSPACE=fresh_keyspace())
+    settings = _settings(services, "packed")
     with CassandraClient(settings) as client:
         _set_up(settings, client)
         before = services.log_size("cassandra")

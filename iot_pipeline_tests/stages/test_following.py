@@ -26,7 +26,6 @@ from iot_pipeline_tests.servers import (
     OwnServices,
     Services,
     clean_environment,
-    fresh_keyspace,
 )
 
 pytestmark = pytest.mark.services
@@ -37,7 +36,7 @@ _IOT = Path(sys.executable).parent / "iot"
 
 @pytest.fixture
 def env(services: Services) -> dict[str, str]:
-    return services.environment(keyspace=fresh_keyspace())
+    return services.environment()
 
 
 @pytest.fixture

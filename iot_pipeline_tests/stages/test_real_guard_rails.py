@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from iot_pipeline_tests.pipeline import Pipeline
-from iot_pipeline_tests.servers import Services, fresh_keyspace
+from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
 COUNT = 40_000
@@ -16,21 +16,14 @@ COUNT = 40_000
 def test_no_drain_is_warned_of_its_batches(
     services: Services, pipeline: Pipeline, devices: int, write_path: str
 ) -> None:
-    keyspace = fresh_keyspace()
-    names = {"IOT_KEYSPACE": keyspace, "IOT_WRITE_PATH": write_path}
-    pipeline = replace(pipeline, env={**pipeline.env, **names})
+    kept = {"topic": pipeline.topic, "IOT_DATA_DIR": pipeline.env["IOT_DATA_DIR"]}
+    pipeline = replace(pipeline, env=services.environment(**kept, IOT_WRITE_PATH=write_path))
     before = services.log_size("cassandra")
     pipeline.iot("setup")
-    try:
-        sent = pipeline.iot(
-            *("simulate", "--devices", str(devices), "--count", str(COUNT)),
-            *("--rate", "max", "--start", "2024-12-29T00:00:00Z", "--json"),
-        )
-        drained = pipeline.iot("drain", "--json")
-        assert sent["acknowledged"] == drained["stored"] == COUNT
-        assert services.batch_warnings(before) == []
-    finally:
-        # Memtables of tables that nobody uses any more fill a small heap in the end.
-        pipeline.connections.cassandra.execute(
-            f"DROP KEYSPACE {keyspace}", doing="dropping the keyspace", timeout_seconds=60
-        )
+    sent = pipeline.iot(
+        *("simulate", "--devices", str(devices), "--count", str(COUNT)),
+        *("--rate", "max", "--start", "2024-12-29T00:00:00Z", "--json"),
+    )
+    drained = pipeline.iot("drain", "--json")
+    assert sent["acknowledged"] == drained["stored"] == COUNT
+    assert services.batch_warnings(before) == []

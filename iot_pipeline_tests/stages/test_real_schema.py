@@ -1,7 +1,6 @@
 """`iot setup` on real servers: made once, by whoever comes first, and never altered silently."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,20 +11,15 @@ from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.schema import SchemaReport, setup_schema
 from iot_pipeline_tests.pipeline import set_up
-from iot_pipeline_tests.servers import Services, fresh_keyspace
+from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def fresh(services: Services) -> Iterator[Settings]:
-    """A topic and a keyspace that do not exist, gone afterwards."""
-    settings = Settings.from_env(services.environment(keyspace=fresh_keyspace()))
-    yield settings
-    with open_connections(settings) as connections:
-        connections.cassandra.execute(
-            f"DROP KEYSPACE IF EXISTS {settings.keyspace}", doing="cleaning", timeout_seconds=60
-        )
+def fresh(services: Services) -> Settings:
+    """A topic and a keyspace that do not exist."""
+    return Settings.from_env(services.environment())
 
 
 def applied(connections: Connections) -> dict[int, tuple[str, str]]:
