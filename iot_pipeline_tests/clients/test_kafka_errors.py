@@ -37,6 +37,7 @@ def test_somebody_decided_what_this_code_means(code, name):
         (KafkaError._TRANSPORT, KafkaUnavailableError),
         (KafkaError._ALL_BROKERS_DOWN, KafkaUnavailableError),
         (KafkaError._MSG_TIMED_OUT, KafkaUnavailableError),
+        (KafkaError._NOENT, KafkaUnavailableError),
         (KafkaError.NOT_ENOUGH_REPLICAS, KafkaUnavailableError),
         (KafkaError.LEADER_NOT_AVAILABLE, KafkaUnavailableError),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, SchemaMismatchError),
