@@ -83,19 +83,22 @@ class KafkaAuditLog:
         )
         try:
             consumer.assign([TopicPartition(topic, r.partition, r.start) for r in ranges if r.span])
-            yield from self._until_finished(consumer, topic, ends)
+            yield from self._until_finished(consumer, topic, ends, sum(r.span for r in ranges))
         finally:
             consumer.close()
 
     def _until_finished(
-        self, consumer: Any, topic: str, ends: dict[int, int]
+        self, consumer: Any, topic: str, ends: dict[int, int], left: int
     ) -> Iterator[list[Any]]:
         open_partitions = set(ends)
         heard_at = time.monotonic()
         trouble = ""
         while open_partitions:
-            messages = consumer.consume(_MESSAGES_PER_CALL, _POLL_SECONDS)
+            # `consume` waits for as many as were asked for: no more than there can be.
+            at_most = max(1, min(_MESSAGES_PER_CALL, left))
+            messages = consumer.consume(at_most, _POLL_SECONDS)
             if messages and _are_all_inside(messages, ends, open_partitions):
+                left -= len(messages)
                 yield messages
                 heard_at = time.monotonic()
                 continue
@@ -120,6 +123,7 @@ class KafkaAuditLog:
                     open_partitions.discard(partition)
                     consumer.incremental_unassign([TopicPartition(topic, partition)])
             if inside:
+                left -= len(inside)
                 heard_at = time.monotonic()
                 yield inside
                 # Whoever takes the messages may take his time; only Kafka's silence counts.
