@@ -14,6 +14,7 @@ from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
+from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
@@ -50,6 +51,10 @@ class Connections:
     @property
     def ports(self) -> Ports:
         return Ports(self.log, self.store, self.ledger, self.dead_letters)
+
+    @property
+    def ledger_sums(self) -> CassandraLedgerSums:
+        return CassandraLedgerSums(self.cassandra)
 
     @property
     def audit_records(self) -> KafkaAuditLog:

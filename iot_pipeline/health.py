@@ -17,7 +17,7 @@ from iot_pipeline.core.health import Health
 from iot_pipeline.stages.checks import (
     check_durability_and_schema,
     check_whole_ledger,
-    recent_entries,
+    recent_links,
 )
 from iot_pipeline.stages.health import gather_health
 from iot_pipeline.stages.lag import read_lag
@@ -82,11 +82,11 @@ def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
     lags = read_lag(log, ledger, topic, now)
     yield from check_whole_ledger(ledger, topic, parts)
     yield judge_lag(lags, settings.lag_limit_seconds)
-    yield check_losses(ledger, connections.audit_store, topic, parts)
+    yield check_losses(connections.ledger_sums, connections.audit_store, topic, parts)
     yield check_retention(log, topic, lags, info.config, now)
     yield check_dead_letters(
         log,
-        recent_entries(ledger, topic, parts, now),
+        recent_links(ledger, topic, parts, now),
         topic,
         settings.dead_letter_topic,
         now,

@@ -1,6 +1,6 @@
 """The checkpoint and the ledger in Cassandra: conditional writes, serial reads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
@@ -46,21 +46,16 @@ _ENTRY_AT = (
     f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger "
     "WHERE topic = ? AND kafka_partition = ? AND epoch = ? AND start_offset = ?"
 )
-_ENTRIES = (
+ENTRIES = (
     f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
 )
 # No map, no time, no uuid: those are four fifths of what reading an entry costs the client.
 _LINKS = (
     "SELECT kafka_partition, epoch, start_offset, end_offset, outcome, run_id, stored, superseded, "
-    "rejected, aged_out, holes FROM {ks}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
+    "rejected, aged_out, holes{more} FROM {ks}.ingest_ledger "
+    "WHERE topic = ? AND kafka_partition = ?"
 )
-# One Cassandra partition: the filter saves the transport, and every run asks this.
-_EXPIRED = f"{_ENTRIES} AND outcome = ? ALLOW FILTERING"
 _PARTITIONS = "SELECT DISTINCT topic, kafka_partition FROM {ks}.ingest_ledger"
-# Summed where the entries are: a year of them is 70,000 rows, and these are one.
-_STORED_BY_DAY = "SELECT {sums} FROM {ks}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
-_REPLAYED_BY_DAY = "SELECT {sums} FROM {ks}.replay_ledger WHERE topic = ?"
-_DAYS_PER_SUM = 20
 # Whoever asks for what is new stops soon: most of a page of 5,000 would be decoded in vain.
 _NEW_ROWS_PER_PAGE = 200
 _DROP_WITHIN = (
@@ -229,13 +224,13 @@ class CassandraLedgerStore:
             timeout_seconds=timeout_seconds,
         )
         newest = self._client.execute(
-            self._cql(_ENTRIES) + " LIMIT 1",
+            self._cql(ENTRIES) + " LIMIT 1",
             place,
             doing=doing,
             serial=True,
             timeout_seconds=timeout_seconds,
         )
-        return LedgerState(checkpoint, _entry_of(own), _entry_of(newest))
+        return LedgerState(checkpoint, entry_of(own), entry_of(newest))
 
     def partitions(self, topic: str) -> list[int]:
         """Kafka partitions the ledger knows, in order; asked of Cassandra alone."""
@@ -258,13 +253,13 @@ class CassandraLedgerStore:
         entries = []
         for partition in partitions:
             rows = self._client.stream(
-                self._cql(_ENTRIES),
+                self._cql(ENTRIES),
                 (topic, partition),
                 doing=f"reading the ledger of {topic}[{partition}]",
                 page_rows=_NEW_ROWS_PER_PAGE if since else None,
             )
             for row in rows:
-                entry = _entry_of([row])
+                entry = entry_of([row])
                 if entry is None:
                     continue
                 if since and entry.updated_at and entry.updated_at < since:
@@ -272,51 +267,56 @@ class CassandraLedgerStore:
                 entries.append(entry)
         return entries
 
-    def read_links(self, topic: str, partitions: Sequence[int]) -> list[ChainLink]:
-        """The whole ledger, newest first within each partition: what a walk needs, no more."""
-        return [
-            ChainLink(
-                place, epoch, start, end, _OUTCOMES[outcome], run_id,
-                stored or 0, superseded or 0, rejected or 0, aged_out or 0, holes or 0,
-            )
-            for partition in partitions
+    def read_links(
+        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+    ) -> list[ChainLink]:
+        """The ledger, newest first within each partition: what a walk needs, no more.
+
+        Args:
+            topic: its name.
+            partitions: which.
+            since: stop at the first entry last updated before; None: all there are.
+        """
+        # A number: decoding a time costs the client as much as the rest of a link.
+        more = ", to_unix_timestamp(updated_at)" if since else ""
+        cql = _LINKS.format(ks=self._client.keyspace, more=more)
+        before_ms = since.timestamp() * 1000 if since else 0.0
+        links = []
+        for partition in partitions:
             for (
                 place, epoch, start, end, outcome, run_id,
-                stored, superseded, rejected, aged_out, holes,
+                stored, superseded, rejected, aged_out, holes, *updated_ms,
             ) in self._client.stream(
-                self._cql(_LINKS),
+                cql,
                 (topic, partition),
                 doing=f"walking the ledger of {topic}[{partition}]",
                 profile=PLAIN_TUPLES,
-            )
-            # The checkpoint is static and outlives every row.
-            if start is not None
-        ]  # fmt: skip
+                page_rows=_NEW_ROWS_PER_PAGE if since else None,
+            ):  # fmt: skip
+                # The checkpoint is static and outlives every row.
+                if start is None:
+                    continue
+                if updated_ms and updated_ms[0] and updated_ms[0] < before_ms:
+                    break
+                links.append(
+                    ChainLink(
+                        place, epoch, start, end, _OUTCOMES[outcome], run_id,
+                        stored or 0, superseded or 0, rejected or 0, aged_out or 0, holes or 0,
+                    )
+                )  # fmt: skip
+        return links
 
     def read_newest(
         self, topic: str, partitions: Sequence[int], limit: int = 1
     ) -> list[LedgerEntry]:
         """The newest entries of each partition, so many at most, however long the ledger is."""
         found = (
-            _entry_of([row])
+            entry_of([row])
             for partition in partitions
             for row in self._client.execute(
-                f"{self._cql(_ENTRIES)} LIMIT ?",
+                f"{self._cql(ENTRIES)} LIMIT ?",
                 (topic, partition, limit),
                 doing=f"reading the newest entries of {topic}[{partition}]",
-            )
-        )
-        return [entry for entry in found if entry is not None]
-
-    def read_expired(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
-        """The entries with the outcome `expired` alone, filtered where they are."""
-        found = (
-            _entry_of([row])
-            for partition in partitions
-            for row in self._client.stream(
-                self._cql(_EXPIRED),
-                (topic, partition, Outcome.EXPIRED.value),
-                doing=f"reading the losses of {topic}[{partition}]",
             )
         )
         return [entry for entry in found if entry is not None]
@@ -334,34 +334,6 @@ class CassandraLedgerStore:
             self._cql(_RECORD_REPLAY),
             (topic, started_at, run_id, [str(item) for item in ranges], *_counts_values(counts)),
             doing=f"recording the replay {run_id}",
-        )
-
-    def stored_by_day(
-        self, topic: str, partitions: Sequence[int], days: Sequence[date]
-    ) -> Iterator[dict[date, int]]:
-        """Rows stored on these UTC days by both ledgers: one map per question, to be summed.
-
-        A question per Kafka partition, and one for replays, for every 20 days; however long the
-        ledger is, one row comes back.
-        """
-        for at in range(0, len(days), _DAYS_PER_SUM):
-            part = tuple(days[at : at + _DAYS_PER_SUM])
-            sums = ", ".join(["SUM(stored_by_day[?])"] * len(part))
-            asked: list[tuple[str, tuple[Any, ...], str]] = [
-                (_STORED_BY_DAY, (topic, partition), f"the ledger of {topic}[{partition}]")
-                for partition in partitions
-            ]
-            asked.append((_REPLAYED_BY_DAY, (topic,), f"replays of {topic}"))
-            # All at once: each question takes as long as its Kafka partition has rows.
-            sent = [self._start_sum(cql, sums, (*part, *place), what) for cql, place, what in asked]
-            for pending in sent:
-                (row,) = self._client.finish(pending)
-                yield {day: int(row[n] or 0) for n, day in enumerate(part)}
-
-    def _start_sum(self, cql: str, sums: str, values: tuple[Any, ...], what: str) -> PendingAnswer:
-        asked = cql.format(ks=self._client.keyspace, sums=sums)
-        return self._client.start(
-            lambda: self._client.prepare(asked).bind(values), f"summing {what}"
         )
 
     def write_fold(self, folded: LedgerEntry) -> None:
@@ -414,7 +386,8 @@ def _counts_values(counts: Counts) -> tuple[Any, ...]:
     )
 
 
-def _entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
+def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
+    """What the first of these rows of `ENTRIES` says; None where there is none."""
     # The checkpoint is static and outlives every row: a partition without rows still answers
     # with one that has no start_offset.
     if not rows or rows[0].start_offset is None:

@@ -107,6 +107,15 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "reason": ("text", "regular"),
         "acknowledged_by": ("text", "regular"),
     },
+    "ledger_sums": {
+        "topic": ("text", "partition_key"),
+        "kafka_partition": ("int", "clustering"),
+        "kept": (
+            "frozen<tuple<int, bigint, frozen<map<date, bigint>>, "
+            "frozen<list<frozen<tuple<int, bigint>>>>>>",
+            "regular",
+        ),
+    },
     "hourly_readings": {**_ROLLUP_COLUMNS, "hour": ("timestamp", "clustering")},
     "daily_readings": {**_ROLLUP_COLUMNS, "day": ("date", "clustering")},
     "rollup_days": {

@@ -26,7 +26,7 @@ from iot_pipeline.core.checks import (
 )
 from iot_pipeline.core.device_tally import FleetTally
 from iot_pipeline.core.lag import PartitionLag
-from iot_pipeline.core.ledger import LedgerEntry
+from iot_pipeline.core.ledger import ChainLink
 from iot_pipeline.core.loss_checks import DEAD_LETTERS, EXPIRED, READ_BACK, RETENTION
 from iot_pipeline.core.offsets import OffsetRange, TopicInfo
 from iot_pipeline.defs.data_quality import (
@@ -37,17 +37,18 @@ from iot_pipeline.defs.data_quality import (
 )
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
 from iot_pipeline.stages.checks import (
+    RunBudget,
     check_accounting,
     check_durability_and_schema,
     check_recent_chain,
     check_row_counts,
     check_whole_ledger,
     choose_days,
-    recent_entries,
-    run_budget_seconds,
+    recent_links,
 )
 from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.ledger_sums import KeptSums, keep_sums, keep_sums_in_passing
 from iot_pipeline.stages.loss_checks import (
     check_dead_letters,
     check_losses,
@@ -212,17 +213,19 @@ def judge_run(
     settings, ledger = connections.settings, connections.ledger
     topic, parts = settings.topic, range(topic_info.partitions)
     now = datetime.now(UTC)
+    budget = RunBudget(progress.seconds)
     yield judge_lag(lags, settings.lag_limit_seconds)
-    recent = recent_entries(ledger, topic, parts, now, started_at)
+    recent = recent_links(ledger, topic, parts, now, started_at)
+    sums = KeptSums(connections.ledger_sums)
     achieved = progress.ranges if committed is None else committed
     yield check_accounting(recent, run_id, achieved, is_growing=is_growing)
     yield check_row_counts(
-        ledger,
+        sums,
         CassandraRowCounts(connections.cassandra),
         topic,
         parts,
         sorted(days, reverse=True),
-        budget_seconds=run_budget_seconds(progress.seconds),
+        budget_seconds=budget.part(0.25),
         patience_seconds=_COMMIT_SECONDS if is_growing else 0.5,
     )
     yield check_recent_chain(recent)
@@ -237,15 +240,19 @@ def judge_run(
         run_id,
         now,
         stored=progress.total.stored,
-        budget_seconds=run_budget_seconds(progress.seconds),
+        budget_seconds=budget.part(0.4),
     )
-    yield check_losses(ledger, connections.audit_store, topic, parts)
+    yield check_losses(sums, connections.audit_store, topic, parts)
     yield check_retention(connections.log, topic, lags, topic_info.config, now)
     yield _check_dead_letters(connections, recent, now)
-    budget = run_budget_seconds(progress.seconds)
     yield from judge_quality(
-        connections, lags, budget, observed or FleetTally(quality_limits(settings)), suspects
+        connections,
+        lags,
+        budget.part(0.6),
+        observed or FleetTally(quality_limits(settings)),
+        suspects,
     )
+    keep_sums_in_passing(connections.ledger_sums, topic, parts, recent)
 
 
 def judge_end_of_following(
@@ -260,13 +267,13 @@ def judge_end_of_following(
     settings, ledger = connections.settings, connections.ledger
     topic, parts = settings.topic, range(topic_info.partitions)
     yield judge_lag(lags, settings.lag_limit_seconds)
-    recent = recent_entries(ledger, topic, parts, datetime.now(UTC), started_at)
+    recent = recent_links(ledger, topic, parts, datetime.now(UTC), started_at)
     yield check_accounting(recent, run_id, committed)
     yield check_recent_chain(recent)
 
 
 def _check_dead_letters(
-    connections: Connections, recent: Sequence[LedgerEntry], now: datetime
+    connections: Connections, recent: Sequence[ChainLink], now: datetime
 ) -> CheckVerdict:
     settings = connections.settings
     return check_dead_letters(
@@ -316,8 +323,9 @@ def judge_alone(
         whole = check_whole_ledger(ledger, topic, parts)
         yield from (verdict for verdict in whole if verdict.name in rest)
     if ROW_COUNT in rest:
+        # Of the whole ledger, not of what was kept of it: so each proves the other.
         yield check_row_counts(
-            ledger,
+            connections.ledger_sums,
             CassandraRowCounts(connections.cassandra),
             topic,
             parts,
@@ -325,6 +333,7 @@ def judge_alone(
             budget_seconds=settings.check_seconds,
             patience_seconds=_PATIENCE_SECONDS,
         )
+        keep_sums(connections.ledger_sums, topic, parts)
     if READ_BACK in rest:
         newest = newest_entries(ledger, topic, parts, now)
         yield check_read_back(
@@ -338,9 +347,9 @@ def judge_alone(
             budget_seconds=settings.check_seconds,
         )
     if EXPIRED in rest:
-        yield check_losses(ledger, connections.audit_store, topic, parts)
+        yield check_losses(connections.ledger_sums, connections.audit_store, topic, parts)
     if DEAD_LETTERS in rest:
-        yield _check_dead_letters(connections, recent_entries(ledger, topic, parts, now), now)
+        yield _check_dead_letters(connections, recent_links(ledger, topic, parts, now), now)
 
 
 checks_job = dg.define_asset_job(

@@ -20,6 +20,7 @@ from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.history import fold_ledger
+from iot_pipeline.stages.ledger_sums import keep_sums
 
 _FINISHED = [
     dg.DagsterRunStatus.SUCCESS,
@@ -154,13 +155,16 @@ def fold_old_ledger_entries(
 ) -> None:
     with failing_with_advice(), connected(kafka, cassandra) as connections:
         settings = connections.settings
+        parts = range(connections.log.describe(settings.topic).partitions)
         report = fold_ledger(
             connections.ledger,
             settings.topic,
-            range(connections.log.describe(settings.topic).partitions),
+            parts,
             datetime.now(UTC),
             settings.ledger_detail_days,
         )
+        # Never shorter than now: a day at most does a sum live that something has made wrong.
+        keep_sums(connections.ledger_sums, settings.topic, parts, is_afresh=True)
     context.log.info("the ledger had %d entries, it has %d now", report.before, report.after)
     context.add_output_metadata({"entries_before": report.before, "entries_after": report.after})
 

@@ -36,7 +36,7 @@ from iot_pipeline.defs.names import (
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import RollupFrozenError
-from iot_pipeline.stages.checks import run_budget_seconds
+from iot_pipeline.stages.checks import RunBudget
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
 from iot_pipeline.stages.rollups import RollupProgress, rebuild_day
@@ -226,7 +226,7 @@ class RollupRun:
             for key in sorted(keys):
                 yield self._materialization(key, progress, pictures.get(key, {}))
         self._say_done(days, done, frozen, time.monotonic() - began)
-        budget = run_budget_seconds(time.monotonic() - began)
+        budget = RunBudget(time.monotonic() - began).part(0.25)
         newest_first = [progress.day for progress in reversed(done)]
         yield from self._check(newest_first, budget, _RUN_PATIENCE_SECONDS)
         if frozen and not done:

@@ -20,7 +20,7 @@ from iot_pipeline.core.checks import (
     judge_row_counts,
     judge_schema,
 )
-from iot_pipeline.core.ledger import LedgerEntry, find_flaws
+from iot_pipeline.core.ledger import ChainLink, LedgerEntry, find_flaws
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
@@ -31,6 +31,8 @@ from iot_pipeline.stages.schema import TableStore, TopicReader, check_schema
 # The share of a run's time that its checks may take together, and what they may take at least.
 RUN_SHARE = 0.1
 LEAST_BUDGET_SECONDS = 0.5
+# However late it is, something is looked at.
+_LEAST_PART_SECONDS = 0.02
 RECENT = timedelta(hours=1)
 # The day before is counted once more, whole, by whoever looks soon after midnight UTC.
 _DAY_IS_FRESHLY_CLOSED = timedelta(minutes=15)
@@ -57,47 +59,67 @@ class RowCounts(Protocol):
     def wait(self, timeout_seconds: float) -> None: ...
 
 
-class CheckedLedger(LedgerStore, Protocol):
-    """The ledger, its rows per day alone, and its newest entries alone."""
+class StoredByDay(Protocol):
+    """What the ledgers stored, day by day: maps that are to be summed."""
 
     def stored_by_day(
         self, topic: str, partitions: Sequence[int], days: Sequence[date]
     ) -> Iterator[Mapping[date, int]]: ...
+
+
+class CheckedLedger(LedgerStore, Protocol):
+    """The ledger, and its newest entries alone."""
+
     def read_newest(
         self, topic: str, partitions: Sequence[int], limit: int = 1
     ) -> list[LedgerEntry]: ...
 
 
-def run_budget_seconds(run_seconds: float) -> float:
-    """How long each of three may take inside a run that took so long.
+class RunBudget:
+    """How long the checks of one run may still take; begins when it is made.
 
-    They are counting rows, reading them back, and looking at devices: a quarter each; the fourth
-    is for the questions that cost what they cost.
+    Args:
+        run_seconds: how long the run took: its checks may take a tenth of it, together.
+        clock: monotonic seconds.
     """
-    return max(LEAST_BUDGET_SECONDS, RUN_SHARE * run_seconds) / 4
+
+    def __init__(self, run_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until = clock() + max(LEAST_BUDGET_SECONDS, RUN_SHARE * run_seconds)
+
+    def part(self, share: float) -> float:
+        """Seconds: this share of what is left; questions that cost what they cost come off it."""
+        return max(_LEAST_PART_SECONDS, share * (self._until - self._clock()))
 
 
 def recent_entries(
-    ledger: LedgerStore,
+    ledger: LedgerStore, topic: str, partitions: Sequence[int], now: datetime
+) -> list[LedgerEntry]:
+    """Entries of the last hour, with all that they say."""
+    return ledger.read_entries(topic, partitions, now - RECENT)
+
+
+def recent_links(
+    ledger: WalkedLedger,
     topic: str,
     partitions: Sequence[int],
     now: datetime,
     started_at: datetime | None = None,
-) -> list[LedgerEntry]:
-    """Entries of the last hour, and of a run that started earlier: read once for all checks."""
+) -> list[ChainLink]:
+    """Those of the last hour, and of a run that started earlier: read once for all checks."""
     since = now - RECENT
-    return ledger.read_entries(topic, partitions, min(since, started_at or since))
+    return ledger.read_links(topic, partitions, min(since, started_at or since))
 
 
 def check_accounting(
-    entries: Iterable[LedgerEntry],
+    links: Iterable[ChainLink],
     run_id: str,
     achieved: Sequence[OffsetRange],
     *,
     is_growing: bool = False,
 ) -> CheckVerdict:
     """Compare one run's entries, of all that were read, with what it says it achieved."""
-    own = [entry for entry in entries if entry.run_id == run_id]
+    own = [link for link in links if link.run_id == run_id]
     return judge_accounting(own, achieved, is_growing=is_growing)
 
 
@@ -112,9 +134,9 @@ def check_whole_ledger(
     ]
 
 
-def check_recent_chain(entries: Sequence[LedgerEntry]) -> CheckVerdict:
-    """Walk `recent_entries`: bounded, so every run can afford it; it does not judge the end."""
-    return judge_chain(find_flaws(entries, []), len(entries), is_whole=False)
+def check_recent_chain(links: Sequence[ChainLink]) -> CheckVerdict:
+    """Walk `recent_links`: bounded, so every run can afford it; it does not judge the end."""
+    return judge_chain(find_flaws(links, []), len(links), is_whole=False)
 
 
 def check_durability_and_schema(
@@ -148,7 +170,7 @@ def choose_days(
 
 
 def check_row_counts(
-    ledger: CheckedLedger,
+    ledger: StoredByDay,
     rows: RowCounts,
     topic: str,
     partitions: Sequence[int],
@@ -203,7 +225,7 @@ def check_row_counts(
 
 
 def _sum_days(
-    ledger: CheckedLedger,
+    ledger: StoredByDay,
     topic: str,
     partitions: Sequence[int],
     days: Sequence[date],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from iot_pipeline.core.ledger import ChainLink, Flaw, LedgerEntry, find_flaws
@@ -36,7 +37,9 @@ class Walk:
 class WalkedLedger(LedgerStore, Protocol):
     """A ledger that can be walked for less than reading all it says."""
 
-    def read_links(self, topic: str, partitions: Sequence[int]) -> list[ChainLink]: ...
+    def read_links(
+        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+    ) -> list[ChainLink]: ...
 
 
 def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Chain:

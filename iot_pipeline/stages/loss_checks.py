@@ -3,14 +3,14 @@
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from iot_pipeline.core.checks import CheckVerdict
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.lag import PartitionLag
-from iot_pipeline.core.ledger import LedgerEntry, Outcome, sum_counts
+from iot_pipeline.core.ledger import ChainLink, LedgerEntry, Outcome
 from iot_pipeline.core.loss_checks import (
     judge_dead_letters,
     judge_losses,
@@ -174,7 +174,7 @@ def check_retention(
 
 def check_dead_letters(
     log: RecordLogReader,
-    recent: Iterable[LedgerEntry],
+    recent: Sequence[ChainLink],
     topic: str,
     dead_letter_topic: str,
     now: datetime,
@@ -184,18 +184,17 @@ def check_dead_letters(
 
     Args:
         log: asked for letters when there were any.
-        recent: the ledger's entries of the last hour; older ones are left out.
+        recent: the ledger's links of the last hour.
         topic: whose records.
         dead_letter_topic: where their letters are.
         now: aware.
         limit: the share, above which it is a warning.
     """
     since = now - RECENT
-    total = sum_counts(
-        entry.counts for entry in recent if entry.updated_at is None or entry.updated_at >= since
-    )
+    rejected = sum(link.rejected for link in recent)
+    records = sum(link.accounted - link.holes for link in recent)
     reasons: Counter[str] = Counter()
-    if total.rejected:
+    if rejected:
         found = read_newest_letters(log, dead_letter_topic, _NEWEST_LETTERS)
         reasons.update(
             item.letter.reason
@@ -203,4 +202,4 @@ def check_dead_letters(
             if item.letter.source.topic == topic
             and item.letter.delivered_ms >= since.timestamp() * 1000
         )
-    return judge_dead_letters(total.rejected, total.accounted - total.holes, reasons, limit)
+    return judge_dead_letters(rejected, records, reasons, limit)

@@ -256,7 +256,7 @@ def test_counting_stops_when_its_time_is_over_and_says_so(
 ) -> None:
     dagster.materialize()
     verdict = check_row_counts(
-        pipeline.connections.ledger,
+        pipeline.connections.ledger_sums,
         CassandraRowCounts(pipeline.connections.cassandra),
         pipeline.topic,
         range(4),

@@ -502,8 +502,11 @@ class LedgerStoreContract:
     def test_entries_may_be_asked_since_a_time(self, ledger_world, commit):
         assert settle_commit(ledger_world.ledger, commit)
         ledger, topic = ledger_world.ledger, commit.topic
-        assert len(ledger.read_entries(topic, [0], datetime(2000, 1, 1, tzinfo=UTC))) == 1
-        assert ledger.read_entries(topic, [0], datetime(2100, 1, 1, tzinfo=UTC)) == []
+        long_ago, never = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+        (entry,) = ledger.read_entries(topic, [0], long_ago)
+        assert ledger.read_links(topic, [0], long_ago) == [entry.link]
+        assert ledger.read_entries(topic, [0], never) == []
+        assert ledger.read_links(topic, [0], never) == []
 
     def test_a_replay_is_recorded_beside_the_ledger(self, ledger_world, commit):
         ledger_world.ledger.record_replay(

@@ -402,8 +402,10 @@ class FakeLedger:
             for entry in self.read_entries(topic, [partition])[:limit]
         ]
 
-    def read_links(self, topic: str, partitions: Sequence[int]) -> list[ChainLink]:
-        return [entry.link for entry in self.read_entries(topic, partitions)]
+    def read_links(
+        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+    ) -> list[ChainLink]:
+        return [entry.link for entry in self.read_entries(topic, partitions, since)]
 
     def record_replay(
         self,

@@ -11,7 +11,7 @@ import pytest
 
 from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome, sum_counts
 from iot_pipeline.core.offsets import Checkpoint
-from iot_pipeline.stages.checks import check_recent_chain, check_whole_ledger, recent_entries
+from iot_pipeline.stages.checks import check_recent_chain, check_whole_ledger, recent_links
 from iot_pipeline.stages.history import fold_ledger
 from iot_pipeline.stages.ledger import read_chain
 from iot_pipeline.stages.planning import make_plan
@@ -99,7 +99,7 @@ def test_a_plan_and_a_runs_own_checks_do_not_read_the_year(
     plan = make_plan(log, ledger, log.topic)
     assert [item.span for item in plan.ingest] == [10, 10]
     assert (ledger.entries_read, ledger.asked) == (0, 1)
-    recent = recent_entries(ledger, log.topic, PARTITIONS, NOW)
+    recent = recent_links(ledger, log.topic, PARTITIONS, NOW)
     assert check_recent_chain(recent).passed
     hour = int(timedelta(hours=1) / EVERY)
     assert 0 < ledger.entries_read <= len(PARTITIONS) * (hour + 1)

@@ -10,12 +10,13 @@ import pytest
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
+from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import (
     check_row_counts,
     choose_days,
-    recent_entries,
+    recent_links,
 )
 from iot_pipeline.stages.loss_checks import newest_entries
 from iot_pipeline.stages.planning import make_plan
@@ -71,17 +72,18 @@ def _questions(
 ) -> dict[str, Callable[[], object]]:
     topic, parts = pipeline.topic, range(4)
     ledger, rows = CassandraLedgerStore(client), CassandraRowCounts(client)
+    sums = CassandraLedgerSums(client)
     return {
         "plan": lambda: make_plan(pipeline.log, ledger, topic),
-        "last hour": lambda: recent_entries(ledger, topic, parts, now),
+        "last hour": lambda: recent_links(ledger, topic, parts, now),
         "counts": lambda: check_row_counts(
-            ledger, rows, topic, parts, [now.date()], budget_seconds=60
+            sums, rows, topic, parts, [now.date()], budget_seconds=60
         ),
         "days": lambda: choose_days(ledger, topic, parts, now),
         # Long after the last run there is no recent entry to stop at.
         "days after a silence": lambda: choose_days(ledger, topic, parts, now + timedelta(days=9)),
         "ranges": lambda: newest_entries(ledger, topic, parts, now),
-        "losses": lambda: ledger.read_expired(topic, parts),
+        "losses": lambda: sums.read_expired(topic, parts),
     }
 
 
@@ -135,12 +137,10 @@ def test_counting_a_day_with_many_devices_asks_for_no_other_day(
     today = datetime.now(UTC).date()
     write_rows(counting, [today - timedelta(days=back) for back in range(20)], devices=30)
     rows = CassandraRowCounts(counting)
-    ledger = CassandraLedgerStore(counting)
+    sums = CassandraLedgerSums(counting)
     for _ in range(2):
         counting.answers = counting.rows = 0
-        verdict = check_row_counts(
-            ledger, rows, pipeline.topic, range(4), [today], budget_seconds=60
-        )
+        verdict = check_row_counts(sums, rows, pipeline.topic, range(4), [today], budget_seconds=60)
     assert verdict.numbers["rows"] == 30
     # 30 counts, one list of devices, and both ledgers before and after.
     assert counting.answers == 30 + 1 + 2 * 5
@@ -154,7 +154,7 @@ def test_no_time_left_means_nothing_more_is_asked(
     write_rows(counting, [today], devices=200)
     ticks = iter(range(1_000_000))
     verdict = check_row_counts(
-        CassandraLedgerStore(counting),
+        CassandraLedgerSums(counting),
         CassandraRowCounts(counting),
         pipeline.topic,
         range(4),
