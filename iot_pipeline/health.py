@@ -5,7 +5,7 @@ The one place where the report's stage meets its page; `cli` and `defs` both sta
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
@@ -23,7 +23,9 @@ from iot_pipeline.stages.health import gather_health
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.loss_checks import check_dead_letters, check_losses, check_retention
 
+REPORTS = "reports"
 LATEST = "latest.html"
+_REPORT_NAME = "%Y-%m-%dT%H-%M-%SZ.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,27 @@ def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> 
     )
     write_board(kept, board)
     page = render_report(health)
-    folder = settings.data_dir / "reports"
-    path, latest = folder / f"{now:%Y-%m-%dT%H-%M-%SZ}.html", folder / LATEST
+    folder = settings.data_dir / REPORTS
+    path, latest = folder / now.strftime(_REPORT_NAME), folder / LATEST
     for place in (path, latest):
         with whole_file(place) as partial:
             partial.write_text(page, encoding="utf-8")
     return WrittenReport(health, path, latest)
+
+
+def delete_old_reports(data_dir: Path, now: datetime, keep_days: float) -> int:
+    """How many pages were deleted: those made more than `keep_days` ago, `latest.html` never."""
+    before = now - timedelta(days=keep_days)
+    deleted = 0
+    for path in (data_dir / REPORTS).glob("*.html"):
+        try:
+            made_at = datetime.strptime(path.name, _REPORT_NAME).replace(tzinfo=UTC)
+        except ValueError:
+            continue  # not one of ours: a person's, or the one that stays
+        if made_at < before:
+            path.unlink(missing_ok=True)
+            deleted += 1
+    return deleted
 
 
 def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:

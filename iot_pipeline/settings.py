@@ -195,6 +195,7 @@ class Settings(BaseModel):
     ledger_detail_days: float = Field(
         1, ge=1, description="older ledger rows become one a day and Kafka partition"
     )
+    report_days: float = Field(90, ge=0, description="how long health reports are kept")
 
     # Rollups.
     rollup_start: date = Field(

@@ -18,6 +18,7 @@ from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.launchpad import checked_config
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.health import delete_old_reports
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.history import fold_ledger
 from iot_pipeline.stages.ledger_sums import keep_sums
@@ -169,17 +170,27 @@ def fold_old_ledger_entries(
     context.add_output_metadata({"entries_before": report.before, "entries_after": report.after})
 
 
+@dg.op(description="Delete health reports that are old; the newest stays as latest.html.")
+def delete_old_pages(context: dg.OpExecutionContext) -> None:
+    settings = Settings.from_env()
+    deleted = delete_old_reports(settings.data_dir, datetime.now(UTC), settings.report_days)
+    context.log.info("deleted %d reports", deleted)
+    context.add_output_metadata({"reports_deleted": deleted})
+
+
 @dg.job(
     config=checked_config(PurgeConfig, "delete_old_runs"),
     description=(
-        "Delete old Dagster runs with their files, and fold the ledger's old entries into one a "
-        "day and Kafka partition. How long is kept is a setting: IOT_RUN_HISTORY_DAYS, "
-        "IOT_FAILED_RUN_HISTORY_DAYS, IOT_RUN_HISTORY_RUNS, IOT_LEDGER_DETAIL_DAYS."
+        "Delete old Dagster runs with their files and old health reports, and fold the ledger's "
+        "old entries into one a day and Kafka partition. How long is kept is a setting: "
+        "IOT_RUN_HISTORY_DAYS, IOT_FAILED_RUN_HISTORY_DAYS, IOT_RUN_HISTORY_RUNS, "
+        "IOT_REPORT_DAYS, IOT_LEDGER_DETAIL_DAYS."
     ),
     tags={MAX_RUNTIME: "3600", **NO_RETRY},
 )
 def purge_history() -> None:
     delete_old_runs()
+    delete_old_pages()
     fold_old_ledger_entries()
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +12,7 @@ import pytest
 
 from iot_pipeline.defs.history import delete_old_runs
 from iot_pipeline.defs.instance import prepare_instance
+from iot_pipeline.health import delete_old_reports
 from iot_pipeline_tests.servers import clean_environment
 
 RUN_ID = "0123abcd-0000-4000-8000-0123456789ab"
@@ -76,6 +78,20 @@ def test_files_that_a_killed_purge_left_go_with_the_next_one(home: Path) -> None
         assert young.exists()
         assert (home / "history" / "runs" / "index.db").exists()
         assert instance.get_runs()
+
+
+def test_reports_of_long_ago_go_and_the_newest_page_stays(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    names = {
+        "2026-03-01T12-00-00Z.html", "2026-03-09T12-00-00Z.html", "latest.html", "mine.html",
+    }  # fmt: skip
+    for name in names:
+        (reports / name).write_text("a page")
+    now = datetime(2026, 3, 10, tzinfo=UTC)
+    assert delete_old_reports(tmp_path, now, 5.0) == 1
+    assert {path.name for path in reports.iterdir()} == names - {"2026-03-01T12-00-00Z.html"}
+    assert delete_old_reports(tmp_path / "nothing here", now, 5.0) == 0
 
 
 def test_a_persons_dagster_yaml_stays(tmp_path: Path) -> None:
