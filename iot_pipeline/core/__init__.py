@@ -4,7 +4,7 @@ readings    -> a message is a reading, or a dead letter with a reason
 simulation  -> a fleet of devices and what they send (fleet: its values; pacing: when)
 offsets     -> which offsets one run drains
 ingest      -> records become a micro-batch: winners, grouped by Cassandra partition
-ledger      -> the chain of ranges that runs leave behind, and its sums
+ledger      -> the chain of ranges that runs leave behind, and its sums (ledger_sums: kept ones)
 lag         -> how far behind, in offsets and seconds
 checks      -> ledger, rows and lag become verdicts, with what to do about them
 rollups     -> rows become hours and days (rollup_days: which days to make again; rollup_checks)
