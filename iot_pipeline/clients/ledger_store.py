@@ -42,13 +42,10 @@ _ENTRY_COLUMNS = (
     "superseded, rejected, aged_out, holes, stored_by_day, first_record_at, last_record_at, "
     "updated_at"
 )
-_ENTRY_AT = (
-    f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger "
-    "WHERE topic = ? AND kafka_partition = ? AND epoch = ? AND start_offset = ?"
-)
 ENTRIES = (
     f"SELECT {_ENTRY_COLUMNS} FROM {{ks}}.ingest_ledger WHERE topic = ? AND kafka_partition = ?"
 )
+ENTRY_AT = f"{ENTRIES} AND epoch = ? AND start_offset = ?"
 # No map, no time, no uuid: those are four fifths of what reading an entry costs the client.
 _LINKS = (
     "SELECT kafka_partition, epoch, start_offset, end_offset, outcome, run_id, stored, superseded, "
@@ -217,7 +214,7 @@ class CassandraLedgerStore:
         checkpoint = self._read_checkpoint(commit.topic, commit.partition, timeout_seconds)
         place = (commit.topic, commit.partition)
         own = self._client.execute(
-            self._cql(_ENTRY_AT),
+            self._cql(ENTRY_AT),
             (*place, commit.epoch, commit.run_start),
             doing=doing,
             serial=True,

@@ -5,12 +5,11 @@ from datetime import date
 from typing import Any
 
 from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer
-from iot_pipeline.clients.ledger_store import ENTRIES, entry_of
+from iot_pipeline.clients.ledger_store import ENTRIES, ENTRY_AT, entry_of
 from iot_pipeline.core.ledger import LedgerEntry, Outcome
 from iot_pipeline.core.ledger_sums import EntryPlace, LedgerSum
 
 _SINCE = " AND (epoch, start_offset) >= (?, ?)"
-_AT = " AND epoch = ? AND start_offset = ?"
 # One Cassandra partition: the filter saves the transport, and every run asks this.
 _THAT_EXPIRED = " AND outcome = ? ALLOW FILTERING"
 # Summed where the entries are: a year of them is 70,000 rows, and these are one.
@@ -110,8 +109,8 @@ class CassandraLedgerSums:
     def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
         """The entry that begins just here, if one does."""
         doing = f"looking for an entry of {topic}[{partition}]"
-        found = self._read(_AT, (topic, partition, *place), doing)
-        return found[0] if found else None
+        values = (topic, partition, *place)
+        return entry_of(self._client.execute(self._cql(ENTRY_AT), values, doing=doing))
 
     def _read(self, condition: str, values: tuple[Any, ...], doing: str) -> list[LedgerEntry]:
         rows = self._client.stream(self._cql(ENTRIES) + condition, values, doing=doing)

@@ -381,6 +381,9 @@ def test_the_ledger_reads_alike_after_it_was_folded(
     assert outcome.is_success, outcome.failure
     chain = read_chain(ledger, pipeline.topic, range(4))
     assert chain.flaws == []
+    sums = pipeline.connections.ledger_sums
+    made = sums.read_sums(pipeline.topic)
+    assert set(made) == {e.partition for e in chain.entries}, "made afresh"
     assert len(chain.entries) < len(before)
     assert sum_counts(e.counts for e in chain.entries) == sum_counts(e.counts for e in before)
     assert dagster.materialize().is_success
