@@ -17,6 +17,9 @@ from iot_pipeline.settings import Settings
 
 _PROBE_SECONDS = 10.0
 _REST_SECONDS = 0.005
+# A row that is not there yet is asked for again when its age has grown by this share: the answer is
+# at most so much too late, and many late rows do not keep the servers busy with being asked for.
+_ASK_AGAIN_SHARE = 0.08
 _ROW = (
     "SELECT writetime(temperature) FROM {ks}.sensor_data "
     "WHERE device_id = ? AND day = ? AND timestamp = ?"
@@ -116,6 +119,7 @@ def _read_back(
 ) -> None:
     with CassandraClient(settings) as client:
         cql = _ROW.format(ks=client.keyspace)
+        ask_at_ms: dict[float, float] = {}
         while True:
             with lock:
                 waiting = list(pending)
@@ -123,12 +127,16 @@ def _read_back(
                 return
             for probe_of in waiting:
                 produced_ms, device, at = probe_of
+                if time.time() * 1000 < ask_at_ms.get(at, 0.0):
+                    continue
                 moment = datetime.fromtimestamp(at, UTC)
                 ms = round(at * 1e6) // 1000
                 rows = client.execute(cql, (device, moment.date(), ms), doing="probing")
                 late_ms = time.time() * 1000 - produced_ms
                 if not rows and late_ms < _PROBE_SECONDS * 1000:
+                    ask_at_ms[at] = produced_ms + late_ms * (1 + _ASK_AGAIN_SHARE)
                     continue
+                ask_at_ms.pop(at, None)
                 with lock:
                     pending.remove(probe_of)
                 if rows:
