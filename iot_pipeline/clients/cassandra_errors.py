@@ -80,7 +80,9 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
     """
     # A request that no host answered hides what each host said; one bad password is no outage.
     if isinstance(exc, NoHostAvailable):
-        inner = [e for e in getattr(exc, "errors", {}).values() if isinstance(e, BaseException)]
+        # By host what it said; where a session finds none of them alive, a list of their addresses.
+        said = exc.errors.values() if isinstance(exc.errors, dict) else ()
+        inner = [error for error in said if isinstance(error, BaseException)]
         for error in inner:
             if isinstance(error, (AuthenticationFailed, Unauthorized, ProtocolVersionUnsupported)):
                 return translate(error, doing)

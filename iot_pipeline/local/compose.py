@@ -29,7 +29,8 @@ EXACT_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 _TOP_KEYS = {"name", "services", "volumes"}
 _SERVICE_KEYS = {
-    "image", "hostname", "ports", "environment", "volumes", "healthcheck", "stop_grace_period",
+    "image", "hostname", "entrypoint", "ports", "environment", "volumes", "healthcheck",
+    "stop_grace_period",
 }  # fmt: skip
 _HEALTH_KEYS = {"test", "interval", "timeout", "start_period", "retries"}
 _DURATION = re.compile(r"(?:(\d+)m)?(?:(\d+)s)?")
@@ -52,14 +53,16 @@ class Definition:
 class Service:
     """One service, its variables filled in.
 
-    `mounts` maps folders and files of the container to those of this machine; `hostnames` are
-    the names by which containers would reach it.
+    `entrypoint` is what replaces the image's own command, empty where nothing does; `mounts` maps
+    folders and files of the container to those of this machine; `hostnames` are the names by which
+    containers would reach it.
     """
 
     name: str
     kind: str
     image: str
     version: str
+    entrypoint: tuple[str, ...]
     environment: Mapping[str, str]
     ports: tuple[int, ...]
     mounts: Mapping[str, Path]
@@ -165,6 +168,10 @@ class _Reader:
             kind=IMAGES[repository],
             image=image,
             version=version,
+            entrypoint=tuple(
+                self._text(word, f"{at}.entrypoint")
+                for word in self._list(keys.get("entrypoint"), f"{at}.entrypoint")
+            ),
             environment=self._environment(keys.get("environment"), f"{at}.environment"),
             ports=tuple(self._ports(keys.get("ports"), name, f"{at}.ports")),
             mounts=dict(self._mounts(keys.get("volumes"), f"{at}.volumes")),

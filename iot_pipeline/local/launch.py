@@ -28,6 +28,8 @@ KAFKA_EXCLUDED = frozenset({
 KAFKA_REQUIRED = ("CLUSTER_ID", "KAFKA_LISTENERS", "KAFKA_LOG_DIRS", "KAFKA_HEAP_OPTS",
                   "KAFKA_CONTROLLER_QUORUM_VOTERS")  # fmt: skip
 CASSANDRA_VARIABLES = ("MAX_HEAP_SIZE", "JVM_EXTRA_OPTS")
+# What the image runs by itself; a script of ours may stand before it.
+CASSANDRA_COMMAND = ("docker-entrypoint.sh", "cassandra", "-f")
 
 STARTING_HEAP = "256m"
 
@@ -41,14 +43,16 @@ class Launch:
     """All that is needed to start one server.
 
     `arguments` go into a Java argument file, but for the main class and its own arguments
-    (`main`). `format_arguments` is a command to run first while `formatted_by` does not exist;
-    empty when there is none. `ports` maps every port the server takes to what it is for.
+    (`main`); `before` is a command that ends by running Java in its place. `format_arguments` is
+    a command to run first while `formatted_by` does not exist; empty when there is none. `ports`
+    maps every port the server takes to what it is for.
     """
 
     address: tuple[str, int]
     ports: Mapping[int, str]
     files: Mapping[Path, str]
     folders: tuple[Path, ...]
+    before: tuple[str, ...]
     arguments: tuple[str, ...]
     main: tuple[str, ...]
     format_arguments: tuple[str, ...]
@@ -122,6 +126,8 @@ def _plan_kafka(service: Service, folder: Path, run_folder: Path, jars: Sequence
         known = name == "CLUSTER_ID" or name.startswith("KAFKA_")
         if not known or name in KAFKA_EXCLUDED.difference(KAFKA_SCRIPT_VARIABLES):
             _refuse(service, name, "not understood by `iot up`")
+    if service.entrypoint:
+        _refuse(service, "entrypoint", "not understood by `iot up`")
     for name in KAFKA_REQUIRED:
         if not environment.get(name):
             _refuse(service, name, "expected a value")
@@ -149,6 +155,7 @@ def _plan_kafka(service: Service, folder: Path, run_folder: Path, jars: Sequence
             server_properties: "".join(f"{k}={_escape(v)}\n" for k, v in sorted(properties.items()))
         },
         folders=(data,),
+        before=(),
         arguments=(
             *shlex.split(heap),
             *shlex.split(environment.get("KAFKA_JVM_PERFORMANCE_OPTS", "-XX:+UseSerialGC")),
@@ -200,12 +207,14 @@ def _plan_cassandra(
             ("cassandra.jmx.local.port", "7199", "JMX"),
         )
     }
+    before = _before_cassandra(service)
     agent = [f"-javaagent:{jar}" for jar in jars if jar.name.startswith("jamm-")]
     return Launch(
         address=(LOOPBACK, _published(service, ports)),
         ports=ports,
         files={},
         folders=(data,),
+        before=before,
         arguments=(
             *_argument_lines(folder / "cassandra" / "jvm17.args"),
             # Cassandra locks its heap into memory as it finds it at start (mlockall), so it
@@ -224,6 +233,16 @@ def _plan_cassandra(
         formatted_by=None,
         memory_bytes=(megabytes(heap) + MEGABYTES_BEYOND_HEAP["cassandra"]) * 2**20,
     )
+
+
+def _before_cassandra(service: Service) -> tuple[str, ...]:
+    words = service.entrypoint or CASSANDRA_COMMAND
+    ours, images = words[: -len(CASSANDRA_COMMAND)], words[-len(CASSANDRA_COMMAND) :]
+    if images != CASSANDRA_COMMAND:
+        _refuse(service, "entrypoint", f"expected {' '.join(CASSANDRA_COMMAND)} at its end")
+    if ours and (ours[0] != "sh" or len(ours) < 2 or ours[1] not in service.mounts):
+        _refuse(service, "entrypoint", "expected sh and a script that is mounted")
+    return tuple(relocate(service, word) for word in ours)
 
 
 def _system_property(service: Service, option: str) -> tuple[str, str]:

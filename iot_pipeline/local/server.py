@@ -96,7 +96,7 @@ class Server:
         (self.run_folder / "address.json").write_text(address, encoding="utf-8")
         begin = self.log.stat().st_size if self.log.exists() else 0
         started_at = time.monotonic()
-        command = [str(java.command), f"@{arguments}", *launch.main]
+        command = [*launch.before, str(java.command), f"@{arguments}", *launch.main]
         process = processes.start(command, self.run_folder, self.log)
         self.wait(process, launch.address, say, cancelled, begin)
         say(

@@ -1,7 +1,8 @@
 """What Cassandra answers is sorted by remedy: try again, or tell a person, or a bad row."""
 
 import pytest
-from cassandra import InvalidRequest
+from cassandra import AuthenticationFailed, InvalidRequest
+from cassandra.cluster import NoHostAvailable
 from cassandra.protocol import (
     IsBootstrappingErrorMessage,
     OverloadedErrorMessage,
@@ -10,7 +11,12 @@ from cassandra.protocol import (
 )
 
 from iot_pipeline.clients.cassandra_errors import translate
-from iot_pipeline.errors import RowsRefusedError, TransientError
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    ConfigurationError,
+    RowsRefusedError,
+    TransientError,
+)
 
 
 @pytest.mark.parametrize("kind", [ServerError, OverloadedErrorMessage, IsBootstrappingErrorMessage])
@@ -25,3 +31,15 @@ def test_a_node_in_trouble_is_no_refusal_of_the_rows(kind: type[Exception]) -> N
 )
 def test_a_row_that_cassandra_does_not_take_is_refused(refusal: Exception) -> None:
     assert isinstance(translate(refusal, "writing rows"), RowsRefusedError)
+
+
+def test_a_session_that_finds_no_host_alive_is_worth_another_try() -> None:
+    found = NoHostAvailable("Unable to connect to any servers using keyspace x", ["127.0.0.1:9042"])
+    error = translate(found, "connecting to Cassandra")
+    assert isinstance(error, CassandraUnavailableError)
+    assert "Unable to connect to any servers using keyspace x" in str(error)
+
+
+def test_one_bad_password_is_no_outage() -> None:
+    found = NoHostAvailable("Unable to connect", {"127.0.0.1:9042": AuthenticationFailed("no")})
+    assert isinstance(translate(found, "connecting to Cassandra"), ConfigurationError)

@@ -72,7 +72,7 @@ def test_a_start_may_take_as_long_as_the_health_check_gives_it(tmp_path: Path) -
 @pytest.mark.parametrize(
     "key",
     [
-        *("restart", "user", "mem_limit", "depends_on", "command", "entrypoint", "build"),
+        *("restart", "user", "mem_limit", "depends_on", "command", "build"),
         *("env_file", "extends", "networks", "network_mode", "profiles", "deploy"),
         *("container_name", "ulimits", "logging", "labels", "x-anything"),
     ],
@@ -104,6 +104,7 @@ def test_a_key_of_a_service_that_is_not_carried_out_is_refused_by_name(
         ("kafka-data:/var", "other:/var", "a volume listed under `volumes`"),
         ("kafka-data:/var", "./here:/var", "mounted read-only"),
         ("1m30s", "soon", "'soon': expected a duration"),
+        ("    environment:", "    entrypoint: x\n    environment:", "entrypoint: expected a list"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_not_carried_out_is_refused_by_name(

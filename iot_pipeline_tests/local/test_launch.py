@@ -12,6 +12,7 @@ from iot_pipeline.local import jars
 from iot_pipeline.local.compose import Service, find_definition, read_compose
 from iot_pipeline.local.java import find_java
 from iot_pipeline.local.launch import (
+    CASSANDRA_COMMAND,
     KAFKA_EXCLUDED,
     Launch,
     argument_file,
@@ -102,6 +103,43 @@ def test_cassandra_listens_on_loopback_alone_under_a_name_of_its_own(tmp_path: P
     assert "-Dcassandra.settings.cluster_name=mine" in launch.arguments
     assert not [a for a in launch.arguments if "broadcast_rpc_address" in a]
     assert set(launch.ports) == {1234, 7000, 7199}
+
+
+def test_cassandra_is_started_by_the_script_that_the_container_starts_it_by(
+    tmp_path: Path,
+) -> None:
+    before = plan(service("cassandra", tmp_path), tmp_path).before
+    told = subprocess.run(
+        [*before, "sh", "-c", "cat /proc/self/timerslack_ns || echo no timers to tell"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() in ("1000000", "no timers to tell")
+    assert (told.stdout.strip() == "1000000") == Path("/proc/self/timerslack_ns").exists()
+
+
+@pytest.mark.parametrize(
+    "entrypoint",
+    [
+        ("sh", "/etc/iot/nap.sh", "cassandra", "-f"),
+        ("sh", "/elsewhere.sh", *CASSANDRA_COMMAND),
+        ("/etc/iot/nap.sh", *CASSANDRA_COMMAND),
+        (*CASSANDRA_COMMAND, "-R"),
+    ],
+)
+def test_a_command_of_cassandra_that_is_not_carried_out_is_refused(
+    tmp_path: Path, entrypoint: tuple[str, ...]
+) -> None:
+    cassandra = dataclasses.replace(service("cassandra", tmp_path), entrypoint=entrypoint)
+    with pytest.raises(ConfigurationError, match=r"services\.cassandra: entrypoint: expected"):
+        plan(cassandra, tmp_path)
+
+
+def test_a_command_of_kafka_is_refused(tmp_path: Path) -> None:
+    kafka = dataclasses.replace(service("kafka", tmp_path), entrypoint=("sh",))
+    with pytest.raises(ConfigurationError, match=r"services\.kafka: entrypoint: not understood"):
+        plan(kafka, tmp_path)
 
 
 def test_data_outside_a_volume_is_refused(tmp_path: Path) -> None:

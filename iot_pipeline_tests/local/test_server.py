@@ -34,6 +34,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         kind="kafka",
         image="apache/kafka:4.3.1",
         version="4.3.1",
+        entrypoint=(),
         environment={},
         ports=(),
         mounts={},
@@ -170,7 +171,9 @@ def test_nobody_holds_a_free_port() -> None:
 def test_a_port_in_the_way_is_reported_with_its_owner(server: Server) -> None:
     with listen() as listener:
         port = listener.getsockname()[1]
-        launch = Launch(("127.0.0.1", port), {port: "listener HOST"}, {}, (), (), (), (), None, 0)
+        launch = Launch(
+            ("127.0.0.1", port), {port: "listener HOST"}, {}, (), (), (), (), (), None, 0
+        )
         with pytest.raises(ServiceError) as caught:
             server.check_ports(launch)
     assert f"port {port} (listener HOST) is taken by" in str(caught.value)
