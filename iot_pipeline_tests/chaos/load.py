@@ -22,6 +22,8 @@ BAD = (b"no reading", b'{"device_id": "x"}', b"\xff\xfe", b"[]", None)
 _DUPLICATES, _CONFLICTS, _BAD = 0.05, 0.05, 0.02
 _RECENT = 500
 _BURST_SECONDS = 0.01
+# Longer than any fault stands in Kafka's way.
+_STALLED_SECONDS = 60.0
 
 
 @dataclass
@@ -53,6 +55,8 @@ class Load:
         self._sending = threading.Lock()
         self._extra = 0
         self._failure: BaseException | None = None
+        self.renewed = 0
+        self._heard_at = 0.0
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
@@ -121,8 +125,18 @@ class Load:
                         self._send_one(self._next())
                         due -= 1
                     self._producer.poll(0)
+                    self._renew_if_stalled()
         except BaseException as exc:  # noqa: BLE001 - raised again by stop()
             self._failure = exc
+
+    def _renew_if_stalled(self) -> None:
+        """An idempotent producer may never recover from what a broker forgot; a new one does.
+
+        Source: confluent-kafka-dotnet issue 2519. What it had not delivered stays attempted.
+        """
+        if len(self._producer) and time.monotonic() - self._heard_at > _STALLED_SECONDS:
+            self.renewed += 1
+            self._producer = self._new_producer()
 
     def _next(self) -> Attempt:
         dice = self._random.random()
@@ -150,9 +164,12 @@ class Load:
         number = len(self.attempted)
         self.attempted[number] = attempt
         device_id = attempt.reading[0].encode() if attempt.reading else None
+        if not len(self._producer):
+            self._heard_at = time.monotonic()
 
         def delivered(error: Any, _: Any) -> None:
             if error is None:
+                self._heard_at = time.monotonic()
                 self.acknowledged.add(number)
             else:
                 self.refused.append(str(error))
@@ -169,6 +186,7 @@ class Load:
                 return
             except BufferError:
                 self._producer.poll(0.1)
+                self._renew_if_stalled()
                 if self._stop.is_set():
                     return  # attempted, and never sent
             except KafkaException as exc:
@@ -177,6 +195,7 @@ class Load:
                 self._producer = self._new_producer()
 
     def _new_producer(self, linger_ms: int = 5) -> Producer:
+        self._heard_at = time.monotonic()
         return Producer(
             {
                 "bootstrap.servers": self.bootstrap_servers,

@@ -8,6 +8,7 @@ exactly a signal meets a process no seed can say.
 import random
 import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -124,10 +125,13 @@ def test_nothing_acknowledged_is_lost_whatever_dies(chaos_services: OwnServices,
         f"{len(recoveries)} faults; kills: {drains.kills} processes, {harness.server_kills} "
         f"servers; Kafka deleted records {harness.deletions} times; records acknowledged: "
         f"{len(world.load.acknowledged)} of {len(world.load.attempted)}; "
+        f"producers that never recovered: {world.load.renewed}; "
         f"longest recovery {longest:.1f} s ({worst})"
     )
     say(f"drains ended with {dict(sorted(drains.ended.items()))}")
     assert not drains.unexpected, "\n\n".join(drains.unexpected)
+    refused = Counter(world.load.refused).most_common(3)
+    assert len(world.load.acknowledged) > len(world.load.attempted) / 2, f"no load: {refused}"
     world.drain_all()
     verdict = world.ask_oracle()
     say(f"oracle: {verdict}")
