@@ -95,6 +95,7 @@ def count_hours(
     until_ms: int,
     limits: QualityLimits,
     is_whole_day: bool,
+    sure: int,
     began: float,
     deadline: float,
     clock: Callable[[], float],
@@ -108,6 +109,7 @@ def count_hours(
         until_ms: later readings may still be on their way.
         limits: what is fine.
         is_whole_day: also the hours before the last full one, in half of the time that is left.
+        sure: so many, in front, whatever the time.
         began: when counting began, on `clock`.
         deadline: when it is to end.
         clock: monotonic seconds.
@@ -143,7 +145,9 @@ def count_hours(
                 done.append(device.device_id)
         return done
 
-    done = count(first_ms, until_ms, list(by_name), deadline)
+    names = list(by_name)
+    done = count(first_ms, until_ms, names[:sure], float("inf"))
+    done += count(first_ms, until_ms, names[sure:], deadline)
     _find_begins(rows, [by_name[name] for name in done], counted, firsts, first_ms, until_ms, clock)
     day_ms = first_ms - (_DAY_HOURS - 2) * HOUR_MS
     if is_whole_day and day_ms < first_ms:

@@ -82,13 +82,15 @@ def test_a_simulation_ends_with_what_was_produced_and_acknowledged(wire):
     assert (answer["failed"], answer["unconfirmed"], answer["stopped"]) == (0, 0, False)
 
 
-def test_a_set_rate_is_kept_within_one_percent(wire):
+def test_a_set_rate_is_not_exceeded(wire):
     code, out, _ = run_iot(
         wire, "simulate", "--devices", "50", "--rate", "2000", "--duration", "2s", "--json"
     )
     answer = json.loads(out)
     assert (code, answer["produced"]) == (0, 4_000)
-    assert answer["rate"] == pytest.approx(2_000, rel=0.01)
+    # How evenly it is kept is told by a clock of the test's own (core/test_pacing.py): this one is
+    # a busy machine's.
+    assert 200 < answer["rate"] < 2_020
 
 
 def test_without_json_people_read_one_line(wire):

@@ -227,3 +227,24 @@ def test_a_fleet_too_large_for_the_time_is_sampled_and_suspects_come_first() -> 
     assert 32 <= verdict.numbers["devices_looked_at"] < 100
     assert "A sample: " in verdict.sentence
     assert table.questions < 400
+
+
+def test_what_was_red_does_not_turn_green_because_there_was_no_time() -> None:
+    silent = {f"room_{number}" for number in range(60, 100)}
+    lapse = Lapse(devices=300, hours=1.6, interval_ms=30_000)
+    lapse.change = lambda name, r: [] if name in silent and between(r, 40, 99) else [r]
+    table = lapse.table()
+    ticks = iter(range(1_000_000))
+    found = table.look(
+        lapse.end_ms, first=sorted(silent), budget_seconds=0.0, clock=lambda: next(ticks)
+    )
+    assert red(found) == {"devices_are_reporting": silent, "readings_are_complete": silent}
+    assert found["devices_are_reporting"].numbers["devices_looked_at"] >= 72
+
+
+def test_a_small_fleet_is_looked_at_whole_without_any_time() -> None:
+    lapse = Lapse(devices=20, hours=0.5, interval_ms=30_000)
+    table = lapse.table()
+    ticks = iter(range(1_000_000))
+    found = table.look(lapse.end_ms, budget_seconds=0.0, clock=lambda: next(ticks))
+    assert found["devices_are_reporting"].numbers["devices_looked_at"] == 20
