@@ -29,11 +29,13 @@ def ask_all(
     wait: Callable[[float], None],
     deadline: float,
     clock: Callable[[], float],
+    *,
+    sure: int = 1,
 ) -> Iterator[tuple[_I, _A]]:
     """Each item with its answer, in order, as far as the time suffices.
 
-    After `deadline` nothing more is sent; what was sent is waited for. The first question is
-    always sent: a look at nothing tells nothing.
+    After `deadline` nothing more is sent but the first `sure` questions; what was sent is waited
+    for. One is always sent: a look at nothing tells nothing.
 
     Raises:
         PipelineError: that of the first answer that is one.
@@ -41,10 +43,10 @@ def ask_all(
     waiting = iter(items)
     sent: deque[tuple[_I, _A]] = deque()
     is_over = False
-    is_first = True
+    left = max(1, sure)
     while True:
         while not is_over and len(sent) < _IN_FLIGHT:
-            if not is_first and clock() > deadline:
+            if left <= 0 and clock() > deadline:
                 is_over = True
                 break
             item = next(waiting, None)
@@ -52,7 +54,7 @@ def ask_all(
                 is_over = True
             else:
                 sent.append((item, start(item)))
-                is_first = False
+                left -= 1
         if not sent:
             return
         item, answer = sent[0]

@@ -219,14 +219,17 @@ def _read_newest(
     def end_of(day: int) -> int:
         return (day + 1) * MS_PER_DAY - 1
 
-    def start_newest(look: _Look) -> PendingRows:
-        return start(look, look.days[0], end_of(look.days[0]), look.limit)
-
     looked = []
-    for some, until in ((looks[:sure], float("inf")), (looks[sure:], deadline)):
-        for look, found in ask_all(some, start_newest, rows.wait, until, clock):
-            look.take(found.found)
-            looked.append(look)
+    for look, found in ask_all(
+        looks,
+        lambda look: start(look, look.days[0], end_of(look.days[0]), look.limit),
+        rows.wait,
+        deadline,
+        clock,
+        sure=sure,
+    ):
+        look.take(found.found)
+        looked.append(look)
     again: list[tuple[_Look, int, int, int]] = []
     for look in looked:
         today = as_of_ms // MS_PER_DAY

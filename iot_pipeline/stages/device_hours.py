@@ -120,7 +120,9 @@ def count_hours(
     firsts: dict[str, int] = {}
     by_name = {device.device_id: device for device in fast}
 
-    def count(first: int, end: int, names: Sequence[str], give_up_at: float) -> list[str]:
+    def count(
+        first: int, end: int, names: Sequence[str], give_up_at: float, sure: int = 0
+    ) -> list[str]:
         done = []
         for span, answer in ask_all(
             (
@@ -134,6 +136,7 @@ def count_hours(
             hours.wait,
             give_up_at,
             clock,
+            sure=sure * len(_by_day(first, end)),
         ):
             device = span.device
             for hour in range(hour_of(span.first_ms), span.end_ms, HOUR_MS):
@@ -145,9 +148,7 @@ def count_hours(
                 done.append(device.device_id)
         return done
 
-    names = list(by_name)
-    done = count(first_ms, until_ms, names[:sure], float("inf"))
-    done += count(first_ms, until_ms, names[sure:], deadline)
+    done = count(first_ms, until_ms, list(by_name), deadline, sure)
     _find_begins(rows, [by_name[name] for name in done], counted, firsts, first_ms, until_ms, clock)
     day_ms = first_ms - (_DAY_HOURS - 2) * HOUR_MS
     if is_whole_day and day_ms < first_ms:
