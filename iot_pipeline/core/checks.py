@@ -38,6 +38,9 @@ class CheckVerdict:
 
     `numbers` plot over time, so every verdict of a name carries the same ones. `sentence` says
     what was found and, when it has not passed, what to do next.
+
+    A verdict is passed, failed, or, with `is_looked` False, neither: the check could not look, and
+    that is never green.
     """
 
     name: str
@@ -47,6 +50,14 @@ class CheckVerdict:
     numbers: Mapping[str, int | float] = field(default_factory=dict)
     worst: DeviceTable = field(default_factory=DeviceTable)
     suspects: Sequence[str] = ()
+    is_looked: bool = True
+
+
+def not_looked(
+    name: str, why: str, numbers: Mapping[str, int | float] | None = None
+) -> CheckVerdict:
+    """The answer of a check that could not look; `why` is a sentence."""
+    return CheckVerdict(name, False, Severity.WARN, why, numbers or {}, is_looked=False)
 
 
 @dataclass(frozen=True, slots=True)
