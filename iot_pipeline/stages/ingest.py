@@ -12,6 +12,7 @@ checkpoint and the run's row move in one conditional write.
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from iot_pipeline.core.ingest import MicroBatch
@@ -21,7 +22,7 @@ from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
 from iot_pipeline.stages.commit import InFlight, last_answers, send_all, settle_all
 from iot_pipeline.stages.following import NO_END, Follow
-from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports
+from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports, Written
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.retry import retry_transient
@@ -168,12 +169,54 @@ def drain(
     started = time.monotonic()
     try:
         if plan.ingest:
-            _Drain(
-                plan, ports, run, config, progress, on_progress, observe, wall_clock
-            ).run_to_end()
+            checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress)
+            batches = MicroBatches(
+                plan.topic, plan.checkpoints, plan.ingest, ports, config, wall_clock
+            )
+            try:
+                _write_and_account(batches, checkpoints, progress, observe)
+            finally:
+                checkpoints.note_last_answers()
     finally:
         progress.seconds = time.monotonic() - started
     return progress
+
+
+def _write_and_account(
+    batches: MicroBatches,
+    checkpoints: "_Checkpoints",
+    progress: DrainProgress,
+    observe: Callable[[MicroBatch], None],
+) -> None:
+    """Rows acknowledged, then dead letters delivered, then the checkpoint moved.
+
+    Never in another order: an offset below the checkpoint is read again by a person's wish alone.
+    """
+    expired: OffsetsExpiredError | None = None
+    try:
+        with closing(batches.written()) as turns:
+            for written in turns:
+                if written is not None:  # its rows are acknowledged
+                    progress.unknown_fields = batches.unknown_fields
+                    checkpoints.take_in(written)
+                    observe(written.batch)
+                checkpoints.settle_decided()
+                if progress.fenced:
+                    return
+                if checkpoints.is_due:
+                    checkpoints.deliver_letters()
+                    checkpoints.move()
+    except OffsetsExpiredError as exc:
+        # What was written before the log ran out is committed first: recorded as expired, its
+        # dead letters would be lost with Kafka's copy of them.
+        expired = exc
+    checkpoints.settle()
+    if not progress.fenced:
+        checkpoints.deliver_letters()
+        checkpoints.move()
+        checkpoints.settle()
+    if expired is not None and not progress.fenced:
+        raise expired
 
 
 def follow(
@@ -213,7 +256,9 @@ def follow(
     )
 
 
-class _Drain:
+class _Checkpoints:
+    """What is acknowledged and above the checkpoints, and the conditional writes that move them."""
+
     def __init__(
         self,
         plan: Plan,
@@ -222,80 +267,41 @@ class _Drain:
         config: DrainConfig,
         progress: DrainProgress,
         on_progress: Callable[[DrainProgress], None],
-        observe: Callable[[MicroBatch], None],
-        wall_clock: Callable[[], float],
     ) -> None:
         self._plan, self._ports, self._run = plan, ports, run
-        self._config, self._progress = config, progress
-        self._on_progress, self._observe = on_progress, observe
+        self._config, self._progress, self._on_progress = config, progress, on_progress
         self._topic = plan.topic.name
         self._ranges = {item.partition: item for item in plan.ingest}
         self._committed = {item.partition: item.start for item in plan.ingest}
-        # Rows acknowledged, letters waiting, checkpoint still behind: nothing but in follow mode.
+        # Rows acknowledged, letters waiting, checkpoint still behind: of one micro-batch in a
+        # drain, of half a second when following.
         self._letters: list[DeadLetter] = []
         self._ends: dict[int, int] = {}
         self._counts: dict[int, Counts] = {}
         self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
         self._commit_due = 0.0
         self._pending: list[InFlight] = []
-        self._batches = MicroBatches(
-            plan.topic,
-            plan.checkpoints,
-            plan.ingest,
-            ports,
-            config,
-            self._finish,
-            wall_clock,
-            turn=self._turn,
-        )
 
-    def run_to_end(self) -> None:
-        expired: OffsetsExpiredError | None = None
-        try:
-            try:
-                self._batches.run_to_end()
-            except OffsetsExpiredError as exc:
-                # What was written before the log ran out is committed first: recorded as expired,
-                # its dead letters would be lost with Kafka's copy of them.
-                expired = exc
-            self._settle()
-            if not self._progress.fenced:
-                self._start_commit()
-                self._settle()
-            if expired is not None and not self._progress.fenced:
-                raise expired
-        finally:
-            self._note_last_answers()
-
-    # Rows acknowledged -> dead letters delivered -> checkpoint. Never in another order.
-
-    def _finish(self, batch: MicroBatch, letters: list[DeadLetter]) -> bool:
-        self._letters += letters
+    def take_in(self, written: Written) -> None:
+        """Count a micro-batch whose rows are acknowledged."""
+        batch = written.batch
+        self._letters += written.letters
         self._ends.update(batch.ends)
         for partition, counts in batch.counts.items():
             self._counts[partition] = self._counts.get(partition, Counts()) + counts
         self._progress.split_ms += batch.split_ms
-        self._progress.unknown_fields = self._batches.unknown_fields
         self._progress.micro_batches += 1
-        self._observe(batch)
         if self._config.follow is None:
             # What one conditional write commits is one micro-batch; the one before is decided.
-            self._settle()
-        return self._turn()
+            self.settle()
 
-    def _turn(self) -> bool:
-        """Take in commits that are decided, and start those that are due."""
-        if self._pending and all(item.done for item in self._pending):
-            self._settle()
-        if self._progress.fenced:
-            return False
-        if self._ends and not self._pending and time.monotonic() >= self._commit_due:
-            self._start_commit()
-        return True
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to commit, and nothing on its way."""
+        return bool(self._ends) and not self._pending and time.monotonic() >= self._commit_due
 
-    def _start_commit(self) -> None:
-        if not self._ends:
-            return
+    def deliver_letters(self) -> None:
+        """Wait until Kafka has acknowledged the dead letters of what is to be committed."""
         if self._letters:
             letters = self._letters
             retry_transient(
@@ -304,6 +310,9 @@ class _Drain:
                 ),
                 give_up_after_seconds=self._config.retry_seconds,
             )
+
+    def move(self) -> None:
+        """Send the conditional writes; rows and letters are acknowledged."""
         commits = [self._commit_of(partition, end) for partition, end in self._ends.items()]
         self._letters, self._ends, self._counts = [], {}, {}
         self._commit_due = time.monotonic() + self._commit_seconds
@@ -326,7 +335,12 @@ class _Drain:
             counts=self._progress.counts.get(partition, Counts()) + self._counts[partition],
         )
 
-    def _settle(self) -> None:
+    def settle_decided(self) -> None:
+        """Note what commits on their way have moved, if all of them are decided; never wait."""
+        if self._pending and all(item.done for item in self._pending):
+            self.settle()
+
+    def settle(self) -> None:
         """Wait until the commits on their way are decided, and note what they moved."""
         if not self._pending:
             return
@@ -365,7 +379,7 @@ class _Drain:
             commit.partition, commit.run_start, commit.end
         )
 
-    def _note_last_answers(self) -> None:
+    def note_last_answers(self) -> None:
         """After an error or Terminate: what commits on their way still moved.
 
         Nothing is sent again here, and nothing may raise over what ends the run.
