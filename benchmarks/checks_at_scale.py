@@ -22,12 +22,13 @@ from iot_pipeline.defs.checks import judge_run
 from iot_pipeline.defs.data_quality import QUALITY_CHECKS
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import LEAST_BUDGET_SECONDS, RUN_SHARE
-from iot_pipeline.stages.ingest import DrainSum, drain
+from iot_pipeline.stages.ingest import drain
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import read_chain, walk_chain
 from iot_pipeline.stages.ledger_sums import keep_sums
 from iot_pipeline.stages.planning import make_plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.long_history import entries_until, write_ledger, write_rows
 from iot_pipeline_tests.pipeline import set_up

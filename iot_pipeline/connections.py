@@ -26,7 +26,7 @@ from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
-from iot_pipeline.stages.ingest import DrainConfig, Ports
+from iot_pipeline.stages.micro_batch import DrainConfig, Ports
 
 
 @dataclass(frozen=True, slots=True)

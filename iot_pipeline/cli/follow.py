@@ -15,10 +15,11 @@ from rich.status import Status
 from iot_pipeline.connections import Connections, drain_config
 from iot_pipeline.core.latency import Latencies
 from iot_pipeline.stages.following import Follow
-from iot_pipeline.stages.ingest import DrainProgress, follow
+from iot_pipeline.stages.ingest import follow
 from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress
 
 # Percentiles and rates of the last seconds: of a whole day they would say nothing of now.
 _SHOW_SECONDS = 2.0

@@ -16,10 +16,11 @@ from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import DrainSum, drain
+from iot_pipeline.stages.ingest import drain
 from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress
 
 EXIT_INCOMPLETE = 1

@@ -46,7 +46,6 @@ from iot_pipeline.stages.checks import (
     choose_days,
     recent_links,
 )
-from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger_sums import KeptSums, keep_sums, keep_sums_in_passing
 from iot_pipeline.stages.loss_checks import (
@@ -56,6 +55,7 @@ from iot_pipeline.stages.loss_checks import (
     check_retention,
     newest_entries,
 )
+from iot_pipeline.stages.progress import DrainSum
 
 # A micro-batch that was written when the rows were counted commits within this.
 _PATIENCE_SECONDS = 5.0

@@ -30,13 +30,15 @@ from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.following import Follow
-from iot_pipeline.stages.ingest import DrainSum, Ports, follow
+from iot_pipeline.stages.ingest import follow
 from iot_pipeline.stages.intervals import Intervals
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.loss import run_past_losses
+from iot_pipeline.stages.micro_batch import Ports
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress
 
 # An event costs about 10 ms, and a report is three of them and each minute one per check: less than

@@ -24,12 +24,13 @@ from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.errors import PermanentError
-from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain
+from iot_pipeline.stages.ingest import drain
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.loss import run_past_losses
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress, DrainSum
 from iot_pipeline.stages.replay import ReplayProgress, replay
 
 _LOG_EVERY_SECONDS = 2.0

@@ -11,7 +11,7 @@ from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
-from iot_pipeline.stages.ingest import DrainSum
+from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress
 
 

@@ -13,10 +13,10 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from iot_pipeline.core.ingest import MicroBatch
-from iot_pipeline.core.ledger import Applied, Commit, Counts, Fenced, Rebased, sum_counts
+from iot_pipeline.core.ledger import Applied, Commit, Counts, Fenced, Rebased
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
@@ -25,9 +25,8 @@ from iot_pipeline.stages.following import NO_END, Follow
 from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports, Written
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline.stages.retry import retry_transient
-
-__all__ = ["DrainConfig", "DrainProgress", "DrainSum", "Ports", "drain"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,103 +34,6 @@ _log = logging.getLogger(__name__)
 # about those without an answer, to say what they moved. Terminate ends a run within a second.
 _LAST_ANSWERS_SECONDS = 0.4
 _ASK_SECONDS = 0.3
-
-
-@dataclass(slots=True)
-class DrainProgress:
-    """What a run has achieved so far; true after every commit, whatever ends the run.
-
-    `achieved` are the ranges committed, `counts` their sums per partition. `fenced` is not empty
-    when another run moved a checkpoint first: this one then stopped, and nothing is wrong.
-    `in_doubt` are ranges beyond `achieved` whose commit was on its way when the run was cut off,
-    and of which nobody could say in time whether it took effect: the ledger says, any time later.
-    """
-
-    planned: list[OffsetRange]
-    achieved: dict[int, OffsetRange] = field(default_factory=dict)
-    counts: dict[int, Counts] = field(default_factory=dict)
-    fenced: list[Fenced] = field(default_factory=list)
-    in_doubt: list[OffsetRange] = field(default_factory=list)
-    split_ms: int = 0
-    unknown_fields: int = 0
-    micro_batches: int = 0
-    seconds: float = 0.0
-
-    @property
-    def total(self) -> Counts:
-        return sum_counts(self.counts.values())
-
-    @property
-    def ranges(self) -> list[OffsetRange]:
-        return [self.achieved[partition] for partition in sorted(self.achieved)]
-
-    @property
-    def done_offsets(self) -> int:
-        return sum(item.span for item in self.achieved.values())
-
-    @property
-    def planned_offsets(self) -> int:
-        return sum(item.span for item in self.planned)
-
-
-@dataclass(slots=True)
-class DrainSum:
-    """What a run achieved over all of its plans: past a loss it plans again, in new ledger rows."""
-
-    drains: list[DrainProgress] = field(default_factory=list)
-
-    def begin(self, planned: list[OffsetRange]) -> DrainProgress:
-        """The progress of the next plan."""
-        self.drains.append(DrainProgress(planned))
-        return self.drains[-1]
-
-    @property
-    def parts(self) -> list[tuple[OffsetRange, Counts]]:
-        """Every range committed, in the order of the plans, with its counts."""
-        return [(item, d.counts[item.partition]) for d in self.drains for item in d.ranges]
-
-    @property
-    def ranges(self) -> list[OffsetRange]:
-        return [item for item, _ in self.parts]
-
-    @property
-    def total(self) -> Counts:
-        return sum_counts(counts for _, counts in self.parts)
-
-    @property
-    def fenced(self) -> list[Fenced]:
-        return [item for drain in self.drains for item in drain.fenced]
-
-    @property
-    def in_doubt(self) -> list[OffsetRange]:
-        return [item for drain in self.drains for item in drain.in_doubt]
-
-    @property
-    def done_offsets(self) -> int:
-        return sum(item.span for item in self.ranges)
-
-    @property
-    def planned_offsets(self) -> int:
-        """What earlier plans achieved, and what the last one was to do."""
-        last = self.drains[-1:]
-        earlier = sum(drain.done_offsets for drain in self.drains[:-1])
-        return earlier + sum(drain.planned_offsets for drain in last)
-
-    @property
-    def split_ms(self) -> int:
-        return sum(drain.split_ms for drain in self.drains)
-
-    @property
-    def unknown_fields(self) -> int:
-        return sum(drain.unknown_fields for drain in self.drains)
-
-    @property
-    def micro_batches(self) -> int:
-        return sum(drain.micro_batches for drain in self.drains)
-
-    @property
-    def seconds(self) -> float:
-        return sum(drain.seconds for drain in self.drains)
 
 
 def drain(

@@ -16,7 +16,7 @@ from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.stages import commit as commit_module
 from iot_pipeline.stages import ingest
 from iot_pipeline.stages.commit import InFlight, last_answers
-from iot_pipeline.stages.ingest import DrainProgress
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline_tests.stages.fakes import (
     FAR_ABOVE,
     Crash,

@@ -5,10 +5,10 @@ import pytest
 from iot_pipeline.core.ledger import Outcome, find_flaws
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError
-from iot_pipeline.stages.ingest import DrainProgress
 from iot_pipeline.stages.loss import find_expired, record_losses, run_past_losses
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline_tests.stages.fakes import Faults, How, writer_id
 from iot_pipeline_tests.stages.world import T0, World
 

@@ -14,9 +14,11 @@ from iot_pipeline.core.readings import (
     encode_reading,
     timestamp_ms,
 )
-from iot_pipeline.stages.ingest import DrainConfig, DrainProgress, Ports, drain
+from iot_pipeline.stages.ingest import drain
+from iot_pipeline.stages.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline_tests.stages.fakes import (
     FailingDeadLetters,
     FailingLedger,
