@@ -30,13 +30,15 @@ Metadata = Mapping[str, dg.MetadataValue[Any]]
 
 
 def picture_metadata(
-    connections: Connections, run_id: str, lags: Sequence[PartitionLag]
+    connections: Connections, run_id: str, lags: Sequence[PartitionLag] | None
 ) -> Metadata:
     """The fleet's pictures and its devices with problems, at most once a minute per data folder.
 
     Costs half a second per minute at most, by resting as long as that takes; in between it is
     one line that links to the run with the newest pictures.
     """
+    if lags is None:
+        return {"pictures": dg.MetadataValue.text("not drawn: the lag could not be read")}
     settings = connections.settings
     path = board_path(settings.data_dir, settings.topic)
     board = read_board(path)

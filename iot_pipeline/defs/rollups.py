@@ -36,7 +36,7 @@ from iot_pipeline.defs.names import (
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import RollupFrozenError
-from iot_pipeline.stages.checks import RunBudget
+from iot_pipeline.stages.checks.budget import RunBudget
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
 from iot_pipeline.stages.rollups import RollupProgress, rebuild_day

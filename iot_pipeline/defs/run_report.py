@@ -14,21 +14,23 @@ from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
 from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress
 
+# None: it could not be read.
+Lags = Sequence[PartitionLag] | None
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """What one ingest run did.
 
-    `ahead` says who ingested, before or meanwhile, what this run was to. `lags` were read when it
-    was done. `lost` is what had expired unread and was recorded so. `latencies` are those of a
-    sample of its rows, from the broker's timestamp to the answer that held the row. For a run that
-    stays it is what it did since its last report, and `started_at` is when that was.
+    `ahead` says who ingested, before or meanwhile, what this run was to. `lost` is what had expired
+    unread and was recorded so. `latencies` are those of a sample of its rows, from the broker's
+    timestamp to the answer that held the row. For a run that stays it is what it did since its last
+    report, and `started_at` is when that was.
     """
 
     topic: str
     progress: DrainSum
     replayed: ReplayProgress
-    lags: Sequence[PartitionLag]
     started_at: datetime
     ahead: Sequence[str] = ()
     lost: Sequence[OffsetRange] = ()
@@ -52,9 +54,9 @@ class RunReport:
         """The UTC days it wrote rows of."""
         return {*self.progress.total.stored_by_day, *self.replayed.counts.stored_by_day}
 
-    def numbers(self) -> dict[str, int | float]:
-        """By name; each plots over runs."""
-        progress, total, lag = self.progress, self.progress.total, total_lag(self.lags)
+    def numbers(self, lags: Lags) -> dict[str, int | float]:
+        """By name; each plots over runs. Of a lag that could not be read there is none."""
+        progress, total = self.progress, self.progress.total
         return {
             "offsets": progress.done_offsets,
             "stored": total.stored,
@@ -64,8 +66,7 @@ class RunReport:
             "holes": total.holes,
             "seconds": round(progress.seconds, 3),
             "rows_per_second": round(self.rows_per_second, 1),
-            "lag_offsets": lag.lag_offsets,
-            "lag_seconds": round(lag.lag_seconds, 3),
+            **_lag_numbers(lags),
             "waited_seconds": round(self.waited_seconds, 3),
             "micro_batches": progress.micro_batches,
             "split_ms": progress.split_ms,
@@ -77,18 +78,18 @@ class RunReport:
             **self.latencies.numbers(),
         }
 
-    def metadata(self) -> Mapping[str, Any]:
-        """The materialization's."""
+    def metadata(self, lags: Lags) -> Mapping[str, Any]:
+        """The materialization's, or the observation's; `lags` were read when it was done."""
         return {
             "ranges": ", ".join(map(str, [*self.replayed.achieved, *self.progress.ranges]))
             or "none",
-            **self.numbers(),
-            "in_words": dg.MetadataValue.md(self.page()),
+            **self.numbers(lags),
+            "in_words": dg.MetadataValue.md(self.page(lags)),
         }
 
-    def page(self) -> str:
+    def page(self, lags: Lags) -> str:
         """The run in words, as markdown."""
-        progress, total, lag = self.progress, self.progress.total, total_lag(self.lags)
+        progress, total = self.progress, self.progress.total
         lines = [f"### {self.headline()}", ""]
         if progress.ranges:
             lines += [
@@ -107,10 +108,7 @@ class RunReport:
                 "",
             ]
         lines += [f"- {line}" for line in self._remarks()]
-        lines.append(
-            f"- When it was done, {lag.lag_offsets:,} offsets were waiting, the oldest since "
-            f"{lag.lag_seconds:.1f} s."
-        )
+        lines.append(_waiting(lags))
         return "\n".join(lines)
 
     def headline(self) -> str:
@@ -127,7 +125,7 @@ class RunReport:
                 "rows written again, as they were"
             )
         if not progress.planned_offsets:
-            return f"Nothing lagged: every offset of {self.topic} is accounted for"
+            return f"Nothing new in {self.topic}"
         return (
             f"{progress.total.stored:,} rows stored in {progress.seconds:.1f} s "
             f"({self.rows_per_second:,.0f} a second)"
@@ -189,18 +187,34 @@ class RunReport:
         return remarks
 
 
-def observations(report: RunReport) -> Iterator[dg.AssetObservation]:
-    """What the run saw of the topic, and of the dead letters where it made some."""
-    lag = total_lag(report.lags)
-    yield dg.AssetObservation(
-        asset_key=IOT_DATA,
-        description=f"Lag of ingestion behind {report.topic} when a run was done",
-        metadata={
-            "lag_offsets": lag.lag_offsets,
-            "lag_seconds": round(lag.lag_seconds, 3),
-            "end_offsets": sum(item.last_stable for item in report.lags),
-        },
+def _waiting(lags: Lags) -> str:
+    if lags is None:
+        return "- When it was done, the lag could not be read: see the check lag_is_within_limit."
+    lag = total_lag(lags)
+    return (
+        f"- When it was done, {lag.lag_offsets:,} offsets were waiting, the oldest since "
+        f"{lag.lag_seconds:.1f} s."
     )
+
+
+def _lag_numbers(lags: Lags) -> dict[str, int | float]:
+    if lags is None:
+        return {}
+    lag = total_lag(lags)
+    return {"lag_offsets": lag.lag_offsets, "lag_seconds": round(lag.lag_seconds, 3)}
+
+
+def observations(report: RunReport, lags: Lags) -> Iterator[dg.AssetObservation]:
+    """What the run saw of the topic, and of the dead letters where it made some."""
+    if lags is not None:
+        yield dg.AssetObservation(
+            asset_key=IOT_DATA,
+            description=f"Lag of ingestion behind {report.topic} when a run was done",
+            metadata={
+                **_lag_numbers(lags),
+                "end_offsets": sum(item.last_stable for item in lags),
+            },
+        )
     rejected = report.progress.total.rejected
     if rejected:
         yield dg.AssetObservation(
