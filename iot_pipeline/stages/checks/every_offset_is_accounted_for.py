@@ -1,7 +1,7 @@
 """Is every offset accounted for: span = stored + superseded + rejected + aged_out + holes."""
 
 from iot_pipeline.core.checks import EVERY_OFFSET, CheckVerdict, Severity, judge_accounting
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 
 
@@ -22,6 +22,7 @@ CHECK = Check(
     Severity.ERROR,
     Cost.FREE,
     order=10,
+    asks=(CASSANDRA,),
     is_blocking=True,
     is_narrow_in_run=True,
 )

@@ -2,7 +2,7 @@
 
 from iot_pipeline.core.checks import NO_GAP, CheckVerdict, Severity, judge_chain
 from iot_pipeline.core.ledger import find_flaws
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 
 
@@ -21,5 +21,6 @@ CHECK = Check(
     Severity.ERROR,
     Cost.FREE,
     order=30,
+    asks=(CASSANDRA,),
     is_narrow_in_run=True,
 )

@@ -3,7 +3,7 @@
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.loss_checks import EXPIRED, judge_losses
 from iot_pipeline.core.losses import find_losses
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.ledger_sums import KeptSums
 
@@ -24,4 +24,5 @@ CHECK = Check(
     Severity.ERROR,
     Cost.BOUNDED,
     order=80,
+    asks=(CASSANDRA,),
 )

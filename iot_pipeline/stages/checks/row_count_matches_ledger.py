@@ -9,7 +9,7 @@ from iot_pipeline.core.checks import (
     judge_row_counts,
     not_looked,
 )
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.ledger_sums import KeptSums, keep_sums, keep_sums_in_passing
 from iot_pipeline.stages.row_counts import StoredByDay, count_days
@@ -76,5 +76,6 @@ CHECK = Check(
     Severity.WARN,
     Cost.BOUNDED,
     order=20,
+    asks=(CASSANDRA,),
     settings=("IOT_CHECK_SECONDS",),
 )
