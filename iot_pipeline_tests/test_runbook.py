@@ -165,10 +165,10 @@ def records_expired_unread(pipeline: Pipeline, name: str) -> None:
     assert "IOT_ON_EXPIRED=record" in pipeline.iot("drain", exit_code=1)
     recording = dict(pipeline.env, IOT_ON_EXPIRED="record")
     Pipeline(pipeline.settings, recording, pipeline.connections).iot("drain")
-    (loss,) = pipeline.iot("losses", "--json")
+    (loss,) = pipeline.iot("losses", "--json")["losses"]
     assert loss["loss_id"] in pipeline.iot("losses")
     pipeline.iot("losses", "--acknowledge", loss["loss_id"], "--reason", "seen; sent again")
-    assert pipeline.iot("losses", "--json")[0]["is_acknowledged"]
+    assert pipeline.iot("losses", "--json")["losses"][0]["is_acknowledged"]
 
 
 @tries("iot rebase --topic-id NEW --at earliest")

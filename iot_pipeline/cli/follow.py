@@ -1,17 +1,13 @@
 """What `iot drain --follow` shows while it stays, and how it is asked to end."""
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-import click
-from rich.console import Console
-from rich.status import Status
-
+from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.connections import Connections, drain_config
 from iot_pipeline.core.latency import Latencies
 from iot_pipeline.stages.following import Follow
@@ -19,10 +15,6 @@ from iot_pipeline.stages.ingest import DrainProgress, follow
 from iot_pipeline.stages.latency import LatencyProbe
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
-
-# Percentiles and rates of the last seconds: of a whole day they would say nothing of now.
-_SHOW_SECONDS = 2.0
-_LOG_SECONDS = 10.0
 
 
 def follow_until_asked(
@@ -79,34 +71,24 @@ def _restore(before: dict[signal.Signals, Any]) -> None:
 
 
 class _FollowLine:
-    """One line that changes on a terminal, a line every ten seconds elsewhere."""
+    """Rates and latencies of the last seconds, one after the other."""
 
     def __init__(self, probe: LatencyProbe, latency: Latencies) -> None:
         self._probe, self._latency = probe, latency
-        self._status = Status("following", console=Console(stderr=True))
-        self._is_terminal = sys.stderr.isatty()
-        if self._is_terminal:
-            self._status.start()
+        self._line = ProgressLine("following, rows stored")
         self._shown_at = time.monotonic()
         self._stored = 0
 
     def show(self, progress: DrainProgress) -> None:
         now = time.monotonic()
         seconds = now - self._shown_at
-        if seconds < (_SHOW_SECONDS if self._is_terminal else _LOG_SECONDS):
+        if seconds < self._line.seconds_between:
             return
         recent, stored = self._probe.take(), progress.total.stored
         self._latency.merge(recent)
-        text = (
-            f"following: {stored:,} rows stored, "
-            f"{(stored - self._stored) / seconds:,.0f} a second; {recent}"
-        )
+        rate = (stored - self._stored) / seconds
+        self._line.show(stored, more=f"{rate:,.0f} a second, {recent}")
         self._shown_at, self._stored = now, stored
-        if self._is_terminal:
-            self._status.update(text)
-        else:
-            click.echo(text, err=True)
 
     def stop(self) -> None:
-        if self._is_terminal:
-            self._status.stop()
+        self._line.stop()

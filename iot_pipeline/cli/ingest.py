@@ -6,7 +6,7 @@ from dataclasses import replace
 import click
 
 from iot_pipeline.cli.follow import follow_until_asked
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import print_replay, replay_as_dict, run_replay
@@ -83,7 +83,7 @@ def drain_command(
             replayed.planned = plan.replay
             if plan.replay:
                 ranges = ", ".join(map(str, plan.replay))
-                click.echo(f"{ranges}: below the checkpoint, so this is a replay", err=True)
+                say(f"{ranges}: below the checkpoint, so this is a replay", err=True)
                 run_replay(connections, plan, run, replayed)
             if is_following:
                 follow_until_asked(
@@ -116,9 +116,7 @@ def drain_command(
             )
         finally:
             for item in lost:
-                click.echo(
-                    f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True
-                )
+                say(f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True)
             latency.merge(probe.take())
             _report(drained, replayed, run.run_id, latency, as_json)
     if drained.fenced:
@@ -166,23 +164,21 @@ def _report(
         if not drained.planned_offsets:
             return
     if not (drained.planned_offsets or drained.ranges or drained.in_doubt):
-        click.echo("nothing lags: every offset of the topic is accounted for")
+        say("nothing lags: every offset of the topic is accounted for")
         return
     rate = total.stored / seconds if seconds else 0
-    click.echo(
+    say(
         f"{total.accounted} offsets = {total.stored} stored + {total.superseded} superseded "
         f"+ {total.rejected} rejected + {total.aged_out} aged out + {total.holes} holes, in "
         f"{seconds:.1f} s ({rate:,.0f} rows/s)"
     )
     if latency.samples:
-        click.echo(f"{latency} ({latency.samples:,} rows read back)")
+        say(f"{latency} ({latency.samples:,} rows read back)")
     for item in ranges:
-        click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
+        say(f"  partition {item.partition}: {item.start} to {item.end}")
     for one in fenced:
-        click.echo(f"fenced: {one}; this run stopped, nothing is wrong")
+        say(f"fenced: {one}; this run stopped, nothing is wrong")
     for item in drained.in_doubt:
-        click.echo(
-            f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was"
-        )
+        say(f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was")
     if split_ms:
-        click.echo(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")
+        say(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")

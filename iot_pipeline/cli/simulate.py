@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.scenario import choose_scenario, send_scenario
 from iot_pipeline.cli.sending import Stop, progress
 from iot_pipeline.clients.kafka_producer import open_sender
@@ -168,7 +168,7 @@ def _print_result(
                 "rate": round(result.rate, 1),
                 "devices": plan.devices,
                 "seed": plan.seed,
-                "start": start.isoformat(),
+                "start": start,
                 "interval_seconds": float(plan.interval_us / 1_000_000),
                 "stopped": result.is_stopped,
             }
@@ -182,4 +182,4 @@ def _print_result(
         line += f", failed {result.failed:,}"
     if result.unconfirmed:
         line += f", unconfirmed {result.unconfirmed:,} (these may or may not have arrived)"
-    click.echo(line)
+    say(line)

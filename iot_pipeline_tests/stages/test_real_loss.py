@@ -47,10 +47,10 @@ def test_expired_records_halt_ingestion_or_are_recorded_and_acknowledged(pipelin
     report = pipeline.iot("drain", "--json")
     assert (report["ranges"], report["stored"]) == (["0:150-200"], 50)
     assert not pipeline.iot("ledger", "--json")["flaws"]
-    (loss,) = pipeline.iot("losses", "--json")
+    (loss,) = pipeline.iot("losses", "--json")["losses"]
     assert (loss["loss_id"], loss["is_acknowledged"]) == ("0:0:100-150", False)
     pipeline.iot("losses", "--acknowledge", loss["loss_id"], "--reason", "the disk was full")
-    (loss,) = pipeline.iot("losses", "--json")
+    (loss,) = pipeline.iot("losses", "--json")["losses"]
     assert loss["is_acknowledged"]
 
     report = pipeline.iot("audit", "--json")
