@@ -17,6 +17,14 @@ from iot_pipeline.core.shell_words import iot_command
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.dead_letters import FoundLetter, read_newest_letters
 
+_REASONS = [reason.value for reason in Reason]
+reason_option = click.option(
+    "--reason",
+    type=click.Choice(_REASONS),
+    metavar="REASON",
+    help=f"Only these: {', '.join(_REASONS)}.",
+)
+
 
 @click.group("dead-letters", cls=CommandGroup)
 def dead_letters_group() -> None:
@@ -25,7 +33,7 @@ def dead_letters_group() -> None:
 
 @dead_letters_group.command("list")
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True)
-@click.option("--reason", type=click.Choice([reason.value for reason in Reason]))
+@reason_option
 @json_option
 def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> None:
     """List the newest dead letters: source, reason, message and the beginning of the value."""

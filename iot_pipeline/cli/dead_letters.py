@@ -7,21 +7,16 @@ from typing import Any
 
 import click
 
-from iot_pipeline.cli.ask_rows import dead_letters_group
+from iot_pipeline.cli.ask_rows import dead_letters_group, reason_option
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.dead_letters import preview
 from iot_pipeline.core.moments import in_utc, moment_of, parse_moment
-from iot_pipeline.core.readings import Reason
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.replay_dead_letters import read_letters, replay_dead_letters
-
-reason_option = click.option(
-    "--reason", type=click.Choice([reason.value for reason in Reason]), help="Only these."
-)
 
 
 @click.command("show")

@@ -9,6 +9,7 @@ import click
 
 from iot_pipeline.cli.help import write_commands
 from iot_pipeline.cli.output import say
+from iot_pipeline.core.moments import in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
 
 EXIT_FAILED = 1
@@ -104,6 +105,18 @@ class _Commands(click.Group):
             formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
 
 
+class _Said(logging.Handler):
+    """Log records on stderr as sentences are, also above a line of progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record), err=True)
+
+
+class _InUtc(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  # logging's
+        return in_utc(moment_of(round(record.created * 1000)))
+
+
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -112,17 +125,17 @@ class _Commands(click.Group):
 @click.version_option(package_name="iot-pipeline", message="iot %(version)s")
 def iot(verbose: bool) -> None:
     """IoT readings from Kafka into Cassandra, every offset accounted for."""
+    handler = _Said()
+    handler.setFormatter(_InUtc("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[handler], level=logging.INFO if verbose else logging.WARNING, force=True
     )
 
 
 def main() -> None:
     """Run `iot`; every error we raise becomes one message on stderr and an exit code."""
     try:
-        iot.main(standalone_mode=False)
+        iot.main(prog_name="iot", standalone_mode=False)
     except click.Abort:
         say("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
