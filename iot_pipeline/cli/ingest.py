@@ -65,9 +65,11 @@ def drain_command(
         drained = DrainSum()
         replayed = ReplayProgress([])
         lost: list[OffsetRange] = []
+        is_planned = False
         probe, latency = LatencyProbe(connections.store, connections.rows), Latencies()
 
         def plan_and_drain() -> Plan:
+            nonlocal is_planned
             plan = make_plan(
                 connections.log,
                 connections.ledger,
@@ -79,6 +81,7 @@ def drain_command(
                 done=[*lost, *drained.ranges, *replayed.achieved],
                 accept_producer_timestamps=settings.accept_producer_timestamps,
             )
+            is_planned = True
             progress = drained.begin([] if is_following else plan.ingest)
             replayed.planned = plan.replay
             if plan.replay:
@@ -118,7 +121,8 @@ def drain_command(
             for item in lost:
                 say(f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True)
             latency.merge(probe.take())
-            _report(drained, replayed, run.run_id, latency, as_json)
+            if is_planned:
+                _report(drained, replayed, run.run_id, latency, as_json)
     if drained.fenced:
         sys.exit(EXIT_FENCED)
     if replayed.rows_not_whole:

@@ -71,6 +71,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         click.echo(line)
 
 
+def has_colour(stream: IO[str]) -> bool:
+    """Whether it is a terminal that shows colours, and nobody asked for none (NO_COLOR)."""
+    console = Console(file=stream)
+    return console.is_terminal and not console.no_color and console.color_system is not None
+
+
 def _as_text(value: object) -> str:
     if isinstance(value, datetime):
         return in_utc(value, "milliseconds")
@@ -124,10 +130,9 @@ def _lay_out(columns: list[str], rows: list[list[str]], width: int | None) -> li
     if width is None or whole <= width:
         width = whole
     else:
-        # One long value must not push its whole column to a line of its own.
         widths = [
-            max(cell_len(name), min(size, width // 2))
-            for name, size in zip(columns, widths, strict=True)
+            max(cell_len(name), _usual_width([cell_len(row[i]) for row in rows], width))
+            for i, name in enumerate(columns)
         ]
     bands = _bands(widths, width)
 
@@ -147,6 +152,16 @@ def _lay_out(columns: list[str], rows: list[list[str]], width: int | None) -> li
         "─" * min(width, whole),
         *(x for row in rows for x in lines_of(row)),
     ]
+
+
+def _usual_width(sizes: Sequence[int], width: int) -> int:
+    """The widest of a column's cells, without the few that are wider than half of a line.
+
+    Such a value must not push its whole column to a line of its own.
+    """
+    usual = [size for size in sizes if size <= width // 2]
+    is_few = (len(sizes) - len(usual)) * 4 <= len(sizes)
+    return max(usual if is_few else sizes, default=0)
 
 
 def _bands(widths: Sequence[int], width: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ from typing import IO, Literal
 import click
 
 from iot_pipeline.artifacts.whole_file import whole_file
-from iot_pipeline.cli.output import print_json, print_table, say
+from iot_pipeline.cli.output import has_colour, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
@@ -288,7 +288,7 @@ def _plot(
     if in_terminal:
         from iot_pipeline.artifacts.terminal import plot_readings
 
-        click.echo(plot_readings(series, is_colored=sys.stdout.isatty()))
+        click.echo(plot_readings(series, is_colored=has_colour(sys.stdout)))
     if save is not None:
         from iot_pipeline.artifacts.readings_picture import draw_readings
 

@@ -28,15 +28,16 @@ def _verdict(result: AuditResult) -> str:
     if not result.is_clean:
         defects = ", ".join(f"{result.fates[f]:,} {f.value}" for f in DEFECTS if result.fates[f])
         return f"{defects}: the command after each arrow repairs it or looks closer"
-    if result.proven == result.offsets:
-        how_much = f"all {result.offsets:,} offsets are proven"
-    elif result.proven:
-        how_much = f"{result.proven:,} of {result.offsets:,} offsets are proven"
-    else:
+    if not result.proven:
         return f"none of {result.offsets:,} offsets could be proven"
+    if result.proven < result.offsets:
+        sentence = f"{result.proven:,} of {result.offsets:,} offsets are proven: none of these "
+        sentence += "is lost or torn"
+        return f"{sentence}, and no row is stray" if result.is_stray_judged else sentence
+    sentence = f"all {result.offsets:,} offsets are proven"
     if result.is_stray_judged:
-        return f"nothing is lost, torn or stray: {how_much}"
+        return f"nothing is lost, torn or stray: {sentence}"
     return (
-        f"nothing is lost or torn: {how_much}; rows without a record were not looked for, because "
+        f"nothing is lost or torn: {sentence}; rows without a record were not looked for, because "
         "not every partition was read whole"
     )

@@ -77,10 +77,13 @@ class Seen:
             found.append("something is cut off")
         if self.terminal.columns is not None:
             # A word that is wider than the terminal stays whole: the terminal folds it itself.
+            # JSON is one line: another program reads it.
             found += [
                 f"wider than the terminal: {line!r}"
                 for line in self.lines
-                if cell_len(line) > self.terminal.columns and len(line.split()) > 1
+                if cell_len(line) > self.terminal.columns
+                and len(line.split()) > 1
+                and "--json" not in self.arguments
             ]
         if (self.terminal.term == "dumb" or self.terminal.columns is None) and "\x1b" in self.text:
             found.append("escape sequences that nothing there understands")
