@@ -157,7 +157,11 @@ def a_rule_was_wrong(pipeline: Pipeline, name: str) -> None:
     assert [row[0] for row in pipeline.rows(name).values()] == [200.0]
 
 
-@tries("iot losses", 'iot losses --acknowledge ID --reason "what happened and what was done"')
+@tries(
+    "iot losses",
+    'iot losses --acknowledge ID --reason "what happened and what was done"',
+    "iot losses --exit-code",
+)
 def records_expired_unread(pipeline: Pipeline, name: str) -> None:
     fill(pipeline, name)
     produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_more", 2, 100), partition=0)
@@ -166,7 +170,7 @@ def records_expired_unread(pipeline: Pipeline, name: str) -> None:
     recording = dict(pipeline.env, IOT_ON_EXPIRED="record")
     Pipeline(pipeline.settings, recording, pipeline.connections).iot("drain")
     (loss,) = pipeline.iot("losses", "--json")["losses"]
-    assert loss["loss_id"] in pipeline.iot("losses")
+    assert loss["loss_id"] in pipeline.iot("losses", "--exit-code", exit_code=1)
     pipeline.iot("losses", "--acknowledge", loss["loss_id"], "--reason", "seen; sent again")
     assert pipeline.iot("losses", "--json")["losses"][0]["is_acknowledged"]
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.output import ask_whether, json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.connections import Connections, audit_config, open_connections, reading_rules
@@ -178,12 +178,8 @@ def delete_command(
         raise ConfigurationError("--reason: expected a few words; they outlive the readings")
     bounded = Window(max(window.since, EARLIEST), min(window.until, LATEST))
     if not yes:
-        click.confirm(
-            f"Delete readings of {device_id} from {in_utc(bounded.since, 'milliseconds')} to "
-            f"{in_utc(bounded.until, 'milliseconds')}?",
-            abort=True,
-            err=True,
-        )
+        first, end = (in_utc(at, "milliseconds") for at in (bounded.since, bounded.until))
+        ask_whether(f"Delete readings of {device_id} from {first} to before {end}?")
     with open_connections(Settings.from_env()) as connections:
         rows_by_day = delete_readings(
             connections.rows,

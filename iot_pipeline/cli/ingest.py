@@ -172,8 +172,8 @@ def _report(
         return
     rate = total.stored / seconds if seconds else 0
     say(
-        f"{total.accounted} offsets = {total.stored} stored + {total.superseded} superseded "
-        f"+ {total.rejected} rejected + {total.aged_out} aged out + {total.holes} holes, in "
+        f"{total.accounted:,} offsets = {total.stored:,} stored + {total.superseded:,} superseded "
+        f"+ {total.rejected:,} rejected + {total.aged_out:,} aged out + {total.holes:,} holes, in "
         f"{seconds:.1f} s ({rate:,.0f} rows/s)"
     )
     if latency.samples:

@@ -21,7 +21,7 @@ EXIT_CLOSED_PIPE = 141
 EXIT_CODES = {
     0: "done",
     EXIT_FAILED: "failed, or something is missing; the message says what to do",
-    EXIT_CONFIGURATION: "an option or a setting is wrong; nothing was contacted",
+    EXIT_CONFIGURATION: "an option or a setting is wrong; nothing was changed",
     3: "fenced: another run was faster, nothing is wrong",
     EXIT_TRANSIENT: "a server is away: try again later",
     EXIT_INTERRUPTED: "ended by Ctrl-C",

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from iot_pipeline.core.moments import in_utc
+from iot_pipeline.errors import ConfigurationError
 
 EXIT_FOUND = 1
 _GAP, _INDENT = "  ", "    "
@@ -40,6 +41,24 @@ def exit_as_found(has_exit_code: bool, is_found: bool) -> None:
     """End with exit code 1 when `--exit-code` was given and something was found."""
     if has_exit_code and is_found:
         sys.exit(EXIT_FOUND)
+
+
+def ask_whether(question: str) -> None:
+    """Ask a person; returns when the answer is yes.
+
+    Raises:
+        click.Abort: the answer is no.
+        ConfigurationError: there is nothing that answers: the command takes `--yes`.
+    """
+    say(question, err=True)
+    try:
+        is_meant = click.confirm("Yes?", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise ConfigurationError("no answer, so nothing was done: say --yes") from None
+    if not is_meant:
+        raise click.Abort
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.output import ask_whether, json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.local.jars import Advance
 from iot_pipeline.local.needs import Display, LineDisplay
@@ -64,11 +64,7 @@ def down_command(wipe: bool, yes: bool) -> None:
         services.down()
         return
     if not yes:
-        click.confirm(
-            f"Delete every topic, every row and all logs in {services.folder}?",
-            abort=True,
-            err=True,
-        )
+        ask_whether(f"Delete every topic, every row and all logs in {services.folder}?")
     services.wipe()
     say(f"{services.folder} is empty", err=True)
 
@@ -102,7 +98,10 @@ def logs_command(service: str | None, follow: bool, lines: int) -> None:
     names = [service] if service else ["kafka", "cassandra"]
     for name in names:
         prefix = "" if service else f"{name}: "
-        for line in services.server(name).last_lines(lines):
+        server = services.server(name)
+        if not server.log.exists():
+            say(f"{name} has no log in {services.folder}: `iot up` never started it", err=True)
+        for line in server.last_lines(lines):
             say(prefix + line)
     if follow:
         _follow({name: services.server(name).log for name in names}, bool(service))

@@ -61,7 +61,7 @@ EXAMPLES: dict[str, list[Example]] = {
     "kill": [Example(("kafka",), there=1, away=1)],
     "lag": [Example(shows=("total",))],
     "ledger": [Example(shows=("{run_id}", "the chain holds", "expired unread"))],
-    "logs": [Example(away=0)],
+    "logs": [Example(away=0, shows=("kafka has no log",))],
     "losses": [
         Example(shows=("{loss_id}", "{run_id_of_loss}", "{user}")),
         Example(("--exit-code",)),

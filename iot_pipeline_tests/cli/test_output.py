@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from iot_pipeline.cli.output import exit_as_found, exit_code_option, print_json, print_table, say
+from iot_pipeline.cli.output import (
+    ask_whether,
+    exit_as_found,
+    exit_code_option,
+    print_json,
+    print_table,
+    say,
+)
+from iot_pipeline.errors import ConfigurationError
 
 words = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=30)
 sentences = st.lists(words.filter(lambda word: "`" not in word), min_size=1, max_size=20).map(
@@ -123,6 +131,17 @@ def test_elsewhere_a_sentence_and_a_row_are_one_line(capsys: pytest.CaptureFixtu
         True,
         True,
     ]
+
+
+def test_a_question_that_is_not_answered_is_no_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(ConfigurationError, match="say --yes"):
+        ask_whether("Delete it?")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    with pytest.raises(click.Abort):
+        ask_whether("Delete it?")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    ask_whether("Delete it?")
 
 
 def test_times_have_one_form(capsys: pytest.CaptureFixture[str]) -> None:
