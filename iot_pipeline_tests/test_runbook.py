@@ -122,7 +122,9 @@ def a_row_is_torn(pipeline: Pipeline, name: str) -> None:
     fill(pipeline, name)
     device = f"{name}_1"
     seconds = f"{MS / 1000:.3f}"
-    assert "partition 0, offset" in pipeline.iot("trace", device, seconds)
+    shown = pipeline.iot("trace", device, seconds)
+    assert re.search(r"^partition:offset +0:\d+$", shown, re.MULTILINE)
+    assert re.search(rf'^message +\{{"device_id": "{device}"', shown, re.MULTILINE)
     cql(
         pipeline,
         f"UPDATE {{table}} SET temperature = 149 WHERE device_id = '{device}' "

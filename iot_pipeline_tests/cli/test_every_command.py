@@ -87,7 +87,15 @@ EXAMPLES: dict[str, list[Example]] = {
     "up": [Example(away=2, shows=("kafka", "cassandra"))],
 }
 # What can only be said after a look.
-CLAIMS = ("nothing", "holds", "proven", "no readings", "0 devices")
+CLAIMS = (
+    "nothing lags",
+    "nothing is",
+    "nothing expired",
+    "holds",
+    "proven",
+    "no readings",
+    "0 devices",
+)
 HELP = [
     ["--help"],
     ["-h"],
