@@ -166,13 +166,16 @@ def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
     if not walk.links and not walk.flaws:
         say(f"the ledger of {topic} is empty: nothing was ingested yet")
         return
+    # Most topics are never made again, and two tables of theirs fit into 80 columns without it.
+    has_epochs = len({link.epoch for link in walk.links}) > 1
+    epoch = ("epoch",) if has_epochs else ()
     print_table(
-        ("updated", "partition", "epoch", "offsets", "outcome", *_FATES, "run"),
+        ("updated", "partition", *epoch, "offsets", "outcome", *_FATES, "run"),
         [
             (
                 entry.updated_at,
                 entry.partition,
-                entry.epoch,
+                *([entry.epoch] if has_epochs else []),
                 f"{entry.start_offset}-{entry.end_offset}",
                 entry.outcome.value,
                 *_grouped(_fates(entry.counts)),
@@ -183,12 +186,13 @@ def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
         title=f"ledger of {topic}: {len(shown):,} of {len(walk.links):,} entries, newest first",
     )
     sums = [
-        (partition, epoch, *_grouped(_sums(links))) for partition, epoch, links in _chains(walk)
+        (partition, *([number] if has_epochs else []), *_grouped(_sums(links)))
+        for partition, number, links in _chains(walk)
     ]
     sum_of_all = _sums(walk.links)
-    total = ("total", "", *_grouped(sum_of_all))
+    total = ("total", *([""] if has_epochs else []), *_grouped(sum_of_all))
     say("")
-    print_table(("partition", "epoch", "offsets", *_FATES, "expired"), [*sums, total])
+    print_table(("partition", *epoch, "offsets", *_FATES, "expired"), [*sums, total])
     for flaw in walk.flaws:
         say(f"FLAW: {flaw}")
     if not walk.flaws:

@@ -21,6 +21,7 @@ from iot_pipeline.core.moments import in_utc
 from iot_pipeline.errors import ConfigurationError
 
 EXIT_FOUND = 1
+EXIT_REFUSED = 1
 _GAP, _INDENT = "  ", "    "
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?%?")
 # What a person pastes is not folded: a command in backticks stays on one line.
@@ -47,7 +48,7 @@ def ask_whether(question: str) -> None:
     """Ask a person; returns when the answer is yes.
 
     Raises:
-        click.Abort: the answer is no.
+        SystemExit: the answer is no.
         ConfigurationError: there is nothing that answers: the command takes `--yes`.
     """
     say(question, err=True)
@@ -58,7 +59,8 @@ def ask_whether(question: str) -> None:
             raise
         raise ConfigurationError("no answer, so nothing was done: say --yes") from None
     if not is_meant:
-        raise click.Abort
+        say("nothing was done", err=True)
+        sys.exit(EXIT_REFUSED)
 
 
 def print_json(value: Any) -> None:

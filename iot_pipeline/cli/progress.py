@@ -101,9 +101,11 @@ class ProgressLine:
 
     def _seconds_left(self) -> float | None:
         seconds = time.monotonic() - self._began
-        if not self._total or not self._done or seconds < _ESTIMATE_AFTER_SECONDS:
+        if self._total is None or not 0 < self._done < self._total:
             return None
-        return max(0.0, seconds / self._done * (self._total - self._done))
+        if seconds < _ESTIMATE_AFTER_SECONDS:
+            return None
+        return seconds / self._done * (self._total - self._done)
 
     def _line(self, width: int) -> str:
         parts = self._parts()

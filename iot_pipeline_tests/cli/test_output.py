@@ -138,8 +138,9 @@ def test_a_question_that_is_not_answered_is_no_yes(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigurationError, match="say --yes"):
         ask_whether("Delete it?")
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    with pytest.raises(click.Abort):
+    with pytest.raises(SystemExit) as ended:
         ask_whether("Delete it?")
+    assert ended.value.code == 1
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     ask_whether("Delete it?")
 
