@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import click
 
 from iot_pipeline.cli.ingest_lines import DrainLine, FollowLine, RunLine, lost_line, until_asked
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import print_replay, replay_as_dict
@@ -70,8 +70,9 @@ def drain_command(
                 if is_following:
                     stay = seconds or settings.follow_seconds
                     follow = shown.enter_context(until_asked(stay))
-                    watcher = line = shown.enter_context(FollowLine())
-                    latency = line.latency
+                    line = shown.enter_context(ProgressLine("following, rows stored"))
+                    watcher = follow_line = FollowLine(line)
+                    latency = follow_line.latency
                 else:
                     watcher = DrainLine(shown.enter_context(ProgressLine("draining offsets")))
                 request = ingest_request(
@@ -111,7 +112,7 @@ def _report(
 ) -> None:
     """Say what became of it; nothing where nothing is known, because no plan was made."""
     for item in outcome.lost:
-        click.echo(lost_line(item), err=True)
+        say(lost_line(item), err=True)
     if outcome.plan is None and not outcome.lost:
         return
     if as_json:
@@ -125,7 +126,7 @@ def _report(
     if drained.planned_offsets or drained.ranges or drained.in_doubt:
         _print_drained(drained, latency)
     elif outcome.plan is not None:
-        click.echo(_nothing_lags(outcome.plan, partitions))
+        say(_nothing_lags(outcome.plan, partitions))
 
 
 def _nothing_lags(plan: Plan, partitions: set[int] | None) -> str:
@@ -160,20 +161,18 @@ def _as_dict(outcome: IngestOutcome, run_id: str, latency: Latencies) -> dict[st
 def _print_drained(drained: DrainSum, latency: Latencies) -> None:
     total, seconds = drained.total, drained.seconds
     rate = total.stored / seconds if seconds else 0
-    click.echo(
+    say(
         f"{total.accounted:,} offsets = {total.stored:,} stored + {total.superseded:,} superseded "
         f"+ {total.rejected:,} rejected + {total.aged_out:,} aged out + {total.holes:,} holes, in "
         f"{seconds:.1f} s ({rate:,.0f} rows/s)"
     )
     if latency.samples:
-        click.echo(f"{latency} ({latency.samples:,} rows read back)")
+        say(f"{latency} ({latency.samples:,} rows read back)")
     for item in drained.ranges:
-        click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
+        say(f"  partition {item.partition}: {item.start} to {item.end}")
     for one in drained.fenced:
-        click.echo(f"fenced: {one}; this run stopped, nothing is wrong")
+        say(f"fenced: {one}; this run stopped, nothing is wrong")
     for item in drained.in_doubt:
-        click.echo(
-            f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was"
-        )
+        say(f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was")
     if drained.split_ms:
-        click.echo(f"note: {drained.split_ms} broker milliseconds were split (docs/guarantees.md)")
+        say(f"note: {drained.split_ms} broker milliseconds were split (docs/guarantees.md)")

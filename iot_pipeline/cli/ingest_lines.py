@@ -1,17 +1,13 @@
 """What `iot drain` shows while it works, and how one that follows is asked to end."""
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
-import click
-from rich.console import Console
-from rich.status import Status
-
+from iot_pipeline.cli.output import say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange
@@ -19,10 +15,6 @@ from iot_pipeline.stages.following import Follow
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher
-
-# Percentiles and rates of the last seconds: of a whole day they would say nothing of now.
-_SHOW_SECONDS = 2.0
-_LOG_SECONDS = 10.0
 
 
 @contextmanager
@@ -56,7 +48,7 @@ class RunLine(Watcher):
         """Say that what lies below the checkpoint is a replay."""
         if plan.replay:
             ranges = ", ".join(map(str, plan.replay))
-            click.echo(f"{ranges}: below the checkpoint, so this is a replay", err=True)
+            say(f"{ranges}: below the checkpoint, so this is a replay", err=True)
 
 
 class DrainLine(RunLine):
@@ -75,49 +67,33 @@ class DrainLine(RunLine):
 
 
 class FollowLine(RunLine):
-    """One line that changes on a terminal, a line every ten seconds elsewhere.
+    """Rates and latencies of the last seconds, one after the other.
 
     `latency` gathers what was measured and shown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, line: ProgressLine) -> None:
         self.latency = Latencies()
-        self._status = Status("following", console=Console(stderr=True))
-        self._is_terminal = sys.stderr.isatty()
+        self._line = line
         self._shown_at = time.monotonic()
         self._stored = 0
 
-    def __enter__(self) -> Self:
-        if self._is_terminal:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_terminal:
-            self._status.stop()
-
     def committed(self, outcome: IngestOutcome) -> None:
-        """Show the rate and the latency since the line was shown last."""
+        """Show the rate and the latency since they were shown last."""
         now = time.monotonic()
         seconds = now - self._shown_at
-        if seconds < (_SHOW_SECONDS if self._is_terminal else _LOG_SECONDS):
+        if seconds < self._line.seconds_between:
             return
         recent, stored = outcome.probe.take(), outcome.drained.total.stored
         self.latency.merge(recent)
-        text = (
-            f"following: {stored:,} rows stored, "
-            f"{(stored - self._stored) / seconds:,.0f} a second; {recent}"
-        )
+        rate = (stored - self._stored) / seconds
+        self._line.show(stored, more=f"{rate:,.0f} a second, {recent}")
         self._shown_at, self._stored = now, stored
-        if self._is_terminal:
-            self._status.update(text)
-        else:
-            click.echo(text, err=True)
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         """Say it at once: a run that stays may go on for hours."""
         for item in ranges:
-            self._status.console.print(lost_line(item), markup=False, highlight=False)
+            say(lost_line(item), err=True)
 
 
 def lost_line(item: OffsetRange) -> str:

@@ -15,6 +15,7 @@ from iot_pipeline.core.losses import Loss
 from iot_pipeline.core.quality_words import instant, name_some
 from iot_pipeline.core.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.readings import Reason
+from iot_pipeline.core.shell_words import iot_command
 
 READ_BACK = "rows_read_back_equal"
 EXPIRED = "nothing_expired_unread"
@@ -112,13 +113,14 @@ def judge_read_back(read_back: ReadBack, records: int, stored: int = 0) -> Check
     torn = [finding for finding in wrong if finding.state is RowState.TORN]
     if torn:
         first = torn[0]
+        look = iot_command("trace", then=(first.device_id, f"{first.timestamp_ms / 1000:.3f}"))
         return CheckVerdict(
             READ_BACK,
             False,
             Severity.ERROR,
             f"{states[RowState.TORN]:,} of {read_back.rows:,} rows match no record: "
             f"{_first(torn)}. Somebody else writes to this table, or two records shared a write "
-            f"time: `iot trace {first.device_id} {first.timestamp_ms / 1000:.3f}` shows the "
+            f"time: `{look}` shows the "
             "records behind the row, docs/runbook.md what to do.",
             numbers,
             table,

@@ -16,10 +16,10 @@ from iot_pipeline.artifacts.board_file import board_path, read_board, write_boar
 from iot_pipeline.connections import Connections, quality_limits, reading_rules
 from iot_pipeline.core.day_view import DayView, recent_days
 from iot_pipeline.core.device_table import DeviceTable
-from iot_pipeline.core.devices import moment_of
 from iot_pipeline.core.fleet_day import Board
 from iot_pipeline.core.fleet_view import FleetView
 from iot_pipeline.core.lag import PartitionLag, total_lag
+from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.picture_budget import is_due
 from iot_pipeline.core.rollup_days import DayRecord
 from iot_pipeline.errors import TransientError
