@@ -45,7 +45,7 @@ from iot_pipeline.stages.writers import SLICES_AT_ONCE, Writers
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# C calls block Terminate and Ctrl-C, so none may take longer (FIELD-NOTES, Dagster 6).
+# C calls block Terminate and Ctrl-C, so none may take longer.
 _POLL_SECONDS = 0.1
 _BUSY_POLL_SECONDS = 0.002
 # Past this many records in one broker millisecond the micro-batch is split inside it.
