@@ -93,7 +93,7 @@ def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
     assert {entry.run_id for entry in chain.entries} == {outcome.run.run_id}
     assert sum(report["stored"] for report in reports) == total.stored > 0
     tiles = join_ranges([item for report in reports for item in _ranges(report)])
-    achieved = parse_ranges(outcome.run.tags["iot/achieved"])
+    achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
     assert sorted(tiles, key=str) == sorted(achieved, key=str)
     measured = [report for report in reports if report["latency_samples"]]
     assert measured
@@ -123,7 +123,7 @@ def test_a_red_blocking_check_ends_the_run_and_fails_it(
     assert "blocking asset check" in outcome.failure
     chain = read_chain(pipeline.connections.ledger, pipeline.topic, range(4))
     assert chain.flaws == []
-    achieved = parse_ranges(outcome.run.tags["iot/achieved"])
+    achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
     assert sum(item.span for item in achieved) == 500 == sum(e.span for e in chain.entries)
 
 
@@ -147,7 +147,7 @@ def test_the_sensor_keeps_one_run_that_stays_and_queues_the_next_behind_it(
         run = dagster.instance.create_run_for_job(job, tags={**job.tags, **request.tags})
         if started_ago is not None:
             process = str(RunProcess.current(run.run_id))
-            dagster.instance.add_run_tags(run.run_id, {"iot/process": process})
+            dagster.instance.add_run_tags(run.run_id, {"dagster/iot_process": process})
             _report_started(dagster.instance, run, time.time() - started_ago)
         return run
 

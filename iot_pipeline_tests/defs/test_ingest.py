@@ -81,7 +81,7 @@ def test_the_sensor_asks_for_what_lags_and_the_run_leaves_all_numbers(
     assert {"ranges", "in_words"} <= texts
     drawn = {"ranges", "in_words", "devices_with_problems"}
     assert all("](data:image/png" in outcome.metadata[name] for name in texts - drawn)
-    assert outcome.run.tags["iot/ranges"] == outcome.run.tags["iot/achieved"]
+    assert outcome.run.tags["dagster/iot_ranges"] == outcome.run.tags["dagster/iot_achieved"]
     assert outcome.run.tags["iot/lane"] == pipeline.topic
     assert outcome.observed["iot/iot_data"]["lag_offsets"] == 0
     assert outcome.checks["row_count_matches_ledger"].metadata["rows"].value == sent
@@ -95,9 +95,9 @@ def test_materialize_without_config_plans_by_itself_and_tags_its_run(
     assert outcome.is_success, outcome.failure
     assert outcome.metadata is not None
     assert outcome.metadata["stored"] == sent
-    assert outcome.run.tags["iot/ranges"] == outcome.metadata["ranges"].replace(", ", " ")
+    assert outcome.run.tags["dagster/iot_ranges"] == outcome.metadata["ranges"].replace(", ", " ")
     assert outcome.run.tags["iot/lane"] == pipeline.topic
-    assert RunProcess.parse(outcome.run.tags["iot/process"]) == RunProcess.current(
+    assert RunProcess.parse(outcome.run.tags["dagster/iot_process"]) == RunProcess.current(
         outcome.run.run_id
     )
 
@@ -105,12 +105,12 @@ def test_materialize_without_config_plans_by_itself_and_tags_its_run(
 def test_a_run_steps_aside_while_an_older_one_is_at_work(dagster: Dagster, sent: int) -> None:
     other = add_run(dagster)
     process = RunProcess.current(other.run_id)
-    dagster.instance.add_run_tags(other.run_id, {"iot/process": str(process)})
+    dagster.instance.add_run_tags(other.run_id, {"dagster/iot_process": str(process)})
     outcome = dagster.materialize()
     assert outcome.is_success, outcome.failure
     assert outcome.metadata is None
     assert outcome.checks == {}
-    assert "iot/achieved" not in outcome.run.tags
+    assert "dagster/iot_achieved" not in outcome.run.tags
     assert str(dagster.tick()) == f"run {other.run_id[:8]} of iot/sensor_data is STARTED"
 
 
@@ -119,7 +119,7 @@ def test_ranges_below_the_checkpoint_are_replayed_whatever_came_since(
 ) -> None:
     first = dagster.materialize()
     produce(pipeline.brokers, pipeline.topic, fleet("later", 2, 20))
-    ranges = parse_ranges(first.run.tags["iot/achieved"])
+    ranges = parse_ranges(first.run.tags["dagster/iot_achieved"])
     again = dagster.launch("ingest", run_config_for(ranges))
     assert again.is_success, again.failure
     assert again.metadata is not None
@@ -127,7 +127,7 @@ def test_ranges_below_the_checkpoint_are_replayed_whatever_came_since(
     assert again.metadata["offsets_replayed"] == sent
     assert again.metadata["lag_offsets"] == 20
     assert "No checkpoint moved" in again.metadata["in_words"]
-    assert again.run.tags["iot/achieved"] == first.run.tags["iot/achieved"]
+    assert again.run.tags["dagster/iot_achieved"] == first.run.tags["dagster/iot_achieved"]
     assert again.red == {}
 
 
@@ -138,7 +138,7 @@ def test_a_replay_restores_a_row_that_is_missing(
     keyspace = pipeline.settings.keyspace
     pipeline.connections.cassandra.execute(f"TRUNCATE {keyspace}.sensor_data", doing="testing")
     assert set(dagster.launch("checks").red) == {"row_count_matches_ledger", "rows_read_back_equal"}
-    ranges = parse_ranges(first.run.tags["iot/achieved"])
+    ranges = parse_ranges(first.run.tags["dagster/iot_achieved"])
     assert dagster.launch("ingest", run_config_for(ranges)).is_success
     assert dagster.launch("checks").red == {}
 
@@ -318,7 +318,7 @@ def test_the_sensor_ends_a_run_whose_process_is_gone_and_goes_on(
     run = add_run(dagster)
     started = int(psutil.Process(child.pid).create_time())
     process = replace(RunProcess.current(run.run_id), pid=child.pid, started_seconds=started)
-    dagster.instance.add_run_tags(run.run_id, {"iot/process": str(process)})
+    dagster.instance.add_run_tags(run.run_id, {"dagster/iot_process": str(process)})
     assert "is STARTED" in str(dagster.tick())
     child.kill()
     child.wait()
@@ -331,7 +331,7 @@ def test_the_sensor_ends_a_run_whose_process_is_gone_and_goes_on(
 def test_another_machines_run_is_left_to_that_machine(dagster: Dagster) -> None:
     run = add_run(dagster)
     far = replace(RunProcess.current(run.run_id), host="elsewhere", pid=2**22 - 1)
-    dagster.instance.add_run_tags(run.run_id, {"iot/process": str(far)})
+    dagster.instance.add_run_tags(run.run_id, {"dagster/iot_process": str(far)})
     assert "is STARTED" in str(dagster.tick())
 
 
