@@ -25,6 +25,7 @@ from iot_pipeline.core.quality_words import (
     REPORTING,
 )
 from iot_pipeline.defs.names import SENSOR_DATA
+from iot_pipeline.defs.words import plain
 from iot_pipeline.stages.data_quality import QualityPorts, check_data_quality
 
 # A check's metadata: whom to look at first the next time.
@@ -36,7 +37,7 @@ QUALITY_SPECS = [
     dg.AssetCheckSpec(
         PLAUSIBLE,
         asset=SENSOR_DATA,
-        description=(
+        description=plain(
             "Temperature and humidity within IOT_PLAUSIBLE_*, changing no faster than IOT_JUMP_*, "
             "and in agreement with devices of the same group."
         ),

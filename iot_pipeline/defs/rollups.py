@@ -35,6 +35,7 @@ from iot_pipeline.defs.names import (
 )
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.words import plain
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.stages.checks import RunBudget
 from iot_pipeline.stages.retry import retry_transient
@@ -350,6 +351,6 @@ def _as_result(key: dg.AssetCheckKey, verdict: CheckVerdict) -> dg.AssetCheckRes
         severity=dg.AssetCheckSeverity.WARN
         if verdict.severity is Severity.WARN
         else dg.AssetCheckSeverity.ERROR,
-        description=verdict.sentence,
+        description=plain(verdict.sentence),
         metadata=dict(verdict.numbers),
     )
