@@ -7,10 +7,11 @@ has. Who asks for rebuilds is `defs.rollup_sensor`, or a person: Materialize wit
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
+from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.day_view import DayView
@@ -37,6 +38,7 @@ from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.words import plain
 from iot_pipeline.errors import RollupFrozenError
+from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import RunBudget
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
@@ -67,6 +69,17 @@ _DOUBLES = {
 def lane_of(topic: str) -> str:
     """Rollups of a topic wait for each other, never for its ingestion."""
     return f"{topic}/rollups"
+
+
+def first_rollup_day(settings: Settings) -> date:
+    """Where the partitions begin: as IOT_ROLLUP_START says, else with the first reading.
+
+    That day is in a file which the sensor writes. Today, as long as there are no readings.
+    """
+    if settings.rollup_start is not None:
+        return settings.rollup_start
+    path = first_day_path(settings.data_dir, settings.topic)
+    return read_first_day(path) or datetime.now(UTC).date()
 
 
 def _columns(time_column: str, cql_type: str, what: str) -> dg.TableSchema:
