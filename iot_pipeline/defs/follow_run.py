@@ -111,7 +111,10 @@ class FollowRun:
 
     def __post_init__(self) -> None:
         self._run = Run(self.context.run.run_id, uuid.uuid4())
-        self._probe = LatencyProbe(self.connections.store, self.connections.rows)
+        # What waited for this run would flatten every plot of its reports.
+        self._probe = LatencyProbe(
+            self.connections.store, self.connections.rows, since_seconds=time.time()
+        )
 
     def events(self) -> FollowEvents:
         """Follow until the time is over, and report."""
@@ -230,7 +233,7 @@ class FollowRun:
         self.context.log.info("%s; %s", report.headline(), report.latencies)
         pictures = picture_metadata(self.watching, self.context.run.run_id, lags)
         yield dg.AssetMaterialization(SENSOR_DATA, metadata={**report.metadata(), **pictures})
-        yield from observations(report)
+        yield from observations(report, self.watching.log, self.watching.settings.dead_letter_topic)
         verdicts = judge_run(
             self.watching,
             self.context.run.run_id,
@@ -257,7 +260,7 @@ class FollowRun:
             f"{total.stored:,}",
             f"{total.accounted:,}",
         )
-        yield from observations(report)
+        yield from observations(report, self.watching.log, self.watching.settings.dead_letter_topic)
         yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=report.metadata())
         # The next run waits for this one, so only what is quick and what must hold at the end.
         yield from self._judge(

@@ -93,7 +93,7 @@ class IngestRun:
             topic, progress, replayed, lags, started_at, ahead, lost, self.probe.take()
         )
         self.context.log.info("%s", report.headline())
-        for observation in observations(report):
+        for observation in observations(report, self.connections.log, settings.dead_letter_topic):
             self.context.log_event(observation)
         # Before the checks: whatever becomes of them, these rows are in the table.
         pictures = picture_metadata(self.connections, self.context.run.run_id, lags)

@@ -127,7 +127,9 @@ def _spec(key: dg.AssetKey, by: str, schema: dg.TableSchema, example: str) -> dg
             "Recomputed from the rows, a whole UTC day at a time, always with its twin: hours and "
             "days are made in one pass. The sensor `rollups_of_touched_days` rebuilds the days "
             "that late data, replays or deletions touched. With IOT_RETENTION_DAYS set, a day "
-            "whose rows begin to age out is frozen: its rollups stay."
+            "whose rows begin to age out is frozen: its rollups stay.\n\n"
+            "Pictures: under Events, in the newest materialization, [Show Markdown] beside "
+            "`day_by_the_hour` and `days`."
         ),
         metadata={"dagster/column_schema": schema},
     )
@@ -238,7 +240,7 @@ class RollupRun:
             # One picture a run: of a year of days nobody looks at each.
             pictures = self._pictures(view) if day == view.day else {}
             for key in sorted(keys):
-                yield self._materialization(key, progress, pictures.get(key, {}))
+                yield self._materialization(key, progress, pictures)
         self._say_done(days, done, frozen, time.monotonic() - began)
         budget = RunBudget(time.monotonic() - began).part(0.25)
         newest_first = [progress.day for progress in reversed(done)]
@@ -278,24 +280,27 @@ class RollupRun:
             observe=view.add if day == view.day else lambda _: None,
         )
 
-    def _pictures(self, view: DayView) -> Mapping[dg.AssetKey, Metadata]:
-        records = self._records()
-        return {HOURLY_READINGS: day_picture(view), DAILY_READINGS: days_picture(records.values())}
+    def _pictures(self, view: DayView) -> Metadata:
+        """The same on both assets, so that it does not matter which page a person opens."""
+        return {**day_picture(view), **days_picture(self._records().values())}
 
     def _materialization(
         self, key: dg.AssetKey, progress: RollupProgress, pictures: Metadata
     ) -> dg.AssetMaterialization:
         rollups = progress.hours if key == HOURLY_READINGS else progress.devices_done
+        summary = (
+            f"{progress.readings:,} readings of {progress.devices:,} devices make {rollups:,} "
+            f"rollups, in {progress.seconds:.1f} s"
+        )
         return dg.AssetMaterialization(
             key,
             partition=str(progress.day),
-            description=f"{progress.readings:,} readings of {progress.devices:,} devices",
+            description=summary,
             metadata={
+                "summary": summary,
                 "readings": progress.readings,
                 "devices": progress.devices,
                 "rollups": rollups,
-                "seconds": round(progress.seconds, 3),
-                "rows_per_second": round(progress.rows_per_second, 1),
                 **pictures,
             },
         )

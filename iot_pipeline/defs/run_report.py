@@ -10,9 +10,14 @@ import dagster as dg
 from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
+from iot_pipeline.defs.dead_letter_report import observe_dead_letters
+from iot_pipeline.defs.names import IOT_DATA
+from iot_pipeline.defs.words import plain
 from iot_pipeline.stages.ingest import DrainSum
+from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.replay import ReplayProgress
+
+_SHOWN_LATENCIES = ("latency_p50_ms", "latency_p99_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +58,67 @@ class RunReport:
         return {*self.progress.total.stored_by_day, *self.replayed.counts.stored_by_day}
 
     def numbers(self) -> dict[str, int | float]:
-        """By name; each plots over runs."""
-        progress, total, lag = self.progress, self.progress.total, total_lag(self.lags)
-        return {
-            "offsets": progress.done_offsets,
-            "stored": total.stored,
+        """What a run is about, by name; each plots over runs.
+
+        What is rare is there only where there is some of it.
+        """
+        total, lag, latencies = self.progress.total, total_lag(self.lags), self.latencies.numbers()
+        rare = {
             "superseded": total.superseded,
-            "rejected": total.rejected,
             "aged_out": total.aged_out,
             "holes": total.holes,
-            "seconds": round(progress.seconds, 3),
+            "offsets_expired": sum(item.span for item in self.lost),
+            "offsets_replayed": self.replayed.done_offsets,
+            "rows_not_whole": self.replayed.rows_not_whole,
+        }
+        return {
+            "stored": total.stored,
+            "rejected": total.rejected,
+            "offsets": self.progress.done_offsets,
             "rows_per_second": round(self.rows_per_second, 1),
             "lag_offsets": lag.lag_offsets,
             "lag_seconds": round(lag.lag_seconds, 3),
+            **{name: latencies[name] for name in _SHOWN_LATENCIES if name in latencies},
+            **{name: count for name, count in rare.items() if count},
+        }
+
+    def machinery(self) -> dict[str, int | float]:
+        """How the run worked, for who operates it: plots on the topic's page, `iot/iot_data`."""
+        progress, lag = self.progress, total_lag(self.lags)
+        return {
+            "lag_offsets": lag.lag_offsets,
+            "lag_seconds": round(lag.lag_seconds, 3),
+            "end_offsets": sum(item.last_stable for item in self.lags),
             "waited_seconds": round(self.waited_seconds, 3),
+            "seconds": round(progress.seconds, 3),
             "micro_batches": progress.micro_batches,
             "split_ms": progress.split_ms,
             "unknown_fields": progress.unknown_fields,
             "fenced": len(progress.fenced),
-            "offsets_expired": sum(item.span for item in self.lost),
-            "offsets_replayed": self.replayed.done_offsets,
-            "rows_not_whole": self.replayed.rows_not_whole,
             **self.latencies.numbers(),
         }
 
     def metadata(self) -> Mapping[str, Any]:
-        """The materialization's."""
+        """The materialization's; the UI shows it in this order."""
         return {
+            "summary": self.summary(),
+            **self.numbers(),
             "ranges": ", ".join(map(str, [*self.replayed.achieved, *self.progress.ranges]))
             or "none",
-            **self.numbers(),
             "in_words": dg.MetadataValue.md(self.page()),
         }
+
+    def summary(self) -> str:
+        """What a person wants to know first: what was done, what was refused, what waits."""
+        rejected, lag = self.progress.total.rejected, total_lag(self.lags)
+        parts = [self.headline()]
+        if self.lost:
+            parts.append(f"LOST: {sum(item.span for item in self.lost):,} offsets expired unread")
+        if rejected:
+            parts.append(f"{rejected:,} could not be readings")
+        if lag.lag_offsets:
+            parts.append(f"{lag.lag_offsets:,} wait since {lag.lag_seconds:.1f} s")
+        return "; ".join(parts)
 
     def page(self) -> str:
         """The run in words, as markdown."""
@@ -169,7 +203,7 @@ class RunReport:
         if total.rejected:
             remarks.append(
                 f"{total.rejected:,} records could not be readings. They are kept whole in "
-                f"`{self.topic}.dlq` with the reason; `iot dead-letters` lists them."
+                f"`{self.topic}.dlq` with the reason; `iot dead-letters list` shows them."
             )
         if total.superseded:
             remarks.append(
@@ -189,24 +223,29 @@ class RunReport:
         return remarks
 
 
-def observations(report: RunReport) -> Iterator[dg.AssetObservation]:
-    """What the run saw of the topic, and of the dead letters where it made some."""
+def observations(
+    report: RunReport, log: RecordLogReader, dead_letter_topic: str
+) -> Iterator[dg.AssetObservation]:
+    """What the run saw of the topic, and of the dead letters where it made some.
+
+    Args:
+        report: of the run, or of a part of one that stays.
+        log: asked for the dead letters of the report.
+        dead_letter_topic: where they are.
+    """
     lag = total_lag(report.lags)
     yield dg.AssetObservation(
         asset_key=IOT_DATA,
-        description=f"Lag of ingestion behind {report.topic} when a run was done",
-        metadata={
-            "lag_offsets": lag.lag_offsets,
-            "lag_seconds": round(lag.lag_seconds, 3),
-            "end_offsets": sum(item.last_stable for item in report.lags),
-        },
+        description=plain(
+            f"{lag.lag_offsets:,} offsets of {report.topic} wait, the oldest since "
+            f"{lag.lag_seconds:.1f} s"
+        ),
+        metadata=report.machinery(),
     )
     rejected = report.progress.total.rejected
     if rejected:
-        yield dg.AssetObservation(
-            asset_key=DEAD_LETTERS,
-            description="Records that could not be readings; `iot dead-letters` lists them",
-            metadata={"rejected": rejected},
+        yield observe_dead_letters(
+            log, report.topic, dead_letter_topic, report.progress.ranges, rejected
         )
 
 

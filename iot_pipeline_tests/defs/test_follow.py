@@ -95,10 +95,10 @@ def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
     tiles = join_ranges([item for report in reports for item in _ranges(report)])
     achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
     assert sorted(tiles, key=str) == sorted(achieved, key=str)
-    measured = [report for report in reports if report["latency_samples"]]
+    measured = [report for report in reports if "latency_p50_ms" in report]
     assert measured
     for report in measured:
-        assert 0 < report["latency_p50_ms"] <= report["latency_p99_ms"] <= report["latency_max_ms"]
+        assert 0 < report["latency_p50_ms"] <= report["latency_p99_ms"]
     assert outcome.run.tags["iot/mode"] == "follow"
     assert int(outcome.run.tags["dagster/max_runtime"]) >= 600
     # What came after its end is the next run's, and nothing is between.

@@ -127,11 +127,11 @@ def test_a_single_run_rolls_up_a_range_of_days_and_each_is_a_materialization(
         for numbers in found.values():
             assert (numbers["readings"], numbers["devices"]) == (144, 2)
             assert numbers["rollups"] == rollups
-            assert numbers["rows_per_second"] > 0
-        picture = "day_by_the_hour" if key == HOURLY_READINGS else "days"
-        drawn = [day for day, numbers in found.items() if picture in numbers]
-        assert drawn == [str(DAYS[2])], "one picture a run, with its last day"
-        assert found[str(DAYS[2])][picture].startswith("![")
+            assert next(iter(numbers)) == "summary"
+        for picture in ("day_by_the_hour", "days"):
+            drawn = [day for day, numbers in found.items() if picture in numbers]
+            assert drawn == [str(DAYS[2])], "one picture a run, with its last day"
+            assert found[str(DAYS[2])][picture].startswith("![")
     for name in DEVICES:
         for day in DAYS:
             hours, whole = stored(ingested, name, day)
