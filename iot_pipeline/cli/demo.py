@@ -237,8 +237,9 @@ def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
     manifests = Settings.from_env().data_dir / "manifests"
     return _Fleet(
         options,
-        f"scenario {name}: {shape.device_count} devices; what they really sent: {manifests}",
-        f"within minutes they show {', '.join(kinds)}" if kinds else "everything should be green",
+        f"scenario {name}: {shape.device_count} devices, faults: {', '.join(kinds) or 'none'}; "
+        f"what they really send is written to {manifests}",
+        "some turn red within minutes" if kinds else "everything should be green",
         make_devices(shape)[0].device_id,
     )
 

@@ -17,6 +17,8 @@ from iot_pipeline.stages.ports import RecordLogReader
 
 # Letters of one observation that are read back; more than these are counted, not sorted.
 _MOST_READ = 200
+# A run that stays goes on while its report is made: letters that came since are passed over.
+_COME_SINCE = 20
 _SHOWN = 5
 
 
@@ -41,16 +43,17 @@ def observe_dead_letters(
     metadata: dict[str, Any] = {"rejected": rejected}
     try:
         marks = log.watermarks(dead_letter_topic)
-        found = read_newest_letters(log, dead_letter_topic, min(rejected, _MOST_READ)).letters
+        most = min(rejected, _MOST_READ) + _COME_SINCE
+        found = read_newest_letters(log, dead_letter_topic, most).letters
     except TransientError as exc:
         # The letters are there; a broker that went away now must not fail the run for a table.
-        summary = f"{rejected:,} records could not be readings; their reasons: {exc}"
+        summary = f"{_counted(rejected)} could not be readings; why was not read: {exc}"
         return _observation(summary, metadata)
     letters = [item.letter for item in found if _is_of(item.letter, topic, ranges)]
     reasons = Counter(letter.reason for letter in letters)
     kept = sum(mark.last_stable - mark.low for mark in marks)
     said = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common())
-    summary = f"{rejected:,} records could not be readings: {said or 'reasons not read'}"
+    summary = f"{_counted(rejected)} could not be readings: {said or 'reasons not read'}"
     if len(letters) < rejected:
         summary += f", of the newest {len(letters):,}"
     metadata |= {"kept": kept, **dict(sorted(reasons.items()))}
@@ -64,6 +67,10 @@ def _observation(summary: str, metadata: dict[str, Any]) -> dg.AssetObservation:
         description=plain(f"{summary}; `iot dead-letters list` shows them"),
         metadata={"summary": summary, **metadata},
     )
+
+
+def _counted(records: int) -> str:
+    return "1 record" if records == 1 else f"{records:,} records"
 
 
 def _is_of(letter: StoredLetter, topic: str, ranges: Sequence[OffsetRange]) -> bool:

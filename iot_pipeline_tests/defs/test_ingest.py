@@ -189,7 +189,7 @@ def test_rejected_records_are_observed_on_the_dead_letters(
     seen = outcome.observed["iot/dead_letters"]
     assert seen.pop("newest").splitlines()[-1].startswith("| `d` | not_json | ")
     assert seen == {
-        "summary": "1 records could not be readings: not_json (1). 1 are kept in "
+        "summary": "1 record could not be readings: not_json (1). 1 are kept in "
         f"{pipeline.settings.dead_letter_topic}",
         "rejected": 1,
         "kept": 1,
