@@ -3,8 +3,8 @@
 # make ui        the UI of a demo in a browser, clicked and photographed for the README
 # make chaos     servers and drains die at random for 18 minutes (IOT_CHAOS_MINUTES), one oracle judges
 # make demo      services, schema, a simulated fleet and Dagster's UI, until Ctrl-C
-#                (SCENARIO=rough_day: a fleet that misbehaves)
-# make demo-once the same path without a person; exits 0 when readings arrived and checks passed
+#                (SCENARIO=rough_day: a fleet with faults; PORT=3001: the UI's port)
+# make demo-once the same, unattended; exits 0 when readings arrived and all checks passed
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -47,11 +47,11 @@ ui: setup  ## the UI of a demo in a browser (Chromium); writes the README's pict
 chaos: setup  ## IOT_CHAOS_MINUTES says how long, IOT_CHAOS_SEED repeats a choice of faults
 	IOT_CHAOS_MINUTES=$${IOT_CHAOS_MINUTES:-18} $(BIN)/pytest -s iot_pipeline_tests/chaos
 
-demo: setup  ## until Ctrl-C; SCENARIO=rough_day for a fleet with faults
-	@$(BIN)/iot demo $(if $(SCENARIO),--scenario $(SCENARIO))
+demo: setup  ## until Ctrl-C; SCENARIO=rough_day for a fleet with faults, PORT=3001 for the UI's port
+	@$(BIN)/iot demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(PORT),--port $(PORT))
 
-demo-once: setup  ## the same path without a person; exit code 0 when it works
-	@$(BIN)/iot demo --once
+demo-once: setup  ## the same, unattended; exit code 0 when it works
+	@$(BIN)/iot demo --once $(if $(PORT),--port $(PORT))
 
 bench: setup  ## BENCH="--minutes 5 ..." says how much: docs/performance.md
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -1,7 +1,7 @@
 """Everything Dagster knows of this pipeline. Opens no connection: pages load while all is down.
 
 Two settings are read here: the topic's name, because it names the lanes of `ingest` and `rollups`,
-and the first day of the rollups' partitions.
+and the first day of the rollups' partitions, which is a file's where no setting says it.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
 from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA, follow_runtime
 from iot_pipeline.defs.replay import replay_dead_letters_job, replay_job
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource
-from iot_pipeline.defs.rollup_sensor import rollups_of_touched_days
-from iot_pipeline.defs.rollups import build_rollups
+from iot_pipeline.defs.rollup_sensor import build_rollup_sensor
+from iot_pipeline.defs.rollups import build_rollups, first_rollup_day
 from iot_pipeline.defs.schema import setup_schema
 from iot_pipeline.defs.simulation import simulate
 from iot_pipeline.settings import Settings
@@ -35,7 +35,8 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
         ConfigurationError: a setting is wrong.
     """
     settings = Settings.from_env()
-    rollups, rollups_job = build_rollups(settings.rollup_start, settings.topic)
+    first_day = first_rollup_day(settings)
+    rollups, rollups_job = build_rollups(first_day, settings.topic)
     ingest = dg.define_asset_job(
         "ingest",
         selection=dg.AssetSelection.assets(SENSOR_DATA),
@@ -64,7 +65,7 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
             health_report,
             purge_history,
         ],
-        sensors=[iot_data_lag, rollups_of_touched_days],
+        sensors=[iot_data_lag, build_rollup_sensor(first_day)],
         schedules=[
             ingest_on_schedule,
             checks_every_5_minutes,

@@ -198,8 +198,10 @@ class Settings(BaseModel):
     report_days: float = Field(90, ge=0, description="how long health reports are kept")
 
     # Rollups.
-    rollup_start: date = Field(
-        date(2024, 1, 1), description="first day of the rollups' partitions in Dagster"
+    rollup_start: date | None = Field(
+        None,
+        description="first day of the rollups' partitions in Dagster; empty: the day with which "
+        "readings begin",
     )
     rollup_refresh_seconds: float = Field(
         600, ge=10, le=86_400, description="today's rollups are rebuilt at most this often"

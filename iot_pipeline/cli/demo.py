@@ -5,29 +5,32 @@ Stops what it started and nothing else: servers that ran before go on.
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, TracebackType
 
 import click
 import filelock
 import psutil
 
+from iot_pipeline.cli.demo_watch import DagsterEndedError, Watch, iot_command
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
+from iot_pipeline.core.demo_news import OVER
 from iot_pipeline.core.scenario_fleet import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
 from iot_pipeline.local.scenario_files import load_scenario
+from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.schema import setup_schema
 
@@ -36,9 +39,8 @@ SENSOR = "iot_data_lag"
 ROLLUP_SENSOR = "rollups_of_touched_days"
 SCHEDULE = "checks_every_5_minutes"
 ONCE_SECONDS = 240.0
-# A demo ends with Ctrl-C; a fleet that somebody forgot ends by itself.
+# A demo ends with Ctrl-C; a fleet that was left running ends by itself.
 DEMO_DURATION = "7d"
-_REPORT_SECONDS = 10.0
 
 _WORKSPACE = f"""load_from:
   - python_module:
@@ -48,16 +50,21 @@ _WORKSPACE = f"""load_from:
 _TOUR = """
   The UI: {address}
 
-    Overview > Runs          one run stays for five minutes, then the next; click it to watch it
-    Assets > iot/sensor_data its checks, and their plots: {expect}
-    Assets > iot/hourly_readings  by hour and day; today's is made again every ten minutes
-    Jobs > simulate          launch another fleet from the launchpad
-    Automation               the sensor {sensor} and the schedules, on and off
+    Runs                     one run stays for five minutes, then the next
+    Catalog > sensor_data    Checks: {expect}
+                             Events: what each report wrote, and pictures
+    Catalog > dead_letters   what was refused, and why
+    Lineage                  the path of the data, and rollups by hour and day
+    Jobs > simulate          Launchpad: another fleet, as large as you like
+    Automation               the sensor {sensor} and the schedules
 
-  In another terminal:  .venv/bin/iot lag      .venv/bin/iot readings {device} --last 5m
-  Break something:      .venv/bin/iot kill cassandra      then .venv/bin/iot up
+  In another terminal:  {iot} lag
+                        {iot} readings {device} --last 5m
+  Break something:      {iot} kill cassandra
+                        {iot} up
 
   Ctrl-C stops what this demo started; a second one kills it.
+  What changes is told here, one line each; times are UTC.
 """
 
 
@@ -110,7 +117,7 @@ def _run(
         _say(f"[{time.monotonic() - began:3.0f} s] {text}")
 
     step("1/5 Kafka and Cassandra")
-    _start_services(stack, folder)
+    services = _start_services(stack, folder)
     step("2/5 topics and tables")
     with open_connections(settings) as connections:
         setup_schema(
@@ -124,11 +131,15 @@ def _run(
     # A run that stays: rows are there in a fraction of a second, and checks are never "in progress"
     # for long. With --once the run has to end, so that it can be judged.
     mode = "drain" if once else os.environ.get("IOT_INGEST_MODE", "follow")
-    ui = _start_dagster(settings, folder, stack, port, mode)
+    ui, dagster = _start_dagster(settings, folder, stack, port, mode)
     step(f"4/5 {chosen.words}")
     fleet = _start_fleet(folder, stack, chosen)
-    # What ran before this demo is neither shown nor judged.
-    earlier = {run["runId"] for run in ui.runs_of_sensor(SENSOR, limit=100)}
+    # What was over before this demo is neither shown nor judged; a run that goes on is shown.
+    earlier = {
+        run["runId"]
+        for run in ui.runs_of_sensor(SENSOR, limit=100)
+        if once or run["status"] in OVER
+    }
     step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
     ui.start_sensor(SENSOR)
     ui.start_sensor(ROLLUP_SENSOR)
@@ -138,16 +149,20 @@ def _run(
         return
     click.echo(
         _TOUR.format(
-            address=ui.address, sensor=SENSOR, expect=chosen.expect, device=chosen.device_id
+            address=ui.address,
+            sensor=SENSOR,
+            expect=chosen.expect,
+            device=shlex.quote(chosen.device_id),
+            iot=iot_command(),
         )
     )
-    _watch(ui, fleet, earlier)
+    Watch(settings, ui, dagster, fleet, services, SENSOR, earlier).until_it_ends()
 
 
 # Services, Dagster, the fleet: each is stopped by the stack, in the opposite order.
 
 
-def _start_services(stack: ExitStack, folder: Path) -> None:
+def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
     services = local_services()
     mark = folder / "services.json"
     # A demo that was killed left its servers running: they are still ours to stop.
@@ -155,19 +170,24 @@ def _start_services(stack: ExitStack, folder: Path) -> None:
     ours |= {status.name for status in services.status() if status.state == "stopped"}
     mark.write_text(json.dumps(sorted(ours)))
 
-    def stop() -> None:
+    def stop(
+        kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, DagsterEndedError):
+            return  # the next demo finds the mark and takes them over
         if ours:
             _say(f"stopping {' and '.join(sorted(ours))}; their data stays")
             services.down(ours)
         mark.unlink(missing_ok=True)
 
-    stack.callback(stop)
+    stack.push(stop)
     services.up()
+    return services
 
 
 def _start_dagster(
     settings: Settings, folder: Path, stack: ExitStack, port: int, mode: str
-) -> DagsterUi:
+) -> tuple[DagsterUi, Child]:
     home = settings.data_dir / "dagster"
     env = {
         **os.environ,
@@ -198,7 +218,7 @@ def _start_dagster(
     ui = DagsterUi(free, LOCATION)
     ui.wait(child)
     (folder / "ui.txt").write_text(ui.address)
-    return ui
+    return ui, child
 
 
 def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
@@ -217,8 +237,9 @@ def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
     manifests = Settings.from_env().data_dir / "manifests"
     return _Fleet(
         options,
-        f"scenario {name}: {shape.device_count} devices; what they really sent: {manifests}",
-        f"within minutes they show {', '.join(kinds)}" if kinds else "everything should be green",
+        f"scenario {name}: {shape.device_count} devices, faults: {', '.join(kinds) or 'none'}; "
+        f"what they really send is written to {manifests}",
+        "some turn red within minutes" if kinds else "everything should be green",
         make_devices(shape)[0].device_id,
     )
 
@@ -247,48 +268,6 @@ def _script(name: str) -> str:
 
 
 # Watching and judging.
-
-
-def _watch(ui: DagsterUi, fleet: Child, earlier: set[str]) -> None:
-    seen = set(earlier)
-    told: dict[str, float] = {}
-    look_at = time.monotonic()
-    fleet_ended = False
-    while True:
-        time.sleep(2)
-        # A run that stays reports every ten seconds, and a look costs the UI some.
-        is_time = time.monotonic() >= look_at
-        if is_time:
-            look_at += _REPORT_SECONDS
-        if not fleet.is_alive and not fleet_ended:
-            _say(f"the fleet ended:\n{fleet.last_lines(5)}")
-            fleet_ended = True
-        for run in reversed(ui.runs_of_sensor(SENSOR)):
-            is_over = run["status"] in ("SUCCESS", "FAILURE", "CANCELED")
-            if run["runId"] in seen or not (is_over or (is_time and run["status"] == "STARTED")):
-                continue
-            numbers, checks = ui.results_of_run(run["runId"])
-            if is_over:
-                seen.add(run["runId"])
-            elif numbers == told or not numbers.get("stored"):
-                continue
-            told = numbers
-            _tell(run, numbers, checks)
-
-
-def _tell(
-    run: Mapping[str, Any], numbers: Mapping[str, float], checks: Mapping[str, Mapping[str, Any]]
-) -> None:
-    green = sum(check["success"] for check in checks.values())
-    latency = numbers.get("latency_p50_ms")
-    waited = "" if latency is None else f"; topic to row in {latency:,.0f} ms"
-    _say(
-        f"run {run['runId'][:8]} {run['status'].lower()}: "
-        f"{numbers.get('stored', 0):,.0f} stored, {green} of {len(checks)} checks green{waited}"
-    )
-    for check in checks.values():
-        if not check["success"]:
-            _say(f"  {check['checkName']}: {check['description']}")
 
 
 def _judge(ui: DagsterUi, fleet: Child, earlier: set[str], step: Callable[[str], None]) -> None:

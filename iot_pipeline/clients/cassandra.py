@@ -147,11 +147,6 @@ class CassandraClient:
         self._wakeup = threading.Event()
 
     @property
-    def address(self) -> str:
-        hosts = ",".join(self.settings.contact_points)
-        return f"{hosts}:{self.settings.cassandra_port}"
-
-    @property
     def session(self) -> Any:
         """The driver's session; connects when there is none."""
         if self._session is None:
@@ -166,7 +161,7 @@ class CassandraClient:
         profile = self._profile(datacenter)
         tuples = self._profile(datacenter)
         tuples.row_factory = tuple_factory
-        self._cluster = Cluster(
+        options = dict[str, Any](
             contact_points=list(self.settings.contact_points),
             port=self.settings.cassandra_port,
             execution_profiles={EXEC_PROFILE_DEFAULT: profile, PLAIN_TUPLES: tuples},
@@ -180,11 +175,12 @@ class CassandraClient:
             schema_event_refresh_window=0,
         )
         try:
+            # Made here too: it looks the contact points' names up.
+            self._cluster = Cluster(**options)
             self._session = self._cluster.connect()
         except DRIVER_ERRORS as exc:
-            self._cluster.shutdown()
-            self._cluster = None
-            raise translate(exc, f"connecting to Cassandra at {self.address}") from exc
+            self.close()
+            raise translate(exc, "connecting") from exc
         assert isinstance(self._session, Session)
 
     def _profile(self, datacenter: str) -> Any:

@@ -1,5 +1,7 @@
 """The one place where the Cassandra driver's errors become ours, sorted by remedy."""
 
+import errno
+
 from cassandra import (
     AuthenticationFailed,
     CoordinationFailure,
@@ -66,6 +68,14 @@ _PERMANENT = (
     ProtocolError,
     RequestValidationException,
 )
+_ERRNO = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EPIPE: "the connection was closed",
+    errno.EHOSTUNREACH: "no route to host",
+    errno.ENETUNREACH: "network is unreachable",
+    errno.ETIMEDOUT: "no answer in time",
+}
 DRIVER_ERRORS = (*_TRANSIENT, *_PERMANENT)
 
 _NO_TABLE = ("unconfigured table", "does not exist", "undefined column name", "unknown identifier")
@@ -80,28 +90,23 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
     """
     # A request that no host answered hides what each host said; one bad password is no outage.
     if isinstance(exc, NoHostAvailable):
-        # By host what it said; where a session finds none of them alive, a list of their addresses.
-        said = exc.errors.values() if isinstance(exc.errors, dict) else ()
-        inner = [error for error in said if isinstance(error, BaseException)]
-        for error in inner:
+        said = _by_node(exc)
+        for error in said.values():
             if isinstance(error, (AuthenticationFailed, Unauthorized, ProtocolVersionUnsupported)):
                 return translate(error, doing)
-        told = "; ".join(sorted({_first_line(error) for error in inner})) or _first_line(exc)
-        return CassandraUnavailableError(f"{doing}: no Cassandra node answered ({told})")
+        return CassandraUnavailableError(f"{doing}: {_nobody_answers(said)}")
     if isinstance(exc, (AuthenticationFailed, Unauthorized)):
         return ConfigurationError(
-            f"{doing}: Cassandra refused us ({_first_line(exc)}); check the user, the password and "
+            f"{doing}: Cassandra refused us ({_message(exc)}); check the user, the password and "
             "what the role may do"
         )
     if isinstance(exc, UnresolvableContactPoints):
-        return ConfigurationError(
-            f"{doing}: IOT_CONTACT_POINTS names no host that can be resolved ({_first_line(exc)})"
-        )
+        return ConfigurationError(f"{doing}: no host that IOT_CONTACT_POINTS names can be resolved")
     if isinstance(exc, ProtocolVersionUnsupported):
-        return ConfigurationError(f"{doing}: this server is not Cassandra 4 or 5 ({exc})")
+        return ConfigurationError(f"{doing}: this server is not Cassandra 4 or 5")
     if isinstance(exc, _TRANSIENT):
-        return CassandraUnavailableError(f"{doing}: {type(exc).__name__}: {_first_line(exc)}")
-    text = _first_line(exc)
+        return CassandraUnavailableError(f"{doing}: Cassandra {_in_words(exc)}")
+    text = _message(exc)
     if any(words in text.lower() for words in _NO_TABLE):
         return SchemaMismatchError(f"{doing}: {text}; `iot setup` makes what is missing")
     if isinstance(exc, (RequestValidationException, ErrorMessage)):
@@ -109,6 +114,63 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
     return PermanentError(f"{doing}: {type(exc).__name__}: {text}")
 
 
-def _first_line(exc: BaseException) -> str:
-    lines = str(exc).strip().splitlines()
+def _by_node(exc: NoHostAvailable) -> dict[str, BaseException]:
+    """Address -> what that node said; where a session finds none alive there is nothing said."""
+    if not isinstance(exc.errors, dict):
+        return {str(address): NoConnectionsAvailable() for address in exc.errors or ()}
+    return {
+        # A host's text carries its data center, an endpoint's does not.
+        str(getattr(node, "endpoint", node)): error
+        for node, error in exc.errors.items()
+        if isinstance(error, BaseException)
+    }
+
+
+def _nobody_answers(said: dict[str, BaseException]) -> str:
+    nodes = [f"{address} ({_cause(error)})" for address, error in sorted(said.items())]
+    if not nodes:
+        return "no Cassandra node answers"
+    if len(nodes) == 1:
+        return f"Cassandra at {nodes[0].replace(' (', ' does not answer (', 1)}"
+    return f"none of {len(nodes)} Cassandra nodes answers: {', '.join(nodes)}"
+
+
+def _cause(error: BaseException) -> str:
+    """Why one node did not answer, in few words and without addresses."""
+    if isinstance(error, OSError) and error.errno in _ERRNO:
+        return _ERRNO[error.errno]
+    if isinstance(error, (OperationTimedOut, TimeoutError)):
+        return "no answer in time"
+    if isinstance(error, NoConnectionsAvailable):
+        return "not connected"
+    if isinstance(error, ConnectionBusy):
+        return "too many requests on their way"
+    if isinstance(error, ConnectionException):
+        return "the connection was closed"
+    return _message(error)
+
+
+def _in_words(exc: BaseException) -> str:
+    """What a cluster that can be reached did with a request, after the word `Cassandra`."""
+    if isinstance(exc, Unavailable):
+        return (
+            f"has too few replicas alive: {exc.alive_replicas} of the {exc.required_replicas} "
+            "that this request needs"
+        )
+    if isinstance(exc, Timeout):
+        return (
+            f"did not answer in time: {exc.received_responses} of the {exc.required_responses} "
+            "replicas that this request needs did"
+        )
+    if isinstance(exc, OperationTimedOut):
+        return "did not answer in time"
+    if isinstance(exc, (OverloadedErrorMessage, IsBootstrappingErrorMessage, ServerError)):
+        return f"could not do it now: {_message(exc)}"
+    return f"could not be asked: {_cause(exc)}"
+
+
+def _message(exc: BaseException) -> str:
+    """The server's own sentence where there is one, else the first line of the text."""
+    said = getattr(exc, "message", None)
+    lines = str(said if isinstance(said, str) and said.strip() else exc).strip().splitlines()
     return lines[0][:500] if lines else type(exc).__name__

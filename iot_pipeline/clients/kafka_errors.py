@@ -5,6 +5,8 @@ new one fails there, not at night. At run time an unknown code is permanent: ret
 understood hides it.
 """
 
+import re
+
 from confluent_kafka import KafkaError, KafkaException
 
 from iot_pipeline.errors import (
@@ -75,6 +77,32 @@ INVALID_REGULAR_EXPRESSION STREAMS_INVALID_TOPOLOGY STREAMS_INVALID_TOPOLOGY_EPO
 STREAMS_TOPOLOGY_FENCED
 """
 
+# What a person reads instead of the library's text, which names sockets, states and codes.
+_PLAIN: tuple[tuple[str, str], ...] = (
+    (
+        "_TRANSPORT _ALL_BROKERS_DOWN _TIMED_OUT _TIMED_OUT_QUEUE _WAIT_COORD BROKER_NOT_AVAILABLE "
+        "NETWORK_EXCEPTION REQUEST_TIMED_OUT",
+        "does not answer",
+    ),
+    ("_MSG_TIMED_OUT", "did not acknowledge in time"),
+    ("_RESOLVE", "has a host name that cannot be resolved"),
+    (
+        "_NOENT LEADER_NOT_AVAILABLE NOT_LEADER_FOR_PARTITION ELIGIBLE_LEADERS_NOT_AVAILABLE "
+        "COORDINATOR_NOT_AVAILABLE COORDINATOR_LOAD_IN_PROGRESS NOT_COORDINATOR",
+        "is starting or moving: a partition has no leader yet",
+    ),
+    (
+        "_ISR_INSUFF NOT_ENOUGH_REPLICAS NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+        "has fewer replicas in sync than a write needs",
+    ),
+)
+# The part of the library's text that says more than ours.
+_CAUSE = re.compile(
+    r"connection (?:refused|reset|timed out)|no route to host|network is unreachable"
+    r"|name or service not known|temporary failure in name resolution",
+    re.IGNORECASE,
+)
+
 _Remedy = tuple[type[PipelineError], str]
 _GROUPS: tuple[tuple[str, _Remedy], ...] = (
     (_TRANSIENT, (KafkaUnavailableError, "try again; `iot status` says what runs here")),
@@ -91,26 +119,34 @@ _REMEDIES: dict[int, _Remedy] = {
     # A library older or newer than the pinned one may lack a code; the test names the extra ones.
     if hasattr(KafkaError, name)
 }
+_WORDS: dict[int, str] = {
+    getattr(KafkaError, name): words
+    for names, words in _PLAIN
+    for name in names.split()
+    if hasattr(KafkaError, name)
+}
 _UNKNOWN_CODE: _Remedy = (PermanentError, "this code is not known here; a person has to look")
 
 
 def is_mapped(code: int) -> bool:
-    """Whether somebody decided what this code means, rather than `translate`'s last resort."""
+    """Whether a group above holds this code; others get `translate`'s last resort."""
     return code in _REMEDIES
 
 
 def translate(
-    cause: KafkaException | KafkaError | BufferError, doing: str, advice: str = ""
+    cause: KafkaException | KafkaError | BufferError, doing: str, advice: str = "", at: str = ""
 ) -> PipelineError:
     """Make one of our errors out of one of Kafka's; the caller raises it `from` the cause.
 
     Args:
         cause: what the library raised or reported.
-        doing: the attempt and its coordinates, such as "producing to iot_data at host:9092".
+        doing: the attempt and its coordinates, such as "producing to iot_data".
         advice: what to do next, instead of the general one of this kind of error.
+        at: the brokers' addresses, where the caller knows them.
 
     Returns:
-        KafkaUnavailableError for what may pass, else a PermanentError or one of its kinds.
+        KafkaUnavailableError for what may pass, else a PermanentError or one of its kinds. Its
+        message is one line: what was tried, what Kafka did, what to do next.
     """
     if isinstance(cause, BufferError):
         return KafkaUnavailableError(f"{doing}: the local queue is full. Try again.")
@@ -124,7 +160,24 @@ def translate(
         kind, remedy = PermanentError, "this client is done; start again"
     elif error.retriable():
         kind, remedy = _REMEDIES[KafkaError._TRANSPORT]
-    return kind(f"{doing}: {error.str()} ({error.name()}). {advice or _sentence(remedy)}")
+    return kind(f"{doing}: {in_words(error, at)}. {advice or _sentence(remedy)}")
+
+
+def in_words(error: KafkaError, at: str = "") -> str:
+    """What Kafka did, for a person: `Kafka at 127.0.0.1:9092 does not answer`; one line."""
+    kafka = f"Kafka at {at}" if at else "Kafka"
+    words = _WORDS.get(error.code())
+    if words is None:
+        text = " ".join(error.str().split()).removeprefix("Local: ").removeprefix("Broker: ")
+        return f"{kafka}: {text} ({error.name()})"
+    cause = cause_of(error)
+    return f"{kafka} {words} ({cause})" if cause else f"{kafka} {words}"
+
+
+def cause_of(error: KafkaError) -> str:
+    """The network's own reason, such as `connection refused`; empty when the library has none."""
+    found = _CAUSE.search(error.str())
+    return found[0].lower() if found else ""
 
 
 def _sentence(text: str) -> str:

@@ -70,12 +70,12 @@ class KafkaLog:
             except FutureTimeoutError:
                 if time.monotonic() > deadline:
                     raise KafkaUnavailableError(
-                        f"{doing}: no answer from {self.settings.bootstrap_servers} in "
-                        f"{self._timeout:g} s; `iot status` says whether Kafka runs, `iot up` "
-                        "starts it here"
+                        f"{doing}: Kafka at {self.settings.bootstrap_servers} did not answer in "
+                        f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts "
+                        "it here"
                     ) from None
             except KafkaException as exc:
-                raise translate(exc, f"{doing} at {self.settings.bootstrap_servers}") from exc
+                raise translate(exc, doing, at=self.settings.bootstrap_servers) from exc
 
     def describe(self, topic: str) -> TopicInfo:
         """The topic's UUID, partitions and configuration, as Kafka has them now."""

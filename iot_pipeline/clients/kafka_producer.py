@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.clients.kafka_errors import cause_of, in_words, translate
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError, SchemaMismatchError
 
 # A signal waits for the C call it interrupts to return: none may take longer.
@@ -74,7 +74,7 @@ class KafkaReadingSender:
                 # All topics: asking for one by name makes it on brokers that create topics.
                 topics = self._producer.list_topics(timeout=LONGEST_CALL_SECONDS).topics
             except KafkaException as exc:
-                translated = translate(exc, f"connecting to Kafka at {self._bootstrap_servers}")
+                translated = translate(exc, "connecting", at=self._bootstrap_servers)
                 if not isinstance(translated, KafkaUnavailableError):
                     raise translated from exc
                 self._producer.poll(0)
@@ -122,7 +122,7 @@ class KafkaReadingSender:
             sent -= 1
         except KafkaException as exc:
             sent -= 1
-            raise translate(exc, f"producing to {self._where}") from exc
+            raise translate(exc, f"producing to {self._topic}", at=self._bootstrap_servers) from exc
         finally:
             self._sent = sent
         return sent - before
@@ -154,7 +154,7 @@ class KafkaReadingSender:
             sent -= 1
         except KafkaException as exc:
             sent -= 1
-            raise translate(exc, f"producing to {self._where}") from exc
+            raise translate(exc, f"producing to {self._topic}", at=self._bootstrap_servers) from exc
         finally:
             self._sent = sent
         return sent - before
@@ -205,7 +205,7 @@ class KafkaReadingSender:
     def _on_trouble(self, error: KafkaError) -> None:
         # Connection troubles heal by themselves; kept to say why when they do not.
         self._last_trouble = error
-        _log.info("Kafka at %s: %s", self._bootstrap_servers, error.str())
+        _log.info("%s", in_words(error, self._bootstrap_servers))
 
     def _explain(self, error: KafkaError) -> PipelineError:
         advice = ""
@@ -214,17 +214,18 @@ class KafkaReadingSender:
                 f"The broker was away for too long{self._trouble()}. `iot status` says whether "
                 "it runs, `iot up` starts it."
             )
-        return translate(error, f"producing to {self._where}", advice)
+        return translate(error, f"producing to {self._topic}", advice, self._bootstrap_servers)
 
     def _unreachable(self, seconds: float) -> KafkaUnavailableError:
         return KafkaUnavailableError(
-            f"connecting to Kafka: no broker answered at {self._bootstrap_servers} within "
-            f"{seconds:g} s{self._trouble()}. `iot up` starts one here; IOT_BOOTSTRAP_SERVERS "
+            f"connecting: Kafka at {self._bootstrap_servers} did not answer within {seconds:g} s"
+            f"{self._trouble()}. `iot up` starts one here; IOT_BOOTSTRAP_SERVERS "
             "names another."
         )
 
     def _trouble(self) -> str:
-        return "" if self._last_trouble is None else f" ({self._last_trouble.str()})"
+        cause = "" if self._last_trouble is None else cause_of(self._last_trouble)
+        return f" ({cause})" if cause else ""
 
 
 @contextmanager

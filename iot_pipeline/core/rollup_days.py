@@ -16,6 +16,9 @@ from iot_pipeline.core.offsets import OffsetRange
 
 # A deletion is remembered before its rows go: a rebuild in between must not be the last one.
 DELETION_SETTLES = timedelta(minutes=10)
+# Readings begin after the newest pause longer than this: one device whose clock is years behind
+# would begin them years ago.
+LONGEST_PAUSE = timedelta(days=31)
 # A rebuild that began before rows age must be done before they do.
 FREEZE_AHEAD = timedelta(hours=1)
 
@@ -151,6 +154,23 @@ def ages_at(facts: DayFacts | None, retention_days: float) -> datetime | None:
         return None
     oldest = datetime.fromtimestamp(facts.oldest_ms / 1000, UTC)
     return oldest + timedelta(days=retention_days)
+
+
+def find_first_day(facts: Mapping[date, DayFacts], known: date | None, today: date) -> date | None:
+    """The day with which readings begin; None when there are none.
+
+    Args:
+        facts: what the ledgers say of each day.
+        known: what was found before; the answer is never later.
+        today: UTC; days after it come from clocks that are ahead.
+    """
+    first: date | None = None
+    for day in sorted((day for day in facts if facts[day].stored), reverse=True):
+        if day <= today and (first is None or first - day <= LONGEST_PAUSE):
+            first = day
+    if known is None or first is None:
+        return first if known is None else known
+    return min(first, known)
 
 
 def is_frozen(facts: DayFacts | None, retention_days: float, now: datetime) -> bool:

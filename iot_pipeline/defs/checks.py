@@ -15,12 +15,13 @@ from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.verdicts import Shown, choose_shown, read_shown, show_now, suspects_of
+from iot_pipeline.defs.words import plain
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import all_checks, look_at
 
 CHECK_SPECS = [
     dg.AssetCheckSpec(
-        check.name, asset=SENSOR_DATA, blocking=check.is_blocking, description=check.question
+        check.name, asset=SENSOR_DATA, blocking=check.is_blocking, description=plain(check.question)
     )
     for check in all_checks()
 ]

@@ -37,7 +37,8 @@ IOT_DATA_SPEC = dg.AssetSpec(
         '`{"device_id": "device_2", "timestamp": 1735444918.3166866, "temperature": 26.51, '
         '"humidity": 40.78}`\n\n'
         "The log is the truth; everything else can be made from it again while Kafka keeps it. "
-        "Each ingest run observes how far behind it ingestion is. The job `simulate` sends a "
+        "Each ingest run observes here how far behind it ingestion is, and how the run worked: "
+        "Overview > Metadata > Plots. The job `simulate` sends a "
         "fleet's readings to it."
     ),
 )
@@ -55,7 +56,12 @@ SENSOR_DATA_SPEC = dg.AssetSpec(
         "LIMIT 10`, or `iot readings device_2 --last 1h`.\n\n"
         "Materialize drains all that lags; the sensor `iot_data_lag` does so every few seconds, or "
         "keeps a run that writes what arrives (IOT_INGEST_MODE=follow). "
-        "Every offset of the topic is accounted for: the checks on this asset prove it run by run."
+        "Every offset of the topic is accounted for: the checks on this asset prove it run by "
+        "run.\n\n"
+        "Pictures of the fleet: under Events, in the newest materialization, [Show Markdown] "
+        "beside a picture's name, or the link beside `pictures`. One page with all of them: "
+        "`iot report`. How the runs worked (micro-batches, waiting, latencies): under Events of "
+        "`iot/iot_data`."
     ),
     metadata={"dagster/column_schema": dg.TableSchema(columns=_READING)},
 )
@@ -69,6 +75,7 @@ DEAD_LETTERS_SPEC = dg.AssetSpec(
     description=(
         "The topic of records that could not be readings, kept without time limit: the message's "
         "bytes unchanged, and headers that say where it was, why it was rejected, and when. "
-        "`iot dead-letters` lists them."
+        "`iot dead-letters list` shows them. Each run that rejected records says how many, for "
+        "which reasons and from whom, and how many are kept: Overview > Metadata > Plots."
     ),
 )

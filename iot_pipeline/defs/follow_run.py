@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -98,7 +98,8 @@ class FollowRun(Watcher):
     _achieved_tag: str = ""
 
     def __post_init__(self) -> None:
-        self.outcome = new_outcome(self.connections)
+        # What waited for this run would flatten every plot of its reports.
+        self.outcome = new_outcome(self.connections, since_seconds=time.time())
         self.observed = FleetTally(quality_limits(self.connections.settings))
 
     def events(self) -> FollowEvents:
@@ -190,6 +191,7 @@ class FollowRun(Watcher):
             plan.topic.name,
             part,
             ReplayProgress([]),
+            None,
             since,
             [str(fenced) for fenced in part.fenced],
             list(self.outcome.lost),
@@ -208,10 +210,13 @@ class FollowRun(Watcher):
         # The next run waits for the end of this one: then only what takes no time to see.
         is_quick = is_last and bool(self._written)
         look = look_in_run(self.watching, self.context, facts, is_quick=is_quick)
+        report = replace(report, lags=look.lags)
         self.context.log.info("%s; %s", report.headline(), report.latencies)
         pictures = {} if is_quick else picture_metadata(self.watching, facts.run_id, look.lags)
-        metadata = {**report.metadata(look.lags), **pictures}
-        for observation in observations(report, look.lags):
+        metadata = {**report.metadata(), **pictures}
+        for observation in observations(
+            report, self.watching.log, self.watching.settings.dead_letter_topic
+        ):
             self.context.log_event(observation)
         if not self._written:
             yield from as_events(self.context, look.shown)

@@ -8,7 +8,7 @@ there.
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -130,6 +130,7 @@ class IngestRun:
             settings.topic,
             outcome.drained,
             outcome.replayed,
+            None,
             started_at,
             outcome.overtaken_by,
             outcome.lost,
@@ -146,13 +147,14 @@ class IngestRun:
             observed=observed,
         )
         look = look_in_run(self.connections, self.context, facts)
+        report = replace(report, lags=look.lags)
         self.context.log.info("%s", report.headline())
-        for observation in observations(report, look.lags):
+        for observation in observations(report, self.connections.log, settings.dead_letter_topic):
             self.context.log_event(observation)
         yield from as_events(self.context, look.shown)
         pictures = picture_metadata(self.connections, self.context.run.run_id, look.lags)
         yield dg.MaterializeResult(
-            asset_key=SENSOR_DATA, metadata={**report.metadata(look.lags), **pictures}
+            asset_key=SENSOR_DATA, metadata={**report.metadata(), **pictures}
         )
         show_again_where_hidden(self.context.instance, self.context.run.run_id)
         if outcome.replayed.rows_not_whole:

@@ -64,7 +64,7 @@ def _clients(settings: Settings) -> tuple[KafkaLog, CassandraClient]:
     name="iot_data_lag",
     job_name="ingest",
     # Ticks come every five seconds whatever is written here below five; with five itself they
-    # beat against the loop of the daemon and come every five or ten.
+    # beat against the daemon's own loop and come every five or ten (measured).
     minimum_interval_seconds=3,
     # It would fail every five seconds while servers are down: a person or `make demo` starts it.
     default_status=dg.DefaultSensorStatus.STOPPED,

@@ -26,6 +26,8 @@ from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.fleet_view import GLANCE, view_fleet
 
 _MOST_PROBLEMS = 15
+# Between drawing and the event that Dagster records.
+_SAID_WITHIN_MS = 1_500
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 
 
@@ -93,7 +95,11 @@ def days_picture(records: Iterable[DayRecord]) -> Metadata:
 
 def _where(board: Board) -> str:
     drawn_at = f"{moment_of(board.drawn_ms):%Y-%m-%d %H:%M:%S} UTC"
-    return f"drawn at {drawn_at} by run [{board.drawn_by[:8]}](/runs/{board.drawn_by})"
+    # The page opens at the newest materialization of that time: the one with the pictures.
+    said_ms = board.drawn_ms + round(1000 * board.cost_seconds) + _SAID_WITHIN_MS
+    page = f"/assets/iot/sensor_data?view=events&time={said_ms}"
+    by = f"[{board.drawn_by[:8]}](/runs/{board.drawn_by})"
+    return f"[drawn at {drawn_at}]({page}) by run {by}"
 
 
 def _drawn(view: FleetView) -> dict[str, dg.MetadataValue[Any]]:

@@ -6,15 +6,26 @@ correctness depends on: without it a day waits anew.
 
 import functools
 import json
-import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
 import dagster as dg
 
+from iot_pipeline.artifacts.first_day_file import (
+    first_day_path,
+    read_first_day,
+    write_first_day,
+)
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.core.rollup_days import DueDays, Waiting, as_ranges_of_days, choose_due_days
+from iot_pipeline.core.rollup_days import (
+    DayFacts,
+    DueDays,
+    Waiting,
+    as_ranges_of_days,
+    choose_due_days,
+    find_first_day,
+)
 from iot_pipeline.defs.lanes import end_gone_runs, runs_in_lane
 from iot_pipeline.defs.names import LANE
 from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, lane_of
@@ -39,21 +50,33 @@ def _client(settings: Settings) -> CassandraClient:
     )
 
 
-@dg.sensor(
-    name="rollups_of_touched_days",
-    job_name=JOB_NAME,
-    minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.STOPPED,
-    description=(
-        "Rebuilds the rollups of days that late data, replays or deletions touched, one run for "
-        "neighbouring days. A day waits until nothing touched it for IOT_ROLLUP_QUIET_SECONDS; "
-        "today is rebuilt at most every IOT_ROLLUP_REFRESH_SECONDS. Never one run per micro-batch."
-    ),
-)
-def rollups_of_touched_days(
-    context: dg.SensorEvaluationContext,
+def build_rollup_sensor(first_day: date) -> dg.SensorDefinition:
+    """The sensor; it asks for days from `first_day` on, where the loaded partitions begin."""
+
+    @dg.sensor(
+        name="rollups_of_touched_days",
+        job_name=JOB_NAME,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Rebuilds the rollups of days that late data, replays or deletions touched, one run "
+            "for neighbouring days. A day waits until nothing touched it for "
+            "IOT_ROLLUP_QUIET_SECONDS; today is rebuilt at most every IOT_ROLLUP_REFRESH_SECONDS. "
+            "Never one run per micro-batch."
+        ),
+    )
+    def rollups_of_touched_days(
+        context: dg.SensorEvaluationContext,
+    ) -> dg.SensorResult | dg.SkipReason:
+        """One tick: compare what each day's ledgers say with what its rebuild saw."""
+        return _tick(context, first_day)
+
+    return rollups_of_touched_days
+
+
+def _tick(
+    context: dg.SensorEvaluationContext, loaded_first_day: date
 ) -> dg.SensorResult | dg.SkipReason:
-    """One tick: compare what each day's ledgers say with what its rebuild saw."""
     settings = Settings.from_env()
     lane = lane_of(settings.topic)
     ended = end_gone_runs(context.instance, runs_in_lane(context.instance, lane))
@@ -65,12 +88,13 @@ def rollups_of_touched_days(
     client = _client(settings)
     store, now = CassandraRollupStore(client), datetime.now(UTC)
     try:
+        facts = read_day_facts(store, settings.topic, now)
         days = choose_due_days(
-            read_day_facts(store, settings.topic, now),
+            facts,
             store.read_records(settings.topic),
             _remembered(context.cursor),
             now,
-            first_day=settings.rollup_start,
+            first_day=loaded_first_day,
             quiet_seconds=settings.rollup_quiet_seconds,
             refresh_seconds=settings.rollup_refresh_seconds,
             retention_days=settings.retention_days,
@@ -80,6 +104,8 @@ def rollups_of_touched_days(
         return dg.SkipReason(_one_line(exc))
     except (TransientError, PermanentError) as exc:
         return dg.SkipReason(_one_line(exc))
+    # Before a run is asked for: its process loads the definitions, and the partitions with them.
+    first_day = _remember_first_day(settings, facts, now)
     ranges = as_ranges_of_days(days.due)
     requests = [
         dg.RunRequest(
@@ -91,18 +117,31 @@ def rollups_of_touched_days(
         )
         for first, last in ranges[-_RANGES_AT_ONCE:]
     ]
+    why = _why_nothing(days, first_day, now)
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else dg.SkipReason(_why_nothing(days, time.time())),
+        skip_reason=None if requests else dg.SkipReason(why),
         cursor=_as_cursor(days.waiting),
     )
 
 
-def _why_nothing(days: DueDays, now_seconds: float) -> str:
+def _remember_first_day(settings: Settings, facts: Mapping[date, DayFacts], now: datetime) -> date:
+    """Keep the day with which readings begin for the next load; where the partitions begin then."""
+    if settings.rollup_start is not None:
+        return settings.rollup_start
+    path = first_day_path(settings.data_dir, settings.topic)
+    known = read_first_day(path)
+    found = find_first_day(facts, known, now.date())
+    if found is not None and found != known:
+        write_first_day(path, found)
+    return found or now.date()
+
+
+def _why_nothing(days: DueDays, first_day: date, now: datetime) -> str:
     said = []
     if days.waiting:
         waits = ", ".join(
-            f"{day} for {now_seconds - state.since:.0f} s"
+            f"{day} for {now.timestamp() - state.since:.0f} s"
             for day, state in list(days.waiting.items())[:_SHOWN]
         )
         said.append(f"{len(days.waiting)} touched days wait to be quiet or due: {waits}")
@@ -111,10 +150,17 @@ def _why_nothing(days: DueDays, now_seconds: float) -> str:
             f"{len(days.frozen)} touched days are frozen, their rows age out: {days.frozen[0]} to "
             f"{days.frozen[-1]}"
         )
-    if days.outside:
+    new = [day for day in days.outside if first_day <= day <= now.date()]
+    if new:
         said.append(
-            f"{len(days.outside)} touched days are before IOT_ROLLUP_START or after today: "
-            f"{days.outside[0]} to {days.outside[-1]}; `iot rollup --day` takes any day"
+            f"{len(new)} touched days are before the partitions that are loaded: {new[0]} to "
+            f"{new[-1]}; reload the code location (Deployment > Reload), then they are rebuilt"
+        )
+    outside = [day for day in days.outside if day not in new]
+    if outside:
+        said.append(
+            f"{len(outside)} touched days are before {first_day} or after today: {outside[0]} to "
+            f"{outside[-1]}; `iot rollup --day` takes any day, IOT_ROLLUP_START an earlier start"
         )
     return "; ".join(said) or "no day was touched since its rollups were rebuilt"
 

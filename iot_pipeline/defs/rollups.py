@@ -7,10 +7,11 @@ has. Who asks for rebuilds is `defs.rollup_sensor`, or a person: Materialize wit
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
+from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.day_view import DayView
@@ -35,7 +36,9 @@ from iot_pipeline.defs.names import (
 )
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.words import plain
 from iot_pipeline.errors import RollupFrozenError
+from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.budget import RunBudget
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
@@ -66,6 +69,17 @@ _DOUBLES = {
 def lane_of(topic: str) -> str:
     """Rollups of a topic wait for each other, never for its ingestion."""
     return f"{topic}/rollups"
+
+
+def first_rollup_day(settings: Settings) -> date:
+    """Where the partitions begin: as IOT_ROLLUP_START says, else with the first reading.
+
+    That day is in a file which the sensor writes. Today, as long as there are no readings.
+    """
+    if settings.rollup_start is not None:
+        return settings.rollup_start
+    path = first_day_path(settings.data_dir, settings.topic)
+    return read_first_day(path) or datetime.now(UTC).date()
 
 
 def _columns(time_column: str, cql_type: str, what: str) -> dg.TableSchema:
@@ -113,7 +127,9 @@ def _spec(key: dg.AssetKey, by: str, schema: dg.TableSchema, example: str) -> dg
             "Recomputed from the rows, a whole UTC day at a time, always with its twin: hours and "
             "days are made in one pass. The sensor `rollups_of_touched_days` rebuilds the days "
             "that late data, replays or deletions touched. With IOT_RETENTION_DAYS set, a day "
-            "whose rows begin to age out is frozen: its rollups stay."
+            "whose rows begin to age out is frozen: its rollups stay.\n\n"
+            "Pictures: under Events, in the newest materialization, [Show Markdown] beside "
+            "`day_by_the_hour` and `days`."
         ),
         metadata={"dagster/column_schema": schema},
     )
@@ -224,7 +240,7 @@ class RollupRun:
             # One picture a run: of a year of days nobody looks at each.
             pictures = self._pictures(view) if day == view.day else {}
             for key in sorted(keys):
-                yield self._materialization(key, progress, pictures.get(key, {}))
+                yield self._materialization(key, progress, pictures)
         self._say_done(days, done, frozen, time.monotonic() - began)
         budget = RunBudget(time.monotonic() - began).part(0.25)
         newest_first = [progress.day for progress in reversed(done)]
@@ -264,24 +280,27 @@ class RollupRun:
             observe=view.add if day == view.day else lambda _: None,
         )
 
-    def _pictures(self, view: DayView) -> Mapping[dg.AssetKey, Metadata]:
-        records = self._records()
-        return {HOURLY_READINGS: day_picture(view), DAILY_READINGS: days_picture(records.values())}
+    def _pictures(self, view: DayView) -> Metadata:
+        """The same on both assets, so that it does not matter which page a person opens."""
+        return {**day_picture(view), **days_picture(self._records().values())}
 
     def _materialization(
         self, key: dg.AssetKey, progress: RollupProgress, pictures: Metadata
     ) -> dg.AssetMaterialization:
         rollups = progress.hours if key == HOURLY_READINGS else progress.devices_done
+        summary = (
+            f"{progress.readings:,} readings of {progress.devices:,} devices make {rollups:,} "
+            f"rollups, in {progress.seconds:.1f} s"
+        )
         return dg.AssetMaterialization(
             key,
             partition=str(progress.day),
-            description=f"{progress.readings:,} readings of {progress.devices:,} devices",
+            description=summary,
             metadata={
+                "summary": summary,
                 "readings": progress.readings,
                 "devices": progress.devices,
                 "rollups": rollups,
-                "seconds": round(progress.seconds, 3),
-                "rows_per_second": round(progress.rows_per_second, 1),
                 **pictures,
             },
         )
@@ -350,6 +369,6 @@ def _as_result(key: dg.AssetCheckKey, verdict: CheckVerdict) -> dg.AssetCheckRes
         severity=dg.AssetCheckSeverity.WARN
         if verdict.severity is Severity.WARN
         else dg.AssetCheckSeverity.ERROR,
-        description=verdict.sentence,
+        description=plain(verdict.sentence),
         metadata=dict(verdict.numbers),
     )

@@ -10,10 +10,14 @@ import dagster as dg
 from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
+from iot_pipeline.defs.dead_letter_report import observe_dead_letters
+from iot_pipeline.defs.names import IOT_DATA
+from iot_pipeline.defs.words import plain
+from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress
 
+_SHOWN_LATENCIES = ("latency_p50_ms", "latency_p99_ms")
 # None: it could not be read.
 Lags = Sequence[PartitionLag] | None
 
@@ -22,15 +26,17 @@ Lags = Sequence[PartitionLag] | None
 class RunReport:
     """What one ingest run did.
 
-    `ahead` says who ingested, before or meanwhile, what this run was to. `lost` is what had expired
-    unread and was recorded so. `latencies` are those of a sample of its rows, from the broker's
-    timestamp to the answer that held the row. For a run that stays it is what it did since its last
-    report, and `started_at` is when that was.
+    `ahead` says who ingested, before or meanwhile, what this run was to. `lags` were read when it
+    was done; None: they could not be. `lost` is what had expired unread and was recorded so.
+    `latencies` are those of a sample of its rows, from the broker's timestamp to the answer that
+    held the row. For a run that stays it is what it did since its last report, and `started_at` is
+    when that was.
     """
 
     topic: str
     progress: DrainSum
     replayed: ReplayProgress
+    lags: Lags
     started_at: datetime
     ahead: Sequence[str] = ()
     lost: Sequence[OffsetRange] = ()
@@ -54,40 +60,87 @@ class RunReport:
         """The UTC days it wrote rows of."""
         return {*self.progress.total.stored_by_day, *self.replayed.counts.stored_by_day}
 
-    def numbers(self, lags: Lags) -> dict[str, int | float]:
-        """By name; each plots over runs. Of a lag that could not be read there is none."""
-        progress, total = self.progress, self.progress.total
-        return {
-            "offsets": progress.done_offsets,
-            "stored": total.stored,
+    def numbers(self) -> dict[str, int | float]:
+        """What a run is about, by name; each plots over runs.
+
+        What is rare is there only where there is some of it.
+        """
+        total, latencies = self.progress.total, self.latencies.numbers()
+        rare = {
             "superseded": total.superseded,
-            "rejected": total.rejected,
             "aged_out": total.aged_out,
             "holes": total.holes,
-            "seconds": round(progress.seconds, 3),
+            "offsets_expired": sum(item.span for item in self.lost),
+            "offsets_replayed": self.replayed.done_offsets,
+            "rows_not_whole": self.replayed.rows_not_whole,
+        }
+        return {
+            "stored": total.stored,
+            "rejected": total.rejected,
+            "offsets": self.progress.done_offsets,
             "rows_per_second": round(self.rows_per_second, 1),
-            **_lag_numbers(lags),
+            **self._lag_numbers(),
+            **{name: latencies[name] for name in _SHOWN_LATENCIES if name in latencies},
+            **{name: count for name, count in rare.items() if count},
+        }
+
+    def machinery(self) -> dict[str, int | float]:
+        """How the run worked, for who operates it: plots on the topic's page, `iot/iot_data`."""
+        progress = self.progress
+        ends = {} if self.lags is None else {"end_offsets": sum(i.last_stable for i in self.lags)}
+        return {
+            **self._lag_numbers(),
+            **ends,
             "waited_seconds": round(self.waited_seconds, 3),
+            "seconds": round(progress.seconds, 3),
             "micro_batches": progress.micro_batches,
             "split_ms": progress.split_ms,
             "unknown_fields": progress.unknown_fields,
             "fenced": len(progress.fenced),
-            "offsets_expired": sum(item.span for item in self.lost),
-            "offsets_replayed": self.replayed.done_offsets,
-            "rows_not_whole": self.replayed.rows_not_whole,
             **self.latencies.numbers(),
         }
 
-    def metadata(self, lags: Lags) -> Mapping[str, Any]:
-        """The materialization's, or the observation's; `lags` were read when it was done."""
+    def metadata(self) -> Mapping[str, Any]:
+        """The materialization's; the UI shows it in this order."""
         return {
+            "summary": self.summary(),
+            **self.numbers(),
             "ranges": ", ".join(map(str, [*self.replayed.achieved, *self.progress.ranges]))
             or "none",
-            **self.numbers(lags),
-            "in_words": dg.MetadataValue.md(self.page(lags)),
+            "in_words": dg.MetadataValue.md(self.page()),
         }
 
-    def page(self, lags: Lags) -> str:
+    def summary(self) -> str:
+        """What a person wants to know first: what was done, what was refused, what waits."""
+        rejected = self.progress.total.rejected
+        parts = [self.headline()]
+        if self.lost:
+            parts.append(f"LOST: {sum(item.span for item in self.lost):,} offsets expired unread")
+        if rejected:
+            parts.append(f"{rejected:,} could not be readings")
+        if self.lags is None:
+            parts.append("the lag could not be read")
+        elif (lag := total_lag(self.lags)).lag_offsets:
+            parts.append(f"{lag.lag_offsets:,} wait since {lag.lag_seconds:.1f} s")
+        return "; ".join(parts)
+
+    def waiting(self) -> str:
+        """How far ingestion was behind when it was done."""
+        if self.lags is None:
+            return "How much waits could not be read: see the check lag_is_within_limit"
+        lag = total_lag(self.lags)
+        return (
+            f"{lag.lag_offsets:,} offsets of {self.topic} wait, the oldest since "
+            f"{lag.lag_seconds:.1f} s"
+        )
+
+    def _lag_numbers(self) -> dict[str, int | float]:
+        if self.lags is None:
+            return {}
+        lag = total_lag(self.lags)
+        return {"lag_offsets": lag.lag_offsets, "lag_seconds": round(lag.lag_seconds, 3)}
+
+    def page(self) -> str:
         """The run in words, as markdown."""
         progress, total = self.progress, self.progress.total
         lines = [f"### {self.headline()}", ""]
@@ -108,7 +161,7 @@ class RunReport:
                 "",
             ]
         lines += [f"- {line}" for line in self._remarks()]
-        lines.append(_waiting(lags))
+        lines.append(f"- {self.waiting()}.")
         return "\n".join(lines)
 
     def headline(self) -> str:
@@ -167,7 +220,7 @@ class RunReport:
         if total.rejected:
             remarks.append(
                 f"{total.rejected:,} records could not be readings. They are kept whole in "
-                f"`{self.topic}.dlq` with the reason; `iot dead-letters` lists them."
+                f"`{self.topic}.dlq` with the reason; `iot dead-letters list` shows them."
             )
         if total.superseded:
             remarks.append(
@@ -187,40 +240,25 @@ class RunReport:
         return remarks
 
 
-def _waiting(lags: Lags) -> str:
-    if lags is None:
-        return "- When it was done, the lag could not be read: see the check lag_is_within_limit."
-    lag = total_lag(lags)
-    return (
-        f"- When it was done, {lag.lag_offsets:,} offsets were waiting, the oldest since "
-        f"{lag.lag_seconds:.1f} s."
+def observations(
+    report: RunReport, log: RecordLogReader, dead_letter_topic: str
+) -> Iterator[dg.AssetObservation]:
+    """What the run saw of the topic, and of the dead letters where it made some.
+
+    Args:
+        report: of the run, or of a part of one that stays.
+        log: asked for the dead letters of the report.
+        dead_letter_topic: where they are.
+    """
+    yield dg.AssetObservation(
+        asset_key=IOT_DATA,
+        description=plain(report.waiting()),
+        metadata=report.machinery(),
     )
-
-
-def _lag_numbers(lags: Lags) -> dict[str, int | float]:
-    if lags is None:
-        return {}
-    lag = total_lag(lags)
-    return {"lag_offsets": lag.lag_offsets, "lag_seconds": round(lag.lag_seconds, 3)}
-
-
-def observations(report: RunReport, lags: Lags) -> Iterator[dg.AssetObservation]:
-    """What the run saw of the topic, and of the dead letters where it made some."""
-    if lags is not None:
-        yield dg.AssetObservation(
-            asset_key=IOT_DATA,
-            description=f"Lag of ingestion behind {report.topic} when a run was done",
-            metadata={
-                **_lag_numbers(lags),
-                "end_offsets": sum(item.last_stable for item in lags),
-            },
-        )
     rejected = report.progress.total.rejected
     if rejected:
-        yield dg.AssetObservation(
-            asset_key=DEAD_LETTERS,
-            description="Records that could not be readings; `iot dead-letters` lists them",
-            metadata={"rejected": rejected},
+        yield observe_dead_letters(
+            log, report.topic, dead_letter_topic, report.progress.ranges, rejected
         )
 
 

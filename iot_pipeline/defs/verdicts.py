@@ -19,6 +19,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from iot_pipeline.core.checks import CheckVerdict, Severity, not_looked
 from iot_pipeline.defs.names import SENSOR_DATA
+from iot_pipeline.defs.words import plain
 from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.registry import all_checks
 
@@ -88,7 +89,7 @@ class Shown:
             check_name=self.check,
             passed=self.passed,
             severity=self.severity,
-            description=self.description,
+            description=plain(self.description),
             metadata=self.metadata,
             blocking=self.is_blocking,
             target_materialization_data=target,

@@ -13,7 +13,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +63,20 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
     def stop(self, grace_seconds: float = _STOP_SECONDS) -> bool:
-        """Ask it to end, as Ctrl-C would, then whom it started; False when one had to be killed.
+        """Ask it to end, as Ctrl-C would, then what it started; False when one had to be killed.
 
         Dagster's runs are processes of their own that outlive the server that started them: they
         are asked in their turn, and say what they achieved.
         """
-        if not self.is_alive:
-            return True
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.send_signal(signal.SIGINT)
+        family = self._family()
         in_time = True
-        try:
-            self.process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            in_time = False
+        if self.is_alive:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(grace_seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                in_time = False
         left = [member for member in family if member.is_running()]
         for member in left:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -86,6 +86,17 @@ class Child:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         return in_time and not deaf
+
+    def _family(self) -> list[psutil.Process]:
+        """Processes that it started; those of its session also when it was killed itself."""
+        found = set()
+        if self.is_alive:
+            found.update(psutil.Process(self.pid).children(recursive=True))
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if process.pid != self.pid and os.getsid(process.pid) == self.pid:
+                    found.add(process)
+        return list(found)
 
     def kill(self) -> None:
         """SIGKILL to the whole group."""
@@ -107,6 +118,21 @@ def find_free_port(wanted: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise ServiceError("no free port on 127.0.0.1")
+
+
+@dataclass(frozen=True, slots=True)
+class UiLook:
+    """What the UI shows of an asset and of the runs that a sensor asked for.
+
+    `runs` newest first: runId, status, tags as a mapping. `numbers` are those of the newest
+    materialization. `verdicts`: check -> success, description, metadataEntries, as the asset's page
+    shows them; checks without one are left out, `check_count` counts all.
+    """
+
+    runs: list[dict[str, Any]]
+    numbers: dict[str, float]
+    verdicts: dict[str, dict[str, Any]]
+    check_count: int
 
 
 class DagsterUi:
@@ -188,6 +214,29 @@ class DagsterUi:
         answer = self.ask(_RUNS, filter={"tags": tags}, limit=limit)["runsOrError"]
         return list(answer.get("results", []))
 
+    def reload(self) -> None:
+        """Load the code location's definitions anew."""
+        self.ask(_RELOAD, name=self._location)
+
+    def look(self, sensor: str, asset_key: Sequence[str], limit: int = 10) -> UiLook:
+        """What a person would see now; one question."""
+        tags = [{"key": "dagster/sensor_name", "value": sensor}]
+        answer = self.ask(_LOOK, filter={"tags": tags}, limit=limit, key={"path": list(asset_key)})
+        runs = answer["runsOrError"].get("results", [])
+        node = answer["assetNodeOrError"]
+        checks = node.get("assetChecksOrError", {}).get("checks", [])
+        newest = node.get("assetMaterializations", [])
+        return UiLook(
+            [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs],
+            _numbers(newest[0]["metadataEntries"]) if newest else {},
+            {
+                check["name"]: check["executionForLatestMaterialization"]["evaluation"]
+                for check in checks
+                if (check["executionForLatestMaterialization"] or {}).get("evaluation")
+            },
+            len(checks),
+        )
+
     def results_of_run(self, run_id: str) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
         """What a run says of itself: (numbers of its materialization, checks by name).
 
@@ -197,13 +246,15 @@ class DagsterUi:
         numbers: dict[str, float] = {}
         checks: dict[str, dict[str, Any]] = {}
         for event in run.get("eventConnection", {}).get("events", []):
-            for entry in event.get("metadataEntries", ()):
-                value = entry.get("intValue", entry.get("floatValue"))
-                if value is not None:
-                    numbers[entry["label"]] = value
+            numbers |= _numbers(event.get("metadataEntries", ()))
             if event.get("evaluation"):
                 checks[event["evaluation"]["checkName"]] = event["evaluation"]
         return numbers, checks
+
+
+def _numbers(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    found = {entry["label"]: entry.get("intValue", entry.get("floatValue")) for entry in entries}
+    return {label: value for label, value in found.items() if value is not None}
 
 
 _LOCATION = """query($name: String!) { workspaceLocationEntryOrError(name: $name) { __typename
@@ -215,6 +266,18 @@ _START_SCHEDULE = """mutation($selector: ScheduleSelector!) {
   startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } } }"""
 _RUNS = """query($filter: RunsFilter!, $limit: Int) { runsOrError(filter: $filter, limit: $limit) {
   ... on Runs { results { runId status startTime endTime } } } }"""
+_LOOK = """query($filter: RunsFilter!, $limit: Int, $key: AssetKeyInput!) {
+  runsOrError(filter: $filter, limit: $limit) { ... on Runs { results {
+    runId status tags { key value } } } }
+  assetNodeOrError(assetKey: $key) { ... on AssetNode {
+    assetMaterializations(limit: 1) { metadataEntries { label
+      ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
+    assetChecksOrError { ... on AssetChecks { checks { name
+      executionForLatestMaterialization { evaluation { success description metadataEntries { label
+        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString } } } } } } }
+  } } }"""
+_RELOAD = """mutation($name: String!) {
+  reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""
 _RUN = """query($runId: ID!) { runOrError(runId: $runId) { ... on Run { status
   eventConnection(limit: 1000) { events {
     ... on MaterializationEvent { metadataEntries { label

@@ -69,8 +69,7 @@ def reset_signals() -> None:
     """In a child before it starts: signals that end a process end it.
 
     What is ignored stays ignored in children. A shell's `&` leaves SIGINT ignored and Dagster maps
-    SIGTERM to it (FIELD-NOTES, Dagster 13): a server started from there would outlive its `down`
-    by the whole grace.
+    SIGTERM to it: a server started from there would outlive its `down` by the whole grace.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

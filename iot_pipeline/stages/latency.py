@@ -90,6 +90,8 @@ class LatencyProbe:
         rows: reads them back.
         clock: monotonic seconds, for the pace of probes.
         random_: chooses the row of a group.
+        since_seconds: rows of records that arrived in Kafka before this (seconds since 1970) are
+            not measured: they waited for the run, and `waited_seconds` says how long.
 
     `take` may be called from another thread than the drain's. `unreadable` counts rows that were
     acknowledged and could not be read then: a person deleted them, or Cassandra went away.
@@ -99,6 +101,7 @@ class LatencyProbe:
     rows: ProbeReader
     clock: Callable[[], float] = time.monotonic
     random_: random.Random = field(default_factory=random.Random)
+    since_seconds: float = 0.0
     unreadable: int = 0
     _due: float = 0.0
     _asked: deque[tuple[_Probe, AnsweredRows]] = field(default_factory=deque)
@@ -152,6 +155,8 @@ class LatencyProbe:
     def _probed(self, write: Pending, device_id: str, day_number: int, rows: RowsByTime) -> Pending:
         timestamp_ms = self.random_.choice(list(rows))
         probe = _Probe(timestamp_ms, rows[timestamp_ms][0])
+        if probe.produced_at < self.since_seconds:
+            return write
 
         def ask() -> None:
             try:

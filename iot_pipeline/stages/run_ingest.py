@@ -175,9 +175,11 @@ def run_ingest(
                 is_second_look = True
 
 
-def new_outcome(connections: IngestPorts) -> IngestOutcome:
-    """Of a run that has not begun."""
-    return IngestOutcome(LatencyProbe(connections.ports.store, connections.rows))
+def new_outcome(connections: IngestPorts, since_seconds: float = 0.0) -> IngestOutcome:
+    """Of a run that has not begun; records that arrived before `since_seconds` are not measured."""
+    return IngestOutcome(
+        LatencyProbe(connections.ports.store, connections.rows, since_seconds=since_seconds)
+    )
 
 
 @dataclass(slots=True)

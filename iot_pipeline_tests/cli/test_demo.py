@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -42,7 +43,7 @@ class Demo:
             time.sleep(0.2)
 
     def end(self, signal_number: signal.Signals) -> int:
-        """Ask the demo alone; whom it started is its business."""
+        """Ask the demo alone; what it started is its business."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(signal_number)
         code = self.process.wait(90)
@@ -89,8 +90,8 @@ def env(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_a_demo_turns_green_refuses_a_second_one_and_ends_with_its_terminal(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as somebody:
-        taken = somebody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
         with demo(env, tmp_path / "demo.log", taken) as first:
             said = first.wait_for(f"port {taken} is taken; the UI is at ", 300)
             address = f"http://127.0.0.1:{said.rsplit(' ', 1)[1]}"
@@ -98,13 +99,12 @@ def test_a_demo_turns_green_refuses_a_second_one_and_ends_with_its_terminal(
             second = iot(env, "demo", "--port", str(taken))
             assert second.returncode == 1
             assert f"a demo runs already; its UI is at {address}" in second.stderr
-            green = first.wait_for("checks green")
-            stored, checks = green.split(": ")[1].split(" stored, ")
-            assert int(stored.replace(",", "")) > 0, green
-            assert checks.split(" of ")[0] == checks.split(" of ")[1].split()[0], first.said()
+            readings = first.wait_for("first readings: ")
+            assert re.match(r"\d\d:\d\d:\d\d first readings: [\d,]+ rows stored, each ", readings)
+            first.wait_for("all 16 checks green")
             assert first.end(signal.SIGHUP) == 0
         assert "stopping cassandra and kafka; their data stays" in first.said()
-        # Whoever had the port has it still.
+        # The port is still the other program's.
         socket.create_connection(("127.0.0.1", taken), timeout=5).close()
     assert iot(env, "status").stdout.count("stopped") == 2
 
@@ -124,3 +124,25 @@ def test_ctrl_c_ends_a_demo_and_leaves_alone_what_ran_before_it(
         "cassandra": "stopped",
     }
     assert os.path.exists(tmp_path / "data")
+
+
+def test_a_demo_whose_dagster_dies_leaves_the_servers_and_the_next_one_takes_over(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with demo(env, tmp_path / "first.log", free_ports(1)[0]) as first:
+        first.wait_for("first readings: ", 300)
+        dagster = json.loads((tmp_path / "data" / "demo" / "dagster.json").read_text())
+        psutil.Process(dagster["pid"]).kill()
+        assert first.process.wait(90) == 1
+        said = first.wait_for("Dagster ended (exit code -9; its log is ")
+        assert "`make demo` takes them over and goes on, `iot down` stops them" in said
+        assert first.said().count("Dagster ended") == 1
+    assert iot(env, "status").stdout.count("stopped") == 0
+    with demo(env, tmp_path / "second.log", free_ports(1)[0]) as second:
+        second.wait_for("first readings: ", 300)
+        before = len(second.said())
+        time.sleep(15)
+        new = second.said()[before:].splitlines()
+        assert len(new) <= 3, "nothing is said when nothing changes"
+        assert second.end(signal.SIGINT) == 0
+        assert "stopping cassandra and kafka; their data stays" in second.said()

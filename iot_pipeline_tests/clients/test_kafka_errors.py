@@ -54,10 +54,38 @@ def test_the_remedy_decides_the_kind(code, kind):
 
 
 def test_an_exception_is_its_error():
-    exc = KafkaException(KafkaError(KafkaError._TRANSPORT, "no route"))
+    exc = KafkaException(KafkaError(KafkaError._TRANSPORT, "x"))
     translated = translate(exc, "asking for iot_data")
     assert isinstance(translated, KafkaUnavailableError)
-    assert "no route" in str(translated)
+    assert str(translated).startswith("asking for iot_data: Kafka does not answer. ")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "said"),
+    [
+        (
+            "_TRANSPORT",
+            "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused "
+            "(after 0ms in state CONNECT)",
+            "Kafka at h:9092 does not answer (connection refused).",
+        ),
+        (
+            "_TIMED_OUT",
+            "Failed while waiting for controller: Local: Timed out",
+            "Kafka at h:9092 does not answer.",
+        ),
+        ("_RESOLVE", "Local: Host resolution failure", "Kafka at h:9092 has a host name that "),
+        ("_NOENT", "No leaders found", "Kafka at h:9092 is starting or moving: "),
+        ("NOT_ENOUGH_REPLICAS", "Broker: x", "Kafka at h:9092 has fewer replicas in sync than "),
+        ("UNKNOWN_TOPIC_OR_PART", "Broker: Unknown topic", "Kafka at h:9092: Unknown topic ("),
+    ],
+)
+def test_an_outage_is_told_in_one_plain_line(code, text, said):
+    error = KafkaError(getattr(KafkaError, code), text)
+    message = str(translate(error, "describing topic iot_data", at="h:9092"))
+    assert message.startswith(f"describing topic iot_data: {said}")
+    assert "\n" not in message
+    assert "ipv4#" not in message
 
 
 def test_a_fatal_error_is_permanent_whatever_its_code():

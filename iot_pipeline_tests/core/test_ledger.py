@@ -61,7 +61,7 @@ MINE = entry(100, 200, "my-run", writer_id=ME)
 MINE_BEFORE = entry(100, 150, "my-run", writer_id=ME)
 AHEAD = entry(150, 400)
 
-# In the order of DESIGN.md, section 4: each row would be decided otherwise by a later rule.
+# In the order of the rules: each row would be decided otherwise by a later one.
 DECISIONS = [
     ("another topic under the name, although my row is there",
      LedgerState(checkpoint(200, topic_id="new"), MINE, MINE), Rebased(3, 7, "new")),

@@ -16,6 +16,7 @@ from iot_pipeline.core.rollup_days import (
     ages_at,
     as_ranges_of_days,
     choose_due_days,
+    find_first_day,
     gather_facts,
     is_frozen,
 )
@@ -172,3 +173,36 @@ def test_neighbouring_days_are_one_range() -> None:
     far = date(2026, 2, 1)
     assert as_ranges_of_days([TODAY, far, MON, TUE]) == [(far, far), (MON, TODAY)]
     assert as_ranges_of_days([]) == []
+
+
+def facts_of(*days: date, stored: int = 10) -> dict[date, DayFacts]:
+    return {day: DayFacts(day, stored, "x", ARRIVED_MS) for day in days}
+
+
+@pytest.mark.parametrize(
+    ("days", "known", "first"),
+    [
+        ([], None, None),
+        ([], MON, MON),
+        ([TODAY], None, TODAY),
+        ([MON, TODAY], None, MON),
+        ([MON, TODAY], date(2026, 1, 1), date(2026, 1, 1)),
+        ([MON], TODAY, MON),
+        # A clock that is five years behind, and one that is ahead.
+        ([date(2021, 3, 9), MON, TODAY, date(2026, 4, 1)], None, MON),
+        # A month's pause is history, a longer one is a wrong clock or an old backfill.
+        ([TODAY - timedelta(days=31), TODAY], None, TODAY - timedelta(days=31)),
+        ([TODAY - timedelta(days=32), TODAY], None, TODAY),
+        # All of it is old.
+        ([date(2025, 6, 1), date(2025, 6, 3)], None, date(2025, 6, 1)),
+    ],
+)
+def test_readings_begin_after_the_newest_long_pause(
+    days: list[date], known: date | None, first: date | None
+) -> None:
+    assert find_first_day(facts_of(*days), known, TODAY) == first
+
+
+def test_a_day_that_holds_no_readings_begins_nothing() -> None:
+    facts = facts_of(TODAY) | facts_of(MON, stored=0)
+    assert find_first_day(facts, None, TODAY) == TODAY

@@ -177,12 +177,12 @@ def _a_reexecution_is_about_the_same_offsets(server: DevServer, dev: Set) -> Non
     parent = server.succeed(first)
     again = server.succeed(server.reexecute(first))
     tags, tags_again = _tags(parent), _tags(again)
-    assert tags["iot/achieved"]
+    assert tags["dagster/iot_achieved"]
     said = "\n".join(server.messages(again["runId"]))
-    assert f"the same offsets, {tags['iot/achieved']}" in said
-    assert tags_again["iot/process"].endswith(again["runId"])
+    assert f"the same offsets, {tags['dagster/iot_achieved']}" in said
+    assert tags_again["dagster/iot_process"].endswith(again["runId"])
     assert "below the checkpoint, so this is a replay; no checkpoint moves" in said
-    assert tags_again["iot/achieved"] == tags["iot/achieved"]
+    assert tags_again["dagster/iot_achieved"] == tags["dagster/iot_achieved"]
     dev.assert_everything_accounted_for()
 
 
@@ -209,7 +209,7 @@ def _terminate_ingest(server: DevServer, dev: Set) -> None:
     assert run["endTime"] - asked_at < 3
     mine = _what_it_said_is_true(server, dev, run_id)
     committed = sum(entry.span for entry in mine)
-    planned = sum(item.span for item in parse_ranges(_tags(run)["iot/ranges"]))
+    planned = sum(item.span for item in parse_ranges(_tags(run)["dagster/iot_ranges"]))
     assert 0 < committed < planned
     (said,) = [line for line in server.messages(run_id) if "ended early" in line]
     assert f"ended early: {committed:,} of {planned:,} offsets" in said or "in doubt" in said
@@ -220,7 +220,7 @@ def _terminate_ingest(server: DevServer, dev: Set) -> None:
 def _force_terminate_ingest(server: DevServer, dev: Set) -> None:
     """A run is marked as ended, its process writes on, and another run takes its place."""
     run_id = _ingest_under_way(server, dev)
-    process = psutil.Process(RunProcess.parse(_tags(server.run(run_id))["iot/process"]).pid)
+    process = psutil.Process(RunProcess.parse(_tags(server.run(run_id))["dagster/iot_process"]).pid)
     # All that Force terminate does to a process that it cannot reach. One that it can reach it
     # asks to end as well, and that is over too soon to be in anybody's way.
     with dg.DagsterInstance.from_config(str(dev.home)) as instance:
@@ -245,7 +245,7 @@ def _what_it_said_is_true(server: DevServer, dev: Set, run_id: str) -> list[Ledg
     assert chain.flaws == []
     mine = [entry for entry in chain.entries if entry.run_id == run_id]
     found = {OffsetRange(entry.partition, entry.start_offset, entry.end_offset) for entry in mine}
-    said = set(parse_ranges(_tags(server.run(run_id)).get("iot/achieved", "")))
+    said = set(parse_ranges(_tags(server.run(run_id)).get("dagster/iot_achieved", "")))
     if found != said:
         # A machine too slow to say in time: then the run says that it does not know.
         doubts = [line for line in server.messages(run_id) if line.startswith("in doubt")]

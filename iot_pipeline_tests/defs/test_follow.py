@@ -96,12 +96,12 @@ def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
     assert {entry.run_id for entry in chain.entries} == {outcome.run.run_id}
     assert sum(report["stored"] for report in reports) == total.stored > 0
     tiles = join_ranges([item for report in reports for item in _ranges(report)])
-    achieved = parse_ranges(outcome.run.tags["iot/achieved"])
+    achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
     assert sorted(tiles, key=str) == sorted(achieved, key=str)
-    measured = [report for report in reports if report["latency_samples"]]
+    measured = [report for report in reports if "latency_p50_ms" in report]
     assert measured
     for report in measured:
-        assert 0 < report["latency_p50_ms"] <= report["latency_p99_ms"] <= report["latency_max_ms"]
+        assert 0 < report["latency_p50_ms"] <= report["latency_p99_ms"]
     assert outcome.run.tags["iot/mode"] == "follow"
     assert int(outcome.run.tags["dagster/max_runtime"]) >= 600
     # What came after its end is the next run's, and nothing is between.
@@ -126,7 +126,7 @@ def test_a_red_blocking_check_ends_the_run_and_fails_it(
     assert "blocking asset check" in outcome.failure
     chain = read_chain(pipeline.connections.ledger, pipeline.topic, range(4))
     assert chain.flaws == []
-    achieved = parse_ranges(outcome.run.tags["iot/achieved"])
+    achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
     assert sum(item.span for item in achieved) == 500 == sum(e.span for e in chain.entries)
 
 
@@ -150,7 +150,7 @@ def test_the_sensor_keeps_one_run_that_stays_and_queues_the_next_behind_it(
         run = dagster.instance.create_run_for_job(job, tags={**job.tags, **request.tags})
         if started_ago is not None:
             process = str(RunProcess.current(run.run_id))
-            dagster.instance.add_run_tags(run.run_id, {"iot/process": process})
+            dagster.instance.add_run_tags(run.run_id, {"dagster/iot_process": process})
             _report_started(dagster.instance, run, time.time() - started_ago)
         return run
 

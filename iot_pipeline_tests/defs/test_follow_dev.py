@@ -108,8 +108,8 @@ def _two_runs_succeed(server: DevServer, dev: Set) -> tuple[dict[str, Any], dict
     first, second = wait_for(two, 90, lambda: str(server.runs(pipelineName="ingest")))[:2]
     assert dev.chain().flaws == []
     for earlier, later in zip(
-        sorted(_tags(first)["iot/achieved"].split()),
-        sorted(_tags(second)["iot/achieved"].split()),
+        sorted(_tags(first)["dagster/iot_achieved"].split()),
+        sorted(_tags(second)["dagster/iot_achieved"].split()),
         strict=True,
     ):
         assert earlier.split("-")[1] == later.split(":")[1].split("-")[0]
@@ -163,7 +163,7 @@ def _terminate_ends_at_once(server: DevServer, dev: Set) -> None:
             for entry in dev.chain().entries
             if entry.run_id == run_id
         }
-        said = parse_ranges(_tags(server.run(run_id))["iot/achieved"])
+        said = parse_ranges(_tags(server.run(run_id))["dagster/iot_achieved"])
         # Interrupted within Dagster's own code, the tag is that of the last report: a little
         # behind the ledger, never ahead of it, so a re-execution drains no foreign offset.
         is_true = {item.partition for item in said} == ledger.keys() and all(
@@ -179,5 +179,5 @@ def _terminate_ends_at_once(server: DevServer, dev: Set) -> None:
 def _a_reexecution_drains_the_same_offsets(server: DevServer, first: dict[str, Any]) -> None:
     wait_for(lambda: True if not _runs(server, "STARTED", "STARTING", "QUEUED") else None, 60)
     again = server.succeed(server.reexecute(first["runId"]), 60)
-    assert _tags(again)["iot/achieved"] == _tags(first)["iot/achieved"]
+    assert _tags(again)["dagster/iot_achieved"] == _tags(first)["dagster/iot_achieved"]
     assert any("the same offsets" in line for line in server.messages(again["runId"]))

@@ -75,18 +75,25 @@ def test_the_sensor_asks_for_what_lags_and_the_run_leaves_all_numbers(
     assert set(outcome.checks) == ALL_CHECKS
     assert outcome.red == {}
     assert outcome.metadata["stored"] == outcome.metadata["offsets"] == sent
-    for name in ("superseded", "rejected", "aged_out", "holes", "lag_offsets", "fenced"):
-        assert outcome.metadata[name] == 0
+    assert next(iter(outcome.metadata)) == "summary", "the UI shows them in this order"
+    assert outcome.metadata["summary"].startswith(f"{sent} rows stored in ")
+    assert outcome.metadata["rejected"] == outcome.metadata["lag_offsets"] == 0
+    for name in ("superseded", "aged_out", "holes", "micro_batches", "fenced"):
+        assert name not in outcome.metadata
     assert outcome.metadata["rows_per_second"] > 0
-    assert outcome.metadata["waited_seconds"] > 0
+    seen = outcome.observed["iot/iot_data"]
+    assert seen["waited_seconds"] > 0
+    assert seen["micro_batches"] > 0
+    assert seen["fenced"] == 0
     assert f"{sent} stored" in outcome.metadata["in_words"]
     assert "dagster/row_count" not in outcome.metadata
     # Whatever else is text are pictures and their table (defs/test_pictures.py); the rest plots.
     texts = {name for name, value in outcome.metadata.items() if type(value) not in (int, float)}
-    assert {"ranges", "in_words"} <= texts
-    drawn = {"ranges", "in_words", "devices_with_problems"}
+    words = {"summary", "ranges", "in_words"}
+    assert words <= texts
+    drawn = {*words, "devices_with_problems"}
     assert all("](data:image/png" in outcome.metadata[name] for name in texts - drawn)
-    assert outcome.run.tags["iot/ranges"] == outcome.run.tags["iot/achieved"]
+    assert outcome.run.tags["dagster/iot_ranges"] == outcome.run.tags["dagster/iot_achieved"]
     assert outcome.run.tags["iot/lane"] == pipeline.topic
     assert outcome.observed["iot/iot_data"]["lag_offsets"] == 0
     assert outcome.checks["row_count_matches_ledger"].metadata["rows"].value == sent
@@ -100,9 +107,9 @@ def test_materialize_without_config_plans_by_itself_and_tags_its_run(
     assert outcome.is_success, outcome.failure
     assert outcome.metadata is not None
     assert outcome.metadata["stored"] == sent
-    assert outcome.run.tags["iot/ranges"] == outcome.metadata["ranges"].replace(", ", " ")
+    assert outcome.run.tags["dagster/iot_ranges"] == outcome.metadata["ranges"].replace(", ", " ")
     assert outcome.run.tags["iot/lane"] == pipeline.topic
-    assert RunProcess.parse(outcome.run.tags["iot/process"]) == RunProcess.current(
+    assert RunProcess.parse(outcome.run.tags["dagster/iot_process"]) == RunProcess.current(
         outcome.run.run_id
     )
 
@@ -110,12 +117,12 @@ def test_materialize_without_config_plans_by_itself_and_tags_its_run(
 def test_a_run_steps_aside_while_an_older_one_is_at_work(dagster: Dagster, sent: int) -> None:
     other = add_run(dagster)
     process = RunProcess.current(other.run_id)
-    dagster.instance.add_run_tags(other.run_id, {"iot/process": str(process)})
+    dagster.instance.add_run_tags(other.run_id, {"dagster/iot_process": str(process)})
     outcome = dagster.materialize()
     assert outcome.is_success, outcome.failure
     assert outcome.metadata is None
     assert outcome.checks == {}
-    assert "iot/achieved" not in outcome.run.tags
+    assert "dagster/iot_achieved" not in outcome.run.tags
     assert str(dagster.tick()) == f"run {other.run_id[:8]} of iot/sensor_data is STARTED"
 
 
@@ -124,7 +131,7 @@ def test_ranges_below_the_checkpoint_are_replayed_whatever_came_since(
 ) -> None:
     first = dagster.materialize()
     produce(pipeline.brokers, pipeline.topic, fleet("later", 2, 20))
-    ranges = parse_ranges(first.run.tags["iot/achieved"])
+    ranges = parse_ranges(first.run.tags["dagster/iot_achieved"])
     again = dagster.launch("ingest", run_config_for(ranges))
     assert again.is_success, again.failure
     assert again.metadata is not None
@@ -132,7 +139,7 @@ def test_ranges_below_the_checkpoint_are_replayed_whatever_came_since(
     assert again.metadata["offsets_replayed"] == sent
     assert again.metadata["lag_offsets"] == 20
     assert "No checkpoint moved" in again.metadata["in_words"]
-    assert again.run.tags["iot/achieved"] == first.run.tags["iot/achieved"]
+    assert again.run.tags["dagster/iot_achieved"] == first.run.tags["dagster/iot_achieved"]
     assert again.red == {}
 
 
@@ -143,7 +150,7 @@ def test_a_replay_restores_a_row_that_is_missing(
     keyspace = pipeline.settings.keyspace
     pipeline.connections.cassandra.execute(f"TRUNCATE {keyspace}.sensor_data", doing="testing")
     assert set(dagster.launch("checks").red) == {"row_count_matches_ledger", "rows_read_back_equal"}
-    ranges = parse_ranges(first.run.tags["iot/achieved"])
+    ranges = parse_ranges(first.run.tags["dagster/iot_achieved"])
     assert dagster.launch("ingest", run_config_for(ranges)).is_success
     assert dagster.launch("checks").red == {}
 
@@ -158,7 +165,8 @@ def test_a_run_whose_range_somebody_drained_meanwhile_is_a_success_that_says_who
     outcome = dagster.launch("ingest", request.run_config, tags)
     assert outcome.is_success, outcome.failure
     assert outcome.metadata is not None
-    assert outcome.metadata["stored"] == outcome.metadata["offsets_replayed"] == 0
+    assert outcome.metadata["stored"] == 0
+    assert "offsets_replayed" not in outcome.metadata
     assert "run test-" in outcome.metadata["in_words"]
     assert "nothing is wrong" in outcome.metadata["in_words"]
     assert outcome.red == {}
@@ -182,7 +190,16 @@ def test_rejected_records_are_observed_on_the_dead_letters(
     outcome = dagster.materialize()
     assert outcome.metadata is not None
     assert (outcome.metadata["stored"], outcome.metadata["rejected"]) == (1, 1)
-    assert outcome.observed["iot/dead_letters"] == {"rejected": 1}
+    assert "1 could not be readings" in outcome.metadata["summary"]
+    seen = outcome.observed["iot/dead_letters"]
+    assert seen.pop("newest").splitlines()[-1].startswith("| `d` | not_json | ")
+    assert seen == {
+        "summary": "1 record could not be readings: not_json (1). 1 are kept in "
+        f"{pipeline.settings.dead_letter_topic}",
+        "rejected": 1,
+        "kept": 1,
+        "not_json": 1,
+    }
     assert "iot dead-letters" in outcome.metadata["in_words"]
 
 
@@ -321,7 +338,7 @@ def test_the_sensor_ends_a_run_whose_process_is_gone_and_goes_on(
     run = add_run(dagster)
     started = int(psutil.Process(child.pid).create_time())
     process = replace(RunProcess.current(run.run_id), pid=child.pid, started_seconds=started)
-    dagster.instance.add_run_tags(run.run_id, {"iot/process": str(process)})
+    dagster.instance.add_run_tags(run.run_id, {"dagster/iot_process": str(process)})
     assert "is STARTED" in str(dagster.tick())
     child.kill()
     child.wait()
@@ -334,7 +351,7 @@ def test_the_sensor_ends_a_run_whose_process_is_gone_and_goes_on(
 def test_another_machines_run_is_left_to_that_machine(dagster: Dagster) -> None:
     run = add_run(dagster)
     far = replace(RunProcess.current(run.run_id), host="elsewhere", pid=2**22 - 1)
-    dagster.instance.add_run_tags(run.run_id, {"iot/process": str(far)})
+    dagster.instance.add_run_tags(run.run_id, {"dagster/iot_process": str(far)})
     assert "is STARTED" in str(dagster.tick())
 
 

@@ -65,7 +65,7 @@ def test_an_audit_of_what_is_whole_is_a_success_with_every_fate_counted(
         assert outcome.is_success, outcome.failure
         seen = outcome.observed["iot/sensor_data"]
         assert (seen["audit_stored"], seen["audit_lost"], seen["audit_torn"]) == (400, 0, 0)
-        assert outcome.run.tags["iot/ranges"] == "0:0-400"
+        assert outcome.run.tags["dagster/iot_ranges"] == "0:0-400"
 
 
 def test_an_audit_that_finds_rows_lost_fails_with_the_command_that_repairs_them(
@@ -80,7 +80,7 @@ def test_an_audit_that_finds_rows_lost_fails_with_the_command_that_repairs_them(
 
     again = dagster.launch("replay", {"run_id": ingested.run.run_id})
     assert again.is_success, again.failure
-    assert again.run.tags["iot/achieved"] == "0:0-400"
+    assert again.run.tags["dagster/iot_achieved"] == "0:0-400"
     assert dagster.launch("audit").is_success
     assert len(pipeline.rows(f"{name}_0", DAY)) == 100
 
@@ -117,7 +117,7 @@ def test_a_replay_of_what_kafka_has_deleted_in_part_says_which_part_is_gone(
     outcome = dagster.launch("replay", {"ranges": {"0": {"start": 200, "end": 400}}})
     assert not outcome.is_success
     assert "Kafka has deleted 0:200-300" in outcome.failure
-    assert outcome.run.tags["iot/achieved"] == "0:300-400"
+    assert outcome.run.tags["dagster/iot_achieved"] == "0:300-400"
 
 
 def test_nonsense_is_refused_at_launch(dagster: Dagster) -> None:

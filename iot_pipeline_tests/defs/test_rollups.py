@@ -11,9 +11,9 @@ import pytest
 
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.core.rollups import Rollup
+from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs import rollup_sensor
 from iot_pipeline.defs.names import DAILY_READINGS, HOURLY_READINGS
-from iot_pipeline.defs.rollup_sensor import rollups_of_touched_days
 from iot_pipeline.defs.rollups import RANGE_END, RANGE_START
 from iot_pipeline.stages.rollups import day_number_of
 from iot_pipeline_tests.defs.conftest import Dagster, Outcome
@@ -22,6 +22,7 @@ from iot_pipeline_tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.services
 
+SENSOR = "rollups_of_touched_days"
 FIRST = date(2026, 3, 9)
 DAYS = [FIRST + timedelta(days=number) for number in range(3)]
 DEVICES = ["r_0", "r_1"]
@@ -35,7 +36,8 @@ def keyspace() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _sensor_client() -> Iterator[None]:
+def _sensor_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("IOT_ROLLUP_START", "2026-01-01")
     yield
     rollup_sensor._client.cache_clear()
 
@@ -99,7 +101,8 @@ def tick(dagster: Dagster, cursor: str | None = None) -> dg.SensorResult:
     with dg.build_sensor_context(
         instance=dagster.instance, definitions=dagster.definitions, cursor=cursor
     ) as context:
-        answer = rollups_of_touched_days(context)
+        (sensor,) = (s for s in dagster.definitions.sensors or () if s.name == SENSOR)
+        answer = sensor(context)
     assert isinstance(answer, dg.SensorResult), answer
     return answer
 
@@ -124,11 +127,11 @@ def test_a_single_run_rolls_up_a_range_of_days_and_each_is_a_materialization(
         for numbers in found.values():
             assert (numbers["readings"], numbers["devices"]) == (144, 2)
             assert numbers["rollups"] == rollups
-            assert numbers["rows_per_second"] > 0
-        picture = "day_by_the_hour" if key == HOURLY_READINGS else "days"
-        drawn = [day for day, numbers in found.items() if picture in numbers]
-        assert drawn == [str(DAYS[2])], "one picture a run, with its last day"
-        assert found[str(DAYS[2])][picture].startswith("![")
+            assert next(iter(numbers)) == "summary"
+        for picture in ("day_by_the_hour", "days"):
+            drawn = [day for day, numbers in found.items() if picture in numbers]
+            assert drawn == [str(DAYS[2])], "one picture a run, with its last day"
+            assert found[str(DAYS[2])][picture].startswith("![")
     for name in DEVICES:
         for day in DAYS:
             hours, whole = stored(ingested, name, day)
@@ -269,3 +272,30 @@ def test_a_day_whose_rows_age_out_is_refused_by_its_run_and_left_out_of_a_range(
     _, kept = stored(ingested, "r_0", DAYS[0])
     assert kept is not None
     assert kept.count == 72
+
+
+def test_partitions_begin_where_readings_begin(
+    dagster: Dagster, ingested: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IOT_ROLLUP_START")
+    monkeypatch.setenv("IOT_ROLLUP_QUIET_SECONDS", "0")
+    before = Dagster(build_definitions(), dagster.instance)
+    assert first_partition(before) == str(datetime.now(UTC).date())
+    answer = tick(before)
+    assert ranges(answer) == []
+    assert f"3 touched days are before the partitions that are loaded: {DAYS[0]} to" in str(
+        answer.skip_reason
+    )
+    after = Dagster(build_definitions(), dagster.instance)
+    assert first_partition(after) == str(DAYS[0])
+    assert ranges(tick(after)) == [(str(DAYS[0]), str(DAYS[2]))]
+    assert backfill(after, DAYS[0], DAYS[2]).is_success
+
+
+def first_partition(dagster: Dagster) -> str:
+    graph = dagster.definitions.resolve_asset_graph()
+    partitions = graph.get(DAILY_READINGS).partitions_def
+    assert partitions is not None
+    first = partitions.get_first_partition_key()
+    assert first is not None
+    return first

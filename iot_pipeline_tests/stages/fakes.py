@@ -312,7 +312,7 @@ class FakeStore:
 
 @dataclass(slots=True)
 class FakeLedger:
-    """Checkpoints and rows with the conditional write of DESIGN.md, section 4."""
+    """Checkpoints and rows with the ledger's conditional write."""
 
     journal: list[tuple[str, Any]] = field(default_factory=list)
     checkpoints: dict[tuple[str, int], Checkpoint] = field(default_factory=dict)

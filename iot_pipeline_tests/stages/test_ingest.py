@@ -467,7 +467,7 @@ def test_a_commit_without_an_answer_is_known_to_be_applied_even_when_somebody_we
 
 
 def test_a_commit_that_did_nothing_is_sent_again_five_times_at_most():
-    # DESIGN.md, section 4. No send is left without a decision: a sixth that is merely sent could
+    # No send is left without a decision: a sixth that is merely sent could
     # move the checkpoint after the run has said that nothing happened.
     world = World()
     world.write()

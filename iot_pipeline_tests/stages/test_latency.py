@@ -128,3 +128,11 @@ def test_every_row_reaches_the_store_as_it_would_without_a_probe() -> None:
     plain.send_devices(20_086, {"a": _MS})
     assert probe.store.rows() == plain.rows()
     assert probe.store.devices == plain.devices
+
+
+def test_what_waited_for_the_run_is_not_measured() -> None:
+    for since_seconds, asked in ((_MS / 1000 - 1, 1), (_MS / 1000 + 1, 0)):
+        probe, reader, _ = _probe()
+        probe.since_seconds = since_seconds
+        assert probe.send_rows("d", 20_086, _ROWS).done
+        assert len(reader.asked) == asked

@@ -30,7 +30,7 @@ from iot_pipeline_tests.servers import OwnServices, Services, start_services
 pytestmark = pytest.mark.services
 
 DEVICES, MESSAGES = 20, 6000
-# FIELD-NOTES: 3 of 8 kills lost rows, another count 6 of 6. Fewer than one in 200 control runs
+# In two counts 3 of 8 kills and 6 of 6 lost rows. Fewer than one in 200 control runs
 # would see none in ten at the lower rate.
 MOST_KILLS = 10
 

@@ -147,7 +147,7 @@ def test_a_reexecution_drains_the_same_offsets(ui: Ui, demo: RunningDemo) -> Non
     def achieved(of: str) -> str:
         runs = demo.ask(_RUNS, f={"runIds": [of]})["runsOrError"]["results"]
         tags = {tag["key"]: tag["value"] for tag in runs[0]["tags"]}
-        return str(tags["iot/achieved"])
+        return str(tags["dagster/iot_achieved"])
 
     assert achieved(again) == achieved(run_id)
     ui.page.get_by_placeholder("Filter…").fill("replay")

@@ -1,0 +1,148 @@
+"""Looks at a running demo every few seconds and says what changed, until Dagster ends or Ctrl-C."""
+
+import http.client
+import json
+import re
+import shutil
+import sys
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
+from iot_pipeline.core.demo_news import CheckSeen, Look, RunSeen, tell_changes
+from iot_pipeline.errors import ServiceError
+from iot_pipeline.local.dagster_ui import Child, DagsterUi
+from iot_pipeline.local.servers import LocalServices
+from iot_pipeline.settings import Settings
+
+ASSET = ("iot", "sensor_data")
+_LOOK_SECONDS = 3.0
+# Dagster on a busy machine may be slow; only a process that has ended is gone.
+_NO_ANSWER = (OSError, http.client.HTTPException, ServiceError)
+_FIRST_ROW = re.compile(r"\A.*\n.*\n\| `+ ?(.*?) ?`+ \|")
+
+
+class DagsterEndedError(ServiceError):
+    """Dagster's process ended under the demo; what else it started goes on."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is looked at, and what was told already.
+
+    Args:
+        settings: of the pipeline.
+        ui: Dagster, to ask.
+        dagster: its process.
+        fleet: the process that sends.
+        services: the servers, to ask whether they answer.
+        sensor: whose runs are told.
+        earlier: runs that were over before this demo; they are no news.
+    """
+
+    settings: Settings
+    ui: DagsterUi
+    dagster: Child
+    fleet: Child
+    services: LocalServices
+    sensor: str
+    earlier: Collection[str]
+    seen: Look = field(default_factory=Look)
+    loaded_first_day: date = field(default_factory=lambda: datetime.now(UTC).date())
+
+    def until_it_ends(self) -> None:
+        """Say what changes.
+
+        Raises:
+            DagsterEndedError: Dagster's process is gone.
+        """
+        first_day = read_first_day(first_day_path(self.settings.data_dir, self.settings.topic))
+        self.loaded_first_day = first_day or self.loaded_first_day
+        while True:
+            if not self.dagster.is_alive:
+                raise DagsterEndedError(
+                    f"Dagster ended (exit code {self.dagster.process.poll()}; its log is "
+                    f"{self.dagster.log}). Kafka and Cassandra keep running: `make demo` takes "
+                    "them over and goes on, `iot down` stops them"
+                )
+            try:
+                look = self.look().after(self.seen)
+                self._begin_earlier()
+            except _NO_ANSWER:
+                # Of a Dagster that is starting, stopping or busy; the next look tells which.
+                time.sleep(_LOOK_SECONDS)
+                continue
+            for line in tell_changes(self.seen, look, iot_command()):
+                say(line)
+            self.seen = look
+            time.sleep(_LOOK_SECONDS)
+
+    def look(self) -> Look:
+        """Ask Dagster, the servers and the fleet once."""
+        found = self.ui.look(self.sensor, ASSET)
+        checks = {
+            name: CheckSeen(
+                evaluation["success"],
+                evaluation["description"] or "",
+                worst_device(evaluation["metadataEntries"]),
+            )
+            for name, evaluation in found.verdicts.items()
+        }
+        return Look(
+            runs={
+                run["runId"]: RunSeen(
+                    run["runId"], run["status"], run["tags"].get("iot/mode") == "follow"
+                )
+                for run in reversed(found.runs)
+                if run["runId"] not in self.earlier
+            },
+            checks=checks,
+            check_count=found.check_count,
+            servers={
+                status.name: status.state in ("up", "elsewhere")
+                for status in self.services.status()
+            },
+            stored=int(found.numbers.get("stored", 0)),
+            latency_ms=found.numbers.get("latency_p50_ms"),
+            fleet_end="" if self.fleet.is_alive else self.fleet.last_lines(3) or "without a word",
+        )
+
+    def _begin_earlier(self) -> None:
+        """Load the definitions anew when readings came that are older than the partitions."""
+        day = read_first_day(first_day_path(self.settings.data_dir, self.settings.topic))
+        if day is None or day >= self.loaded_first_day:
+            return
+        self.ui.reload()
+        self.loaded_first_day = day
+        say(f"readings of {day} came: the rollups' partitions begin there now")
+
+
+def worst_device(entries: Collection[Mapping[str, Any]]) -> str:
+    """The device in the first row of a verdict's table, or the first of its suspects; else ""."""
+    by_label = {entry["label"]: entry for entry in entries}
+    table = _FIRST_ROW.match(by_label.get("worst_devices", {}).get("mdStr") or "")
+    if table:
+        return table[1]
+    suspects = json.loads(by_label.get("suspects", {}).get("jsonString") or "[]")
+    return str(suspects[0]) if suspects else ""
+
+
+def iot_command() -> str:
+    """How a person in this folder calls the `iot` that runs here."""
+    beside = Path(sys.executable).parent / "iot"
+    on_path = shutil.which("iot")
+    if on_path is not None and Path(on_path).samefile(beside if beside.exists() else on_path):
+        return "iot"
+    here = Path.cwd()
+    return str(beside.relative_to(here)) if beside.is_relative_to(here) else str(beside)
+
+
+def say(text: str) -> None:
+    """One line, with its time in UTC."""
+    click.echo(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)
