@@ -29,7 +29,7 @@ from iot_pipeline.core.quality_words import (
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.budget import LEAST_BUDGET_SECONDS, RUN_SHARE
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
-from iot_pipeline.stages.checks.registry import all_checks, look_at
+from iot_pipeline.stages.checks.registry import checks_of, look_at
 from iot_pipeline.stages.ingest import drain
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import read_chain, walk_chain
@@ -131,7 +131,7 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
     timed("lag", lambda: read_lag(log, ledger, topic, datetime.now(UTC)))
     days = set(progress.total.stored_by_day)
     facts = RunFacts(run.run_id, progress, progress.ranges, days, (), started_at, plan.topic)
-    verdicts = look_at(all_checks(), Facts(connections, datetime.now(UTC), facts))
+    verdicts = look_at(checks_of(), Facts(connections, datetime.now(UTC), facts))
     is_red = progress.total.stored != rows
     began = time.monotonic()
     for verdict in verdicts:

@@ -17,13 +17,13 @@ from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.verdicts import Shown, choose_shown, read_shown, show_now, suspects_of
 from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.checks.registry import all_checks, look_at
+from iot_pipeline.stages.checks.registry import checks_of, look_at
 
 CHECK_SPECS = [
     dg.AssetCheckSpec(
         check.name, asset=SENSOR_DATA, blocking=check.is_blocking, description=plain(check.question)
     )
-    for check in all_checks()
+    for check in checks_of()
 ]
 CHECK_KEYS = [spec.key for spec in CHECK_SPECS]
 
@@ -33,7 +33,7 @@ def look_alone(
 ) -> list[Shown]:
     """What is to be shown of these checks (None: of all) after a look at all there is."""
     now, before = datetime.now(UTC), read_shown(instance)
-    chosen = [check for check in all_checks() if names is None or check.name in names]
+    chosen = [check for check in checks_of() if names is None or check.name in names]
     verdicts = look_at(chosen, Facts(connections, now, suspects=suspects_of(before)))
     return choose_shown(verdicts, before, now, is_whole=True, checks=chosen)
 

@@ -33,7 +33,7 @@ from iot_pipeline.defs.verdicts import (
 from iot_pipeline.errors import PermanentError, PipelineError
 from iot_pipeline.stages.checks.check import Cost
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
-from iot_pipeline.stages.checks.registry import all_checks, look_at
+from iot_pipeline.stages.checks.registry import checks_of, look_at
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.replay import ReplayProgress
@@ -226,7 +226,7 @@ def look_in_run(
     """Look at all checks with what a run did, within its budget; quick: at those that are free."""
     now, before = datetime.now(UTC), read_shown(context.instance)
     facts = Facts(connections, now, run, suspects_of(before), first_looks(before))
-    checks = [check for check in all_checks() if check.cost is Cost.FREE or not is_quick]
+    checks = [check for check in checks_of() if check.cost is Cost.FREE or not is_quick]
     shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
     try:
         return RunLook(shown, facts.lags)

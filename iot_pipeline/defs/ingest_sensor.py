@@ -35,7 +35,7 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.registry import all_checks
+from iot_pipeline.stages.checks.registry import checks_of
 from iot_pipeline.stages.loss import HALT
 from iot_pipeline.stages.planning import Plan, make_plan
 
@@ -139,7 +139,7 @@ def _say_nothing_lags(instance: dg.DagsterInstance, plan: Plan, settings: Settin
 def _show_lag(
     instance: dg.DagsterInstance, verdict: CheckVerdict, *, only_if_red: bool = False
 ) -> None:
-    checks = [check for check in all_checks() if check.name == LAG]
+    checks = [check for check in checks_of() if check.name == LAG]
     before = read_shown(instance, checks)
     last = before.get(LAG)
     if only_if_red and (last is None or last.passed):

@@ -16,13 +16,6 @@ from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.day_view import DayView
 from iot_pipeline.core.markdown import plain
-from iot_pipeline.core.rollup_checks import (
-    COUNTS,
-    UNCHANGED,
-    DayComparison,
-    judge_counts,
-    judge_unchanged,
-)
 from iot_pipeline.core.rollup_days import DayRecord
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import (
@@ -40,6 +33,9 @@ from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connec
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.budget import RunBudget
+from iot_pipeline.stages.checks.check import DAILY, HOURLY
+from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.registry import checks_of, look_at
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
 from iot_pipeline.stages.rollups import RollupProgress, rebuild_day
@@ -53,8 +49,6 @@ Events = Iterator[dg.AssetMaterialization | dg.AssetCheckResult]
 _LOG_EVERY_SECONDS = 2.0
 # A run that ends at its own tenth would wait that long for a commit; within this it comes.
 _RUN_PATIENCE_SECONDS = 1.5
-_ALONE_PATIENCE_SECONDS = 5.0
-_DAYS_CHECKED_ALONE = 7
 
 _DOUBLES = {
     "min": "least",
@@ -147,22 +141,11 @@ DAILY_SPEC = _spec(
     _columns("day", "date", "The UTC day"),
     "iot rollups device_2 --since 2026-01-01",
 )
-_JUDGES = {COUNTS: judge_counts, UNCHANGED: judge_unchanged}
+_KEYS = {HOURLY: HOURLY_READINGS, DAILY: DAILY_READINGS}
 CHECK_SPECS = [
-    dg.AssetCheckSpec(name, asset=key, description=words)
-    for key in (HOURLY_READINGS, DAILY_READINGS)
-    for name, words in (
-        (
-            COUNTS,
-            "The sum of the rollups' counts equals the rows of the day. A run looks at as many "
-            "devices as a tenth of its time allows; on its own the check has IOT_CHECK_SECONDS.",
-        ),
-        (
-            UNCHANGED,
-            "Rollups computed again from the rows are those that are stored, in every number, "
-            "unless the ledgers know of readings that came or went since.",
-        ),
-    )
+    dg.AssetCheckSpec(check.name, asset=key, description=plain(check.question))
+    for asset, key in _KEYS.items()
+    for check in checks_of(asset)
 ]
 
 
@@ -215,10 +198,7 @@ class RollupRun:
         """Rebuild each day and materialize it, then compare; without assets only compare."""
         keys = self.context.selected_asset_keys
         if not keys:
-            settings = self.connections.settings
-            yield from self._check(
-                self._newest_days(), settings.check_seconds, _ALONE_PATIENCE_SECONDS
-            )
+            yield from self._check(None)
             return
         began = time.monotonic()
         days = [date.fromisoformat(text) for text in self.context.partition_keys]
@@ -242,9 +222,7 @@ class RollupRun:
             for key in sorted(keys):
                 yield self._materialization(key, progress, pictures)
         self._say_done(days, done, frozen, time.monotonic() - began)
-        budget = RunBudget(time.monotonic() - began).part(0.25)
-        newest_first = [progress.day for progress in reversed(done)]
-        yield from self._check(newest_first, budget, _RUN_PATIENCE_SECONDS)
+        yield from self._check(self._compare(done, time.monotonic() - began))
         if frozen and not done:
             raise RollupFrozenError(
                 f"rebuilding the rollups of {frozen[0]} to {frozen[-1]}: rows of each of these "
@@ -330,35 +308,30 @@ class RollupRun:
             give_up_after_seconds=settings.retry_seconds,
         )
 
-    def _newest_days(self) -> list[date]:
-        # What was rebuilt last is what people look at; every day has its turn when it is touched.
-        newest = sorted(self._records().values(), key=_newest_first)[:_DAYS_CHECKED_ALONE]
-        return [record.day for record in newest]
-
-    def _check(self, days: Sequence[date], budget: float, patience: float) -> Events:
+    def _compare(self, done: Sequence[RollupProgress], seconds: float) -> Comparisons:
+        """The days of this run, as many devices of them as a quarter of a tenth of it allows."""
         settings = self.connections.settings
-        wanted = self.context.selected_asset_check_keys
-        if not wanted:
-            return
-        found = compare_days(
+        return compare_days(
             self.connections.rollups,
             settings.topic,
-            days,
-            budget_seconds=budget,
+            [progress.day for progress in reversed(done)],
+            budget_seconds=RunBudget(seconds).part(0.25),
             retry_seconds=settings.retry_seconds,
-            patience_seconds=patience,
+            patience_seconds=_RUN_PATIENCE_SECONDS,
             retention_days=settings.retention_days,
         )
-        for key in sorted(wanted, key=str):
-            yield _as_result(key, _JUDGES[key.name](_of(found, key.asset_key)))
 
-
-def _of(found: Comparisons, key: dg.AssetKey) -> list[DayComparison]:
-    return found.hourly if key == HOURLY_READINGS else found.daily
-
-
-def _newest_first(record: DayRecord) -> float:
-    return -record.rebuilt_at.timestamp()
+    def _check(self, compared: Comparisons | None) -> Events:
+        wanted = self.context.selected_asset_check_keys
+        checks = [
+            check
+            for asset, key in _KEYS.items()
+            for check in checks_of(asset)
+            if dg.AssetCheckKey(key, check.name) in wanted
+        ]
+        facts = Facts(self.connections, datetime.now(UTC), compared=compared)
+        for check, verdict in zip(checks, look_at(checks, facts), strict=True):
+            yield _as_result(dg.AssetCheckKey(_KEYS[check.asset], check.name), verdict)
 
 
 def _as_result(key: dg.AssetCheckKey, verdict: CheckVerdict) -> dg.AssetCheckResult:

@@ -21,7 +21,7 @@ from iot_pipeline.core.checks import CheckVerdict, Severity, not_looked
 from iot_pipeline.core.markdown import as_written, plain
 from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.registry import all_checks
+from iot_pipeline.stages.checks.registry import checks_of
 
 # A check's metadata: what to look at first the next time, when it was looked at, and whether that
 # was a look at all there is.
@@ -105,7 +105,7 @@ def read_shown(
 ) -> dict[str, Shown]:
     """The newest verdict of each of these checks (None: of all) that has one."""
     found: dict[str, Shown] = {}
-    for check in all_checks() if checks is None else checks:
+    for check in checks_of() if checks is None else checks:
         executions = instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(SENSOR_DATA, check.name), limit=_EXECUTIONS
         )
@@ -133,7 +133,7 @@ def suspects_of(shown: Mapping[str, Shown]) -> dict[str, Sequence[str]]:
 
 def first_looks(shown: Mapping[str, Shown]) -> set[str]:
     """Checks that were never looked at."""
-    return {c.name for c in all_checks() if c.name not in shown or not shown[c.name].looked_at}
+    return {c.name for c in checks_of() if c.name not in shown or not shown[c.name].looked_at}
 
 
 def choose_shown(
@@ -158,7 +158,7 @@ def choose_shown(
     """
     by_name = {verdict.name: verdict for verdict in verdicts}
     chosen = []
-    for check in all_checks() if checks is None else checks:
+    for check in checks_of() if checks is None else checks:
         verdict, last = by_name.get(check.name), before.get(check.name)
         if (
             last is not None

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.loader import LoadingContextForTest
 
 from iot_pipeline.defs.checks import CHECK_KEYS
-from iot_pipeline.stages.checks.registry import all_checks
+from iot_pipeline.stages.checks.registry import checks_of
 
 NOT_EVALUATED, IN_PROGRESS = "Not Evaluated", "In progress"
 
@@ -28,5 +28,5 @@ def seen(instance: dg.DagsterInstance) -> dict[str, str]:
         return found
 
     found = asyncio.run(look())
-    assert set(found) == {check.name for check in all_checks()}
+    assert set(found) == {check.name for check in checks_of()}
     return found

@@ -19,7 +19,7 @@ from iot_pipeline.defs.verdicts import (
     show_now,
     suspects_of,
 )
-from iot_pipeline.stages.checks.registry import all_checks
+from iot_pipeline.stages.checks.registry import checks_of
 from iot_pipeline_tests.defs.seen import NOT_EVALUATED, seen
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -55,7 +55,7 @@ def shown_after(
         before or {},
         at,
         is_whole=is_whole,
-        checks=[check for check in all_checks() if check.name == name],
+        checks=[check for check in checks_of() if check.name == name],
     )
     return one
 

@@ -13,6 +13,8 @@ from iot_pipeline.stages.checks.facts import Facts
 
 KAFKA, CASSANDRA = "Kafka", "Cassandra"
 BOTH = (KAFKA, CASSANDRA)
+# What is checked, by the last part of its asset's key.
+READINGS, HOURLY, DAILY = "sensor_data", "hourly_readings", "daily_readings"
 
 
 class Cost(enum.Enum):
@@ -39,7 +41,7 @@ class Check:
         is_blocking: whether an ERROR fails the run.
         is_narrow_in_run: a run looks at its own part only, so it cannot clear what a whole look
             found.
-        asset: the last part of its asset's key.
+        asset: what is checked.
     """
 
     name: str
@@ -52,4 +54,4 @@ class Check:
     settings: tuple[str, ...] = ()
     is_blocking: bool = False
     is_narrow_in_run: bool = False
-    asset: str = "sensor_data"
+    asset: str = READINGS

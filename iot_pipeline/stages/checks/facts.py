@@ -25,11 +25,17 @@ from iot_pipeline.stages.ledger import Walk, WalkedLedger, walk_chain
 from iot_pipeline.stages.ledger_sums import SummedLedger
 from iot_pipeline.stages.ports import Acknowledgements, LedgerEnds, RecordLogReader, RowCounts
 from iot_pipeline.stages.progress import DrainSum
+from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
+from iot_pipeline.stages.rollups import RollupStore
 from iot_pipeline.stages.schema import SchemaReport, TableStore, TopicReader, check_schema
 
 RECENT = timedelta(hours=1)
 # A person who sees the first run of a pipeline is not told to wait for a schedule.
 _FIRST_LOOK_SECONDS = 3.0
+# What was rebuilt last is what people look at; every day has its turn when it is touched.
+_ROLLUP_DAYS = 7
+# A row beyond the ledgers may belong to a micro-batch that commits within a second or so.
+_ROLLUP_PATIENCE_SECONDS = 5.0
 
 _T = TypeVar("_T")
 
@@ -57,6 +63,8 @@ class CheckPorts(Protocol):
     def tables(self) -> TableStore: ...
     @property
     def device_days(self) -> RowCounts: ...
+    @property
+    def rollups(self) -> RollupStore: ...
     @property
     def audit_ports(self) -> AuditPorts: ...
     @property
@@ -124,6 +132,7 @@ class Facts:
         run: what the run did that brings the checks; None: they look on their own.
         suspects: by check, what it found wrong the last time; looked at in any case.
         first_looks: checks without any verdict yet: a run gives them more time, once.
+        compared: rollups beside their rows, where that was looked up already.
     """
 
     def __init__(
@@ -133,11 +142,14 @@ class Facts:
         run: RunFacts | None = None,
         suspects: Mapping[str, Sequence[str]] | None = None,
         first_looks: Collection[str] = (),
+        compared: Comparisons | None = None,
     ) -> None:
         self.ports, self.now, self.run = ports, now, run
         self.settings = ports.settings
         self.suspects, self._first_looks = suspects or {}, first_looks
         self.known: dict[str, tuple[Any, PipelineError | None]] = {}
+        if compared is not None:
+            self.known["compared"] = compared, None
         self._budget = RunBudget(run.part.seconds) if run is not None else None
 
     def seconds(self, check: str, share: float) -> float:
@@ -198,6 +210,22 @@ class Facts:
     def schema(self) -> SchemaReport:
         """How tables, topics and servers are set up."""
         return check_schema(self.ports.log, self.ports.tables, self.settings)
+
+    @_Fact
+    def compared(self) -> Comparisons:
+        """The rollups that were rebuilt last, beside their rows."""
+        settings, store = self.settings, self.ports.rollups
+        records = store.read_records(settings.topic)
+        newest = sorted(records.values(), key=lambda record: -record.rebuilt_at.timestamp())
+        return compare_days(
+            store,
+            settings.topic,
+            [record.day for record in newest[:_ROLLUP_DAYS]],
+            budget_seconds=settings.check_seconds,
+            retry_seconds=settings.retry_seconds,
+            patience_seconds=_ROLLUP_PATIENCE_SECONDS,
+            retention_days=settings.retention_days,
+        )
 
     @_Fact
     def devices(self) -> dict[str, CheckVerdict]:

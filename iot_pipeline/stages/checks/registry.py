@@ -16,19 +16,24 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.stages import checks as _checks
-from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check
+from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, READINGS, Check
 from iot_pipeline.stages.checks.facts import Facts
 
 
 @functools.cache
 def all_checks() -> tuple[Check, ...]:
-    """Every CHECK of a module of this package, in order."""
-    found = []
+    """The CHECK, or all CHECKS, of each module of this package, in order."""
+    found: list[Check] = []
     for module in pkgutil.iter_modules(_checks.__path__):
-        check = vars(importlib.import_module(f"{_checks.__name__}.{module.name}")).get("CHECK")
-        if isinstance(check, Check):
-            found.append(check)
+        names = vars(importlib.import_module(f"{_checks.__name__}.{module.name}"))
+        found += [*names.get("CHECKS", ()), *([names["CHECK"]] if "CHECK" in names else [])]
     return tuple(sorted(found, key=lambda check: check.order))
+
+
+@functools.cache
+def checks_of(asset: str = READINGS) -> tuple[Check, ...]:
+    """Those of one asset, the readings themselves if none is named."""
+    return tuple(check for check in all_checks() if check.asset == asset)
 
 
 def look_at(checks: Iterable[Check], facts: Facts) -> Iterator[CheckVerdict]:
