@@ -21,7 +21,7 @@ from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings

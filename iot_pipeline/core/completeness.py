@@ -13,7 +13,7 @@ from statistics import median
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable, as_word
-from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.quality_words import COMPLETE, MOST_SUSPECTS, Coverage, name_some
 
 HOUR_MS = 3_600_000

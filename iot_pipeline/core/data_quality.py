@@ -11,7 +11,8 @@ from statistics import median
 
 from iot_pipeline.core.checks import CheckVerdict
 from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable, as_code, as_word
-from iot_pipeline.core.device_tally import DeviceTally, FleetTally, QualityLimits, group_of
+from iot_pipeline.core.device_tally import DeviceTally, FleetTally, group_of
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.quality_words import (
     CLOCKS,
     NOT_STUCK,

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from operator import sub
 
 from iot_pipeline.core.ingest import MicroBatch
+from iot_pipeline.core.quality_limits import QualityLimits
 
 # More devices than this are not kept one by one: random device ids must not become memory.
 MOST_DEVICES = 50_000
@@ -25,32 +26,6 @@ _GROUP_COST_US = 4.0
 _ALLOWED_PER_ROW_US = 0.4
 _ALLOWED_PER_BATCH_US = 1_000.0
 _NUMBER_AT_END = re.compile(r"[\W_]*\d+$")
-
-
-@dataclass(frozen=True, slots=True)
-class QualityLimits:
-    """What is fine; each is the setting of its name, and docs/data-quality.md says why so much."""
-
-    temperature_low: float = -40.0
-    temperature_high: float = 50.0
-    humidity_low: float = 1.0
-    humidity_high: float = 100.0
-    jump_celsius: float = 5.0
-    jump_celsius_per_minute: float = 1.0
-    jump_humidity: float = 15.0
-    jump_humidity_per_minute: float = 4.0
-    deviation_celsius: float = 12.0
-    deviation_humidity: float = 35.0
-    late_seconds: float = 60.0
-    late_share: float = 0.05
-    backfill_hours: float = 24.0
-    clock_ahead_seconds: float = 5.0
-    stuck_readings: int = 30
-    stuck_seconds: float = 60.0
-    silent_seconds: float = 60.0
-    silent_intervals: float = 5.0
-    expected_days: int = 7
-    complete_share: float = 0.95
 
 
 @dataclass(slots=True)

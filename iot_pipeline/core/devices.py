@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.reporting import report_of
 
 

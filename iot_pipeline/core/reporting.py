@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from iot_pipeline.core.cadence import learn_cadence
 from iot_pipeline.core.checks import CheckVerdict
 from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable, as_word
-from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.quality_words import REPORTING, SHOWN, Coverage, green, instant, red, span
 
 # Four intervals tell a cadence.

@@ -20,7 +20,8 @@ from iot_pipeline.core.data_quality import (
     judge_stuck,
     judge_values,
 )
-from iot_pipeline.core.device_tally import FleetTally, QualityLimits, count_unchanged
+from iot_pipeline.core.device_tally import FleetTally, count_unchanged
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.quality_words import Coverage
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.core.reporting import DeviceReport, judge_reporting, report_of

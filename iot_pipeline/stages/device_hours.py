@@ -19,7 +19,7 @@ from iot_pipeline.core.completeness import (
     hours_lacking,
     piece_for,
 )
-from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.stages.asking import Answer, ask_all
 from iot_pipeline.stages.ports import RowReader

@@ -11,8 +11,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from iot_pipeline.core.cadence import LEARNED_FROM
-from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.devices import DeviceState, NewestRow, describe_device
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.reading_spans import day_span
 from iot_pipeline.core.reporting import LEAST_READINGS
 from iot_pipeline.stages.checks import Count

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.fleet_day import Board, choose_devices
 from iot_pipeline.core.fleet_view import FleetView, put_together
 from iot_pipeline.core.flow import measure_flow
 from iot_pipeline.core.lateness import sum_up
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.stages.devices import DeviceDays, find_devices, look_at
 from iot_pipeline.stages.fleet_day import SlotCounts, count_cells

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.fleet_day import Board
 from iot_pipeline.core.health import Health, LastAudit
 from iot_pipeline.core.lag import total_lag
 from iot_pipeline.core.ledger import Outcome, sum_counts
 from iot_pipeline.core.losses import Acknowledgement, find_losses
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.stages.dead_letters import read_newest_letters

@@ -5,7 +5,6 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.devices import NewestRow, describe_device
 from iot_pipeline.core.fleet_day import HOUR_MS, SLOT_MS, SLOTS, Cell, Slot, last_hours
 from iot_pipeline.core.fleet_view import FleetView, put_together
@@ -14,6 +13,7 @@ from iot_pipeline.core.health import Health, LastAudit
 from iot_pipeline.core.lag import TotalLag
 from iot_pipeline.core.lateness import Arrival, sum_up
 from iot_pipeline.core.ledger import Counts
+from iot_pipeline.core.quality_limits import QualityLimits
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 NOW_MS = round(NOW.timestamp() * 1000)

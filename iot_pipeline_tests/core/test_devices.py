@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.cadence import learn_cadence
-from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.devices import NewestRow, describe_device, silent_first
 from iot_pipeline.core.durations import in_words
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.quality_words import Coverage
 from iot_pipeline.core.reporting import judge_reporting, report_of
 
@@ -24,7 +24,7 @@ def rows(age_seconds, cadence_seconds, count=31):
 
 def test_a_cadence_is_the_usual_gap_whatever_one_dropout_did():
     assert learn_cadence([0, 10_000, 20_000, 500_000, 510_000, 520_000]) == 10.0
-    assert learn_cadence([30_000, 10_000, 20_000]) == 10.0
+    assert learn_cadence([50_000, 30_000, 10_000, 20_000, 40_000]) == 10.0
     assert learn_cadence([0, 10_000]) is None
 
 

@@ -3,12 +3,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.devices import NewestRow, describe_device
 from iot_pipeline.core.fleet_problems import find_problems
 from iot_pipeline.core.flow import measure_flow
 from iot_pipeline.core.lateness import EDGES, LABELS, Arrival, sum_up
 from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.quality_limits import QualityLimits
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=1)

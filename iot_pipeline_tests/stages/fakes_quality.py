@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.device_tally import FleetTally, QualityLimits
+from iot_pipeline.core.device_tally import FleetTally
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.read_back import StoredRow
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.errors import PipelineError

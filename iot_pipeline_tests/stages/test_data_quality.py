@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline_tests.stages.fakes_quality import (
     HOUR,
     MINUTE,

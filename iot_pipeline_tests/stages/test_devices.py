@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.read_back import Place
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.errors import CassandraUnavailableError
