@@ -12,6 +12,8 @@ from iot_pipeline.clients.audit_store import CassandraAuditStore
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
+from iot_pipeline.clients.device_hours import CassandraDeviceHours
+from iot_pipeline.clients.device_states import CassandraDeviceStates
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
@@ -26,6 +28,7 @@ from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.fleet_ports import FleetPorts
 from iot_pipeline.stages.ingest import DrainConfig, Ports
 
 
@@ -67,6 +70,13 @@ class Connections:
     @property
     def audit_ports(self) -> AuditPorts:
         return AuditPorts(self.log, self.ledger, self.audit_records, self.rows, self.audit_store)
+
+    @property
+    def fleet_ports(self) -> FleetPorts:
+        client = self.cassandra
+        return FleetPorts(
+            CassandraDeviceStates(client), self.rows, CassandraDeviceHours(client), self.audit_store
+        )
 
     @property
     def device_days(self) -> CassandraRowCounts:

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
 from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.connections import Connections, quality_limits, reading_rules
+from iot_pipeline.connections import Connections, quality_limits
 from iot_pipeline.core.checks import CheckVerdict, judge_lag
+from iot_pipeline.core.device_problems import Fleet
+from iot_pipeline.core.fleet_verdicts import judge_fleet
 from iot_pipeline.core.health import Health
+from iot_pipeline.core.lag import total_lag
 from iot_pipeline.stages.checks import (
     check_durability_and_schema,
     check_whole_ledger,
     recent_links,
 )
+from iot_pipeline.stages.fleet_keeper import look_at_fleet
 from iot_pipeline.stages.health import gather_health
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.loss_checks import check_dead_letters, check_losses, check_retention
@@ -37,11 +40,32 @@ class WrittenReport:
     latest: Path
 
 
-def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> WrittenReport:
-    """Look at everything and write one page into the data folder's `reports/`.
+def look_now(connections: Connections) -> Fleet:
+    """The devices by what runs have kept of them, and rows for what that does not tell.
+
+    Raises:
+        TransientError: Kafka or Cassandra did not answer.
+        SchemaMismatchError: a topic or table is not there.
+    """
+    settings, now = connections.settings, datetime.now(UTC)
+    lag = total_lag(read_lag(connections.log, connections.ledger, settings.topic, now))
+    return look_at_fleet(
+        connections.fleet_ports,
+        quality_limits(settings),
+        now,
+        lag.lag_seconds,
+        settings.check_seconds,
+    )
+
+
+def write_report(
+    connections: Connections, fleet: Fleet, verdicts: Iterable[CheckVerdict]
+) -> WrittenReport:
+    """Look at everything else and write one page into the data folder's `reports/`.
 
     Args:
         connections: open.
+        fleet: looked at just now; those of the verdicts that are about devices are of it.
         verdicts: of the checks, taken after the rest was read.
 
     Raises:
@@ -53,19 +77,14 @@ def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> 
 
     settings = connections.settings
     now = datetime.now(UTC)
-    kept = board_path(settings.data_dir, settings.topic)
-    board = read_board(kept)
     health = gather_health(
         connections,
         settings.topic,
         settings.dead_letter_topic,
-        reading_rules(settings),
-        quality_limits(settings),
-        board,
+        fleet,
         verdicts,
         now,
     )
-    write_board(kept, board)
     page = render_report(health)
     folder = settings.data_dir / REPORTS
     path, latest = folder / now.strftime(_REPORT_NAME), folder / LATEST
@@ -90,7 +109,7 @@ def delete_old_reports(data_dir: Path, now: datetime, keep_days: float) -> int:
     return deleted
 
 
-def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
+def quick_verdicts(connections: Connections, fleet: Fleet) -> Iterator[CheckVerdict]:
     """The checks that need no counting of rows: what a person at a terminal waits for."""
     settings, ledger, log = connections.settings, connections.ledger, connections.log
     topic, now = settings.topic, datetime.now(UTC)
@@ -110,3 +129,4 @@ def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
         settings.dead_letter_share,
     )
     yield from check_durability_and_schema(log, CassandraSchema(connections.cassandra), settings)
+    yield from judge_fleet(fleet)

@@ -17,8 +17,7 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
 from iot_pipeline.clients.reading_query import CassandraReadingQuery, StoredReading
-from iot_pipeline.core.devices import moment_of
-from iot_pipeline.core.moments import Window, choose_window
+from iot_pipeline.core.moments import Window, choose_window, moment_of
 from iot_pipeline.core.reading_spans import Page, Span, day_span
 from iot_pipeline.core.readings import find_device_id_problem
 from iot_pipeline.core.series import Series, thin

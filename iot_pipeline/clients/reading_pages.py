@@ -3,7 +3,7 @@
 from datetime import date
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, PLAIN_TUPLES, Asked, CassandraClient
-from iot_pipeline.core.fleet_day import Slot
+from iot_pipeline.core.fleet_view import Slot
 from iot_pipeline.core.reading_spans import PlainRow
 
 _PAGE = (

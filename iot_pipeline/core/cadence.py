@@ -12,7 +12,7 @@ from statistics import median
 LEAST_READINGS = 5
 LEARNED_FROM = 31
 # Gaps that differ from the middle one by more, half of them, are no rhythm to expect anything by.
-_IRREGULAR_SHARE = 0.3
+_IRREGULAR_SHARE = 0.4
 
 
 def learn_cadence(times_ms: Sequence[int]) -> float | None:

@@ -79,10 +79,19 @@ class Delays(msgspec.Struct, array_like=True):
 
 
 class FleetRecord(msgspec.Struct, array_like=True):
-    """Delays of the whole fleet by the hour of arrival, of the last day."""
+    """What is kept of a whole fleet: delays by the hour of arrival, of the last day.
+
+    At `listed_ms` there were `listed` devices, and all but `unlooked` of them had a state.
+    `suspects` are devices with problems: of a fleet that is too large for a look at all, these are
+    looked at every time.
+    """
 
     version: int = VERSION
     hours: dict[int, Delays] = {}
+    listed_ms: int = 0
+    listed: int = 0
+    unlooked: int = 0
+    suspects: list[str] = []
 
     def add(self, hour: int, counts: Sequence[int], largest_ms: int) -> None:
         """Count delays of readings that arrived in this hour."""
@@ -92,6 +101,12 @@ class FleetRecord(msgspec.Struct, array_like=True):
                 del self.hours[min(self.hours)]
         if hour in self.hours:
             self.hours[hour].add_counts(counts, largest_ms)
+
+    def add_delay(self, hour: int, delay_ms: int) -> None:
+        """Count one."""
+        one = Delays()
+        one.add([delay_ms])
+        self.add(hour, one.counts, one.largest_ms)
 
     def since(self, ms: float) -> Delays:
         """All of the hours that end after this."""

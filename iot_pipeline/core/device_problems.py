@@ -58,6 +58,7 @@ class Fleet:
     `states` has the devices that are expected to report. `unlooked` more have rows, and nothing
     else is known of them. `rows_seen` of the run's `rows` were folded.
 
+    `backfilled` readings arrived lately and were measured long before, of any device.
     `delays` are from the event to the broker, over the last hours; `ingested` from the broker to
     the acknowledged row, in the run alone.
     """
@@ -68,6 +69,7 @@ class Fleet:
     unlooked: int = 0
     rows: int = 0
     rows_seen: int = 0
+    backfilled: int = 0
     delays: Delays = field(default_factory=Delays)
     ingested: Delays = field(default_factory=Delays)
 
@@ -94,23 +96,23 @@ class Fleet:
         return found
 
     @cached_property
-    def worst(self) -> list[tuple[str, str, str]]:
-        """(device, words, sentences) of each device with problems, the worst kind first.
+    def by_device(self) -> Mapping[str, list[DeviceProblem]]:
+        """The problems of each device that has any, those with the worst kind first.
 
         A device that is silent lacks readings as well, and that is no news.
         """
-        by_device: defaultdict[str, list[DeviceProblem]] = defaultdict(list)
+        found: defaultdict[str, list[DeviceProblem]] = defaultdict(list)
         for trouble in Trouble:
             for problem in self.problems[trouble]:
-                by_device[problem.device_id].append(problem)
+                found[problem.device_id].append(problem)
+        return {name: _without_echo(problems) for name, problems in found.items()}
+
+    @cached_property
+    def worst(self) -> list[tuple[str, str, str]]:
+        """(device, words, sentences) of each device with problems, in the same order."""
         return [
-            (
-                name,
-                ", ".join(p.trouble for p in said),
-                "; ".join(p.sentence for p in said),
-            )
-            for name, problems in by_device.items()
-            for said in [_without_echo(problems)]
+            (name, ", ".join(p.trouble for p in said), "; ".join(p.sentence for p in said))
+            for name, said in self.by_device.items()
         ]
 
 

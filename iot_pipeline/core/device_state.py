@@ -24,8 +24,8 @@ HOUR_MS = 3_600_000
 WINDOW_MS = 900_000
 HALF_MS = WINDOW_MS // 2
 HOURS = 25
-# Kept of the newest event times: eleven gaps tell a rhythm that one dropout does not move.
-TAIL = 12
+# Kept of the newest event times: they tell a rhythm to a percent, and one dropout does not move it.
+TAIL = 24
 # Late by the same to within this, for so many readings and so long: a clock, not a network.
 STEADY_MS = 2_000
 _STEADY_READINGS = 10
@@ -33,7 +33,13 @@ _STEADY_SPAN_MS = 10_000
 # Awake for at most a quarter of its pauses, three times: a device that sleeps, or sends bundles.
 _AWAKE_PARTS = 4
 _LEAST_PAUSES = 3
-_LEARN_AT = (LEAST_READINGS, TAIL, 2 * TAIL)
+# A few readings of an irregular device look regular by chance.
+_LEAST_VOTES = 2
+_MOST_VOTES = 4
+_LEARN_AT = (LEAST_READINGS, TAIL // 2, TAIL, 2 * TAIL)
+# A rhythm that changed by less is the same one, measured again.
+_SAME_RHYTHM = 0.2
+_NEWEST_SHARE = 0.3
 VERSION = 1
 
 
@@ -117,7 +123,7 @@ class DeviceState(msgspec.Struct, array_like=True):
     # visit.
     interval_ms: float = 0.0
     long_ms: int = 0
-    is_regular: bool = False
+    regular_votes: int = 0
     # Hours that lack readings, with the interval by which that was found; hours below the second
     # were looked at for that when they were over.
     lacking: dict[int, float] = {}
@@ -127,6 +133,11 @@ class DeviceState(msgspec.Struct, array_like=True):
     def measured_ms(self) -> int:
         """Event time of the reading that arrived last; 0 without any."""
         return self.tail[-1] if self.tail else 0
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether what it sent tells what it should have sent; most of the time it looked so."""
+        return self.regular_votes >= _LEAST_VOTES
 
     @property
     def arrival_interval_ms(self) -> float:
@@ -304,8 +315,9 @@ class DeviceState(msgspec.Struct, array_like=True):
             if not rows:
                 self.begin_ms = times_ms[0]
                 self.visit_ms = spread_ms[0] if spread_ms else newest_at
-            if any(rows < at <= self.rows for at in _LEARN_AT):
-                self.learn(limits)
+            for at in _LEARN_AT:
+                if rows < at <= self.rows:
+                    self.learn(limits)
 
     def take_backfill(self, delay: int, at: int, count: int, limits: QualityLimits) -> None:
         """Take readings that are all backfilled, each by another delay; of the last one `delay`."""
@@ -319,8 +331,12 @@ class DeviceState(msgspec.Struct, array_like=True):
         """Its rhythm by its newest readings, and from which gap on it was away."""
         if len(self.tail) < LEAST_READINGS:
             return
-        self.interval_ms = (learn_cadence(self.tail) or 0.0) * 1000
-        self.is_regular = is_regular(self.tail)
+        interval = (learn_cadence(self.tail) or 0.0) * 1000
+        if abs(interval - self.interval_ms) <= _SAME_RHYTHM * self.interval_ms:
+            interval = self.interval_ms + _NEWEST_SHARE * (interval - self.interval_ms)
+        self.interval_ms = interval
+        vote = 1 if is_regular(self.tail) else -1
+        self.regular_votes = max(-_MOST_VOTES, min(_MOST_VOTES, self.regular_votes + vote))
         least = limits.silent_seconds * 1000
         self.long_ms = int(max(least, limits.silent_intervals * self.interval_ms))
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from iot_pipeline.core.delays import EDGES, Delays, FleetRecord
 from iot_pipeline.core.device_problems import Fleet, expected_states, note_apart
-from iot_pipeline.core.device_state import HALF_MS, HOUR_MS, STEADY_MS, DeviceState
+from iot_pipeline.core.device_state import HALF_MS, HOUR_MS, STEADY_MS, WINDOW_MS, DeviceState
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.lacking_hours import note_lacking
 from iot_pipeline.core.quality_limits import QualityLimits
@@ -93,6 +93,11 @@ class FleetStates:
             unlooked,
             self.rows,
             self.rows_seen,
+            sum(
+                state.backfilled
+                for state in self.devices.values()
+                if as_of_ms - state.backfilled_at_ms <= WINDOW_MS
+            ),
             self.record.since(as_of_ms - HOUR_MS),
             Delays(self.ingested.counts.copy(), self.ingested.largest_ms),
         )
@@ -303,4 +308,6 @@ def fold_rows(
         state = states.devices[device_id] = DeviceState()
     for ms, at, temperature, humidity in rows:
         state.take_row(ms, at, temperature, humidity, states.limits)
+        if at - ms <= states.limits.backfill_ms:
+            states.record.add_delay(at // HOUR_MS, at - ms)
     states.changed.add(device_id)

@@ -138,11 +138,7 @@ def _on_time(fleet: Fleet) -> CheckVerdict:
         for problem in found
         for halves in [recent_halves(fleet.states[problem.device_id], fleet.as_of_ms)]
     }
-    backfilled = sum(
-        state.backfilled
-        for state in fleet.states.values()
-        if fleet.as_of_ms - state.backfilled_at_ms <= state.window_ms
-    )
+    backfilled = fleet.backfilled
     numbers: Numbers = {
         "devices_late": len(found),
         "late_readings": sum(late for late, _ in counts.values()),
@@ -159,12 +155,11 @@ def _on_time(fleet: Fleet) -> CheckVerdict:
         late, of = counts[problem.device_id]
         return f"{late:,} of {of:,}", in_words(state.late_most_ms / 1000), _group(problem)
 
-    good = (
+    travel = (
         f"From event to broker: half of the readings within {_travel(delays.percentile(0.5))}, 19 "
         f"of 20 within {_travel(delays.percentile(0.95))}."
-        if delays.total
-        else "No reading arrived in the last hour."
     )
+    good = travel if delays.total else "No reading arrived in the last hour."
     if backfilled:
         good += (
             f" {backfilled:,} readings were measured more than {fleet.limits.backfill_hours:g} h "

@@ -21,6 +21,11 @@ from iot_pipeline.core.device_state import (
     Half,
 )
 
+# Kept as the time before the last arrival.
+_TIMES = (
+    *("begin_ms", "unchanged_since_ms", "late_at_ms", "steady_since_ms", "steady_at_ms"),
+    *("clock_at_ms", "odd_at_ms", "apart_at_ms", "backfilled_at_ms", "visit_ms"),
+)
 _ENCODER = msgspec.msgpack.Encoder()
 _STATES = msgspec.msgpack.Decoder(DeviceState)
 _RECORDS = msgspec.msgpack.Decoder(FleetRecord)
@@ -30,9 +35,11 @@ def encode_state(state: DeviceState) -> bytes:
     """What `decode_state` reads back equal: times and hours by their differences, to be small."""
     tail = state.tail
     now = state.arrived_ms // HOUR_MS
+    since = {name: _shorten(getattr(state, name), state.arrived_ms) for name in _TIMES}
     return _ENCODER.encode(
         msgspec.structs.replace(
             state,
+            **since,
             tail=[*tail[:1], *(after - before for before, after in pairwise(tail))],
             hours={hour - now: count for hour, count in state.hours.items()},
             lacking={hour - now: interval for hour, interval in state.lacking.items()},
@@ -50,11 +57,22 @@ def decode_state(content: bytes) -> DeviceState | None:
     if state.version != VERSION:
         return None
     now = state.arrived_ms // HOUR_MS
+    for name in _TIMES:
+        setattr(state, name, _lengthen(getattr(state, name), state.arrived_ms))
     state.tail = list(accumulate(state.tail))
     state.hours = {hour + now: count for hour, count in state.hours.items()}
     state.lacking = {hour + now: interval for hour, interval in state.lacking.items()}
     state.unsure_hours = [hour + now for hour in state.unsure_hours]
     return state
+
+
+def _shorten(ms: int, arrived_ms: int) -> int:
+    """How long before the last arrival, in a few bytes; 0 stays 0, which is never."""
+    return 2 * (arrived_ms - ms) + 1 if ms else 0
+
+
+def _lengthen(short: int, arrived_ms: int) -> int:
+    return arrived_ms - (short - 1) // 2 if short else 0
 
 
 def encode_record(record: FleetRecord) -> bytes:
@@ -69,6 +87,15 @@ def decode_record(content: bytes) -> FleetRecord | None:
     except msgspec.DecodeError:
         return None
     return record if record.version == RECORD_VERSION else None
+
+
+def merge_records(older: FleetRecord | None, newer: FleetRecord) -> FleetRecord:
+    """What was kept of the fleet, and what was counted since."""
+    if older is None:
+        return newer
+    for hour, delays in newer.hours.items():
+        older.add(hour, delays.counts, delays.largest_ms)
+    return older
 
 
 def merge(older: DeviceState, newer: DeviceState) -> DeviceState:
@@ -120,8 +147,9 @@ def merge(older: DeviceState, newer: DeviceState) -> DeviceState:
             older.pauses,
             older.pause_ms,
         )
+    merged.regular_votes = newer.regular_votes or older.regular_votes
     if not newer.interval_ms:
-        merged.interval_ms, merged.is_regular = older.interval_ms, older.is_regular
+        merged.interval_ms = older.interval_ms
         merged.long_ms = older.long_ms
     merged.lacking = {**older.lacking, **newer.lacking}
     merged.next_hour = older.next_hour

@@ -29,7 +29,7 @@ _BEST_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class HourShare:
-    """What one device sent of one hour, so far, and what the whole hour should have."""
+    """What one device sent of one hour, so far, and what a whole hour of it has."""
 
     hour: int
     received: int
@@ -79,7 +79,8 @@ def share_of(
     if end <= begin:
         return None
     expected = (end - begin) / interval_ms * pace
-    whole = ((hour + 1) * HOUR_MS - begin) / interval_ms * pace
+    # Not by the fleet's pace: where all sent little, chance makes great differences.
+    whole = ((hour + 1) * HOUR_MS - begin) / interval_ms
     return HourShare(hour, state.hours.get(hour, 0), expected, whole)
 
 

@@ -28,6 +28,11 @@ class Window:
         return sorted((day for day in days if self.since.date() <= day <= last), reverse=True)
 
 
+def moment_of(ms: float) -> datetime:
+    """Aware UTC, of milliseconds since 1970."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
 def parse_duration(text: str) -> timedelta:
     """Read `30s`, `15m`, `1h` or `2d`.
 

@@ -12,7 +12,7 @@ import dagster as dg
 
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.connections import Connections, audit_config, quality_limits
+from iot_pipeline.connections import Connections, audit_config
 from iot_pipeline.core.checks import (
     DURABLE,
     EVERY_OFFSET,
@@ -24,7 +24,8 @@ from iot_pipeline.core.checks import (
     Severity,
     judge_lag,
 )
-from iot_pipeline.core.device_tally import FleetTally
+from iot_pipeline.core.device_problems import Fleet
+from iot_pipeline.core.fleet_verdicts import judge_fleet
 from iot_pipeline.core.lag import PartitionLag
 from iot_pipeline.core.ledger import ChainLink
 from iot_pipeline.core.loss_checks import DEAD_LETTERS, EXPIRED, READ_BACK, RETENTION
@@ -32,7 +33,6 @@ from iot_pipeline.core.offsets import OffsetRange, TopicInfo
 from iot_pipeline.defs.data_quality import (
     QUALITY_CHECKS,
     QUALITY_SPECS,
-    SUSPECTS,
     judge_quality,
 )
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
@@ -46,6 +46,7 @@ from iot_pipeline.stages.checks import (
     choose_days,
     recent_links,
 )
+from iot_pipeline.stages.fleet_keeper import FleetKeeper
 from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger_sums import KeptSums, keep_sums, keep_sums_in_passing
@@ -155,8 +156,6 @@ def as_result(verdict: CheckVerdict) -> dg.AssetCheckResult:
     metadata: dict[str, dg.MetadataValue[Any] | int | float] = dict(verdict.numbers)
     if verdict.worst.rows:
         metadata["worst_devices"] = dg.MetadataValue.md(verdict.worst.markdown())
-    if verdict.suspects:
-        metadata[SUSPECTS] = dg.MetadataValue.json(list(verdict.suspects))
     return dg.AssetCheckResult(
         asset_key=SENSOR_DATA,
         check_name=verdict.name,
@@ -169,13 +168,16 @@ def as_result(verdict: CheckVerdict) -> dg.AssetCheckResult:
 
 def as_evaluation(verdict: CheckVerdict) -> dg.AssetCheckEvaluation:
     """The verdict as one of several that a run gives, the last of which is shown."""
+    metadata: dict[str, dg.MetadataValue[Any] | int | float] = dict(verdict.numbers)
+    if verdict.worst.rows:
+        metadata["worst_devices"] = dg.MetadataValue.md(verdict.worst.markdown())
     return dg.AssetCheckEvaluation(
         asset_key=SENSOR_DATA,
         check_name=verdict.name,
         passed=verdict.passed,
         severity=_SEVERITIES[verdict.severity],
         description=verdict.sentence,
-        metadata=dict(verdict.numbers),
+        metadata=metadata,
         blocking=verdict.name in _BLOCKING and verdict.severity is Severity.ERROR,
     )
 
@@ -189,8 +191,7 @@ def judge_run(
     topic_info: TopicInfo,
     lags: Sequence[PartitionLag],
     replayed: Sequence[OffsetRange] = (),
-    observed: FleetTally | None = None,
-    suspects: Sequence[str] = (),
+    keeper: FleetKeeper | None = None,
     committed: Sequence[OffsetRange] | None = None,
     is_growing: bool = False,
 ) -> Iterator[CheckVerdict]:
@@ -205,8 +206,7 @@ def judge_run(
         topic_info: the topic, as it was planned with.
         lags: of all its partitions, read when the run was done.
         replayed: ranges that it wrote again; they are read back as well.
-        observed: what it saw of the devices' readings.
-        suspects: devices to look at first.
+        keeper: what it saw of the devices' readings.
         committed: all that the run achieved, where `progress` is only its latest part.
         is_growing: the run goes on meanwhile, so the ledger may know more of it.
     """
@@ -249,8 +249,7 @@ def judge_run(
         connections,
         lags,
         budget.part(0.6),
-        observed or FleetTally(quality_limits(settings)),
-        suspects,
+        keeper,
     )
     keep_sums_in_passing(connections.ledger_sums, topic, parts, recent)
 
@@ -287,12 +286,12 @@ def _check_dead_letters(
 
 
 def judge_alone(
-    connections: Connections, names: Collection[str], suspects: Sequence[str] = ()
+    connections: Connections, names: Collection[str], fleet: Fleet | None = None
 ) -> Iterator[CheckVerdict]:
     """The verdicts of these checks, each over all there is; other checks' questions are not asked.
 
     Reading the whole ledger once serves both checks that want it, one look at the devices all six
-    that are about them; `suspects` are the devices it begins with.
+    that are about them; `fleet` is that look when it was made already.
     """
     settings, ledger = connections.settings, connections.ledger
     topic = settings.topic
@@ -317,7 +316,11 @@ def judge_alone(
         if RETENTION in rest:
             yield check_retention(connections.log, topic, lags, info.config, now)
         if QUALITY_CHECKS & rest:
-            verdicts = judge_quality(connections, lags, settings.check_seconds, suspects=suspects)
+            verdicts = (
+                judge_quality(connections, lags, settings.check_seconds)
+                if fleet is None
+                else judge_fleet(fleet)
+            )
             yield from (verdict for verdict in verdicts if verdict.name in rest)
     if EVERY_OFFSET in rest or NO_GAP in rest:
         whole = check_whole_ledger(ledger, topic, parts)

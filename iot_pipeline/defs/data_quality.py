@@ -1,36 +1,29 @@
 """The six checks on the devices' own readings: what they are called, and where their facts are.
 
-A run brings them with it, from its own readings and a short look at the tables; on their own, from
-the Checks tab or every five minutes, they look longer, at the tables alone. Whom they found wanting
-the last time is looked at first: Dagster's own history remembers it, so a sample does not turn a
-check green by chance.
+A run brings them with it, from the readings that it has seen pass; on their own, from the Checks
+tab or every five minutes, they look at what runs have kept, and at rows for what that does not
+tell.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from iot_pipeline.clients.device_hours import CassandraDeviceHours
 from iot_pipeline.connections import Connections, quality_limits
 from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.device_tally import FleetTally
-from iot_pipeline.core.lag import PartitionLag, total_lag
-from iot_pipeline.core.quality_words import (
+from iot_pipeline.core.fleet_verdicts import (
     CLOCKS,
     COMPLETE,
     NOT_STUCK,
     ON_TIME,
     PLAUSIBLE,
     REPORTING,
+    judge_fleet,
 )
+from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.defs.names import SENSOR_DATA
-from iot_pipeline.stages.data_quality import QualityPorts, check_data_quality
-
-# A check's metadata: whom to look at first the next time.
-SUSPECTS = "suspects"
-# The newest execution is the one under way; a few before it may have ended without a verdict.
-_EXECUTIONS = 5
+from iot_pipeline.stages.fleet_keeper import FleetKeeper, look_at_fleet
 
 QUALITY_SPECS = [
     dg.AssetCheckSpec(
@@ -89,43 +82,18 @@ def judge_quality(
     connections: Connections,
     lags: Sequence[PartitionLag],
     budget_seconds: float,
-    observed: FleetTally | None = None,
-    suspects: Sequence[str] = (),
+    keeper: FleetKeeper | None = None,
 ) -> list[CheckVerdict]:
     """The six verdicts.
 
     Args:
         connections: clients.
         lags: of ingestion, read just now.
-        budget_seconds: about how long looking at the tables may take.
-        observed: what a run saw of its own readings; None: on its own.
-        suspects: whom to look at first.
+        budget_seconds: about how long rows may be asked.
+        keeper: what a run saw of its own readings; None: on its own.
     """
-    return check_data_quality(
-        QualityPorts(connections.rows, CassandraDeviceHours(connections.cassandra)),
-        quality_limits(connections.settings),
-        datetime.now(UTC),
-        lag_seconds=total_lag(lags).lag_seconds,
-        budget_seconds=budget_seconds,
-        observed=observed,
-        first=suspects,
-    )
-
-
-def last_suspects(instance: dg.DagsterInstance, names: Collection[str]) -> list[str]:
-    """Devices that these checks found wanting the last time they were evaluated."""
-    found: dict[str, None] = {}
-    for name in sorted(QUALITY_CHECKS & set(names)):
-        executions = instance.event_log_storage.get_asset_check_execution_history(
-            dg.AssetCheckKey(SENSOR_DATA, name), limit=_EXECUTIONS
-        )
-        for execution in executions:
-            evaluation = execution.evaluation
-            # One that was only planned, or failed before it was judged, remembers nobody.
-            if not isinstance(evaluation, dg.AssetCheckEvaluation):
-                continue
-            value = evaluation.metadata.get(SUSPECTS)
-            if value is not None and isinstance(value.value, list):
-                found.update((str(device_id), None) for device_id in value.value)
-            break
-    return list(found)
+    now, lag = datetime.now(UTC), total_lag(lags).lag_seconds
+    if keeper is not None:
+        return judge_fleet(keeper.look(now, lag, budget_seconds))
+    limits = quality_limits(connections.settings)
+    return judge_fleet(look_at_fleet(connections.fleet_ports, limits, now, lag, budget_seconds))

@@ -18,9 +18,9 @@ from types import TracebackType
 
 import dagster as dg
 
-from iot_pipeline.connections import Connections, drain_config
+from iot_pipeline.connections import Connections, drain_config, quality_limits
 from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.lag import PartitionLag
+from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import as_evaluation, judge_end_of_following, judge_run
@@ -29,6 +29,7 @@ from iot_pipeline.defs.names import ACHIEVED, FOLLOW, MAX_RUNTIME, MODE, SENSOR_
 from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.errors import TransientError
+from iot_pipeline.stages.fleet_keeper import FleetKeeper
 from iot_pipeline.stages.following import Follow
 from iot_pipeline.stages.ingest import DrainSum, Ports, follow
 from iot_pipeline.stages.intervals import Intervals
@@ -103,6 +104,7 @@ class FollowRun:
     _carried: _Carried = field(default_factory=_Carried)
     _run: Run = field(init=False)
     _probe: LatencyProbe = field(init=False)
+    _keeper: FleetKeeper = field(init=False)
     _reported_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _stay_until: float = 0.0
@@ -112,6 +114,10 @@ class FollowRun:
     def __post_init__(self) -> None:
         self._run = Run(self.context.run.run_id, uuid.uuid4())
         self._probe = LatencyProbe(self.connections.store, self.connections.rows)
+        # Folded in the thread that follows, asked and kept in Dagster's.
+        self._keeper = FleetKeeper(
+            self.watching.fleet_ports, quality_limits(self.watching.settings)
+        )
 
     def events(self) -> FollowEvents:
         """Follow until the time is over, and report."""
@@ -138,6 +144,7 @@ class FollowRun:
             thread.join(_END_SECONDS)
             self._pass_on()
             self._say_achieved()
+            self._keeper.save(datetime.now(UTC), is_last=True, budget_seconds=2.0)
         if self._carried.error is not None:
             raise self._carried.error
         if not thread.is_alive():
@@ -170,6 +177,7 @@ class FollowRun:
         )
         self.plan = plan
         self._said.put(f"following {settings.topic} from {plan.lag:,} offsets behind its end")
+        self._keeper.load()
         # Past a loss it plans again, and stays no longer for it.
         now = time.monotonic()
         self._stay_until = self._stay_until or now + settings.follow_seconds
@@ -181,6 +189,7 @@ class FollowRun:
             Follow(max(0.0, self._stay_until - now), should_stop=self._stop.is_set),
             progress=self.progress.begin([]),
             on_progress=lambda _: self.intervals.note(self.progress),
+            observe=lambda batch: self._keeper.observe(batch, time.time_ns() // 1_000_000),
         )
         return plan
 
@@ -228,7 +237,11 @@ class FollowRun:
         report, so_far, lags = self._measure()
         self._say_achieved()
         self.context.log.info("%s; %s", report.headline(), report.latencies)
-        pictures = picture_metadata(self.watching, self.context.run.run_id, lags)
+        pictures = picture_metadata(
+            self.watching,
+            self.context.run.run_id,
+            lambda: self._keeper.look(datetime.now(UTC), total_lag(lags).lag_seconds),
+        )
         yield dg.AssetMaterialization(SENSOR_DATA, metadata={**report.metadata(), **pictures})
         yield from observations(report)
         verdicts = judge_run(
@@ -239,10 +252,13 @@ class FollowRun:
             self._started_at,
             self.plan.topic,
             lags,
+            keeper=self._keeper,
             committed=so_far.ranges,
             is_growing=True,
         )
-        return (yield from self._judge(verdicts))
+        is_red = yield from self._judge(verdicts)
+        self._keeper.save(datetime.now(UTC))
+        return is_red
 
     def _last_report(self) -> FollowEvents:
         if self.plan is None:

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_SPECS, as_result, judge_alone
-from iot_pipeline.defs.data_quality import last_suspects
 from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.follow_run import FollowEvents, FollowRun
@@ -109,9 +108,7 @@ def sensor_data(
     with failing_with_advice():
         if SENSOR_DATA not in context.selected_asset_keys:
             with connected(kafka, cassandra) as connections:
-                for verdict in judge_alone(
-                    connections, names, last_suspects(context.instance, names)
-                ):
+                for verdict in judge_alone(connections, names):
                     yield as_result(verdict)
             return
         asked = config.offset_ranges()

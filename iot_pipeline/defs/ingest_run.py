@@ -15,15 +15,15 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from iot_pipeline.connections import Connections, drain_config, quality_limits
-from iot_pipeline.core.device_tally import FleetTally
+from iot_pipeline.core.lag import total_lag
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.checks import as_result, judge_run
-from iot_pipeline.defs.data_quality import last_suspects
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.errors import PermanentError
+from iot_pipeline.stages.fleet_keeper import FleetKeeper
 from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.latency import LatencyProbe
@@ -66,7 +66,7 @@ class IngestRun:
         ahead: list[str] = []
         progress, replayed = DrainSum(), ReplayProgress([])
         lost: list[OffsetRange] = []
-        observed = FleetTally(quality_limits(settings))
+        keeper = FleetKeeper(self.connections.fleet_ports, quality_limits(settings))
         run = Run(self.context.run.run_id, uuid.uuid4())
 
         def plan_and_drain() -> Plan:
@@ -74,7 +74,7 @@ class IngestRun:
             plan = self._plan([*lost, *progress.ranges, *replayed.achieved])
             ahead[:] = self._who_is_ahead(plan)
             replayed.planned = [] if ahead else plan.replay
-            self._work(plan, run, progress, replayed, observed)
+            self._work(plan, run, progress, replayed, keeper)
             return plan
 
         plan = run_past_losses(
@@ -96,7 +96,11 @@ class IngestRun:
         for observation in observations(report):
             self.context.log_event(observation)
         # Before the checks: whatever becomes of them, these rows are in the table.
-        pictures = picture_metadata(self.connections, self.context.run.run_id, lags)
+        pictures = picture_metadata(
+            self.connections,
+            self.context.run.run_id,
+            lambda: keeper.look(datetime.now(UTC), total_lag(lags).lag_seconds),
+        )
         yield dg.MaterializeResult(
             asset_key=SENSOR_DATA, metadata={**report.metadata(), **pictures}
         )
@@ -109,8 +113,7 @@ class IngestRun:
             plan.topic,
             lags,
             replayed.achieved,
-            observed,
-            last_suspects(self.context.instance, self.check_names),
+            keeper,
         )
         for verdict in verdicts:
             if verdict.name in self.check_names:
@@ -181,7 +184,7 @@ class IngestRun:
         run: Run,
         progress: DrainSum,
         replayed: ReplayProgress,
-        observed: FleetTally,
+        keeper: FleetKeeper,
     ) -> None:
         config = drain_config(self.connections.settings)
         self.told_at = time.monotonic()
@@ -201,6 +204,7 @@ class IngestRun:
                     progress=replayed,
                     on_progress=self._tell_replay,
                 )
+            keeper.load()
             drain(
                 plan,
                 replace(self.connections.ports, store=self.probe),
@@ -208,10 +212,12 @@ class IngestRun:
                 config,
                 progress=progress.begin(plan.ingest),
                 on_progress=self._tell,
-                observe=lambda batch: observed.observe(batch, time.time_ns() // 1_000_000),
+                observe=lambda batch: keeper.observe(batch, time.time_ns() // 1_000_000),
             )
         finally:
             self._say_achieved(progress, replayed)
+            # Also when it was terminated: briefly then, and losing it loses no reading.
+            keeper.save(datetime.now(UTC), is_last=True, budget_seconds=2.0)
 
     def _say_achieved(self, progress: DrainSum, replayed: ReplayProgress) -> None:
         # Also when it was terminated or failed: a re-execution drains what was achieved.

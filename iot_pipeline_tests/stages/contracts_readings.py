@@ -9,7 +9,7 @@ from typing import Protocol
 
 from iot_pipeline.core.reading_spans import day_span
 from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.stages.fleet_day import SlotCounts
+from iot_pipeline.stages.fleet_view import SlotCounts
 from iot_pipeline.stages.readings import ReadingPages
 
 DAY = date(2024, 12, 29)

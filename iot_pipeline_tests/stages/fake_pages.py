@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from iot_pipeline.core.fleet_day import SLOT_MS, Slot
+from iot_pipeline.core.fleet_view import SLOT_MS, Slot
 from iot_pipeline.core.reading_spans import UNIX_EPOCH, PlainRow
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.errors import PipelineError
