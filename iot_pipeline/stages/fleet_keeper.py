@@ -180,10 +180,7 @@ class FleetKeeper:
         try:
             self.load()
             self._merge_unknown(deadline)
-            with self._lock:
-                self._fold()
-                names = self._states.changed & self._known
-            return self._write(names, deadline)
+            return self._write(self._states.changed & self._known, deadline)
         except (TransientError, SchemaMismatchError) as exc:
             return Kept(0, len(self._states.changed), str(exc))
 
@@ -245,6 +242,7 @@ class FleetKeeper:
     def _merge_unknown(self, deadline: float) -> None:
         """Of a large fleet: what is kept of devices that the run heard of goes before that."""
         with self._lock:
+            self._fold()
             unknown = self._states.changed - self._known
             if not self._is_large:
                 self._known |= unknown
