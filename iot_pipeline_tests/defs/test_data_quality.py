@@ -163,7 +163,8 @@ def test_each_fault_is_on_its_check_with_its_devices_in_a_run_and_on_their_own(
         assert found["values_are_plausible"] == hit_by(FaultKind.SPIKE, FaultKind.DRIFT)
         assert found["clocks_are_right"] == hit_by(FaultKind.CLOCK_SKEW)
         assert found["readings_are_on_time"] == hit_by(FaultKind.LATE)
-        assert found["readings_are_complete"] >= hit_by(FaultKind.DROPOUT)
+        # Half a minute is less than 5 % of an hour; stages/test_fleet_keeper.py has longer ones.
+        assert "readings_are_complete" not in found
         assert "dead_letters_are_few" in outcome.red
         for name in QUALITY:
             assert outcome.checks[name].severity.value == "WARN"
