@@ -1,6 +1,8 @@
 """The states of devices as they are kept between runs: bytes per device, in 64 shards."""
 
+import time
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from iot_pipeline.clients.cassandra import Asked, CassandraClient, PendingAnswer, unlogged_batch
@@ -70,26 +72,41 @@ class CassandraDeviceStates:
             )
         )
 
-    def write_fleet(self, content: bytes, live_seconds: int) -> None:
-        """Keep it in the place of what was kept before."""
-        values = (*_FLEET, content, live_seconds)
-        self._client.execute(self._cql(_WRITE), values, doing="keeping what is known of the fleet")
+    def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
+        """Keep it in the place of what was kept before; raises when that takes longer."""
+        self._client.execute(
+            self._cql(_WRITE),
+            (*_FLEET, content, live_seconds),
+            doing="keeping what is known of the fleet",
+            timeout_seconds=within_seconds,
+        )
 
-    def write(self, states: Mapping[str, bytes], live_seconds: int) -> Iterator[Sequence[str]]:
+    def write(
+        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
+    ) -> Iterator[Sequence[str]]:
         """Keep states, each in the place of an earlier one; the devices whose are kept, by parts.
 
-        Whoever stops asking for more parts leaves at most twenty batches on their way.
+        It ends when the time is over: at most twenty batches are on their way then, which may
+        still take effect.
         """
-        sent: list[tuple[list[str], PendingAnswer]] = []
-        for names in _parts(states):
-            sent.append((names, self._send(names, states, live_seconds)))
-            if len(sent) == _IN_FLIGHT:
-                done, pending = sent.pop(0)
-                self._client.finish(pending)
-                yield done
-        for done, pending in sent:
-            self._client.finish(pending)
-            yield done
+        deadline = time.monotonic() + within_seconds
+        sent: deque[tuple[list[str], PendingAnswer]] = deque()
+        parts = _parts(states)
+        while True:
+            while len(sent) < _IN_FLIGHT and (names := next(parts, None)) is not None:
+                sent.append((names, self._send(names, states, live_seconds)))
+            if not sent:
+                return
+            names, pending = sent[0]
+            if pending.done:
+                sent.popleft()
+                if pending.error is not None:
+                    raise pending.error
+                yield names
+            elif time.monotonic() > deadline:
+                return
+            else:
+                self._client.wait(0.1)
 
     def _send(
         self, names: Sequence[str], states: Mapping[str, bytes], live_seconds: int

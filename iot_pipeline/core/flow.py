@@ -41,12 +41,12 @@ class Flow:
 
 
 def measure_flow(entries: Iterable[LedgerEntry], since: datetime, now: datetime) -> Flow:
-    """Sum up what was ingested of the records that arrived in [since, now).
+    """Sum up what was ingested of the records that arrived since then.
 
     Args:
         entries: of any Kafka partitions, in any order; others than ingested ones are left out.
         since: aware; the slices begin later where nothing arrived before.
-        now: aware, later.
+        now: aware, later; a run that goes on may have ingested more by the time it is asked.
     """
     begin, end = since.timestamp() * 1000, now.timestamp() * 1000
     arrived: list[tuple[float, float, LedgerEntry]] = []
@@ -56,9 +56,11 @@ def measure_flow(entries: Iterable[LedgerEntry], since: datetime, now: datetime)
         if entry.outcome is not Outcome.INGESTED or entry.updated_at is None or last_ms is None:
             continue
         at = entry.updated_at.timestamp() * 1000
-        if begin <= at < end:
+        if begin <= at:
             by_run[entry.run_id].append((at, max(0.0, at - last_ms) / 1000))
-        if begin <= last_ms < end:
+        if begin <= last_ms:
+            # What arrived after `now`, while the ledger was read, is in the last slice.
+            end = max(end, last_ms)
             arrived.append((float(first_ms or last_ms), float(last_ms), entry))
     first = max(begin, min((first for first, _, _ in arrived), default=begin))
     first = max(begin, min(first, end - _LEAST_MS))

@@ -60,7 +60,8 @@ class FleetKeeper:
     Args:
         ports: the tables.
         limits: what is fine.
-        is_alone: there is no run: of a large fleet too, devices without a state are looked for.
+        is_alone: there is no run: devices without a state are looked for in a large fleet too, and
+            the newest rows of each device are asked for as far as the time suffices.
         clock: monotonic seconds.
     """
 
@@ -177,6 +178,8 @@ class FleetKeeper:
             return Kept(0, 0)
         self._saved_at = self.clock()
         deadline = self.clock() + budget_seconds
+        if is_last and not self._is_loaded:
+            return Kept(0, len(self._states.changed), "what was kept before was not read")
         try:
             self.load()
             self._merge_unknown(deadline)
@@ -204,8 +207,9 @@ class FleetKeeper:
             states.changed -= names
         live_seconds = (self.limits.expected_days * DAY_MS + DAY_MS) // 1000
         try:
-            self.ports.states.write_fleet(record, live_seconds)
-            for done in self.ports.states.write(content, live_seconds):
+            store, left = self.ports.states, max(0.1, deadline - self.clock())
+            store.write_fleet(record, live_seconds, left)
+            for done in store.write(content, live_seconds, left):
                 for name in done:
                     del content[name]
                 if self.clock() > deadline:
@@ -272,16 +276,21 @@ class FleetKeeper:
             record.unlooked = len(missing) - len(names)
 
     def _hear_silent(self, as_of_ms: int, until: Until) -> None:
-        """Devices that seem silent are asked about once: their state may be a minute old."""
+        """Devices that seem silent are asked about once: their state may be a minute old.
+
+        Without a run all are, the silent ones first: what a person sees is the newest there is.
+        """
         with self._lock:
             self._fold()
+            expected = expected_states(self._states.devices, as_of_ms, self.limits)
             silent = {
                 name: state.copy()
-                for name, state in expected_states(
-                    self._states.devices, as_of_ms, self.limits
-                ).items()
+                for name, state in expected.items()
                 if name not in self._asked_again and is_silent(state, as_of_ms, self.limits)
             }
+            if self.is_alone:
+                rest = [name for name in expected if name not in silent and name not in self._made]
+                silent.update((name, expected[name].copy()) for name in rest[:MANY])
         if not silent:
             return
         news = look_again(self.ports, silent, as_of_ms, until)

@@ -27,10 +27,13 @@ class DeviceStateStore(Protocol):
 
     def start_read(self, device_id: str) -> PendingState: ...
 
-    def write_fleet(self, content: bytes, live_seconds: int) -> None: ...
+    def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
+        """Keep it for so long; raises when that takes longer than it may."""
 
-    def write(self, states: Mapping[str, bytes], live_seconds: int) -> Iterator[Sequence[str]]:
-        """Keep states for so long; the devices whose are kept, by parts."""
+    def write(
+        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
+    ) -> Iterator[Sequence[str]]:
+        """Keep states for so long; the devices whose are kept, by parts, until the time is over."""
 
     def wait(self, timeout_seconds: float) -> None: ...
 

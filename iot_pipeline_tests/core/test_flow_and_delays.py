@@ -47,6 +47,12 @@ def test_a_run_that_follows_for_an_hour_and_goes_on_is_in_every_slice():
     assert flow.rows_per_second == pytest.approx([10.0] * 60, rel=0.01)
 
 
+def test_what_a_run_ingested_while_it_was_asked_about_counts_too():
+    flow = measure_flow([entry("follow", 30, -0.2, 3_000, rejected=7)], SINCE, NOW)
+    assert (flow.stored, flow.rejected) == (3_000, 7)
+    assert [run.behind_seconds for run in flow.runs] == pytest.approx([1.0], abs=0.001)
+
+
 def test_a_day_with_ten_minutes_of_readings_is_drawn_as_ten_minutes():
     flow = measure_flow([entry("a", 12, 0.1, 720)], NOW - timedelta(days=1), NOW)
     assert flow.since_ms == (NOW - timedelta(minutes=12)).timestamp() * 1000

@@ -14,7 +14,7 @@ def wait_for(states, pending):
 
 
 def write(states, content, live_seconds=1000):
-    return [name for part in states.write(content, live_seconds) for name in part]
+    return [name for part in states.write(content, live_seconds, 60.0) for name in part]
 
 
 class DeviceStateStoreContract:
@@ -34,7 +34,7 @@ class DeviceStateStoreContract:
         assert write(states, {}) == []
 
     def test_what_is_kept_of_the_fleet_is_no_device(self, states):
-        states.write_fleet(b"fleet", 1000)
+        states.write_fleet(b"fleet", 1000, 60.0)
         assert states.read_fleet() == b"fleet"
         assert states.read_some(10_000) == ({}, True)
 

@@ -36,11 +36,13 @@ class FakeDeviceStates:
         self._fail()
         return FoundState(self.states.get(device_id))
 
-    def write_fleet(self, content: bytes, live_seconds: int) -> None:
+    def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
         self._fail()
         self.fleet = content
 
-    def write(self, states: Mapping[str, bytes], live_seconds: int) -> Iterator[Sequence[str]]:
+    def write(
+        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
+    ) -> Iterator[Sequence[str]]:
         names = list(states)
         for at in range(0, len(names), self.part):
             self._fail()
