@@ -156,14 +156,13 @@ class DeviceState(msgspec.Struct, array_like=True):
 
     def copy(self) -> "DeviceState":
         """Another that shares nothing which taking readings changes."""
-        return msgspec.structs.replace(
-            self,
-            tail=self.tail.copy(),
-            hours=self.hours.copy(),
-            half=copy(self.half),
-            before=copy(self.before),
-            lacking=self.lacking.copy(),
-        )
+        other = copy(self)
+        other.tail = self.tail.copy()
+        other.hours = self.hours.copy()
+        other.half = copy(self.half)
+        other.before = copy(self.before)
+        other.lacking = self.lacking.copy()
+        return other
 
     def is_calm(
         self, gap_ms: int, temperature: float, humidity: float, limits: QualityLimits

@@ -5,7 +5,9 @@ Belongs here: the bytes, and which of two states says what. Does not belong here
 """
 
 from collections import Counter
-from itertools import accumulate, pairwise
+from copy import copy
+from itertools import accumulate, islice
+from operator import sub
 
 import msgspec
 
@@ -33,19 +35,20 @@ _RECORDS = msgspec.msgpack.Decoder(FleetRecord)
 
 def encode_state(state: DeviceState) -> bytes:
     """What `decode_state` reads back equal: times and hours by their differences, to be small."""
-    tail = state.tail
-    now = state.arrived_ms // HOUR_MS
-    since = {name: _shorten(getattr(state, name), state.arrived_ms) for name in _TIMES}
-    return _ENCODER.encode(
-        msgspec.structs.replace(
-            state,
-            **since,
-            tail=[*tail[:1], *(after - before for before, after in pairwise(tail))],
-            hours={hour - now: count for hour, count in state.hours.items()},
-            lacking={hour - now: interval for hour, interval in state.lacking.items()},
-            unsure_hours=[hour - now for hour in state.unsure_hours],
-        )
-    )
+    kept = copy(state)
+    arrived_ms, tail = state.arrived_ms, state.tail
+    hour = arrived_ms // HOUR_MS
+    for name in _TIMES:
+        ms = getattr(kept, name)
+        if ms:
+            # Never 0, which says that there is none.
+            setattr(kept, name, 2 * (arrived_ms - ms) + 1)
+    kept.tail = [*tail[:1], *map(sub, islice(tail, 1, None), tail)]
+    kept.hours = {at - hour: count for at, count in state.hours.items()}
+    if state.lacking or state.unsure_hours:
+        kept.lacking = {at - hour: interval for at, interval in state.lacking.items()}
+        kept.unsure_hours = [at - hour for at in state.unsure_hours]
+    return _ENCODER.encode(kept)
 
 
 def decode_state(content: bytes) -> DeviceState | None:
@@ -56,23 +59,18 @@ def decode_state(content: bytes) -> DeviceState | None:
         return None
     if state.version != VERSION:
         return None
-    now = state.arrived_ms // HOUR_MS
+    arrived_ms = state.arrived_ms
+    hour = arrived_ms // HOUR_MS
     for name in _TIMES:
-        setattr(state, name, _lengthen(getattr(state, name), state.arrived_ms))
+        short = getattr(state, name)
+        if short:
+            setattr(state, name, arrived_ms - (short - 1) // 2)
     state.tail = list(accumulate(state.tail))
-    state.hours = {hour + now: count for hour, count in state.hours.items()}
-    state.lacking = {hour + now: interval for hour, interval in state.lacking.items()}
-    state.unsure_hours = [hour + now for hour in state.unsure_hours]
+    state.hours = {at + hour: count for at, count in state.hours.items()}
+    if state.lacking or state.unsure_hours:
+        state.lacking = {at + hour: interval for at, interval in state.lacking.items()}
+        state.unsure_hours = [at + hour for at in state.unsure_hours]
     return state
-
-
-def _shorten(ms: int, arrived_ms: int) -> int:
-    """How long before the last arrival, in a few bytes; 0 stays 0, which is never."""
-    return 2 * (arrived_ms - ms) + 1 if ms else 0
-
-
-def _lengthen(short: int, arrived_ms: int) -> int:
-    return arrived_ms - (short - 1) // 2 if short else 0
 
 
 def encode_record(record: FleetRecord) -> bytes:

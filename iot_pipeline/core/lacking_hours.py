@@ -132,8 +132,9 @@ def note_lacking(
         if state.lacking and min(state.lacking) < oldest:
             state.lacking = {hour: ms for hour, ms in state.lacking.items() if hour >= oldest}
         interval = known_interval_ms(state)
-        for hour in range(max(oldest, state.next_hour, state.begin_ms // HOUR_MS), current + 1):
-            if interval and hour not in state.lacking:
+        first = max(oldest, state.next_hour, state.begin_ms // HOUR_MS)
+        for hour in range(first, current + 1) if interval else ():
+            if hour not in state.lacking:
                 share = share_of(state, hour, as_of_ms, limits, interval, paces[hour])
                 if share is not None and share.is_incomplete(limits):
                     state.lacking[hour] = interval
