@@ -20,7 +20,7 @@ def draw_album(view: FleetView, theme: Theme = LIGHT) -> dict[str, bytes]:
     drawings: dict[str, tuple[bool, Callable[[], bytes]]] = {
         LAST_DAY: (
             bool(view.lines),
-            lambda: draw_small_multiples(view.lines, view.words, theme),
+            lambda: draw_small_multiples(view.lines, view.words, view.slot_ms, theme),
         ),
         COMPLETENESS: (
             bool(view.shares),

@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure, time_axis
 from iot_pipeline.core.device_state import HOUR_MS
-from iot_pipeline.core.fleet_view import SLOT_MS
+from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.moments import moment_of
 
 _COLUMNS = 4
@@ -20,14 +20,16 @@ HOURS_LABELLED = 12
 def draw_small_multiples(
     lines: Mapping[str, Sequence[tuple[int, float]]],
     problems: Mapping[str, str],
+    slot_ms: int,
     theme: Theme = LIGHT,
 ) -> bytes:
     """A PNG with a little plot of temperature per device, all on the same axes.
 
     Args:
-        lines: device_id -> (middle of ten minutes in ms, mean °C), oldest first, at least one
-            device and each with at least one; ten minutes without readings are a gap.
+        lines: device_id -> (middle of a slot in ms, mean °C), oldest first, at least one
+            device and each with at least one; slots without readings are a gap.
         problems: device_id -> a word; those are drawn in the colour of warnings and say it.
+        slot_ms: how long a slot is.
         theme: its colours.
     """
     rows = -(-len(lines) // _COLUMNS)
@@ -49,13 +51,13 @@ def draw_small_multiples(
             "top": top,
             "bottom": bottom,
             "hspace": 0.5,
-            "wspace": 0.06,
+            "wspace": 0.16,
         },
     )
     figure.text(
         0.05,
         1 - 0.06 / figure.get_figheight(),
-        "Temperature, °C, means of ten minutes",
+        f"Temperature, °C, means of {in_words(slot_ms / 1000)}",
         ha="left",
         va="top",
         fontsize=9,
@@ -74,7 +76,7 @@ def draw_small_multiples(
             color=theme.warn if problem else theme.text,
         )
         axes.plot(
-            *_with_gaps(line),
+            *_with_gaps(line, slot_ms),
             color=theme.warn if problem else theme.good,
             linewidth=1.2,
             marker=".",
@@ -86,7 +88,7 @@ def draw_small_multiples(
     # The time that there are readings of: an hour of them is not an empty day.
     begin = min(line[0][0] for line in lines.values())
     end = max(line[-1][0] for line in lines.values())
-    flat[0].set_xlim(moment_of(begin - SLOT_MS / 2), moment_of(end + SLOT_MS / 2))
+    flat[0].set_xlim(moment_of(begin - slot_ms / 2), moment_of(end + slot_ms / 2))
     time_axis(flat[0], ticks=4, is_dated=False)
     for number, axes in enumerate(flat[: len(lines)]):
         is_lowest = number + _COLUMNS >= len(lines)
@@ -164,12 +166,15 @@ def draw_completeness(
     return as_png(figure)
 
 
-def _with_gaps(line: Sequence[tuple[int, float]]) -> tuple[list[datetime], list[float]]:
+def _with_gaps(
+    line: Sequence[tuple[int, float]], slot_ms: int
+) -> tuple[list[datetime], list[float]]:
     """Times and values; where slots are missing between two there is a point without a value."""
-    times, values = [], []
+    times: list[datetime] = []
+    values: list[float] = []
     for at, (ms, value) in enumerate(line):
-        if at and ms - line[at - 1][0] > SLOT_MS:
-            times.append(moment_of(ms - SLOT_MS))
+        if at and ms - line[at - 1][0] > slot_ms:
+            times.append(moment_of(ms - slot_ms))
             values.append(np.nan)
         times.append(moment_of(ms))
         values.append(value)

@@ -16,20 +16,22 @@ from iot_pipeline.core.device_state import HOUR_MS
 from iot_pipeline.core.flow import Flow
 from iot_pipeline.core.lacking_hours import known_interval_ms, pace_of, share_of
 
-SLOT_MS = 600_000
 HOURS = 24
+# Temperatures are means of ten minutes, of one where there are readings of two hours or less.
+_SLOT_MS = 600_000
+_SHORT_SLOT_MS = 60_000
+_SHORT_MS = 2 * HOUR_MS
 # Rows of the grid; a screen shows no more. Of the small multiples more are too small to read.
 MOST_ROWS = 40
 MOST_LINES = 12
-_LEAST_HOURS = 2
 _NUMBER = re.compile(r"(\d{1,18})")
 
-# (middle of ten minutes in ms, mean °C), oldest first, where there are readings.
+# (middle of a slot in ms, mean °C), oldest first, where there are readings.
 Line = Sequence[tuple[int, float]]
 
 
 class Slot(msgspec.Struct, frozen=True, array_like=True):
-    """Ten minutes of one device that have readings: how many, their mean, the first's time."""
+    """A slot of one device that has readings: how many, their mean, the first's time."""
 
     start_ms: int
     count: int
@@ -51,6 +53,7 @@ class FleetView:
     first_hour: int
     shares: Mapping[str, Sequence[float | None]]
     lines: Mapping[str, Line]
+    slot_ms: int
 
     @property
     def words(self) -> dict[str, str]:
@@ -70,6 +73,12 @@ def choose_lines(fleet: Fleet) -> list[str]:
     return choose_rows(fleet, MOST_LINES)
 
 
+def choose_slot_ms(fleet: Fleet) -> int:
+    """How long a time a point of the temperature lines stands for."""
+    first_ms = min((state.begin_ms for state in fleet.states.values()), default=0)
+    return _SLOT_MS if fleet.as_of_ms - first_ms > _SHORT_MS else _SHORT_SLOT_MS
+
+
 def choose_devices(devices: Iterable[str], most: int) -> list[str]:
     """At most so many, by name, evenly over all; the same ones as long as the fleet is the same."""
     ordered = sorted(devices, key=natural_key)
@@ -85,7 +94,11 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 
 def put_together(
-    now: datetime, fleet: Fleet, flow: Flow, slots: Mapping[str, Sequence[Slot]]
+    now: datetime,
+    fleet: Fleet,
+    flow: Flow,
+    slots: Mapping[str, Sequence[Slot]],
+    slot_ms: int,
 ) -> FleetView:
     """The view; the grid begins with the first hour that has anything in it."""
     current = fleet.as_of_ms // HOUR_MS
@@ -94,10 +107,10 @@ def put_together(
     shares = {name: _shares(fleet, name, hours, paces) for name in choose_rows(fleet)}
     shares = {name: row for name, row in shares.items() if any(x is not None for x in row)}
     filled = [at for at in range(HOURS) if any(shares[name][at] is not None for name in shares)]
-    begin = min(filled[0] if filled else 0, HOURS - _LEAST_HOURS)
+    begin = filled[0] if filled else 0
     lines = {
         name: [
-            (slot.start_ms + SLOT_MS // 2, slot.mean_temperature)
+            (slot.start_ms + slot_ms // 2, slot.mean_temperature)
             for slot in found
             if slot.mean_temperature is not None
         ]
@@ -110,6 +123,7 @@ def put_together(
         hours[begin],
         {name: row[begin:] for name, row in shares.items()},
         {name: line for name, line in lines.items() if line},
+        slot_ms,
     )
 
 

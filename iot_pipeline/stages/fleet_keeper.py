@@ -39,7 +39,7 @@ SAVE_SECONDS = 60.0
 # Small micro-batches, as a run that follows the topic makes them, are folded together.
 _FOLD_ROWS = 5_000
 _FOLD_SECONDS = 1.0
-# Devices that have rows and no state are looked for so often; the first look of all finds them.
+# A run looks so often for devices that have rows and no state; the first look of all finds them.
 _LIST_MS = 600_000
 _MOST_SUSPECTS = 1_000
 
@@ -60,8 +60,8 @@ class FleetKeeper:
     Args:
         ports: the tables.
         limits: what is fine.
-        is_alone: there is no run: devices without a state are looked for in a large fleet too, and
-            the newest rows of each device are asked for as far as the time suffices.
+        is_alone: there is no run: devices without a state are looked for each time, and the newest
+            rows of each device are asked for, as far as the time suffices.
         clock: monotonic seconds.
     """
 
@@ -257,7 +257,7 @@ class FleetKeeper:
         """States for devices that have rows of the last days and none."""
         record = self._states.record
         is_recent = as_of_ms - record.listed_ms < _LIST_MS and not record.unlooked
-        if record.listed and (is_recent or (self._is_large and not self.is_alone)):
+        if record.listed and not self.is_alone and (is_recent or self._is_large):
             return
         listed = list_devices(self.ports.hours, as_of_ms, self.limits.expected_days, until)
         made = FleetStates(self.limits)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from iot_pipeline.core.device_problems import DAY_MS, Fleet
-from iot_pipeline.core.fleet_view import FleetView, Slot, choose_lines, put_together
+from iot_pipeline.core.fleet_view import FleetView, Slot, choose_lines, choose_slot_ms, put_together
 from iot_pipeline.core.flow import measure_flow
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.stages.asking import ask_all
@@ -21,10 +21,10 @@ class PendingSlots(Pending, Protocol):
 
 
 class SlotCounts(Protocol):
-    """Counts readings in slots of ten minutes, where the readings are."""
+    """Counts readings in slots of time, where the readings are."""
 
     def start_slots(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, slot_ms: int
     ) -> PendingSlots:
         """Start counting rows of one Cassandra partition from first_ms to last_ms, inclusive."""
 
@@ -58,13 +58,16 @@ def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> Fle
         for name in choose_lines(fleet)
         for day in range((now_ms - DAY_MS) // MS_PER_DAY, now_ms // MS_PER_DAY + 1)
     ]
+    slot_ms = choose_slot_ms(fleet)
     slots: dict[str, list[Slot]] = {}
     for (name, _, _), answer in ask_all(
         spans,
-        lambda span: ports.slots.start_slots(*span, min(now_ms, (span[1] + 1) * MS_PER_DAY - 1)),
+        lambda span: ports.slots.start_slots(
+            *span, min(now_ms, (span[1] + 1) * MS_PER_DAY - 1), slot_ms
+        ),
         ports.slots.wait,
         float("inf"),
         lambda: 0.0,
     ):
         slots.setdefault(name, []).extend(answer.found)
-    return put_together(now, fleet, flow, slots)
+    return put_together(now, fleet, flow, slots, slot_ms)

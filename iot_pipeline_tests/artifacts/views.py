@@ -8,7 +8,7 @@ from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.delays import Delays
 from iot_pipeline.core.device_problems import Fleet
 from iot_pipeline.core.device_state import HOUR_MS, DeviceState
-from iot_pipeline.core.fleet_view import SLOT_MS, FleetView, Slot, choose_lines, put_together
+from iot_pipeline.core.fleet_view import FleetView, Slot, choose_lines, put_together
 from iot_pipeline.core.flow import Flow, RunEnd
 from iot_pipeline.core.health import Health, LastAudit
 from iot_pipeline.core.lag import TotalLag
@@ -16,6 +16,7 @@ from iot_pipeline.core.ledger import Counts
 from iot_pipeline.core.quality_limits import QualityLimits
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+SLOT_MS = 600_000
 NOW_MS = round(NOW.timestamp() * 1000)
 
 
@@ -43,7 +44,7 @@ def make_view(
         for number, device in enumerate(names)
         if device in choose_lines(fleet)
     }
-    return put_together(NOW, fleet, flow, slots)
+    return put_together(NOW, fleet, flow, slots, SLOT_MS)
 
 
 def _state(chance: random.Random, is_silent: bool, hours: int) -> DeviceState:

@@ -41,17 +41,18 @@ class Ports:
 def test_the_grid_begins_with_the_first_hour_there_is_something_of() -> None:
     view = view_fleet(Ports(), "iot_data", fleet_of(3), moment_of(NOW_MS))
     assert view.first_hour == 499_999
+    assert view.slot_ms == 60_000
     assert {name: len(row) for name, row in view.shares.items()} == dict.fromkeys(view.shares, 2)
     assert list(view.shares) == ["room_0", "room_1", "room_2"]
     assert all(share == 1.0 for row in view.shares.values() for share in row)
 
 
-def test_lines_are_means_of_ten_minutes_where_there_are_readings() -> None:
+def test_lines_are_means_where_there_are_readings() -> None:
     ports = Ports(2)
     view = view_fleet(ports, "iot_data", fleet_of(3), moment_of(NOW_MS))
     assert set(view.lines) == {"room_0", "room_1"}, "not of a device without rows"
     times = [ms for ms, _ in view.lines["room_0"]]
-    assert len(times) == 6
+    assert len(times) == 60, "an hour is drawn by the minute"
     assert times[0] >= NOW_MS - HOUR_MS
     assert len(ports.slots.slots_asked) <= 2 * MOST_LINES
 
