@@ -14,7 +14,8 @@ from functools import cached_property, lru_cache
 from statistics import median
 
 from iot_pipeline.core.delays import Delays
-from iot_pipeline.core.device_state import HALF_MS, HOUR_MS, Apart, DeviceState, Half
+from iot_pipeline.core.device_evidence import HALF_MS, Apart, Half
+from iot_pipeline.core.device_state import HOUR_MS, DeviceState
 from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.lacking_hours import lacking_shares, pace_of
 from iot_pipeline.core.quality_limits import QualityLimits

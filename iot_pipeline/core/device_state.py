@@ -17,12 +17,10 @@ from copy import copy
 import msgspec
 
 from iot_pipeline.core.cadence import LEAST_READINGS, is_regular, learn_cadence
+from iot_pipeline.core.device_evidence import HALF_MS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.quality_limits import QualityLimits
 
 HOUR_MS = 3_600_000
-# What was seen of late readings, clocks and values counts for this long.
-WINDOW_MS = 900_000
-HALF_MS = WINDOW_MS // 2
 HOURS = 25
 # Kept of the newest event times: they tell a rhythm to a percent, and one dropout does not move it.
 TAIL = 24
@@ -41,38 +39,6 @@ _LEARN_AT = (LEAST_READINGS, TAIL // 2, TAIL, 2 * TAIL)
 _SAME_RHYTHM = 0.2
 _NEWEST_SHARE = 0.3
 VERSION = 1
-
-
-class Half(msgspec.Struct, array_like=True):
-    """Counts of the readings that arrived in one half of a window; `number` since 1970."""
-
-    number: int = 0
-    rows: int = 0
-    late: int = 0
-    outside: int = 0
-    jumps: int = 0
-    delay_most_ms: int = 0
-
-
-class Odd(msgspec.Struct, array_like=True, frozen=True):
-    """A value that cannot be: past its limits, or too far from the one `before`."""
-
-    quantity: str
-    value: float
-    before: float | None
-    measured_ms: int
-
-    @property
-    def size(self) -> float:
-        return abs(self.value) if self.before is None else abs(self.value - self.before)
-
-
-class Apart(msgspec.Struct, array_like=True, frozen=True):
-    """What a device said while its neighbours said `middle`."""
-
-    quantity: str
-    value: float
-    middle: float
 
 
 class DeviceState(msgspec.Struct, array_like=True):

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from iot_pipeline.core.delays import EDGES, Delays, FleetRecord
+from iot_pipeline.core.device_evidence import HALF_MS, WINDOW_MS
 from iot_pipeline.core.device_problems import Fleet, expected_states, note_apart
-from iot_pipeline.core.device_state import HALF_MS, HOUR_MS, STEADY_MS, WINDOW_MS, DeviceState
+from iot_pipeline.core.device_state import HOUR_MS, STEADY_MS, DeviceState
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.lacking_hours import note_lacking
 from iot_pipeline.core.quality_limits import QualityLimits

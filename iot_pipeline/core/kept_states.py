@@ -13,15 +13,8 @@ import msgspec
 
 from iot_pipeline.core.delays import VERSION as RECORD_VERSION
 from iot_pipeline.core.delays import FleetRecord
-from iot_pipeline.core.device_state import (
-    HOUR_MS,
-    HOURS,
-    TAIL,
-    VERSION,
-    WINDOW_MS,
-    DeviceState,
-    Half,
-)
+from iot_pipeline.core.device_evidence import WINDOW_MS, Half
+from iot_pipeline.core.device_state import HOUR_MS, HOURS, TAIL, VERSION, DeviceState
 
 # Kept as the time before the last arrival.
 _TIMES = (

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iot_pipeline.core.device_evidence import WINDOW_MS
 from iot_pipeline.core.device_problems import Trouble
-from iot_pipeline.core.device_state import HOUR_MS, WINDOW_MS, DeviceState
+from iot_pipeline.core.device_state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet_states import MANY, FleetStates
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.kept_states import (

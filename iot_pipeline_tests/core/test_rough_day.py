@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from iot_pipeline.core.device_state import WINDOW_MS
+from iot_pipeline.core.device_evidence import WINDOW_MS
 from iot_pipeline.core.fault_specs import FaultKind
 from iot_pipeline.core.fleet_states import FleetStates
 from iot_pipeline.core.fleet_verdicts import (
