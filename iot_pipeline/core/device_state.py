@@ -28,7 +28,7 @@ TAIL = 24
 STEADY_MS = 2_000
 _STEADY_READINGS = 10
 _STEADY_SPAN_MS = 10_000
-# Awake for at most a quarter of its pauses, three times: a device that sleeps, or sends bundles.
+# Awake for at most a quarter of its pauses, three times: it sleeps, or sends bundles.
 _AWAKE_PARTS = 4
 _LEAST_PAUSES = 3
 # A few readings of an irregular device look regular by chance.

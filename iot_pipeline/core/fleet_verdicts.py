@@ -6,7 +6,6 @@ problem (`core.device_problems`): a check with problems is never green, and one 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from iot_pipeline.core.checks import CheckVerdict, Severity, not_looked
 from iot_pipeline.core.device_problems import (
@@ -19,7 +18,14 @@ from iot_pipeline.core.device_problems import (
     recent_halves,
 )
 from iot_pipeline.core.device_state import HOUR_MS, DeviceState
-from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable, as_code, as_word
+from iot_pipeline.core.device_table import (
+    MOST_ROWS,
+    DeviceTable,
+    as_code,
+    as_word,
+    instant,
+    name_some,
+)
 from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.lacking_hours import (
     LEAST_EXPECTED,
@@ -38,6 +44,7 @@ CLOCKS = "clocks_are_right"
 COMPLETE = "readings_are_complete"
 
 _SHOWN = 3
+_MOST_SUSPECTS = 200
 # Hours that a check measures completeness by: the last full one and the current.
 _MEASURED_HOURS = 2
 
@@ -106,7 +113,7 @@ def _reporting(fleet: Fleet) -> CheckVerdict:
 
     def cells(problem: DeviceProblem, state: DeviceState) -> Sequence[str]:
         usual = in_words(state.arrival_interval_ms / 1000)
-        return _instant(state.arrived_ms), in_words(problem.badness / 1000), usual
+        return instant(state.arrived_ms), in_words(problem.badness / 1000), usual
 
     if not fleet.known:
         days = fleet.limits.expected_days
@@ -187,7 +194,7 @@ def _stuck(fleet: Fleet) -> CheckVerdict:
 
     def cells(problem: DeviceProblem, state: DeviceState) -> Sequence[str]:
         values = f"{state.temperature:g} °C, {state.humidity:g} %"
-        return f"{state.unchanged:,}", values, _instant(state.unchanged_since_ms)
+        return f"{state.unchanged:,}", values, instant(state.unchanged_since_ms)
 
     good = (
         f"No device repeated both of its values for {limits.stuck_readings} readings and "
@@ -212,7 +219,7 @@ def _clocks(fleet: Fleet) -> CheckVerdict:
     }
 
     def cells(problem: DeviceProblem, state: DeviceState) -> Sequence[str]:
-        return off_in_words(state), _instant(state.clock_at_ms)
+        return off_in_words(state), instant(state.clock_at_ms)
 
     good = (
         f"No reading was measured more than {fleet.limits.clock_ahead_seconds:g} s after it "
@@ -249,7 +256,7 @@ def _complete(fleet: Fleet) -> CheckVerdict:
     def cells(problem: DeviceProblem, state: DeviceState) -> Sequence[str]:
         worst = max(lacking[problem.device_id], key=lambda share: share.missing)
         return (
-            _instant(worst.hour * HOUR_MS)[:16],
+            instant(worst.hour * HOUR_MS)[:16],
             f"{worst.received:,}",
             f"{worst.expected:,.0f}",
             f"{worst.share:.0%}",
@@ -308,6 +315,7 @@ def _verdict(
         (bad if found else good) + _left_out(fleet),
         numbers,
         DeviceTable(columns, rows, len(found) - len(rows)) if found else DeviceTable(),
+        [problem.device_id for problem in found[:_MOST_SUSPECTS]],
     )
 
 
@@ -322,10 +330,7 @@ def _left_out(fleet: Fleet) -> str:
 
 
 def _names(found: Sequence[DeviceProblem]) -> str:
-    """The first few names, and how many more."""
-    shown = ", ".join(as_word(problem.device_id) for problem in found[:_SHOWN])
-    more = len(found) - _SHOWN
-    return f"{shown} and {more:,} more devices" if more > 0 else shown
+    return name_some([problem.device_id for problem in found])
 
 
 def _first(found: Sequence[DeviceProblem]) -> str:
@@ -339,8 +344,3 @@ def _group(problem: DeviceProblem) -> str:
 
 def _travel(seconds: float) -> str:
     return in_words(max(0.1, seconds))
-
-
-def _instant(ms: int) -> str:
-    """UTC, to the second."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
