@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from iot_pipeline.connections import Connections, drain_config, open_connections
-from iot_pipeline.core.quality_words import (
+from iot_pipeline.core.fleet_verdicts import (
     CLOCKS,
     COMPLETE,
     NOT_STUCK,

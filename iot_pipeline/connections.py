@@ -14,6 +14,7 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.device_hours import CassandraDeviceHours
+from iot_pipeline.clients.device_states import CassandraDeviceStates
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
@@ -24,12 +25,12 @@ from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
-from iot_pipeline.stages.data_quality import QualityPorts
+from iot_pipeline.stages.fleet_ports import FleetPorts
 from iot_pipeline.stages.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.run_ingest import IngestRequest
@@ -83,8 +84,11 @@ class Connections:
         return CassandraSchema(self.cassandra)
 
     @property
-    def quality_ports(self) -> QualityPorts:
-        return QualityPorts(self.rows, CassandraDeviceHours(self.cassandra))
+    def fleet_ports(self) -> FleetPorts:
+        client = self.cassandra
+        return FleetPorts(
+            CassandraDeviceStates(client), self.rows, CassandraDeviceHours(client), self.audit_store
+        )
 
     @property
     def quality_limits(self) -> QualityLimits:

@@ -3,15 +3,13 @@
 The one place where the report's stage meets its page; `cli` and `defs` both stand on it.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
 from iot_pipeline.artifacts.whole_file import whole_file
-from iot_pipeline.connections import Connections, quality_limits, reading_rules
-from iot_pipeline.core.checks import CheckVerdict
+from iot_pipeline.connections import Connections
+from iot_pipeline.core.device_problems import Fleet
 from iot_pipeline.core.health import Health
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import all_checks, look_at
@@ -31,12 +29,18 @@ class WrittenReport:
     latest: Path
 
 
-def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> WrittenReport:
-    """Look at everything and write one page into the data folder's `reports/`.
+def look_now(connections: Connections) -> Fleet:
+    """The devices by what runs have kept of them, and rows for what that does not tell.
 
-    Args:
-        connections: open.
-        verdicts: of the checks, taken after the rest was read.
+    Raises:
+        TransientError: Kafka or Cassandra did not answer.
+        SchemaMismatchError: a topic or table is not there.
+    """
+    return Facts(connections, datetime.now(UTC)).fleet
+
+
+def write_report(connections: Connections) -> WrittenReport:
+    """Look at everything, judge every check, write one page into the data folder's `reports/`.
 
     Raises:
         TransientError: Kafka or Cassandra did not answer.
@@ -47,19 +51,15 @@ def write_report(connections: Connections, verdicts: Iterable[CheckVerdict]) -> 
 
     settings = connections.settings
     now = datetime.now(UTC)
-    kept = board_path(settings.data_dir, settings.topic)
-    board = read_board(kept)
+    facts = Facts(connections, now)
     health = gather_health(
         connections,
         settings.topic,
         settings.dead_letter_topic,
-        reading_rules(settings),
-        quality_limits(settings),
-        board,
-        verdicts,
+        facts.fleet,
+        look_at(all_checks(), facts),
         now,
     )
-    write_board(kept, board)
     page = render_report(health)
     folder = settings.data_dir / REPORTS
     path, latest = folder / now.strftime(_REPORT_NAME), folder / LATEST
@@ -82,8 +82,3 @@ def delete_old_reports(data_dir: Path, now: datetime, keep_days: float) -> int:
             path.unlink(missing_ok=True)
             deleted += 1
     return deleted
-
-
-def all_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
-    """The verdict of every check, looked at on its own."""
-    return look_at(all_checks(), Facts(connections, datetime.now(UTC)))

@@ -19,14 +19,17 @@ def draw_album(view: FleetView, theme: Theme = LIGHT) -> dict[str, bytes]:
     """PNG by name, under 50 KB each."""
     drawings: dict[str, tuple[bool, Callable[[], bytes]]] = {
         LAST_DAY: (
-            any(value is not None for line in view.lines.values() for _, value in line),
-            lambda: draw_small_multiples(view.lines, view.words, theme),
+            bool(view.lines),
+            lambda: draw_small_multiples(view.lines, view.words, view.slot_ms, theme),
         ),
         COMPLETENESS: (
-            any(share is not None for row in view.completeness.values() for share in row),
-            lambda: draw_completeness(view.completeness, view.now, theme),
+            bool(view.shares),
+            lambda: draw_completeness(view.shares, view.first_hour, view.fleet.known, theme),
         ),
         FLOW: (bool(view.flow.runs), lambda: draw_flow(view.flow, theme)),
-        LATENESS: (bool(view.lateness.readings), lambda: draw_lateness(view.lateness, theme)),
+        LATENESS: (
+            bool(view.fleet.delays.total),
+            lambda: draw_lateness(view.fleet.delays, theme),
+        ),
     }
     return {name: draw() for name, (has_content, draw) in drawings.items() if has_content}

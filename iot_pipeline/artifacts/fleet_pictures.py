@@ -1,35 +1,41 @@
 """The fleet's last day: a small temperature curve per device, and how complete each hour is."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure, time_axis
-from iot_pipeline.core.fleet_day import HOUR_MS, HOURS
+from iot_pipeline.core.device_state import HOUR_MS
+from iot_pipeline.core.durations import in_words
+from iot_pipeline.core.moments import moment_of
 
 _COLUMNS = 4
 _SHOWN_NAME = 22
 _MOST_LABELS = 40
+HOURS_LABELLED = 12
 
 
 def draw_small_multiples(
-    lines: Mapping[str, Sequence[tuple[int, float | None]]],
+    lines: Mapping[str, Sequence[tuple[int, float]]],
     problems: Mapping[str, str],
+    slot_ms: int,
     theme: Theme = LIGHT,
 ) -> bytes:
     """A PNG with a little plot of temperature per device, all on the same axes.
 
     Args:
-        lines: device_id -> (middle of ten minutes in ms, mean °C or None), at least one device.
+        lines: device_id -> (middle of a slot in ms, mean °C), oldest first, at least one
+            device and each with at least one; slots without readings are a gap.
         problems: device_id -> a word; those are drawn in the colour of warnings and say it.
+        slot_ms: how long a slot is.
         theme: its colours.
     """
     rows = -(-len(lines) // _COLUMNS)
     figure = new_figure(theme, 9, 0.75 + 1.05 * rows)
-    values = [value for line in lines.values() for _, value in line if value is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    values = [value for line in lines.values() for _, value in line]
+    low, high = min(values), max(values)
     margin = max(0.5, (high - low) * 0.08)
     top = 1 - 0.55 / figure.get_figheight()
     bottom = 0.35 / figure.get_figheight()
@@ -45,13 +51,13 @@ def draw_small_multiples(
             "top": top,
             "bottom": bottom,
             "hspace": 0.5,
-            "wspace": 0.06,
+            "wspace": 0.16,
         },
     )
     figure.text(
         0.05,
         1 - 0.06 / figure.get_figheight(),
-        "Temperature of the last 24 hours, °C, means of ten minutes",
+        f"Temperature, °C, means of {in_words(slot_ms / 1000)}",
         ha="left",
         va="top",
         fontsize=9,
@@ -70,8 +76,7 @@ def draw_small_multiples(
             color=theme.warn if problem else theme.text,
         )
         axes.plot(
-            [datetime.fromtimestamp(ms / 1000, UTC) for ms, _ in line],
-            [np.nan if value is None else value for _, value in line],
+            *_with_gaps(line, slot_ms),
             color=theme.warn if problem else theme.good,
             linewidth=1.2,
             marker=".",
@@ -80,12 +85,10 @@ def draw_small_multiples(
         axes.set_ylim(low - margin, high + margin)
     for axes in flat[len(lines) :]:
         axes.set_visible(False)
-    first = next(iter(lines.values()))
-    if first:
-        flat[0].set_xlim(
-            datetime.fromtimestamp(first[0][0] / 1000, UTC),
-            datetime.fromtimestamp(first[-1][0] / 1000, UTC),
-        )
+    # The time that there are readings of: an hour of them is not an empty day.
+    begin = min(line[0][0] for line in lines.values())
+    end = max(line[-1][0] for line in lines.values())
+    flat[0].set_xlim(moment_of(begin - slot_ms / 2), moment_of(end + slot_ms / 2))
     time_axis(flat[0], ticks=4, is_dated=False)
     for number, axes in enumerate(flat[: len(lines)]):
         is_lowest = number + _COLUMNS >= len(lines)
@@ -94,22 +97,28 @@ def draw_small_multiples(
 
 
 def draw_completeness(
-    shares: Mapping[str, Sequence[float | None]], now: datetime, theme: Theme = LIGHT
+    shares: Mapping[str, Sequence[float | None]],
+    first_hour: int,
+    known: int,
+    theme: Theme = LIGHT,
 ) -> bytes:
     """A PNG with one row per device and one column per hour: how much of what was due is there.
 
     Args:
-        shares: device_id -> 24 shares, oldest hour first; None where nothing is expected.
-        now: aware; in the last column.
+        shares: device_id -> shares, oldest hour first; None where nothing is expected.
+        first_hour: that of the first column, in hours since 1970.
+        known: how many devices there are; the title says when these are not all.
         theme: its colours.
     """
+    hours = max(map(len, shares.values()))
     names = list(shares)
     height = 1.05 + 0.17 * max(4, len(names))
     figure = new_figure(theme, 9, height)
     axes = figure.add_axes((0.19, 0.38 / height, 0.71, 1 - 0.8 / height))
     dress(axes, theme, grid=False)
     axes.spines["bottom"].set_visible(False)
-    title = "Readings received of those due, by device and hour (UTC)"
+    of = f", {len(names)} of {known:,} devices" if len(names) < known else ""
+    title = f"Readings received of those due, by device and hour (UTC){of}"
     figure.text(
         0.02,
         1 - 0.06 / height,
@@ -123,7 +132,7 @@ def draw_completeness(
     matrix = np.array(
         [[np.nan if share is None else share for share in shares[name]] for name in names],
         dtype=float,
-    ).reshape(len(names), HOURS)
+    ).reshape(len(names), hours)
     # What is missing is loud, what is there is quiet; blue and orange are told apart by everybody.
     colors = LinearSegmentedColormap.from_list(
         "completeness", [theme.warn, theme.half, theme.good], N=11
@@ -140,19 +149,36 @@ def draw_completeness(
     step = -(-len(names) // _MOST_LABELS)
     axes.set_yticks([row + 0.5 for row in range(0, len(names), step)])
     axes.set_yticklabels([_short(name) for name in names[::step]], fontsize=7)
-    current = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    hours = [current - timedelta(milliseconds=HOUR_MS * back) for back in range(HOURS - 1, -1, -1)]
-    axes.set_xticks([column + 0.5 for column in range(1, HOURS, 2)])
-    axes.set_xticklabels([f"{hour:%H}" for hour in hours[1::2]], fontsize=7)
+    every = 1 if hours <= HOURS_LABELLED else 2
+    columns = range(hours - 1, -1, -every)
+    axes.set_xticks([column + 0.5 for column in columns])
+    labels = [f"{moment_of((first_hour + column) * HOUR_MS):%H:00}" for column in columns]
+    axes.set_xticklabels([label[:2] if hours > HOURS_LABELLED else label for label in labels])
+    axes.tick_params(axis="x", labelsize=7)
     bar_axes = figure.add_axes((0.915, 0.38 / height, 0.016, 1 - 0.8 / height))
     bar = figure.colorbar(image, cax=bar_axes, ticks=[0, 0.5, 1])
     bar.ax.set_yticklabels(["none", "half", "all"])
     bar.ax.tick_params(colors=theme.text, labelsize=7, length=0)
     bar.outline.set_visible(False)
     figure.text(
-        0.19, 0.02, "grey: nothing due yet, or not counted yet", fontsize=7, color=theme.text
+        0.19, 0.02, "grey: nothing due, or no rhythm to say so", fontsize=7, color=theme.text
     )
     return as_png(figure)
+
+
+def _with_gaps(
+    line: Sequence[tuple[int, float]], slot_ms: int
+) -> tuple[list[datetime], list[float]]:
+    """Times and values; where slots are missing between two there is a point without a value."""
+    times: list[datetime] = []
+    values: list[float] = []
+    for at, (ms, value) in enumerate(line):
+        if at and ms - line[at - 1][0] > slot_ms:
+            times.append(moment_of(ms - slot_ms))
+            values.append(np.nan)
+        times.append(moment_of(ms))
+        values.append(value)
+    return times, values
 
 
 def _short(name: str) -> str:

@@ -56,8 +56,8 @@ def render_report(health: Health) -> str:
         headline=_HEADLINES[health.mood],
         signs=_SIGNS,
         pictures=_pictures(health),
-        problems=health.view.problems[:_MOST_PROBLEMS],
-        problems_left=max(0, len(health.view.problems) - _MOST_PROBLEMS),
+        problems=health.view.fleet.worst[:_MOST_PROBLEMS],
+        problems_left=max(0, len(health.view.fleet.worst) - _MOST_PROBLEMS),
         reasons=REASONS_IN_WORDS,
         in_words=in_words,
     )

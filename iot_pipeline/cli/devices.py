@@ -1,103 +1,133 @@
-"""`iot devices`: which devices there are, and which have fallen silent."""
+"""`iot devices`: which devices there are, and what is wrong with which."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
 
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
-from iot_pipeline.cli.progress import ProgressLine
-from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.row_counts import CassandraRowCounts
-from iot_pipeline.clients.row_reader import CassandraRowReader
-from iot_pipeline.connections import quality_limits
-from iot_pipeline.core.devices import DeviceState, silent_first
+from iot_pipeline.connections import open_connections
+from iot_pipeline.core.device_problems import DAY_MS, Fleet, Trouble
+from iot_pipeline.core.device_state import HOUR_MS, DeviceState
 from iot_pipeline.core.durations import in_words
+from iot_pipeline.core.fleet_view import natural_key
+from iot_pipeline.core.moments import moment_of
+from iot_pipeline.health import look_now
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.devices import read_devices
+
+_SHOWN = 200
 
 
 @click.command("devices")
 @click.option("--silent", is_flag=True, help="Only those that should have reported and did not.")
+@click.option("--problems", is_flag=True, help="Only those with a problem, and what was seen.")
 @click.option(
-    "--days",
-    type=click.IntRange(1, 366),
-    default=7,
+    "--limit",
+    type=click.IntRange(1),
+    default=_SHOWN,
     show_default=True,
-    help="Look back so many UTC days, today included.",
+    help="List no more than this; with --json all unless it is given.",
 )
 @json_option
-def devices_command(silent: bool, days: int, as_json: bool) -> None:
-    """List devices with their newest reading, cadence and count of today; silent ones first.
+@click.pass_context
+def devices_command(
+    context: click.Context, silent: bool, problems: bool, limit: int, as_json: bool
+) -> None:
+    """List devices with their newest reading and how they are, those with problems first.
 
-    A device is silent when five readings of its own cadence are missing, and a minute at least
-    (IOT_SILENT_INTERVALS, IOT_SILENT_SECONDS), counted from when its last one arrived. Backfilled
-    readings are not its own. What waits in Kafka is not seen here: `iot lag`.
+    What is wrong is decided as by the checks: silent, a wrong clock, late, stuck, implausible or
+    incomplete, by the limits that `iot settings` lists. Silence is counted from when the last
+    reading arrived, up to what is ingested: what waits in Kafka is nobody's silence.
     """
-    now, settings = datetime.now(UTC), Settings.from_env()
-    with CassandraClient(settings) as client, ProgressLine("looking at devices") as line:
-        devices = read_devices(
-            CassandraRowCounts(client),
-            CassandraRowReader(client),
-            now,
-            quality_limits(settings),
-            look_back_days=days,
-            is_counted=not silent,
-            on_progress=lambda progress: line.show(progress.done, progress.total),
-        )
-    silent_ones = [device for device in devices if device.is_silent]
-    shown = silent_first(silent_ones if silent else devices)
+    settings = Settings.from_env()
+    with open_connections(settings) as connections:
+        say("looking at devices", err=True)
+        fleet = look_now(connections)
+    silent_ones = {problem.device_id for problem in fleet.problems[Trouble.SILENT]}
+    words = {name: said for name, said, _ in fleet.worst}
+    seen = {name: sentence for name, _, sentence in fleet.worst}
+    names = [*words, *sorted(fleet.states.keys() - words.keys(), key=natural_key)]
+    if silent:
+        names = [problem.device_id for problem in fleet.problems[Trouble.SILENT]]
+    elif problems:
+        names = list(words)
     if as_json:
+        is_limited = context.get_parameter_source("limit") is click.core.ParameterSource.COMMANDLINE
+        shown = names[:limit] if is_limited else names
         print_json(
             {
-                "devices": [_as_dict(device) for device in shown],
+                "devices": [_as_dict(name, fleet, silent_ones) for name in shown],
+                "listed": len(names),
                 "silent": len(silent_ones),
-                "known": len(devices),
-                "days": days,
+                "with_problems": len(words),
+                "known": fleet.known,
+                "not_looked_at": fleet.unlooked,
+                "days": settings.expected_days,
             }
         )
         return
-    if shown:
-        _print_devices(shown, now, is_counted=not silent)
-    span = "today" if days == 1 else f"in the last {days} days"
-    say(f"{len(devices)} devices with readings {span}, {len(silent_ones)} of them silent")
-    if devices and len(silent_ones) == len(devices):
-        say("all are silent: is ingestion running? `iot lag` says how far behind it is")
+    shown = names[:limit]
+    if shown and (silent or problems):
+        print_table(["device", "problem", "what was seen"], [(n, words[n], seen[n]) for n in shown])
+    elif shown:
+        print_table(
+            ["device", "newest reading (UTC)", "°C", "%", "reports every", "today", "problem"],
+            [(*_row(name, fleet), words.get(name, "")) for name in shown],
+        )
+    if len(names) > len(shown):
+        say(f"and {len(names) - len(shown):,} more: --limit, or --json for all")
+    for line in _summary(fleet, len(silent_ones), len(words), settings.expected_days):
+        say(line)
 
 
-def _as_dict(device: DeviceState) -> dict[str, object]:
-    newest, since = device.newest, device.silent_since
-    cadence = device.cadence_seconds
-    return {
-        "device_id": device.device_id,
-        "newest": {
-            "timestamp": device.newest_at,
-            "temperature": newest.temperature,
-            "humidity": newest.humidity,
-        },
-        "count_today": device.count_today,
-        "cadence_seconds": None if cadence is None else round(cadence, 3),
-        "silent_since": since,
-    }
-
-
-def _print_devices(devices: list[DeviceState], now: datetime, *, is_counted: bool) -> None:
-    columns = ["device", "newest reading", "°C", "%", "reports every"]
-    if is_counted:
-        columns.append("today")
-    print_table(
-        [*columns, "silent for"],
-        [
-            (
-                device.device_id,
-                device.newest_at,
-                device.newest.temperature,
-                device.newest.humidity,
-                "?" if device.cadence_seconds is None else in_words(device.cadence_seconds),
-                *([f"{device.count_today:,}"] if device.count_today is not None else []),
-                ""
-                if device.silent_since is None
-                else in_words((now - device.silent_since).total_seconds()),
-            )
-            for device in devices
-        ],
+def _summary(fleet: Fleet, silent: int, troubled: int, days: int) -> Iterator[str]:
+    yield (
+        f"{fleet.known:,} devices reported in the last {days} days, {silent:,} of them silent, "
+        f"{troubled:,} with a problem"
     )
+    if fleet.unlooked:
+        yield f"{fleet.unlooked:,} of them were not looked at: there was no time for it"
+    if fleet.states and silent == len(fleet.states):
+        yield "all are silent: is ingestion running? `iot lag` says how far behind it is"
+
+
+def _count_today(state: DeviceState, as_of_ms: int) -> int:
+    first = as_of_ms // DAY_MS * (DAY_MS // HOUR_MS)
+    return sum(count for hour, count in state.hours.items() if hour >= first)
+
+
+def _row(name: str, fleet: Fleet) -> tuple[str, ...]:
+    state = fleet.states[name]
+    usual = state.arrival_interval_ms
+    return (
+        name,
+        moment_of(state.measured_ms).strftime("%Y-%m-%d %H:%M:%S"),
+        f"{state.temperature:g}",
+        f"{state.humidity:g}",
+        in_words(usual / 1000) if usual else "?",
+        f"{_count_today(state, fleet.as_of_ms):,}",
+    )
+
+
+def _as_dict(name: str, fleet: Fleet, silent: set[str]) -> dict[str, object]:
+    state = fleet.states[name]
+    usual = state.arrival_interval_ms
+    return {
+        "device_id": name,
+        "newest": {
+            "timestamp": moment_of(state.measured_ms).isoformat(timespec="milliseconds"),
+            "arrived_at": moment_of(state.arrived_ms).isoformat(timespec="milliseconds"),
+            "temperature": state.temperature,
+            "humidity": state.humidity,
+        },
+        "count_today": _count_today(state, fleet.as_of_ms),
+        "cadence_seconds": round(usual / 1000, 3) if usual else None,
+        "silent_since": (
+            moment_of(state.arrived_ms).isoformat(timespec="milliseconds")
+            if name in silent
+            else None
+        ),
+        "problems": [
+            {"problem": problem.trouble.value, "seen": problem.sentence}
+            for problem in fleet.by_device.get(name, ())
+        ],
+    }

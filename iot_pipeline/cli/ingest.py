@@ -11,8 +11,7 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import print_replay, replay_as_dict
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.connections import ingest_request, open_connections, quality_limits
-from iot_pipeline.core.device_tally import FleetTally
+from iot_pipeline.connections import ingest_request, open_connections
 from iot_pipeline.core.latency import Latencies
 from iot_pipeline.core.offsets import parse_range
 from iot_pipeline.errors import ConfigurationError
@@ -83,8 +82,7 @@ def drain_command(
                     max_records=max_records,
                     follow=follow,
                 )
-                observer = FleetTally(quality_limits(settings))
-                run_ingest(request, connections, observer, outcome=outcome, watcher=watcher)
+                run_ingest(request, connections, outcome=outcome, watcher=watcher)
         finally:
             latency.merge(outcome.probe.take())
             _report(outcome, run.run_id, latency, chosen, as_json)

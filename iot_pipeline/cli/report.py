@@ -6,7 +6,7 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.connections import open_connections
-from iot_pipeline.health import all_verdicts, write_report
+from iot_pipeline.health import write_report
 from iot_pipeline.settings import Settings
 
 
@@ -20,7 +20,7 @@ def report_command(is_opened: bool, as_json: bool) -> None:
     """
     with open_connections(Settings.from_env()) as connections:
         say("looking at everything, some seconds to half a minute", err=True)
-        report = write_report(connections, all_verdicts(connections))
+        report = write_report(connections)
     health = report.health
     if as_json:
         print_json(
@@ -38,6 +38,10 @@ def report_command(is_opened: bool, as_json: bool) -> None:
                     for answer in health.answers
                 ],
                 "red": [verdict.name for verdict in health.red],
+                "devices_with_problems": [
+                    {"device_id": name, "problems": words.split(", "), "seen": seen}
+                    for name, words, seen in health.view.fleet.worst
+                ],
             }
         )
     else:

@@ -3,7 +3,7 @@
 from datetime import date
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, PLAIN_TUPLES, Asked, CassandraClient
-from iot_pipeline.core.fleet_day import Slot
+from iot_pipeline.core.fleet_view import Slot
 from iot_pipeline.core.reading_spans import PlainRow
 
 _PAGE = (
@@ -11,12 +11,12 @@ _PAGE = (
     "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp <= ? "
     "ORDER BY timestamp ASC LIMIT ?"
 )
-# Counted where the rows are: one row per ten minutes travels.
+# Counted where the rows are: one row per slot travels. Cassandra takes no marker for its length.
 _SLOTS = (
-    "SELECT to_unix_timestamp(floor(timestamp, 10m)), COUNT(*), AVG(temperature), "
+    "SELECT to_unix_timestamp(floor(timestamp, {slot})), COUNT(*), AVG(temperature), "
     "to_unix_timestamp(MIN(timestamp)) FROM {ks}.sensor_data "
     "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp <= ? "
-    "GROUP BY floor(timestamp, 10m)"
+    "GROUP BY floor(timestamp, {slot})"
 )
 _DAYS = "SELECT DISTINCT day FROM {ks}.devices_by_day"
 _DEVICES = "SELECT device_id FROM {ks}.devices_by_day WHERE day = ?"
@@ -31,7 +31,7 @@ class FoundPage(Asked):
 
 
 class FoundSlots(Asked):
-    """Counts of ten minutes on their way: a `PendingSlots`."""
+    """Counts of slots on their way: a `PendingSlots`."""
 
     @property
     def found(self) -> list[Slot]:
@@ -49,7 +49,6 @@ class CassandraReadingPages:
     def __init__(self, client: CassandraClient) -> None:
         self._client = client
         self._page = _PAGE.format(ks=client.keyspace)
-        self._slots = _SLOTS.format(ks=client.keyspace)
 
     def days(self) -> list[date]:
         """The UTC days that have readings, oldest first: the keys of devices_by_day."""
@@ -78,13 +77,14 @@ class CassandraReadingPages:
         )
 
     def start_slots(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, slot_ms: int
     ) -> FoundSlots:
-        """Start counting rows from first_ms to last_ms, both inclusive, by ten minutes."""
+        """Start counting rows from first_ms to last_ms, both inclusive, by slots of time."""
+        cql = _SLOTS.format(ks=self._client.keyspace, slot=f"{slot_ms // 1000}s")
         values = (device_id, day_number + DAY_ZERO, first_ms, last_ms)
         return FoundSlots(
             self._client.start(
-                lambda: self._client.prepare(self._slots).bind(values),
+                lambda: self._client.prepare(cql).bind(values),
                 f"counting {device_id} in {self._client.keyspace}.sensor_data",
                 PLAIN_TUPLES,
             )

@@ -7,6 +7,8 @@ ingest      -> records become a micro-batch: winners, grouped by Cassandra parti
 ledger      -> the chain of ranges that runs leave behind, and its sums (ledger_sums: kept ones)
 lag         -> how far behind, in offsets and seconds
 checks      -> ledger, rows and lag become verdicts, with what to do about them
+device_state -> what is known of each device, folded from readings as they pass (fleet_states: of
+               all); device_problems decides what is wrong, fleet_verdicts says it as checks
 rollups     -> rows become hours and days (rollup_days: which days to make again; rollup_checks)
 
 audit       -> log and table side by side, every offset sorted by its fate

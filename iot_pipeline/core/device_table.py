@@ -1,16 +1,18 @@
 """Tables of devices as markdown; device ids are free text and stay text.
 
 Belongs here: how a name is shown so that it can be nothing but a name. Does not belong here: which
-devices are shown (`core.data_quality`).
+devices are shown (`core.fleet_verdicts`).
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 # What Dagster shows of a check fits on a screen.
 MOST_ROWS = 20
 _MOST_CHARACTERS = 64
+_NAMED = 3
 _TICKS = re.compile(r"`+")
 
 
@@ -59,3 +61,15 @@ def as_word(text: str) -> str:
     if len(shown) > _MOST_CHARACTERS:
         shown = shown[: _MOST_CHARACTERS - 1] + "…"
     return shown if re.fullmatch(r"[\w.:-]+", shown) else f"'{shown}'"
+
+
+def name_some(names: Sequence[str]) -> str:
+    """The first few devices inside a sentence, and how many more."""
+    shown = ", ".join(as_word(name) for name in names[:_NAMED])
+    more = len(names) - _NAMED
+    return f"{shown} and {more:,} more devices" if more > 0 else shown
+
+
+def instant(ms: int) -> str:
+    """UTC, to the second."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,4 +1,4 @@
-"""What moved through the pipeline when: rows per second and how far behind, from the ledger alone.
+"""What moved through the pipeline when: readings per second and how far behind, by the ledger.
 
 Belongs here: sums over ledger entries. Does not belong here: reading the ledger
 (`stages.ledger`), drawing (`artifacts.flow_pictures`).
@@ -12,6 +12,8 @@ from datetime import datetime
 from iot_pipeline.core.ledger import LedgerEntry, Outcome
 
 _SLICES = 60
+# A plot of less time than this says nothing.
+_LEAST_MS = 600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class RunEnd:
 class Flow:
     """Rows per second in equal slices of time from `since_ms` on, and the runs in it by time.
 
-    A run's rows are counted when it committed last: a run that follows the topic for minutes is
-    one peak.
+    Rows are counted when their records arrived, evenly between the first and the last of a run: a
+    run that follows the topic for hours, and goes on, is in every slice of them.
     """
 
     since_ms: int
@@ -39,28 +41,34 @@ class Flow:
 
 
 def measure_flow(entries: Iterable[LedgerEntry], since: datetime, now: datetime) -> Flow:
-    """Sum up what was ingested in [since, now).
+    """Sum up what was ingested of the records that arrived since then.
 
     Args:
         entries: of any Kafka partitions, in any order; others than ingested ones are left out.
-        since: aware.
-        now: aware, later.
+        since: aware; the slices begin later where nothing arrived before.
+        now: aware, later; a run that goes on may have ingested more by the time it is asked.
     """
     begin, end = since.timestamp() * 1000, now.timestamp() * 1000
-    width = (end - begin) / _SLICES
-    stored = [0] * _SLICES
-    rejected = 0
+    arrived: list[tuple[float, float, LedgerEntry]] = []
     by_run: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for entry in entries:
-        if entry.outcome is not Outcome.INGESTED or entry.updated_at is None:
+        first_ms, last_ms = entry.counts.first_record_ms, entry.counts.last_record_ms
+        if entry.outcome is not Outcome.INGESTED or entry.updated_at is None or last_ms is None:
             continue
         at = entry.updated_at.timestamp() * 1000
-        if not begin <= at < end:
-            continue
-        stored[min(_SLICES - 1, int((at - begin) / width))] += entry.counts.stored
-        rejected += entry.counts.rejected
-        if entry.counts.last_record_ms is not None:
-            by_run[entry.run_id].append((at, max(0.0, at - entry.counts.last_record_ms) / 1000))
+        if begin <= at:
+            by_run[entry.run_id].append((at, max(0.0, at - last_ms) / 1000))
+        if begin <= last_ms:
+            # What arrived after `now`, while the ledger was read, is in the last slice.
+            end = max(end, last_ms)
+            arrived.append((float(first_ms or last_ms), float(last_ms), entry))
+    first = max(begin, min((first for first, _, _ in arrived), default=begin))
+    first = max(begin, min(first, end - _LEAST_MS))
+    width = (end - first) / _SLICES
+    stored, rejected = [0.0] * _SLICES, 0.0
+    for since_ms, until_ms, entry in arrived:
+        inside = _spread(stored, (since_ms - first) / width, (until_ms - first) / width, entry)
+        rejected += entry.counts.rejected * inside
     runs = sorted(
         (
             RunEnd(int(max(at for at, _ in ends)), min(s for _, s in ends))
@@ -69,10 +77,24 @@ def measure_flow(entries: Iterable[LedgerEntry], since: datetime, now: datetime)
         key=lambda run: run.ended_ms,
     )
     return Flow(
-        int(begin),
+        int(first),
         width,
         tuple(rows / (width / 1000) for rows in stored),
         tuple(runs),
-        sum(stored),
-        rejected,
+        round(sum(stored)),
+        round(rejected),
     )
+
+
+def _spread(slices: list[float], begin: float, end: float, entry: LedgerEntry) -> float:
+    """Add an entry's rows to the slices [begin, end] that they arrived in; the share inside."""
+    rows = entry.counts.stored
+    length = max(end - begin, 1e-9)
+    inside = 0.0
+    for number in range(max(0, int(begin)), min(len(slices) - 1, int(end)) + 1):
+        share = (min(end, number + 1) - max(begin, number)) / length
+        if length <= 1e-9:
+            share = 1.0
+        slices[number] += rows * share
+        inside += share
+    return inside

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.device_problems import Fleet, Trouble
 from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet_view import FleetView
 from iot_pipeline.core.lag import TotalLag
@@ -156,32 +157,44 @@ def _everything_stored(health: Health) -> Answer:
 
 def _who_is_silent(health: Health) -> Answer:
     question = "Who is silent?"
-    view = health.view
-    silent = [device for device in view.devices if device.is_silent]
-    if not view.devices:
+    fleet = health.view.fleet
+    silent = fleet.problems[Trouble.SILENT]
+    more = [_left_out(fleet)] if fleet.unlooked else []
+    if not fleet.known:
         return Answer(question, Mood.LOOK, "No device has sent a reading in the last days.")
     if not silent:
-        return Answer(question, Mood.GOOD, f"Nobody: all {view.known:,} devices report.")
-    names = ", ".join(problem.device_id for problem in view.problems if problem.word == "silent")
+        return Answer(question, Mood.GOOD, f"None: all {len(fleet.states):,} devices report.", more)
+    names = ", ".join(problem.device_id for problem in silent)
     shown = names if len(names) <= 160 else names[:160].rsplit(", ", 1)[0] + " and others"
-    return Answer(question, Mood.LOOK, f"{len(silent):,} of {view.known:,} devices: {shown}.")
+    answer = f"{len(silent):,} of {fleet.known:,} devices: {shown}."
+    return Answer(question, Mood.LOOK, answer, more)
+
+
+def _left_out(fleet: Fleet) -> str:
+    return f"{fleet.unlooked:,} of {fleet.known:,} devices were not looked at."
 
 
 def _how_late(health: Health) -> Answer:
     question = "How late do readings arrive?"
-    late = health.view.lateness
-    if not late.readings:
-        return Answer(question, Mood.LOOK, "No reading arrived in the last day.")
+    fleet = health.view.fleet
+    delays = fleet.delays
+    late, clocks = fleet.problems[Trouble.LATE], fleet.problems[Trouble.CLOCK]
+    said = [f"{len(late):,} devices are late"] if late else []
+    said += [f"{len(clocks):,} have a wrong clock"] if clocks else []
+    if not delays.total:
+        return Answer(question, Mood.LOOK, "No reading arrived in the last hour.")
     more = [
-        f"By a sample of {late.readings:,} readings of the last day: 19 of 20 arrive within "
-        f"{in_words(max(0.0, late.p95))}, the slowest took {in_words(max(0.0, late.longest))}."
+        f"By {delays.total:,} readings of the last hours: 19 of 20 arrive within "
+        f"{_travel(delays.percentile(0.95))}, the slowest took {_travel(delays.largest_ms / 1000)}."
     ]
-    usual = f"Half of them within {in_words(max(0.0, late.p50))} of being measured"
-    if late.late or late.ahead:
-        said = [f"{len(late.late):,} devices are usually later than a minute"] if late.late else []
-        said += [f"{len(late.ahead):,} have a clock that is ahead"] if late.ahead else []
+    usual = f"Half of them within {_travel(delays.percentile(0.5))} of being measured"
+    if said:
         return Answer(question, Mood.LOOK, f"{usual}, but {', '.join(said)}.", more)
     return Answer(question, Mood.GOOD, f"{usual}.", more)
+
+
+def _travel(seconds: float) -> str:
+    return in_words(max(0.1, seconds))
 
 
 def _what_was_refused(health: Health) -> Answer:
@@ -202,7 +215,7 @@ def _what_was_refused(health: Health) -> Answer:
 def _what_to_do(health: Health) -> Answer:
     question = "What is to be done?"
     red = health.red
-    troubled = len(health.view.problems)
+    troubled = len(health.view.fleet.worst)
     if not red and troubled:
         answer = (
             f"Look at {troubled:,} devices, listed below; all {len(health.verdicts)} checks pass."

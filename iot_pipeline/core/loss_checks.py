@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.dead_letters import StoredLetter, sender_of
-from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable
+from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable, instant, name_some
 from iot_pipeline.core.losses import Loss
-from iot_pipeline.core.quality_words import instant, name_some
 from iot_pipeline.core.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.readings import Reason
 from iot_pipeline.core.shell_words import iot_command

@@ -29,6 +29,11 @@ class Window:
         return sorted((day for day in days if self.since.date() <= day <= last), reverse=True)
 
 
+def moment_of(ms: float) -> datetime:
+    """Aware UTC, of milliseconds since 1970."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
 def parse_duration(text: str) -> timedelta:
     """Read `30s`, `15m`, `1h` or `2d`.
 
@@ -71,11 +76,6 @@ def parse_day(text: str) -> datetime:
     except ValueError:
         raise ConfigurationError(f"{text}: expected a day such as 2026-01-31") from None
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def moment_of(ms: int) -> datetime:
-    """The instant so many milliseconds after 1970, aware UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def in_utc(

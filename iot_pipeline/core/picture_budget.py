@@ -4,18 +4,22 @@ What drawing took decides how long it rests, so a busy machine, a large fleet or
 make pictures rarer, never ingestion slower than that.
 """
 
+import msgspec
+
 # Of the time that passes: half a second a minute.
 _SHARE = 0.5 / 60
 LEAST_REST_SECONDS = 60.0
 
 
-def is_due(drawn_ms: int, cost_seconds: float, now_ms: int) -> bool:
-    """Whether pictures may be drawn now.
+class LastDrawing(msgspec.Struct):
+    """When pictures were drawn last, by which run, and how long it took, asking included."""
 
-    Args:
-        drawn_ms: when they were drawn last, 0 for never.
-        cost_seconds: what that took, counting included.
-        now_ms: now; a clock that was set back does not stop pictures for ever.
-    """
-    rest_ms = max(LEAST_REST_SECONDS, cost_seconds / _SHARE) * 1000
-    return not drawn_ms <= now_ms < drawn_ms + rest_ms
+    drawn_ms: int = 0
+    drawn_by: str = ""
+    cost_seconds: float = 0.0
+
+
+def is_due(last: LastDrawing, now_ms: int) -> bool:
+    """Whether pictures may be drawn now; a clock that was set back does not stop them for ever."""
+    rest_ms = max(LEAST_REST_SECONDS, last.cost_seconds / _SHARE) * 1000
+    return not last.drawn_ms <= now_ms < last.drawn_ms + rest_ms

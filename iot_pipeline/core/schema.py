@@ -116,6 +116,11 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "regular",
         ),
     },
+    "device_states": {
+        "shard": ("int", "partition_key"),
+        "device_id": ("text", "clustering"),
+        "state": ("blob", "regular"),
+    },
     "hourly_readings": {**_ROLLUP_COLUMNS, "hour": ("timestamp", "clustering")},
     "daily_readings": {**_ROLLUP_COLUMNS, "day": ("date", "clustering")},
     "rollup_days": {

@@ -19,8 +19,7 @@ from types import TracebackType
 
 import dagster as dg
 
-from iot_pipeline.connections import Connections, ingest_request, quality_limits
-from iot_pipeline.core.device_tally import FleetTally
+from iot_pipeline.connections import Connections, ingest_request
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.ingest_run import RunLook, as_events, look_in_run
 from iot_pipeline.defs.lanes import format_ranges
@@ -88,7 +87,6 @@ class FollowRun(Watcher):
     plan: Plan | None = None
     intervals: Intervals = field(default_factory=Intervals)
     outcome: IngestOutcome = field(init=False)
-    observed: FleetTally = field(init=False)
     _stop: threading.Event = field(default_factory=threading.Event)
     _lines: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
     _carried: _Carried = field(default_factory=_Carried)
@@ -99,8 +97,10 @@ class FollowRun(Watcher):
 
     def __post_init__(self) -> None:
         # What waited for this run would flatten every plot of its reports.
-        self.outcome = new_outcome(self.connections, since_seconds=time.time())
-        self.observed = FleetTally(quality_limits(self.connections.settings))
+        # Devices are looked at in Dagster's thread.
+        self.outcome = new_outcome(
+            self.connections, fleet_ports=self.watching.fleet_ports, since_seconds=time.time()
+        )
 
     def events(self) -> FollowEvents:
         """Follow until the time is over, and report."""
@@ -145,7 +145,7 @@ class FollowRun(Watcher):
                 Run(self.context.run.run_id, uuid.uuid4()),
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
             )
-            run_ingest(request, self.connections, self.observed, outcome=self.outcome, watcher=self)
+            run_ingest(request, self.connections, outcome=self.outcome, watcher=self)
 
     def planned(self, plan: Plan) -> None:
         """Say where it begins."""
@@ -205,6 +205,7 @@ class FollowRun(Watcher):
             replayed=(),
             started_at=self._started_at,
             topic=plan.topic,
+            fleet=self.outcome.fleet,
             is_growing=not is_last,
         )
         # The next run waits for the end of this one: then only what takes no time to see.
@@ -212,7 +213,7 @@ class FollowRun(Watcher):
         look = look_in_run(self.watching, self.context, facts, is_quick=is_quick)
         report = replace(report, lags=look.lags)
         self.context.log.info("%s; %s", report.headline(), report.latencies)
-        pictures = {} if is_quick else picture_metadata(self.watching, facts.run_id, look.lags)
+        pictures = {} if is_quick else picture_metadata(self.watching, facts.run_id, look.fleet)
         metadata = {**report.metadata(), **pictures}
         for observation in observations(
             report, self.watching.log, self.watching.settings.dead_letter_topic
@@ -226,6 +227,7 @@ class FollowRun(Watcher):
         else:
             self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=metadata))
             yield from self._show_changes(look)
+        self.outcome.fleet.save(datetime.now(UTC))
         return any(one.is_blocking and not one.passed for one in look.shown)
 
     def _show_changes(self, look: RunLook) -> Iterator[dg.AssetCheckEvaluation]:

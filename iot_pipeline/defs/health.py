@@ -2,11 +2,12 @@
 
 import dagster as dg
 
+from iot_pipeline.core.device_problems import Trouble
 from iot_pipeline.core.health import Mood
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.health import all_verdicts, write_report
+from iot_pipeline.health import write_report
 
 _SIGNS = {Mood.GOOD: "✅", Mood.LOOK: "⚠️", Mood.BAD: "❌"}
 
@@ -20,8 +21,9 @@ def write_health_report(
 ) -> None:
     """The page is a file on the machine that executes the run; its path is in the metadata."""
     with failing_with_advice(), connected(kafka, cassandra) as connections:
-        report = write_report(connections, all_verdicts(connections))
+        report = write_report(connections)
     health = report.health
+    fleet = health.view.fleet
     lines = ["| question | answer |", "|---|---|"]
     lines += [
         f"| {_SIGNS[answer.mood]} {answer.question} | {answer.answer.replace('|', '/')} |"
@@ -35,9 +37,10 @@ def write_health_report(
             "latest": dg.MetadataValue.url(report.latest.as_uri()),
             "in_words": dg.MetadataValue.md("\n".join(lines)),
             "checks_red": len(health.red),
-            "devices_known": health.view.known,
-            "devices_silent": sum(device.is_silent for device in health.view.devices),
-            "late_p95_seconds": round(health.view.lateness.p95, 3),
+            "devices_known": fleet.known,
+            "devices_silent": len(fleet.problems[Trouble.SILENT]),
+            "devices_with_problems": len(fleet.worst),
+            "late_p95_seconds": round(fleet.delays.percentile(0.95), 3),
             "rejected_last_day": health.view.flow.rejected,
         }
     )

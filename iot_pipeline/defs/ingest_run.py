@@ -7,14 +7,15 @@ there.
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import dagster as dg
 
-from iot_pipeline.connections import Connections, ingest_request, quality_limits
-from iot_pipeline.core.device_tally import FleetTally
+from iot_pipeline.connections import Connections, ingest_request
+from iot_pipeline.core.device_problems import Fleet
 from iot_pipeline.core.lag import PartitionLag
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
@@ -39,6 +40,7 @@ from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
+_T = TypeVar("_T")
 _LOG_EVERY_SECONDS = 2.0
 _STARTED_BY_MACHINE = ("dagster/sensor_name", "dagster/schedule_name")
 
@@ -108,7 +110,7 @@ class IngestRun:
         a check that could not look, and the run a success.
         """
         settings, started_at = self.connections.settings, datetime.now(UTC)
-        outcome, observed = new_outcome(self.connections), FleetTally(quality_limits(settings))
+        outcome = new_outcome(self.connections)
         try:
             run_ingest(
                 ingest_request(
@@ -119,7 +121,6 @@ class IngestRun:
                     is_planned=self._is_planned,
                 ),
                 self.connections,
-                observed,
                 outcome=outcome,
                 watcher=_RunLog(self.context),
             )
@@ -144,7 +145,7 @@ class IngestRun:
             replayed=outcome.replayed.achieved,
             started_at=started_at,
             topic=outcome.plan.topic,
-            observed=observed,
+            fleet=outcome.fleet,
         )
         look = look_in_run(self.connections, self.context, facts)
         report = replace(report, lags=look.lags)
@@ -152,7 +153,7 @@ class IngestRun:
         for observation in observations(report, self.connections.log, settings.dead_letter_topic):
             self.context.log_event(observation)
         yield from as_events(self.context, look.shown)
-        pictures = picture_metadata(self.connections, self.context.run.run_id, look.lags)
+        pictures = picture_metadata(self.connections, self.context.run.run_id, look.fleet)
         yield dg.MaterializeResult(
             asset_key=SENSOR_DATA, metadata={**report.metadata(), **pictures}
         )
@@ -209,11 +210,12 @@ class IngestRun:
 class RunLook:
     """How everything stands after a run, or a part of one.
 
-    `lags` is None when they could not be read: the check lag_is_within_limit says why.
+    `lags` and `fleet` are None when they could not be looked at: the checks on them say why.
     """
 
     shown: list[Shown]
     lags: Sequence[PartitionLag] | None
+    fleet: Fleet | None
 
 
 def look_in_run(
@@ -228,10 +230,14 @@ def look_in_run(
     facts = Facts(connections, now, run, suspects_of(before), first_looks(before))
     checks = [check for check in checks_of() if check.cost is Cost.FREE or not is_quick]
     shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
+    return RunLook(shown, _known(lambda: facts.lags), _known(lambda: facts.fleet))
+
+
+def _known(fact: Callable[[], _T]) -> _T | None:
     try:
-        return RunLook(shown, facts.lags)
+        return fact()
     except PipelineError:
-        return RunLook(shown, None)
+        return None
 
 
 def as_events(

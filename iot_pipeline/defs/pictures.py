@@ -6,24 +6,27 @@ are when it is not. `day_picture` and `days_picture` are for whoever rolls up.
 
 import base64
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
-from iot_pipeline.connections import Connections, quality_limits, reading_rules
+from iot_pipeline.artifacts.last_drawing import (
+    drawing_path,
+    read_last_drawing,
+    write_last_drawing,
+)
+from iot_pipeline.connections import Connections
 from iot_pipeline.core.day_view import DayView, recent_days
+from iot_pipeline.core.device_problems import Fleet
 from iot_pipeline.core.device_table import DeviceTable
-from iot_pipeline.core.fleet_day import Board
 from iot_pipeline.core.fleet_view import FleetView
-from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.moments import moment_of
-from iot_pipeline.core.picture_budget import is_due
+from iot_pipeline.core.picture_budget import LastDrawing, is_due
 from iot_pipeline.core.rollup_days import DayRecord
 from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.fleet_view import GLANCE, view_fleet
+from iot_pipeline.stages.fleet_view import view_fleet
 
 _MOST_PROBLEMS = 15
 # Between drawing and the event that Dagster records.
@@ -31,43 +34,32 @@ _SAID_WITHIN_MS = 1_500
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 
 
-def picture_metadata(
-    connections: Connections, run_id: str, lags: Sequence[PartitionLag] | None
-) -> Metadata:
+def picture_metadata(connections: Connections, run_id: str, fleet: Fleet | None) -> Metadata:
     """The fleet's pictures and its devices with problems, at most once a minute per data folder.
 
     Costs half a second per minute at most, by resting as long as that takes; in between it is
-    one line that links to the run with the newest pictures.
+    one line that links to the run with the newest pictures. `fleet` is None where it could not be
+    looked at.
     """
-    if lags is None:
-        return {"pictures": dg.MetadataValue.text("not drawn: the lag could not be read")}
+    if fleet is None:
+        return {"pictures": dg.MetadataValue.text("not drawn: the devices could not be looked at")}
     settings = connections.settings
-    path = board_path(settings.data_dir, settings.topic)
-    board = read_board(path)
+    path = drawing_path(settings.data_dir, settings.topic)
+    last = read_last_drawing(path)
     now = datetime.now(UTC)
     now_ms = round(now.timestamp() * 1000)
-    if not is_due(board.drawn_ms, board.cost_seconds, now_ms):
-        return {"pictures": dg.MetadataValue.md(_where(board))}
+    if not is_due(last, now_ms):
+        return {"pictures": dg.MetadataValue.md(_where(last))}
     began = time.monotonic()
     try:
-        view = view_fleet(
-            connections,
-            settings.topic,
-            reading_rules(settings),
-            board,
-            now,
-            GLANCE,
-            quality_limits(settings),
-            total_lag(lags).lag_seconds,
-        )
+        view = view_fleet(connections, settings.topic, fleet, now)
     except TransientError as exc:
         # The rows are stored: a server that went away now must not fail the run for a picture.
         return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}
     metadata = _drawn(view)
-    board.drawn_ms, board.drawn_by = now_ms, run_id
-    board.cost_seconds = round(time.monotonic() - began, 3)
-    write_board(path, board)
-    return {**metadata, "pictures_seconds": dg.MetadataValue.float(board.cost_seconds)}
+    cost_seconds = round(time.monotonic() - began, 3)
+    write_last_drawing(path, LastDrawing(now_ms, run_id, cost_seconds))
+    return {**metadata, "pictures_seconds": dg.MetadataValue.float(cost_seconds)}
 
 
 def day_picture(view: DayView) -> Metadata:
@@ -93,12 +85,12 @@ def days_picture(records: Iterable[DayRecord]) -> Metadata:
     return {"days": _embed("days", draw_days(days))}
 
 
-def _where(board: Board) -> str:
-    drawn_at = f"{moment_of(board.drawn_ms):%Y-%m-%d %H:%M:%S} UTC"
+def _where(last: LastDrawing) -> str:
+    drawn_at = f"{moment_of(last.drawn_ms):%Y-%m-%d %H:%M:%S} UTC"
     # The page opens at the newest materialization of that time: the one with the pictures.
-    said_ms = board.drawn_ms + round(1000 * board.cost_seconds) + _SAID_WITHIN_MS
+    said_ms = last.drawn_ms + round(1000 * last.cost_seconds) + _SAID_WITHIN_MS
     page = f"/assets/iot/sensor_data?view=events&time={said_ms}"
-    by = f"[{board.drawn_by[:8]}](/runs/{board.drawn_by})"
+    by = f"[{last.drawn_by[:8]}](/runs/{last.drawn_by})"
     return f"[drawn at {drawn_at}]({page}) by run {by}"
 
 
@@ -107,23 +99,23 @@ def _drawn(view: FleetView) -> dict[str, dg.MetadataValue[Any]]:
     from iot_pipeline.artifacts.fleet_album import draw_album
 
     album = {name: _embed(name, png) for name, png in draw_album(view).items()}
-    return {**album, "devices_with_problems": dg.MetadataValue.md(problem_table(view))}
+    return {**album, "devices_with_problems": dg.MetadataValue.md(problem_table(view.fleet))}
 
 
 def _embed(name: str, png: bytes) -> dg.MetadataValue[Any]:
     return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
-def problem_table(view: FleetView) -> str:
-    """The devices somebody should look at, as markdown, the worst first."""
-    looked = len(view.devices)
-    of = f"{looked} devices" if looked == view.known else f"{looked} of {view.known} devices"
-    if not view.problems:
-        return f"None of {of} is silent, late, or has gaps."
-    shown = view.problems[:_MOST_PROBLEMS]
-    rows = [(problem.device_id, problem.sentence) for problem in shown]
-    table = DeviceTable(("device", "problem"), rows, len(view.problems) - len(rows))
+def problem_table(fleet: Fleet) -> str:
+    """The devices with problems, as markdown, the worst first."""
+    looked = f"{len(fleet.states):,} devices"
+    if fleet.unlooked:
+        looked = f"{len(fleet.states):,} of {fleet.known:,} devices; the others were not looked at"
+    if not fleet.worst:
+        return f"No problem was found with any of {looked}."
+    rows = fleet.worst[:_MOST_PROBLEMS]
+    table = DeviceTable(("device", "problem", "what was seen"), rows, len(fleet.worst) - len(rows))
     return (
-        f"{len(view.problems)} of {of}; `iot devices` and `iot report` list all:\n\n"
-        f"{table.markdown()}"
+        f"{len(fleet.worst):,} of {looked}; `iot devices --problems` and `iot report` list all:"
+        f"\n\n{table.markdown()}"
     )

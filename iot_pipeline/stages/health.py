@@ -6,16 +6,14 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.device_tally import QualityLimits
-from iot_pipeline.core.fleet_day import Board
+from iot_pipeline.core.device_problems import Fleet
 from iot_pipeline.core.health import Health, LastAudit
 from iot_pipeline.core.lag import total_lag
 from iot_pipeline.core.ledger import Outcome, sum_counts
 from iot_pipeline.core.losses import Acknowledgement, find_losses
-from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.stages.dead_letters import read_newest_letters
-from iot_pipeline.stages.fleet_view import STUDY, ViewPorts, view_fleet
+from iot_pipeline.stages.fleet_view import ViewPorts, view_fleet
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import read_chain
 from iot_pipeline.stages.ports import RecordLogReader
@@ -35,6 +33,8 @@ class HealthPorts(ViewPorts, Protocol):
     """What is asked."""
 
     @property
+    def log(self) -> RecordLogReader: ...
+    @property
     def audit_store(self) -> Proofs: ...
 
 
@@ -42,13 +42,11 @@ def gather_health(
     ports: HealthPorts,
     topic: str,
     dead_letter_topic: str,
-    rules: ReadingRules,
-    limits: QualityLimits,
-    board: Board,
+    fleet: Fleet,
     verdicts: Iterable[CheckVerdict],
     now: datetime,
 ) -> Health:
-    """The pipeline and its fleet as of now; `board` gets the cells that were counted.
+    """The pipeline and its fleet, which was looked at just now.
 
     Losses that a person has acknowledged are not counted as expired again.
 
@@ -68,7 +66,7 @@ def gather_health(
         lag,
         ports.audit_store.read_last_audit(topic),
         _letters(ports.log, dead_letter_topic, now - timedelta(days=1)),
-        view_fleet(ports, topic, rules, board, now, STUDY, limits, lag.lag_seconds),
+        view_fleet(ports, topic, fleet, now),
         list(verdicts),
     )
 

@@ -10,12 +10,16 @@ back; what they do with them is showing.
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.ingest import MicroBatch
 from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.errors import OffsetsExpiredError
+from iot_pipeline.stages.fleet_keeper import FleetKeeper
+from iot_pipeline.stages.fleet_ports import FleetPorts
 from iot_pipeline.stages.following import Follow
 from iot_pipeline.stages.ingest import drain, follow
 from iot_pipeline.stages.latency import LatencyProbe, ProbeReader
@@ -25,6 +29,9 @@ from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress, replay
+
+# Terminate ends a run within about a second.
+_KEEP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +75,11 @@ class IngestPorts(Protocol):
     def ports(self) -> Ports: ...
     @property
     def rows(self) -> ProbeReader: ...
+    @property
+    def fleet_ports(self) -> FleetPorts: ...
+    @property
+    def quality_limits(self) -> QualityLimits: ...
     def read_deletions(self) -> Deletions: ...
-
-
-class Observer(Protocol):
-    """Sees every micro-batch whose rows are acknowledged; must be quick."""
-
-    def observe(self, batch: MicroBatch, now_ms: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -89,9 +94,11 @@ class IngestOutcome:
         ahead: for each partition that another run has ingested before this one was to, who and
             how far, in words.
         probe: measures how soon rows can be read.
+        fleet: what was seen of the devices, and what is kept of them between runs.
     """
 
     probe: LatencyProbe
+    fleet: FleetKeeper
     plan: Plan | None = None
     drained: DrainSum = field(default_factory=DrainSum)
     replayed: ReplayProgress = field(default_factory=lambda: ReplayProgress([]))
@@ -128,7 +135,6 @@ class Watcher:
 def run_ingest(
     request: IngestRequest,
     connections: IngestPorts,
-    observer: Observer,
     *,
     outcome: IngestOutcome | None = None,
     watcher: Watcher | None = None,
@@ -139,7 +145,6 @@ def run_ingest(
     Args:
         request: what, and by whom.
         connections: clients.
-        observer: sees the readings that were stored.
         outcome: filled as the run goes, so that a caller that is interrupted knows what was
             achieved; a new one when None.
         watcher: told what happens.
@@ -152,13 +157,24 @@ def run_ingest(
         TransientError: see their names. What was achieved until then is in `outcome`.
     """
     outcome = outcome or new_outcome(connections)
-    work = _Work(request, connections, observer, outcome, watcher or Watcher(), clock)
-    log, ledger = connections.ports.log, connections.ports.ledger
+    work = _Work(request, connections, outcome, watcher or Watcher(), clock)
+    try:
+        _past_losses(work)
+        return outcome
+    finally:
+        # Also when it failed or was cut off: briefly, and without it no reading is lost.
+        outcome.fleet.save(datetime.now(UTC), is_last=True, budget_seconds=_KEEP_SECONDS)
+
+
+def _past_losses(work: "_Work") -> None:
+    """Plan and work, again after each loss; halt at one where that is the policy."""
+    request, outcome, ports = work.request, work.outcome, work.connections.ports
+    log, ledger = ports.log, ports.ledger
     is_second_look = False
     while True:
         try:
             work.once()
-            return outcome
+            return
         except OffsetsExpiredError as exc:
             if request.on_expired == HALT:
                 raise OffsetsExpiredError(f"{exc}{when_lost(log, ledger, request.topic)}") from exc
@@ -175,10 +191,23 @@ def run_ingest(
                 is_second_look = True
 
 
-def new_outcome(connections: IngestPorts, since_seconds: float = 0.0) -> IngestOutcome:
-    """Of a run that has not begun; records that arrived before `since_seconds` are not measured."""
+def new_outcome(
+    connections: IngestPorts,
+    *,
+    fleet_ports: FleetPorts | None = None,
+    since_seconds: float = 0.0,
+) -> IngestOutcome:
+    """Of a run that has not begun.
+
+    Args:
+        connections: clients.
+        fleet_ports: where the devices are looked at, if not by the same clients.
+        since_seconds: records that arrived before this (seconds since 1970) waited for the run, so
+            their latency is not measured.
+    """
     return IngestOutcome(
-        LatencyProbe(connections.ports.store, connections.rows, since_seconds=since_seconds)
+        LatencyProbe(connections.ports.store, connections.rows, since_seconds=since_seconds),
+        FleetKeeper(fleet_ports or connections.fleet_ports, connections.quality_limits),
     )
 
 
@@ -188,7 +217,6 @@ class _Work:
 
     request: IngestRequest
     connections: IngestPorts
-    observer: Observer
     outcome: IngestOutcome
     watcher: Watcher
     clock: Callable[[], float]
@@ -200,6 +228,7 @@ class _Work:
         self.outcome.ahead = self._who_is_ahead(plan)
         self.outcome.replayed.planned = [] if self.outcome.ahead else plan.replay
         self.watcher.planned(plan)
+        self.outcome.fleet.load()
         if self.outcome.replayed.planned:
             self._replay(plan)
         if self.request.follow is None:
@@ -279,4 +308,4 @@ class _Work:
         return replace(self.connections.ports, store=self.outcome.probe)
 
     def _observe(self, batch: MicroBatch) -> None:
-        self.observer.observe(batch, time.time_ns() // 1_000_000)
+        self.outcome.fleet.observe(batch, time.time_ns() // 1_000_000)

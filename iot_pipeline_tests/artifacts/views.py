@@ -5,51 +5,71 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.device_tally import QualityLimits
-from iot_pipeline.core.devices import NewestRow, describe_device
-from iot_pipeline.core.fleet_day import HOUR_MS, SLOT_MS, SLOTS, Cell, Slot, last_hours
-from iot_pipeline.core.fleet_view import FleetView, put_together
+from iot_pipeline.core.delays import Delays
+from iot_pipeline.core.device_problems import Fleet
+from iot_pipeline.core.device_state import HOUR_MS, DeviceState
+from iot_pipeline.core.fleet_view import FleetView, Slot, choose_lines, put_together
 from iot_pipeline.core.flow import Flow, RunEnd
 from iot_pipeline.core.health import Health, LastAudit
 from iot_pipeline.core.lag import TotalLag
-from iot_pipeline.core.lateness import Arrival, sum_up
 from iot_pipeline.core.ledger import Counts
+from iot_pipeline.core.quality_limits import QualityLimits
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+SLOT_MS = 600_000
 NOW_MS = round(NOW.timestamp() * 1000)
 
 
-def make_view(devices: int = 40, seed: int = 1, name: str = "sensor-in-district-{}") -> FleetView:
+def make_view(
+    devices: int = 40, seed: int = 1, name: str = "sensor-in-district-{}", hours: int = 24
+) -> FleetView:
     """Noisy curves, gaps everywhere, a thousand runs; every third device is silent."""
     chance = random.Random(seed)
     names = [name.format(number) for number in range(devices)]
-    cells = [
-        Cell(device, hour, NOW_MS, tuple(slots))
-        for number, device in enumerate(names)
-        for hour in last_hours(NOW_MS)
-        if (slots := _slots(chance, number, hour))
-    ]
-    states = []
-    for number, device in enumerate(names):
-        age_ms = 7_200_000 if number % 3 == 1 else 1_000
-        rows = [NewestRow(NOW_MS - age_ms - 10_000 * k, 20.0, 50.0, None) for k in range(31)]
-        states.append(describe_device(device, rows, None, NOW, QualityLimits()))
+    fleet = Fleet(
+        NOW_MS,
+        {device: _state(chance, number % 3 == 1, hours) for number, device in enumerate(names)},
+        QualityLimits(),
+        delays=Delays(),
+    )
+    fleet.delays.add(
+        round(1000 * (chance.lognormvariate(0, 3) - 2)) for _ in range(5_000 if names else 0)
+    )
     begin_ms = NOW_MS - 7_200_000
     runs = tuple(RunEnd(begin_ms + k * 7_000, chance.lognormvariate(1, 1.5)) for k in range(1_000))
     rates = tuple(chance.uniform(0, 3_000) for _ in range(60))
     flow = Flow(begin_ms, 120_000.0, rates, runs, 500_000, 1_234)
-    arrivals = [
-        Arrival(chance.choice(names), chance.lognormvariate(0, 3) - 2)
-        for _ in range(5_000 if names else 0)
-    ]
-    board = {(cell.device_id, cell.hour): cell for cell in cells}
-    return put_together(NOW, devices, states, board, names, flow, sum_up(arrivals))
+    slots = {
+        device: _slots(chance, number, hours)
+        for number, device in enumerate(names)
+        if device in choose_lines(fleet)
+    }
+    return put_together(NOW, fleet, flow, slots, SLOT_MS)
 
 
-def _slots(chance: random.Random, number: int, hour: int) -> list[Slot]:
+def _state(chance: random.Random, is_silent: bool, hours: int) -> DeviceState:
+    newest = NOW_MS - (7_200_000 if is_silent else 1_000)
+    current = NOW_MS // HOUR_MS
+    first = current - hours + 1
+    return DeviceState(
+        begin_ms=first * HOUR_MS,
+        rows=8_000,
+        arrived_ms=newest,
+        tail=[newest - 10_000 * k for k in range(23, -1, -1)],
+        temperature=20.0,
+        humidity=50.0,
+        unchanged=1,
+        hours={hour: chance.randrange(361) for hour in range(first, current + 1)},
+        interval_ms=10_000.0,
+        regular_votes=4,
+        next_hour=current,
+    )
+
+
+def _slots(chance: random.Random, number: int, hours: int) -> list[Slot]:
     slots = []
-    for at in range(SLOTS):
-        start = hour * HOUR_MS + at * SLOT_MS
+    for at in range(6 * hours):
+        start = (NOW_MS // HOUR_MS - hours + 1) * HOUR_MS + at * SLOT_MS
         count = chance.randrange(61)
         if count and start < NOW_MS:
             mean = 20 + 8 * math.sin(start / 1.3e7 + number) + chance.uniform(-2, 2)

@@ -220,8 +220,12 @@ def test_devices_are_listed_with_rhythm_and_silence(pipeline: Pipeline, prefix: 
     assert gone in names
     assert well not in names
     assert silent["silent"] == len(names)
-    assert gone not in pipeline.iot("devices", "--days", "2")
-    assert "silent for" in pipeline.iot("devices", "--silent")
+    troubled = pipeline.iot("devices", "--problems", "--json")["devices"]
+    problems = {device["device_id"]: device["problems"] for device in troubled}
+    assert problems[gone][0]["problem"] == "silent"
+    told = pipeline.iot("devices", "--problems", "--limit", "1")
+    assert "usually one every 1 min" in told
+    assert "what was seen" in told
 
 
 def test_the_script_in_the_docs_reads_both(pipeline: Pipeline, prefix: str, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from iot_pipeline.artifacts.board_file import board_path
-from iot_pipeline.core.fleet_day import Board
+from iot_pipeline.artifacts.last_drawing import drawing_path
+from iot_pipeline.core.picture_budget import LastDrawing
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline, store_as_then
@@ -25,9 +25,9 @@ def send(pipeline: Pipeline, name: str, begin: float, count: int = 60, step: flo
     produce(pipeline.brokers, pipeline.topic, [(name.encode(), value) for value in values])
 
 
-def kept(pipeline: Pipeline) -> tuple[Path, Board]:
-    path = board_path(pipeline.settings.data_dir, pipeline.topic)
-    return path, msgspec.json.decode(path.read_bytes(), type=Board)
+def kept(pipeline: Pipeline) -> tuple[Path, LastDrawing]:
+    path = drawing_path(pipeline.settings.data_dir, pipeline.topic)
+    return path, msgspec.json.decode(path.read_bytes(), type=LastDrawing)
 
 
 def test_a_run_brings_pictures_and_the_next_says_where_they_are(
@@ -48,25 +48,25 @@ def test_a_run_brings_pictures_and_the_next_says_where_they_are(
         assert len(shown) < 50_000
     assert f"| `{name}_gone` |" in first.metadata["devices_with_problems"]
     assert "no reading for 1.2 h, usually one every 10 s" in first.metadata["devices_with_problems"]
-    path, board = kept(pipeline)
-    assert board.drawn_by == first.run.run_id
-    assert board.cost_seconds == first.metadata["pictures_seconds"] > 0
+    path, last = kept(pipeline)
+    assert last.drawn_by == first.run.run_id
+    assert last.cost_seconds == first.metadata["pictures_seconds"] > 0
 
     second = dagster.launch("ingest")
     assert second.metadata is not None
     assert not set(PICTURES) & set(second.metadata)
     assert f"(/runs/{first.run.run_id})" in second.metadata["pictures"]
 
-    board.drawn_ms -= 3_600_000
-    path.write_bytes(msgspec.json.encode(board))
+    last.drawn_ms -= 3_600_000
+    path.write_bytes(msgspec.json.encode(last))
     third = dagster.launch("ingest")
     assert third.metadata is not None
     assert set(third.metadata) > {"last_day", "completeness"}
     assert kept(pipeline)[1].drawn_by == third.run.run_id
 
 
-def test_a_board_that_cannot_be_read_is_begun_anew(pipeline: Pipeline, dagster: Dagster) -> None:
-    path = board_path(pipeline.settings.data_dir, pipeline.topic)
+def test_a_file_that_cannot_be_read_is_begun_anew(pipeline: Pipeline, dagster: Dagster) -> None:
+    path = drawing_path(pipeline.settings.data_dir, pipeline.topic)
     path.parent.mkdir(parents=True)
     path.write_text("{")
     send(pipeline, f"anew_{uuid.uuid4().hex[:8]}", datetime.now(UTC).timestamp() - 590)
@@ -106,7 +106,8 @@ def test_the_health_report_is_written_and_linked_with_what_is_true(
         "60 readings are in the table, out of 69 messages",
         "9 messages of the last day could not be readings (13.04%)",
         "compared 69 messages",
-        f"<code>{name}_gone</code></td><td>no reading for 1.2 h, usually one every 10 s",
+        f"<code>{name}_gone</code></td><td>silent</td>",
+        "<td>no reading for 1.2 h, usually one every 10 s",
         '<td>not readable as JSON</td><td class="number">7</td>',
         '<td>a field is missing</td><td class="number">2</td>',
         "Dead letters are few",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from iot_pipeline.core.fleet_day import SLOT_MS, Slot
+from iot_pipeline.core.fleet_view import Slot
 from iot_pipeline.core.reading_spans import UNIX_EPOCH, PlainRow
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.errors import PipelineError
@@ -46,12 +46,12 @@ class FakePages:
         return self._answer(self._chosen(device_id, day_number, first_ms, last_ms)[:limit])
 
     def start_slots(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, slot_ms: int
     ) -> FakeAnswer:
         self.slots_asked.append((device_id, first_ms))
         slots: dict[int, list[PlainRow]] = {}
         for row in self._chosen(device_id, day_number, first_ms, last_ms):
-            slots.setdefault(row[0] // SLOT_MS * SLOT_MS, []).append(row)
+            slots.setdefault(row[0] // slot_ms * slot_ms, []).append(row)
         return self._answer(
             [
                 Slot(start, len(rows), sum(row[1] or 0 for row in rows) / len(rows), rows[0][0])

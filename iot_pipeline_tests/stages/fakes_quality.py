@@ -10,11 +10,15 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.device_tally import FleetTally, QualityLimits
+from iot_pipeline.core.deletions import Deletion
+from iot_pipeline.core.fleet_verdicts import judge_fleet
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.read_back import StoredRow
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.errors import PipelineError
-from iot_pipeline.stages.data_quality import QualityPorts, check_data_quality
+from iot_pipeline.stages.fleet_keeper import FleetKeeper
+from iot_pipeline.stages.fleet_ports import FleetPorts
+from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 
 # (device_id, measured_ms, arrived_ms, temperature, humidity)
 Sent = tuple[str, int, int, float, float]
@@ -46,6 +50,7 @@ class TimeLapse:
         self._times = {place: sorted(rows) for place, rows in self._rows.items()}
         self.as_of_ms = 1 << 62
         self.questions = 0
+        self.deletions: list[Deletion] = []
 
     def days(self) -> list[int]:
         return list({day for _, day in self._rows})
@@ -87,6 +92,9 @@ class TimeLapse:
         chosen = times[bisect_left(times, first_ms) : bisect_right(times, last_ms)]
         return [rows[at] for at in chosen if rows[at][2] <= self.as_of_ms]
 
+    def read_deletions(self) -> list[Deletion]:
+        return self.deletions
+
     def look(
         self,
         at_ms: int,
@@ -94,22 +102,14 @@ class TimeLapse:
         *,
         lag_seconds: float = 0.0,
         budget_seconds: float = 60.0,
-        observed: FleetTally | None = None,
-        first: Sequence[str] = (),
         clock: Callable[[], float] = lambda: 0.0,
     ) -> dict[str, CheckVerdict]:
-        """The six verdicts at that moment."""
+        """The six verdicts at that moment, by the rows alone: nothing was kept."""
         self.as_of_ms = at_ms
-        verdicts = check_data_quality(
-            QualityPorts(self, self),
-            limits,
-            datetime.fromtimestamp(at_ms / 1000, UTC),
-            lag_seconds=lag_seconds,
-            budget_seconds=budget_seconds,
-            observed=observed,
-            first=first,
-            clock=clock,
-        )
+        ports = FleetPorts(FakeDeviceStates(), self, self, self)
+        now = datetime.fromtimestamp(at_ms / 1000, UTC)
+        keeper = FleetKeeper(ports, limits, is_alone=True, clock=clock)
+        verdicts = judge_fleet(keeper.look(now, lag_seconds, budget_seconds))
         return {verdict.name: verdict for verdict in verdicts}
 
 
@@ -155,4 +155,8 @@ class Lapse:
 
 def red(verdicts: dict[str, CheckVerdict]) -> dict[str, set[str]]:
     """Checks that have not passed, and the devices they name."""
-    return {name: set(v.suspects) for name, v in verdicts.items() if not v.passed}
+    return {
+        name: {row[0] for row in verdict.worst.rows}
+        for name, verdict in verdicts.items()
+        if not verdict.passed
+    }

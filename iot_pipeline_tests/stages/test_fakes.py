@@ -11,6 +11,7 @@ from iot_pipeline_tests.stages.contracts import (
     ReadingStoreContract,
     RecordLogContract,
 )
+from iot_pipeline_tests.stages.contracts_fleet import DeviceStateStoreContract
 from iot_pipeline_tests.stages.fakes import (
     NOW_MS,
     FakeDeadLetters,
@@ -18,6 +19,7 @@ from iot_pipeline_tests.stages.fakes import (
     FakeLog,
     FakeStore,
 )
+from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 
 
 @dataclass
@@ -100,3 +102,9 @@ class TestFakeDeadLetters(DeadLetterSinkContract):
     @pytest.fixture
     def letters_world(self):
         return FakeLettersWorld()
+
+
+class TestFakeDeviceStates(DeviceStateStoreContract):
+    @pytest.fixture
+    def states(self) -> FakeDeviceStates:
+        return FakeDeviceStates()

@@ -6,11 +6,9 @@ import pytest
 
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.errors import KafkaUnavailableError
-from iot_pipeline.stages.latency import LatencyProbe
-from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher
-from iot_pipeline_tests.stages.fake_rows import FakeRowReader
+from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome
 from iot_pipeline_tests.stages.fakes import Crash, Faults, How
-from iot_pipeline_tests.stages.world import T0, World
+from iot_pipeline_tests.stages.world import T0, World, WorldPorts
 
 
 def a_world(records: int = 8) -> World:
@@ -23,7 +21,7 @@ def a_world(records: int = 8) -> World:
 
 
 def an_outcome(world: World) -> IngestOutcome:
-    return IngestOutcome(LatencyProbe(world.store, FakeRowReader(world.store)))
+    return new_outcome(WorldPorts(world, world.ports()))
 
 
 class Diary(Watcher):

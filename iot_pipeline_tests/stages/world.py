@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.device_tally import FleetTally, QualityLimits
 from iot_pipeline.core.ledger import find_flaws, sum_counts
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.core.readings import (
     MS_PER_DAY,
     Reading,
@@ -16,6 +16,7 @@ from iot_pipeline.core.readings import (
     encode_reading,
     timestamp_ms,
 )
+from iot_pipeline.stages.fleet_ports import FleetPorts
 from iot_pipeline.stages.ingest import drain
 from iot_pipeline.stages.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.planning import Plan, make_plan
@@ -36,6 +37,8 @@ from iot_pipeline_tests.stages.fakes import (
     Kind,
     writer_id,
 )
+from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
+from iot_pipeline_tests.stages.fakes_quality import TimeLapse
 
 T0 = 1_735_444_918.0  # 2024-12-29
 # Two requests at once, so that of a few rows some are merged and some are not.
@@ -55,6 +58,15 @@ class WorldPorts:
     def rows(self) -> FakeRowReader:
         return FakeRowReader(self.world.store)
 
+    @property
+    def fleet_ports(self) -> FleetPorts:
+        table = TimeLapse([])
+        return FleetPorts(self.world.states, table, table, table)
+
+    @property
+    def quality_limits(self) -> QualityLimits:
+        return QualityLimits()
+
     def read_deletions(self) -> Deletions:
         return Deletions(())
 
@@ -68,6 +80,7 @@ class World:
     store: FakeStore = field(default_factory=FakeStore)
     ledger: FakeLedger = field(default_factory=FakeLedger)
     letters: FakeDeadLetters = field(default_factory=FakeDeadLetters)
+    states: FakeDeviceStates = field(default_factory=FakeDeviceStates)
     runs: int = 0
 
     def __post_init__(self) -> None:
@@ -134,7 +147,6 @@ class World:
         return run_ingest(
             IngestRequest("iot_data", run, CONFIG, **request),
             WorldPorts(self, self.ports(faults)),
-            FleetTally(QualityLimits()),
             outcome=outcome,
             watcher=watcher,
         )

@@ -1,7 +1,7 @@
 """Who has fallen silent?"""
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.quality_words import REPORTING
+from iot_pipeline.core.fleet_verdicts import REPORTING
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

@@ -10,16 +10,18 @@ from datetime import date, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.device_tally import FleetTally, QualityLimits
+from iot_pipeline.core.device_problems import Fleet
+from iot_pipeline.core.fleet_verdicts import REPORTING, judge_fleet
 from iot_pipeline.core.lag import PartitionLag, total_lag
 from iot_pipeline.core.ledger import ChainLink, LedgerEntry, Outcome
 from iot_pipeline.core.offsets import OffsetRange, TopicInfo
-from iot_pipeline.core.quality_words import REPORTING
+from iot_pipeline.core.quality_limits import QualityLimits
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.checks.budget import RunBudget
-from iot_pipeline.stages.data_quality import QualityPorts, check_data_quality
+from iot_pipeline.stages.fleet_keeper import FleetKeeper, look_at_fleet
+from iot_pipeline.stages.fleet_ports import FleetPorts
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import Walk, WalkedLedger, walk_chain
 from iot_pipeline.stages.ledger_sums import SummedLedger
@@ -72,7 +74,7 @@ class CheckPorts(Protocol):
     @property
     def audit_store(self) -> Acknowledgements: ...
     @property
-    def quality_ports(self) -> QualityPorts: ...
+    def fleet_ports(self) -> FleetPorts: ...
     @property
     def quality_limits(self) -> QualityLimits: ...
 
@@ -89,7 +91,7 @@ class RunFacts:
         replayed: ranges that it wrote again; they are read back as well.
         started_at: no entry of the run is older; aware.
         topic: as it was planned with.
-        observed: what it saw of the devices' readings.
+        fleet: what it saw of the devices' readings, and what is kept of them.
         is_growing: the run goes on meanwhile, so the ledger may know more of it.
     """
 
@@ -100,7 +102,7 @@ class RunFacts:
     replayed: Sequence[OffsetRange]
     started_at: datetime
     topic: TopicInfo
-    observed: FleetTally | None = None
+    fleet: FleetKeeper | None = None
     is_growing: bool = False
 
 
@@ -228,17 +230,16 @@ class Facts:
         )
 
     @_Fact
+    def fleet(self) -> Fleet:
+        """The devices as they are, and their problems."""
+        lag_seconds = total_lag(self.lags).lag_seconds
+        seconds = self.seconds(REPORTING, 0.6)
+        if self.run is not None and self.run.fleet is not None:
+            return self.run.fleet.look(self.now, lag_seconds, seconds)
+        limits = self.ports.quality_limits
+        return look_at_fleet(self.ports.fleet_ports, limits, self.now, lag_seconds, seconds)
+
+    @_Fact
     def devices(self) -> dict[str, CheckVerdict]:
         """The verdicts on the devices, by check."""
-        run = self.run
-        first = [name for names in self.suspects.values() for name in names]
-        verdicts = check_data_quality(
-            self.ports.quality_ports,
-            self.ports.quality_limits,
-            self.now,
-            lag_seconds=total_lag(self.lags).lag_seconds,
-            budget_seconds=self.seconds(REPORTING, 0.6),
-            observed=None if run is None else run.observed or FleetTally(self.ports.quality_limits),
-            first=first,
-        )
-        return {verdict.name: verdict for verdict in verdicts}
+        return {verdict.name: verdict for verdict in judge_fleet(self.fleet)}

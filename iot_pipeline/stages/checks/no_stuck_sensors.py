@@ -1,7 +1,7 @@
 """Which sensors repeat themselves?"""
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.quality_words import NOT_STUCK
+from iot_pipeline.core.fleet_verdicts import NOT_STUCK
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

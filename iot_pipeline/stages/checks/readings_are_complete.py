@@ -1,7 +1,7 @@
 """Who lacks readings, and in which hour?"""
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.quality_words import COMPLETE
+from iot_pipeline.core.fleet_verdicts import COMPLETE
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

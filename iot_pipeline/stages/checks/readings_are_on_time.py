@@ -1,7 +1,7 @@
 """How late do readings arrive?"""
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.quality_words import ON_TIME
+from iot_pipeline.core.fleet_verdicts import ON_TIME
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

@@ -1,7 +1,7 @@
 """Are values possible, and do neighbours agree?"""
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.quality_words import PLAUSIBLE
+from iot_pipeline.core.fleet_verdicts import PLAUSIBLE
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

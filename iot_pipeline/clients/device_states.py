@@ -1,0 +1,149 @@
+"""The states of devices as they are kept between runs: bytes per device, in 64 shards."""
+
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from iot_pipeline.clients.cassandra import Asked, CassandraClient, PendingAnswer, unlogged_batch
+
+SHARDS = 64
+_FLEET = (-1, "")
+_READ = "SELECT device_id, state FROM {ks}.device_states WHERE shard = ? LIMIT ?"
+_READ_ONE = "SELECT state FROM {ks}.device_states WHERE shard = ? AND device_id = ?"
+_WRITE = "INSERT INTO {ks}.device_states (shard, device_id, state) VALUES (?, ?, ?) USING TTL ?"
+# Cassandra refuses a batch of 50 KiB; twenty of them on their way keep a node busy.
+_BATCH_BYTES = 16 * 1024
+_IN_FLIGHT = 20
+
+
+class FoundState(Asked):
+    """One device's kept state on its way: a `PendingState`."""
+
+    @property
+    def found(self) -> bytes | None:
+        rows = self._answer.rows
+        return rows[0].state if rows else None
+
+
+class CassandraDeviceStates:
+    """A `DeviceStateStore` over the client's session.
+
+    Raises:
+        CassandraUnavailableError: no answer.
+        SchemaMismatchError: no such table.
+    """
+
+    def __init__(self, client: CassandraClient) -> None:
+        self._client = client
+
+    def read_fleet(self) -> bytes | None:
+        """What is kept of the whole fleet."""
+        rows = self._client.execute(
+            self._cql(_READ_ONE), _FLEET, doing="reading what is kept of the fleet"
+        )
+        return rows[0].state if rows else None
+
+    def read_some(self, most: int) -> tuple[dict[str, bytes], bool]:
+        """States by device, about twice `most` of them; and whether these are all there are."""
+        limit = max(2, 2 * most // SHARDS)
+        sent = [
+            self._client.start(
+                lambda shard=shard: self._client.prepare(self._cql(_READ)).bind((shard, limit)),  # type: ignore[misc]
+                f"reading the states of devices, shard {shard}",
+            )
+            for shard in range(SHARDS)
+        ]
+        found: dict[str, bytes] = {}
+        is_all = True
+        for pending in sent:
+            rows = self._client.finish(pending)
+            is_all = is_all and len(rows) < limit
+            found.update((row.device_id, row.state) for row in rows)
+        return found, is_all
+
+    def start_read(self, device_id: str) -> FoundState:
+        """Start reading one device's."""
+        place = (shard_of(device_id), device_id)
+        return FoundState(
+            self._client.start(
+                lambda: self._client.prepare(self._cql(_READ_ONE)).bind(place),
+                f"reading the state of {device_id}",
+            )
+        )
+
+    def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
+        """Keep it in the place of what was kept before; raises when that takes longer."""
+        self._client.execute(
+            self._cql(_WRITE),
+            (*_FLEET, content, live_seconds),
+            doing="keeping what is known of the fleet",
+            timeout_seconds=within_seconds,
+        )
+
+    def write(
+        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
+    ) -> Iterator[Sequence[str]]:
+        """Keep states, each in the place of an earlier one; the devices whose are kept, by parts.
+
+        It ends when the time is over: at most twenty batches are on their way then, which may
+        still take effect.
+        """
+        deadline = time.monotonic() + within_seconds
+        sent: deque[tuple[list[str], PendingAnswer]] = deque()
+        parts = _parts(states)
+        while True:
+            while len(sent) < _IN_FLIGHT and (names := next(parts, None)) is not None:
+                sent.append((names, self._send(names, states, live_seconds)))
+            if not sent:
+                return
+            names, pending = sent[0]
+            if pending.done:
+                sent.popleft()
+                if pending.error is not None:
+                    raise pending.error
+                yield names
+            elif time.monotonic() > deadline:
+                return
+            else:
+                self._client.wait(0.1)
+
+    def _send(
+        self, names: Sequence[str], states: Mapping[str, bytes], live_seconds: int
+    ) -> PendingAnswer:
+        shard = shard_of(names[0])
+
+        def make() -> object:
+            statement = self._client.prepare(self._cql(_WRITE))
+            batch = unlogged_batch()
+            for name in names:
+                batch.add(statement, (shard, name, states[name], live_seconds))
+            return batch
+
+        return self._client.start(make, f"keeping the states of {len(names)} devices")
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Until some answer has come since the last call, or the time is over."""
+        self._client.wait(timeout_seconds)
+
+    def _cql(self, template: str) -> str:
+        return template.format(ks=self._client.keyspace)
+
+
+def shard_of(device_id: str) -> int:
+    """Which of the shards keeps a device: the same in every process and version."""
+    return zlib.crc32(device_id.encode()) % SHARDS
+
+
+def _parts(states: Mapping[str, bytes]) -> Iterator[list[str]]:
+    """Names by shard, as many as fit into a batch."""
+    part: list[str] = []
+    size = 0
+    for name in sorted(states, key=shard_of):
+        if part and (shard_of(part[0]) != shard_of(name) or size > _BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(name)
+        size += len(states[name]) + len(name)
+    if part:
+        yield part

@@ -1,0 +1,314 @@
+"""The states of a fleet, folded micro-batch by micro-batch on the hot path of ingestion.
+
+Belongs here: finding, for all rows of a micro-batch at once, which devices need a close look, and
+what it may cost. Does not belong here: what a reading does to a state (`core.device_state`).
+
+Up to MANY devices everything is looked at. Beyond, a budget per micro-batch holds: devices that
+were in trouble are looked at every time, the others in turn, and what was left out is counted.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from operator import itemgetter, sub
+
+import numpy as np
+import numpy.typing as npt
+
+from iot_pipeline.core.delays import EDGES, Delays, FleetRecord
+from iot_pipeline.core.device_evidence import HALF_MS, WINDOW_MS
+from iot_pipeline.core.device_problems import Fleet, expected_states, note_apart
+from iot_pipeline.core.device_state import HOUR_MS, STEADY_MS, DeviceState
+from iot_pipeline.core.ingest import RowsByTime
+from iot_pipeline.core.lacking_hours import note_lacking
+from iot_pipeline.core.quality_limits import QualityLimits
+
+# Up to so many devices nothing is left out.
+MANY = 10_000
+# More devices than this are not kept one by one: random device ids must not become memory.
+MOST_DEVICES = 50_000
+# Beyond MANY: the cost of a row and of a group of rows in µs, measured, and what may be spent.
+_ROW_COST_US = 0.2
+_GROUP_COST_US = 2.0
+_ALLOWED_PER_ROW_US = 0.4
+_ALLOWED_PER_FOLD_US = 1_000.0
+
+Groups = Mapping[tuple[str, int], RowsByTime]
+_Ints = npt.NDArray[np.int64]
+_written = itemgetter(0)
+_temperature = itemgetter(3)
+_humidity = itemgetter(4)
+
+
+@dataclass(slots=True)
+class FleetStates:
+    """The devices of a fleet and what was counted of all their readings.
+
+    `rows_seen` of `rows` were folded since the start; `changed` are the devices whose state is not
+    kept yet. `suspects` are looked at in every micro-batch, however many devices there are.
+    """
+
+    limits: QualityLimits
+    devices: dict[str, DeviceState] = field(default_factory=dict)
+    record: FleetRecord = field(default_factory=FleetRecord)
+    ingested: Delays = field(default_factory=Delays)
+    suspects: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
+    rows: int = 0
+    rows_seen: int = 0
+    _turn: int = 0
+
+    def fold(self, groups: Groups) -> None:
+        """Take in rows that are acknowledged, those of a device in the order of their arrival."""
+        rows = sum(map(len, groups.values()))
+        self.rows += rows
+        if len(self.devices) + len(groups) > MANY:
+            groups = self._chosen(groups, rows)
+            rows = sum(map(len, groups.values()))
+        if rows:
+            self.rows_seen += rows
+            self._fold(groups, rows)
+
+    def settle(self, as_of_ms: int) -> list[tuple[str, int]]:
+        """Remember what only the whole fleet tells: who is apart, and which hours lack readings.
+
+        Returns:
+            (device, hour) of those found to lack readings for the first time.
+        """
+        expected = expected_states(self.devices, as_of_ms, self.limits)
+        note_apart(expected, self.limits)
+        found = note_lacking(expected, as_of_ms, self.limits)
+        self.changed.update(name for name, _ in found)
+        return found
+
+    def fleet(self, as_of_ms: int, unlooked: int = 0) -> Fleet:
+        """The devices that are expected to report, as they are now; later readings change it not.
+
+        `unlooked` more have readings, and no state.
+        """
+        expected = expected_states(self.devices, as_of_ms, self.limits)
+        return Fleet(
+            as_of_ms,
+            {name: state.copy() for name, state in expected.items()},
+            self.limits,
+            unlooked,
+            self.rows,
+            self.rows_seen,
+            sum(
+                state.backfilled
+                for state in self.devices.values()
+                if as_of_ms - state.backfilled_at_ms <= WINDOW_MS
+            ),
+            self.record.since(as_of_ms - HOUR_MS),
+            Delays(self.ingested.counts.copy(), self.ingested.largest_ms),
+        )
+
+    def _chosen(self, groups: Groups, rows: int) -> Groups:
+        """What the budget allows: suspects, then the others where the last turn ended."""
+        devices = self.devices
+        if len(devices.keys() | {name for name, _ in groups}) <= MANY:
+            return groups
+        allowed_us = _ALLOWED_PER_FOLD_US + _ALLOWED_PER_ROW_US * rows
+        chosen: dict[tuple[str, int], RowsByTime] = {}
+        start = self._turn % len(groups)
+        places = list(groups)
+        turn = chain(islice(places, start, None), islice(places, start))
+        suspects = [place for place in places if place[0] in self.suspects]
+        for place in chain(suspects, turn):
+            group = groups[place]
+            allowed_us -= _GROUP_COST_US + _ROW_COST_US * len(group)
+            is_suspect = place[0] in self.suspects
+            if allowed_us < 0 and not is_suspect:
+                break
+            self._turn += not is_suspect
+            if len(devices) < MOST_DEVICES or place[0] in devices:
+                chosen[place] = group
+        for place in places:
+            if place not in chosen and place[0] in devices:
+                # Its counts have a hole now: it begins anew with its next reading.
+                del devices[place[0]]
+        return {place: group for place, group in groups.items() if place in chosen}
+
+    def _fold(self, groups: Groups, rows: int) -> None:
+        limits, devices, changed = self.limits, self.devices, self.changed
+        view = _Columns(groups, rows)
+        self._count_delays(view, limits)
+        times = view.times_list
+        for (
+            (name, _),
+            start,
+            end,
+            is_close,
+            gap,
+            first_at,
+            newest_at,
+            is_one_half,
+            unchanged,
+            delay_most,
+            hour,
+            first,
+            last,
+        ) in view.summaries(groups, limits):
+            state = devices.get(name)
+            if state is None:
+                state = devices[name] = DeviceState()
+            changed.add(name)
+            if state.rows:
+                gap = max(gap, first_at - state.arrived_ms)
+            if not is_close and state.is_calm(gap, *first, limits):
+                spread = () if is_one_half else view.arrivals[start:end].tolist()
+                state.take_calm(
+                    times[start:end], newest_at, spread, unchanged, *last, delay_most, hour, limits
+                )
+            else:
+                self._look_closely(state, times[start:end], *view.part(start, end))
+
+    def _look_closely(
+        self,
+        state: DeviceState,
+        times: list[int],
+        arrivals: list[int],
+        temperatures: list[float],
+        humidities: list[float],
+    ) -> None:
+        limits = self.limits
+        if not _is_plain_backfill(state, times, arrivals, limits):
+            for row in zip(times, arrivals, temperatures, humidities, strict=True):
+                state.take_row(*row, limits)
+
+    def _count_delays(self, view: "_Columns", limits: QualityLimits) -> None:
+        # Backfilled readings say nothing of how fast readings arrive today.
+        delays = view.delays
+        delays = delays[delays <= limits.backfill_ms]
+        if not len(delays):
+            return
+        edges = np.array(EDGES) * 1000
+        counts = np.bincount(
+            np.searchsorted(edges, delays, side="right"), minlength=len(EDGES) + 1
+        ).tolist()
+        self.record.add(int(view.arrivals.max()) // HOUR_MS, counts, int(delays.max()))
+
+
+# Of a group: its place, its rows [start, end), whether they need a close look, the longest time
+# between two arrivals, the first and the newest arrival, whether all came in one half window, how
+# many values at the end are equal, the longest delay, the hour of all event times or -1, the first
+# values and the last.
+_Summary = tuple[
+    tuple[str, int],
+    int,
+    int,
+    bool,
+    int,
+    int,
+    int,
+    bool,
+    int,
+    int,
+    int,
+    tuple[float, float],
+    tuple[float, float],
+]
+
+
+class _Columns:
+    """The rows of a micro-batch as columns, group after group."""
+
+    def __init__(self, groups: Groups, count: int) -> None:
+        self.times_list: list[int] = list(chain.from_iterable(groups.values()))
+        rows = list(chain.from_iterable(map(dict.values, groups.values())))
+        self.times: _Ints = np.array(self.times_list, np.int64)
+        written: _Ints = np.fromiter(map(_written, rows), np.int64, count)
+        self.arrivals: _Ints = written // 1000
+        self.temperatures = np.fromiter(map(_temperature, rows), np.float64, count)
+        self.humidities = np.fromiter(map(_humidity, rows), np.float64, count)
+        self.delays: _Ints = self.arrivals - self.times
+        sizes = np.fromiter(map(len, groups.values()), np.int64, len(groups))
+        self.ends: _Ints = np.cumsum(sizes)
+        self.starts: _Ints = self.ends - sizes
+
+    def part(self, start: int, end: int) -> tuple[list[int], list[float], list[float]]:
+        """Arrivals, temperatures, humidities of rows [start, end)."""
+        return (
+            self.arrivals[start:end].tolist(),
+            self.temperatures[start:end].tolist(),
+            self.humidities[start:end].tolist(),
+        )
+
+    def summaries(self, groups: Groups, limits: QualityLimits) -> Iterator[_Summary]:
+        """One per group."""
+        starts, ends = self.starts, self.ends
+        lowest, highest = np.minimum.reduceat, np.maximum.reduceat
+        least, most = lowest(self.delays, starts), highest(self.delays, starts)
+        warm, damp = self.temperatures, self.humidities
+        coldest, warmest = lowest(warm, starts), highest(warm, starts)
+        driest, dampest = lowest(damp, starts), highest(damp, starts)
+        newest = highest(self.arrivals, starts)
+        hours = lowest(self.times, starts) // HOUR_MS
+        is_close = (
+            (most > limits.late_ms)
+            | (least < -limits.ahead_ms)
+            | (coldest < limits.temperature_low)
+            | (warmest > limits.temperature_high)
+            | (driest < limits.humidity_low)
+            | (dampest > limits.humidity_high)
+            | (warmest - coldest > limits.jump_celsius)
+            | (dampest - driest > limits.jump_humidity)
+        )
+        gaps = np.diff(self.arrivals, prepend=self.arrivals[:1])
+        gaps[starts] = 0
+        # Where a row differs from the one before; the last such place begins the equal ones.
+        differs = np.ones(len(warm), np.bool_)
+        differs[1:] = warm[1:] != warm[:-1]
+        differs[1:] |= damp[1:] != damp[:-1]
+        differs[starts] = True
+        unchanged = ends - highest(np.where(differs, np.arange(len(warm)), 0), starts)
+        last = ends - 1
+        return zip(
+            groups,
+            starts.tolist(),
+            ends.tolist(),
+            is_close.tolist(),
+            highest(gaps, starts).tolist(),
+            self.arrivals[starts].tolist(),
+            newest.tolist(),
+            (lowest(self.arrivals, starts) // HALF_MS == newest // HALF_MS).tolist(),
+            unchanged.tolist(),
+            most.tolist(),
+            np.where(highest(self.times, starts) // HOUR_MS == hours, hours, -1).tolist(),
+            zip(warm[starts].tolist(), damp[starts].tolist(), strict=True),
+            zip(warm[last].tolist(), damp[last].tolist(), strict=True),
+            strict=True,
+        )
+
+
+def _is_plain_backfill(
+    state: DeviceState, times: list[int], arrivals: list[int], limits: QualityLimits
+) -> bool:
+    """Take readings that were all sent long after, by something that is no clock; False: look.
+
+    A month of history is sent in minutes: reading by reading it would cost more than writing it.
+    """
+    delays = list(map(sub, arrivals, times))
+    if len(delays) < 2 or min(delays) <= limits.backfill_ms or state.steady_rows > 1:
+        return False
+    steps = map(sub, delays, islice(delays, 1, None))
+    if min(map(abs, steps)) <= STEADY_MS:
+        return False
+    if state.steady_rows and abs(delays[0] - state.steady_delay_ms) <= STEADY_MS:
+        return False
+    state.take_backfill(delays[-1], arrivals[-1], len(delays), limits)
+    return True
+
+
+def fold_rows(
+    states: FleetStates, device_id: str, rows: Iterable[tuple[int, int, float, float]]
+) -> None:
+    """Take in one device's (measured_ms, arrived_ms, temperature, humidity), as they arrived."""
+    state = states.devices.get(device_id)
+    if state is None:
+        state = states.devices[device_id] = DeviceState()
+    for ms, at, temperature, humidity in rows:
+        state.take_row(ms, at, temperature, humidity, states.limits)
+        if at - ms <= states.limits.backfill_ms:
+            states.record.add_delay(at // HOUR_MS, at - ms)
+    states.changed.add(device_id)

@@ -1,0 +1,59 @@
+"""A `DeviceStateStore` in memory."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from iot_pipeline.errors import PipelineError
+
+
+@dataclass(slots=True)
+class FoundState:
+    found: bytes | None
+    error: PipelineError | None = None
+    done: bool = True
+
+
+@dataclass(slots=True)
+class FakeDeviceStates:
+    """`failure` is raised by every question while it is set; `written` counts states."""
+
+    states: dict[str, bytes] = field(default_factory=dict)
+    fleet: bytes | None = None
+    failure: PipelineError | None = None
+    written: int = 0
+    part: int = 50
+
+    def read_fleet(self) -> bytes | None:
+        self._fail()
+        return self.fleet
+
+    def read_some(self, most: int) -> tuple[dict[str, bytes], bool]:
+        self._fail()
+        names = sorted(self.states)[: 2 * most]
+        return {name: self.states[name] for name in names}, len(names) == len(self.states)
+
+    def start_read(self, device_id: str) -> FoundState:
+        self._fail()
+        return FoundState(self.states.get(device_id))
+
+    def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
+        self._fail()
+        self.fleet = content
+
+    def write(
+        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
+    ) -> Iterator[Sequence[str]]:
+        names = list(states)
+        for at in range(0, len(names), self.part):
+            self._fail()
+            part = names[at : at + self.part]
+            self.states.update({name: states[name] for name in part})
+            self.written += len(part)
+            yield part
+
+    def wait(self, timeout_seconds: float) -> None:
+        pass
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
