@@ -15,6 +15,7 @@ from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.day_view import DayView
+from iot_pipeline.core.markdown import plain
 from iot_pipeline.core.rollup_checks import (
     COUNTS,
     UNCHANGED,
@@ -36,7 +37,6 @@ from iot_pipeline.defs.names import (
 )
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.words import plain
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.budget import RunBudget

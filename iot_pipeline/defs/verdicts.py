@@ -18,8 +18,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from iot_pipeline.core.checks import CheckVerdict, Severity, not_looked
+from iot_pipeline.core.markdown import as_written, plain
 from iot_pipeline.defs.names import SENSOR_DATA
-from iot_pipeline.defs.words import plain
 from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.registry import all_checks
 
@@ -27,7 +27,6 @@ from iot_pipeline.stages.checks.registry import all_checks
 # was a look at all there is.
 SUSPECTS = "suspects"
 LOOKED_AT = "looked_at"
-SENTENCE = "sentence"
 IS_WHOLE = "is_whole_look"
 _SEVERITIES = {
     Severity.WARN: dg.AssetCheckSeverity.WARN,
@@ -78,8 +77,9 @@ class Shown:
 
     def again(self) -> "Shown":
         """The same once more, for want of a newer look; it has ended a run already."""
-        sentence, at = self._value(SENTENCE) or self.description, self.looked_at
+        at = self.looked_at
         when = f" (Looked at {at:%Y-%m-%d %H:%M:%S} UTC.)" if at else ""
+        sentence = self.description.removesuffix(when)
         return replace(self, description=f"{sentence}{when}", is_blocking=False)
 
     def with_target(self, target: Target | None) -> dg.AssetCheckEvaluation:
@@ -117,7 +117,7 @@ def read_shown(
                     check.name,
                     seen.passed,
                     seen.severity,
-                    seen.description or "",
+                    as_written(seen.description or ""),
                     seen.metadata,
                     run_id=execution.run_id,
                     written_at=execution.create_timestamp,
@@ -184,7 +184,7 @@ def _only_whole_clears(check: Check, verdict: CheckVerdict, last: Shown) -> bool
 def _in_words_of_dagster(
     check: Check, verdict: CheckVerdict, looked_at: datetime, is_whole: bool
 ) -> Shown:
-    metadata: dict[str, Any] = {SENTENCE: dg.MetadataValue.text(verdict.sentence)}
+    metadata: dict[str, Any] = {}
     if verdict.worst.rows:
         metadata["worst_devices"] = dg.MetadataValue.md(verdict.worst.markdown())
     metadata |= {name: _number(value) for name, value in verdict.numbers.items()}
@@ -192,7 +192,8 @@ def _in_words_of_dagster(
         metadata[SUSPECTS] = dg.MetadataValue.json(list(verdict.suspects))
     if verdict.is_looked:
         metadata[LOOKED_AT] = dg.MetadataValue.timestamp(looked_at)
-    metadata[IS_WHOLE] = dg.MetadataValue.bool(is_whole and verdict.is_looked)
+    if verdict.is_looked and is_whole:
+        metadata[IS_WHOLE] = dg.MetadataValue.bool(True)
     return Shown(
         check.name,
         verdict.passed,

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from iot_pipeline.core.markdown import as_written
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.processes import reset_signals
 
@@ -125,8 +126,8 @@ class UiLook:
     """What the UI shows of an asset and of the runs that a sensor asked for.
 
     `runs` newest first: runId, status, tags as a mapping. `numbers` are those of the newest
-    materialization. `verdicts`: check -> success, description, metadataEntries, as the asset's page
-    shows them; checks without one are left out, `check_count` counts all.
+    materialization or observation. `verdicts`: check -> success, description, metadataEntries, as
+    the asset's page shows them; checks without one are left out, `check_count` counts all.
     """
 
     runs: list[dict[str, Any]]
@@ -225,12 +226,14 @@ class DagsterUi:
         runs = answer["runsOrError"].get("results", [])
         node = answer["assetNodeOrError"]
         checks = node.get("assetChecksOrError", {}).get("checks", [])
-        newest = node.get("assetMaterializations", [])
+        # A run that stays materializes once and observes from then on.
+        events = [*node.get("assetMaterializations", []), *node.get("assetObservations", [])]
+        newest = sorted(events, key=lambda event: -int(event["timestamp"]))
         return UiLook(
             [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs],
             _numbers(newest[0]["metadataEntries"]) if newest else {},
             {
-                check["name"]: check["executionForLatestMaterialization"]["evaluation"]
+                check["name"]: _as_written(check["executionForLatestMaterialization"]["evaluation"])
                 for check in checks
                 if (check["executionForLatestMaterialization"] or {}).get("evaluation")
             },
@@ -248,8 +251,12 @@ class DagsterUi:
         for event in run.get("eventConnection", {}).get("events", []):
             numbers |= _numbers(event.get("metadataEntries", ()))
             if event.get("evaluation"):
-                checks[event["evaluation"]["checkName"]] = event["evaluation"]
+                checks[event["evaluation"]["checkName"]] = _as_written(event["evaluation"])
         return numbers, checks
+
+
+def _as_written(evaluation: dict[str, Any]) -> dict[str, Any]:
+    return {**evaluation, "description": as_written(evaluation["description"] or "")}
 
 
 def _numbers(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -270,7 +277,9 @@ _LOOK = """query($filter: RunsFilter!, $limit: Int, $key: AssetKeyInput!) {
   runsOrError(filter: $filter, limit: $limit) { ... on Runs { results {
     runId status tags { key value } } } }
   assetNodeOrError(assetKey: $key) { ... on AssetNode {
-    assetMaterializations(limit: 1) { metadataEntries { label
+    assetMaterializations(limit: 1) { timestamp metadataEntries { label
+      ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
+    assetObservations(limit: 1) { timestamp metadataEntries { label
       ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
     assetChecksOrError { ... on AssetChecks { checks { name
       executionForLatestMaterialization { evaluation { success description metadataEntries { label

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline_tests.ui.browser import LOCATION, Ui
+from iot_pipeline_tests.ui.polling import NOT_EVALUATED, poll, wait_for_first_verdicts
 from iot_pipeline_tests.ui.running_demo import REPOSITORY, RunningDemo
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]
@@ -72,6 +73,13 @@ def test_every_check_is_green_and_its_numbers_plot(ui: Ui, demo: RunningDemo) ->
         ui.open("/assets/iot/sensor_data?view=checks&checkDetail=lag_is_within_limit")
         expect(ui.page.locator("canvas").first).to_be_visible()
         ui.picture("checks")
+
+
+def test_no_check_is_ever_out_of_sight_while_runs_come_and_go(ui: Ui, demo: RunningDemo) -> None:
+    wait_for_first_verdicts(demo)
+    polled = poll(ui, demo, 60)
+    assert polled.statuses[NOT_EVALUATED] == polled.statuses["IN_PROGRESS"] == 0
+    assert polled.hiding_pages == []
 
 
 def test_a_run_says_in_words_what_it_drained(ui: Ui, demo: RunningDemo) -> None:

@@ -1,10 +1,12 @@
-"""Words on their way to Dagster's UI, which reads descriptions as Markdown."""
+"""Words on their way to Dagster's UI, which reads descriptions as Markdown, and back."""
 
 import re
 
 _CODE = re.compile(r"(`[^`]*`)")
 # What Markdown takes for itself. An underscore inside a word (IOT_TOPIC, device_2) it leaves alone.
 _TAKEN = re.compile(r"[*~<\\]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=\()")
+
+_ESCAPED = re.compile(r"\\([*~<\\_\]])")
 
 
 def plain(text: str) -> str:
@@ -16,4 +18,12 @@ def plain(text: str) -> str:
     parts = _CODE.split(text)
     return "".join(
         part if number % 2 else _TAKEN.sub(r"\\\g<0>", part) for number, part in enumerate(parts)
+    )
+
+
+def as_written(text: str) -> str:
+    """What `plain` was given."""
+    parts = _CODE.split(text)
+    return "".join(
+        part if number % 2 else _ESCAPED.sub(r"\1", part) for number, part in enumerate(parts)
     )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iot_pipeline.core.markdown import as_written, plain
 from iot_pipeline.definitions import defs
-from iot_pipeline.defs.words import plain
 
 # Independent of the code under test: what a Markdown renderer takes away outside of code.
 _EATEN = re.compile(r"(?<!\\)(?:[*~<]|(?<![A-Za-z0-9\\])_|_(?![A-Za-z0-9]))")
@@ -55,7 +55,7 @@ def test_there_are_descriptions_of_every_kind() -> None:
 def test_markdown_eats_nothing_of_a_description(name: str, text: str) -> None:
     if not name.startswith("column"):
         assert text, f"{name} has no description"
-    assert _EATEN.search(without_code(text)) is None, f"give it through defs.words.plain: {text}"
+    assert _EATEN.search(without_code(text)) is None, f"give it through core.markdown.plain: {text}"
 
 
 def test_settings_with_an_asterisk_keep_it() -> None:
@@ -68,3 +68,8 @@ def test_taking_the_backslashes_away_gives_the_text_back(text: str) -> None:
     shown = plain(text)
     assert re.sub(r"\\([*~<\\_\]])", r"\1", shown) == text
     assert re.search(r"(?<!\\)(\\\\)*[*~<]", shown) is None
+
+
+@given(st.text(alphabet="ab1 _*~<\\`[](\n", max_size=30))
+def test_what_was_made_plain_can_be_read_as_it_was_written(text: str) -> None:
+    assert as_written(plain(text)) == text

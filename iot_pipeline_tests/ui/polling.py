@@ -1,0 +1,77 @@
+"""The checks of a running demo, looked at again and again, as a person's open page does."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from iot_pipeline_tests.ui.browser import Ui
+from iot_pipeline_tests.ui.running_demo import RunningDemo
+
+# What the UI asks for its badges: without an execution for the latest materialization a check reads
+# "Not Evaluated".
+_CHECKS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  assetChecksOrError { ... on AssetChecks { checks { name
+    executionForLatestMaterialization { status evaluation { severity description } } } } } } } }"""
+NOT_EVALUATED = "NOT EVALUATED"
+_PAGE_SECONDS = 5.0
+_SAMPLE_SECONDS = 1.0
+
+
+@dataclass
+class Polled:
+    """What was seen: statuses sample by sample, and what the pages said."""
+
+    samples: list[dict[str, str]] = field(default_factory=list)
+    pages: int = 0
+    hiding_pages: list[str] = field(default_factory=list)
+
+    @property
+    def statuses(self) -> Counter[str]:
+        return Counter(status for sample in self.samples for status in sample.values())
+
+    def changes(self, name: str) -> int:
+        """How often a check changed its status."""
+        seen = [sample[name] for sample in self.samples]
+        return sum(before != after for before, after in pairwise(seen))
+
+
+def statuses(demo: RunningDemo) -> dict[str, str]:
+    """By check: SUCCEEDED, FAILED, IN_PROGRESS, or NOT EVALUATED."""
+    answer = demo.ask(_CHECKS, key={"path": ["iot", "sensor_data"]})
+    checks = answer["assetNodeOrError"]["assetChecksOrError"]["checks"]
+    return {
+        check["name"]: (check["executionForLatestMaterialization"] or {"status": NOT_EVALUATED})[
+            "status"
+        ]
+        for check in checks
+    }
+
+
+def wait_for_first_verdicts(demo: RunningDemo, seconds: float = 90) -> None:
+    """Until every check has a verdict: from then on there is no reason to show none."""
+    until = time.monotonic() + seconds
+    while NOT_EVALUATED in statuses(demo).values():
+        assert time.monotonic() < until, demo.log_path.read_text()[-2000:]
+        time.sleep(_SAMPLE_SECONDS)
+
+
+def poll(ui: Ui, demo: RunningDemo, seconds: float) -> Polled:
+    """Ask every second what the UI would show, and read its pages every five."""
+    polled = Polled()
+    until = time.monotonic() + seconds
+    read_at = 0.0
+    while time.monotonic() < until:
+        polled.samples.append(statuses(demo))
+        if time.monotonic() >= read_at:
+            read_at = time.monotonic() + _PAGE_SECONDS
+            for path in ("/assets/iot/sensor_data?view=checks", "/asset-groups"):
+                ui.open(path)
+                ui.page.get_by_text("sensor_data").first.wait_for()
+                ui.page.wait_for_load_state("load")
+                text = ui.text()
+                polled.pages += 1
+                if "Not evaluated" in text or "Not Evaluated" in text or "0 / 16" in text:
+                    polled.hiding_pages.append(text)
+        time.sleep(_SAMPLE_SECONDS)
+    return polled
