@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 # 2024-12-29 04:01:58.3166866 UTC: the original script's first message.
@@ -133,10 +133,31 @@ def produce_in_transaction(
     for value in values:
         producer.produce(topic, value, partition=partition)
     assert producer.flush(30) == 0
+    high = _end_of(bootstrap_servers, topic, partition, "read_uncommitted")
     if commit:
         producer.commit_transaction(30)
     else:
         producer.abort_transaction(30)
+    # The coordinator answers before its marker is in the log: readers would still wait for it.
+    give_up_at = time.monotonic() + 10
+    while _end_of(bootstrap_servers, topic, partition, "read_committed") <= high:
+        if time.monotonic() > give_up_at:  # another transaction is open before this one
+            break
+        time.sleep(0.02)
+
+
+def _end_of(bootstrap_servers: str, topic: str, partition: int, isolation: str) -> int:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "ends",
+            "isolation.level": isolation,
+        }
+    )
+    try:
+        return int(consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1])
+    finally:
+        consumer.close()
 
 
 def delete_before(bootstrap_servers: str, topic: str, partition: int, offset: int) -> None:

@@ -21,6 +21,7 @@ import click
 import filelock
 import psutil
 
+from iot_pipeline.cli import output
 from iot_pipeline.cli.demo_watch import DagsterEndedError, Watch, iot_command
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
@@ -147,7 +148,7 @@ def _run(
     if once:
         _judge(ui, fleet, earlier, step)
         return
-    click.echo(
+    output.say(
         _TOUR.format(
             address=ui.address,
             sensor=SENSOR,
@@ -372,4 +373,4 @@ def _end_leftovers(folder: Path) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    output.say(text, err=True)

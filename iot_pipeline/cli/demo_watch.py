@@ -12,9 +12,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import click
-
 from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
+from iot_pipeline.cli import output
 from iot_pipeline.core.demo_news import CheckSeen, Look, RunSeen, tell_changes
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi
@@ -145,4 +144,4 @@ def iot_command() -> str:
 
 def say(text: str) -> None:
     """One line, with its time in UTC."""
-    click.echo(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)
+    output.say(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)

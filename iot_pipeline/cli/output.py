@@ -132,12 +132,21 @@ def _fold(text: str, width: int) -> list[str]:
         return [text]
     begin = text[: len(text) - len(text.lstrip())]
     line, lines = begin, []
-    for word in _UNBROKEN.findall(text):
+    for word in _words(text, width - len(begin) - 2):
         if line.strip() and cell_len(line) + 1 + cell_len(word) > width:
             lines.append(line)
             line = f"{begin}  "
         line += word if not line.strip() else f" {word}"
     return [*lines, line]
+
+
+def _words(text: str, width: int) -> list[str]:
+    """Words and commands; what stands in backticks and is too long for a line is words again."""
+    return [
+        word
+        for part in _UNBROKEN.findall(text)
+        for word in ([part] if cell_len(part) <= width else part.split())
+    ]
 
 
 def _lay_out(columns: list[str], rows: list[list[str]], width: int | None) -> list[str]:

@@ -78,7 +78,13 @@ _ERRNO = {
 }
 DRIVER_ERRORS = (*_TRANSIENT, *_PERMANENT)
 
-_NO_TABLE = ("unconfigured table", "does not exist", "undefined column name", "unknown identifier")
+_NO_TABLE = (
+    "unconfigured table",
+    "does not exist",
+    "no keyspace has been specified",
+    "undefined column name",
+    "unknown identifier",
+)
 
 
 def translate(exc: BaseException, doing: str) -> PipelineError:

@@ -10,6 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from iot_pipeline.core.ledger import Commit, Counts, Fenced, Outcome, Rebased
+from iot_pipeline.core.moments import in_utc
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
 from iot_pipeline.errors import TopicChangedError
 from iot_pipeline.stages.commit import commit_all
@@ -101,7 +102,7 @@ def when_lost(log: RecordLog, ledger: LedgerStore, topic: str) -> str:
     if not since:
         return ""
     after = datetime.fromtimestamp(min(since) / 1000, UTC)
-    return f". They arrived in Kafka after {after:%Y-%m-%d %H:%M:%S} UTC"
+    return f". They arrived in Kafka after {in_utc(after)}"
 
 
 def rebase(

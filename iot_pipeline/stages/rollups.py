@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
+from iot_pipeline.core.moments import in_utc
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.core.rollup_days import (
     DayFacts,
@@ -240,7 +241,7 @@ def _refuse_frozen(facts: DayFacts | None, day: date, retention_days: float, now
     aging = ages_at(facts, retention_days)
     assert aging is not None
     raise RollupFrozenError(
-        f"rebuilding the rollups of {day}: its rows age out from {aging:%Y-%m-%d %H:%M} UTC on "
+        f"rebuilding the rollups of {day}: its rows age out from {in_utc(aging)} on "
         f"(IOT_RETENTION_DAYS={retention_days:g}), so a rebuild would leave readings out. Its "
         "rollups stay as they are; choose later days"
     )

@@ -96,6 +96,13 @@ CLAIMS = (
     "no readings",
     "0 devices",
 )
+# What examples name, of a pipeline that nothing is known of.
+UNKNOWN = {
+    "place": "1:0",
+    "device": DEVICE,
+    "day": "2026-01-31",
+    "measured_at": "2026-01-31T12:00:00Z",
+}
 HELP = [
     ["--help"],
     ["-h"],
@@ -138,13 +145,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
 
 
 def test_with_servers_away_every_command_says_so_and_ends(nowhere: dict[str, str]) -> None:
-    known = {
-        "place": "1:0",
-        "device": DEVICE,
-        "day": "2026-01-31",
-        "out": nowhere["IOT_DATA_DIR"] + "/export",
-        "measured_at": "2026-01-31T12:00:00Z",
-    }
+    known = UNKNOWN | {"out": nowhere["IOT_DATA_DIR"] + "/export"}
     asked = [
         (name, example, terminal)
         for name, examples in EXAMPLES.items()
@@ -236,6 +237,29 @@ def test_with_servers_every_command_prints_what_a_person_can_read(
     for (_, example), one in zip(asked, seen, strict=True):
         shows = tuple(text.format(**filled.known) for text in example.shows)
         found += complaints(one, example.there, shows)
+    assert not found, "\n\n".join(found)
+
+
+@pytest.mark.services
+def test_before_setup_every_command_says_what_is_missing(
+    services: Services, tmp_path: Path
+) -> None:
+    env = services.environment(IOT_DATA_DIR=str(tmp_path), IOT_RETRY_SECONDS="1")
+    known = UNKNOWN | {"out": str(tmp_path / "export")}
+    asked = [
+        (name, example)
+        for name, examples in EXAMPLES.items()
+        for example in examples
+        if example.away == 75 and name != "setup"
+    ]
+    seen = run_all([(_words(n, e, known), TERMINALS[0]) for n, e in asked], env, at_once=4)
+    print(*seen, sep="\n")
+    found = []
+    for one in seen:
+        found += complaints(one, 1, ())
+        found += [f"it claims {claim!r}\n{one}" for claim in CLAIMS if claim in one.plain]
+        if "`iot setup`" not in one.plain:
+            found.append(f"it does not say what makes topic and tables\n{one}")
     assert not found, "\n\n".join(found)
 
 

@@ -120,6 +120,9 @@ def test_a_command_in_a_sentence_is_never_folded() -> None:
     with terminal(50) as shown:
         say("rows are missing here: `iot replay --offsets 0:100-200 --json` restores them")
     assert "`iot replay --offsets 0:100-200 --json`" in shown.getvalue()
+    with terminal(50) as shown:
+        say(f"preparing `SELECT {'a_column, ' * 20}`: no such table")
+    assert all(len(line) <= 50 for line in shown.getvalue().splitlines())
 
 
 def test_elsewhere_a_sentence_and_a_row_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
