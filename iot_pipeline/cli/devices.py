@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.output import (
+    exit_as_found,
+    exit_code_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.device_problems import DAY_MS, Fleet, Trouble
 from iot_pipeline.core.device_state import HOUR_MS, DeviceState
@@ -27,16 +34,22 @@ _SHOWN = 200
     show_default=True,
     help="List no more than this; with --json all unless it is given.",
 )
+@exit_code_option("a device has a problem (with --silent: is silent)")
 @json_option
 @click.pass_context
 def devices_command(
-    context: click.Context, silent: bool, problems: bool, limit: int, as_json: bool
+    context: click.Context,
+    silent: bool,
+    problems: bool,
+    limit: int,
+    has_exit_code: bool,
+    as_json: bool,
 ) -> None:
     """List devices with their newest reading and how they are, those with problems first.
 
     What is wrong is decided as by the checks: silent, a wrong clock, late, stuck, implausible or
     incomplete, by the limits that `iot settings` lists. Silence is counted from when the last
-    reading arrived, up to what is ingested: what waits in Kafka is nobody's silence.
+    reading arrived, up to what is ingested: what waits in Kafka makes no device silent.
     """
     settings = Settings.from_env()
     with open_connections(settings) as connections:
@@ -44,7 +57,6 @@ def devices_command(
         fleet = look_now(connections)
     silent_ones = {problem.device_id for problem in fleet.problems[Trouble.SILENT]}
     words = {name: said for name, said, _ in fleet.worst}
-    seen = {name: sentence for name, _, sentence in fleet.worst}
     names = [*words, *sorted(fleet.states.keys() - words.keys(), key=natural_key)]
     if silent:
         names = [problem.device_id for problem in fleet.problems[Trouble.SILENT]]
@@ -64,19 +76,26 @@ def devices_command(
                 "days": settings.expected_days,
             }
         )
-        return
+    else:
+        _print(names, limit, fleet, is_narrow=silent or problems)
+        for line in _summary(fleet, len(silent_ones), len(words), settings.expected_days):
+            say(line)
+    exit_as_found(has_exit_code, bool(silent_ones if silent else words))
+
+
+def _print(names: list[str], limit: int, fleet: Fleet, *, is_narrow: bool) -> None:
+    words = {name: said for name, said, _ in fleet.worst}
     shown = names[:limit]
-    if shown and (silent or problems):
+    if shown and is_narrow:
+        seen = {name: sentence for name, _, sentence in fleet.worst}
         print_table(["device", "problem", "what was seen"], [(n, words[n], seen[n]) for n in shown])
     elif shown:
         print_table(
-            ["device", "newest reading (UTC)", "°C", "%", "reports every", "today", "problem"],
+            ["device", "newest reading", "°C", "%", "reports every", "today", "problem"],
             [(*_row(name, fleet), words.get(name, "")) for name in shown],
         )
     if len(names) > len(shown):
         say(f"and {len(names) - len(shown):,} more: --limit, or --json for all")
-    for line in _summary(fleet, len(silent_ones), len(words), settings.expected_days):
-        say(line)
 
 
 def _summary(fleet: Fleet, silent: int, troubled: int, days: int) -> Iterator[str]:
@@ -95,12 +114,12 @@ def _count_today(state: DeviceState, as_of_ms: int) -> int:
     return sum(count for hour, count in state.hours.items() if hour >= first)
 
 
-def _row(name: str, fleet: Fleet) -> tuple[str, ...]:
+def _row(name: str, fleet: Fleet) -> tuple[object, ...]:
     state = fleet.states[name]
     usual = state.arrival_interval_ms
     return (
         name,
-        moment_of(state.measured_ms).strftime("%Y-%m-%d %H:%M:%S"),
+        moment_of(state.measured_ms),
         f"{state.temperature:g}",
         f"{state.humidity:g}",
         in_words(usual / 1000) if usual else "?",
@@ -114,18 +133,14 @@ def _as_dict(name: str, fleet: Fleet, silent: set[str]) -> dict[str, object]:
     return {
         "device_id": name,
         "newest": {
-            "timestamp": moment_of(state.measured_ms).isoformat(timespec="milliseconds"),
-            "arrived_at": moment_of(state.arrived_ms).isoformat(timespec="milliseconds"),
+            "timestamp": moment_of(state.measured_ms),
+            "arrived_at": moment_of(state.arrived_ms),
             "temperature": state.temperature,
             "humidity": state.humidity,
         },
         "count_today": _count_today(state, fleet.as_of_ms),
         "cadence_seconds": round(usual / 1000, 3) if usual else None,
-        "silent_since": (
-            moment_of(state.arrived_ms).isoformat(timespec="milliseconds")
-            if name in silent
-            else None
-        ),
+        "silent_since": (moment_of(state.arrived_ms) if name in silent else None),
         "problems": [
             {"problem": problem.trouble.value, "seen": problem.sentence}
             for problem in fleet.by_device.get(name, ())

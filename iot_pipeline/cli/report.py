@@ -4,7 +4,7 @@ import webbrowser
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, say
+from iot_pipeline.cli.output import exit_as_found, exit_code_option, json_option, print_json, say
 from iot_pipeline.connections import open_connections
 from iot_pipeline.health import write_report
 from iot_pipeline.settings import Settings
@@ -12,8 +12,9 @@ from iot_pipeline.settings import Settings
 
 @click.command("report")
 @click.option("--open", "is_opened", is_flag=True, help="Show it in the browser.")
+@exit_code_option("a check is red or a device has a problem")
 @json_option
-def report_command(is_opened: bool, as_json: bool) -> None:
+def report_command(is_opened: bool, has_exit_code: bool, as_json: bool) -> None:
     """Write a page: is everything stored, who is silent, how late, what was refused, what to do.
 
     Into the data folder: reports/TIME.html and reports/latest.html, each whole in itself.
@@ -50,3 +51,4 @@ def report_command(is_opened: bool, as_json: bool) -> None:
         say(f"\n{report.path}\n{report.latest.as_uri()}")
     if is_opened:
         webbrowser.open(report.latest.as_uri())
+    exit_as_found(has_exit_code, bool(health.red or health.view.fleet.worst))

@@ -13,6 +13,8 @@ from pydantic import Field
 
 from iot_pipeline.connections import Connections, audit_config
 from iot_pipeline.core.audit import DEFECTS, AuditResult, Fate
+from iot_pipeline.core.audit_words import conclude
+from iot_pipeline.core.markdown import plain
 from iot_pipeline.core.moments import parse_day
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.failures import failing_with_advice
@@ -126,7 +128,8 @@ def _report(context: dg.OpExecutionContext, result: AuditResult) -> Events:
     for finding in result.findings:
         context.log.error("%s -> %s", finding, finding.repair)
     if result.is_clean:
-        context.log.info("%s offsets: nothing is lost, torn or stray", f"{result.offsets:,}")
+        for sentence in conclude(result):
+            context.log.info("%s", sentence)
         yield dg.Output(None, metadata={**numbers, "in_words": words})
         return
     defects = ", ".join(f"{result.fates[fate]:,} {fate.value}" for fate in DEFECTS)
@@ -140,7 +143,8 @@ def _report(context: dg.OpExecutionContext, result: AuditResult) -> Events:
 
 
 def _page(result: AuditResult) -> str:
-    lines = ["| fate | offsets |", "|---|---:|"]
+    lines = [*(f"- {plain(sentence)}" for sentence in conclude(result)), ""]
+    lines += ["| fate | offsets |", "|---|---:|"]
     lines += [f"| {fate.value} | {result.fates[fate]:,} |" for fate in Fate]
     if not result.is_stray_judged:
         lines += ["", "Rows without a record were not looked for: not every partition was read."]

@@ -50,7 +50,7 @@ EXAMPLES: dict[str, list[Example]] = {
     "delete": [Example(("--day", "2001-01-01", "--reason", "a test", "--yes", "--", "{device}"))],
     # The whole of it is a test of its own; this is what it refuses.
     "demo": [Example(("--once", "--scenario", "rough_day"), there=2, away=2)],
-    "devices": [Example(shows=("{device}",))],
+    "devices": [Example(shows=("{device}",)), Example(("--problems",)), Example(("--silent",))],
     "down": [Example(away=0)],
     "drain": [
         # Apart from each other: runs of one Kafka partition fence each other, exit code 3.
@@ -72,7 +72,8 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     "rebase": [Example(("--topic-id", "of-another", "--at", "earliest"), there=1)],
     "replay": [Example(("--offsets", "1:0-40"), shows=("read back: 40 of 40 rows",))],
-    "report": [Example(shows=("latest.html",))],
+    # The pipeline has a loss that was recorded: the report is not green.
+    "report": [Example(shows=("latest.html",)), Example(("--exit-code",), there=1)],
     "rollup": [Example(("--day", "{day}"), shows=("{day}",))],
     "rollups": [
         Example(("--day", "{day}", "--", "{device}")),
