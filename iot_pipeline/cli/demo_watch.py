@@ -1,5 +1,6 @@
 """Looks at a running demo every few seconds and says what changed, until Dagster ends or Ctrl-C."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -144,5 +145,11 @@ def iot_command() -> str:
 
 
 def say(text: str) -> None:
-    """One line, with its time in UTC."""
-    click.echo(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)
+    """One line, with its time in UTC; into the void once the terminal or the pipe is gone."""
+    tell(f"{datetime.now(UTC):%H:%M:%S} {text}")
+
+
+def tell(text: str) -> None:
+    """Text on stderr; a reader that is gone must not keep what runs from being stopped."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
