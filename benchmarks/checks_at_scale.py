@@ -18,22 +18,32 @@ from pathlib import Path
 from typing import TypeVar
 
 from iot_pipeline.connections import Connections, drain_config, open_connections
-from iot_pipeline.defs.checks import judge_run
-from iot_pipeline.defs.data_quality import QUALITY_CHECKS
+from iot_pipeline.core.quality_words import (
+    CLOCKS,
+    COMPLETE,
+    NOT_STUCK,
+    ON_TIME,
+    PLAUSIBLE,
+    REPORTING,
+)
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks import LEAST_BUDGET_SECONDS, RUN_SHARE
-from iot_pipeline.stages.ingest import DrainSum, drain
+from iot_pipeline.stages.checks.budget import LEAST_BUDGET_SECONDS, RUN_SHARE
+from iot_pipeline.stages.checks.facts import Facts, RunFacts
+from iot_pipeline.stages.checks.registry import all_checks, look_at
+from iot_pipeline.stages.ingest import drain
 from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.ledger import read_chain, walk_chain
 from iot_pipeline.stages.ledger_sums import keep_sums
 from iot_pipeline.stages.planning import make_plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.long_history import entries_until, write_ledger, write_rows
 from iot_pipeline_tests.pipeline import set_up
 from iot_pipeline_tests.servers import start_services
 
 _RUNS_A_DAY = 17_280
+_ON_DEVICES = {CLOCKS, COMPLETE, NOT_STUCK, ON_TIME, PLAUSIBLE, REPORTING}
 _T = TypeVar("_T")
 
 
@@ -118,15 +128,16 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
         drain_config(settings),
         progress=progress.begin(plan.ingest),
     )
-    lags = timed("lag", lambda: read_lag(log, ledger, topic, datetime.now(UTC)))
+    timed("lag", lambda: read_lag(log, ledger, topic, datetime.now(UTC)))
     days = set(progress.total.stored_by_day)
-    verdicts = judge_run(connections, run.run_id, progress, days, started_at, plan.topic, lags)
+    facts = RunFacts(run.run_id, progress, progress.ranges, days, (), started_at, plan.topic)
+    verdicts = look_at(all_checks(), Facts(connections, datetime.now(UTC), facts))
     is_red = progress.total.stored != rows
     began = time.monotonic()
     for verdict in verdicts:
         found[verdict.name] = round(time.monotonic() - began, 3)
         # A past written in one go says nothing good of its devices.
-        is_red |= not verdict.passed and verdict.name not in QUALITY_CHECKS
+        is_red |= not verdict.passed and verdict.name not in _ON_DEVICES
         print(f"{found[verdict.name]:8.3f} s  {verdict.name}: {verdict.sentence}", flush=True)
         began = time.monotonic()
     checks = sum(found[name] for name in found if "_" in name)

@@ -14,8 +14,9 @@ from benchmarks.marks import cpu_seconds, peak_rss_mb
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import DrainProgress, drain
+from iot_pipeline.stages.ingest import drain
 from iot_pipeline.stages.planning import make_plan
+from iot_pipeline.stages.progress import DrainProgress
 
 _MOST_LINES = 14
 

@@ -6,12 +6,14 @@ The one place where stages meet clients; `cli` and `defs` both stand on it.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from iot_pipeline.clients.audit_log import KafkaAuditLog
 from iot_pipeline.clients.audit_store import CassandraAuditStore
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
+from iot_pipeline.clients.device_hours import CassandraDeviceHours
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
@@ -20,13 +22,17 @@ from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.row_reader import CassandraRowReader
+from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.readings import ReadingRules
 from iot_pipeline.core.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
-from iot_pipeline.stages.ingest import DrainConfig, Ports
+from iot_pipeline.stages.data_quality import QualityPorts
+from iot_pipeline.stages.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.run_ingest import IngestRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,22 @@ class Connections:
     @property
     def device_days(self) -> CassandraRowCounts:
         return CassandraRowCounts(self.cassandra)
+
+    @property
+    def tables(self) -> CassandraSchema:
+        return CassandraSchema(self.cassandra)
+
+    @property
+    def quality_ports(self) -> QualityPorts:
+        return QualityPorts(self.rows, CassandraDeviceHours(self.cassandra))
+
+    @property
+    def quality_limits(self) -> QualityLimits:
+        return quality_limits(self.settings)
+
+    @property
+    def audit_config(self) -> AuditConfig:
+        return audit_config(self.settings)
 
     @property
     def slots(self) -> CassandraReadingPages:
@@ -153,6 +175,19 @@ def drain_config(settings: Settings) -> DrainConfig:
         largest_micro_batch=largest_micro_batch(
             settings.micro_batch_records, settings.memory_budget_mb
         ),
+    )
+
+
+def ingest_request(settings: Settings, run: Run, **asked: Any) -> IngestRequest:
+    """A run by these settings; `asked` are fields of IngestRequest."""
+    return IngestRequest(
+        settings.topic,
+        run,
+        drain_config(settings),
+        start_at=settings.start_at,
+        on_expired=settings.on_expired,
+        accept_producer_timestamps=settings.accept_producer_timestamps,
+        **asked,
     )
 
 

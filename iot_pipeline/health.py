@@ -10,18 +10,12 @@ from pathlib import Path
 
 from iot_pipeline.artifacts.board_file import board_path, read_board, write_board
 from iot_pipeline.artifacts.whole_file import whole_file
-from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.connections import Connections, quality_limits, reading_rules
-from iot_pipeline.core.checks import CheckVerdict, judge_lag
+from iot_pipeline.core.checks import CheckVerdict
 from iot_pipeline.core.health import Health
-from iot_pipeline.stages.checks import (
-    check_durability_and_schema,
-    check_whole_ledger,
-    recent_links,
-)
+from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.registry import all_checks, look_at
 from iot_pipeline.stages.health import gather_health
-from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.loss_checks import check_dead_letters, check_losses, check_retention
 
 REPORTS = "reports"
 LATEST = "latest.html"
@@ -90,23 +84,6 @@ def delete_old_reports(data_dir: Path, now: datetime, keep_days: float) -> int:
     return deleted
 
 
-def quick_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
-    """The checks that need no counting of rows: what a person at a terminal waits for."""
-    settings, ledger, log = connections.settings, connections.ledger, connections.log
-    topic, now = settings.topic, datetime.now(UTC)
-    info = log.describe(topic)
-    parts = range(info.partitions)
-    lags = read_lag(log, ledger, topic, now)
-    yield from check_whole_ledger(ledger, topic, parts)
-    yield judge_lag(lags, settings.lag_limit_seconds)
-    yield check_losses(connections.ledger_sums, connections.audit_store, topic, parts)
-    yield check_retention(log, topic, lags, info.config, now)
-    yield check_dead_letters(
-        log,
-        recent_links(ledger, topic, parts, now),
-        topic,
-        settings.dead_letter_topic,
-        now,
-        settings.dead_letter_share,
-    )
-    yield from check_durability_and_schema(log, CassandraSchema(connections.cassandra), settings)
+def all_verdicts(connections: Connections) -> Iterator[CheckVerdict]:
+    """The verdict of every check, looked at on its own."""
+    return look_at(all_checks(), Facts(connections, datetime.now(UTC)))

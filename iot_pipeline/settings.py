@@ -344,8 +344,7 @@ class Settings(BaseModel):
         return f"iot_pipeline.{self.topic}"
 
     def rows(self) -> Iterator[tuple[str, str, str, bool]]:
-        """(variable, value with secrets hidden, description, is it the default) per setting."""
-        defaults = type(self).model_construct()
+        """(variable, value with secrets hidden, description, is it not set) per setting."""
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if isinstance(value, SecretStr):
@@ -354,8 +353,8 @@ class Settings(BaseModel):
                 shown = ",".join(value)
             else:
                 shown = str(value)
-            is_default = value == getattr(defaults, name)
-            yield f"IOT_{name.upper()}", shown, field.description or "", is_default
+            is_unset = name not in self.model_fields_set
+            yield f"IOT_{name.upper()}", shown, field.description or "", is_unset
 
 
 def _is_foreign(variable: str) -> bool:

@@ -20,9 +20,10 @@ from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migr
 from iot_pipeline.connections import Connections, drain_config
 from iot_pipeline.core.readings import MS_PER_DAY
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import DrainProgress, drain
+from iot_pipeline.stages.ingest import drain
 from iot_pipeline.stages.planning import make_plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline.stages.schema import SchemaReport, setup_schema
 from iot_pipeline_tests.servers import clean_environment
 

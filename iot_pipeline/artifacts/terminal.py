@@ -3,9 +3,9 @@
 import math
 import shutil
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from iot_pipeline.core.moments import in_utc, moment_of
 from iot_pipeline.core.series import Series
 
 _MARKERS = ("braille", "dot", "cross", "sd", "hd")
@@ -40,10 +40,8 @@ def plot_readings(series: Sequence[Series], *, is_colored: bool, width: int | No
         plotext.title(f"{name} ({unit})")
         text = plotext.build()
         parts.append(text if is_colored else plotext.uncolorize(text))
-    between = " to ".join(
-        f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}" for ms in (first, last)
-    )
-    return "\n".join([*parts, f"UTC, {between}"])
+    between = " to ".join(in_utc(moment_of(round(ms))) for ms in (first, last))
+    return "\n".join([*parts, between])
 
 
 def _add(plotext: Any, item: Series, values: Sequence[float], number: int, colored: bool) -> None:
@@ -72,4 +70,4 @@ def _clock(ms: float, span_ms: float) -> str:
     form = "%H:%M:%S" if span_ms < 6 * 3_600_000 else "%H:%M"
     if span_ms > 36 * 3_600_000:
         form = "%m-%d %H:%M"
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime(form)
+    return moment_of(round(ms)).strftime(form)

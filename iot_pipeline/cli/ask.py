@@ -2,12 +2,12 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.lag import total_lag
 from iot_pipeline.core.ledger import ChainLink, Counts, LedgerEntry, Outcome
@@ -57,12 +57,12 @@ def lag_command(as_json: bool) -> None:
             lag.partition,
             "never ingested" if lag.checkpoint is None else lag.checkpoint,
             lag.last_stable,
-            lag.lag_offsets,
-            f"{lag.lag_seconds:.1f}",
+            f"{lag.lag_offsets:,}",
+            f"{lag.lag_seconds:,.1f}",
         )
         for lag in lags
     ]
-    rows.append(("total", "", "", total.lag_offsets, f"{total.lag_seconds:.1f}"))
+    rows.append(("total", "", "", f"{total.lag_offsets:,}", f"{total.lag_seconds:,.1f}"))
     columns = ("partition", "checkpoint", "last stable offset", "lag (offsets)", "lag (seconds)")
     print_table(columns, rows, title=settings.topic)
 
@@ -145,7 +145,7 @@ def _ledger_json(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> dict[s
                 "stored_by_day": {
                     str(day): rows for day, rows in sorted(entry.counts.stored_by_day.items())
                 },
-                "updated_at": entry.updated_at.isoformat() if entry.updated_at else None,
+                "updated_at": entry.updated_at,
             }
             for entry in shown
         ],
@@ -163,28 +163,43 @@ def _ledger_json(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> dict[s
 
 
 def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
+    if not walk.links and not walk.flaws:
+        say(f"the ledger of {topic} is empty: nothing was ingested yet")
+        return
+    # Most topics are never made again, and two tables of theirs fit into 80 columns without it.
+    has_epochs = len({link.epoch for link in walk.links}) > 1
+    epoch = ("epoch",) if has_epochs else ()
     print_table(
-        ("updated", "partition", "epoch", "offsets", "outcome", *_FATES, "run"),
+        ("updated", "partition", *epoch, "offsets", "outcome", *_FATES, "run"),
         [
             (
-                entry.updated_at.isoformat(timespec="seconds") if entry.updated_at else "",
+                entry.updated_at,
                 entry.partition,
-                entry.epoch,
+                *([entry.epoch] if has_epochs else []),
                 f"{entry.start_offset}-{entry.end_offset}",
                 entry.outcome.value,
-                *_fates(entry.counts).values(),
+                *_grouped(_fates(entry.counts)),
                 entry.run_id,
             )
             for entry in shown
         ],
-        title=f"ledger of {topic}: {len(shown)} of {len(walk.links)} entries, newest first",
+        title=f"ledger of {topic}: {len(shown):,} of {len(walk.links):,} entries, newest first",
     )
-    sums = [(partition, epoch, *_sums(links).values()) for partition, epoch, links in _chains(walk)]
-    total = ("total", "", *_sums(walk.links).values())
-    print_table(("partition", "epoch", "offsets", *_FATES, "expired"), [*sums, total])
+    sums = [
+        (partition, *([number] if has_epochs else []), *_grouped(_sums(links)))
+        for partition, number, links in _chains(walk)
+    ]
+    sum_of_all = _sums(walk.links)
+    total = ("total", *([""] if has_epochs else []), *_grouped(sum_of_all))
+    say("")
+    print_table(("partition", *epoch, "offsets", *_FATES, "expired"), [*sums, total])
     for flaw in walk.flaws:
-        click.echo(f"FLAW: {flaw}")
+        say(f"FLAW: {flaw}")
     if not walk.flaws:
-        click.echo(
-            "the chain holds: no gap, no overlap, every offset below the checkpoints counted"
-        )
+        say("the chain holds: no gap, no overlap, every offset below the checkpoints counted")
+    if sum_of_all["expired"]:
+        say(f"{sum_of_all['expired']:,} offsets expired unread: `iot losses` lists them")
+
+
+def _grouped(numbers: Mapping[str, int]) -> list[str]:
+    return [f"{number:,}" for number in numbers.values()]

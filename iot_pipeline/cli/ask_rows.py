@@ -1,28 +1,39 @@
 """Questions about what was stored and what was not: dead letters, plain CQL."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.help import CommandGroup
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.reading_query import run_select
 from iot_pipeline.core.cql import check_select
 from iot_pipeline.core.dead_letters import preview
+from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.readings import Reason
+from iot_pipeline.core.shell_words import iot_command
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.dead_letters import FoundLetter, read_newest_letters
 
+_REASONS = [reason.value for reason in Reason]
+reason_option = click.option(
+    "--reason",
+    type=click.Choice(_REASONS),
+    metavar="REASON",
+    help=f"Only these: {', '.join(_REASONS)}.",
+)
 
-@click.group("dead-letters")
+
+@click.group("dead-letters", cls=CommandGroup)
 def dead_letters_group() -> None:
     """Records that could not be readings, kept whole, each with its reason."""
 
 
 @dead_letters_group.command("list")
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True)
-@click.option("--reason", type=click.Choice([reason.value for reason in Reason]))
+@reason_option
 @json_option
 def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> None:
     """List the newest dead letters: source, reason, message and the beginning of the value."""
@@ -43,25 +54,36 @@ def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> N
             }
         )
         return
+    if not found.letters and found.is_all:
+        which = "dead letters" if reason is None else f"dead letters with the reason {reason}"
+        say(f"{settings.dead_letter_topic} has no {which}")
+    if found.letters:
+        _print_letters(found.letters, settings.dead_letter_topic)
+    if found.foreign:
+        say(f"{found.foreign:,} records are no dead letters of ours and are left out")
+    if found.incomplete:
+        say(f"{found.incomplete:,} letters came in parts that are not all there")
+
+
+def _print_letters(letters: Sequence[FoundLetter], topic: str) -> None:
     print_table(
-        ("delivered (UTC)", "source", "reason", "message", "bytes", "value"),
+        ("delivered", "source", "reason", "bytes", "message", "value"),
         [
             (
-                _iso(item.letter.delivered_ms),
+                moment_of(item.letter.delivered_ms),
                 _coordinates(item),
                 item.letter.reason,
+                None if item.value_bytes is None else f"{item.value_bytes:,}",
                 item.letter.message,
-                item.value_bytes,
                 preview(item.letter.value, 60),
             )
-            for item in found.letters
+            for item in letters
         ],
-        title=f"{settings.dead_letter_topic}, newest first",
+        title=f"{topic}, newest first",
     )
-    if found.foreign:
-        click.echo(f"{found.foreign} records are no dead letters of ours and are left out")
-    if found.incomplete:
-        click.echo(f"{found.incomplete} letters came in parts that are not all there")
+    place = letters[0].letter.source
+    example = iot_command("dead-letters", "show", f"{place.partition}:{place.offset}")
+    say(f"`{example}` shows the newest one whole")
 
 
 def _coordinates(item: FoundLetter) -> str:
@@ -79,17 +101,13 @@ def _letter_json(item: FoundLetter) -> dict[str, object]:
         "reason": letter.reason,
         "message": letter.message,
         "message_key": preview(letter.message_key) if letter.message_key is not None else None,
-        "produced_at": None if letter.produced_ms is None else _iso(letter.produced_ms),
-        "delivered_at": _iso(letter.delivered_ms),
+        "produced_at": None if letter.produced_ms is None else moment_of(letter.produced_ms),
+        "delivered_at": moment_of(letter.delivered_ms),
         "value_bytes": item.value_bytes,
         "value": preview(letter.value, 200) if letter.value is not None else None,
         "dlq_partition": letter.dlq_partition,
         "dlq_offset": letter.dlq_offset,
     }
-
-
-def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 @click.command("cql")
@@ -107,4 +125,4 @@ def cql_command(statement: str, limit: int, as_json: bool) -> None:
         return
     print_table(answer.columns, answer.rows)
     if answer.is_cut:
-        click.echo(f"the first {limit} rows; there are more: --limit", err=True)
+        say(f"the first {limit:,} rows; there are more: --limit", err=True)

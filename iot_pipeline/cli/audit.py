@@ -7,19 +7,28 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.output import ask_whether, json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.connections import Connections, audit_config, open_connections, reading_rules
-from iot_pipeline.core.audit import DEFECTS, AuditResult, Fate
-from iot_pipeline.core.moments import Window, choose_window, parse_day, parse_moment
+from iot_pipeline.core.audit import AuditResult, Fate
+from iot_pipeline.core.audit_words import conclude
+from iot_pipeline.core.dead_letters import preview
+from iot_pipeline.core.moments import (
+    Window,
+    choose_window,
+    in_utc,
+    moment_of,
+    parse_day,
+    parse_moment,
+)
 from iot_pipeline.core.offsets import OffsetRange, parse_range
 from iot_pipeline.core.readings import find_device_id_problem, timestamp_ms
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.audit import audit, choose_ranges
 from iot_pipeline.stages.deletions import delete_readings
-from iot_pipeline.stages.trace import trace
+from iot_pipeline.stages.trace import Trace, read_message, trace
 
 EXIT_DEFECTS = 1
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -43,7 +52,8 @@ def audit_command(
 ) -> None:
     """Read topic and table again and say what became of every offset.
 
-    Exit code 1: something is lost, torn or stray; the command that repairs it is named.
+    What Kafka has deleted cannot be proven: it is counted as expired or unverifiable. Exit code 1:
+    something is lost, torn or stray; the command that repairs it is named.
     """
     if sum((bool(offsets), day is not None, bool(since or until), everything)) > 1:
         raise ConfigurationError("say one of --offsets, --day, --since/--until, --all")
@@ -97,6 +107,7 @@ def audit_as_dict(result: AuditResult) -> dict[str, object]:
     return {
         **{fate.value: result.fates[fate] for fate in Fate},
         "offsets": result.offsets,
+        "proven": result.proven,
         "ranges": [str(item) for item in result.ranges],
         "is_stray_judged": result.is_stray_judged,
         "findings": [
@@ -123,14 +134,10 @@ def _print_audit(result: AuditResult) -> None:
         [(fate.value, f"{result.fates[fate]:,}") for fate in Fate],
         title=f"{result.offsets:,} offsets in {result.seconds:.1f} s ({rate:,.0f}/s)",
     )
-    if not result.is_stray_judged:
-        click.echo("rows without a record were not looked for: not every partition was read")
     for finding in result.findings:
-        click.echo(f"{finding}\n  -> {finding.repair}")
-    if result.is_clean:
-        click.echo("nothing is lost, torn or stray")
-    else:
-        click.echo(", ".join(f"{result.fates[f]} {f.value}" for f in DEFECTS if result.fates[f]))
+        say(f"{finding}\n  -> `{finding.repair}`")
+    for sentence in conclude(result):
+        say(sentence)
 
 
 def _window(day: str | None, since: str | None, until: str | None) -> Window | None:
@@ -171,11 +178,8 @@ def delete_command(
         raise ConfigurationError("--reason: expected a few words; they outlive the readings")
     bounded = Window(max(window.since, EARLIEST), min(window.until, LATEST))
     if not yes:
-        click.confirm(
-            f"Delete readings of {device_id} from {bounded.since} to {bounded.until}?",
-            abort=True,
-            err=True,
-        )
+        first, end = (in_utc(at, "milliseconds") for at in (bounded.since, bounded.until))
+        ask_whether(f"Delete readings of {device_id} from {first} to before {end}?")
     with open_connections(Settings.from_env()) as connections:
         rows_by_day = delete_readings(
             connections.rows,
@@ -191,7 +195,7 @@ def delete_command(
         by_day = {str(day): rows for day, rows in rows_by_day.items()}
         print_json({"device_id": device_id, "deleted": deleted, "by_day": by_day})
         return
-    click.echo(f"deleted {deleted} readings of {device_id} on {len(rows_by_day)} days")
+    say(f"deleted {deleted:,} readings of {device_id} on {len(rows_by_day):,} days")
 
 
 @click.command("trace")
@@ -199,9 +203,9 @@ def delete_command(
 @click.argument("timestamp", metavar="TIMESTAMP")
 @json_option
 def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
-    """Show the record behind a row: TIMESTAMP in ISO 8601 or in seconds since 1970.
+    """Show the record behind a row, and its message: TIMESTAMP as `iot readings` shows it.
 
-    Exit code 1: there is no such row, or no record explains it.
+    Or in seconds since 1970. Exit code 1: there is no such row, or no record explains it.
     """
     settings = Settings.from_env()
     ms = _timestamp_ms(timestamp)
@@ -216,7 +220,12 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
             ms,
             settings.retry_seconds,
         )
-    made = found.made_by
+        made = found.made_by
+        message = (
+            None
+            if made is None
+            else read_message(connections.audit_records, settings.topic, made[1], made[2])
+        )
     if as_json:
         print_json(
             {
@@ -225,20 +234,40 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
                 "partition": made[1] if made else None,
                 "offset": made[2] if made else None,
                 "written_us": made[0] if made else None,
+                "message": None if message is None else preview(message, len(message)),
                 "candidates": [f"{record[1]}:{record[2]}" for record in found.records],
             }
         )
-    elif found.row is None:
-        click.echo(f"{device_id} has no row at {ms} ms")
-    elif made is None:
-        click.echo(
-            f"no record explains the row {found.row}: it came from elsewhere, it is torn, or Kafka "
-            "has deleted its record"
-        )
     else:
-        click.echo(f"partition {made[1]}, offset {made[2]}, written at {made[0]} µs")
+        _print_trace(found, message, device_id, ms)
     if made is None:
         sys.exit(EXIT_DEFECTS)
+
+
+def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -> None:
+    measured_at, made = in_utc(moment_of(ms), "milliseconds"), found.made_by
+    if found.row is None:
+        say(f"{device_id} has no row at {measured_at}")
+    elif made is None:
+        say(
+            f"no record explains the row {found.row} of {device_id} at {measured_at}: it came from "
+            "elsewhere, it is torn, or Kafka has deleted its record"
+        )
+    else:
+        arrived_at = in_utc(moment_of(made[0] // 1000), "milliseconds")
+        print_table(
+            ("what", "value"),
+            [
+                ("device", device_id),
+                ("measured at", measured_at),
+                ("temperature, °C", found.row[0]),
+                ("humidity, %", found.row[1]),
+                ("arrived in Kafka at", arrived_at),
+                ("partition:offset", f"{made[1]}:{made[2]}"),
+                ("write time, µs", made[0]),
+                ("message", None if message is None else preview(message, len(message))),
+            ],
+        )
 
 
 def _timestamp_ms(text: str) -> int:

@@ -3,25 +3,20 @@
 import sys
 from collections import Counter
 from contextlib import closing
-from datetime import UTC, datetime
+from typing import Any
 
 import click
 
-from iot_pipeline.cli.ask_rows import dead_letters_group
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.ask_rows import dead_letters_group, reason_option
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.dead_letters import preview
-from iot_pipeline.core.moments import parse_moment
-from iot_pipeline.core.readings import Reason
+from iot_pipeline.core.moments import in_utc, moment_of, parse_moment
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.replay_dead_letters import read_letters, replay_dead_letters
-
-reason_option = click.option(
-    "--reason", type=click.Choice([reason.value for reason in Reason]), help="Only these."
-)
 
 
 @click.command("show")
@@ -43,17 +38,17 @@ def show_command(place: str, as_json: bool) -> None:
             if (letter.source.partition, letter.source.offset) == wanted
         ]
     if not found:
-        click.echo(f"no dead letter of {settings.topic} {place}", err=True)
+        say(f"{settings.dead_letter_topic} has no letter of {settings.topic} {place}", err=True)
         sys.exit(1)
-    shown = [
+    shown: list[dict[str, Any]] = [
         {
             "topic_id": letter.source.topic_id,
             "partition": letter.source.partition,
             "offset": letter.source.offset,
             "reason": letter.reason,
             "message": letter.message,
-            "produced_ms": letter.produced_ms,
-            "delivered_ms": letter.delivered_ms,
+            "produced_at": _moment(letter.produced_ms),
+            "delivered_at": _moment(letter.delivered_ms),
             "message_key": None if letter.message_key is None else preview(letter.message_key),
             "headers": [[name, preview(value)] for name, value in letter.headers],
             "value": None if letter.value is None else preview(letter.value, len(letter.value)),
@@ -64,7 +59,13 @@ def show_command(place: str, as_json: bool) -> None:
         print_json(shown)
         return
     for one in shown:
-        print_table(("field", "value"), list(one.items()))
+        headers = [f"{name}: {value}" for name, value in one.pop("headers")]
+        rows = [*one.items(), *(("header", text) for text in headers)]
+        print_table(("field", "value"), rows)
+
+
+def _moment(ms: int | None) -> str | None:
+    return None if ms is None else in_utc(moment_of(ms), "milliseconds")
 
 
 @click.command("stats")
@@ -88,12 +89,9 @@ def stats_command(reason: str | None, since: str | None, as_json: bool) -> None:
         print_json({"letters": counts.total(), "by_reason": dict(counts)})
         return
     print_table(
-        ("reason", "letters", "newest (UTC)"),
-        [
-            (name, count, datetime.fromtimestamp(newest[name] / 1000, UTC).isoformat())
-            for name, count in counts.most_common()
-        ],
-        title=f"{counts.total()} dead letters of {settings.topic}",
+        ("reason", "letters", "newest"),
+        [(name, f"{count:,}", moment_of(newest[name])) for name, count in counts.most_common()],
+        title=f"{counts.total():,} dead letters of {settings.topic}",
     )
 
 
@@ -126,14 +124,14 @@ def replay_command(reason: str | None, as_json: bool) -> None:
             }
         )
         return
-    click.echo(
-        f"{result.letters} dead letters = {result.stored} stored + {result.present} stored before "
-        f"+ {result.superseded} superseded + {result.aged_out} aged out + "
-        f"{result.still_rejected.total()} still rejected"
+    say(
+        f"{result.letters:,} dead letters = {result.stored:,} stored + {result.present:,} stored "
+        f"before + {result.superseded:,} superseded + {result.aged_out:,} aged out + "
+        f"{result.still_rejected.total():,} still rejected"
     )
     for name, count in result.still_rejected.most_common():
         if count:
-            click.echo(f"  {name}: {count}")
+            say(f"  {name}: {count:,}")
 
 
 for _command in (show_command, stats_command, replay_command):

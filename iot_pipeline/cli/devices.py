@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.row_counts import CassandraRowCounts
@@ -59,9 +59,9 @@ def devices_command(silent: bool, days: int, as_json: bool) -> None:
     if shown:
         _print_devices(shown, now, is_counted=not silent)
     span = "today" if days == 1 else f"in the last {days} days"
-    click.echo(f"{len(devices)} devices with readings {span}, {len(silent_ones)} of them silent")
+    say(f"{len(devices)} devices with readings {span}, {len(silent_ones)} of them silent")
     if devices and len(silent_ones) == len(devices):
-        click.echo("all are silent: is ingestion running? `iot lag` says how far behind it is")
+        say("all are silent: is ingestion running? `iot lag` says how far behind it is")
 
 
 def _as_dict(device: DeviceState) -> dict[str, object]:
@@ -70,18 +70,18 @@ def _as_dict(device: DeviceState) -> dict[str, object]:
     return {
         "device_id": device.device_id,
         "newest": {
-            "timestamp": device.newest_at.isoformat(timespec="milliseconds"),
+            "timestamp": device.newest_at,
             "temperature": newest.temperature,
             "humidity": newest.humidity,
         },
         "count_today": device.count_today,
         "cadence_seconds": None if cadence is None else round(cadence, 3),
-        "silent_since": None if since is None else since.isoformat(timespec="milliseconds"),
+        "silent_since": since,
     }
 
 
 def _print_devices(devices: list[DeviceState], now: datetime, *, is_counted: bool) -> None:
-    columns = ["device", "newest reading (UTC)", "°C", "%", "reports every"]
+    columns = ["device", "newest reading", "°C", "%", "reports every"]
     if is_counted:
         columns.append("today")
     print_table(
@@ -89,7 +89,7 @@ def _print_devices(devices: list[DeviceState], now: datetime, *, is_counted: boo
         [
             (
                 device.device_id,
-                device.newest_at.isoformat(timespec="seconds"),
+                device.newest_at,
                 device.newest.temperature,
                 device.newest.humidity,
                 "?" if device.cadence_seconds is None else in_words(device.cadence_seconds),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
@@ -64,7 +64,7 @@ def export_command(
     if as_json:
         print_json({"out": str(out), "days": [_as_dict(item) for item in exported]})
     elif not days:
-        click.echo(_nothing(known))
+        say(_nothing(known))
 
 
 def _asked_days(day: str | None, since: str | None, until: str | None) -> tuple[date, date]:
@@ -83,16 +83,16 @@ def _asked_days(day: str | None, since: str | None, until: str | None) -> tuple[
 
 def _say(done: ExportedDay) -> None:
     if done.path is None:
-        click.echo(f"{done.day}: no readings")
+        say(f"{done.day}: no readings")
         return
     rate = done.rows / done.seconds if done.seconds else 0
     size = done.path.stat().st_size
-    click.echo(
+    say(
         f"{done.day}: {done.rows:,} readings of {done.devices:,} devices, {size / 1e6:.1f} MB, "
         f"{done.seconds:.1f} s ({rate:,.0f}/s) -> {done.path}"
     )
     if done.day >= datetime.now(UTC).date():
-        click.echo("that day is not over: export it again later for the rest", err=True)
+        say("that day is not over: export it again later for the rest", err=True)
 
 
 def _as_dict(done: ExportedDay) -> dict[str, object]:

@@ -1,26 +1,25 @@
 """`iot drain`: move what lags, exactly some offsets, or what arrives."""
 
 import sys
-from dataclasses import replace
+from contextlib import ExitStack
 
 import click
 
-from iot_pipeline.cli.follow import follow_until_asked
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.ingest_lines import DrainLine, FollowLine, RunLine, lost_line, until_asked
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
-from iot_pipeline.cli.replay import print_replay, replay_as_dict, run_replay
+from iot_pipeline.cli.replay import print_replay, replay_as_dict
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.connections import ingest_request, open_connections, quality_limits
+from iot_pipeline.core.device_tally import FleetTally
 from iot_pipeline.core.latency import Latencies
-from iot_pipeline.core.offsets import OffsetRange, parse_range
+from iot_pipeline.core.offsets import parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import DrainSum, drain
-from iot_pipeline.stages.latency import LatencyProbe
-from iot_pipeline.stages.loss import run_past_losses
-from iot_pipeline.stages.planning import Plan, make_plan
-from iot_pipeline.stages.replay import ReplayProgress
+from iot_pipeline.stages.planning import Plan
+from iot_pipeline.stages.progress import DrainSum
+from iot_pipeline.stages.run_ingest import IngestOutcome, new_outcome, run_ingest
 
 EXIT_INCOMPLETE = 1
 EXIT_FENCED = 3
@@ -61,69 +60,37 @@ def drain_command(
     if seconds is not None and not is_following:
         raise ConfigurationError("--seconds is for --follow: give both, or neither")
     run = new_cli_run()
+    latency = Latencies()
     with open_connections(settings) as connections:
-        drained = DrainSum()
-        replayed = ReplayProgress([])
-        lost: list[OffsetRange] = []
-        probe, latency = LatencyProbe(connections.store, connections.rows), Latencies()
-
-        def plan_and_drain() -> Plan:
-            plan = make_plan(
-                connections.log,
-                connections.ledger,
-                settings.topic,
-                start_at=settings.start_at,
-                max_records=max_records,
-                partitions=chosen,
-                offsets=asked,
-                done=[*lost, *drained.ranges, *replayed.achieved],
-                accept_producer_timestamps=settings.accept_producer_timestamps,
-            )
-            progress = drained.begin([] if is_following else plan.ingest)
-            replayed.planned = plan.replay
-            if plan.replay:
-                ranges = ", ".join(map(str, plan.replay))
-                click.echo(f"{ranges}: below the checkpoint, so this is a replay", err=True)
-                run_replay(connections, plan, run, replayed)
-            if is_following:
-                follow_until_asked(
-                    connections, plan, run, chosen, seconds, progress, probe, latency
-                )
-                return plan
-            with ProgressLine("draining offsets") as line:
-                drain(
-                    plan,
-                    replace(connections.ports, store=probe),
-                    run,
-                    drain_config(settings),
-                    progress=progress,
-                    on_progress=lambda so_far: line.show(
-                        so_far.done_offsets, so_far.planned_offsets
-                    ),
-                )
-            return plan
-
+        outcome = new_outcome(connections)
         try:
-            run_past_losses(
-                plan_and_drain,
-                connections.log,
-                connections.ledger,
-                settings.topic,
-                run,
-                settings.on_expired,
-                settings.retry_seconds,
-                lost.extend,
-            )
-        finally:
-            for item in lost:
-                click.echo(
-                    f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True
+            with ExitStack() as shown:
+                follow = None
+                watcher: RunLine
+                if is_following:
+                    stay = seconds or settings.follow_seconds
+                    follow = shown.enter_context(until_asked(stay))
+                    line = shown.enter_context(ProgressLine("following, rows stored"))
+                    watcher = follow_line = FollowLine(line)
+                    latency = follow_line.latency
+                else:
+                    watcher = DrainLine(shown.enter_context(ProgressLine("draining offsets")))
+                request = ingest_request(
+                    settings,
+                    run,
+                    offsets=asked,
+                    partitions=chosen,
+                    max_records=max_records,
+                    follow=follow,
                 )
-            latency.merge(probe.take())
-            _report(drained, replayed, run.run_id, latency, as_json)
-    if drained.fenced:
+                observer = FleetTally(quality_limits(settings))
+                run_ingest(request, connections, observer, outcome=outcome, watcher=watcher)
+        finally:
+            latency.merge(outcome.probe.take())
+            _report(outcome, run.run_id, latency, chosen, as_json)
+    if outcome.drained.fenced:
         sys.exit(EXIT_FENCED)
-    if replayed.rows_not_whole:
+    if outcome.replayed.rows_not_whole:
         sys.exit(EXIT_INCOMPLETE)
 
 
@@ -137,52 +104,75 @@ def _parse_partitions(text: str | None) -> set[int] | None:
 
 
 def _report(
-    drained: DrainSum, replayed: ReplayProgress, run_id: str, latency: Latencies, as_json: bool
+    outcome: IngestOutcome,
+    run_id: str,
+    latency: Latencies,
+    partitions: set[int] | None,
+    as_json: bool,
 ) -> None:
-    total, ranges, fenced = drained.total, drained.ranges, drained.fenced
-    seconds, split_ms = drained.seconds, drained.split_ms
-    if as_json:
-        print_json(
-            {
-                "run_id": run_id,
-                "ranges": [str(item) for item in ranges],
-                "stored": total.stored,
-                "superseded": total.superseded,
-                "rejected": total.rejected,
-                "aged_out": total.aged_out,
-                "holes": total.holes,
-                "seconds": round(seconds, 3),
-                "fenced": [str(item) for item in fenced],
-                "in_doubt": [str(item) for item in drained.in_doubt],
-                "split_ms": split_ms,
-                "unknown_fields": drained.unknown_fields,
-                **latency.numbers(),
-                "replay": replay_as_dict(replayed, run_id) if replayed.planned else None,
-            }
-        )
+    """Say what became of it; nothing where nothing is known, because no plan was made."""
+    for item in outcome.lost:
+        say(lost_line(item), err=True)
+    if outcome.plan is None and not outcome.lost:
         return
+    if as_json:
+        print_json(_as_dict(outcome, run_id, latency))
+        return
+    drained, replayed = outcome.drained, outcome.replayed
     if replayed.planned:
         print_replay(replayed)
         if not drained.planned_offsets:
             return
-    if not (drained.planned_offsets or drained.ranges or drained.in_doubt):
-        click.echo("nothing lags: every offset of the topic is accounted for")
-        return
+    if drained.planned_offsets or drained.ranges or drained.in_doubt:
+        _print_drained(drained, latency)
+    elif outcome.plan is not None:
+        say(_nothing_lags(outcome.plan, partitions))
+
+
+def _nothing_lags(plan: Plan, partitions: set[int] | None) -> str:
+    """What a plan without ranges has seen: each checkpoint is where its partition ended then."""
+    if partitions is None:
+        return f"nothing lags: ingestion has reached the end of {plan.topic.name}"
+    chosen = ", ".join(map(str, sorted(partitions)))
+    return f"nothing lags in {plan.topic.name}, partitions {chosen}: ingestion is at their ends"
+
+
+def _as_dict(outcome: IngestOutcome, run_id: str, latency: Latencies) -> dict[str, object]:
+    drained, total = outcome.drained, outcome.drained.total
+    return {
+        "run_id": run_id,
+        "ranges": [str(item) for item in drained.ranges],
+        "stored": total.stored,
+        "superseded": total.superseded,
+        "rejected": total.rejected,
+        "aged_out": total.aged_out,
+        "holes": total.holes,
+        "seconds": round(drained.seconds, 3),
+        "fenced": [str(item) for item in drained.fenced],
+        "in_doubt": [str(item) for item in drained.in_doubt],
+        "lost": [str(item) for item in outcome.lost],
+        "split_ms": drained.split_ms,
+        "unknown_fields": drained.unknown_fields,
+        **latency.numbers(),
+        "replay": replay_as_dict(outcome.replayed, run_id) if outcome.replayed.planned else None,
+    }
+
+
+def _print_drained(drained: DrainSum, latency: Latencies) -> None:
+    total, seconds = drained.total, drained.seconds
     rate = total.stored / seconds if seconds else 0
-    click.echo(
-        f"{total.accounted} offsets = {total.stored} stored + {total.superseded} superseded "
-        f"+ {total.rejected} rejected + {total.aged_out} aged out + {total.holes} holes, in "
+    say(
+        f"{total.accounted:,} offsets = {total.stored:,} stored + {total.superseded:,} superseded "
+        f"+ {total.rejected:,} rejected + {total.aged_out:,} aged out + {total.holes:,} holes, in "
         f"{seconds:.1f} s ({rate:,.0f} rows/s)"
     )
     if latency.samples:
-        click.echo(f"{latency} ({latency.samples:,} rows read back)")
-    for item in ranges:
-        click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
-    for one in fenced:
-        click.echo(f"fenced: {one}; this run stopped, nothing is wrong")
+        say(f"{latency} ({latency.samples:,} rows read back)")
+    for item in drained.ranges:
+        say(f"  partition {item.partition}: {item.start} to {item.end}")
+    for one in drained.fenced:
+        say(f"fenced: {one}; this run stopped, nothing is wrong")
     for item in drained.in_doubt:
-        click.echo(
-            f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was"
-        )
-    if split_ms:
-        click.echo(f"note: {split_ms} broker milliseconds were split (docs/guarantees.md)")
+        say(f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was")
+    if drained.split_ms:
+        say(f"note: {drained.split_ms} broker milliseconds were split (docs/guarantees.md)")

@@ -1,54 +1,76 @@
-"""The `iot` command: its commands found, errors turned into messages and exit codes.
-
-Exit codes: 0 done, 1 failed (the message says what to do) or found something missing, 2 wrong
-usage or configuration, 3 fenced by another run, 75 try again later, 130 ended by Ctrl-C, 143 by
-SIGTERM.
-"""
+"""The `iot` command: its commands found, errors turned into messages and exit codes."""
 
 import importlib
 import logging
+import os
 import sys
 
 import click
 
+from iot_pipeline.cli.help import write_commands
+from iot_pipeline.cli.output import say
+from iot_pipeline.core.moments import in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_TRANSIENT = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130
+EXIT_CLOSED_PIPE = 141
 
-# Command -> its module. Only the one that is asked for is imported: `iot status` does not wait
-# half a second for the drivers and stages of all the others.
-MODULES = {
-    "audit": "audit",
-    "cql": "ask_rows",
-    "dead-letters": "dead_letters",
-    "delete": "audit",
-    "demo": "demo",
-    "devices": "devices",
-    "down": "services",
-    "drain": "ingest",
-    "export": "export",
-    "kill": "services",
-    "lag": "ask",
-    "ledger": "ask",
-    "logs": "services",
-    "losses": "losses",
-    "readings": "readings",
-    "rebase": "losses",
-    "replay": "replay",
-    "report": "report",
-    "rollup": "rollups",
-    "rollups": "rollups",
-    "scenarios": "scenario",
-    "settings": "settings",
-    "setup": "schema",
-    "simulate": "simulate",
-    "status": "services",
-    "trace": "audit",
-    "up": "services",
+EXIT_CODES = {
+    0: "done",
+    EXIT_FAILED: "failed, or something is missing; the message says what to do",
+    EXIT_CONFIGURATION: "an option or a setting is wrong; nothing was changed",
+    3: "fenced: another run was faster, nothing is wrong",
+    EXIT_TRANSIENT: "a server is away: try again later",
+    EXIT_INTERRUPTED: "ended by Ctrl-C",
+    EXIT_CLOSED_PIPE: "what read the output has ended, such as `head`",
+    143: "ended by SIGTERM",
 }
+
+# What a person wants to do -> commands -> their modules. Only the one that is asked for is
+# imported: `iot status` does not wait half a second for the drivers and stages of all the others.
+GROUPS = {
+    "Run it": {
+        "demo": "demo",
+        "setup": "schema",
+        "simulate": "simulate",
+        "scenarios": "scenario",
+        "drain": "ingest",
+        "rollup": "rollups",
+    },
+    "Ask": {
+        "lag": "ask",
+        "readings": "readings",
+        "devices": "devices",
+        "rollups": "rollups",
+        "report": "report",
+        "export": "export",
+        "cql": "ask_rows",
+    },
+    "Prove": {
+        "audit": "audit",
+        "ledger": "ask",
+        "trace": "audit",
+        "losses": "losses",
+    },
+    "Mend": {
+        "replay": "replay",
+        "dead-letters": "dead_letters",
+        "delete": "audit",
+        "rebase": "losses",
+    },
+    "Operate": {
+        "up": "services",
+        "down": "services",
+        "status": "services",
+        "logs": "services",
+        "kill": "services",
+        "settings": "settings",
+    },
+}
+MODULES = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 
 class _Commands(click.Group):
@@ -65,27 +87,57 @@ class _Commands(click.Group):
             if isinstance(value, click.Command) and value.name == cmd_name
         )
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Python would complain once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_CLOSED_PIPE)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in GROUPS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            write_commands(formatter, title, [(n, c) for n, c in found if c is not None])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
+
+
+class _Said(logging.Handler):
+    """Log records on stderr as sentences are, also above a line of progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record), err=True)
+
+
+class _InUtc(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  # logging's
+        return in_utc(moment_of(round(record.created * 1000)))
+
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done, to stderr.")
+@click.version_option(package_name="iot-pipeline", message="iot %(version)s")
 def iot(verbose: bool) -> None:
     """IoT readings from Kafka into Cassandra, every offset accounted for."""
+    handler = _Said()
+    handler.setFormatter(_InUtc("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[handler], level=logging.INFO if verbose else logging.WARNING, force=True
     )
 
 
 def main() -> None:
     """Run `iot`; every error we raise becomes one message on stderr and an exit code."""
     try:
-        iot.main(standalone_mode=False)
+        iot.main(prog_name="iot", standalone_mode=False)
     except click.Abort:
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as exc:
         exc.show()
@@ -93,7 +145,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except PipelineError as exc:
-        click.echo(f"iot: {exc}", err=True)
+        say(f"iot: {exc}", err=True)
         if isinstance(exc, ConfigurationError):
             sys.exit(EXIT_CONFIGURATION)
         sys.exit(EXIT_TRANSIENT if isinstance(exc, TransientError) else EXIT_FAILED)

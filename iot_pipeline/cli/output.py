@@ -1,34 +1,216 @@
-"""How commands answer: tables and JSON on stdout, everything else on stderr."""
+"""How commands answer: tables, sentences and JSON on stdout, everything else on stderr.
+
+On a terminal a sentence is folded between words and a table that is too wide shows each row on
+several lines; nothing is cut off, because other commands need what stands there. Elsewhere a
+sentence and a row are one line each.
+"""
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
+from typing import IO, Any, TypeVar
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from iot_pipeline.core.moments import in_utc
+from iot_pipeline.errors import ConfigurationError
+
+EXIT_FOUND = 1
+EXIT_REFUSED = 1
+_GAP, _INDENT = "  ", "    "
+_NUMBER = re.compile(r"-?[\d,]+(\.\d+)?%?")
+# What a person pastes is not folded: a command in backticks stays on one line.
+_UNBROKEN = re.compile(r"(?:`[^`]*`|\S)+")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on stdout.")
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def exit_code_option(found: str) -> Callable[[_F], _F]:
+    """`--exit-code`: the command ends with 1 when it found what `found` says; for scripts."""
+    return click.option(
+        "--exit-code", "has_exit_code", is_flag=True, help=f"Exit with 1 when {found}."
+    )
+
+
+def exit_as_found(has_exit_code: bool, is_found: bool) -> None:
+    """End with exit code 1 when `--exit-code` was given and something was found."""
+    if has_exit_code and is_found:
+        sys.exit(EXIT_FOUND)
+
+
+def ask_whether(question: str) -> None:
+    """Ask a person; returns when the answer is yes.
+
+    Raises:
+        SystemExit: the answer is no.
+        ConfigurationError: there is nothing that answers: the command takes `--yes`.
+    """
+    say(question, err=True)
+    try:
+        is_meant = click.confirm("Yes?", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise ConfigurationError("no answer, so nothing was done: say --yes") from None
+    if not is_meant:
+        say("nothing was done", err=True)
+        sys.exit(EXIT_REFUSED)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document; instants in ISO 8601, anything else unknown as text."""
-    click.echo(json.dumps(value, default=str, ensure_ascii=False))
+    """One JSON document; instants in UTC to the millisecond, days, anything else as text."""
+    click.echo(json.dumps(value, default=_as_text, ensure_ascii=False))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print sentences; on a terminal folded between words, never inside a command."""
+    width = _terminal_width(sys.stderr if err else sys.stdout)
+    for line in text.split("\n"):
+        cleaned = _clean(line)
+        for part in [cleaned] if width is None else _fold(cleaned, width):
+            click.echo(part, err=err)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """A table as wide as the terminal; plain lines when stdout is no terminal."""
-    # Text, not str: rich reads "[/a]" in a string as markup, and a dead letter may say anything.
-    table = Table()
-    for name in columns:
-        table.add_column(Text(name))
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    console = Console(soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(width=200)
+    """Print a table: columns of numbers to the right, instants in UTC to the second.
+
+    Args:
+        columns: headings, as many as each row has cells.
+        rows: cells; None is empty. Numbers are shown as they are: who counts says `f"{n:,}"`.
+        title: a sentence above it.
+    """
     if title:
-        # A line of its own: a title of the table would be folded to its width.
-        console.print(Text(title))
-    console.print(table)
+        say(title)
+    cells = [[_cell(value) for value in row] for row in rows]
+    for line in _lay_out(list(columns), cells, _terminal_width(sys.stdout)):
+        click.echo(line)
+
+
+def has_colour(stream: IO[str]) -> bool:
+    """Whether it is a terminal that shows colours, and nobody asked for none (NO_COLOR)."""
+    console = Console(file=stream)
+    return console.is_terminal and not console.no_color and console.color_system is not None
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime):
+        return in_utc(value, "milliseconds")
+    return str(value)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return in_utc(value)
+    return _clean(value.isoformat() if isinstance(value, date) else str(value))
+
+
+def _clean(text: str) -> str:
+    # A dead letter and a device id may hold anything, also what moves a terminal's cursor.
+    if text.isprintable():
+        return text
+    return "".join(
+        repr(char)[1:-1] if unicodedata.category(char) in ("Cc", "Cs") else char for char in text
+    )
+
+
+def _terminal_width(stream: IO[str]) -> int | None:
+    """None when it is no terminal."""
+    return Console(file=stream).width if stream.isatty() else None
+
+
+def _fold(text: str, width: int) -> list[str]:
+    """Lines of at most `width` cells; a word that is wider has a line of its own."""
+    if cell_len(text) <= width:
+        return [text]
+    begin = text[: len(text) - len(text.lstrip())]
+    line, lines = begin, []
+    for word in _UNBROKEN.findall(text):
+        if line.strip() and cell_len(line) + 1 + cell_len(word) > width:
+            lines.append(line)
+            line = f"{begin}  "
+        line += word if not line.strip() else f" {word}"
+    return [*lines, line]
+
+
+def _lay_out(columns: list[str], rows: list[list[str]], width: int | None) -> list[str]:
+    """Heading, rule and rows, each on as many lines as `width` takes; None is any width."""
+    widths = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    is_number = [
+        all(_NUMBER.fullmatch(cell) for cell in column if cell)
+        for column in zip(*rows, strict=True)
+    ] or [False] * len(columns)
+    whole = sum(widths) + len(_GAP) * (len(widths) - 1)
+    if width is None or whole <= width:
+        width = whole
+    else:
+        widths = [
+            max(cell_len(name), _usual_width([cell_len(row[i]) for row in rows], width))
+            for i, name in enumerate(columns)
+        ]
+    bands = _bands(widths, width)
+
+    def lines_of(cells: Sequence[str]) -> list[str]:
+        return [
+            line
+            for number, band in enumerate(bands)
+            for line in _band_lines(
+                [(cells[i], widths[i], is_number[i]) for i in band],
+                _INDENT if number else "",
+                width,
+            )
+        ]
+
+    return [
+        *lines_of(columns),
+        "─" * min(width, whole),
+        *(x for row in rows for x in lines_of(row)),
+    ]
+
+
+def _usual_width(sizes: Sequence[int], width: int) -> int:
+    """The widest of a column's cells, without the few that are wider than half of a line.
+
+    Such a value must not push its whole column to a line of its own.
+    """
+    usual = [size for size in sizes if size <= width // 2]
+    is_few = (len(sizes) - len(usual)) * 4 <= len(sizes)
+    return max(usual if is_few else sizes, default=0)
+
+
+def _bands(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Which columns stand on which line of a row, in their order."""
+    bands: list[list[int]] = [[]]
+    used = 0
+    for number, size in enumerate(widths):
+        if bands[-1] and used + len(_GAP) + size > width:
+            bands.append([])
+            used = len(_INDENT) - len(_GAP)
+        used += size + (len(_GAP) if bands[-1] or len(bands) > 1 else 0)
+        bands[-1].append(number)
+    return bands
+
+
+def _band_lines(cells: Sequence[tuple[str, int, bool]], indent: str, width: int) -> list[str]:
+    """One line, or more where a cell is wider than its column; none when all are empty."""
+    lines: list[str] = []
+    line, is_begun = indent, False
+    for cell, size, is_number in cells:
+        blanks = " " * max(0, size - cell_len(cell))
+        padded = blanks + cell if is_number else cell + blanks
+        gap = _GAP if is_begun else ""
+        if cell_len(line + gap + (padded if is_number else cell)) > width:
+            lines.append(line)
+            *folded, line = _fold(f"{_INDENT}{cell}", width)
+            lines.extend(folded)
+        else:
+            line += gap + padded
+        is_begun = True
+    return [text.rstrip() for text in (*lines, line) if text.strip()]

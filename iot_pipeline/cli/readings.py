@@ -12,13 +12,12 @@ from typing import IO, Literal
 import click
 
 from iot_pipeline.artifacts.whole_file import whole_file
-from iot_pipeline.cli.output import print_json, print_table
+from iot_pipeline.cli.output import has_colour, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
 from iot_pipeline.clients.reading_query import CassandraReadingQuery, StoredReading
-from iot_pipeline.core.devices import moment_of
-from iot_pipeline.core.moments import Window, choose_window
+from iot_pipeline.core.moments import Window, choose_window, in_utc, moment_of
 from iot_pipeline.core.reading_spans import Page, Span, day_span
 from iot_pipeline.core.readings import find_device_id_problem
 from iot_pipeline.core.series import Series, thin
@@ -84,7 +83,7 @@ def readings_command(
             with _sink(out, chosen) as sink:
                 rows = _write_csv(pages, sink) if chosen == "csv" else _write_parquet(pages, sink)
             if out is not None:
-                click.echo(f"{rows:,} readings of {len(devices)} devices in {out}", err=True)
+                say(f"{rows:,} readings of {len(devices)} devices in {out}", err=True)
         if chosen == "plot" or save is not None:
             pages = _pages(client, devices, window, settings.retry_seconds)
             _plot(_gather(pages), devices, window, save, in_terminal=chosen == "plot")
@@ -141,13 +140,13 @@ def _list(
         return
     silent = [device_id for device_id, readings in found.items() if not readings]
     for device_id in silent:
-        click.echo(f"no readings of {device_id}{'' if window is None else ' in that time'}")
+        say(f"no readings of {device_id}{'' if window is None else ' in that time'}")
     shown = [(name, reading) for name, readings in found.items() for reading in readings[:limit]]
     if shown:
         _print_readings(shown, [name for name in found if found[name]])
     if any(len(readings) > limit for readings in found.values()):
         each = "" if len(found) == 1 else " of each"
-        click.echo(f"the newest {limit}{each}; there are more: --limit or --until", err=True)
+        say(f"the newest {limit:,}{each}; there are more: --limit or --until", err=True)
 
 
 def _as_dict(device_id: str, readings: list[StoredReading], is_cut: bool) -> dict[str, object]:
@@ -155,7 +154,7 @@ def _as_dict(device_id: str, readings: list[StoredReading], is_cut: bool) -> dic
         "device_id": device_id,
         "readings": [
             {
-                "timestamp": reading.timestamp.isoformat(timespec="milliseconds"),
+                "timestamp": reading.timestamp,
                 "temperature": reading.temperature,
                 "humidity": reading.humidity,
             }
@@ -166,14 +165,14 @@ def _as_dict(device_id: str, readings: list[StoredReading], is_cut: bool) -> dic
 
 
 def _print_readings(shown: list[tuple[str, StoredReading]], devices: list[str]) -> None:
-    columns = ["timestamp (UTC)", "temperature (°C)", "humidity (%)"]
+    columns = ["timestamp", "temperature (°C)", "humidity (%)"]
     is_one = len(devices) == 1
     print_table(
         columns if is_one else ["device", *columns],
         [
             (
                 *([] if is_one else [name]),
-                reading.timestamp.isoformat(timespec="milliseconds"),
+                in_utc(reading.timestamp, "milliseconds"),
                 reading.temperature,
                 reading.humidity,
             )
@@ -235,7 +234,7 @@ def _write_csv(pages: Iterator[Page], sink: IO[bytes]) -> int:
     for page in pages:
         rows += len(page.rows)
         writer.writerows(
-            (page.device_id, moment_of(ms).isoformat(timespec="milliseconds"), *values)
+            (page.device_id, in_utc(moment_of(ms), "milliseconds"), *values)
             for ms, *values in page.rows
         )
     return rows
@@ -259,7 +258,7 @@ def _write_parquet(pages: Iterator[Page], sink: IO[bytes]) -> int:
 def _gather(pages: Iterator[Page]) -> list[Series]:
     series: dict[str, Series] = {}
     rows = 0
-    with ProgressLine("reading") as line:
+    with ProgressLine("reading, rows") as line:
         for page in pages:
             rows += len(page.rows)
             if rows > _PLOTTED:
@@ -267,7 +266,7 @@ def _gather(pages: Iterator[Page]) -> list[Series]:
                     f"more than {_PLOTTED:,} readings to plot: ask for fewer devices or less time"
                 )
             series.setdefault(page.device_id, Series(page.device_id)).extend(page.rows)
-            line.show(rows, max(rows, _PLOTTED // 10), "readings")
+            line.show(rows)
     return [thin(item) for item in series.values()]
 
 
@@ -283,16 +282,16 @@ def _plot(
     for device_id in devices:
         if device_id not in drawn:
             where = "" if window is None else " in that time"
-            click.echo(f"no readings of {device_id}{where}", err=True)
+            say(f"no readings of {device_id}{where}", err=True)
     if not series:
         return
     if in_terminal:
         from iot_pipeline.artifacts.terminal import plot_readings
 
-        click.echo(plot_readings(series, is_colored=sys.stdout.isatty()))
+        click.echo(plot_readings(series, is_colored=has_colour(sys.stdout)))
     if save is not None:
         from iot_pipeline.artifacts.readings_picture import draw_readings
 
         save.parent.mkdir(parents=True, exist_ok=True)
         save.write_bytes(draw_readings(series))
-        click.echo(f"drawn into {save}", err=True)
+        say(f"drawn into {save}", err=True)

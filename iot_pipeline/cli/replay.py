@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import Connections, drain_config, open_connections
@@ -112,20 +112,21 @@ def print_replay(progress: ReplayProgress) -> None:
     """A replay for a person."""
     counts, read_back = progress.counts, progress.read_back
     for item in progress.gone:
-        click.echo(f"gone: Kafka has deleted {item}; that part cannot be replayed")
-    click.echo(
-        f"replayed {progress.done_offsets} offsets = {counts.stored} written + "
-        f"{counts.superseded} superseded + {counts.rejected} rejected (dead letters already) + "
-        f"{counts.aged_out} aged out + {counts.holes} holes, in {progress.seconds:.1f} s; no "
+        say(f"gone: Kafka has deleted {item}; that part cannot be replayed")
+    say(
+        f"replayed {progress.done_offsets:,} offsets = {counts.stored:,} written + "
+        f"{counts.superseded:,} superseded + {counts.rejected:,} rejected (dead letters already) + "
+        f"{counts.aged_out:,} aged out + {counts.holes:,} holes, in {progress.seconds:.1f} s; no "
         "checkpoint moved"
     )
     for item in progress.achieved:
-        click.echo(f"  partition {item.partition}: {item.start} to {item.end}")
+        say(f"  partition {item.partition}: {item.start} to {item.end}")
     if progress.deleted:
-        click.echo(f"{progress.deleted} rows stay deleted (`iot delete`)")
+        say(f"{progress.deleted:,} rows stay deleted (`iot delete`)")
     equal = read_back.states[RowState.EQUAL]
-    click.echo(f"read back: {equal} of {read_back.rows} rows are as their records say")
+    if read_back.rows:
+        say(f"read back: {equal:,} of {read_back.rows:,} rows are as their records say")
     for finding in read_back.named:
-        click.echo(f"  {finding}")
+        say(f"  {finding}")
     if read_back.not_equal > len(read_back.named):
-        click.echo(f"  and {read_back.not_equal - len(read_back.named)} more")
+        say(f"  and {read_back.not_equal - len(read_back.named):,} more")

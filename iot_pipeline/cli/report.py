@@ -4,9 +4,9 @@ import webbrowser
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.connections import open_connections
-from iot_pipeline.health import quick_verdicts, write_report
+from iot_pipeline.health import all_verdicts, write_report
 from iot_pipeline.settings import Settings
 
 
@@ -19,8 +19,8 @@ def report_command(is_opened: bool, as_json: bool) -> None:
     Into the data folder: reports/TIME.html and reports/latest.html, each whole in itself.
     """
     with open_connections(Settings.from_env()) as connections:
-        click.echo("looking at everything, some seconds to half a minute", err=True)
-        report = write_report(connections, quick_verdicts(connections))
+        say("looking at everything, some seconds to half a minute", err=True)
+        report = write_report(connections, all_verdicts(connections))
     health = report.health
     if as_json:
         print_json(
@@ -42,7 +42,7 @@ def report_command(is_opened: bool, as_json: bool) -> None:
         )
     else:
         for answer in health.answers:
-            click.echo(f"{answer.question} {answer.answer}")
-        click.echo(f"\n{report.path}\n{report.latest.as_uri()}")
+            say(f"{answer.question} {answer.answer}")
+        say(f"\n{report.path}\n{report.latest.as_uri()}")
     if is_opened:
         webbrowser.open(report.latest.as_uri())

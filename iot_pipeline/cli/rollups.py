@@ -1,17 +1,18 @@
 """`iot rollup` makes the rollups of days; `iot rollups` shows those of a device."""
 
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.core.moments import parse_day
+from iot_pipeline.core.moments import in_utc, moment_of, parse_day
 from iot_pipeline.core.readings import find_device_id_problem
 from iot_pipeline.core.rollups import QUANTITIES, Rollup, Stats
 from iot_pipeline.errors import ConfigurationError, RollupFrozenError
@@ -19,7 +20,6 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.rollups import RollupProgress, read_rollups, rebuild_day
 
 EXIT_FROZEN = 1
-_TELL_EVERY_SECONDS = 1.0
 _LONGEST_DAYS = 36_525
 
 _day_option = click.option("--day", metavar="DAY", help="This UTC day, such as 2026-01-31.")
@@ -46,21 +46,23 @@ def rollup_command(day: str | None, since: str | None, until: str | None, as_jso
     with CassandraClient(settings) as client:
         store = CassandraRollupStore(client)
         for number, item in enumerate(days, start=1):
+            of = "" if len(days) == 1 else f" (day {number} of {len(days)})"
             try:
-                done.append(
-                    rebuild_day(
-                        store,
-                        settings.topic,
-                        item,
-                        run_id,
-                        retry_seconds=settings.retry_seconds,
-                        retention_days=settings.retention_days,
-                        on_progress=_Line(f"{item} ({number} of {len(days)})"),
+                with ProgressLine(f"rollups of {item}{of}, devices") as line:
+                    done.append(
+                        rebuild_day(
+                            store,
+                            settings.topic,
+                            item,
+                            run_id,
+                            retry_seconds=settings.retry_seconds,
+                            retention_days=settings.retention_days,
+                            on_progress=partial(_show, line),
+                        )
                     )
-                )
             except RollupFrozenError as exc:
                 frozen.append(str(item))
-                click.echo(f"iot: {exc}", err=True)
+                say(f"iot: {exc}", err=True)
     if as_json:
         print_json({"days": [_progress_json(item) for item in done], "frozen": frozen})
     else:
@@ -125,15 +127,20 @@ def rollups_command(
         print_json({"device_id": device_id, "rollups": rows})
         return
     if not found:
-        click.echo(
+        say(
             f"no rollups of {device_id} from {days[0]} to {days[-1]}; `iot rollup --day DAY` makes "
             "those of a day, the sensor rollups_of_touched_days does so by itself"
         )
         return
     print_table(
-        (f"{column} (UTC)", "count", *_titles()),
+        (column, "count", *_titles()),
         [
-            (_when(ms, hourly), rollup.count, *_cells(rollup.temperature), *_cells(rollup.humidity))
+            (
+                _when(ms, hourly),
+                f"{rollup.count:,}",
+                *_cells(rollup.temperature),
+                *_cells(rollup.humidity),
+            )
             for ms, rollup in found.items()
         ],
         title=device_id,
@@ -157,23 +164,9 @@ def _days(day: str | None, since: str | None, until: str | None, today: date) ->
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-class _Line:
-    """How far a day is, once a second, on stderr."""
-
-    def __init__(self, place: str) -> None:
-        self._place, self._told_at = place, time.monotonic()
-
-    def __call__(self, progress: RollupProgress) -> None:
-        if time.monotonic() - self._told_at < _TELL_EVERY_SECONDS:
-            return
-        self._told_at = time.monotonic()
-        left = progress.eta_seconds
-        click.echo(
-            f"{self._place}: {progress.devices_done:,} of {progress.devices:,} devices, "
-            f"{progress.readings:,} rows, {progress.rows_per_second:,.0f}/s"
-            + ("" if left is None else f", about {left:.0f} s left"),
-            err=True,
-        )
+def _show(line: ProgressLine, progress: RollupProgress) -> None:
+    more = f"{progress.readings:,} rows, {progress.rows_per_second:,.0f}/s"
+    line.show(progress.devices_done, progress.devices, more)
 
 
 def _progress_json(item: RollupProgress) -> dict[str, object]:
@@ -188,21 +181,18 @@ def _progress_json(item: RollupProgress) -> dict[str, object]:
 
 
 def _when(ms: int, hourly: bool) -> str:
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return moment.isoformat(timespec="minutes") if hourly else str(moment.date())
+    return in_utc(moment_of(ms), "minutes") if hourly else str(moment_of(ms).date())
 
 
-def _iso(ms: int | None) -> str | None:
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+def _moment(ms: int | None) -> datetime | None:
+    return None if ms is None else moment_of(ms)
 
 
 def _rollup_json(rollup: Rollup) -> dict[str, object]:
     return {
         "count": rollup.count,
-        "first_at": _iso(rollup.first_ms),
-        "last_at": _iso(rollup.last_ms),
+        "first_at": _moment(rollup.first_ms),
+        "last_at": _moment(rollup.last_ms),
         **{quantity: _stats_json(getattr(rollup, quantity)) for quantity in QUANTITIES},
     }
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.sending import Stop, progress
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.core.manifest import Manifest
@@ -148,8 +148,8 @@ def _print_result(manifest: Manifest, path: str, seconds: float, as_json: bool) 
                 "rate": round(manifest.produced / seconds, 1) if seconds else 0.0,
                 "devices": len(manifest.devices),
                 "seed": manifest.seed,
-                "start": manifest.start_at.isoformat(),
-                "end": manifest.end_at.isoformat(),
+                "start": manifest.start_at,
+                "end": manifest.end_at,
                 "stopped": manifest.is_stopped,
                 "faults": {
                     kind: {"faults": faults, "devices": devices, "messages": messages}
@@ -167,10 +167,10 @@ def _print_result(manifest: Manifest, path: str, seconds: float, as_json: bool) 
         line += f", failed {manifest.failed:,}"
     if manifest.unconfirmed:
         line += f", unconfirmed {manifest.unconfirmed:,} (these may or may not have arrived)"
-    click.echo(line)
+    say(line)
     if kinds:
         print_table(
             ["fault", "times", "devices", "messages"],
             [[kind, *(f"{count:,}" for count in counts)] for kind, counts in kinds.items()],
         )
-    click.echo(f"manifest: {path}")
+    say(f"manifest: {path}")

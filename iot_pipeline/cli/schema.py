@@ -2,7 +2,7 @@
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
@@ -21,7 +21,7 @@ def setup_command(as_json: bool) -> None:
             CassandraSchema(connections.cassandra),
             settings,
             migration_files(),
-            say=lambda step: click.echo(f"setup: {step}", err=True),
+            say=lambda step: say(f"setup: {step}", err=True),
         )
     if as_json:
         print_json(
@@ -35,11 +35,11 @@ def setup_command(as_json: bool) -> None:
         )
         return
     for created in report.created:
-        click.echo(f"made {created}")
+        say(f"made {created}")
     if not report.created:
-        click.echo("everything was there already")
+        say("everything was there already")
     for difference in report.differences:
-        click.echo(f"note: {difference}")
+        say(f"note: {difference}")
     for note in report.notes:
-        click.echo(f"note: {note}")
-    click.echo(("" if report.is_durable else "WARNING: ") + report.durability)
+        say(f"note: {note}")
+    say(("" if report.is_durable else "WARNING: ") + report.durability)

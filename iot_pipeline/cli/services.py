@@ -1,16 +1,16 @@
 """Local services: up, down, what runs, what it says, and kill -9 for the curious."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.output import ask_whether, json_option, print_json, print_table, say
+from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.local.jars import Advance
 from iot_pipeline.local.needs import Display, LineDisplay
 from iot_pipeline.local.servers import LocalServices, ServerStatus
@@ -23,21 +23,23 @@ FOLLOW_SECONDS = 0.2
 class _TerminalDisplay(LineDisplay):
     """The same lines, and a bar while jars arrive."""
 
-    def __init__(self) -> None:
-        super().__init__(lambda text: click.echo(text, err=True))
-
     @contextmanager
     def downloading(self, total_bytes: int) -> Iterator[Advance]:
-        columns = (TextColumn("jars"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("jars", total=total_bytes)
-            yield lambda size: progress.advance(task, size)
+        done, lock = 0, threading.Lock()
+        with ProgressLine("fetching jars, MB") as line:
+
+            def advance(size: int) -> None:
+                nonlocal done
+                with lock:  # several jars arrive at once
+                    done += size
+                    line.show(round(done / 1e6), round(total_bytes / 1e6))
+
+            yield advance
 
 
 def _display() -> Display:
-    if sys.stderr.isatty():
-        return _TerminalDisplay()
-    return LineDisplay(lambda text: click.echo(text, err=True))
+    display = _TerminalDisplay if sys.stderr.isatty() else LineDisplay
+    return display(lambda text: say(text, err=True))
 
 
 def local_services() -> LocalServices:
@@ -49,7 +51,7 @@ def local_services() -> LocalServices:
 def up_command(only: tuple[str, ...]) -> None:
     """Make Kafka and Cassandra answer: use what does, start what does not."""
     statuses = local_services().up(only)
-    click.echo(", ".join(f"{s.name} {s.addresses[0]} {s.state}" for s in statuses))
+    say(", ".join(f"{s.name} {s.addresses[0]} {s.state}" for s in statuses))
 
 
 @click.command("down")
@@ -62,13 +64,9 @@ def down_command(wipe: bool, yes: bool) -> None:
         services.down()
         return
     if not yes:
-        click.confirm(
-            f"Delete every topic, every row and all logs in {services.folder}?",
-            abort=True,
-            err=True,
-        )
+        ask_whether(f"Delete every topic, every row and all logs in {services.folder}?")
     services.wipe()
-    click.echo(f"{services.folder} is empty", err=True)
+    say(f"{services.folder} is empty", err=True)
 
 
 @click.command("status")
@@ -100,8 +98,11 @@ def logs_command(service: str | None, follow: bool, lines: int) -> None:
     names = [service] if service else ["kafka", "cassandra"]
     for name in names:
         prefix = "" if service else f"{name}: "
-        for line in services.server(name).last_lines(lines):
-            click.echo(prefix + line)
+        server = services.server(name)
+        if not server.log.exists():
+            say(f"{name} has no log in {services.folder}: `iot up` never started it", err=True)
+        for line in server.last_lines(lines):
+            say(prefix + line)
     if follow:
         _follow({name: services.server(name).log for name in names}, bool(service))
 
@@ -111,7 +112,7 @@ def logs_command(service: str | None, follow: bool, lines: int) -> None:
 def kill_command(service: str) -> None:
     """Kill -9 a server that `iot up` started, for the curious; `iot up` brings it back."""
     pid = local_services().kill(service)
-    click.echo(f"{service} (pid {pid}) was killed; nothing acknowledged is lost. `iot up` next")
+    say(f"{service} (pid {pid}) was killed: `iot up` starts it again")
 
 
 def _as_dict(status: ServerStatus) -> dict[str, object]:
@@ -152,5 +153,5 @@ def _follow(logs: dict[str, Path], is_alone: bool) -> None:
                         break
                     positions[name] += len(line)
                     text = line.decode(errors="replace").rstrip()
-                    click.echo(text if is_alone else f"{name}: {text}")
+                    say(text if is_alone else f"{name}: {text}")
         time.sleep(FOLLOW_SECONDS)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.scenario import choose_scenario, send_scenario
 from iot_pipeline.cli.sending import Stop, progress
 from iot_pipeline.clients.kafka_producer import open_sender
@@ -31,7 +31,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 @click.option("--duration", help="How long to send: seconds, or 90s, 15m, 2h, 1d.")
 @click.option("--count", type=int, help="How many messages to send, instead of --duration.")
 @click.option(
-    "--seed", type=int, help=f"Same, same data.  [default: {DEFAULT_SEED}, or the scenario's]"
+    "--seed", type=int, help=f"Same seed, same data.  [default: {DEFAULT_SEED}, or the scenario's]"
 )
 @click.option("--start", help="Event time of reading one, ISO 8601 with zone.  [default: now]")
 @click.option(
@@ -67,13 +67,17 @@ def simulate_command(
     """Send a simulated fleet's readings to the topic, until done or Ctrl-C.
 
     \b
-    iot simulate --devices 50 --rate 500                  live, until Ctrl-C
-    iot simulate --devices 200 --rate max --count 200000  as fast as can be
-    iot simulate --rate max --count 864000 --start 2026-01-01T00:00:00Z    backfill of a day, 1 Hz
-    iot simulate --preset seed                            the original script's run
-    iot simulate --scenario rough_day                     a fleet with faults, live
-    iot simulate --scenario smart_city --speed 60 --duration 1d           a day in 24 minutes
-    iot simulate --scenario backfill_month --since 2026-01-01 --until 2026-02-01
+    Live until Ctrl-C, as fast as can be, a day's backfill, the original script:
+      iot simulate --devices 50 --rate 500
+      iot simulate --devices 200 --rate max --count 200000
+      iot simulate --rate max --count 864000 --start 2026-01-01T00:00:00Z
+      iot simulate --preset seed
+
+    \b
+    A fleet with faults, live; a day in 24 minutes; a month's backfill:
+      iot simulate --scenario rough_day
+      iot simulate --scenario smart_city --speed 60 --duration 1d
+      iot simulate --scenario backfill_month --since 2026-01-01 --until 2026-02-01
 
     No two readings of a device share a millisecond and live ones are never of the future, so a
     live fleet at --rate max starts a little in the past.
@@ -168,7 +172,7 @@ def _print_result(
                 "rate": round(result.rate, 1),
                 "devices": plan.devices,
                 "seed": plan.seed,
-                "start": start.isoformat(),
+                "start": start,
                 "interval_seconds": float(plan.interval_us / 1_000_000),
                 "stopped": result.is_stopped,
             }
@@ -182,4 +186,4 @@ def _print_result(
         line += f", failed {result.failed:,}"
     if result.unconfirmed:
         line += f", unconfirmed {result.unconfirmed:,} (these may or may not have arrived)"
-    click.echo(line)
+    say(line)

@@ -105,14 +105,20 @@ class CassandraAuditStore:
 
     # Losses.
 
-    def acknowledge_loss(self, topic: str, loss_id: str, reason: str, by: str) -> None:
-        """Remember that a person has seen this loss, and what was done about it."""
-        self._run(
+    def acknowledge_loss(self, topic: str, loss_id: str, reason: str, by: str) -> Acknowledgement:
+        """Remember that a person has seen this loss, and what was done about it.
+
+        Returns:
+            What is kept: the first acknowledgement stays, so it may be an earlier one.
+        """
+        now = datetime.now(UTC)
+        (row,) = self._run(
             "INSERT INTO {ks}.acknowledged_losses (topic, loss_id, acknowledged_at, reason, "
-            "acknowledged_by) VALUES (?, ?, ?, ?, ?)",
-            (topic, loss_id, datetime.now(UTC), reason, by),
+            "acknowledged_by) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS",
+            (topic, loss_id, now, reason, by),
             doing=f"acknowledging the loss {loss_id}",
         )
+        return Acknowledgement(now, reason, by) if row[0] else _acknowledgement(row)
 
     def acknowledged_losses(self, topic: str) -> dict[str, Acknowledgement]:
         """loss_id -> who said what, for those that were acknowledged."""
@@ -122,12 +128,7 @@ class CassandraAuditStore:
             (topic,),
             doing="reading acknowledged losses",
         )
-        return {
-            row.loss_id: Acknowledgement(
-                row.acknowledged_at.replace(tzinfo=UTC), row.reason, row.acknowledged_by
-            )
-            for row in rows
-        }
+        return {row.loss_id: _acknowledgement(row) for row in rows}
 
     # Deletions.
 
@@ -186,3 +187,8 @@ def _day(day_number: int) -> date:
 
 def _ms(moment: datetime) -> int:
     return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def _acknowledgement(row: Any) -> Acknowledgement:
+    at = row.acknowledged_at.replace(tzinfo=UTC)
+    return Acknowledgement(at, row.reason, row.acknowledged_by)

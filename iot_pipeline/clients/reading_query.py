@@ -9,7 +9,7 @@ import msgspec
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
-from iot_pipeline.core.moments import Window
+from iot_pipeline.core.moments import Window, in_utc
 
 _DAYS = "SELECT DISTINCT day FROM {ks}.devices_by_day"
 _DAYS_OF_DEVICE = "SELECT day FROM {ks}.devices_by_day WHERE day IN ({marks}) AND device_id = ?"
@@ -123,7 +123,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC).isoformat(timespec="milliseconds")
+        return in_utc(value.replace(tzinfo=UTC), "milliseconds")
     if isinstance(value, (bytes, bytearray)):
         return "0x" + value.hex()
     if hasattr(value, "items"):

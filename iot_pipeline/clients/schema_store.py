@@ -171,6 +171,8 @@ class KafkaTopics:
         """Make the topic; False when there is one of that name already."""
         topic = NewTopic(plan.name, plan.partitions, plan.replication, config=dict(plan.config))
         try:
+            # To make a topic may take long; to hear that Kafka is away need not.
+            self._admin.list_topics(timeout=10)
             self._admin.create_topics([topic], request_timeout=30)[plan.name].result(timeout=35)
         except KafkaException as exc:
             if exc.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:

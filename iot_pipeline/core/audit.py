@@ -20,6 +20,7 @@ from iot_pipeline.core.ledger import LedgerEntry, Outcome
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.read_back import Place, StoredRow
 from iot_pipeline.core.readings import MS_PER_DAY, ReadingDecoder, Rejection
+from iot_pipeline.core.shell_words import iot_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ class Fate(enum.StrEnum):
 
 
 DEFECTS = (Fate.LOST, Fate.TORN, Fate.STRAY)
+# Of these no record could be compared with a row: an audit says so, and proves nothing of them.
+UNPROVEN = (Fate.EXPIRED, Fate.UNVERIFIABLE, Fate.IN_FLIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,9 @@ class Finding:
     def repair(self) -> str:
         """The command that repairs it, or looks closer."""
         if self.fate is Fate.LOST and self.offset is not None:
-            return f"iot replay --offsets {self.partition}:{self.offset}-{self.offset + 1}"
-        return f"iot trace {self.device_id} {self.timestamp_ms / 1000:.3f}"
+            offsets = f"{self.partition}:{self.offset}-{self.offset + 1}"
+            return iot_command("replay", "--offsets", offsets)
+        return iot_command("trace", then=(self.device_id, f"{self.timestamp_ms / 1000:.3f}"))
 
 
 class LetterIndex:
@@ -167,6 +171,11 @@ class AuditResult:
     @property
     def is_clean(self) -> bool:
         return not any(self.fates[fate] for fate in DEFECTS)
+
+    @property
+    def proven(self) -> int:
+        """Offsets whose record was read and compared, or that are known to have none."""
+        return self.offsets - sum(self.fates[fate] for fate in UNPROVEN)
 
     def name(self, finding: Finding) -> None:
         """Keep the first few of each kind: a table of lost rows is as long as the log."""

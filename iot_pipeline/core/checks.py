@@ -264,7 +264,15 @@ def judge_row_counts(days: Sequence[DayCount]) -> CheckVerdict:
         said.append("Nothing was compared." if days else "No rows to count yet.")
     if part:
         said.append(_say_part(part))
-    return CheckVerdict(ROW_COUNT, not (more or fewer), Severity.WARN, " ".join(said), numbers)
+    return CheckVerdict(
+        ROW_COUNT,
+        not (more or fewer),
+        Severity.WARN,
+        " ".join(said),
+        numbers,
+        # Counted again the next time, whatever days that look is about: red until they agree.
+        suspects=[str(day.day) for day in days if day.surplus or day.deficit],
+    )
 
 
 def _say_part(part: Sequence[DayCount]) -> str:

@@ -8,6 +8,8 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
+import msgspec
+
 from iot_pipeline.core.readings import Record
 
 Header = tuple[str, bytes | None]
@@ -107,6 +109,24 @@ def preview(value: bytes | None, length: int = 80) -> str:
     text = value[: length * 4].decode("utf-8", errors="backslashreplace")
     shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     return shown if len(shown) <= length and len(value) <= length * 4 else shown[:length] + "…"
+
+
+def sender_of(letter: StoredLetter) -> str | None:
+    """The device that sent it: its message key, else the device_id inside; None: neither is text.
+
+    `letter.value` may have been cut, and is no document then.
+    """
+    if letter.message_key:
+        try:
+            return letter.message_key.decode()
+        except UnicodeDecodeError:
+            pass
+    try:
+        found = msgspec.json.decode(letter.value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    device_id = found.get("device_id") if isinstance(found, dict) else None
+    return device_id if isinstance(device_id, str) and device_id else None
 
 
 def _source_of(headers: dict[str, bytes]) -> SourceCoordinates | None:

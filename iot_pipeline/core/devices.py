@@ -6,9 +6,10 @@ facts (`stages.devices`).
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from iot_pipeline.core.device_tally import QualityLimits
+from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.reporting import report_of
 
 
@@ -87,8 +88,3 @@ def silent_first(devices: Iterable[DeviceState]) -> list[DeviceState]:
             device.device_id,
         ),
     )
-
-
-def moment_of(ms: int) -> datetime:
-    """Aware UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC)

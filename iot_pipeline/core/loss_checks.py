@@ -4,13 +4,18 @@ Belongs here: which facts are fine, and the sentence that helps when they are no
 here: gathering facts (`stages.loss_checks`); the checks that every table has (`core.checks`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.dead_letters import StoredLetter, sender_of
+from iot_pipeline.core.device_table import MOST_ROWS, DeviceTable
 from iot_pipeline.core.losses import Loss
+from iot_pipeline.core.quality_words import instant, name_some
 from iot_pipeline.core.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.readings import Reason
+from iot_pipeline.core.shell_words import iot_command
 
 READ_BACK = "rows_read_back_equal"
 EXPIRED = "nothing_expired_unread"
@@ -96,30 +101,43 @@ def judge_read_back(read_back: ReadBack, records: int, stored: int = 0) -> Check
         "rows_left": read_back.left,
     }
     wrong = [finding for finding in read_back.named if finding.state in NOT_WHOLE]
+    # Looked at again the next time, whatever that look is about: red until it is whole.
+    places = [f"{item.row[1]}:{item.row[2]}-{item.row[2] + 1}" for item in wrong]
+    table = DeviceTable(
+        ("device", "time of the reading (UTC)", "row", "record"),
+        [
+            (item.device_id, instant(item.timestamp_ms), item.state.value, f"`{place}`")
+            for item, place in zip(wrong, places, strict=True)
+        ],
+    )
     torn = [finding for finding in wrong if finding.state is RowState.TORN]
     if torn:
         first = torn[0]
+        look = iot_command("trace", then=(first.device_id, f"{first.timestamp_ms / 1000:.3f}"))
         return CheckVerdict(
             READ_BACK,
             False,
             Severity.ERROR,
             f"{states[RowState.TORN]:,} of {read_back.rows:,} rows match no record: "
             f"{_first(torn)}. Somebody else writes to this table, or two records shared a write "
-            f"time: `iot trace {first.device_id} {first.timestamp_ms / 1000:.3f}` shows the "
+            f"time: `{look}` shows the "
             "records behind the row, docs/runbook.md what to do.",
             numbers,
+            table,
+            places,
         )
     if wrong:
-        row = wrong[0].row
         return CheckVerdict(
             READ_BACK,
             False,
             Severity.WARN,
             f"{sum(states[state] for state in NOT_WHOLE):,} of {read_back.rows:,} rows are not "
             f"there: {_first(wrong)}. Deleted with plain CQL, refused by Cassandra, or lost: "
-            f"`iot audit --offsets {row[1]}:{row[2]}-{row[2] + 1}` tells which and names the "
-            "command that restores it.",
+            f"`iot audit --offsets {places[0]}` tells which and names the command that restores "
+            "it.",
             numbers,
+            table,
+            places,
         )
     if stored and not (read_back.rows or read_back.gone):
         return CheckVerdict(
@@ -206,23 +224,25 @@ def judge_retention(headrooms: Sequence[Headroom]) -> CheckVerdict:
 
 
 def judge_dead_letters(
-    rejected: int, records: int, newest_by_reason: Mapping[str, int], limit: float
+    rejected: int, records: int, newest: Sequence[StoredLetter], limit: float
 ) -> CheckVerdict:
-    """The share of records that could not be readings, lately, and why.
+    """The share of records that could not be readings, lately, why, and whose they are.
 
     Args:
         rejected: of the last hour.
         records: of the last hour, at least `rejected`.
-        newest_by_reason: of the newest dead letters of that time, a sample where there are many.
+        newest: dead letters of that time, a sample of the newest where there are many.
         limit: the share that is fine, 0 to 1.
     """
     share = rejected / records if records else 0.0
+    reasons = Counter(letter.reason for letter in newest)
     numbers = {
         "rejected": rejected,
         "records": records,
         "share": round(share, 6),
-        **{reason.value: newest_by_reason.get(reason.value, 0) for reason in Reason},
+        **{reason.value: reasons[reason.value] for reason in Reason},
     }
+    table, names = _senders(newest)
     if share <= limit or (records < _FEW_RECORDS and rejected <= 1):
         return CheckVerdict(
             DEAD_LETTERS,
@@ -230,20 +250,45 @@ def judge_dead_letters(
             Severity.WARN,
             f"{rejected:,} of {records:,} records of the last hour could not be readings.",
             numbers,
+            table,
         )
-    reasons = sorted(newest_by_reason.items(), key=lambda item: (-item[1], item[0]))
-    said = ", ".join(f"{name} ({count:,})" for name, count in reasons if count)
-    option = f" --reason {reasons[0][0]}" if reasons else ""
+    common = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    said = ", ".join(f"{name} ({count:,})" for name, count in common)
+    option = f" --reason {common[0][0]}" if common else ""
+    whose = f" They come from {name_some(names)}." if names else ""
     return CheckVerdict(
         DEAD_LETTERS,
         False,
         Severity.WARN,
         f"{rejected:,} of {records:,} records of the last hour ({share:.1%}) could not be "
-        f"readings; the limit is {limit:.1%}. The newest are: {said or 'not in the topic'}. "
+        f"readings; the limit is {limit:.1%}.{whose} The newest are: {said or 'not in the topic'}. "
         f"`iot dead-letters list{option}` shows them. Once the sender or the rule is "
         "right, the job replay_dead_letters stores what is a reading by then.",
         numbers,
+        table,
     )
+
+
+def _senders(letters: Sequence[StoredLetter]) -> tuple[DeviceTable, list[str]]:
+    """Who sent them, those with the most first: a row per device, and the names alone."""
+    by_device: defaultdict[str, list[StoredLetter]] = defaultdict(list)
+    for letter in letters:
+        by_device[sender_of(letter) or "(unknown)"].append(letter)
+    names = sorted(by_device, key=lambda name: (-len(by_device[name]), name))
+    rows = []
+    for name in names[:MOST_ROWS]:
+        latest = max(by_device[name], key=lambda letter: letter.delivered_ms)
+        reasons = Counter(letter.reason for letter in by_device[name]).most_common()
+        rows.append(
+            (
+                name,
+                f"{len(by_device[name]):,}",
+                ", ".join(f"{reason} ({count:,})" for reason, count in reasons),
+                f"`{latest.source.partition}:{latest.source.offset}`",
+            )
+        )
+    columns = ("device", "dead letters", "reasons", "the latest, for `iot dead-letters show`")
+    return DeviceTable(columns, rows, len(names) - len(rows)), names
 
 
 def _first(items: Sequence[object]) -> str:

@@ -1,12 +1,13 @@
 """Times as a person says them: `15m`, `2026-01-31`, and the window between two of them.
 
-Everything is UTC: a time without a zone is taken as such.
+Everything is UTC: a time without a zone is taken as such, and what we say ends in Z.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 from iot_pipeline.errors import ConfigurationError
 
@@ -70,6 +71,22 @@ def parse_day(text: str) -> datetime:
     except ValueError:
         raise ConfigurationError(f"{text}: expected a day such as 2026-01-31") from None
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def moment_of(ms: int) -> datetime:
+    """The instant so many milliseconds after 1970, aware UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def in_utc(
+    moment: datetime, timespec: Literal["minutes", "seconds", "milliseconds"] = "seconds"
+) -> str:
+    """`2026-01-31T12:00:00Z`: how every command says a time, and what `parse_moment` reads.
+
+    Without a blank, so that it can be pasted behind `--since`. What is finer than `timespec` is
+    cut off, not rounded.
+    """
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def choose_window(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from iot_pipeline.core.fault_specs import Malformed
+from iot_pipeline.core.moments import in_utc
 from iot_pipeline.core.readings import EARLIEST_SECONDS, LATEST_SECONDS, ReadingRules, Reason
 from iot_pipeline.core.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.scenarios import Scenario
@@ -104,8 +105,8 @@ def plan_scenario(
                 "or leave out since",
             )
         until = now if until is None else until
-        _expect(until <= now, f"until {until.isoformat()} lies in the future")
-        _expect(since < until, f"since {since.isoformat()} is not before until {until.isoformat()}")
+        _expect(until <= now, f"until {in_utc(until)} lies in the future")
+        _expect(since < until, f"since {in_utc(since)} is not before until {in_utc(until)}")
         duration, start, speed = to_us(until) - to_us(since), since, "max"
     elif duration_seconds is not None:
         duration = round(duration_seconds * 1_000_000)
@@ -140,7 +141,7 @@ def plan_scenario(
     _expect(
         first.timestamp() >= EARLIEST_SECONDS
         and first.timestamp() + duration / 1e6 < LATEST_SECONDS,
-        f"event times from {first.isoformat()} on: expected all of them between 2000 and 2100",
+        f"event times from {in_utc(first)} on: expected all of them between 2000 and 2100",
     )
     _expect(
         max_value_bytes <= _LARGEST_VALUE_BYTES or not _sends_too_large(scenario),

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from iot_pipeline.core.dead_letters import StoredLetter
+from iot_pipeline.core.dead_letters import StoredLetter, sender_of
 from iot_pipeline.core.device_table import DeviceTable
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.names import DEAD_LETTERS
@@ -84,10 +84,10 @@ def _is_of(letter: StoredLetter, topic: str, ranges: Sequence[OffsetRange]) -> b
 def _table(letters: Sequence[StoredLetter], rejected: int) -> str:
     rows = [
         (
-            (letter.message_key or b"no key").decode(errors="replace"),
+            sender_of(letter) or "(unknown)",
             letter.reason,
             plain(letter.message).replace("|", "\\|"),
         )
         for letter in letters[:_SHOWN]
     ]
-    return DeviceTable(("message key", "reason", "why"), rows, rejected - len(rows)).markdown()
+    return DeviceTable(("device", "reason", "why"), rows, rejected - len(rows)).markdown()

@@ -3,11 +3,10 @@
 import dagster as dg
 
 from iot_pipeline.core.health import Mood
-from iot_pipeline.defs.checks import CHECK_KEYS, judge_alone
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.health import write_report
+from iot_pipeline.health import all_verdicts, write_report
 
 _SIGNS = {Mood.GOOD: "✅", Mood.LOOK: "⚠️", Mood.BAD: "❌"}
 
@@ -21,8 +20,7 @@ def write_health_report(
 ) -> None:
     """The page is a file on the machine that executes the run; its path is in the metadata."""
     with failing_with_advice(), connected(kafka, cassandra) as connections:
-        names = {key.name for key in CHECK_KEYS}
-        report = write_report(connections, judge_alone(connections, names))
+        report = write_report(connections, all_verdicts(connections))
     health = report.health
     lines = ["| question | answer |", "|---|---|"]
     lines += [

@@ -10,21 +10,21 @@ import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.defs.checks import CHECK_SPECS, as_result, judge_alone
-from iot_pipeline.defs.data_quality import last_suspects
+from iot_pipeline.defs.checks import CHECK_SPECS, look_alone
 from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.follow_run import FollowEvents, FollowRun
-from iot_pipeline.defs.ingest_run import Events, IngestRun
+from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
 from iot_pipeline.defs.lanes import inherited_ranges, run_ahead_of
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import PlanError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.latency import LatencyProbe
 
 OP_NAME = "ingest_readings"
+# Of questions beside a run that stays: a server that is away is to be red within 15 s.
+_WATCH_SECONDS = 4.0
 
 
 class IngestMode(enum.Enum):
@@ -105,14 +105,11 @@ def sensor_data(
     cassandra: CassandraResource,
 ) -> Events | FollowEvents:
     """Ingest when the asset was asked for, else only check."""
-    names = {key.name for key in context.selected_asset_check_keys}
     with failing_with_advice():
         if SENSOR_DATA not in context.selected_asset_keys:
+            names = {key.name for key in context.selected_asset_check_keys}
             with connected(kafka, cassandra) as connections:
-                for verdict in judge_alone(
-                    connections, names, last_suspects(context.instance, names)
-                ):
-                    yield as_result(verdict)
+                yield from as_events(context, look_alone(connections, context.instance, names))
             return
         asked = config.offset_ranges()
         if not _enter_lane(context, Settings.from_env().topic):
@@ -120,13 +117,10 @@ def sensor_data(
         again = inherited_ranges(context.instance, context.run)
         with connected(kafka, cassandra) as connections:
             if config.mode is IngestMode.follow and again is None:
-                with connected(kafka, cassandra) as watching:
+                with connected(kafka, cassandra, answer_seconds=_WATCH_SECONDS) as watching:
                     yield from FollowRun(context, connections, watching).events()
                 return
-            probe = LatencyProbe(connections.store, connections.rows)
-            yield from IngestRun(
-                context, asked, config.max_records, connections, names, probe
-            ).events()
+            yield from IngestRun(context, asked, config.max_records, connections).events()
 
 
 refuse_at_launch(sensor_data, IngestConfig, IngestConfig.offset_ranges)

@@ -1,249 +1,248 @@
-"""One ingest run: which offsets, drained or replayed, and what it leaves to be seen.
+"""One ingest run in Dagster that drains, and what every ingest run shows.
 
-A run drains the ranges in its config; without any it plans by itself, exactly as the sensor would;
-a re-execution drains what its parent did. The run says so in its tags, so that what it was about
-is known whatever becomes of it. Terminate passes through everything here: what was committed by
-then stays committed, and the next run starts there.
+What a run does is `stages.run_ingest`; this says it: in the log, in tags, in events. Terminate
+passes through everything here: what was committed by then stays committed, and the next run starts
+there.
 """
 
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from iot_pipeline.connections import Connections, drain_config, quality_limits
+from iot_pipeline.connections import Connections, ingest_request, quality_limits
 from iot_pipeline.core.device_tally import FleetTally
+from iot_pipeline.core.lag import PartitionLag
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.defs.checks import as_result, judge_run
-from iot_pipeline.defs.data_quality import last_suspects
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_report import RunReport, observations
-from iot_pipeline.errors import PermanentError
-from iot_pipeline.stages.ingest import DrainProgress, DrainSum, drain
-from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.latency import LatencyProbe
-from iot_pipeline.stages.loss import run_past_losses
-from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.defs.verdicts import (
+    Shown,
+    choose_shown,
+    first_looks,
+    latest_target,
+    read_shown,
+    show_again_where_hidden,
+    suspects_of,
+)
+from iot_pipeline.errors import PermanentError, PipelineError
+from iot_pipeline.stages.checks.check import Cost
+from iot_pipeline.stages.checks.facts import Facts, RunFacts
+from iot_pipeline.stages.checks.registry import all_checks, look_at
+from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.replay import ReplayProgress, replay
+from iot_pipeline.stages.replay import ReplayProgress
+from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 _LOG_EVERY_SECONDS = 2.0
 _STARTED_BY_MACHINE = ("dagster/sensor_name", "dagster/schedule_name")
 
-Events = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
+Events = Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]
+
+
+@dataclass(slots=True)
+class _RunLog(Watcher):
+    """The run's log and tags, while it drains."""
+
+    context: dg.AssetExecutionContext
+    told_at: float = field(default_factory=time.monotonic)
+
+    def planned(self, plan: Plan) -> None:
+        ranges = format_ranges([*plan.replay, *plan.ingest])
+        self.context.instance.add_run_tags(self.context.run.run_id, {RANGES: ranges})
+        self.context.log.info("draining %s", ranges or "nothing: nothing lags")
+        if plan.replay:
+            self.context.log.info(
+                "%s: below the checkpoint, so this is a replay; no checkpoint moves",
+                format_ranges(plan.replay),
+            )
+
+    def replayed(self, progress: ReplayProgress) -> None:
+        planned = sum(item.span for item in progress.planned)
+        self._now_and_then(f"{progress.done_offsets:,} of {planned:,} offsets replayed")
+
+    def committed(self, outcome: IngestOutcome) -> None:
+        drained = outcome.drained
+        self._now_and_then(
+            f"{drained.done_offsets:,} of {drained.planned_offsets:,} offsets, "
+            f"{drained.total.stored:,} rows stored"
+        )
+
+    def lost(self, ranges: Sequence[OffsetRange]) -> None:
+        for item in ranges:
+            self.context.log.error(
+                "LOST: %s expired unread; it is in the ledger, `iot losses` lists it", item
+            )
+
+    def _now_and_then(self, line: str) -> None:
+        if time.monotonic() - self.told_at >= _LOG_EVERY_SECONDS:
+            self.told_at = time.monotonic()
+            self.context.log.info("%s", line)
 
 
 @dataclass(slots=True)
 class IngestRun:
-    """One run of the asset, once it is its turn.
+    """One run of the asset that drains, once it is its turn.
 
     Args:
         context: Dagster's.
         asked: the ranges in its config; none: it plans by itself.
         max_records: budget of such a plan, None for the setting's.
         connections: clients, open.
-        check_names: the checks that were asked for with it.
-        probe: measures how soon rows can be read.
     """
 
     context: dg.AssetExecutionContext
     asked: Sequence[OffsetRange]
     max_records: int | None
     connections: Connections
-    check_names: set[str]
-    probe: LatencyProbe
-    told_at: float = 0.0
 
     def events(self) -> Events:
-        """Ingest, then say what was done, then check it."""
+        """Ingest, check it, then say what was done.
+
+        Whatever becomes of the checks, the rows are in the table: a question that fails by then is
+        a check that could not look, and the run a success.
+        """
         settings, started_at = self.connections.settings, datetime.now(UTC)
-        topic = settings.topic
-        ahead: list[str] = []
-        progress, replayed = DrainSum(), ReplayProgress([])
-        lost: list[OffsetRange] = []
-        observed = FleetTally(quality_limits(settings))
-        run = Run(self.context.run.run_id, uuid.uuid4())
-
-        def plan_and_drain() -> Plan:
-            # Past a loss a run plans again: what expired and what it has done by then is done.
-            plan = self._plan([*lost, *progress.ranges, *replayed.achieved])
-            ahead[:] = self._who_is_ahead(plan)
-            replayed.planned = [] if ahead else plan.replay
-            self._work(plan, run, progress, replayed, observed)
-            return plan
-
-        plan = run_past_losses(
-            plan_and_drain,
-            self.connections.log,
-            self.connections.ledger,
-            topic,
-            run,
-            settings.on_expired,
-            settings.retry_seconds,
-            lambda recorded: self._say_lost(recorded, lost),
-        )
-        lags = read_lag(self.connections.log, self.connections.ledger, topic, datetime.now(UTC))
-        ahead += [str(fenced) for fenced in progress.fenced]
+        outcome, observed = new_outcome(self.connections), FleetTally(quality_limits(settings))
+        try:
+            run_ingest(
+                ingest_request(
+                    settings,
+                    Run(self.context.run.run_id, uuid.uuid4()),
+                    offsets=self._offsets(),
+                    max_records=self.max_records or settings.run_max_records,
+                    is_planned=self._is_planned,
+                ),
+                self.connections,
+                observed,
+                outcome=outcome,
+                watcher=_RunLog(self.context),
+            )
+        finally:
+            self._say_achieved(outcome)
+        assert outcome.plan is not None
         report = RunReport(
-            topic, progress, replayed, lags, started_at, ahead, lost, self.probe.take()
+            settings.topic,
+            outcome.drained,
+            outcome.replayed,
+            None,
+            started_at,
+            outcome.overtaken_by,
+            outcome.lost,
+            outcome.probe.take(),
         )
+        facts = RunFacts(
+            run_id=self.context.run.run_id,
+            part=outcome.drained,
+            committed=outcome.drained.ranges,
+            days=report.days,
+            replayed=outcome.replayed.achieved,
+            started_at=started_at,
+            topic=outcome.plan.topic,
+            observed=observed,
+        )
+        look = look_in_run(self.connections, self.context, facts)
+        report = replace(report, lags=look.lags)
         self.context.log.info("%s", report.headline())
         for observation in observations(report, self.connections.log, settings.dead_letter_topic):
             self.context.log_event(observation)
-        # Before the checks: whatever becomes of them, these rows are in the table.
-        pictures = picture_metadata(self.connections, self.context.run.run_id, lags)
+        yield from as_events(self.context, look.shown)
+        pictures = picture_metadata(self.connections, self.context.run.run_id, look.lags)
         yield dg.MaterializeResult(
             asset_key=SENSOR_DATA, metadata={**report.metadata(), **pictures}
         )
-        verdicts = judge_run(
-            self.connections,
-            self.context.run.run_id,
-            progress,
-            report.days,
-            started_at,
-            plan.topic,
-            lags,
-            replayed.achieved,
-            observed,
-            last_suspects(self.context.instance, self.check_names),
-        )
-        for verdict in verdicts:
-            if verdict.name in self.check_names:
-                yield as_result(verdict)
-        if replayed.rows_not_whole:
+        show_again_where_hidden(self.context.instance, self.context.run.run_id)
+        if outcome.replayed.rows_not_whole:
             raise PermanentError(
-                f"replaying {format_ranges(replayed.achieved)}: {replayed.rows_not_whole} rows did "
-                f"not take, such as {replayed.read_back.named[0]}; `iot audit` over these offsets "
-                "says what is in their place"
+                f"replaying {format_ranges(outcome.replayed.achieved)}: "
+                f"{outcome.replayed.rows_not_whole} rows did not take, such as "
+                f"{outcome.replayed.read_back.named[0]}; `iot audit` over these offsets says what "
+                "is in their place"
             )
 
-    def _say_lost(self, recorded: list[OffsetRange], lost: list[OffsetRange]) -> None:
-        lost += recorded
-        for item in recorded:
-            self.context.log.error(
-                "LOST: %s expired unread; it is in the ledger, `iot losses` lists it", item
-            )
-
-    def _plan(self, done: Sequence[OffsetRange]) -> Plan:
-        run, instance = self.context.run, self.context.instance
-        settings = self.connections.settings
-        asked = inherited_ranges(instance, run)
-        if asked is not None:
-            self.context.log.info(
-                "re-execution of run %s: the same offsets, %s",
-                run.parent_run_id,
-                format_ranges(asked),
-            )
-        plan = make_plan(
-            self.connections.log,
-            self.connections.ledger,
-            settings.topic,
-            start_at=settings.start_at,
-            max_records=self.max_records or settings.run_max_records,
-            offsets=self.asked if asked is None else asked,
-            done=done,
-            accept_producer_timestamps=settings.accept_producer_timestamps,
+    def _offsets(self) -> Sequence[OffsetRange]:
+        run = self.context.run
+        again = inherited_ranges(self.context.instance, run)
+        if again is None:
+            return self.asked
+        self.context.log.info(
+            "re-execution of run %s: the same offsets, %s", run.parent_run_id, format_ranges(again)
         )
-        ranges = format_ranges([*plan.replay, *plan.ingest])
-        instance.add_run_tags(run.run_id, {RANGES: ranges})
-        self.context.log.info("draining %s", ranges or "nothing: nothing lags")
-        return plan
+        return again
 
-    def _who_is_ahead(self, plan: Plan) -> list[str]:
-        """Whoever ingested what a sensor had planned for this run; nobody when a person asked.
+    @property
+    def _is_planned(self) -> bool:
+        """Whether a sensor or schedule planned it at the checkpoints of then.
 
-        What a person, or a re-execution, asks for below the checkpoint is a replay. What a sensor
-        planned was not ingested then: that it is now means that another run was faster.
+        What a person, or a re-execution, asks for below the checkpoint is a replay.
         """
         run = self.context.run
-        is_planned = run.parent_run_id is None and any(
-            tag in run.tags for tag in _STARTED_BY_MACHINE
-        )
-        if not (plan.replay and is_planned):
-            return []
-        topic = self.connections.settings.topic
-        ahead = []
-        for item in plan.replay:
-            entries = self.connections.ledger.read_entries(topic, [item.partition])
-            owner = entries[0].run_id if entries else "unknown"
-            at = plan.checkpoints[item.partition].next_offset
-            ahead.append(f"partition {item.partition}: run {owner} is at offset {at}")
-        return ahead
+        return run.parent_run_id is None and any(tag in run.tags for tag in _STARTED_BY_MACHINE)
 
-    def _work(
-        self,
-        plan: Plan,
-        run: Run,
-        progress: DrainSum,
-        replayed: ReplayProgress,
-        observed: FleetTally,
-    ) -> None:
-        config = drain_config(self.connections.settings)
-        self.told_at = time.monotonic()
-        try:
-            if replayed.planned:
-                self.context.log.info(
-                    "%s: below the checkpoint, so this is a replay; no checkpoint moves",
-                    format_ranges(replayed.planned),
-                )
-                replay(
-                    plan,
-                    self.connections.ports,
-                    self.connections.rows,
-                    run,
-                    config,
-                    deletions=self.connections.read_deletions(),
-                    progress=replayed,
-                    on_progress=self._tell_replay,
-                )
-            drain(
-                plan,
-                replace(self.connections.ports, store=self.probe),
-                run,
-                config,
-                progress=progress.begin(plan.ingest),
-                on_progress=self._tell,
-                observe=lambda batch: observed.observe(batch, time.time_ns() // 1_000_000),
-            )
-        finally:
-            self._say_achieved(progress, replayed)
-
-    def _say_achieved(self, progress: DrainSum, replayed: ReplayProgress) -> None:
+    def _say_achieved(self, outcome: IngestOutcome) -> None:
         # Also when it was terminated or failed: a re-execution drains what was achieved.
-        achieved = [*replayed.achieved, *progress.ranges]
-        if achieved:
-            tags = {ACHIEVED: format_ranges(achieved)}
+        drained = outcome.drained
+        if outcome.achieved:
+            tags = {ACHIEVED: format_ranges(outcome.achieved)}
             self.context.instance.add_run_tags(self.context.run.run_id, tags)
-        if progress.done_offsets < progress.planned_offsets and not progress.fenced:
+        if drained.done_offsets < drained.planned_offsets and not drained.fenced:
             self.context.log.info(
                 "ended early: %s of %s offsets are in the ledger, %s rows stored",
-                f"{progress.done_offsets:,}",
-                f"{progress.planned_offsets:,}",
-                f"{progress.total.stored:,}",
+                f"{drained.done_offsets:,}",
+                f"{drained.planned_offsets:,}",
+                f"{drained.total.stored:,}",
             )
-        if progress.in_doubt:
+        if drained.in_doubt:
             self.context.log.warning(
                 "in doubt: %s, committed just then, and Cassandra did not say in time whether it "
                 "took effect: `iot ledger` does. Nothing is lost or counted twice either way",
-                format_ranges(progress.in_doubt),
+                format_ranges(drained.in_doubt),
             )
 
-    def _tell(self, progress: DrainProgress) -> None:
-        self._log_now_and_then(
-            f"{progress.done_offsets:,} of {progress.planned_offsets:,} offsets, "
-            f"{progress.total.stored:,} rows stored"
-        )
 
-    def _tell_replay(self, progress: ReplayProgress) -> None:
-        planned = sum(item.span for item in progress.planned)
-        self._log_now_and_then(f"{progress.done_offsets:,} of {planned:,} offsets replayed")
+@dataclass(frozen=True, slots=True)
+class RunLook:
+    """How everything stands after a run, or a part of one.
 
-    def _log_now_and_then(self, line: str) -> None:
-        if time.monotonic() - self.told_at >= _LOG_EVERY_SECONDS:
-            self.told_at = time.monotonic()
-            self.context.log.info("%s", line)
+    `lags` is None when they could not be read: the check lag_is_within_limit says why.
+    """
+
+    shown: list[Shown]
+    lags: Sequence[PartitionLag] | None
+
+
+def look_in_run(
+    connections: Connections,
+    context: dg.AssetExecutionContext,
+    run: RunFacts,
+    *,
+    is_quick: bool = False,
+) -> RunLook:
+    """Look at all checks with what a run did, within its budget; quick: at those that are free."""
+    now, before = datetime.now(UTC), read_shown(context.instance)
+    facts = Facts(connections, now, run, suspects_of(before), first_looks(before))
+    checks = [check for check in all_checks() if check.cost is Cost.FREE or not is_quick]
+    shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
+    try:
+        return RunLook(shown, facts.lags)
+    except PipelineError:
+        return RunLook(shown, None)
+
+
+def as_events(
+    context: dg.AssetExecutionContext, shown: Sequence[Shown]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The run's row of each check; what is red is in its log as well, with what to do."""
+    target = latest_target(context.instance)
+    for one in shown:
+        if not one.passed:
+            context.log.warning("%s: %s", one.check, one.description)
+        # No AssetCheckResult: its target cannot be named, and it would have to be selected.
+        yield one.with_target(target)
+    passed = sum(one.passed for one in shown)
+    context.log.info("%d of %d checks passed", passed, len(shown))

@@ -7,15 +7,26 @@ a run that is lost changes nothing.
 
 import functools
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
+from iot_pipeline.core.checks import LAG, CheckVerdict, judge_lag, not_looked
+from iot_pipeline.core.lag import measure_lag
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG, run_config_for
 from iot_pipeline.defs.lanes import active_ingest_runs, end_gone_runs, format_ranges
 from iot_pipeline.defs.names import FOLLOW, LANE, MODE, RANGES, SENSOR_DATA
+from iot_pipeline.defs.verdicts import (
+    SAY_AGAIN_SECONDS,
+    choose_shown,
+    is_news,
+    read_shown,
+    show_now,
+)
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     OffsetsExpiredError,
@@ -24,8 +35,9 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.checks.registry import all_checks
 from iot_pipeline.stages.loss import HALT
-from iot_pipeline.stages.planning import make_plan
+from iot_pipeline.stages.planning import Plan, make_plan
 
 # A run that stays and ends within this has its successor queued behind it. Ticks are five seconds
 # apart, and one may be late.
@@ -85,37 +97,76 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         )
     except CassandraUnavailableError as exc:
         cassandra.close()  # the next tick connects anew, wherever the node is by then
-        return dg.SkipReason(_one_line(exc))
+        return _skip_unseen(context.instance, exc)
     except OffsetsExpiredError:
         if settings.on_expired == HALT:
             raise
         # The run records the loss; it plans by itself, because nothing can be planned before.
         if is_following:
             return dg.SensorResult(run_requests=[_follow_request(settings.topic)])
-        return dg.SensorResult(run_requests=[dg.RunRequest(tags={LANE: settings.topic})])
+        return dg.SensorResult(run_requests=[_drain_request({LANE: settings.topic})])
     except (TransientError, SchemaMismatchError) as exc:
-        return dg.SkipReason(_one_line(exc))
+        return _skip_unseen(context.instance, exc)
     if is_following:
         return dg.SensorResult(run_requests=[_follow_request(settings.topic)])
     if not plan.ingest:
+        _say_nothing_lags(context.instance, plan, settings)
         ends = sum(state.last_stable for state in plan.states)
         return dg.SkipReason(f"nothing lags: all {ends:,} offsets of {settings.topic} are ingested")
     # No run_key: Dagster remembers one for ever, failed runs included, and would drop the second
     # attempt at a range. The lane and the checkpoint already decide.
     tags = {LANE: settings.topic, RANGES: format_ranges(plan.ingest)}
-    request = dg.RunRequest(run_config=run_config_for(plan.ingest), tags=tags)
+    request = _drain_request(tags, run_config_for(plan.ingest))
     return dg.SensorResult(run_requests=[request])
 
 
-def _follow_request(topic: str) -> dg.RunRequest:
-    # Its checks are not selected, though it gives their results: a selected check is "in progress"
-    # from the moment its run is queued, and that is most of the time behind a run that stays.
+def _skip_unseen(
+    instance: dg.DagsterInstance, exc: TransientError | PermanentError
+) -> dg.SkipReason:
+    """Skip with the reason, and show it where people look: the lag is not known."""
+    reason = _one_line(exc)
+    _show_lag(instance, not_looked(LAG, f"Could not look: {reason}"))
+    return dg.SkipReason(reason)
+
+
+def _say_nothing_lags(instance: dg.DagsterInstance, plan: Plan, settings: Settings) -> None:
+    """Take back what an earlier tick has shown: no run comes to do so."""
+    now_ms = int(time.time() * 1000)
+    lags = [measure_lag(state, None, now_ms) for state in plan.states]
+    _show_lag(instance, judge_lag(lags, settings.lag_limit_seconds), only_if_red=True)
+
+
+def _show_lag(
+    instance: dg.DagsterInstance, verdict: CheckVerdict, *, only_if_red: bool = False
+) -> None:
+    checks = [check for check in all_checks() if check.name == LAG]
+    before = read_shown(instance, checks)
+    last = before.get(LAG)
+    if only_if_red and (last is None or last.passed):
+        return
+    shown = choose_shown([verdict], before, datetime.now(UTC), is_whole=True, checks=checks)
+    is_old = last is None or time.time() - last.written_at >= SAY_AGAIN_SECONDS
+    if is_old or is_news(shown[0], last):
+        show_now(instance, shown, instance.report_runless_asset_event)
+
+
+# Checks are not selected, though each run gives their results: a selected check is "in progress"
+# from the moment its run is queued, and its row of before is hidden.
+
+
+def _drain_request(
+    tags: Mapping[str, str], run_config: Mapping[str, object] | None = None
+) -> dg.RunRequest:
     return dg.RunRequest(
-        run_config=FOLLOW_CONFIG,
-        tags={LANE: topic, MODE: FOLLOW},
+        run_config=dict(run_config or {}),
+        tags=tags,
         asset_selection=[SENSOR_DATA],
         asset_check_keys=[],
     )
+
+
+def _follow_request(topic: str) -> dg.RunRequest:
+    return _drain_request({LANE: topic, MODE: FOLLOW}, FOLLOW_CONFIG)
 
 
 @dg.schedule(
@@ -134,7 +185,7 @@ def ingest_on_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest |
     waiting = _why_wait(context.instance, topic)
     if waiting is not None:
         return dg.SkipReason(waiting)
-    return dg.RunRequest(tags={LANE: topic})
+    return _drain_request({LANE: topic})
 
 
 def _why_wait(

@@ -16,10 +16,10 @@ from iot_pipeline.artifacts.board_file import board_path, read_board, write_boar
 from iot_pipeline.connections import Connections, quality_limits, reading_rules
 from iot_pipeline.core.day_view import DayView, recent_days
 from iot_pipeline.core.device_table import DeviceTable
-from iot_pipeline.core.devices import moment_of
 from iot_pipeline.core.fleet_day import Board
 from iot_pipeline.core.fleet_view import FleetView
 from iot_pipeline.core.lag import PartitionLag, total_lag
+from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.picture_budget import is_due
 from iot_pipeline.core.rollup_days import DayRecord
 from iot_pipeline.errors import TransientError
@@ -32,13 +32,15 @@ Metadata = Mapping[str, dg.MetadataValue[Any]]
 
 
 def picture_metadata(
-    connections: Connections, run_id: str, lags: Sequence[PartitionLag]
+    connections: Connections, run_id: str, lags: Sequence[PartitionLag] | None
 ) -> Metadata:
     """The fleet's pictures and its devices with problems, at most once a minute per data folder.
 
     Costs half a second per minute at most, by resting as long as that takes; in between it is
     one line that links to the run with the newest pictures.
     """
+    if lags is None:
+        return {"pictures": dg.MetadataValue.text("not drawn: the lag could not be read")}
     settings = connections.settings
     path = board_path(settings.data_dir, settings.topic)
     board = read_board(path)

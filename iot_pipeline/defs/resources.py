@@ -57,9 +57,20 @@ class CassandraResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 @contextmanager
-def connected(kafka: KafkaResource, cassandra: CassandraResource) -> Iterator[Connections]:
-    """The clients of a run, closed however it ends; the settings are read here."""
+def connected(
+    kafka: KafkaResource, cassandra: CassandraResource, *, answer_seconds: float | None = None
+) -> Iterator[Connections]:
+    """The clients of a run, closed however it ends; the settings are read here.
+
+    `answer_seconds`: how long a question may take at most, where that is to be less than usual.
+    """
     settings = Settings.from_env()
+    if answer_seconds is not None:
+        kafka = KafkaResource(timeout_seconds=min(answer_seconds, kafka.timeout_seconds))
+        cassandra = CassandraResource(
+            request_timeout_seconds=min(answer_seconds, cassandra.request_timeout_seconds),
+            connect_timeout_seconds=min(answer_seconds, cassandra.connect_timeout_seconds),
+        )
     with open_connections(
         settings, log=kafka.open(settings), cassandra=cassandra.open(settings)
     ) as connections:

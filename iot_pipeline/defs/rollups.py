@@ -39,7 +39,7 @@ from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connec
 from iot_pipeline.defs.words import plain
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks import RunBudget
+from iot_pipeline.stages.checks.budget import RunBudget
 from iot_pipeline.stages.retry import retry_transient
 from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
 from iot_pipeline.stages.rollups import RollupProgress, rebuild_day

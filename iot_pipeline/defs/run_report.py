@@ -13,11 +13,13 @@ from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.defs.dead_letter_report import observe_dead_letters
 from iot_pipeline.defs.names import IOT_DATA
 from iot_pipeline.defs.words import plain
-from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline.stages.replay import ReplayProgress
 
 _SHOWN_LATENCIES = ("latency_p50_ms", "latency_p99_ms")
+# None: it could not be read.
+Lags = Sequence[PartitionLag] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +27,16 @@ class RunReport:
     """What one ingest run did.
 
     `ahead` says who ingested, before or meanwhile, what this run was to. `lags` were read when it
-    was done. `lost` is what had expired unread and was recorded so. `latencies` are those of a
-    sample of its rows, from the broker's timestamp to the answer that held the row. For a run that
-    stays it is what it did since its last report, and `started_at` is when that was.
+    was done; None: they could not be. `lost` is what had expired unread and was recorded so.
+    `latencies` are those of a sample of its rows, from the broker's timestamp to the answer that
+    held the row. For a run that stays it is what it did since its last report, and `started_at` is
+    when that was.
     """
 
     topic: str
     progress: DrainSum
     replayed: ReplayProgress
-    lags: Sequence[PartitionLag]
+    lags: Lags
     started_at: datetime
     ahead: Sequence[str] = ()
     lost: Sequence[OffsetRange] = ()
@@ -62,7 +65,7 @@ class RunReport:
 
         What is rare is there only where there is some of it.
         """
-        total, lag, latencies = self.progress.total, total_lag(self.lags), self.latencies.numbers()
+        total, latencies = self.progress.total, self.latencies.numbers()
         rare = {
             "superseded": total.superseded,
             "aged_out": total.aged_out,
@@ -76,19 +79,18 @@ class RunReport:
             "rejected": total.rejected,
             "offsets": self.progress.done_offsets,
             "rows_per_second": round(self.rows_per_second, 1),
-            "lag_offsets": lag.lag_offsets,
-            "lag_seconds": round(lag.lag_seconds, 3),
+            **self._lag_numbers(),
             **{name: latencies[name] for name in _SHOWN_LATENCIES if name in latencies},
             **{name: count for name, count in rare.items() if count},
         }
 
     def machinery(self) -> dict[str, int | float]:
         """How the run worked, for who operates it: plots on the topic's page, `iot/iot_data`."""
-        progress, lag = self.progress, total_lag(self.lags)
+        progress = self.progress
+        ends = {} if self.lags is None else {"end_offsets": sum(i.last_stable for i in self.lags)}
         return {
-            "lag_offsets": lag.lag_offsets,
-            "lag_seconds": round(lag.lag_seconds, 3),
-            "end_offsets": sum(item.last_stable for item in self.lags),
+            **self._lag_numbers(),
+            **ends,
             "waited_seconds": round(self.waited_seconds, 3),
             "seconds": round(progress.seconds, 3),
             "micro_batches": progress.micro_batches,
@@ -110,19 +112,37 @@ class RunReport:
 
     def summary(self) -> str:
         """What a person wants to know first: what was done, what was refused, what waits."""
-        rejected, lag = self.progress.total.rejected, total_lag(self.lags)
+        rejected = self.progress.total.rejected
         parts = [self.headline()]
         if self.lost:
             parts.append(f"LOST: {sum(item.span for item in self.lost):,} offsets expired unread")
         if rejected:
             parts.append(f"{rejected:,} could not be readings")
-        if lag.lag_offsets:
+        if self.lags is None:
+            parts.append("the lag could not be read")
+        elif (lag := total_lag(self.lags)).lag_offsets:
             parts.append(f"{lag.lag_offsets:,} wait since {lag.lag_seconds:.1f} s")
         return "; ".join(parts)
 
+    def waiting(self) -> str:
+        """How far ingestion was behind when it was done."""
+        if self.lags is None:
+            return "How much waits could not be read: see the check lag_is_within_limit"
+        lag = total_lag(self.lags)
+        return (
+            f"{lag.lag_offsets:,} offsets of {self.topic} wait, the oldest since "
+            f"{lag.lag_seconds:.1f} s"
+        )
+
+    def _lag_numbers(self) -> dict[str, int | float]:
+        if self.lags is None:
+            return {}
+        lag = total_lag(self.lags)
+        return {"lag_offsets": lag.lag_offsets, "lag_seconds": round(lag.lag_seconds, 3)}
+
     def page(self) -> str:
         """The run in words, as markdown."""
-        progress, total, lag = self.progress, self.progress.total, total_lag(self.lags)
+        progress, total = self.progress, self.progress.total
         lines = [f"### {self.headline()}", ""]
         if progress.ranges:
             lines += [
@@ -141,10 +161,7 @@ class RunReport:
                 "",
             ]
         lines += [f"- {line}" for line in self._remarks()]
-        lines.append(
-            f"- When it was done, {lag.lag_offsets:,} offsets were waiting, the oldest since "
-            f"{lag.lag_seconds:.1f} s."
-        )
+        lines.append(f"- {self.waiting()}.")
         return "\n".join(lines)
 
     def headline(self) -> str:
@@ -161,7 +178,7 @@ class RunReport:
                 "rows written again, as they were"
             )
         if not progress.planned_offsets:
-            return f"Nothing lagged: every offset of {self.topic} is accounted for"
+            return f"Nothing new in {self.topic}"
         return (
             f"{progress.total.stored:,} rows stored in {progress.seconds:.1f} s "
             f"({self.rows_per_second:,.0f} a second)"
@@ -233,13 +250,9 @@ def observations(
         log: asked for the dead letters of the report.
         dead_letter_topic: where they are.
     """
-    lag = total_lag(report.lags)
     yield dg.AssetObservation(
         asset_key=IOT_DATA,
-        description=plain(
-            f"{lag.lag_offsets:,} offsets of {report.topic} wait, the oldest since "
-            f"{lag.lag_seconds:.1f} s"
-        ),
+        description=plain(report.waiting()),
         metadata=report.machinery(),
     )
     rejected = report.progress.total.rejected

@@ -15,8 +15,7 @@ from iot_pipeline.core.device_tally import QualityLimits
 from iot_pipeline.core.devices import DeviceState, NewestRow, describe_device
 from iot_pipeline.core.reading_spans import day_span
 from iot_pipeline.core.reporting import LEAST_READINGS
-from iot_pipeline.stages.checks import Count
-from iot_pipeline.stages.ports import PendingRows, RowReader
+from iot_pipeline.stages.ports import Count, PendingRows, RowReader
 
 _IN_FLIGHT = 32
 _P = TypeVar("_P", PendingRows, Count)

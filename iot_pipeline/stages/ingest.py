@@ -12,21 +12,21 @@ checkpoint and the run's row move in one conditional write.
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import replace
 
 from iot_pipeline.core.ingest import MicroBatch
-from iot_pipeline.core.ledger import Applied, Commit, Counts, Fenced, Rebased, sum_counts
+from iot_pipeline.core.ledger import Applied, Commit, Counts, Fenced, Rebased
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
 from iot_pipeline.stages.commit import InFlight, last_answers, send_all, settle_all
 from iot_pipeline.stages.following import NO_END, Follow
-from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports
+from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports, Written
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline.stages.retry import retry_transient
-
-__all__ = ["DrainConfig", "DrainProgress", "DrainSum", "Ports", "drain"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,103 +34,6 @@ _log = logging.getLogger(__name__)
 # about those without an answer, to say what they moved. Terminate ends a run within a second.
 _LAST_ANSWERS_SECONDS = 0.4
 _ASK_SECONDS = 0.3
-
-
-@dataclass(slots=True)
-class DrainProgress:
-    """What a run has achieved so far; true after every commit, whatever ends the run.
-
-    `achieved` are the ranges committed, `counts` their sums per partition. `fenced` is not empty
-    when another run moved a checkpoint first: this one then stopped, and nothing is wrong.
-    `in_doubt` are ranges beyond `achieved` whose commit was on its way when the run was cut off,
-    and of which nobody could say in time whether it took effect: the ledger says, any time later.
-    """
-
-    planned: list[OffsetRange]
-    achieved: dict[int, OffsetRange] = field(default_factory=dict)
-    counts: dict[int, Counts] = field(default_factory=dict)
-    fenced: list[Fenced] = field(default_factory=list)
-    in_doubt: list[OffsetRange] = field(default_factory=list)
-    split_ms: int = 0
-    unknown_fields: int = 0
-    micro_batches: int = 0
-    seconds: float = 0.0
-
-    @property
-    def total(self) -> Counts:
-        return sum_counts(self.counts.values())
-
-    @property
-    def ranges(self) -> list[OffsetRange]:
-        return [self.achieved[partition] for partition in sorted(self.achieved)]
-
-    @property
-    def done_offsets(self) -> int:
-        return sum(item.span for item in self.achieved.values())
-
-    @property
-    def planned_offsets(self) -> int:
-        return sum(item.span for item in self.planned)
-
-
-@dataclass(slots=True)
-class DrainSum:
-    """What a run achieved over all of its plans: past a loss it plans again, in new ledger rows."""
-
-    drains: list[DrainProgress] = field(default_factory=list)
-
-    def begin(self, planned: list[OffsetRange]) -> DrainProgress:
-        """The progress of the next plan."""
-        self.drains.append(DrainProgress(planned))
-        return self.drains[-1]
-
-    @property
-    def parts(self) -> list[tuple[OffsetRange, Counts]]:
-        """Every range committed, in the order of the plans, with its counts."""
-        return [(item, d.counts[item.partition]) for d in self.drains for item in d.ranges]
-
-    @property
-    def ranges(self) -> list[OffsetRange]:
-        return [item for item, _ in self.parts]
-
-    @property
-    def total(self) -> Counts:
-        return sum_counts(counts for _, counts in self.parts)
-
-    @property
-    def fenced(self) -> list[Fenced]:
-        return [item for drain in self.drains for item in drain.fenced]
-
-    @property
-    def in_doubt(self) -> list[OffsetRange]:
-        return [item for drain in self.drains for item in drain.in_doubt]
-
-    @property
-    def done_offsets(self) -> int:
-        return sum(item.span for item in self.ranges)
-
-    @property
-    def planned_offsets(self) -> int:
-        """What earlier plans achieved, and what the last one was to do."""
-        last = self.drains[-1:]
-        earlier = sum(drain.done_offsets for drain in self.drains[:-1])
-        return earlier + sum(drain.planned_offsets for drain in last)
-
-    @property
-    def split_ms(self) -> int:
-        return sum(drain.split_ms for drain in self.drains)
-
-    @property
-    def unknown_fields(self) -> int:
-        return sum(drain.unknown_fields for drain in self.drains)
-
-    @property
-    def micro_batches(self) -> int:
-        return sum(drain.micro_batches for drain in self.drains)
-
-    @property
-    def seconds(self) -> float:
-        return sum(drain.seconds for drain in self.drains)
 
 
 def drain(
@@ -168,12 +71,54 @@ def drain(
     started = time.monotonic()
     try:
         if plan.ingest:
-            _Drain(
-                plan, ports, run, config, progress, on_progress, observe, wall_clock
-            ).run_to_end()
+            checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress)
+            batches = MicroBatches(
+                plan.topic, plan.checkpoints, plan.ingest, ports, config, wall_clock
+            )
+            try:
+                _write_and_account(batches, checkpoints, progress, observe)
+            finally:
+                checkpoints.note_last_answers()
     finally:
         progress.seconds = time.monotonic() - started
     return progress
+
+
+def _write_and_account(
+    batches: MicroBatches,
+    checkpoints: "_Checkpoints",
+    progress: DrainProgress,
+    observe: Callable[[MicroBatch], None],
+) -> None:
+    """Rows acknowledged, then dead letters delivered, then the checkpoint moved.
+
+    Never in another order: an offset below the checkpoint is read again by a person's wish alone.
+    """
+    expired: OffsetsExpiredError | None = None
+    try:
+        with closing(batches.written()) as turns:
+            for written in turns:
+                if written is not None:  # its rows are acknowledged
+                    progress.unknown_fields = batches.unknown_fields
+                    checkpoints.take_in(written)
+                    observe(written.batch)
+                checkpoints.settle_decided()
+                if progress.fenced:
+                    return
+                if checkpoints.is_due:
+                    checkpoints.deliver_letters()
+                    checkpoints.move()
+    except OffsetsExpiredError as exc:
+        # What was written before the log ran out is committed first: recorded as expired, its
+        # dead letters would be lost with Kafka's copy of them.
+        expired = exc
+    checkpoints.settle()
+    if not progress.fenced:
+        checkpoints.deliver_letters()
+        checkpoints.move()
+        checkpoints.settle()
+    if expired is not None and not progress.fenced:
+        raise expired
 
 
 def follow(
@@ -213,7 +158,9 @@ def follow(
     )
 
 
-class _Drain:
+class _Checkpoints:
+    """What is acknowledged and above the checkpoints, and the conditional writes that move them."""
+
     def __init__(
         self,
         plan: Plan,
@@ -222,80 +169,41 @@ class _Drain:
         config: DrainConfig,
         progress: DrainProgress,
         on_progress: Callable[[DrainProgress], None],
-        observe: Callable[[MicroBatch], None],
-        wall_clock: Callable[[], float],
     ) -> None:
         self._plan, self._ports, self._run = plan, ports, run
-        self._config, self._progress = config, progress
-        self._on_progress, self._observe = on_progress, observe
+        self._config, self._progress, self._on_progress = config, progress, on_progress
         self._topic = plan.topic.name
         self._ranges = {item.partition: item for item in plan.ingest}
         self._committed = {item.partition: item.start for item in plan.ingest}
-        # Rows acknowledged, letters waiting, checkpoint still behind: nothing but in follow mode.
+        # Rows acknowledged, letters waiting, checkpoint still behind: of one micro-batch in a
+        # drain, of half a second when following.
         self._letters: list[DeadLetter] = []
         self._ends: dict[int, int] = {}
         self._counts: dict[int, Counts] = {}
         self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
         self._commit_due = 0.0
         self._pending: list[InFlight] = []
-        self._batches = MicroBatches(
-            plan.topic,
-            plan.checkpoints,
-            plan.ingest,
-            ports,
-            config,
-            self._finish,
-            wall_clock,
-            turn=self._turn,
-        )
 
-    def run_to_end(self) -> None:
-        expired: OffsetsExpiredError | None = None
-        try:
-            try:
-                self._batches.run_to_end()
-            except OffsetsExpiredError as exc:
-                # What was written before the log ran out is committed first: recorded as expired,
-                # its dead letters would be lost with Kafka's copy of them.
-                expired = exc
-            self._settle()
-            if not self._progress.fenced:
-                self._start_commit()
-                self._settle()
-            if expired is not None and not self._progress.fenced:
-                raise expired
-        finally:
-            self._note_last_answers()
-
-    # Rows acknowledged -> dead letters delivered -> checkpoint. Never in another order.
-
-    def _finish(self, batch: MicroBatch, letters: list[DeadLetter]) -> bool:
-        self._letters += letters
+    def take_in(self, written: Written) -> None:
+        """Count a micro-batch whose rows are acknowledged."""
+        batch = written.batch
+        self._letters += written.letters
         self._ends.update(batch.ends)
         for partition, counts in batch.counts.items():
             self._counts[partition] = self._counts.get(partition, Counts()) + counts
         self._progress.split_ms += batch.split_ms
-        self._progress.unknown_fields = self._batches.unknown_fields
         self._progress.micro_batches += 1
-        self._observe(batch)
         if self._config.follow is None:
             # What one conditional write commits is one micro-batch; the one before is decided.
-            self._settle()
-        return self._turn()
+            self.settle()
 
-    def _turn(self) -> bool:
-        """Take in commits that are decided, and start those that are due."""
-        if self._pending and all(item.done for item in self._pending):
-            self._settle()
-        if self._progress.fenced:
-            return False
-        if self._ends and not self._pending and time.monotonic() >= self._commit_due:
-            self._start_commit()
-        return True
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to commit, and nothing on its way."""
+        return bool(self._ends) and not self._pending and time.monotonic() >= self._commit_due
 
-    def _start_commit(self) -> None:
-        if not self._ends:
-            return
+    def deliver_letters(self) -> None:
+        """Wait until Kafka has acknowledged the dead letters of what is to be committed."""
         if self._letters:
             letters = self._letters
             retry_transient(
@@ -304,6 +212,9 @@ class _Drain:
                 ),
                 give_up_after_seconds=self._config.retry_seconds,
             )
+
+    def move(self) -> None:
+        """Send the conditional writes; rows and letters are acknowledged."""
         commits = [self._commit_of(partition, end) for partition, end in self._ends.items()]
         self._letters, self._ends, self._counts = [], {}, {}
         self._commit_due = time.monotonic() + self._commit_seconds
@@ -326,7 +237,12 @@ class _Drain:
             counts=self._progress.counts.get(partition, Counts()) + self._counts[partition],
         )
 
-    def _settle(self) -> None:
+    def settle_decided(self) -> None:
+        """Note what commits on their way have moved, if all of them are decided; never wait."""
+        if self._pending and all(item.done for item in self._pending):
+            self.settle()
+
+    def settle(self) -> None:
         """Wait until the commits on their way are decided, and note what they moved."""
         if not self._pending:
             return
@@ -365,7 +281,7 @@ class _Drain:
             commit.partition, commit.run_start, commit.end
         )
 
-    def _note_last_answers(self) -> None:
+    def note_last_answers(self) -> None:
         """After an error or Terminate: what commits on their way still moved.
 
         Nothing is sent again here, and nothing may raise over what ends the run.

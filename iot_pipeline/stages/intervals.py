@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from iot_pipeline.core.ledger import Counts
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.stages.ingest import DrainProgress, DrainSum
+from iot_pipeline.stages.progress import DrainProgress, DrainSum
 
 
 def copy_of(progress: DrainSum) -> DrainSum:

@@ -1,10 +1,9 @@
-"""What Kafka deleted before it was read: halt and say so, or write it into the ledger and go on.
+"""What Kafka deleted before it was read: found, and written into the ledger.
 
 The ledger row of a loss moves the checkpoint by the same conditional write as any other: no two
 runs record it, and the chain has no gap.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -12,9 +11,9 @@ from uuid import UUID
 
 from iot_pipeline.core.ledger import Commit, Counts, Fenced, Outcome, Rebased
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
-from iot_pipeline.errors import OffsetsExpiredError, TopicChangedError
+from iot_pipeline.errors import TopicChangedError
 from iot_pipeline.stages.commit import commit_all
-from iot_pipeline.stages.planning import Plan, read_states
+from iot_pipeline.stages.planning import read_states
 from iot_pipeline.stages.ports import LedgerStore, PendingCommit, RecordLog, Run
 
 HALT = "halt"
@@ -89,44 +88,8 @@ def last_ingested_ms(ledger: LedgerStore, topic: str, checkpoint: Checkpoint) ->
     return None
 
 
-def run_past_losses(
-    plan_and_drain: Callable[[], Plan],
-    log: RecordLog,
-    ledger: LedgerStore,
-    topic: str,
-    run: Run,
-    policy: str,
-    retry_seconds: float,
-    on_loss: Callable[[list[OffsetRange]], None] = lambda _: None,
-) -> Plan:
-    """Plan and drain; where records expired, before or during it, do as the policy says.
-
-    Args:
-        plan_and_drain: plans from the checkpoints of now and drains; called again after a loss
-            was recorded, and then opens new ledger rows.
-        log, ledger, topic: where it happens.
-        run: who records a loss.
-        policy: `halt` raises; `record` writes the loss into the ledger and goes on.
-        retry_seconds: how long a conditional write may be uncertain.
-        on_loss: told what was recorded.
-
-    Raises:
-        OffsetsExpiredError: by policy, with the time span where it is known.
-    """
-    while True:
-        try:
-            return plan_and_drain()
-        except OffsetsExpiredError as exc:
-            if policy == HALT:
-                raise OffsetsExpiredError(f"{exc}{_when(log, ledger, topic)}") from exc
-            recorded = record_losses(log, ledger, topic, run, retry_seconds)
-            if not recorded and not find_expired(log, ledger, topic):
-                # Somebody else recorded it, or the log was wrong about it: look again once.
-                return plan_and_drain()
-            on_loss(recorded)
-
-
-def _when(log: RecordLog, ledger: LedgerStore, topic: str) -> str:
+def when_lost(log: RecordLog, ledger: LedgerStore, topic: str) -> str:
+    """When what has expired had arrived in Kafka, to be added to a sentence; empty: not known."""
     expired = find_expired(log, ledger, topic)
     checkpoints = ledger.read_checkpoints(topic, [item.partition for item in expired])
     known = [

@@ -1,16 +1,16 @@
 """One micro-batch after another: gathered, decoded, written, acknowledged.
 
     consume -> topic UUID still the same? -> decode | reject -> winners
-            -> rows and devices_by_day, all acknowledged -> `finish`
+            -> rows and devices_by_day, all acknowledged -> yielded as `Written`
 
-What follows once the rows are safe is the stage's own: ingest delivers dead letters and moves
+What follows once the rows are safe is the caller's: ingest delivers dead letters and moves
 checkpoints, a replay reads back. Consuming and decoding overlap the writes of the micro-batch
 before. At-least-once towards the table: a crash anywhere makes the same cells again.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -45,7 +45,7 @@ from iot_pipeline.stages.writers import SLICES_AT_ONCE, Writers
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# C calls block Terminate and Ctrl-C, so none may take longer.
+# Terminate and Ctrl-C wait for a call into C to return, so none may take longer.
 _POLL_SECONDS = 0.1
 _BUSY_POLL_SECONDS = 0.002
 # Past this many records in one broker millisecond the micro-batch is split inside it.
@@ -86,8 +86,16 @@ class Ports:
     dead_letters: DeadLetterSink
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A micro-batch whose rows are acknowledged, with the letters of what could not be a row."""
+
+    batch: MicroBatch
+    letters: list[DeadLetter]
+
+
 class MicroBatches:
-    """Writes the rows of some ranges, and hands each micro-batch to `finish` when all are safe.
+    """Writes the rows of some ranges, and gives out each micro-batch when all its rows are safe.
 
     Args:
         topic: as it was when the ranges were planned.
@@ -95,11 +103,7 @@ class MicroBatches:
         ranges: at most one per Kafka partition, all read.
         ports: Kafka and Cassandra.
         config: sizes and rules.
-        finish: called with a micro-batch whose rows are acknowledged and the letters of its
-            rejected and refused records; says whether to go on. What it raises ends the run.
         wall_clock: seconds since 1970, for the retention of rows.
-        turn: called all the time between polls, never for long: what `finish` started can go on
-            while the next micro-batch is consumed. Says whether to go on.
         own: the offsets whose rows are written, inside `ranges`; records around them only compete
             for a key. None: all.
         prepare: may take rows out of a micro-batch before they are written.
@@ -112,16 +116,13 @@ class MicroBatches:
         ranges: Sequence[OffsetRange],
         ports: Ports,
         config: DrainConfig,
-        finish: Callable[[MicroBatch, list[DeadLetter]], bool],
         wall_clock: Callable[[], float] = time.time,
         own: Mapping[int, OffsetRange] | None = None,
         prepare: Callable[[MicroBatch], None] = lambda _: None,
-        turn: Callable[[], bool] = lambda: True,
     ) -> None:
         self._topic, self._checkpoints = topic.name, checkpoints
         self._ports, self._config = ports, config
-        self._finish, self._wall_clock = finish, wall_clock
-        self._own, self._prepare, self._turn = own, prepare, turn
+        self._wall_clock, self._own, self._prepare = wall_clock, own, prepare
         self._follow = config.follow
         self._is_over = (
             config.follow.starting_at(config.follow.clock()) if config.follow else lambda: False
@@ -136,14 +137,9 @@ class MicroBatches:
         self._decoder = ReadingDecoder(config.rules)
         at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
         self._writers = Writers(
-            ports.store,
-            at_once,
-            config.requests_in_flight,
-            config.retry_seconds,
-            self._finish_one,
+            ports.store, at_once, config.requests_in_flight, config.retry_seconds
         )
         self._is_last = False
-        self._is_stopped = False
         self._expired: OffsetsExpiredError | None = None
         self._source = self._retry(lambda: ports.log.open_ranges(self._topic, ranges))
 
@@ -151,38 +147,47 @@ class MicroBatches:
     def unknown_fields(self) -> int:
         return self._decoder.unknown_fields
 
-    def run_to_end(self) -> None:
-        """Until every range is finished, a follow run is over, or `finish` or `turn` said no."""
-        with rare_collections():
-            self._run_to_end()
+    def written(self) -> Generator[Written | None, None, None]:
+        """Until every range is finished, or a follow run is over; closing it ends it earlier.
 
-    def _run_to_end(self) -> None:
-        try:
-            while not self._is_stopped:
-                batch = self._gather()
-                while self._writers.is_busy and (
-                    batch is None or not self._writers.has_room(batch)
-                ):
-                    self._writers.pump(_POLL_SECONDS)
-                if batch is None or self._is_stopped:
-                    break
-                self._check_identity()
-                self._check_holes(batch)
-                self._prepare(batch)
-                self._writers.begin(batch)
-                if self._expired is not None:
-                    # What was read before the log ran out is safe and counted first.
-                    self._finish_writing()
-                    raise self._expired
-                if self._is_last:
-                    self._finish_writing()
-                    break
-        finally:
-            self._source.close()
+        Yields:
+            Each micro-batch in order, once its rows are acknowledged. Between polls, None: what
+            the caller started for the one before can go on. The caller may not take long.
+
+        Raises:
+            TopicChangedError: the topic was recreated; nothing of it was written.
+            OffsetsExpiredError: Kafka deleted records before they were read; all that was read
+                until then was yielded first.
+            RowsRefusedError: Cassandra refuses too much.
+            TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
+        """
+        with rare_collections():
+            try:
+                yield from self._written()
+            finally:
+                self._source.close()
+
+    def _written(self) -> Iterator[Written | None]:
+        while (batch := (yield from self._gather())) is not None:
+            while not self._writers.has_room(batch):
+                yield from self._pump(_POLL_SECONDS)
+                yield None
+            self._check_identity()
+            self._check_holes(batch)
+            self._prepare(batch)
+            self._writers.begin(batch)
+            if self._is_last or self._expired is not None:
+                break
+        while self._writers.is_busy:
+            yield from self._pump(_POLL_SECONDS)
+            yield None
+        if self._expired is not None:
+            # What was read before the log ran out is safe and given out by now.
+            raise self._expired
 
     # Consuming and decoding overlap the writes of the micro-batch before.
 
-    def _gather(self) -> MicroBatch | None:
+    def _gather(self) -> Generator[Written | None, None, MicroBatch | None]:
         if len(self._released) == len(self._ranges):
             return None
         builder = MicroBatchBuilder(
@@ -194,10 +199,8 @@ class MicroBatches:
         while (
             builder.records < self._wanted_records(builder) and builder.kept_bytes < MAX_KEPT_BYTES
         ):
-            self._writers.pump()
-            if self._is_stopped or not self._turn():
-                self._is_stopped = True
-                return None
+            yield from self._pump()
+            yield None
             busy = self._writers.is_full
             asked = time.monotonic()
             try:
@@ -353,25 +356,21 @@ class MicroBatches:
                 "micro-batch was written; run again, and report it if it happens twice"
             )
 
-    def _finish_writing(self) -> None:
-        while self._writers.is_busy:
-            self._writers.pump(_POLL_SECONDS)
+    def _pump(self, wait_seconds: float = 0.0) -> Iterator[Written]:
+        for batch, refused in self._writers.pump(wait_seconds):
+            yield Written(batch, batch.dead_letters + self._letters_of(batch, refused))
 
-    def _finish_one(self, batch: MicroBatch, rows_refused: list[Row]) -> None:
-        letters = batch.dead_letters
-        if rows_refused:
-            letters = letters + refused_letters(
-                batch,
-                rows_refused,
-                lambda offsets: self._retry(
-                    lambda: self._ports.log.read_offsets(self._topic, offsets)
-                ),
-                self._check_identity,
-                self._decoder,
-                self._topic,
-            )
-        if not self._finish(batch, letters):
-            self._is_stopped = True
+    def _letters_of(self, batch: MicroBatch, refused: list[Row]) -> list[DeadLetter]:
+        if not refused:
+            return []
+        return refused_letters(
+            batch,
+            refused,
+            lambda offsets: self._retry(lambda: self._ports.log.read_offsets(self._topic, offsets)),
+            self._check_identity,
+            self._decoder,
+            self._topic,
+        )
 
     def _retry(self, call: Callable[[], _T]) -> _T:
         return retry_transient(call, give_up_after_seconds=self._config.retry_seconds)

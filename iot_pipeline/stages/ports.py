@@ -15,6 +15,7 @@ from iot_pipeline.core.chunks import RecordChunk
 from iot_pipeline.core.deletions import Deletion
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.losses import Acknowledgement
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.read_back import Place, StoredRow
 from iot_pipeline.core.readings import DeadLetter, Record
@@ -193,6 +194,35 @@ class LedgerStore(Protocol):
         is counted by its run, and writing it again makes no row more.
         """
 
+    def wait(self, timeout_seconds: float) -> None: ...
+
+
+class LedgerEnds(Protocol):
+    """The newest entries of the ledger alone."""
+
+    def read_newest(
+        self, topic: str, partitions: Sequence[int], limit: int = 1
+    ) -> list[LedgerEntry]: ...
+
+
+class Acknowledgements(Protocol):
+    """Which losses a person has seen."""
+
+    def acknowledged_losses(self, topic: str) -> Mapping[str, Acknowledgement]: ...
+
+
+class Count(Pending, Protocol):
+    """Rows of one Cassandra partition, being counted."""
+
+    @property
+    def rows(self) -> int: ...
+
+
+class RowCounts(Protocol):
+    """Counts rows, one Cassandra partition at a time."""
+
+    def devices(self, day: date) -> list[str]: ...
+    def send_count(self, device_id: str, day: date) -> Count: ...
     def wait(self, timeout_seconds: float) -> None: ...
 
 

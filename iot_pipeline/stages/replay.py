@@ -8,6 +8,7 @@ own winners are written. Rejected records are dead letters already: counted, not
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -16,7 +17,6 @@ from iot_pipeline.core.ingest import MicroBatch
 from iot_pipeline.core.ledger import Counts, sum_counts
 from iot_pipeline.core.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
 from iot_pipeline.core.read_back import NOT_WHOLE, ReadBack
-from iot_pipeline.core.readings import DeadLetter
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.log_reading import widen_to_milliseconds
 from iot_pipeline.stages.micro_batch import DrainConfig, MicroBatches, Ports
@@ -190,12 +190,14 @@ def replay(
                 widened,
                 ports,
                 config,
-                replaying.finish,
                 wall_clock,
                 own,
                 replaying.leave_deleted,
             )
-            batches.run_to_end()
+            with closing(batches.written()) as turns:
+                for written in turns:
+                    if written is not None:
+                        replaying.read_back(written.batch)
     finally:
         progress.seconds = time.monotonic() - began
     return progress
@@ -247,7 +249,8 @@ class _Replay:
             if not group:
                 del batch.groups[place]
 
-    def finish(self, batch: MicroBatch, _letters: list[DeadLetter]) -> bool:
+    def read_back(self, batch: MicroBatch) -> None:
+        """Compare its rows, now acknowledged, with its records, and remember what was done."""
         progress = self._progress
         read_back(self._rows, batch.groups, self._retry_seconds, progress.read_back)
         progress.counts += sum_counts(batch.counts.values())
@@ -270,4 +273,3 @@ class _Replay:
             give_up_after_seconds=self._retry_seconds,
         )
         self._on_progress(progress)
-        return True

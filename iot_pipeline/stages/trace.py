@@ -98,6 +98,15 @@ def _ranges_of(log: RecordLog, topic: str, milliseconds: Collection[int]) -> lis
     return ranges
 
 
+def read_message(records: AuditLog, topic: str, partition: int, offset: int) -> bytes | None:
+    """The value of one record; None when it has none, or Kafka has deleted it meanwhile."""
+    for found in records.read(topic, [OffsetRange(partition, offset, offset + 1)]):
+        for at, value in zip(found.offsets, found.values, strict=True):
+            if at == offset:
+                return value
+    return None
+
+
 def trace(
     log: RecordLog,
     records: AuditLog,

@@ -6,7 +6,7 @@ they began, so what is committed is always all that was read up to somewhere.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from iot_pipeline.core.ingest import MicroBatch, Row
 from iot_pipeline.stages.ports import ReadingStore
@@ -26,8 +26,6 @@ class Writers:
         at_once: how many, at most, while all of them are small.
         requests_in_flight: of a large micro-batch; small ones share them.
         give_up_after_seconds: of each writer.
-        finish: called in order with each micro-batch whose rows are all acknowledged, and with
-            those of its rows that the store refused.
     """
 
     def __init__(
@@ -36,14 +34,12 @@ class Writers:
         at_once: int,
         requests_in_flight: int,
         give_up_after_seconds: float,
-        finish: Callable[[MicroBatch, list[Row]], None],
     ) -> None:
         self._share = max(1, requests_in_flight // at_once)
         self._free = [
             RowWriter(store, requests_in_flight, give_up_after_seconds) for _ in range(at_once)
         ]
         self._writing: deque[tuple[RowWriter, MicroBatch]] = deque()
-        self._finish = finish
 
     @property
     def is_full(self) -> bool:
@@ -64,11 +60,15 @@ class Writers:
         writer.begin(batch, None if _is_large(batch) else self._share)
         self._writing.append((writer, batch))
 
-    def pump(self, wait_seconds: float = 0.0) -> None:
-        """Send what may leave, take in answers, and finish what is done.
+    def pump(self, wait_seconds: float = 0.0) -> Iterator[tuple[MicroBatch, list[Row]]]:
+        """Send what may leave, take in answers, and give out what is done, in order.
 
         Waits at most `wait_seconds`, and only when nothing else can be done. Raises what
-        `RowWriter.pump` and `finish` raise.
+        `RowWriter.pump` raises.
+
+        Yields:
+            Each micro-batch whose rows are all acknowledged, and those of its rows that the store
+            refused.
         """
         for writer, _ in list(self._writing)[1:]:
             writer.pump()
@@ -76,7 +76,7 @@ class Writers:
             writer, batch = self._writing.popleft()
             self._free.append(writer)
             wait_seconds = 0.0
-            self._finish(batch, writer.refused)
+            yield batch, writer.refused
 
 
 def _is_large(batch: MicroBatch) -> bool:

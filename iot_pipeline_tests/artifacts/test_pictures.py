@@ -90,7 +90,7 @@ def test_a_terminal_gets_both_quantities_without_colours_when_it_has_none():
     assert "temperature (°C)" in text
     assert "humidity (%)" in text
     assert "a" in text
-    assert "2024-12-29 00:00:00 to 2024-12-29 09:59:00" in text
+    assert "2024-12-29T00:00:00Z to 2024-12-29T09:59:00Z" in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 90
     assert "\x1b" in plot_readings([series("a")], is_colored=True, width=90)

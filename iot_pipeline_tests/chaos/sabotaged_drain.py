@@ -23,7 +23,8 @@ from iot_pipeline.core.ledger import Commit
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages import micro_batch
-from iot_pipeline.stages.ingest import Ports, drain
+from iot_pipeline.stages.ingest import drain
+from iot_pipeline.stages.micro_batch import Ports
 from iot_pipeline.stages.planning import make_plan
 
 SERVER_PID = "CHAOS_SERVER_PID"

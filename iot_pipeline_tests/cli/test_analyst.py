@@ -195,7 +195,7 @@ def test_csv_goes_to_stdout_and_a_reader_that_has_seen_enough_is_no_error(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "device_id,timestamp,temperature,humidity",
-        f"{prefix},2025-03-02T00:00:00.000+00:00,1.0,50.0",
+        f"{prefix},2025-03-02T00:00:00.000Z,1.0,50.0",
     ]
     assert done.stderr == ""
 

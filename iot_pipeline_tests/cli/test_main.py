@@ -2,14 +2,18 @@
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
 from iot_pipeline import cli
-from iot_pipeline.cli.main import MODULES, iot
+from iot_pipeline.cli.help import first_sentence
+from iot_pipeline.cli.main import EXIT_CLOSED_PIPE, EXIT_CODES, MODULES, iot
+from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import clean_environment
 
 
@@ -38,6 +42,37 @@ def test_dead_letters_can_be_listed_shown_counted_and_replayed() -> None:
     group = iot.get_command(click.Context(iot), "dead-letters")
     assert isinstance(group, click.Group)
     assert sorted(group.commands) == ["list", "replay", "show", "stats"]
+
+
+def test_help_groups_the_commands_and_tells_each_in_a_whole_sentence() -> None:
+    text = " ".join(iot.get_help(click.Context(iot, info_name="iot")).split())
+    assert "..." not in text.split("Options:")[1]
+    for title in ("Run it:", "Ask:", "Prove:", "Mend:", "Operate:", "Exit codes:"):
+        assert title in text
+    for name in MODULES:
+        command = iot.get_command(click.Context(iot), name)
+        assert command is not None
+        assert f"{name} {first_sentence(command)}" in text
+
+
+def test_exit_codes_are_the_same_in_the_help_and_in_the_readme() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (line,) = [line for line in text.splitlines() if "Exit codes" in line]
+    assert {int(number) for number in re.findall(r"\b\d+\b", line)} == set(EXIT_CODES)
+    text = iot.get_help(click.Context(iot))
+    for code, meaning in EXIT_CODES.items():
+        assert re.search(rf"^ +{code} +{meaning[:20]}", text, re.MULTILINE)
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
+    done = subprocess.run(
+        ["bash", "-c", '"$0" settings | true; exit ${PIPESTATUS[0]}', str(IOT)],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (EXIT_CLOSED_PIPE, "")
 
 
 def test_commands_about_servers_and_sending_do_not_wait_for_what_they_do_not_use() -> None:

@@ -1,10 +1,16 @@
+import contextlib
+import fcntl
 import functools
 import json
 import os
+import pty
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import click
@@ -15,6 +21,7 @@ from iot_pipeline.cli import simulate as simulate_command
 from iot_pipeline.cli.main import iot, main
 from iot_pipeline.cli.simulate import parse_seconds
 from iot_pipeline.errors import ConfigurationError
+from iot_pipeline_tests.pipeline import IOT
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +123,34 @@ def test_a_signal_ends_it_within_a_second_with_the_true_count(wire, signal_numbe
     answer = json.loads(out)
     assert answer["stopped"]
     assert answer["produced"] == answer["acknowledged"] + answer["unconfirmed"] > 0
+
+
+def test_on_a_terminal_progress_is_shown_while_it_sends_and_gone_at_the_end(wire):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    env = {k: v for k, v in os.environ.items() if not k.startswith("IOT_") and k != "COLUMNS"}
+    with subprocess.Popen(
+        [IOT, "simulate", "--rate", "200", "--duration", "50"],
+        env=env | {"IOT_BOOTSTRAP_SERVERS": wire, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"acknowledged" not in shown:
+            shown += os.read(ours, 65_536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+            while read := os.read(ours, 65_536):
+                shown += read
+    os.close(ours)
+    assert process.returncode == 130
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    lines = re.split(r"[\r\n]+", text)
+    assert any(re.match(r"simulating, messages: \d+ of 10,000, \d+ ack", line) for line in lines)
+    assert all(len(line) <= 80 for line in lines)
+    assert re.match(r"iot_data: produced (\d+), acknowledged \1 in ", lines[-2])
 
 
 def test_the_preset_is_the_original_script_and_options_win_over_it(wire):

@@ -166,7 +166,7 @@ def test_a_select_gives_plain_values_and_stops_at_its_limit(
     where = f"FROM sensor_data WHERE device_id = '{device}' AND day = '2024-12-29'"
     answer = run_select(client, f"SELECT day, timestamp, temperature {where}", 1)
     assert answer.columns == ("day", "timestamp", "temperature")
-    assert answer.rows == [("2024-12-29", "2024-12-29T04:01:58.317+00:00", 2.5)]
+    assert answer.rows == [("2024-12-29", "2024-12-29T04:01:58.317Z", 2.5)]
     assert answer.is_cut
     assert not run_select(client, f"SELECT * {where}", 2).is_cut
     assert run_select(client, f"SELECT count(*) {where}", 5).rows == [(2,)]

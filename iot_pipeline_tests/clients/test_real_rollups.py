@@ -110,7 +110,7 @@ class TestLedgers:
             "stddev": 0.0,
         }
         hourly = pipeline.iot("rollups", "f_0", "--hourly", "--day", str(DAY), "--json")
-        assert [hour["hour"] for hour in hourly["rollups"]] == ["2024-12-29T04:00+00:00"]
+        assert [hour["hour"] for hour in hourly["rollups"]] == ["2024-12-29T04:00Z"]
         assert "f_0" in pipeline.iot("rollups", "f_0", "--day", str(DAY))
         for wrong in (["rollup"], ["rollup", "--until", "2025-01-01"], ["rollup", "--day", "x"]):
             pipeline.iot(*wrong, exit_code=2)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.checks import Severity
+from iot_pipeline.core.dead_letters import SourceCoordinates, StoredLetter
 from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.loss_checks import (
     FOR_EVER_SECONDS,
@@ -62,7 +63,10 @@ def test_every_verdict_of_a_check_carries_the_same_numbers():
     assert set(judge_losses([]).numbers) == set(judge_losses([loss()]).numbers)
     near = headroom(lag_seconds=90.0)
     assert set(judge_retention([]).numbers) == set(judge_retention([near]).numbers)
-    clean, bad = judge_dead_letters(0, 0, {}, 0.01), judge_dead_letters(9, 99, {"no_value": 9}, 0.0)
+    clean, bad = (
+        judge_dead_letters(0, 0, [], 0.01),
+        judge_dead_letters(9, 99, letters(no_value=9), 0.0),
+    )
     assert set(clean.numbers) == set(bad.numbers)
 
 
@@ -157,17 +161,60 @@ def test_headroom_is_never_negative_nor_more_than_what_kafka_keeps(lag_seconds, 
     assert 0 <= found.left_seconds <= found.keeps_seconds
 
 
+def letters(key=b"device_7", value=b"{", **by_reason):
+    """Dead letters of one device, as many as asked for by reason."""
+    return [
+        StoredLetter(
+            SourceCoordinates("t", "id", 1, offset),
+            reason,
+            "",
+            key,
+            value,
+            (),
+            0,
+            offset,
+            0,
+            offset,
+        )
+        for reason, count in by_reason.items()
+        for offset in range(count)
+    ]
+
+
+def test_the_devices_behind_dead_letters_are_named_by_key_or_by_what_is_inside():
+    inside = b'{"device_id": "kitchen_1", "temperature": "warm"}'
+    found = [
+        *letters(not_json=3),
+        *letters(key=None, value=inside, wrong_type=2),
+        *letters(key=b"\xff", value=b"\x00", not_json=1),
+    ]
+    verdict = judge_dead_letters(6, 100, found, 0.01)
+    assert "They come from device_7, kitchen_1, '(unknown)'" in verdict.sentence
+    assert [row[:3] for row in verdict.worst.rows] == [
+        ("device_7", "3", "not_json (3)"),
+        ("kitchen_1", "2", "wrong_type (2)"),
+        ("(unknown)", "1", "not_json (1)"),
+    ]
+    assert verdict.worst.rows[0][3] == "`1:2`", "where `iot dead-letters show` finds the latest"
+
+
+def test_a_row_that_was_not_whole_is_looked_at_again_and_named_in_a_table():
+    verdict = judge_read_back(read_back(EQUAL, None), 2)
+    assert list(verdict.suspects) == ["1:7-8"]
+    assert verdict.worst.rows == [("device_2", "2024-10-04 00:00:00 UTC", "missing", "`1:7-8`")]
+
+
 def test_more_bad_records_than_the_limit_warn_with_the_main_reason_and_both_commands():
-    verdict = judge_dead_letters(20, 1_000, {"no_value": 5, "not_json": 15}, 0.01)
+    verdict = judge_dead_letters(20, 1_000, letters(no_value=5, not_json=15), 0.01)
     assert not verdict.passed
     assert verdict.severity is Severity.WARN
     assert "`iot dead-letters list --reason not_json`" in verdict.sentence
     assert "replay_dead_letters" in verdict.sentence
     assert (verdict.numbers["share"], verdict.numbers["not_json"]) == (0.02, 15)
-    assert judge_dead_letters(10, 1_000, {"not_json": 10}, 0.01).passed
+    assert judge_dead_letters(10, 1_000, letters(not_json=10), 0.01).passed
 
 
 def test_one_bad_record_among_few_is_no_flood_and_nothing_is_green():
-    assert judge_dead_letters(1, 2, {"not_json": 1}, 0.01).passed
-    assert not judge_dead_letters(2, 2, {"not_json": 2}, 0.01).passed
-    assert judge_dead_letters(0, 0, {}, 0.0).passed
+    assert judge_dead_letters(1, 2, letters(not_json=1), 0.01).passed
+    assert not judge_dead_letters(2, 2, letters(not_json=2), 0.01).passed
+    assert judge_dead_letters(0, 0, [], 0.0).passed

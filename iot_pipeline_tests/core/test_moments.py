@@ -1,10 +1,17 @@
 """Times as a person says them."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from iot_pipeline.core.moments import Window, choose_window, parse_duration, parse_moment
+from iot_pipeline.core.moments import (
+    Window,
+    choose_window,
+    in_utc,
+    moment_of,
+    parse_duration,
+    parse_moment,
+)
 from iot_pipeline.errors import ConfigurationError
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -80,3 +87,12 @@ def test_windows_that_contradict_themselves_are_refused(
 ) -> None:
     with pytest.raises(ConfigurationError):
         choose_window(last, since, until, NOW)
+
+
+def test_what_is_said_of_a_time_can_be_asked_for() -> None:
+    moment = moment_of(1_769_860_800_123)
+    assert in_utc(moment, "milliseconds") == "2026-01-31T12:00:00.123Z"
+    assert in_utc(moment) == "2026-01-31T12:00:00Z"
+    assert in_utc(moment, "minutes") == "2026-01-31T12:00Z"
+    assert parse_moment(in_utc(moment, "milliseconds")) == moment
+    assert in_utc(moment.astimezone(timezone(timedelta(hours=2)))) == "2026-01-31T12:00:00Z"

@@ -44,9 +44,18 @@ class Dagster:
         job: str,
         config: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
+        request: dg.RunRequest | None = None,
         **selection: Any,
     ) -> Outcome:
-        result = self.definitions.resolve_job_def(job).execute_in_process(
+        chosen = self.definitions.resolve_job_def(job)
+        if request is not None:
+            assert request.asset_selection is not None
+            assert request.asset_check_keys is not None
+            chosen = chosen.get_subset(
+                asset_selection=set(request.asset_selection),
+                asset_check_selection=set(request.asset_check_keys),
+            )
+        result = chosen.execute_in_process(
             instance=self.instance,
             run_config=dict(config or {}),
             tags=dict(tags or {}),
@@ -104,7 +113,7 @@ class Dagster:
         request = self.tick()
         assert isinstance(request, dg.RunRequest), request
         tags = {**request.tags, "dagster/sensor_name": "iot_data_lag"}
-        return self.launch("ingest", request.run_config, tags)
+        return self.launch("ingest", request.run_config, tags, request)
 
 
 @pytest.fixture

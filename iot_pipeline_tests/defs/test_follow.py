@@ -14,7 +14,7 @@ from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.ledger import sum_counts
 from iot_pipeline.core.offsets import OffsetRange, join_ranges, parse_range
 from iot_pipeline.defs import checks as defs_checks
-from iot_pipeline.defs import follow_run
+from iot_pipeline.defs import follow_run, ingest_run
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
@@ -63,12 +63,15 @@ def _arriving(pipeline: Pipeline) -> Iterator[list[int]]:
 
 
 def _reports(dagster: Dagster) -> list[dict[str, Any]]:
-    """Metadata of all materializations, oldest first."""
-    found = dagster.instance.fetch_materializations(SENSOR_DATA, limit=100).records
+    """Metadata of the run's materialization and of its observations after it, oldest first."""
+    made = dagster.instance.fetch_materializations(SENSOR_DATA, limit=100).records
+    seen = dagster.instance.fetch_observations(SENSOR_DATA, limit=100).records
+    events = [r.asset_materialization or r.asset_observation for r in [*seen, *made]]
+    assert len(made) == 1, "checks are shown beside one materialization a run"
     return [
-        {name: value.value for name, value in record.asset_materialization.metadata.items()}
-        for record in reversed(found)
-        if record.asset_materialization is not None
+        {name: value.value for name, value in event.metadata.items()}
+        for event in reversed(events)
+        if event is not None
     ]
 
 
@@ -110,11 +113,11 @@ def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
 def test_a_red_blocking_check_ends_the_run_and_fails_it(
     dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judge(*_: object, **__: object) -> Iterator[CheckVerdict]:
+    def look_at(*_: object) -> Iterator[CheckVerdict]:
         yield CheckVerdict("every_offset_is_accounted_for", False, Severity.ERROR, "one is not")
 
     monkeypatch.setenv("IOT_FOLLOW_SECONDS", "60")
-    monkeypatch.setattr(follow_run, "judge_run", judge)
+    monkeypatch.setattr(ingest_run, "look_at", look_at)
     produce(pipeline.brokers, pipeline.topic, fleet("d", 5, 500))
     began = time.monotonic()
     outcome = dagster.launch("ingest", FOLLOW_CONFIG)

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -23,10 +24,13 @@ from iot_pipeline.defs.ingest_sensor import ingest_on_schedule
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
-from iot_pipeline.errors import OffsetsExpiredError
-from iot_pipeline.stages.checks import check_row_counts
+from iot_pipeline.defs.verdicts import read_shown
+from iot_pipeline.errors import KafkaUnavailableError, OffsetsExpiredError
+from iot_pipeline.stages.checks import facts
 from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.row_counts import count_days
 from iot_pipeline_tests.defs.conftest import Dagster
+from iot_pipeline_tests.defs.seen import seen
 from iot_pipeline_tests.load import fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import free_ports
@@ -34,6 +38,7 @@ from iot_pipeline_tests.stages.test_real_loss import delete_before
 
 pytestmark = pytest.mark.services
 
+LAG = "lag_is_within_limit"
 ALL_CHECKS = {key.name for key in CHECK_KEYS}  # pinned by test_definitions
 
 
@@ -292,7 +297,7 @@ def test_counting_stops_when_its_time_is_over_and_says_so(
     dagster: Dagster, pipeline: Pipeline, sent: int
 ) -> None:
     dagster.materialize()
-    verdict = check_row_counts(
+    found = count_days(
         pipeline.connections.ledger_sums,
         CassandraRowCounts(pipeline.connections.cassandra),
         pipeline.topic,
@@ -300,9 +305,7 @@ def test_counting_stops_when_its_time_is_over_and_says_so(
         [date(2024, 12, 29)],
         budget_seconds=0.0,
     )
-    assert verdict.passed
-    assert verdict.numbers["days_not_whole"] == 1
-    assert "0 of 5 devices" in verdict.sentence
+    assert [(day.devices_counted, day.devices) for day in found] == [(0, 5)]
 
 
 def test_what_expired_stops_the_sensor_or_is_recorded_by_its_run(
@@ -388,6 +391,47 @@ def test_a_tick_with_a_server_down_skips_in_one_line_within_three_seconds(
     assert str(port) in reason
     assert "\n" not in reason
     assert seconds < 3
+    # Red where people look, and after a while nothing more is written of what has not changed.
+    assert seen(dagster.instance)[LAG] == "FAILED"
+    assert f"Could not look: {reason}" == read_shown(dagster.instance)[LAG].description
+    dagster.tick()
+    assert len(_history(dagster, LAG)) == 1
+
+
+def test_a_server_that_is_back_while_nothing_lags_is_green_again(
+    dagster: Dagster, pipeline: Pipeline, sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dagster.drain_by_sensor().is_success
+    with monkeypatch.context() as away:
+        away.setenv("IOT_CASSANDRA_PORT", str(free_ports(1)[0]))
+        dagster.tick()
+    assert seen(dagster.instance)[LAG] == "FAILED"
+    assert "nothing lags" in str(dagster.tick())
+    assert seen(dagster.instance)[LAG] == "SUCCEEDED"
+    assert [record.evaluation.passed for record in _history(dagster, LAG)] == [True, False, True]
+
+
+def _history(dagster: Dagster, check: str) -> list[Any]:
+    return dagster.instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(SENSOR_DATA, check), limit=10
+    )
+
+
+def test_a_run_whose_rows_are_committed_is_a_success_though_a_server_goes_away_then(
+    dagster: Dagster, pipeline: Pipeline, sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise KafkaUnavailableError("Kafka does not answer")
+
+    monkeypatch.setattr(facts, "read_lag", away)
+    outcome = dagster.drain_by_sensor()
+    assert outcome.is_success, outcome.failure
+    assert outcome.metadata is not None
+    assert outcome.metadata["stored"] == sent
+    assert "lag_offsets" not in outcome.metadata, "it is not known"
+    assert "Kafka does not answer" in str(outcome.red["lag_is_within_limit"])
+    assert "Kafka does not answer" in str(outcome.red["schema_matches"]), "it is not asked again"
+    assert "ledger_has_no_gap" not in outcome.red, "Cassandra is"
 
 
 def test_ticks_leave_no_threads_behind(dagster: Dagster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_by_the_policy_record_the_loss_is_in_the_ledger_and_the_run_goes_on(
     assert outcome.metadata["offsets_expired"] == outcome.metadata["stored"] == 50
     assert outcome.metadata["ranges"] == "0:150-200"
     assert "iot losses" in outcome.metadata["in_words"]
-    (loss,) = pipeline.iot("losses", "--json")
+    (loss,) = pipeline.iot("losses", "--json")["losses"]
     assert loss["run_id"] == outcome.run.run_id
     assert not pipeline.iot("ledger", "--json")["flaws"]
 

@@ -1,5 +1,6 @@
 """A `RowReader` over the cells of a `FakeStore`, and one that fails on call k."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ class FakeFoundRows:
     found: list[tuple[int, StoredRow]]
     error: PipelineError | None = None
     done: bool = True
+    answered_at: float = field(default_factory=time.time)
     on_done: Callable[[], None] = lambda: None
 
 

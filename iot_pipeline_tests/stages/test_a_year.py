@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome, sum_counts
+from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome, find_flaws, sum_counts
 from iot_pipeline.core.offsets import Checkpoint
-from iot_pipeline.stages.checks import check_recent_chain, check_whole_ledger, recent_links
+from iot_pipeline.stages.checks.facts import RECENT
 from iot_pipeline.stages.history import fold_ledger
 from iot_pipeline.stages.ledger import read_chain
 from iot_pipeline.stages.planning import make_plan
@@ -99,8 +99,8 @@ def test_a_plan_and_a_runs_own_checks_do_not_read_the_year(
     plan = make_plan(log, ledger, log.topic)
     assert [item.span for item in plan.ingest] == [10, 10]
     assert (ledger.entries_read, ledger.asked) == (0, 1)
-    recent = recent_links(ledger, log.topic, PARTITIONS, NOW)
-    assert check_recent_chain(recent).passed
+    recent = ledger.read_links(log.topic, PARTITIONS, NOW - RECENT)
+    assert find_flaws(recent, []) == []
     hour = int(timedelta(hours=1) / EVERY)
     assert 0 < ledger.entries_read <= len(PARTITIONS) * (hour + 1)
 
@@ -116,4 +116,4 @@ def test_the_whole_chain_is_a_row_a_day_and_the_runs_of_two_days(
     assert len(chain.entries) <= len(PARTITIONS) * (366 + 2 * RUNS_A_DAY)
     assert ledger.entries_read == len(chain.entries), "each entry is read once"
     assert ledger.asked == 2
-    assert all(verdict.passed for verdict in check_whole_ledger(ledger, log.topic, PARTITIONS))
+    assert all(entry.accounted == entry.span for entry in chain.entries)

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,13 +13,10 @@ from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks import (
-    check_row_counts,
-    choose_days,
-    recent_links,
-)
-from iot_pipeline.stages.loss_checks import newest_entries
+from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.row_count_matches_ledger import days_alone
 from iot_pipeline.stages.planning import make_plan
+from iot_pipeline.stages.row_counts import count_days
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.long_history import entries_until, write_ledger, write_rows
 from iot_pipeline_tests.pipeline import Pipeline
@@ -73,16 +70,19 @@ def _questions(
     topic, parts = pipeline.topic, range(4)
     ledger, rows = CassandraLedgerStore(client), CassandraRowCounts(client)
     sums = CassandraLedgerSums(client)
+    asking = replace(pipeline.connections, cassandra=client, ledger=ledger)
+
+    def facts(later: timedelta = timedelta()) -> Facts:
+        return Facts(asking, now + later)
+
     return {
         "plan": lambda: make_plan(pipeline.log, ledger, topic),
-        "last hour": lambda: recent_links(ledger, topic, parts, now),
-        "counts": lambda: check_row_counts(
-            sums, rows, topic, parts, [now.date()], budget_seconds=60
-        ),
-        "days": lambda: choose_days(ledger, topic, parts, now),
+        "last hour": lambda: facts().recent,
+        "counts": lambda: count_days(sums, rows, topic, parts, [now.date()], budget_seconds=60),
+        "days": lambda: days_alone(facts()),
         # Long after the last run there is no recent entry to stop at.
-        "days after a silence": lambda: choose_days(ledger, topic, parts, now + timedelta(days=9)),
-        "ranges": lambda: newest_entries(ledger, topic, parts, now),
+        "days after a silence": lambda: days_alone(facts(timedelta(days=9))),
+        "ranges": lambda: facts().newest_ingested,
         "losses": lambda: sums.read_expired(topic, parts),
     }
 
@@ -140,8 +140,8 @@ def test_counting_a_day_with_many_devices_asks_for_no_other_day(
     sums = CassandraLedgerSums(counting)
     for _ in range(2):
         counting.answers = counting.rows = 0
-        verdict = check_row_counts(sums, rows, pipeline.topic, range(4), [today], budget_seconds=60)
-    assert verdict.numbers["rows"] == 30
+        (found,) = count_days(sums, rows, pipeline.topic, range(4), [today], budget_seconds=60)
+    assert found.rows == 30
     # 30 counts, one list of devices, and both ledgers before and after.
     assert counting.answers == 30 + 1 + 2 * 5
     assert counting.rows == 30 + 30 + 2 * 5
@@ -153,7 +153,7 @@ def test_no_time_left_means_nothing_more_is_asked(
     today = datetime.now(UTC).date()
     write_rows(counting, [today], devices=200)
     ticks = iter(range(1_000_000))
-    verdict = check_row_counts(
+    (found,) = count_days(
         CassandraLedgerSums(counting),
         CassandraRowCounts(counting),
         pipeline.topic,
@@ -162,5 +162,5 @@ def test_no_time_left_means_nothing_more_is_asked(
         budget_seconds=20,
         clock=lambda: float(next(ticks)),
     )
-    assert verdict.numbers["days_not_whole"] == 1
+    assert not found.is_whole
     assert counting.answers < 60

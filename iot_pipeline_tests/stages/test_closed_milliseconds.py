@@ -14,9 +14,11 @@ from iot_pipeline.core.offsets import Checkpoint, OffsetRange, PartitionState, T
 from iot_pipeline.core.readings import Reading, Record, encode_reading
 from iot_pipeline.errors import OffsetsExpiredError
 from iot_pipeline.stages.following import CLOSED_AFTER_SECONDS, Follow
-from iot_pipeline.stages.ingest import DrainConfig, DrainProgress, Ports, follow
+from iot_pipeline.stages.ingest import follow
+from iot_pipeline.stages.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.planning import Plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress
 
 _SECONDS = 1_735_444_800.0
 _Turn = tuple[list[Record], bool]

@@ -16,7 +16,7 @@ from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.stages import commit as commit_module
 from iot_pipeline.stages import ingest
 from iot_pipeline.stages.commit import InFlight, last_answers
-from iot_pipeline.stages.ingest import DrainProgress
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline_tests.stages.fakes import (
     FAR_ABOVE,
     Crash,
@@ -30,7 +30,17 @@ from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
 # What runs from a micro-batch whose rows are safe to a commit that was noted.
 COMMITTING = {
     commit_module.__file__: {"send", "send_all", "settle_all", "_settle"},
-    ingest.__file__: {"_finish", "_turn", "_start_commit", "_commit_of", "_settle", "_note"},
+    ingest.__file__: {
+        "_write_and_account",
+        "take_in",
+        "settle_decided",
+        "is_due",
+        "deliver_letters",
+        "move",
+        "_commit_of",
+        "settle",
+        "_note",
+    },
 }
 
 

@@ -19,8 +19,9 @@ from iot_pipeline.connections import Connections, drain_config, open_connections
 from iot_pipeline.core.ledger import find_flaws
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.following import Follow
-from iot_pipeline.stages.ingest import DrainProgress, drain, follow
+from iot_pipeline.stages.ingest import drain, follow
 from iot_pipeline.stages.planning import make_plan
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline.stages.schema import setup_schema
 from iot_pipeline_tests.servers import (
     OwnServices,

@@ -23,7 +23,7 @@ from iot_pipeline.errors import (
 )
 from iot_pipeline.stages import micro_batch
 from iot_pipeline.stages.commit import commit_all
-from iot_pipeline.stages.ingest import DrainProgress
+from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline.stages.row_writer import DEVICE_REFRESH_MS, RowWriter
 from iot_pipeline_tests.stages.fakes import (
     FAR_ABOVE,

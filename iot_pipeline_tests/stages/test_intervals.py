@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.ledger import Counts, sum_counts
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.stages.ingest import DrainSum
 from iot_pipeline.stages.intervals import Intervals
+from iot_pipeline.stages.progress import DrainSum
 
 _DAYS = [date(2024, 12, 29), date(2024, 12, 30)]
 # (a new plan first?, partition, stored on one day, rejected) per commit

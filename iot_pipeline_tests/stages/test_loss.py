@@ -5,9 +5,7 @@ import pytest
 from iot_pipeline.core.ledger import Outcome, find_flaws
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError
-from iot_pipeline.stages.ingest import DrainProgress
-from iot_pipeline.stages.loss import find_expired, record_losses, run_past_losses
-from iot_pipeline.stages.planning import Plan
+from iot_pipeline.stages.loss import find_expired, record_losses
 from iot_pipeline.stages.ports import Run
 from iot_pipeline_tests.stages.fakes import Faults, How, writer_id
 from iot_pipeline_tests.stages.world import T0, World
@@ -26,18 +24,7 @@ def a_world(records: int = 20) -> World:
 
 
 def go_past(world: World, policy: str, faults: Faults | None = None) -> list[OffsetRange]:
-    lost: list[OffsetRange] = []
-    drains: list[DrainProgress] = []
-
-    def plan_and_drain() -> Plan:
-        plan = world.plan()
-        drains.append(world.drain(plan, faults=faults))
-        return plan
-
-    run_past_losses(
-        plan_and_drain, world.log, world.ledger, "iot_data", LOSER, policy, 0.2, lost.extend
-    )
-    return lost
+    return world.ingest(faults=faults, run=LOSER, on_expired=policy).lost
 
 
 def check(world: World, lost: list[OffsetRange]) -> None:

@@ -19,7 +19,8 @@ import pytest
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import Ports, drain
+from iot_pipeline.stages.ingest import drain
+from iot_pipeline.stages.micro_batch import Ports
 from iot_pipeline.stages.planning import make_plan
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline_tests.load import fleet, produce

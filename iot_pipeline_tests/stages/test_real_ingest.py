@@ -104,7 +104,7 @@ def test_the_original_message_goes_in_and_comes_out(pipeline: Pipeline) -> None:
     assert pipeline.rows("device_2")[MS][:2] == (26.51, 40.78)
     found = pipeline.iot("readings", "device_2", "--json")["readings"]
     assert found[0] == {
-        "timestamp": "2024-12-29T04:01:58.316+00:00",
+        "timestamp": "2024-12-29T04:01:58.316Z",
         "temperature": 26.51,
         "humidity": 40.78,
     }

@@ -1,3 +1,4 @@
+import getpass
 import uuid
 
 import pytest
@@ -33,6 +34,11 @@ def test_expired_records_halt_ingestion_or_are_recorded_and_acknowledged(pipelin
     produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_more", 2, 100), partition=0)
     delete_before(pipeline.brokers, pipeline.topic, 0, 150)
 
+    assert "0:100-150: Kafka has deleted these unread" in pipeline.iot("losses")
+    assert pipeline.iot("losses", "--json", "--exit-code", exit_code=1)["unrecorded"] == [
+        "0:100-150"
+    ]
+
     said = pipeline.iot("drain", exit_code=1)
     for part in (
         f"{pipeline.topic}[0]",
@@ -47,11 +53,17 @@ def test_expired_records_halt_ingestion_or_are_recorded_and_acknowledged(pipelin
     report = pipeline.iot("drain", "--json")
     assert (report["ranges"], report["stored"]) == (["0:150-200"], 50)
     assert not pipeline.iot("ledger", "--json")["flaws"]
-    (loss,) = pipeline.iot("losses", "--json")
+    (loss,) = pipeline.iot("losses", "--json")["losses"]
     assert (loss["loss_id"], loss["is_acknowledged"]) == ("0:0:100-150", False)
+    pipeline.iot("losses", "--exit-code", exit_code=1)
     pipeline.iot("losses", "--acknowledge", loss["loss_id"], "--reason", "the disk was full")
-    (loss,) = pipeline.iot("losses", "--json")
+    (loss,) = pipeline.iot("losses", "--json", "--exit-code")["losses"]
     assert loss["is_acknowledged"]
+    said = pipeline.iot(
+        "losses", "--acknowledge", loss["loss_id"], "--reason", "another story", exit_code=2
+    )
+    assert f"by {getpass.getuser()} at {loss['acknowledged_at'][:19]}Z: the disk was full" in said
+    assert pipeline.iot("losses", "--json")["losses"] == [loss], "the first one stays as it was"
 
     report = pipeline.iot("audit", "--json")
     assert (report["expired"], report["unverifiable"], report["stored"]) == (50, 100, 50)

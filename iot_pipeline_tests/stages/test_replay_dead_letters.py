@@ -15,7 +15,7 @@ from iot_pipeline.core.dead_letters import (
 from iot_pipeline.core.deletions import Deletion, Deletions
 from iot_pipeline.core.readings import MS_PER_DAY, ReadingRules
 from iot_pipeline.core.rollup_days import ReplayedPart, gather_facts
-from iot_pipeline.stages.ingest import DrainConfig
+from iot_pipeline.stages.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline_tests.load import reading_json

@@ -1,6 +1,6 @@
 import pytest
 
-from iot_pipeline.stages.checks import RunBudget
+from iot_pipeline.stages.checks.budget import RunBudget
 
 
 class Clock:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from iot_pipeline.core.ingest import MicroBatch, Row, RowsByTime
+from iot_pipeline.core.ingest import MicroBatch, RowsByTime
 from iot_pipeline.core.ledger import Counts
 from iot_pipeline.stages.row_writer import Part
 from iot_pipeline.stages.writers import MAX_SLICE_ROWS, Writers
@@ -39,56 +39,55 @@ def _slice(name: str, rows: int = 1) -> MicroBatch:
     return MicroBatch({(name, 1): made}, [], {0: 0}, {0: 1}, {0: Counts()}, [])
 
 
-def _writers(store: _Store, at_once: int, finished: list[str]) -> Writers:
-    def finish(batch: MicroBatch, refused: list[Row]) -> None:
+def _pump(writers: Writers) -> list[str]:
+    """Names of the slices that were finished."""
+    finished = []
+    for batch, refused in writers.pump():
         assert not refused
-        finished.extend(name for name, _ in batch.groups)
-
-    return Writers(store, at_once, 64, 30.0, finish)
+        finished += [name for name, _ in batch.groups]
+    return finished
 
 
 def test_a_later_slice_leaves_at_once_and_finishes_after_the_earlier_one() -> None:
-    store, finished = _Store(), []
-    writers = _writers(store, 4, finished)
+    store = _Store()
+    writers = Writers(store, 4, 64, 30.0)
     for name in ("a", "b"):
         assert writers.has_room(_slice(name))
         writers.begin(_slice(name))
-        writers.pump()
+        _pump(writers)
     assert set(store.sent) == {"a", "b"}
     store.sent["b"].done = True
-    writers.pump()
-    assert finished == []
+    assert _pump(writers) == []
     store.sent["a"].done = True
-    writers.pump()
-    assert finished == ["a", "b"]
+    assert _pump(writers) == ["a", "b"]
     assert not writers.is_busy
 
 
 def test_no_more_slices_than_allowed_and_each_place_is_used_again() -> None:
-    store, finished = _Store(), []
-    writers = _writers(store, 2, finished)
+    store = _Store()
+    writers = Writers(store, 2, 64, 30.0)
     for name in ("a", "b"):
         writers.begin(_slice(name))
-    writers.pump()
+    _pump(writers)
     assert writers.is_full
     assert not writers.has_room(_slice("c"))
     store.sent["a"].done = True
-    writers.pump()
+    _pump(writers)
     assert not writers.is_full
     writers.begin(_slice("c"))
-    writers.pump()
+    _pump(writers)
     assert "c" in store.sent
 
 
 def test_a_large_slice_goes_alone() -> None:
-    store, finished = _Store(), []
-    writers = _writers(store, 4, finished)
+    store = _Store()
+    writers = Writers(store, 4, 64, 30.0)
     large = _slice("large", MAX_SLICE_ROWS + 1)
     writers.begin(_slice("small"))
     assert not writers.has_room(large)
-    writers.pump()
+    _pump(writers)
     store.sent["small"].done = True
-    writers.pump()
+    _pump(writers)
     assert writers.has_room(large)
     writers.begin(large)
     assert writers.is_full
@@ -104,12 +103,12 @@ def test_small_slices_share_the_window_and_a_large_one_has_all_of_it() -> None:
         return MicroBatch(groups, [], {0: 0}, {0: 1}, {0: Counts()}, [])
 
     store = _Store()
-    writers = _writers(store, 4, [])
+    writers = Writers(store, 4, 64, 30.0)
     writers.begin(many(6))
-    writers.pump()
+    _pump(writers)
     assert len(store.sent) == 16
     store = _Store()
-    writers = _writers(store, 4, [])
+    writers = Writers(store, 4, 64, 30.0)
     writers.begin(many(30))
-    writers.pump()
+    _pump(writers)
     assert len(store.sent) == 64

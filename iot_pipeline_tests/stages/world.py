@@ -4,6 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from iot_pipeline.core.deletions import Deletions
+from iot_pipeline.core.device_tally import FleetTally, QualityLimits
 from iot_pipeline.core.ledger import find_flaws, sum_counts
 from iot_pipeline.core.readings import (
     MS_PER_DAY,
@@ -14,9 +16,13 @@ from iot_pipeline.core.readings import (
     encode_reading,
     timestamp_ms,
 )
-from iot_pipeline.stages.ingest import DrainConfig, DrainProgress, Ports, drain
+from iot_pipeline.stages.ingest import drain
+from iot_pipeline.stages.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainProgress
+from iot_pipeline.stages.run_ingest import IngestOutcome, IngestRequest, Watcher, run_ingest
+from iot_pipeline_tests.stages.fake_rows import FakeRowReader
 from iot_pipeline_tests.stages.fakes import (
     FailingDeadLetters,
     FailingLedger,
@@ -36,6 +42,21 @@ T0 = 1_735_444_918.0  # 2024-12-29
 CONFIG = DrainConfig(
     micro_batch_records=4, micro_batch_seconds=60.0, requests_in_flight=2, retry_seconds=0.2
 )
+
+
+@dataclass(frozen=True, slots=True)
+class WorldPorts:
+    """What a whole run touches, in memory."""
+
+    world: "World"
+    ports: Ports
+
+    @property
+    def rows(self) -> FakeRowReader:
+        return FakeRowReader(self.world.store)
+
+    def read_deletions(self) -> Deletions:
+        return Deletions(())
 
 
 @dataclass(slots=True)
@@ -98,6 +119,25 @@ class World:
         run = Run(f"run-{self.runs}", writer_id(self.runs))
         plan = plan or self.plan()
         return drain(plan, self.ports(faults), run, config, progress=progress, **options)
+
+    def ingest(
+        self,
+        faults: Faults | None = None,
+        run: Run | None = None,
+        outcome: IngestOutcome | None = None,
+        watcher: Watcher | None = None,
+        **request: Any,
+    ) -> IngestOutcome:
+        """A whole run; `faults` meet its drain and its plan alike."""
+        self.runs += 1
+        run = run or Run(f"run-{self.runs}", writer_id(self.runs))
+        return run_ingest(
+            IngestRequest("iot_data", run, CONFIG, **request),
+            WorldPorts(self, self.ports(faults)),
+            FleetTally(QualityLimits()),
+            outcome=outcome,
+            watcher=watcher,
+        )
 
     # The oracle.
 

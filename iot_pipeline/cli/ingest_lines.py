@@ -1,0 +1,101 @@
+"""What `iot drain` shows while it works, and how one that follows is asked to end."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from iot_pipeline.cli.output import say
+from iot_pipeline.cli.progress import ProgressLine
+from iot_pipeline.core.latency import Latencies
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.stages.following import Follow
+from iot_pipeline.stages.planning import Plan
+from iot_pipeline.stages.replay import ReplayProgress
+from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher
+
+
+@contextmanager
+def until_asked(seconds: float) -> Iterator[Follow]:
+    """How to follow: for so long, or until the first Ctrl-C or SIGTERM.
+
+    The second one is Python's own, and ends the process wherever it is.
+    """
+    is_asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        is_asked.set()
+        _restore(before)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield Follow(seconds, should_stop=is_asked.is_set)
+    finally:
+        _restore(before)
+
+
+def _restore(before: dict[signal.Signals, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class RunLine(Watcher):
+    """What every run from the command line says as it happens, on stderr."""
+
+    def planned(self, plan: Plan) -> None:
+        """Say that what lies below the checkpoint is a replay."""
+        if plan.replay:
+            ranges = ", ".join(map(str, plan.replay))
+            say(f"{ranges}: below the checkpoint, so this is a replay", err=True)
+
+
+class DrainLine(RunLine):
+    """How far a drain, or a replay, is."""
+
+    def __init__(self, line: ProgressLine) -> None:
+        self._line = line
+
+    def replayed(self, progress: ReplayProgress) -> None:
+        """Show how much was written again and read back."""
+        self._line.show(progress.done_offsets, sum(item.span for item in progress.planned))
+
+    def committed(self, outcome: IngestOutcome) -> None:
+        """Show how far the checkpoints have moved."""
+        self._line.show(outcome.drained.done_offsets, outcome.drained.planned_offsets)
+
+
+class FollowLine(RunLine):
+    """Rates and latencies of the last seconds, one after the other.
+
+    `latency` gathers what was measured and shown.
+    """
+
+    def __init__(self, line: ProgressLine) -> None:
+        self.latency = Latencies()
+        self._line = line
+        self._shown_at = time.monotonic()
+        self._stored = 0
+
+    def committed(self, outcome: IngestOutcome) -> None:
+        """Show the rate and the latency since they were shown last."""
+        now = time.monotonic()
+        seconds = now - self._shown_at
+        if seconds < self._line.seconds_between:
+            return
+        recent, stored = outcome.probe.take(), outcome.drained.total.stored
+        self.latency.merge(recent)
+        rate = (stored - self._stored) / seconds
+        self._line.show(stored, more=f"{rate:,.0f} a second, {recent}")
+        self._shown_at, self._stored = now, stored
+
+    def lost(self, ranges: Sequence[OffsetRange]) -> None:
+        """Say it at once: a run that stays may go on for hours."""
+        for item in ranges:
+            say(lost_line(item), err=True)
+
+
+def lost_line(item: OffsetRange) -> str:
+    """One range that Kafka deleted unread, in words."""
+    return f"LOST: {item} expired unread; it is in the ledger, see `iot losses`"

@@ -1,0 +1,256 @@
+"""Verdicts as Dagster shows them: which row of a check a person sees, and that it is the newest.
+
+The UI takes the newest row of a check, and shows it only if it is of the latest materialization's
+run, or names that materialization as its target; else the check reads "Not Evaluated". One run has
+one row per check, rewritten in place. So a run writes all its evaluations first, naming the
+materialization before it, then its one materialization; every other verdict is a new row that
+names the latest materialization, written again if another one came meanwhile.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as Target,
+)
+
+from iot_pipeline.core.checks import CheckVerdict, Severity, not_looked
+from iot_pipeline.defs.names import SENSOR_DATA
+from iot_pipeline.defs.words import plain
+from iot_pipeline.stages.checks.check import Check
+from iot_pipeline.stages.checks.registry import all_checks
+
+# A check's metadata: what to look at first the next time, when it was looked at, and whether that
+# was a look at all there is.
+SUSPECTS = "suspects"
+LOOKED_AT = "looked_at"
+SENTENCE = "sentence"
+IS_WHOLE = "is_whole_look"
+_SEVERITIES = {
+    Severity.WARN: dg.AssetCheckSeverity.WARN,
+    Severity.ERROR: dg.AssetCheckSeverity.ERROR,
+}
+# The newest execution may be one under way; a few before it may have ended without a verdict.
+_EXECUTIONS = 5
+# A verdict that has not changed is written again when it is this old: its time, and its numbers for
+# the plots, are those of a look of the last minute.
+SAY_AGAIN_SECONDS = 60.0
+# Another run may materialize while a verdict is written; twice in a row is not to be expected.
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A verdict in Dagster's words, as it stands in its history or is about to.
+
+    `run_id` is empty for a row that is no run's, or not written yet; `written_at` is when the row
+    was made, in seconds since 1970.
+    """
+
+    check: str
+    passed: bool
+    severity: dg.AssetCheckSeverity
+    description: str
+    metadata: Mapping[str, dg.MetadataValue[Any]]
+    is_blocking: bool = False
+    run_id: str = ""
+    written_at: float = 0.0
+
+    @property
+    def suspects(self) -> list[str]:
+        """What it found wrong: to be looked at first the next time."""
+        value = self._value(SUSPECTS)
+        return [str(item) for item in value] if isinstance(value, list) else []
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was a look at all there is."""
+        return bool(self._value(IS_WHOLE))
+
+    @property
+    def looked_at(self) -> datetime | None:
+        """When that look was; None: it could not look."""
+        value = self._value(LOOKED_AT)
+        return datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else None
+
+    def again(self) -> "Shown":
+        """The same once more, for want of a newer look; it has ended a run already."""
+        sentence, at = self._value(SENTENCE) or self.description, self.looked_at
+        when = f" (Looked at {at:%Y-%m-%d %H:%M:%S} UTC.)" if at else ""
+        return replace(self, description=f"{sentence}{when}", is_blocking=False)
+
+    def with_target(self, target: Target | None) -> dg.AssetCheckEvaluation:
+        """As an event: shown as long as `target` is the latest materialization."""
+        return dg.AssetCheckEvaluation(
+            asset_key=SENSOR_DATA,
+            check_name=self.check,
+            passed=self.passed,
+            severity=self.severity,
+            description=plain(self.description),
+            metadata=self.metadata,
+            blocking=self.is_blocking,
+            target_materialization_data=target,
+        )
+
+    def _value(self, name: str) -> Any:
+        found = self.metadata.get(name)
+        return None if found is None else found.value
+
+
+def read_shown(
+    instance: dg.DagsterInstance, checks: Sequence[Check] | None = None
+) -> dict[str, Shown]:
+    """The newest verdict of each of these checks (None: of all) that has one."""
+    found: dict[str, Shown] = {}
+    for check in all_checks() if checks is None else checks:
+        executions = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(SENSOR_DATA, check.name), limit=_EXECUTIONS
+        )
+        for execution in executions:
+            seen = execution.evaluation
+            # One that was only planned, or failed before it was judged, says nothing.
+            if isinstance(seen, dg.AssetCheckEvaluation):
+                found[check.name] = Shown(
+                    check.name,
+                    seen.passed,
+                    seen.severity,
+                    seen.description or "",
+                    seen.metadata,
+                    run_id=execution.run_id,
+                    written_at=execution.create_timestamp,
+                )
+                break
+    return found
+
+
+def suspects_of(shown: Mapping[str, Shown]) -> dict[str, Sequence[str]]:
+    """What each check found wrong the last time, to be looked at in any case."""
+    return {name: one.suspects for name, one in shown.items() if one.suspects}
+
+
+def first_looks(shown: Mapping[str, Shown]) -> set[str]:
+    """Checks that were never looked at."""
+    return {c.name for c in all_checks() if c.name not in shown or not shown[c.name].looked_at}
+
+
+def choose_shown(
+    verdicts: Iterable[CheckVerdict],
+    before: Mapping[str, Shown],
+    looked_at: datetime,
+    *,
+    is_whole: bool,
+    checks: Sequence[Check] | None = None,
+) -> list[Shown]:
+    """What is to be shown of each of `checks`, in order.
+
+    A run cannot clear what only a whole look can see, and has no verdict where it had no time:
+    then the last one stands, with the time of its own look.
+
+    Args:
+        verdicts: of a look, at most one per check.
+        before: the newest verdicts until now.
+        looked_at: when the look was, aware.
+        is_whole: whether it was a look at all there is.
+        checks: which; None: all.
+    """
+    by_name = {verdict.name: verdict for verdict in verdicts}
+    chosen = []
+    for check in all_checks() if checks is None else checks:
+        verdict, last = by_name.get(check.name), before.get(check.name)
+        if (
+            last is not None
+            and last.looked_at is not None
+            and (verdict is None or (not is_whole and _only_whole_clears(check, verdict, last)))
+        ):
+            chosen.append(last.again())
+            continue
+        if verdict is None:
+            verdict = not_looked(
+                check.name,
+                "Not looked at yet: no run had the time. The job checks has, and so has its "
+                "schedule checks_every_5_minutes.",
+            )
+        chosen.append(_in_words_of_dagster(check, verdict, looked_at, is_whole))
+    return chosen
+
+
+def _only_whole_clears(check: Check, verdict: CheckVerdict, last: Shown) -> bool:
+    return check.is_narrow_in_run and verdict.passed and last.is_whole and not last.passed
+
+
+def _in_words_of_dagster(
+    check: Check, verdict: CheckVerdict, looked_at: datetime, is_whole: bool
+) -> Shown:
+    metadata: dict[str, Any] = {SENTENCE: dg.MetadataValue.text(verdict.sentence)}
+    if verdict.worst.rows:
+        metadata["worst_devices"] = dg.MetadataValue.md(verdict.worst.markdown())
+    metadata |= {name: _number(value) for name, value in verdict.numbers.items()}
+    if verdict.suspects:
+        metadata[SUSPECTS] = dg.MetadataValue.json(list(verdict.suspects))
+    if verdict.is_looked:
+        metadata[LOOKED_AT] = dg.MetadataValue.timestamp(looked_at)
+    metadata[IS_WHOLE] = dg.MetadataValue.bool(is_whole and verdict.is_looked)
+    return Shown(
+        check.name,
+        verdict.passed,
+        _SEVERITIES[verdict.severity],
+        verdict.sentence,
+        metadata,
+        is_blocking=check.is_blocking and verdict.severity is Severity.ERROR,
+    )
+
+
+def _number(value: int | float) -> dg.MetadataValue[Any]:
+    if isinstance(value, int):
+        return dg.MetadataValue.int(value)
+    return dg.MetadataValue.float(value)
+
+
+def is_news(one: Shown, last: Shown | None) -> bool:
+    """Whether a person would read it differently at once: another colour, or about others."""
+    return last is None or _essence(one) != _essence(last)
+
+
+def _essence(one: Shown) -> tuple[object, ...]:
+    return one.passed, one.severity, one.looked_at is None, sorted(one.suspects)
+
+
+def latest_target(instance: dg.DagsterInstance) -> Target | None:
+    """The materialization that a verdict of now is shown with; None: there is none yet."""
+    records = instance.fetch_materializations(SENSOR_DATA, limit=1).records
+    if not records:
+        return None
+    record = records[0]
+    return Target(storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp)
+
+
+def show_now(
+    instance: dg.DagsterInstance,
+    chosen: Iterable[Shown],
+    write: Callable[[dg.AssetCheckEvaluation], None],
+) -> None:
+    """Write each as what a person sees now, whatever run materializes meanwhile.
+
+    Args:
+        instance: Dagster's.
+        chosen: what is to be seen.
+        write: `instance.report_runless_asset_event` for a new row each, or `context.log_event` for
+            the row of a run.
+    """
+    for one in chosen:
+        target = latest_target(instance)
+        for _ in range(_TRIES):
+            write(one.with_target(target))
+            latest = latest_target(instance)
+            if latest == target:
+                break
+            target = latest
+
+
+def show_again_where_hidden(instance: dg.DagsterInstance, run_id: str) -> None:
+    """After a run's materialization: its own rows are seen, those written between are not."""
+    between = [one.again() for one in read_shown(instance).values() if one.run_id != run_id]
+    show_now(instance, between, instance.report_runless_asset_event)

@@ -1,0 +1,55 @@
+"""What a check is: its name and question, what it costs, and how it looks.
+
+Belongs here: the form. Does not belong here: which facts are fine (`core`), what a check is shown
+as (`defs.checks`, the report, the docs).
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.stages.checks.facts import Facts
+
+KAFKA, CASSANDRA = "Kafka", "Cassandra"
+BOTH = (KAFKA, CASSANDRA)
+
+
+class Cost(enum.Enum):
+    """What a look takes."""
+
+    FREE = "comes with a run: no question of its own"
+    BOUNDED = "a bounded question: within a tenth of a run's time"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of an asset.
+
+    Args:
+        name: what people read in the UI; never changes.
+        question: what is looked at, in sentences: the check's description.
+        look: gathers the facts and judges them. None: there was no time for it this time, which is
+            no verdict. Raises TransientError or PermanentError when it could not look.
+        severity: the worst that it can be.
+        cost: what a look takes.
+        order: its place in lists.
+        asks: the servers it cannot do without.
+        settings: its limits, by the settings' names.
+        is_blocking: whether an ERROR fails the run.
+        is_narrow_in_run: a run looks at its own part only, so it cannot clear what a whole look
+            found.
+        asset: the last part of its asset's key.
+    """
+
+    name: str
+    question: str
+    look: Callable[[Facts], CheckVerdict | None]
+    severity: Severity
+    cost: Cost
+    order: int
+    asks: tuple[str, ...] = BOTH
+    settings: tuple[str, ...] = ()
+    is_blocking: bool = False
+    is_narrow_in_run: bool = False
+    asset: str = "sensor_data"

@@ -1,0 +1,216 @@
+"""What checks ask about, each fact looked up once, when the first check needs it.
+
+A run brings what it did and has a budget; a look on its own takes the time that the settings give,
+and looks at all there is.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from iot_pipeline.core.checks import CheckVerdict
+from iot_pipeline.core.device_tally import FleetTally, QualityLimits
+from iot_pipeline.core.lag import PartitionLag, total_lag
+from iot_pipeline.core.ledger import ChainLink, LedgerEntry, Outcome
+from iot_pipeline.core.offsets import OffsetRange, TopicInfo
+from iot_pipeline.core.quality_words import REPORTING
+from iot_pipeline.errors import PipelineError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.checks.budget import RunBudget
+from iot_pipeline.stages.data_quality import QualityPorts, check_data_quality
+from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.ledger import Walk, WalkedLedger, walk_chain
+from iot_pipeline.stages.ledger_sums import SummedLedger
+from iot_pipeline.stages.ports import Acknowledgements, LedgerEnds, RecordLogReader, RowCounts
+from iot_pipeline.stages.progress import DrainSum
+from iot_pipeline.stages.schema import SchemaReport, TableStore, TopicReader, check_schema
+
+RECENT = timedelta(hours=1)
+# A person who sees the first run of a pipeline is not told to wait for a schedule.
+_FIRST_LOOK_SECONDS = 3.0
+
+_T = TypeVar("_T")
+
+
+class CheckedLedger(WalkedLedger, LedgerEnds, Protocol):
+    """The ledger as checks read it."""
+
+
+class CheckedLog(RecordLogReader, TopicReader, Protocol):
+    """Kafka as checks read it."""
+
+
+class CheckPorts(Protocol):
+    """Everything that checks may ask."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def log(self) -> CheckedLog: ...
+    @property
+    def ledger(self) -> CheckedLedger: ...
+    @property
+    def ledger_sums(self) -> SummedLedger: ...
+    @property
+    def tables(self) -> TableStore: ...
+    @property
+    def device_days(self) -> RowCounts: ...
+    @property
+    def audit_ports(self) -> AuditPorts: ...
+    @property
+    def audit_config(self) -> AuditConfig: ...
+    @property
+    def audit_store(self) -> Acknowledgements: ...
+    @property
+    def quality_ports(self) -> QualityPorts: ...
+    @property
+    def quality_limits(self) -> QualityLimits: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a run did, for the checks that it brings.
+
+    Args:
+        run_id: whose entries in the ledger must be `committed`.
+        part: what is to be looked at: the run, or what it did since it was looked at last.
+        committed: every range the run has committed.
+        days: the UTC days that `part` wrote rows of.
+        replayed: ranges that it wrote again; they are read back as well.
+        started_at: no entry of the run is older; aware.
+        topic: as it was planned with.
+        observed: what it saw of the devices' readings.
+        is_growing: the run goes on meanwhile, so the ledger may know more of it.
+    """
+
+    run_id: str
+    part: DrainSum
+    committed: Sequence[OffsetRange]
+    days: Collection[date]
+    replayed: Sequence[OffsetRange]
+    started_at: datetime
+    topic: TopicInfo
+    observed: FleetTally | None = None
+    is_growing: bool = False
+
+
+class _Fact(Generic[_T]):
+    """A property that is looked up once; an error is its answer as well, and raised again."""
+
+    def __init__(self, look: Callable[[Any], _T]) -> None:
+        self._look, self._name = look, look.__name__
+        self.__doc__ = look.__doc__
+
+    def __get__(self, facts: "Facts", _: object = None) -> _T:
+        if self._name not in facts.known:
+            try:
+                facts.known[self._name] = self._look(facts), None
+            except PipelineError as exc:
+                facts.known[self._name] = None, exc
+        value, error = facts.known[self._name]
+        if error is not None:
+            raise error
+        return value  # type: ignore[no-any-return]
+
+
+class Facts:
+    """The facts of one look.
+
+    Args:
+        ports: clients.
+        now: aware.
+        run: what the run did that brings the checks; None: they look on their own.
+        suspects: by check, what it found wrong the last time; looked at in any case.
+        first_looks: checks without any verdict yet: a run gives them more time, once.
+    """
+
+    def __init__(
+        self,
+        ports: CheckPorts,
+        now: datetime,
+        run: RunFacts | None = None,
+        suspects: Mapping[str, Sequence[str]] | None = None,
+        first_looks: Collection[str] = (),
+    ) -> None:
+        self.ports, self.now, self.run = ports, now, run
+        self.settings = ports.settings
+        self.suspects, self._first_looks = suspects or {}, first_looks
+        self.known: dict[str, tuple[Any, PipelineError | None]] = {}
+        self._budget = RunBudget(run.part.seconds) if run is not None else None
+
+    def seconds(self, check: str, share: float) -> float:
+        """How long a check may take: this share of what a run has left, or the setting's time."""
+        if self._budget is None:
+            return self.settings.check_seconds
+        least = _FIRST_LOOK_SECONDS if check in self._first_looks else 0.0
+        return max(least, self._budget.part(share))
+
+    @_Fact
+    def topic(self) -> TopicInfo:
+        """The topic of readings."""
+        return self.run.topic if self.run else self.ports.log.describe(self.settings.topic)
+
+    @property
+    def parts(self) -> range:
+        """Its Kafka partitions."""
+        return range(self.topic.partitions)
+
+    @_Fact
+    def lags(self) -> list[PartitionLag]:
+        """How far ingestion is behind, by Kafka partition."""
+        return read_lag(self.ports.log, self.ports.ledger, self.settings.topic, self.now)
+
+    @_Fact
+    def recent(self) -> list[ChainLink]:
+        """The ledger's links of the last hour, and of a run that began earlier."""
+        since = self.now - RECENT
+        if self.run is not None:
+            since = min(since, self.run.started_at)
+        return self.ports.ledger.read_links(self.settings.topic, self.parts, since)
+
+    @_Fact
+    def recent_entries(self) -> list[LedgerEntry]:
+        """The ledger's entries of the last hour, with all that they say."""
+        since = self.now - RECENT
+        return self.ports.ledger.read_entries(self.settings.topic, self.parts, since)
+
+    @_Fact
+    def newest_ingested(self) -> list[LedgerEntry]:
+        """Those of them that ingested something, in the topic's present incarnation."""
+        known = self.ports.ledger.read_checkpoints(self.settings.topic, self.parts)
+        return [
+            entry
+            for entry in self.recent_entries
+            if entry.outcome is Outcome.INGESTED
+            and entry.span > 0
+            and entry.partition in known
+            and entry.epoch == known[entry.partition].epoch
+        ]
+
+    @_Fact
+    def walk(self) -> Walk:
+        """The whole ledger, walked."""
+        return walk_chain(self.ports.ledger, self.settings.topic, self.parts)
+
+    @_Fact
+    def schema(self) -> SchemaReport:
+        """How tables, topics and servers are set up."""
+        return check_schema(self.ports.log, self.ports.tables, self.settings)
+
+    @_Fact
+    def devices(self) -> dict[str, CheckVerdict]:
+        """The verdicts on the devices, by check."""
+        run = self.run
+        first = [name for names in self.suspects.values() for name in names]
+        verdicts = check_data_quality(
+            self.ports.quality_ports,
+            self.ports.quality_limits,
+            self.now,
+            lag_seconds=total_lag(self.lags).lag_seconds,
+            budget_seconds=self.seconds(REPORTING, 0.6),
+            observed=None if run is None else run.observed or FleetTally(self.ports.quality_limits),
+            first=first,
+        )
+        return {verdict.name: verdict for verdict in verdicts}

@@ -1,0 +1,77 @@
+"""The list of all checks, and looking at any of them.
+
+Dagster's specs, a run's checks, the scheduled ones, the report and the docs' table come from here.
+"""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Sequence
+
+from iot_pipeline.core.checks import CheckVerdict, not_looked
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    KafkaUnavailableError,
+    PipelineError,
+    TransientError,
+)
+from iot_pipeline.stages import checks as _checks
+from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check
+from iot_pipeline.stages.checks.facts import Facts
+
+
+@functools.cache
+def all_checks() -> tuple[Check, ...]:
+    """Every CHECK of a module of this package, in order."""
+    found = []
+    for module in pkgutil.iter_modules(_checks.__path__):
+        check = vars(importlib.import_module(f"{_checks.__name__}.{module.name}")).get("CHECK")
+        if isinstance(check, Check):
+            found.append(check)
+    return tuple(sorted(found, key=lambda check: check.order))
+
+
+def look_at(checks: Iterable[Check], facts: Facts) -> Iterator[CheckVerdict]:
+    """The verdict of each check; of one that had no time to look, none.
+
+    A check that cannot look does not hide those after it: its verdict says so. A server that did
+    not answer one of them is not waited for again.
+    """
+    away: dict[str, str] = {}
+    for check in checks:
+        known = next((away[server] for server in check.asks if server in away), None)
+        if known is not None:
+            yield not_looked(check.name, known)
+            continue
+        try:
+            verdict = check.look(facts)
+        except PipelineError as exc:
+            why = _why(exc)
+            if isinstance(exc, KafkaUnavailableError):
+                away[KAFKA] = why
+            elif isinstance(exc, CassandraUnavailableError):
+                away[CASSANDRA] = why
+            yield not_looked(check.name, why)
+        else:
+            if verdict is not None:
+                yield verdict
+
+
+def _why(exc: PipelineError) -> str:
+    remedy = " The next look comes by itself." if isinstance(exc, TransientError) else ""
+    return f"Could not look: {' '.join(str(exc).split()).rstrip('.')}.{remedy}"
+
+
+def table_for_docs(checks: Sequence[Check]) -> str:
+    """The checks as a markdown table: name, question, severity, what a look costs, its limits."""
+    lines = [
+        "| check | what is looked at | when red | a look | limits |",
+        "|---|---|---|---|---|",
+    ]
+    for check in checks:
+        severity = f"{check.severity.name}{', ends the run' if check.is_blocking else ''}"
+        limits = ", ".join(f"`{name}`" for name in check.settings)
+        lines.append(
+            f"| `{check.name}` | {check.question} | {severity} | {check.cost.value} | {limits} |"
+        )
+    return "\n".join(lines)

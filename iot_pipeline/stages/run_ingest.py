@@ -1,0 +1,282 @@
+"""One ingest run, whoever asks for it: the only place that knows its order.
+
+    plan -> replay what lies below the checkpoints -> drain, or follow
+         -> where Kafka deleted records unread: halt, or record the loss and plan again
+
+The command line, a run that drains and a run that follows hand in a request and get the same facts
+back; what they do with them is showing.
+"""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from iot_pipeline.core.deletions import Deletions
+from iot_pipeline.core.ingest import MicroBatch
+from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.errors import OffsetsExpiredError
+from iot_pipeline.stages.following import Follow
+from iot_pipeline.stages.ingest import drain, follow
+from iot_pipeline.stages.latency import LatencyProbe, ProbeReader
+from iot_pipeline.stages.loss import HALT, find_expired, record_losses, when_lost
+from iot_pipeline.stages.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.progress import DrainSum
+from iot_pipeline.stages.replay import ReplayProgress, replay
+
+
+@dataclass(frozen=True, slots=True)
+class IngestRequest:
+    """What one run is asked for, and by whom.
+
+    Args:
+        topic: its name.
+        run: who ingests.
+        config: sizes and rules.
+        offsets: exactly these, each Kafka partition at most once; empty: the run plans from the
+            checkpoints to the last stable offsets.
+        partitions: only these Kafka partitions; None: all.
+        max_records: budget of such a plan in offsets; None: no limit.
+        follow: how long to stay, for a run that has no end of its own; then without `offsets` and
+            `max_records`.
+        is_planned: a sensor or schedule has planned `offsets` at the checkpoints of then: what lies
+            below them now was ingested by another run meanwhile, and is not to be replayed.
+        start_at: where first contact with a topic starts (`make_plan`).
+        on_expired: `halt` or `record`: what to do about records that Kafka deleted unread.
+        accept_producer_timestamps: whether a topic that is not LogAppendTime will do.
+    """
+
+    topic: str
+    run: Run
+    config: DrainConfig
+    offsets: Sequence[OffsetRange] = ()
+    partitions: Collection[int] | None = None
+    max_records: int | None = None
+    follow: Follow | None = None
+    is_planned: bool = False
+    start_at: str = "earliest"
+    on_expired: str = HALT
+    accept_producer_timestamps: bool = False
+
+
+class IngestPorts(Protocol):
+    """Everything a run touches."""
+
+    @property
+    def ports(self) -> Ports: ...
+    @property
+    def rows(self) -> ProbeReader: ...
+    def read_deletions(self) -> Deletions: ...
+
+
+class Observer(Protocol):
+    """Sees every micro-batch whose rows are acknowledged; must be quick."""
+
+    def observe(self, batch: MicroBatch, now_ms: int) -> None: ...
+
+
+@dataclass(slots=True)
+class IngestOutcome:
+    """What a run has achieved; true at any moment, also when it failed or was cut off.
+
+    Args:
+        plan: the latest; None: it came to none, so nothing is known of the topic.
+        drained: what was read, stored and committed, plan by plan.
+        replayed: what was written again; nothing planned when nothing lay below the checkpoints.
+        lost: what Kafka had deleted unread, and this run recorded.
+        ahead: for each partition that another run has ingested before this one was to, who and
+            how far, in words.
+        probe: measures how soon rows can be read.
+    """
+
+    probe: LatencyProbe
+    plan: Plan | None = None
+    drained: DrainSum = field(default_factory=DrainSum)
+    replayed: ReplayProgress = field(default_factory=lambda: ReplayProgress([]))
+    lost: list[OffsetRange] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)
+
+    @property
+    def achieved(self) -> list[OffsetRange]:
+        """Every range it replayed or committed: a re-execution drains these."""
+        return [*self.replayed.achieved, *self.drained.ranges]
+
+    @property
+    def overtaken_by(self) -> list[str]:
+        """Who was faster, before this run began or while it worked; empty: no other run."""
+        return [*self.ahead, *map(str, self.drained.fenced)]
+
+
+class Watcher:
+    """What a run tells while it works, in its own thread; to be overridden, and quick."""
+
+    def planned(self, plan: Plan) -> None:
+        """A plan was made; past a loss there is another one."""
+
+    def replayed(self, progress: ReplayProgress) -> None:
+        """A micro-batch was written again and read back."""
+
+    def committed(self, outcome: IngestOutcome) -> None:
+        """Checkpoints have moved."""
+
+    def lost(self, ranges: Sequence[OffsetRange]) -> None:
+        """These offsets were deleted unread, and are in the ledger as `expired` now."""
+
+
+def run_ingest(
+    request: IngestRequest,
+    connections: IngestPorts,
+    observer: Observer,
+    *,
+    outcome: IngestOutcome | None = None,
+    watcher: Watcher | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> IngestOutcome:
+    """Ingest what is asked for, and say what became of it.
+
+    Args:
+        request: what, and by whom.
+        connections: clients.
+        observer: sees the readings that were stored.
+        outcome: filled as the run goes, so that a caller that is interrupted knows what was
+            achieved; a new one when None.
+        watcher: told what happens.
+        clock: monotonic seconds.
+
+    Raises:
+        PlanError: ranges that cannot be drained.
+        OffsetsExpiredError: by policy `halt`, with the time of the loss where it is known.
+        TopicChangedError, SchemaMismatchError, CheckpointWentBackError, RowsRefusedError,
+        TransientError: see their names. What was achieved until then is in `outcome`.
+    """
+    outcome = outcome or new_outcome(connections)
+    work = _Work(request, connections, observer, outcome, watcher or Watcher(), clock)
+    log, ledger = connections.ports.log, connections.ports.ledger
+    is_second_look = False
+    while True:
+        try:
+            work.once()
+            return outcome
+        except OffsetsExpiredError as exc:
+            if request.on_expired == HALT:
+                raise OffsetsExpiredError(f"{exc}{when_lost(log, ledger, request.topic)}") from exc
+            recorded = record_losses(
+                log, ledger, request.topic, request.run, request.config.retry_seconds
+            )
+            if recorded:
+                outcome.lost += recorded
+                work.watcher.lost(recorded)
+            elif not find_expired(log, ledger, request.topic):
+                # Another run recorded it, or the log was wrong about it: look again, once.
+                if is_second_look:
+                    raise
+                is_second_look = True
+
+
+def new_outcome(connections: IngestPorts, since_seconds: float = 0.0) -> IngestOutcome:
+    """Of a run that has not begun; records that arrived before `since_seconds` are not measured."""
+    return IngestOutcome(
+        LatencyProbe(connections.ports.store, connections.rows, since_seconds=since_seconds)
+    )
+
+
+@dataclass(slots=True)
+class _Work:
+    """One plan after another of a run."""
+
+    request: IngestRequest
+    connections: IngestPorts
+    observer: Observer
+    outcome: IngestOutcome
+    watcher: Watcher
+    clock: Callable[[], float]
+    stays_until: float | None = None
+
+    def once(self) -> None:
+        plan = self._plan()
+        self.outcome.plan = plan
+        self.outcome.ahead = self._who_is_ahead(plan)
+        self.outcome.replayed.planned = [] if self.outcome.ahead else plan.replay
+        self.watcher.planned(plan)
+        if self.outcome.replayed.planned:
+            self._replay(plan)
+        if self.request.follow is None:
+            self._drain(plan)
+        else:
+            self._follow(plan, self.request.follow)
+
+    def _plan(self) -> Plan:
+        request, ports = self.request, self.connections.ports
+        return make_plan(
+            ports.log,
+            ports.ledger,
+            request.topic,
+            start_at=request.start_at,
+            max_records=request.max_records,
+            partitions=request.partitions,
+            offsets=request.offsets,
+            done=[*self.outcome.lost, *self.outcome.achieved],
+            accept_producer_timestamps=request.accept_producer_timestamps,
+        )
+
+    def _who_is_ahead(self, plan: Plan) -> list[str]:
+        if not (self.request.is_planned and plan.replay):
+            return []
+        ahead = []
+        for item in plan.replay:
+            entries = self.connections.ports.ledger.read_entries(
+                self.request.topic, [item.partition]
+            )
+            # The newest entry is that of the run whose checkpoint this is.
+            owner = f"run {entries[0].run_id}" if entries else "another run"
+            at = plan.checkpoints[item.partition].next_offset
+            ahead.append(f"partition {item.partition}: {owner} is at offset {at}")
+        return ahead
+
+    def _replay(self, plan: Plan) -> None:
+        replay(
+            plan,
+            self.connections.ports,
+            self.connections.rows,
+            self.request.run,
+            self.request.config,
+            deletions=self.connections.read_deletions(),
+            progress=self.outcome.replayed,
+            on_progress=self.watcher.replayed,
+        )
+
+    def _drain(self, plan: Plan) -> None:
+        drain(
+            plan,
+            self._probed(),
+            self.request.run,
+            self.request.config,
+            progress=self.outcome.drained.begin(plan.ingest),
+            on_progress=lambda _: self.watcher.committed(self.outcome),
+            observe=self._observe,
+        )
+
+    def _follow(self, plan: Plan, how: Follow) -> None:
+        # Past a loss it plans again, and stays no longer for it.
+        now = self.clock()
+        if self.stays_until is None:
+            self.stays_until = now + how.seconds
+        follow(
+            plan,
+            self._probed(),
+            self.request.run,
+            self.request.config,
+            replace(how, seconds=max(0.0, self.stays_until - now)),
+            partitions=self.request.partitions,
+            progress=self.outcome.drained.begin([]),
+            on_progress=lambda _: self.watcher.committed(self.outcome),
+            observe=self._observe,
+        )
+
+    def _probed(self) -> Ports:
+        return replace(self.connections.ports, store=self.outcome.probe)
+
+    def _observe(self, batch: MicroBatch) -> None:
+        self.observer.observe(batch, time.time_ns() // 1_000_000)

@@ -1,0 +1,247 @@
+"""Every command of `iot` on every kind of terminal, with servers there and with servers away.
+
+The commands come from `iot` itself: a new one is red here until it has an example.
+"""
+
+import getpass
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from iot_pipeline.connections import open_connections
+from iot_pipeline.settings import Settings
+from iot_pipeline_tests.cli.terminals import TERMINALS, Seen, Terminal, all_commands, run_all
+from iot_pipeline_tests.load import delete_before, fleet, produce, reading_json
+from iot_pipeline_tests.pipeline import Pipeline, set_up
+from iot_pipeline_tests.servers import Services, free_ports
+
+# Blanks, quotes, what a shell expands, and a dash in front: whatever prints it prints it whole.
+DEVICE = "-pump 7 $HOME 'ü'"
+
+
+@dataclass(frozen=True)
+class Example:
+    """Words after the command, and the exit codes with servers there and away.
+
+    `shows` are texts that must stand in the output whole, on one line. Names in braces stand for
+    what is only known when the pipeline was filled: `Filled` has them.
+    """
+
+    words: tuple[str, ...] = ()
+    there: int = 0
+    away: int = 75
+    shows: tuple[str, ...] = ()
+
+
+# With a command's name as `iot` has it. Several examples: several ways to print.
+EXAMPLES: dict[str, list[Example]] = {
+    "audit": [
+        Example(("--all",), shows=("expired", "are proven")),
+        Example(("--json",), shows=('"proven"',)),
+    ],
+    "cql": [Example(("SELECT device_id, day, timestamp FROM sensor_data LIMIT 3",))],
+    "dead-letters list": [Example(shows=("{place}", "not_json"))],
+    "dead-letters replay": [Example(shows=("still rejected",))],
+    "dead-letters show": [Example(("{place}",), shows=("not a reading",))],
+    "dead-letters stats": [Example(shows=("not_json",))],
+    "delete": [Example(("--day", "2001-01-01", "--reason", "a test", "--yes", "--", "{device}"))],
+    # The whole of it is a test of its own; this is what it refuses.
+    "demo": [Example(("--once", "--scenario", "rough_day"), there=2, away=2)],
+    "devices": [Example(shows=("{device}",))],
+    "down": [Example(away=0)],
+    "drain": [
+        # Apart from each other: runs of one Kafka partition fence each other, exit code 3.
+        Example(("--max-records", "100", "--partitions", "2")),
+        Example(("--follow", "--seconds", "3", "--partitions", "3")),
+    ],
+    "export": [Example(("--day", "{day}", "--out", "{out}"), shows=("{day}",))],
+    "kill": [Example(("kafka",), there=1, away=1)],
+    "lag": [Example(shows=("total",))],
+    "ledger": [Example(shows=("{run_id}", "the chain holds", "expired unread"))],
+    "logs": [Example(away=0, shows=("kafka has no log",))],
+    "losses": [
+        Example(shows=("{loss_id}", "{run_id_of_loss}", "{user}")),
+        Example(("--exit-code",)),
+    ],
+    "readings": [
+        Example(("--", "{device}"), shows=("{device}", "{measured_at}")),
+        Example(("--format", "plot", "--", "{device}"), shows=("temperature (°C)",)),
+    ],
+    "rebase": [Example(("--topic-id", "of-another", "--at", "earliest"), there=1)],
+    "replay": [Example(("--offsets", "1:0-40"), shows=("read back: 40 of 40 rows",))],
+    "report": [Example(shows=("latest.html",))],
+    "rollup": [Example(("--day", "{day}"), shows=("{day}",))],
+    "rollups": [
+        Example(("--day", "{day}", "--", "{device}")),
+        Example(("--hourly", "--day", "{day}", "--", "{device}")),
+    ],
+    "scenarios": [Example(away=0, shows=("rough_day",))],
+    "settings": [Example(away=0, shows=("IOT_PLAUSIBLE_TEMPERATURE_MIN",))],
+    "setup": [Example()],
+    "simulate": [Example(("--rate", "max", "--count", "50"), shows=("acknowledged 50",))],
+    "status": [Example(away=1, shows=("kafka", "cassandra"))],
+    "trace": [Example(("--", "{device}", "{measured_at}"), shows=("{device}", "{message}"))],
+    "up": [Example(away=2, shows=("kafka", "cassandra"))],
+}
+# What can only be said after a look.
+CLAIMS = (
+    "nothing lags",
+    "nothing is",
+    "nothing expired",
+    "holds",
+    "proven",
+    "no readings",
+    "0 devices",
+)
+HELP = [
+    ["--help"],
+    ["-h"],
+    ["--version"],
+    *([*name.split(), "--help"] for name in all_commands()),
+]
+
+
+def test_every_command_has_an_example() -> None:
+    assert sorted(EXAMPLES) == sorted(all_commands())
+
+
+def complaints(seen: Seen, code: int | None, shows: tuple[str, ...]) -> list[str]:
+    found = seen.complaints()
+    if code is not None and seen.code != code:
+        found.append(f"exit code {seen.code} instead of {code}")
+    for text in shows:
+        if not any(text in line for line in seen.lines):
+            found.append(f"{text!r} is not on one of its lines")
+    return [f"{'; '.join(found)}\n{seen}"] if found else []
+
+
+def test_help_is_whole_on_every_terminal() -> None:
+    asked = [(words, terminal) for words in HELP for terminal in TERMINALS]
+    found = [c for seen in run_all(asked, {}, at_once=4) for c in complaints(seen, 0, ())]
+    assert not found, "\n\n".join(found)
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> dict[str, str]:
+    """Settings of servers that are away, and of local ones that cannot be meant."""
+    ports = [str(port) for port in free_ports(3)]
+    return {
+        "IOT_BOOTSTRAP_SERVERS": f"127.0.0.1:{ports[0]}",
+        "IOT_KAFKA_PORT": ports[1],
+        "IOT_CASSANDRA_PORT": ports[2],
+        "IOT_RETRY_SECONDS": "0",
+        "IOT_DATA_DIR": str(tmp_path),
+    }
+
+
+def test_with_servers_away_every_command_says_so_and_ends(nowhere: dict[str, str]) -> None:
+    known = {
+        "place": "1:0",
+        "device": DEVICE,
+        "day": "2026-01-31",
+        "out": nowhere["IOT_DATA_DIR"] + "/export",
+        "measured_at": "2026-01-31T12:00:00Z",
+    }
+    asked = [
+        (name, example, terminal)
+        for name, examples in EXAMPLES.items()
+        for example in examples
+        for terminal in TERMINALS
+    ]
+    seen = run_all([(_words(n, e, known), t) for n, e, t in asked], nowhere, at_once=200)
+    print(*seen, sep="\n")
+    found = []
+    for (_, example, _), one in zip(asked, seen, strict=True):
+        found += complaints(one, example.away, ())
+        if example.away == 75:
+            found += [f"it claims {claim!r}\n{one}" for claim in CLAIMS if claim in one.plain]
+            if "127.0.0.1:" not in one.plain:
+                found.append(f"it does not say which server is away\n{one}")
+    assert not found, "\n\n".join(found)
+
+
+# With servers.
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A pipeline with readings, a dead letter and a loss; `known` is what examples name."""
+
+    pipeline: Pipeline
+    known: dict[str, str]
+
+    def fill(self, number: int) -> None:
+        """Something for a drain to do."""
+        prefix = f"more_{number}"
+        produce(self.pipeline.brokers, self.pipeline.topic, fleet(prefix, 5, 500), partition=2)
+
+
+@pytest.fixture(scope="module")
+def filled(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    folder = tmp_path_factory.mktemp("every")
+    env = services.environment(IOT_DATA_DIR=str(folder), IOT_ON_EXPIRED="record")
+    settings = Settings.from_env(env)
+    with open_connections(settings) as connections:
+        set_up(connections)
+        pipeline = Pipeline(settings, env, connections)
+        now = datetime.now(UTC).replace(microsecond=0).timestamp() - 60
+        letters = [(b"key", b"{ not a reading }")]
+        message = reading_json(DEVICE, now, 21.5)
+        mine = [
+            (b"key", message),
+            *((b"key", reading_json(DEVICE, now - n, 20 + n)) for n in range(1, 40)),
+        ]
+        produce(pipeline.brokers, pipeline.topic, mine, partition=1)
+        produce(pipeline.brokers, pipeline.topic, letters, partition=0)
+        produce(pipeline.brokers, pipeline.topic, fleet("lost", 2, 150), partition=0)
+        run_id = pipeline.iot("drain", "--json")["run_id"]
+        produce(pipeline.brokers, pipeline.topic, fleet("lost_too", 2, 100), partition=0)
+        delete_before(pipeline.brokers, pipeline.topic, 0, 201)
+        run_of_loss = pipeline.iot("drain", "--json")["run_id"]
+        (loss,) = pipeline.iot("losses", "--json")["losses"]
+        pipeline.iot("losses", "--acknowledge", loss["loss_id"], "--reason", "a test made it")
+        measured = datetime.fromtimestamp(now, UTC)
+        known = {
+            "device": DEVICE,
+            "place": "0:0",
+            "run_id": run_id,
+            "run_id_of_loss": run_of_loss,
+            "loss_id": loss["loss_id"],
+            "user": getpass.getuser(),
+            "day": str(measured.date()),
+            "measured_at": f"{measured:%Y-%m-%dT%H:%M:%S}.000Z",
+            "message": message.decode()[:40],
+            "out": str(folder / "export"),
+        }
+        yield Filled(pipeline, known)
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("terminal", TERMINALS, ids=lambda terminal: terminal.name)
+def test_with_servers_every_command_prints_what_a_person_can_read(
+    filled: Filled, terminal: Terminal
+) -> None:
+    filled.fill(TERMINALS.index(terminal))
+    asked = [(name, example) for name, examples in EXAMPLES.items() for example in examples]
+    seen = run_all(
+        [(_words(name, example, filled.known), terminal) for name, example in asked],
+        filled.pipeline.env,
+        at_once=4,
+    )
+    print(*seen, sep="\n")
+    found = []
+    for (_, example), one in zip(asked, seen, strict=True):
+        shows = tuple(text.format(**filled.known) for text in example.shows)
+        found += complaints(one, example.there, shows)
+    assert not found, "\n\n".join(found)
+
+
+def _words(name: str, example: Example, known: dict[str, str]) -> list[str]:
+    words = [
+        known[word[1:-1]] if word.startswith("{") and word.endswith("}") else word
+        for word in example.words
+    ]
+    return [*name.split(), *words]

@@ -1,0 +1,172 @@
+"""Which verdict of a check a person sees, and that there always is one."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from iot_pipeline.core.checks import CheckVerdict, Severity, not_looked
+from iot_pipeline.defs.names import SENSOR_DATA
+from iot_pipeline.defs.verdicts import (
+    Shown,
+    choose_shown,
+    first_looks,
+    is_news,
+    read_shown,
+    show_again_where_hidden,
+    show_now,
+    suspects_of,
+)
+from iot_pipeline.stages.checks.registry import all_checks
+from iot_pipeline_tests.defs.seen import NOT_EVALUATED, seen
+
+NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+LATER = datetime(2026, 1, 1, 12, 5, tzinfo=UTC)
+GAP, LAG, ROWS = "ledger_has_no_gap", "lag_is_within_limit", "row_count_matches_ledger"
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def green(name: str) -> CheckVerdict:
+    return CheckVerdict(name, True, Severity.WARN, "all is well", {"offsets": 3, "share": 0.5})
+
+
+def red(name: str, *suspects: str) -> CheckVerdict:
+    return CheckVerdict(name, False, Severity.ERROR, "it is not", suspects=suspects)
+
+
+def shown_after(
+    verdict: CheckVerdict | None,
+    before: dict[str, Shown] | None = None,
+    *,
+    name: str = GAP,
+    is_whole: bool = False,
+    at: datetime = LATER,
+) -> Shown:
+    (one,) = choose_shown(
+        [] if verdict is None else [verdict],
+        before or {},
+        at,
+        is_whole=is_whole,
+        checks=[check for check in all_checks() if check.name == name],
+    )
+    return one
+
+
+@dg.asset(key=SENSOR_DATA)
+def stored() -> None:
+    """A run that materializes, and says nothing of the checks."""
+
+
+def materialize(instance: dg.DagsterInstance) -> None:
+    assert dg.materialize([stored], instance=instance).success
+
+
+def test_a_verdict_keeps_its_sentence_its_numbers_and_whom_it_is_about():
+    one = shown_after(red(GAP, "device_1"))
+    assert (one.passed, one.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert one.description == one.metadata["sentence"].value == "it is not"
+    assert next(iter(one.metadata)) == "sentence", "what is read first comes first"
+    assert (one.suspects, one.looked_at) == (["device_1"], LATER)
+    assert suspects_of({GAP: one}) == {GAP: ["device_1"]}
+
+
+def test_only_the_check_that_ends_a_run_is_blocking_and_only_when_it_is_an_error():
+    name = "every_offset_is_accounted_for"
+    assert shown_after(red(name), name=name).is_blocking
+    assert not shown_after(not_looked(name, "Kafka is away"), name=name).is_blocking
+    assert not shown_after(red(GAP)).is_blocking
+
+
+def test_where_a_run_had_no_time_the_last_verdict_stands_with_its_own_time():
+    last = shown_after(green(GAP), at=NOON)
+    one = shown_after(None, {GAP: last})
+    assert one.passed
+    assert one.description == "all is well (Looked at 2026-01-01 12:00:00 UTC.)"
+    assert one.looked_at == NOON
+    assert shown_after(None, {GAP: one}).description == one.description, "said once"
+
+
+def test_what_was_never_looked_at_is_not_green():
+    one = shown_after(None)
+    assert not one.passed
+    assert "Not looked at yet" in one.description
+    assert first_looks({GAP: one}) >= {GAP}
+    again = shown_after(None, {GAP: one})
+    assert not again.passed, "no verdict either"
+    assert GAP not in first_looks({GAP: shown_after(green(GAP))})
+
+
+def test_a_run_cannot_clear_what_only_a_whole_look_can_see():
+    whole_red = shown_after(red(GAP), is_whole=True, at=NOON)
+    assert not shown_after(green(GAP), {GAP: whole_red}).passed
+    assert shown_after(green(GAP), {GAP: whole_red}, is_whole=True).passed
+    # A check that sees all of it in a run clears it there.
+    lag_red = shown_after(red(LAG), name=LAG, is_whole=True, at=NOON)
+    assert shown_after(green(LAG), {LAG: lag_red}, name=LAG).passed
+    # And what a run found, a run may clear.
+    assert shown_after(green(GAP), {GAP: shown_after(red(GAP))}).passed
+
+
+def test_what_stood_only_because_nothing_could_be_asked_is_not_kept():
+    away = shown_after(not_looked(ROWS, "Could not look: Cassandra is away"), name=ROWS)
+    assert "Not looked at yet" in shown_after(None, {ROWS: away}, name=ROWS).description
+
+
+def test_news_is_another_colour_or_other_devices_not_another_number():
+    one = shown_after(green(GAP), at=NOON)
+    assert not is_news(shown_after(green(GAP)), one)
+    assert is_news(shown_after(red(GAP)), one)
+    assert is_news(shown_after(red(GAP, "b")), shown_after(red(GAP, "a")))
+    assert is_news(one, None)
+
+
+def test_a_verdict_of_now_is_shown_and_stays_until_the_next_materialization(instance):
+    materialize(instance)
+    show_now(instance, [shown_after(green(GAP))], instance.report_runless_asset_event)
+    assert seen(instance)[GAP] == "SUCCEEDED"
+    materialize(instance)
+    assert seen(instance)[GAP] == NOT_EVALUATED, "which is why each run writes all of them"
+    show_again_where_hidden(instance, "no run of these")
+    assert seen(instance)[GAP] == "SUCCEEDED"
+
+
+def test_a_verdict_is_shown_though_a_run_materializes_while_it_is_written(instance):
+    materialize(instance)
+    written = []
+
+    def write_late(evaluation: dg.AssetCheckEvaluation) -> None:
+        if not written:
+            materialize(instance)
+        written.append(evaluation)
+        instance.report_runless_asset_event(evaluation)
+
+    show_now(instance, [shown_after(red(GAP))], write_late)
+    assert len(written) == 2
+    assert seen(instance)[GAP] == "FAILED"
+
+
+def test_each_verdict_is_a_row_of_the_history(instance):
+    materialize(instance)
+    for verdict in (red(GAP), green(GAP), red(GAP)):
+        show_now(instance, [shown_after(verdict)], instance.report_runless_asset_event)
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(SENSOR_DATA, GAP), limit=10
+    )
+    assert [record.evaluation.passed for record in history] == [False, True, False]
+    assert not read_shown(instance)[GAP].passed
+
+
+def test_a_verdict_read_back_is_the_one_that_was_written(instance):
+    materialize(instance)
+    one = shown_after(red(GAP, "device_1"), is_whole=True)
+    show_now(instance, [one], instance.report_runless_asset_event)
+    found = read_shown(instance)[GAP]
+    assert replace(found, written_at=0.0) == one
+    assert (found.suspects, found.looked_at, found.is_whole) == (["device_1"], LATER, True)
