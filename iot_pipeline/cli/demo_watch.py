@@ -90,7 +90,7 @@ class Watch:
         checks = {
             name: CheckSeen(
                 evaluation["success"],
-                evaluation["description"] or "",
+                sentence_of(evaluation),
                 worst_device(evaluation["metadataEntries"]),
             )
             for name, evaluation in found.verdicts.items()
@@ -122,6 +122,14 @@ class Watch:
         self.ui.reload()
         self.loaded_first_day = day
         say(f"readings of {day} came: the rollups' partitions begin there now")
+
+
+def sentence_of(evaluation: Mapping[str, Any]) -> str:
+    """A verdict's own words; its description is the same with Markdown's signs escaped."""
+    for entry in evaluation["metadataEntries"]:
+        if entry["label"] == "sentence" and entry.get("text"):
+            return str(entry["text"])
+    return re.sub(r"\\([*~<_\]\\])", r"\1", evaluation["description"] or "")
 
 
 def worst_device(entries: Collection[Mapping[str, Any]]) -> str:

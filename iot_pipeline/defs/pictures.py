@@ -95,7 +95,7 @@ def days_picture(records: Iterable[DayRecord]) -> Metadata:
 
 def _where(board: Board) -> str:
     drawn_at = f"{moment_of(board.drawn_ms):%Y-%m-%d %H:%M:%S} UTC"
-    # The page opens at the newest materialization of that time: the one with the pictures.
+    # The page opens at the newest event of that time: the one with the pictures.
     said_ms = board.drawn_ms + round(1000 * board.cost_seconds) + _SAID_WITHIN_MS
     page = f"/assets/iot/sensor_data?view=events&time={said_ms}"
     by = f"[{board.drawn_by[:8]}](/runs/{board.drawn_by})"

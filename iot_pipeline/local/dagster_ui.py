@@ -125,8 +125,8 @@ class UiLook:
     """What the UI shows of an asset and of the runs that a sensor asked for.
 
     `runs` newest first: runId, status, tags as a mapping. `numbers` are those of the newest
-    materialization. `verdicts`: check -> success, description, metadataEntries, as the asset's page
-    shows them; checks without one are left out, `check_count` counts all.
+    materialization or observation. `verdicts`: check -> success, description, metadataEntries, as
+    the asset's page shows them; checks without one are left out, `check_count` counts all.
     """
 
     runs: list[dict[str, Any]]
@@ -225,7 +225,9 @@ class DagsterUi:
         runs = answer["runsOrError"].get("results", [])
         node = answer["assetNodeOrError"]
         checks = node.get("assetChecksOrError", {}).get("checks", [])
-        newest = node.get("assetMaterializations", [])
+        # A run that stays materializes once and then observes.
+        reports = node.get("assetMaterializations", []) + node.get("assetObservations", [])
+        newest = sorted(reports, key=lambda report: float(report["timestamp"]))[-1:]
         return UiLook(
             [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs],
             _numbers(newest[0]["metadataEntries"]) if newest else {},
@@ -270,11 +272,14 @@ _LOOK = """query($filter: RunsFilter!, $limit: Int, $key: AssetKeyInput!) {
   runsOrError(filter: $filter, limit: $limit) { ... on Runs { results {
     runId status tags { key value } } } }
   assetNodeOrError(assetKey: $key) { ... on AssetNode {
-    assetMaterializations(limit: 1) { metadataEntries { label
+    assetMaterializations(limit: 1) { timestamp metadataEntries { label
+      ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
+    assetObservations(limit: 1) { timestamp metadataEntries { label
       ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
     assetChecksOrError { ... on AssetChecks { checks { name
       executionForLatestMaterialization { evaluation { success description metadataEntries { label
-        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString } } } } } } }
+        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString }
+        ... on TextMetadataEntry { text } } } } } } }
   } } }"""
 _RELOAD = """mutation($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""
