@@ -108,7 +108,7 @@ class Child:
 
 
 def find_free_port(wanted: int) -> int:
-    """`wanted` when nobody listens there on loopback, else one that is free."""
+    """`wanted` when no program listens there on loopback, else one that is free."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,7 +172,7 @@ class DagsterUi:
 
         Raises:
             ServiceError: the query was refused.
-            OSError: nobody answers.
+            OSError: no answer.
         """
         request = urllib.request.Request(
             f"{self.address}/graphql",
