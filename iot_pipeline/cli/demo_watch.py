@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
+from iot_pipeline.core.checks import COULD_NOT_LOOK
 from iot_pipeline.core.demo_news import CheckSeen, Look, RunSeen, tell_changes
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi
@@ -95,6 +96,11 @@ class Watch:
             )
             for name, evaluation in found.verdicts.items()
         }
+        unlooked = {
+            name: check.sentence.removeprefix(COULD_NOT_LOOK)
+            for name, check in checks.items()
+            if check.sentence.startswith(COULD_NOT_LOOK)
+        }
         return Look(
             runs={
                 run["runId"]: RunSeen(
@@ -103,7 +109,8 @@ class Watch:
                 for run in reversed(found.runs)
                 if run["runId"] not in self.earlier
             },
-            checks=checks,
+            checks={name: check for name, check in checks.items() if name not in unlooked},
+            unlooked=unlooked,
             check_count=found.check_count,
             servers={
                 status.name: status.state in ("up", "elsewhere")
