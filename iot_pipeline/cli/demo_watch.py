@@ -55,6 +55,7 @@ class Watch:
     services: LocalServices
     sensor: str
     earlier: Collection[str]
+    began_at: float = field(default_factory=time.time)
     seen: Look = field(default_factory=Look)
     loaded_first_day: date = field(default_factory=lambda: datetime.now(UTC).date())
 
@@ -116,7 +117,8 @@ class Watch:
                 status.name: status.state in ("up", "elsewhere")
                 for status in self.services.status()
             },
-            stored=int(found.numbers.get("stored", 0)),
+            # What a demo before this one stored is no news.
+            stored=int(found.numbers.get("stored", 0)) if found.reported_at > self.began_at else 0,
             latency_ms=found.numbers.get("latency_p50_ms"),
             fleet_end="" if self.fleet.is_alive else self.fleet.last_lines(3) or "without a word",
         )

@@ -125,12 +125,14 @@ class UiLook:
     """What the UI shows of an asset and of the runs that a sensor asked for.
 
     `runs` newest first: runId, status, tags as a mapping. `numbers` are those of the newest
-    materialization or observation. `verdicts`: check -> success, description, metadataEntries, as
-    the asset's page shows them; checks without one are left out, `check_count` counts all.
+    materialization or observation, at `reported_at` (seconds since 1970, 0 when there is none).
+    `verdicts`: check -> success, description, metadataEntries, as the asset's page shows them;
+    checks without one are left out, `check_count` counts all.
     """
 
     runs: list[dict[str, Any]]
     numbers: dict[str, float]
+    reported_at: float
     verdicts: dict[str, dict[str, Any]]
     check_count: int
 
@@ -231,6 +233,7 @@ class DagsterUi:
         return UiLook(
             [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs],
             _numbers(newest[0]["metadataEntries"]) if newest else {},
+            float(newest[0]["timestamp"]) / 1000 if newest else 0.0,
             {
                 check["name"]: check["executionForLatestMaterialization"]["evaluation"]
                 for check in checks
