@@ -21,8 +21,7 @@ import click
 import filelock
 import psutil
 
-from iot_pipeline.cli import output
-from iot_pipeline.cli.demo_watch import DagsterEndedError, Watch, iot_command
+from iot_pipeline.cli.demo_watch import DagsterEndedError, Watch, iot_command, tell
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
@@ -30,6 +29,7 @@ from iot_pipeline.core.demo_news import OVER
 from iot_pipeline.core.scenario_fleet import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
+from iot_pipeline.local.needs import LineDisplay
 from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
@@ -104,7 +104,7 @@ def demo_command(devices: int | None, scenario: str | None, port: int, once: boo
             _end_leftovers(folder)
             _run(settings, folder, stack, fleet, port, once)
         except KeyboardInterrupt:
-            _say("stopping (a second Ctrl-C kills)")
+            tell("stopping (a second Ctrl-C kills)")
             if once:
                 raise
 
@@ -115,7 +115,7 @@ def _run(
     began = time.monotonic()
 
     def step(text: str) -> None:
-        _say(f"[{time.monotonic() - began:3.0f} s] {text}")
+        tell(f"[{time.monotonic() - began:3.0f} s] {text}")
 
     step("1/5 Kafka and Cassandra")
     services = _start_services(stack, folder)
@@ -148,7 +148,7 @@ def _run(
     if once:
         _judge(ui, fleet, earlier, step)
         return
-    output.say(
+    tell(
         _TOUR.format(
             address=ui.address,
             sensor=SENSOR,
@@ -177,8 +177,9 @@ def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
         if kind is not None and issubclass(kind, DagsterEndedError):
             return  # the next demo finds the mark and takes them over
         if ours:
-            _say(f"stopping {' and '.join(sorted(ours))}; their data stays")
-            services.down(ours)
+            tell(f"stopping {' and '.join(sorted(ours))}; their data stays")
+            # Its own display: the one of `up` may write to a terminal that is gone.
+            LocalServices(Settings.from_env(), LineDisplay(tell)).down(ours)
         mark.unlink(missing_ok=True)
 
     stack.push(stop)
@@ -208,7 +209,7 @@ def _start_dagster(
         raise ServiceError(f"preparing {home}: {prepared.stdout[-1000:]}{prepared.stderr[-2000:]}")
     free = find_free_port(port)
     if free != port:
-        _say(f"port {port} is taken; the UI is at {free}")
+        tell(f"port {port} is taken; the UI is at {free}")
     # Written here rather than read from the checkout: an installed wheel has no workspace.yaml.
     workspace = folder / "workspace.yaml"
     workspace.write_text(_WORKSPACE)
@@ -254,9 +255,9 @@ def _start_fleet(folder: Path, stack: ExitStack, fleet: _Fleet) -> Child:
 
 
 def _stop_child(name: str, child: Child) -> None:
-    _say(f"stopping {name}")
+    tell(f"stopping {name}")
     if not child.stop():
-        _say(f"{name} did not stop in time and was killed")
+        tell(f"{name} did not stop in time and was killed")
 
 
 def _script(name: str) -> str:
@@ -364,13 +365,9 @@ def _end_leftovers(folder: Path) -> None:
             continue
         process = psutil.Process(left["pid"])
         if abs(process.create_time() - left["created"]) < 2:
-            _say(f"ending {name} (pid {process.pid}) of a demo that was killed")
+            tell(f"ending {name} (pid {process.pid}) of a demo that was killed")
             family = [*process.children(recursive=True), process]
             process.send_signal(signal.SIGINT)
             _, alive = psutil.wait_procs(family, timeout=15)
             for member in alive:
                 member.kill()
-
-
-def _say(text: str) -> None:
-    output.say(text, err=True)

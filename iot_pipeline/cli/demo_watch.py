@@ -1,5 +1,6 @@
 """Looks at a running demo every few seconds and says what changed, until Dagster ends or Ctrl-C."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -14,6 +15,7 @@ from typing import Any
 
 from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
 from iot_pipeline.cli import output
+from iot_pipeline.core.checks import COULD_NOT_LOOK
 from iot_pipeline.core.demo_news import CheckSeen, Look, RunSeen, tell_changes
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi
@@ -52,6 +54,7 @@ class Watch:
     services: LocalServices
     sensor: str
     earlier: Collection[str]
+    began_at: float = field(default_factory=time.time)
     seen: Look = field(default_factory=Look)
     loaded_first_day: date = field(default_factory=lambda: datetime.now(UTC).date())
 
@@ -88,10 +91,15 @@ class Watch:
         checks = {
             name: CheckSeen(
                 evaluation["success"],
-                evaluation["description"] or "",
+                sentence_of(evaluation),
                 worst_device(evaluation["metadataEntries"]),
             )
             for name, evaluation in found.verdicts.items()
+        }
+        unlooked = {
+            name: check.sentence.removeprefix(COULD_NOT_LOOK)
+            for name, check in checks.items()
+            if check.sentence.startswith(COULD_NOT_LOOK)
         }
         return Look(
             runs={
@@ -101,13 +109,15 @@ class Watch:
                 for run in reversed(found.runs)
                 if run["runId"] not in self.earlier
             },
-            checks=checks,
+            checks={name: check for name, check in checks.items() if name not in unlooked},
+            unlooked=unlooked,
             check_count=found.check_count,
             servers={
                 status.name: status.state in ("up", "elsewhere")
                 for status in self.services.status()
             },
-            stored=int(found.numbers.get("stored", 0)),
+            # What a demo before this one stored is no news.
+            stored=int(found.numbers.get("stored", 0)) if found.reported_at > self.began_at else 0,
             latency_ms=found.numbers.get("latency_p50_ms"),
             fleet_end="" if self.fleet.is_alive else self.fleet.last_lines(3) or "without a word",
         )
@@ -120,6 +130,14 @@ class Watch:
         self.ui.reload()
         self.loaded_first_day = day
         say(f"readings of {day} came: the rollups' partitions begin there now")
+
+
+def sentence_of(evaluation: Mapping[str, Any]) -> str:
+    """A verdict's own words; its description is the same with Markdown's signs escaped."""
+    for entry in evaluation["metadataEntries"]:
+        if entry["label"] == "sentence" and entry.get("text"):
+            return str(entry["text"])
+    return re.sub(r"\\([*~<_\]\\])", r"\1", evaluation["description"] or "")
 
 
 def worst_device(entries: Collection[Mapping[str, Any]]) -> str:
@@ -143,5 +161,11 @@ def iot_command() -> str:
 
 
 def say(text: str) -> None:
-    """One line, with its time in UTC."""
-    output.say(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)
+    """One line, with its time in UTC; into the void once the terminal or the pipe is gone."""
+    tell(f"{datetime.now(UTC):%H:%M:%S} {text}")
+
+
+def tell(text: str) -> None:
+    """Text on stderr; a reader that is gone must not keep what runs from being stopped."""
+    with contextlib.suppress(OSError):
+        output.say(text, err=True)

@@ -99,7 +99,7 @@ class PendingAnswer:
 
 
 class Asked:
-    """A request on its way, told in the words of whoever asked: a subclass says what was found.
+    """A request on its way, told in the words of its question: a subclass says what was found.
 
     What it says is there once it is `done` without an `error`.
     """
@@ -271,10 +271,10 @@ class CassandraClient:
         page_rows: int | None = None,
         profile: object = EXEC_PROFILE_DEFAULT,
     ) -> Iterator[Any]:
-        """Ask once; rows as the profile has them, the next page only when somebody gets there.
+        """Ask once; rows as the profile has them, the next page only when it is needed.
 
-        `page_rows` is how many come at once, 5,000 unless given: whoever stops early pays for all
-        rows of the page.
+        `page_rows` is how many come at once, 5,000 unless given: a reader that stops early
+        pays for all rows of the page.
         """
         try:
             bound = self.prepare(cql).bind(tuple(values))

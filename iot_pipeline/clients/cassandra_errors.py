@@ -100,7 +100,7 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
         for error in said.values():
             if isinstance(error, (AuthenticationFailed, Unauthorized, ProtocolVersionUnsupported)):
                 return translate(error, doing)
-        return CassandraUnavailableError(f"{doing}: {_nobody_answers(said)}")
+        return CassandraUnavailableError(f"{doing}: {_no_answer(said)}")
     if isinstance(exc, (AuthenticationFailed, Unauthorized)):
         return ConfigurationError(
             f"{doing}: Cassandra refused us ({_message(exc)}); check the user, the password and "
@@ -132,7 +132,7 @@ def _by_node(exc: NoHostAvailable) -> dict[str, BaseException]:
     }
 
 
-def _nobody_answers(said: dict[str, BaseException]) -> str:
+def _no_answer(said: dict[str, BaseException]) -> str:
     nodes = [f"{address} ({_cause(error)})" for address, error in sorted(said.items())]
     if not nodes:
         return "no Cassandra node answers"

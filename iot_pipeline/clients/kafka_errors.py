@@ -1,8 +1,8 @@
 """Kafka's errors in our words, sorted by what the caller can do about them.
 
 Every code of librdkafka is in one group below, and a test walks them all: a release that brings a
-new one fails there, not at night. At run time an unknown code is permanent: retrying what nobody
-understood hides it.
+new one fails there, not at night. At run time an unknown code is permanent: retrying an
+error that is not understood hides it.
 """
 
 import re

@@ -53,6 +53,10 @@ class CheckVerdict:
     is_looked: bool = True
 
 
+# How the sentence of a check begins that could not look; the reason follows.
+COULD_NOT_LOOK = "Could not look: "
+
+
 def not_looked(
     name: str, why: str, numbers: Mapping[str, int | float] | None = None
 ) -> CheckVerdict:

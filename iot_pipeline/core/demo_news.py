@@ -41,14 +41,16 @@ class CheckSeen:
 class Look:
     """The demo at one moment.
 
-    `runs` and `checks` by id and name; of checks only those that have a verdict, `check_count` is
-    how many there are. `servers`: whether each answers. `stored` and `latency_ms` are of the newest
-    report. `fleet_end` is the end of the fleet's log, empty while it sends.
+    `runs` and `checks` by id and name; of checks the verdicts of those that looked, `check_count`
+    is how many there are. `unlooked`: those that could not look, and why; their verdicts before
+    that are not forgotten. `servers`: whether each answers. `stored` and `latency_ms` are of the
+    newest report. `fleet_end` is the end of the fleet's log, empty while it sends.
     """
 
     runs: Mapping[str, RunSeen] = field(default_factory=dict)
     checks: Mapping[str, CheckSeen] = field(default_factory=dict)
     check_count: int = 0
+    unlooked: Mapping[str, str] = field(default_factory=dict)
     servers: Mapping[str, bool] = field(default_factory=dict)
     stored: int = 0
     latency_ms: float | None = None
@@ -56,7 +58,8 @@ class Look:
 
     @property
     def is_all_green(self) -> bool:
-        return 0 < self.check_count == sum(check.passed for check in self.checks.values())
+        green = sum(check.passed for check in self.checks.values())
+        return 0 < self.check_count == green and not self.unlooked
 
     def after(self, before: "Look") -> "Look":
         """This look with what only the one before knew: verdicts and runs are not forgotten."""
@@ -127,6 +130,12 @@ def _checks(before: Look, now: Look, command: str) -> Iterator[str]:
             yield f"RED   {name}: {in_words(check, command)}"
         elif check.passed and was is not None and not was.passed:
             yield f"green {name} again"
+    news = [name for name in sorted(now.unlooked) if name not in before.unlooked]
+    if news:
+        why = " ".join(now.unlooked[news[0]].split())
+        yield f"{len(news)} checks could not look, {news[0]} for one: {why}"
+    elif before.unlooked and not now.unlooked:
+        yield "all checks look again"
     if now.is_all_green and not before.is_all_green:
         yield f"all {now.check_count} checks green"
 

@@ -58,7 +58,7 @@ SENSOR_DATA_SPEC = dg.AssetSpec(
         "keeps a run that writes what arrives (IOT_INGEST_MODE=follow). "
         "Every offset of the topic is accounted for: the checks on this asset prove it run by "
         "run.\n\n"
-        "Pictures of the fleet: under Events, in the newest materialization, [Show Markdown] "
+        "Pictures of the fleet: under Events, in the newest event, [Show Markdown] "
         "beside a picture's name, or the link beside `pictures`. One page with all of them: "
         "`iot report`. How the runs worked (micro-batches, waiting, latencies): under Events of "
         "`iot/iot_data`."

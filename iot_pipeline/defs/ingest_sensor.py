@@ -15,7 +15,7 @@ import dagster as dg
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
-from iot_pipeline.core.checks import LAG, CheckVerdict, judge_lag, not_looked
+from iot_pipeline.core.checks import COULD_NOT_LOOK, LAG, CheckVerdict, judge_lag, not_looked
 from iot_pipeline.core.lag import measure_lag
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG, run_config_for
 from iot_pipeline.defs.lanes import active_ingest_runs, end_gone_runs, format_ranges
@@ -125,7 +125,7 @@ def _skip_unseen(
 ) -> dg.SkipReason:
     """Skip with the reason, and show it where people look: the lag is not known."""
     reason = _one_line(exc)
-    _show_lag(instance, not_looked(LAG, f"Could not look: {reason}"))
+    _show_lag(instance, not_looked(LAG, f"{COULD_NOT_LOOK}{reason}"))
     return dg.SkipReason(reason)
 
 

@@ -24,7 +24,7 @@ LANE = "iot/lane"
 RANGES = "dagster/iot_ranges"
 ACHIEVED = "dagster/iot_achieved"
 PROCESS = "dagster/iot_process"
-# On runs that stay, whoever launched them: the sensor has the next one wait for its turn.
+# On runs that stay, launched by the sensor or a person: the next one waits for its turn.
 MODE = "iot/mode"
 FOLLOW = "follow"
 MAX_RUNTIME = "dagster/max_runtime"

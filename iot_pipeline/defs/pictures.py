@@ -87,7 +87,7 @@ def days_picture(records: Iterable[DayRecord]) -> Metadata:
 
 def _where(last: LastDrawing) -> str:
     drawn_at = f"{moment_of(last.drawn_ms):%Y-%m-%d %H:%M:%S} UTC"
-    # The page opens at the newest materialization of that time: the one with the pictures.
+    # The page opens at the newest event of that time: the one with the pictures.
     said_ms = last.drawn_ms + round(1000 * last.cost_seconds) + _SAID_WITHIN_MS
     page = f"/assets/iot/sensor_data?view=events&time={said_ms}"
     by = f"[{last.drawn_by[:8]}](/runs/{last.drawn_by})"

@@ -217,7 +217,7 @@ class RollupRun:
                 self.context.log.warning("%s", exc)
                 continue
             done.append(progress)
-            # One picture a run: of a year of days nobody looks at each.
+            # One picture a run: of a year of days no person looks at each.
             pictures = self._pictures(view) if day == view.day else {}
             for key in sorted(keys):
                 yield self._materialization(key, progress, pictures)

@@ -94,7 +94,7 @@ class SimulateConfig(dg.Config):
         default=None,
         ge=1,
         le=MAX_COUNT,
-        description="Send so many messages instead, however long it takes within a day.",
+        description="Send this many messages instead of for a time; it may take a day at most.",
     )
     seed: int | None = Field(
         default=None,

@@ -109,7 +109,7 @@ class Child:
 
 
 def find_free_port(wanted: int) -> int:
-    """`wanted` when nobody listens there on loopback, else one that is free."""
+    """`wanted` when no program listens there on loopback, else one that is free."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,12 +126,14 @@ class UiLook:
     """What the UI shows of an asset and of the runs that a sensor asked for.
 
     `runs` newest first: runId, status, tags as a mapping. `numbers` are those of the newest
-    materialization or observation. `verdicts`: check -> success, description, metadataEntries, as
-    the asset's page shows them; checks without one are left out, `check_count` counts all.
+    materialization or observation, at `reported_at` (seconds since 1970, 0 when there is none).
+    `verdicts`: check -> success, description, metadataEntries, as the asset's page shows them;
+    checks without one are left out, `check_count` counts all.
     """
 
     runs: list[dict[str, Any]]
     numbers: dict[str, float]
+    reported_at: float
     verdicts: dict[str, dict[str, Any]]
     check_count: int
 
@@ -173,7 +175,7 @@ class DagsterUi:
 
         Raises:
             ServiceError: the query was refused.
-            OSError: nobody answers.
+            OSError: no answer.
         """
         request = urllib.request.Request(
             f"{self.address}/graphql",
@@ -226,12 +228,13 @@ class DagsterUi:
         runs = answer["runsOrError"].get("results", [])
         node = answer["assetNodeOrError"]
         checks = node.get("assetChecksOrError", {}).get("checks", [])
-        # A run that stays materializes once and observes from then on.
-        events = [*node.get("assetMaterializations", []), *node.get("assetObservations", [])]
-        newest = sorted(events, key=lambda event: -int(event["timestamp"]))
+        # A run that stays materializes once and then observes.
+        reports = node.get("assetMaterializations", []) + node.get("assetObservations", [])
+        newest = sorted(reports, key=lambda report: float(report["timestamp"]))[-1:]
         return UiLook(
             [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs],
             _numbers(newest[0]["metadataEntries"]) if newest else {},
+            float(newest[0]["timestamp"]) / 1000 if newest else 0.0,
             {
                 check["name"]: _as_written(check["executionForLatestMaterialization"]["evaluation"])
                 for check in checks
@@ -283,7 +286,8 @@ _LOOK = """query($filter: RunsFilter!, $limit: Int, $key: AssetKeyInput!) {
       ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
     assetChecksOrError { ... on AssetChecks { checks { name
       executionForLatestMaterialization { evaluation { success description metadataEntries { label
-        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString } } } } } } }
+        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString }
+        ... on TextMetadataEntry { text } } } } } } }
   } } }"""
 _RELOAD = """mutation($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""

@@ -126,6 +126,29 @@ def test_ctrl_c_ends_a_demo_and_leaves_alone_what_ran_before_it(
     assert os.path.exists(tmp_path / "data")
 
 
+def test_ctrl_c_ends_a_demo_whose_output_is_a_pipe_that_is_gone(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [IOT, "demo", "--devices", "20", "--port", str(free_ports(1)[0])],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert any("The UI: " in line for line in process.stdout)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.stdout.close()  # as `iot demo | tee log` does at Ctrl-C
+    process.send_signal(signal.SIGINT)
+    process.wait(90)
+    assert [member for member in family if member.is_running()] == []
+    assert iot(env, "status").stdout.count("stopped") == 2
+
+
 def test_a_demo_whose_dagster_dies_leaves_the_servers_and_the_next_one_takes_over(
     env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -19,11 +19,18 @@ def told(before: Look, now: Look) -> list[str]:
 
 def test_nothing_changed_is_nothing_said() -> None:
     look = Look(
-        run("STARTED"), {"a": CheckSeen(False, "Red.")}, 1, {"kafka": True}, 5, 67.0, "ended"
+        run("STARTED"), {"a": CheckSeen(False, "Red.")}, 1, {}, {"kafka": True}, 5, 67.0, "ended"
     )
     assert told(look, look) == []
     later = Look(
-        look.runs, {"a": CheckSeen(False, "Red, 7 now.")}, 1, {"kafka": True}, 9, 80.0, "ended"
+        look.runs,
+        {"a": CheckSeen(False, "Red, 7 now.")},
+        1,
+        {},
+        {"kafka": True},
+        9,
+        80.0,
+        "ended",
     )
     assert told(look, later) == [], "a number that moves is no news"
 
@@ -76,6 +83,21 @@ def test_checks_without_a_verdict_are_neither_green_nor_turned() -> None:
     red = Look(checks={"a": CheckSeen(False, "Too much.")}, check_count=1)
     assert told(red, Look(check_count=1)) == [], "not evaluated just now: still red"
     assert told(Look(check_count=1).after(red), red) == []
+
+
+def test_checks_that_could_not_look_are_one_line_and_keep_their_verdicts() -> None:
+    red = CheckSeen(False, "Too much.")
+    before = Look(checks={"a": red, "b": GREEN}, check_count=2)
+    away = Look(check_count=2, unlooked={"a": "It is\naway.", "b": "It is away."})
+    assert told(before, away) == ["2 checks could not look, a for one: It is away."]
+    gone = away.after(before)
+    assert told(gone, away) == []
+    assert told(gone, before) == ["all checks look again"], "red as before, green as before"
+    turned = Look(checks={"a": red, "b": red}, check_count=2)
+    assert told(gone, turned) == ["RED   b: Too much.", "all checks look again"]
+    green = Look(checks={"a": GREEN, "b": GREEN}, check_count=2)
+    assert told(green, away) == ["2 checks could not look, a for one: It is away."]
+    assert told(away.after(green), green) == ["all checks look again", "all 2 checks green"]
 
 
 def test_a_server_away_and_back() -> None:

@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Sequence
 
-from iot_pipeline.core.checks import CheckVerdict, not_looked
+from iot_pipeline.core.checks import COULD_NOT_LOOK, CheckVerdict, not_looked
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     KafkaUnavailableError,
@@ -64,7 +64,7 @@ def look_at(checks: Iterable[Check], facts: Facts) -> Iterator[CheckVerdict]:
 
 def _why(exc: PipelineError) -> str:
     remedy = " The next look comes by itself." if isinstance(exc, TransientError) else ""
-    return f"Could not look: {' '.join(str(exc).split()).rstrip('.')}.{remedy}"
+    return f"{COULD_NOT_LOOK}{' '.join(str(exc).split()).rstrip('.')}.{remedy}"
 
 
 def table_for_docs(checks: Sequence[Check]) -> str:
