@@ -293,7 +293,8 @@ class FleetKeeper:
                 silent.update((name, expected[name].copy()) for name in rest[:MANY])
         if not silent:
             return
-        news = look_again(self.ports, silent, as_of_ms, until)
+        ahead_ms = round(self.limits.ahead_ms)
+        news = look_again(self.ports, silent, as_of_ms, ahead_ms, until)
         with self._lock:
             for name, rows in news.items():
                 self._asked_again.add(name)

@@ -155,6 +155,23 @@ def test_a_run_that_was_killed_loses_nothing_but_a_look_at_the_rows(place: Place
         assert named(fleet)[Trouble.INCOMPLETE] == {"room_2"}
 
 
+def test_a_clock_that_was_ahead_hides_none_of_what_came_since() -> None:
+    """What it measured ten minutes ahead is still the newest by its own time."""
+
+    def change(name: str, reading: Sent) -> list[Sent]:
+        is_ahead = name == "room_3" and 30 * MINUTE <= reading[1] - START_MS < 40 * MINUTE
+        return [(name, reading[1] + is_ahead * 10 * MINUTE, *reading[2:])]
+
+    place = Place(Lapse(interval_ms=1_000, hours=1.0, change=change).sent())
+    for kept in (39.5, 44):
+        at = START_MS + int(kept * MINUTE)
+        place.states = FakeDeviceStates()
+        keeper = place.run(START_MS, at)
+        keeper.look(moment_of(at), 0.0)
+        keeper.save(moment_of(at), is_last=True)
+        assert set(named(place.look(at + 80_000))) == {Trouble.CLOCK}, kept
+
+
 @pytest.mark.parametrize(
     "wiped", [None, SchemaMismatchError("no table device_states")], ids=["empty", "missing"]
 )
