@@ -231,6 +231,19 @@ def test_rows_that_a_person_deleted_are_not_missed() -> None:
     assert named(told.look(END)) == {}
 
 
+def test_what_a_look_after_the_end_found_is_known_to_the_next_run(place: Place) -> None:
+    keeper = place.run(START_MS, END)
+    keeper.save(moment_of(END), is_last=True)
+    found = keeper.look(moment_of(END), 0.0)
+    place.table.as_of_ms = END
+    following = place.keeper()
+    fleet = following.look(moment_of(END), 0.0, budget_seconds=-1.0)
+    for name, state in found.states.items():
+        assert fleet.states[name].lacking == state.lacking
+        assert fleet.states[name].next_hour == state.next_hour > 0
+    assert fleet.states["room_2"].lacking
+
+
 def test_states_are_kept_once_a_minute_and_only_those_that_changed(place: Place) -> None:
     keeper = place.run(START_MS, START_MS + 30 * MINUTE)
     now = moment_of(START_MS + 30 * MINUTE)
