@@ -63,11 +63,16 @@ def as_word(text: str) -> str:
     return shown if re.fullmatch(r"[\w.:-]+", shown) else f"'{shown}'"
 
 
+def count_devices(count: int) -> str:
+    """`1 device`, `2,000 devices`."""
+    return "1 device" if count == 1 else f"{count:,} devices"
+
+
 def name_some(names: Sequence[str]) -> str:
     """The first few devices inside a sentence, and how many more."""
     shown = ", ".join(as_word(name) for name in names[:_NAMED])
     more = len(names) - _NAMED
-    return f"{shown} and {more:,} more devices" if more > 0 else shown
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def instant(ms: int) -> str:

@@ -77,9 +77,7 @@ class FleetStates:
         """
         expected = expected_states(self.devices, as_of_ms, self.limits)
         note_apart(expected, self.limits)
-        found = note_lacking(expected, as_of_ms, self.limits)
-        self.changed.update(name for name, _ in found)
-        return found
+        return note_lacking(expected, as_of_ms, self.limits, self.changed)
 
     def fleet(self, as_of_ms: int, unlooked: int = 0) -> Fleet:
         """The devices that are expected to report, as they are now; later readings change it not.

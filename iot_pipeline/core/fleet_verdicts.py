@@ -23,6 +23,7 @@ from iot_pipeline.core.device_table import (
     DeviceTable,
     as_code,
     as_word,
+    count_devices,
     instant,
     name_some,
 )
@@ -129,7 +130,8 @@ def _reporting(fleet: Fleet) -> CheckVerdict:
         else "Check power and network there; `iot readings DEVICE` shows its last readings."
     )
     bad = (
-        f"Silent, {len(found):,} of {known:,} devices: {_names(found)}; {_first(found)}. {cause} "
+        f"Silent, {len(found):,} of {count_devices(known)}: {_names(found)}; {_first(found)}. "
+        f"{cause} "
         "`IOT_SILENT_SECONDS` and `IOT_SILENT_INTERVALS` are the limits; a device is no longer "
         f"expected after {fleet.limits.expected_days} days."
     )
@@ -174,7 +176,7 @@ def _on_time(fleet: Fleet) -> CheckVerdict:
         )
     groups = Counter(group_of(problem.device_id) for problem in found)
     by_group = ", ".join(
-        f"{as_word(group)} ({count:,} devices)" for group, count in groups.most_common(_SHOWN)
+        f"{as_word(group)} ({count_devices(count)})" for group, count in groups.most_common(_SHOWN)
     )
     bad = (
         f"Readings arrive more than {fleet.limits.late_seconds:g} s after they were measured from "

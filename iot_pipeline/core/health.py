@@ -11,6 +11,7 @@ from datetime import datetime
 
 from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.device_problems import Fleet, Trouble
+from iot_pipeline.core.device_table import count_devices
 from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet_view import FleetView
 from iot_pipeline.core.lag import TotalLag
@@ -179,8 +180,8 @@ def _how_late(health: Health) -> Answer:
     fleet = health.view.fleet
     delays = fleet.delays
     late, clocks = fleet.problems[Trouble.LATE], fleet.problems[Trouble.CLOCK]
-    said = [f"{len(late):,} devices are late"] if late else []
-    said += [f"{len(clocks):,} have a wrong clock"] if clocks else []
+    said = [f"{count_devices(len(late))} came late"] if late else []
+    said += [f"{count_devices(len(clocks))} with a wrong clock"] if clocks else []
     if not delays.total:
         return Answer(question, Mood.LOOK, "No reading arrived in the last hour.")
     more = [
@@ -189,7 +190,7 @@ def _how_late(health: Health) -> Answer:
     ]
     usual = f"Half of them within {_travel(delays.percentile(0.5))} of being measured"
     if said:
-        return Answer(question, Mood.LOOK, f"{usual}, but {', '.join(said)}.", more)
+        return Answer(question, Mood.LOOK, f"{usual}, but {' and '.join(said)}.", more)
     return Answer(question, Mood.GOOD, f"{usual}.", more)
 
 
@@ -218,7 +219,8 @@ def _what_to_do(health: Health) -> Answer:
     troubled = len(health.view.fleet.worst)
     if not red and troubled:
         answer = (
-            f"Look at {troubled:,} devices, listed below; all {len(health.verdicts)} checks pass."
+            f"Look at {count_devices(troubled)}, listed below; "
+            f"all {len(health.verdicts)} checks pass."
         )
         return Answer(question, Mood.LOOK, answer)
     if not red:

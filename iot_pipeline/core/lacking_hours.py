@@ -113,9 +113,15 @@ def pace_of(
 
 
 def note_lacking(
-    states: Mapping[str, DeviceState], as_of_ms: int, limits: QualityLimits
+    states: Mapping[str, DeviceState], as_of_ms: int, limits: QualityLimits, changed: set[str]
 ) -> list[tuple[str, int]]:
     """Look at the hours that were not looked at since they ended, and at the current one.
+
+    Args:
+        states: of devices that are expected to report.
+        as_of_ms: until then.
+        limits: what is fine.
+        changed: gets the devices whose state remembers something new.
 
     Returns:
         (device, hour) of those that are found to lack readings for the first time; the states
@@ -140,7 +146,10 @@ def note_lacking(
                     state.lacking[hour] = interval
                     found.append((name, hour))
         # What was measured in the last hour may still be on its way.
-        state.next_hour = max(state.next_hour, current - 1)
+        if state.next_hour < current - 1:
+            state.next_hour = current - 1
+            changed.add(name)
+    changed.update(name for name, _ in found)
     return found
 
 

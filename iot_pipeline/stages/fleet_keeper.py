@@ -42,6 +42,7 @@ _FOLD_SECONDS = 1.0
 # A run looks so often for devices that have rows and no state; the first look of all finds them.
 _LIST_MS = 600_000
 _MOST_SUSPECTS = 1_000
+_KEEP_NOTES_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class FleetKeeper:
     _folded_at: float = 0.0
     _saved_at: float = 0.0
     _is_loaded: bool = False
+    _has_ended: bool = False
     _is_large: bool = False
     # Devices whose kept state is in ours.
     _known: set[str] = field(default_factory=set)
@@ -131,6 +133,9 @@ class FleetKeeper:
     def look(self, now: datetime, lag_seconds: float, budget_seconds: float = 1.0) -> Fleet:
         """The devices as of now, less the lag of ingestion.
 
+        What is noted of them, such as hours that lack readings, is kept with the next `save`; after
+        the last one at once.
+
         Args:
             now: aware.
             lag_seconds: how far ingestion is behind; silence since then is nobody's fault.
@@ -155,6 +160,8 @@ class FleetKeeper:
         with self._lock:
             self._states.suspects = set(suspects)
             self._states.record.suspects = suspects
+        if self._has_ended:
+            self.save(now, is_last=True, budget_seconds=_KEEP_NOTES_SECONDS)
         return fleet
 
     def _count_unlooked(self) -> int:
@@ -177,6 +184,7 @@ class FleetKeeper:
         if not is_last and self.clock() - self._saved_at < SAVE_SECONDS:
             return Kept(0, 0)
         self._saved_at = self.clock()
+        self._has_ended = self._has_ended or is_last
         deadline = self.clock() + budget_seconds
         if is_last and not self._is_loaded:
             return Kept(0, len(self._states.changed), "what was kept before was not read")
@@ -293,7 +301,8 @@ class FleetKeeper:
                 silent.update((name, expected[name].copy()) for name in rest[:MANY])
         if not silent:
             return
-        news = look_again(self.ports, silent, as_of_ms, until)
+        ahead_ms = round(self.limits.ahead_ms)
+        news = look_again(self.ports, silent, as_of_ms, ahead_ms, until)
         with self._lock:
             for name, rows in news.items():
                 self._asked_again.add(name)

@@ -19,6 +19,7 @@ from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, PendingRows
 # Of a clock that is far ahead the days it says are looked at, the newest of them.
 _MOST_DAYS_AHEAD = 30
 _NEWEST_ROWS = 120
+_ROWS_OF_A_MINUTE = 600
 
 # (measured_ms, arrived_ms, temperature, humidity)
 _Reading = tuple[int, int, float, float]
@@ -169,27 +170,37 @@ def _forget_deleted(
 
 
 def look_again(
-    ports: FleetPorts, states: Mapping[str, DeviceState], as_of_ms: int, until: Until
+    ports: FleetPorts,
+    states: Mapping[str, DeviceState],
+    as_of_ms: int,
+    ahead_ms: int,
+    until: Until,
 ) -> dict[str, list[_Reading]]:
     """What devices that seem silent have sent since their state was kept, in order of arrival.
+
+    `ahead_ms` is how far ahead a clock may be that is right.
 
     Returns:
         A list, maybe empty, for each that was asked about; others had no time.
     """
-    found: dict[str, list[_Reading]] = {}
+    found: dict[str, dict[int, _Reading]] = {}
+    spans = [
+        span for name, state in states.items() for span in _since(name, state, as_of_ms, ahead_ms)
+    ]
     for span, answer in ask_all(
-        [span for name, state in states.items() for span in _since(name, state, as_of_ms)],
+        spans,
         lambda span: ports.rows.start_range(
-            span.device_id, span.day, span.first_ms, span.last_ms, _NEWEST_ROWS
+            span.device_id, span.day, span.first_ms, span.last_ms, _ROWS_OF_A_MINUTE
         ),
         ports.rows.wait,
         until.deadline,
         until.clock,
     ):
         state = states[span.device_id]
-        news = [r for r in _readings(answer).values() if r[1] > state.arrived_ms]
-        found.setdefault(span.device_id, []).extend(news)
-    return {name: sorted(rows, key=lambda row: row[1]) for name, rows in found.items()}
+        news = {ms: r for ms, r in _readings(answer).items() if r[1] > state.arrived_ms}
+        # Both clocks may lead to the same rows.
+        found.setdefault(span.device_id, {}).update(news)
+    return {name: sorted(rows.values(), key=lambda row: row[1]) for name, rows in found.items()}
 
 
 def count_again(
@@ -214,11 +225,16 @@ def count_again(
     }
 
 
-def _since(name: str, state: DeviceState, as_of_ms: int) -> list[_Span]:
-    """Where its readings since then would be: by its clock, up to now."""
-    first = state.measured_ms + 1
-    last = max(first, state.measured_ms + as_of_ms - state.arrived_ms)
-    return _by_day(name, max(first, last - MS_PER_DAY), last + MS_PER_DAY // DAY_HOURS)
+def _since(name: str, state: DeviceState, as_of_ms: int, ahead_ms: int) -> list[_Span]:
+    """Where its readings since then would be: by its clock, and by one that is right.
+
+    No further ahead: what it measured while its clock was wrong would be taken for the newest.
+    """
+    waited = as_of_ms - state.arrived_ms + ahead_ms
+    spans = _by_day(name, state.measured_ms + 1, state.measured_ms + waited + 1)
+    if abs(state.measured_ms - state.arrived_ms) > ahead_ms:
+        spans += _by_day(name, state.arrived_ms + 1, state.arrived_ms + waited + 1)
+    return spans
 
 
 def _readings(answer: PendingRows) -> dict[int, _Reading]:

@@ -155,6 +155,23 @@ def test_a_run_that_was_killed_loses_nothing_but_a_look_at_the_rows(place: Place
         assert named(fleet)[Trouble.INCOMPLETE] == {"room_2"}
 
 
+def test_a_clock_that_was_ahead_hides_none_of_what_came_since() -> None:
+    """What it measured ten minutes ahead is still the newest by its own time."""
+
+    def change(name: str, reading: Sent) -> list[Sent]:
+        is_ahead = name == "room_3" and 30 * MINUTE <= reading[1] - START_MS < 40 * MINUTE
+        return [(name, reading[1] + is_ahead * 10 * MINUTE, *reading[2:])]
+
+    place = Place(Lapse(interval_ms=1_000, hours=1.0, change=change).sent())
+    for kept in (39.5, 44):
+        at = START_MS + int(kept * MINUTE)
+        place.states = FakeDeviceStates()
+        keeper = place.run(START_MS, at)
+        keeper.look(moment_of(at), 0.0)
+        keeper.save(moment_of(at), is_last=True)
+        assert set(named(place.look(at + 80_000))) == {Trouble.CLOCK}, kept
+
+
 @pytest.mark.parametrize(
     "wiped", [None, SchemaMismatchError("no table device_states")], ids=["empty", "missing"]
 )
@@ -212,6 +229,19 @@ def test_rows_that_a_person_deleted_are_not_missed() -> None:
     told = Place(left)
     told.table.deletions = [Deletion("room_4", since, until, END * 1000, "asked for")]
     assert named(told.look(END)) == {}
+
+
+def test_what_a_look_after_the_end_found_is_known_to_the_next_run(place: Place) -> None:
+    keeper = place.run(START_MS, END)
+    keeper.save(moment_of(END), is_last=True)
+    found = keeper.look(moment_of(END), 0.0)
+    place.table.as_of_ms = END
+    following = place.keeper()
+    fleet = following.look(moment_of(END), 0.0, budget_seconds=-1.0)
+    for name, state in found.states.items():
+        assert fleet.states[name].lacking == state.lacking
+        assert fleet.states[name].next_hour == state.next_hour > 0
+    assert fleet.states["room_2"].lacking
 
 
 def test_states_are_kept_once_a_minute_and_only_those_that_changed(place: Place) -> None:
