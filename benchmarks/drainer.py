@@ -12,13 +12,27 @@ import time
 
 from benchmarks.marks import cpu_seconds, peak_rss_mb
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.connections import ingest_request, open_connections
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import drain
-from iot_pipeline.stages.planning import make_plan
-from iot_pipeline.stages.progress import DrainProgress
+from iot_pipeline.stages.planning import Plan
+from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 _MOST_LINES = 14
+
+
+class Marks(Watcher):
+    """Notes when how many rows were safe."""
+
+    def __init__(self, marks: list[tuple[float, int]]) -> None:
+        self._marks, self._began = marks, 0.0
+
+    def planned(self, plan: Plan) -> None:
+        """The clock begins with the drain."""
+        self._began = time.monotonic()
+
+    def committed(self, outcome: IngestOutcome) -> None:
+        """Note it."""
+        self._marks.append((time.monotonic() - self._began, outcome.drained.total.stored))
 
 
 def drain_with_marks(partitions: set[int] | None, profile: cProfile.Profile | None) -> dict:
@@ -26,19 +40,14 @@ def drain_with_marks(partitions: set[int] | None, profile: cProfile.Profile | No
     settings = Settings.from_env()
     marks: list[tuple[float, int]] = []
     with open_connections(settings) as connections:
-        plan = make_plan(connections.log, connections.ledger, settings.topic, partitions=partitions)
-        began, cpu = time.monotonic(), cpu_seconds()
-
-        def mark(progress: DrainProgress) -> None:
-            marks.append((time.monotonic() - began, progress.total.stored))
-
-        run = new_cli_run()
+        outcome, cpu = new_outcome(connections), cpu_seconds()
+        request = ingest_request(settings, new_cli_run(), partitions=partitions)
         if profile is not None:
             profile.enable()
-        done = drain(plan, connections.ports, run, drain_config(settings), on_progress=mark)
+        run_ingest(request, connections, outcome=outcome, watcher=Marks(marks))
         if profile is not None:
             profile.disable()
-        cpu = cpu_seconds() - cpu
+        cpu, done = cpu_seconds() - cpu, outcome.drained
     return {
         "stored": done.total.stored,
         "seconds": done.seconds,
