@@ -26,7 +26,7 @@ HOURS = 25
 TAIL = 24
 # Late by the same to within this, for so many readings and so long: a clock, not a network.
 STEADY_MS = 2_000
-_STEADY_READINGS = 10
+STEADY_READINGS = 10
 _STEADY_SPAN_MS = 10_000
 # Awake for at most a quarter of its pauses, three times: it sleeps, or sends bundles.
 _AWAKE_PARTS = 4
@@ -345,7 +345,7 @@ class DeviceState(msgspec.Struct, array_like=True):
     @property
     def _is_steady(self) -> bool:
         span_ms = self.steady_at_ms - self.steady_since_ms
-        return self.steady_rows >= _STEADY_READINGS and span_ms >= _STEADY_SPAN_MS
+        return self.steady_rows >= STEADY_READINGS and span_ms >= _STEADY_SPAN_MS
 
     def end_steady(self, limits: QualityLimits) -> None:
         """Readings late by the same have ended: they were late, unless it was a clock."""

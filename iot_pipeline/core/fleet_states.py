@@ -18,7 +18,7 @@ import numpy.typing as npt
 from iot_pipeline.core.delays import EDGES, Delays, FleetRecord
 from iot_pipeline.core.device_evidence import HALF_MS, WINDOW_MS
 from iot_pipeline.core.device_problems import Fleet, expected_states, note_apart
-from iot_pipeline.core.device_state import HOUR_MS, STEADY_MS, DeviceState
+from iot_pipeline.core.device_state import HOUR_MS, STEADY_MS, STEADY_READINGS, DeviceState
 from iot_pipeline.core.ingest import RowsByTime
 from iot_pipeline.core.lacking_hours import note_lacking
 from iot_pipeline.core.quality_limits import QualityLimits
@@ -287,12 +287,12 @@ def _is_plain_backfill(
     A month of history is sent in minutes: reading by reading it would cost more than writing it.
     """
     delays = list(map(sub, arrivals, times))
-    if len(delays) < 2 or min(delays) <= limits.backfill_ms or state.steady_rows > 1:
+    least, most = min(delays), max(delays)
+    if least <= limits.backfill_ms or most - least <= STEADY_MS or state.steady_rows > 1:
         return False
-    steps = map(sub, delays, islice(delays, 1, None))
-    if min(map(abs, steps)) <= STEADY_MS:
-        return False
-    if state.steady_rows and abs(delays[0] - state.steady_delay_ms) <= STEADY_MS:
+    # As many in a row as tell a clock that is behind.
+    steps = map(sub, delays, islice(delays, STEADY_READINGS - 1, None))
+    if min(map(abs, steps), default=most) <= STEADY_MS:
         return False
     state.take_backfill(delays[-1], arrivals[-1], len(delays), limits)
     return True
