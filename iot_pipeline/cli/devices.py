@@ -36,7 +36,7 @@ def devices_command(
 
     What is wrong is decided as by the checks: silent, a wrong clock, late, stuck, implausible or
     incomplete, by the limits that `iot settings` lists. Silence is counted from when the last
-    reading arrived, up to what is ingested: what waits in Kafka is nobody's silence.
+    reading arrived, up to what is ingested: what waits in Kafka makes no device silent.
     """
     settings = Settings.from_env()
     with open_connections(settings) as connections:

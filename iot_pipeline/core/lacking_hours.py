@@ -22,7 +22,7 @@ LEAST_EXPECTED = 10
 # Slower devices have too few readings in an hour for one more or less to mean anything.
 _SLOWEST_MS = HOUR_MS / LEAST_EXPECTED
 # How much of the fleet was there is told by so many devices, and by the best tenth of them: what
-# even those lack was not sent by anybody.
+# even those lack was not sent at all.
 _WITNESSES = 1_000
 _BEST_SHARE = 0.9
 
