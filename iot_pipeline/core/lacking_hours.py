@@ -79,8 +79,9 @@ def share_of(
     if end <= begin:
         return None
     expected = (end - begin) / interval_ms * pace
-    # Not by the fleet's pace: where all sent little, chance makes great differences.
-    whole = ((hour + 1) * HOUR_MS - begin) / interval_ms
+    # Of a whole hour, also where the device or the fleet was not there for all of it: where little
+    # is expected, chance makes great differences.
+    whole = HOUR_MS / interval_ms
     return HourShare(hour, state.hours.get(hour, 0), expected, whole)
 
 
