@@ -133,7 +133,7 @@ def draw_completeness(
         [[np.nan if share is None else share for share in shares[name]] for name in names],
         dtype=float,
     ).reshape(len(names), hours)
-    # What is missing is loud, what is there is quiet; blue and orange are told apart by everybody.
+    # What is missing is loud, what is there is quiet; all people tell blue from orange.
     colors = LinearSegmentedColormap.from_list(
         "completeness", [theme.warn, theme.half, theme.good], N=11
     ).with_extremes(bad=theme.empty)

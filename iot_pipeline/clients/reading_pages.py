@@ -11,10 +11,10 @@ _PAGE = (
     "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp <= ? "
     "ORDER BY timestamp ASC LIMIT ?"
 )
-# Counted where the rows are: one row per slot travels. Cassandra takes no marker for its length.
+# Averaged where the rows are: one row per slot travels. Cassandra takes no marker for its length.
 _SLOTS = (
-    "SELECT to_unix_timestamp(floor(timestamp, {slot})), COUNT(*), AVG(temperature), "
-    "to_unix_timestamp(MIN(timestamp)) FROM {ks}.sensor_data "
+    "SELECT to_unix_timestamp(floor(timestamp, {slot})), AVG(temperature) "
+    "FROM {ks}.sensor_data "
     "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp <= ? "
     "GROUP BY floor(timestamp, {slot})"
 )
@@ -31,7 +31,7 @@ class FoundPage(Asked):
 
 
 class FoundSlots(Asked):
-    """Counts of slots on their way: a `PendingSlots`."""
+    """Means of slots on their way: a `PendingSlots`."""
 
     @property
     def found(self) -> list[Slot]:
@@ -79,13 +79,13 @@ class CassandraReadingPages:
     def start_slots(
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, slot_ms: int
     ) -> FoundSlots:
-        """Start counting rows from first_ms to last_ms, both inclusive, by slots of time."""
+        """Start averaging rows from first_ms to last_ms, both inclusive, by slots of time."""
         cql = _SLOTS.format(ks=self._client.keyspace, slot=f"{slot_ms // 1000}s")
         values = (device_id, day_number + DAY_ZERO, first_ms, last_ms)
         return FoundSlots(
             self._client.start(
                 lambda: self._client.prepare(cql).bind(values),
-                f"counting {device_id} in {self._client.keyspace}.sensor_data",
+                f"averaging {device_id} in {self._client.keyspace}.sensor_data",
                 PLAIN_TUPLES,
             )
         )

@@ -55,7 +55,7 @@ class DeviceProblem:
 class Fleet:
     """The devices as of a moment: all that is known of them, and how much was not looked at.
 
-    `as_of_ms` is now, less what ingestion is behind: silence since then is nobody's fault.
+    `as_of_ms` is now, less what ingestion is behind: no device is silent for that.
     `states` has the devices that are expected to report. `unlooked` more have rows, and nothing
     else is known of them. `rows_seen` of the run's `rows` were folded.
 

@@ -35,7 +35,7 @@ _LEAST_PAUSES = 3
 _LEAST_VOTES = 2
 _MOST_VOTES = 4
 _LEARN_AT = (LEAST_READINGS, TAIL // 2, TAIL, 2 * TAIL)
-# A rhythm that changed by less is the same one, measured again.
+# A rhythm that changed by less is the same one.
 _SAME_RHYTHM = 0.2
 _NEWEST_SHARE = 0.3
 VERSION = 1
@@ -44,10 +44,10 @@ VERSION = 1
 class DeviceState(msgspec.Struct, array_like=True):
     """One device; about 200 bytes when kept.
 
-    `rows` readings are its own: not backfilled ones, which somebody else sent later. `hours` counts
-    them by the hour of their event time, from `begin_ms` on, but none with a wrong clock, which
-    leave `unsure_hours`. `tail` are the newest event times. `unchanged` readings at the end have
-    equal values. `half` and `before` are the two newest half windows that had readings.
+    `rows` readings are its own: backfilled ones are not. `hours` counts them by the hour of their
+    event time, from `begin_ms` on, but none with a wrong clock, which leave `unsure_hours`. `tail`
+    are the newest event times. `unchanged` readings at the end have equal values. `half` and
+    `before` are the two newest half windows that had readings.
 
     Each kind of trouble has the time of its latest evidence (`late_at_ms`, `clock_at_ms`,
     `odd_at_ms`, `apart_at_ms`, by the broker's clock). `clock_off_ms` is above 0 when the clock is
@@ -85,8 +85,7 @@ class DeviceState(msgspec.Struct, array_like=True):
     visit_ms: int = 0
     pause_ms: int = 0
     pauses: int = 0
-    # Learned now and then; 0 while it is not known. Arrivals further apart than the second end a
-    # visit.
+    # Learned now and then, 0 until then. Arrivals further apart than the second end a visit.
     interval_ms: float = 0.0
     long_ms: int = 0
     regular_votes: int = 0

@@ -31,12 +31,10 @@ Line = Sequence[tuple[int, float]]
 
 
 class Slot(msgspec.Struct, frozen=True, array_like=True):
-    """A slot of one device that has readings: how many, their mean, the first's time."""
+    """A slot of time in which a device has readings, and their mean."""
 
     start_ms: int
-    count: int
     mean_temperature: float | None
-    first_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ LEAST_EXPECTED = 10
 # Slower devices have too few readings in an hour for one more or less to mean anything.
 _SLOWEST_MS = HOUR_MS / LEAST_EXPECTED
 # How much of the fleet was there is told by so many devices, and by the best tenth of them: what
-# even those lack was not sent by anybody.
+# even those lack was not sent at all.
 _WITNESSES = 1_000
 _BEST_SHARE = 0.9
 
@@ -79,8 +79,9 @@ def share_of(
     if end <= begin:
         return None
     expected = (end - begin) / interval_ms * pace
-    # Not by the fleet's pace: where all sent little, chance makes great differences.
-    whole = ((hour + 1) * HOUR_MS - begin) / interval_ms
+    # Of a whole hour, also where the device or the fleet was not there for all of it: where little
+    # is expected, chance makes great differences.
+    whole = HOUR_MS / interval_ms
     return HourShare(hour, state.hours.get(hour, 0), expected, whole)
 
 

@@ -29,24 +29,22 @@ def ask_all(
     wait: Callable[[float], None],
     deadline: float,
     clock: Callable[[], float],
-    *,
-    sure: int = 1,
 ) -> Iterator[tuple[_I, _A]]:
     """Each item with its answer, in order, as far as the time suffices.
 
-    After `deadline` nothing more is sent but the first `sure` questions; what was sent is waited
-    for. One is always sent: a look at nothing tells nothing.
+    After `deadline` nothing more is sent, and what was sent is waited for. The first question is
+    always sent: a look at nothing tells nothing.
 
     Raises:
-        PipelineError: that of the first answer that is one.
+        PipelineError: the first failed answer's error.
     """
     waiting = iter(items)
     sent: deque[tuple[_I, _A]] = deque()
     is_over = False
-    left = max(1, sure)
+    has_sent = False
     while True:
         while not is_over and len(sent) < _IN_FLIGHT:
-            if left <= 0 and clock() > deadline:
+            if has_sent and clock() > deadline:
                 is_over = True
                 break
             item = next(waiting, None)
@@ -54,7 +52,7 @@ def ask_all(
                 is_over = True
             else:
                 sent.append((item, start(item)))
-                left -= 1
+                has_sent = True
         if not sent:
             return
         item, answer = sent[0]

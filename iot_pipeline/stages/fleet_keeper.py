@@ -138,7 +138,7 @@ class FleetKeeper:
 
         Args:
             now: aware.
-            lag_seconds: how far ingestion is behind; silence since then is nobody's fault.
+            lag_seconds: how far ingestion is behind; no device is silent for that.
             budget_seconds: about how long rows may be asked for what the states do not tell.
 
         Raises:

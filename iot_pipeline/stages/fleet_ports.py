@@ -18,7 +18,7 @@ class PendingState(Pending, Protocol):
 
 
 class DeviceStateStore(Protocol):
-    """States between runs. Whoever loses them makes them again from rows."""
+    """States between runs; what is lost is made again from rows."""
 
     def read_fleet(self) -> bytes | None: ...
 

@@ -21,12 +21,12 @@ class PendingSlots(Pending, Protocol):
 
 
 class SlotCounts(Protocol):
-    """Counts readings in slots of time, where the readings are."""
+    """Means of temperatures in slots of time, made where the readings are."""
 
     def start_slots(
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, slot_ms: int
     ) -> PendingSlots:
-        """Start counting rows of one Cassandra partition from first_ms to last_ms, inclusive."""
+        """Start averaging rows of one Cassandra partition from first_ms to last_ms, inclusive."""
 
     def wait(self, timeout_seconds: float) -> None: ...
 

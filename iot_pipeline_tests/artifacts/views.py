@@ -73,7 +73,7 @@ def _slots(chance: random.Random, number: int, hours: int) -> list[Slot]:
         count = chance.randrange(61)
         if count and start < NOW_MS:
             mean = 20 + 8 * math.sin(start / 1.3e7 + number) + chance.uniform(-2, 2)
-            slots.append(Slot(start, count, mean, start))
+            slots.append(Slot(start, mean))
     return slots
 
 

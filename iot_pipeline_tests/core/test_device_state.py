@@ -127,12 +127,19 @@ def beats(count: int, every_ms: int = 1_000, since: int = START_MS, delay: int =
     ]
 
 
-def troubles(rows: list[Row], as_of_ms: int) -> set[Trouble]:
+def troubles(rows: list[Row], as_of_ms: int, well: list[Row] | None = None) -> set[Trouble]:
+    """What is wrong with a device; six neighbours send `well`."""
     states = FleetStates(LIMITS)
     states.fold(groups_of(rows))
+    for number in range(6 if well else 0):
+        states.fold(groups_of(well or [], f"b{number}"))
     states.settle(as_of_ms)
     found = states.fleet(as_of_ms).problems
-    return {trouble for trouble, problems in found.items() if problems}
+    return {
+        trouble
+        for trouble, problems in found.items()
+        if any(problem.device_id == "a" for problem in problems)
+    }
 
 
 def test_a_device_that_sends_bundles_is_well_between_them() -> None:
@@ -162,12 +169,16 @@ def test_a_clock_that_is_behind_is_a_clock_and_neither_late_nor_silent(years: fl
 
 
 def test_a_clock_that_is_ahead_lacks_no_readings() -> None:
-    rows = [*beats(600), *beats(1_200, since=START_MS + 600_000, delay=-1_200_000)]
+    rows = [*beats(600), *beats(1_200, since=START_MS + 600_000, delay=-7_200_000)]
     rows += beats(1_800, since=START_MS + 1_800_000)
     ahead_until = START_MS + 1_800_000
     as_of_ms = ahead_until + WINDOW_MS - 2_000
     assert troubles(rows[:1_800], as_of_ms) == {Trouble.CLOCK, Trouble.SILENT}
-    assert troubles(rows, START_MS + HOUR_MS) == set()
+    # The third of the hour that it measured under other times would be missed else.
+    right = beats(3_600)
+    assert troubles(rows, START_MS + HOUR_MS, right) == set()
+    left_out = [*right[:600], *right[1_800:]]
+    assert troubles(left_out, START_MS + HOUR_MS, right) == {Trouble.INCOMPLETE}
 
 
 def test_history_that_was_sent_later_is_neither_late_nor_a_sign_of_life() -> None:
@@ -207,5 +218,12 @@ def test_beyond_that_suspects_are_looked_at_every_time_and_the_rest_is_counted()
         )
     assert states.devices["d29999"].rows == 3
     assert 0 < states.rows_seen < states.rows == 90_000
-    # None that was left out once keeps counts with a hole in them.
-    assert all(s.rows == 3 or s.begin_ms > START_MS or s.rows == 1 for s in states.devices.values())
+
+
+def test_a_device_that_was_left_out_once_begins_anew_and_has_no_hole_in_its_counts() -> None:
+    states = FleetStates(LIMITS)
+    states.fold(second_of(9_000, START_MS))
+    states.fold(second_of(30_000, START_MS + 1_000))
+    seen_twice = [name for name, state in states.devices.items() if state.begin_ms == START_MS]
+    assert 0 < len(seen_twice) < 9_000
+    assert all(states.devices[name].rows == 2 for name in seen_twice)

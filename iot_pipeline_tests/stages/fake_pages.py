@@ -54,7 +54,7 @@ class FakePages:
             slots.setdefault(row[0] // slot_ms * slot_ms, []).append(row)
         return self._answer(
             [
-                Slot(start, len(rows), sum(row[1] or 0 for row in rows) / len(rows), rows[0][0])
+                Slot(start, sum(row[1] or 0 for row in rows) / len(rows))
                 for start, rows in sorted(slots.items())
             ]
         )

@@ -9,6 +9,7 @@ from iot_pipeline.core.deletions import Deletion
 from iot_pipeline.core.device_problems import Fleet, Trouble
 from iot_pipeline.core.fleet_verdicts import judge_fleet
 from iot_pipeline.core.ingest import MicroBatch
+from iot_pipeline.core.kept_states import decode_state
 from iot_pipeline.core.ledger import Counts
 from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.quality_limits import QualityLimits
@@ -172,6 +173,21 @@ def test_a_clock_that_was_ahead_hides_none_of_what_came_since() -> None:
         assert set(named(place.look(at + 80_000))) == {Trouble.CLOCK}, kept
 
 
+def test_an_hour_that_seems_to_lack_readings_is_counted_before_it_is_called_so() -> None:
+    """Of room_1 nothing was kept for a quarter of an hour; whether it was silent, rows tell."""
+    middle = START_MS + 80 * MINUTE
+    place = Place(Lapse(hours=1.5).sent())
+    place.run(START_MS, START_MS + 65 * MINUTE).save(moment_of(END), is_last=True)
+    older = place.states.states["room_1"]
+    place.run(START_MS + 65 * MINUTE, middle).save(moment_of(END), is_last=True)
+    place.states.states["room_1"] = older
+    assert named(place.run(middle, END).look(moment_of(END), 0.0)) == {}
+    gone = range(START_MS + 65 * MINUTE, middle)
+    place.table = TimeLapse(r for r in place.sent if r[0] != "room_1" or r[2] not in gone)
+    found = named(place.run(middle, END).look(moment_of(END), 0.0))
+    assert found == {Trouble.INCOMPLETE: {"room_1"}}
+
+
 @pytest.mark.parametrize(
     "wiped", [None, SchemaMismatchError("no table device_states")], ids=["empty", "missing"]
 )
@@ -236,12 +252,12 @@ def test_what_a_look_after_the_end_found_is_known_to_the_next_run(place: Place) 
     keeper.save(moment_of(END), is_last=True)
     found = keeper.look(moment_of(END), 0.0)
     place.table.as_of_ms = END
-    following = place.keeper()
-    fleet = following.look(moment_of(END), 0.0, budget_seconds=-1.0)
     for name, state in found.states.items():
-        assert fleet.states[name].lacking == state.lacking
-        assert fleet.states[name].next_hour == state.next_hour > 0
-    assert fleet.states["room_2"].lacking
+        kept = decode_state(place.states.states[name])
+        assert kept is not None
+        assert kept.lacking == state.lacking
+        assert kept.next_hour == state.next_hour > 0
+    assert found.states["room_2"].lacking
 
 
 def test_states_are_kept_once_a_minute_and_only_those_that_changed(place: Place) -> None:
