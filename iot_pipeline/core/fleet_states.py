@@ -58,12 +58,15 @@ class FleetStates:
     rows_seen: int = 0
     _turn: int = 0
 
-    def fold(self, groups: Groups) -> None:
-        """Take in rows that are acknowledged, those of a device in the order of their arrival."""
+    def fold(self, groups: Groups, *, is_part: bool = False) -> None:
+        """Take in rows that are acknowledged, those of a device in the order of their arrival.
+
+        `is_part`: of a large micro-batch, so that what a small one may cost is not allowed again.
+        """
         rows = sum(map(len, groups.values()))
         self.rows += rows
         if len(self.devices) + len(groups) > MANY:
-            groups = self._chosen(groups, rows)
+            groups = self._chosen(groups, rows, 0.0 if is_part else _ALLOWED_PER_FOLD_US)
             rows = sum(map(len, groups.values()))
         if rows:
             self.rows_seen += rows
@@ -101,12 +104,12 @@ class FleetStates:
             Delays(self.ingested.counts.copy(), self.ingested.largest_ms),
         )
 
-    def _chosen(self, groups: Groups, rows: int) -> Groups:
+    def _chosen(self, groups: Groups, rows: int, allowed_us: float) -> Groups:
         """What the budget allows: suspects, then the others where the last turn ended."""
         devices = self.devices
         if len(devices.keys() | {name for name, _ in groups}) <= MANY:
             return groups
-        allowed_us = _ALLOWED_PER_FOLD_US + _ALLOWED_PER_ROW_US * rows
+        allowed_us += _ALLOWED_PER_ROW_US * rows
         chosen: dict[tuple[str, int], RowsByTime] = {}
         start = self._turn % len(groups)
         places = list(groups)

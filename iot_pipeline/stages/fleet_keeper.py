@@ -8,13 +8,14 @@ twice as many, always the same, those that had problems, and those that the run 
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from iot_pipeline.core.device_problems import DAY_MS, Fleet, expected_states, is_silent
 from iot_pipeline.core.fleet_states import MANY, FleetStates, Groups, fold_rows
-from iot_pipeline.core.ingest import MicroBatch
+from iot_pipeline.core.ingest import MicroBatch, RowsByTime
 from iot_pipeline.core.kept_states import (
     decode_record,
     decode_state,
@@ -39,6 +40,9 @@ SAVE_SECONDS = 60.0
 # Small micro-batches, as a run that follows the topic makes them, are folded together.
 _FOLD_ROWS = 5_000
 _FOLD_SECONDS = 1.0
+# What is folded at once: about a millisecond, while Cassandra is waited for anyway.
+_PART_ROWS = 5_000
+_PART_GROUPS = 500
 # A run looks so often for devices that have rows and no state; the first look of all finds them.
 _LIST_MS = 600_000
 _MOST_SUSPECTS = 1_000
@@ -72,8 +76,12 @@ class FleetKeeper:
     clock: Callable[[], float] = time.monotonic
     _states: FleetStates = field(init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _waiting: list[Groups] = field(default_factory=list)
-    _waiting_rows: int = 0
+    # Micro-batches that were observed, each with how long its oldest and newest record took; and
+    # the rest of one that is folded in parts.
+    _waiting: deque[tuple[Groups, list[tuple[int, int]]]] = field(default_factory=deque)
+    _part: Iterator[tuple[tuple[str, int], RowsByTime]] | None = None
+    _observed_rows: int = 0
+    _folded_rows: int = 0
     _folded_at: float = 0.0
     _saved_at: float = 0.0
     _is_loaded: bool = False
@@ -89,19 +97,32 @@ class FleetKeeper:
         self._folded_at = self._saved_at = self.clock()
 
     def observe(self, batch: MicroBatch, now_ms: int) -> None:
-        """Take in a micro-batch whose rows are acknowledged, as of `now_ms` by our clock."""
-        with self._lock:
-            for counts in batch.counts.values():
-                if counts.stored and counts.first_record_ms and counts.last_record_ms:
-                    self._states.ingested.add(
-                        (now_ms - counts.last_record_ms, now_ms - counts.first_record_ms)
-                    )
-            if batch.groups:
-                self._waiting.append(batch.groups)
-                self._waiting_rows += batch.rows
-            is_due = self.clock() - self._folded_at >= _FOLD_SECONDS
-            if is_due or self._waiting_rows >= _FOLD_ROWS:
+        """Take in a micro-batch whose rows are acknowledged, as of `now_ms` by our clock.
+
+        It is folded by `work`; what waits before it, if that is much, now: it would be memory.
+        """
+        if self._observed_rows - self._folded_rows >= _FOLD_ROWS:
+            with self._lock:
                 self._fold()
+        delays = [
+            (now_ms - counts.last_record_ms, now_ms - counts.first_record_ms)
+            for counts in batch.counts.values()
+            if counts.stored and counts.first_record_ms and counts.last_record_ms
+        ]
+        # No lock: a look at a large fleet holds it for a tenth of a second.
+        self._waiting.append((batch.groups, delays))
+        self._observed_rows += batch.rows
+
+    def work(self) -> None:
+        """Fold a part of what waits, if it is due: to be called often, between other things."""
+        is_due = self._part is not None or self._observed_rows - self._folded_rows >= _FOLD_ROWS
+        if not is_due and self.clock() - self._folded_at < _FOLD_SECONDS:
+            return
+        if self._lock.acquire(blocking=False):
+            try:
+                self._fold_part()
+            finally:
+                self._lock.release()
 
     def load(self) -> None:
         """Read what earlier runs kept, once; what was observed before is put after it.
@@ -228,11 +249,36 @@ class FleetKeeper:
         return Kept(len(names) - len(content), len(states.changed))
 
     def _fold(self) -> None:
-        """With the lock held: take in what waits."""
-        waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
-        self._folded_at = self.clock()
-        for groups in waiting:
-            self._states.fold(groups)
+        """With the lock held: take in all that waits."""
+        while self._part is not None or self._waiting:
+            self._fold_part()
+
+    def _fold_part(self) -> None:
+        """With the lock held: take in the first of what waits, no more than a part of it."""
+        if self._part is None:
+            if not self._waiting:
+                self._folded_at = self.clock()
+                return
+            groups, delays = self._waiting.popleft()
+            for delay in delays:
+                self._states.ingested.add(delay)
+            rows = sum(map(len, groups.values()))
+            if rows <= _PART_ROWS and len(groups) <= _PART_GROUPS:
+                self._folded_rows += rows
+                self._states.fold(groups)
+                return
+            self._part = iter(groups.items())
+        part: dict[tuple[str, int], RowsByTime] = {}
+        rows = 0
+        for place, group in self._part:
+            part[place] = group
+            rows += len(group)
+            if rows >= _PART_ROWS or len(part) >= _PART_GROUPS:
+                break
+        else:
+            self._part = None
+        self._folded_rows += rows
+        self._states.fold(part, is_part=True)
 
     def _take_kept(self, found: dict[str, bytes]) -> None:
         devices = self._states.devices

@@ -45,6 +45,7 @@ def drain(
     progress: DrainProgress | None = None,
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
     observe: Callable[[MicroBatch], None] = lambda _: None,
+    turn: Callable[[], None] = lambda: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> DrainProgress:
     """Ingest `plan.ingest`, exactly those offsets, and account for every one of them.
@@ -58,6 +59,7 @@ def drain(
             achieved; a new one when None.
         on_progress: called after every commit.
         observe: called with every micro-batch whose rows are acknowledged; it must be quick.
+        turn: called between polls, while Kafka or Cassandra is waited for; about a millisecond.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:
@@ -76,7 +78,7 @@ def drain(
                 plan.topic, plan.checkpoints, plan.ingest, ports, config, wall_clock
             )
             try:
-                _write_and_account(batches, checkpoints, progress, observe)
+                _write_and_account(batches, checkpoints, progress, observe, turn)
             finally:
                 checkpoints.note_last_answers()
     finally:
@@ -89,6 +91,7 @@ def _write_and_account(
     checkpoints: "_Checkpoints",
     progress: DrainProgress,
     observe: Callable[[MicroBatch], None],
+    turn: Callable[[], None],
 ) -> None:
     """Rows acknowledged, then dead letters delivered, then the checkpoint moved.
 
@@ -108,6 +111,7 @@ def _write_and_account(
                 if checkpoints.is_due:
                     checkpoints.deliver_letters()
                     checkpoints.move()
+                turn()
     except OffsetsExpiredError as exc:
         # What was written before the log ran out is committed first: recorded as expired, its
         # dead letters would be lost with Kafka's copy of them.
@@ -132,6 +136,7 @@ def follow(
     progress: DrainProgress | None = None,
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
     observe: Callable[[MicroBatch], None] = lambda _: None,
+    turn: Callable[[], None] = lambda: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> DrainProgress:
     """Ingest all that arrives from the plan's checkpoints on, until `how` says it is over.
@@ -154,6 +159,7 @@ def follow(
         progress=progress or DrainProgress([]),
         on_progress=on_progress,
         observe=observe,
+        turn=turn,
         wall_clock=wall_clock,
     )
 

@@ -285,6 +285,7 @@ class _Work:
             progress=self.outcome.drained.begin(plan.ingest),
             on_progress=lambda _: self.watcher.committed(self.outcome),
             observe=self._observe,
+            turn=self.outcome.fleet.work,
         )
 
     def _follow(self, plan: Plan, how: Follow) -> None:
@@ -302,6 +303,7 @@ class _Work:
             progress=self.outcome.drained.begin([]),
             on_progress=lambda _: self.watcher.committed(self.outcome),
             observe=self._observe,
+            turn=self.outcome.fleet.work,
         )
 
     def _probed(self) -> Ports:
