@@ -50,10 +50,10 @@ def test_a_large_micro_batch_is_folded_part_by_part_and_none_of_it_twice() -> No
 
 def test_two_large_micro_batches_do_not_wait_at_once() -> None:
     keeper = a_keeper()
-    keeper.observe(a_batch(600, 10), T0)
+    keeper.observe(a_batch(1_200, 10), T0)
     keeper.work()
     keeper.observe(a_batch(600, 10, T0 + 10_000), T0)
-    assert folded(keeper) == 6_000
+    assert folded(keeper) == 12_000
     assert len(keeper._waiting) == 1
 
 
