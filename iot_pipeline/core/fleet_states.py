@@ -68,9 +68,10 @@ class FleetStates:
         if len(self.devices) + len(groups) > MANY:
             groups = self._chosen(groups, rows, 0.0 if is_part else _ALLOWED_PER_FOLD_US)
             rows = sum(map(len, groups.values()))
-        if rows:
-            self.rows_seen += rows
-            self._fold(groups, rows)
+        self.rows_seen += rows
+        groups = self._take_backfilled(groups)
+        if groups:
+            self._fold(groups, sum(map(len, groups.values())))
 
     def settle(self, as_of_ms: int) -> list[tuple[str, int]]:
         """Remember what only the whole fleet tells: who is apart, and which hours lack readings.
@@ -162,20 +163,29 @@ class FleetStates:
                     times[start:end], newest_at, spread, unchanged, *last, delay_most, hour, limits
                 )
             else:
-                self._look_closely(state, times[start:end], *view.part(start, end))
+                for row in view.rows(start, end):
+                    state.take_row(*row, limits)
 
-    def _look_closely(
-        self,
-        state: DeviceState,
-        times: list[int],
-        arrivals: list[int],
-        temperatures: list[float],
-        humidities: list[float],
-    ) -> None:
-        limits = self.limits
-        if not _is_plain_backfill(state, times, arrivals, limits):
-            for row in zip(times, arrivals, temperatures, humidities, strict=True):
-                state.take_row(*row, limits)
+    def _take_backfilled(self, groups: Groups) -> Groups:
+        """Take readings that were all sent long after, by something that is no clock; the others.
+
+        A month of history is sent in minutes: reading by reading it would cost more than writing
+        it. Nothing of a row is looked at here but its time, and when the first and last came.
+        """
+        rest: dict[tuple[str, int], RowsByTime] = {}
+        for place, group in groups.items():
+            first = next(iter(group))
+            if group[first][0] // 1000 - first <= self.limits.backfill_ms:
+                rest[place] = group
+                continue
+            name = place[0]
+            state = self.devices.get(name) or DeviceState()
+            if _is_plain_backfill(state, group, first, self.limits):
+                self.devices[name] = state
+                self.changed.add(name)
+            else:
+                rest[place] = group
+        return rest
 
     def _count_delays(self, view: "_Columns", limits: QualityLimits) -> None:
         # Backfilled readings say nothing of how fast readings arrive today.
@@ -227,12 +237,14 @@ class _Columns:
         self.ends: _Ints = np.cumsum(sizes)
         self.starts: _Ints = self.ends - sizes
 
-    def part(self, start: int, end: int) -> tuple[list[int], list[float], list[float]]:
-        """Arrivals, temperatures, humidities of rows [start, end)."""
-        return (
+    def rows(self, start: int, end: int) -> Iterator[tuple[int, int, float, float]]:
+        """(measured, arrived, temperature, humidity) of rows [start, end)."""
+        return zip(
+            self.times_list[start:end],
             self.arrivals[start:end].tolist(),
             self.temperatures[start:end].tolist(),
             self.humidities[start:end].tolist(),
+            strict=True,
         )
 
     def summaries(self, groups: Groups, limits: QualityLimits) -> Iterator[_Summary]:
@@ -283,21 +295,27 @@ class _Columns:
 
 
 def _is_plain_backfill(
-    state: DeviceState, times: list[int], arrivals: list[int], limits: QualityLimits
+    state: DeviceState, group: RowsByTime, first: int, limits: QualityLimits
 ) -> bool:
-    """Take readings that were all sent long after, by something that is no clock; False: look.
+    """Take a group's readings if they are; False: look at each.
 
-    A month of history is sent in minutes: reading by reading it would cost more than writing it.
+    They are when even the latest of them was late enough when the first one came, and no ten in a
+    row can be late by the same, as those of a clock that is behind are.
     """
-    delays = list(map(sub, arrivals, times))
-    least, most = min(delays), max(delays)
-    if least <= limits.backfill_ms or most - least <= STEADY_MS or state.steady_rows > 1:
+    times = list(group)
+    last = times[-1]
+    began, ended = group[first][0] // 1000, group[last][0] // 1000
+    took = abs(ended - began)
+    if (
+        state.steady_rows > 1
+        or min(began, ended) - max(times) <= limits.backfill_ms
+        or max(times) - min(times) <= STEADY_MS + took
+    ):
         return False
-    # As many in a row as tell a clock that is behind.
-    steps = map(sub, delays, islice(delays, STEADY_READINGS - 1, None))
-    if min(map(abs, steps), default=most) <= STEADY_MS:
+    steps = map(sub, islice(times, STEADY_READINGS - 1, None), times)
+    if min(map(abs, steps), default=STEADY_MS + took + 1) <= STEADY_MS + took:
         return False
-    state.take_backfill(delays[-1], arrivals[-1], len(delays), limits)
+    state.take_backfill(ended - last, max(began, ended), len(times), limits)
     return True
 
 
