@@ -120,7 +120,7 @@ class RunReport:
             parts.append(f"{rejected:,} could not be readings")
         if self.lags is None:
             parts.append("the lag could not be read")
-        elif (lag := total_lag(self.lags)).lag_offsets:
+        elif (lag := total_lag(self.lags)).lag_seconds >= 1:
             parts.append(f"{lag.lag_offsets:,} wait since {lag.lag_seconds:.1f} s")
         return "; ".join(parts)
 

@@ -263,7 +263,7 @@ class _Checkpoints:
             if isinstance(outcome, Rebased):
                 rebased = PermanentError(
                     f"committing {self._topic}: {outcome}, this run read epoch {commit.epoch} of "
-                    f"topic {commit.topic_id}: somebody rebased it meanwhile. Run again"
+                    f"topic {commit.topic_id}: it was rebased meanwhile. Run again"
                 )
             else:
                 self._note(commit, outcome)

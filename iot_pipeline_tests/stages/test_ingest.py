@@ -535,7 +535,7 @@ def test_a_rebase_meanwhile_stops_the_run_and_what_was_committed_elsewhere_is_kn
         world.ledger.checkpoints["iot_data", 0] = replace(old, epoch=1, next_offset=0)
 
     faults = Faults(1, How.HOOK, only="ledger.send_commit", hook=rebase)
-    with pytest.raises(PermanentError, match="somebody rebased it meanwhile"):
+    with pytest.raises(PermanentError, match="it was rebased meanwhile"):
         world.drain(faults=faults, progress=progress)
     assert set(progress.achieved) == {1}
 
