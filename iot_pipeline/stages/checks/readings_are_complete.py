@@ -1,22 +1,11 @@
 """Who lacks readings, and in which hour?"""
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.fleet_verdicts import COMPLETE
-from iot_pipeline.stages.checks.check import Check, Cost
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.families import on_devices
 
-
-def look(facts: Facts) -> CheckVerdict:
-    """From the fleet as it is."""
-    return facts.devices[COMPLETE]
-
-
-CHECK = Check(
+CHECK = on_devices(
     COMPLETE,
     "Readings received against those expected, per device and hour of the last day.",
-    look,
-    Severity.WARN,
-    Cost.BOUNDED,
     order=160,
     settings=("IOT_COMPLETE_SHARE",),
 )

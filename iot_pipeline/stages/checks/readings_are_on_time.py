@@ -1,23 +1,12 @@
 """How late do readings arrive?"""
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.fleet_verdicts import ON_TIME
-from iot_pipeline.stages.checks.check import Check, Cost
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.families import on_devices
 
-
-def look(facts: Facts) -> CheckVerdict:
-    """From the fleet as it is."""
-    return facts.devices[ON_TIME]
-
-
-CHECK = Check(
+CHECK = on_devices(
     ON_TIME,
     "How long readings take from event to broker, and from broker to row: p50, p95, most; late "
     "devices by group.",
-    look,
-    Severity.WARN,
-    Cost.BOUNDED,
     order=130,
     settings=(
         "IOT_LATE_SECONDS",

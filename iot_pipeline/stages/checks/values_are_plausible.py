@@ -1,23 +1,12 @@
 """Are values possible, and do neighbours agree?"""
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
 from iot_pipeline.core.fleet_verdicts import PLAUSIBLE
-from iot_pipeline.stages.checks.check import Check, Cost
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.families import on_devices
 
-
-def look(facts: Facts) -> CheckVerdict:
-    """From the fleet as it is."""
-    return facts.devices[PLAUSIBLE]
-
-
-CHECK = Check(
+CHECK = on_devices(
     PLAUSIBLE,
     "Temperature and humidity are within plausible limits, change no faster than a sensor can, and "
     "agree with devices of the same group.",
-    look,
-    Severity.WARN,
-    Cost.BOUNDED,
     order=110,
     settings=(
         "IOT_PLAUSIBLE_TEMPERATURE_MIN",
