@@ -105,12 +105,18 @@ def _fine(days: Sequence[DayComparison], what: str) -> str:
     if not days:
         return "No rollups to compare yet."
     settled = [day for day in days if not day.is_touched]
+    if not settled:
+        touched = ", ".join(str(day.day) for day in days[:_SHOWN])
+        return (
+            f"Nothing to compare: rows of {touched} changed since their rebuild; the sensor "
+            "rollups_of_touched_days asks for the next one."
+        )
     of_days = "1 day" if len(settled) == 1 else f"{len(settled)} days"
     said = f"{sum(day.rows for day in settled):,} rows of {of_days} {what}."
-    touched = [day for day in days if day.is_touched]
-    if touched:
+    changed = [day for day in days if day.is_touched]
+    if changed:
         said += (
-            f" Rows of {', '.join(str(day.day) for day in touched[:_SHOWN])} changed since their "
+            f" Rows of {', '.join(str(day.day) for day in changed[:_SHOWN])} changed since their "
             "rebuild; the sensor rollups_of_touched_days asks for the next one."
         )
     part = [day for day in days if day.compared < day.devices]
