@@ -61,7 +61,7 @@ def drain_command(
     run = new_cli_run()
     latency = Latencies()
     with open_connections(settings) as connections:
-        outcome = new_outcome(connections)
+        outcome, is_done = new_outcome(connections), False
         try:
             with ExitStack() as shown:
                 follow = None
@@ -83,9 +83,10 @@ def drain_command(
                     follow=follow,
                 )
                 run_ingest(request, connections, outcome=outcome, watcher=watcher)
+                is_done = True
         finally:
             latency.merge(outcome.probe.take())
-            _report(outcome, run.run_id, latency, chosen, as_json)
+            _report(outcome, run.run_id, latency, chosen, is_done=is_done, as_json=as_json)
     if outcome.drained.fenced:
         sys.exit(EXIT_FENCED)
     if outcome.replayed.rows_not_whole:
@@ -106,6 +107,8 @@ def _report(
     run_id: str,
     latency: Latencies,
     partitions: set[int] | None,
+    *,
+    is_done: bool,
     as_json: bool,
 ) -> None:
     """Say what became of it; nothing where nothing is known, because no plan was made."""
@@ -123,7 +126,7 @@ def _report(
             return
     if drained.planned_offsets or drained.ranges or drained.in_doubt:
         _print_drained(drained, latency)
-    elif outcome.plan is not None:
+    elif outcome.plan is not None and is_done:
         say(_nothing_lags(outcome.plan, partitions))
 
 

@@ -42,6 +42,8 @@ class CassandraDeviceStates:
         rows = self._client.execute(
             self._cql(_READ_ONE), _FLEET, doing="reading what is kept of the fleet"
         )
+        # Now, not when a run that is ended keeps its states: preparing may take ten seconds.
+        self._client.prepare(self._cql(_WRITE))
         return rows[0].state if rows else None
 
     def read_some(self, most: int) -> tuple[dict[str, bytes], bool]:

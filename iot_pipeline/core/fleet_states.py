@@ -63,6 +63,8 @@ class FleetStates:
 
         `is_part`: of a large micro-batch, so that what a small one may cost is not allowed again.
         """
+        if not groups:
+            return  # only dead letters or holes, or the end of a part
         rows = sum(map(len, groups.values()))
         self.rows += rows
         if len(self.devices) + len(groups) > MANY:
@@ -129,6 +131,7 @@ class FleetStates:
             if place not in chosen and place[0] in devices:
                 # Its counts have a hole now: it begins anew with its next reading.
                 del devices[place[0]]
+                self.changed.discard(place[0])
         return {place: group for place, group in groups.items() if place in chosen}
 
     def _fold(self, groups: Groups, rows: int) -> None:

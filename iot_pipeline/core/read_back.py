@@ -95,6 +95,15 @@ class ReadBack:
         """Judge one row, and remember it."""
         state = judge_row(row, stored)
         self.states[state] += 1
-        if state is not RowState.EQUAL and len(self.named) < MAX_NAMED:
-            self.named.append(RowFinding(place[0], timestamp_ms, row, stored, state))
+        if state is not RowState.EQUAL:
+            self._name(RowFinding(place[0], timestamp_ms, row, stored, state))
         return state
+
+    def _name(self, finding: RowFinding) -> None:
+        """Rows that are not whole first: harmless ones must not take their place."""
+        if finding.state in NOT_WHOLE:
+            at = sum(item.state in NOT_WHOLE for item in self.named)
+            self.named.insert(at, finding)
+            del self.named[MAX_NAMED:]
+        elif len(self.named) < MAX_NAMED:
+            self.named.append(finding)

@@ -28,6 +28,7 @@ from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.defs.verdicts import (
     SAY_AGAIN_SECONDS,
+    SAY_GREEN_AGAIN_SECONDS,
     Shown,
     is_news,
     show_again_where_hidden,
@@ -244,7 +245,8 @@ class FollowRun(Watcher):
         last, written_at = self._written.get(one.check, (None, 0.0))
         if last is None or is_news(one, last):
             return True
-        is_old = time.monotonic() - written_at >= SAY_AGAIN_SECONDS
+        again_seconds = SAY_GREEN_AGAIN_SECONDS if one.passed else SAY_AGAIN_SECONDS
+        is_old = time.monotonic() - written_at >= again_seconds
         return is_old and one.looked_at != last.looked_at
 
     def _note(self, written: Sequence[Shown]) -> None:

@@ -36,6 +36,7 @@ from iot_pipeline.errors import (
 )
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.registry import checks_of
+from iot_pipeline.stages.lag import read_lag
 from iot_pipeline.stages.loss import HALT
 from iot_pipeline.stages.planning import Plan, make_plan
 
@@ -44,6 +45,11 @@ from iot_pipeline.stages.planning import Plan, make_plan
 _HAND_OVER_SECONDS = 12.0
 # A tick that waits longer holds up every other sensor of the process.
 _ANSWER_SECONDS = 2.0
+
+
+# A verdict on the lag that is older than this was of no run of late.
+_OLD_SECONDS = 90.0
+_LAG_CHECK = [check for check in checks_of() if check.name == LAG]
 
 
 @functools.lru_cache(maxsize=1)
@@ -98,8 +104,9 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     except CassandraUnavailableError as exc:
         cassandra.close()  # the next tick connects anew, wherever the node is by then
         return _skip_unseen(context.instance, exc)
-    except OffsetsExpiredError:
+    except OffsetsExpiredError as exc:
         if settings.on_expired == HALT:
+            _show_lag(context.instance, not_looked(LAG, f"{COULD_NOT_LOOK}{_one_line(exc)}"))
             raise
         # The run records the loss; it plans by itself, because nothing can be planned before.
         if is_following:
@@ -107,6 +114,11 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         return dg.SensorResult(run_requests=[_drain_request({LANE: settings.topic})])
     except (TransientError, SchemaMismatchError) as exc:
         return _skip_unseen(context.instance, exc)
+    except PermanentError as exc:
+        # The tick fails and says so; where people look it is not green meanwhile.
+        _show_lag(context.instance, not_looked(LAG, f"{COULD_NOT_LOOK}{_one_line(exc)}"))
+        raise
+    _show_old_lag(context.instance, log, cassandra, settings)
     if is_following:
         return dg.SensorResult(run_requests=[_follow_request(settings.topic)])
     if not plan.ingest:
@@ -129,6 +141,22 @@ def _skip_unseen(
     return dg.SkipReason(reason)
 
 
+def _show_old_lag(
+    instance: dg.DagsterInstance, log: KafkaLog, cassandra: CassandraClient, settings: Settings
+) -> None:
+    """Where no run has shown the lag for a while, because each of them fails, the tick does."""
+    last = read_shown(instance, _LAG_CHECK).get(LAG)
+    if last is None or time.time() - last.written_at < _OLD_SECONDS:
+        return
+    ledger, topic = CassandraLedgerStore(cassandra), settings.topic
+    try:
+        lags = read_lag(log, ledger, topic, datetime.now(UTC), timeout_seconds=_ANSWER_SECONDS)
+    except TransientError as exc:
+        _show_lag(instance, not_looked(LAG, f"{COULD_NOT_LOOK}{_one_line(exc)}"))
+    else:
+        _show_lag(instance, judge_lag(lags, settings.lag_limit_seconds))
+
+
 def _say_nothing_lags(instance: dg.DagsterInstance, plan: Plan, settings: Settings) -> None:
     """Take back what an earlier tick has shown: no run comes to do so."""
     now_ms = int(time.time() * 1000)
@@ -139,12 +167,11 @@ def _say_nothing_lags(instance: dg.DagsterInstance, plan: Plan, settings: Settin
 def _show_lag(
     instance: dg.DagsterInstance, verdict: CheckVerdict, *, only_if_red: bool = False
 ) -> None:
-    checks = [check for check in checks_of() if check.name == LAG]
-    before = read_shown(instance, checks)
+    before = read_shown(instance, _LAG_CHECK)
     last = before.get(LAG)
     if only_if_red and (last is None or last.passed):
         return
-    shown = choose_shown([verdict], before, datetime.now(UTC), is_whole=True, checks=checks)
+    shown = choose_shown([verdict], before, datetime.now(UTC), is_whole=True, checks=_LAG_CHECK)
     is_old = last is None or time.time() - last.written_at >= SAY_AGAIN_SECONDS
     if is_old or is_news(shown[0], last):
         show_now(instance, shown, instance.report_runless_asset_event)

@@ -23,20 +23,30 @@ from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.registry import checks_of
 
-# A check's metadata: what to look at first the next time, when it was looked at, and whether that
-# was a look at all there is.
+# A check's metadata: what to look at first the next time, when it was looked at, and whether only a
+# look at all there is can turn it green.
 SUSPECTS = "suspects"
 LOOKED_AT = "looked_at"
-IS_WHOLE = "is_whole_look"
+NEEDS_WHOLE_LOOK = "needs_whole_look"
+_NOT_YET = (
+    "Not looked at yet: no run had the time. The job checks has, and so has its schedule "
+    "checks_every_5_minutes."
+)
+_ONLY_WHOLE = (
+    "It was red, and a run sees only its own part: only a look at all there is can turn it green. "
+    "Launch the job checks."
+)
 _SEVERITIES = {
     Severity.WARN: dg.AssetCheckSeverity.WARN,
     Severity.ERROR: dg.AssetCheckSeverity.ERROR,
 }
 # The newest execution may be one under way; a few before it may have ended without a verdict.
 _EXECUTIONS = 5
-# A verdict that has not changed is written again when it is this old: its time, and its numbers for
-# the plots, are those of a look of the last minute.
+# A verdict that has not changed is written again when it is this old. A red one often, so that its
+# numbers and devices are those of now; a green one seldom, because rows of no run stay in Dagster's
+# database.
 SAY_AGAIN_SECONDS = 60.0
+SAY_GREEN_AGAIN_SECONDS = 600.0
 # Another run may materialize while a verdict is written; twice in a row is not to be expected.
 _TRIES = 3
 
@@ -65,9 +75,9 @@ class Shown:
         return [str(item) for item in value] if isinstance(value, list) else []
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it was a look at all there is."""
-        return bool(self._value(IS_WHOLE))
+    def needs_whole_look(self) -> bool:
+        """Whether only a look at all there is can turn it green again."""
+        return bool(self._value(NEEDS_WHOLE_LOOK))
 
     @property
     def looked_at(self) -> datetime | None:
@@ -132,8 +142,8 @@ def suspects_of(shown: Mapping[str, Shown]) -> dict[str, Sequence[str]]:
 
 
 def first_looks(shown: Mapping[str, Shown]) -> set[str]:
-    """Checks that were never looked at."""
-    return {c.name for c in checks_of() if c.name not in shown or not shown[c.name].looked_at}
+    """Checks that have no row yet: more time is given once."""
+    return {check.name for check in checks_of() if check.name not in shown}
 
 
 def choose_shown(
@@ -160,29 +170,34 @@ def choose_shown(
     chosen = []
     for check in checks_of() if checks is None else checks:
         verdict, last = by_name.get(check.name), before.get(check.name)
-        if (
-            last is not None
-            and last.looked_at is not None
-            and (verdict is None or (not is_whole and _only_whole_clears(check, verdict, last)))
-        ):
+        if verdict is not None and last is not None and not verdict.is_looked:
+            # What was wrong is looked at again, though it could not be now.
+            verdict = replace(verdict, suspects=last.suspects)
+        needs_whole = _needs_whole_look(check, verdict, last, is_whole=is_whole)
+        if verdict is not None and verdict.passed and needs_whole:
+            verdict = None  # it saw a part: that is no answer
+        if verdict is None and last is not None and last.looked_at is not None:
             chosen.append(last.again())
             continue
         if verdict is None:
-            verdict = not_looked(
-                check.name,
-                "Not looked at yet: no run had the time. The job checks has, and so has its "
-                "schedule checks_every_5_minutes.",
-            )
-        chosen.append(_in_words_of_dagster(check, verdict, looked_at, is_whole))
+            verdict = not_looked(check.name, _ONLY_WHOLE if needs_whole else _NOT_YET)
+        chosen.append(_in_words_of_dagster(check, verdict, looked_at, needs_whole))
     return chosen
 
 
-def _only_whole_clears(check: Check, verdict: CheckVerdict, last: Shown) -> bool:
-    return check.is_narrow_in_run and verdict.passed and last.is_whole and not last.passed
+def _needs_whole_look(
+    check: Check, verdict: CheckVerdict | None, last: Shown | None, *, is_whole: bool
+) -> bool:
+    """Whether only a look at all there is can turn the check green: it was red since the last."""
+    if not check.is_narrow_in_run:
+        return False
+    if verdict is not None and verdict.is_looked and (is_whole or not verdict.passed):
+        return not verdict.passed
+    return last is not None and last.needs_whole_look
 
 
 def _in_words_of_dagster(
-    check: Check, verdict: CheckVerdict, looked_at: datetime, is_whole: bool
+    check: Check, verdict: CheckVerdict, looked_at: datetime, needs_whole_look: bool
 ) -> Shown:
     metadata: dict[str, Any] = {}
     if verdict.worst.rows:
@@ -192,8 +207,8 @@ def _in_words_of_dagster(
         metadata[SUSPECTS] = dg.MetadataValue.json(list(verdict.suspects))
     if verdict.is_looked:
         metadata[LOOKED_AT] = dg.MetadataValue.timestamp(looked_at)
-    if verdict.is_looked and is_whole:
-        metadata[IS_WHOLE] = dg.MetadataValue.bool(True)
+    if needs_whole_look:
+        metadata[NEEDS_WHOLE_LOOK] = dg.MetadataValue.bool(True)
     return Shown(
         check.name,
         verdict.passed,

@@ -25,7 +25,7 @@ from iot_pipeline.core.kept_states import (
     merge_records,
 )
 from iot_pipeline.core.quality_limits import QualityLimits
-from iot_pipeline.errors import SchemaMismatchError, TransientError
+from iot_pipeline.errors import PipelineError, SchemaMismatchError
 from iot_pipeline.stages.asking import ask_all
 from iot_pipeline.stages.fleet_ports import FleetPorts
 from iot_pipeline.stages.fleet_rows import (
@@ -84,7 +84,7 @@ class FleetKeeper:
     _folded_rows: int = 0
     _folded_at: float = 0.0
     _saved_at: float = 0.0
-    _is_loaded: bool = False
+    _loaded: threading.Event = field(default_factory=threading.Event)
     _has_ended: bool = False
     _is_large: bool = False
     # Devices whose kept state is in ours.
@@ -130,7 +130,7 @@ class FleetKeeper:
         Raises:
             TransientError: Cassandra did not answer.
         """
-        if self._is_loaded:
+        if self._loaded.is_set():
             return
         try:
             record = self.ports.states.read_fleet()
@@ -139,8 +139,10 @@ class FleetKeeper:
             # A keyspace of an older version: `schema_matches` says so, and rows tell the rest.
             record, found, is_all = None, {}, True
         with self._lock:
+            if self._loaded.is_set():
+                return  # another thread was faster: twice would count everything twice
             self._fold()
-            self._is_loaded = True
+            self._loaded.set()
             self._is_large = not is_all
             if record is not None:
                 self._states.record = merge_records(decode_record(record), self._states.record)
@@ -207,20 +209,25 @@ class FleetKeeper:
         self._saved_at = self.clock()
         self._has_ended = self._has_ended or is_last
         deadline = self.clock() + budget_seconds
-        if is_last and not self._is_loaded:
+        if is_last and not self._loaded.is_set():
             return Kept(0, len(self._states.changed), "what was kept before was not read")
         try:
             self.load()
             self._merge_unknown(deadline)
             return self._write(self._states.changed & self._known, deadline)
-        except (TransientError, SchemaMismatchError) as exc:
+        except PipelineError as exc:
             return Kept(0, len(self._states.changed), str(exc))
 
     def save_made(self, budget_seconds: float = 5.0) -> Kept:
-        """Keep the states that were made from rows, and no other: a run may keep those."""
+        """Keep the states that were made from rows, and no other: a run may keep those.
+
+        None of a large fleet: what was not read may be kept already, and say more.
+        """
+        if self._is_large:
+            return Kept(0, len(self._made), "not all of what is kept was read")
         try:
             return self._write(set(self._made), self.clock() + budget_seconds)
-        except (TransientError, SchemaMismatchError) as exc:
+        except PipelineError as exc:
             return Kept(0, len(self._made), str(exc))
 
     @property
@@ -231,6 +238,8 @@ class FleetKeeper:
     def _write(self, names: set[str], deadline: float) -> Kept:
         states = self._states
         with self._lock:
+            # One that was left out since, of a large fleet, is not kept any more.
+            names &= states.devices.keys()
             content = {name: encode_state(states.devices[name]) for name in names}
             record = encode_record(states.record)
             states.changed -= names
@@ -283,7 +292,7 @@ class FleetKeeper:
     def _take_kept(self, found: dict[str, bytes]) -> None:
         devices = self._states.devices
         for name, content in found.items():
-            state = decode_state(content)
+            state = None if name in self._known else decode_state(content)
             if state is not None:
                 newer = devices.get(name)
                 devices[name] = state if newer is None else merge(state, newer)
@@ -320,6 +329,7 @@ class FleetKeeper:
             missing = {name: on for name, on in listed.items() if name not in self._states.devices}
         names = make_states(self.ports, made, missing, as_of_ms, until)
         with self._lock:
+            self._fold()
             for name in names:
                 # What came meanwhile is among the rows that were just read.
                 self._states.devices[name] = made.devices[name]
@@ -350,9 +360,12 @@ class FleetKeeper:
         ahead_ms = round(self.limits.ahead_ms)
         news = look_again(self.ports, silent, as_of_ms, ahead_ms, until)
         with self._lock:
+            # What was observed meanwhile is among the rows that were just read.
+            self._fold()
             for name, rows in news.items():
                 self._asked_again.add(name)
-                if rows and self._states.devices[name].arrived_ms == silent[name].arrived_ms:
+                state = self._states.devices.get(name)
+                if rows and state and state.arrived_ms == silent[name].arrived_ms:
                     fold_rows(self._states, name, rows)
 
     def _count_lacking(self, found: list[tuple[str, int]], until: Until) -> None:

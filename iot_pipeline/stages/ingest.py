@@ -58,7 +58,8 @@ def drain(
         progress: filled as the run goes, so that a caller that is interrupted knows what was
             achieved; a new one when None.
         on_progress: called after every commit.
-        observe: called with every micro-batch whose rows are acknowledged; it must be quick.
+        observe: called with every micro-batch that was committed, and so is counted once; it must
+            be quick.
         turn: called between polls, while Kafka or Cassandra is waited for; about a millisecond.
         wall_clock: seconds since 1970, for the retention of rows.
 
@@ -73,12 +74,12 @@ def drain(
     started = time.monotonic()
     try:
         if plan.ingest:
-            checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress)
+            checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress, observe)
             batches = MicroBatches(
                 plan.topic, plan.checkpoints, plan.ingest, ports, config, wall_clock
             )
             try:
-                _write_and_account(batches, checkpoints, progress, observe, turn)
+                _write_and_account(batches, checkpoints, progress, turn)
             finally:
                 checkpoints.note_last_answers()
     finally:
@@ -90,7 +91,6 @@ def _write_and_account(
     batches: MicroBatches,
     checkpoints: "_Checkpoints",
     progress: DrainProgress,
-    observe: Callable[[MicroBatch], None],
     turn: Callable[[], None],
 ) -> None:
     """Rows acknowledged, then dead letters delivered, then the checkpoint moved.
@@ -104,7 +104,6 @@ def _write_and_account(
                 if written is not None:  # its rows are acknowledged
                     progress.unknown_fields = batches.unknown_fields
                     checkpoints.take_in(written)
-                    observe(written.batch)
                 checkpoints.settle_decided()
                 if progress.fenced:
                     return
@@ -175,9 +174,11 @@ class _Checkpoints:
         config: DrainConfig,
         progress: DrainProgress,
         on_progress: Callable[[DrainProgress], None],
+        observe: Callable[[MicroBatch], None],
     ) -> None:
         self._plan, self._ports, self._run = plan, ports, run
         self._config, self._progress, self._on_progress = config, progress, on_progress
+        self._observe = observe
         self._topic = plan.topic.name
         self._ranges = {item.partition: item for item in plan.ingest}
         self._committed = {item.partition: item.start for item in plan.ingest}
@@ -189,10 +190,14 @@ class _Checkpoints:
         self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
         self._commit_due = 0.0
         self._pending: list[InFlight] = []
+        # The same, for who observes: acknowledged, and on their way to be committed.
+        self._written: list[MicroBatch] = []
+        self._committing: list[MicroBatch] = []
 
     def take_in(self, written: Written) -> None:
         """Count a micro-batch whose rows are acknowledged."""
         batch = written.batch
+        self._written.append(batch)
         self._letters += written.letters
         self._ends.update(batch.ends)
         for partition, counts in batch.counts.items():
@@ -223,6 +228,7 @@ class _Checkpoints:
         """Send the conditional writes; rows and letters are acknowledged."""
         commits = [self._commit_of(partition, end) for partition, end in self._ends.items()]
         self._letters, self._ends, self._counts = [], {}, {}
+        self._committing, self._written = self._written, []
         self._commit_due = time.monotonic() + self._commit_seconds
         # Known before it is sent: what is cut off here may be on its way.
         self._pending = [InFlight(commit) for commit in commits]
@@ -272,6 +278,10 @@ class _Checkpoints:
             self._pending.remove(item)
         if rebased is not None:
             raise rebased
+        committed, self._committing = self._committing, []
+        if not self._progress.fenced:
+            for batch in committed:
+                self._observe(batch)
         self._mirror(moved)
         self._on_progress(self._progress)
 

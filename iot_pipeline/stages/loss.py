@@ -12,7 +12,7 @@ from uuid import UUID
 from iot_pipeline.core.ledger import Commit, Counts, Fenced, Outcome, Rebased
 from iot_pipeline.core.moments import in_utc
 from iot_pipeline.core.offsets import Checkpoint, OffsetRange
-from iot_pipeline.errors import TopicChangedError
+from iot_pipeline.errors import TopicChangedError, TransientError
 from iot_pipeline.stages.commit import commit_all
 from iot_pipeline.stages.planning import read_states
 from iot_pipeline.stages.ports import LedgerStore, PendingCommit, RecordLog, Run
@@ -91,13 +91,16 @@ def last_ingested_ms(ledger: LedgerStore, topic: str, checkpoint: Checkpoint) ->
 
 def when_lost(log: RecordLog, ledger: LedgerStore, topic: str) -> str:
     """When what has expired had arrived in Kafka, to be added to a sentence; empty: not known."""
-    expired = find_expired(log, ledger, topic)
-    checkpoints = ledger.read_checkpoints(topic, [item.partition for item in expired])
-    known = [
-        last_ingested_ms(ledger, topic, checkpoints[item.partition])
-        for item in expired
-        if item.partition in checkpoints
-    ]
+    try:
+        expired = find_expired(log, ledger, topic)
+        checkpoints = ledger.read_checkpoints(topic, [item.partition for item in expired])
+        known = [
+            last_ingested_ms(ledger, topic, checkpoints[item.partition])
+            for item in expired
+            if item.partition in checkpoints
+        ]
+    except TransientError:
+        return ""  # the loss is what matters: a server that went away since must not hide it
     since = [ms for ms in known if ms is not None]
     if not since:
         return ""

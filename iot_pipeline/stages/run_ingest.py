@@ -9,6 +9,7 @@ back; what they do with them is showing.
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -17,7 +18,7 @@ from iot_pipeline.core.deletions import Deletions
 from iot_pipeline.core.ingest import MicroBatch
 from iot_pipeline.core.offsets import OffsetRange
 from iot_pipeline.core.quality_limits import QualityLimits
-from iot_pipeline.errors import OffsetsExpiredError
+from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet_keeper import FleetKeeper
 from iot_pipeline.stages.fleet_ports import FleetPorts
 from iot_pipeline.stages.following import Follow
@@ -228,7 +229,10 @@ class _Work:
         self.outcome.ahead = self._who_is_ahead(plan)
         self.outcome.replayed.planned = [] if self.outcome.ahead else plan.replay
         self.watcher.planned(plan)
-        self.outcome.fleet.load()
+        # What is kept of the devices is derived: without it readings are stored all the same, and
+        # the look at the devices says why it could not look.
+        with suppress(PipelineError):
+            self.outcome.fleet.load()
         if self.outcome.replayed.planned:
             self._replay(plan)
         if self.request.follow is None:

@@ -198,6 +198,13 @@ def test_the_devices_behind_dead_letters_are_named_by_key_or_by_what_is_inside()
     assert verdict.worst.rows[0][3] == "`1:2`", "where `iot dead-letters show` finds the latest"
 
 
+def test_harmless_rows_do_not_hide_those_that_are_not_there():
+    verdict = judge_read_back(read_back(*[NEWER] * 30, *[None] * 30), 60)
+    assert not verdict.passed
+    assert len(verdict.worst.rows) == 20
+    assert {row[2] for row in verdict.worst.rows} == {"missing"}
+
+
 def test_a_row_that_was_not_whole_is_looked_at_again_and_named_in_a_table():
     verdict = judge_read_back(read_back(EQUAL, None), 2)
     assert list(verdict.suspects) == ["1:7-8"]

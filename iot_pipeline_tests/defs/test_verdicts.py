@@ -98,10 +98,10 @@ def test_what_was_never_looked_at_is_not_green():
     one = shown_after(None)
     assert not one.passed
     assert "Not looked at yet" in one.description
-    assert first_looks({GAP: one}) >= {GAP}
+    assert GAP in first_looks({})
     again = shown_after(None, {GAP: one})
     assert not again.passed, "no verdict either"
-    assert GAP not in first_looks({GAP: shown_after(green(GAP))})
+    assert GAP not in first_looks({GAP: one}), "more time is given once"
 
 
 def test_a_run_cannot_clear_what_only_a_whole_look_can_see():
@@ -111,8 +111,28 @@ def test_a_run_cannot_clear_what_only_a_whole_look_can_see():
     # A check that sees all of it in a run clears it there.
     lag_red = shown_after(red(LAG), name=LAG, is_whole=True, at=NOON)
     assert shown_after(green(LAG), {LAG: lag_red}, name=LAG).passed
-    # And what a run found, a run may clear.
-    assert shown_after(green(GAP), {GAP: shown_after(red(GAP))}).passed
+    # What a run found in its part the next run does not see in its own.
+    assert not shown_after(green(GAP), {GAP: shown_after(red(GAP))}).passed
+
+
+@pytest.mark.parametrize(
+    "between",
+    [not_looked(GAP, "Could not look: Kafka is away"), None],
+    ids=["an outage", "a run without time"],
+)
+def test_no_look_between_makes_a_red_that_only_a_whole_look_clears_forgotten(between):
+    before = {GAP: shown_after(red(GAP), is_whole=True, at=NOON)}
+    before = {GAP: shown_after(between, before)}
+    seen_then = shown_after(green(GAP), before)
+    assert not seen_then.passed
+    assert "job checks" in seen_then.description or "it is not" in seen_then.description
+    assert shown_after(green(GAP), {GAP: seen_then}, is_whole=True).passed
+
+
+def test_what_was_wrong_is_still_to_be_looked_at_after_a_look_that_could_not():
+    last = shown_after(red(ROWS, "2026-01-01"), name=ROWS)
+    away = not_looked(ROWS, "Could not look: Cassandra is away")
+    assert shown_after(away, {ROWS: last}, name=ROWS).suspects == ["2026-01-01"]
 
 
 def test_what_stood_only_because_nothing_could_be_asked_is_not_kept():
@@ -171,4 +191,5 @@ def test_a_verdict_read_back_is_the_one_that_was_written(instance):
     show_now(instance, [one], instance.report_runless_asset_event)
     found = read_shown(instance)[GAP]
     assert replace(found, written_at=0.0) == one
-    assert (found.suspects, found.looked_at, found.is_whole) == (["device_1"], LATER, True)
+    assert (found.suspects, found.looked_at) == (["device_1"], LATER)
+    assert found.needs_whole_look

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.checks import CheckVerdict, DayCount, Severity
 from iot_pipeline.core.offsets import TopicInfo
 from iot_pipeline.errors import (
     CassandraUnavailableError,
@@ -19,6 +19,7 @@ from iot_pipeline.errors import (
 )
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import registry
+from iot_pipeline.stages.checks import row_count_matches_ledger as row_count
 from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
 from iot_pipeline.stages.checks.registry import all_checks, checks_of, look_at, table_for_docs
@@ -146,3 +147,35 @@ def test_a_check_without_any_verdict_yet_gets_more_time_than_a_short_run_has():
     assert facts.seconds("row_count_matches_ledger", 0.1) >= 2
     assert facts.seconds("rows_read_back_equal", 0.1) < 0.1
     assert Facts(ports_of(), NOW).seconds("x", 0.1) == Settings().check_seconds
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_a_day_of_which_a_part_was_counted_clears_no_suspect(
+    is_run: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today, before = date(2026, 1, 2), date(2026, 1, 1)
+    counted = [DayCount(today, 9, 3, 3, 9, 9), DayCount(before, 6, 3, 1_000, 90, 90)]
+    monkeypatch.setattr(row_count, "count_days", lambda *_, **__: counted)
+    monkeypatch.setattr(row_count, "days_alone", lambda _: {today})
+    monkeypatch.setattr(row_count, "keep_sums", lambda *_: None)
+    monkeypatch.setattr(row_count, "keep_sums_in_passing", lambda *_: None)
+    run = RunFacts("r", DrainSum([]), (), {today}, (), NOW, TopicInfo("t", "i", 1, {}))
+    facts = SimpleNamespace(
+        run=run if is_run else None,
+        suspects={row_count.ROW_COUNT: [str(before)]},
+        ports=SimpleNamespace(ledger_sums=None, device_days=None),
+        settings=Settings(),
+        parts=range(1),
+        recent=[],
+        seconds=lambda *_: 1.0,
+    )
+    verdict = row_count.look(facts)  # type: ignore[arg-type]
+    if is_run:
+        assert verdict is None, "the last verdict stands"
+    else:
+        assert verdict is not None
+        assert not verdict.passed
+    counted[1] = DayCount(before, 90, 1_000, 1_000, 90, 90)
+    verdict = row_count.look(facts)  # type: ignore[arg-type]
+    assert verdict is not None
+    assert verdict.passed

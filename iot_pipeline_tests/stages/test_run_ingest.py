@@ -4,8 +4,13 @@ import contextlib
 
 import pytest
 
+from iot_pipeline.core.kept_states import decode_state
 from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.errors import KafkaUnavailableError
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    ConfigurationError,
+    KafkaUnavailableError,
+)
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome
 from iot_pipeline_tests.stages.fakes import Crash, Faults, How
 from iot_pipeline_tests.stages.world import T0, World, WorldPorts
@@ -104,3 +109,23 @@ def test_wherever_it_is_cut_off_what_it_says_it_achieved_is_in_the_ledger(call):
     found = [OffsetRange(e.partition, e.start_offset, e.end_offset) for e in entries]
     assert sorted(outcome.achieved, key=str) == sorted(found, key=str)
     world.check()
+
+
+@pytest.mark.parametrize("failure", [CassandraUnavailableError("away"), ConfigurationError("no")])
+def test_readings_are_stored_whatever_is_wrong_with_what_is_kept_of_the_devices(failure):
+    world = a_world()
+    world.states.failure = failure
+    assert world.ingest().drained.total.stored == 16
+    world.check_all_is_drained()
+
+
+def test_a_reading_is_observed_once_however_often_its_commit_is_tried():
+    world = a_world()
+    for _ in range(3):
+        with contextlib.suppress(Crash):
+            world.ingest(Faults(1, How.CRASH_BEFORE, only="ledger.send_commit"))
+    outcome = world.ingest()
+    assert outcome.drained.total.stored == 16
+    states = {n: decode_state(content) for n, content in world.states.states.items()}
+    counted = sum(state.rows + state.backfilled for state in states.values() if state)
+    assert counted == 16

@@ -48,10 +48,12 @@ def look(facts: Facts) -> CheckVerdict | None:
     else:
         keep_sums_in_passing(sums, facts.settings.topic, facts.parts, facts.recent)
     verdict = judge_row_counts(compared)
-    if verdict.passed and compared and not any(day.is_whole for day in compared):
-        # A part that has no row too many says nothing of the day.
-        return None if run is not None else not_looked(ROW_COUNT, verdict.sentence, verdict.numbers)
-    return verdict
+    # A part of a day that has no row too many says nothing of it: it clears no suspect.
+    part = {str(day.day) for day in compared if not day.is_whole}
+    is_cleared = not part & set(facts.suspects.get(ROW_COUNT, ()))
+    if not verdict.passed or not compared or (len(part) < len(compared) and is_cleared):
+        return verdict
+    return None if run is not None else not_looked(ROW_COUNT, verdict.sentence, verdict.numbers)
 
 
 def days_alone(facts: Facts) -> set[date]:
