@@ -164,7 +164,8 @@ def _who_is_silent(health: Health) -> Answer:
     if not fleet.known:
         return Answer(question, Mood.LOOK, "No device has sent a reading in the last days.")
     if not silent:
-        return Answer(question, Mood.GOOD, f"None: all {len(fleet.states):,} devices report.", more)
+        sentence = f"No device: all {len(fleet.states):,} devices report."
+        return Answer(question, Mood.GOOD, sentence, more)
     names = ", ".join(problem.device_id for problem in silent)
     shown = names if len(names) <= 160 else names[:160].rsplit(", ", 1)[0] + " and others"
     answer = f"{len(silent):,} of {fleet.known:,} devices: {shown}."

@@ -1,6 +1,7 @@
 """One demo and one browser for all tests of the UI."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,10 @@ def browser() -> Iterator[Browser]:
 # Of the module: its servers and its fleet would slow down every test that comes after.
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
-    with running_demo(tmp_path_factory.mktemp("demo"), {}) as started:
+    # A new demo has one day of readings; a backfill of three wants three partitions.
+    first_day = datetime.now(UTC).date() - timedelta(days=2)
+    env = {"IOT_ROLLUP_START": first_day.isoformat()}
+    with running_demo(tmp_path_factory.mktemp("demo"), env) as started:
         yield started
 
 
