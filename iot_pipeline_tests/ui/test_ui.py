@@ -170,6 +170,7 @@ _OF_BACKFILL = """query($f: RunsFilter) { runsOrError(filter: $f) { ... on Runs 
 
 
 def test_a_backfill_of_three_days_is_one_run(ui: Ui, demo: RunningDemo) -> None:
+    _wait_for_ingest(demo)
     today = datetime.now(UTC).date()
     days = f"[{today - timedelta(days=2)}...{today}]"
     ui.open_asset("daily_readings", "partitions")
@@ -178,7 +179,7 @@ def test_a_backfill_of_three_days_is_one_run(ui: Ui, demo: RunningDemo) -> None:
     chosen = dialog.locator("input[type=text]").first
     chosen.fill(days)
     chosen.press("Enter")
-    expect(dialog.get_by_text("3 partitions")).to_be_visible()
+    expect(dialog.get_by_text("3 partitions", exact=True)).to_be_visible()
     expect(dialog.get_by_text("Backfills all partitions in a single run")).to_be_visible()
     dialog.get_by_role("button", name="Launch backfill").click()
     expect(dialog).to_have_count(0)
