@@ -1,10 +1,8 @@
 """In the default mode, through several runs that stay, no check is ever out of sight."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from iot_pipeline_tests.ui.browser import Ui
 from iot_pipeline_tests.ui.polling import NOT_EVALUATED, poll, wait_for_first_verdicts
@@ -18,13 +16,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
     env = {"IOT_INGEST_MODE": "follow", "IOT_FOLLOW_SECONDS": "30"}
     with running_demo(tmp_path_factory.mktemp("demo"), env) as started:
         yield started
-
-
-@pytest.fixture
-def ui(browser: Browser, demo: RunningDemo, tmp_path: Path) -> Iterator[Ui]:
-    page = browser.new_page(viewport={"width": 1500, "height": 950}, timezone_id="UTC")
-    yield Ui(page, demo.address, tmp_path / "pictures")
-    page.close()
 
 
 def test_no_check_is_ever_not_evaluated_while_runs_that_stay_follow_each_other(
