@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from iot_pipeline.connections import Connections, drain_config, open_connections
-from iot_pipeline.core.fleet_verdicts import (
+from iot_pipeline.core.fleet.verdicts import (
     CLOCKS,
     COMPLETE,
     NOT_STUCK,
@@ -30,13 +30,13 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.budget import LEAST_BUDGET_SECONDS, RUN_SHARE
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
 from iot_pipeline.stages.checks.registry import checks_of, look_at
-from iot_pipeline.stages.ingest import drain
-from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import read_chain, walk_chain
-from iot_pipeline.stages.ledger_sums import keep_sums
-from iot_pipeline.stages.planning import make_plan
+from iot_pipeline.stages.ingest.drain import drain
+from iot_pipeline.stages.ingest.lag import read_lag
+from iot_pipeline.stages.ingest.planning import make_plan
+from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ledger.chain import read_chain, walk_chain
+from iot_pipeline.stages.ledger.sums import keep_sums
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.progress import DrainSum
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.long_history import entries_until, write_ledger, write_rows
 from iot_pipeline_tests.pipeline import set_up

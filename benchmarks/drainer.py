@@ -14,7 +14,7 @@ from benchmarks.marks import cpu_seconds, peak_rss_mb
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import ingest_request, open_connections
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.planning import Plan
+from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 _MOST_LINES = 14

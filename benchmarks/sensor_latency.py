@@ -20,10 +20,10 @@ from confluent_kafka import Producer
 
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
-from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.schema import setup_schema
+from iot_pipeline.stages.checks.schema import setup_schema
 from iot_pipeline_tests.servers import clean_environment, start_services
 
 SENSOR = "iot_data_lag"

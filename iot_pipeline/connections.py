@@ -24,15 +24,15 @@ from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.quality_limits import QualityLimits
-from iot_pipeline.core.readings import ReadingRules
-from iot_pipeline.core.sizing import largest_micro_batch
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.ingest.sizing import largest_micro_batch
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
-from iot_pipeline.stages.fleet_ports import FleetPorts
-from iot_pipeline.stages.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
 
 

@@ -17,7 +17,7 @@ PipelineError
 
 A reading that cannot be decoded is not an error: it is a `DeadLetter`, a value that travels
 with the micro-batch. One bad device must not stop a partition. A run that another run overtook
-is not an error either: `Fenced` is an outcome (`core.ledger`).
+is not an error either: `Fenced` is an outcome (`core.ledger.chain`).
 """
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.connections import Connections
-from iot_pipeline.core.device_problems import Fleet
-from iot_pipeline.core.health import Health
+from iot_pipeline.core.fleet.problems import Fleet
+from iot_pipeline.core.fleet.report import Health
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import all_checks, look_at
-from iot_pipeline.stages.health import gather_health
+from iot_pipeline.stages.fleet.report import gather_health
 
 REPORTS = "reports"
 LATEST = "latest.html"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from iot_pipeline.clients.cassandra import CassandraClient, unlogged_batch
-from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 
 _ENTRY = (
     "INSERT INTO {ks}.ingest_ledger (topic, kafka_partition, epoch, start_offset, end_offset, "

@@ -18,13 +18,13 @@ from iot_pipeline.cli.main import main
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, drain_config
-from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest import drain
-from iot_pipeline.stages.planning import make_plan
+from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
+from iot_pipeline.stages.ingest.drain import drain
+from iot_pipeline.stages.ingest.planning import make_plan
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.progress import DrainProgress
-from iot_pipeline.stages.schema import SchemaReport, setup_schema
 from iot_pipeline_tests.servers import clean_environment
 
 IOT = Path(sys.executable).with_name("iot")

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from iot_pipeline_tests.load import ORIGIN_SECONDS, delete_before, fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import fresh_topic
-from iot_pipeline_tests.stages.test_real_loss import recreate
+from iot_pipeline_tests.stages.ingest.test_real_loss import recreate
 
 TESTS = Path(__file__).resolve().parent
 RUNBOOK = TESTS.parent / "docs" / "runbook.md"

@@ -53,7 +53,7 @@ def test_an_installed_wheel_answers_and_finds_its_own_files(wheel, tmp_path):
         "import iot_pipeline, sys\n"
         f"assert iot_pipeline.__file__.startswith({str(site)!r}), iot_pipeline.__file__\n"
         "from iot_pipeline.clients.schema_store import migration_files\n"
-        "from iot_pipeline.core.schema import read_migrations\n"
+        "from iot_pipeline.core.checks.schema import read_migrations\n"
         "assert read_migrations(migration_files())\n"
         "from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios\n"
         "assert len([load_scenario(name) for name in shipped_scenarios()]) == 5\n"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from iot_pipeline.artifacts.drawing import LIGHT, Theme
 from iot_pipeline.artifacts.fleet_pictures import draw_completeness, draw_small_multiples
 from iot_pipeline.artifacts.flow_pictures import draw_flow, draw_lateness
-from iot_pipeline.core.fleet_view import FleetView
+from iot_pipeline.core.fleet.view import FleetView
 
 LAST_DAY, COMPLETENESS, FLOW, LATENESS = (
     "last_day",

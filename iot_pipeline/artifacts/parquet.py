@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iot_pipeline.artifacts.whole_file import whole_file
-from iot_pipeline.core.columns import ColumnGroup, Grouping
-from iot_pipeline.core.reading_spans import Page
+from iot_pipeline.core.reading.columns import ColumnGroup, Grouping
+from iot_pipeline.core.reading.spans import Page
 
 # About 3 MB of Parquet and 20 MB of Python: large enough to compress, small enough to hold.
 ROW_GROUP_ROWS = 100_000

@@ -12,7 +12,7 @@ from iot_pipeline.artifacts.drawing import (
     new_figure,
     time_axis,
 )
-from iot_pipeline.core.series import Series
+from iot_pipeline.core.fleet.series import Series
 
 _NAMED = 12
 

@@ -16,7 +16,7 @@ from iot_pipeline.artifacts.fleet_album import (
     draw_album,
 )
 from iot_pipeline.core.durations import in_words
-from iot_pipeline.core.health import REASONS_IN_WORDS, Health, Mood
+from iot_pipeline.core.fleet.report import REASONS_IN_WORDS, Health, Mood
 
 _MOST_PROBLEMS = 100
 _CAPTIONS = {

@@ -6,8 +6,8 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure
-from iot_pipeline.core.day_view import HOURS, DayTotal, DayView
-from iot_pipeline.core.rollups import Stats
+from iot_pipeline.core.rollups.day_view import HOURS, DayTotal, DayView
+from iot_pipeline.core.rollups.statistics import Stats
 
 _MOST_LABELS = 12
 

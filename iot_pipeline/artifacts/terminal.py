@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from iot_pipeline.core.fleet.series import Series
 from iot_pipeline.core.moments import in_utc, moment_of
-from iot_pipeline.core.series import Series
 
 _MARKERS = ("braille", "dot", "cross", "sd", "hd")
 _TICKS = 5

@@ -9,12 +9,12 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.lag import total_lag
-from iot_pipeline.core.ledger import ChainLink, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import ChainLink, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import Walk, walk_chain
+from iot_pipeline.stages.ingest.lag import read_lag
+from iot_pipeline.stages.ledger.chain import Walk, walk_chain
 
 _LISTED = 40
 EXIT_FLAWED = 1

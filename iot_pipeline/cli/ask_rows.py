@@ -9,13 +9,13 @@ from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.reading_query import run_select
-from iot_pipeline.core.cql import check_select
-from iot_pipeline.core.dead_letters import preview
 from iot_pipeline.core.moments import moment_of
-from iot_pipeline.core.readings import Reason
+from iot_pipeline.core.proof.dead_letters import preview
+from iot_pipeline.core.reading.cql import check_select
+from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.shell_words import iot_command
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.dead_letters import FoundLetter, read_newest_letters
+from iot_pipeline.stages.proof.dead_letters import FoundLetter, read_newest_letters
 
 _REASONS = [reason.value for reason in Reason]
 reason_option = click.option(

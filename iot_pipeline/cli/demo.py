@@ -26,14 +26,14 @@ from iot_pipeline.cli.services import local_services
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.demo_news import OVER
-from iot_pipeline.core.scenario_fleet import make_devices
+from iot_pipeline.core.simulator.scenario_fleet import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
 from iot_pipeline.local.needs import LineDisplay
 from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.schema import setup_schema
+from iot_pipeline.stages.checks.schema import setup_schema
 
 LOCATION = "iot_pipeline"
 SENSOR = "iot_data_lag"

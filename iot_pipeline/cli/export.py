@@ -12,7 +12,7 @@ from iot_pipeline.clients.reading_pages import CassandraReadingPages
 from iot_pipeline.core.moments import parse_day
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.export import ExportedDay, ExportProgress, export_day
+from iot_pipeline.stages.reading.export import ExportedDay, ExportProgress, export_day
 
 
 @click.command("export")

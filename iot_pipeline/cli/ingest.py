@@ -12,12 +12,12 @@ from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import print_replay, replay_as_dict
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import ingest_request, open_connections
-from iot_pipeline.core.latency import Latencies
-from iot_pipeline.core.offsets import parse_range
+from iot_pipeline.core.ingest.latency import Latencies
+from iot_pipeline.core.reading.offsets import parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.planning import Plan
-from iot_pipeline.stages.progress import DrainSum
+from iot_pipeline.stages.ingest.planning import Plan
+from iot_pipeline.stages.ingest.progress import DrainSum
 from iot_pipeline.stages.run_ingest import IngestOutcome, new_outcome, run_ingest
 
 EXIT_INCOMPLETE = 1

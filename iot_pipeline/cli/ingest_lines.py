@@ -9,11 +9,11 @@ from typing import Any
 
 from iot_pipeline.cli.output import say
 from iot_pipeline.cli.progress import ProgressLine
-from iot_pipeline.core.latency import Latencies
-from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.stages.following import Follow
-from iot_pipeline.stages.planning import Plan
-from iot_pipeline.stages.replay import ReplayProgress
+from iot_pipeline.core.ingest.latency import Latencies
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.stages.ingest.following import Follow
+from iot_pipeline.stages.ingest.planning import Plan
+from iot_pipeline.stages.proof.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher
 
 

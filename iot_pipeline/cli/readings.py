@@ -17,13 +17,13 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
 from iot_pipeline.clients.reading_query import CassandraReadingQuery, StoredReading
+from iot_pipeline.core.fleet.series import Series, thin
 from iot_pipeline.core.moments import Window, choose_window, in_utc, moment_of
-from iot_pipeline.core.reading_spans import Page, Span, day_span
-from iot_pipeline.core.readings import find_device_id_problem
-from iot_pipeline.core.series import Series, thin
+from iot_pipeline.core.reading.decoding import find_device_id_problem
+from iot_pipeline.core.reading.spans import Page, Span, day_span
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.readings import stream_pages
+from iot_pipeline.stages.reading.in_order import stream_pages
 
 Format = Literal["table", "json", "csv", "parquet", "plot"]
 _FORMATS = ("table", "json", "csv", "parquet", "plot")

@@ -9,14 +9,14 @@ import click
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.sending import Stop, progress
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.core.manifest import Manifest
 from iot_pipeline.core.moments import parse_moment
-from iot_pipeline.core.scenario_plan import ScenarioPlan, plan_scenario
+from iot_pipeline.core.simulator.manifest import Manifest
+from iot_pipeline.core.simulator.scenario_plan import ScenarioPlan, plan_scenario
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
 from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.scenario import ScenarioRun
+from iot_pipeline.stages.simulator.scenario import ScenarioRun
 
 
 def choose_scenario(

@@ -6,7 +6,7 @@ from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.schema import setup_schema
+from iot_pipeline.stages.checks.schema import setup_schema
 
 
 @click.command("setup")

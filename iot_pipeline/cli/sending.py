@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from iot_pipeline.cli.progress import ProgressLine
-from iot_pipeline.stages.sending import SimulationResult
+from iot_pipeline.stages.simulator.sending import SimulationResult
 
 
 class Stop:

@@ -11,7 +11,7 @@ from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.scenario import choose_scenario, send_scenario
 from iot_pipeline.cli.sending import Stop, progress
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.core.simulation import (
+from iot_pipeline.core.simulator.simulation import (
     DEFAULT_SEED,
     SimulationPlan,
     parse_rate,
@@ -20,7 +20,7 @@ from iot_pipeline.core.simulation import (
 )
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.simulation import SimulationResult, simulate
+from iot_pipeline.stages.simulator.simulation import SimulationResult, simulate
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 

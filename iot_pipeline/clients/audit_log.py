@@ -9,9 +9,14 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_log import client_config
 from iot_pipeline.clients.kafka_source import SILENT
-from iot_pipeline.core.audit import RawRecords
-from iot_pipeline.core.dead_letters import SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, TOPIC_ID
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.proof.audit import RawRecords
+from iot_pipeline.core.proof.dead_letters import (
+    SOURCE_OFFSET,
+    SOURCE_PARTITION,
+    SOURCE_TOPIC,
+    TOPIC_ID,
+)
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import KafkaUnavailableError, TransientError
 from iot_pipeline.settings import Settings
 

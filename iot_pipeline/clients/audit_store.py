@@ -6,11 +6,11 @@ from typing import Any
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_query import CassandraReadingQuery
-from iot_pipeline.core.audit import AuditResult, Fate
-from iot_pipeline.core.deletions import Deletion
-from iot_pipeline.core.health import LastAudit
-from iot_pipeline.core.losses import Acknowledgement
-from iot_pipeline.core.read_back import Place
+from iot_pipeline.core.fleet.report import LastAudit
+from iot_pipeline.core.ledger.losses import Acknowledgement
+from iot_pipeline.core.proof.audit import AuditResult, Fate
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.read_back import Place
 
 _UNIX_EPOCH = date(1970, 1, 1)
 

@@ -23,7 +23,7 @@ from iot_pipeline.clients.reading_store import (
     DEVICE_TTL_EXTRA_SECONDS,
     CassandraReadingStore,
 )
-from iot_pipeline.core.ingest import RowsByTime
+from iot_pipeline.core.ingest.micro_batch import RowsByTime
 from iot_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_log import client_config
 from iot_pipeline.clients.kafka_source import SILENT
-from iot_pipeline.core import dead_letters as names
-from iot_pipeline.core.dead_letters import Header
-from iot_pipeline.core.readings import DeadLetter
-from iot_pipeline.core.schema import DEAD_LETTER_MAX_BYTES
+from iot_pipeline.core.checks.schema import DEAD_LETTER_MAX_BYTES
+from iot_pipeline.core.proof import dead_letters as names
+from iot_pipeline.core.proof.dead_letters import Header
+from iot_pipeline.core.reading.decoding import DeadLetter
 from iot_pipeline.errors import KafkaUnavailableError
 from iot_pipeline.settings import Settings
 

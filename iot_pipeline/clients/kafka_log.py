@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import SILENT, KafkaRangeSource, spans_of
-from iot_pipeline.core.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
-from iot_pipeline.core.readings import Record
+from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError
 from iot_pipeline.settings import Settings
 

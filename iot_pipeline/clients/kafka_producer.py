@@ -1,7 +1,8 @@
 """Send readings to Kafka: an idempotent producer that counts what was acknowledged.
 
 Belongs here: the producer's settings, its queue, its counts, its errors in our words. Does not
-belong here: what to send (`core.fleet`), when, and whether to go on (`stages.simulation`).
+belong here: what to send (`core.simulator.fleet`), when, and whether to go on
+(`stages.simulator.simulation`).
 """
 
 import logging
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class KafkaReadingSender:
-    """A `ReadingSender` (stages.simulation) to one topic; made by `open_sender`.
+    """A `ReadingSender` (stages.simulator.simulation) to one topic; made by `open_sender`.
 
     Guarantees: a message is written once, in the order of its key (idempotent producer);
     `acknowledged` never counts one that the broker did not confirm.

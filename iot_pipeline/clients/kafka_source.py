@@ -16,9 +16,9 @@ from confluent_kafka import (
 )
 
 from iot_pipeline.clients.kafka_errors import in_words, translate
-from iot_pipeline.core.chunks import RecordChunk
-from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.core.readings import Record
+from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
     KafkaUnavailableError,
     OffsetsExpiredError,

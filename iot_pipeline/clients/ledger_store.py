@@ -11,8 +11,15 @@ from iot_pipeline.clients.cassandra import (
     PendingAnswer,
     unlogged_batch,
 )
-from iot_pipeline.core.ledger import ChainLink, Commit, Counts, LedgerEntry, LedgerState, Outcome
-from iot_pipeline.core.offsets import Checkpoint, OffsetRange
+from iot_pipeline.core.ledger.chain import (
+    ChainLink,
+    Commit,
+    Counts,
+    LedgerEntry,
+    LedgerState,
+    Outcome,
+)
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 
 _CHECKPOINT = (
     "SELECT next_offset, current_epoch, topic_id FROM {ks}.ingest_ledger "

@@ -6,8 +6,8 @@ from typing import Any
 
 from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer
 from iot_pipeline.clients.ledger_store import ENTRIES, ENTRY_AT, entry_of
-from iot_pipeline.core.ledger import LedgerEntry, Outcome
-from iot_pipeline.core.ledger_sums import EntryPlace, LedgerSum
+from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
+from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 
 _SINCE = " AND (epoch, start_offset) >= (?, ?)"
 # One Cassandra partition: the filter saves the transport, and every run asks this.

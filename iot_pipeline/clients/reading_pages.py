@@ -3,8 +3,8 @@
 from datetime import date
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, PLAIN_TUPLES, Asked, CassandraClient
-from iot_pipeline.core.fleet_view import Slot
-from iot_pipeline.core.reading_spans import PlainRow
+from iot_pipeline.core.fleet.view import Slot
+from iot_pipeline.core.reading.spans import PlainRow
 
 _PAGE = (
     "SELECT to_unix_timestamp(timestamp), temperature, humidity FROM {ks}.sensor_data "

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer, unlogged_batch
-from iot_pipeline.core.ingest import RowsByTime
+from iot_pipeline.core.ingest.micro_batch import RowsByTime
 
 # The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
 DAY_ZERO = 1 << 31

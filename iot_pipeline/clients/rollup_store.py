@@ -12,11 +12,11 @@ from iot_pipeline.clients.cassandra import (
     PendingAnswer,
     unlogged_batch,
 )
-from iot_pipeline.core.ingest import day_of
-from iot_pipeline.core.offsets import OffsetRange, parse_range
-from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.core.rollup_days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
-from iot_pipeline.core.rollups import ReadingRow, Rollup, Stats
+from iot_pipeline.core.ingest.micro_batch import day_of
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
+from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
+from iot_pipeline.core.rollups.statistics import ReadingRow, Rollup, Stats
 
 # Milliseconds as a number: a datetime of each would cost more than all the rest.
 _READINGS = (

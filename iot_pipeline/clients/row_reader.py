@@ -9,7 +9,7 @@ from iot_pipeline.clients.cassandra import (
     CassandraClient,
     PendingAnswer,
 )
-from iot_pipeline.core.read_back import StoredRow
+from iot_pipeline.core.proof.read_back import StoredRow
 
 # Milliseconds as a number: a datetime of each would cost more than all the rest.
 _ROWS = (

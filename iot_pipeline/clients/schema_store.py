@@ -14,7 +14,7 @@ from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
 from iot_pipeline.clients.kafka_errors import translate as translate_kafka
 from iot_pipeline.clients.kafka_log import client_config
 from iot_pipeline.clients.kafka_source import SILENT
-from iot_pipeline.core.schema import Migration, TopicPlan
+from iot_pipeline.core.checks.schema import Migration, TopicPlan
 from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.settings import Settings
 

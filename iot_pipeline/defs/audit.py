@@ -12,18 +12,18 @@ import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.connections import Connections, audit_config
-from iot_pipeline.core.audit import DEFECTS, AuditResult, Fate
-from iot_pipeline.core.audit_words import conclude
 from iot_pipeline.core.markdown import plain
 from iot_pipeline.core.moments import parse_day
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.proof.audit import DEFECTS, AuditResult, Fate
+from iot_pipeline.core.proof.audit_words import conclude
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, RANGES, SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.stages.audit import AuditProgress, audit, choose_ranges
+from iot_pipeline.stages.proof.audit import AuditProgress, audit, choose_ranges
 
 OP_NAME = "audit_readings"
 Events = Iterator[dg.AssetObservation | dg.Output[None]]

@@ -6,14 +6,14 @@ from typing import Any
 
 import dagster as dg
 
-from iot_pipeline.core.dead_letters import StoredLetter, sender_of
-from iot_pipeline.core.device_table import DeviceTable
+from iot_pipeline.core.checks.device_table import DeviceTable
 from iot_pipeline.core.markdown import plain
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.proof.dead_letters import StoredLetter, sender_of
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.names import DEAD_LETTERS
 from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.dead_letters import read_newest_letters
 from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 
 # Letters of one observation that are read back; more than these are counted, not sorted.
 _MOST_READ = 200

@@ -20,7 +20,7 @@ from types import TracebackType
 import dagster as dg
 
 from iot_pipeline.connections import Connections, ingest_request
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.ingest_run import RunLook, as_events, look_in_run
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.names import ACHIEVED, FOLLOW, MAX_RUNTIME, MODE, SENSOR_DATA, follow_runtime
@@ -35,11 +35,11 @@ from iot_pipeline.defs.verdicts import (
     show_now,
 )
 from iot_pipeline.stages.checks.facts import RunFacts
-from iot_pipeline.stages.following import Follow
-from iot_pipeline.stages.intervals import Intervals
-from iot_pipeline.stages.planning import Plan
+from iot_pipeline.stages.ingest.following import Follow
+from iot_pipeline.stages.ingest.intervals import Intervals
+from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.replay import ReplayProgress
+from iot_pipeline.stages.proof.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 REPORT_SECONDS = 10.0

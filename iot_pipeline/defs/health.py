@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from iot_pipeline.core.device_problems import Trouble
-from iot_pipeline.core.health import Mood
+from iot_pipeline.core.fleet.problems import Trouble
+from iot_pipeline.core.fleet.report import Mood
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected

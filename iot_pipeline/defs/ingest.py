@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_SPECS, look_alone
 from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.failures import failing_with_advice

@@ -15,9 +15,9 @@ from typing import TypeVar
 import dagster as dg
 
 from iot_pipeline.connections import Connections, ingest_request
-from iot_pipeline.core.device_problems import Fleet
-from iot_pipeline.core.lag import PartitionLag
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.fleet.problems import Fleet
+from iot_pipeline.core.reading.lag import PartitionLag
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
@@ -35,9 +35,9 @@ from iot_pipeline.errors import PermanentError, PipelineError
 from iot_pipeline.stages.checks.check import Cost
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
 from iot_pipeline.stages.checks.registry import checks_of, look_at
-from iot_pipeline.stages.planning import Plan
+from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.replay import ReplayProgress
+from iot_pipeline.stages.proof.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 _T = TypeVar("_T")

@@ -15,8 +15,14 @@ import dagster as dg
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
-from iot_pipeline.core.checks import COULD_NOT_LOOK, LAG, CheckVerdict, judge_lag, not_looked
-from iot_pipeline.core.lag import measure_lag
+from iot_pipeline.core.checks.verdicts import (
+    COULD_NOT_LOOK,
+    LAG,
+    CheckVerdict,
+    judge_lag,
+    not_looked,
+)
+from iot_pipeline.core.reading.lag import measure_lag
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG, run_config_for
 from iot_pipeline.defs.lanes import active_ingest_runs, end_gone_runs, format_ranges
 from iot_pipeline.defs.names import FOLLOW, LANE, MODE, RANGES, SENSOR_DATA
@@ -36,9 +42,9 @@ from iot_pipeline.errors import (
 )
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.registry import checks_of
-from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.loss import HALT
-from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.ingest.lag import read_lag
+from iot_pipeline.stages.ingest.losses import HALT
+from iot_pipeline.stages.ingest.planning import Plan, make_plan
 
 # A run that stays and ends within this has its successor queued behind it. Ticks are five seconds
 # apart, and one may be late.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
-from iot_pipeline.core.offsets import OffsetRange, parse_range
+from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.defs.names import ACHIEVED, LANE, PROCESS, RANGES, SENSOR_DATA, RunProcess
 
 _IN_PROGRESS = [

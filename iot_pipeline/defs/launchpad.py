@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import ConfigurationError, PlanError
 
 _C = TypeVar("_C", bound=dg.Config)

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from iot_pipeline.core.manifest import FaultTruth, Manifest
+from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
 from iot_pipeline.local.manifests import manifest_path
 
 _ROWS = 100

@@ -18,15 +18,15 @@ from iot_pipeline.artifacts.last_drawing import (
     write_last_drawing,
 )
 from iot_pipeline.connections import Connections
-from iot_pipeline.core.day_view import DayView, recent_days
-from iot_pipeline.core.device_problems import Fleet
-from iot_pipeline.core.device_table import DeviceTable
-from iot_pipeline.core.fleet_view import FleetView
+from iot_pipeline.core.checks.device_table import DeviceTable
+from iot_pipeline.core.fleet.problems import Fleet
+from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.picture_budget import LastDrawing, is_due
-from iot_pipeline.core.rollup_days import DayRecord
+from iot_pipeline.core.rollups.day_view import DayView, recent_days
+from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.fleet_view import view_fleet
+from iot_pipeline.stages.fleet.view import view_fleet
 
 _MOST_PROBLEMS = 15
 # Between drawing and the event that Dagster records.

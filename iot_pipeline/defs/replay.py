@@ -10,9 +10,9 @@ import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.connections import Connections, drain_config
-from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.core.read_back import RowState
-from iot_pipeline.core.readings import Reason
+from iot_pipeline.core.proof.read_back import RowState
+from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config
@@ -20,8 +20,8 @@ from iot_pipeline.defs.names import ACHIEVED, MAX_RUNTIME, NO_RETRY, RANGES
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import ConfigurationError, PermanentError
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.replay import ReplayProgress, plan_replay, ranges_of_run, replay
-from iot_pipeline.stages.replay_dead_letters import replay_dead_letters
+from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay
+from iot_pipeline.stages.proof.replay_dead_letters import replay_dead_letters
 
 _LOG_EVERY_SECONDS = 2.0
 

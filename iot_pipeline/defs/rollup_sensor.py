@@ -18,7 +18,7 @@ from iot_pipeline.artifacts.first_day_file import (
 )
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.core.rollup_days import (
+from iot_pipeline.core.rollups.days import (
     DayFacts,
     DueDays,
     Waiting,
@@ -31,7 +31,7 @@ from iot_pipeline.defs.names import LANE
 from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, lane_of
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, TransientError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.rollups import read_day_facts
+from iot_pipeline.stages.rollups.rebuild import read_day_facts
 
 # A tick that waits longer holds up other sensors of the process.
 _ANSWER_SECONDS = 5.0

@@ -7,15 +7,15 @@ from typing import Any
 
 import dagster as dg
 
-from iot_pipeline.core.lag import PartitionLag, total_lag
-from iot_pipeline.core.latency import Latencies
+from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.markdown import plain
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.reading.lag import PartitionLag, total_lag
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.dead_letter_report import observe_dead_letters
 from iot_pipeline.defs.names import IOT_DATA
+from iot_pipeline.stages.ingest.progress import DrainSum
 from iot_pipeline.stages.ports import RecordLogReader
-from iot_pipeline.stages.progress import DrainSum
-from iot_pipeline.stages.replay import ReplayProgress
+from iot_pipeline.stages.proof.replay import ReplayProgress
 
 _SHOWN_LATENCIES = ("latency_p50_ms", "latency_p99_ms")
 # None: it could not be read.

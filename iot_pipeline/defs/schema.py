@@ -6,7 +6,7 @@ from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migr
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.stages.schema import setup_schema as make_schema
+from iot_pipeline.stages.checks.schema import setup_schema as make_schema
 
 
 @dg.op(description="Make topics, keyspace and tables where they are missing; check all of them.")

@@ -14,8 +14,8 @@ from pydantic import Field
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.connections import reading_rules
 from iot_pipeline.core.moments import parse_moment
-from iot_pipeline.core.scenario_plan import ScenarioPlan, plan_scenario
-from iot_pipeline.core.simulation import (
+from iot_pipeline.core.simulator.scenario_plan import ScenarioPlan, plan_scenario
+from iot_pipeline.core.simulator.simulation import (
     DEFAULT_SEED,
     MAX_COUNT,
     MAX_DEVICES,
@@ -32,9 +32,9 @@ from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
 from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.scenario import ScenarioRun
-from iot_pipeline.stages.sending import SimulationResult
-from iot_pipeline.stages.simulation import simulate as send_fleet
+from iot_pipeline.stages.simulator.scenario import ScenarioRun
+from iot_pipeline.stages.simulator.sending import SimulationResult
+from iot_pipeline.stages.simulator.simulation import simulate as send_fleet
 
 MAX_SECONDS = 86_400
 PLAIN = "plain"

@@ -17,7 +17,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as Target,
 )
 
-from iot_pipeline.core.checks import CheckVerdict, Severity, not_looked
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
 from iot_pipeline.core.markdown import as_written, plain
 from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.stages.checks.check import Check

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from iot_pipeline.core.manifest import Manifest, decode_manifest, encode_manifest
+from iot_pipeline.core.simulator.manifest import Manifest, decode_manifest, encode_manifest
 from iot_pipeline.errors import ConfigurationError
 
 

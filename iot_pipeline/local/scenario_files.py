@@ -4,8 +4,8 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from iot_pipeline.core.scenario_file import parse_scenario, schema
-from iot_pipeline.core.scenarios import Scenario
+from iot_pipeline.core.simulator.scenario_file import parse_scenario, schema
+from iot_pipeline.core.simulator.scenarios import Scenario
 from iot_pipeline.errors import ConfigurationError
 
 SCHEMA_NAME = "scenario.schema.json"

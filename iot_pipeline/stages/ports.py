@@ -10,15 +10,15 @@ from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
-from iot_pipeline.core.audit import AuditResult, RawRecords
-from iot_pipeline.core.chunks import RecordChunk
-from iot_pipeline.core.deletions import Deletion
-from iot_pipeline.core.ingest import RowsByTime
-from iot_pipeline.core.ledger import Commit, Counts, LedgerEntry, LedgerState
-from iot_pipeline.core.losses import Acknowledgement
-from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.core.read_back import Place, StoredRow
-from iot_pipeline.core.readings import DeadLetter, Record
+from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.ledger.losses import Acknowledgement
+from iot_pipeline.core.proof.audit import AuditResult, RawRecords
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.read_back import Place, StoredRow
+from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.errors import PipelineError
 
 

@@ -14,22 +14,22 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.ingest import MicroBatch
-from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.core.quality_limits import QualityLimits
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
-from iot_pipeline.stages.fleet_keeper import FleetKeeper
-from iot_pipeline.stages.fleet_ports import FleetPorts
-from iot_pipeline.stages.following import Follow
-from iot_pipeline.stages.ingest import drain, follow
-from iot_pipeline.stages.latency import LatencyProbe, ProbeReader
-from iot_pipeline.stages.loss import HALT, find_expired, record_losses, when_lost
-from iot_pipeline.stages.micro_batch import DrainConfig, Ports
-from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.fleet.keeper import FleetKeeper
+from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.ingest.drain import drain, follow
+from iot_pipeline.stages.ingest.following import Follow
+from iot_pipeline.stages.ingest.latency import LatencyProbe, ProbeReader
+from iot_pipeline.stages.ingest.losses import HALT, find_expired, record_losses, when_lost
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.ingest.planning import Plan, make_plan
+from iot_pipeline.stages.ingest.progress import DrainSum
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.progress import DrainSum
-from iot_pipeline.stages.replay import ReplayProgress, replay
+from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 
 # Terminate ends a run within about a second.
 _KEEP_SECONDS = 1.0

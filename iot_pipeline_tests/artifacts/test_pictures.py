@@ -10,7 +10,7 @@ from iot_pipeline.artifacts.drawing import DARK, LIGHT
 from iot_pipeline.artifacts.fleet_album import draw_album
 from iot_pipeline.artifacts.readings_picture import draw_readings
 from iot_pipeline.artifacts.terminal import plot_readings
-from iot_pipeline.core.series import Series
+from iot_pipeline.core.fleet.series import Series
 from iot_pipeline_tests.artifacts.views import make_view
 
 LIMIT_BYTES = 50_000

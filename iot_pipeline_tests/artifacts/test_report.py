@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 import pytest
 
 from iot_pipeline.artifacts.report import render_report
-from iot_pipeline.core.checks import Severity
-from iot_pipeline.core.health import LastAudit, Mood
-from iot_pipeline.core.lag import TotalLag
-from iot_pipeline.core.ledger import Counts
+from iot_pipeline.core.checks.verdicts import Severity
+from iot_pipeline.core.fleet.report import LastAudit, Mood
+from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.reading.lag import TotalLag
 from iot_pipeline_tests.artifacts.views import NOW, make_health, make_view, verdict
 
 

@@ -4,16 +4,16 @@ import math
 import random
 from datetime import UTC, datetime, timedelta
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.delays import Delays
-from iot_pipeline.core.device_problems import Fleet
-from iot_pipeline.core.device_state import HOUR_MS, DeviceState
-from iot_pipeline.core.fleet_view import FleetView, Slot, choose_lines, put_together
-from iot_pipeline.core.flow import Flow, RunEnd
-from iot_pipeline.core.health import Health, LastAudit
-from iot_pipeline.core.lag import TotalLag
-from iot_pipeline.core.ledger import Counts
-from iot_pipeline.core.quality_limits import QualityLimits
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.fleet.delays import Delays
+from iot_pipeline.core.fleet.problems import Fleet
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.report import Health, LastAudit
+from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, put_together
+from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.ledger.flow import Flow, RunEnd
+from iot_pipeline.core.reading.lag import TotalLag
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 SLOT_MS = 600_000

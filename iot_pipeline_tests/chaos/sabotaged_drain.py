@@ -17,15 +17,15 @@ from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.chunks import RecordChunk
-from iot_pipeline.core.ingest import OpenMilliseconds, RowsByTime
-from iot_pipeline.core.ledger import Commit
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.ingest.micro_batch import OpenMilliseconds, RowsByTime
+from iot_pipeline.core.ledger.chain import Commit
+from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages import micro_batch
-from iot_pipeline.stages.ingest import drain
-from iot_pipeline.stages.micro_batch import Ports
-from iot_pipeline.stages.planning import make_plan
+from iot_pipeline.stages.ingest import micro_batch
+from iot_pipeline.stages.ingest.drain import drain
+from iot_pipeline.stages.ingest.micro_batch import Ports
+from iot_pipeline.stages.ingest.planning import make_plan
 
 SERVER_PID = "CHAOS_SERVER_PID"
 

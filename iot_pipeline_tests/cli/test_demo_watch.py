@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from iot_pipeline.cli.demo_watch import iot_command, sentence_of, worst_device
-from iot_pipeline.core.device_table import DeviceTable
+from iot_pipeline.core.checks.device_table import DeviceTable
 from iot_pipeline.core.markdown import plain
 
 TABLE = DeviceTable(("device", "problem"), [("hall 1", "silent"), ("hall 2", "late")]).markdown()

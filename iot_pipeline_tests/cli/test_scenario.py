@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from iot_pipeline.cli.main import iot
-from iot_pipeline.core.scenario_file import parse_scenario
+from iot_pipeline.core.simulator.scenario_file import parse_scenario
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import read_manifest
 from iot_pipeline.local.scenario_files import shipped_scenarios

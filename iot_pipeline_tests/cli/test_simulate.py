@@ -95,8 +95,8 @@ def test_a_set_rate_is_not_exceeded(wire):
     )
     answer = json.loads(out)
     assert (code, answer["produced"]) == (0, 4_000)
-    # How evenly it is kept is told by a clock of the test's own (core/test_pacing.py): this one is
-    # a busy machine's.
+    # How evenly it is kept is told by a clock of the test's own (core/simulator/test_pacing.py):
+    # this one is a busy machine's.
     assert 200 < answer["rate"] < 2_020
 
 

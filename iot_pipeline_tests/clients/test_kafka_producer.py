@@ -7,9 +7,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from iot_pipeline.clients.kafka_producer import KafkaReadingSender, open_sender
-from iot_pipeline.core.simulation import plan_simulation
+from iot_pipeline.core.simulator.simulation import plan_simulation
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError, SchemaMismatchError
-from iot_pipeline.stages.simulation import simulate
+from iot_pipeline.stages.simulator.simulation import simulate
 
 NOW_US = 1_735_444_918_316_686
 

@@ -7,8 +7,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from iot_pipeline.clients.kafka_source import KafkaRangeSource
-from iot_pipeline.core.chunks import RecordChunk
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import KafkaUnavailableError, SchemaMismatchError, TopicChangedError
 
 

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from iot_pipeline.clients.dead_letters import PART_BYTES, KafkaDeadLetters
-from iot_pipeline.core.dead_letters import LetterReader, StoredLetter
-from iot_pipeline.core.readings import DeadLetter, Reason, Record
+from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
+from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.errors import KafkaUnavailableError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.load import produce

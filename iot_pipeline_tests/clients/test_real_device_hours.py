@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from iot_pipeline.clients.device_hours import CassandraDeviceHours, PieceCounts
-from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline_tests.load import ORIGIN_SECONDS, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 

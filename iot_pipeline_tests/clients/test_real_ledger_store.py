@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
-from iot_pipeline.core.ledger import (
+from iot_pipeline.core.ledger.chain import (
     Applied,
     Commit,
     Counts,
@@ -18,9 +18,9 @@ from iot_pipeline.core.ledger import (
     decide_commit,
     find_flaws,
 )
-from iot_pipeline.core.offsets import Checkpoint
+from iot_pipeline.core.reading.offsets import Checkpoint
 from iot_pipeline.errors import CheckpointWentBackError
-from iot_pipeline.stages.commit import commit_all
+from iot_pipeline.stages.ledger.commits import commit_all
 from iot_pipeline_tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.services

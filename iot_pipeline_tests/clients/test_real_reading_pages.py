@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
-from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts_readings import ReadingPagesContract
 

@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime
 import pytest
 
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.core.deletions import Deletion
-from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.stages.rollups import read_day_facts, read_rollups, rebuild_day
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.stages.rollups.rebuild import read_day_facts, read_rollups, rebuild_day
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import settle

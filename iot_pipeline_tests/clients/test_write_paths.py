@@ -9,10 +9,10 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cql_batch import PackedReadingStore, open_reading_store
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
-from iot_pipeline.core.ingest import RowsByTime
+from iot_pipeline.core.ingest.micro_batch import RowsByTime
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.schema import setup_schema
+from iot_pipeline.stages.checks.schema import setup_schema
 from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services

@@ -14,15 +14,15 @@ import pytest
 
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.connections import Connections, open_connections
-from iot_pipeline.core.checks import EVERY_OFFSET, NO_GAP, ROW_COUNT
-from iot_pipeline.core.ledger import LedgerEntry, sum_counts
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.checks.verdicts import EVERY_OFFSET, NO_GAP, ROW_COUNT
+from iot_pipeline.core.ledger.chain import LedgerEntry, sum_counts
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import RunProcess
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ledger import Chain, read_chain
+from iot_pipeline.stages.ledger.chain import Chain, read_chain
 from iot_pipeline_tests.defs.dev_server import DevServer, dagster_dev, wait_for
 from iot_pipeline_tests.servers import Services, free_ports
 

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from confluent_kafka import Message, Producer
 
-from iot_pipeline.core.device_table import as_code
-from iot_pipeline.core.fault_specs import FaultKind
-from iot_pipeline.core.manifest import ManifestRecorder
-from iot_pipeline.core.scenario_fleet import Emission, ScenarioFleet, make_devices
-from iot_pipeline.core.scenarios import Scenario
+from iot_pipeline.core.checks.device_table import as_code
+from iot_pipeline.core.simulator.fault_specs import FaultKind
+from iot_pipeline.core.simulator.manifest import ManifestRecorder
+from iot_pipeline.core.simulator.scenario_fleet import Emission, ScenarioFleet, make_devices
+from iot_pipeline.core.simulator.scenarios import Scenario
 from iot_pipeline_tests.defs.conftest import Dagster, Outcome
 from iot_pipeline_tests.pipeline import Pipeline
 
@@ -163,7 +163,7 @@ def test_each_fault_is_on_its_check_with_its_devices_in_a_run_and_on_their_own(
         assert found["values_are_plausible"] == hit_by(FaultKind.SPIKE, FaultKind.DRIFT)
         assert found["clocks_are_right"] == hit_by(FaultKind.CLOCK_SKEW)
         assert found["readings_are_on_time"] == hit_by(FaultKind.LATE)
-        # Half a minute is less than 5 % of an hour; stages/test_fleet_keeper.py has longer ones.
+        # Half a minute is less than 5 % of an hour; stages/fleet/test_keeper.py has longer ones.
         assert "readings_are_complete" not in found
         assert "dead_letters_are_few" in outcome.red
         for name in QUALITY:

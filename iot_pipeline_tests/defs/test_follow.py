@@ -10,15 +10,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.ledger import sum_counts
-from iot_pipeline.core.offsets import OffsetRange, join_ranges, parse_range
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.ledger.chain import sum_counts
+from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
 from iot_pipeline.defs import checks as defs_checks
 from iot_pipeline.defs import follow_run, ingest_run
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
-from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.checks import EVERY_OFFSET, LAG, NO_GAP, ROW_COUNT
-from iot_pipeline.core.lag import total_lag
-from iot_pipeline.core.loss_checks import READ_BACK
+from iot_pipeline.core.checks.losses import READ_BACK
+from iot_pipeline.core.checks.verdicts import EVERY_OFFSET, LAG, NO_GAP, ROW_COUNT
+from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.lag import read_lag
+from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline_tests.defs.dev_server import DevServer, wait_for
 from iot_pipeline_tests.defs.test_dagster_dev import Set
 from iot_pipeline_tests.load import fleet, produce

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from iot_pipeline.clients.row_counts import CassandraRowCounts
-from iot_pipeline.core.ledger import Outcome, sum_counts
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.ledger.chain import Outcome, sum_counts
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.defs.ingest import run_config_for
 from iot_pipeline.defs.ingest_sensor import ingest_on_schedule
@@ -27,14 +27,14 @@ from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
 from iot_pipeline.defs.verdicts import read_shown
 from iot_pipeline.errors import KafkaUnavailableError, OffsetsExpiredError
 from iot_pipeline.stages.checks import facts
-from iot_pipeline.stages.ledger import read_chain
-from iot_pipeline.stages.row_counts import count_days
+from iot_pipeline.stages.checks.row_counts import count_days
+from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.defs.seen import seen
 from iot_pipeline_tests.load import fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import free_ports
-from iot_pipeline_tests.stages.test_real_loss import delete_before
+from iot_pipeline_tests.stages.ingest.test_real_loss import delete_before
 
 pytestmark = pytest.mark.services
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs.ingest import run_config_for
 from iot_pipeline.defs.lanes import (

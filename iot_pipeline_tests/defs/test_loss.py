@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.ingest import run_config_for
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import delete_before, fleet, produce

@@ -10,12 +10,12 @@ import dagster as dg
 import pytest
 
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.core.rollups import Rollup
+from iot_pipeline.core.rollups.statistics import Rollup
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs import rollup_sensor
 from iot_pipeline.defs.names import DAILY_READINGS, HOURLY_READINGS
 from iot_pipeline.defs.rollups import RANGE_END, RANGE_START
-from iot_pipeline.stages.rollups import day_number_of
+from iot_pipeline.stages.rollups.rebuild import day_number_of
 from iot_pipeline_tests.defs.conftest import Dagster, Outcome
 from iot_pipeline_tests.load import produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from iot_pipeline.core.fault_specs import FaultKind
-from iot_pipeline.core.manifest import FaultTruth, Manifest
+from iot_pipeline.core.simulator.fault_specs import FaultKind
+from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
 from iot_pipeline.defs.manifest_report import manifest_metadata
 from iot_pipeline.defs.simulation import SimulateConfig
 from iot_pipeline.errors import ConfigurationError

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from iot_pipeline.core.checks import CheckVerdict, Severity, not_looked
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
 from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.defs.verdicts import (
     Shown,

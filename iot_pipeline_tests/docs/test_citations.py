@@ -16,7 +16,7 @@ _SHOUTED = re.compile(r"\b[A-Z]{3,}-[A-Z]{3,}\b")
 _NO_DOCUMENT = {"START-END"}  # offsets, as a command takes them
 _SECTION = re.compile(r"[^\s(]+, section \d+", re.IGNORECASE)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-# A file of the package in prose: `core/offsets.py`, `services/cassandra/cassandra.yaml`.
+# A file of the package in prose: `core/reading/offsets.py`, `services/cassandra/cassandra.yaml`.
 _SOURCE = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|cql|yaml|j2|lock|png|toml))`")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from iot_pipeline.stages import micro_batch, retry
+from iot_pipeline.stages.ingest import micro_batch, retry
 
 
 @pytest.fixture(autouse=True)

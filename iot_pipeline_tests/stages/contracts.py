@@ -19,9 +19,9 @@ from uuid import uuid4
 
 import pytest
 
-from iot_pipeline.core.ledger import Applied, Commit, Counts, Fenced, decide_commit
-from iot_pipeline.core.offsets import Checkpoint, OffsetRange
-from iot_pipeline.core.readings import DeadLetter, Reason, Record
+from iot_pipeline.core.ledger.chain import Applied, Commit, Counts, Fenced, decide_commit
+from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.errors import PermanentError, SchemaMismatchError
 from iot_pipeline.stages.ports import (
     DeadLetterSink,

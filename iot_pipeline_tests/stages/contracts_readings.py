@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Protocol
 
-from iot_pipeline.core.reading_spans import day_span
-from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.stages.fleet_view import SlotCounts
-from iot_pipeline.stages.readings import ReadingPages
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.spans import day_span
+from iot_pipeline.stages.fleet.view import SlotCounts
+from iot_pipeline.stages.reading.in_order import ReadingPages
 
 DAY = date(2024, 12, 29)
 NUMBER = day_span("d", DAY).day_number

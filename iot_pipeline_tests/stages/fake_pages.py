@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from iot_pipeline.core.fleet_view import Slot
-from iot_pipeline.core.reading_spans import UNIX_EPOCH, PlainRow
-from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.core.fleet.view import Slot
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.spans import UNIX_EPOCH, PlainRow
 from iot_pipeline.errors import PipelineError
 
 

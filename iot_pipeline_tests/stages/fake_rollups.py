@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from iot_pipeline.core.ingest import day_of
-from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.core.rollup_days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
-from iot_pipeline.core.rollups import ReadingRow, Rollup
+from iot_pipeline.core.ingest.micro_batch import day_of
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
+from iot_pipeline.core.rollups.statistics import ReadingRow, Rollup
 from iot_pipeline.errors import PipelineError
 from iot_pipeline_tests.stages.fakes import FakeLedger, FakeStore
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from iot_pipeline.core.read_back import StoredRow
+from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
 from iot_pipeline_tests.stages.fakes import FakePending, FakeStore, Faults
 

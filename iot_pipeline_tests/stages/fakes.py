@@ -13,11 +13,18 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from iot_pipeline.core.chunks import RecordChunk, chunk_records
-from iot_pipeline.core.ingest import RowsByTime
-from iot_pipeline.core.ledger import ChainLink, Commit, Counts, LedgerEntry, LedgerState, Outcome
-from iot_pipeline.core.offsets import Checkpoint, OffsetRange
-from iot_pipeline.core.readings import DeadLetter, Record
+from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.ledger.chain import (
+    ChainLink,
+    Commit,
+    Counts,
+    LedgerEntry,
+    LedgerState,
+    Outcome,
+)
+from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
+from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     KafkaUnavailableError,

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.deletions import Deletion
-from iot_pipeline.core.fleet_verdicts import judge_fleet
-from iot_pipeline.core.quality_limits import QualityLimits
-from iot_pipeline.core.read_back import StoredRow
-from iot_pipeline.core.readings import MS_PER_DAY
+from iot_pipeline.core.checks.verdicts import CheckVerdict
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.verdicts import judge_fleet
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.read_back import StoredRow
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.errors import PipelineError
-from iot_pipeline.stages.fleet_keeper import FleetKeeper
-from iot_pipeline.stages.fleet_ports import FleetPorts
+from iot_pipeline.stages.fleet.keeper import FleetKeeper
+from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 
 # (device_id, measured_ms, arrived_ms, temperature, humidity)

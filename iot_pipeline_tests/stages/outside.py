@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from iot_pipeline.core.audit import RawRecords
-from iot_pipeline.core.deletions import Deletion
-from iot_pipeline.core.offsets import OffsetRange
-from iot_pipeline.core.read_back import Place
+from iot_pipeline.core.proof.audit import RawRecords
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.read_back import Place
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline_tests.stages.fakes import Faults, Kind
 from iot_pipeline_tests.stages.world import World

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
-from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.core.rollup_days import DayRecord
-from iot_pipeline.core.rollups import MS_PER_HOUR, Rollup, is_same, summarize
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.rollups.days import DayRecord
+from iot_pipeline.core.rollups.statistics import MS_PER_HOUR, Rollup, is_same, summarize
 from iot_pipeline.stages.ports import Pending
-from iot_pipeline.stages.rollups import RollupStore
+from iot_pipeline.stages.rollups.rebuild import RollupStore
 from iot_pipeline_tests.stages.contracts import settle
 
 DAY = 20_086  # 2024-12-29

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from iot_pipeline.clients import dead_letters
-from iot_pipeline.core.ledger import Counts, LedgerEntry, Outcome
-from iot_pipeline.core.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.core.readings import DeadLetter, Reason, Record
+from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.errors import KafkaUnavailableError
-from iot_pipeline.stages.dead_letters import read_newest_letters
-from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import read_chain
+from iot_pipeline.stages.ingest.lag import read_lag
+from iot_pipeline.stages.ledger.chain import read_chain
+from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 from iot_pipeline_tests.stages.world import World
 
 NOW = datetime.fromtimestamp(100, UTC)

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.ledger import find_flaws
+from iot_pipeline.core.ledger.chain import find_flaws
 from iot_pipeline.core.moments import Window
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import PermanentError, TransientError
-from iot_pipeline.stages.deletions import delete_readings
-from iot_pipeline.stages.loss import rebase
+from iot_pipeline.stages.ingest.losses import rebase
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.replay import ReplayProgress, plan_replay, replay
+from iot_pipeline.stages.proof.deletions import delete_readings
+from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline_tests.stages.fake_rows import FailingRowReader, FakeRowReader
 from iot_pipeline_tests.stages.fakes import (
     Crash,
@@ -28,7 +28,7 @@ from iot_pipeline_tests.stages.fakes import (
     writer_id,
 )
 from iot_pipeline_tests.stages.outside import FakeDeletions, Outside
-from iot_pipeline_tests.stages.test_replay_dead_letters import Letters
+from iot_pipeline_tests.stages.proof.test_replay_dead_letters import Letters
 from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
 
 TRANSIENT = (How.NOT_SENT, How.NOT_APPLIED, How.ANSWER_LOST)

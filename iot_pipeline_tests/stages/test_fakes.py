@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from iot_pipeline.core.readings import DeadLetter, Record
+from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
     LedgerStoreContract,

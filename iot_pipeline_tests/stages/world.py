@@ -4,10 +4,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.ledger import find_flaws, sum_counts
-from iot_pipeline.core.quality_limits import QualityLimits
-from iot_pipeline.core.readings import (
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.ledger.chain import find_flaws, sum_counts
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.reading.decoding import (
     MS_PER_DAY,
     Reading,
     ReadingDecoder,
@@ -16,12 +16,12 @@ from iot_pipeline.core.readings import (
     encode_reading,
     timestamp_ms,
 )
-from iot_pipeline.stages.fleet_ports import FleetPorts
-from iot_pipeline.stages.ingest import drain
-from iot_pipeline.stages.micro_batch import DrainConfig, Ports
-from iot_pipeline.stages.planning import Plan, make_plan
+from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.ingest.drain import drain
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.ingest.planning import Plan, make_plan
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.progress import DrainProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, IngestRequest, Watcher, run_ingest
 from iot_pipeline_tests.stages.fake_rows import FakeRowReader
 from iot_pipeline_tests.stages.fakes import (

@@ -1,6 +1,6 @@
 """Is what Cassandra acknowledges on its disk?"""
 
-from iot_pipeline.core.checks import DURABLE, CheckVerdict, Severity, judge_durability
+from iot_pipeline.core.checks.verdicts import DURABLE, CheckVerdict, Severity, judge_durability
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

@@ -8,7 +8,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.stages.checks.facts import Facts
 
 KAFKA, CASSANDRA = "Kafka", "Cassandra"

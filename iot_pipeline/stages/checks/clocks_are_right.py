@@ -1,6 +1,6 @@
 """Whose clock is wrong?"""
 
-from iot_pipeline.core.fleet_verdicts import CLOCKS
+from iot_pipeline.core.fleet.verdicts import CLOCKS
 from iot_pipeline.stages.checks.families import on_devices
 
 CHECK = on_devices(

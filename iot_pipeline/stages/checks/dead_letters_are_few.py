@@ -1,10 +1,10 @@
 """How many records could not be readings lately, why, and whose they are."""
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.loss_checks import DEAD_LETTERS, judge_dead_letters
+from iot_pipeline.core.checks.losses import DEAD_LETTERS, judge_dead_letters
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import RECENT, Facts
-from iot_pipeline.stages.dead_letters import read_newest_letters
+from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 
 # Letters are looked at from the end of their topic, as many for their reasons and devices.
 _NEWEST_LETTERS = 200

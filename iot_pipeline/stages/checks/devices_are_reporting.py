@@ -1,6 +1,6 @@
 """Who has fallen silent?"""
 
-from iot_pipeline.core.fleet_verdicts import REPORTING
+from iot_pipeline.core.fleet.verdicts import REPORTING
 from iot_pipeline.stages.checks.families import on_devices
 
 CHECK = on_devices(

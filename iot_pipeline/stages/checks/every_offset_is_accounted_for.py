@@ -1,6 +1,6 @@
 """Is every offset accounted for: span = stored + superseded + rejected + aged_out + holes."""
 
-from iot_pipeline.core.checks import EVERY_OFFSET, CheckVerdict, Severity, judge_accounting
+from iot_pipeline.core.checks.verdicts import EVERY_OFFSET, CheckVerdict, Severity, judge_accounting
 from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

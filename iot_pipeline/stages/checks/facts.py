@@ -9,27 +9,27 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from iot_pipeline.core.checks import CheckVerdict
-from iot_pipeline.core.device_problems import Fleet
-from iot_pipeline.core.fleet_verdicts import REPORTING, judge_fleet
-from iot_pipeline.core.lag import PartitionLag, total_lag
-from iot_pipeline.core.ledger import ChainLink, LedgerEntry, Outcome
-from iot_pipeline.core.offsets import OffsetRange, TopicInfo
-from iot_pipeline.core.quality_limits import QualityLimits
+from iot_pipeline.core.checks.verdicts import CheckVerdict
+from iot_pipeline.core.fleet.problems import Fleet
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.verdicts import REPORTING, judge_fleet
+from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
+from iot_pipeline.core.reading.lag import PartitionLag, total_lag
+from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.checks.budget import RunBudget
-from iot_pipeline.stages.fleet_keeper import FleetKeeper, look_at_fleet
-from iot_pipeline.stages.fleet_ports import FleetPorts
-from iot_pipeline.stages.lag import read_lag
-from iot_pipeline.stages.ledger import Walk, WalkedLedger, walk_chain
-from iot_pipeline.stages.ledger_sums import SummedLedger
+from iot_pipeline.stages.checks.schema import SchemaReport, TableStore, TopicReader, check_schema
+from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
+from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.ingest.lag import read_lag
+from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ledger.chain import Walk, WalkedLedger, walk_chain
+from iot_pipeline.stages.ledger.sums import SummedLedger
 from iot_pipeline.stages.ports import Acknowledgements, LedgerEnds, RecordLogReader, RowCounts
-from iot_pipeline.stages.progress import DrainSum
-from iot_pipeline.stages.rollup_checks import Comparisons, compare_days
-from iot_pipeline.stages.rollups import RollupStore
-from iot_pipeline.stages.schema import SchemaReport, TableStore, TopicReader, check_schema
+from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
+from iot_pipeline.stages.rollups.rebuild import RollupStore
 
 RECENT = timedelta(hours=1)
 # A person who sees the first run of a pipeline is not told to wait for a schedule.

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.rollup_checks import DayComparison
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.rollups.comparison import DayComparison
 from iot_pipeline.stages.checks.check import CASSANDRA, DAILY, HOURLY, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 
 
 def on_devices(name: str, question: str, *, order: int, settings: tuple[str, ...]) -> Check:
-    """A check whose verdict is one of `core.fleet_verdicts`."""
+    """A check whose verdict is one of `core.fleet.verdicts`."""
 
     def look(facts: Facts) -> CheckVerdict:
         return facts.devices[name]

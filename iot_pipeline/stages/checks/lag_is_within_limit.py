@@ -1,6 +1,6 @@
 """How long has the oldest record waited that was not ingested yet?"""
 
-from iot_pipeline.core.checks import LAG, CheckVerdict, Severity, judge_lag
+from iot_pipeline.core.checks.verdicts import LAG, CheckVerdict, Severity, judge_lag
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

@@ -1,7 +1,7 @@
 """Do the ledger's ranges follow each other without gap or overlap?"""
 
-from iot_pipeline.core.checks import NO_GAP, CheckVerdict, Severity, judge_chain
-from iot_pipeline.core.ledger import find_flaws
+from iot_pipeline.core.checks.verdicts import NO_GAP, CheckVerdict, Severity, judge_chain
+from iot_pipeline.core.ledger.chain import find_flaws
 from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

@@ -1,6 +1,6 @@
 """Which sensors repeat themselves?"""
 
-from iot_pipeline.core.fleet_verdicts import NOT_STUCK
+from iot_pipeline.core.fleet.verdicts import NOT_STUCK
 from iot_pipeline.stages.checks.families import on_devices
 
 CHECK = on_devices(

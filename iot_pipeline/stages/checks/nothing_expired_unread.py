@@ -1,11 +1,11 @@
 """Did Kafka delete records before they were read, and has a person seen it?"""
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.loss_checks import EXPIRED, judge_losses
-from iot_pipeline.core.losses import find_losses
+from iot_pipeline.core.checks.losses import EXPIRED, judge_losses
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.ledger.losses import find_losses
 from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.ledger_sums import KeptSums
+from iot_pipeline.stages.ledger.sums import KeptSums
 
 
 def look(facts: Facts) -> CheckVerdict:

@@ -1,6 +1,6 @@
 """Who lacks readings, and in which hour?"""
 
-from iot_pipeline.core.fleet_verdicts import COMPLETE
+from iot_pipeline.core.fleet.verdicts import COMPLETE
 from iot_pipeline.stages.checks.families import on_devices
 
 CHECK = on_devices(

@@ -1,6 +1,6 @@
 """How late do readings arrive?"""
 
-from iot_pipeline.core.fleet_verdicts import ON_TIME
+from iot_pipeline.core.fleet.verdicts import ON_TIME
 from iot_pipeline.stages.checks.families import on_devices
 
 CHECK = on_devices(

@@ -1,6 +1,6 @@
 """Would a rebuild change any rollup?"""
 
-from iot_pipeline.core.rollup_checks import UNCHANGED, judge_unchanged
+from iot_pipeline.core.rollups.comparison import UNCHANGED, judge_unchanged
 from iot_pipeline.stages.checks.families import on_rollups
 
 CHECKS = on_rollups(

@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Sequence
 
-from iot_pipeline.core.checks import COULD_NOT_LOOK, CheckVerdict, not_looked
+from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     KafkaUnavailableError,

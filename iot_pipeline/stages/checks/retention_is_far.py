@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.lag import PartitionLag
-from iot_pipeline.core.loss_checks import RETENTION, judge_retention, measure_headroom
-from iot_pipeline.core.offsets import OffsetRange
+from iot_pipeline.core.checks.losses import RETENTION, judge_retention, measure_headroom
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.reading.lag import PartitionLag
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.lag import first_record_ms
+from iot_pipeline.stages.ingest.lag import first_record_ms
 from iot_pipeline.stages.ports import RecordLogReader
 
 _LOG_SECONDS = 3.0

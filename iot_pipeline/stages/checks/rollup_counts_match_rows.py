@@ -1,6 +1,6 @@
 """Do the rollups count every row?"""
 
-from iot_pipeline.core.rollup_checks import COUNTS, judge_counts
+from iot_pipeline.core.rollups.comparison import COUNTS, judge_counts
 from iot_pipeline.stages.checks.families import on_rollups
 
 CHECKS = on_rollups(

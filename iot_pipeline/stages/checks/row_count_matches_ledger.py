@@ -2,7 +2,7 @@
 
 from datetime import date, timedelta
 
-from iot_pipeline.core.checks import (
+from iot_pipeline.core.checks.verdicts import (
     ROW_COUNT,
     CheckVerdict,
     Severity,
@@ -11,8 +11,8 @@ from iot_pipeline.core.checks import (
 )
 from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.ledger_sums import KeptSums, keep_sums, keep_sums_in_passing
-from iot_pipeline.stages.row_counts import StoredByDay, count_days
+from iot_pipeline.stages.checks.row_counts import StoredByDay, count_days
+from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
 
 # The day before is counted once more, whole, by a look soon after midnight UTC.
 _DAY_IS_FRESHLY_CLOSED = timedelta(minutes=15)

@@ -5,15 +5,15 @@ import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from iot_pipeline.core.checks import CheckVerdict, Severity
-from iot_pipeline.core.deletions import Deletions
-from iot_pipeline.core.loss_checks import READ_BACK, judge_read_back
-from iot_pipeline.core.offsets import OffsetRange, join_ranges, parse_range
-from iot_pipeline.core.readings import MS_PER_DAY
-from iot_pipeline.stages.audit_ports import AuditConfig, AuditPorts
+from iot_pipeline.core.checks.losses import READ_BACK, judge_read_back
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.trace import MAX_KEYS, read_back_run
+from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.trace import MAX_KEYS, read_back_run
 
 # What one core reads from Kafka and Cassandra and compares in a second, with room to spare.
 _KEYS_PER_SECOND = 8_000

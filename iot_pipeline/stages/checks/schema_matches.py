@@ -1,6 +1,6 @@
 """Are tables and topics what this version expects?"""
 
-from iot_pipeline.core.checks import SCHEMA, CheckVerdict, Severity, judge_schema
+from iot_pipeline.core.checks.verdicts import SCHEMA, CheckVerdict, Severity, judge_schema
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 

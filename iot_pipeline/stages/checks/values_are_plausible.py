@@ -1,6 +1,6 @@
 """Are values possible, and do neighbours agree?"""
 
-from iot_pipeline.core.fleet_verdicts import PLAUSIBLE
+from iot_pipeline.core.fleet.verdicts import PLAUSIBLE
 from iot_pipeline.stages.checks.families import on_devices
 
 CHECK = on_devices(

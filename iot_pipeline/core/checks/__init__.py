@@ -1,0 +1,1 @@
+"""Facts become verdicts, with what to do about them."""

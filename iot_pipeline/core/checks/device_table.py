@@ -1,0 +1,80 @@
+"""Tables of devices as markdown; device ids are free text and stay text.
+
+Belongs here: how a name is shown so that it can be nothing but a name. Does not belong here: which
+devices are shown (`core.fleet.verdicts`).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+# What Dagster shows of a check fits on a screen.
+MOST_ROWS = 20
+_MOST_CHARACTERS = 64
+_NAMED = 3
+_TICKS = re.compile(r"`+")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTable:
+    """The worst devices, worst first: `rows` hold the device (or group) and a cell per column.
+
+    `more` says how many did not fit.
+    """
+
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    more: int = 0
+
+    def markdown(self) -> str:
+        """A table whose first column is code; empty when there are no rows."""
+        if not self.rows:
+            return ""
+        lines = [
+            "| " + " | ".join(self.columns) + " |",
+            "|:---" + "|---:" * (len(self.columns) - 1) + "|",
+        ]
+        lines += [f"| {as_code(row[0])} | " + " | ".join(row[1:]) + " |" for row in self.rows]
+        if self.more:
+            lines += ["", f"and {self.more:,} more"]
+        return "\n".join(lines)
+
+
+def as_code(text: str) -> str:
+    """The text as markdown code inside a table: no link, no HTML, no second column, one line."""
+    if len(text) > _MOST_CHARACTERS:
+        text = text[: _MOST_CHARACTERS - 1] + "…"
+    # Invisible and direction-changing characters would show another name than the one it is.
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    # Tables end a cell at a bar even inside code, and a backslash before it would free it again.
+    shown = shown.replace("\\|", "\\\uff5c").replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, _TICKS.findall(shown)), default=0))
+    # CommonMark takes one blank from both ends, when there is one at both.
+    pad = " " if shown[:1] in "` " or shown[-1:] in "` " else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def as_word(text: str) -> str:
+    """The text inside a sentence: quoted where it would not read as one name."""
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    if len(shown) > _MOST_CHARACTERS:
+        shown = shown[: _MOST_CHARACTERS - 1] + "…"
+    return shown if re.fullmatch(r"[\w.:-]+", shown) else f"'{shown}'"
+
+
+def count_devices(count: int) -> str:
+    """`1 device`, `2,000 devices`."""
+    return "1 device" if count == 1 else f"{count:,} devices"
+
+
+def name_some(names: Sequence[str]) -> str:
+    """The first few devices inside a sentence, and how many more."""
+    shown = ", ".join(as_word(name) for name in names[:_NAMED])
+    more = len(names) - _NAMED
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def instant(ms: int) -> str:
+    """UTC, to the second."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,319 @@
+"""What topics and tables must look like, and what it means when they do not.
+
+Belongs here: expectations, comparisons, the numbering of migrations. Does not belong here: asking
+servers (`clients`), changing anything (`stages.checks.schema`).
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from iot_pipeline.core.reading.offsets import TopicInfo
+from iot_pipeline.errors import SchemaMismatchError
+
+_MIGRATION_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.cql")
+
+# The largest record Kafka takes is about 1 MiB; headers come on top of it in the dead-letter topic.
+DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
+
+_ROLLUP_COLUMNS: Mapping[str, tuple[str, str]] = {
+    "device_id": ("text", "partition_key"),
+    "month": ("date", "partition_key"),
+    "count": ("bigint", "regular"),
+    "first_at": ("timestamp", "regular"),
+    "last_at": ("timestamp", "regular"),
+    **{
+        f"{quantity}_{value}": ("bigint" if value == "count" else "double", "regular")
+        for quantity in ("temperature", "humidity")
+        for value in ("count", "min", "mean", "max", "first", "last", "stddev")
+    },
+}
+
+# table -> column -> (type, kind); kinds as system_schema.columns names them.
+TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "sensor_data": {
+        "device_id": ("text", "partition_key"),
+        "day": ("date", "partition_key"),
+        "timestamp": ("timestamp", "clustering"),
+        "temperature": ("double", "regular"),
+        "humidity": ("double", "regular"),
+    },
+    "devices_by_day": {
+        "day": ("date", "partition_key"),
+        "device_id": ("text", "clustering"),
+    },
+    "ingest_ledger": {
+        "topic": ("text", "partition_key"),
+        "kafka_partition": ("int", "partition_key"),
+        "epoch": ("int", "clustering"),
+        "start_offset": ("bigint", "clustering"),
+        "next_offset": ("bigint", "static"),
+        "current_epoch": ("int", "static"),
+        "topic_id": ("text", "static"),
+        "end_offset": ("bigint", "regular"),
+        "outcome": ("text", "regular"),
+        "run_id": ("text", "regular"),
+        "writer_id": ("uuid", "regular"),
+        "stored": ("bigint", "regular"),
+        "superseded": ("bigint", "regular"),
+        "rejected": ("bigint", "regular"),
+        "aged_out": ("bigint", "regular"),
+        "holes": ("bigint", "regular"),
+        "stored_by_day": ("frozen<map<date, bigint>>", "regular"),
+        "first_record_at": ("timestamp", "regular"),
+        "last_record_at": ("timestamp", "regular"),
+        "updated_at": ("timestamp", "regular"),
+    },
+    "replay_ledger": {
+        "topic": ("text", "partition_key"),
+        "started_at": ("timestamp", "clustering"),
+        "run_id": ("text", "clustering"),
+        "ranges": ("frozen<list<text>>", "regular"),
+        "stored": ("bigint", "regular"),
+        "superseded": ("bigint", "regular"),
+        "rejected": ("bigint", "regular"),
+        "aged_out": ("bigint", "regular"),
+        "holes": ("bigint", "regular"),
+        "stored_by_day": ("frozen<map<date, bigint>>", "regular"),
+    },
+    "audits": {
+        "topic": ("text", "partition_key"),
+        "started_at": ("timestamp", "clustering"),
+        "audit_id": ("text", "clustering"),
+        "topic_id": ("text", "regular"),
+        "ranges": ("frozen<list<text>>", "regular"),
+        "fates": ("frozen<map<text, bigint>>", "regular"),
+        "stored_by_day": ("frozen<map<date, bigint>>", "regular"),
+        "superseded_by_day": ("frozen<map<date, bigint>>", "regular"),
+        "is_stray_judged": ("boolean", "regular"),
+        "findings": ("frozen<list<text>>", "regular"),
+        "seconds": ("double", "regular"),
+    },
+    "deletions": {
+        "device_id": ("text", "partition_key"),
+        "deleted_at": ("timestamp", "clustering"),
+        "since": ("timestamp", "clustering"),
+        "until": ("timestamp", "regular"),
+        "deleted_us": ("bigint", "regular"),
+        "rows_by_day": ("frozen<map<date, bigint>>", "regular"),
+        "reason": ("text", "regular"),
+        "deleted_by": ("text", "regular"),
+    },
+    "acknowledged_losses": {
+        "topic": ("text", "partition_key"),
+        "loss_id": ("text", "clustering"),
+        "acknowledged_at": ("timestamp", "regular"),
+        "reason": ("text", "regular"),
+        "acknowledged_by": ("text", "regular"),
+    },
+    "ledger_sums": {
+        "topic": ("text", "partition_key"),
+        "kafka_partition": ("int", "clustering"),
+        "kept": (
+            "frozen<tuple<int, bigint, frozen<map<date, bigint>>, "
+            "frozen<list<frozen<tuple<int, bigint>>>>>>",
+            "regular",
+        ),
+    },
+    "device_states": {
+        "shard": ("int", "partition_key"),
+        "device_id": ("text", "clustering"),
+        "state": ("blob", "regular"),
+    },
+    "hourly_readings": {**_ROLLUP_COLUMNS, "hour": ("timestamp", "clustering")},
+    "daily_readings": {**_ROLLUP_COLUMNS, "day": ("date", "clustering")},
+    "rollup_days": {
+        "topic": ("text", "partition_key"),
+        "day": ("date", "clustering"),
+        "rebuilt_at": ("timestamp", "regular"),
+        "write_time_us": ("bigint", "regular"),
+        "seen": ("text", "regular"),
+        "readings": ("bigint", "regular"),
+        "devices": ("bigint", "regular"),
+        "seconds": ("double", "regular"),
+        "run_id": ("text", "regular"),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as expected; `is_fatal` when readings would be lost or torn by it."""
+
+    thing: str
+    found: str
+    expected: str
+    consequence: str
+    is_fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.thing} is {self.found}, expected {self.expected}: {self.consequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered `.cql` file; `statements` still name the keyspace as `${keyspace}`."""
+
+    version: int
+    name: str
+    sha256: str
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """How a topic is made, and what an existing one is compared with."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+def read_migrations(files: Mapping[str, str]) -> list[Migration]:
+    """Order migrations by their number.
+
+    Args:
+        files: name -> text.
+
+    Raises:
+        SchemaMismatchError: a name without a number, or a number that is missing or used twice.
+    """
+    migrations = []
+    for name, text in sorted(files.items()):
+        match = _MIGRATION_NAME.fullmatch(name)
+        if match is None:
+            raise SchemaMismatchError(f"migration {name}: expected a name such as 001_words.cql")
+        code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+        statements = tuple(part.strip() for part in code.split(";") if part.strip())
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        migrations.append(Migration(int(match[1]), name, sha256, statements))
+    for position, migration in enumerate(migrations, start=1):
+        if migration.version != position:
+            raise SchemaMismatchError(
+                f"migration {migration.name}: expected number {position:03d}; they are applied in "
+                "order, each once"
+            )
+    return migrations
+
+
+def choose_migrations(
+    known: Sequence[Migration], applied: Mapping[int, tuple[str, str]]
+) -> list[Migration]:
+    """Those still to apply.
+
+    Args:
+        known: the files of this version.
+        applied: version -> (name, sha256), as the keyspace remembers.
+
+    Raises:
+        SchemaMismatchError: a file changed after it was applied, or the keyspace is newer than us.
+    """
+    for migration in known:
+        name, sha256 = applied.get(migration.version, (migration.name, migration.sha256))
+        if sha256 != migration.sha256:
+            raise SchemaMismatchError(
+                f"migration {migration.name}: it changed after it was applied as {name} (sha256 "
+                f"{sha256[:12]}…, now {migration.sha256[:12]}…). Restore the file, and put the "
+                "change into a new migration"
+            )
+    newer = sorted(set(applied) - {migration.version for migration in known})
+    if newer:
+        raise SchemaMismatchError(
+            f"the keyspace has migration {applied[newer[-1]][0]}, which this version does not "
+            "know: upgrade iot_pipeline"
+        )
+    return [migration for migration in known if migration.version not in applied]
+
+
+def compare_table(
+    keyspace: str, table: str, found: Mapping[str, tuple[str, str]]
+) -> list[Difference]:
+    """A table's columns, name -> (type, kind), against `TABLES`; empty `found`: no such table."""
+    if not found:
+        return [
+            Difference(
+                f"table {keyspace}.{table}", "missing", "present", "`iot setup` makes it", True
+            )
+        ]
+    differences = []
+    for column, (cql_type, kind) in TABLES[table].items():
+        has = found.get(column)
+        if has != (cql_type, kind):
+            differences.append(
+                Difference(
+                    f"column {keyspace}.{table}.{column}",
+                    "missing" if has is None else f"{has[1]} {has[0]}",
+                    f"{kind} {cql_type}",
+                    "rows cannot be written as designed; this table was made by something else. "
+                    "Set IOT_KEYSPACE to another keyspace, or move the table away",
+                    True,
+                )
+            )
+    return differences
+
+
+def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
+    """An existing topic against what setup would make."""
+    differences = []
+    if info.partitions != plan.partitions:
+        differences.append(
+            Difference(
+                f"topic {plan.name}: partitions",
+                str(info.partitions),
+                str(plan.partitions),
+                "Kafka's number is used; IOT_PARTITIONS matters only for a new topic",
+            )
+        )
+    for name, expected in plan.config.items():
+        found = info.config.get(name, "")
+        if found == expected:
+            continue
+        is_fatal = False
+        if name == "message.timestamp.type":
+            consequence = (
+                "write times would come from producers' clocks, and a wrong clock pins a row for "
+                "ever: ingestion refuses it"
+            )
+            is_fatal = True
+        elif name == "cleanup.policy":
+            consequence = "compaction deletes readings that were never stored; they become holes"
+        elif name == "retention.ms":
+            consequence = "Kafka keeps records that long; altering a topic is left to you"
+        elif name == "max.message.bytes":
+            consequence = "large dead letters are sent in parts, or refused"
+        else:
+            consequence = "left as it is"
+        differences.append(
+            Difference(f"topic {plan.name}: {name}", found, expected, consequence, is_fatal)
+        )
+    return differences
+
+
+def describe_durability(modes: Mapping[str, str], replication: int) -> tuple[bool, str]:
+    """Whether an acknowledged write survives kill -9 and a power cut, and what it means.
+
+    Args:
+        modes: node -> its commitlog_sync: group, batch or periodic.
+        replication: the keyspace's replication factor.
+
+    Returns:
+        (is_durable, sentence). A node that could not be asked has the mode `unknown`, which
+        is not durable.
+    """
+    weak = sorted(node for node, mode in modes.items() if mode not in ("group", "batch"))
+    if not weak:
+        mode = "/".join(sorted(set(modes.values())))
+        return True, f"acknowledged writes are durable: every node syncs before it answers ({mode})"
+    what = "/".join(sorted({modes[node] for node in weak}))
+    cost = (
+        "a killed node forgets up to the newest 100 ms of acknowledged rows (a power cut: its sync "
+        "period), and the checkpoint may then be ahead of them"
+    )
+    if replication > 1:
+        cost += f"; with {replication} replicas only when a quorum of them dies within that time"
+    return False, (
+        f"commitlog_sync is {what} on {', '.join(weak)}: {cost}. Set commitlog_sync: group and "
+        "commitlog_sync_group_window: 2ms in cassandra.yaml"
+    )

@@ -1,0 +1,1 @@
+"""What is known of each device, and what is wrong with which."""

@@ -1,0 +1,43 @@
+"""What a device's state remembers of its troubles, for one window: counts, and the worst of values.
+
+Belongs here: small values and the window. Does not belong here: gathering them
+(`core.fleet.state`), what they mean (`core.fleet.problems`).
+"""
+
+import msgspec
+
+# What was seen of late readings, clocks and values counts for this long.
+WINDOW_MS = 900_000
+HALF_MS = WINDOW_MS // 2
+
+
+class Half(msgspec.Struct, array_like=True):
+    """Counts of the readings that arrived in one half of a window; `number` since 1970."""
+
+    number: int = 0
+    rows: int = 0
+    late: int = 0
+    outside: int = 0
+    jumps: int = 0
+    delay_most_ms: int = 0
+
+
+class Odd(msgspec.Struct, array_like=True, frozen=True):
+    """A value that cannot be: past its limits, or too far from the one `before`."""
+
+    quantity: str
+    value: float
+    before: float | None
+    measured_ms: int
+
+    @property
+    def size(self) -> float:
+        return abs(self.value) if self.before is None else abs(self.value - self.before)
+
+
+class Apart(msgspec.Struct, array_like=True, frozen=True):
+    """What a device said while its neighbours said `middle`."""
+
+    quantity: str
+    value: float
+    middle: float

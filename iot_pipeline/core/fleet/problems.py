@@ -1,0 +1,257 @@
+"""What is wrong with which device: decided here once, for checks, report, pictures and commands.
+
+Belongs here: when silence, delays, clocks, equal or implausible values and missing readings are a
+problem, and the sentence that says so. Does not belong here: counting (`core.fleet.state`), which
+hours lack readings (`core.fleet.lacking_hours`), the verdicts of checks (`core.fleet.verdicts`).
+"""
+
+import enum
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from statistics import median
+
+from iot_pipeline.core.durations import in_words
+from iot_pipeline.core.fleet.delays import Delays
+from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
+from iot_pipeline.core.fleet.lacking_hours import lacking_shares, pace_of
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+
+DAY_MS = 24 * HOUR_MS
+_NUMBER_AT_END = re.compile(r"[\W_]*\d+$")
+# Neighbours are compared when there are so many, heard of within so long of each other.
+_LEAST_NEIGHBOURS = 5
+_SAME_TIME_MS = 600_000
+# 1.4826 times the median distance to the median estimates the standard deviation.
+_DEVIATIONS = 5 * 1.4826
+UNITS = {"temperature": "°C", "humidity": "%"}
+
+
+class Trouble(enum.StrEnum):
+    """What can be wrong with a device, in the order in which it is said."""
+
+    SILENT = "silent"
+    CLOCK = "clock"
+    LATE = "late"
+    STUCK = "stuck"
+    IMPLAUSIBLE = "implausible"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProblem:
+    """One thing that is wrong with one device; the higher `badness` is named first."""
+
+    device_id: str
+    trouble: Trouble
+    sentence: str
+    badness: float
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The devices as of a moment: all that is known of them, and how much was not looked at.
+
+    `as_of_ms` is now, less what ingestion is behind: no device is silent for that.
+    `states` has the devices that are expected to report. `unlooked` more have rows, and nothing
+    else is known of them. `rows_seen` of the run's `rows` were folded.
+
+    `backfilled` readings arrived lately and were measured long before, of any device.
+    `delays` are from the event to the broker, over the last hours; `ingested` from the broker to
+    the acknowledged row, in the run alone.
+    """
+
+    as_of_ms: int
+    states: Mapping[str, DeviceState]
+    limits: QualityLimits
+    unlooked: int = 0
+    rows: int = 0
+    rows_seen: int = 0
+    backfilled: int = 0
+    delays: Delays = field(default_factory=Delays)
+    ingested: Delays = field(default_factory=Delays)
+
+    @property
+    def known(self) -> int:
+        """All devices that have readings of the last days."""
+        return len(self.states) + self.unlooked
+
+    @cached_property
+    def paces(self) -> dict[int, float]:
+        """Per hour that some device lacks readings of: the share that even the best sent."""
+        hours = {hour for state in self.states.values() for hour in state.lacking}
+        return pace_of(sorted(hours), self.states.values(), self.as_of_ms, self.limits)
+
+    @cached_property
+    def problems(self) -> Mapping[Trouble, list[DeviceProblem]]:
+        """Every problem, by kind, the worst first; each kind has a list."""
+        found: dict[Trouble, list[DeviceProblem]] = {trouble: [] for trouble in Trouble}
+        for name, state in self.states.items():
+            for problem in _problems_of(name, state, self):
+                found[problem.trouble].append(problem)
+        for problems in found.values():
+            problems.sort(key=lambda problem: (-problem.badness, problem.device_id))
+        return found
+
+    @cached_property
+    def by_device(self) -> Mapping[str, list[DeviceProblem]]:
+        """The problems of each device that has any, those with the worst kind first.
+
+        A device that is silent lacks readings as well, and that is no news.
+        """
+        found: defaultdict[str, list[DeviceProblem]] = defaultdict(list)
+        for trouble in Trouble:
+            for problem in self.problems[trouble]:
+                found[problem.device_id].append(problem)
+        return {name: _without_echo(problems) for name, problems in found.items()}
+
+    @cached_property
+    def worst(self) -> list[tuple[str, str, str]]:
+        """(device, words, sentences) of each device with problems, in the same order."""
+        return [
+            (name, ", ".join(p.trouble for p in said), "; ".join(p.sentence for p in said))
+            for name, said in self.by_device.items()
+        ]
+
+
+def expected_states(
+    states: Mapping[str, DeviceState], as_of_ms: float, limits: QualityLimits
+) -> dict[str, DeviceState]:
+    """Devices that reported by themselves in the last days."""
+    oldest = as_of_ms - limits.expected_days * DAY_MS
+    return {name: state for name, state in states.items() if state.arrived_ms > oldest}
+
+
+def silence_limit_ms(state: DeviceState, as_of_ms: float, limits: QualityLimits) -> float | None:
+    """How long the device may say nothing; None of a new one, of which that is not known.
+
+    Of one that is late the next reading may be on its way for as long as the latest was.
+    """
+    if not state.interval_ms:
+        return None
+    usual = limits.silent_intervals * state.arrival_interval_ms
+    late = state.late_most_ms if is_late(state, as_of_ms) else 0
+    return max(limits.silent_seconds * 1000, usual) + late
+
+
+def is_silent(state: DeviceState, as_of_ms: float, limits: QualityLimits) -> bool:
+    """Whether it says nothing for longer than that, by the broker's clock."""
+    limit = silence_limit_ms(state, as_of_ms, limits)
+    return limit is not None and as_of_ms - state.arrived_ms > limit
+
+
+def is_late(state: DeviceState, as_of_ms: float) -> bool:
+    """Whether more of its readings than are fine came late, within its window."""
+    return bool(state.late_at_ms) and as_of_ms - state.late_at_ms <= state.window_ms
+
+
+def is_clock_wrong(state: DeviceState, as_of_ms: float) -> bool:
+    """Whether its clock was wrong within its window."""
+    return bool(state.clock_at_ms) and as_of_ms - state.clock_at_ms <= state.window_ms
+
+
+def recent_halves(state: DeviceState, as_of_ms: float) -> list[Half]:
+    """The half windows that ended within its window."""
+    since = as_of_ms - state.window_ms
+    return [h for h in (state.half, state.before) if (h.number + 1) * HALF_MS > since]
+
+
+def off_in_words(state: DeviceState) -> str:
+    """By how much a clock is wrong."""
+    way = "ahead" if state.clock_off_ms > 0 else "behind"
+    return f"{in_words(abs(state.clock_off_ms) / 1000)} {way}"
+
+
+def odd_in_words(state: DeviceState, as_of_ms: float) -> str:
+    """The worst of a device's implausible values."""
+    odd = state.odd
+    if odd is not None and as_of_ms - state.odd_at_ms <= state.window_ms:
+        unit = UNITS[odd.quantity]
+        if odd.before is None:
+            return f"said {odd.value:g} {unit}"
+        return f"jumped from {odd.before:g} to {odd.value:g} {unit}"
+    apart = state.apart
+    assert apart is not None, "asked only of a device with one of them"
+    return f"says {apart.value:g} {UNITS[apart.quantity]} where its group says {apart.middle:g}"
+
+
+@lru_cache(maxsize=65_536)
+def group_of(device_id: str) -> str:
+    """The kind or place a device's name tells: what is left of it without the number at its end."""
+    return _NUMBER_AT_END.sub("", device_id) or device_id
+
+
+def note_apart(states: Mapping[str, DeviceState], limits: QualityLimits) -> None:
+    """Remember in their states which devices say something else than their group does now."""
+    groups: defaultdict[str, list[DeviceState]] = defaultdict(list)
+    for name, state in states.items():
+        if state.rows:
+            groups[group_of(name)].append(state)
+    for members in groups.values():
+        newest = max(state.arrived_ms for state in members)
+        together = [state for state in members if newest - state.arrived_ms <= _SAME_TIME_MS]
+        if len(together) < _LEAST_NEIGHBOURS:
+            continue
+        for quantity, floor in (
+            ("temperature", limits.deviation_celsius),
+            ("humidity", limits.deviation_humidity),
+        ):
+            values: list[float] = [getattr(state, quantity) for state in together]
+            middle = median(values)
+            usual = median(abs(value - middle) for value in values)
+            limit = max(floor, _DEVIATIONS * usual)
+            for state, value in zip(together, values, strict=True):
+                if abs(value - middle) > limit:
+                    state.apart, state.apart_at_ms = (
+                        Apart(quantity, value, middle),
+                        state.arrived_ms,
+                    )
+
+
+def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[DeviceProblem]:
+    as_of, limits = fleet.as_of_ms, fleet.limits
+    silence = as_of - state.arrived_ms
+    if is_silent(state, as_of, limits):
+        usual = in_words(state.arrival_interval_ms / 1000)
+        said = f"no reading for {in_words(silence / 1000)}, usually one every {usual}"
+        yield DeviceProblem(name, Trouble.SILENT, said, silence)
+    if is_clock_wrong(state, as_of):
+        said = f"its clock is {off_in_words(state)}"
+        yield DeviceProblem(name, Trouble.CLOCK, said, abs(state.clock_off_ms))
+    elif is_late(state, as_of):
+        most = in_words(state.late_most_ms / 1000)
+        said = f"its readings reach Kafka up to {most} after they were measured"
+        yield DeviceProblem(name, Trouble.LATE, said, state.late_most_ms)
+    if (
+        state.unchanged >= limits.stuck_readings
+        and abs(state.measured_ms - state.unchanged_since_ms) >= limits.stuck_seconds * 1000
+        and silence <= state.window_ms
+    ):
+        said = (
+            f"always {state.temperature:g} °C and {state.humidity:g} %, {state.unchanged:,} times"
+        )
+        yield DeviceProblem(name, Trouble.STUCK, said, state.unchanged)
+    newest_odd = max(state.odd_at_ms, state.apart_at_ms)
+    if newest_odd and as_of - newest_odd <= state.window_ms:
+        count = sum(half.outside + half.jumps for half in recent_halves(state, as_of))
+        yield DeviceProblem(name, Trouble.IMPLAUSIBLE, odd_in_words(state, as_of), count)
+    if state.lacking:
+        shares = lacking_shares(state, as_of, limits, fleet.paces)
+        if shares:
+            worst = max(1 - share.share for share in shares)
+            of = "1 hour" if len(shares) == 1 else f"{len(shares)} hours"
+            said = f"readings missing in {of}, {worst:.0%} in the worst"
+            missing = sum(share.missing for share in shares)
+            yield DeviceProblem(name, Trouble.INCOMPLETE, said, missing)
+
+
+def _without_echo(problems: Sequence[DeviceProblem]) -> list[DeviceProblem]:
+    troubles = {problem.trouble for problem in problems}
+    return [
+        problem
+        for problem in problems
+        if not (problem.trouble is Trouble.INCOMPLETE and Trouble.SILENT in troubles)
+    ]

@@ -1,0 +1,72 @@
+"""Many readings as a line that fits a picture: means of equal slices of time, with its gaps.
+
+Belongs here: the arithmetic. Does not belong here: drawing (`artifacts.drawing`).
+"""
+
+import math
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from iot_pipeline.core.fleet.cadence import learn_cadence
+from iot_pipeline.core.reading.spans import PlainRow
+
+_SLICES = 600
+# A line is broken where so many readings of the device's own cadence are missing.
+_GAP_READINGS = 5
+
+
+@dataclass(slots=True)
+class Series:
+    """One device's readings, oldest first, 24 bytes each; nan where a value is missing."""
+
+    device_id: str
+    times_ms: "array[float]" = field(default_factory=lambda: array("d"))
+    temperatures: "array[float]" = field(default_factory=lambda: array("d"))
+    humidities: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def __len__(self) -> int:
+        return len(self.times_ms)
+
+    def extend(self, rows: Iterable[PlainRow]) -> None:
+        """Add later readings."""
+        for ms, temperature, humidity in rows:
+            self.times_ms.append(ms)
+            self.temperatures.append(math.nan if temperature is None else temperature)
+            self.humidities.append(math.nan if humidity is None else humidity)
+
+
+def thin(series: Series, slices: int = _SLICES) -> Series:
+    """At most about twice `slices` points: the mean of each slice of time that has readings.
+
+    Where a device was silent there is a point of nan, so that no line is drawn over it.
+    """
+    if not len(series):
+        return series
+    first, last = series.times_ms[0], series.times_ms[-1]
+    width = max(1.0, (last - first) / slices)
+    gap_ms = _gap_ms(series, width)
+    thinned = Series(series.device_id)
+    at, before = 0, first
+    while at < len(series):
+        end_ms = first + (math.floor((series.times_ms[at] - first) / width) + 1) * width
+        begin = at
+        while at < len(series) and series.times_ms[at] < end_ms:
+            at += 1
+        if series.times_ms[begin] - before > gap_ms:
+            thinned.extend([(round((before + series.times_ms[begin]) / 2), None, None)])
+        before = series.times_ms[at - 1]
+        thinned.times_ms.append(sum(series.times_ms[begin:at]) / (at - begin))
+        thinned.temperatures.append(_mean(series.temperatures[begin:at]))
+        thinned.humidities.append(_mean(series.humidities[begin:at]))
+    return thinned
+
+
+def _gap_ms(series: Series, width: float) -> float:
+    cadence = learn_cadence([int(ms) for ms in series.times_ms[-1000:]])
+    return max(2 * width, _GAP_READINGS * 1000 * (cadence or 0.0))
+
+
+def _mean(values: "array[float]") -> float:
+    there = [value for value in values if not math.isnan(value)]
+    return sum(there) / len(there) if there else math.nan

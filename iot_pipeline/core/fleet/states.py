@@ -1,0 +1,336 @@
+"""The states of a fleet, folded micro-batch by micro-batch on the hot path of ingestion.
+
+Belongs here: finding, for all rows of a micro-batch at once, which devices need a close look, and
+what it may cost. Does not belong here: what a reading does to a state (`core.fleet.state`).
+
+Up to MANY devices everything is looked at. Beyond, a budget per micro-batch holds: devices that
+were in trouble are looked at every time, the others in turn, and what was left out is counted.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from operator import itemgetter, sub
+
+import numpy as np
+import numpy.typing as npt
+
+from iot_pipeline.core.fleet.delays import EDGES, Delays, FleetRecord
+from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS
+from iot_pipeline.core.fleet.lacking_hours import note_lacking
+from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.state import HOUR_MS, STEADY_MS, STEADY_READINGS, DeviceState
+from iot_pipeline.core.ingest.micro_batch import RowsByTime
+
+# Up to so many devices nothing is left out.
+MANY = 10_000
+# More devices than this are not kept one by one: random device ids must not become memory.
+MOST_DEVICES = 50_000
+# Beyond MANY: the cost of a row and of a group of rows in µs, measured, and what may be spent.
+_ROW_COST_US = 0.2
+_GROUP_COST_US = 2.0
+_ALLOWED_PER_ROW_US = 0.4
+_ALLOWED_PER_FOLD_US = 1_000.0
+
+Groups = Mapping[tuple[str, int], RowsByTime]
+_Ints = npt.NDArray[np.int64]
+_written = itemgetter(0)
+_temperature = itemgetter(3)
+_humidity = itemgetter(4)
+
+
+@dataclass(slots=True)
+class FleetStates:
+    """The devices of a fleet and what was counted of all their readings.
+
+    `rows_seen` of `rows` were folded since the start; `changed` are the devices whose state is not
+    kept yet. `suspects` are looked at in every micro-batch, however many devices there are.
+    """
+
+    limits: QualityLimits
+    devices: dict[str, DeviceState] = field(default_factory=dict)
+    record: FleetRecord = field(default_factory=FleetRecord)
+    ingested: Delays = field(default_factory=Delays)
+    suspects: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
+    rows: int = 0
+    rows_seen: int = 0
+    _turn: int = 0
+
+    def fold(self, groups: Groups, *, is_part: bool = False) -> None:
+        """Take in rows that are acknowledged, those of a device in the order of their arrival.
+
+        `is_part`: of a large micro-batch, so that what a small one may cost is not allowed again.
+        """
+        if not groups:
+            return  # only dead letters or holes, or the end of a part
+        rows = sum(map(len, groups.values()))
+        self.rows += rows
+        if len(self.devices) + len(groups) > MANY:
+            groups = self._chosen(groups, rows, 0.0 if is_part else _ALLOWED_PER_FOLD_US)
+            rows = sum(map(len, groups.values()))
+        self.rows_seen += rows
+        groups = self._take_backfilled(groups)
+        if groups:
+            self._fold(groups, sum(map(len, groups.values())))
+
+    def settle(self, as_of_ms: int) -> list[tuple[str, int]]:
+        """Remember what only the whole fleet tells: who is apart, and which hours lack readings.
+
+        Returns:
+            (device, hour) of those found to lack readings for the first time.
+        """
+        expected = expected_states(self.devices, as_of_ms, self.limits)
+        note_apart(expected, self.limits)
+        return note_lacking(expected, as_of_ms, self.limits, self.changed)
+
+    def fleet(self, as_of_ms: int, unlooked: int = 0) -> Fleet:
+        """The devices that are expected to report, as they are now; later readings change it not.
+
+        `unlooked` more have readings, and no state.
+        """
+        expected = expected_states(self.devices, as_of_ms, self.limits)
+        return Fleet(
+            as_of_ms,
+            {name: state.copy() for name, state in expected.items()},
+            self.limits,
+            unlooked,
+            self.rows,
+            self.rows_seen,
+            sum(
+                state.backfilled
+                for state in self.devices.values()
+                if as_of_ms - state.backfilled_at_ms <= WINDOW_MS
+            ),
+            self.record.since(as_of_ms - HOUR_MS),
+            Delays(self.ingested.counts.copy(), self.ingested.largest_ms),
+        )
+
+    def _chosen(self, groups: Groups, rows: int, allowed_us: float) -> Groups:
+        """What the budget allows: suspects, then the others where the last turn ended."""
+        devices = self.devices
+        if len(devices.keys() | {name for name, _ in groups}) <= MANY:
+            return groups
+        allowed_us += _ALLOWED_PER_ROW_US * rows
+        chosen: dict[tuple[str, int], RowsByTime] = {}
+        start = self._turn % len(groups)
+        places = list(groups)
+        turn = chain(islice(places, start, None), islice(places, start))
+        suspects = [place for place in places if place[0] in self.suspects]
+        for place in chain(suspects, turn):
+            group = groups[place]
+            allowed_us -= _GROUP_COST_US + _ROW_COST_US * len(group)
+            is_suspect = place[0] in self.suspects
+            if allowed_us < 0 and not is_suspect:
+                break
+            self._turn += not is_suspect
+            if len(devices) < MOST_DEVICES or place[0] in devices:
+                chosen[place] = group
+        for place in places:
+            if place not in chosen and place[0] in devices:
+                # Its counts have a hole now: it begins anew with its next reading.
+                del devices[place[0]]
+                self.changed.discard(place[0])
+        return {place: group for place, group in groups.items() if place in chosen}
+
+    def _fold(self, groups: Groups, rows: int) -> None:
+        limits, devices, changed = self.limits, self.devices, self.changed
+        view = _Columns(groups, rows)
+        self._count_delays(view, limits)
+        times = view.times_list
+        for (
+            (name, _),
+            start,
+            end,
+            is_close,
+            gap,
+            first_at,
+            newest_at,
+            is_one_half,
+            unchanged,
+            delay_most,
+            hour,
+            first,
+            last,
+        ) in view.summaries(groups, limits):
+            state = devices.get(name)
+            if state is None:
+                state = devices[name] = DeviceState()
+            changed.add(name)
+            if state.rows:
+                gap = max(gap, first_at - state.arrived_ms)
+            if not is_close and state.is_calm(gap, *first, limits):
+                spread = () if is_one_half else view.arrivals[start:end].tolist()
+                state.take_calm(
+                    times[start:end], newest_at, spread, unchanged, *last, delay_most, hour, limits
+                )
+            else:
+                for row in view.rows(start, end):
+                    state.take_row(*row, limits)
+
+    def _take_backfilled(self, groups: Groups) -> Groups:
+        """Take readings that were all sent long after, by something that is no clock; the others.
+
+        A month of history is sent in minutes: reading by reading it would cost more than writing
+        it. Nothing of a row is looked at here but its time, and when the first and last came.
+        """
+        rest: dict[tuple[str, int], RowsByTime] = {}
+        for place, group in groups.items():
+            first = next(iter(group))
+            if group[first][0] // 1000 - first <= self.limits.backfill_ms:
+                rest[place] = group
+                continue
+            name = place[0]
+            state = self.devices.get(name) or DeviceState()
+            if _is_plain_backfill(state, group, first, self.limits):
+                self.devices[name] = state
+                self.changed.add(name)
+            else:
+                rest[place] = group
+        return rest
+
+    def _count_delays(self, view: "_Columns", limits: QualityLimits) -> None:
+        # Backfilled readings say nothing of how fast readings arrive today.
+        delays = view.delays
+        delays = delays[delays <= limits.backfill_ms]
+        if not len(delays):
+            return
+        edges = np.array(EDGES) * 1000
+        counts = np.bincount(
+            np.searchsorted(edges, delays, side="right"), minlength=len(EDGES) + 1
+        ).tolist()
+        self.record.add(int(view.arrivals.max()) // HOUR_MS, counts, int(delays.max()))
+
+
+# Of a group: its place, its rows [start, end), whether they need a close look, the longest time
+# between two arrivals, the first and the newest arrival, whether all came in one half window, how
+# many values at the end are equal, the longest delay, the hour of all event times or -1, the first
+# values and the last.
+_Summary = tuple[
+    tuple[str, int],
+    int,
+    int,
+    bool,
+    int,
+    int,
+    int,
+    bool,
+    int,
+    int,
+    int,
+    tuple[float, float],
+    tuple[float, float],
+]
+
+
+class _Columns:
+    """The rows of a micro-batch as columns, group after group."""
+
+    def __init__(self, groups: Groups, count: int) -> None:
+        self.times_list: list[int] = list(chain.from_iterable(groups.values()))
+        rows = list(chain.from_iterable(map(dict.values, groups.values())))
+        self.times: _Ints = np.array(self.times_list, np.int64)
+        written: _Ints = np.fromiter(map(_written, rows), np.int64, count)
+        self.arrivals: _Ints = written // 1000
+        self.temperatures = np.fromiter(map(_temperature, rows), np.float64, count)
+        self.humidities = np.fromiter(map(_humidity, rows), np.float64, count)
+        self.delays: _Ints = self.arrivals - self.times
+        sizes = np.fromiter(map(len, groups.values()), np.int64, len(groups))
+        self.ends: _Ints = np.cumsum(sizes)
+        self.starts: _Ints = self.ends - sizes
+
+    def rows(self, start: int, end: int) -> Iterator[tuple[int, int, float, float]]:
+        """(measured, arrived, temperature, humidity) of rows [start, end)."""
+        return zip(
+            self.times_list[start:end],
+            self.arrivals[start:end].tolist(),
+            self.temperatures[start:end].tolist(),
+            self.humidities[start:end].tolist(),
+            strict=True,
+        )
+
+    def summaries(self, groups: Groups, limits: QualityLimits) -> Iterator[_Summary]:
+        """One per group."""
+        starts, ends = self.starts, self.ends
+        lowest, highest = np.minimum.reduceat, np.maximum.reduceat
+        least, most = lowest(self.delays, starts), highest(self.delays, starts)
+        warm, damp = self.temperatures, self.humidities
+        coldest, warmest = lowest(warm, starts), highest(warm, starts)
+        driest, dampest = lowest(damp, starts), highest(damp, starts)
+        newest = highest(self.arrivals, starts)
+        hours = lowest(self.times, starts) // HOUR_MS
+        is_close = (
+            (most > limits.late_ms)
+            | (least < -limits.ahead_ms)
+            | (coldest < limits.temperature_low)
+            | (warmest > limits.temperature_high)
+            | (driest < limits.humidity_low)
+            | (dampest > limits.humidity_high)
+            | (warmest - coldest > limits.jump_celsius)
+            | (dampest - driest > limits.jump_humidity)
+        )
+        gaps = np.diff(self.arrivals, prepend=self.arrivals[:1])
+        gaps[starts] = 0
+        # Where a row differs from the one before; the last such place begins the equal ones.
+        differs = np.ones(len(warm), np.bool_)
+        differs[1:] = warm[1:] != warm[:-1]
+        differs[1:] |= damp[1:] != damp[:-1]
+        differs[starts] = True
+        unchanged = ends - highest(np.where(differs, np.arange(len(warm)), 0), starts)
+        last = ends - 1
+        return zip(
+            groups,
+            starts.tolist(),
+            ends.tolist(),
+            is_close.tolist(),
+            highest(gaps, starts).tolist(),
+            self.arrivals[starts].tolist(),
+            newest.tolist(),
+            (lowest(self.arrivals, starts) // HALF_MS == newest // HALF_MS).tolist(),
+            unchanged.tolist(),
+            most.tolist(),
+            np.where(highest(self.times, starts) // HOUR_MS == hours, hours, -1).tolist(),
+            zip(warm[starts].tolist(), damp[starts].tolist(), strict=True),
+            zip(warm[last].tolist(), damp[last].tolist(), strict=True),
+            strict=True,
+        )
+
+
+def _is_plain_backfill(
+    state: DeviceState, group: RowsByTime, first: int, limits: QualityLimits
+) -> bool:
+    """Take a group's readings if they are; False: look at each.
+
+    They are when even the latest of them was late enough when the first one came, and no ten in a
+    row can be late by the same, as those of a clock that is behind are.
+    """
+    times = list(group)
+    last = times[-1]
+    began, ended = group[first][0] // 1000, group[last][0] // 1000
+    took = abs(ended - began)
+    if (
+        state.steady_rows > 1
+        or min(began, ended) - max(times) <= limits.backfill_ms
+        or max(times) - min(times) <= STEADY_MS + took
+    ):
+        return False
+    steps = map(sub, islice(times, STEADY_READINGS - 1, None), times)
+    if min(map(abs, steps), default=STEADY_MS + took + 1) <= STEADY_MS + took:
+        return False
+    state.take_backfill(ended - last, max(began, ended), len(times), limits)
+    return True
+
+
+def fold_rows(
+    states: FleetStates, device_id: str, rows: Iterable[tuple[int, int, float, float]]
+) -> None:
+    """Take in one device's (measured_ms, arrived_ms, temperature, humidity), as they arrived."""
+    state = states.devices.get(device_id)
+    if state is None:
+        state = states.devices[device_id] = DeviceState()
+    for ms, at, temperature, humidity in rows:
+        state.take_row(ms, at, temperature, humidity, states.limits)
+        if at - ms <= states.limits.backfill_ms:
+            states.record.add_delay(at // HOUR_MS, at - ms)
+    states.changed.add(device_id)

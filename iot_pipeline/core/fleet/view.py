@@ -1,0 +1,137 @@
+"""The fleet as pictures show it: which devices, which hours, which part of time.
+
+Belongs here: choosing what is drawn and saying what is left out. Does not belong here: what is
+wrong with a device (`core.fleet.problems`), drawing (`artifacts`).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from iot_pipeline.core.fleet.lacking_hours import known_interval_ms, pace_of, share_of
+from iot_pipeline.core.fleet.problems import Fleet
+from iot_pipeline.core.fleet.state import HOUR_MS
+from iot_pipeline.core.ledger.flow import Flow
+
+HOURS = 24
+# Temperatures are means of ten minutes, of one where there are readings of two hours or less.
+_SLOT_MS = 600_000
+_SHORT_SLOT_MS = 60_000
+_SHORT_MS = 2 * HOUR_MS
+# Rows of the grid; a screen shows no more. Of the small multiples more are too small to read.
+MOST_ROWS = 40
+MOST_LINES = 12
+_NUMBER = re.compile(r"(\d{1,18})")
+
+# (middle of a slot in ms, mean °C), oldest first, where there are readings.
+Line = Sequence[tuple[int, float]]
+
+
+class Slot(msgspec.Struct, frozen=True, array_like=True):
+    """A slot of time in which a device has readings, and their mean."""
+
+    start_ms: int
+    mean_temperature: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """The fleet as of `now`, and what pictures show of it.
+
+    `shares` has a row per device of the grid: of each hour from `first_hour` on the share of the
+    readings that were due, None where nothing was. `lines` are the temperatures of some devices.
+    """
+
+    now: datetime
+    fleet: Fleet
+    flow: Flow
+    first_hour: int
+    shares: Mapping[str, Sequence[float | None]]
+    lines: Mapping[str, Line]
+    slot_ms: int
+
+    @property
+    def words(self) -> dict[str, str]:
+        """device_id -> the words for its problems."""
+        return {name: words for name, words, _ in self.fleet.worst}
+
+
+def choose_rows(fleet: Fleet, most: int = MOST_ROWS) -> list[str]:
+    """The devices of the grid: those with problems first, the rest evenly over all, by name."""
+    troubled = [name for name, *_ in fleet.worst][: most // 2]
+    rest = choose_devices(fleet.states.keys() - set(troubled), most - len(troubled))
+    return sorted([*troubled, *rest], key=natural_key)
+
+
+def choose_lines(fleet: Fleet) -> list[str]:
+    """The devices whose temperature is drawn: half of them with problems, if so many have any."""
+    return choose_rows(fleet, MOST_LINES)
+
+
+def choose_slot_ms(fleet: Fleet) -> int:
+    """How long a time a point of the temperature lines stands for."""
+    first_ms = min((state.begin_ms for state in fleet.states.values()), default=0)
+    return _SLOT_MS if fleet.as_of_ms - first_ms > _SHORT_MS else _SHORT_SLOT_MS
+
+
+def choose_devices(devices: Iterable[str], most: int) -> list[str]:
+    """At most so many, by name, evenly over all; the same ones as long as the fleet is the same."""
+    ordered = sorted(devices, key=natural_key)
+    if len(ordered) <= most:
+        return ordered
+    return [ordered[number * len(ordered) // most] for number in range(most)]
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts `device_2` before `device_10`."""
+    parts = _NUMBER.split(name)
+    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
+
+
+def put_together(
+    now: datetime,
+    fleet: Fleet,
+    flow: Flow,
+    slots: Mapping[str, Sequence[Slot]],
+    slot_ms: int,
+) -> FleetView:
+    """The view; the grid begins with the first hour that has anything in it."""
+    current = fleet.as_of_ms // HOUR_MS
+    hours = range(current - HOURS + 1, current + 1)
+    paces = pace_of(hours, fleet.states.values(), fleet.as_of_ms, fleet.limits)
+    shares = {name: _shares(fleet, name, hours, paces) for name in choose_rows(fleet)}
+    shares = {name: row for name, row in shares.items() if any(x is not None for x in row)}
+    filled = [at for at in range(HOURS) if any(shares[name][at] is not None for name in shares)]
+    begin = filled[0] if filled else 0
+    lines = {
+        name: [
+            (slot.start_ms + slot_ms // 2, slot.mean_temperature)
+            for slot in found
+            if slot.mean_temperature is not None
+        ]
+        for name, found in slots.items()
+    }
+    return FleetView(
+        now,
+        fleet,
+        flow,
+        hours[begin],
+        {name: row[begin:] for name, row in shares.items()},
+        {name: line for name, line in lines.items() if line},
+        slot_ms,
+    )
+
+
+def _shares(
+    fleet: Fleet, name: str, hours: range, paces: Mapping[int, float]
+) -> list[float | None]:
+    state = fleet.states[name]
+    row: list[float | None] = []
+    for hour in hours:
+        interval = state.lacking.get(hour) or known_interval_ms(state)
+        share = share_of(state, hour, fleet.as_of_ms, fleet.limits, interval, paces[hour])
+        row.append(None if share is None or share.expected < 1 else share.share)
+    return row

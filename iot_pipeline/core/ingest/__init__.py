@@ -1,0 +1,1 @@
+"""Records become a micro-batch: winners, grouped by Cassandra partition."""

@@ -1,0 +1,418 @@
+"""Records become a micro-batch: decoded or rejected, winners found, grouped for Cassandra.
+
+Belongs here: which row a record makes, with which write time, and which record wins a key.
+Does not belong here: the order of the writes (`stages.ingest.drain`) and how rows travel
+(`clients.reading_store`).
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from operator import itemgetter
+
+from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.decoding import (
+    MS_PER_DAY,
+    UNREADABLE,
+    DeadLetter,
+    Reading,
+    ReadingDecoder,
+    Reason,
+    Record,
+    Rejection,
+    find_device_id_problem,
+    timestamp_ms,
+)
+from iot_pipeline.core.reading.offsets import OffsetRange
+
+_UNIX_EPOCH = date(1970, 1, 1)
+
+# (write_time, partition, offset, temperature, humidity): compared as a tuple, the highest wins;
+# (partition, offset) never ties, so the values are never compared.
+Row = tuple[int, int, int, float, float]
+_partition_of = itemgetter(1)
+# timestamp_ms -> row, for one (device_id, day)
+RowsByTime = dict[int, Row]
+
+
+def write_time_us(produced_ms: int, offset: int) -> int:
+    """The CQL write time of the row a record makes, in microseconds since 1970.
+
+    The broker's millisecond and the offset's last three digits: the same record always writes the
+    same cells, a later one wins, and a person's DELETE (now) beats them all. It is also the
+    row's provenance: it names the record while Kafka keeps it.
+    """
+    return produced_ms * 1000 + offset % 1000
+
+
+def day_of(day_number: int) -> date:
+    """The UTC day of a number of days since 1970."""
+    return _UNIX_EPOCH + timedelta(days=day_number)
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """What one conditional write commits: rows to write, letters to deliver, counts to record.
+
+    `groups` holds the winners by (device_id, day number); `ends` says, for every Kafka partition
+    that moved, where its checkpoint goes; `counts` has the same keys. `losers` are the superseded
+    rows by the (partition, offset) of the one that won. No row's Kafka timestamp exceeds
+    `newest_ms`.
+    """
+
+    groups: dict[tuple[str, int], RowsByTime]
+    dead_letters: list[DeadLetter]
+    starts: dict[int, int]
+    ends: dict[int, int]
+    counts: dict[int, Counts]
+    holes: list[OffsetRange]
+    split_ms: int = 0
+    losers: dict[tuple[int, int], list[Row]] = field(default_factory=dict)
+    newest_ms: int = 1 << 62
+
+    def reject(self, record: Record, decoder: ReadingDecoder) -> None:
+        """Count a row that the store refused as rejected: its record becomes a dead letter."""
+        # By the same rules but apart: the record was counted when it was decoded first.
+        decoded = ReadingDecoder(decoder.rules).decode(record.value)
+        assert not isinstance(decoded, Rejection), "it made a row, so it was a reading"
+        day = day_of(timestamp_ms(decoded.timestamp) // MS_PER_DAY)
+        counts = self.counts[record.partition]
+        by_day = {**counts.stored_by_day, day: counts.stored_by_day[day] - 1}
+        self.counts[record.partition] = replace(
+            counts,
+            stored=counts.stored - 1,
+            rejected=counts.rejected + 1,
+            stored_by_day={day: rows for day, rows in by_day.items() if rows},
+        )
+
+    def reject_loser(self, record: Record) -> None:
+        """Count a record as rejected that lost to a row that the store then refused."""
+        counts = self.counts[record.partition]
+        self.counts[record.partition] = replace(
+            counts, superseded=counts.superseded - 1, rejected=counts.rejected + 1
+        )
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.groups.values()))
+
+    @property
+    def span(self) -> int:
+        return sum(self.ends[p] - self.starts[p] for p in self.ends)
+
+
+@dataclass(slots=True)
+class _PartitionTally:
+    expected: int
+    holes: list[OffsetRange] = field(default_factory=list)
+    records: int = 0
+    superseded: int = 0
+    rejected: int = 0
+    aged_out: int = 0
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+    @property
+    def stored(self) -> int:
+        return self.records - self.superseded - self.rejected - self.aged_out
+
+
+@dataclass(slots=True)
+class MicroBatchBuilder:
+    """Folds records into one micro-batch; `build` ends it.
+
+    Args:
+        starts: the offset at which this micro-batch begins, per Kafka partition.
+        decoder: turns messages into readings; it outlives the micro-batch.
+        expired_before_ms: records whose Kafka timestamp is lower have outlived the retention of
+            the rows: aged_out, not written. None: rows live for ever.
+        own: offsets whose rows are written; records outside only compete for the key and are not
+            counted (a replay reads its neighbours). None: all.
+
+    `kept_bytes` is what the dead letters take so far: a reading is small whatever its message was,
+    a dead letter is kept whole.
+    """
+
+    starts: dict[int, int]
+    decoder: ReadingDecoder
+    expired_before_ms: int | None = None
+    own: Mapping[int, OffsetRange] | None = None
+    records: int = 0
+    split_ms: int = 0
+    kept_bytes: int = 0
+    _newest_ms: int = 0
+    # By day number, then by device: nearly all readings of a micro-batch are of one day.
+    _days: dict[int, dict[str, RowsByTime]] = field(default_factory=dict)
+    _dead_letters: list[DeadLetter] = field(default_factory=list)
+    _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
+    _losers: dict[tuple[int, int], list[Row]] = field(default_factory=dict)
+
+    def add(self, chunk: RecordChunk) -> None:
+        """Take records in; those of one partition in the order of their offsets."""
+        partition = chunk.partition
+        tally = self._tallies.get(partition)
+        if tally is None:
+            tally = self._tallies[partition] = _PartitionTally(self.starts[partition])
+        if self.own is not None:
+            own = self.own[partition]
+            start = bisect_left(chunk.offsets, own.start)
+            stop = bisect_left(chunk.offsets, own.end)
+            self._compete(chunk.part(0, start))
+            self._compete(chunk.part(stop, len(chunk)))
+            chunk = chunk.part(start, stop)
+            if not chunk:
+                return
+        self._tally(chunk, tally)
+        self._place(chunk, tally)
+
+    def _tally(self, chunk: RecordChunk, tally: _PartitionTally) -> None:
+        offsets, count = chunk.offsets, len(chunk)
+        self.records += count
+        tally.records += count
+        if tally.first_ms is None:
+            tally.first_ms = chunk.produced_ms[0]
+        tally.last_ms = chunk.produced_ms[-1]
+        self._newest_ms = max(self._newest_ms, max(chunk.produced_ms))
+        if offsets[-1] - tally.expected + 1 != count:
+            expected = tally.expected
+            for offset in offsets:
+                if offset != expected:
+                    tally.holes.append(OffsetRange(chunk.partition, expected, offset))
+                expected = offset + 1
+        tally.expected = offsets[-1] + 1
+
+    def _place(self, chunk: RecordChunk, tally: _PartitionTally) -> None:
+        # The hot loop: a microsecond per record here is a third of what a drain costs.
+        partition = chunk.partition
+        decoder = self.decoder
+        decode = decoder.decode_plain if decoder.are_small(chunk.values) else decoder.decode_small
+        aged_before_ms = self.expired_before_ms or 0
+        day_start_ms = day_end_ms = 0
+        groups: dict[str, RowsByTime] = {}
+        at = -1
+        for value, offset, produced_ms in zip(
+            chunk.values, chunk.offsets, chunk.produced_ms, strict=True
+        ):
+            at += 1
+            try:
+                reading = decode(value)
+            except UNREADABLE:
+                decoded = decoder.decode(value)
+                if isinstance(decoded, Rejection):
+                    self._reject(chunk.record(at), decoded, tally)
+                    continue
+                reading = decoded
+            if produced_ms < aged_before_ms:
+                self._age(chunk.record(at), reading, tally)
+                continue
+            # timestamp_ms() of core.reading.decoding, inlined.
+            ms = round(reading.timestamp * 1e6) // 1000
+            if not day_start_ms <= ms < day_end_ms:
+                day_number = ms // MS_PER_DAY
+                day_start_ms = day_number * MS_PER_DAY
+                day_end_ms = day_start_ms + MS_PER_DAY
+                groups = self._days.setdefault(day_number, {})
+            group = groups.get(reading.device_id)
+            if group is None:
+                if not decoder.is_device(reading.device_id):
+                    self._reject_device(chunk.record(at), reading, tally)
+                    continue
+                group = groups[reading.device_id] = {}
+            row = (
+                produced_ms * 1000 + offset % 1000,
+                partition,
+                offset,
+                reading.temperature,
+                reading.humidity,
+            )
+            rival = group.setdefault(ms, row)
+            if rival is not row:
+                if row > rival:
+                    group[ms] = row
+                    self._supersede(rival, row)
+                else:
+                    self._supersede(row, rival)
+
+    def _reject(self, record: Record, rejection: Rejection, tally: _PartitionTally) -> None:
+        tally.rejected += 1
+        self._dead_letters.append(DeadLetter(record, rejection.reason, rejection.message))
+        self.kept_bytes += record.size_bytes
+
+    def _reject_device(self, record: Record, reading: Reading, tally: _PartitionTally) -> None:
+        problem = find_device_id_problem(reading.device_id)
+        assert problem is not None, "asked only where is_device said no"
+        self._reject(record, Rejection(Reason.OUT_OF_RANGE, problem), tally)
+
+    def _age(self, record: Record, reading: Reading, tally: _PartitionTally) -> None:
+        if self.decoder.is_device(reading.device_id):
+            tally.aged_out += 1
+        else:
+            self._reject_device(record, reading, tally)
+
+    @property
+    def partition_keys(self) -> int:
+        """How many Cassandra partitions have rows in it so far."""
+        return sum(map(len, self._days.values()))
+
+    def _compete(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._compete_one(record)
+
+    def _compete_one(self, record: Record) -> None:
+        decoded = self.decoder.decode(record.value)
+        if isinstance(decoded, Rejection):
+            return
+        ms = round(decoded.timestamp * 1e6) // 1000
+        groups = self._days.setdefault(ms // MS_PER_DAY, {})
+        group = groups.setdefault(decoded.device_id, {})
+        row = (
+            write_time_us(record.produced_ms, record.offset),
+            record.partition,
+            record.offset,
+            decoded.temperature,
+            decoded.humidity,
+        )
+        rival = group.get(ms)
+        if rival is None or row > rival:
+            group[ms] = row
+            if rival is not None:
+                self._supersede(rival, row)
+
+    def _supersede(self, loser: Row, winner: Row) -> None:
+        # Kept for the case that the store refuses the winner: then nothing superseded them.
+        kept = self._losers.pop(loser[1:3], [])
+        if self._is_own(loser):
+            self._tallies[loser[1]].superseded += 1
+            kept.append(loser)
+        known = self._losers.get(winner[1:3])
+        if known is not None:
+            known += kept
+        elif kept:
+            # Moved, not copied: a thousand records of one key each win over the one before.
+            self._losers[winner[1:3]] = kept
+
+    def _stored_on(
+        self, day_number: int, groups: Mapping[tuple[str, int], RowsByTime]
+    ) -> Mapping[int, int]:
+        """Rows of one day per Kafka partition."""
+        tallies = self._tallies
+        if self.own is None and len(self._days) == 1:
+            # The common case, without a look at every row: all that was not settled otherwise.
+            return {partition: tally.stored for partition, tally in tallies.items() if tally.stored}
+        counted: Counter[int] = Counter()
+        for device_id in self._days[day_number]:
+            counted.update(map(_partition_of, groups.get((device_id, day_number), {}).values()))
+        return counted
+
+    def _is_own(self, row: Row) -> bool:
+        if self.own is None:
+            return True
+        own = self.own[row[1]]
+        return own.start <= row[2] < own.end
+
+    def build(self, ends: dict[int, int]) -> MicroBatch:
+        """End the micro-batch at `ends`: every offset below without a record is a hole."""
+        groups = {
+            (device_id, day_number): group
+            for day_number, by_device in self._days.items()
+            for device_id, group in by_device.items()
+        }
+        if self.own is not None:
+            groups = {
+                place: own_rows
+                for place, group in groups.items()
+                if (own_rows := {ms: row for ms, row in group.items() if self._is_own(row)})
+            }
+        stored_by_day: dict[int, dict[date, int]] = {partition: {} for partition in ends}
+        for day_number in self._days:
+            day = day_of(day_number)
+            for partition, rows in self._stored_on(day_number, groups).items():
+                stored_by_day[partition][day] = rows
+        starts, moved, counts = {}, {}, {}
+        holes: list[OffsetRange] = []
+        for partition, end in ends.items():
+            start = self.starts[partition]
+            if end == start:
+                continue
+            tally = self._tallies.get(partition) or _PartitionTally(start)
+            if end > tally.expected:
+                tally.holes.append(OffsetRange(partition, tally.expected, end))
+            holes += tally.holes
+            by_day = stored_by_day[partition]
+            starts[partition], moved[partition] = start, end
+            counts[partition] = Counts(
+                stored=sum(by_day.values()),
+                superseded=tally.superseded,
+                rejected=tally.rejected,
+                aged_out=tally.aged_out,
+                holes=end - start - tally.records,
+                stored_by_day=by_day,
+                first_record_ms=tally.first_ms,
+                last_record_ms=tally.last_ms,
+            )
+        return MicroBatch(
+            groups,
+            self._dead_letters,
+            starts,
+            moved,
+            counts,
+            holes,
+            self.split_ms,
+            self._losers,
+            self._newest_ms,
+        )
+
+
+class OpenMilliseconds:
+    """Holds back the records of each partition's newest broker millisecond until it is closed.
+
+    LogAppendTime gives thousands of records one millisecond. Of two rows with one key and equal
+    write times Cassandra keeps the larger value of each cell: a row that nobody sent. So
+    conflicting records of one millisecond have to meet in our memory, in one micro-batch.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, list[RecordChunk]] = {}
+        self._records: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}
+
+    def pass_closed(self, chunk: RecordChunk) -> list[RecordChunk]:
+        """Take records of one partition in; give back those whose millisecond is closed."""
+        partition = chunk.partition
+        held = self._open.get(partition, [])
+        cut = chunk.newest_start
+        newest = chunk.part(cut, len(chunk))
+        if cut == 0 and held and held[0].produced_ms[0] == newest.produced_ms[0]:
+            held.append(newest)
+            self._records[partition] += len(newest)
+            self._bytes[partition] += newest.size_bytes
+            return []
+        self._open[partition] = [newest]
+        self._records[partition] = len(newest)
+        self._bytes[partition] = newest.size_bytes
+        return [*held, chunk.part(0, cut)] if cut else held
+
+    def release(self, partition: int) -> list[RecordChunk]:
+        """Give back what is held of a partition: its millisecond is closed, or must be split."""
+        self._bytes.pop(partition, None)
+        self._records.pop(partition, None)
+        return self._open.pop(partition, [])
+
+    def held(self, partition: int) -> int:
+        """How many records of the partition wait."""
+        return self._records.get(partition, 0)
+
+    @property
+    def total(self) -> int:
+        return sum(self._records.values())
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self._bytes.values())
+
+    def next_offsets(self) -> dict[int, int]:
+        """The first offset held back, per partition that holds any."""
+        return {partition: held[0].offsets[0] for partition, held in self._open.items()}

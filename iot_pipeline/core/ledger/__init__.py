@@ -1,0 +1,1 @@
+"""The chain of ranges that runs leave behind: its sums, its losses, how it is kept short."""

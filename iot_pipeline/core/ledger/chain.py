@@ -1,0 +1,312 @@
+"""The chain of ranges that runs leave behind, its sums, and who may extend it.
+
+Every offset below the checkpoint is in exactly one entry, and for what was ingested
+`span = stored + superseded + rejected + aged_out + holes`. Belongs here: the arithmetic and the
+decisions. Does not belong here: the conditional write itself (`clients.ledger_store`).
+"""
+
+import enum
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from iot_pipeline.core.reading.offsets import Checkpoint, check_moved_forward
+
+
+class Outcome(enum.StrEnum):
+    """What happened to a range of the log."""
+
+    INGESTED = "ingested"
+    EXPIRED = "expired"
+    REBASED = "rebased"
+    FOLDED = "folded"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The fates of the offsets of a range; `stored_by_day` counts stored rows per UTC day.
+
+    `first_record_ms` and `last_record_ms` are Kafka timestamps; None when there was no record.
+    """
+
+    stored: int = 0
+    superseded: int = 0
+    rejected: int = 0
+    aged_out: int = 0
+    holes: int = 0
+    stored_by_day: Mapping[date, int] = field(default_factory=dict)
+    first_record_ms: int | None = None
+    last_record_ms: int | None = None
+
+    @property
+    def accounted(self) -> int:
+        return self.stored + self.superseded + self.rejected + self.aged_out + self.holes
+
+    def __add__(self, other: "Counts") -> "Counts":
+        by_day: defaultdict[date, int] = defaultdict(int, self.stored_by_day)
+        for day, rows in other.stored_by_day.items():
+            by_day[day] += rows
+        firsts = [ms for ms in (self.first_record_ms, other.first_record_ms) if ms is not None]
+        lasts = [ms for ms in (self.last_record_ms, other.last_record_ms) if ms is not None]
+        return Counts(
+            self.stored + other.stored,
+            self.superseded + other.superseded,
+            self.rejected + other.rejected,
+            self.aged_out + other.aged_out,
+            self.holes + other.holes,
+            dict(by_day),
+            min(firsts, default=None),
+            max(lasts, default=None),
+        )
+
+    def since(self, earlier: "Counts") -> "Counts":
+        """What came after `earlier`, counts of the same range when it was shorter.
+
+        Its first record arrived no sooner than the last one of `earlier`.
+        """
+        by_day = {
+            day: rows - earlier.stored_by_day.get(day, 0)
+            for day, rows in self.stored_by_day.items()
+            if rows != earlier.stored_by_day.get(day, 0)
+        }
+        grew = self.accounted > earlier.accounted
+        first = self.first_record_ms if earlier.last_record_ms is None else earlier.last_record_ms
+        return Counts(
+            self.stored - earlier.stored,
+            self.superseded - earlier.superseded,
+            self.rejected - earlier.rejected,
+            self.aged_out - earlier.aged_out,
+            self.holes - earlier.holes,
+            by_day,
+            first if grew else None,
+            self.last_record_ms if grew else None,
+        )
+
+
+def sum_counts(items: Iterable[Counts]) -> Counts:
+    """All of them together."""
+    return sum(items, Counts())
+
+
+class ChainLink(NamedTuple):
+    """What a walk along the chain needs of an entry; a year of runs is 70,000 of them.
+
+    The names are those of `LedgerEntry` and its counts.
+    """
+
+    partition: int
+    epoch: int
+    start_offset: int
+    end_offset: int
+    outcome: Outcome
+    run_id: str
+    stored: int
+    superseded: int
+    rejected: int
+    aged_out: int
+    holes: int
+
+    @property
+    def span(self) -> int:
+        return self.end_offset - self.start_offset
+
+    @property
+    def accounted(self) -> int:
+        return self.stored + self.superseded + self.rejected + self.aged_out + self.holes
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One row of the ledger: what one run did to offsets [start_offset, end_offset)."""
+
+    topic: str
+    partition: int
+    epoch: int
+    start_offset: int
+    end_offset: int
+    outcome: Outcome
+    run_id: str
+    writer_id: UUID | None
+    counts: Counts
+    updated_at: datetime | None = None
+
+    @property
+    def span(self) -> int:
+        return self.end_offset - self.start_offset
+
+    @property
+    def accounted(self) -> int:
+        return self.counts.accounted
+
+    @property
+    def link(self) -> ChainLink:
+        """What of it a walk along the chain needs."""
+        counts = self.counts
+        return ChainLink(
+            self.partition, self.epoch, self.start_offset, self.end_offset, self.outcome,
+            self.run_id, counts.stored, counts.superseded, counts.rejected, counts.aged_out,
+            counts.holes,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One conditional write: the checkpoint from `expected` to `end`, and the run's row with it.
+
+    `counts` are those of the whole row [run_start, end), not of the micro-batch alone.
+    """
+
+    topic: str
+    partition: int
+    epoch: int
+    topic_id: str
+    run_start: int
+    expected: int
+    end: int
+    run_id: str
+    writer_id: UUID
+    counts: Counts
+    outcome: Outcome = Outcome.INGESTED
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerState:
+    """What a serial read finds after a commit of unknown outcome.
+
+    `checkpoint` is None when the ledger has none; `entry` is the row at (epoch, run_start), if
+    any; `ahead` is the newest row of the partition, which names who moved the checkpoint.
+    """
+
+    checkpoint: Checkpoint | None
+    entry: LedgerEntry | None
+    ahead: LedgerEntry | None
+
+
+class Applied(enum.Enum):
+    """The commit took effect, or nothing happened and it may be sent again."""
+
+    YES = "applied"
+    SEND_AGAIN = "send again"
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Another run moved the checkpoint first; ours stops, and nothing is wrong."""
+
+    partition: int
+    by_run_id: str
+    at_offset: int
+
+    def __str__(self) -> str:
+        return f"partition {self.partition}: run {self.by_run_id} is at offset {self.at_offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rebased:
+    """The topic's incarnation in the ledger is no longer the one this run read."""
+
+    partition: int
+    epoch: int
+    topic_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"partition {self.partition}: the ledger is in epoch {self.epoch}, "
+            f"topic {self.topic_id}"
+        )
+
+
+def decide_commit(commit: Commit, state: LedgerState) -> Applied | Fenced | Rebased:
+    """Say what became of a commit that was not applied, or whose answer never came.
+
+    The order matters. The row with this process's writer_id is proof that it was applied even
+    when somebody has moved the checkpoint on since; only then does the checkpoint itself decide.
+
+    Raises:
+        CheckpointWentBackError: the checkpoint is gone, or lower than expected.
+    """
+    found = state.checkpoint
+    if found is not None and (found.epoch != commit.epoch or found.topic_id != commit.topic_id):
+        return Rebased(commit.partition, found.epoch, found.topic_id)
+    entry = state.entry
+    if entry is not None and entry.writer_id == commit.writer_id and entry.end_offset >= commit.end:
+        return Applied.YES
+    next_offset = None if found is None else found.next_offset
+    if next_offset == commit.expected:
+        return Applied.SEND_AGAIN
+    check_moved_forward(commit.topic, commit.partition, next_offset, commit.expected)
+    assert next_offset is not None
+    ahead = state.ahead
+    return Fenced(commit.partition, ahead.run_id if ahead else "unknown", next_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """A place where the chain does not hold, in words."""
+
+    partition: int
+    offset: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"partition {self.partition} at {self.offset}: {self.problem}"
+
+
+def find_flaws(
+    entries: Sequence[LedgerEntry] | Sequence[ChainLink],
+    checkpoints: Iterable[Checkpoint],
+    without_checkpoint: Collection[int] = (),
+) -> list[Flaw]:
+    """Walk neighbours, per partition and epoch: gaps, overlaps, sums that do not add up.
+
+    Minimum and maximum would hide a gap, so nothing here uses them. The newest entry of the
+    current epoch must end at the checkpoint, and no epoch may be newer than its checkpoint's.
+
+    Args:
+        entries: in any order.
+        checkpoints: those known; the ends of other chains are not judged.
+        without_checkpoint: partitions that certainly have none: then no entry may be there.
+    """
+    flaws: list[Flaw] = []
+    chains: defaultdict[tuple[int, int], list[LedgerEntry | ChainLink]] = defaultdict(list)
+    for entry in entries:
+        chains[entry.partition, entry.epoch].append(entry)
+        counted = entry.accounted
+        if entry.outcome in (Outcome.INGESTED, Outcome.FOLDED) and counted != entry.span:
+            flaws.append(
+                Flaw(
+                    entry.partition,
+                    entry.start_offset,
+                    f"{entry.span} offsets up to {entry.end_offset}, but {counted} accounted for",
+                )
+            )
+    for (partition, _), chain in chains.items():
+        chain.sort(key=lambda entry: entry.start_offset)
+        reached = chain[0].start_offset
+        for entry in chain:
+            if entry.start_offset > reached:
+                missing = entry.start_offset - reached
+                flaws.append(Flaw(partition, reached, f"a gap of {missing} offsets"))
+            elif entry.start_offset < reached:
+                doubled = min(reached, entry.end_offset) - entry.start_offset
+                flaws.append(Flaw(partition, entry.start_offset, f"{doubled} offsets twice"))
+            # The furthest end, not the neighbour's: a long entry may hold several later ones.
+            reached = max(reached, entry.end_offset)
+    for (partition, epoch), chain in chains.items():
+        if partition in without_checkpoint:
+            problem = f"{len(chain)} entries of epoch {epoch}, but no checkpoint"
+            flaws.append(Flaw(partition, chain[0].start_offset, problem))
+    for checkpoint in checkpoints:
+        for (partition, epoch), chain in chains.items():
+            if partition == checkpoint.partition and epoch > checkpoint.epoch:
+                problem = f"entries of epoch {epoch}, the checkpoint is of {checkpoint.epoch}"
+                flaws.append(Flaw(partition, chain[0].start_offset, problem))
+        current = chains.get((checkpoint.partition, checkpoint.epoch), [])
+        chain_end = max((entry.end_offset for entry in current), default=checkpoint.next_offset)
+        if chain_end != checkpoint.next_offset:
+            problem = f"the chain ends here, the checkpoint is {checkpoint.next_offset}"
+            flaws.append(Flaw(checkpoint.partition, chain_end, problem))
+    return flaws

@@ -1,0 +1,66 @@
+"""The older part of a ledger as one sum: a look at it need not read a year again.
+
+All entries but the newest of a Kafka partition are final: a run extends only the newest, and
+folding keeps every sum. A sum ends where an entry begins, and holds while one begins there.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple
+
+from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome, find_flaws
+
+# Losses are looked up one by one; where there are more of them, no sum is kept.
+MAX_EXPIRED = 100
+
+
+class EntryPlace(NamedTuple):
+    """Where an entry of a Kafka partition's ledger begins; later ones compare greater."""
+
+    epoch: int
+    start_offset: int
+
+
+def place_of(entry: LedgerEntry | ChainLink) -> EntryPlace:
+    """Where it begins."""
+    return EntryPlace(entry.epoch, entry.start_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSum:
+    """What all entries before the one at `until` come to; rows stored by UTC day, and losses."""
+
+    partition: int
+    until: EntryPlace
+    stored_by_day: Mapping[date, int]
+    expired: tuple[EntryPlace, ...] = ()
+
+
+def extend_sum(kept: LedgerSum | None, entries: Sequence[LedgerEntry]) -> LedgerSum | None:
+    """Move a sum on to the newest entry, which stays out of it.
+
+    Args:
+        kept: the sum so far; None begins one.
+        entries: of one Kafka partition, in any order: all from `kept.until` on, or all there are.
+
+    Returns:
+        None where nothing can be kept: no entry, none that begins where `kept` ends, a chain that
+        does not hold, or too many losses.
+    """
+    ordered = sorted(entries, key=place_of)
+    if not ordered or find_flaws(ordered, []):
+        return None
+    if kept is not None and place_of(ordered[0]) != kept.until:
+        return None
+    stored: Counter[date] = Counter(kept.stored_by_day if kept else {})
+    expired = list(kept.expired if kept else ())
+    for entry in ordered[:-1]:
+        stored.update(entry.counts.stored_by_day)
+        if entry.outcome is Outcome.EXPIRED:
+            expired.append(place_of(entry))
+    if len(expired) > MAX_EXPIRED:
+        return None
+    newest = ordered[-1]
+    return LedgerSum(newest.partition, place_of(newest), dict(stored), tuple(expired))

@@ -1,0 +1,449 @@
+"""The log and the table side by side: the fate of every offset, and rows nobody accounts for.
+
+Apart from ingestion on purpose: it shares the reading contract and the definition of the winner
+(`write_time_us`), nothing else. Belongs here: judging. Does not belong here: reading the log and
+the table (`stages.proof.audit`).
+"""
+
+import enum
+from array import array
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import compress
+
+from iot_pipeline.core.ingest.micro_batch import Row, day_of
+from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.read_back import Place, StoredRow
+from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.shell_words import iot_command
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecords:
+    """Messages of any of the partitions as they came, each partition's in order, at least one.
+
+    Parallel lists: an object per record would cost as much as all else that is done with it.
+    """
+
+    partitions: Sequence[int]
+    offsets: Sequence[int]
+    produced_ms: Sequence[int]
+    values: Sequence[bytes | None]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def where(self, is_wanted: Iterable[bool]) -> "RawRecords":
+        """Those of them, maybe none, at whose places `is_wanted` is true."""
+        chosen = list(is_wanted)
+        return RawRecords(
+            list(compress(self.partitions, chosen)),
+            list(compress(self.offsets, chosen)),
+            list(compress(self.produced_ms, chosen)),
+            list(compress(self.values, chosen)),
+        )
+
+
+@dataclass(slots=True)
+class Seen:
+    """How far each partition was read: offsets that were jumped, first and last timestamps.
+
+    `expected` is the next offset of each partition.
+    """
+
+    expected: dict[int, int]
+    jumped: list[OffsetRange] = field(default_factory=list)
+    first_ms: dict[int, int] = field(default_factory=dict)
+    last_ms: dict[int, int] = field(default_factory=dict)
+
+    def take(self, records: RawRecords) -> None:
+        """Follow these records."""
+        partitions, offsets = records.partitions, records.offsets
+        ends = dict(zip(partitions, offsets, strict=True))  # the last of each
+        for partition, last in ends.items():
+            expected = self.expected[partition]
+            if partition not in self.first_ms:
+                self.first_ms[partition] = records.produced_ms[partitions.index(partition)]
+            # Offsets only grow, so as many records as offsets means that none was jumped.
+            if last + 1 - expected != partitions.count(partition):
+                for offset in compress(offsets, (p == partition for p in partitions)):
+                    if offset != expected:
+                        self.jumped.append(OffsetRange(partition, expected, offset))
+                    expected = offset + 1
+            self.expected[partition] = last + 1
+        self.last_ms.update(zip(partitions, records.produced_ms, strict=True))
+
+
+MAX_NAMED = 20
+
+
+class Fate(enum.StrEnum):
+    """What became of an offset; `stray` alone is of a row, not of an offset."""
+
+    STORED = "stored"
+    SUPERSEDED = "superseded"
+    REJECTED = "rejected"
+    AGED_OUT = "aged_out"
+    DELETED = "deleted"
+    HOLES = "holes"
+    EXPIRED = "expired"
+    UNVERIFIABLE = "unverifiable"
+    IN_FLIGHT = "in_flight"
+    LOST = "lost"
+    TORN = "torn"
+    STRAY = "stray"
+
+
+DEFECTS = (Fate.LOST, Fate.TORN, Fate.STRAY)
+# Of these no record could be compared with a row: an audit says so, and proves nothing of them.
+UNPROVEN = (Fate.EXPIRED, Fate.UNVERIFIABLE, Fate.IN_FLIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A defect, and where: a record without its row, or a row without its record."""
+
+    fate: Fate
+    device_id: str
+    timestamp_ms: int
+    partition: int | None
+    offset: int | None
+    detail: str
+
+    def __str__(self) -> str:
+        record = "" if self.offset is None else f" (record {self.partition}:{self.offset})"
+        return (
+            f"{self.fate.upper()} {self.device_id} at {self.timestamp_ms} ms{record}: {self.detail}"
+        )
+
+    @property
+    def repair(self) -> str:
+        """The command that repairs it, or looks closer."""
+        if self.fate is Fate.LOST and self.offset is not None:
+            offsets = f"{self.partition}:{self.offset}-{self.offset + 1}"
+            return iot_command("replay", "--offsets", offsets)
+        return iot_command("trace", then=(self.device_id, f"{self.timestamp_ms / 1000:.3f}"))
+
+
+class LetterIndex:
+    """Coordinates of dead letters, eight bytes each."""
+
+    def __init__(self, places: Iterable[tuple[int, int]] = ()) -> None:
+        offsets: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
+        for partition, offset in places:
+            offsets[partition].append(offset)
+        self._offsets = {p: array("q", sorted(found)) for p, found in offsets.items()}
+
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        offsets = self._offsets.get(place[0])
+        if not offsets:
+            return False
+        at = bisect_left(offsets, place[1])
+        return at < len(offsets) and offsets[at] == place[1]
+
+
+@dataclass(slots=True)
+class AuditResult:
+    """Every offset of the audited ranges by its fate, rows per day, and the first defects.
+
+    `fates` without STRAY add up to the ranges' spans. `is_stray_judged` says whether rows
+    without a record were looked for at all.
+    """
+
+    ranges: list[OffsetRange] = field(default_factory=list)
+    fates: Counter[Fate] = field(default_factory=Counter)
+    stored_by_day: Counter[date] = field(default_factory=Counter)
+    superseded_by_day: Counter[date] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    is_stray_judged: bool = False
+    records: int = 0
+    seconds: float = 0.0
+
+    @property
+    def offsets(self) -> int:
+        return sum(item.span for item in self.ranges)
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(self.fates[fate] for fate in DEFECTS)
+
+    @property
+    def proven(self) -> int:
+        """Offsets whose record was read and compared, or that are known to have none."""
+        return self.offsets - sum(self.fates[fate] for fate in UNPROVEN)
+
+    def name(self, finding: Finding) -> None:
+        """Keep the first few of each kind: a table of lost rows is as long as the log."""
+        if sum(found.fate is finding.fate for found in self.findings) < MAX_NAMED:
+            self.findings.append(finding)
+
+
+# Of partitions of the table; few places share one.
+BUCKETS = 1 << 16
+_MASK = (1 << 64) - 1
+
+
+def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
+    """A number for one row of the place with this hash."""
+    return hash((place_hash, timestamp_ms, written_us))
+
+
+class RowSums:
+    """A fingerprint of rows by bucket of places: equal ones mean the same rows, in any order.
+
+    How many they are, and the sum of the write times of each of their two cells: numbers that
+    Cassandra adds up itself. Every row that a record made was compared with it one by one, so a
+    row more can't hide behind one less: it would need its write time too.
+    """
+
+    def __init__(self) -> None:
+        self._sums = array("Q", bytes(3 * 8 * BUCKETS))
+
+    @staticmethod
+    def bucket_of(place: Place) -> int:
+        return hash(place) % BUCKETS
+
+    def add(self, place: Place, rows: int, first_us: int, second_us: int) -> None:
+        """Count rows of a place in, with the sums of their two write times, each modulo 2**64."""
+        at, sums = 3 * self.bucket_of(place), self._sums
+        sums[at] += rows
+        sums[at + 1] = (sums[at + 1] + first_us) & _MASK
+        sums[at + 2] = (sums[at + 2] + second_us) & _MASK
+
+    def differing(self, other: "RowSums", among: Iterable[int] = range(BUCKETS)) -> set[int]:
+        """Buckets in which the two do not hold the same rows."""
+        mine, others = self._sums, other._sums
+        return {at for at in among if mine[3 * at : 3 * at + 3] != others[3 * at : 3 * at + 3]}
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """A row with a record's write time and other values: another record, or a torn row."""
+
+    place: Place
+    timestamp_ms: int
+    row: Row
+    stored: StoredRow
+
+
+@dataclass(slots=True)
+class Window:
+    """Records of a stretch of the log by the row they should have made.
+
+    `groups` maps place -> timestamp_ms -> the row, or several in the order of arrival (`rows_in`).
+    """
+
+    decoder: ReadingDecoder
+    groups: dict[Place, dict[int, Row | list[Row]]] = field(default_factory=dict)
+    rejected: list[tuple[int, int]] = field(default_factory=list)
+    records: int = 0
+
+    _of_day: dict[int, dict[str, dict[int, Row | list[Row]]]] = field(default_factory=dict)
+
+    def add(self, records: RawRecords) -> None:
+        """Take these records in."""
+        self.records += len(records)
+        readings = self.decoder.decode_all(records.values)
+        if readings is None:
+            readings = []
+            is_reading = []
+            for at, decoded in enumerate(map(self.decoder.decode, records.values)):
+                is_reading.append(not isinstance(decoded, Rejection))
+                if isinstance(decoded, Rejection):
+                    self.rejected.append((records.partitions[at], records.offsets[at]))
+                else:
+                    readings.append(decoded)
+            records = records.where(is_reading)
+        # timestamp_ms() and write_time_us(), inlined: this is the hot loop.
+        times = [round(reading.timestamp * 1e6) // 1000 for reading in readings]
+        days = {ms // MS_PER_DAY for ms in times}
+        rows = zip(
+            [
+                produced_ms * 1000 + offset % 1000
+                for produced_ms, offset in zip(records.produced_ms, records.offsets, strict=True)
+            ],
+            records.partitions,
+            records.offsets,
+            [reading.temperature for reading in readings],
+            [reading.humidity for reading in readings],
+            strict=True,
+        )
+        devices = [reading.device_id for reading in readings]
+        # Almost always all of one day, and then a device is found by its name alone.
+        one_day = days.pop() if len(days) == 1 else None
+        groups = self._of_day.setdefault(one_day, {}) if one_day is not None else {}
+        for device_id, ms, row in zip(devices, times, rows, strict=True):
+            if one_day is None:
+                groups = self._of_day.setdefault(ms // MS_PER_DAY, {})
+            group = groups.get(device_id)
+            if group is None:
+                groups[device_id] = group = {}
+                self.groups[device_id, ms // MS_PER_DAY] = group
+            rival = group.setdefault(ms, row)
+            if rival is not row:
+                if isinstance(rival, list):
+                    rival.append(row)
+                else:
+                    group[ms] = [rival, row]
+
+
+def rows_in(found: Row | list[Row]) -> Sequence[Row]:
+    """The rows of one key, as a `Window` keeps them: a list for each would cost as much as all."""
+    return found if isinstance(found, list) else (found,)
+
+
+@dataclass(slots=True)
+class Judge:
+    """Sorts the records of windows by what the table and the dead letters say about them.
+
+    Args:
+        letters: coordinates of the topic's dead letters.
+        deletions: what was deleted on purpose.
+        aged_before_ms: rows of records that arrived before have outlived their retention;
+            None: rows live for ever.
+        ledger: entries of the audited partitions in the current epoch.
+    """
+
+    letters: LetterIndex
+    deletions: Deletions
+    aged_before_ms: int | None
+    ledger: Sequence[LedgerEntry]
+    result: AuditResult
+    sums: RowSums = field(default_factory=RowSums)
+
+    def judge_rejected(self, window: Window) -> None:
+        """Messages that are no readings: each must have its dead letter."""
+        for partition, offset in window.rejected:
+            if (partition, offset) in self.letters:
+                self.result.fates[Fate.REJECTED] += 1
+            elif self._is_expired(partition, offset):
+                self.result.fates[Fate.EXPIRED] += 1
+            else:
+                self.result.fates[Fate.LOST] += 1
+                detail = "the message is no reading, and no dead letter keeps it"
+                self.result.name(Finding(Fate.LOST, "", 0, partition, offset, detail))
+
+    def judge_rows(
+        self,
+        place: Place,
+        times: Sequence[int],
+        records: Mapping[int, Row | list[Row]],
+        found: Mapping[int, StoredRow],
+    ) -> list[Tie]:
+        """Judge the records of some keys; gives back what only more records can tell."""
+        ties: list[Tie] = []
+        stored_count = superseded_count = total = 0
+        stored_at = found.get
+        for ms in times:
+            record, stored = records[ms], stored_at(ms)
+            if stored is not None and not isinstance(record, list):
+                # This is the hot loop: one record, and its row as it should be.
+                written_us, _, _, temperature, humidity = record
+                if stored == (temperature, humidity, written_us, written_us):
+                    stored_count += 1
+                    total += written_us
+                    continue
+            claimed = False
+            rows = rows_in(record)
+            for row in rows:
+                fate = self._fate_of(place, ms, row, rows, stored, claimed)
+                if fate is None:
+                    assert stored is not None
+                    ties.append(Tie(place, ms, row, stored))
+                elif fate is Fate.STORED:
+                    claimed = True
+                    stored_count += 1
+                    total += row[0]
+                elif fate is Fate.SUPERSEDED:
+                    superseded_count += 1
+                else:
+                    self.result.fates[fate] += 1
+        day = day_of(place[1])
+        if stored_count:
+            self.sums.add(place, stored_count, total, total)
+            self.result.fates[Fate.STORED] += stored_count
+            self.result.stored_by_day[day] += stored_count
+        if superseded_count:
+            self.result.fates[Fate.SUPERSEDED] += superseded_count
+            self.result.superseded_by_day[day] += superseded_count
+        return ties
+
+    def settle_tie(self, tie: Tie, rivals: Iterable[Row]) -> None:
+        """Decide a tie, given every record of the key with the row's write time."""
+        values = tie.stored[:2]
+        if any(rival[3:] == values for rival in rivals):
+            self.result.fates[Fate.SUPERSEDED] += 1
+            self.result.superseded_by_day[day_of(tie.place[1])] += 1
+            return
+        self._torn(tie.place, tie.timestamp_ms, tie.row, tie.stored)
+        self.result.fates[Fate.TORN] += 1
+
+    def _fate_of(
+        self,
+        place: Place,
+        ms: int,
+        row: Row,
+        rivals: Sequence[Row],
+        stored: StoredRow | None,
+        claimed: bool,
+    ) -> Fate | None:
+        if stored is None or (stored[2] is None and stored[3] is None):
+            return self._fate_without_row(place, ms, row, "it has no row")
+        temperature_us, humidity_us = stored[2], stored[3]
+        if temperature_us is None or humidity_us is None or temperature_us != humidity_us:
+            self._torn(place, ms, row, stored)
+            return Fate.TORN
+        if temperature_us > row[0]:
+            return Fate.SUPERSEDED
+        if temperature_us < row[0]:
+            detail = f"the row is older, written at {temperature_us} µs"
+            return self._fate_without_row(place, ms, row, detail)
+        if stored[:2] == row[3:]:
+            # One row: of two equal records with one write time only one has stored it.
+            return Fate.SUPERSEDED if claimed else Fate.STORED
+        if any(rival[0] == row[0] and rival[3:] == stored[:2] for rival in rivals):
+            return Fate.SUPERSEDED
+        return None
+
+    def _fate_without_row(self, place: Place, ms: int, row: Row, detail: str) -> Fate:
+        written_us, partition, offset = row[:3]
+        if (partition, offset) in self.letters:
+            return Fate.REJECTED
+        if self.aged_before_ms is not None and written_us // 1000 < self.aged_before_ms:
+            return Fate.AGED_OUT
+        if self.deletions.covers(place[0], ms, written_us):
+            return Fate.DELETED
+        if self._is_expired(partition, offset):
+            return Fate.EXPIRED
+        self.result.name(Finding(Fate.LOST, place[0], ms, partition, offset, detail))
+        return Fate.LOST
+
+    def _torn(self, place: Place, ms: int, row: Row, stored: StoredRow) -> None:
+        detail = (
+            f"the row holds {stored[0]}, {stored[1]} written at {stored[2]}, {stored[3]} µs; its "
+            f"record says {row[3]}, {row[4]} at {row[0]} µs"
+        )
+        self.result.name(Finding(Fate.TORN, place[0], ms, row[1], row[2], detail))
+
+    def _is_expired(self, partition: int, offset: int) -> bool:
+        return any(
+            entry.outcome is Outcome.EXPIRED
+            and entry.partition == partition
+            and entry.start_offset <= offset < entry.end_offset
+            for entry in self.ledger
+        )
+
+    def count_gone(self, gone: OffsetRange) -> None:
+        """Offsets that Kafka does not have any more: expired where the ledger says so."""
+        expired = sum(
+            max(0, min(gone.end, entry.end_offset) - max(gone.start, entry.start_offset))
+            for entry in self.ledger
+            if entry.outcome is Outcome.EXPIRED and entry.partition == gone.partition
+        )
+        self.result.fates[Fate.EXPIRED] += expired
+        self.result.fates[Fate.UNVERIFIABLE] += gone.span - expired

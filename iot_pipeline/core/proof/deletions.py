@@ -1,0 +1,49 @@
+"""Readings that a person had deleted on purpose, remembered for good.
+
+A tombstone is forgotten after gc_grace; this is not. So a replay does not bring the readings back
+and an audit does not call them lost.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from iot_pipeline.core.ingest.micro_batch import RowsByTime
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Readings of one device with timestamps [since_ms, until_ms), written up to `deleted_us`.
+
+    A record that arrived in Kafka later makes its row as ever.
+    """
+
+    device_id: str
+    since_ms: int
+    until_ms: int
+    deleted_us: int
+    reason: str
+    deleted_by: str = ""
+
+
+class Deletions:
+    """All of them, to be asked about one reading at a time."""
+
+    def __init__(self, deletions: Iterable[Deletion]) -> None:
+        self._by_device: defaultdict[str, list[Deletion]] = defaultdict(list)
+        for deletion in deletions:
+            self._by_device[deletion.device_id].append(deletion)
+
+    def covers(self, device_id: str, timestamp_ms: int, write_time_us: int) -> bool:
+        """Whether the row with this write time was deleted."""
+        of_device = self._by_device.get(device_id)
+        return of_device is not None and any(
+            item.since_ms <= timestamp_ms < item.until_ms and write_time_us <= item.deleted_us
+            for item in of_device
+        )
+
+    def covered(self, device_id: str, rows: RowsByTime) -> list[int]:
+        """The timestamps of those rows that were deleted."""
+        if device_id not in self._by_device:
+            return []
+        return [ms for ms, row in rows.items() if self.covers(device_id, ms, row[0])]

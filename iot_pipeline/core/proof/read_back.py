@@ -1,0 +1,110 @@
+"""A row that a record should have made, beside the row that is there.
+
+Belongs here: what a found row says about the record. Does not belong here: reading rows
+(`stages.proof.read_back`), and what all records of the log together say of a table
+(`core.proof.audit`).
+"""
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+
+from iot_pipeline.core.ingest.micro_batch import Row
+
+# temperature, humidity, and the write time of each; a cell that is not there is None.
+StoredRow = tuple[float | None, float | None, int | None, int | None]
+# (device_id, day number)
+Place = tuple[str, int]
+
+MAX_NAMED = 20
+
+
+class RowState(enum.StrEnum):
+    """How a found row stands to the row that a record makes."""
+
+    EQUAL = "equal"
+    NEWER = "newer"  # whole, with a higher write time: another record won, or a person wrote
+    TIED = "tied"  # the same write time, other values: another record, or a torn row
+    OLDER = "older"  # a lower write time: this record's row is not there
+    MISSING = "missing"
+    TORN = "torn"  # its two cells are not of one write
+
+
+# States in which the record's row, or a later one, is not there as a whole.
+NOT_WHOLE = (RowState.MISSING, RowState.OLDER, RowState.TORN)
+
+
+def judge_row(row: Row, stored: StoredRow | None) -> RowState:
+    """Compare what a record makes with what was found under its key."""
+    if stored is None:
+        return RowState.MISSING
+    temperature, humidity, temperature_us, humidity_us = stored
+    if temperature_us is None and humidity_us is None:
+        return RowState.MISSING
+    if temperature_us is None or humidity_us is None or temperature_us != humidity_us:
+        return RowState.TORN
+    if temperature_us != row[0]:
+        return RowState.NEWER if temperature_us > row[0] else RowState.OLDER
+    return RowState.EQUAL if (temperature, humidity) == (row[3], row[4]) else RowState.TIED
+
+
+@dataclass(frozen=True, slots=True)
+class RowFinding:
+    """A row that is not what its record makes."""
+
+    device_id: str
+    timestamp_ms: int
+    row: Row
+    stored: StoredRow | None
+    state: RowState
+
+    def __str__(self) -> str:
+        where = f"{self.device_id} at {self.timestamp_ms} ms (record {self.row[1]}:{self.row[2]})"
+        stored_us = self.stored[2] if self.stored else None
+        return {
+            RowState.EQUAL: f"{where}: as its record says",
+            RowState.NEWER: f"{where}: a later write won, at {stored_us} µs",
+            RowState.TIED: f"{where}: another record, or a torn row, has the same write time",
+            RowState.OLDER: f"{where}: only an older row is there, of {stored_us} µs",
+            RowState.MISSING: f"{where}: no row; somebody deleted it, or it outlived its retention",
+            RowState.TORN: f"{where}: its two cells are of two writes",
+        }[self.state]
+
+
+@dataclass(slots=True)
+class ReadBack:
+    """How many rows were found in which state, and the first of those that are not equal.
+
+    `gone` were not looked for: deleted on purpose, or older than their retention. `left` were to
+    be compared, and the time did not suffice.
+    """
+
+    states: Counter[RowState] = field(default_factory=Counter)
+    named: list[RowFinding] = field(default_factory=list)
+    gone: int = 0
+    left: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.states.total()
+
+    @property
+    def not_equal(self) -> int:
+        return self.rows - self.states[RowState.EQUAL]
+
+    def take(self, place: Place, timestamp_ms: int, row: Row, stored: StoredRow | None) -> RowState:
+        """Judge one row, and remember it."""
+        state = judge_row(row, stored)
+        self.states[state] += 1
+        if state is not RowState.EQUAL:
+            self._name(RowFinding(place[0], timestamp_ms, row, stored, state))
+        return state
+
+    def _name(self, finding: RowFinding) -> None:
+        """Rows that are not whole first: harmless ones must not take their place."""
+        if finding.state in NOT_WHOLE:
+            at = sum(item.state in NOT_WHOLE for item in self.named)
+            self.named.insert(at, finding)
+            del self.named[MAX_NAMED:]
+        elif len(self.named) < MAX_NAMED:
+            self.named.append(finding)

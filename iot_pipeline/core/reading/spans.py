@@ -1,0 +1,68 @@
+"""Which Cassandra partitions, and which times in them, a question about readings is made of.
+
+Belongs here: windows cut into (device, day) spans. Does not belong here: reading them
+(`stages.reading.in_order`).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from iot_pipeline.core.moments import Window
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+
+UNIX_EPOCH = date(1970, 1, 1)
+_EPOCH_AT = datetime(1970, 1, 1, tzinfo=UTC)
+
+# (timestamp_ms, temperature, humidity): a row as it is passed on, without names and objects.
+PlainRow = tuple[int, float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows of one Cassandra partition from first_ms to last_ms, both inclusive."""
+
+    device_id: str
+    day_number: int
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of one device, oldest first, at least one."""
+
+    device_id: str
+    rows: Sequence[PlainRow]
+
+
+def day_number(day: date) -> int:
+    """Days since 1970."""
+    return (day - UNIX_EPOCH).days
+
+
+def day_span(device_id: str, day: date, window: Window | None = None) -> Span:
+    """The part of a device's UTC day that the window touches; all of it without one."""
+    number = day_number(day)
+    first, last = number * MS_PER_DAY, (number + 1) * MS_PER_DAY - 1
+    if window is not None:
+        # Rows are floored to the millisecond, so the first one inside is rounded up.
+        first = max(first, _ceil_ms(window.since))
+        last = min(last, _ceil_ms(window.until) - 1)
+    return Span(device_id, number, first, last)
+
+
+def day_spans(devices: Iterable[str], day: date) -> Iterator[Span]:
+    """One whole-day span per device, in the given order."""
+    return (day_span(device_id, day) for device_id in devices)
+
+
+def days_from(since: date, until: date) -> Iterator[date]:
+    """Every UTC day in [since, until)."""
+    for number in range((until - since).days):
+        yield since + timedelta(days=number)
+
+
+def _ceil_ms(moment: datetime) -> int:
+    microseconds = (moment - _EPOCH_AT) // timedelta(microseconds=1)
+    return -(-microseconds // 1000)

@@ -1,0 +1,277 @@
+"""Which days want their rollups rebuilt: what the ledgers say now against what was rebuilt.
+
+Every way by which rows of a day change leaves a mark: an ingest run adds to the day's sum, a replay
+and a deletion are remembered by themselves. A rebuild keeps the marks it saw before it read any
+row; a day is touched when its marks are others. Belongs here: the decisions. Does not belong here:
+reading ledgers (`stages.rollup_days`), clocks.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+from iot_pipeline.core.reading.offsets import OffsetRange
+
+# A deletion is remembered before its rows go: a rebuild in between must not be the last one.
+DELETION_SETTLES = timedelta(minutes=10)
+# Readings begin after the newest pause longer than this: one device whose clock is years behind
+# would begin them years ago.
+LONGEST_PAUSE = timedelta(days=31)
+# A rebuild that began before rows age must be done before they do.
+FREEZE_AHEAD = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestedPart:
+    """One entry of the ingest ledger: its range, and what that stored per UTC day.
+
+    `first_record_ms` is the Kafka timestamp of its oldest record; None when it had none.
+    """
+
+    offsets: OffsetRange
+    stored_by_day: Mapping[date, int]
+    first_record_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedPart:
+    """One replay: ranges of the log, or none for dead letters; counts as replay_ledger has them."""
+
+    name: str
+    ranges: Sequence[OffsetRange]
+    stored: int
+    stored_by_day: Mapping[date, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedPart:
+    """One deletion: how many rows it found, per UTC day."""
+
+    name: str
+    deleted_at: datetime
+    rows_by_day: Mapping[date, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DayFacts:
+    """What the ledgers say of one UTC day.
+
+    `seen` is equal for equal facts; `oldest_ms` is a time at or before the day's first record
+    arrived in Kafka, None when only a deletion names the day.
+    """
+
+    day: date
+    stored: int
+    seen: str
+    oldest_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DayRecord:
+    """What a rebuild of a day left behind.
+
+    `seen` is of before it read the first row. `write_time_us` is that of every cell it wrote.
+    """
+
+    day: date
+    rebuilt_at: datetime
+    write_time_us: int
+    seen: str
+    readings: int
+    devices: int
+    seconds: float
+    run_id: str
+
+
+@dataclass(slots=True)
+class _Marks:
+    stored: int = 0
+    oldest_ms: int | None = None
+    names: set[str] = field(default_factory=set)
+
+
+def gather_facts(
+    parts: Iterable[IngestedPart],
+    replays: Sequence[ReplayedPart],
+    deletions: Iterable[DeletedPart],
+    now: datetime,
+) -> dict[date, DayFacts]:
+    """What is known of each day that was ever ingested, replayed or deleted.
+
+    Args:
+        parts: the whole ingest ledger, consumed as it is read.
+        replays: all of them. One over ranges touches the days that those ranges stored; one of
+            dead letters the days it says, and all days when it replaced rows of unnamed ones.
+        deletions: all of them.
+        now: aware UTC.
+    """
+    days: defaultdict[date, _Marks] = defaultdict(_Marks)
+    of_partition: defaultdict[int, list[tuple[OffsetRange, str]]] = defaultdict(list)
+    for replay in replays:
+        for item in replay.ranges:
+            of_partition[item.partition].append((item, replay.name))
+    for part in parts:
+        names = {
+            name
+            for item, name in of_partition.get(part.offsets.partition, ())
+            if item.start < part.offsets.end and part.offsets.start < item.end
+        }
+        for day, stored in part.stored_by_day.items():
+            marks = days[day]
+            marks.stored += stored
+            marks.names |= names
+            if part.first_record_ms is not None:
+                marks.oldest_ms = min(part.first_record_ms, marks.oldest_ms or 1 << 62)
+    for replay in replays:
+        for day, stored in replay.stored_by_day.items():
+            days[day].stored += stored
+            days[day].names.add(replay.name)
+        if not replay.ranges and replay.stored > sum(replay.stored_by_day.values()):
+            for marks in days.values():
+                marks.names.add(replay.name)
+    for deletion in deletions:
+        is_fresh = now - deletion.deleted_at < DELETION_SETTLES
+        for day in deletion.rows_by_day:
+            days[day].names.add(f"{deletion.name}{' fresh' if is_fresh else ''}")
+    return {
+        day: DayFacts(day, marks.stored, _seen(marks), marks.oldest_ms)
+        for day, marks in days.items()
+    }
+
+
+def _seen(marks: _Marks) -> str:
+    if not marks.names:
+        return f"stored {marks.stored}"
+    digest = hashlib.sha256("\n".join(sorted(marks.names)).encode()).hexdigest()[:16]
+    return f"stored {marks.stored}, {len(marks.names)} replays and deletions {digest}"
+
+
+def ages_at(facts: DayFacts | None, retention_days: float) -> datetime | None:
+    """When the first row of the day may age out; None when rows live for ever, or there is none."""
+    if not retention_days or facts is None or facts.oldest_ms is None:
+        return None
+    oldest = datetime.fromtimestamp(facts.oldest_ms / 1000, UTC)
+    return oldest + timedelta(days=retention_days)
+
+
+def find_first_day(facts: Mapping[date, DayFacts], known: date | None, today: date) -> date | None:
+    """The day with which readings begin; None when there are none.
+
+    Args:
+        facts: what the ledgers say of each day.
+        known: what was found before; the answer is never later.
+        today: UTC; days after it come from clocks that are ahead.
+    """
+    first: date | None = None
+    for day in sorted((day for day in facts if facts[day].stored), reverse=True):
+        if day <= today and (first is None or first - day <= LONGEST_PAUSE):
+            first = day
+    if known is None or first is None:
+        return first if known is None else known
+    return min(first, known)
+
+
+def is_frozen(facts: DayFacts | None, retention_days: float, now: datetime) -> bool:
+    """Whether a rebuild would come too late, because rows of the day age out.
+
+    Rows live from when they arrived in Kafka, so a month that was backfilled today is not old.
+    """
+    aging = ages_at(facts, retention_days)
+    return aging is not None and now >= aging - FREEZE_AHEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A touched day as it was seen: `since` when it was first, `changed` when its marks last did.
+
+    Instants in seconds since 1970.
+    """
+
+    seen: str
+    since: float
+    changed: float
+
+
+@dataclass(frozen=True, slots=True)
+class DueDays:
+    """Days by what is to become of them, each in order.
+
+    `due`: rebuild now. `waiting`: touched, not quiet yet; what to remember until the next look.
+    `frozen`: touched, but their rows age out. `outside`: touched, and no partition of the asset.
+    """
+
+    due: list[date]
+    waiting: dict[date, Waiting]
+    frozen: list[date]
+    outside: list[date]
+
+
+def choose_due_days(
+    facts: Mapping[date, DayFacts],
+    records: Mapping[date, DayRecord],
+    remembered: Mapping[date, Waiting],
+    now: datetime,
+    *,
+    first_day: date,
+    quiet_seconds: float,
+    refresh_seconds: float,
+    retention_days: float,
+) -> DueDays:
+    """Sort the touched days.
+
+    A day is due when nothing touched it for `quiet_seconds`, or when it has waited for
+    `refresh_seconds`: a backfill that goes on for an hour is not waited for. A day that is not
+    over is rebuilt at most every `refresh_seconds`, and at once when it never was.
+    """
+    due: list[date] = []
+    waiting: dict[date, Waiting] = {}
+    frozen: list[date] = []
+    outside: list[date] = []
+    clock, today = now.timestamp(), now.date()
+    for day in sorted(facts):
+        seen, record = facts[day].seen, records.get(day)
+        if record is not None and record.seen == seen:
+            continue
+        if not first_day <= day <= today:
+            outside.append(day)
+            continue
+        if is_frozen(facts[day], retention_days, now):
+            frozen.append(day)
+            continue
+        before = remembered.get(day)
+        state = Waiting(
+            seen,
+            clock if before is None else before.since,
+            clock if before is None or before.seen != seen else before.changed,
+        )
+        if _is_due(state, record, clock, day == today, quiet_seconds, refresh_seconds):
+            due.append(day)
+        else:
+            waiting[day] = state
+    return DueDays(due, waiting, frozen, outside)
+
+
+def _is_due(
+    state: Waiting,
+    record: DayRecord | None,
+    clock: float,
+    is_open: bool,
+    quiet_seconds: float,
+    refresh_seconds: float,
+) -> bool:
+    if is_open:
+        return record is None or clock - record.rebuilt_at.timestamp() >= refresh_seconds
+    return clock - state.changed >= quiet_seconds or clock - state.since >= refresh_seconds
+
+
+def as_ranges_of_days(days: Collection[date]) -> list[tuple[date, date]]:
+    """Neighbouring days together: (first, last), both inclusive, in order."""
+    ranges: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if ranges and ranges[-1][1] + timedelta(days=1) == day:
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return ranges

@@ -1,0 +1,1 @@
+"""A fleet of devices, its faults, and what it sends when."""

@@ -1,0 +1,193 @@
+"""Which faults a scenario may ask for: their kinds, whom they hit and when.
+
+Belongs here: the shape of a fault in a scenario file, with units and limits. Does not belong here:
+when exactly a device is hit (`core.simulator.fault_windows`), what happens then
+(`core.simulator.scenario_fleet`).
+"""
+
+import enum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.time_spans import Duration, Shift
+
+
+class FaultKind(enum.StrEnum):
+    """What can go wrong with a device. The names are those of scenario files and manifests."""
+
+    DROPOUT = "dropout"
+    STUCK = "stuck"
+    SPIKE = "spike"
+    DRIFT = "drift"
+    CLOCK_SKEW = "clock_skew"
+    LATE = "late"
+    OUT_OF_ORDER = "out_of_order"
+    DUPLICATE = "duplicate"
+    CONFLICTING_DUPLICATE = "conflicting_duplicate"
+    MALFORMED = "malformed"
+
+
+# These last: without an end they would be the device's nature, not a fault of it.
+LASTING_KINDS = frozenset(
+    {FaultKind.DROPOUT, FaultKind.STUCK, FaultKind.DRIFT, FaultKind.CLOCK_SKEW}
+)
+# What a payload alone can provoke: a reading that Cassandra refuses passed every rule of ours.
+MALFORMED_REASONS = tuple(reason for reason in Reason if reason is not Reason.REJECTED_BY_CASSANDRA)
+MalformedReason = Literal[
+    "not_json", "missing_field", "wrong_type", "out_of_range", "too_large", "no_value"
+]
+Quantity = Literal["temperature", "humidity"]
+Share = Annotated[
+    float,
+    Meta(gt=0, le=1, description="The share of readings that are hit while the fault is active."),
+]
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom a fault hits and when: with `at` once or every so often, with `per_hour` at random.
+
+    Without either it is active all the time, and `share` says how many readings it hits. A fault
+    that is active `at` some time without `for` hits one reading.
+    """
+
+    devices: Annotated[
+        list[str],
+        Meta(description="Device ids, groups or places; * stands for anything. Empty: all."),
+    ] = []
+    pick: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="So many of these devices, chosen by the seed. Default: all."),
+    ] = None
+    at: Annotated[Duration | None, Meta(description="When it begins, counted from the start.")] = (
+        None
+    )
+    lasts: Annotated[Duration | None, Meta(description="How long it lasts.")] = msgspec.field(
+        name="for", default=None
+    )
+    every: Annotated[
+        Duration | None, Meta(description="With `at`: it begins again every so often.")
+    ] = None
+    per_hour: Annotated[
+        Annotated[float, Meta(gt=0, le=3600)] | None,
+        Meta(description="Instead of `at`: how often an hour and device it begins."),
+    ] = None
+
+    @property
+    def kind(self) -> FaultKind:
+        return FaultKind(str(self.__struct_config__.tag))
+
+
+class Dropout(Fault, frozen=True, kw_only=True, tag_field="kind", tag="dropout"):
+    """The device is silent: what it measures is never sent."""
+
+
+class Stuck(Fault, frozen=True, kw_only=True, tag_field="kind", tag="stuck"):
+    """The device repeats the values with which the fault began, to the last digit."""
+
+
+class Spike(Fault, frozen=True, kw_only=True, tag_field="kind", tag="spike"):
+    """One value is far off, alone."""
+
+    quantity: Annotated[Quantity, Meta(description="Which value is off.")] = "temperature"
+    size: Annotated[
+        float, Meta(ge=1, le=100, description="By how much, °C or %; up or down by chance.")
+    ] = 25.0
+    share: Share = 1.0
+
+
+class Drift(Fault, frozen=True, kw_only=True, tag_field="kind", tag="drift"):
+    """The device goes wrong slowly, in a straight line, and is well again at the end."""
+
+    quantity: Annotated[Quantity, Meta(description="Which value drifts.")] = "temperature"
+    size: Annotated[
+        float, Meta(ge=-200, le=200, description="How far off it is at the end, °C or %.")
+    ] = 30.0
+
+
+class ClockSkew(Fault, frozen=True, kw_only=True, tag_field="kind", tag="clock_skew"):
+    """The device's clock is wrong; what it measures and when it sends is not."""
+
+    skew: Shift = "5m"
+
+
+class UniformDelay(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="distribution", tag="uniform"
+):
+    """Any delay between two, equally likely."""
+
+    min: Annotated[Duration, Meta(description="The shortest delay.")]
+    max: Annotated[Duration, Meta(description="The longest delay.")]
+
+
+class ExponentialDelay(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    tag_field="distribution",
+    tag="exponential",
+):
+    """Short delays often, long ones seldom; none beyond `max`."""
+
+    mean: Annotated[Duration, Meta(description="The average delay, before `max` cuts it.")]
+    max: Annotated[Duration, Meta(description="The longest delay.")]
+
+
+class Late(Fault, frozen=True, kw_only=True, tag_field="kind", tag="late"):
+    """Readings are sent some time after they were measured."""
+
+    delay: Annotated[
+        UniformDelay | ExponentialDelay, Meta(description="How the delays are spread.")
+    ]
+    share: Share = 1.0
+
+
+class OutOfOrder(Fault, frozen=True, kw_only=True, tag_field="kind", tag="out_of_order"):
+    """A reading is sent after the one that was measured after it."""
+
+    share: Share = 1.0
+
+
+class Duplicate(Fault, frozen=True, kw_only=True, tag_field="kind", tag="duplicate"):
+    """A reading is sent once more, the same bytes."""
+
+    after: Annotated[Duration, Meta(description="How long after the first.")] = "0s"
+    share: Share = 1.0
+
+
+class ConflictingDuplicate(
+    Fault, frozen=True, kw_only=True, tag_field="kind", tag="conflicting_duplicate"
+):
+    """A reading is sent once more with the same device and time, and other values."""
+
+    after: Annotated[Duration, Meta(description="How long after the first.")] = "0s"
+    share: Share = 1.0
+
+
+class Malformed(Fault, frozen=True, kw_only=True, tag_field="kind", tag="malformed"):
+    """What is sent cannot be a reading."""
+
+    reasons: Annotated[
+        list[MalformedReason],
+        Meta(
+            description="In turn: why it cannot be one; empty: all of them. rejected_by_cassandra "
+            "is no property of a payload, so nothing can be sent to provoke it.",
+        ),
+    ] = []
+    share: Share = 1.0
+
+
+FaultSpec = (
+    Dropout
+    | Stuck
+    | Spike
+    | Drift
+    | ClockSkew
+    | Late
+    | OutOfOrder
+    | Duplicate
+    | ConflictingDuplicate
+    | Malformed
+)

@@ -1,0 +1,253 @@
+"""A scenario from its YAML, or what is wrong with it: file, line, key, and what is expected.
+
+Belongs here: reading text, the rules between keys, the JSON schema. Does not belong here: where
+files are (`local.scenario_files`), what a single key may be (`core.simulator.scenarios`).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import msgspec
+import yaml
+
+from iot_pipeline.core.reading.decoding import find_device_id_problem
+from iot_pipeline.core.simulator.chance import Chance
+from iot_pipeline.core.simulator.fault_specs import (
+    LASTING_KINDS,
+    MALFORMED_REASONS,
+    ExponentialDelay,
+    Fault,
+    FaultKind,
+    FaultSpec,
+    Late,
+    UniformDelay,
+)
+from iot_pipeline.core.simulator.fault_windows import devices_hit
+from iot_pipeline.core.simulator.scenario_fleet import make_devices
+from iot_pipeline.core.simulator.scenario_plan import MAX_DURATION_US
+from iot_pipeline.core.simulator.scenarios import Group, Humidity, Scenario, Temperature, Weather
+from iot_pipeline.core.time_spans import duration_us
+from iot_pipeline.errors import ConfigurationError
+
+SCHEMA_LINE = "# yaml-language-server: $schema=scenario.schema.json"
+MAX_DEVICES = 100_000
+_SHORTEST_INTERVAL_US = 10_000
+_DAY_US = 86_400_000_000
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+# What msgspec says of a pattern, and what a person can do with it.
+_PATTERNS = (
+    (r"(ms|s|m|h|d)$'", "a time span with its unit, such as 500ms, 90s, 15m, 2h or 30d"),
+    (r"{1,64}$'", "1 to 64 letters, digits, _ . or -"),
+)
+_TIME_SPANS = re.compile(r"\.(interval|duration|changes_in|at|for|every|skew|after|min|max|mean)$")
+_STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    (r"\$", Scenario),
+    (r"\$\.weather", Weather),
+    (r"\$\.groups\[\d+\]", Group),
+    (r"\$\.groups\[\d+\]\.temperature", Temperature),
+    (r"\$\.groups\[\d+\]\.humidity", Humidity),
+)
+
+
+def parse_scenario(text: str, source: str) -> Scenario:
+    """Read a scenario; `source` is the file's name, for messages.
+
+    Raises:
+        ConfigurationError: `source:line: key: what is expected`, for the first thing that is wrong.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            raise ConfigurationError(f"{source}:1: the file is empty; expected a scenario")
+        for key, line in _repeated_keys(node):
+            raise ConfigurationError(f"{source}:{line}: {key} is given twice; expected once")
+        value = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        line = 1 if mark is None else mark.line + 1
+        raise ConfigurationError(f"{source}:{line}: not YAML: {exc.problem}") from None
+    except (yaml.YAMLError, ValueError) as exc:
+        raise ConfigurationError(f"{source}: not YAML: {exc}") from None
+    try:
+        scenario = msgspec.convert(value, Scenario)
+    except msgspec.ValidationError as exc:
+        message, _, path = str(exc).partition(" - at `")
+        raise ConfigurationError(_explain(source, node, path.rstrip("`") or "$", message)) from None
+    for path, message in _problems(scenario):
+        raise ConfigurationError(_explain(source, node, path, message))
+    return scenario
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a scenario, for editors."""
+    made = msgspec.json.schema(Scenario)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "iot_pipeline scenario",
+        **made,
+    }
+
+
+def _problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """What no single key shows: (path, what is expected) of everything that does not fit."""
+    yield from _span_problem("$.duration", scenario.duration, 1_000, MAX_DURATION_US)
+    weather_us = (3_600_000_000, 30 * _DAY_US)
+    yield from _span_problem("$.weather.changes_in", scenario.weather.changes_in, *weather_us)
+    if scenario.device_count > MAX_DEVICES:
+        yield "$.groups", f"{scenario.device_count:,} devices; expected at most {MAX_DEVICES:,}"
+        return
+    for index, group in enumerate(scenario.groups):
+        path = f"$.groups[{index}]"
+        yield from _span_problem(f"{path}.interval", group.interval, _SHORTEST_INTERVAL_US, _DAY_US)
+        if len(set(group.places)) < len(group.places):
+            yield f"{path}.places", "a place is named twice; expected each once"
+        named = re.findall(r"\{([^{}]*)\}", group.ids)
+        leftover = re.sub(r"\{(group|place|number)\}", "", group.ids)
+        if "{" in leftover or "}" in leftover or "number" not in named:
+            yield f"{path}.ids", f"{group.ids!r}; expected {{number}}, and {{group}} or {{place}}"
+            return
+        if group.name in [other.name for other in scenario.groups[:index]]:
+            yield f"{path}.name", "a group of this name is above; expected another"
+            return
+    devices = make_devices(scenario)
+    group_index = {group.name: index for index, group in enumerate(scenario.groups)}
+    seen: set[str] = set()
+    for device in devices:
+        at = group_index[device.group]
+        problem = find_device_id_problem(device.device_id)
+        if problem is not None:
+            yield f"$.groups[{at}].ids", problem
+            return
+        if device.device_id in seen:
+            yield (
+                f"$.groups[{at}]",
+                f"two devices would be called {device.device_id}; expected other names or `ids`",
+            )
+            return
+        seen.add(device.device_id)
+    names = [(d.device_id, d.group, d.place) for d in devices]
+    for index, fault in enumerate(scenario.faults):
+        yield from _fault_problems(f"$.faults[{index}]", fault)
+        for pattern in fault.devices:
+            only = msgspec.structs.replace(fault, devices=[pattern], pick=None)
+            if not devices_hit(only, names, Chance()):
+                yield (
+                    f"$.faults[{index}].devices",
+                    f"{pattern!r} is no device, group or place here; expected such as "
+                    f"{names[0][0]!r}",
+                )
+
+
+def _fault_problems(path: str, fault: Fault) -> Iterator[tuple[str, str]]:
+    if fault.at is not None and fault.per_hour is not None:
+        yield f"{path}.per_hour", "it begins at a time or so often an hour; expected `at` or this"
+    if fault.every is not None and fault.at is None:
+        yield f"{path}.every", "expected `at` too: when it begins the first time"
+    if fault.kind in LASTING_KINDS and (
+        fault.lasts is None or (fault.at is None and fault.per_hour is None)
+    ):
+        yield path, f"{fault.kind} lasts a while; expected `for`, and `at` or `per_hour`"
+    elif fault.lasts is not None and fault.at is None and fault.per_hour is None:
+        yield f"{path}.for", "expected `at` or `per_hour` too: when it begins"
+    if fault.lasts is not None and duration_us(fault.lasts) == 0:
+        yield f"{path}.for", "expected more than 0"
+    if fault.every is not None:
+        shortest = 1 if fault.lasts is None else duration_us(fault.lasts)
+        if duration_us(fault.every) < shortest:
+            yield f"{path}.every", f"{fault.every} is shorter than it lasts, {fault.lasts or '0s'}"
+    if isinstance(fault, Late):
+        delay = fault.delay
+        low = delay.min if isinstance(delay, UniformDelay) else delay.mean
+        if not 0 < duration_us(low) <= duration_us(delay.max):
+            yield f"{path}.delay", "expected a delay above 0, and `max` not below it"
+
+
+def _span_problem(path: str, text: str, low: int, high: int) -> Iterator[tuple[str, str]]:
+    if not low <= duration_us(text) <= high:
+        yield path, f"{text} is out of bounds; expected {low / 1e6:g} s to {high / 1e6:,.0f} s"
+
+
+# Lines: msgspec says where in the value, PyYAML's nodes know where in the file.
+
+
+def _explain(source: str, node: yaml.Node, path: str, message: str) -> str:
+    line, found = _find(node, path)
+    for ending, words in _PATTERNS:
+        if "matching regex" in message and message.endswith(ending):
+            message = f"expected {words}"
+    if message.startswith("Expected `str`") and _TIME_SPANS.search(path):
+        message = f"expected {_PATTERNS[0][1]}"
+    if message.startswith("Invalid") and path in ("$.speed", "$"):
+        message = "expected a number (1 is live) or max"
+    if path.endswith(".kind") or "field `kind`" in message:
+        message = f"expected a kind: {', '.join(FaultKind)}"
+    elif "].reasons" in path and message.startswith("Invalid"):
+        message = f"expected one of {', '.join(MALFORMED_REASONS)}"
+    unknown = re.search(r"unknown field `([^`]*)`", message)
+    if unknown is not None:
+        key = unknown[1]
+        line = next(
+            (k.start_mark.line + 1 for k, _ in getattr(found, "value", []) if k.value == key), line
+        )
+        where = f"{path}.{key}"
+        message = f"there is no such key here; expected {', '.join(_keys(found, path))}"
+    else:
+        where = path
+    value = f" {found.value!r}" if isinstance(found, yaml.ScalarNode) else ""
+    return f"{source}:{line}: {where.removeprefix('$').lstrip('.') or 'the file'}{value}: {message}"
+
+
+def _keys(node: yaml.Node, path: str) -> list[str]:
+    """The keys there are where a path leads to."""
+    for pattern, struct in _STRUCTS:
+        if re.fullmatch(pattern, path):
+            return [field.encode_name for field in msgspec.structs.fields(struct)]
+    given = {k.value: v.value for k, v in getattr(node, "value", [])}
+    tag = "distribution" if path.endswith(".delay") else "kind"
+    for struct in get_args(FaultSpec) + get_args(UniformDelay | ExponentialDelay):
+        if struct.__struct_config__.tag == given.get(tag):
+            return [tag, *(field.encode_name for field in msgspec.structs.fields(struct))]
+    return [tag]
+
+
+def _find(node: yaml.Node, path: str) -> tuple[int, yaml.Node]:
+    """The line of what a path such as $.groups[0].interval leads to, or of what comes nearest."""
+    line = node.start_mark.line + 1
+    for step in _STEP.finditer(path):
+        key, index = step[1], step[2]
+        if key is not None and isinstance(node, yaml.MappingNode):
+            entry = next(((k, v) for k, v in node.value if k.value == key), None)
+            if entry is None:
+                break
+            line, node = entry[0].start_mark.line + 1, entry[1]
+        elif index is not None and isinstance(node, yaml.SequenceNode):
+            if int(index) >= len(node.value):
+                break
+            node = node.value[int(index)]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line, node
+
+
+def _repeated_keys(root: yaml.Node) -> Iterator[tuple[str, int]]:
+    """(key, line) of each key that a mapping has twice: YAML's reader would keep the last."""
+    # An anchor may be used many times, even inside itself: each node is looked at once.
+    waiting, looked_at = [root], {id(root)}
+    while waiting:
+        node = waiting.pop()
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            names = Counter(str(key.value) for key, _ in node.value)
+            for key, value in node.value:
+                if names[str(key.value)] > 1:
+                    yield str(key.value), key.start_mark.line + 1
+                children.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            children = list(node.value)
+        for child in children:
+            if id(child) not in looked_at:
+                looked_at.add(id(child))
+                waiting.append(child)

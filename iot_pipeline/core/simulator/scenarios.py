@@ -1,0 +1,125 @@
+"""What a scenario file may say about a fleet: groups of devices, their climate, their faults.
+
+Belongs here: the shape of a scenario, with units and limits; it is the source of the JSON schema
+that editors read. Does not belong here: faults (`core.simulator.fault_specs`), YAML and line
+numbers (`core.simulator.scenario_file`), what the devices then measure
+(`core.simulator.scenario_fleet`).
+
+The limits keep a clean fleet within physics: a room does not warm by a degree in a second. What
+does is a fault, and known to be one.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from iot_pipeline.core.simulator.fault_specs import FaultSpec
+from iot_pipeline.core.time_spans import Duration, duration_us
+
+MAX_GROUP_DEVICES = 100_000
+
+
+class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The temperature of a group's places, and how its devices differ."""
+
+    mean: Annotated[float, Meta(ge=-40, le=50, description="°C, over a year of days.")] = 20.0
+    daily: Annotated[
+        float, Meta(ge=0, le=20, description="°C the warmest hour is above the mean of a day.")
+    ] = 3.0
+    peak_hour: Annotated[
+        float, Meta(ge=0, lt=24, description="The warmest hour of the day, UTC.")
+    ] = 15.0
+    weekly: Annotated[
+        float,
+        Meta(ge=-5, le=5, description="°C the weekend is above the week; negative: below."),
+    ] = 0.5
+    bias: Annotated[
+        float, Meta(ge=0, le=5, description="°C by which devices are off at most, each its own.")
+    ] = 0.5
+    noise: Annotated[
+        float, Meta(ge=0, le=0.5, description="°C by which readings scatter at most.")
+    ] = 0.1
+
+
+class Humidity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The relative humidity: its mean, and what each degree takes from it."""
+
+    mean: Annotated[float, Meta(ge=0, le=100, description="%, at the mean temperature.")] = 45.0
+    coupling: Annotated[
+        float, Meta(ge=0, le=5, description="% lost with each °C: warm air is dry air.")
+    ] = 2.0
+    bias: Annotated[
+        float, Meta(ge=0, le=10, description="% by which devices are off at most, each its own.")
+    ] = 2.0
+    noise: Annotated[
+        float, Meta(ge=0, le=2, description="% by which readings scatter at most.")
+    ] = 0.3
+
+
+class Weather(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A drift that neighbours share: most of it the whole region, some of it a place alone."""
+
+    swing: Annotated[float, Meta(ge=0, le=15, description="°C off the mean at most.")] = 3.0
+    changes_in: Annotated[
+        Duration, Meta(description="About how long a change takes, 1h to 30d.")
+    ] = "12h"
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Devices of one kind, spread over places (rooms or districts) in turn."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    devices: Annotated[int, Meta(ge=1, le=MAX_GROUP_DEVICES, description="How many.")]
+    places: Annotated[
+        list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]],
+        Meta(description="Rooms or districts. Default: one, named as the group."),
+    ] = []
+    ids: Annotated[
+        str,
+        Meta(
+            description="How devices are named: {group}, {place}, {number} within the place (or "
+            "within the group, when {place} is not named). Default: {place}_{number}."
+        ),
+    ] = "{place}_{number}"
+    interval: Annotated[
+        Duration, Meta(description="Between two readings of a device, 10ms to 1d.")
+    ] = "1s"
+    jitter: Annotated[
+        float, Meta(ge=0, le=0.4, description="The share of the interval a reading may be off by.")
+    ] = 0.1
+    outdoors: Annotated[
+        float, Meta(ge=0, le=1, description="How much of the weather gets in: 1 is outside.")
+    ] = 0.2
+    temperature: Temperature = Temperature()
+    humidity: Humidity = Humidity()
+
+    @property
+    def interval_us(self) -> int:
+        return duration_us(self.interval)
+
+
+class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fleet, what it measures and what goes wrong with it."""
+
+    description: Annotated[str, Meta(min_length=1, description="One line, for lists.")]
+    groups: Annotated[list[Group], Meta(min_length=1)]
+    duration: Annotated[
+        Duration, Meta(description="Event time it covers unless told otherwise, up to 366d.")
+    ] = "10m"
+    speed: (
+        Annotated[float, Meta(gt=0, le=100_000, description="1 is live, 60 an hour in a minute.")]
+        | Literal["max"]
+    ) = 1.0
+    seed: Annotated[int, Meta(description="Same seed and start, same bytes.")] = 1
+    weather: Weather = Weather()
+    faults: list[FaultSpec] = []
+
+    @property
+    def device_count(self) -> int:
+        return sum(group.devices for group in self.groups)
+
+    @property
+    def readings_per_second(self) -> float:
+        """Of event time; faults that add or hold back messages are not counted."""
+        return sum(group.devices * 1e6 / group.interval_us for group in self.groups)

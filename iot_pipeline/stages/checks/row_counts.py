@@ -1,0 +1,126 @@
+"""Count the rows of days, and read beside them what the ledgers say was stored.
+
+Bounded: counting ends when its time is over and says what was not counted. True beside running
+drains: the ledgers are read before and after the rows, and a run that commits meanwhile lies
+between. Changes nothing.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Protocol
+
+from iot_pipeline.core.checks.verdicts import DayCount
+from iot_pipeline.stages.ports import Count, RowCounts
+
+# Those that are on their way when the time is over are worked off for nothing.
+_COUNTS_IN_FLIGHT = 8
+
+
+class StoredByDay(Protocol):
+    """What the ledgers stored, day by day: maps that are to be summed."""
+
+    def stored_by_day(
+        self, topic: str, partitions: Sequence[int], days: Sequence[date]
+    ) -> Iterator[Mapping[date, int]]: ...
+
+
+def count_days(
+    ledger: StoredByDay,
+    rows: RowCounts,
+    topic: str,
+    partitions: Sequence[int],
+    days: Iterable[date],
+    *,
+    budget_seconds: float,
+    patience_seconds: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[DayCount]:
+    """Count the rows of these days, and compare with what the ledgers stored.
+
+    Args:
+        ledger: both ledgers.
+        rows: counts rows.
+        topic: its name.
+        partitions: all of the topic's.
+        days: newest first; what the time does not suffice for is said, not counted.
+        budget_seconds: for reading the ledgers and counting, together.
+        patience_seconds: rows beyond the ledger may belong to a micro-batch that commits within
+            a second or so: look again for so long before calling them too many.
+        clock: monotonic seconds.
+        sleep: rests.
+    """
+    deadline = clock() + budget_seconds
+    chosen = list(days)
+    before = _sum_days(ledger, topic, partitions, chosen, deadline, clock)
+    counts = [_count_day(rows, day, deadline, clock) for day in chosen]
+    # As much time again, once: without this read a run that commits meanwhile looks like a defect.
+    after = None
+    if before is not None:
+        again = clock() + budget_seconds
+        after = _sum_days(ledger, topic, partitions, chosen, again, clock)
+    give_up_at = clock() + patience_seconds
+    while True:
+        compared = [
+            DayCount(
+                day,
+                found,
+                counted,
+                devices,
+                None if before is None else before.get(day, 0),
+                None if after is None else after.get(day, 0),
+            )
+            for day, (found, counted, devices) in zip(chosen, counts, strict=True)
+        ]
+        if not any(day.surplus for day in compared) or clock() >= give_up_at:
+            return compared
+        sleep(0.5)
+        again = clock() + budget_seconds
+        after = _sum_days(ledger, topic, partitions, chosen, again, clock)
+
+
+def _sum_days(
+    ledger: StoredByDay,
+    topic: str,
+    partitions: Sequence[int],
+    days: Sequence[date],
+    deadline: float,
+    clock: Callable[[], float],
+) -> dict[date, int] | None:
+    total: dict[date, int] = {}
+    for by_day in ledger.stored_by_day(topic, partitions, days):
+        if clock() > deadline:
+            return None
+        for day, stored in by_day.items():
+            total[day] = total.get(day, 0) + stored
+    return total
+
+
+def _count_day(
+    rows: RowCounts, day: date, deadline: float, clock: Callable[[], float]
+) -> tuple[int, int, int]:
+    """(rows, devices counted, devices) of a day; what has no answer in time was not counted."""
+    devices = rows.devices(day)
+    in_flight: deque[Count] = deque()
+    found = counted = 0
+    waiting = iter(devices)
+    is_over = False
+    while True:
+        while not is_over and len(in_flight) < _COUNTS_IN_FLIGHT:
+            device_id = next(waiting, None)
+            is_over = device_id is None or clock() > deadline
+            if device_id is not None and not is_over:
+                in_flight.append(rows.send_count(device_id, day))
+        if not in_flight or clock() > deadline:
+            return found, counted, len(devices)
+        first = in_flight[0]
+        if not first.done:
+            rows.wait(0.1)
+            continue
+        in_flight.popleft()
+        if first.error is not None:
+            raise first.error
+        found += first.rows
+        counted += 1

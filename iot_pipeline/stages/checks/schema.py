@@ -1,0 +1,208 @@
+"""Make what is missing: topics, keyspace, tables; check what is there; never alter silently.
+
+Idempotent, and safe to run twice at once: migrations are applied under a lock in the keyspace.
+"""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from iot_pipeline.core.checks.schema import (
+    DEAD_LETTER_MAX_BYTES,
+    TABLES,
+    Difference,
+    Migration,
+    TopicPlan,
+    choose_migrations,
+    compare_table,
+    compare_topic,
+    describe_durability,
+    read_migrations,
+)
+from iot_pipeline.core.reading.offsets import TopicInfo
+from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.settings import Settings
+
+
+class TopicStore(Protocol):
+    """Makes topics."""
+
+    def create(self, plan: TopicPlan) -> bool: ...
+
+
+class TopicReader(Protocol):
+    """Describes topics; SchemaMismatchError when there is none of the name."""
+
+    def describe(self, topic: str) -> TopicInfo: ...
+
+
+class TableStore(Protocol):
+    """Keyspace, tables and migrations."""
+
+    def keyspace_replication(self) -> dict[str, str] | None: ...
+    def create_keyspace(self, replication: int) -> None: ...
+    def create_migrations_table(self) -> None: ...
+    def applied_migrations(self) -> dict[int, tuple[str, str]]: ...
+    def lock(self, holder: str) -> None: ...
+    def unlock(self, holder: str) -> None: ...
+    def apply(self, migration: Migration, holder: str) -> None: ...
+    def columns(self, table: str) -> dict[str, tuple[str, str]]: ...
+    def commitlog_modes(self) -> dict[str, str]: ...
+
+
+@dataclass(slots=True)
+class SchemaReport:
+    """What was made, what differs, and whether acknowledged writes are durable."""
+
+    created: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    is_durable: bool = False
+    durability: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def fatal(self) -> list[Difference]:
+        return [difference for difference in self.differences if difference.is_fatal]
+
+
+def topic_plans(settings: Settings) -> list[TopicPlan]:
+    """The two topics, as `iot setup` makes them."""
+    retention_ms = (
+        -1 if settings.topic_retention_hours < 0 else int(settings.topic_retention_hours * 3.6e6)
+    )
+    common = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+    return [
+        TopicPlan(
+            settings.topic,
+            settings.partitions,
+            settings.topic_replication,
+            {**common, "retention.ms": str(retention_ms)},
+        ),
+        TopicPlan(
+            settings.dead_letter_topic,
+            1,
+            settings.topic_replication,
+            {
+                **common,
+                "retention.ms": "-1",
+                "max.message.bytes": str(DEAD_LETTER_MAX_BYTES),
+            },
+        ),
+    ]
+
+
+def setup_schema(
+    topics: TopicStore,
+    reader: TopicReader,
+    tables: TableStore,
+    settings: Settings,
+    files: Mapping[str, str],
+    say: Callable[[str], None] = lambda _: None,
+) -> SchemaReport:
+    """Make topics, keyspace and tables where they are missing, then check all of them.
+
+    Args:
+        topics: makes topics.
+        reader: describes them.
+        tables: the keyspace.
+        settings: names, partitions, replication.
+        files: the migrations, name -> text.
+        say: told each step.
+
+    Raises:
+        SchemaMismatchError: something that exists would lose or tear readings; a migration
+            changed after it was applied.
+    """
+    report = SchemaReport()
+    for plan in topic_plans(settings):
+        say(f"topic {plan.name}")
+        if topics.create(plan):
+            report.created.append(f"topic {plan.name} ({plan.partitions} partitions)")
+        wait_for_topic(reader, plan.name)
+    say(f"keyspace {settings.keyspace}")
+    if tables.keyspace_replication() is None:
+        tables.create_keyspace(settings.keyspace_replication)
+        report.created.append(f"keyspace {settings.keyspace}")
+    tables.create_migrations_table()
+    # Unique per call: the lock takes its own holder for a retry, and two setups of one process
+    # (a test, a Dagster code server) are two.
+    holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    tables.lock(holder)
+    try:
+        for migration in choose_migrations(read_migrations(files), tables.applied_migrations()):
+            say(f"migration {migration.name}")
+            tables.apply(migration, holder)
+            report.created.append(f"migration {migration.name}")
+    finally:
+        tables.unlock(holder)
+    check_schema(reader, tables, settings, report)
+    if report.fatal:
+        raise SchemaMismatchError(
+            "setting up: " + "; ".join(str(difference) for difference in report.fatal)
+        )
+    return report
+
+
+def wait_for_topic(reader: TopicReader, topic: str, timeout_seconds: float = 10.0) -> None:
+    """Return when the broker that answers us knows the topic, or when the time is over.
+
+    The controller has made it when `create` returns; the brokers hear of it a moment later, and
+    until then say that there is no such topic.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        try:
+            reader.describe(topic)
+            return
+        except SchemaMismatchError:
+            time.sleep(0.05)
+
+
+def check_schema(
+    reader: TopicReader,
+    tables: TableStore,
+    settings: Settings,
+    report: SchemaReport | None = None,
+) -> SchemaReport:
+    """Compare what is there with what is expected; changes nothing."""
+    report = report or SchemaReport()
+    for plan in topic_plans(settings):
+        try:
+            info = reader.describe(plan.name)
+        except SchemaMismatchError:
+            report.differences.append(
+                Difference(f"topic {plan.name}", "missing", "present", "`iot setup` makes it", True)
+            )
+            continue
+        report.differences += [
+            difference
+            for difference in compare_topic(plan, info)
+            if not (
+                settings.accept_producer_timestamps
+                and difference.thing.endswith("message.timestamp.type")
+            )
+        ]
+    for table in TABLES:
+        report.differences += compare_table(settings.keyspace, table, tables.columns(table))
+    options = tables.keyspace_replication() or {}
+    replication = min(
+        (int(str(value).split("/")[0]) for name, value in options.items() if name != "class"),
+        default=1,
+    )
+    if replication == 1:
+        report.notes.append(
+            f"keyspace {settings.keyspace} has one replica: while its node is down nothing is "
+            "written, and a lost disk is lost rows (Kafka can fill them in while it keeps them)"
+        )
+    if settings.topic_replication == 1:
+        report.notes.append(
+            "topics have one replica: a lost Kafka disk is lost readings that were not ingested yet"
+        )
+    report.is_durable, report.durability = describe_durability(
+        tables.commitlog_modes(), replication
+    )
+    return report

@@ -1,0 +1,1 @@
+"""The fleet kept between runs, asked and reported."""

@@ -1,0 +1,398 @@
+"""The fleet of one run: folded as readings pass, kept between runs, looked at at any time.
+
+Readings are observed in the thread that ingests, and no question is asked there; `load`, `look` and
+`save` may be called in another one. What is kept is derived: losing it costs a look at the rows,
+and no reading. Up to MANY devices all of them are loaded and looked at; of a larger fleet about
+twice as many, always the same, those that had problems, and those that the run hears of.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from iot_pipeline.core.fleet.kept_states import (
+    decode_record,
+    decode_state,
+    encode_record,
+    encode_state,
+    merge,
+    merge_records,
+)
+from iot_pipeline.core.fleet.problems import DAY_MS, Fleet, expected_states, is_silent
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.states import MANY, FleetStates, Groups, fold_rows
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, RowsByTime
+from iot_pipeline.errors import PipelineError, SchemaMismatchError
+from iot_pipeline.stages.asking import ask_all
+from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.fleet.rows import (
+    Until,
+    count_again,
+    list_devices,
+    look_again,
+    make_states,
+)
+
+SAVE_SECONDS = 60.0
+# Small micro-batches, as a run that follows the topic makes them, are folded together.
+_FOLD_ROWS = 5_000
+_FOLD_SECONDS = 1.0
+# What is folded at once: about a millisecond, while Cassandra is waited for anyway.
+_PART_ROWS = 5_000
+_PART_GROUPS = 500
+# A run looks so often for devices that have rows and no state; the first look of all finds them.
+_LIST_MS = 600_000
+_MOST_SUSPECTS = 1_000
+_KEEP_NOTES_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many states were kept, how many changed ones were not, and why; empty: for the time."""
+
+    states: int
+    left: int
+    why: str = ""
+
+
+@dataclass(slots=True)
+class FleetKeeper:
+    """The states of one run.
+
+    Args:
+        ports: the tables.
+        limits: what is fine.
+        is_alone: there is no run: devices without a state are looked for each time, and the newest
+            rows of each device are asked for, as far as the time suffices.
+        clock: monotonic seconds.
+    """
+
+    ports: FleetPorts
+    limits: QualityLimits
+    is_alone: bool = False
+    clock: Callable[[], float] = time.monotonic
+    _states: FleetStates = field(init=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    # Micro-batches that were observed, each with how long its oldest and newest record took; and
+    # the rest of one that is folded in parts.
+    _waiting: deque[tuple[Groups, list[tuple[int, int]]]] = field(default_factory=deque)
+    _part: Iterator[tuple[tuple[str, int], RowsByTime]] | None = None
+    _observed_rows: int = 0
+    _folded_rows: int = 0
+    _folded_at: float = 0.0
+    _saved_at: float = 0.0
+    _loaded: threading.Event = field(default_factory=threading.Event)
+    _has_ended: bool = False
+    _is_large: bool = False
+    # Devices whose kept state is in ours.
+    _known: set[str] = field(default_factory=set)
+    _asked_again: set[str] = field(default_factory=set)
+    _made: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._states = FleetStates(self.limits)
+        self._folded_at = self._saved_at = self.clock()
+
+    def observe(self, batch: MicroBatch, now_ms: int) -> None:
+        """Take in a micro-batch whose rows are acknowledged, as of `now_ms` by our clock.
+
+        It is folded by `work`; what waits before it, if that is much, now: it would be memory.
+        """
+        if self._observed_rows - self._folded_rows >= _FOLD_ROWS:
+            with self._lock:
+                self._fold()
+        delays = [
+            (now_ms - counts.last_record_ms, now_ms - counts.first_record_ms)
+            for counts in batch.counts.values()
+            if counts.stored and counts.first_record_ms and counts.last_record_ms
+        ]
+        # No lock: a look at a large fleet holds it for a tenth of a second.
+        self._waiting.append((batch.groups, delays))
+        self._observed_rows += batch.rows
+
+    def work(self) -> None:
+        """Fold a part of what waits, if it is due: to be called often, between other things."""
+        is_due = self._part is not None or self._observed_rows - self._folded_rows >= _FOLD_ROWS
+        if not is_due and self.clock() - self._folded_at < _FOLD_SECONDS:
+            return
+        if self._lock.acquire(blocking=False):
+            try:
+                self._fold_part()
+            finally:
+                self._lock.release()
+
+    def load(self) -> None:
+        """Read what earlier runs kept, once; what was observed before is put after it.
+
+        Raises:
+            TransientError: Cassandra did not answer.
+        """
+        if self._loaded.is_set():
+            return
+        try:
+            record = self.ports.states.read_fleet()
+            found, is_all = self.ports.states.read_some(MANY)
+        except SchemaMismatchError:
+            # A keyspace of an older version: `schema_matches` says so, and rows tell the rest.
+            record, found, is_all = None, {}, True
+        with self._lock:
+            if self._loaded.is_set():
+                return  # another thread was faster: twice would count everything twice
+            self._fold()
+            self._loaded.set()
+            self._is_large = not is_all
+            if record is not None:
+                self._states.record = merge_records(decode_record(record), self._states.record)
+            self._take_kept(found)
+            suspects = self._states.record.suspects
+            self._states.suspects = set(suspects)
+            unread = [name for name in suspects if name not in self._known]
+        if self._is_large:
+            self._read_kept(unread)
+
+    def look(self, now: datetime, lag_seconds: float, budget_seconds: float = 1.0) -> Fleet:
+        """The devices as of now, less the lag of ingestion.
+
+        What is noted of them, such as hours that lack readings, is kept with the next `save`; after
+        the last one at once.
+
+        Args:
+            now: aware.
+            lag_seconds: how far ingestion is behind; no device is silent for that.
+            budget_seconds: about how long rows may be asked for what the states do not tell.
+
+        Raises:
+            TransientError: Cassandra did not answer.
+            SchemaMismatchError: no table of readings.
+        """
+        as_of_ms = int((now.timestamp() - lag_seconds) * 1000)
+        until = Until(self.clock() + budget_seconds, self.clock)
+        self.load()
+        self._make_missing(as_of_ms, until)
+        self._hear_silent(as_of_ms, until)
+        with self._lock:
+            self._fold()
+            found = self._states.settle(as_of_ms)
+        self._count_lacking(found, until)
+        with self._lock:
+            fleet = self._states.fleet(as_of_ms, self._count_unlooked())
+        suspects = [name for name, *_ in fleet.worst][:_MOST_SUSPECTS]
+        with self._lock:
+            self._states.suspects = set(suspects)
+            self._states.record.suspects = suspects
+        if self._has_ended:
+            self.save(now, is_last=True, budget_seconds=_KEEP_NOTES_SECONDS)
+        return fleet
+
+    def _count_unlooked(self) -> int:
+        record = self._states.record
+        if not self._is_large:
+            return record.unlooked
+        return max(0, record.listed - len(self._states.devices))
+
+    def save(self, now: datetime, *, is_last: bool = False, budget_seconds: float = 5.0) -> Kept:
+        """Keep the states that changed, at most once a minute unless it is the last time.
+
+        What could not be kept is kept the next time; a run that ends without it loses nothing but
+        a look at the rows.
+
+        Args:
+            now: aware.
+            is_last: the run ends.
+            budget_seconds: about how long it may take.
+        """
+        if not is_last and self.clock() - self._saved_at < SAVE_SECONDS:
+            return Kept(0, 0)
+        self._saved_at = self.clock()
+        self._has_ended = self._has_ended or is_last
+        deadline = self.clock() + budget_seconds
+        if is_last and not self._loaded.is_set():
+            return Kept(0, len(self._states.changed), "what was kept before was not read")
+        try:
+            self.load()
+            self._merge_unknown(deadline)
+            return self._write(self._states.changed & self._known, deadline)
+        except PipelineError as exc:
+            return Kept(0, len(self._states.changed), str(exc))
+
+    def save_made(self, budget_seconds: float = 5.0) -> Kept:
+        """Keep the states that were made from rows, and no other: a run may keep those.
+
+        None of a large fleet: what was not read may be kept already, and say more.
+        """
+        if self._is_large:
+            return Kept(0, len(self._made), "not all of what is kept was read")
+        try:
+            return self._write(set(self._made), self.clock() + budget_seconds)
+        except PipelineError as exc:
+            return Kept(0, len(self._made), str(exc))
+
+    @property
+    def has_made(self) -> bool:
+        """Whether states were made from rows."""
+        return bool(self._made)
+
+    def _write(self, names: set[str], deadline: float) -> Kept:
+        states = self._states
+        with self._lock:
+            # One that was left out since, of a large fleet, is not kept any more.
+            names &= states.devices.keys()
+            content = {name: encode_state(states.devices[name]) for name in names}
+            record = encode_record(states.record)
+            states.changed -= names
+        live_seconds = (self.limits.expected_days * DAY_MS + DAY_MS) // 1000
+        try:
+            store, left = self.ports.states, max(0.1, deadline - self.clock())
+            store.write_fleet(record, live_seconds, left)
+            for done in store.write(content, live_seconds, left):
+                for name in done:
+                    del content[name]
+                if self.clock() > deadline:
+                    break
+        finally:
+            with self._lock:
+                states.changed |= content.keys()
+        return Kept(len(names) - len(content), len(states.changed))
+
+    def _fold(self) -> None:
+        """With the lock held: take in all that waits."""
+        while self._part is not None or self._waiting:
+            self._fold_part()
+
+    def _fold_part(self) -> None:
+        """With the lock held: take in the first of what waits, no more than a part of it."""
+        if self._part is None:
+            if not self._waiting:
+                self._folded_at = self.clock()
+                return
+            groups, delays = self._waiting.popleft()
+            for delay in delays:
+                self._states.ingested.add(delay)
+            rows = sum(map(len, groups.values()))
+            if rows <= _PART_ROWS and len(groups) <= _PART_GROUPS:
+                self._folded_rows += rows
+                self._states.fold(groups)
+                return
+            self._part = iter(groups.items())
+        part: dict[tuple[str, int], RowsByTime] = {}
+        rows = 0
+        for place, group in self._part:
+            part[place] = group
+            rows += len(group)
+            if rows >= _PART_ROWS or len(part) >= _PART_GROUPS:
+                break
+        else:
+            self._part = None
+        self._folded_rows += rows
+        self._states.fold(part, is_part=True)
+
+    def _take_kept(self, found: dict[str, bytes]) -> None:
+        devices = self._states.devices
+        for name, content in found.items():
+            state = None if name in self._known else decode_state(content)
+            if state is not None:
+                newer = devices.get(name)
+                devices[name] = state if newer is None else merge(state, newer)
+                self._known.add(name)
+
+    def _read_kept(self, names: list[str], deadline: float = float("inf")) -> None:
+        store = self.ports.states
+        for name, answer in ask_all(names, store.start_read, store.wait, deadline, self.clock):
+            with self._lock:
+                if answer.found is not None:
+                    self._take_kept({name: answer.found})
+                self._known.add(name)
+
+    def _merge_unknown(self, deadline: float) -> None:
+        """Of a large fleet: what is kept of devices that the run heard of goes before that."""
+        with self._lock:
+            self._fold()
+            unknown = self._states.changed - self._known
+            if not self._is_large:
+                self._known |= unknown
+                return
+        self._read_kept(sorted(unknown), deadline)
+
+    def _make_missing(self, as_of_ms: int, until: Until) -> None:
+        """States for devices that have rows of the last days and none."""
+        record = self._states.record
+        is_recent = as_of_ms - record.listed_ms < _LIST_MS and not record.unlooked
+        if record.listed and not self.is_alone and (is_recent or self._is_large):
+            return
+        listed = list_devices(self.ports.hours, as_of_ms, self.limits.expected_days, until)
+        made = FleetStates(self.limits)
+        with self._lock:
+            self._fold()
+            missing = {name: on for name, on in listed.items() if name not in self._states.devices}
+        names = make_states(self.ports, made, missing, as_of_ms, until)
+        with self._lock:
+            self._fold()
+            for name in names:
+                # What came meanwhile is among the rows that were just read.
+                self._states.devices[name] = made.devices[name]
+                self._states.changed.add(name)
+                self._made.add(name)
+            merge_records(record, made.record)
+            record.listed_ms, record.listed = as_of_ms, len(listed)
+            record.unlooked = len(missing) - len(names)
+
+    def _hear_silent(self, as_of_ms: int, until: Until) -> None:
+        """Devices that seem silent are asked about once: their state may be a minute old.
+
+        Without a run all are, the silent ones first: what a person sees is the newest there is.
+        """
+        with self._lock:
+            self._fold()
+            expected = expected_states(self._states.devices, as_of_ms, self.limits)
+            silent = {
+                name: state.copy()
+                for name, state in expected.items()
+                if name not in self._asked_again and is_silent(state, as_of_ms, self.limits)
+            }
+            if self.is_alone:
+                rest = [name for name in expected if name not in silent and name not in self._made]
+                silent.update((name, expected[name].copy()) for name in rest[:MANY])
+        if not silent:
+            return
+        ahead_ms = round(self.limits.ahead_ms)
+        news = look_again(self.ports, silent, as_of_ms, ahead_ms, until)
+        with self._lock:
+            # What was observed meanwhile is among the rows that were just read.
+            self._fold()
+            for name, rows in news.items():
+                self._asked_again.add(name)
+                state = self._states.devices.get(name)
+                if rows and state and state.arrived_ms == silent[name].arrived_ms:
+                    fold_rows(self._states, name, rows)
+
+    def _count_lacking(self, found: list[tuple[str, int]], until: Until) -> None:
+        """Hours that seem to lack readings are counted by the server before they are called so."""
+        if not found:
+            return
+        counts = count_again(self.ports, found, until)
+        with self._lock:
+            for (name, hour), count in counts.items():
+                state = self._states.devices.get(name)
+                if state is not None and count > state.hours.get(hour, 0):
+                    state.hours[hour] = count
+
+
+def look_at_fleet(
+    ports: FleetPorts,
+    limits: QualityLimits,
+    now: datetime,
+    lag_seconds: float,
+    budget_seconds: float = 20.0,
+) -> Fleet:
+    """The devices without a run: kept states, and rows for what these do not tell.
+
+    States that had to be made from rows are kept, if they are the first of their devices.
+    """
+    keeper = FleetKeeper(ports, limits, is_alone=True)
+    fleet = keeper.look(now, lag_seconds, budget_seconds)
+    if keeper.has_made:
+        keeper.save_made()
+    return fleet

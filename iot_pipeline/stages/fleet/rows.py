@@ -1,0 +1,266 @@
+"""Ask the rows of readings what the states of devices cannot tell: bounded questions, never a scan.
+
+A state is made anew from a device's newest rows and from its readings counted per hour; a device
+that seems silent, or an hour that seems to lack readings, is asked about before it is called so.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from iot_pipeline.core.fleet.lacking_hours import DAY_HOURS
+from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.fleet.states import FleetStates, fold_rows
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.stages.asking import ask_all
+from iot_pipeline.stages.fleet.ports import DeviceHourCounts, FleetPorts
+from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, PendingRows
+
+# Of a clock that is far ahead the days it says are looked at, the newest of them.
+_MOST_DAYS_AHEAD = 30
+_NEWEST_ROWS = 120
+_ROWS_OF_A_MINUTE = 600
+
+# (measured_ms, arrived_ms, temperature, humidity)
+_Reading = tuple[int, int, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Ask until `clock` says `deadline`; what was sent is waited for."""
+
+    deadline: float
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Event times [first_ms, last_ms] of one device, of one day."""
+
+    device_id: str
+    day: int
+    first_ms: int
+    last_ms: int
+
+
+def list_devices(
+    hours: DeviceHourCounts, as_of_ms: int, expected_days: int, until: Until
+) -> dict[str, list[int]]:
+    """device_id -> days it has rows on, newest first: of the last days, and of days to come.
+
+    Today and yesterday are listed in any case.
+    """
+    today = as_of_ms // MS_PER_DAY
+    days = sorted(hours.days(), reverse=True)
+    ahead = [day for day in days if day > today][:_MOST_DAYS_AHEAD]
+    back = [day for day in days if today - expected_days < day <= today]
+    listed: dict[str, list[int]] = {}
+    for day in [*ahead, *back]:
+        if day < today - 1 and until.clock() > until.deadline:
+            break
+        for name in hours.devices_of(day):
+            listed.setdefault(name, []).append(day)
+    return listed
+
+
+def make_states(
+    ports: FleetPorts,
+    states: FleetStates,
+    days_of: Mapping[str, Sequence[int]],
+    as_of_ms: int,
+    until: Until,
+) -> list[str]:
+    """States of devices that have none, from their rows; the devices for which the time sufficed.
+
+    Args:
+        ports: the tables.
+        states: where they are put.
+        days_of: the days that each has rows on, newest first.
+        as_of_ms: hours are counted until then.
+        until: when to stop.
+    """
+    made = _read_newest(ports, states, days_of, as_of_ms, until)
+    if made:
+        _count_hours(ports, states, made, as_of_ms)
+        _forget_deleted(states, made, ports.deletions.read_deletions(), as_of_ms)
+    return made
+
+
+def _read_newest(
+    ports: FleetPorts,
+    states: FleetStates,
+    days_of: Mapping[str, Sequence[int]],
+    as_of_ms: int,
+    until: Until,
+) -> list[str]:
+    found: dict[str, dict[int, _Reading]] = {}
+    rows = ports.rows
+
+    def ask(name: str, day: int, last_ms: int, limit: int) -> PendingRows:
+        return rows.start_range(name, day, day * MS_PER_DAY, last_ms, limit)
+
+    for name, answer in ask_all(
+        days_of,
+        lambda name: ask(name, days_of[name][0], _end_of(days_of[name][0]), _NEWEST_ROWS),
+        rows.wait,
+        until.deadline,
+        until.clock,
+    ):
+        found[name] = _readings(answer)
+    today = as_of_ms // MS_PER_DAY
+    again: list[tuple[str, int, int, int]] = []
+    for name, readings in found.items():
+        days = days_of[name]
+        if readings and max(readings) > as_of_ms + states.limits.ahead_ms:
+            # Its clock is or was ahead: what arrived since it was set right lies below.
+            again += [(name, day, as_of_ms, _NEWEST_ROWS) for day in days if day == today]
+        elif len(readings) < _NEWEST_ROWS and len(days) > 1:
+            again.append((name, days[1], _end_of(days[1]), _NEWEST_ROWS - len(readings)))
+        elif len({reading[2:] for reading in readings.values()}) == 1:
+            again.append((name, days[0], _end_of(days[0]), MAX_ROWS_PER_READ))
+    # All of them: half a look would call a device silent, or not stuck, that is.
+    for (name, *_), answer in ask_all(
+        again, lambda item: ask(*item), rows.wait, float("inf"), until.clock
+    ):
+        found[name].update(_readings(answer))
+    for name, readings in found.items():
+        fold_rows(states, name, sorted(readings.values(), key=lambda reading: reading[1]))
+    return list(found)
+
+
+def _count_hours(
+    ports: FleetPorts, states: FleetStates, names: Iterable[str], as_of_ms: int
+) -> None:
+    """What the server counts of the last day takes the place of what few rows told."""
+    first_ms = (as_of_ms // HOUR_MS - DAY_HOURS) * HOUR_MS
+    end_ms = (as_of_ms // HOUR_MS + 1) * HOUR_MS
+    first_of: dict[str, int] = {}
+    counts: dict[str, dict[int, int]] = {}
+    for span, answer in ask_all(
+        [span for name in names for span in _by_day(name, first_ms, end_ms)],
+        lambda span: ports.hours.start_counts(
+            span.device_id, span.day, span.first_ms, span.last_ms + 1, HOUR_MS
+        ),
+        ports.hours.wait,
+        float("inf"),
+        lambda: 0.0,
+    ):
+        for at, count, first in answer.found:
+            name = span.device_id
+            counts.setdefault(name, {})[at // HOUR_MS] = count
+            first_of[name] = min(first_of.get(name, first), first)
+    for name, of_device in counts.items():
+        state = states.devices[name]
+        state.hours = dict(of_device)
+        if state.rows:
+            state.begin_ms = min(state.begin_ms, first_of[name])
+
+
+def _forget_deleted(
+    states: FleetStates, names: Iterable[str], deletions: Iterable[Deletion], as_of_ms: int
+) -> None:
+    """Hours that a person had readings deleted from are not judged."""
+    made = set(names)
+    current = as_of_ms // HOUR_MS
+    for item in deletions:
+        if item.device_id in made:
+            first = max(current - DAY_HOURS, item.since_ms // HOUR_MS)
+            for hour in range(first, min(current, (item.until_ms - 1) // HOUR_MS) + 1):
+                states.devices[item.device_id].doubt(hour)
+
+
+def look_again(
+    ports: FleetPorts,
+    states: Mapping[str, DeviceState],
+    as_of_ms: int,
+    ahead_ms: int,
+    until: Until,
+) -> dict[str, list[_Reading]]:
+    """What devices that seem silent have sent since their state was kept, in order of arrival.
+
+    `ahead_ms` is how far ahead a clock may be that is right.
+
+    Returns:
+        A list, maybe empty, for each that was asked about; others had no time.
+    """
+    found: dict[str, dict[int, _Reading]] = {}
+    spans = [
+        span for name, state in states.items() for span in _since(name, state, as_of_ms, ahead_ms)
+    ]
+    for span, answer in ask_all(
+        spans,
+        lambda span: ports.rows.start_range(
+            span.device_id, span.day, span.first_ms, span.last_ms, _ROWS_OF_A_MINUTE
+        ),
+        ports.rows.wait,
+        until.deadline,
+        until.clock,
+    ):
+        state = states[span.device_id]
+        news = {ms: r for ms, r in _readings(answer).items() if r[1] > state.arrived_ms}
+        # Both clocks may lead to the same rows.
+        found.setdefault(span.device_id, {}).update(news)
+    return {name: sorted(rows.values(), key=lambda row: row[1]) for name, rows in found.items()}
+
+
+def count_again(
+    ports: FleetPorts, places: Iterable[tuple[str, int]], until: Until
+) -> dict[tuple[str, int], int]:
+    """How many readings the table has of these (device, hour), as far as the time suffices."""
+    return {
+        place: sum(count for _, count, _ in answer.found)
+        for place, answer in ask_all(
+            places,
+            lambda place: ports.hours.start_counts(
+                place[0],
+                place[1] * HOUR_MS // MS_PER_DAY,
+                place[1] * HOUR_MS,
+                (place[1] + 1) * HOUR_MS,
+                HOUR_MS,
+            ),
+            ports.hours.wait,
+            until.deadline,
+            until.clock,
+        )
+    }
+
+
+def _since(name: str, state: DeviceState, as_of_ms: int, ahead_ms: int) -> list[_Span]:
+    """Where its readings since then would be: by its clock, and by one that is right.
+
+    No further ahead: what it measured while its clock was wrong would be taken for the newest.
+    """
+    waited = as_of_ms - state.arrived_ms + ahead_ms
+    spans = _by_day(name, state.measured_ms + 1, state.measured_ms + waited + 1)
+    if abs(state.measured_ms - state.arrived_ms) > ahead_ms:
+        spans += _by_day(name, state.arrived_ms + 1, state.arrived_ms + waited + 1)
+    return spans
+
+
+def _readings(answer: PendingRows) -> dict[int, _Reading]:
+    # A cell that was deleted with plain CQL has neither value nor write time.
+    return {
+        ms: (ms, max(warm_us, damp_us) // 1000, temperature, humidity)
+        for ms, (temperature, humidity, warm_us, damp_us) in answer.found
+        if temperature is not None
+        and humidity is not None
+        and warm_us is not None
+        and damp_us is not None
+    }
+
+
+def _by_day(name: str, first_ms: int, end_ms: int) -> list[_Span]:
+    """[first_ms, end_ms) by day: a Cassandra partition holds one."""
+    return [
+        _Span(
+            name,
+            day,
+            max(first_ms, day * MS_PER_DAY),
+            min(end_ms - 1, _end_of(day)),
+        )
+        for day in range(first_ms // MS_PER_DAY, (end_ms - 1) // MS_PER_DAY + 1)
+    ]
+
+
+def _end_of(day: int) -> int:
+    return (day + 1) * MS_PER_DAY - 1

@@ -1,0 +1,73 @@
+"""Gather what pictures of the fleet show, beyond what is known of it; changes nothing."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from iot_pipeline.core.fleet.problems import DAY_MS, Fleet
+from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, choose_slot_ms, put_together
+from iot_pipeline.core.ledger.flow import measure_flow
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.stages.asking import ask_all
+from iot_pipeline.stages.ports import LedgerStore, Pending, RecordLog
+
+
+class PendingSlots(Pending, Protocol):
+    """Slots on their way."""
+
+    @property
+    def found(self) -> Sequence[Slot]:
+        """Asked when it is done without an error."""
+
+
+class SlotCounts(Protocol):
+    """Means of temperatures in slots of time, made where the readings are."""
+
+    def start_slots(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, slot_ms: int
+    ) -> PendingSlots:
+        """Start averaging rows of one Cassandra partition from first_ms to last_ms, inclusive."""
+
+    def wait(self, timeout_seconds: float) -> None: ...
+
+
+class ViewPorts(Protocol):
+    """What is asked."""
+
+    @property
+    def log(self) -> RecordLog: ...
+    @property
+    def ledger(self) -> LedgerStore: ...
+    @property
+    def slots(self) -> SlotCounts: ...
+
+
+def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> FleetView:
+    """The fleet with its last day: two questions for each device whose temperature is drawn.
+
+    Raises:
+        TransientError: Kafka or Cassandra did not answer.
+        SchemaMismatchError: a topic or table is not there.
+    """
+    since = now - timedelta(days=1)
+    partitions = range(ports.log.describe(topic).partitions)
+    flow = measure_flow(ports.ledger.read_entries(topic, partitions, since), since, now)
+    now_ms = fleet.as_of_ms
+    spans = [
+        (name, day, max(now_ms - DAY_MS, day * MS_PER_DAY))
+        for name in choose_lines(fleet)
+        for day in range((now_ms - DAY_MS) // MS_PER_DAY, now_ms // MS_PER_DAY + 1)
+    ]
+    slot_ms = choose_slot_ms(fleet)
+    slots: dict[str, list[Slot]] = {}
+    for (name, _, _), answer in ask_all(
+        spans,
+        lambda span: ports.slots.start_slots(
+            *span, min(now_ms, (span[1] + 1) * MS_PER_DAY - 1), slot_ms
+        ),
+        ports.slots.wait,
+        float("inf"),
+        lambda: 0.0,
+    ):
+        slots.setdefault(name, []).extend(answer.found)
+    return put_together(now, fleet, flow, slots, slot_ms)

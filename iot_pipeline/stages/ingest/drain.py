@@ -1,0 +1,324 @@
+"""Drain offset ranges into Cassandra in micro-batches, in the order that keeps readings safe.
+
+    consume -> topic UUID still the same? -> decode | reject -> winners
+            -> rows and devices_by_day, all acknowledged -> dead letters delivered
+            -> checkpoint + ledger row (one conditional write per partition) -> mirror
+
+At-least-once towards the table: a crash between any two of these drains the range again, and the
+same record makes the same cells with the same write time. Exactly once in the ledger: the
+checkpoint and the run's row move in one conditional write.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from contextlib import closing
+from dataclasses import replace
+
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ledger.chain import Applied, Commit, Counts, Fenced, Rebased
+from iot_pipeline.core.reading.decoding import DeadLetter
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
+from iot_pipeline.stages.ingest.following import NO_END, Follow
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports, Written
+from iot_pipeline.stages.ingest.planning import Plan
+from iot_pipeline.stages.ingest.progress import DrainProgress
+from iot_pipeline.stages.ledger.commits import InFlight, last_answers, send_all, settle_all
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.retry import retry_transient
+
+_log = logging.getLogger(__name__)
+
+# A run that is ended waits so long for commits on their way, and then asks the ledger so long
+# about those without an answer, to say what they moved. Terminate ends a run within a second.
+_LAST_ANSWERS_SECONDS = 0.4
+_ASK_SECONDS = 0.3
+
+
+def drain(
+    plan: Plan,
+    ports: Ports,
+    run: Run,
+    config: DrainConfig,
+    *,
+    progress: DrainProgress | None = None,
+    on_progress: Callable[[DrainProgress], None] = lambda _: None,
+    observe: Callable[[MicroBatch], None] = lambda _: None,
+    turn: Callable[[], None] = lambda: None,
+    wall_clock: Callable[[], float] = time.time,
+) -> DrainProgress:
+    """Ingest `plan.ingest`, exactly those offsets, and account for every one of them.
+
+    Args:
+        plan: ranges that start at the checkpoints.
+        ports: Kafka and Cassandra.
+        run: who drains.
+        config: sizes and rules.
+        progress: filled as the run goes, so that a caller that is interrupted knows what was
+            achieved; a new one when None.
+        on_progress: called after every commit.
+        observe: called with every micro-batch that was committed, and so is counted once; it must
+            be quick.
+        turn: called between polls, while Kafka or Cassandra is waited for; about a millisecond.
+        wall_clock: seconds since 1970, for the retention of rows.
+
+    Raises:
+        TopicChangedError: the topic was recreated; nothing of it was written.
+        OffsetsExpiredError: Kafka deleted records of the range before they were read.
+        CheckpointWentBackError: the ledger is behind what was committed.
+        RowsRefusedError: Cassandra refuses too much.
+        TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
+    """
+    progress = progress or DrainProgress(plan.ingest)
+    started = time.monotonic()
+    try:
+        if plan.ingest:
+            checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress, observe)
+            batches = MicroBatches(
+                plan.topic, plan.checkpoints, plan.ingest, ports, config, wall_clock
+            )
+            try:
+                _write_and_account(batches, checkpoints, progress, turn)
+            finally:
+                checkpoints.note_last_answers()
+    finally:
+        progress.seconds = time.monotonic() - started
+    return progress
+
+
+def _write_and_account(
+    batches: MicroBatches,
+    checkpoints: "_Checkpoints",
+    progress: DrainProgress,
+    turn: Callable[[], None],
+) -> None:
+    """Rows acknowledged, then dead letters delivered, then the checkpoint moved.
+
+    Never in another order: an offset below the checkpoint is read again by a person's wish alone.
+    """
+    expired: OffsetsExpiredError | None = None
+    try:
+        with closing(batches.written()) as turns:
+            for written in turns:
+                if written is not None:  # its rows are acknowledged
+                    progress.unknown_fields = batches.unknown_fields
+                    checkpoints.take_in(written)
+                checkpoints.settle_decided()
+                if progress.fenced:
+                    return
+                if checkpoints.is_due:
+                    checkpoints.deliver_letters()
+                    checkpoints.move()
+                turn()
+    except OffsetsExpiredError as exc:
+        # What was written before the log ran out is committed first: recorded as expired, its
+        # dead letters would be lost with Kafka's copy of them.
+        expired = exc
+    checkpoints.settle()
+    if not progress.fenced:
+        checkpoints.deliver_letters()
+        checkpoints.move()
+        checkpoints.settle()
+    if expired is not None and not progress.fenced:
+        raise expired
+
+
+def follow(
+    plan: Plan,
+    ports: Ports,
+    run: Run,
+    config: DrainConfig,
+    how: Follow,
+    *,
+    partitions: Collection[int] | None = None,
+    progress: DrainProgress | None = None,
+    on_progress: Callable[[DrainProgress], None] = lambda _: None,
+    observe: Callable[[MicroBatch], None] = lambda _: None,
+    turn: Callable[[], None] = lambda: None,
+    wall_clock: Callable[[], float] = time.time,
+) -> DrainProgress:
+    """Ingest all that arrives from the plan's checkpoints on, until `how` says it is over.
+
+    Rows are written as records arrive, and the checkpoints of all partitions move at least once
+    a second. Only these `partitions`, or all; those that the topic gets meanwhile are the next
+    run's. Raises what `drain` raises.
+    """
+    config = replace(config, follow=how)
+    ranges = [
+        OffsetRange(state.partition, plan.checkpoints[state.partition].next_offset, NO_END)
+        for state in plan.states
+        if partitions is None or state.partition in partitions
+    ]
+    return drain(
+        replace(plan, ingest=ranges, replay=[]),
+        ports,
+        run,
+        config,
+        progress=progress or DrainProgress([]),
+        on_progress=on_progress,
+        observe=observe,
+        turn=turn,
+        wall_clock=wall_clock,
+    )
+
+
+class _Checkpoints:
+    """What is acknowledged and above the checkpoints, and the conditional writes that move them."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ports: Ports,
+        run: Run,
+        config: DrainConfig,
+        progress: DrainProgress,
+        on_progress: Callable[[DrainProgress], None],
+        observe: Callable[[MicroBatch], None],
+    ) -> None:
+        self._plan, self._ports, self._run = plan, ports, run
+        self._config, self._progress, self._on_progress = config, progress, on_progress
+        self._observe = observe
+        self._topic = plan.topic.name
+        self._ranges = {item.partition: item for item in plan.ingest}
+        self._committed = {item.partition: item.start for item in plan.ingest}
+        # Rows acknowledged, letters waiting, checkpoint still behind: of one micro-batch in a
+        # drain, of half a second when following.
+        self._letters: list[DeadLetter] = []
+        self._ends: dict[int, int] = {}
+        self._counts: dict[int, Counts] = {}
+        self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
+        self._commit_due = 0.0
+        self._pending: list[InFlight] = []
+        # The same, for who observes: acknowledged, and on their way to be committed.
+        self._written: list[MicroBatch] = []
+        self._committing: list[MicroBatch] = []
+
+    def take_in(self, written: Written) -> None:
+        """Count a micro-batch whose rows are acknowledged."""
+        batch = written.batch
+        self._written.append(batch)
+        self._letters += written.letters
+        self._ends.update(batch.ends)
+        for partition, counts in batch.counts.items():
+            self._counts[partition] = self._counts.get(partition, Counts()) + counts
+        self._progress.split_ms += batch.split_ms
+        self._progress.micro_batches += 1
+        if self._config.follow is None:
+            # What one conditional write commits is one micro-batch; the one before is decided.
+            self.settle()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to commit, and nothing on its way."""
+        return bool(self._ends) and not self._pending and time.monotonic() >= self._commit_due
+
+    def deliver_letters(self) -> None:
+        """Wait until Kafka has acknowledged the dead letters of what is to be committed."""
+        if self._letters:
+            letters = self._letters
+            retry_transient(
+                lambda: self._ports.dead_letters.deliver(
+                    self._topic, self._plan.topic.topic_id, letters
+                ),
+                give_up_after_seconds=self._config.retry_seconds,
+            )
+
+    def move(self) -> None:
+        """Send the conditional writes; rows and letters are acknowledged."""
+        commits = [self._commit_of(partition, end) for partition, end in self._ends.items()]
+        self._letters, self._ends, self._counts = [], {}, {}
+        self._committing, self._written = self._written, []
+        self._commit_due = time.monotonic() + self._commit_seconds
+        # Known before it is sent: what is cut off here may be on its way.
+        self._pending = [InFlight(commit) for commit in commits]
+        send_all(self._ports.ledger, self._pending)
+
+    def _commit_of(self, partition: int, end: int) -> Commit:
+        checkpoint = self._plan.checkpoints[partition]
+        return Commit(
+            topic=self._topic,
+            partition=partition,
+            epoch=checkpoint.epoch,
+            topic_id=checkpoint.topic_id,
+            run_start=self._ranges[partition].start,
+            expected=self._committed[partition],
+            end=end,
+            run_id=self._run.run_id,
+            writer_id=self._run.writer_id,
+            counts=self._progress.counts.get(partition, Counts()) + self._counts[partition],
+        )
+
+    def settle_decided(self) -> None:
+        """Note what commits on their way have moved, if all of them are decided; never wait."""
+        if self._pending and all(item.done for item in self._pending):
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until the commits on their way are decided, and note what they moved."""
+        if not self._pending:
+            return
+        rebased: PermanentError | None = None
+        moved: dict[int, int] = {}
+        # Each outcome is noted as soon as it is known: settle_all and `rebased` raise last. And a
+        # commit leaves `pending` only when it was noted: Terminate may come between any two lines.
+        for item, outcome in settle_all(
+            self._ports.ledger, self._pending, self._config.retry_seconds
+        ):
+            commit = item.commit
+            if isinstance(outcome, Rebased):
+                rebased = PermanentError(
+                    f"committing {self._topic}: {outcome}, this run read epoch {commit.epoch} of "
+                    f"topic {commit.topic_id}: it was rebased meanwhile. Run again"
+                )
+            else:
+                self._note(commit, outcome)
+            if outcome is Applied.YES:
+                moved[commit.partition] = commit.end
+            self._pending.remove(item)
+        if rebased is not None:
+            raise rebased
+        committed, self._committing = self._committing, []
+        if not self._progress.fenced:
+            for batch in committed:
+                self._observe(batch)
+        self._mirror(moved)
+        self._on_progress(self._progress)
+
+    def _note(self, commit: Commit, outcome: Applied | Fenced) -> None:
+        """Once or again: the same afterwards."""
+        if isinstance(outcome, Fenced):
+            if outcome not in self._progress.fenced:
+                self._progress.fenced.append(outcome)
+            return
+        self._committed[commit.partition] = commit.end
+        self._progress.counts[commit.partition] = commit.counts
+        self._progress.achieved[commit.partition] = OffsetRange(
+            commit.partition, commit.run_start, commit.end
+        )
+
+    def note_last_answers(self) -> None:
+        """After an error or Terminate: what commits on their way still moved.
+
+        Nothing is sent again here, and nothing may raise over what ends the run.
+        """
+        for item, outcome in last_answers(
+            self._ports.ledger, self._pending, _LAST_ANSWERS_SECONDS, _ASK_SECONDS
+        ):
+            commit = item.commit
+            if outcome is None:
+                self._progress.in_doubt.append(
+                    OffsetRange(commit.partition, commit.expected, commit.end)
+                )
+            elif not isinstance(outcome, Rebased):
+                self._note(commit, outcome)
+        self._pending = []
+
+    def _mirror(self, moved: dict[int, int]) -> None:
+        # Only what moved now: where we are fenced, the winner has mirrored more than we have.
+        if not moved:
+            return
+        try:
+            self._ports.log.mirror(self._topic, moved)
+        except (TransientError, PermanentError) as exc:
+            _log.warning("%s: lag tools see an old offset; the ledger is right", exc)

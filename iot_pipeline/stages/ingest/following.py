@@ -1,0 +1,42 @@
+"""When a run that follows the topic writes, commits and ends.
+
+Rows are written in slices as their records arrive; what one conditional write commits is all slices
+since the one before. Only closed broker milliseconds are written (`core.ingest.micro_batch`).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# The end of an open range: no log grows so long.
+NO_END = 1 << 62
+# A broker millisecond is closed when the log's end was reached and this long nothing came.
+CLOSED_AFTER_SECONDS = 0.005
+# `consume` waits all of it unless a thousand records come, so this is latency.
+FOLLOW_POLL_SECONDS = 0.004
+# A silent topic may also be one that is gone: asked for this often.
+IDENTITY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """How a run follows.
+
+    Args:
+        seconds: how long it stays.
+        linger_seconds: how long a slice may gather records while nothing is being written; what
+            arrives during a write makes the next slice, so slices grow with the load.
+        commit_seconds: how long acknowledged rows may wait for their checkpoint.
+        should_stop: asked all the time; True ends the run within a second, all committed.
+        clock: monotonic seconds.
+    """
+
+    seconds: float = 300.0
+    linger_seconds: float = 0.01
+    commit_seconds: float = 0.5
+    should_stop: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
+
+    def starting_at(self, started: float) -> Callable[[], bool]:
+        """Whether a run that started then is over."""
+        return lambda: self.should_stop() or self.clock() - started >= self.seconds

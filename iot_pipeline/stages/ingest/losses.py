@@ -1,0 +1,170 @@
+"""What Kafka deleted before it was read: found, and written into the ledger.
+
+The ledger row of a loss moves the checkpoint by the same conditional write as any other: no two
+runs record it, and the chain has no gap.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, Outcome, Rebased
+from iot_pipeline.core.moments import in_utc
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
+from iot_pipeline.errors import TopicChangedError, TransientError
+from iot_pipeline.stages.ingest.planning import read_states
+from iot_pipeline.stages.ledger.commits import commit_all
+from iot_pipeline.stages.ports import LedgerStore, PendingCommit, RecordLog, Run
+
+HALT = "halt"
+
+
+class RebasingLedger(LedgerStore, Protocol):
+    """A ledger that can begin a new epoch."""
+
+    def send_rebase(
+        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+    ) -> PendingCommit: ...
+
+
+def find_expired(log: RecordLog, ledger: LedgerStore, topic: str) -> list[OffsetRange]:
+    """Offsets between a checkpoint and the low watermark: deleted unread; changes nothing."""
+    _, _, states = read_states(log, ledger, topic)
+    return [
+        OffsetRange(state.partition, state.checkpoint, state.low)
+        for state in states
+        if state.checkpoint is not None and state.checkpoint < state.low
+    ]
+
+
+def record_losses(
+    log: RecordLog, ledger: LedgerStore, topic: str, run: Run, retry_seconds: float
+) -> list[OffsetRange]:
+    """Write what expired into the ledger, outcome `expired`, and move the checkpoints past it.
+
+    Returns:
+        What this run recorded; empty when nothing is lost, or another run was faster.
+    """
+    expired = find_expired(log, ledger, topic)
+    if not expired:
+        return []
+    checkpoints = ledger.read_checkpoints(topic, [item.partition for item in expired])
+    commits = [
+        _commit_of(item, checkpoints[item.partition], ledger, topic, run)
+        for item in expired
+        if checkpoints[item.partition].next_offset == item.start
+    ]
+    recorded = []
+    for commit, outcome in commit_all(ledger, commits, retry_seconds):
+        if not isinstance(outcome, (Fenced, Rebased)):
+            recorded.append(OffsetRange(commit.partition, commit.run_start, commit.end))
+    return recorded
+
+
+def _commit_of(
+    item: OffsetRange, checkpoint: Checkpoint, ledger: LedgerStore, topic: str, run: Run
+) -> Commit:
+    return Commit(
+        topic=topic,
+        partition=item.partition,
+        epoch=checkpoint.epoch,
+        topic_id=checkpoint.topic_id,
+        run_start=item.start,
+        expected=item.start,
+        end=item.end,
+        run_id=run.run_id,
+        writer_id=run.writer_id,
+        # They arrived after the last record that was ingested.
+        counts=replace(Counts(), first_record_ms=last_ingested_ms(ledger, topic, checkpoint)),
+        outcome=Outcome.EXPIRED,
+    )
+
+
+def last_ingested_ms(ledger: LedgerStore, topic: str, checkpoint: Checkpoint) -> int | None:
+    """When the newest ingested record below the checkpoint arrived in Kafka, if known."""
+    for entry in ledger.read_entries(topic, [checkpoint.partition]):
+        if entry.epoch == checkpoint.epoch and entry.counts.last_record_ms is not None:
+            return entry.counts.last_record_ms
+    return None
+
+
+def when_lost(log: RecordLog, ledger: LedgerStore, topic: str) -> str:
+    """When what has expired had arrived in Kafka, to be added to a sentence; empty: not known."""
+    try:
+        expired = find_expired(log, ledger, topic)
+        checkpoints = ledger.read_checkpoints(topic, [item.partition for item in expired])
+        known = [
+            last_ingested_ms(ledger, topic, checkpoints[item.partition])
+            for item in expired
+            if item.partition in checkpoints
+        ]
+    except TransientError:
+        return ""  # the loss is what matters: a server that went away since must not hide it
+    since = [ms for ms in known if ms is not None]
+    if not since:
+        return ""
+    after = datetime.fromtimestamp(min(since) / 1000, UTC)
+    return f". They arrived in Kafka after {in_utc(after)}"
+
+
+def rebase(
+    log: RecordLog,
+    ledger: RebasingLedger,
+    topic: str,
+    topic_id: str,
+    at: str,
+    run: Run,
+) -> list[tuple[Checkpoint | None, Checkpoint]]:
+    """Accept another incarnation of the topic: a new epoch begins, the old chain ends in a seam.
+
+    Args:
+        log: Kafka, which must have the topic with this UUID now.
+        ledger: where the checkpoints are.
+        topic: its name.
+        topic_id: the UUID that the person read in the error: what appeared since is refused.
+        at: earliest, latest, or an offset for every partition.
+        run: who does it.
+
+    Returns:
+        (old, new) checkpoint per partition of the new topic; old is None where the old topic had
+        no such partition.
+
+    Raises:
+        TopicChangedError: Kafka has yet another topic, or a run moved a checkpoint meanwhile.
+    """
+    info = log.describe(topic)
+    if info.topic_id != topic_id:
+        raise TopicChangedError(
+            f"rebasing {topic}: Kafka has topic {info.topic_id} now, not {topic_id}. Look what "
+            "happened to it, then say the UUID you want"
+        )
+    old = ledger.read_checkpoints(topic, range(info.partitions))
+    epoch = max((checkpoint.epoch for checkpoint in old.values()), default=0) + 1
+    moved: list[tuple[Checkpoint | None, Checkpoint]] = []
+    for marks in log.watermarks(topic):
+        before = old.get(marks.partition)
+        if at == "latest":
+            start = marks.last_stable
+        else:
+            start = marks.low if at == "earliest" else int(at)
+        start = min(max(start, marks.low), marks.last_stable)
+        after = Checkpoint(marks.partition, start, epoch, topic_id)
+        if before is None:
+            # Left to the next plan it would start at 0, whatever was asked for here.
+            ledger.first_contact(topic, after)
+            moved.append((None, after))
+            continue
+        pending = ledger.send_rebase(topic, before, after, run.run_id, run.writer_id)
+        while not pending.done:
+            ledger.wait(0.1)
+        if pending.error is not None or not pending.applied:
+            found = ledger.read_checkpoints(topic, [marks.partition]).get(marks.partition)
+            if found != after:
+                raise TopicChangedError(
+                    f"rebasing {topic}[{marks.partition}]: a run moved its checkpoint from "
+                    f"{before.next_offset} meanwhile, or Cassandra did not answer. Stop what "
+                    "ingests, then say it again"
+                ) from pending.error
+        moved.append((before, after))
+    return moved

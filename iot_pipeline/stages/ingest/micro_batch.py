@@ -1,0 +1,381 @@
+"""One micro-batch after another: gathered, decoded, written, acknowledged.
+
+    consume -> topic UUID still the same? -> decode | reject -> winners
+            -> rows and devices_by_day, all acknowledged -> yielded as `Written`
+
+What follows once the rows are safe is the caller's: ingest delivers dead letters and moves
+checkpoints, a replay reads back. Consuming and decoding overlap the writes of the micro-batch
+before. At-least-once towards the table: a crash anywhere makes the same cells again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from iot_pipeline.core.ingest.micro_batch import (
+    MicroBatch,
+    MicroBatchBuilder,
+    OpenMilliseconds,
+    Row,
+)
+from iot_pipeline.core.ingest.sizing import wanted_records
+from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.decoding import DeadLetter, ReadingDecoder, ReadingRules
+from iot_pipeline.core.reading.offsets import (
+    Checkpoint,
+    OffsetRange,
+    TopicInfo,
+    check_checkpoint_id,
+)
+from iot_pipeline.errors import (
+    KafkaUnavailableError,
+    OffsetsExpiredError,
+    PermanentError,
+    TransientError,
+)
+from iot_pipeline.stages.ingest.following import (
+    CLOSED_AFTER_SECONDS,
+    FOLLOW_POLL_SECONDS,
+    IDENTITY_SECONDS,
+    Follow,
+)
+from iot_pipeline.stages.ingest.memory import rare_collections
+from iot_pipeline.stages.ingest.refused import refused_letters
+from iot_pipeline.stages.ingest.writers import SLICES_AT_ONCE, Writers
+from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
+from iot_pipeline.stages.retry import retry_transient
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# Terminate and Ctrl-C wait for a call into C to return, so none may take longer.
+_POLL_SECONDS = 0.1
+_BUSY_POLL_SECONDS = 0.002
+# Past this many records in one broker millisecond the micro-batch is split inside it.
+MAX_RECORDS_OF_ONE_MS = 500_000
+# Or past these many bytes of held records, in all partitions together.
+MAX_HELD_BYTES = 96 * 1024 * 1024
+# Dead letters are kept whole, so many large ones end a micro-batch before its records do.
+MAX_KEPT_BYTES = 32 * 1024 * 1024
+# One empty poll counts as at most this much silence: the process may have been stopped meanwhile.
+_LONGEST_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DrainConfig:
+    """How a run drains; the meaning of each is that of the setting with its name.
+
+    `largest_micro_batch` is how far a micro-batch grows when many devices are active
+    (`core.ingest.sizing`); 0: it does not grow. `follow` is set for a run that stays.
+    """
+
+    rules: ReadingRules = field(default_factory=ReadingRules)
+    micro_batch_records: int = 50_000
+    micro_batch_seconds: float = 1.0
+    requests_in_flight: int = 64
+    retry_seconds: float = 30.0
+    retention_days: float = 0.0
+    largest_micro_batch: int = 0
+    follow: Follow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything a drain touches."""
+
+    log: RecordLogReader
+    store: ReadingStore
+    ledger: LedgerStore
+    dead_letters: DeadLetterSink
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A micro-batch whose rows are acknowledged, with the letters of what could not be a row."""
+
+    batch: MicroBatch
+    letters: list[DeadLetter]
+
+
+class MicroBatches:
+    """Writes the rows of some ranges, and gives out each micro-batch when all its rows are safe.
+
+    Args:
+        topic: as it was when the ranges were planned.
+        checkpoints: those of the partitions read; they name the topic's incarnation.
+        ranges: at most one per Kafka partition, all read.
+        ports: Kafka and Cassandra.
+        config: sizes and rules.
+        wall_clock: seconds since 1970, for the retention of rows.
+        own: the offsets whose rows are written, inside `ranges`; records around them only compete
+            for a key. None: all.
+        prepare: may take rows out of a micro-batch before they are written.
+    """
+
+    def __init__(
+        self,
+        topic: TopicInfo,
+        checkpoints: Mapping[int, Checkpoint],
+        ranges: Sequence[OffsetRange],
+        ports: Ports,
+        config: DrainConfig,
+        wall_clock: Callable[[], float] = time.time,
+        own: Mapping[int, OffsetRange] | None = None,
+        prepare: Callable[[MicroBatch], None] = lambda _: None,
+    ) -> None:
+        self._topic, self._checkpoints = topic.name, checkpoints
+        self._ports, self._config = ports, config
+        self._wall_clock, self._own, self._prepare = wall_clock, own, prepare
+        self._follow = config.follow
+        self._is_over = (
+            config.follow.starting_at(config.follow.clock()) if config.follow else lambda: False
+        )
+        self._arrived_at: dict[int, float] = {}
+        self._closed_ms: dict[int, int] = {}
+        self._ranges = {item.partition: item for item in ranges}
+        self._next = {item.partition: item.start for item in ranges}
+        self._seen = dict(self._next)
+        self._open = OpenMilliseconds()
+        self._released: set[int] = set()
+        self._decoder = ReadingDecoder(config.rules)
+        at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
+        self._writers = Writers(
+            ports.store, at_once, config.requests_in_flight, config.retry_seconds
+        )
+        self._is_last = False
+        self._expired: OffsetsExpiredError | None = None
+        self._source = self._retry(lambda: ports.log.open_ranges(self._topic, ranges))
+
+    @property
+    def unknown_fields(self) -> int:
+        return self._decoder.unknown_fields
+
+    def written(self) -> Generator[Written | None, None, None]:
+        """Until every range is finished, or a follow run is over; closing it ends it earlier.
+
+        Yields:
+            Each micro-batch in order, once its rows are acknowledged. Between polls, None: what
+            the caller started for the one before can go on. The caller may not take long.
+
+        Raises:
+            TopicChangedError: the topic was recreated; nothing of it was written.
+            OffsetsExpiredError: Kafka deleted records before they were read; all that was read
+                until then was yielded first.
+            RowsRefusedError: Cassandra refuses too much.
+            TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
+        """
+        with rare_collections():
+            try:
+                yield from self._written()
+            finally:
+                self._source.close()
+
+    def _written(self) -> Iterator[Written | None]:
+        while (batch := (yield from self._gather())) is not None:
+            while not self._writers.has_room(batch):
+                yield from self._pump(_POLL_SECONDS)
+                yield None
+            self._check_identity()
+            self._check_holes(batch)
+            self._prepare(batch)
+            self._writers.begin(batch)
+            if self._is_last or self._expired is not None:
+                break
+        while self._writers.is_busy:
+            yield from self._pump(_POLL_SECONDS)
+            yield None
+        if self._expired is not None:
+            # What was read before the log ran out is safe and given out by now.
+            raise self._expired
+
+    # Consuming and decoding overlap the writes of the micro-batch before.
+
+    def _gather(self) -> Generator[Written | None, None, MicroBatch | None]:
+        if len(self._released) == len(self._ranges):
+            return None
+        builder = MicroBatchBuilder(
+            self._clamp(self._next), self._decoder, self._expired_before_ms(), self._own
+        )
+        began = time.monotonic()
+        first_at: float | None = None
+        quiet_seconds = 0.0
+        while (
+            builder.records < self._wanted_records(builder) and builder.kept_bytes < MAX_KEPT_BYTES
+        ):
+            yield from self._pump()
+            yield None
+            busy = self._writers.is_full
+            asked = time.monotonic()
+            try:
+                chunks, error = self._poll(self._poll_seconds())
+            except OffsetsExpiredError as exc:
+                self._expired = exc
+                self._release_held(builder)
+                break
+            now = time.monotonic()
+            # Only time spent waiting for Kafka counts: after a minute of waiting for Cassandra
+            # one empty poll says nothing about Kafka.
+            quiet_seconds += min(now - asked, _LONGEST_POLL_SECONDS)
+            for chunk in chunks:
+                quiet_seconds = 0.0
+                self._take_in(builder, chunk)
+            for partition in self._source.finished - self._released:
+                quiet_seconds = 0.0
+                self._release(builder, partition)
+                self._released.add(partition)
+            if self._follow is not None:
+                self._release_closed(builder)
+                if self._is_over():
+                    break
+                if first_at is None and (builder.records or self._has_passed_holes()):
+                    first_at = now
+                if first_at is not None and not busy:
+                    if now - first_at >= self._follow.linger_seconds:
+                        break
+                elif quiet_seconds > IDENTITY_SECONDS:
+                    self._check_identity()
+                    quiet_seconds = 0.0
+                continue
+            if len(self._released) == len(self._ranges):
+                break
+            if builder.records and not busy and now - began > self._config.micro_batch_seconds:
+                break
+            if quiet_seconds > self._config.retry_seconds:
+                waiting = sorted(set(self._ranges) - self._source.finished)
+                raise KafkaUnavailableError(
+                    f"reading {self._topic}: no record of partitions {waiting} for "
+                    f"{self._config.retry_seconds:g} s, their ranges end at "
+                    f"{[self._ranges[p].end for p in waiting]}; "
+                    f"{error or 'is Kafka up? (`iot status`)'}"
+                ) from error
+        ends = {}
+        held = self._open.next_offsets()
+        for partition, item in self._ranges.items():
+            if partition in self._released:
+                ends[partition] = item.end
+            else:
+                ends[partition] = held.get(partition, self._seen[partition])
+        if self._follow is not None and self._is_over():
+            self._is_last = True
+        batch = builder.build(self._clamp(ends))
+        self._next = dict(ends)
+        return batch
+
+    def _wanted_records(self, builder: MicroBatchBuilder) -> int:
+        config = self._config
+        return wanted_records(
+            config.micro_batch_records,
+            config.largest_micro_batch or config.micro_batch_records,
+            builder.partition_keys,
+            self._writers.is_full,
+        )
+
+    def _poll_seconds(self) -> float:
+        if self._writers.is_busy:
+            return _BUSY_POLL_SECONDS
+        return _POLL_SECONDS if self._follow is None else FOLLOW_POLL_SECONDS
+
+    def _release_closed(self, builder: MicroBatchBuilder) -> None:
+        # The broker's clock has moved on: at its end nothing came for a while, so what comes
+        # next has a later millisecond.
+        now = time.monotonic()
+        for partition, end in self._source.at_end.items():
+            if not self._open.held(partition):
+                # The last offsets may be holes: an aborted transaction, say.
+                self._seen[partition] = max(self._seen[partition], end)
+            elif now - self._arrived_at[partition] >= CLOSED_AFTER_SECONDS:
+                chunks = self._release(builder, partition)
+                self._closed_ms[partition] = chunks[-1].produced_ms[-1]
+
+    def _has_passed_holes(self) -> bool:
+        return any(
+            seen > self._next[partition] and not self._open.held(partition)
+            for partition, seen in self._seen.items()
+        )
+
+    def _clamp(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """The same offsets, none outside what is ours to write and to count."""
+        own = self._own
+        if own is None:
+            return dict(offsets)
+        return {p: min(max(at, own[p].start), own[p].end) for p, at in offsets.items()}
+
+    def _release(self, builder: MicroBatchBuilder, partition: int) -> list[RecordChunk]:
+        chunks = self._open.release(partition)
+        for chunk in chunks:
+            builder.add(chunk)
+        return chunks
+
+    def _poll(self, timeout_seconds: float) -> tuple[list[RecordChunk], TransientError | None]:
+        try:
+            return self._source.poll_chunks(timeout_seconds), None
+        except TransientError as exc:
+            _log.warning("%s; asking again", exc)
+            time.sleep(_POLL_SECONDS)
+            return [], exc
+
+    def _release_held(self, builder: MicroBatchBuilder) -> None:
+        # No more will come: their milliseconds are as closed as they get.
+        for partition in self._ranges:
+            self._release(builder, partition)
+
+    def _take_in(self, builder: MicroBatchBuilder, chunk: RecordChunk) -> None:
+        partition = chunk.partition
+        self._seen[partition] = chunk.offsets[-1] + 1
+        self._arrived_at[partition] = time.monotonic()
+        if self._closed_ms and chunk.produced_ms[0] == self._closed_ms.pop(partition, None):
+            builder.split_ms += 1
+        for closed in self._open.pass_closed(chunk):
+            builder.add(closed)
+        if (
+            self._open.held(partition) > MAX_RECORDS_OF_ONE_MS
+            or self._open.total_bytes > MAX_HELD_BYTES
+        ):
+            self._release(builder, partition)
+            builder.split_ms += 1
+
+    def _expired_before_ms(self) -> int | None:
+        if not self._config.retention_days:
+            return None
+        return int((self._wall_clock() - self._config.retention_days * 86_400) * 1000)
+
+    # Between consuming and writing.
+
+    def _check_identity(self) -> None:
+        topic_id = self._retry(lambda: self._ports.log.topic_id(self._topic))
+        for partition in self._ranges:
+            check_checkpoint_id(self._topic, self._checkpoints[partition], topic_id)
+
+    def _check_holes(self, batch: MicroBatch) -> None:
+        if not batch.holes:
+            return
+        skipped = self._retry(lambda: self._ports.log.find_skipped(self._topic, batch.holes))
+        if skipped:
+            self._check_identity()  # a topic recreated just now has records where this had holes
+            partition, offset = skipped[0]
+            raise PermanentError(
+                f"reading {self._topic}[{partition}]: {len(skipped)} committed records, the first "
+                f"at {offset}, were not given to the consumer the first time. Nothing of this "
+                "micro-batch was written; run again, and report it if it happens twice"
+            )
+
+    def _pump(self, wait_seconds: float = 0.0) -> Iterator[Written]:
+        for batch, refused in self._writers.pump(wait_seconds):
+            yield Written(batch, batch.dead_letters + self._letters_of(batch, refused))
+
+    def _letters_of(self, batch: MicroBatch, refused: list[Row]) -> list[DeadLetter]:
+        if not refused:
+            return []
+        return refused_letters(
+            batch,
+            refused,
+            lambda offsets: self._retry(lambda: self._ports.log.read_offsets(self._topic, offsets)),
+            self._check_identity,
+            self._decoder,
+            self._topic,
+        )
+
+    def _retry(self, call: Callable[[], _T]) -> _T:
+        return retry_transient(call, give_up_after_seconds=self._config.retry_seconds)

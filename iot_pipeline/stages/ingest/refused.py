@@ -1,0 +1,61 @@
+"""Rows that Cassandra refused become dead letters of the records they were made of."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, Row, write_time_us
+from iot_pipeline.core.reading.decoding import DeadLetter, ReadingDecoder, Reason, Record
+from iot_pipeline.errors import PermanentError
+
+
+def refused_letters(
+    batch: MicroBatch,
+    rows_refused: Sequence[Row],
+    read_offsets: Callable[[Iterable[tuple[int, int]]], list[Record]],
+    check_identity: Callable[[], None],
+    decoder: ReadingDecoder,
+    topic: str,
+) -> list[DeadLetter]:
+    """Count refused rows, and what lost to them, as rejected; give back their letters.
+
+    Args:
+        batch: theirs; its counts are changed.
+        rows_refused: at least one.
+        read_offsets: the records at (partition, offset) that Kafka still has.
+        check_identity: raises when the topic is another than the one that was read.
+        decoder: as for the micro-batch.
+        topic: its name, for messages.
+
+    Raises:
+        PermanentError: a record is not in Kafka any more, so no letter can keep it.
+    """
+    winners = {(row[1], row[2]): row[0] for row in rows_refused}
+    # What lost to a refused row has no row either: without a letter it would be lost.
+    losers = {(row[1], row[2]): row[0] for place in winners for row in batch.losers.get(place, ())}
+    refused = winners | losers
+    records = read_offsets(refused)
+    found = {
+        (record.partition, record.offset): record
+        for record in records
+        # The topic may have been recreated since the row was made of its record.
+        if write_time_us(record.produced_ms, record.offset)
+        == refused.get((record.partition, record.offset))
+    }
+    missing = sorted(refused.keys() - found.keys())
+    if missing:
+        check_identity()
+        raise PermanentError(
+            f"writing {topic}: Cassandra refused {len(refused)} rows, and "
+            f"{len(missing)} of their records, the first at {missing[0]}, are not in Kafka any "
+            "more, so no dead letter can keep them. Nothing moved; compare the table with "
+            "`iot setup`, then run again"
+        )
+    letters = []
+    for place in sorted(found):
+        if place in losers:
+            told = "Cassandra refused the row that won over this one"
+            batch.reject_loser(found[place])
+        else:
+            told = "Cassandra refused the row"
+            batch.reject(found[place], decoder)
+        letters.append(DeadLetter(found[place], Reason.REJECTED_BY_CASSANDRA, told))
+    return letters

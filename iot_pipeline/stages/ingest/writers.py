@@ -1,0 +1,83 @@
+"""Micro-batches on their way to the store: one in a drain, a few small slices when following.
+
+A slice takes as long as its slowest answer. Following, the next ones do not wait for it: a row is
+readable after its own write, not after everybody else's. They are finished in the order in which
+they began, so what is committed is always all that was read up to somewhere.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, Row
+from iot_pipeline.stages.ingest.row_writer import RowWriter
+from iot_pipeline.stages.ports import ReadingStore
+
+# So many slices at once, and only while they are small: a backlog is written one by one, with
+# all of the window and of the memory for it.
+SLICES_AT_ONCE = 4
+MAX_SLICE_ROWS = 2_000
+
+
+class Writers:
+    """Writes micro-batches, the earlier ones first to be finished.
+
+    Args:
+        store: where rows go.
+        at_once: how many, at most, while all of them are small.
+        requests_in_flight: of a large micro-batch; small ones share them.
+        give_up_after_seconds: of each writer.
+    """
+
+    def __init__(
+        self,
+        store: ReadingStore,
+        at_once: int,
+        requests_in_flight: int,
+        give_up_after_seconds: float,
+    ) -> None:
+        self._share = max(1, requests_in_flight // at_once)
+        self._free = [
+            RowWriter(store, requests_in_flight, give_up_after_seconds) for _ in range(at_once)
+        ]
+        self._writing: deque[tuple[RowWriter, MicroBatch]] = deque()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next micro-batch has to wait, however small it is."""
+        return not self._free or (bool(self._writing) and _is_large(self._writing[-1][1]))
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._writing)
+
+    def has_room(self, batch: MicroBatch) -> bool:
+        return not self._writing or not (self.is_full or _is_large(batch))
+
+    def begin(self, batch: MicroBatch) -> None:
+        """Start writing; asked where `has_room` said yes."""
+        assert self.has_room(batch)
+        writer = self._free.pop()
+        writer.begin(batch, None if _is_large(batch) else self._share)
+        self._writing.append((writer, batch))
+
+    def pump(self, wait_seconds: float = 0.0) -> Iterator[tuple[MicroBatch, list[Row]]]:
+        """Send what may leave, take in answers, and give out what is done, in order.
+
+        Waits at most `wait_seconds`, and only when nothing else can be done. Raises what
+        `RowWriter.pump` raises.
+
+        Yields:
+            Each micro-batch whose rows are all acknowledged, and those of its rows that the store
+            refused.
+        """
+        for writer, _ in list(self._writing)[1:]:
+            writer.pump()
+        while self._writing and self._writing[0][0].pump(wait_seconds):
+            writer, batch = self._writing.popleft()
+            self._free.append(writer)
+            wait_seconds = 0.0
+            yield batch, writer.refused
+
+
+def _is_large(batch: MicroBatch) -> bool:
+    return batch.rows > MAX_SLICE_ROWS

@@ -1,0 +1,1 @@
+"""The ledger read as one picture, summed, extended and folded."""

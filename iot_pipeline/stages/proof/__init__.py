@@ -1,0 +1,1 @@
+"""Audit, trace, replay and deletion: log and table side by side."""

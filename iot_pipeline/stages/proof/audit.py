@@ -1,0 +1,362 @@
+"""Read a part of the topic and the table again, and say what became of every offset.
+
+Independent of ingestion: its own consumer, its own reading of the table. Takes the checkpoints
+first; what lies above is in flight. Changes nothing; what it proved is kept. In bounded memory: a
+window of records at a time; rows without a record are `stages.proof.strays`'s.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from iot_pipeline.core.ledger.chain import LedgerEntry
+from iot_pipeline.core.proof.audit import (
+    AuditResult,
+    Fate,
+    Judge,
+    LetterIndex,
+    RowSums,
+    Seen,
+    Tie,
+    Window,
+)
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder
+from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
+from iot_pipeline.errors import PlanError, TopicChangedError
+from iot_pipeline.stages.ingest.memory import rare_collections
+from iot_pipeline.stages.ingest.planning import read_states
+from iot_pipeline.stages.ports import LedgerStore, RecordLog
+from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.read_back import fetch_rows
+from iot_pipeline.stages.proof.strays import StraySearch
+from iot_pipeline.stages.proof.trace import find_records
+
+# Settled together: their records are looked for in one reading, and these are held until then.
+MAX_TIES = 1_000
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class AuditProgress:
+    """How far an audit is; `eta_seconds` is None until there is something to estimate from."""
+
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    step: str = "records"
+
+    @property
+    def rate(self) -> float:
+        return self.done / self.seconds if self.seconds else 0.0
+
+    @property
+    def eta_seconds(self) -> float | None:
+        return (self.total - self.done) / self.rate if self.rate else None
+
+
+def choose_ranges(
+    log: RecordLog,
+    ledger: LedgerStore,
+    topic: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[OffsetRange]:
+    """All of the ledger's current chain and what lags, or what arrived in Kafka within a time."""
+    _, checkpoints, states = read_states(log, ledger, topic)
+    starts, ends = {}, {}
+    for state in states:
+        entries = ledger.read_entries(topic, [state.partition])
+        checkpoint = checkpoints.get(state.partition)
+        starts[state.partition] = min(
+            (e.start_offset for e in entries if checkpoint and e.epoch == checkpoint.epoch),
+            default=checkpoint.next_offset if checkpoint else state.low,
+        )
+        ends[state.partition] = state.last_stable
+    if since is not None:
+        at = log.offsets_at(topic, since)
+        starts = {p: max(start, at[p]) for p, start in starts.items()}
+    if until is not None:
+        at = log.offsets_at(topic, until)
+        ends = {p: min(end, at[p]) for p, end in ends.items()}
+    return [OffsetRange(p, starts[p], ends[p]) for p in sorted(starts) if ends[p] > starts[p]]
+
+
+def audit(
+    topic: str,
+    ranges: Sequence[OffsetRange],
+    ports: AuditPorts,
+    config: AuditConfig,
+    audit_id: str,
+    *,
+    every_place: bool = False,
+    on_progress: Callable[[AuditProgress], None] = lambda _: None,
+    wall_clock: Callable[[], float] = time.time,
+) -> AuditResult:
+    """Say what became of every offset of `ranges`, and keep the answer.
+
+    Args:
+        topic: its name.
+        ranges: offsets of it; above the last stable offset is refused.
+        ports: what is read.
+        config: rules and limits.
+        audit_id: names the audit where it is kept.
+        every_place: look for rows without a record in every partition of the table, not only on
+            the days that the records are of.
+        on_progress: called a few times a second.
+        wall_clock: seconds since 1970.
+
+    Raises:
+        PlanError: a partition or an offset that does not exist.
+        TopicChangedError: the topic was recreated, before or meanwhile: nothing is proved.
+        KafkaUnavailableError, CassandraUnavailableError: no answer for long.
+    """
+    return _Audit(topic, ranges, ports, config, every_place, on_progress, wall_clock).run(audit_id)
+
+
+class _Audit:
+    def __init__(
+        self,
+        topic: str,
+        ranges: Sequence[OffsetRange],
+        ports: AuditPorts,
+        config: AuditConfig,
+        every_place: bool,
+        on_progress: Callable[[AuditProgress], None],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._topic, self._ports, self._config = topic, ports, config
+        self._every_place, self._on_progress = every_place, on_progress
+        self._began, self._told = time.monotonic(), 0.0
+        self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
+        # The checkpoints first: what a run stores from now on is in flight.
+        self._info, self._checkpoints, states = read_states(ports.log, ports.ledger, topic)
+        self._states = {state.partition: state for state in states}
+        self._result = AuditResult(join_ranges(ranges))
+        self._check_ranges()
+        self._progress = AuditProgress(total=self._result.offsets)
+        self._days: set[int] = set()
+        self._first_ms: dict[int, int] = {}
+        self._last_ms: dict[int, int] = {}
+
+    def _check_ranges(self) -> None:
+        for item in self._result.ranges:
+            state = self._states.get(item.partition)
+            if state is None or item.end > state.last_stable:
+                end = (
+                    "no such partition" if state is None else f"the log ends at {state.last_stable}"
+                )
+                raise PlanError(f"auditing {self._topic} {item}: {end}")
+
+    def run(self, audit_id: str) -> AuditResult:
+        with rare_collections():
+            return self._run(audit_id)
+
+    def _run(self, audit_id: str) -> AuditResult:
+        result = self._result
+        judge = Judge(
+            self._read_letters(),
+            Deletions(self._ports.store.read_deletions()),
+            self._aged_before_ms(),
+            self._entries(),
+            result,
+        )
+        readable = self._split(judge)
+        ties: list[Tie] = []
+        for ranges in in_rounds(readable):
+            for window in self._windows(list(ranges.values())):
+                self._judge(judge, window, ties)
+        self._settle(judge, ties)
+        if self._may_judge_strays():
+            self._find_strays(judge.sums, readable)
+        if self._ports.log.topic_id(self._topic) != self._info.topic_id:
+            raise TopicChangedError(
+                f"auditing {self._topic}: it was deleted and made again meanwhile: nothing proved"
+            )
+        result.seconds = time.monotonic() - self._began
+        self._ports.store.record_audit(
+            self._topic, self._info.topic_id, audit_id, self._started_at, result
+        )
+        return result
+
+    # What the records are compared with.
+
+    def _read_letters(self) -> LetterIndex:
+        dlq = self._config.dead_letter_topic
+        marks = self._ports.log.watermarks(dlq)
+        ranges = [OffsetRange(m.partition, m.low, m.last_stable) for m in marks]
+        wanted = defaultdict(list)
+        for item in self._result.ranges:
+            wanted[item.partition].append(item)
+        return LetterIndex(
+            (partition, offset)
+            for partition, offset in self._ports.records.letter_places(
+                dlq, ranges, self._topic, self._info.topic_id
+            )
+            if any(item.start <= offset < item.end for item in wanted.get(partition, ()))
+        )
+
+    def _entries(self) -> list[LedgerEntry]:
+        partitions = sorted({item.partition for item in self._result.ranges})
+        return [
+            entry
+            for entry in self._ports.ledger.read_entries(self._topic, partitions)
+            if entry.epoch == self._checkpoints[entry.partition].epoch
+        ]
+
+    def _aged_before_ms(self) -> int | None:
+        if not self._config.retention_days:
+            return None
+        # A row ages while we look: a minute's grace, in favour of aged_out.
+        now_ms = self._started_at.timestamp() * 1000 + 60_000
+        return int(now_ms - self._config.retention_days * MS_PER_DAY)
+
+    # Records.
+
+    def _split(self, judge: Judge) -> list[OffsetRange]:
+        """Take out what is in flight and what is gone; give back what can be read."""
+        readable = []
+        for item in self._result.ranges:
+            state = self._states[item.partition]
+            checkpoint = state.checkpoint if state.checkpoint is not None else item.start
+            ingested_end = max(item.start, min(item.end, checkpoint))
+            self._count(Fate.IN_FLIGHT, item.end - ingested_end)
+            first = self._first_in_ledger(judge.ledger, item.partition, checkpoint)
+            start = min(ingested_end, max(item.start, state.low, first))
+            if start > item.start:
+                judge.count_gone(OffsetRange(item.partition, item.start, start))
+                self._progress.done += start - item.start
+            if ingested_end > start:
+                readable.append(OffsetRange(item.partition, start, ingested_end))
+        return readable
+
+    def _first_in_ledger(
+        self, ledger: Iterable[LedgerEntry], partition: int, checkpoint: int
+    ) -> int:
+        # Older offsets were never ours to store: first contact started behind them.
+        starts = (entry.start_offset for entry in ledger if entry.partition == partition)
+        return min(starts, default=checkpoint)
+
+    def _count(self, fate: Fate, offsets: int) -> None:
+        self._result.fates[fate] += offsets
+        self._progress.done += offsets
+
+    def _windows(self, ranges: Sequence[OffsetRange]) -> Iterator[Window]:
+        decoder = ReadingDecoder(self._config.rules)
+        window = Window(decoder)
+        seen = Seen({item.partition: item.start for item in ranges})
+        for records in self._ports.records.read(self._topic, ranges):
+            seen.take(records)
+            self._first_ms = {**seen.first_ms, **self._first_ms}
+            self._last_ms.update(seen.last_ms)
+            window.add(records)
+            if window.records >= self._config.window_records:
+                yield window
+                window = Window(decoder)
+        yield window
+        self._count_jumped(
+            [
+                *seen.jumped,
+                *(
+                    OffsetRange(item.partition, seen.expected[item.partition], item.end)
+                    for item in ranges
+                    if seen.expected[item.partition] < item.end
+                ),
+            ]
+        )
+
+    def _count_jumped(self, jumped: Sequence[OffsetRange]) -> None:
+        # What Kafka deleted while we read looks like a hole; below its low watermark of now
+        # nobody can tell.
+        if not jumped:
+            return
+        low = {mark.partition: mark.low for mark in self._ports.log.watermarks(self._topic)}
+        for item in jumped:
+            known = self._states[item.partition].low
+            deleted = 0
+            if low[item.partition] > known:
+                deleted = max(0, min(item.end, low[item.partition]) - item.start)
+            self._count(Fate.UNVERIFIABLE, deleted)
+            self._count(Fate.HOLES, item.span - deleted)
+
+    def _judge(self, judge: Judge, window: Window, ties: list[Tie]) -> None:
+        judge.judge_rejected(window)
+        wanted = ((place, sorted(group)) for place, group in window.groups.items())
+        for place, times, found in fetch_rows(self._ports.rows, wanted, self._config.retry_seconds):
+            self._days.add(place[1])
+            ties += judge.judge_rows(place, times, window.groups[place], found)
+            if len(ties) > MAX_TIES:
+                self._settle(judge, ties)
+                ties.clear()
+        self._result.records += window.records
+        self._progress.done += window.records
+        self._tell()
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        self._progress.seconds = now - self._began
+        if now - self._told >= _PROGRESS_SECONDS:
+            self._told = now
+            self._on_progress(self._progress)
+
+    # Ties: records of other partitions or windows may have the row's write time and its values.
+
+    def _settle(self, judge: Judge, ties: Sequence[Tie]) -> None:
+        found = find_records(
+            self._ports.log,
+            self._ports.records,
+            self._topic,
+            self._config.rules,
+            {(tie.place, tie.timestamp_ms, tie.row[0]) for tie in ties},
+        )
+        for tie in ties:
+            judge.settle_tie(tie, found[tie.place, tie.timestamp_ms, tie.row[0]])
+
+    # Rows that no record explains.
+
+    def _may_judge_strays(self) -> bool:
+        """Only when every partition was read: a row may be of any of them."""
+        read = {item.partition for item in self._result.ranges}
+        empty = {p for p, state in self._states.items() if state.last_stable == state.low}
+        self._result.is_stray_judged = bool(read) and read | empty >= set(self._states)
+        return self._result.is_stray_judged
+
+    def _span_us(self) -> tuple[int, int]:
+        """Write times, both inclusive, in which every record was read."""
+        first = max(self._first_ms.values(), default=0)
+        last = min(self._last_ms.values(), default=-1)
+        is_whole = not (self._result.fates[Fate.EXPIRED] or self._result.fates[Fate.UNVERIFIABLE])
+        is_from_start = is_whole and all(
+            any(i.partition == p and i.start <= state.low for i in self._result.ranges)
+            for p, state in self._states.items()
+            if state.last_stable > state.low
+        )
+        is_to_end = not self._result.fates[Fate.IN_FLIGHT] and all(
+            any(i.partition == p and i.end == state.last_stable for i in self._result.ranges)
+            for p, state in self._states.items()
+            if state.last_stable > state.low
+        )
+        if is_from_start:
+            first = min(self._first_ms.values(), default=0)
+        if is_to_end:
+            last = int(self._started_at.timestamp() * 1000)
+        # Whole milliseconds inside: a range may begin or end within one.
+        return (first if is_from_start else first + 1) * 1000, (
+            last if is_to_end else last - 1
+        ) * 1000 + 999
+
+    def _find_strays(self, stored: RowSums, readable: Sequence[OffsetRange]) -> None:
+        self._progress.step = "rows"
+        StraySearch(
+            self._topic,
+            self._ports,
+            self._config,
+            readable,
+            self._span_us(),
+            max(self._last_ms.values(), default=0),
+            None if self._every_place else sorted(self._days),
+            self._result,
+            self._tell,
+        ).run(stored)

@@ -1,0 +1,102 @@
+"""Read the newest dead letters back, from the end of their topic, within bounded memory."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
+from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.errors import KafkaUnavailableError
+from iot_pipeline.stages.ports import RecordLogReader
+
+_CHUNK_OFFSETS = 500
+_SILENCE_SECONDS = 15.0
+# Enough for a preview; a list of the largest letters would otherwise hold all of them whole.
+_KEPT_VALUE_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLetter:
+    """A letter with its value's beginning; `value_bytes` is the whole length, None for no value."""
+
+    letter: StoredLetter
+    value_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLetters:
+    """What a look into the topic found, newest first.
+
+    `foreign` records are not ours; of `incomplete` letters some part is missing or was not read;
+    `is_all` says that the whole topic was read.
+    """
+
+    letters: list[FoundLetter]
+    foreign: int
+    incomplete: int
+    is_all: bool
+
+
+def read_newest_letters(
+    log: RecordLogReader, dead_letter_topic: str, last: int, reason: str | None = None
+) -> FoundLetters:
+    """The newest `last` letters (of one reason), each source record once.
+
+    Reads backwards from the end, and no further than it must; letters of a rare reason may
+    need the whole topic.
+
+    Raises:
+        KafkaUnavailableError: Kafka gave nothing for a while.
+        SchemaMismatchError: no such topic.
+    """
+    reader = LetterReader()
+    found: list[FoundLetter] = []
+    ends = {m.partition: (m.low, m.last_stable) for m in log.watermarks(dead_letter_topic)}
+    while True:
+        # The first parts of a letter may lie before the chunk that its last one is in.
+        enough = len(found) >= last and not reader.incomplete
+        ranges = [
+            OffsetRange(partition, max(low, end - _CHUNK_OFFSETS), end)
+            for partition, (low, end) in ends.items()
+            if end > low
+        ]
+        if enough or not ranges:
+            break
+        for record in _read(log, dead_letter_topic, ranges):
+            letter = reader.add(record)
+            if letter is not None and reason in (None, letter.reason):
+                found.append(_shorten(letter))
+        ends |= {item.partition: (ends[item.partition][0], item.start) for item in ranges}
+        found = sorted(found, key=_newest_first)[:last]
+    return FoundLetters(found, reader.foreign, reader.incomplete, not ranges)
+
+
+def _newest_first(found: FoundLetter) -> tuple[int, int, int]:
+    letter = found.letter
+    return -letter.delivered_ms, letter.dlq_partition, -letter.dlq_offset
+
+
+def _shorten(letter: StoredLetter) -> FoundLetter:
+    if letter.value is None:
+        return FoundLetter(letter, None)
+    kept = replace(letter, value=letter.value[:_KEPT_VALUE_BYTES])
+    return FoundLetter(kept, len(letter.value))
+
+
+def _read(log: RecordLogReader, topic: str, ranges: list[OffsetRange]) -> Iterator[Record]:
+    source = log.open_ranges(topic, ranges)
+    heard_at = time.monotonic()
+    try:
+        while len(source.finished) < len(ranges):
+            records = source.poll(0.1)
+            if records:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > _SILENCE_SECONDS:
+                raise KafkaUnavailableError(
+                    f"reading {topic} {', '.join(map(str, ranges))}: nothing came for "
+                    f"{_SILENCE_SECONDS:g} s; `iot status` says whether Kafka runs"
+                )
+            yield from records
+    finally:
+        source.close()

@@ -1,0 +1,79 @@
+"""Delete readings on purpose: remembered first, deleted second, so that none goes unexplained."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Protocol
+
+from iot_pipeline.core.ingest.micro_batch import day_of
+from iot_pipeline.core.moments import Window
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.stages.ports import RowReader
+from iot_pipeline.stages.proof.read_back import scan_rows
+from iot_pipeline.stages.retry import retry_transient
+
+
+class DeletionStore(Protocol):
+    """Remembers deletions and carries them out."""
+
+    def days_of(self, device_id: str) -> list[int]: ...
+    def record_deletion(
+        self, deletion: Deletion, deleted_at: datetime, rows_by_day: dict[date, int]
+    ) -> None: ...
+    def delete_rows(self, deletion: Deletion, day_number: int) -> None: ...
+
+
+def delete_readings(
+    rows: RowReader,
+    store: DeletionStore,
+    device_id: str,
+    window: Window,
+    reason: str,
+    deleted_by: str,
+    retry_seconds: float,
+    wall_clock: Callable[[], float] = time.time,
+) -> dict[date, int]:
+    """Delete a device's stored readings with timestamps inside `window`.
+
+    Idempotent: a crash between remembering and deleting leaves readings that are called deleted
+    and are there; the same command again removes them.
+
+    Returns:
+        How many rows were there, per UTC day.
+    """
+    now = wall_clock()
+    # A person's DELETE wins over every record that has arrived in Kafka until now.
+    deletion = Deletion(
+        device_id,
+        round(window.since.timestamp() * 1000),
+        round(window.until.timestamp() * 1000),
+        int(now * 1_000_000),
+        reason,
+        deleted_by,
+    )
+    places = [
+        (device_id, day_number)
+        for day_number in store.days_of(device_id)
+        if deletion.since_ms < (day_number + 1) * MS_PER_DAY
+        and deletion.until_ms > day_number * MS_PER_DAY
+    ]
+    rows_by_day: dict[date, int] = {}
+    for place, found in scan_rows(rows, places, retry_seconds):
+        covered = sum(
+            deletion.since_ms <= ms < deletion.until_ms and (stored[2] or 0) <= deletion.deleted_us
+            for ms, stored in found
+        )
+        if covered:
+            day = day_of(place[1])
+            rows_by_day[day] = rows_by_day.get(day, 0) + covered
+    retry_transient(
+        lambda: store.record_deletion(deletion, datetime.fromtimestamp(now, UTC), rows_by_day),
+        give_up_after_seconds=retry_seconds,
+    )
+    for _, day_number in places:
+        retry_transient(
+            lambda number=day_number: store.delete_rows(deletion, number),  # type: ignore[misc]
+            give_up_after_seconds=retry_seconds,
+        )
+    return rows_by_day

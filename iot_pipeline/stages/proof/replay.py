@@ -1,0 +1,275 @@
+"""Write ranges of the log again: the same cells, no checkpoint moved, then read back.
+
+A replay restores what is missing. It does not change what is there: its write times are those of
+the records. Records beside the range that share a broker millisecond with it are read too and
+compete for their keys, so a replay of a part settles winners as the whole did; only the range's
+own winners are written. Rejected records are dead letters already: counted, not sent again.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ledger.chain import Counts, sum_counts
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack
+from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
+from iot_pipeline.errors import PlanError
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
+from iot_pipeline.stages.ingest.planning import Plan, read_states
+from iot_pipeline.stages.ports import LedgerStore, RecordLog, RowReader, Run
+from iot_pipeline.stages.proof.read_back import read_back
+from iot_pipeline.stages.reading.log import widen_to_milliseconds
+from iot_pipeline.stages.retry import retry_transient
+
+
+@dataclass(slots=True)
+class ReplayProgress:
+    """What a replay has done so far; true after every micro-batch.
+
+    `counts` are of the records replayed, per partition: `stored` were written, `superseded`
+    include `deleted`, those that `iot delete` removed and that were left so. `read_back` says which
+    rows did not take. `gone` are the parts asked for that Kafka has deleted.
+    """
+
+    planned: list[OffsetRange]
+    gone: list[OffsetRange] = field(default_factory=list)
+    achieved: list[OffsetRange] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    deleted: int = 0
+    read_back: ReadBack = field(default_factory=ReadBack)
+    seconds: float = 0.0
+
+    @property
+    def done_offsets(self) -> int:
+        return sum(item.span for item in self.achieved)
+
+    @property
+    def rows_not_whole(self) -> int:
+        """Rows that are not there, or not whole, after all."""
+        return sum(self.read_back.states[state] for state in NOT_WHOLE)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """A plan whose `replay` is what Kafka still has of the ranges asked for; `gone` is the rest."""
+
+    plan: Plan
+    gone: list[OffsetRange]
+
+
+def plan_replay(
+    log: RecordLog, ledger: LedgerStore, topic: str, ranges: Sequence[OffsetRange]
+) -> ReplayPlan:
+    """Check ranges that somebody wants replayed.
+
+    Raises:
+        PlanError: a partition that does not exist, or offsets that were not ingested yet.
+        TopicChangedError: it is another topic than the ledger's.
+    """
+    info, checkpoints, states = read_states(log, ledger, topic)
+    known = {state.partition: state for state in states}
+    here: list[OffsetRange] = []
+    gone: list[OffsetRange] = []
+    for item in join_ranges(ranges):
+        state = known.get(item.partition)
+        if state is None:
+            raise PlanError(
+                f"replaying {topic} {item}: the topic has no partition {item.partition}"
+            )
+        checkpoint = state.checkpoint if state.checkpoint is not None else state.low
+        if item.end > checkpoint:
+            raise PlanError(
+                f"replaying {topic} {item}: offsets from {max(item.start, checkpoint)} on were not "
+                f"ingested yet, the checkpoint is {checkpoint}. Replay below it, or `iot drain`"
+            )
+        if item.start < state.low:
+            gone.append(OffsetRange(item.partition, item.start, min(item.end, state.low)))
+        if item.end > state.low:
+            here.append(OffsetRange(item.partition, max(item.start, state.low), item.end))
+    return ReplayPlan(Plan(info, checkpoints, states, [], here), gone)
+
+
+def ranges_of_run(
+    ledger: LedgerStore, topic: str, partitions: Sequence[int], run_id: str
+) -> list[OffsetRange]:
+    """What a run ingested, by the ledger, in the current incarnation of the topic.
+
+    Raises:
+        PlanError: the ledger knows no such run.
+    """
+    checkpoints = ledger.read_checkpoints(topic, partitions)
+    found = [
+        OffsetRange(entry.partition, entry.start_offset, entry.end_offset)
+        for entry in ledger.read_entries(topic, partitions)
+        if entry.run_id == run_id
+        and entry.partition in checkpoints
+        and entry.epoch == checkpoints[entry.partition].epoch
+        and entry.end_offset > entry.start_offset
+    ]
+    if not found:
+        raise PlanError(
+            f"replaying run {run_id}: the ledger of {topic} has no range of it. Rows of runs older "
+            "than a day are folded together: take the run's ranges from its tags in Dagster and "
+            "say them with --offsets"
+        )
+    return found
+
+
+def ranges_between(
+    log: RecordLog, topic: str, states: Sequence[PartitionState], since: datetime, until: datetime
+) -> list[OffsetRange]:
+    """Ingested offsets whose records arrived in Kafka from `since` on and before `until`."""
+    starts, ends = log.offsets_at(topic, since), log.offsets_at(topic, until)
+    ranges = []
+    for state in states:
+        end = min(ends[state.partition], state.checkpoint or 0)
+        if end > starts[state.partition]:
+            ranges.append(OffsetRange(state.partition, starts[state.partition], end))
+    return ranges
+
+
+def replay(
+    plan: Plan,
+    ports: Ports,
+    rows: RowReader,
+    run: Run,
+    config: DrainConfig,
+    *,
+    deletions: Deletions | None = None,
+    progress: ReplayProgress | None = None,
+    on_progress: Callable[[ReplayProgress], None] = lambda _: None,
+    wall_clock: Callable[[], float] = time.time,
+) -> ReplayProgress:
+    """Write `plan.replay` again, exactly those offsets, read it back, and record it.
+
+    Args:
+        plan: `replay` lies below the checkpoints and inside the log.
+        ports: Kafka and Cassandra; no dead letter is sent, no checkpoint moved.
+        rows: reads back.
+        run: who replays.
+        config: sizes and rules.
+        deletions: readings that stay deleted.
+        progress: filled as it goes; a new one when None.
+        on_progress: called after every micro-batch.
+        wall_clock: seconds since 1970, for the retention of rows.
+
+    Raises:
+        TopicChangedError: the topic was recreated meanwhile; nothing of it was written.
+        OffsetsExpiredError: Kafka deleted records of the range meanwhile.
+        RowsRefusedError, TransientError: as `drain`.
+    """
+    progress = progress or ReplayProgress(plan.replay)
+    started_at = datetime.fromtimestamp(wall_clock(), UTC)
+    began = time.monotonic()
+    states = {state.partition: state for state in plan.states}
+    try:
+        for own in in_rounds(plan.replay):
+            replaying = _Replay(
+                plan.topic.name,
+                own,
+                rows,
+                ports.ledger,
+                run.run_id,
+                started_at,
+                config.retry_seconds,
+                deletions or Deletions(()),
+                progress,
+                on_progress,
+            )
+            widened = [
+                _widen(ports, plan.topic.name, item, states[item.partition], config)
+                for item in own.values()
+            ]
+            batches = MicroBatches(
+                plan.topic,
+                plan.checkpoints,
+                widened,
+                ports,
+                config,
+                wall_clock,
+                own,
+                replaying.leave_deleted,
+            )
+            with closing(batches.written()) as turns:
+                for written in turns:
+                    if written is not None:
+                        replaying.read_back(written.batch)
+    finally:
+        progress.seconds = time.monotonic() - began
+    return progress
+
+
+def _widen(
+    ports: Ports, topic: str, item: OffsetRange, state: PartitionState, config: DrainConfig
+) -> OffsetRange:
+    return retry_transient(
+        lambda: widen_to_milliseconds(
+            ports.log, topic, item, state.low, state.last_stable, config.retry_seconds
+        ),
+        give_up_after_seconds=config.retry_seconds,
+    )
+
+
+class _Replay:
+    """One round: what happens before and after the rows of a micro-batch are written."""
+
+    def __init__(
+        self,
+        topic: str,
+        own: dict[int, OffsetRange],
+        rows: RowReader,
+        ledger: LedgerStore,
+        run_id: str,
+        started_at: datetime,
+        retry_seconds: float,
+        deletions: Deletions,
+        progress: ReplayProgress,
+        on_progress: Callable[[ReplayProgress], None],
+    ) -> None:
+        self._topic, self._own, self._rows, self._ledger = topic, own, rows, ledger
+        self._run_id, self._started_at, self._retry_seconds = run_id, started_at, retry_seconds
+        self._deletions, self._progress, self._on_progress = deletions, progress, on_progress
+        self._done = list(progress.achieved)
+        self._reached = {partition: item.start for partition, item in own.items()}
+
+    def leave_deleted(self, batch: MicroBatch) -> None:
+        """Take out what `iot delete` removed: its tombstones may be forgotten by now."""
+        for place, group in list(batch.groups.items()):
+            for ms in self._deletions.covered(place[0], group):
+                partition = group.pop(ms)[1]
+                counts = batch.counts[partition]
+                batch.counts[partition] = replace(
+                    counts, stored=counts.stored - 1, superseded=counts.superseded + 1
+                )
+                self._progress.deleted += 1
+            if not group:
+                del batch.groups[place]
+
+    def read_back(self, batch: MicroBatch) -> None:
+        """Compare its rows, now acknowledged, with its records, and remember what was done."""
+        progress = self._progress
+        read_back(self._rows, batch.groups, self._retry_seconds, progress.read_back)
+        progress.counts += sum_counts(batch.counts.values())
+        self._reached |= batch.ends
+        progress.achieved = self._done + [
+            OffsetRange(partition, item.start, self._reached[partition])
+            for partition, item in sorted(self._own.items())
+            if self._reached[partition] > item.start
+        ]
+        # Written before it is done, too: a replay that dies has still written rows. Its rows per
+        # day are not rows more: the runs that ingested the range count them.
+        retry_transient(
+            lambda: self._ledger.record_replay(
+                self._topic,
+                self._started_at,
+                self._run_id,
+                progress.achieved,
+                replace(progress.counts, stored_by_day={}),
+            ),
+            give_up_after_seconds=self._retry_seconds,
+        )
+        self._on_progress(progress)

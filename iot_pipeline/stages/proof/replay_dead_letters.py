@@ -1,0 +1,220 @@
+"""Read dead letters again by the rules of now: a reading is stored as if it had never failed.
+
+With its original coordinates and write time, so it wins and loses as it would have. No checkpoint
+moves, nothing is sent again, every letter stays where it is. Idempotent: a second time finds the
+rows there.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, Row, RowsByTime, day_of, write_time_us
+from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.read_back import Place, RowState, StoredRow, judge_row
+from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection, timestamp_ms
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.ingest.row_writer import RowWriter
+from iot_pipeline.stages.ports import RecordLogReader, RowReader, Run
+from iot_pipeline.stages.proof.read_back import fetch_rows
+from iot_pipeline.stages.reading.log import read_ranges
+from iot_pipeline.stages.retry import retry_transient
+
+# Readings held at once; a letter that still fails is counted and dropped.
+_CHUNK_ROWS = 5_000
+
+
+@dataclass(slots=True)
+class LetterReplay:
+    """What became of every letter: `letters` is the sum of all the others.
+
+    `present` were stored by an earlier replay; `superseded` lost to another record or to
+    `iot delete`; `still_rejected` is by the reason of now.
+    """
+
+    letters: int = 0
+    stored: int = 0
+    present: int = 0
+    superseded: int = 0
+    aged_out: int = 0
+    still_rejected: Counter[str] = field(default_factory=Counter)
+    new_rows_by_day: Counter[date] = field(default_factory=Counter)
+
+
+def read_letters(
+    log: RecordLogReader, dead_letter_topic: str, topic: str, give_up_after_seconds: float
+) -> Iterator[StoredLetter]:
+    """Every dead letter of a topic, oldest first, each source record once."""
+    reader = LetterReader()
+    marks = log.watermarks(dead_letter_topic)
+    ranges = [
+        OffsetRange(m.partition, m.low, m.last_stable) for m in marks if m.last_stable > m.low
+    ]
+    if not ranges:
+        return
+    for records in read_ranges(log, dead_letter_topic, ranges, give_up_after_seconds):
+        for record in records:
+            letter = reader.add(record)
+            if letter is not None and letter.source.topic == topic:
+                yield letter
+
+
+def replay_dead_letters(
+    topic: str,
+    dead_letter_topic: str,
+    ports: Ports,
+    rows: RowReader,
+    run: Run,
+    config: DrainConfig,
+    deletions: Deletions,
+    *,
+    reason: str | None = None,
+    wall_clock: Callable[[], float] = time.time,
+) -> LetterReplay:
+    """Store what the rules of now accept.
+
+    Recorded before each of its writes and at its end, so whenever it dies the days that it touched
+    are known: rollups are made again. Rows of the write that it died in are on no day's count.
+
+    Args:
+        topic: whose letters.
+        dead_letter_topic: where they are.
+        ports: Kafka and Cassandra.
+        rows: what is there already.
+        run: who replays; recorded in replay_ledger.
+        config: the rules, and how to write.
+        deletions: readings that stay deleted.
+        reason: only letters with this reason.
+        wall_clock: seconds since 1970.
+
+    Raises:
+        RowsRefusedError, TransientError: as `drain`.
+    """
+    work = _Work(topic, ports, rows, run, config, deletions, wall_clock)
+    for letter in read_letters(ports.log, dead_letter_topic, topic, config.retry_seconds):
+        if reason in (None, letter.reason):
+            work.take(letter)
+    work.write()
+    work.record()
+    return work.result
+
+
+class _Work:
+    def __init__(
+        self,
+        topic: str,
+        ports: Ports,
+        rows: RowReader,
+        run: Run,
+        config: DrainConfig,
+        deletions: Deletions,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.result = LetterReplay()
+        self._topic, self._ledger, self._run_id = topic, ports.ledger, run.run_id
+        self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
+        self._rows, self._config, self._deletions = rows, config, deletions
+        self._decoder = ReadingDecoder(config.rules)
+        self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
+        self._aged_before_ms: float = 0
+        if config.retention_days:
+            self._aged_before_ms = wall_clock() * 1000 - config.retention_days * MS_PER_DAY
+        self._groups: dict[Place, RowsByTime] = {}
+        self._held = 0
+
+    def take(self, letter: StoredLetter) -> None:
+        result = self.result
+        result.letters += 1
+        reading = self._decoder.decode(letter.value)
+        if isinstance(reading, Rejection):
+            result.still_rejected[reading.reason.value] += 1
+            return
+        if letter.produced_ms is None:
+            result.still_rejected["no_timestamp"] += 1
+            return
+        if letter.produced_ms < self._aged_before_ms:
+            result.aged_out += 1
+            return
+        ms = timestamp_ms(reading.timestamp)
+        source = letter.source
+        row = (
+            write_time_us(letter.produced_ms, source.offset),
+            source.partition,
+            source.offset,
+            reading.temperature,
+            reading.humidity,
+        )
+        if self._deletions.covers(reading.device_id, ms, row[0]):
+            result.superseded += 1
+            return
+        group = self._groups.setdefault((reading.device_id, ms // MS_PER_DAY), {})
+        if ms in group:
+            result.superseded += 1
+            row = max(row, group[ms])
+        else:
+            self._held += 1
+        group[ms] = row
+        if self._held >= _CHUNK_ROWS:
+            self.write()
+
+    def write(self) -> None:
+        """Write those rows that are missing, or that an older record made."""
+        groups, self._groups, self._held = self._groups, {}, 0
+        wanted = [(place, sorted(group)) for place, group in groups.items()]
+        missing: set[tuple[Place, int]] = set()
+        for place, times, found in fetch_rows(self._rows, wanted, self._config.retry_seconds):
+            for ms in times:
+                if not self._should_write(groups[place][ms], found.get(ms)):
+                    del groups[place][ms]
+                elif found.get(ms) is None:
+                    missing.add((place, ms))
+        kept = {place: group for place, group in groups.items() if group}
+        # Before the rows: a replay that dies among them has touched these days all the same. The
+        # rows are not counted yet: those that were not written would be missed for ever.
+        days = dict.fromkeys((day_of(day_number) for _, day_number in kept), 0)
+        if kept:
+            self.record(sum(map(len, kept.values())), days)
+        self._writer.begin(MicroBatch(kept, [], {}, {}, {}, []))
+        while not self._writer.pump(0.1):
+            pass
+        refused = {(row[1], row[2]) for row in self._writer.refused}
+        if refused:
+            self.result.still_rejected["rejected_by_cassandra"] += len(refused)
+        for place, group in kept.items():
+            for ms, row in group.items():
+                if (row[1], row[2]) in refused:
+                    continue
+                self.result.stored += 1
+                if (place, ms) in missing:
+                    self.result.new_rows_by_day[day_of(place[1])] += 1
+
+    def record(self, writing: int = 0, touched: Mapping[date, int] | None = None) -> None:
+        """Say in replay_ledger what is done, and what is about to be written on which days."""
+        result = self.result
+        counts = Counts(
+            stored=result.stored + writing,
+            superseded=result.superseded + result.present,
+            rejected=result.still_rejected.total(),
+            aged_out=result.aged_out,
+            stored_by_day={**(touched or {}), **result.new_rows_by_day},
+        )
+        retry_transient(
+            lambda: self._ledger.record_replay(
+                self._topic, self._started_at, self._run_id, [], counts
+            ),
+            give_up_after_seconds=self._config.retry_seconds,
+        )
+
+    def _should_write(self, row: Row, stored: StoredRow | None) -> bool:
+        state = judge_row(row, stored)
+        if state is RowState.EQUAL:
+            self.result.present += 1
+        elif state not in (RowState.MISSING, RowState.OLDER):
+            # Of two rows with one write time Cassandra would keep the larger value of each cell.
+            self.result.superseded += 1
+        return state in (RowState.MISSING, RowState.OLDER)

@@ -1,0 +1,161 @@
+"""Rows that no record explains: written by somebody else, or by records that are gone.
+
+In bounded memory: one fingerprint per bucket of partitions, of what the records should have made
+and of what is there. Cassandra adds up the latter; only buckets that differ are read row by row.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from iot_pipeline.core.proof.audit import (
+    BUCKETS,
+    AuditResult,
+    Fate,
+    Finding,
+    RowSums,
+    Window,
+    hash_row,
+    rows_in,
+)
+from iot_pipeline.core.proof.read_back import Place
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.read_back import scan_rows, sum_rows
+from iot_pipeline.stages.proof.trace import Written, find_records
+
+# Keys held at once while rows without a record are named, about 100 bytes each.
+MAX_EXPLAINED = 2_000_000
+# Rows whose records are looked for together among those that came meanwhile.
+_LOOKED_FOR_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class StraySearch:
+    """Looks for rows without a record.
+
+    Args:
+        topic: its name.
+        ports: what is read.
+        config: rules and limits.
+        readable: the offsets that were read.
+        span_us: write times, both inclusive, in which every record was read; others are not judged.
+        newest_ms: Kafka timestamp of the newest record read.
+        days: days since 1970 to look at; None: every partition of the table.
+        result: where strays are counted and named.
+        tell: called now and then.
+    """
+
+    topic: str
+    ports: AuditPorts
+    config: AuditConfig
+    readable: Sequence[OffsetRange]
+    span_us: tuple[int, int]
+    newest_ms: int
+    days: Sequence[int] | None
+    result: AuditResult
+    tell: Callable[[], None]
+
+    def run(self, stored: RowSums) -> None:
+        """Count and name the rows that none of the records read has made.
+
+        Args:
+            stored: fingerprints of the rows that the records read should have made.
+        """
+        summed = RowSums()
+        rows, give_up = self.ports.rows, self.config.retry_seconds
+        for place, sums in sum_rows(rows, self._places(), give_up):
+            summed.add(place, *sums)
+            self.tell()
+        # A row that a record outside of the span has written is no difference: only row by row
+        # can those be left out.
+        suspects = stored.differing(summed)
+        if suspects:
+            suspects = stored.differing(self._inside_span(suspects), suspects)
+        if suspects:
+            self._name(suspects)
+
+    def _inside_span(self, buckets: set[int]) -> RowSums:
+        low_us, high_us = self.span_us
+        found = RowSums()
+        places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
+        for place, rows in scan_rows(self.ports.rows, places, self.config.retry_seconds):
+            count = first_total = second_total = 0
+            for _, (_, _, first_us, second_us) in rows:
+                is_first = first_us is not None and low_us <= first_us <= high_us
+                is_second = second_us is not None and low_us <= second_us <= high_us
+                count += is_first or is_second
+                first_total += (first_us or 0) * is_first
+                second_total += (second_us or 0) * is_second
+            found.add(place, count, first_total, second_total)
+            self.tell()
+        return found
+
+    def _name(self, suspects: set[int]) -> None:
+        low_us, high_us = self.span_us
+        # The keys of a slice of the buckets fit in memory; the log is read once per slice.
+        share = max(1, MAX_EXPLAINED * BUCKETS // max(1, self.result.records))
+        ordered = sorted(suspects)
+        for at in range(0, len(ordered), share):
+            buckets = set(ordered[at : at + share])
+            explained = self._explained(buckets)
+            places = (p for p in self._places() if RowSums.bucket_of(p) in buckets)
+            unexplained: list[Written] = []
+            for place, ms, written in self._scan(places):
+                unexplained += [
+                    (place, ms, us)
+                    for us in sorted({us for us in written if us is not None})
+                    if low_us <= us <= high_us and hash_row(hash(place), ms, us) not in explained
+                ]
+                if len(unexplained) >= _LOOKED_FOR_AT_ONCE:
+                    self._name_all(unexplained)
+                    unexplained = []
+            self._name_all(unexplained)
+
+    def _name_all(self, unexplained: Sequence[Written]) -> None:
+        # Records that came after those we read: clocks differ a little.
+        newer = [key for key in unexplained if key[2] // 1000 >= self.newest_ms]
+        ports = self.ports
+        found = find_records(ports.log, ports.records, self.topic, self.config.rules, newer)
+        named: set[tuple[Place, int]] = set()
+        for place, ms, written_us in unexplained:
+            if found.get((place, ms, written_us)) or (place, ms) in named:
+                continue
+            named.add((place, ms))  # a row of two strange writes is one stray
+            self.result.fates[Fate.STRAY] += 1
+            detail = f"no record wrote it, at {written_us} µs"
+            self.result.name(Finding(Fate.STRAY, place[0], ms, None, None, detail))
+
+    def _explained(self, buckets: set[int]) -> set[int]:
+        explained: set[int] = set()
+        decoder = ReadingDecoder(self.config.rules)
+        for ranges in in_rounds(self.readable):
+            for records in self.ports.records.read(self.topic, list(ranges.values())):
+                window = Window(decoder)
+                window.add(records)
+                for place, group in window.groups.items():
+                    if RowSums.bucket_of(place) in buckets:
+                        place_hash = hash(place)
+                        explained |= {
+                            hash_row(place_hash, ms, row[0])
+                            for ms, rows in group.items()
+                            for row in rows_in(rows)
+                        }
+        return explained
+
+    def _places(self) -> Iterator[Place]:
+        if self.days is None:
+            yield from self.ports.store.all_places()
+            return
+        for day_number in self.days:
+            for device_id in self.ports.store.devices_of(day_number):
+                yield device_id, day_number
+
+    def _scan(
+        self, places: Iterable[Place]
+    ) -> Iterator[tuple[Place, int, tuple[int | None, int | None]]]:
+        """Every row of these partitions: (place, timestamp_ms, write times of its two cells)."""
+        for place, found in scan_rows(self.ports.rows, places, self.config.retry_seconds):
+            for ms, stored in found:
+                yield place, ms, stored[2:]
+            self.tell()

@@ -1,0 +1,243 @@
+"""The record behind a row: a row's write time names it, while Kafka keeps it."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+
+from iot_pipeline.core.ingest.micro_batch import Row, RowsByTime, write_time_us
+from iot_pipeline.core.proof.audit import Window, rows_in
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.read_back import Place, ReadBack, RowState, StoredRow, judge_row
+from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, ReadingRules
+from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.stages.ports import AuditLog, RecordLog, RowReader
+from iot_pipeline.stages.proof.read_back import fetch_rows
+
+MAX_KEYS = 10_000
+# Of each range that is too large to be read whole; each costs a consumer of its own.
+_BLOCKS = 3
+# Reading so many records between two wanted ones is cheaper than another consumer.
+_NEAR_OFFSETS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A row and the records of its key that have its write time; one of them made it.
+
+    `row` is None when there is no such row. No record: it came from elsewhere, or Kafka has
+    deleted its record. A row that is none of its records is torn.
+    """
+
+    row: StoredRow | None
+    records: list[Row]
+
+    @property
+    def is_whole(self) -> bool:
+        return self.row is not None and self.row[2] == self.row[3]
+
+    @property
+    def made_by(self) -> Row | None:
+        if self.row is None or not self.is_whole:
+            return None
+        values = self.row[:2]
+        return next((record for record in self.records if record[3:] == values), None)
+
+
+# A row's key and its write time.
+Written = tuple[Place, int, int]
+
+
+def find_records(
+    log: RecordLog,
+    records: AuditLog,
+    topic: str,
+    rules: ReadingRules,
+    wanted: Collection[Written],
+) -> dict[Written, list[Row]]:
+    """What the log has under each key with each write time, in whichever partition.
+
+    The write times name broker milliseconds; their offsets are read together, so a thousand rows
+    cost as many questions as they have milliseconds, and one consumer or a few.
+    """
+    found: dict[Written, list[Row]] = {key: [] for key in wanted}
+    written = {written_us for _, _, written_us in found}
+    ranges = _ranges_of(log, topic, {written_us // 1000 for written_us in written})
+    decoder = ReadingDecoder(rules)
+    for of_round in in_rounds(ranges):
+        for read in records.read(topic, list(of_round.values())):
+            window = Window(decoder)
+            at = map(write_time_us, read.produced_ms, read.offsets)
+            window.add(read.where(written_us in written for written_us in at))
+            for place, group in window.groups.items():
+                for ms, rows in group.items():
+                    for row in rows_in(rows):
+                        if (place, ms, row[0]) in found:
+                            found[place, ms, row[0]].append(row)
+    return found
+
+
+def _ranges_of(log: RecordLog, topic: str, milliseconds: Collection[int]) -> list[OffsetRange]:
+    """Offsets that hold all records of these broker milliseconds, and a few between them."""
+    at: dict[int, dict[int, int]] = {}
+    for edge in sorted({edge for ms in milliseconds for edge in (ms, ms + 1)}):
+        at[edge] = log.offsets_at(topic, datetime.fromtimestamp(edge / 1000, UTC))
+    ranges: list[OffsetRange] = []
+    for partition in sorted({p for starts in at.values() for p in starts}):
+        last: OffsetRange | None = None
+        for ms in sorted(milliseconds):
+            start, end = at[ms][partition], at[ms + 1][partition]
+            if end <= start:
+                continue
+            if last is not None and start <= last.end + _NEAR_OFFSETS:
+                last = OffsetRange(partition, last.start, max(end, last.end))
+                continue
+            ranges += [last] if last is not None else []
+            last = OffsetRange(partition, start, end)
+        ranges += [last] if last is not None else []
+    return ranges
+
+
+def read_message(records: AuditLog, topic: str, partition: int, offset: int) -> bytes | None:
+    """The value of one record; None when it has none, or Kafka has deleted it meanwhile."""
+    for found in records.read(topic, [OffsetRange(partition, offset, offset + 1)]):
+        for at, value in zip(found.offsets, found.values, strict=True):
+            if at == offset:
+                return value
+    return None
+
+
+def trace(
+    log: RecordLog,
+    records: AuditLog,
+    rows: RowReader,
+    topic: str,
+    rules: ReadingRules,
+    device_id: str,
+    timestamp_ms: int,
+    retry_seconds: float,
+) -> Trace:
+    """Find the row of a key, and the record that made it."""
+    place = (device_id, timestamp_ms // MS_PER_DAY)
+    row: StoredRow | None = None
+    for _, _, found in fetch_rows(rows, [(place, [timestamp_ms])], retry_seconds):
+        row = found.get(timestamp_ms)
+    written = sorted({int(us) for us in (row or ())[2:] if us is not None})
+    made = find_records(log, records, topic, rules, [(place, timestamp_ms, us) for us in written])
+    return Trace(row, [record for rivals in made.values() for record in rivals])
+
+
+def read_back_run(
+    log: RecordLog,
+    records: AuditLog,
+    rows: RowReader,
+    topic: str,
+    rules: ReadingRules,
+    ranges: Sequence[OffsetRange],
+    retry_seconds: float,
+    *,
+    max_keys: int = MAX_KEYS,
+    seed: int = 0,
+    deletions: Deletions | None = None,
+    aged_before_ms: float = 0,
+    is_read: Callable[[], bool] = lambda: False,
+    is_over: Callable[[], bool] = lambda: False,
+) -> ReadBack:
+    """Compare the rows of a run's keys with their records: all, else a seeded sample of them.
+
+    Args:
+        log, records, rows: Kafka, its records in a reading of their own, and the table.
+        topic: its name.
+        rules: what a reading is.
+        ranges: what the run drained.
+        retry_seconds: how long Cassandra may fail to answer.
+        max_keys: how many keys are read at most; of more a few blocks of offsets are.
+        seed: chooses the blocks.
+        deletions: readings that `iot delete` removed; they are not looked for.
+        aged_before_ms: neither are records that arrived in Kafka before.
+        is_read: asked while records are read from Kafka; True leaves the rest of them out.
+        is_over: asked all the time; the rows that were compared by then are the result.
+
+    A row that another record of its write time explains counts as equal; a row that none does
+    is TORN. NEWER is fine: a record with a higher write time won. MISSING rows were deleted,
+    outlived their retention, or are lost: the audit tells which. Where there are rows at all, some
+    are compared, however late it is; `left` says how many were not.
+    """
+    blocks = choose_blocks(ranges, max_keys, Random(seed))
+    winners = _winners(records, topic, rules, blocks, lambda: is_read() or is_over())
+    result = ReadBack(left=sum(map(len, winners.values())))
+    wanted = ((place, sorted(group)) for place, group in winners.items())
+    tied: dict[Written, StoredRow] = {}
+
+    def is_enough() -> bool:
+        return bool(result.rows or tied) and is_over()
+
+    for place, times, found in fetch_rows(rows, wanted, retry_seconds, is_enough):
+        if result.left and is_enough():
+            break
+        result.left -= len(times)
+        for ms in times:
+            row, stored = winners[place][ms], found.get(ms)
+            is_gone = row[0] < aged_before_ms * 1000 or (
+                deletions is not None and deletions.covers(place[0], ms, row[0])
+            )
+            if is_gone:
+                result.gone += 1
+                continue
+            if stored is not None and judge_row(row, stored) is RowState.TIED:
+                tied[place, ms, row[0]] = stored
+                continue
+            result.take(place, ms, row, stored)
+    for key, rivals in find_records(log, records, topic, rules, tied).items():
+        place, ms, _ = key
+        row, stored = winners[place][ms], tied[key]
+        made = next((rival for rival in rivals if rival[3:] == stored[:2]), None)
+        if made is None:
+            stored = (*stored[:3], None)  # no record has these values: torn
+        result.take(place, ms, made or row, stored)
+    return result
+
+
+def choose_blocks(
+    ranges: Sequence[OffsetRange], max_offsets: int, random: Random
+) -> list[OffsetRange]:
+    """All of `ranges` when they are small, else blocks of them, each of a random place.
+
+    Blocks, not single offsets: Kafka is read from a place on, and reading all of a large run again
+    would take as long as the run.
+    """
+    span = sum(item.span for item in ranges)
+    if span <= max_offsets:
+        return list(ranges)
+    blocks = []
+    for item in ranges:
+        part = item.span // _BLOCKS
+        size = max(1, item.span * max_offsets // (span * _BLOCKS))
+        for number in range(_BLOCKS if part else 1):
+            start = item.start + number * part + random.randrange(max(1, part - size + 1))
+            blocks.append(OffsetRange(item.partition, start, min(start + size, item.end)))
+    return blocks
+
+
+def _winners(
+    records: AuditLog,
+    topic: str,
+    rules: ReadingRules,
+    ranges: Sequence[OffsetRange],
+    is_read: Callable[[], bool],
+) -> dict[Place, RowsByTime]:
+    """The winner per key among these records, or among the first that made rows in time."""
+    winners: dict[Place, RowsByTime] = {}
+    decoder = ReadingDecoder(rules)
+    for of_round in in_rounds(ranges):
+        for found in records.read(topic, list(of_round.values())):
+            window = Window(decoder)
+            window.add(found)
+            for place, group in window.groups.items():
+                mine = winners.setdefault(place, {})
+                for ms, rivals in group.items():
+                    best = max(rows_in(rivals))
+                    mine[ms] = max(best, mine.get(ms, best))
+            if winners and is_read():
+                return winners
+    return winners

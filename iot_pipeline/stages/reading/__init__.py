@@ -1,0 +1,1 @@
+"""Readings and records, streamed in order."""

@@ -1,0 +1,1 @@
+"""Rebuild the rollups of days, and compare them with their rows."""

@@ -1,0 +1,204 @@
+"""Compare rollups with the rows they were made of; changes nothing.
+
+Bounded: ends when its time is over and says what was not compared. True beside ingestion: the
+ledgers are read before and after, and a day that changed meanwhile is called touched.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.rollups.comparison import DayComparison
+from iot_pipeline.core.rollups.days import DayFacts, DayRecord, is_frozen
+from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours, is_same
+from iot_pipeline.stages.flight import Flight
+from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
+from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.rollups.rebuild import (
+    PendingReadings,
+    PendingRollups,
+    RollupStore,
+    day_number_of,
+    read_day_facts,
+)
+
+_DEVICES_IN_FLIGHT = 16
+_REQUESTS_PER_DEVICE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """By asset, one per day that was rolled up, in the order asked for."""
+
+    hourly: list[DayComparison]
+    daily: list[DayComparison]
+
+
+@dataclass(slots=True)
+class _Device:
+    device_id: str
+    rows: int = 0
+    hours: dict[int, Rollup] = field(default_factory=dict)
+    stored_hours: Mapping[int, Rollup] = field(default_factory=dict)
+    stored_days: Mapping[int, Rollup] = field(default_factory=dict)
+    left: int = _REQUESTS_PER_DEVICE
+
+
+def compare_days(
+    store: RollupStore,
+    topic: str,
+    days: Iterable[date],
+    *,
+    budget_seconds: float,
+    retry_seconds: float,
+    patience_seconds: float = 0.0,
+    retention_days: float = 0.0,
+    page_rows: int = MAX_ROWS_PER_READ,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Comparisons:
+    """Read rows and rollups of these days, as many devices as the time suffices for.
+
+    Days that were never rolled up, and days whose rows age out, are left out.
+
+    Args:
+        store: rows, rollups, ledgers.
+        topic: its ledgers.
+        days: in the order in which they matter.
+        budget_seconds: when no further device is begun.
+        retry_seconds: how long transient errors may last.
+        patience_seconds: a row beyond the ledgers may belong to a micro-batch that commits within
+            a second or so: look again for so long before calling it a difference.
+        retention_days: of the rows.
+        page_rows: readings of a device read at once.
+        clock: monotonic seconds.
+        wall_clock: seconds since 1970.
+        sleep: rests.
+    """
+    deadline = clock() + budget_seconds
+    before = _look(store, topic, retry_seconds, wall_clock)
+    records = retry_transient(
+        lambda: store.read_records(topic), give_up_after_seconds=retry_seconds
+    )
+    now = datetime.fromtimestamp(wall_clock(), UTC)
+    found = Comparisons([], [])
+    chosen: list[DayRecord] = []
+    for day in days:
+        record = records.get(day)
+        if record is None or is_frozen(before.get(day), retention_days, now):
+            continue
+        if chosen and clock() > deadline:
+            break
+        chosen.append(record)
+        comparing = _Comparing(store, day, retry_seconds, page_rows)
+        comparing.run(deadline, clock)
+        found.hourly.append(comparing.hourly)
+        found.daily.append(comparing.daily)
+    give_up_at = clock() + patience_seconds
+    while True:
+        after = _look(store, topic, retry_seconds, wall_clock)
+        for record, *both in zip(chosen, found.hourly, found.daily, strict=True):
+            for comparison in both:
+                comparison.is_touched = not (
+                    _seen(before, record.day) == _seen(after, record.day) == record.seen
+                )
+        is_off = any(item.is_off or item.is_stale for item in (*found.hourly, *found.daily))
+        if not is_off or clock() >= give_up_at:
+            return found
+        sleep(0.5)
+
+
+def _look(
+    store: RollupStore, topic: str, retry_seconds: float, wall_clock: Callable[[], float]
+) -> dict[date, DayFacts]:
+    now = datetime.fromtimestamp(wall_clock(), UTC)
+    return retry_transient(
+        lambda: read_day_facts(store, topic, now), give_up_after_seconds=retry_seconds
+    )
+
+
+def _seen(facts: Mapping[date, DayFacts], day: date) -> str:
+    return facts[day].seen if day in facts else ""
+
+
+class _Comparing:
+    """One day, device by device in an order of its own, so that a part is a fair sample."""
+
+    def __init__(self, store: RollupStore, day: date, retry_seconds: float, page_rows: int) -> None:
+        self._store, self._day, self._page_rows = store, day_number_of(day), page_rows
+        self._flight = Flight(store.wait, retry_seconds)
+        self._devices = retry_transient(
+            lambda: store.devices(day), give_up_after_seconds=retry_seconds
+        )
+        random.Random(str(day)).shuffle(self._devices)
+        self.hourly = DayComparison(day, len(self._devices))
+        self.daily = DayComparison(day, len(self._devices))
+
+    def run(self, deadline: float, clock: Callable[[], float]) -> None:
+        waiting = iter(self._devices)
+        is_over = False
+        while not is_over or self._flight.size:
+            while not is_over and self._flight.size < _DEVICES_IN_FLIGHT * _REQUESTS_PER_DEVICE:
+                device_id = next(waiting, None)
+                is_over = device_id is None
+                if device_id is not None:
+                    self._ask(_Device(device_id))
+                    # At least one: a check that never compares anything is green for nothing.
+                    is_over = clock() > deadline
+            if not self._flight.take_answers() and self._flight.size:
+                self._store.wait(0.1)
+
+    def _ask(self, device: _Device) -> None:
+        self._read(device, (self._day + 1) * MS_PER_DAY)
+
+        def take_hours(answer: PendingRollups) -> None:
+            device.stored_hours = answer.found
+            self._answered(device)
+
+        def take_day(answer: PendingRollups) -> None:
+            device.stored_days = answer.found
+            self._answered(device)
+
+        name, day = device.device_id, self._day
+        self._flight.start(lambda: self._store.start_hours(name, day, day), take_hours)
+        self._flight.start(lambda: self._store.start_days(name, day, day), take_day)
+
+    def _read(self, device: _Device, before_ms: int) -> None:
+        def take(page: PendingReadings) -> None:
+            rows = page.found
+            add_page(device.hours, rows)
+            device.rows += len(rows)
+            if len(rows) >= self._page_rows:
+                self._read(device, rows[-1][0])
+            else:
+                self._answered(device)
+
+        self._flight.start(
+            lambda: self._store.start_readings(
+                device.device_id, self._day, before_ms, self._page_rows
+            ),
+            take,
+        )
+
+    def _answered(self, device: _Device) -> None:
+        device.left -= 1
+        if device.left:
+            return
+        whole = day_of_hours(device.hours)
+        day_ms = self._day * MS_PER_DAY
+        expected = {day_ms: whole} if whole.count else {}
+        for comparison, stored, right in (
+            (self.hourly, device.stored_hours, device.hours),
+            (self.daily, device.stored_days, expected),
+        ):
+            comparison.compared += 1
+            comparison.rows += device.rows
+            comparison.counted += sum(rollup.count for rollup in stored.values())
+            if stored.keys() != right.keys() or not all(
+                is_same(stored[at], right[at]) for at in right
+            ):
+                comparison.wrong.append(device.device_id)

@@ -1,0 +1,1 @@
+"""Send a fleet's messages when they are due."""

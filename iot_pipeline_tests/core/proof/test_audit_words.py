@@ -1,0 +1,42 @@
+"""An audit claims what it looked at, and names the rest."""
+
+from collections import Counter
+
+import pytest
+
+from iot_pipeline.core.proof.audit import AuditResult, Fate
+from iot_pipeline.core.proof.audit_words import conclude
+from iot_pipeline.core.reading.offsets import OffsetRange
+
+
+def audited(offsets: int, *, is_stray_judged: bool = True, **fates: int) -> list[str]:
+    counted = Counter({Fate(name): number for name, number in fates.items()})
+    ranges = [OffsetRange(0, 0, offsets)] if offsets else []
+    return conclude(AuditResult(ranges, counted, is_stray_judged=is_stray_judged))
+
+
+def test_what_was_compared_to_the_last_offset_is_whole() -> None:
+    assert audited(1200, stored=1200) == [
+        "nothing is lost, torn or stray: all 1,200 offsets are proven"
+    ]
+
+
+def test_strays_are_not_mentioned_as_absent_when_nobody_looked_for_them() -> None:
+    (sentence,) = audited(5, stored=5, is_stray_judged=False)
+    assert sentence.startswith("nothing is lost or torn: all 5 offsets are proven;")
+    assert "were not looked for" in sentence
+
+
+@pytest.mark.parametrize("unproven", ["expired", "unverifiable", "in_flight"])
+def test_nothing_is_claimed_of_what_could_not_be_compared(unproven: str) -> None:
+    first, why = audited(700, stored=20, **{unproven: 680})
+    assert first == (
+        "20 of 700 offsets are proven: none of these is lost or torn, and no row is stray"
+    )
+    assert why.startswith(f"680 {'expired' if unproven == 'expired' else 'are'}")
+    assert audited(680, **{unproven: 680})[0] == "none of 680 offsets could be proven"
+
+
+def test_a_defect_comes_first_and_an_empty_audit_proves_nothing() -> None:
+    assert audited(10, stored=8, lost=1, torn=1)[0].startswith("1 lost, 1 torn: ")
+    assert audited(0) == ["nothing was audited: the ledger has no offsets there"]

@@ -1,0 +1,113 @@
+"""Rollups merge: a part and a part make the whole, in any order, within rounding."""
+
+import math
+import statistics
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot_pipeline.core.rollups.statistics import (
+    MS_PER_HOUR,
+    ReadingRow,
+    Rollup,
+    Stats,
+    add_page,
+    day_of_hours,
+    is_same,
+    merge,
+    merge_all,
+    summarize,
+)
+
+DAY_MS = 20_086 * 86_400_000
+values = st.none() | st.floats(-100, 150, allow_nan=False)
+rows = st.lists(
+    st.tuples(st.integers(DAY_MS, DAY_MS + 86_399_999), values, values),
+    max_size=60,
+    unique_by=lambda row: row[0],
+)
+
+
+def close(one: float, other: float, scale: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9 * scale)
+
+
+@given(rows, st.integers(0, 60))
+def test_the_rollup_of_parts_merged_is_the_rollup_of_the_whole(
+    all_rows: list[ReadingRow], cut: int
+) -> None:
+    one, other = all_rows[:cut], all_rows[cut:]
+    whole = summarize(all_rows)
+    assert is_same(merge(summarize(one), summarize(other)), whole)
+    assert is_same(merge(summarize(other), summarize(one)), whole)
+
+
+@given(rows)
+def test_each_number_is_what_the_library_says_of_the_same_values(
+    all_rows: list[ReadingRow],
+) -> None:
+    rollup = merge_all(summarize([row]) for row in all_rows)
+    assert rollup.count == len(all_rows)
+    for position, stats in ((1, rollup.temperature), (2, rollup.humidity)):
+        timed = sorted((row[0], row[position]) for row in all_rows if row[position] is not None)
+        if not timed:
+            assert stats is None
+            continue
+        assert isinstance(stats, Stats)
+        plain = [value for _, value in timed if value is not None]
+        # Squares of values near 1e-160 vanish; no sensor resolves a thousandth.
+        scale = max(1e-3, *map(abs, plain))
+        assert (stats.count, stats.minimum, stats.maximum) == (len(plain), min(plain), max(plain))
+        assert (stats.first, stats.last) == (plain[0], plain[-1])
+        assert close(stats.mean, statistics.fmean(plain), scale)
+        assert close(stats.stddev, statistics.pstdev(plain), scale)
+        assert stats.minimum <= stats.mean <= stats.maximum
+
+
+@given(rows, st.integers(1, 7))
+def test_pages_of_any_size_and_order_give_the_same_hours(
+    all_rows: list[ReadingRow], size: int
+) -> None:
+    newest_first = sorted(all_rows, reverse=True, key=lambda row: row[0])
+    paged: dict[int, Rollup] = {}
+    for at in range(0, len(newest_first), size):
+        add_page(paged, newest_first[at : at + size])
+    at_once: dict[int, Rollup] = {}
+    add_page(at_once, all_rows)
+    assert paged.keys() == at_once.keys() == {ms - ms % MS_PER_HOUR for ms, _, _ in all_rows}
+    assert all(is_same(paged[hour], at_once[hour]) for hour in paged)
+    assert is_same(day_of_hours(paged), summarize(all_rows))
+
+
+def test_a_small_spread_beside_a_large_mean_keeps_its_digits() -> None:
+    # The usual sum of squares less the square of the sum says 0 here, or less.
+    rollup = summarize([(ms, 1e9 + ms % 2, 0.0) for ms in range(1000)])
+    assert rollup.temperature is not None
+    assert rollup.temperature.stddev == 0.5
+    halves = [
+        summarize([(ms, 1e9 + ms % 2, 0.0) for ms in part])
+        for part in (range(500), range(500, 1000))
+    ]
+    merged = merge(*halves).temperature
+    assert merged is not None
+    assert math.isclose(merged.stddev, 0.5, rel_tol=1e-9)
+
+
+def test_zero_is_a_reading_and_a_missing_cell_is_none() -> None:
+    rollup = summarize([(1, 0.0, None), (2, -0.5, None)])
+    assert rollup.count == 2
+    assert rollup.humidity is None
+    assert rollup.temperature is not None
+    assert (rollup.temperature.first, rollup.temperature.maximum) == (0.0, 0.0)
+
+
+def test_any_other_value_is_another_rollup() -> None:
+    one = summarize([(1, 1.0, 2.0), (2, 3.0, 4.0)])
+    for other in (
+        [(1, 1.0, 2.0)],
+        [(1, 1.0, 2.0), (3, 3.0, 4.0)],
+        [(1, 1.0, 2.0), (2, 3.0, None)],
+        [(1, 1.0, 2.0), (2, 3.0, 4.000001)],
+        [(1, 3.0, 2.0), (2, 1.0, 4.0)],
+    ):
+        assert not is_same(one, summarize(other))

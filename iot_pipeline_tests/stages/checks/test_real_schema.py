@@ -1,0 +1,145 @@
+"""`iot setup` on real servers: made once, by whoever comes first, and never altered silently."""
+
+import threading
+
+import pytest
+
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.connections import Connections, open_connections
+from iot_pipeline.core.checks.schema import TopicPlan, read_migrations
+from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
+from iot_pipeline_tests.pipeline import set_up
+from iot_pipeline_tests.servers import Services
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def fresh(services: Services) -> Settings:
+    """A topic and a keyspace that do not exist."""
+    return Settings.from_env(services.environment())
+
+
+def applied(connections: Connections) -> dict[int, tuple[str, str]]:
+    return CassandraSchema(connections.cassandra).applied_migrations()
+
+
+def test_two_setups_at_once_make_everything_once(fresh: Settings) -> None:
+    reports: list[SchemaReport] = []
+    failures: list[BaseException] = []
+
+    def one() -> None:
+        with open_connections(fresh) as connections:
+            try:
+                reports.append(set_up(connections))
+            except BaseException as exc:
+                failures.append(exc)
+                raise
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not failures
+    assert len(reports) == 2
+    made = [name for report in reports for name in report.created if "keyspace" not in name]
+    assert sorted(made) == sorted(set(made)), "each topic and migration by one of them"
+    with open_connections(fresh) as connections:
+        again = set_up(connections)
+        assert again.created == []
+        assert again.fatal == []
+        assert [m.version for m in read_migrations(migration_files())] == sorted(
+            applied(connections)
+        )
+        info = connections.log.describe(fresh.topic)
+        assert info.config["message.timestamp.type"] == "LogAppendTime"
+        assert info.config["retention.ms"] == str(168 * 3_600_000)
+        dlq = connections.log.describe(fresh.dead_letter_topic)
+        assert (dlq.config["retention.ms"], dlq.config["max.message.bytes"]) == ("-1", "4194304")
+
+
+def test_a_migration_that_changed_after_it_was_applied_is_refused(
+    settings: Settings,
+) -> None:
+    with open_connections(settings) as connections:
+        set_up(connections)
+        files = migration_files()
+        name = min(files)
+        changed = {**files, name: files[name] + "\n-- changed\n"}
+        schema = CassandraSchema(connections.cassandra)
+        with pytest.raises(SchemaMismatchError, match=f"{name}: it changed after it was applied"):
+            setup_schema(KafkaTopics(settings), connections.log, schema, settings, changed)
+        # The lock was given back: the next one does not wait two minutes.
+        assert set_up(connections).created == []
+
+
+def test_a_new_migration_is_applied_once_and_remembered(fresh: Settings) -> None:
+    with open_connections(fresh) as connections:
+        set_up(connections)
+        schema = CassandraSchema(connections.cassandra)
+        number = max(applied(connections)) + 1
+        name = f"{number:03d}_more.cql"
+        files = {
+            **migration_files(),
+            name: "-- one more\nCREATE TABLE ${keyspace}.more (a int PRIMARY KEY);",
+        }
+        topics = KafkaTopics(fresh)
+        report = setup_schema(topics, connections.log, schema, fresh, files)
+        assert report.created == [f"migration {name}"]
+        assert setup_schema(topics, connections.log, schema, fresh, files).created == []
+        with pytest.raises(SchemaMismatchError, match=f"{name}, which this version does not know"):
+            set_up(connections)
+
+
+def test_differences_of_an_existing_topic_are_named_and_left_alone(settings: Settings) -> None:
+    plan = TopicPlan(
+        settings.topic, 2, 1, {"retention.ms": "1000", "message.timestamp.type": "LogAppendTime"}
+    )
+    assert KafkaTopics(settings).create(plan)
+    with open_connections(settings) as connections:
+        report = set_up(connections)
+        said = [str(difference) for difference in report.differences]
+        assert any("partitions is 2, expected 4" in text for text in said)
+        assert any("retention.ms is 1000, expected 604800000" in text for text in said)
+        info = connections.log.describe(settings.topic)
+        assert (info.partitions, info.config["retention.ms"]) == (2, "1000")
+
+
+def test_a_topic_stamped_by_producers_is_refused_unless_that_is_accepted(
+    settings: Settings,
+) -> None:
+    plan = TopicPlan(settings.topic, 4, 1, {"message.timestamp.type": "CreateTime"})
+    assert KafkaTopics(settings).create(plan)
+    refused = pytest.raises(SchemaMismatchError, match="wrong clock pins a row")
+    with open_connections(settings) as connections, refused:
+        set_up(connections)
+    accepting = settings.model_copy(update={"accept_producer_timestamps": True})
+    with open_connections(accepting) as connections:
+        assert set_up(connections).fatal == []
+
+
+def test_a_table_made_by_something_else_is_refused_by_its_columns(fresh: Settings) -> None:
+    with open_connections(fresh) as connections:
+        schema = CassandraSchema(connections.cassandra)
+        schema.create_keyspace(1)
+        connections.cassandra.execute(
+            f"CREATE TABLE {fresh.keyspace}.sensor_data (device_id text, timestamp timestamp, "
+            "temperature float, humidity double, PRIMARY KEY (device_id, timestamp))",
+            doing="making the original script's table",
+            timeout_seconds=60,
+        )
+        with pytest.raises(SchemaMismatchError) as caught:
+            set_up(connections)
+        for column in ("sensor_data.day is missing", "sensor_data.temperature is regular float"):
+            assert column in str(caught.value)
+
+
+def test_setup_says_that_acknowledged_writes_are_durable_here(settings: Settings) -> None:
+    with open_connections(settings) as connections:
+        report = set_up(connections)
+    assert report.is_durable
+    assert "(group)" in report.durability
+    assert any("has one replica" in note for note in report.notes)

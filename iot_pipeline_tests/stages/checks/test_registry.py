@@ -1,0 +1,181 @@
+"""The list of checks: whole, documented, and no check hides those after it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from iot_pipeline.core.checks.verdicts import CheckVerdict, DayCount, Severity
+from iot_pipeline.core.reading.offsets import TopicInfo
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    KafkaUnavailableError,
+    SchemaMismatchError,
+)
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.checks import registry
+from iot_pipeline.stages.checks import row_count_matches_ledger as row_count
+from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check, Cost
+from iot_pipeline.stages.checks.facts import Facts, RunFacts
+from iot_pipeline.stages.checks.registry import all_checks, checks_of, look_at, table_for_docs
+from iot_pipeline.stages.ingest.progress import DrainProgress, DrainSum
+
+ROOT = Path(__file__).resolve().parents[3]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_every_check_has_a_name_an_order_and_a_file_of_its_own():
+    checks = all_checks()
+    assert len({(check.asset, check.name) for check in checks}) == len(checks) >= 20
+    assert len({check.order for check in checks}) == len(checks)
+    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")}
+    assert {check.name for check in checks} <= files, "its file is called as the check"
+
+
+def test_every_check_is_in_the_runbook_and_the_docs_have_the_registrys_own_table():
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    for check in all_checks():
+        assert re.search(rf"^### .*\b{check.name}\b", runbook, re.MULTILINE), check.name
+    table = table_for_docs(checks_of())
+    assert table in (ROOT / "docs" / "checks.md").read_text(), f"docs/checks.md needs:\n{table}"
+
+
+def test_the_limits_of_a_check_are_settings():
+    known = {f"IOT_{name.upper()}" for name in Settings.model_fields}
+    assert {name for check in all_checks() for name in check.settings} <= known
+
+
+def test_only_one_check_ends_a_run():
+    assert [c.name for c in all_checks() if c.is_blocking] == ["every_offset_is_accounted_for"]
+
+
+@dataclass(slots=True)
+class Asked:
+    """Checks that note when they look."""
+
+    looked: list[str]
+
+    def check(self, name: str, answer: Callable[[], CheckVerdict | None], *asks: str) -> Check:
+        def look(_: Facts) -> CheckVerdict | None:
+            self.looked.append(name)
+            return answer()
+
+        return Check(name, "?", look, Severity.WARN, Cost.FREE, 1, asks=asks)
+
+
+def green(name: str) -> CheckVerdict:
+    return CheckVerdict(name, True, Severity.WARN, "fine")
+
+
+def fail(error: Exception) -> Callable[[], CheckVerdict]:
+    def answer() -> CheckVerdict:
+        raise error
+
+    return answer
+
+
+def test_a_check_that_cannot_look_says_why_and_hides_none_after_it():
+    asked = Asked([])
+    checks = [
+        asked.check("first", fail(SchemaMismatchError("the table is\n not there.")), KAFKA),
+        asked.check("second", lambda: green("second"), KAFKA),
+    ]
+    first, second = look_at(checks, Facts(ports_of(), NOW))
+    assert (first.passed, first.is_looked) == (False, False)
+    assert first.sentence == "Could not look: the table is not there."
+    assert second.passed
+
+
+def test_a_server_that_did_not_answer_one_check_is_not_waited_for_again():
+    asked = Asked([])
+    checks = [
+        asked.check("one", fail(CassandraUnavailableError("Cassandra is away")), CASSANDRA),
+        asked.check("two", lambda: green("two"), KAFKA, CASSANDRA),
+        asked.check("three", lambda: green("three"), KAFKA),
+        asked.check("four", fail(KafkaUnavailableError("Kafka is away")), KAFKA),
+        asked.check("five", lambda: green("five"), KAFKA),
+    ]
+    verdicts = {verdict.name: verdict for verdict in look_at(checks, Facts(ports_of(), NOW))}
+    assert asked.looked == ["one", "three", "four"]
+    assert [name for name, v in verdicts.items() if v.passed] == ["three"]
+    assert "Cassandra is away" in verdicts["two"].sentence
+    assert "Kafka is away" in verdicts["five"].sentence
+
+
+def test_a_check_without_time_has_no_verdict():
+    checks = [Asked([]).check("one", lambda: None)]
+    assert list(look_at(checks, Facts(ports_of(), NOW))) == []
+
+
+def ports_of(**ports: Any) -> Any:
+    return SimpleNamespace(settings=Settings(), **ports)
+
+
+class CountedLog:
+    """Answers `describe` once, or fails each time, and counts."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked, self._error = 0, error
+
+    def describe(self, topic: str) -> TopicInfo:
+        self.asked += 1
+        if self._error is not None:
+            raise self._error
+        return TopicInfo(topic, "an id", 4, {})
+
+
+def test_a_fact_is_looked_up_once_whether_it_is_an_answer_or_an_error():
+    log = CountedLog()
+    facts = Facts(ports_of(log=log), NOW)
+    assert (facts.parts, facts.parts, log.asked) == (range(4), range(4), 1)
+    log = CountedLog(KafkaUnavailableError("away"))
+    facts = Facts(ports_of(log=log), NOW)
+    for _ in range(3):
+        with pytest.raises(KafkaUnavailableError):
+            _ = facts.topic
+    assert log.asked == 1
+
+
+def test_a_check_without_any_verdict_yet_gets_more_time_than_a_short_run_has():
+    run = RunFacts("r", DrainSum([DrainProgress([])]), (), (), (), NOW, TopicInfo("t", "i", 1, {}))
+    facts = Facts(ports_of(), NOW, run, first_looks={"row_count_matches_ledger"})
+    assert facts.seconds("row_count_matches_ledger", 0.1) >= 2
+    assert facts.seconds("rows_read_back_equal", 0.1) < 0.1
+    assert Facts(ports_of(), NOW).seconds("x", 0.1) == Settings().check_seconds
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_a_day_of_which_a_part_was_counted_clears_no_suspect(
+    is_run: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today, before = date(2026, 1, 2), date(2026, 1, 1)
+    counted = [DayCount(today, 9, 3, 3, 9, 9), DayCount(before, 6, 3, 1_000, 90, 90)]
+    monkeypatch.setattr(row_count, "count_days", lambda *_, **__: counted)
+    monkeypatch.setattr(row_count, "days_alone", lambda _: {today})
+    monkeypatch.setattr(row_count, "keep_sums", lambda *_: None)
+    monkeypatch.setattr(row_count, "keep_sums_in_passing", lambda *_: None)
+    run = RunFacts("r", DrainSum([]), (), {today}, (), NOW, TopicInfo("t", "i", 1, {}))
+    facts = SimpleNamespace(
+        run=run if is_run else None,
+        suspects={row_count.ROW_COUNT: [str(before)]},
+        ports=SimpleNamespace(ledger_sums=None, device_days=None),
+        settings=Settings(),
+        parts=range(1),
+        recent=[],
+        seconds=lambda *_: 1.0,
+    )
+    verdict = row_count.look(facts)  # type: ignore[arg-type]
+    if is_run:
+        assert verdict is None, "the last verdict stands"
+    else:
+        assert verdict is not None
+        assert not verdict.passed
+    counted[1] = DayCount(before, 90, 1_000, 1_000, 90, 90)
+    verdict = row_count.look(facts)  # type: ignore[arg-type]
+    assert verdict is not None
+    assert verdict.passed

@@ -1,0 +1,80 @@
+"""The parts that a run reports one after another: together they are the run."""
+
+import itertools
+from datetime import date
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot_pipeline.core.ledger.chain import Counts, sum_counts
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.stages.ingest.intervals import Intervals
+from iot_pipeline.stages.ingest.progress import DrainSum
+
+_DAYS = [date(2024, 12, 29), date(2024, 12, 30)]
+# (a new plan first?, partition, stored on one day, rejected) per commit
+_COMMITS = st.lists(
+    st.tuples(
+        st.booleans(), st.integers(0, 2), st.integers(0, 5), st.integers(0, 2), st.booleans()
+    ),
+    max_size=30,
+)
+
+
+@given(_COMMITS)
+def test_reports_tile_what_the_run_achieved_and_their_counts_are_its_counts(
+    commits: list[tuple[bool, int, int, int, bool]],
+) -> None:
+    progress, intervals = DrainSum(), Intervals()
+    taken: list[tuple[OffsetRange, Counts]] = []
+    ends = {0: 100, 1: 0, 2: 7}
+    for number, (is_new, partition, stored, rejected, is_report) in enumerate(commits):
+        if is_new or not progress.drains:
+            progress.begin([])
+        drain = progress.drains[-1]
+        start = ends[partition]
+        end = ends[partition] = start + stored + rejected
+        known = drain.achieved.get(partition)
+        drain.achieved[partition] = OffsetRange(partition, known.start if known else start, end)
+        by_day = {_DAYS[number % 2]: stored} if stored else {}
+        new = Counts(
+            stored,
+            rejected=rejected,
+            stored_by_day=by_day,
+            first_record_ms=number,
+            last_record_ms=number,
+        )
+        drain.counts[partition] = drain.counts.get(partition, Counts()) + new
+        intervals.note(progress)
+        if is_report:
+            taken += intervals.take(1.0)[1].parts
+    so_far, last = intervals.take(1.0)
+    taken += last.parts
+    assert so_far.parts == progress.parts
+    assert intervals.take(1.0)[1].parts == []
+    for item, counts in taken:
+        assert counts.accounted == item.span
+        assert sum(counts.stored_by_day.values()) == counts.stored
+    total = sum_counts(counts for _, counts in taken)
+    assert (total.stored, total.rejected) == (progress.total.stored, progress.total.rejected)
+    assert total.stored_by_day == progress.total.stored_by_day
+    for partition in range(3):
+        mine = [item for item, _ in taken if item.partition == partition and item.span]
+        for earlier, later in itertools.pairwise(mine):
+            assert earlier.end == later.start
+
+
+def test_what_was_taken_does_not_change_while_the_run_goes_on() -> None:
+    progress, intervals = DrainSum(), Intervals()
+    drain = progress.begin([])
+    drain.achieved[0] = OffsetRange(0, 0, 5)
+    drain.counts[0] = Counts(5)
+    intervals.note(progress)
+    so_far, _ = intervals.take(1.0)
+    drain.achieved[0] = OffsetRange(0, 0, 9)
+    drain.counts[0] = Counts(9)
+    assert so_far.parts == [(OffsetRange(0, 0, 5), Counts(5))]
+    intervals.note(progress)
+    _, part = intervals.take(2.5)
+    assert part.parts == [(OffsetRange(0, 5, 9), Counts(4))]
+    assert (part.seconds, part.planned_offsets) == (2.5, 4)

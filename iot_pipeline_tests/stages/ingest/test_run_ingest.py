@@ -1,0 +1,131 @@
+"""A whole run: the order of its parts, and that what it says of itself is true."""
+
+import contextlib
+
+import pytest
+
+from iot_pipeline.core.fleet.kept_states import decode_state
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    ConfigurationError,
+    KafkaUnavailableError,
+)
+from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome
+from iot_pipeline_tests.stages.fakes import Crash, Faults, How
+from iot_pipeline_tests.stages.world import T0, World, WorldPorts
+
+
+def a_world(records: int = 8) -> World:
+    world = World(partitions=2)
+    for step in range(records):
+        for partition in range(2):
+            world.write(partition, at=T0 + step)
+        world.log.tick()
+    return world
+
+
+def an_outcome(world: World) -> IngestOutcome:
+    return new_outcome(WorldPorts(world, world.ports()))
+
+
+class Diary(Watcher):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def planned(self, plan):
+        self.lines.append(f"planned {len(plan.replay)} below, {len(plan.ingest)} above")
+
+    def replayed(self, progress):
+        self.lines.append("replayed")
+
+    def committed(self, outcome):
+        self.lines.append("committed")
+
+    def lost(self, ranges):
+        self.lines.append(f"lost {', '.join(map(str, ranges))}")
+
+
+def test_without_offsets_it_plans_from_the_checkpoints_to_the_end():
+    world = a_world()
+    outcome = world.ingest()
+    assert outcome.achieved == [OffsetRange(0, 0, 8), OffsetRange(1, 0, 8)]
+    assert outcome.plan is not None
+    assert outcome.drained.total.stored == 16
+    world.check_all_is_drained()
+    assert world.ingest().achieved == []
+
+
+def test_what_a_person_asks_for_below_the_checkpoint_is_replayed_and_then_the_rest_is_drained():
+    world = a_world()
+    world.ingest(offsets=[OffsetRange(0, 0, 4)])
+    diary = Diary()
+    outcome = world.ingest(offsets=[OffsetRange(0, 2, 8)], watcher=diary)
+    assert outcome.replayed.achieved == [OffsetRange(0, 2, 4)]
+    assert outcome.drained.ranges == [OffsetRange(0, 4, 8)]
+    assert outcome.overtaken_by == []
+    assert diary.lines[0] == "planned 1 below, 1 above"
+    assert diary.lines.index("replayed") < diary.lines.index("committed")
+    world.check()
+
+
+def test_what_a_sensor_planned_and_another_run_has_ingested_meanwhile_is_not_replayed():
+    world = a_world()
+    world.ingest()  # the other run, called run-1
+    world.write(0)
+    world.log.tick()
+    outcome = world.ingest(offsets=[OffsetRange(0, 2, 9)], is_planned=True)
+    assert outcome.overtaken_by == ["partition 0: run run-1 is at offset 8"]
+    assert outcome.replayed.planned == []
+    assert outcome.drained.ranges == [OffsetRange(0, 8, 9)]
+
+
+def test_the_caller_is_told_of_a_loss_before_the_run_plans_again():
+    world = a_world()
+    world.plan()
+    world.log.delete_before(1, 3)
+    diary = Diary()
+    outcome = world.ingest(on_expired="record", watcher=diary)
+    assert outcome.lost == [OffsetRange(1, 0, 3)]
+    assert diary.lines[:2] == ["lost 1:0-3", "planned 0 below, 2 above"]
+
+
+def test_a_run_that_came_to_no_plan_knows_nothing_and_says_so():
+    world = a_world()
+    outcome = an_outcome(world)
+    with pytest.raises(KafkaUnavailableError):
+        world.ingest(Faults(1, How.NOT_SENT, only="log.watermarks"), outcome=outcome)
+    assert outcome.plan is None
+    assert outcome.achieved == []
+
+
+@pytest.mark.parametrize("call", range(1, 40, 3))
+def test_wherever_it_is_cut_off_what_it_says_it_achieved_is_in_the_ledger(call):
+    world = a_world()
+    outcome = an_outcome(world)
+    with contextlib.suppress(Crash):
+        world.ingest(Faults(call, How.CRASH_AFTER), outcome=outcome)
+    entries = world.ledger.read_entries("iot_data", range(2))
+    found = [OffsetRange(e.partition, e.start_offset, e.end_offset) for e in entries]
+    assert sorted(outcome.achieved, key=str) == sorted(found, key=str)
+    world.check()
+
+
+@pytest.mark.parametrize("failure", [CassandraUnavailableError("away"), ConfigurationError("no")])
+def test_readings_are_stored_whatever_is_wrong_with_what_is_kept_of_the_devices(failure):
+    world = a_world()
+    world.states.failure = failure
+    assert world.ingest().drained.total.stored == 16
+    world.check_all_is_drained()
+
+
+def test_a_reading_is_observed_once_however_often_its_commit_is_tried():
+    world = a_world()
+    for _ in range(3):
+        with contextlib.suppress(Crash):
+            world.ingest(Faults(1, How.CRASH_BEFORE, only="ledger.send_commit"))
+    outcome = world.ingest()
+    assert outcome.drained.total.stored == 16
+    states = {n: decode_state(content) for n, content in world.states.states.items()}
+    counted = sum(state.rows + state.backfilled for state in states.values() if state)
+    assert counted == 16

@@ -1,0 +1,189 @@
+"""Every fate of an offset, and rows without a record, on fakes."""
+
+import pytest
+
+from iot_pipeline.core.proof.audit import Fate
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.stages.ingest.losses import record_losses
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.audit import audit, choose_ranges
+from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline_tests.stages.fake_rows import FakeRowReader
+from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
+from iot_pipeline_tests.stages.outside import DLQ, Outside
+from iot_pipeline_tests.stages.world import T0, World, a_busy_world
+
+T0_MS = int(T0 * 1000)
+DAY = T0_MS // MS_PER_DAY
+
+
+def run(world: World, **options):
+    return audit_of(Outside(world), **options)
+
+
+def audit_of(outside: Outside, config: AuditConfig | None = None, **options):
+    world = outside.world
+    ports = AuditPorts(outside, world.ledger, outside, FakeRowReader(world.store), outside)
+    ranges = choose_ranges(outside, world.ledger, "iot_data")
+    result = audit(
+        "iot_data", ranges, ports, config or AuditConfig(DLQ, retry_seconds=0.2), "a", **options
+    )
+    judged = sum(count for fate, count in result.fates.items() if fate is not Fate.STRAY)
+    assert judged == result.offsets, "each offset has one fate"
+    assert len(outside.audits) == 1
+    return result
+
+
+def fates(world: World, **options) -> dict[Fate, int]:
+    return {fate: n for fate, n in run(world, **options).fates.items() if n}
+
+
+def drained() -> World:
+    world = World()
+    for step in range(5):
+        world.write(device="d", at=T0 + step)
+        world.log.tick()
+    world.drain()
+    assert fates(world) == {Fate.STORED: 5}
+    return world
+
+
+def test_what_a_drain_accounted_for_is_proved():
+    world = a_busy_world()
+    world.drain()
+    found = fates(world)
+    assert set(found) <= {Fate.STORED, Fate.SUPERSEDED, Fate.REJECTED, Fate.HOLES}
+    assert found[Fate.STORED] == len(world.store.cells)
+    assert found[Fate.REJECTED] == len(world.letters.by_place())
+
+
+def test_what_lags_is_in_flight_and_what_kafka_deleted_is_not_proved():
+    world = drained()
+    world.write(device="d", at=T0 + 9)
+    assert fates(world) == {Fate.STORED: 5, Fate.IN_FLIGHT: 1}
+    world.log.delete_before(0, 2)
+    assert fates(world) == {Fate.UNVERIFIABLE: 2, Fate.STORED: 3, Fate.IN_FLIGHT: 1}
+
+
+def test_a_row_that_is_gone_is_lost():
+    world = drained()
+    del world.store.cells["d", DAY, T0_MS + 2000]
+    assert fates(world) == {Fate.STORED: 4, Fate.LOST: 1}
+
+
+def test_a_rejected_record_without_a_letter_is_lost():
+    world = drained()
+    world.write_bad()
+    world.drain()
+    assert fates(world) == {Fate.STORED: 5, Fate.REJECTED: 1}
+    world.letters.delivered.clear()
+    assert fates(world) == {Fate.STORED: 5, Fate.LOST: 1}
+
+
+def test_a_cell_that_no_record_has_is_torn():
+    world = drained()
+    cells = world.store.cells["d", DAY, T0_MS + 1000]
+    cells["humidity"] = (cells["humidity"][0], 99.0)
+    assert fates(world)[Fate.TORN] == 1
+
+
+@pytest.mark.parametrize("every_place", [False, True])
+def test_a_row_of_somebody_else_is_stray_where_it_is_looked_for(every_place):
+    world = drained()
+    written = world.store.cells["d", DAY, T0_MS + 1000]["humidity"][0]
+    row = {"temperature": (written + 1, 1.0), "humidity": (written + 1, 1.0)}
+    world.store.cells["x", DAY, T0_MS + 500] = row
+    assert fates(world, every_place=every_place).get(Fate.STRAY, 0) == int(every_place)
+    world.store.devices[DAY]["x"] = 1
+    (finding,) = run(world, every_place=every_place).findings
+    assert (finding.fate, finding.device_id) == (Fate.STRAY, "x")
+
+
+def test_rows_written_since_it_began_do_not_have_the_log_read_again():
+    world = drained()
+    began_at = world.log.now_ms / 1000 + 1
+    since = int(began_at * 1e6) + 1000
+    row = {"temperature": (since, 1.0), "humidity": (since, 1.0)}
+    world.store.cells["d", DAY, T0_MS + 500] = row
+    outside = Outside(world)
+    result = audit_of(outside, wall_clock=lambda: began_at)
+    assert {fate: n for fate, n in result.fates.items() if n} == {Fate.STORED: 5}
+    assert result.is_stray_judged
+    assert outside.readings == 1
+
+
+def test_rows_that_are_as_they_should_be_travel_once():
+    world = drained()
+    outside, reader = Outside(world), FakeRowReader(world.store)
+    ports = AuditPorts(outside, world.ledger, outside, reader, outside)
+    ranges = choose_ranges(outside, world.ledger, "iot_data")
+    audit("iot_data", ranges, ports, AuditConfig(DLQ, retry_seconds=0.2), "a")
+    assert reader.ranges == len(world.store.rows()) // 5
+
+
+def test_a_row_that_outlived_its_retention_has_aged_out():
+    world = drained()
+    world.log.tick(10 * MS_PER_DAY)
+    world.write(device="young", at=T0)
+    world.drain()
+    for place in [p for p in world.store.cells if p[0] == "d"]:
+        del world.store.cells[place]  # what a TTL does
+    config = AuditConfig(DLQ, retention_days=5, retry_seconds=0.2)
+    now = world.log.now_ms / 1000
+    found = audit_of(Outside(world), config, wall_clock=lambda: now).fates
+    assert {fate: n for fate, n in found.items() if n} == {Fate.AGED_OUT: 5, Fate.STORED: 1}
+    # Without a retention nothing may be gone.
+    assert fates(world)[Fate.LOST] == 5
+
+
+def test_what_was_deleted_on_purpose_is_deleted_and_what_came_later_is_not():
+    world = drained()
+    outside = Outside(world)
+    deleted_us = world.log.now_ms * 1000
+    outside.deletions.append(Deletion("d", T0_MS, T0_MS + 2000, deleted_us, "a wrong sensor"))
+    for ms in (T0_MS, T0_MS + 1000):
+        del world.store.cells["d", DAY, ms]
+    world.log.tick()
+    world.write(device="d", at=T0)
+    world.drain()
+    del world.store.cells["d", DAY, T0_MS]  # this one arrived after the deletion
+    found = {fate: n for fate, n in audit_of(outside).fates.items() if n}
+    assert found == {Fate.DELETED: 2, Fate.STORED: 3, Fate.LOST: 1}
+
+
+@pytest.mark.parametrize("had_written", [False, True])
+def test_what_the_ledger_says_expired_is_expired_whether_or_not_kafka_still_has_it(had_written):
+    world = World()
+    for step in range(4):
+        world.write(device="d", at=T0 + step)
+        world.log.tick()
+    world.plan()
+    world.log.delete_before(0, 3)
+    run = Run("r", writer_id(1))
+    assert record_losses(world.log, world.ledger, "iot_data", run, 0.2) == [OffsetRange(0, 0, 3)]
+    world.drain()
+    if had_written:
+        world.log.low[0] = 0  # deletion is by segments: Kafka may give some of it back
+        world.write_bad()
+        world.drain()
+    expected = {Fate.EXPIRED: 3, Fate.STORED: 1}
+    assert fates(world) == (expected | {Fate.REJECTED: 1} if had_written else expected)
+
+
+def test_ties_across_partitions_and_windows_are_settled_by_a_few_readings_of_the_log():
+    world = World(partitions=2)
+    for step in range(300):
+        world.write(0, device="d", at=T0 + step, temperature=1.0)
+        world.write(1, device="d", at=T0 + step, temperature=2.0)  # the same write time
+        if step % 3 == 0:
+            world.log.tick()
+    world.drain()
+    outside = Outside(world)
+    config = AuditConfig(DLQ, retry_seconds=0.2, window_records=50)
+    found = {fate: n for fate, n in audit_of(outside, config).fates.items() if n}
+    # Cell by cell the larger value: the row is that of partition 1, and whole.
+    assert found == {Fate.STORED: 300, Fate.SUPERSEDED: 300}
+    assert outside.readings < 10
+    assert world.log.now_ms > NOW_MS
