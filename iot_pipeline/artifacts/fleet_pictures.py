@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure, time_axis
-from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet.state import HOUR_MS
-from iot_pipeline.core.moments import moment_of
+from iot_pipeline.core.times import in_words, moment_of
 
 _COLUMNS = 4
 _SHOWN_NAME = 22

@@ -1,10 +1,9 @@
 """How data moved: rows per second, how far behind each run was, how late readings came."""
 
 from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure, time_axis
-from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet.delays import LABELS, Delays
 from iot_pipeline.core.ledger.flow import Flow
-from iot_pipeline.core.moments import moment_of
+from iot_pipeline.core.times import in_words, moment_of
 
 _AHEAD, _LATE_FROM = 0, 7  # of LABELS
 

@@ -15,8 +15,8 @@ from iot_pipeline.artifacts.fleet_album import (
     LATENESS,
     draw_album,
 )
-from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet.report import REASONS_IN_WORDS, Health, Mood
+from iot_pipeline.core.times import in_words
 
 _MOST_PROBLEMS = 100
 _CAPTIONS = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from iot_pipeline.core.fleet.series import Series
-from iot_pipeline.core.moments import in_utc, moment_of
+from iot_pipeline.core.times import in_utc, moment_of
 
 _MARKERS = ("braille", "dot", "cross", "sd", "hd")
 _TICKS = 5

@@ -9,11 +9,11 @@ from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.reading_query import run_select
-from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.proof.dead_letters import preview
 from iot_pipeline.core.reading.cql import check_select
 from iot_pipeline.core.reading.decoding import Reason
-from iot_pipeline.core.shell_words import iot_command
+from iot_pipeline.core.times import moment_of
+from iot_pipeline.core.words import iot_command
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.dead_letters import FoundLetter, read_newest_letters
 

@@ -11,7 +11,12 @@ from iot_pipeline.cli.output import ask_whether, json_option, print_json, print_
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.connections import Connections, audit_config, open_connections, reading_rules
-from iot_pipeline.core.moments import (
+from iot_pipeline.core.proof.audit import AuditResult, Fate
+from iot_pipeline.core.proof.audit_words import conclude
+from iot_pipeline.core.proof.dead_letters import preview
+from iot_pipeline.core.reading.decoding import find_device_id_problem, timestamp_ms
+from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
+from iot_pipeline.core.times import (
     Window,
     choose_window,
     in_utc,
@@ -19,11 +24,6 @@ from iot_pipeline.core.moments import (
     parse_day,
     parse_moment,
 )
-from iot_pipeline.core.proof.audit import AuditResult, Fate
-from iot_pipeline.core.proof.audit_words import conclude
-from iot_pipeline.core.proof.dead_letters import preview
-from iot_pipeline.core.reading.decoding import find_device_id_problem, timestamp_ms
-from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.audit import audit, choose_ranges

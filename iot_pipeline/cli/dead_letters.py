@@ -12,8 +12,8 @@ from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.moments import in_utc, moment_of, parse_moment
 from iot_pipeline.core.proof.dead_letters import preview
+from iot_pipeline.core.times import in_utc, moment_of, parse_moment
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.replay_dead_letters import read_letters, replay_dead_letters

@@ -21,11 +21,11 @@ import click
 import filelock
 import psutil
 
+from iot_pipeline.cli.demo_news import OVER
 from iot_pipeline.cli.demo_watch import DagsterEndedError, Watch, iot_command, tell
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.demo_news import OVER
 from iot_pipeline.core.simulator.scenario_fleet import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port

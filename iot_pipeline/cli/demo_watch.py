@@ -15,8 +15,8 @@ from typing import Any
 
 from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
 from iot_pipeline.cli import output
+from iot_pipeline.cli.demo_news import CheckSeen, Look, RunSeen, tell_changes
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK
-from iot_pipeline.core.demo_news import CheckSeen, Look, RunSeen, tell_changes
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.dagster_ui import Child, DagsterUi
 from iot_pipeline.local.servers import LocalServices

@@ -13,11 +13,10 @@ from iot_pipeline.cli.output import (
     say,
 )
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet.problems import DAY_MS, Fleet, Trouble
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet.view import natural_key
-from iot_pipeline.core.moments import moment_of
+from iot_pipeline.core.times import in_words, moment_of
 from iot_pipeline.health import look_now
 from iot_pipeline.settings import Settings
 

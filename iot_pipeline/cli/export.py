@@ -9,7 +9,7 @@ from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
-from iot_pipeline.core.moments import parse_day
+from iot_pipeline.core.times import parse_day
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.reading.export import ExportedDay, ExportProgress, export_day

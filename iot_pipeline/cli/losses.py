@@ -16,8 +16,8 @@ from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.ledger.losses import Acknowledgement, Loss, find_losses
-from iot_pipeline.core.moments import in_utc
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.losses import find_expired, rebase

@@ -17,7 +17,7 @@ import click
 from rich.cells import cell_len
 from rich.console import Console
 
-from iot_pipeline.core.moments import in_utc
+from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import ConfigurationError
 
 EXIT_FOUND = 1

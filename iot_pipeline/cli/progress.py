@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from iot_pipeline.core.durations import in_words
+from iot_pipeline.core.times import in_words
 
 _QUIET_SECONDS = 10.0
 _RATE_SECONDS = 2.0

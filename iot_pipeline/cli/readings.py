@@ -18,9 +18,9 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_pages import CassandraReadingPages
 from iot_pipeline.clients.reading_query import CassandraReadingQuery, StoredReading
 from iot_pipeline.core.fleet.series import Series, thin
-from iot_pipeline.core.moments import Window, choose_window, in_utc, moment_of
 from iot_pipeline.core.reading.decoding import find_device_id_problem
 from iot_pipeline.core.reading.spans import Page, Span, day_span
+from iot_pipeline.core.times import Window, choose_window, in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.reading.in_order import stream_pages

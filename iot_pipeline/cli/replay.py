@@ -9,9 +9,9 @@ from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import Connections, drain_config, open_connections
-from iot_pipeline.core.moments import choose_window
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.offsets import parse_range
+from iot_pipeline.core.times import choose_window
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.planning import Plan, read_states

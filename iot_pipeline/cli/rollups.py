@@ -12,9 +12,9 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.core.moments import in_utc, moment_of, parse_day
 from iot_pipeline.core.reading.decoding import find_device_id_problem
 from iot_pipeline.core.rollups.statistics import QUANTITIES, Rollup, Stats
+from iot_pipeline.core.times import in_utc, moment_of, parse_day
 from iot_pipeline.errors import ConfigurationError, RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.rollups.rebuild import RollupProgress, read_rollups, rebuild_day

@@ -9,9 +9,9 @@ import click
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.sending import Stop, progress
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.core.moments import parse_moment
 from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.scenario_plan import ScenarioPlan, plan_scenario
+from iot_pipeline.core.times import parse_moment
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
 from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios

@@ -9,7 +9,7 @@ import msgspec
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
-from iot_pipeline.core.moments import Window, in_utc
+from iot_pipeline.core.times import Window, in_utc
 
 _DAYS = "SELECT DISTINCT day FROM {ks}.devices_by_day"
 _DAYS_OF_DEVICE = "SELECT day FROM {ks}.devices_by_day WHERE day IN ({marks}) AND device_id = ?"

@@ -12,11 +12,11 @@ import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.connections import Connections, audit_config
-from iot_pipeline.core.markdown import plain
-from iot_pipeline.core.moments import parse_day
 from iot_pipeline.core.proof.audit import DEFECTS, AuditResult, Fate
 from iot_pipeline.core.proof.audit_words import conclude
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.times import parse_day
+from iot_pipeline.core.words import plain
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from iot_pipeline.connections import Connections
-from iot_pipeline.core.markdown import plain
+from iot_pipeline.core.words import plain
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected

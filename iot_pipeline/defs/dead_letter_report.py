@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 
 from iot_pipeline.core.checks.device_table import DeviceTable
-from iot_pipeline.core.markdown import plain
 from iot_pipeline.core.proof.dead_letters import StoredLetter, sender_of
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.words import plain
 from iot_pipeline.defs.names import DEAD_LETTERS
 from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.ports import RecordLogReader

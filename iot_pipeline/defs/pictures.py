@@ -13,7 +13,9 @@ from typing import Any
 import dagster as dg
 
 from iot_pipeline.artifacts.last_drawing import (
+    LastDrawing,
     drawing_path,
+    is_due,
     read_last_drawing,
     write_last_drawing,
 )
@@ -21,10 +23,9 @@ from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks.device_table import DeviceTable
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.view import FleetView
-from iot_pipeline.core.moments import moment_of
-from iot_pipeline.core.picture_budget import LastDrawing, is_due
 from iot_pipeline.core.rollups.day_view import DayView, recent_days
 from iot_pipeline.core.rollups.days import DayRecord
+from iot_pipeline.core.times import moment_of
 from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.fleet.view import view_fleet
 

@@ -14,9 +14,9 @@ import dagster as dg
 from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.markdown import plain
 from iot_pipeline.core.rollups.day_view import DayView
 from iot_pipeline.core.rollups.days import DayRecord
+from iot_pipeline.core.words import plain
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import (
     DAILY_READINGS,
@@ -36,7 +36,7 @@ from iot_pipeline.stages.checks.budget import RunBudget
 from iot_pipeline.stages.checks.check import DAILY, HOURLY
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import checks_of, look_at
-from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupProgress, rebuild_day
 

@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 
 from iot_pipeline.core.ingest.latency import Latencies
-from iot_pipeline.core.markdown import plain
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.words import plain
 from iot_pipeline.defs.dead_letter_report import observe_dead_letters
 from iot_pipeline.defs.names import IOT_DATA
 from iot_pipeline.stages.ingest.progress import DrainSum

@@ -13,7 +13,6 @@ from pydantic import Field
 
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.connections import reading_rules
-from iot_pipeline.core.moments import parse_moment
 from iot_pipeline.core.simulator.scenario_plan import ScenarioPlan, plan_scenario
 from iot_pipeline.core.simulator.simulation import (
     DEFAULT_SEED,
@@ -24,6 +23,7 @@ from iot_pipeline.core.simulator.simulation import (
     parse_start,
     plan_simulation,
 )
+from iot_pipeline.core.times import parse_moment
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.launchpad import checked_config
 from iot_pipeline.defs.manifest_report import manifest_metadata

@@ -18,7 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
-from iot_pipeline.core.markdown import as_written, plain
+from iot_pipeline.core.words import as_written, plain
 from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.registry import checks_of

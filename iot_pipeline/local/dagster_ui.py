@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from iot_pipeline.core.markdown import as_written
+from iot_pipeline.core.words import as_written
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.processes import reset_signals
 

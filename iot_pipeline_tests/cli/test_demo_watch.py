@@ -6,7 +6,7 @@ import pytest
 
 from iot_pipeline.cli.demo_watch import iot_command, sentence_of, worst_device
 from iot_pipeline.core.checks.device_table import DeviceTable
-from iot_pipeline.core.markdown import plain
+from iot_pipeline.core.words import plain
 
 TABLE = DeviceTable(("device", "problem"), [("hall 1", "silent"), ("hall 2", "late")]).markdown()
 

@@ -19,7 +19,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ports import ReadingStore
-from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline_tests.load import produce_in_transaction
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import (

@@ -10,8 +10,8 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_query import CassandraReadingQuery, run_select
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.core.ingest.micro_batch import RowsByTime, write_time_us
-from iot_pipeline.core.moments import Window
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ports import Pending
 from iot_pipeline_tests.pipeline import Pipeline

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.markdown import as_written, plain
+from iot_pipeline.core.words import as_written, plain
 from iot_pipeline.definitions import defs
 
 # Independent of the code under test: what a Markdown renderer takes away outside of code.
@@ -55,7 +55,7 @@ def test_there_are_descriptions_of_every_kind() -> None:
 def test_markdown_eats_nothing_of_a_description(name: str, text: str) -> None:
     if not name.startswith("column"):
         assert text, f"{name} has no description"
-    assert _EATEN.search(without_code(text)) is None, f"give it through core.markdown.plain: {text}"
+    assert _EATEN.search(without_code(text)) is None, f"give it through core.words.plain: {text}"
 
 
 def test_settings_with_an_asterisk_keep_it() -> None:

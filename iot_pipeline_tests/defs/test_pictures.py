@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from iot_pipeline.artifacts.last_drawing import drawing_path
-from iot_pipeline.core.picture_budget import LastDrawing
+from iot_pipeline.artifacts.last_drawing import LastDrawing, drawing_path
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline, store_as_then

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import pytest
 
 from iot_pipeline.core.ledger.chain import find_flaws
-from iot_pipeline.core.moments import Window
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PermanentError, TransientError
 from iot_pipeline.stages.ingest.losses import rebase
 from iot_pipeline.stages.ports import Run

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, PipelineError
-from iot_pipeline.stages import flight as flight_module
-from iot_pipeline.stages.flight import Flight
+from iot_pipeline.stages import requests as flight_module
+from iot_pipeline.stages.requests import Flight
 from iot_pipeline_tests.stages.fake_rollups import FakeAnswer
 
 AWAY = CassandraUnavailableError("away")

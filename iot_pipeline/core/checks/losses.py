@@ -15,7 +15,7 @@ from iot_pipeline.core.ledger.losses import Loss
 from iot_pipeline.core.proof.dead_letters import StoredLetter, sender_of
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.reading.decoding import Reason
-from iot_pipeline.core.shell_words import iot_command
+from iot_pipeline.core.words import iot_command
 
 READ_BACK = "rows_read_back_equal"
 EXPIRED = "nothing_expired_unread"

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from statistics import median
 
-from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet.delays import Delays
 from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
 from iot_pipeline.core.fleet.lacking_hours import lacking_shares, pace_of
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.times import in_words
 
 DAY_MS = 24 * HOUR_MS
 _NUMBER_AT_END = re.compile(r"[\W_]*\d+$")

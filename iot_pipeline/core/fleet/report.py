@@ -11,12 +11,12 @@ from datetime import datetime
 
 from iot_pipeline.core.checks.device_table import count_devices
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet.problems import Fleet, Trouble
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.lag import TotalLag
+from iot_pipeline.core.times import in_words
 
 REASONS_IN_WORDS = {
     Reason.NOT_JSON: "not readable as JSON",

@@ -17,7 +17,6 @@ from iot_pipeline.core.checks.device_table import (
     name_some,
 )
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
-from iot_pipeline.core.durations import in_words
 from iot_pipeline.core.fleet.lacking_hours import (
     LEAST_EXPECTED,
     HourShare,
@@ -36,6 +35,7 @@ from iot_pipeline.core.fleet.problems import (
     recent_halves,
 )
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.times import in_words
 
 PLAUSIBLE = "values_are_plausible"
 REPORTING = "devices_are_reporting"

@@ -20,7 +20,7 @@ from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.shell_words import iot_command
+from iot_pipeline.core.words import iot_command
 
 
 @dataclass(frozen=True, slots=True)

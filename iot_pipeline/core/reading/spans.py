@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from iot_pipeline.core.moments import Window
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.times import Window
 
 UNIX_EPOCH = date(1970, 1, 1)
 _EPOCH_AT = datetime(1970, 1, 1, tzinfo=UTC)

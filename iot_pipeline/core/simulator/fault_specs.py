@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from iot_pipeline.core.reading.decoding import Reason
-from iot_pipeline.core.time_spans import Duration, Shift
+from iot_pipeline.core.times import Duration, Shift
 
 
 class FaultKind(enum.StrEnum):

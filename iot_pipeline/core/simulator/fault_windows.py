@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from iot_pipeline.core.simulator.chance import Chance
 from iot_pipeline.core.simulator.fault_specs import Fault
-from iot_pipeline.core.time_spans import duration_us
+from iot_pipeline.core.times import duration_us
 
 FOREVER_US = 1 << 62
 _HOUR_US = 3_600_000_000.0

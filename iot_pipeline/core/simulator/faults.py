@@ -23,7 +23,7 @@ from iot_pipeline.core.simulator.fault_specs import (
     UniformDelay,
 )
 from iot_pipeline.core.simulator.fault_windows import FOREVER_US, FaultWindow, fault_windows
-from iot_pipeline.core.time_spans import duration_us
+from iot_pipeline.core.times import duration_us
 
 # Measured times lie on this grid and those of a wrong clock between: they never share a
 # millisecond, so a skewed reading never overwrites a right one.

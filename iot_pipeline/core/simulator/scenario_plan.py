@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from iot_pipeline.core.moments import in_utc
 from iot_pipeline.core.reading.decoding import (
     EARLIEST_SECONDS,
     LATEST_SECONDS,
@@ -20,7 +19,7 @@ from iot_pipeline.core.simulator.fault_specs import Malformed
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import Scenario
 from iot_pipeline.core.simulator.simulation import MAX_RATE, to_us
-from iot_pipeline.core.time_spans import duration_us, in_words
+from iot_pipeline.core.times import duration_us, exact_span, in_utc
 from iot_pipeline.errors import ConfigurationError
 
 MAX_DURATION_US = 366 * 86_400_000_000
@@ -119,7 +118,8 @@ def plan_scenario(
         duration = duration_us(scenario.duration)
     _expect(
         0 < duration <= MAX_DURATION_US,
-        f"duration {in_words(duration)}: expected more than 0, at most {in_words(MAX_DURATION_US)}",
+        f"duration {exact_span(duration)}: expected more than 0, at most "
+        f"{exact_span(MAX_DURATION_US)}",
     )
     chosen = scenario.speed if speed is None else speed
     per_second = None if chosen == "max" else float(chosen)

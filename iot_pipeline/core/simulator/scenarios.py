@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from iot_pipeline.core.simulator.fault_specs import FaultSpec
-from iot_pipeline.core.time_spans import Duration, duration_us
+from iot_pipeline.core.times import Duration, duration_us
 
 MAX_GROUP_DEVICES = 100_000
 

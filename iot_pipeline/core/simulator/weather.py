@@ -9,7 +9,7 @@ import math
 
 from iot_pipeline.core.simulator.chance import Chance
 from iot_pipeline.core.simulator.scenarios import Group, Weather
-from iot_pipeline.core.time_spans import duration_us
+from iot_pipeline.core.times import duration_us
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US

@@ -26,7 +26,6 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import MANY, FleetStates, Groups, fold_rows
 from iot_pipeline.core.ingest.micro_batch import MicroBatch, RowsByTime
 from iot_pipeline.errors import PipelineError, SchemaMismatchError
-from iot_pipeline.stages.asking import ask_all
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.fleet.rows import (
     Until,
@@ -35,6 +34,7 @@ from iot_pipeline.stages.fleet.rows import (
     look_again,
     make_states,
 )
+from iot_pipeline.stages.requests import ask_all
 
 SAVE_SECONDS = 60.0
 # Small micro-batches, as a run that follows the topic makes them, are folded together.

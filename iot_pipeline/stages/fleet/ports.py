@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.stages.asking import Answer
 from iot_pipeline.stages.ports import Pending, RowReader
 
 
@@ -38,7 +37,7 @@ class DeviceStateStore(Protocol):
     def wait(self, timeout_seconds: float) -> None: ...
 
 
-class PendingCounts(Answer, Protocol):
+class PendingCounts(Pending, Protocol):
     """Counts on their way."""
 
     @property

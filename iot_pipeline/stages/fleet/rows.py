@@ -12,9 +12,9 @@ from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.stages.asking import ask_all
 from iot_pipeline.stages.fleet.ports import DeviceHourCounts, FleetPorts
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, PendingRows
+from iot_pipeline.stages.requests import ask_all
 
 # Of a clock that is far ahead the days it says are looked at, the newest of them.
 _MOST_DAYS_AHEAD = 30

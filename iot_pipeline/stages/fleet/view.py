@@ -8,8 +8,8 @@ from iot_pipeline.core.fleet.problems import DAY_MS, Fleet
 from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, choose_slot_ms, put_together
 from iot_pipeline.core.ledger.flow import measure_flow
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.stages.asking import ask_all
 from iot_pipeline.stages.ports import LedgerStore, Pending, RecordLog
+from iot_pipeline.stages.requests import ask_all
 
 
 class PendingSlots(Pending, Protocol):

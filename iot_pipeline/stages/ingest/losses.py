@@ -10,8 +10,8 @@ from typing import Protocol
 from uuid import UUID
 
 from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, Outcome, Rebased
-from iot_pipeline.core.moments import in_utc
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
+from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import TopicChangedError, TransientError
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.commits import commit_all

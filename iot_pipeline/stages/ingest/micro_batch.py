@@ -45,7 +45,7 @@ from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.refused import refused_letters
 from iot_pipeline.stages.ingest.writers import SLICES_AT_ONCE, Writers
 from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
-from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.requests import retry_transient
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from iot_pipeline.core.ingest.micro_batch import MicroBatch, Row, RowsByTime, day_of
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ports import Pending, ReadingStore
-from iot_pipeline.stages.retry import backoff_seconds
+from iot_pipeline.stages.requests import backoff_seconds
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from iot_pipeline.core.ledger.chain import Applied, Commit, Fenced, Rebased, decide_commit
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError, TransientError
 from iot_pipeline.stages.ports import LedgerStore, PendingCommit
-from iot_pipeline.stages.retry import backoff_seconds, retry_transient
+from iot_pipeline.stages.requests import backoff_seconds, retry_transient
 
 _log = logging.getLogger(__name__)
 

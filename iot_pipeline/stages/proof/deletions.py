@@ -6,12 +6,12 @@ from datetime import UTC, date, datetime
 from typing import Protocol
 
 from iot_pipeline.core.ingest.micro_batch import day_of
-from iot_pipeline.core.moments import Window
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.times import Window
 from iot_pipeline.stages.ports import RowReader
 from iot_pipeline.stages.proof.read_back import scan_rows
-from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.requests import retry_transient
 
 
 class DeletionStore(Protocol):

@@ -11,7 +11,6 @@ from itertools import islice
 from iot_pipeline.core.ingest.micro_batch import RowsByTime
 from iot_pipeline.core.proof.read_back import Place, ReadBack, StoredRow
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.stages.flight import Flight
 from iot_pipeline.stages.ports import (
     MAX_ROWS_PER_READ,
     MAX_TIMES_PER_READ,
@@ -20,6 +19,7 @@ from iot_pipeline.stages.ports import (
     PendingSums,
     RowReader,
 )
+from iot_pipeline.stages.requests import Flight
 
 # So many wanted rows are asked for as one range; others may lie between them, up to as many again.
 _KEYS_PER_RANGE = 2_000

@@ -23,7 +23,7 @@ from iot_pipeline.stages.ingest.planning import Plan, read_states
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, RowReader, Run
 from iot_pipeline.stages.proof.read_back import read_back
 from iot_pipeline.stages.reading.log import widen_to_milliseconds
-from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.requests import retry_transient
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import RecordLogReader, RowReader, Run
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.reading.log import read_ranges
-from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.requests import retry_transient
 
 # Readings held at once; a letter that still fails is counted and dropped.
 _CHUNK_ROWS = 5_000

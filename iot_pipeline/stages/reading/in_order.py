@@ -14,7 +14,7 @@ from typing import Protocol
 from iot_pipeline.core.reading.spans import Page, PlainRow, Span
 from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Pending
-from iot_pipeline.stages.retry import backoff_seconds
+from iot_pipeline.stages.requests import backoff_seconds
 
 IN_FLIGHT = 16
 

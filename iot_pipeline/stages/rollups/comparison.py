@@ -14,9 +14,8 @@ from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.rollups.comparison import DayComparison
 from iot_pipeline.core.rollups.days import DayFacts, DayRecord, is_frozen
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours, is_same
-from iot_pipeline.stages.flight import Flight
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
-from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.requests import Flight, retry_transient
 from iot_pipeline.stages.rollups.rebuild import (
     PendingReadings,
     PendingRollups,

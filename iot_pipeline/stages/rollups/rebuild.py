@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
-from iot_pipeline.core.moments import in_utc
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.rollups.days import (
     DayFacts,
@@ -29,10 +28,10 @@ from iot_pipeline.core.rollups.days import (
     is_frozen,
 )
 from iot_pipeline.core.rollups.statistics import ReadingRow, Rollup, add_page, day_of_hours
+from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import RollupFrozenError
-from iot_pipeline.stages.flight import Flight
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Pending
-from iot_pipeline.stages.retry import retry_transient
+from iot_pipeline.stages.requests import Flight, retry_transient
 
 DEVICES_IN_FLIGHT = 32
 _WRITES_IN_FLIGHT = 96

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from iot_pipeline.artifacts.last_drawing import LEAST_REST_SECONDS, LastDrawing, is_due
 from iot_pipeline.core.fleet.delays import EDGES, LABELS, Delays, FleetRecord
 from iot_pipeline.core.fleet.kept_states import decode_record, encode_record
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.flow import measure_flow
-from iot_pipeline.core.picture_budget import LEAST_REST_SECONDS, LastDrawing, is_due
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=1)

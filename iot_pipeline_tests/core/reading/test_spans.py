@@ -2,9 +2,9 @@ import math
 from datetime import UTC, date, datetime, timedelta
 
 from iot_pipeline.core.fleet.series import Series, thin
-from iot_pipeline.core.moments import Window
 from iot_pipeline.core.reading.columns import Grouping
 from iot_pipeline.core.reading.spans import Page, day_span
+from iot_pipeline.core.times import Window
 
 DAY = date(2026, 11, 22)
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)

@@ -11,7 +11,7 @@ from iot_pipeline.core.simulator.manifest import ManifestRecorder
 from iot_pipeline.core.simulator.scenario_file import parse_scenario
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import Scenario
-from iot_pipeline.core.time_spans import duration_us
+from iot_pipeline.core.times import duration_us
 from iot_pipeline_tests.stages.fakes_quality import HOUR, MINUTE, START_MS, Sent, TimeLapse, red
 
 _NETWORK_MS = 40

@@ -11,9 +11,9 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.verdicts import judge_fleet
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
-from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.times import moment_of
 from iot_pipeline.errors import CassandraUnavailableError, SchemaMismatchError
 from iot_pipeline.stages.fleet.keeper import SAVE_SECONDS, FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.ports import FleetPorts

@@ -5,8 +5,8 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import HOUR_MS
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.fleet.view import MOST_LINES, MOST_ROWS, choose_rows, natural_key
-from iot_pipeline.core.moments import moment_of
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.times import moment_of
 from iot_pipeline.stages.fleet.view import view_fleet
 from iot_pipeline_tests.stages.fake_pages import FakePages
 from iot_pipeline_tests.stages.world import World

@@ -9,7 +9,7 @@ from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import CassandraUnavailableError, PlanError, TopicChangedError
-from iot_pipeline.stages import flight as flight_module
+from iot_pipeline.stages import requests as flight_module
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof import read_back as read_back_stage
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay

@@ -1,4 +1,4 @@
-"""Times as a person says them: `15m`, `2026-01-31`, and the window between two of them.
+"""Times as a person says them: moments (`2026-01-31`), spans (`15m`), and how long in words.
 
 Everything is UTC: a time without a zone is taken as such, and what we say ends in Z.
 """
@@ -7,13 +7,42 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from iot_pipeline.errors import ConfigurationError
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_UNITS_US = {
+    "ms": 1_000,
+    "s": 1_000_000,
+    "m": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+}
+_UNITS_SAID = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_SPAN = r"\d+(\.\d+)?(ms|s|m|h|d)"
+_PARTS = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _LONGEST = timedelta(days=36_525)
+
+# In a scenario file.
+Duration = Annotated[
+    str,
+    Meta(
+        pattern=f"^{_SPAN}$",
+        description="A time span with its unit: 500ms, 90s, 15m, 2h, 30d.",
+        examples=["90s", "15m"],
+    ),
+]
+Shift = Annotated[
+    str,
+    Meta(
+        pattern=f"^-?{_SPAN}$",
+        description="How far a clock is off: 90s is ahead, -90s behind.",
+        examples=["90s", "-2m"],
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +63,39 @@ def moment_of(ms: float) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
+def duration_us(text: str) -> int:
+    """Whole microseconds of a `Duration` or a `Shift`.
+
+    Raises:
+        ValueError: it is neither; both types refuse such a text first.
+    """
+    match = _PARTS.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r}: expected a time span such as 90s, 15m, 2h or 30d")
+    return int(Decimal(match[1]) * _UNITS_US[match[2]])
+
+
 def parse_duration(text: str) -> timedelta:
     """Read `30s`, `15m`, `1h` or `2d`.
 
     Raises:
         ConfigurationError: anything else, nothing, or more than a century.
     """
-    match = _DURATION.fullmatch(text.strip())
-    duration = timedelta()
-    if match is not None and float(match[1]) * _UNIT_SECONDS[match[2]] <= _LONGEST.total_seconds():
-        duration = timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
-    if not duration:
+    try:
+        us = duration_us(text.strip())
+    except ValueError:
+        us = 0
+    if not 0 < us <= _LONGEST / timedelta(microseconds=1):
         raise ConfigurationError(f"{text}: expected a duration such as 30s, 15m, 1h or 2d")
-    return duration
+    return timedelta(microseconds=us)
+
+
+def exact_span(us: int) -> str:
+    """A span as a file has it, in the largest unit that divides it: 90s, 15m, 30d."""
+    for unit in ("d", "h", "m", "s"):
+        if us and us % _UNITS_US[unit] == 0:
+            return f"{us // _UNITS_US[unit]}{unit}"
+    return f"{us / 1000:g}ms"
 
 
 def parse_moment(text: str) -> datetime:
@@ -113,3 +162,21 @@ def choose_window(
     if window.until <= window.since:
         raise ConfigurationError(f"--until {until}: expected a time after --since {since}")
     return window
+
+
+def in_words(seconds: float) -> str:
+    """`20 ms`, `0.2 s`, `45 s`, `3 min`, `2.5 h`, `4 d`; two digits or so, maybe a minus."""
+    size = abs(seconds)
+    sign = "-" if seconds < 0 else ""
+    for unit, name in _UNITS_SAID:
+        if size >= unit * 0.9995:
+            return f"{sign}{_short(size / unit)} {name}"
+    if 0 < size < 0.0995:
+        return f"{sign}{size * 1000:.0f} ms"
+    return f"{sign}{_short(size)} s"
+
+
+def _short(number: float) -> str:
+    if number >= 9.95 or abs(number - round(number)) < 0.05:
+        return f"{number:.0f}"
+    return f"{number:.1f}"

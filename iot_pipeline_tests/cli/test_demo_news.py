@@ -2,7 +2,7 @@
 
 import pytest
 
-from iot_pipeline.core.demo_news import CheckSeen, Look, RunSeen, in_words, tell_changes
+from iot_pipeline.cli.demo_news import CheckSeen, Look, RunSeen, in_words, tell_changes
 
 IOT = ".venv/bin/iot"
 GREEN = CheckSeen(True, "Fine.")

@@ -12,7 +12,7 @@ import iot_pipeline
 from iot_pipeline.cli.main import iot
 from iot_pipeline.core.proof.audit import Fate, Finding
 from iot_pipeline.core.reading.decoding import find_device_id_problem
-from iot_pipeline.core.shell_words import iot_command
+from iot_pipeline.core.words import iot_command
 
 device_ids = st.text(min_size=1, max_size=40).filter(lambda text: not find_device_id_problem(text))
 

@@ -1,19 +1,105 @@
-"""Requests on their way: what answers is taken, what fails for a while is sent again."""
+"""Requests: tried again while that may help, many on their way at once, answers in order.
+
+Belongs here: retries, backoff, and windows of small questions. Does not belong here: which requests
+there are; the row writer has a window of its own, because it splits what was refused.
+"""
 
 import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import tenacity
+
 from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.stages.ports import Pending
-from iot_pipeline.stages.retry import backoff_seconds
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_I = TypeVar("_I")
 _P = TypeVar("_P", bound=Pending)
+
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 5.0
+_IN_FLIGHT = 32
+
+
+def retry_transient(call: Callable[[], _T], *, give_up_after_seconds: float) -> _T:
+    """The answer of `call`, tried again while it raises TransientError.
+
+    Raises:
+        TransientError: the last one, when the time is over; other errors at once.
+    """
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(TransientError),
+        wait=tenacity.wait_exponential_jitter(
+            multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
+        ),
+        stop=tenacity.stop_after_delay(give_up_after_seconds),
+        before_sleep=_say,
+        reraise=True,
+    ):
+        with attempt:
+            return call()
+    raise AssertionError("tenacity ends by returning or raising")
+
+
+def backoff_seconds(failures: int, jitter: float) -> float:
+    """How long to wait after so many failures in a row; `jitter` in [0, 1) spreads the senders."""
+    wait = FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 16)
+    return min(wait, LONGEST_WAIT_SECONDS) * (0.5 + jitter / 2)
+
+
+def _say(state: tenacity.RetryCallState) -> None:
+    if state.outcome is not None and state.next_action is not None:
+        _log.warning(
+            "%s; trying again in %.1f s", state.outcome.exception(), state.next_action.sleep
+        )
+
+
+def ask_all(
+    items: Iterable[_I],
+    start: Callable[[_I], _P],
+    wait: Callable[[float], None],
+    deadline: float,
+    clock: Callable[[], float],
+) -> Iterator[tuple[_I, _P]]:
+    """Each item with its answer, in order, as far as the time suffices.
+
+    After `deadline` nothing more is sent, and what was sent is waited for. The first question is
+    always sent: a look at nothing tells nothing.
+
+    Raises:
+        PipelineError: the first failed answer's error.
+    """
+    waiting = iter(items)
+    sent: deque[tuple[_I, _P]] = deque()
+    is_over = False
+    has_sent = False
+    while True:
+        while not is_over and len(sent) < _IN_FLIGHT:
+            if has_sent and clock() > deadline:
+                is_over = True
+                break
+            item = next(waiting, None)
+            if item is None:
+                is_over = True
+            else:
+                sent.append((item, start(item)))
+                has_sent = True
+        if not sent:
+            return
+        item, answer = sent[0]
+        if not answer.done:
+            wait(0.1)
+            continue
+        sent.popleft()
+        if answer.error is not None:
+            raise answer.error
+        yield item, answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""Words on their way to Dagster's UI, which reads descriptions as Markdown, and back."""
+"""Words on their way out: to a shell, which must be able to take them back, and to Markdown."""
 
 import re
+import shlex
 
 _CODE = re.compile(r"(`[^`]*`)")
 # What Markdown takes for itself. An underscore inside a word (IOT_TOPIC, device_2) it leaves alone.
@@ -27,3 +28,16 @@ def as_written(text: str) -> str:
     return "".join(
         part if number % 2 else _ESCAPED.sub(r"\1", part) for number, part in enumerate(parts)
     )
+
+
+def iot_command(*words: object, then: tuple[object, ...] = ()) -> str:
+    """`iot` and its words, each quoted where the shell would read it differently.
+
+    Args:
+        words: the command, its options and their values.
+        then: arguments that come from data, such as a device_id; one that begins with a dash is
+            kept from being read as an option.
+    """
+    arguments = [str(word) for word in then]
+    marker = ["--"] if any(word.startswith("-") for word in arguments) else []
+    return shlex.join(["iot", *map(str, words), *marker, *arguments])

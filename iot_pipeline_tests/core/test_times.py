@@ -4,10 +4,11 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from iot_pipeline.core.moments import (
+from iot_pipeline.core.times import (
     Window,
     choose_window,
     in_utc,
+    in_words,
     moment_of,
     parse_duration,
     parse_moment,
@@ -96,3 +97,10 @@ def test_what_is_said_of_a_time_can_be_asked_for() -> None:
     assert in_utc(moment, "minutes") == "2026-01-31T12:00Z"
     assert parse_moment(in_utc(moment, "milliseconds")) == moment
     assert in_utc(moment.astimezone(timezone(timedelta(hours=2)))) == "2026-01-31T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.01, "10 ms"), (0.099, "99 ms"), (0.0996, "0.1 s"), (-0.02, "-20 ms")]
+)
+def test_what_is_shorter_than_a_tenth_of_a_second_is_not_nothing(seconds, words):
+    assert in_words(seconds) == words
