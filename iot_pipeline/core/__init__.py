@@ -2,7 +2,7 @@
 
 The rooms, in the order of a reading's path; a room imports only those above it:
 
-reading/    a message is a reading, or a dead letter with a reason; offsets, lag
+reading/    a message is a reading, or a dead letter with a reason; quantities, offsets, lag
 ledger/     the chain of ranges that runs leave behind: sums, folding, losses
 ingest/     records become a micro-batch: winners, grouped by Cassandra partition
 proof/      log and table side by side: every offset's fate, dead letters, deletions
