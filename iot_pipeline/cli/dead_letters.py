@@ -1,25 +1,121 @@
-"""`iot dead-letters show|stats|replay`: beside `list`, which is in `cli.ask_rows`."""
+"""`iot dead-letters`: list them, show one, count them, read them again."""
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 import click
 
-from iot_pipeline.cli.ask_rows import dead_letters_group, reason_option
+from iot_pipeline.cli.help import CommandGroup
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.proof.dead_letters import preview
+from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
+from iot_pipeline.core.words import iot_command
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.proof.dead_letters import FoundLetter, read_newest_letters
 from iot_pipeline.stages.proof.replay_dead_letters import read_letters, replay_dead_letters
 
+_REASONS = [reason.value for reason in Reason]
+reason_option = click.option(
+    "--reason",
+    type=click.Choice(_REASONS),
+    metavar="REASON",
+    help=f"Only these: {', '.join(_REASONS)}.",
+)
 
-@click.command("show")
+
+@click.group("dead-letters", cls=CommandGroup)
+def dead_letters_command() -> None:
+    """Records that could not be readings, kept whole, each with its reason."""
+
+
+@dead_letters_command.command("list")
+@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@reason_option
+@json_option
+def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> None:
+    """List the newest dead letters: source, reason, message and the beginning of the value."""
+    settings = Settings.from_env()
+    log = KafkaLog(settings)
+    try:
+        found = read_newest_letters(log, settings.dead_letter_topic, last, reason)
+    finally:
+        log.close()
+    if as_json:
+        print_json(
+            {
+                "topic": settings.dead_letter_topic,
+                "dead_letters": [_letter_json(item) for item in found.letters],
+                "foreign": found.foreign,
+                "incomplete": found.incomplete,
+                "is_all": found.is_all,
+            }
+        )
+        return
+    if not found.letters and found.is_all:
+        which = "dead letters" if reason is None else f"dead letters with the reason {reason}"
+        say(f"{settings.dead_letter_topic} has no {which}")
+    if found.letters:
+        _print_letters(found.letters, settings.dead_letter_topic)
+    if found.foreign:
+        say(f"{found.foreign:,} records are no dead letters of ours and are left out")
+    if found.incomplete:
+        say(f"{found.incomplete:,} letters came in parts that are not all there")
+
+
+def _print_letters(letters: Sequence[FoundLetter], topic: str) -> None:
+    print_table(
+        ("delivered", "source", "reason", "bytes", "message", "value"),
+        [
+            (
+                moment_of(item.letter.delivered_ms),
+                _coordinates(item),
+                item.letter.reason,
+                None if item.value_bytes is None else f"{item.value_bytes:,}",
+                item.letter.message,
+                preview(item.letter.value, 60),
+            )
+            for item in letters
+        ],
+        title=f"{topic}, newest first",
+    )
+    place = letters[0].letter.source
+    example = iot_command("dead-letters", "show", f"{place.partition}:{place.offset}")
+    say(f"`{example}` shows the newest one whole")
+
+
+def _coordinates(item: FoundLetter) -> str:
+    source = item.letter.source
+    return f"{source.topic} {source.partition}:{source.offset}"
+
+
+def _letter_json(item: FoundLetter) -> dict[str, object]:
+    letter = item.letter
+    return {
+        "topic": letter.source.topic,
+        "topic_id": letter.source.topic_id,
+        "partition": letter.source.partition,
+        "offset": letter.source.offset,
+        "reason": letter.reason,
+        "message": letter.message,
+        "message_key": preview(letter.message_key) if letter.message_key is not None else None,
+        "produced_at": None if letter.produced_ms is None else moment_of(letter.produced_ms),
+        "delivered_at": moment_of(letter.delivered_ms),
+        "value_bytes": item.value_bytes,
+        "value": preview(letter.value, 200) if letter.value is not None else None,
+        "dlq_partition": letter.dlq_partition,
+        "dlq_offset": letter.dlq_offset,
+    }
+
+
+@dead_letters_command.command("show")
 @click.argument("place", metavar="PARTITION:OFFSET")
 @json_option
 def show_command(place: str, as_json: bool) -> None:
@@ -68,7 +164,7 @@ def _moment(ms: int | None) -> str | None:
     return None if ms is None else in_utc(moment_of(ms), "milliseconds")
 
 
-@click.command("stats")
+@dead_letters_command.command("stats")
 @reason_option
 @click.option("--since", metavar="TIME", help="Delivered from this time on.")
 @json_option
@@ -95,7 +191,7 @@ def stats_command(reason: str | None, since: str | None, as_json: bool) -> None:
     )
 
 
-@click.command("replay")
+@dead_letters_command.command("replay")
 @reason_option
 @json_option
 def replay_command(reason: str | None, as_json: bool) -> None:
@@ -132,7 +228,3 @@ def replay_command(reason: str | None, as_json: bool) -> None:
     for name, count in result.still_rejected.most_common():
         if count:
             say(f"  {name}: {count:,}")
-
-
-for _command in (show_command, stats_command, replay_command):
-    dead_letters_group.add_command(_command)

@@ -1,4 +1,4 @@
-"""`iot losses` and `iot rebase`: what expired unread, and a topic that is another one now."""
+"""`iot losses`: what expired unread, and who has seen it."""
 
 import getpass
 
@@ -12,7 +12,6 @@ from iot_pipeline.cli.output import (
     print_table,
     say,
 )
-from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.ledger.losses import Acknowledgement, Loss, find_losses
@@ -20,7 +19,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest.losses import find_expired, rebase
+from iot_pipeline.stages.ingest.losses import find_expired
 
 
 @click.command("losses")
@@ -116,31 +115,3 @@ def _print_losses(losses: list[Loss], unrecorded: list[OffsetRange], topic: str)
         )
     if not losses and not unrecorded:
         say(f"nothing of {topic} expired unread")
-
-
-@click.command("rebase")
-@click.option("--topic-id", required=True, metavar="UUID", help="The new topic's, from the error.")
-@click.option(
-    "--at", "at", required=True, metavar="earliest|latest|N", help="Where ingestion goes on."
-)
-@json_option
-def rebase_command(topic_id: str, at: str, as_json: bool) -> None:
-    """Accept a topic that was deleted and made again: a new epoch begins, rows stay as they are."""
-    if at not in ("earliest", "latest") and not at.isdecimal():
-        raise ConfigurationError(f"--at {at}: expected earliest, latest or an offset")
-    settings = Settings.from_env()
-    with open_connections(settings) as connections:
-        moved = rebase(
-            connections.log, connections.ledger, settings.topic, topic_id, at, new_cli_run()
-        )
-    if as_json:
-        print_json(
-            [
-                {"partition": new.partition, "epoch": new.epoch, "next_offset": new.next_offset}
-                for _, new in moved
-            ]
-        )
-        return
-    for old, new in moved:
-        ended = f"epoch {old.epoch} ended at {old.next_offset}" if old else "is new"
-        say(f"partition {new.partition}: {ended}, epoch {new.epoch} begins at {new.next_offset}")

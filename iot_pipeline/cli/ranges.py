@@ -1,11 +1,22 @@
-"""How commands are told which part of the log: the same words everywhere."""
+"""Which part of the log, which time and which days: said to every command in the same words."""
 
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 import click
 
+from iot_pipeline.core.times import Window, choose_window, parse_day
+from iot_pipeline.errors import ConfigurationError
+
 _F = TypeVar("_F", bound=Callable[..., object])
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+_LONGEST_DAYS = 36_525
+
+day_option = click.option("--day", metavar="DAY", help="This UTC day, such as 2026-01-31.")
+since_option = click.option("--since", metavar="DAY", help="From this UTC day on.")
+until_option = click.option("--until", metavar="DAY", help="Before this UTC day.")
 
 
 def offsets_option(required: bool = False) -> Callable[[_F], _F]:
@@ -18,3 +29,33 @@ def offsets_option(required: bool = False) -> Callable[[_F], _F]:
         metavar="P:START-END",
         help="Exactly these offsets of Kafka partition P, END excluded; repeatable.",
     )
+
+
+def day_or_window(day: str | None, since: str | None, until: str | None) -> Window | None:
+    """The time that `--day`, or `--since` and `--until`, mean; None when none was given."""
+    if day is not None:
+        begin = parse_day(day)
+        return Window(begin, begin + timedelta(days=1))
+    return choose_window(None, since, until, datetime.now(UTC))
+
+
+def choose_days(day: str | None, since: str | None, until: str | None, today: date) -> list[date]:
+    """The days that `--day`, or `--since` with or without `--until`, mean; at least one.
+
+    Raises:
+        ConfigurationError: neither way or both, or an end that is not after its start.
+    """
+    if (day is None) == (since is None and until is None):
+        raise ConfigurationError("say which days: --day, or --since with or without --until")
+    if day is not None:
+        return [parse_day(day).date()]
+    if since is None:
+        raise ConfigurationError(f"--until {until}: expected --since with it")
+    first = parse_day(since).date()
+    last = today if until is None else parse_day(until).date() - timedelta(days=1)
+    if not first <= last < first + timedelta(days=_LONGEST_DAYS):
+        raise ConfigurationError(
+            f"--since {since} --until {until or 'today'}: expected a day after the first one, and "
+            "a century at most"
+        )
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]

@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 from rich.cells import cell_len
 
-from iot_pipeline.cli.main import MODULES, iot, main
+from iot_pipeline.cli.main import COMMANDS, iot, main
 from iot_pipeline_tests.servers import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ class Seen:
 def all_commands() -> dict[str, click.Command]:
     """Every command by what a person types for it, such as `dead-letters show`."""
     found: dict[str, click.Command] = {}
-    for name in MODULES:
+    for name in COMMANDS:
         command = iot.get_command(click.Context(iot), name)
         assert command is not None
         if isinstance(command, click.Group):

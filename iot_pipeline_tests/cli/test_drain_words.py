@@ -2,7 +2,7 @@
 
 import pytest
 
-from iot_pipeline.cli.ingest import _report
+from iot_pipeline.cli.drain import _report
 from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.stages.run_ingest import new_outcome
 from iot_pipeline_tests.stages.world import T0, World, WorldPorts

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import click
 
-from iot_pipeline.cli.ingest_lines import DrainLine, FollowLine, RunLine, lost_line, until_asked
+from iot_pipeline.cli.drain_lines import DrainLine, FollowLine, RunLine, lost_line, until_asked
 from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option

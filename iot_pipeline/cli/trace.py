@@ -1,0 +1,98 @@
+"""`iot trace`: the record behind a row."""
+
+import sys
+
+import click
+
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.connections import open_connections, reading_rules
+from iot_pipeline.core.proof.dead_letters import preview
+from iot_pipeline.core.reading.decoding import timestamp_ms
+from iot_pipeline.core.times import (
+    in_utc,
+    moment_of,
+    parse_moment,
+)
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.proof.trace import Trace, read_message, trace
+
+EXIT_DEFECTS = 1
+
+
+@click.command("trace")
+@click.argument("device_id", metavar="DEVICE")
+@click.argument("timestamp", metavar="TIMESTAMP")
+@json_option
+def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
+    """Show the record behind a row, and its message: TIMESTAMP as `iot readings` shows it.
+
+    Or in seconds since 1970. Exit code 1: there is no such row, or no record explains it.
+    """
+    settings = Settings.from_env()
+    ms = _timestamp_ms(timestamp)
+    with open_connections(settings) as connections:
+        found = trace(
+            connections.log,
+            connections.audit_records,
+            connections.rows,
+            settings.topic,
+            reading_rules(settings),
+            device_id,
+            ms,
+            settings.retry_seconds,
+        )
+        made = found.made_by
+        message = (
+            None
+            if made is None
+            else read_message(connections.audit_records, settings.topic, made[1], made[2])
+        )
+    if as_json:
+        print_json(
+            {
+                "row": found.row,
+                "is_whole": found.is_whole,
+                "partition": made[1] if made else None,
+                "offset": made[2] if made else None,
+                "written_us": made[0] if made else None,
+                "message": None if message is None else preview(message, len(message)),
+                "candidates": [f"{record[1]}:{record[2]}" for record in found.records],
+            }
+        )
+    else:
+        _print_trace(found, message, device_id, ms)
+    if made is None:
+        sys.exit(EXIT_DEFECTS)
+
+
+def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -> None:
+    measured_at, made = in_utc(moment_of(ms), "milliseconds"), found.made_by
+    if found.row is None:
+        say(f"{device_id} has no row at {measured_at}")
+    elif made is None:
+        say(
+            f"no record explains the row {found.row} of {device_id} at {measured_at}: it came from "
+            "elsewhere, it is torn, or Kafka has deleted its record"
+        )
+    else:
+        arrived_at = in_utc(moment_of(made[0] // 1000), "milliseconds")
+        print_table(
+            ("what", "value"),
+            [
+                ("device", device_id),
+                ("measured at", measured_at),
+                ("temperature, °C", found.row[0]),
+                ("humidity, %", found.row[1]),
+                ("arrived in Kafka at", arrived_at),
+                ("partition:offset", f"{made[1]}:{made[2]}"),
+                ("write time, µs", made[0]),
+                ("message", None if message is None else preview(message, len(message))),
+            ],
+        )
+
+
+def _timestamp_ms(text: str) -> int:
+    try:
+        return timestamp_ms(float(text))
+    except (ValueError, OverflowError):
+        return timestamp_ms(parse_moment(text).timestamp())
