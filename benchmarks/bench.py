@@ -237,7 +237,7 @@ class _Servers:
         settings = _settings(env)
         subprocess.run([_IOT, "setup"], env=env, check=True, capture_output=True)
         if what.topic not in self._loaded:
-            load(settings.bootstrap_servers, what.topic, what.rows, what.devices, what.padding)
+            load(settings, what.rows, what.devices, what.padding)
             self._loaded.add(what.topic)
         return settings
 

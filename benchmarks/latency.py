@@ -77,7 +77,7 @@ def probe(
     done = threading.Event()
     reader = threading.Thread(target=_read_back, args=(settings, pending, lock, done, found))
     reader.start()
-    producer = make_producer(settings.bootstrap_servers, linger_ms=5, reports=True)
+    producer = make_producer(settings, linger_ms=5, reports=True)
     began = time.monotonic()
     every = max(1, rate // probes_per_second)
     try:

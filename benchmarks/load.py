@@ -7,14 +7,17 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from iot_pipeline.clients.kafka import client_config
+from iot_pipeline.settings import Settings
+
 FIRST_SECOND = 1_735_444_800  # 2024-12-29 04:00 UTC: rows of one run fall into few days
 
 
-def make_producer(bootstrap_servers: str, linger_ms: int = 20, reports: bool = False) -> Any:
+def make_producer(settings: Settings, linger_ms: int = 20, reports: bool = False) -> Any:
     """A producer that loses nothing and batches well: about 350,000 messages a second on a core."""
     return Producer(
         {
-            "bootstrap.servers": bootstrap_servers,
+            **client_config(settings),
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": linger_ms,
@@ -52,9 +55,9 @@ def row_of(number: int, devices: int) -> tuple[str, int, float, float]:
     return reading["device_id"], ms, float(reading["temperature"]), float(reading["humidity"])
 
 
-def load(bootstrap_servers: str, topic: str, count: int, devices: int, padding: int = 0) -> float:
+def load(settings: Settings, count: int, devices: int, padding: int = 0) -> float:
     """Produce messages 0 to `count`, all acknowledged; returns the seconds it took."""
-    producer = make_producer(bootstrap_servers)
+    producer, topic = make_producer(settings), settings.topic
     began = time.monotonic()
     for number in range(count):
         key, value = message(number, devices, padding)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
+from iot_pipeline.clients.kafka import client_config
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
@@ -95,7 +96,7 @@ def _probe(connections: Connections) -> float:
     now_ms = int(time.time() * 1000)
     device_id = f"probe_{now_ms}"
     reading = {"device_id": device_id, "timestamp": now_ms / 1000, "temperature": 20.0}
-    producer = Producer({"bootstrap.servers": settings.bootstrap_servers, "linger.ms": 0})
+    producer = Producer({**client_config(settings), "linger.ms": 0})
     sent_at = time.monotonic()
     producer.produce(settings.topic, json.dumps({**reading, "humidity": 50.0}), device_id)
     if producer.flush(10):

@@ -61,7 +61,7 @@ def send_scenario(plan: ScenarioPlan, as_json: bool) -> None:
     stop = Stop()
     try:
         with (
-            open_sender(settings.bootstrap_servers, settings.topic) as sender,
+            open_sender(settings) as sender,
             progress(plan.expected_messages) as tell,
             stop,
         ):

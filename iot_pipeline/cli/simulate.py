@@ -129,7 +129,7 @@ def simulate_command(
     stop = Stop()
     try:
         with (
-            open_sender(settings.bootstrap_servers, settings.topic) as sender,
+            open_sender(settings) as sender,
             progress(plan.count, plan.duration_seconds) as tell,
             stop,
         ):

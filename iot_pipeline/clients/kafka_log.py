@@ -18,6 +18,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
+from iot_pipeline.clients.kafka import client_config
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import SILENT, KafkaRangeSource, spans_of
 from iot_pipeline.core.reading.decoding import Record
@@ -26,11 +27,6 @@ from iot_pipeline.errors import KafkaUnavailableError, PermanentError
 from iot_pipeline.settings import Settings
 
 _READ_AGAIN_SECONDS = 30.0
-
-
-def client_config(settings: Settings) -> dict[str, Any]:
-    """What every Kafka client of ours is told: where the brokers are."""
-    return {"bootstrap.servers": settings.bootstrap_servers}
 
 
 class KafkaLog:

@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from iot_pipeline.clients.kafka import client_config
 from iot_pipeline.clients.kafka_errors import cause_of, in_words, translate
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError, SchemaMismatchError
+from iot_pipeline.settings import Settings
 
 # A signal waits for the C call it interrupts to return: none may take longer.
 LONGEST_CALL_SECONDS = 0.2
@@ -34,11 +36,10 @@ class KafkaReadingSender:
     `acknowledged` never counts one that the broker did not confirm.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, delivery_seconds: float) -> None:
+    def __init__(self, settings: Settings, delivery_seconds: float) -> None:
         """Start the client's threads; connects in the background, waits for nothing."""
-        self._where = f"{topic} at {bootstrap_servers}"
-        self._topic = topic
-        self._bootstrap_servers = bootstrap_servers
+        self._topic = settings.topic
+        self._bootstrap_servers = settings.bootstrap_servers
         self._sent = 0
         self._acknowledged = 0
         self._failed = 0
@@ -46,7 +47,7 @@ class KafkaReadingSender:
         self._last_trouble: KafkaError | None = None
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_config(settings),
                 "client.id": "iot-simulate",
                 "enable.idempotence": True,
                 "acks": "all",
@@ -86,8 +87,8 @@ class KafkaReadingSender:
                 raise self._unreachable(seconds) from exc
             if self._topic not in topics:
                 raise SchemaMismatchError(
-                    f"producing to {self._where}: there is no such topic. `iot setup` makes it; "
-                    "IOT_TOPIC names another."
+                    f"producing to {self._topic} at {self._bootstrap_servers}: there is no such "
+                    "topic. `iot setup` makes it; IOT_TOPIC names another."
                 )
             return
 
@@ -231,8 +232,7 @@ class KafkaReadingSender:
 
 @contextmanager
 def open_sender(
-    bootstrap_servers: str,
-    topic: str,
+    settings: Settings,
     *,
     connect_seconds: float = CONNECT_SECONDS,
     delivery_seconds: float = DELIVERY_SECONDS,
@@ -240,8 +240,7 @@ def open_sender(
     """A sender whose broker answered and whose topic exists; discards the unconfirmed at the end.
 
     Args:
-        bootstrap_servers: host:port, comma-separated.
-        topic: where the readings go.
+        settings: where the brokers are, and the topic.
         connect_seconds: how long to wait for a broker.
         delivery_seconds: a message that is not confirmed by then has failed.
 
@@ -249,7 +248,7 @@ def open_sender(
         KafkaUnavailableError: no broker answered in time.
         SchemaMismatchError: the topic does not exist.
     """
-    sender = KafkaReadingSender(bootstrap_servers, topic, delivery_seconds)
+    sender = KafkaReadingSender(settings, delivery_seconds)
     try:
         sender.check_topic(connect_seconds)
         yield sender

@@ -220,7 +220,7 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
     is_complete = False
     with failing_with_advice():
         try:
-            with open_sender(settings.bootstrap_servers, settings.topic) as sender:
+            with open_sender(settings) as sender:
                 if scenario_run is None:
                     send_fleet(sender, config.plan(), on_progress=tell, result=result)
                 else:

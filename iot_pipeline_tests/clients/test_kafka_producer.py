@@ -9,9 +9,14 @@ from confluent_kafka import Consumer, TopicPartition
 from iot_pipeline.clients.kafka_producer import KafkaReadingSender, open_sender
 from iot_pipeline.core.simulator.simulation import plan_simulation
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError, SchemaMismatchError
+from iot_pipeline.settings import Settings
 from iot_pipeline.stages.simulator.simulation import simulate
 
 NOW_US = 1_735_444_918_316_686
+
+
+def at(address: str, topic: str = "iot_data") -> Settings:
+    return Settings(bootstrap_servers=address, topic=topic)
 
 
 def read_all(servers, topic):
@@ -41,7 +46,7 @@ def an_unused_port():
 
 def test_what_is_acknowledged_is_in_the_topic_byte_for_byte(kafka_wire, wire_topic):
     plan = plan_simulation(devices=20, rate="max", count=30_000)
-    with open_sender(kafka_wire, wire_topic) as sender:
+    with open_sender(at(kafka_wire, wire_topic)) as sender:
         result = simulate(sender, plan, now=lambda: NOW_US / 1e6)
     assert (result.produced, result.acknowledged, result.failed) == (30_000, 30_000, 0)
     records = read_all(kafka_wire, wire_topic)
@@ -51,7 +56,7 @@ def test_what_is_acknowledged_is_in_the_topic_byte_for_byte(kafka_wire, wire_top
 
 def test_the_readings_of_a_device_stay_in_order_on_one_partition(kafka_wire, wire_topic):
     plan = plan_simulation(devices=7, rate="max", count=5_000)
-    with open_sender(kafka_wire, wire_topic) as sender:
+    with open_sender(at(kafka_wire, wire_topic)) as sender:
         simulate(sender, plan)
     times, partitions = {}, {}
     for key, value, partition in read_all(kafka_wire, wire_topic):
@@ -68,7 +73,7 @@ def test_no_broker_is_said_in_bounded_time_with_the_address_and_what_to_do():
     began = time.monotonic()
     with (
         pytest.raises(KafkaUnavailableError, match=rf"{address}.*`iot up`"),
-        open_sender(address, "iot_data", connect_seconds=0.6),
+        open_sender(at(address), connect_seconds=0.6),
     ):
         pytest.fail("no broker, and yet it opened")
     assert time.monotonic() - began < 2
@@ -78,14 +83,14 @@ def test_a_missing_topic_is_said_with_what_makes_it_and_is_not_made(kafka_wire):
     for _ in range(2):  # twice: the first attempt must not have created it
         with (
             pytest.raises(SchemaMismatchError, match=r"no_such_topic.*`iot setup`"),
-            open_sender(kafka_wire, "no_such_topic"),
+            open_sender(at(kafka_wire, "no_such_topic")),
         ):
             pytest.fail("no topic, and yet it opened")
 
 
 def test_deliveries_that_time_out_fail_as_transient_and_are_counted():
     address = f"127.0.0.1:{an_unused_port()}"
-    sender = KafkaReadingSender(address, "iot_data", delivery_seconds=0.3)
+    sender = KafkaReadingSender(at(address), delivery_seconds=0.3)
     assert sender.send([("device_1", b"{}")] * 3) == 3
     assert (sender.sent, sender.acknowledged, sender.failed) == (3, 0, 0)
     with pytest.raises(KafkaUnavailableError, match=rf"{address}.*`iot up`"):
@@ -100,7 +105,7 @@ def wait_until_raised(sender):
 
 
 def test_a_full_queue_takes_what_has_room_and_says_how_much():
-    sender = KafkaReadingSender(f"127.0.0.1:{an_unused_port()}", "iot_data", delivery_seconds=60)
+    sender = KafkaReadingSender(at(f"127.0.0.1:{an_unused_port()}"), delivery_seconds=60)
     messages = [("device_1", b"{}")] * 150_000
     taken = sender.send(messages)
     assert 0 < taken < 150_000
@@ -110,14 +115,14 @@ def test_a_full_queue_takes_what_has_room_and_says_how_much():
 
 
 def test_a_message_larger_than_any_broker_takes_is_permanent(kafka_wire, wire_topic):
-    with open_sender(kafka_wire, wire_topic) as sender:
+    with open_sender(at(kafka_wire, wire_topic)) as sender:
         with pytest.raises(PermanentError, match=wire_topic):
             sender.send([("device_1", b"x" * 2_000_000)])
         assert sender.sent == 0
 
 
 def test_a_wait_for_nothing_is_short_enough_for_a_signal(kafka_wire, wire_topic):
-    with open_sender(kafka_wire, wire_topic) as sender:
+    with open_sender(at(kafka_wire, wire_topic)) as sender:
         for _ in range(3):  # events of connecting end a wait early
             began = time.monotonic()
             sender.poll(5)
@@ -125,7 +130,7 @@ def test_a_wait_for_nothing_is_short_enough_for_a_signal(kafka_wire, wire_topic)
 
 
 def test_a_wait_for_a_lost_broker_is_short_enough_for_a_signal():
-    sender = KafkaReadingSender(f"127.0.0.1:{an_unused_port()}", "iot_data", delivery_seconds=60)
+    sender = KafkaReadingSender(at(f"127.0.0.1:{an_unused_port()}"), delivery_seconds=60)
     sender.send([("device_1", b"{}")])
     began = time.monotonic()
     assert sender.flush(5) == 1
@@ -142,7 +147,7 @@ def test_an_interrupt_while_sending_leaves_the_true_count(kafka_wire, wire_topic
         yield from plan_simulation(devices=3, rate="max", count=10).fleet(NOW_US).messages(0, 10)
         raise TenThenInterrupt
 
-    sender = KafkaReadingSender(kafka_wire, wire_topic, delivery_seconds=10)
+    sender = KafkaReadingSender(at(kafka_wire, wire_topic), delivery_seconds=10)
     with contextlib.suppress(TenThenInterrupt):
         sender.send(messages())
     give_up_at = time.monotonic() + 10

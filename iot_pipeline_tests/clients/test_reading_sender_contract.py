@@ -5,6 +5,7 @@ import time
 import pytest
 
 from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline.settings import Settings
 from iot_pipeline_tests.stages.fakes_simulation import FakeSender
 
 MESSAGES = [(f"device_{n % 3}", b"%d" % n) for n in range(100)]
@@ -17,7 +18,7 @@ def sender(request):
         return
     servers = request.getfixturevalue("kafka_wire")
     topic = request.getfixturevalue("wire_topic")
-    with open_sender(servers, topic) as real:
+    with open_sender(Settings(bootstrap_servers=servers, topic=topic)) as real:
         yield real
 
 

@@ -44,7 +44,7 @@ def test_the_manifest_names_the_offsets_at_which_kafka_holds_each_fault(pipeline
         scenario, name="rough_day", now=datetime.now(UTC), speed="max", duration_seconds=600
     )
     run = ScenarioRun(plan, manifest_id="test", topic=pipeline.topic)
-    with open_sender(pipeline.brokers, pipeline.topic) as sender:
+    with open_sender(pipeline.settings) as sender:
         run.send(sender, ReadingRules())
     manifest, records = run.manifest(), read_topic(pipeline.brokers, pipeline.topic)
     assert manifest.is_complete

@@ -1,0 +1,10 @@
+"""How every Kafka client of ours reaches the brokers; what else it is told is its own module's."""
+
+from typing import Any
+
+from iot_pipeline.settings import Settings
+
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """Where the brokers are, and what they want of a client that connects."""
+    return {"bootstrap.servers": settings.bootstrap_servers}
