@@ -129,7 +129,7 @@ def store_as_then(pipeline: Pipeline, device_id: str, times: Iterable[float]) ->
     pending = []
     for seconds in times:
         ms = round(seconds * 1000)
-        row = (ms * 1000, 0, ms, 20.0, 50.0)
+        row = (ms * 1000, ms, 0, 20.0, 50.0)
         pending += [
             store.send_rows(device_id, ms // MS_PER_DAY, {ms: row}),
             store.send_devices(ms // MS_PER_DAY, {device_id: ms}),

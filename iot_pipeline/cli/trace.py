@@ -8,6 +8,7 @@ from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections, reading_rules
 from iot_pipeline.core.proof.dead_letters import preview
 from iot_pipeline.core.reading.decoding import timestamp_ms
+from iot_pipeline.core.reading.write_times import arrived_ms, record_of
 from iot_pipeline.core.times import (
     in_utc,
     moment_of,
@@ -45,18 +46,18 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
         message = (
             None
             if made is None
-            else read_message(connections.audit_records, settings.topic, made[1], made[2])
+            else read_message(connections.audit_records, settings.topic, *record_of(made))
         )
     if as_json:
         print_json(
             {
                 "row": found.row,
                 "is_whole": found.is_whole,
-                "partition": made[1] if made else None,
-                "offset": made[2] if made else None,
+                "partition": made[2] if made else None,
+                "offset": made[1] if made else None,
                 "written_us": made[0] if made else None,
                 "message": None if message is None else preview(message, len(message)),
-                "candidates": [f"{record[1]}:{record[2]}" for record in found.records],
+                "candidates": [f"{row[2]}:{row[1]}" for row in found.records],
             }
         )
     else:
@@ -75,7 +76,7 @@ def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -
             "elsewhere, it is torn, or Kafka has deleted its record"
         )
     else:
-        arrived_at = in_utc(moment_of(made[0] // 1000), "milliseconds")
+        arrived_at = in_utc(moment_of(arrived_ms(made[0])), "milliseconds")
         print_table(
             ("what", "value"),
             [
@@ -84,7 +85,7 @@ def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -
                 ("temperature, °C", found.row[0]),
                 ("humidity, %", found.row[1]),
                 ("arrived in Kafka at", arrived_at),
-                ("partition:offset", f"{made[1]}:{made[2]}"),
+                ("partition:offset", f"{made[2]}:{made[1]}"),
                 ("write time, µs", made[0]),
                 ("message", None if message is None else preview(message, len(message))),
             ],

@@ -23,7 +23,7 @@ from iot_pipeline.clients.reading_store import (
     DEVICE_TTL_EXTRA_SECONDS,
     CassandraReadingStore,
 )
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 from iot_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def pack_rows(
         prefix: that of the prepared statement.
         device: device_id in UTF-8.
         day_number: days since 1970.
-        rows: timestamp_ms -> (write_time, partition, offset, temperature, humidity); not empty.
+        rows: timestamp_ms -> row; not empty.
         ttl_of: seconds to live for a Kafka timestamp in ms; None: the statement has no TTL.
     """
     start = prefix + _pack_int(len(device)) + device + _pack_day(4, day_number + DAY_ZERO)
@@ -135,7 +135,7 @@ def pack_rows(
     else:
         packed = [
             _pack_row_with_ttl(
-                ms, 8, temperature, 8, humidity, 8, write_time, 4, ttl_of(write_time // 1000)
+                ms, 8, temperature, 8, humidity, 8, write_time, 4, ttl_of(arrived_ms(write_time))
             )
             for ms, (write_time, _, _, temperature, humidity) in rows.items()
         ]
@@ -149,8 +149,8 @@ def pack_device(
     """One row of `devices_by_day`, as it stands in the body of a BATCH."""
     head = prefix + _pack_day(4, day_number + DAY_ZERO) + _pack_int(len(device)) + device
     if ttl is None:
-        return head + struct.pack(">iq", 8, produced_ms * 1000)
-    return head + struct.pack(">iqii", 8, produced_ms * 1000, 4, ttl)
+        return head + struct.pack(">iq", 8, first_us(produced_ms))
+    return head + struct.pack(">iqii", 8, first_us(produced_ms), 4, ttl)
 
 
 def partition_routing_key(device: bytes, day_number: int) -> bytes:

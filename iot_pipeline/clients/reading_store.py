@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer, unlogged_batch
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 
 # The driver binds a day as the wire has it: days since 1970, moved up by 2^31.
 DAY_ZERO = 1 << 31
@@ -58,7 +58,7 @@ class CassandraReadingStore:
                 place = (device_id, day_number + DAY_ZERO)
                 for ms, (write_time, _, _, temperature, humidity) in rows.items():
                     values = (*place, ms, temperature, humidity, write_time)
-                    batch.add(statement, values + self._ttl(write_time // 1000))
+                    batch.add(statement, values + self._ttl(arrived_ms(write_time)))
             return batch
 
         return self._client.start(make, self._doing(groups))
@@ -70,7 +70,7 @@ class CassandraReadingStore:
             statement = self._client.prepare(self._insert_device)
             batch = unlogged_batch()
             for device_id, produced_ms in devices.items():
-                values = (day_number + DAY_ZERO, device_id, produced_ms * 1000)
+                values = (day_number + DAY_ZERO, device_id, first_us(produced_ms))
                 batch.add(statement, values + self._ttl(produced_ms, DEVICE_TTL_EXTRA_SECONDS))
             return batch
 

@@ -10,7 +10,6 @@ from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
 from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.proof.audit import AuditResult, RawRecords
@@ -19,6 +18,7 @@ from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError
 
 

@@ -51,7 +51,7 @@ class Found:
 
     @property
     def write_time_us(self) -> int:
-        return self.produced_ms * 1000 + self.offset % 1000
+        return self.produced_ms * 1000 + self.offset % 62 * 16 + self.partition % 16
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _judge_rows(facts: Facts, verdict: Verdict) -> None:
         if attempt is None or attempt.reading is None:
             continue
         key = attempt.reading[:2]
-        rank = (record.write_time_us, record.partition, record.offset)
+        rank = (record.write_time_us, -record.offset, -record.partition)
         if not is_owed(record):
             possible[key].append((rank, record))
         elif key not in winners or rank > winners[key][0]:

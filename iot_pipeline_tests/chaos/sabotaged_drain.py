@@ -17,10 +17,11 @@ from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.ingest.micro_batch import OpenMilliseconds, RowsByTime
+from iot_pipeline.core.ingest.micro_batch import OpenMilliseconds
 from iot_pipeline.core.ledger.chain import Commit
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import micro_batch
 from iot_pipeline.stages.ingest.drain import drain
@@ -164,7 +165,7 @@ class SameTimes(Wrapped):
 
 
 def _without_offset(rows: RowsByTime) -> RowsByTime:
-    return {ms: (row[0] // 1000 * 1000, *row[1:]) for ms, row in rows.items()}
+    return {ms: (first_us(arrived_ms(row[0])), *row[1:]) for ms, row in rows.items()}
 
 
 def _checkpoint_first(ports: Ports) -> Ports:

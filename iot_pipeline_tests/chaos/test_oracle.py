@@ -31,8 +31,8 @@ def good() -> Facts:
         ends={0: 4, 1: 0},
         letters=[(0, 3, b"bad"), (0, 3, b"bad")],
         rows={
-            ("d", MS): Row(3.0, 1.0, at + 1, at + 1, DAY),
-            ("e", MS): Row(0.0, 0.0, at + 2, at + 2, DAY),
+            ("d", MS): Row(3.0, 1.0, at + 16, at + 16, DAY),
+            ("e", MS): Row(0.0, 0.0, at + 32, at + 32, DAY),
         },
         devices={(DAY, "d"), (DAY, "e")},
         entries=[

@@ -20,7 +20,7 @@ from iot_pipeline.clients.cql_batch import (
     open_reading_store,
 )
 from iot_pipeline.clients.reading_store import CassandraReadingStore
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.settings import Settings
 
 _KEYSPACE = "iot_data"

@@ -9,8 +9,8 @@ import pytest
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_query import CassandraReadingQuery, run_select
 from iot_pipeline.clients.reading_store import CassandraReadingStore
-from iot_pipeline.core.ingest.micro_batch import RowsByTime, write_time_us
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ports import Pending
@@ -48,8 +48,8 @@ def acknowledged(store: CassandraReadingStore, pending: Pending) -> None:
 
 
 def row(ms_after: int, offset: int, temperature: float, humidity: float = 1.0) -> RowsByTime:
-    produced = write_time_us(PRODUCED_MS, offset)
-    return {MS + ms_after: (produced, 0, offset, temperature, humidity)}
+    produced = write_time_us(PRODUCED_MS, offset, 0)
+    return {MS + ms_after: (produced, offset, 0, temperature, humidity)}
 
 
 def write(store: CassandraReadingStore, device: str, rows: RowsByTime, day: int = DAY) -> None:
@@ -63,8 +63,8 @@ def test_a_row_keeps_its_values_to_the_last_bit_and_the_write_time_of_its_record
     write(store, device, {**row(0, 41_007, 26.51, 40.78), **row(1, 41_008, 0.1 + 0.2, -0.0)})
     rows = pipeline.rows(device)
     assert rows == {
-        MS: (26.51, 40.78, PRODUCED_MS * 1000 + 7),
-        MS + 1: (0.1 + 0.2, 0.0, PRODUCED_MS * 1000 + 8),
+        MS: (26.51, 40.78, write_time_us(PRODUCED_MS, 41_007, 0)),
+        MS + 1: (0.1 + 0.2, 0.0, write_time_us(PRODUCED_MS, 41_008, 0)),
     }
     assert str(rows[MS + 1][1]) == "-0.0"
 
@@ -82,14 +82,14 @@ def test_of_two_rows_with_one_key_the_later_record_wins_whole_in_either_order(
     versions = [row(0, 1, 10.0, 90.0), row(0, 2, 20.0, 80.0)]
     for version in reversed(versions) if later_first else versions:
         write(store, device, version)
-    assert pipeline.rows(device)[MS] == (20.0, 80.0, PRODUCED_MS * 1000 + 2)
+    assert pipeline.rows(device)[MS] == (20.0, 80.0, write_time_us(PRODUCED_MS, 2, 0))
 
 
 def test_a_persons_delete_wins_over_a_row_written_again(
     pipeline: Pipeline, client: CassandraClient, store: CassandraReadingStore, device: str
 ) -> None:
     now_ms = int(time.time() * 1000) - 1000
-    rows: RowsByTime = {MS: (write_time_us(now_ms, 5), 0, 5, 1.0, 1.0)}
+    rows: RowsByTime = {MS: (write_time_us(now_ms, 5, 0), 5, 0, 1.0, 1.0)}
     write(store, device, rows)
     client.execute(
         f"DELETE FROM {client.keyspace}.sensor_data WHERE device_id = ? AND day = ?",
@@ -106,7 +106,7 @@ def test_a_row_lives_for_what_is_left_of_its_retention_and_its_device_two_days_l
     now = time.time()
     produced_ms = int((now - 86_400) * 1000)
     store = CassandraReadingStore(client, retention_days=3, wall_clock=lambda: now)
-    rows: RowsByTime = {MS: (write_time_us(produced_ms, 0), 0, 0, 1.0, 1.0)}
+    rows: RowsByTime = {MS: (write_time_us(produced_ms, 0, 0), 0, 0, 1.0, 1.0)}
     acknowledged(store, store.send_rows(device, DAY, rows))
     acknowledged(store, store.send_devices(DAY, {device: produced_ms}))
     found = client.execute(
@@ -138,7 +138,7 @@ def test_readings_come_newest_first_and_only_those_of_the_window(
     for day in range(5):
         at = MS + day * MS_PER_DAY
         rows: RowsByTime = {
-            at + k * 1000: (write_time_us(PRODUCED_MS, k), 0, k, float(day), float(k))
+            at + k * 1000: (write_time_us(PRODUCED_MS, k, 0), k, 0, float(day), float(k))
             for k in range(3)
         }
         write(store, device, rows, DAY + day)

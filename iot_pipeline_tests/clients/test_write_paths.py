@@ -9,7 +9,7 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cql_batch import PackedReadingStore, open_reading_store
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.schema import setup_schema
@@ -116,7 +116,7 @@ def test_merged_batches_stay_within_the_guard_rails_of_cassandra(services: Servi
         before = services.log_size("cassandra")
         store = open_reading_store(client, settings)
         groups = [
-            (f"{at}".rjust(24, "d"), 20_000, {ms: (1, 0, ms, 1.0, 2.0) for ms in range(5)})
+            (f"{at}".rjust(24, "d"), 20_000, {ms: (1, ms, 0, 1.0, 2.0) for ms in range(5)})
             for at in range(10)
         ]
         assert _finish(store.send_merged(groups), client) is None

@@ -259,8 +259,8 @@ class ReadingStoreContract:
 
     def test_rows_are_kept_with_their_values_and_write_times(self, store_world, device):
         rows = {
-            MS: (WRITTEN, 0, 123, 26.51, 40.78),
-            MS + 1: (WRITTEN + 1, 0, 124, 0.0, 0.0),
+            MS: (WRITTEN, 123, 0, 26.51, 40.78),
+            MS + 1: (WRITTEN + 1, 124, 0, 0.0, 0.0),
             MS + 2: (WRITTEN + 2, 1, 125, -0.0, 100.0),
         }
         settle(store_world.store, store_world.store.send_rows(device, DAY, rows))
@@ -276,7 +276,7 @@ class ReadingStoreContract:
         }
 
     def test_the_same_rows_again_change_nothing(self, store_world, device):
-        rows = {MS: (WRITTEN, 0, 1, 1.0, 2.0)}
+        rows = {MS: (WRITTEN, 1, 0, 1.0, 2.0)}
         for _ in range(3):
             settle(store_world.store, store_world.store.send_rows(device, DAY, rows))
         assert store_world.read_rows(device, DAY) == {MS: (1.0, 2.0)}
@@ -286,8 +286,8 @@ class ReadingStoreContract:
     def test_the_higher_write_time_wins_in_whatever_order_rows_come(
         self, store_world, device, winner_first
     ):
-        winner = {MS: (WRITTEN + 1, 0, 2, 1.0, 2.0)}
-        loser = {MS: (WRITTEN, 0, 1, 9.0, 9.0)}
+        winner = {MS: (WRITTEN + 1, 2, 0, 1.0, 2.0)}
+        loser = {MS: (WRITTEN, 1, 0, 9.0, 9.0)}
         for rows in [winner, loser] if winner_first else [loser, winner]:
             settle(store_world.store, store_world.store.send_rows(device, DAY, rows))
         assert store_world.read_rows(device, DAY) == {MS: (1.0, 2.0)}
@@ -296,7 +296,7 @@ class ReadingStoreContract:
         self, store_world, device
     ):
         # Why conflicting records of one millisecond must meet in one micro-batch.
-        for row in ((WRITTEN, 0, 0, 90.0, 1.0), (WRITTEN, 0, 1000, 1.0, 90.0)):
+        for row in ((WRITTEN, 0, 0, 90.0, 1.0), (WRITTEN, 1000, 0, 1.0, 90.0)):
             settle(store_world.store, store_world.store.send_rows(device, DAY, {MS: row}))
         assert store_world.read_rows(device, DAY) == {MS: (90.0, 90.0)}
 
@@ -305,7 +305,7 @@ class ReadingStoreContract:
             store_world.store.send_rows(
                 device,
                 DAY + step,
-                {MS + at: (WRITTEN + at, 0, at, float(at % 100), 50.0) for at in range(300)},
+                {MS + at: (WRITTEN + at, at, 0, float(at % 100), 50.0) for at in range(300)},
             )
             for step in range(8)
         ]
@@ -315,7 +315,7 @@ class ReadingStoreContract:
 
     def test_the_longest_device_id_and_any_character_are_kept(self, store_world, device):
         for name in (device + "é" * 100, f"{device} '\";--", device + "😀"):
-            rows = {MS: (WRITTEN, 0, 1, 1.0, 2.0)}
+            rows = {MS: (WRITTEN, 1, 0, 1.0, 2.0)}
             settle(
                 store_world.store,
                 store_world.store.send_rows(name, DAY, rows),
@@ -332,7 +332,7 @@ class ReadingStoreContract:
         assert not set(names) & store_world.read_devices(DAY + 1)
 
     def test_an_error_of_a_pending_write_is_none_until_it_failed(self, store_world, device):
-        sent = store_world.store.send_rows(device, DAY, {MS: (WRITTEN, 0, 1, 1.0, 2.0)})
+        sent = store_world.store.send_rows(device, DAY, {MS: (WRITTEN, 1, 0, 1.0, 2.0)})
         settle(store_world.store, sent)
         assert (sent.done, sent.error) == (True, None), "asked again, the answer is the same"
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
     Commit,
@@ -25,6 +24,7 @@ from iot_pipeline.core.ledger.chain import (
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     KafkaUnavailableError,
@@ -273,7 +273,7 @@ class FakeStore:
             return self._pend([], RowsRefusedError("writing rows: refused"))
         places = []
         for device_id, day_number, rows in groups:
-            for ms, (write_time, partition, offset, temperature, humidity) in rows.items():
+            for ms, (write_time, offset, partition, temperature, humidity) in rows.items():
                 row = self.cells.setdefault((device_id, day_number, ms), {})
                 for column, value in (("temperature", temperature), ("humidity", humidity)):
                     row[column] = max(row.get(column, (-1, 0.0)), (write_time, value))

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 
-from iot_pipeline.core.ingest.micro_batch import RowsByTime, write_time_us
 from iot_pipeline.core.reading.decoding import (
     MS_PER_DAY,
     Reading,
@@ -13,6 +12,7 @@ from iot_pipeline.core.reading.decoding import (
     ReadingRules,
     timestamp_ms,
 )
+from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import FaultTruth, ManifestRecorder
 from iot_pipeline.core.simulator.scenario_file import parse_scenario
@@ -70,7 +70,7 @@ class Passing:
                 ms = timestamp_ms(reading.timestamp)
                 group = groups.setdefault((reading.device_id, ms // MS_PER_DAY), {})
                 values = (reading.temperature, reading.humidity)
-                group[ms] = (write_time_us(arrived, offset), 0, offset, *values)
+                group[ms] = (write_time_us(arrived, offset, 0), offset, 0, *values)
         yield until, groups
 
     def faults(self, *kinds: FaultKind) -> dict[str, list[FaultTruth]]:

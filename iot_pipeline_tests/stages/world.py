@@ -16,6 +16,7 @@ from iot_pipeline.core.reading.decoding import (
     encode_reading,
     timestamp_ms,
 )
+from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
@@ -171,7 +172,7 @@ class World:
                 continue
             if place in letters:  # refused by the store
                 continue
-            written = record.produced_ms * 1000 + record.offset % 1000
+            written = write_time_us(record.produced_ms, record.offset, record.partition)
             key = (reading.device_id, timestamp_ms(reading.timestamp))
             rivals[key].append((written, *place, reading, below))
             assert not below or key in rows, f"{place} has no row"

@@ -102,7 +102,7 @@ def judge_read_back(read_back: ReadBack, records: int, stored: int = 0) -> Check
     }
     wrong = [finding for finding in read_back.named if finding.state in NOT_WHOLE]
     # Looked at again the next time, whatever that look is about: red until it is whole.
-    places = [f"{item.row[1]}:{item.row[2]}-{item.row[2] + 1}" for item in wrong]
+    places = [f"{item.row[2]}:{item.row[1]}-{item.row[1] + 1}" for item in wrong]
     table = DeviceTable(
         ("device", "time of the reading (UTC)", "row", "record"),
         [

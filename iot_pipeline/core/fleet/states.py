@@ -21,7 +21,7 @@ from iot_pipeline.core.fleet.lacking_hours import note_lacking
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import HOUR_MS, STEADY_MS, STEADY_READINGS, DeviceState
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.reading.write_times import US_PER_MS, RowsByTime, arrived_ms
 
 # Up to so many devices nothing is left out.
 MANY = 10_000
@@ -178,7 +178,7 @@ class FleetStates:
         rest: dict[tuple[str, int], RowsByTime] = {}
         for place, group in groups.items():
             first = next(iter(group))
-            if group[first][0] // 1000 - first <= self.limits.backfill_ms:
+            if arrived_ms(group[first][0]) - first <= self.limits.backfill_ms:
                 rest[place] = group
                 continue
             name = place[0]
@@ -232,7 +232,7 @@ class _Columns:
         rows = list(chain.from_iterable(map(dict.values, groups.values())))
         self.times: _Ints = np.array(self.times_list, np.int64)
         written: _Ints = np.fromiter(map(_written, rows), np.int64, count)
-        self.arrivals: _Ints = written // 1000
+        self.arrivals: _Ints = written // US_PER_MS
         self.temperatures = np.fromiter(map(_temperature, rows), np.float64, count)
         self.humidities = np.fromiter(map(_humidity, rows), np.float64, count)
         self.delays: _Ints = self.arrivals - self.times
@@ -307,7 +307,7 @@ def _is_plain_backfill(
     """
     times = list(group)
     last = times[-1]
-    began, ended = group[first][0] // 1000, group[last][0] // 1000
+    began, ended = arrived_ms(group[first][0]), arrived_ms(group[last][0])
     took = abs(ended - began)
     if (
         state.steady_rows > 1

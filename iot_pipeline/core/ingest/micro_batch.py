@@ -27,25 +27,20 @@ from iot_pipeline.core.reading.decoding import (
     timestamp_ms,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.write_times import (
+    OFFSETS_APART,
+    PARTITIONS_APART,
+    US_PER_MS,
+    Row,
+    RowsByTime,
+    rank,
+    record_of,
+    write_time_us,
+)
 
 _UNIX_EPOCH = date(1970, 1, 1)
 
-# (write_time, partition, offset, temperature, humidity): compared as a tuple, the highest wins;
-# (partition, offset) never ties, so the values are never compared.
-Row = tuple[int, int, int, float, float]
-_partition_of = itemgetter(1)
-# timestamp_ms -> row, for one (device_id, day)
-RowsByTime = dict[int, Row]
-
-
-def write_time_us(produced_ms: int, offset: int) -> int:
-    """The CQL write time of the row a record makes, in microseconds since 1970.
-
-    The broker's millisecond and the offset's last three digits: the same record always writes the
-    same cells, a later one wins, and a person's DELETE (now) beats them all. It is also the
-    row's provenance: it names the record while Kafka keeps it.
-    """
-    return produced_ms * 1000 + offset % 1000
+_partition_of = itemgetter(2)
 
 
 def day_of(day_number: int) -> date:
@@ -187,26 +182,25 @@ class MicroBatchBuilder:
     def _place(self, chunk: RecordChunk, tally: _PartitionTally) -> None:
         # The hot loop: a microsecond per record here is a third of what a drain costs.
         partition = chunk.partition
+        partition_digits = partition % PARTITIONS_APART
         decoder = self.decoder
         decode = decoder.decode_plain if decoder.are_small(chunk.values) else decoder.decode_small
         aged_before_ms = self.expired_before_ms or 0
         day_start_ms = day_end_ms = 0
         groups: dict[str, RowsByTime] = {}
-        at = -1
         for value, offset, produced_ms in zip(
             chunk.values, chunk.offsets, chunk.produced_ms, strict=True
         ):
-            at += 1
             try:
                 reading = decode(value)
             except UNREADABLE:
                 decoded = decoder.decode(value)
                 if isinstance(decoded, Rejection):
-                    self._reject(chunk.record(at), decoded, tally)
+                    self._reject(chunk.record_at(offset), decoded, tally)
                     continue
                 reading = decoded
             if produced_ms < aged_before_ms:
-                self._age(chunk.record(at), reading, tally)
+                self._age(chunk.record_at(offset), reading, tally)
                 continue
             # timestamp_ms() of core.reading.decoding, inlined.
             ms = round(reading.timestamp * 1e6) // 1000
@@ -218,19 +212,22 @@ class MicroBatchBuilder:
             group = groups.get(reading.device_id)
             if group is None:
                 if not decoder.is_device(reading.device_id):
-                    self._reject_device(chunk.record(at), reading, tally)
+                    self._reject_device(chunk.record_at(offset), reading, tally)
                     continue
                 group = groups[reading.device_id] = {}
+            # write_time_us() of core.reading.write_times, inlined.
             row = (
-                produced_ms * 1000 + offset % 1000,
-                partition,
+                produced_ms * US_PER_MS
+                + offset % OFFSETS_APART * PARTITIONS_APART
+                + partition_digits,
                 offset,
+                partition,
                 reading.temperature,
                 reading.humidity,
             )
             rival = group.setdefault(ms, row)
             if rival is not row:
-                if row > rival:
+                if rank(row) < rank(rival):
                     group[ms] = row
                     self._supersede(rival, row)
                 else:
@@ -269,30 +266,30 @@ class MicroBatchBuilder:
         groups = self._days.setdefault(ms // MS_PER_DAY, {})
         group = groups.setdefault(decoded.device_id, {})
         row = (
-            write_time_us(record.produced_ms, record.offset),
-            record.partition,
+            write_time_us(record.produced_ms, record.offset, record.partition),
             record.offset,
+            record.partition,
             decoded.temperature,
             decoded.humidity,
         )
         rival = group.get(ms)
-        if rival is None or row > rival:
+        if rival is None or rank(row) < rank(rival):
             group[ms] = row
             if rival is not None:
                 self._supersede(rival, row)
 
     def _supersede(self, loser: Row, winner: Row) -> None:
         # Kept for the case that the store refuses the winner: then nothing superseded them.
-        kept = self._losers.pop(loser[1:3], [])
+        kept = self._losers.pop(record_of(loser), [])
         if self._is_own(loser):
-            self._tallies[loser[1]].superseded += 1
+            self._tallies[loser[2]].superseded += 1
             kept.append(loser)
-        known = self._losers.get(winner[1:3])
+        known = self._losers.get(record_of(winner))
         if known is not None:
             known += kept
         elif kept:
             # Moved, not copied: a thousand records of one key each win over the one before.
-            self._losers[winner[1:3]] = kept
+            self._losers[record_of(winner)] = kept
 
     def _stored_on(
         self, day_number: int, groups: Mapping[tuple[str, int], RowsByTime]
@@ -310,8 +307,8 @@ class MicroBatchBuilder:
     def _is_own(self, row: Row) -> bool:
         if self.own is None:
             return True
-        own = self.own[row[1]]
-        return own.start <= row[2] < own.end
+        own = self.own[row[2]]
+        return own.start <= row[1] < own.end
 
     def build(self, ends: dict[int, int]) -> MicroBatch:
         """End the micro-batch at `ends`: every offset below without a record is a hole."""

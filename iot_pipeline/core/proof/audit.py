@@ -1,8 +1,8 @@
 """The log and the table side by side: the fate of every offset, and rows nobody accounts for.
 
 Apart from ingestion on purpose: it shares the reading contract and the definition of the winner
-(`write_time_us`), nothing else. Belongs here: judging. Does not belong here: reading the log and
-the table (`stages.proof.audit`).
+(`core.reading.write_times`), nothing else. Belongs here: judging. Does not belong here: reading
+the log and the table (`stages.proof.audit`).
 """
 
 import enum
@@ -14,12 +14,20 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import compress
 
-from iot_pipeline.core.ingest.micro_batch import Row, day_of
+from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.write_times import (
+    OFFSETS_APART,
+    PARTITIONS_APART,
+    US_PER_MS,
+    Row,
+    arrived_ms,
+    record_of,
+)
 from iot_pipeline.core.words import iot_command
 
 
@@ -264,11 +272,15 @@ class Window:
         days = {ms // MS_PER_DAY for ms in times}
         rows = zip(
             [
-                produced_ms * 1000 + offset % 1000
-                for produced_ms, offset in zip(records.produced_ms, records.offsets, strict=True)
+                produced_ms * US_PER_MS
+                + offset % OFFSETS_APART * PARTITIONS_APART
+                + partition % PARTITIONS_APART
+                for produced_ms, offset, partition in zip(
+                    records.produced_ms, records.offsets, records.partitions, strict=True
+                )
             ],
-            records.partitions,
             records.offsets,
+            records.partitions,
             [reading.temperature for reading in readings],
             [reading.humidity for reading in readings],
             strict=True,
@@ -411,10 +423,10 @@ class Judge:
         return None
 
     def _fate_without_row(self, place: Place, ms: int, row: Row, detail: str) -> Fate:
-        written_us, partition, offset = row[:3]
+        written_us, offset, partition = row[:3]
         if (partition, offset) in self.letters:
             return Fate.REJECTED
-        if self.aged_before_ms is not None and written_us // 1000 < self.aged_before_ms:
+        if self.aged_before_ms is not None and arrived_ms(written_us) < self.aged_before_ms:
             return Fate.AGED_OUT
         if self.deletions.covers(place[0], ms, written_us):
             return Fate.DELETED
@@ -428,7 +440,7 @@ class Judge:
             f"the row holds {stored[0]}, {stored[1]} written at {stored[2]}, {stored[3]} µs; its "
             f"record says {row[3]}, {row[4]} at {row[0]} µs"
         )
-        self.result.name(Finding(Fate.TORN, place[0], ms, row[1], row[2], detail))
+        self.result.name(Finding(Fate.TORN, place[0], ms, *record_of(row), detail))
 
     def _is_expired(self, partition: int, offset: int) -> bool:
         return any(

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.reading.write_times import RowsByTime
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import enum
 from collections import Counter
 from dataclasses import dataclass, field
 
-from iot_pipeline.core.ingest.micro_batch import Row
+from iot_pipeline.core.reading.write_times import Row
 
 # temperature, humidity, and the write time of each; a cell that is not there is None.
 StoredRow = tuple[float | None, float | None, int | None, int | None]
@@ -59,7 +59,7 @@ class RowFinding:
     state: RowState
 
     def __str__(self) -> str:
-        where = f"{self.device_id} at {self.timestamp_ms} ms (record {self.row[1]}:{self.row[2]})"
+        where = f"{self.device_id} at {self.timestamp_ms} ms (record {self.row[2]}:{self.row[1]})"
         stored_us = self.stored[2] if self.stored else None
         return {
             RowState.EQUAL: f"{where}: as its record says",

@@ -4,6 +4,7 @@ An object per record is the dearest thing on a record's way, so the drain has no
 made only of one that is kept whole (a dead letter).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -44,6 +45,10 @@ class RecordChunk:
             self.values[at],
             self.headers[at],
         )
+
+    def record_at(self, offset: int) -> Record:
+        """The whole record with an offset that is in the list."""
+        return self.record(bisect_left(self.offsets, offset))
 
     def part(self, start: int, stop: int) -> "RecordChunk":
         """Those at places [start, stop); the chunk itself when that is all of it."""

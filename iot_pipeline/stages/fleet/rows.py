@@ -12,6 +12,7 @@ from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.stages.fleet.ports import DeviceHourCounts, FleetPorts
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, PendingRows
 from iot_pipeline.stages.requests import ask_all
@@ -240,7 +241,7 @@ def _since(name: str, state: DeviceState, as_of_ms: int, ahead_ms: int) -> list[
 def _readings(answer: PendingRows) -> dict[int, _Reading]:
     # A cell that was deleted with plain CQL has neither value nor write time.
     return {
-        ms: (ms, max(warm_us, damp_us) // 1000, temperature, humidity)
+        ms: (ms, arrived_ms(max(warm_us, damp_us)), temperature, humidity)
         for ms, (temperature, humidity, warm_us, damp_us) in answer.found
         if temperature is not None
         and humidity is not None

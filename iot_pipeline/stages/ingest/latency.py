@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from iot_pipeline.core.ingest.latency import Latencies
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms
 from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.stages.ports import Pending, PendingRows, ReadingStore, RowReader
 
@@ -50,8 +50,8 @@ class _Probe:
 
     @property
     def produced_at(self) -> float:
-        """Seconds since 1970: the write time is the broker's millisecond and the offset's end."""
-        return self.written_us // 1000 / 1000
+        """Seconds since 1970: the write time names the broker's millisecond."""
+        return arrived_ms(self.written_us) / 1000
 
     def is_in(self, answer: PendingRows) -> bool:
         """Whether the answer holds the row, or one that has won over it since."""

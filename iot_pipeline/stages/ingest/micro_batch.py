@@ -14,12 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from iot_pipeline.core.ingest.micro_batch import (
-    MicroBatch,
-    MicroBatchBuilder,
-    OpenMilliseconds,
-    Row,
-)
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder, OpenMilliseconds
 from iot_pipeline.core.ingest.sizing import wanted_records
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, ReadingDecoder, ReadingRules
@@ -29,6 +24,7 @@ from iot_pipeline.core.reading.offsets import (
     TopicInfo,
     check_checkpoint_id,
 )
+from iot_pipeline.core.reading.write_times import Row
 from iot_pipeline.errors import (
     KafkaUnavailableError,
     OffsetsExpiredError,

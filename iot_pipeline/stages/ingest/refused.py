@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, Row, write_time_us
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.reading.decoding import DeadLetter, ReadingDecoder, Reason, Record
+from iot_pipeline.core.reading.write_times import Row, record_of, write_time_us
 from iot_pipeline.errors import PermanentError
 
 
@@ -28,16 +29,16 @@ def refused_letters(
     Raises:
         PermanentError: a record is not in Kafka any more, so no letter can keep it.
     """
-    winners = {(row[1], row[2]): row[0] for row in rows_refused}
+    winners = {record_of(row): row[0] for row in rows_refused}
     # What lost to a refused row has no row either: without a letter it would be lost.
-    losers = {(row[1], row[2]): row[0] for place in winners for row in batch.losers.get(place, ())}
+    losers = {record_of(row): row[0] for place in winners for row in batch.losers.get(place, ())}
     refused = winners | losers
     records = read_offsets(refused)
     found = {
         (record.partition, record.offset): record
         for record in records
         # The topic may have been recreated since the row was made of its record.
-        if write_time_us(record.produced_ms, record.offset)
+        if write_time_us(record.produced_ms, record.offset, record.partition)
         == refused.get((record.partition, record.offset))
     }
     missing = sorted(refused.keys() - found.keys())

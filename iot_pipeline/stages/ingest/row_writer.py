@@ -12,7 +12,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, Row, RowsByTime, day_of
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, day_of
+from iot_pipeline.core.reading.write_times import Row, RowsByTime, arrived_ms, record_of
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline.stages.requests import backoff_seconds
@@ -126,7 +127,7 @@ class RowWriter:
             noted = self._noted_devices.get((day_number, device_id))
             # No row is newer than the newest of all: looking at each costs as much as packing it.
             if noted is None or newest_ms - noted >= DEVICE_REFRESH_MS:
-                produced_ms = max(rows.values())[0] // 1000
+                produced_ms = arrived_ms(max(rows.values())[0])
                 if noted is None or produced_ms - noted >= DEVICE_REFRESH_MS:
                     new_devices[day_number][device_id] = produced_ms
         at_once = min(MAX_MERGED_PARTITIONS, math.ceil(len(small) / self._at_most))
@@ -284,10 +285,10 @@ class RowWriter:
         if not self._refused_devices:
             return
         assert self._batch is not None
-        refused = {(row[1], row[2]) for row in self.refused}
+        refused = set(map(record_of, self.refused))
         for day_number, device_id, error in self._refused_devices:
             rows = self._batch.groups[device_id, day_number].values()
-            stored = sum((row[1], row[2]) not in refused for row in rows)
+            stored = sum(record_of(row) not in refused for row in rows)
             if stored:
                 raise RowsRefusedError(
                     f"{error}. {device_id} has {stored} rows on {day_of(day_number)}, and nobody "

@@ -8,7 +8,8 @@ they began, so what is committed is always all that was read up to somewhere.
 from collections import deque
 from collections.abc import Iterator
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, Row
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.reading.write_times import Row
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import ReadingStore
 

@@ -25,6 +25,7 @@ from iot_pipeline.core.proof.audit import (
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
+from iot_pipeline.core.reading.write_times import first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
@@ -343,9 +344,10 @@ class _Audit:
         if is_to_end:
             last = int(self._started_at.timestamp() * 1000)
         # Whole milliseconds inside: a range may begin or end within one.
-        return (first if is_from_start else first + 1) * 1000, (
-            last if is_to_end else last - 1
-        ) * 1000 + 999
+        return (
+            first_us(first if is_from_start else first + 1),
+            first_us(last + 1 if is_to_end else last) - 1,
+        )
 
     def _find_strays(self, stored: RowSums, readable: Sequence[OffsetRange]) -> None:
         self._progress.step = "rows"

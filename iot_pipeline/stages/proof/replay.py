@@ -17,6 +17,7 @@ from iot_pipeline.core.ledger.chain import Counts, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack
 from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
+from iot_pipeline.core.reading.write_times import record_of
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan, read_states
@@ -240,7 +241,7 @@ class _Replay:
         """Take out what `iot delete` removed: its tombstones may be forgotten by now."""
         for place, group in list(batch.groups.items()):
             for ms in self._deletions.covered(place[0], group):
-                partition = group.pop(ms)[1]
+                partition, _ = record_of(group.pop(ms))
                 counts = batch.counts[partition]
                 batch.counts[partition] = replace(
                     counts, stored=counts.stored - 1, superseded=counts.superseded + 1

@@ -11,13 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, Row, RowsByTime, day_of, write_time_us
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, day_of
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import Place, RowState, StoredRow, judge_row
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection, timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.write_times import (
+    Row,
+    RowsByTime,
+    record_of,
+    winner_of,
+    write_time_us,
+)
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import RecordLogReader, RowReader, Run
@@ -143,9 +150,9 @@ class _Work:
         ms = timestamp_ms(reading.timestamp)
         source = letter.source
         row = (
-            write_time_us(letter.produced_ms, source.offset),
-            source.partition,
+            write_time_us(letter.produced_ms, source.offset, source.partition),
             source.offset,
+            source.partition,
             reading.temperature,
             reading.humidity,
         )
@@ -155,7 +162,7 @@ class _Work:
         group = self._groups.setdefault((reading.device_id, ms // MS_PER_DAY), {})
         if ms in group:
             result.superseded += 1
-            row = max(row, group[ms])
+            row = winner_of((row, group[ms]))
         else:
             self._held += 1
         group[ms] = row
@@ -182,12 +189,12 @@ class _Work:
         self._writer.begin(MicroBatch(kept, [], {}, {}, {}, []))
         while not self._writer.pump(0.1):
             pass
-        refused = {(row[1], row[2]) for row in self._writer.refused}
+        refused = set(map(record_of, self._writer.refused))
         if refused:
             self.result.still_rejected["rejected_by_cassandra"] += len(refused)
         for place, group in kept.items():
             for ms, row in group.items():
-                if (row[1], row[2]) in refused:
+                if record_of(row) in refused:
                     continue
                 self.result.stored += 1
                 if (place, ms) in missing:

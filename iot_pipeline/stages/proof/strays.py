@@ -20,6 +20,7 @@ from iot_pipeline.core.proof.audit import (
 from iot_pipeline.core.proof.read_back import Place
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.proof.read_back import scan_rows, sum_rows
 from iot_pipeline.stages.proof.trace import Written, find_records
@@ -114,7 +115,7 @@ class StraySearch:
 
     def _name_all(self, unexplained: Sequence[Written]) -> None:
         # Records that came after those we read: clocks differ a little.
-        newer = [key for key in unexplained if key[2] // 1000 >= self.newest_ms]
+        newer = [key for key in unexplained if arrived_ms(key[2]) >= self.newest_ms]
         ports = self.ports
         found = find_records(ports.log, ports.records, self.topic, self.config.rules, newer)
         named: set[tuple[Place, int]] = set()

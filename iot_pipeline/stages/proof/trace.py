@@ -5,12 +5,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 
-from iot_pipeline.core.ingest.micro_batch import Row, RowsByTime, write_time_us
 from iot_pipeline.core.proof.audit import Window, rows_in
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import Place, ReadBack, RowState, StoredRow, judge_row
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.core.reading.write_times import (
+    Row,
+    RowsByTime,
+    arrived_ms,
+    winner_of,
+    write_time_us,
+)
 from iot_pipeline.stages.ports import AuditLog, RecordLog, RowReader
 from iot_pipeline.stages.proof.read_back import fetch_rows
 
@@ -62,12 +68,12 @@ def find_records(
     """
     found: dict[Written, list[Row]] = {key: [] for key in wanted}
     written = {written_us for _, _, written_us in found}
-    ranges = _ranges_of(log, topic, {written_us // 1000 for written_us in written})
+    ranges = _ranges_of(log, topic, set(map(arrived_ms, written)))
     decoder = ReadingDecoder(rules)
     for of_round in in_rounds(ranges):
         for read in records.read(topic, list(of_round.values())):
             window = Window(decoder)
-            at = map(write_time_us, read.produced_ms, read.offsets)
+            at = map(write_time_us, read.produced_ms, read.offsets, read.partitions)
             window.add(read.where(written_us in written for written_us in at))
             for place, group in window.groups.items():
                 for ms, rows in group.items():
@@ -178,7 +184,7 @@ def read_back_run(
         result.left -= len(times)
         for ms in times:
             row, stored = winners[place][ms], found.get(ms)
-            is_gone = row[0] < aged_before_ms * 1000 or (
+            is_gone = arrived_ms(row[0]) < aged_before_ms or (
                 deletions is not None and deletions.covers(place[0], ms, row[0])
             )
             if is_gone:
@@ -236,8 +242,8 @@ def _winners(
             for place, group in window.groups.items():
                 mine = winners.setdefault(place, {})
                 for ms, rivals in group.items():
-                    best = max(rows_in(rivals))
-                    mine[ms] = max(best, mine.get(ms, best))
+                    best = winner_of(rows_in(rivals))
+                    mine[ms] = winner_of((best, mine.get(ms, best)))
             if winners and is_read():
                 return winners
     return winners

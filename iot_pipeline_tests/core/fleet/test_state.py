@@ -18,8 +18,8 @@ from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet.states import MANY, FleetStates
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import RowsByTime
 
 LIMITS = QualityLimits()
 START_MS = 1_772_409_600_000
@@ -58,7 +58,7 @@ def groups_of(rows: list[Row], name: str = "a") -> dict[tuple[str, int], RowsByT
     groups: dict[tuple[str, int], RowsByTime] = {}
     for number, (ms, at, temperature, humidity) in enumerate(rows):
         group = groups.setdefault((name, ms // MS_PER_DAY), {})
-        group[ms] = (at * 1000, 0, number, temperature, humidity)
+        group[ms] = (at * 1000, number, 0, temperature, humidity)
     return groups
 
 
@@ -195,7 +195,7 @@ def test_history_that_was_sent_later_is_neither_late_nor_a_sign_of_life() -> Non
 
 def second_of(devices: int, at: int) -> dict[tuple[str, int], RowsByTime]:
     day = at // MS_PER_DAY
-    return {(f"d{n}", day): {at: (at * 1000, 0, n, 20.0, 50.0)} for n in range(devices)}
+    return {(f"d{n}", day): {at: (at * 1000, n, 0, 20.0, 50.0)} for n in range(devices)}
 
 
 def test_up_to_ten_thousand_devices_every_reading_is_looked_at() -> None:
@@ -212,7 +212,7 @@ def test_beyond_that_suspects_are_looked_at_every_time_and_the_rest_is_counted()
         at = START_MS + second * 1_000
         states.fold(
             {
-                (f"d{n}", at // MS_PER_DAY): {at: (at * 1000, 0, n, 20.0, 50.0)}
+                (f"d{n}", at // MS_PER_DAY): {at: (at * 1000, n, 0, 20.0, 50.0)}
                 for n in range(30_000)
             }
         )

@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.ingest.micro_batch import (
-    MicroBatchBuilder,
-    OpenMilliseconds,
-    day_of,
-    write_time_us,
-)
+from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder, OpenMilliseconds, day_of
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.decoding import (
     MS_PER_DAY,
@@ -23,6 +18,7 @@ from iot_pipeline.core.reading.decoding import (
     timestamp_ms,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.write_times import record_of, write_time_us
 
 T0 = 1_735_444_918.0  # 2024-12-29
 PRODUCED_MS = 1_735_444_920_000
@@ -126,7 +122,7 @@ def key_of(item: Record):
 
 
 def expected_winners(records):
-    """The oracle, written as the sentence: the highest (write time, partition, offset) wins."""
+    """The oracle, as the sentence: the highest write time wins, of equal ones the first record."""
     rivals = defaultdict(list)
     for item in records:
         if key_of(item) is not None:
@@ -134,7 +130,11 @@ def expected_winners(records):
     return {
         key: max(
             items,
-            key=lambda r: (r.produced_ms * 1000 + r.offset % 1000, r.partition, r.offset),
+            key=lambda r: (
+                r.produced_ms * 1000 + r.offset % 62 * 16 + r.partition % 16,
+                -r.offset,
+                -r.partition,
+            ),
         )
         for key, items in rivals.items()
     }
@@ -142,7 +142,7 @@ def expected_winners(records):
 
 def rows_of(batch):
     return {
-        (device, ms): (row[1], row[2])
+        (device, ms): record_of(row)
         for (device, _), group in batch.groups.items()
         for ms, row in group.items()
     }
@@ -200,7 +200,7 @@ def test_a_row_is_whole_and_carries_the_write_time_of_its_record(log, order):
     batch = build(starts_of(log), ends_of(log), records)
     by_place = {(item.partition, item.offset): item for item in records}
     for (device, day_number), group in batch.groups.items():
-        for ms, (write_time, partition, offset, temperature, humidity) in group.items():
+        for ms, (write_time, offset, partition, temperature, humidity) in group.items():
             item = by_place[partition, offset]
             reading = ReadingDecoder(ReadingRules()).decode(item.value)
             assert isinstance(reading, Reading)
@@ -209,7 +209,7 @@ def test_a_row_is_whole_and_carries_the_write_time_of_its_record(log, order):
                 temperature,
                 humidity,
             )
-            assert write_time == write_time_us(item.produced_ms, offset)
+            assert write_time == write_time_us(item.produced_ms, offset, partition)
             assert ms == timestamp_ms(reading.timestamp)
             assert day_number == ms // MS_PER_DAY
 
@@ -233,21 +233,16 @@ def test_micro_batches_one_after_another_add_up_to_the_whole(log, order, size):
     assert counted == {partition: end - start for partition, (start, end, _) in log.items()}
 
 
-def test_a_write_time_names_the_millisecond_and_the_last_digits_of_the_offset():
-    assert write_time_us(1_735_444_918_316, 123_456) == 1_735_444_918_316_456
-    assert write_time_us(5, 999) < write_time_us(6, 1000)
-
-
-def test_equal_write_times_are_settled_by_partition_and_then_by_offset():
+def test_of_equal_write_times_the_first_record_wins_in_every_order():
     rivals = [
         record(0, 7, temperature=1.0),
-        record(0, 1007, temperature=2.0),
-        record(1, 7, temperature=0.0),
+        record(0, 69, temperature=2.0),
+        record(16, 7, temperature=0.0),
     ]
-    assert rows_of(build({0: 7, 1: 7}, {0: 1008, 1: 8}, rivals)) == {("d", 1735444918000): (1, 7)}
-    batch = build({0: 7}, {0: 1008}, rivals[:2])
-    assert rows_of(batch) == {("d", 1735444918000): (0, 1007)}
-    assert batch.counts[0].superseded == 1
+    for order in (rivals, [rivals[2], *rivals[:2]]):
+        batch = build({0: 7, 16: 7}, {0: 70, 16: 8}, order)
+        assert rows_of(batch) == {("d", 1735444918000): (0, 7)}
+        assert sum(counts.superseded for counts in batch.counts.values()) == 2
 
 
 def test_a_reading_of_zero_is_a_row():

@@ -61,8 +61,8 @@ def test_many_messages_at_once_are_what_they_are_one_by_one(values, size):
             continue
         ms = timestamp_ms(reading.timestamp)
         rows = expected.setdefault((reading.device_id, ms // MS_PER_DAY), {}).setdefault(ms, [])
-        written_us = produced_ms * 1000 + offset % 1000
-        rows.append((written_us, partition, offset, reading.temperature, reading.humidity))
+        written_us = produced_ms * 1000 + offset % 62 * 16 + partition % 16
+        rows.append((written_us, offset, partition, reading.temperature, reading.humidity))
     found = {
         place: {ms: list(rows_in(rows)) for ms, rows in group.items()}
         for place, group in window.groups.items()

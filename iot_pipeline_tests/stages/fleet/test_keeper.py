@@ -34,7 +34,7 @@ def batch_of(rows: list[Sent]) -> MicroBatch:
     groups: dict[tuple[str, int], dict[int, tuple[int, int, int, float, float]]] = {}
     for offset, (name, ms, at, warm, damp) in enumerate(sorted(rows, key=lambda row: row[2])):
         group = groups.setdefault((name, ms // MS_PER_DAY), {})
-        group[ms] = (at * 1000, 0, offset, warm, damp)
+        group[ms] = (at * 1000, offset, 0, warm, damp)
     arrived = [row[2] for row in rows]
     counts = Counts(stored=len(rows), first_record_ms=min(arrived), last_record_ms=max(arrived))
     return MicroBatch(groups, [], {0: 0}, {0: len(rows)}, {0: counts}, [])

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
 from iot_pipeline.core.ledger.chain import Commit
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import Reading, Record, encode_reading
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, PartitionState, TopicInfo
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import OffsetsExpiredError
 from iot_pipeline.stages.ingest.drain import follow
 from iot_pipeline.stages.ingest.following import CLOSED_AFTER_SECONDS, Follow
@@ -70,7 +70,7 @@ class _World:
         return chunk_records(self.poll(timeout_seconds))
 
     def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> _Done:
-        self.journal.append(("rows", [row[2] for row in rows.values()]))
+        self.journal.append(("rows", [row[1] for row in rows.values()]))
         return _Done()
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> _Done:

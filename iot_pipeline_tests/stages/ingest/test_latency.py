@@ -10,7 +10,7 @@ from iot_pipeline.stages.ingest.latency import PROBES_PER_SECOND, LatencyProbe
 from iot_pipeline_tests.stages.fakes import FakeStore
 
 _MS = 1_735_444_918_000
-_ROW = (_MS * 1000 + 17, 0, 17, 20.0, 50.0)
+_ROW = (_MS * 1000 + 17, 17, 0, 20.0, 50.0)
 _ROWS = {_MS - 60_000: _ROW}
 
 

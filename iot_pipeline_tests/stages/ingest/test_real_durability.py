@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.ingest.micro_batch import RowsByTime
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.micro_batch import Ports

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, RowsByTime
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError, RowsRefusedError
 from iot_pipeline.stages.ingest.row_writer import (
     MAX_BYTES_IN_FLIGHT,
@@ -79,7 +80,7 @@ def _batch(groups: dict[tuple[str, int], RowsByTime]) -> MicroBatch:
 
 
 def _rows(count: int) -> RowsByTime:
-    return {ms: (1_000_000 + ms, 0, ms, 1.0, 2.0) for ms in range(count)}
+    return {ms: (1_000_000 + ms, ms, 0, 1.0, 2.0) for ms in range(count)}
 
 
 def _write(store: _WireStore, batch: MicroBatch, requests_in_flight: int = 64) -> RowWriter:

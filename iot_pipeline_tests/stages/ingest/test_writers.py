@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, RowsByTime
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.stages.ingest.row_writer import Part
 from iot_pipeline.stages.ingest.writers import MAX_SLICE_ROWS, Writers
 
@@ -35,7 +36,7 @@ class _Store:
 
 
 def _slice(name: str, rows: int = 1) -> MicroBatch:
-    made: RowsByTime = {ms: (1000 + ms, 0, ms, 1.0, 2.0) for ms in range(rows)}
+    made: RowsByTime = {ms: (1000 + ms, ms, 0, 1.0, 2.0) for ms in range(rows)}
     return MicroBatch({(name, 1): made}, [], {0: 0}, {0: 1}, {0: Counts()}, [])
 
 
@@ -97,7 +98,7 @@ def test_a_large_slice_goes_alone() -> None:
 def test_small_slices_share_the_window_and_a_large_one_has_all_of_it() -> None:
     def many(rows: int) -> MicroBatch:
         groups = {
-            (f"{name}", 1): {ms: (1000 + ms, 0, ms, 1.0, 2.0) for ms in range(rows)}
+            (f"{name}", 1): {ms: (1000 + ms, ms, 0, 1.0, 2.0) for ms in range(rows)}
             for name in range(100)
         }
         return MicroBatch(groups, [], {0: 0}, {0: 1}, {0: Counts()}, [])

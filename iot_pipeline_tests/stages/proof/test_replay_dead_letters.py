@@ -14,6 +14,7 @@ from iot_pipeline.core.proof.dead_letters import (
 )
 from iot_pipeline.core.proof.deletions import Deletion, Deletions
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingRules
+from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.rollups.days import ReplayedPart, gather_facts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run
@@ -95,7 +96,7 @@ def test_what_a_fixed_rule_accepts_is_stored_with_its_original_write_time():
     result = letters.replay()
     assert (result.letters, result.stored) == (1, 1)
     ((written,),) = letters.world.store.write_times().values()
-    assert written == NOW_MS * 1000 + offset
+    assert written == write_time_us(NOW_MS, offset, 0)
     assert letters.world.journal.count(("sent", None)) >= 1
     (_, _, run_id, ranges, counts) = letters.world.ledger.replays[-1]
     assert (run_id, ranges, counts.stored) == ("replay", [], 1)

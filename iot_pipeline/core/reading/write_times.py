@@ -1,0 +1,61 @@
+"""Who wins a key: the write time of a row, made from where its record is in the log.
+
+The one owner of how a write time is made and read, and of the order in which rows win. A write time
+is in microseconds: the broker's millisecond, and three digits that name the record inside it,
+
+    (offset % 62) * 16 + partition % 16
+
+which are 0 to 991; 992 to 999 belong to no record. So the same record always writes the same cells,
+one of a later millisecond wins, and a person's DELETE (now) beats them all. Inside a millisecond
+the order is fixed, and it is not that of arrival.
+
+Equal write times are left to records of one millisecond and one partition whose offsets differ by a
+multiple of 62, and to partitions whose numbers differ by a multiple of 16. Of these the first one
+wins: what has been written stays, wherever a range ended between the two.
+"""
+
+from collections.abc import Iterable
+
+US_PER_MS = 1000
+# How many offsets, and partitions, have digits of their own inside one millisecond.
+OFFSETS_APART = 62
+PARTITIONS_APART = 16
+
+# (write time, offset, partition, temperature, humidity)
+Row = tuple[int, int, int, float, float]
+# timestamp_ms -> row, for one (device_id, day)
+RowsByTime = dict[int, Row]
+
+
+def write_time_us(produced_ms: int, offset: int, partition: int) -> int:
+    """The CQL write time of the row that a record makes, in microseconds since 1970.
+
+    It is also the row's provenance: it names the record while Kafka keeps it.
+    """
+    digits = offset % OFFSETS_APART * PARTITIONS_APART + partition % PARTITIONS_APART
+    return produced_ms * US_PER_MS + digits
+
+
+def arrived_ms(write_time_us: int) -> int:
+    """When the record of a row with this write time arrived in Kafka."""
+    return write_time_us // US_PER_MS
+
+
+def first_us(produced_ms: int) -> int:
+    """The lowest write time that a record of this broker millisecond can have."""
+    return produced_ms * US_PER_MS
+
+
+def rank(row: Row) -> tuple[int, int, int]:
+    """Of rows with one key the one with the lowest rank wins; no two records have the same."""
+    return -row[0], row[1], row[2]
+
+
+def winner_of(rows: Iterable[Row]) -> Row:
+    """The row that wins over the others; of records with one key, at least one."""
+    return min(rows, key=rank)
+
+
+def record_of(row: Row) -> tuple[int, int]:
+    """(partition, offset) of the record that makes a row."""
+    return row[2], row[1]
