@@ -27,7 +27,6 @@ from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
 from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
@@ -92,7 +91,7 @@ class Connections:
 
     @property
     def quality_limits(self) -> QualityLimits:
-        return quality_limits(self.settings)
+        return self.settings.quality_limits
 
     @property
     def audit_config(self) -> AuditConfig:
@@ -130,47 +129,10 @@ def open_connections(
         cassandra.close()
 
 
-def reading_rules(settings: Settings) -> ReadingRules:
-    """What a plausible reading is, by these settings."""
-    return ReadingRules(
-        settings.temperature_min,
-        settings.temperature_max,
-        settings.humidity_min,
-        settings.humidity_max,
-        settings.max_value_bytes,
-    )
-
-
-def quality_limits(settings: Settings) -> QualityLimits:
-    """When the devices are well, by these settings."""
-    return QualityLimits(
-        temperature_low=settings.plausible_temperature_min,
-        temperature_high=settings.plausible_temperature_max,
-        humidity_low=settings.plausible_humidity_min,
-        humidity_high=settings.plausible_humidity_max,
-        jump_celsius=settings.jump_celsius,
-        jump_celsius_per_minute=settings.jump_celsius_per_minute,
-        jump_humidity=settings.jump_humidity,
-        jump_humidity_per_minute=settings.jump_humidity_per_minute,
-        deviation_celsius=settings.deviation_celsius,
-        deviation_humidity=settings.deviation_humidity,
-        late_seconds=settings.late_seconds,
-        late_share=settings.late_share,
-        backfill_hours=settings.backfill_hours,
-        clock_ahead_seconds=settings.clock_ahead_seconds,
-        stuck_readings=settings.stuck_readings,
-        stuck_seconds=settings.stuck_seconds,
-        silent_seconds=settings.silent_seconds,
-        silent_intervals=settings.silent_intervals,
-        expected_days=settings.expected_days,
-        complete_share=settings.complete_share,
-    )
-
-
 def drain_config(settings: Settings) -> DrainConfig:
     """How to drain, by these settings."""
     return DrainConfig(
-        rules=reading_rules(settings),
+        rules=settings.reading_rules,
         micro_batch_records=settings.micro_batch_records,
         micro_batch_seconds=settings.micro_batch_seconds,
         requests_in_flight=settings.requests_in_flight,
@@ -199,7 +161,7 @@ def audit_config(settings: Settings) -> AuditConfig:
     """How to audit, by these settings."""
     return AuditConfig(
         settings.dead_letter_topic,
-        reading_rules(settings),
+        settings.reading_rules,
         settings.retention_days,
         settings.retry_seconds,
     )

@@ -8,9 +8,10 @@ server is and what is secret is a setting, never Dagster config.
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -19,10 +20,14 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.quantities import LIMITS, QUANTITIES, Quantity
 from iot_pipeline.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -37,8 +42,34 @@ def project_root() -> Path:
     return here
 
 
-class Settings(BaseModel):
-    """All settings, valid, immutable. Durations are seconds, sizes are as the name ends."""
+def _limits() -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Name, type and definition of each setting that its owner in core declares."""
+    for quantity in QUANTITIES:
+        for limit, about in LIMITS.items():
+            meaning = about["meaning"].format(unit=quantity.unit)
+            default = getattr(quantity, limit)
+            yield (
+                quantity.setting_of(limit),
+                (float, Field(default, description=meaning, **about["bounds"])),
+            )
+    for item in fields(QualityLimits):
+        if about := item.metadata:
+            definition = Field(item.default, description=about["meaning"], **about["bounds"])
+            yield item.name, (item.type, definition)
+
+
+if TYPE_CHECKING:
+    _Limits = BaseModel
+else:
+    _Limits = create_model("_Limits", **dict(_limits()))
+
+
+class Settings(_Limits):
+    """All settings, valid, immutable. Durations are seconds, sizes are as the name ends.
+
+    The limits of a reading and of quality are declared in `core.reading.quantities` and
+    `core.fleet.quality`; `reading_rules` and `quality_limits` are these values as set.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -83,10 +114,6 @@ class Settings(BaseModel):
     on_expired: Literal["halt", "record"] = Field(
         "halt", description="records deleted unread: halt, or record the loss and go on"
     )
-    temperature_min: float = Field(-100, description="°C; below is a dead letter")
-    temperature_max: float = Field(150, description="°C; above is a dead letter")
-    humidity_min: float = Field(0, description="%; below is a dead letter")
-    humidity_max: float = Field(100, description="%; above is a dead letter")
     max_value_bytes: int = Field(
         65_536, ge=64, le=16_777_216, description="larger messages are dead letters"
     )
@@ -138,51 +165,6 @@ class Settings(BaseModel):
         0.01, ge=0, le=1, description="the check dead_letters_are_few warns above this share"
     )
 
-    # When the devices are well: the checks on readings. docs/data-quality.md says why so much.
-    plausible_temperature_min: float = Field(-40, description="°C; below is implausible")
-    plausible_temperature_max: float = Field(50, description="°C; above is implausible")
-    plausible_humidity_min: float = Field(1, description="%; below is implausible")
-    plausible_humidity_max: float = Field(100, description="%; above is implausible")
-    jump_celsius: float = Field(5, gt=0, description="°C between two readings, at once")
-    jump_celsius_per_minute: float = Field(
-        1, ge=0, description="°C more for each minute between two readings"
-    )
-    jump_humidity: float = Field(15, gt=0, description="% between two readings, at once")
-    jump_humidity_per_minute: float = Field(
-        4, ge=0, description="% more for each minute between two readings"
-    )
-    deviation_celsius: float = Field(
-        12, gt=0, description="°C a device may differ from the middle of its group"
-    )
-    deviation_humidity: float = Field(
-        35, gt=0, description="% a device may differ from the middle of its group"
-    )
-    late_seconds: float = Field(
-        60, gt=0, description="a reading is late when it takes longer from event to broker"
-    )
-    late_share: float = Field(
-        0.05, ge=0, lt=1, description="a device is late when more than this share is"
-    )
-    backfill_hours: float = Field(
-        24, gt=0, description="what arrives later than this was backfilled, and is not late"
-    )
-    clock_ahead_seconds: float = Field(
-        5, gt=0, description="how far a device's clock may be ahead of the broker's"
-    )
-    stuck_readings: int = Field(
-        30, ge=2, le=4_000, description="equal readings after which a sensor is stuck"
-    )
-    stuck_seconds: float = Field(60, gt=0, description="and for how long they must be equal")
-    silent_seconds: float = Field(60, gt=0, description="a device may always be silent this long")
-    silent_intervals: float = Field(
-        5, gt=1, description="or for so many of its usual intervals, if that is longer"
-    )
-    expected_days: int = Field(
-        7, ge=1, le=90, description="a device that was silent for so long is not expected any more"
-    )
-    complete_share: float = Field(
-        0.95, gt=0, le=1, description="share of the readings expected that an hour must have"
-    )
     run_history_days: float = Field(
         7, ge=0, description="how long successful Dagster runs are kept"
     )
@@ -256,9 +238,9 @@ class Settings(BaseModel):
             raise ConfigurationError(
                 f"{', '.join(unknown)}: no such setting; `iot settings` lists those there are"
             )
-        fields = {k[4:].lower(): v for k, v in values.items() if not _is_foreign(k)}
+        given = {k[4:].lower(): v for k, v in values.items() if not _is_foreign(k)}
         try:
-            return cls.model_validate(fields)
+            return cls.model_validate(given)
         except ValidationError as exc:
             raise ConfigurationError(_explain(exc, cls)) from None
 
@@ -306,18 +288,17 @@ class Settings(BaseModel):
                     f"IOT_BOOTSTRAP_SERVERS={self.bootstrap_servers}: expected host:port, "
                     "comma-separated"
                 )
-        for quantity in (
-            "temperature",
-            "humidity",
-            "plausible_temperature",
-            "plausible_humidity",
-        ):
-            low, high = getattr(self, f"{quantity}_min"), getattr(self, f"{quantity}_max")
-            if not low < high:
-                raise ValueError(
-                    f"IOT_{quantity.upper()}_MIN={low}: expected less than "
-                    f"IOT_{quantity.upper()}_MAX={high}"
-                )
+        for quantity in QUANTITIES:
+            for least, greatest in (
+                ("least", "greatest"),
+                ("plausible_least", "plausible_greatest"),
+            ):
+                low, high = quantity.setting_of(least), quantity.setting_of(greatest)
+                if not getattr(self, low) < getattr(self, high):
+                    raise ValueError(
+                        f"IOT_{low.upper()}={getattr(self, low)}: expected less than "
+                        f"IOT_{high.upper()}={getattr(self, high)}"
+                    )
         if not self.data_dir.is_absolute():
             object.__setattr__(self, "data_dir", project_root() / self.data_dir)
         ports = {
@@ -336,6 +317,27 @@ class Settings(BaseModel):
         return self
 
     @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """All quantities, with the limits that are set."""
+        return tuple(
+            replace(quantity, **{name: getattr(self, quantity.setting_of(name)) for name in LIMITS})
+            for quantity in QUANTITIES
+        )
+
+    @property
+    def reading_rules(self) -> ReadingRules:
+        """What a reading is at all."""
+        return ReadingRules(self.quantities, self.max_value_bytes)
+
+    @property
+    def quality_limits(self) -> QualityLimits:
+        """When the devices are well."""
+        set_here = {
+            item.name: getattr(self, item.name) for item in fields(QualityLimits) if item.metadata
+        }
+        return QualityLimits(self.quantities, **set_here)
+
+    @property
     def dead_letter_topic(self) -> str:
         return f"{self.topic}.dlq"
 
@@ -345,7 +347,10 @@ class Settings(BaseModel):
 
     def rows(self) -> Iterator[tuple[str, str, str, bool]]:
         """(variable, value with secrets hidden, description, is it not set) per setting."""
-        for name, field in type(self).model_fields.items():
+        own_first = sorted(
+            type(self).model_fields.items(), key=lambda item: item[0] in _Limits.model_fields
+        )
+        for name, field in own_first:
             value = getattr(self, name)
             if isinstance(value, SecretStr):
                 shown = "********" if value.get_secret_value() else ""

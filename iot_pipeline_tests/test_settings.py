@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 
@@ -39,6 +41,10 @@ def test_another_kafka_port_moves_the_default_bootstrap_servers_along():
         ("IOT_CONTACT_POINTS", "", "at least 1 item"),
         ("IOT_HUMIDITY_MIN", "100", "expected less than IOT_HUMIDITY_MAX=100"),
         ("IOT_TEMPERATURE_MAX", "inf", "finite"),
+        ("IOT_PLAUSIBLE_TEMPERATURE_MAX", "-40", "IOT_PLAUSIBLE_TEMPERATURE_MIN=-40"),
+        ("IOT_JUMP_HUMIDITY", "0", "% between two readings, at once"),
+        ("IOT_DEVIATION_TEMPERATURE", "0", "°C a device may differ"),
+        ("IOT_STUCK_READINGS", "1", "equal readings after which"),
         ("IOT_START_AT", "yesterday", "expected earliest, latest or a time"),
         ("IOT_START_AT", "2026-01-31T00:00:00", "expected a time with its zone"),
         ("IOT_ON_EXPIRED", "skip", "'halt' or 'record'"),
@@ -65,6 +71,31 @@ def test_a_misspelt_setting_is_refused_rather_than_ignored():
 
 def test_every_setting_has_a_description_for_the_person_who_lists_them():
     assert all(description for _, _, description, _ in Settings.from_env({}).rows())
+
+
+def test_every_limit_that_its_owner_declares_is_a_setting_with_that_default():
+    settings = Settings.from_env({})
+    assert settings.reading_rules == ReadingRules()
+    assert settings.quality_limits == QualityLimits()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "read"),
+    [
+        ("IOT_TEMPERATURE_MIN", "-1", lambda s: s.reading_rules.quantities[0].least),
+        ("IOT_HUMIDITY_MAX", "99", lambda s: s.reading_rules.quantities[1].greatest),
+        ("IOT_MAX_VALUE_BYTES", "100", lambda s: s.reading_rules.max_value_bytes),
+        ("IOT_PLAUSIBLE_HUMIDITY_MIN", "7", lambda s: s.quantities[1].plausible_least),
+        ("IOT_PLAUSIBLE_TEMPERATURE_MAX", "7", lambda s: s.quantities[0].plausible_greatest),
+        ("IOT_JUMP_TEMPERATURE", "7", lambda s: s.quality_limits.quantities[0].jump),
+        ("IOT_JUMP_HUMIDITY_PER_MINUTE", "7", lambda s: s.quantities[1].jump_per_minute),
+        ("IOT_DEVIATION_TEMPERATURE", "7", lambda s: s.quality_limits.quantities[0].apart),
+        ("IOT_STUCK_READINGS", "7", lambda s: s.quality_limits.stuck_readings),
+        ("IOT_COMPLETE_SHARE", "0.5", lambda s: s.quality_limits.complete_share),
+    ],
+)
+def test_a_limit_that_is_set_is_the_one_that_decides(variable, value, read):
+    assert read(Settings.from_env({variable: value})) == float(value)
 
 
 def _iot(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -72,12 +72,14 @@ def devices_command(
                 "with_problems": len(words),
                 "known": fleet.known,
                 "not_looked_at": fleet.unlooked,
-                "days": settings.expected_days,
+                "days": settings.quality_limits.expected_days,
             }
         )
     else:
         _print(names, limit, fleet, is_narrow=silent or problems)
-        for line in _summary(fleet, len(silent_ones), len(words), settings.expected_days):
+        for line in _summary(
+            fleet, len(silent_ones), len(words), settings.quality_limits.expected_days
+        ):
             say(line)
     exit_as_found(has_exit_code, bool(silent_ones if silent else words))
 

@@ -53,7 +53,6 @@ def choose_scenario(
 def send_scenario(plan: ScenarioPlan, as_json: bool) -> None:
     """Send it until it is done or a signal comes; ends with the true counts and the manifest."""
     # With both drivers: who sends no scenario need not wait for them.
-    from iot_pipeline.connections import reading_rules
 
     settings = Settings.from_env()
     manifest_id = new_manifest_id(plan.name, datetime.now(UTC))
@@ -67,7 +66,7 @@ def send_scenario(plan: ScenarioPlan, as_json: bool) -> None:
         ):
             run.send(
                 sender,
-                reading_rules(settings),
+                settings.reading_rules,
                 should_stop=stop.is_asked,
                 on_progress=tell,
                 write=lambda manifest: write_manifest(settings.data_dir, manifest),

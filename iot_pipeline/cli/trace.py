@@ -5,7 +5,7 @@ import sys
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
-from iot_pipeline.connections import open_connections, reading_rules
+from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.dead_letters import preview
 from iot_pipeline.core.reading.decoding import timestamp_ms
 from iot_pipeline.core.reading.write_times import arrived_ms, record_of
@@ -37,7 +37,7 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
             connections.audit_records,
             connections.rows,
             settings.topic,
-            reading_rules(settings),
+            settings.reading_rules,
             device_id,
             ms,
             settings.retry_seconds,

@@ -12,7 +12,6 @@ import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.connections import reading_rules
 from iot_pipeline.core.simulator.scenario_plan import ScenarioPlan, plan_scenario
 from iot_pipeline.core.simulator.simulation import (
     DEFAULT_SEED,
@@ -226,7 +225,7 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
                 else:
                     scenario_run.send(
                         sender,
-                        reading_rules(settings),
+                        settings.reading_rules,
                         on_progress=tell,
                         write=lambda manifest: write_manifest(settings.data_dir, manifest),
                     )

@@ -8,10 +8,13 @@ import enum
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 from msgspec import Meta
+
+from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 
 MS_PER_DAY = 86_400_000
 # 2000-01-01 and 2100-01-01 UTC. Milliseconds since 1970 sent as seconds land far above.
@@ -24,17 +27,43 @@ RECORD_OVERHEAD_BYTES = 300
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-class Reading(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """What a sensor measured. `timestamp` is the device's clock: seconds since 1970, UTC.
+if TYPE_CHECKING:
 
-    The four names are the original contract of the topic and the table. Unknown fields are
-    forbidden so that the common case is decoded in one pass; `ReadingDecoder` tolerates them.
-    """
+    class Reading(msgspec.Struct, frozen=True):
+        """What a sensor measured: its name, its clock, and a value of each of QUANTITIES.
 
-    device_id: str
-    timestamp: float
-    temperature: float  # °C
-    humidity: float  # % relative
+        `timestamp` is the device's clock: seconds since 1970, UTC. The names are the original
+        contract of the topic and the table. Unknown fields are forbidden so that the common case is
+        decoded in one pass; `ReadingDecoder` tolerates them.
+        """
+
+        device_id: str
+        timestamp: float
+
+        def __init__(
+            self, device_id: str, timestamp: float, *values: float, **named: float
+        ) -> None: ...
+
+        def __getattr__(self, quantity: str) -> float: ...
+else:
+    Reading = msgspec.defstruct(
+        "Reading",
+        [
+            ("device_id", str),
+            ("timestamp", float),
+            *((quantity.name, float) for quantity in QUANTITIES),
+        ],
+        module=__name__,
+        frozen=True,
+        gc=False,
+        forbid_unknown_fields=True,
+    )
+
+# A reading's values in the order of QUANTITIES.
+values_of: Callable[[Reading], tuple[float, ...]] = attrgetter(
+    *(quantity.name for quantity in QUANTITIES)
+)
+_VALUE_OF_EACH = [attrgetter(quantity.name) for quantity in QUANTITIES]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -82,12 +111,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ReadingRules:
-    """What a plausible reading is; limits are inclusive. Defaults are those of the settings."""
+    """What a reading is at all: each quantity's limits, and how large a message may be."""
 
-    temperature_min: float = -100.0
-    temperature_max: float = 150.0
-    humidity_min: float = 0.0
-    humidity_max: float = 100.0
+    quantities: Sequence[Quantity] = QUANTITIES
     max_value_bytes: int = 65_536
 
 
@@ -119,24 +145,25 @@ def timestamp_ms(seconds: float) -> int:
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 
 
-def _plain_decoder(rules: ReadingRules) -> Callable[[bytes | None], Reading]:
-    plain = msgspec.defstruct(
-        "_PlainReading",
+def _limited_decoder(
+    rules: ReadingRules, *, forbid_unknown: bool
+) -> Callable[[bytes | None], Reading]:
+    limited = msgspec.defstruct(
+        "_LimitedReading",
         [
             ("device_id", str),
             ("timestamp", Annotated[float, Meta(ge=EARLIEST_SECONDS, lt=LATEST_SECONDS)]),
-            (
-                "temperature",
-                Annotated[float, Meta(ge=rules.temperature_min, le=rules.temperature_max)],
+            *(
+                (item.name, Annotated[float, Meta(ge=item.least, le=item.greatest)])
+                for item in rules.quantities
             ),
-            ("humidity", Annotated[float, Meta(ge=rules.humidity_min, le=rules.humidity_max)]),
         ],
         frozen=True,
         gc=False,
-        forbid_unknown_fields=True,
+        forbid_unknown_fields=forbid_unknown,
     )
     # A struct of the same fields: a class made at run time has no name to type it by.
-    return cast(Callable[[bytes | None], Reading], msgspec.json.Decoder(plain).decode)
+    return cast(Callable[[bytes | None], Reading], msgspec.json.Decoder(limited).decode)
 
 
 class _LooseReading(Reading, frozen=True, gc=False, forbid_unknown_fields=False):
@@ -163,7 +190,8 @@ class ReadingDecoder:
         # The fast way of the drain: numbers and limits are checked while the JSON is read, in C.
         # Raises UNREADABLE for whatever is not plainly right; `decode` then says what it is. What
         # it does not check is the device_id (`is_device`) and the message's size.
-        self.decode_plain = _plain_decoder(rules)
+        self.decode_plain = _limited_decoder(rules, forbid_unknown=True)
+        self._decode_among_others = _limited_decoder(rules, forbid_unknown=False)
 
     def decode(self, value: bytes | None) -> Reading | Rejection:
         """Read one message.
@@ -179,26 +207,16 @@ class ReadingDecoder:
                 Reason.TOO_LARGE, f"{len(value)} bytes, at most {rules.max_value_bytes} are read"
             )
         try:
-            reading = self._decode_exact(value)
+            return self._check_device(self.decode_plain(value))
         except UNREADABLE:
-            loose = self._decode_again(value)
-            if isinstance(loose, Rejection):
-                return loose
-            reading = loose
-        # Chained comparisons are False for nan, so nan is refused without a test of its own;
-        # 0.0 is a reading, so nothing here asks for truth.
-        if (
-            EARLIEST_SECONDS <= reading.timestamp < LATEST_SECONDS
-            and rules.temperature_min <= reading.temperature <= rules.temperature_max
-            and rules.humidity_min <= reading.humidity <= rules.humidity_max
-            and reading.device_id in self._known
-        ):
-            return reading
-        problem = find_problem(reading, rules)
-        if problem is not None:
-            return Rejection(Reason.OUT_OF_RANGE, problem)
-        self._remember(reading.device_id)
-        return reading
+            pass
+        try:
+            found = self._check_device(self._decode_among_others(value))
+        except UNREADABLE:
+            return self._reject(value)
+        if isinstance(found, Reading):
+            self.unknown_fields += 1
+        return found
 
     def decode_all(self, values: Sequence[bytes | None]) -> list[Reading] | None:
         """`decode` of each message, when every one is plainly a reading; None: ask one by one.
@@ -211,18 +229,16 @@ class ReadingDecoder:
             readings = list(map(self._decode_exact, cast(Sequence[bytes], values)))
         except UNREADABLE:
             return None
-        rules = self.rules
         seconds = [reading.timestamp for reading in readings]
-        celsius = [reading.temperature for reading in readings]
-        percent = [reading.humidity for reading in readings]
+        columns = (list(map(value_of, readings)) for value_of in _VALUE_OF_EACH)
         # JSON has no nan, so least and greatest are those of all.
         is_plain = (
             min(seconds) >= EARLIEST_SECONDS
             and max(seconds) < LATEST_SECONDS
-            and rules.temperature_min <= min(celsius)
-            and max(celsius) <= rules.temperature_max
-            and rules.humidity_min <= min(percent)
-            and max(percent) <= rules.humidity_max
+            and all(
+                item.least <= min(values) and max(values) <= item.greatest
+                for item, values in zip(self.rules.quantities, columns, strict=True)
+            )
             and all(map(self.is_device, {reading.device_id for reading in readings}))
         )
         return readings if is_plain else None
@@ -253,32 +269,36 @@ class ReadingDecoder:
             self._known.clear()
         self._known.add(device_id)
 
-    def _decode_again(self, value: bytes) -> Reading | Rejection:
+    def _check_device(self, found: Reading) -> Reading | Rejection:
+        if not self.is_device(found.device_id):
+            problem = find_device_id_problem(found.device_id)
+            return Rejection(Reason.OUT_OF_RANGE, problem or "")
+        return Reading(found.device_id, found.timestamp, *values_of(found))
+
+    def _reject(self, value: bytes) -> Rejection:
         try:
-            loose = self._decode_loose(value)
+            problem = find_problem(self._decode_loose(value), self.rules)
         except msgspec.ValidationError as exc:
             return Rejection(_reason_of(str(exc)), str(exc))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             return Rejection(Reason.NOT_JSON, str(exc))
-        self.unknown_fields += 1
-        return Reading(loose.device_id, loose.timestamp, loose.temperature, loose.humidity)
+        assert problem is not None, "refused with limits, fine without"
+        return Rejection(Reason.OUT_OF_RANGE, problem)
 
 
 def find_problem(reading: Reading, rules: ReadingRules) -> str | None:
-    """The first limit a reading breaks, in words; None when it is plausible."""
+    """The first limit that its time or a value breaks, in words; None when all are kept."""
+    # Chained comparisons are False for nan, so nan is refused without a test of its own; 0.0 is a
+    # reading, so nothing here asks for truth.
     if not EARLIEST_SECONDS <= reading.timestamp < LATEST_SECONDS:
         return f"timestamp {reading.timestamp!r} is not a second between 2000 and 2100"
-    if not rules.temperature_min <= reading.temperature <= rules.temperature_max:
-        return (
-            f"temperature {reading.temperature!r} is not within "
-            f"{rules.temperature_min:g} to {rules.temperature_max:g} °C"
-        )
-    if not rules.humidity_min <= reading.humidity <= rules.humidity_max:
-        return (
-            f"humidity {reading.humidity!r} is not within "
-            f"{rules.humidity_min:g} to {rules.humidity_max:g} %"
-        )
-    return find_device_id_problem(reading.device_id)
+    for quantity, value in zip(rules.quantities, values_of(reading), strict=True):
+        if not quantity.least <= value <= quantity.greatest:
+            return (
+                f"{quantity.name} {value!r} is not within {quantity.least:g} to "
+                f"{quantity.greatest:g} {quantity.unit}"
+            )
+    return None
 
 
 def find_device_id_problem(device_id: str) -> str | None:

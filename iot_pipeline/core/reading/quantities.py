@@ -1,25 +1,105 @@
-"""The quantities of a reading: what each is called, its unit, and which values are readings at all.
+"""The quantities of a reading: name, unit, and every limit that is about one of them.
 
-One owner: columns, JSON fields, limits, rollups, plots and checks are made from this list.
+One owner: JSON fields, columns, settings, checks, rollups, tables and pictures are made from
+QUANTITIES. Wherever values stand without names, they stand in its order. Does not belong here: how
+weather makes a value (`core.simulator.weather`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def as_setting(meaning: str, *, name: str = "", **bounds: float) -> dict[str, Any]:
+    """Metadata of a dataclass field whose default a setting may replace.
+
+    Args:
+        meaning: the setting's description; {unit} is the quantity's.
+        name: the setting's, where it is not the field's; {name} is the quantity's.
+        bounds: what the value must be, as pydantic says it: gt, ge, lt, le.
+    """
+    return {"meaning": meaning, "setting": name, "bounds": bounds}
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """One quantity that every reading has; its name is that of the JSON field and the CQL column.
 
-    `least` and `greatest` are inclusive; a value outside makes the message a dead letter.
+    Limits are inclusive. A value outside `least` to `greatest` makes the message a dead letter; one
+    outside `plausible_least` to `plausible_greatest` is stored and noticed. Two readings of a
+    device may differ by `jump`, and by `jump_per_minute` more for each minute between them; `apart`
+    is how far a device may be from the middle of its group. Values are shown and simulated with
+    `decimals`.
     """
 
     name: str
     unit: str
-    least: float
-    greatest: float
+    least: float = field(metadata=as_setting("{unit}; below is a dead letter", name="{name}_min"))
+    greatest: float = field(
+        metadata=as_setting("{unit}; above is a dead letter", name="{name}_max")
+    )
+    plausible_least: float = field(
+        metadata=as_setting("{unit}; below is implausible", name="plausible_{name}_min")
+    )
+    plausible_greatest: float = field(
+        metadata=as_setting("{unit}; above is implausible", name="plausible_{name}_max")
+    )
+    jump: float = field(
+        metadata=as_setting("{unit} between two readings, at once", name="jump_{name}", gt=0)
+    )
+    jump_per_minute: float = field(
+        metadata=as_setting(
+            "{unit} more for each minute between two readings",
+            name="jump_{name}_per_minute",
+            ge=0,
+        )
+    )
+    apart: float = field(
+        metadata=as_setting(
+            "{unit} a device may differ from the middle of its group",
+            name="deviation_{name}",
+            gt=0,
+        )
+    )
+    decimals: int = 2
 
+    @property
+    def title(self) -> str:
+        """What a plot of it is called."""
+        return f"{self.name}, {self.unit}"
+
+    def with_unit(self, value: float) -> str:
+        """A value as a person reads it, such as 21.5 °C."""
+        return f"{value:g} {self.unit}"
+
+    def setting_of(self, limit: str) -> str:
+        """The setting that changes one of LIMITS, such as plausible_humidity_min."""
+        return str(LIMITS[limit]["setting"].format(name=self.name))
+
+
+# The fields of Quantity that are settings, by their names there.
+LIMITS = {item.name: item.metadata for item in fields(Quantity) if item.metadata}
 
 QUANTITIES = (
-    Quantity("temperature", "°C", -100.0, 150.0),
-    Quantity("humidity", "%", 0.0, 100.0),
+    Quantity(
+        "temperature",
+        "°C",
+        least=-100,
+        greatest=150,
+        plausible_least=-40,
+        plausible_greatest=50,
+        jump=5,
+        jump_per_minute=1,
+        apart=12,
+    ),
+    Quantity(
+        "humidity",
+        "%",
+        least=0,
+        greatest=100,
+        plausible_least=1,
+        plausible_greatest=100,
+        jump=15,
+        jump_per_minute=4,
+        apart=35,
+    ),
 )

@@ -8,7 +8,13 @@ the order of sending (`core.simulator.scenario_fleet`), what is remembered of it
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from iot_pipeline.core.reading.decoding import Reading, ReadingRules, Reason, encode_reading
+from iot_pipeline.core.reading.decoding import (
+    Reading,
+    ReadingRules,
+    Reason,
+    encode_reading,
+    values_of,
+)
 from iot_pipeline.core.simulator.chance import Chance
 from iot_pipeline.core.simulator.fault_specs import (
     LASTING_KINDS,
@@ -169,8 +175,9 @@ def malformed_payload(reason: Reason, reading: Reading, rules: ReadingRules) -> 
     if reason is Reason.TOO_LARGE:
         return right[:-1] + b',"padding":"' + b"x" * rules.max_value_bytes + b'"}'
     if reason is Reason.OUT_OF_RANGE:
+        _, *others = values_of(reading)
         broken = Reading(
-            reading.device_id, reading.timestamp, rules.temperature_max + 100, reading.humidity
+            reading.device_id, reading.timestamp, rules.quantities[0].greatest + 100, *others
         )
         return encode_reading(broken)
     raise ValueError(f"{reason}: no payload provokes it")
@@ -188,10 +195,11 @@ def _shifted(
     quantity: str, size: float, celsius: float, humidity: float, rules: ReadingRules, *, flips: bool
 ) -> tuple[float, float]:
     """Values of which one is off by `size`, kept within the rules; `flips` to the other side."""
+    warm, damp = rules.quantities
     if quantity == "temperature":
-        value, low, high = celsius, rules.temperature_min, rules.temperature_max
+        value, low, high = celsius, warm.least, warm.greatest
     else:
-        value, low, high = humidity, rules.humidity_min, rules.humidity_max
+        value, low, high = humidity, damp.least, damp.greatest
     if flips and not low <= value + size <= high:
         size = -size
     value = round(min(max(value + size, low), high), 2)

@@ -232,11 +232,11 @@ class _Sensor:
         swing = self._gain * self._climate(at_us) + self._grain * noise[seat]
         humidity = self._humidity - self._coupling * swing + self._humid_grain * noise[humid_seat]
         celsius = self._celsius + swing
-        rules = self._rules
-        if not rules.humidity_min <= humidity <= rules.humidity_max:
-            humidity = min(max(humidity, rules.humidity_min), rules.humidity_max)
-        if not rules.temperature_min <= celsius <= rules.temperature_max:
-            celsius = min(max(celsius, rules.temperature_min), rules.temperature_max)
+        warm, damp = self._rules.quantities
+        if not damp.least <= humidity <= damp.greatest:
+            humidity = min(max(humidity, damp.least), damp.greatest)
+        if not warm.least <= celsius <= warm.greatest:
+            celsius = min(max(celsius, warm.least), warm.greatest)
         # A whole number divided by 100 gives the two decimals; round() costs as much as the rest.
         return int(celsius * 100) / 100, int(humidity * 100) / 100
 

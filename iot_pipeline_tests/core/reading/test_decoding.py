@@ -21,6 +21,7 @@ from iot_pipeline.core.reading.decoding import (
     find_problem,
     timestamp_ms,
 )
+from iot_pipeline_tests.core.reading.limits import limited
 
 ORIGINAL = (
     b'{"device_id": "device_2", "timestamp": 1735444918.3166866, '
@@ -260,7 +261,9 @@ def test_the_year_2100_does_not():
 
 
 def test_limits_are_those_of_the_rules():
-    rules = ReadingRules(temperature_max=10.0, humidity_min=50.0, max_value_bytes=100)
+    rules = ReadingRules(
+        limited(temperature={"greatest": 10.0}, humidity={"least": 50.0}), max_value_bytes=100
+    )
     assert isinstance(decode(message(), rules), Rejection)
     assert isinstance(decode(message(temperature="10", humidity="50"), rules), Reading)
     assert isinstance(decode(message(extra='"' + "x" * 50 + '"'), rules), Rejection)

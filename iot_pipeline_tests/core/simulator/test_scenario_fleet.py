@@ -2,7 +2,6 @@ import itertools
 import json
 import tracemalloc
 from collections import defaultdict
-from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
@@ -15,6 +14,7 @@ from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.scenario_fleet import Emission, ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import Scenario
 from iot_pipeline.core.simulator.weather import steepest_celsius_per_second
+from iot_pipeline_tests.core.reading.limits import limited
 
 START_US = 1_760_000_000_000_000
 SECOND_US = 1_000_000
@@ -311,7 +311,7 @@ def test_a_conflicting_duplicate_has_the_same_key_and_other_values():
 )
 @pytest.mark.parametrize("max_value_bytes", [64 * 1024, 200])
 def test_a_malformed_payload_is_rejected_for_exactly_its_reason(reason, max_value_bytes):
-    rules = replace(ReadingRules(), max_value_bytes=max_value_bytes, temperature_max=60.0)
+    rules = ReadingRules(limited(temperature={"greatest": 60.0}), max_value_bytes)
     scenario = scenario_of({"kind": "malformed", "reasons": [reason], "at": "10s"})
     malformed = only(emissions_of(scenario, rules=rules), FaultKind.MALFORMED)
     assert len(malformed) == 5

@@ -19,6 +19,7 @@ from iot_pipeline.core.rollups.days import ReplayedPart, gather_facts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
+from iot_pipeline_tests.core.reading.limits import limited
 from iot_pipeline_tests.load import reading_json
 from iot_pipeline_tests.stages.fake_rows import FakeRowReader
 from iot_pipeline_tests.stages.fakes import (
@@ -34,7 +35,7 @@ from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 DLQ = "iot_data.dlq"
 HOT = 200.0  # above the rule of then, below that of now
-RELAXED = dataclasses.replace(CONFIG, rules=ReadingRules(temperature_max=300.0))
+RELAXED = dataclasses.replace(CONFIG, rules=ReadingRules(limited(temperature={"greatest": 300.0})))
 
 
 class Letters:
