@@ -18,17 +18,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from iot_pipeline.connections import Connections, drain_config, open_connections
-from iot_pipeline.core.fleet.verdicts import (
-    CLOCKS,
-    COMPLETE,
-    NOT_STUCK,
-    ON_TIME,
-    PLAUSIBLE,
-    REPORTING,
-)
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.budget import LEAST_BUDGET_SECONDS, RUN_SHARE
-from iot_pipeline.stages.checks.facts import Facts, RunFacts
+from iot_pipeline.stages.checks.facts import LEAST_BUDGET_SECONDS, RUN_SHARE, Facts, RunFacts
 from iot_pipeline.stages.checks.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.lag import read_lag
@@ -43,7 +34,14 @@ from iot_pipeline_tests.pipeline import set_up
 from iot_pipeline_tests.servers import start_services
 
 _RUNS_A_DAY = 17_280
-_ON_DEVICES = {CLOCKS, COMPLETE, NOT_STUCK, ON_TIME, PLAUSIBLE, REPORTING}
+_ON_DEVICES = {
+    "clocks_are_right",
+    "devices_are_reporting",
+    "no_stuck_sensors",
+    "readings_are_complete",
+    "readings_are_on_time",
+    "values_are_plausible",
+}
 _T = TypeVar("_T")
 
 

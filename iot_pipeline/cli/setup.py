@@ -6,6 +6,7 @@ from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.checks import acknowledged_is_durable
 from iot_pipeline.stages.checks.schema import setup_schema
 
 
@@ -28,7 +29,7 @@ def setup_command(as_json: bool) -> None:
             {
                 "created": report.created,
                 "differences": [str(difference) for difference in report.differences],
-                "acknowledged_is_durable": report.is_durable,
+                acknowledged_is_durable.CHECK.name: report.is_durable,
                 "durability": report.durability,
                 "notes": report.notes,
             }

@@ -25,7 +25,7 @@ from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.defs.verdicts import (
     Shown,
     choose_shown,
-    first_looks,
+    is_first_look,
     latest_target,
     read_shown,
     show_again_where_hidden,
@@ -227,7 +227,7 @@ def look_in_run(
 ) -> RunLook:
     """Look at all checks with what a run did, within its budget; quick: at those that are free."""
     now, before = datetime.now(UTC), read_shown(context.instance)
-    facts = Facts(connections, now, run, suspects_of(before), first_looks(before))
+    facts = Facts(connections, now, run, suspects_of(before), is_first_look(before))
     checks = [check for check in checks_of() if check.cost is Cost.FREE or not is_quick]
     shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
     return RunLook(shown, _known(lambda: facts.lags), _known(lambda: facts.fleet))

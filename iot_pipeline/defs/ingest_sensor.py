@@ -15,13 +15,7 @@ import dagster as dg
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
-from iot_pipeline.core.checks.verdicts import (
-    COULD_NOT_LOOK,
-    LAG,
-    CheckVerdict,
-    judge_lag,
-    not_looked,
-)
+from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
 from iot_pipeline.core.reading.lag import measure_lag
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG, run_config_for
 from iot_pipeline.defs.lanes import active_ingest_runs, end_gone_runs, format_ranges
@@ -41,7 +35,7 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.registry import checks_of
+from iot_pipeline.stages.checks import lag_is_within_limit as lag_check
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.losses import HALT
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
@@ -55,7 +49,7 @@ _ANSWER_SECONDS = 2.0
 
 # A verdict on the lag that is older than this was of no run of late.
 _OLD_SECONDS = 90.0
-_LAG_CHECK = [check for check in checks_of() if check.name == LAG]
+_LAG_CHECK = [lag_check.CHECK]
 
 
 @functools.lru_cache(maxsize=1)
@@ -112,7 +106,7 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         return _skip_unseen(context.instance, exc)
     except OffsetsExpiredError as exc:
         if settings.on_expired == HALT:
-            _show_lag(context.instance, not_looked(LAG, f"{COULD_NOT_LOOK}{_one_line(exc)}"))
+            _show_lag(context.instance, not_looked(f"{COULD_NOT_LOOK}{_one_line(exc)}"))
             raise
         # The run records the loss; it plans by itself, because nothing can be planned before.
         if is_following:
@@ -122,7 +116,7 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         return _skip_unseen(context.instance, exc)
     except PermanentError as exc:
         # The tick fails and says so; where people look it is not green meanwhile.
-        _show_lag(context.instance, not_looked(LAG, f"{COULD_NOT_LOOK}{_one_line(exc)}"))
+        _show_lag(context.instance, not_looked(f"{COULD_NOT_LOOK}{_one_line(exc)}"))
         raise
     _show_old_lag(context.instance, log, cassandra, settings)
     if is_following:
@@ -143,7 +137,7 @@ def _skip_unseen(
 ) -> dg.SkipReason:
     """Skip with the reason, and show it where people look: the lag is not known."""
     reason = _one_line(exc)
-    _show_lag(instance, not_looked(LAG, f"{COULD_NOT_LOOK}{reason}"))
+    _show_lag(instance, not_looked(f"{COULD_NOT_LOOK}{reason}"))
     return dg.SkipReason(reason)
 
 
@@ -151,32 +145,33 @@ def _show_old_lag(
     instance: dg.DagsterInstance, log: KafkaLog, cassandra: CassandraClient, settings: Settings
 ) -> None:
     """Where no run has shown the lag for a while, because each of them fails, the tick does."""
-    last = read_shown(instance, _LAG_CHECK).get(LAG)
+    last = read_shown(instance, _LAG_CHECK).get(lag_check.CHECK.name)
     if last is None or time.time() - last.written_at < _OLD_SECONDS:
         return
     ledger, topic = CassandraLedgerStore(cassandra), settings.topic
     try:
         lags = read_lag(log, ledger, topic, datetime.now(UTC), timeout_seconds=_ANSWER_SECONDS)
     except TransientError as exc:
-        _show_lag(instance, not_looked(LAG, f"{COULD_NOT_LOOK}{_one_line(exc)}"))
+        _show_lag(instance, not_looked(f"{COULD_NOT_LOOK}{_one_line(exc)}"))
     else:
-        _show_lag(instance, judge_lag(lags, settings.lag_limit_seconds))
+        _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds))
 
 
 def _say_nothing_lags(instance: dg.DagsterInstance, plan: Plan, settings: Settings) -> None:
     """Take back what an earlier tick has shown: no run comes to do so."""
     now_ms = int(time.time() * 1000)
     lags = [measure_lag(state, None, now_ms) for state in plan.states]
-    _show_lag(instance, judge_lag(lags, settings.lag_limit_seconds), only_if_red=True)
+    _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds), only_if_red=True)
 
 
 def _show_lag(
     instance: dg.DagsterInstance, verdict: CheckVerdict, *, only_if_red: bool = False
 ) -> None:
     before = read_shown(instance, _LAG_CHECK)
-    last = before.get(LAG)
+    last = before.get(lag_check.CHECK.name)
     if only_if_red and (last is None or last.passed):
         return
+    verdict = lag_check.CHECK.named(verdict)
     shown = choose_shown([verdict], before, datetime.now(UTC), is_whole=True, checks=_LAG_CHECK)
     is_old = last is None or time.time() - last.written_at >= SAY_AGAIN_SECONDS
     if is_old or is_news(shown[0], last):

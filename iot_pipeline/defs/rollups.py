@@ -32,9 +32,8 @@ from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.budget import RunBudget
 from iot_pipeline.stages.checks.check import DAILY, HOURLY
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.facts import Facts, RunBudget
 from iot_pipeline.stages.checks.registry import checks_of, look_at
 from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days

@@ -6,6 +6,7 @@ from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migr
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.stages.checks import acknowledged_is_durable
 from iot_pipeline.stages.checks.schema import setup_schema as make_schema
 
 
@@ -33,7 +34,7 @@ def make_topics_and_tables(
         {
             "created": len(report.created),
             "differences": len(report.differences),
-            "acknowledged_is_durable": report.is_durable,
+            acknowledged_is_durable.CHECK.name: report.is_durable,
             "durability": report.durability,
         }
     )

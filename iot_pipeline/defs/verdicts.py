@@ -141,9 +141,9 @@ def suspects_of(shown: Mapping[str, Shown]) -> dict[str, Sequence[str]]:
     return {name: one.suspects for name, one in shown.items() if one.suspects}
 
 
-def first_looks(shown: Mapping[str, Shown]) -> set[str]:
-    """Checks that have no row yet: more time is given once."""
-    return {check.name for check in checks_of() if check.name not in shown}
+def is_first_look(shown: Mapping[str, Shown]) -> bool:
+    """Whether a check has no row yet: a run then gives them more time, once."""
+    return any(check.name not in shown for check in checks_of())
 
 
 def choose_shown(
@@ -180,7 +180,7 @@ def choose_shown(
             chosen.append(last.again())
             continue
         if verdict is None:
-            verdict = not_looked(check.name, _ONLY_WHOLE if needs_whole else _NOT_YET)
+            verdict = not_looked(_ONLY_WHOLE if needs_whole else _NOT_YET)
         chosen.append(_in_words_of_dagster(check, verdict, looked_at, needs_whole))
     return chosen
 

@@ -79,7 +79,7 @@ def _slots(chance: random.Random, number: int, hours: int) -> list[Slot]:
 
 def verdict(name: str, sentence: str, severity: Severity | None = None) -> CheckVerdict:
     """Passed without a severity."""
-    return CheckVerdict(name, severity is None, severity or Severity.WARN, sentence)
+    return CheckVerdict(severity is None, sentence, severity=severity or Severity.WARN, name=name)
 
 
 def make_health(view: FleetView | None = None, **changes: object) -> Health:

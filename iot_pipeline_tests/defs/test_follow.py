@@ -114,7 +114,8 @@ def test_a_red_blocking_check_ends_the_run_and_fails_it(
     dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def look_at(*_: object) -> Iterator[CheckVerdict]:
-        yield CheckVerdict("every_offset_is_accounted_for", False, Severity.ERROR, "one is not")
+        name = "every_offset_is_accounted_for"
+        yield CheckVerdict(False, "one is not", severity=Severity.ERROR, name=name)
 
     monkeypatch.setenv("IOT_FOLLOW_SECONDS", "60")
     monkeypatch.setattr(ingest_run, "look_at", look_at)

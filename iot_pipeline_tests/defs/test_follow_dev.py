@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.checks.losses import READ_BACK
-from iot_pipeline.core.checks.verdicts import EVERY_OFFSET, LAG, NO_GAP, ROW_COUNT
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
@@ -120,7 +118,13 @@ def _checks_are_green_and_in_progress_nowhere(
     server: DevServer, runs: list[dict[str, Any]]
 ) -> None:
     ids = [run["runId"] for run in runs]
-    for name in (EVERY_OFFSET, NO_GAP, ROW_COUNT, LAG, READ_BACK):
+    for name in (
+        "every_offset_is_accounted_for",
+        "ledger_has_no_gap",
+        "row_count_matches_ledger",
+        "lag_is_within_limit",
+        "rows_read_back_equal",
+    ):
         results = server.checks(name)
         mine = [result["status"] for result in results if result["runId"] in ids]
         assert mine == ["SUCCEEDED", "SUCCEEDED"], (name, results)

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.checks.verdicts import not_looked as answer_of_none
 from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.defs.verdicts import (
     Shown,
     choose_shown,
-    first_looks,
+    is_first_look,
     is_news,
     read_shown,
     show_again_where_hidden,
@@ -35,11 +36,17 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def green(name: str) -> CheckVerdict:
-    return CheckVerdict(name, True, Severity.WARN, "all is well", _NUMBERS)
+    return CheckVerdict(True, "all is well", _NUMBERS, name=name)
 
 
 def red(name: str, *suspects: str) -> CheckVerdict:
-    return CheckVerdict(name, False, Severity.ERROR, "it is not", _NUMBERS, suspects=suspects)
+    return CheckVerdict(
+        False, "it is not", _NUMBERS, suspects=suspects, severity=Severity.ERROR, name=name
+    )
+
+
+def not_looked(name: str, why: str) -> CheckVerdict:
+    return replace(answer_of_none(why), name=name)
 
 
 def shown_after(
@@ -98,10 +105,15 @@ def test_what_was_never_looked_at_is_not_green():
     one = shown_after(None)
     assert not one.passed
     assert "Not looked at yet" in one.description
-    assert GAP in first_looks({})
     again = shown_after(None, {GAP: one})
     assert not again.passed, "no verdict either"
-    assert GAP not in first_looks({GAP: one}), "more time is given once"
+
+
+def test_more_time_is_given_while_a_check_has_no_row():
+    rows = {check.name: shown_after(None, name=check.name) for check in checks_of()}
+    assert is_first_look({})
+    assert is_first_look({GAP: rows[GAP]})
+    assert not is_first_look(rows), "once"
 
 
 def test_a_run_cannot_clear_what_only_a_whole_look_can_see():

@@ -7,15 +7,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from types import SimpleNamespace
+from typing import Any, Generic, TypeVar
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
+from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.verdicts import judge_fleet
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.errors import PipelineError
+from iot_pipeline.stages.checks.registry import checks_of
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
@@ -151,6 +153,16 @@ class Lapse:
                 arrived = at + int(draw.uniform(20, 900))
                 sent += self.change(name, (name, at, arrived, warm, damp))
         return sent
+
+
+def judge_fleet(fleet: Fleet) -> list[CheckVerdict]:
+    """What the checks on devices say of a fleet, in their order."""
+    facts: Any = SimpleNamespace(fleet=fleet)
+    return [
+        check.named(verdict)
+        for check in checks_of()
+        if 110 <= check.order <= 160 and (verdict := check.look(facts)) is not None
+    ]
 
 
 def red(verdicts: dict[str, CheckVerdict]) -> dict[str, set[str]]:

@@ -1,7 +1,7 @@
 """Tables of devices as markdown; device ids are free text and stay text.
 
 Belongs here: how a name is shown so that it can be nothing but a name. Does not belong here: which
-devices are shown (`core.fleet.verdicts`).
+devices are shown (each check's file in `stages.checks`).
 """
 
 import re
@@ -70,8 +70,13 @@ def count_devices(count: int) -> str:
 
 def name_some(names: Sequence[str]) -> str:
     """The first few devices inside a sentence, and how many more."""
-    shown = ", ".join(as_word(name) for name in names[:_NAMED])
-    more = len(names) - _NAMED
+    return some([as_word(name) for name in names], ", ")
+
+
+def some(items: Sequence[object], separator: str = "; ") -> str:
+    """The first few of what a sentence is about, and how many more."""
+    more = len(items) - _NAMED
+    shown = separator.join(map(str, items[:_NAMED]))
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from iot_pipeline.core.times import in_words
+
 HOUR_MS = 3_600_000
 # Upper ends in seconds; below the first one a clock was ahead, above the last one nothing is known.
 EDGES = (
@@ -68,6 +70,18 @@ class Delays(msgspec.Struct, array_like=True):
                 return max(0.0, low + (high - low) * (wanted - below) / count)
             below += count
         return 0.0
+
+    def in_words(self, share: float) -> str:
+        """The percentile, 0.1 s at least: `0.2 s`, `3 min`."""
+        return in_words(max(0.1, self.percentile(share)))
+
+    def numbers(self, way: str) -> dict[str, float]:
+        """Percentiles as numbers that plot, their names beginning with the `way`."""
+        return {
+            f"{way}_p50_seconds": round(self.percentile(0.5), 3),
+            f"{way}_p95_seconds": round(self.percentile(0.95), 3),
+            f"{way}_max_seconds": self.largest_ms / 1000,
+        }
 
     def shown(self) -> list[int]:
         """Counts of LABELS."""

@@ -187,16 +187,12 @@ def _how_late(health: Health) -> Answer:
         return Answer(question, Mood.LOOK, "No reading arrived in the last hour.")
     more = [
         f"By {delays.total:,} readings of the last hours: 19 of 20 arrive within "
-        f"{_travel(delays.percentile(0.95))}, the slowest took {_travel(delays.largest_ms / 1000)}."
+        f"{delays.in_words(0.95)}, the slowest took {delays.in_words(1.0)}."
     ]
-    usual = f"Half of them within {_travel(delays.percentile(0.5))} of being measured"
+    usual = f"Half of them within {delays.in_words(0.5)} of being measured"
     if said:
         return Answer(question, Mood.LOOK, f"{usual}, but {' and '.join(said)}.", more)
     return Answer(question, Mood.GOOD, f"{usual}.", more)
-
-
-def _travel(seconds: float) -> str:
-    return in_words(max(0.1, seconds))
 
 
 def _what_was_refused(health: Health) -> Answer:

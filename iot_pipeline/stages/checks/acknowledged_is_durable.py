@@ -1,17 +1,23 @@
 """Is what Cassandra acknowledges on its disk?"""
 
-from iot_pipeline.core.checks.verdicts import DURABLE, CheckVerdict, Severity, judge_durability
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 
 
 def look(facts: Facts) -> CheckVerdict:
     """Ask every node for its own settings."""
-    return judge_durability(facts.schema.is_durable, facts.schema.durability)
+    return judge(facts.schema.is_durable, facts.schema.durability)
+
+
+def judge(is_durable: bool, sentence: str) -> CheckVerdict:
+    """What `core.checks.schema.describe_durability` says."""
+    said = f"{sentence[:1].upper()}{sentence[1:]}."
+    return CheckVerdict(is_durable, said, {"is_durable": int(is_durable)})
 
 
 CHECK = Check(
-    DURABLE,
+    "acknowledged_is_durable",
     "Cassandra syncs a write to disk before it acknowledges it, on every node. Everything else "
     "stands on this.",
     look,

@@ -1,12 +1,12 @@
 """What a check is: its name and question, what it costs, and how it looks.
 
-Belongs here: the form. Does not belong here: which facts are fine (`core`), what a check is shown
-as (`defs.checks`, the report, the docs).
+Belongs here: the form. Does not belong here: what a check is shown as (`defs.checks`, the report,
+the docs).
 """
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.stages.checks.facts import Facts
@@ -55,3 +55,7 @@ class Check:
     is_blocking: bool = False
     is_narrow_in_run: bool = False
     asset: str = READINGS
+
+    def named(self, verdict: CheckVerdict) -> CheckVerdict:
+        """The verdict under this check's name."""
+        return replace(verdict, name=self.name)

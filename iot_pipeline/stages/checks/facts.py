@@ -4,21 +4,19 @@ A run brings what it did and has a budget; a look on its own takes the time that
 and looks at all there is.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.verdicts import REPORTING, judge_fleet
 from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.budget import RunBudget
 from iot_pipeline.stages.checks.schema import SchemaReport, TableStore, TopicReader, check_schema
 from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.ports import FleetPorts
@@ -32,6 +30,11 @@ from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupStore
 
 RECENT = timedelta(hours=1)
+# The share of a run's time that its checks may take together, and what they may take at least.
+RUN_SHARE = 0.1
+LEAST_BUDGET_SECONDS = 0.5
+# However late it is, something is looked at.
+_LEAST_PART_SECONDS = 0.02
 # A person who sees the first run of a pipeline is not told to wait for a schedule.
 _FIRST_LOOK_SECONDS = 3.0
 # What was rebuilt last is what people look at; every day has its turn when it is touched.
@@ -106,6 +109,23 @@ class RunFacts:
     is_growing: bool = False
 
 
+class RunBudget:
+    """How long the checks of one run may still take; begins when it is made.
+
+    Args:
+        run_seconds: how long the run took: its checks may take a tenth of it, together.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, run_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until = clock() + max(LEAST_BUDGET_SECONDS, RUN_SHARE * run_seconds)
+
+    def part(self, share: float) -> float:
+        """Seconds: this share of what is left; questions that cost what they cost come off it."""
+        return max(_LEAST_PART_SECONDS, share * (self._until - self._clock()))
+
+
 class _Fact(Generic[_T]):
     """A property that is looked up once; an error is its answer as well, and raised again."""
 
@@ -133,7 +153,7 @@ class Facts:
         now: aware.
         run: what the run did that brings the checks; None: they look on their own.
         suspects: by check, what it found wrong the last time; looked at in any case.
-        first_looks: checks without any verdict yet: a run gives them more time, once.
+        is_first: a check has no verdict yet: a run gives them more time, once.
         compared: rollups beside their rows, where that was looked up already.
     """
 
@@ -143,23 +163,23 @@ class Facts:
         now: datetime,
         run: RunFacts | None = None,
         suspects: Mapping[str, Sequence[str]] | None = None,
-        first_looks: Collection[str] = (),
+        is_first: bool = False,
         compared: Comparisons | None = None,
     ) -> None:
         self.ports, self.now, self.run = ports, now, run
         self.settings = ports.settings
-        self.suspects, self._first_looks = suspects or {}, first_looks
+        self.suspects = suspects or {}
+        self._least_seconds = _FIRST_LOOK_SECONDS if is_first else 0.0
         self.known: dict[str, tuple[Any, PipelineError | None]] = {}
         if compared is not None:
             self.known["compared"] = compared, None
         self._budget = RunBudget(run.part.seconds) if run is not None else None
 
-    def seconds(self, check: str, share: float) -> float:
-        """How long a check may take: this share of what a run has left, or the setting's time."""
+    def seconds(self, share: float) -> float:
+        """How long a look may take: this share of what a run has left, or the setting's time."""
         if self._budget is None:
             return self.settings.check_seconds
-        least = _FIRST_LOOK_SECONDS if check in self._first_looks else 0.0
-        return max(least, self._budget.part(share))
+        return max(self._least_seconds, self._budget.part(share))
 
     @_Fact
     def topic(self) -> TopicInfo:
@@ -233,13 +253,8 @@ class Facts:
     def fleet(self) -> Fleet:
         """The devices as they are, and their problems."""
         lag_seconds = total_lag(self.lags).lag_seconds
-        seconds = self.seconds(REPORTING, 0.6)
+        seconds = self.seconds(0.6)
         if self.run is not None and self.run.fleet is not None:
             return self.run.fleet.look(self.now, lag_seconds, seconds)
         limits = self.ports.quality_limits
         return look_at_fleet(self.ports.fleet_ports, limits, self.now, lag_seconds, seconds)
-
-    @_Fact
-    def devices(self) -> dict[str, CheckVerdict]:
-        """The verdicts on the devices, by check."""
-        return {verdict.name: verdict for verdict in judge_fleet(self.fleet)}

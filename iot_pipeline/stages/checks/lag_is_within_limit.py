@@ -1,17 +1,42 @@
 """How long has the oldest record waited that was not ingested yet?"""
 
-from iot_pipeline.core.checks.verdicts import LAG, CheckVerdict, Severity, judge_lag
+from collections.abc import Sequence
+
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 
 
 def look(facts: Facts) -> CheckVerdict:
     """Watermarks against checkpoints, and one record of each partition that lags."""
-    return judge_lag(facts.lags, facts.settings.lag_limit_seconds)
+    return judge(facts.lags, facts.settings.lag_limit_seconds)
+
+
+def judge(lags: Sequence[PartitionLag], limit_seconds: float) -> CheckVerdict:
+    """The oldest record that was not ingested yet, against the limit."""
+    total = total_lag(lags)
+    numbers = {
+        "lag_seconds": round(total.lag_seconds, 3),
+        "lag_offsets": total.lag_offsets,
+        "limit_seconds": limit_seconds,
+    }
+    waiting = f"{total.lag_offsets:,} offsets are waiting, the oldest since"
+    if total.lag_seconds <= limit_seconds:
+        said = f"{waiting} {total.lag_seconds:.1f} s; the limit is {limit_seconds:g} s."
+        return CheckVerdict(True, said, numbers)
+    worst = max(lags, key=lambda lag: lag.lag_seconds)
+    said = (
+        f"{waiting} {total.lag_seconds:,.0f} s in partition {worst.partition}; the limit is "
+        f"{limit_seconds:g} s. Is the sensor iot_data_lag on, do its last ticks say why they skip, "
+        "and do its runs end well? If they do, more arrives than one run at a time can write; "
+        "IOT_LAG_LIMIT_SECONDS is the limit."
+    )
+    return CheckVerdict(False, said, numbers)
 
 
 CHECK = Check(
-    LAG,
+    "lag_is_within_limit",
     "How long the oldest record that was not ingested yet has waited in Kafka. Red, too, when "
     "Kafka or Cassandra did not answer: then the lag is not known.",
     look,

@@ -1,7 +1,10 @@
 """Do the ledger's ranges follow each other without gap or overlap?"""
 
-from iot_pipeline.core.checks.verdicts import NO_GAP, CheckVerdict, Severity, judge_chain
-from iot_pipeline.core.ledger.chain import find_flaws
+from collections.abc import Sequence
+
+from iot_pipeline.core.checks.device_table import some
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.ledger.chain import Flaw, find_flaws
 from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
 
@@ -9,12 +12,26 @@ from iot_pipeline.stages.checks.facts import Facts
 def look(facts: Facts) -> CheckVerdict:
     """A run walks the last hour, without judging its end. On its own: the whole ledger."""
     if facts.run is not None:
-        return judge_chain(find_flaws(facts.recent, []), len(facts.recent), is_whole=False)
-    return judge_chain(facts.walk.flaws, len(facts.walk.links), is_whole=True)
+        return judge(find_flaws(facts.recent, []), len(facts.recent), "the last hour of the ledger")
+    return judge(facts.walk.flaws, len(facts.walk.links), "the whole ledger")
+
+
+def judge(flaws: Sequence[Flaw], entries: int, part: str) -> CheckVerdict:
+    """The ranges tile the log; `part` says which part of the ledger was walked."""
+    numbers = {"entries": entries, "flaws": len(flaws)}
+    if flaws:
+        said = (
+            f"In {part}: {some(flaws)}. Offsets there were skipped or counted twice. Stop the "
+            "sensor, look at `iot ledger`, and drain the missing offsets with "
+            "`iot replay --offsets P:START-END` while Kafka has them."
+        )
+        return CheckVerdict(False, said, numbers, severity=Severity.ERROR)
+    said = f"{entries:,} ranges in {part} follow each other without gap or overlap."
+    return CheckVerdict(True, said, numbers)
 
 
 CHECK = Check(
-    NO_GAP,
+    "ledger_has_no_gap",
     "The ranges of all runs follow each other, per Kafka partition, without gap or overlap. A run "
     "walks the last hour; on its own the check walks the whole ledger.",
     look,

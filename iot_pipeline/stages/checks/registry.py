@@ -46,7 +46,7 @@ def look_at(checks: Iterable[Check], facts: Facts) -> Iterator[CheckVerdict]:
     for check in checks:
         known = next((away[server] for server in check.asks if server in away), None)
         if known is not None:
-            yield not_looked(check.name, known)
+            yield check.named(not_looked(known))
             continue
         try:
             verdict = check.look(facts)
@@ -56,10 +56,10 @@ def look_at(checks: Iterable[Check], facts: Facts) -> Iterator[CheckVerdict]:
                 away[KAFKA] = why
             elif isinstance(exc, CassandraUnavailableError):
                 away[CASSANDRA] = why
-            yield not_looked(check.name, why)
+            yield check.named(not_looked(why))
         else:
             if verdict is not None:
-                yield verdict
+                yield check.named(verdict)
 
 
 def _why(exc: PipelineError) -> str:

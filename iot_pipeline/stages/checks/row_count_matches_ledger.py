@@ -1,19 +1,16 @@
 """Are as many rows in the table as the ledgers stored, day by day?"""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
-from iot_pipeline.core.checks.verdicts import (
-    ROW_COUNT,
-    CheckVerdict,
-    Severity,
-    judge_row_counts,
-    not_looked,
-)
+from iot_pipeline.core.checks.device_table import some
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
 from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.checks.row_counts import StoredByDay, count_days
+from iot_pipeline.stages.checks.row_counts import DayCount, StoredByDay, count_days
 from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
 
+_NAME = "row_count_matches_ledger"
 # The day before is counted once more, whole, by a look soon after midnight UTC.
 _DAY_IS_FRESHLY_CLOSED = timedelta(minutes=15)
 # A micro-batch that was written when the rows were counted commits within this.
@@ -33,27 +30,27 @@ def look(facts: Facts) -> CheckVerdict | None:
         days = set(run.days)
         if not run.is_growing:
             patience = _PATIENCE_WHILE_ONE_RUN_WRITES_SECONDS
-    days |= {date.fromisoformat(day) for day in facts.suspects.get(ROW_COUNT, ())}
+    days |= {date.fromisoformat(day) for day in facts.suspects.get(_NAME, ())}
     compared = count_days(
         ledger,
         facts.ports.device_days,
         facts.settings.topic,
         facts.parts,
         sorted(days, reverse=True),
-        budget_seconds=facts.seconds(ROW_COUNT, 0.25),
+        budget_seconds=facts.seconds(0.25),
         patience_seconds=patience,
     )
     if run is None:
         keep_sums(sums, facts.settings.topic, facts.parts)
     else:
         keep_sums_in_passing(sums, facts.settings.topic, facts.parts, facts.recent)
-    verdict = judge_row_counts(compared)
+    verdict = judge(compared)
     # A part of a day that has no row too many says nothing of it: it clears no suspect.
     part = {str(day.day) for day in compared if not day.is_whole}
-    is_cleared = not part & set(facts.suspects.get(ROW_COUNT, ()))
+    is_cleared = not part & set(facts.suspects.get(_NAME, ()))
     if not verdict.passed or not compared or (len(part) < len(compared) and is_cleared):
         return verdict
-    return None if run is not None else not_looked(ROW_COUNT, verdict.sentence, verdict.numbers)
+    return None if run is not None else not_looked(verdict.sentence, verdict.numbers)
 
 
 def days_alone(facts: Facts) -> set[date]:
@@ -70,8 +67,67 @@ def days_alone(facts: Facts) -> set[date]:
     return days
 
 
+def judge(days: Sequence[DayCount]) -> CheckVerdict:
+    """Rows per day in Cassandra against the ledgers; days that were not counted whole are said.
+
+    Only surplus and deficit are facts worth a warning: both have harmless causes, so the
+    verdict names the command that tells them apart.
+    """
+    more = [day for day in days if day.surplus]
+    fewer = [day for day in days if day.deficit]
+    part = [day for day in days if not day.is_whole]
+    numbers = {
+        "rows": sum(day.rows for day in days),
+        "rows_in_ledger": sum(day.ledger_after or 0 for day in days),
+        "rows_missing": sum(day.deficit for day in fewer),
+        "rows_too_many": sum(day.surplus for day in more),
+        "days": len(days),
+        "days_not_whole": len(part),
+    }
+    said = []
+    if fewer:
+        said.append(
+            f"{some([day.day for day in fewer])}: {numbers['rows_missing']:,} rows fewer than the "
+            "ledger stored. Either readings were sent again later (same device and millisecond), "
+            f"or rows are missing; `iot audit --day {fewer[0].day}` tells which."
+        )
+    if more:
+        said.append(
+            f"{some([day.day for day in more])}: {numbers['rows_too_many']:,} rows more than the "
+            "ledger stored. Either a run died ahead of the checkpoint, which the next run settles, "
+            f"or another program writes here; `iot audit --day {more[0].day}` tells which."
+        )
+    whole = len(days) - len(part)
+    if not said and whole:
+        rows = sum(day.rows for day in days if day.is_whole)
+        of_days = "1 day" if whole == 1 else f"{whole} days"
+        said.append(f"{rows:,} rows of {of_days} are what the ledger stored.")
+    elif not said:
+        said.append("Nothing was compared." if days else "No rows to count yet.")
+    if part:
+        said.append(_say_part(part))
+    # Counted again the next time, whatever days that look is about: red until they agree.
+    suspects = [str(day.day) for day in days if day.surplus or day.deficit]
+    return CheckVerdict(not suspects, " ".join(said), numbers, suspects=suspects)
+
+
+def _say_part(part: Sequence[DayCount]) -> str:
+    counted = some(
+        [
+            f"{day.day} ({day.devices_counted} of {day.devices} devices"
+            f"{'' if day.ledger_before is not None else ', ledger not read'})"
+            for day in part
+        ],
+        ", ",
+    )
+    return (
+        f"The time of this check did not suffice to count whole: {counted}. The schedule "
+        "checks_every_5_minutes has more of it (IOT_CHECK_SECONDS)."
+    )
+
+
 CHECK = Check(
-    ROW_COUNT,
+    _NAME,
     "Rows counted in Cassandra, day by day, against what the ledger says was stored. Fewer or more "
     "is a warning, with the command that tells why.",
     look,

@@ -8,14 +8,47 @@ between. Changes nothing.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-from iot_pipeline.core.checks.verdicts import DayCount
 from iot_pipeline.stages.ports import Count, RowCounts
 
 # Those that are on their way when the time is over are worked off for nothing.
 _COUNTS_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DayCount:
+    """One UTC day: rows counted in Cassandra, and what both ledgers say of it.
+
+    `ledger_before` and `ledger_after` were read before and after counting, so a run that commits
+    meanwhile is between them; None when the time did not suffice to read the ledgers.
+    `devices_counted` of the `devices` that have rows that day were counted.
+    """
+
+    day: date
+    rows: int
+    devices_counted: int
+    devices: int
+    ledger_before: int | None
+    ledger_after: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.devices_counted == self.devices and self.ledger_before is not None
+
+    @property
+    def surplus(self) -> int:
+        """Rows more than any ledger state says, even when not all were counted; at least 0."""
+        return 0 if self.ledger_after is None else max(0, self.rows - self.ledger_after)
+
+    @property
+    def deficit(self) -> int:
+        """Rows fewer than the ledger said before counting; 0 when not all were counted."""
+        if not self.is_whole or self.ledger_before is None:
+            return 0
+        return max(0, self.ledger_before - self.rows)
 
 
 class StoredByDay(Protocol):

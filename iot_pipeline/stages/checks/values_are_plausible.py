@@ -1,13 +1,52 @@
 """Are values possible, and do neighbours agree?"""
 
-from iot_pipeline.core.fleet.verdicts import PLAUSIBLE
+from iot_pipeline.core.fleet.problems import (
+    DeviceProblem,
+    Fleet,
+    Trouble,
+    odd_in_words,
+    recent_halves,
+)
+from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.stages.checks.families import on_devices
+from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
+
+
+def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
+    """Counts of values outside their limits and of jumps, and the worst value."""
+    counts = {
+        problem.device_id: (sum(h.outside for h in halves), sum(h.jumps for h in halves))
+        for problem in found
+        for halves in [recent_halves(fleet.states[problem.device_id], fleet.as_of_ms)]
+    }
+
+    def cells(name: str, state: DeviceState) -> tuple[str, ...]:
+        outside, jumps = counts[name]
+        return f"{outside:,}", f"{jumps:,}", odd_in_words(state, fleet.as_of_ms)
+
+    return DevicesSaid(
+        {
+            "devices_implausible": len(found),
+            "outside_limits": sum(outside for outside, _ in counts.values()),
+            "jumps": sum(jumps for _, jumps in counts.values()),
+        },
+        "Temperatures and humidities are within their limits, change no faster than they can, and "
+        "agree with those of neighbours.",
+        f"Implausible values from {named(found)}. Look at "
+        "`iot readings DEVICE --last 1h`: a single jump is a bad contact or interference, a slow "
+        "departure a sensor to recalibrate or replace; `IOT_PLAUSIBLE_*` and `IOT_JUMP_*` are the "
+        "limits.",
+        ("device", "outside limits", "jumps", "worst"),
+        cells,
+    )
+
 
 CHECK = on_devices(
-    PLAUSIBLE,
+    "values_are_plausible",
     "Temperature and humidity are within plausible limits, change no faster than a sensor can, and "
     "agree with devices of the same group.",
+    Trouble.IMPLAUSIBLE,
+    say,
     order=110,
     settings=tuple(
         f"IOT_{quantity.setting_of(limit).upper()}"

@@ -8,17 +8,9 @@ import pytest
 from iot_pipeline.core.fleet.evidence import WINDOW_MS
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
-from iot_pipeline.core.fleet.verdicts import (
-    CLOCKS,
-    COMPLETE,
-    NOT_STUCK,
-    ON_TIME,
-    PLAUSIBLE,
-    REPORTING,
-    judge_fleet,
-)
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import FaultTruth
+from iot_pipeline_tests.stages.fakes_quality import judge_fleet
 from iot_pipeline_tests.stages.passing import Passing, shipped
 
 LOOK_MS = 10_000
@@ -26,12 +18,12 @@ LIMITS = QualityLimits()
 # Which faults a check is about, within how long after one began it turns red, and how long after
 # it ended green.
 CAUSES = {
-    PLAUSIBLE: ({FaultKind.SPIKE, FaultKind.DRIFT}, 150_000, WINDOW_MS),
-    REPORTING: ({FaultKind.DROPOUT}, 60_000, 0),
-    ON_TIME: ({FaultKind.LATE}, 120_000, WINDOW_MS + 120_000),
-    NOT_STUCK: ({FaultKind.STUCK}, 60_000, 0),
-    CLOCKS: ({FaultKind.CLOCK_SKEW}, 0, WINDOW_MS),
-    COMPLETE: ({FaultKind.DROPOUT, FaultKind.MALFORMED}, 3_600_000, 24 * 3_600_000),
+    "values_are_plausible": ({FaultKind.SPIKE, FaultKind.DRIFT}, 150_000, WINDOW_MS),
+    "devices_are_reporting": ({FaultKind.DROPOUT}, 60_000, 0),
+    "readings_are_on_time": ({FaultKind.LATE}, 120_000, WINDOW_MS + 120_000),
+    "no_stuck_sensors": ({FaultKind.STUCK}, 60_000, 0),
+    "clocks_are_right": ({FaultKind.CLOCK_SKEW}, 0, WINDOW_MS),
+    "readings_are_complete": ({FaultKind.DROPOUT, FaultKind.MALFORMED}, 3_600_000, 24 * 3_600_000),
 }
 
 
@@ -101,7 +93,14 @@ def test_each_trouble_shows_as_often_as_it_began_and_no_oftener(
         name: sum(not passed for _, passed in changes) for name, changes in seen.changes.items()
     }
     # What ends at once shows six times an hour; the rest is never well for a whole window.
-    assert reds == {PLAUSIBLE: 1, REPORTING: 6, ON_TIME: 1, NOT_STUCK: 6, CLOCKS: 1, COMPLETE: 1}
+    assert reds == {
+        "values_are_plausible": 1,
+        "devices_are_reporting": 6,
+        "readings_are_on_time": 1,
+        "no_stuck_sensors": 6,
+        "clocks_are_right": 1,
+        "readings_are_complete": 1,
+    }
 
 
 def test_checks_name_the_devices_of_the_manifest_and_no_other(
@@ -109,13 +108,17 @@ def test_checks_name_the_devices_of_the_manifest_and_no_other(
 ) -> None:
     passing, seen = rough_day
     named = seen.named
-    assert named[PLAUSIBLE] == set(passing.faults(FaultKind.SPIKE, FaultKind.DRIFT))
-    assert named[REPORTING] == set(passing.faults(FaultKind.DROPOUT))
-    assert named[ON_TIME] == set(passing.faults(FaultKind.LATE))
-    assert named[NOT_STUCK] == set(passing.faults(FaultKind.STUCK))
-    assert named[CLOCKS] == set(passing.faults(FaultKind.CLOCK_SKEW))
+    assert named["values_are_plausible"] == set(passing.faults(FaultKind.SPIKE, FaultKind.DRIFT))
+    assert named["devices_are_reporting"] == set(passing.faults(FaultKind.DROPOUT))
+    assert named["readings_are_on_time"] == set(passing.faults(FaultKind.LATE))
+    assert named["no_stuck_sensors"] == set(passing.faults(FaultKind.STUCK))
+    assert named["clocks_are_right"] == set(passing.faults(FaultKind.CLOCK_SKEW))
     dropped = set(passing.faults(FaultKind.DROPOUT))
-    assert dropped <= named[COMPLETE] <= dropped | set(passing.faults(FaultKind.MALFORMED))
+    assert (
+        dropped
+        <= named["readings_are_complete"]
+        <= dropped | set(passing.faults(FaultKind.MALFORMED))
+    )
 
 
 def test_a_trouble_that_ended_is_over_after_its_window_and_not_before() -> None:
@@ -127,9 +130,9 @@ def test_a_trouble_that_ended_is_over_after_its_window_and_not_before() -> None:
     passing = Passing(msgspec.structs.replace(shipped("rough_day"), faults=once), minutes=27)
     seen = watch(passing)
     for name, kind in (
-        (ON_TIME, FaultKind.LATE),
-        (CLOCKS, FaultKind.CLOCK_SKEW),
-        (PLAUSIBLE, FaultKind.DRIFT),
+        ("readings_are_on_time", FaultKind.LATE),
+        ("clocks_are_right", FaultKind.CLOCK_SKEW),
+        ("values_are_plausible", FaultKind.DRIFT),
     ):
         ended = max(f.last_at.timestamp() for of in passing.faults(kind).values() for f in of)
         start, red, green = seen.changes[name]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from iot_pipeline.core.checks.verdicts import CheckVerdict, DayCount, Severity
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import (
     CassandraUnavailableError,
@@ -23,9 +23,11 @@ from iot_pipeline.stages.checks import row_count_matches_ledger as row_count
 from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check, Cost
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
 from iot_pipeline.stages.checks.registry import all_checks, checks_of, look_at, table_for_docs
+from iot_pipeline.stages.checks.row_counts import DayCount
 from iot_pipeline.stages.ingest.progress import DrainProgress, DrainSum
 
 ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = ROOT / "iot_pipeline"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -68,8 +70,8 @@ class Asked:
         return Check(name, "?", look, Severity.WARN, Cost.FREE, 1, asks=asks)
 
 
-def green(name: str) -> CheckVerdict:
-    return CheckVerdict(name, True, Severity.WARN, "fine")
+def green() -> CheckVerdict:
+    return CheckVerdict(True, "fine")
 
 
 def fail(error: Exception) -> Callable[[], CheckVerdict]:
@@ -83,7 +85,7 @@ def test_a_check_that_cannot_look_says_why_and_hides_none_after_it():
     asked = Asked([])
     checks = [
         asked.check("first", fail(SchemaMismatchError("the table is\n not there.")), KAFKA),
-        asked.check("second", lambda: green("second"), KAFKA),
+        asked.check("second", green, KAFKA),
     ]
     first, second = look_at(checks, Facts(ports_of(), NOW))
     assert (first.passed, first.is_looked) == (False, False)
@@ -95,10 +97,10 @@ def test_a_server_that_did_not_answer_one_check_is_not_waited_for_again():
     asked = Asked([])
     checks = [
         asked.check("one", fail(CassandraUnavailableError("Cassandra is away")), CASSANDRA),
-        asked.check("two", lambda: green("two"), KAFKA, CASSANDRA),
-        asked.check("three", lambda: green("three"), KAFKA),
+        asked.check("two", green, KAFKA, CASSANDRA),
+        asked.check("three", green, KAFKA),
         asked.check("four", fail(KafkaUnavailableError("Kafka is away")), KAFKA),
-        asked.check("five", lambda: green("five"), KAFKA),
+        asked.check("five", green, KAFKA),
     ]
     verdicts = {verdict.name: verdict for verdict in look_at(checks, Facts(ports_of(), NOW))}
     assert asked.looked == ["one", "three", "four"]
@@ -141,12 +143,11 @@ def test_a_fact_is_looked_up_once_whether_it_is_an_answer_or_an_error():
     assert log.asked == 1
 
 
-def test_a_check_without_any_verdict_yet_gets_more_time_than_a_short_run_has():
+def test_checks_without_any_verdict_yet_get_more_time_than_a_short_run_has():
     run = RunFacts("r", DrainSum([DrainProgress([])]), (), (), (), NOW, TopicInfo("t", "i", 1, {}))
-    facts = Facts(ports_of(), NOW, run, first_looks={"row_count_matches_ledger"})
-    assert facts.seconds("row_count_matches_ledger", 0.1) >= 2
-    assert facts.seconds("rows_read_back_equal", 0.1) < 0.1
-    assert Facts(ports_of(), NOW).seconds("x", 0.1) == Settings().check_seconds
+    assert Facts(ports_of(), NOW, run, is_first=True).seconds(0.1) >= 2
+    assert Facts(ports_of(), NOW, run).seconds(0.1) < 0.1
+    assert Facts(ports_of(), NOW).seconds(0.1) == Settings().check_seconds
 
 
 @pytest.mark.parametrize("is_run", [True, False])
@@ -162,12 +163,12 @@ def test_a_day_of_which_a_part_was_counted_clears_no_suspect(
     run = RunFacts("r", DrainSum([]), (), {today}, (), NOW, TopicInfo("t", "i", 1, {}))
     facts = SimpleNamespace(
         run=run if is_run else None,
-        suspects={row_count.ROW_COUNT: [str(before)]},
+        suspects={"row_count_matches_ledger": [str(before)]},
         ports=SimpleNamespace(ledger_sums=None, device_days=None),
         settings=Settings(),
         parts=range(1),
         recent=[],
-        seconds=lambda *_: 1.0,
+        seconds=lambda _: 1.0,
     )
     verdict = row_count.look(facts)  # type: ignore[arg-type]
     if is_run:
@@ -179,3 +180,13 @@ def test_a_day_of_which_a_part_was_counted_clears_no_suspect(
     verdict = row_count.look(facts)  # type: ignore[arg-type]
     assert verdict is not None
     assert verdict.passed
+
+
+def test_the_name_of_a_check_stands_in_its_file_alone():
+    """Elsewhere it is asked of the check; a comment or a message may say it, unquoted."""
+    sources = {path: path.read_text() for path in PACKAGE.rglob("*.py")}
+    for name in {check.name for check in all_checks()}:
+        holders = [
+            path.stem for path, text in sources.items() for _ in range(text.count(f'"{name}"'))
+        ]
+        assert holders == [name], f"{name} is written in {holders}"

@@ -8,7 +8,6 @@ import pytest
 from iot_pipeline.core.fleet.kept_states import decode_state
 from iot_pipeline.core.fleet.problems import Fleet, Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.verdicts import judge_fleet
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.deletions import Deletion
@@ -25,6 +24,7 @@ from iot_pipeline_tests.stages.fakes_quality import (
     Lapse,
     Sent,
     TimeLapse,
+    judge_fleet,
 )
 
 LIMITS = QualityLimits()

@@ -6,19 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.checks.schema import Difference
-from iot_pipeline.core.checks.verdicts import (
-    DayCount,
-    Severity,
-    judge_accounting,
-    judge_chain,
-    judge_durability,
-    judge_lag,
-    judge_row_counts,
-    judge_schema,
-)
+from iot_pipeline.core.checks.verdicts import Severity
 from iot_pipeline.core.ledger.chain import Counts, Flaw, LedgerEntry, Outcome
 from iot_pipeline.core.reading.lag import PartitionLag
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.stages.checks.acknowledged_is_durable import judge as judge_durability
+from iot_pipeline.stages.checks.every_offset_is_accounted_for import judge as judge_accounting
+from iot_pipeline.stages.checks.lag_is_within_limit import judge as judge_lag
+from iot_pipeline.stages.checks.ledger_has_no_gap import judge as judge_chain
+from iot_pipeline.stages.checks.row_count_matches_ledger import judge as judge_row_counts
+from iot_pipeline.stages.checks.row_counts import DayCount
+from iot_pipeline.stages.checks.schema_matches import judge as judge_schema
 
 DAY = date(2026, 3, 10)
 
@@ -62,11 +60,11 @@ def test_expired_ranges_have_no_sum():
 
 
 def test_a_gap_is_an_error_with_the_place_and_the_way_out():
-    verdict = judge_chain([Flaw(2, 500, "a gap of 7 offsets")], 10, is_whole=True)
+    verdict = judge_chain([Flaw(2, 500, "a gap of 7 offsets")], 10, "the whole ledger")
     assert not verdict.passed
     assert "partition 2 at 500: a gap of 7 offsets" in verdict.sentence
     assert "iot replay" in verdict.sentence
-    assert judge_chain([], 10, is_whole=False).passed
+    assert judge_chain([], 10, "the whole ledger").passed
 
 
 def test_periodic_is_a_warning_in_the_words_of_the_schema():

@@ -1,6 +1,6 @@
 import pytest
 
-from iot_pipeline.stages.checks.budget import RunBudget
+from iot_pipeline.stages.checks.facts import RunBudget
 
 
 class Clock:

@@ -4,19 +4,17 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.checks.losses import (
-    FOR_EVER_SECONDS,
-    judge_dead_letters,
-    judge_losses,
-    judge_read_back,
-    judge_retention,
-    measure_headroom,
-)
 from iot_pipeline.core.checks.verdicts import Severity
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.losses import Acknowledgement, Loss
 from iot_pipeline.core.proof.dead_letters import SourceCoordinates, StoredLetter
 from iot_pipeline.core.proof.read_back import ReadBack
+from iot_pipeline.core.reading.lag import PartitionLag
+from iot_pipeline.stages.checks.dead_letters_are_few import judge as judge_dead_letters
+from iot_pipeline.stages.checks.nothing_expired_unread import judge as judge_losses
+from iot_pipeline.stages.checks.retention_is_far import FOR_EVER_SECONDS, measure_headroom
+from iot_pipeline.stages.checks.retention_is_far import judge as judge_retention
+from iot_pipeline.stages.checks.rows_read_back_equal import judge as judge_read_back
 
 PLACE = ("device_2", 20_000)
 MS = 20_000 * 86_400_000
@@ -108,10 +106,12 @@ def test_a_loss_is_an_error_until_somebody_has_seen_it():
     assert judge_losses([]).passed
 
 
-def headroom(**changed):
-    facts = {"low": 0, "checkpoint": 50, "end": 100, "lag_seconds": 10.0}
-    limits = {"log_seconds": None, "retention_seconds": 100.0}
-    return measure_headroom(0, **{**facts, **limits, **changed})
+def headroom(
+    low=0, checkpoint=50, end=100, lag_seconds=10.0, log_seconds=None, retention_seconds=100.0
+):
+    lag = PartitionLag(0, checkpoint, low, end, 0, None, lag_seconds)
+    retention_ms = None if retention_seconds is None else retention_seconds * 1000
+    return measure_headroom(lag, retention_ms, log_seconds)
 
 
 def test_retention_by_time_is_near_when_the_first_unread_record_is_old():
