@@ -9,8 +9,10 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Tests without servers share nothing, so they run side by side; those with servers, one by one.
+# Tests share nothing, so they run side by side. Those with servers mostly wait: two processes of
+# pytest, each with a Kafka and a Cassandra of its own, module by module.
 WORKERS ?= 3
+SERVERS ?= 2
 CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and not ui"
 
 .DEFAULT_GOAL := check
@@ -39,7 +41,7 @@ check: setup
 	exit $$tests
 
 test: check
-	$(BIN)/pytest -m "services or chaos or ui"
+	$(BIN)/pytest -n $(SERVERS) --dist loadfile -m "services or chaos or ui" --durations 25
 
 ui: setup  ## the UI of a demo in a browser (Chromium); writes the README's pictures
 	UI_PICTURES=docs/images $(BIN)/pytest -v -m ui

@@ -15,6 +15,7 @@ import pytest
 
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
+from iot_pipeline_tests.chaos.summary import write_summary
 from iot_pipeline_tests.pipeline import Pipeline, set_up
 from iot_pipeline_tests.servers import (
     NAMES,
@@ -116,3 +117,7 @@ def pipeline(settings: Settings, settings_env: dict[str, str]) -> Iterator[Pipel
     with open_connections(settings) as connections:
         set_up(connections)
         yield Pipeline(settings, settings_env, connections)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    write_summary(terminalreporter)

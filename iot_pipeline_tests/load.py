@@ -9,6 +9,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from iot_pipeline_tests.patience import until
+
 # 2024-12-29 04:01:58.3166866 UTC: the original script's first message.
 ORIGINAL = (
     b'{"device_id":"device_2","timestamp":1735444918.3166866,"temperature":26.51,"humidity":40.78}'
@@ -139,7 +141,7 @@ def produce_in_transaction(
     else:
         producer.abort_transaction(30)
     # The coordinator answers before its marker is in the log: readers would still wait for it.
-    give_up_at = time.monotonic() + 10
+    give_up_at = until(10)
     while _end_of(bootstrap_servers, topic, partition, "read_committed") <= high:
         if time.monotonic() > give_up_at:  # another transaction is open before this one
             break

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from iot_pipeline_tests.chaos.summary import SAID, TALLY
 from iot_pipeline_tests.servers import OwnServices, start_services
 
 CHAOS_MINUTES = float(os.environ.get("IOT_CHAOS_MINUTES", "1.5"))
 
-_said: list[str] = []
-_totals = {"processes": 0, "servers": 0, "records": 0}
-_recoveries = [0.0]
+# What the test under way has said; it travels with the test's report, so that the summary is whole
+# whichever process ran the test.
+_said: list[tuple[str, object]] = []
 
 
 @pytest.fixture(scope="session")
@@ -37,26 +38,16 @@ def seed() -> int:
 
 def say(line: str) -> None:
     """A line of the summary at the end of the session."""
-    _said.append(line)
+    _said.append((SAID, line))
 
 
 def tally(processes: int, servers: int, records: int, longest_recovery: float) -> None:
     """Kills of processes and of servers, records acknowledged, and seconds, of one test."""
-    _totals["processes"] += processes
-    _totals["servers"] += servers
-    _totals["records"] += records
-    _recoveries.append(longest_recovery)
+    _said.append((TALLY, [processes, servers, records, longest_recovery]))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _said:
-        terminalreporter.section("chaos")
-        for line in _said:
-            terminalreporter.write_line(line)
-        if any(_totals.values()):
-            terminalreporter.write_line(
-                f"in all: {_totals['processes'] + _totals['servers']} kills "
-                f"({_totals['processes']} of processes, {_totals['servers']} of servers), "
-                f"{_totals['records']:,} records acknowledged, longest recovery "
-                f"{max(_recoveries):.1f} s"
-            )
+@pytest.fixture(autouse=True)
+def _is_told(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    request.node.user_properties += _said
+    _said.clear()

@@ -14,6 +14,7 @@ from cassandra.query import SimpleStatement
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from iot_pipeline_tests.chaos.oracle import Attempt, Entry, Facts, Found, Row
+from iot_pipeline_tests.patience import until
 
 # The load numbers its messages in this header, so that equal bytes are still two records.
 NUMBER_HEADER = "chaos.number"
@@ -75,7 +76,7 @@ class plain_session:  # noqa: N801 - used as a function
         self._cluster: Cluster | None = None
 
     def __enter__(self) -> Session:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = until(_PATIENCE_SECONDS)
         while True:
             points, port = self._where
             self._cluster = Cluster(points, port=port, connect_timeout=20, protocol_version=5)

@@ -17,7 +17,7 @@ from iot_pipeline_tests.chaos.world import World
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices, start_services
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.chaos
 
 _DISK = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs"]
 

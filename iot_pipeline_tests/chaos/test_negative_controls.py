@@ -15,7 +15,7 @@ from iot_pipeline_tests.chaos.sabotaged_drain import SERVER_PID
 from iot_pipeline_tests.chaos.world import World, sabotaged, wait_stopped
 from iot_pipeline_tests.servers import OwnServices
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.chaos
 
 MESSAGES = 4000
 

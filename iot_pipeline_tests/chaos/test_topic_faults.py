@@ -9,16 +9,17 @@ import pytest
 
 from iot_pipeline_tests.chaos.load import BAD, ORIGIN_MS
 from iot_pipeline_tests.chaos.world import World
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.chaos
 
 FOLLOW = [str(IOT), "drain", "--follow", "--seconds", "120"]
 
 
 def wait_until(world: World, is_true: Callable[[], bool], follower: "Popen[str]") -> None:
-    deadline = time.monotonic() + 90
+    deadline = until(90)
     while not is_true():
         assert follower.poll() is None, follower.communicate()[0]
         assert time.monotonic() < deadline, "the run commits nothing"

@@ -26,6 +26,7 @@ from iot_pipeline_tests.chaos.reading import (
     read_epoch,
     read_records,
 )
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices, clean_environment
 
@@ -299,7 +300,7 @@ def sabotaged(kind: str) -> list[str]:
 
 def wait_stopped(process: "subprocess.Popen[str]", seconds: float = 60) -> None:
     """Until the process has stopped itself with SIGSTOP."""
-    deadline = time.monotonic() + seconds
+    deadline = until(seconds)
     while time.monotonic() < deadline:
         pid, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
         if pid and os.WIFSTOPPED(status):

@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import PORTS, clean_environment, end_leftovers, free_ports
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.services
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Demo:
 
     def wait_for(self, words: str, seconds: float = 120) -> str:
         """The first line with these words."""
-        deadline = time.monotonic() + seconds
+        deadline = until(seconds)
         while True:
             for line in self.said().splitlines():
                 if words in line:

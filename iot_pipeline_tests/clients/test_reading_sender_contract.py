@@ -6,6 +6,7 @@ import pytest
 
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.settings import Settings
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.stages.fakes_simulation import FakeSender
 
 MESSAGES = [(f"device_{n % 3}", b"%d" % n) for n in range(100)]
@@ -23,7 +24,7 @@ def sender(request):
 
 
 def confirm(sender):
-    give_up_at = time.monotonic() + 10
+    give_up_at = until(10)
     while sender.flush(0.1):
         assert time.monotonic() < give_up_at
 

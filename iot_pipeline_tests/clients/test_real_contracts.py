@@ -21,6 +21,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ports import ReadingStore
 from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline_tests.load import produce_in_transaction
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
@@ -73,7 +74,7 @@ class RealLogWorld:
             commit=False,
         )
         # The marker is written a moment after the producer was told: a record and a marker.
-        deadline = time.monotonic() + 20
+        deadline = until(20)
         while self.log.watermarks(self.topic)[partition].last_stable < before + 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -87,7 +88,7 @@ class RealLogWorld:
         before = self.log.topic_id(self.topic)
         admin = AdminClient({"bootstrap.servers": self.settings.bootstrap_servers})
         admin.delete_topics([self.topic])[self.topic].result(20)
-        deadline = time.monotonic() + 20
+        deadline = until(20)
         made, after = False, before
         while after == before or not made:
             assert time.monotonic() < deadline
@@ -180,7 +181,7 @@ class TestKafkaLog(RecordLogContract):
         make_topic(settings, settings.topic, 2)
         log = KafkaLog(settings)
         world = RealLogWorld(log, settings, settings.topic)
-        deadline = time.monotonic() + 20
+        deadline = until(20)
         while True:
             try:
                 log.describe(world.topic)

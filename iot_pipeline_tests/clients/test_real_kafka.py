@@ -23,6 +23,7 @@ from iot_pipeline.errors import (
 )
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.load import produce, produce_in_transaction
+from iot_pipeline_tests.patience import until
 
 pytestmark = pytest.mark.services
 
@@ -51,7 +52,7 @@ def numbers(count: int, start: int = 0) -> list[tuple[bytes | None, bytes | None
 
 def read(source: KafkaRangeSource, partitions: int = 1, seconds: float = 20) -> list[Record]:
     records: list[Record] = []
-    deadline = time.monotonic() + seconds
+    deadline = until(seconds)
     while len(source.finished) < partitions:
         assert time.monotonic() < deadline, (
             f"{len(records)} records, not finished: {source.trouble}"
@@ -118,7 +119,7 @@ def test_compacted_records_are_holes(
         max_compaction_lag_ms="100",
     )
     produce(kafka, topic, [(b"same", str(number).encode()) for number in range(20)])
-    deadline = time.monotonic() + 60
+    deadline = until(60)
     while True:
         # Each record rolls the segment before it, which the cleaner may then take.
         produce(kafka, topic, [(b"other", b"tick")])
@@ -147,7 +148,7 @@ def test_an_open_transaction_is_not_below_the_last_stable_offset(
     produce(kafka, topic, numbers(1))
     assert log.watermarks(topic) == [Watermarks(0, 0, 2)]
     producer.commit_transaction(30)
-    deadline = time.monotonic() + 10
+    deadline = until(10)
     while log.watermarks(topic) != [Watermarks(0, 0, 5)]:
         assert time.monotonic() < deadline
     assert read_range(log, topic, OffsetRange(0, 0, 5)) == [0, 1, 2, 3]
@@ -183,7 +184,7 @@ def test_a_topic_made_again_has_another_uuid(
     assert before == log.topic_id(topic) == log.describe(topic).topic_id
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.delete_topics([topic])[topic].result(20)
-    deadline = time.monotonic() + 20
+    deadline = until(20)
     made = after = None
     # Both the deletion and the new topic reach the broker's metadata a moment later.
     while after in (None, before) and time.monotonic() < deadline:

@@ -14,6 +14,7 @@ from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ports import Pending
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.services
@@ -40,7 +41,7 @@ def device() -> str:
 
 
 def acknowledged(store: CassandraReadingStore, pending: Pending) -> None:
-    deadline = time.monotonic() + 20
+    deadline = until(20)
     while not pending.done:
         assert time.monotonic() < deadline
         store.wait(0.1)

@@ -13,6 +13,7 @@ from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.schema import setup_schema
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
@@ -39,7 +40,7 @@ def _set_up(settings: Settings, client: CassandraClient) -> None:
 
 
 def _finish(pending: Any, client: CassandraClient) -> PipelineError | None:
-    deadline = time.monotonic() + 20
+    deadline = until(20)
     while not pending.done:
         assert time.monotonic() < deadline
         client.wait(0.1)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.servers import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,15 +152,19 @@ class DevServer:
 
 
 def wait_for(
-    look: Callable[[], _T | None], seconds: float, complaint: Callable[[], str] = lambda: ""
+    look: Callable[[], _T | None],
+    seconds: float,
+    complaint: Callable[[], str] = lambda: "",
+    *,
+    every_seconds: float = 0.2,
 ) -> _T:
     """The first answer that is not None."""
-    deadline = time.monotonic() + seconds
+    deadline = until(seconds)
     while time.monotonic() < deadline:
         found = look()
         if found is not None:
             return found
-        time.sleep(0.2)
+        time.sleep(every_seconds)
     raise AssertionError(f"not within {seconds:g} s: {complaint()}")
 
 

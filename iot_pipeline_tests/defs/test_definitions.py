@@ -163,16 +163,18 @@ def test_a_wrong_setting_is_named_when_the_definitions_load(
         build_definitions()
 
 
-def test_loading_contacts_nobody_and_takes_under_two_seconds_of_dagsters_own() -> None:
-    # CPU time: the wall clock of a shared machine says more about its other tenants.
+def test_loading_contacts_nobody_and_takes_no_longer_than_dagster_twice() -> None:
+    # CPU time beside that of Dagster's own import, in one process: no clock of a slow machine.
     code = """
 import socket, time
+began = time.process_time()
 import dagster
+dagsters = time.process_time() - began
 def refuse(*_): raise AssertionError("a connection while loading")
 socket.socket.connect = socket.create_connection = refuse
 began = time.process_time()
 import iot_pipeline.definitions
-print(time.process_time() - began)
+print((time.process_time() - began) / dagsters)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -67,7 +67,6 @@ def _tags(run: dict[str, Any]) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in run["tags"]}
 
 
-@pytest.mark.timeout(300)
 def test_runs_that_stay_follow_each_other_through_a_power_cut_and_lose_nothing(dev: Set) -> None:
     with _load(dev):
         with dev.start() as server:

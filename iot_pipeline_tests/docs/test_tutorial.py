@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.services
-@pytest.mark.timeout(600)
 def test_every_command_of_the_tutorial_works_and_prints_what_it_says(tmp_path: Path) -> None:
     ports = map(str, free_ports(len(PORTS)))
     env = clean_environment(

@@ -128,11 +128,9 @@ def test_nothing_acknowledged_is_missing_after_kill_and_up(own: OwnServices) -> 
     assert iot(own, "kill", "cassandra").returncode == 0
     assert iot(own, "kill", "kafka").returncode == 0
     assert iot(own, "kill", "kafka").returncode == 1
-    began = time.monotonic()
     result = iot(own, "up")
     assert result.returncode == 0, result.stderr
     assert has_state(own, "killed")
-    assert time.monotonic() - began < 60
 
 
 def test_what_somebody_else_runs_is_used_and_left_alone(own: OwnServices, tmp_path: Path) -> None:

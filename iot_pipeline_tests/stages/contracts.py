@@ -30,6 +30,7 @@ from iot_pipeline.stages.ports import (
     ReadingStore,
     RecordLogReader,
 )
+from iot_pipeline_tests.patience import until
 
 
 class LogWorld(Protocol):
@@ -92,7 +93,7 @@ def read_ranges(
     """Poll until every range is finished."""
     wanted = {item.partition for item in ranges}
     records: list[Record] = []
-    give_up_at = time.monotonic() + deadline_seconds
+    give_up_at = until(deadline_seconds)
     source = world.log.open_ranges(world.topic, ranges)
     try:
         while wanted - source.finished:
@@ -237,7 +238,7 @@ class RecordLogContract:
 
 
 def settle(store: ReadingStore, *sent: Pending, deadline_seconds: float = 30.0) -> None:
-    give_up_at = time.monotonic() + deadline_seconds
+    give_up_at = until(deadline_seconds)
     for pending in sent:
         while not pending.done:
             assert time.monotonic() < give_up_at
@@ -348,7 +349,7 @@ class ReadingStoreContract:
 def settle_commit(ledger: LedgerStore, commit: Commit, deadline_seconds: float = 30.0) -> bool:
     """Whether the condition held."""
     sent = ledger.send_commit(commit)
-    give_up_at = time.monotonic() + deadline_seconds
+    give_up_at = until(deadline_seconds)
     while not sent.done:
         assert time.monotonic() < give_up_at
         ledger.wait(0.1)

@@ -19,7 +19,7 @@ _INSTALL = (
     "no Chromium found. Debian or Ubuntu: apt-get install chromium; elsewhere: "
     ".venv/bin/playwright install chromium, or set UI_CHROMIUM to the program"
 )
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=120_000)
 
 
 @contextmanager
@@ -51,7 +51,7 @@ class Ui:
     def __init__(self, page: Page, address: str, pictures: Path) -> None:
         self.page, self._address = page, address
         self._pictures = Path(os.environ.get(SCREENSHOTS) or pictures)
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
 
     def open(self, path: str) -> None:
         self.page.goto(f"{self._address}{path}")
@@ -95,7 +95,7 @@ class Ui:
     def wait_for_status(self, status: str, seconds: float = 60) -> None:
         """Until the open run page's badge says so: Success, Canceled, Failure."""
         badge = self.page.get_by_text(status, exact=True).first
-        expect(badge).to_be_visible(timeout=seconds * 1000)
+        expect(badge).to_be_visible(timeout=4000 * seconds)
 
     def terminate(self) -> None:
         self.page.get_by_role("button", name="Terminate").first.click()

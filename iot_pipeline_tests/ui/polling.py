@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.ui.browser import Ui
 from iot_pipeline_tests.ui.running_demo import RunningDemo
 
@@ -50,18 +51,18 @@ def statuses(demo: RunningDemo) -> dict[str, str]:
 
 def wait_for_first_verdicts(demo: RunningDemo, seconds: float = 90) -> None:
     """Until every check has a verdict: from then on there is no reason to show none."""
-    until = time.monotonic() + seconds
+    deadline = until(seconds)
     while NOT_EVALUATED in statuses(demo).values():
-        assert time.monotonic() < until, demo.log_path.read_text()[-2000:]
+        assert time.monotonic() < deadline, demo.log_path.read_text()[-2000:]
         time.sleep(_SAMPLE_SECONDS)
 
 
 def poll(ui: Ui, demo: RunningDemo, seconds: float) -> Polled:
     """Ask every second what the UI would show, and read its pages every five."""
     polled = Polled()
-    until = time.monotonic() + seconds
+    ends_at = time.monotonic() + seconds
     read_at = 0.0
-    while time.monotonic() < until:
+    while time.monotonic() < ends_at:
         polled.samples.append(statuses(demo))
         if time.monotonic() >= read_at:
             read_at = time.monotonic() + _PAGE_SECONDS

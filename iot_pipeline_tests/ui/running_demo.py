@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.servers import PORTS, clean_environment, end_leftovers, free_ports
 
 REPOSITORY = {"repositoryLocationName": "iot_pipeline", "repositoryName": "__repository__"}
@@ -43,7 +44,7 @@ class RunningDemo:
         state = self.ask(_SENSOR, s=selector)["sensorOrError"]["sensorState"]
         self.ask(_STOP_SENSOR, id=state["id"])
         try:
-            deadline = time.monotonic() + seconds
+            deadline = until(seconds)
             while self.ask(_ACTIVE)["runsOrError"]["results"]:
                 assert time.monotonic() < deadline, "runs go on"
                 time.sleep(0.3)
@@ -61,7 +62,7 @@ class RunningDemo:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=480,
             check=False,
         )
 
@@ -72,7 +73,7 @@ class RunningDemo:
             json.dumps({"query": query, "variables": variables}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=240) as answer:
             found: dict[str, Any] = json.load(answer)
         assert "errors" not in found, found
         return dict(found["data"])
@@ -118,7 +119,7 @@ def running_demo(folder: Path, env: Mapping[str, str], *arguments: str) -> Itera
 
 
 def _wait_for_ui(demo: RunningDemo, seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = until(seconds)
     while time.monotonic() < deadline:
         text = demo.log_path.read_text()
         if f"The UI: {demo.address}" in text:

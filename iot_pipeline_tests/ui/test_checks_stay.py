@@ -8,7 +8,7 @@ from iot_pipeline_tests.ui.browser import Ui
 from iot_pipeline_tests.ui.polling import NOT_EVALUATED, poll, wait_for_first_verdicts
 from iot_pipeline_tests.ui.running_demo import RunningDemo, running_demo
 
-pytestmark = [pytest.mark.ui, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.ui
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ import pytest
 from playwright.sync_api import expect
 
 from iot_pipeline.defs.checks import CHECK_KEYS
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.ui.browser import LOCATION, Ui
 from iot_pipeline_tests.ui.polling import NOT_EVALUATED, poll, wait_for_first_verdicts
 from iot_pipeline_tests.ui.running_demo import REPOSITORY, RunningDemo
 
-pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.ui
 
 _SENSOR = f"/locations/{LOCATION}/sensors/iot_data_lag"
 _SCHEDULE = f"/locations/{LOCATION}/schedules/checks_every_5_minutes"
@@ -34,7 +35,7 @@ def _ingest_runs(demo: RunningDemo, status: str) -> list[dict[str, object]]:
 
 def _wait_for_ingest(demo: RunningDemo, seconds: float = 90) -> str:
     """The id of the newest ingest run that succeeded."""
-    deadline = time.monotonic() + seconds
+    deadline = until(seconds)
     while time.monotonic() < deadline:
         runs = _ingest_runs(demo, "SUCCESS")
         if runs:
@@ -45,7 +46,7 @@ def _wait_for_ingest(demo: RunningDemo, seconds: float = 90) -> str:
 
 def _wait_until(question: object, seconds: float = 30) -> None:
     assert callable(question)
-    deadline = time.monotonic() + seconds
+    deadline = until(seconds)
     while not question():
         assert time.monotonic() < deadline, question
         time.sleep(0.3)

@@ -23,6 +23,7 @@ from iot_pipeline.stages.ingest.drain import drain, follow
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.servers import (
     OwnServices,
     Services,
@@ -100,7 +101,7 @@ def test_a_following_run_writes_what_arrives_moves_the_checkpoint_and_ends_when_
     try:
         for step in range(3):
             _send(settings, step * 100, 100, 7)
-            deadline = time.monotonic() + 10
+            deadline = until(60)
             while time.monotonic() < deadline and _checkpoints(connections) < (step + 1) * 100:
                 time.sleep(0.1)
             assert _checkpoints(connections) == (step + 1) * 100
@@ -108,8 +109,8 @@ def test_a_following_run_writes_what_arrives_moves_the_checkpoint_and_ends_when_
     finally:
         stop.set()
         asked_at = time.monotonic()
-        thread.join(20)
-    assert time.monotonic() - asked_at < 5, "a second on a machine of one's own"
+        thread.join(30)
+    assert time.monotonic() - asked_at < 20, "of the minute it was asked to stay"
     assert progress.total.stored == 294
     assert progress.total.rejected == 6
     assert progress.done_offsets == 300
@@ -143,7 +144,7 @@ def test_sigterm_ends_iot_drain_follow_with_everything_committed(
         text=True,
     )
     try:
-        deadline = time.monotonic() + 120  # a loaded machine needs most of it to start Python
+        deadline = until(120)  # a loaded machine needs most of it to start Python
         while time.monotonic() < deadline and _checkpoints(connections) < 200:
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)

@@ -24,6 +24,7 @@ from iot_pipeline.stages.ingest.micro_batch import Ports
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline_tests.load import fleet, produce
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline, new_run, set_up
 from iot_pipeline_tests.servers import OwnServices, Services, start_services
 
@@ -53,7 +54,7 @@ class KillingStore:
         self.rows += len(rows)
         self._sent.append(pending)
         if not self.killed and self.rows >= self._after_rows:
-            deadline = time.monotonic() + 20
+            deadline = until(20)
             while not all(sent.done for sent in self._sent):
                 assert time.monotonic() < deadline
                 self._store.wait(0.05)
