@@ -4,7 +4,7 @@
 |---|---|
 | device_id | dictionary<string> |
 | timestamp | timestamp[ms, UTC] |
-| temperature, humidity | double, °C and % |
+| each quantity | double; its unit is in the field's metadata |
 
 The UTC day is not a column of the file: it is the folder's name (`day=2026-11-22`), which Arrow,
 pandas, DuckDB and Spark read as a column of the dataset.
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.core.reading.columns import ColumnGroup, Grouping
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page
 
 # About 3 MB of Parquet and 20 MB of Python: large enough to compress, small enough to hold.
@@ -30,8 +31,7 @@ SCHEMA = pa.schema(
     [
         pa.field("device_id", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("timestamp", pa.timestamp("ms", tz="UTC"), nullable=False),
-        pa.field("temperature", pa.float64(), metadata={"unit": "°C"}),
-        pa.field("humidity", pa.float64(), metadata={"unit": "%"}),
+        *(pa.field(item.name, pa.float64(), metadata={"unit": item.unit}) for item in QUANTITIES),
     ]
 )
 
@@ -63,8 +63,7 @@ class ParquetReadings:
         columns = [
             pa.array(group.device_ids, pa.string()).dictionary_encode(),
             pa.array(group.times_ms, pa.timestamp("ms", tz="UTC")),
-            pa.array(group.temperatures, pa.float64()),
-            pa.array(group.humidities, pa.float64()),
+            *(pa.array(values, pa.float64()) for values in group.values),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
 

@@ -1,4 +1,4 @@
-"""Readings of a few devices as a picture: temperature above humidity."""
+"""Readings of a few devices as a picture: one plot per quantity, one above the other."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,37 +13,35 @@ from iot_pipeline.artifacts.drawing import (
     time_axis,
 )
 from iot_pipeline.core.fleet.series import Series
+from iot_pipeline.core.reading.quantities import QUANTITIES
 
 _NAMED = 12
 
 
 def draw_readings(series: Sequence[Series], theme: Theme = LIGHT) -> bytes:
-    """A PNG of 1000 x 600 pixels; times are UTC, gaps stay gaps.
+    """A PNG, 1000 pixels wide and 300 high for each quantity; times are UTC, gaps stay gaps.
 
     Args:
         series: at least one; past twelve devices the legend names the first ones only.
         theme: its colours.
     """
-    figure = new_figure(theme, 10, 6)
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    for axes, name, attribute in (
-        (upper, "temperature, °C", "temperatures"),
-        (lower, "humidity, %", "humidities"),
-    ):
-        dress(axes, theme, name)
+    figure = new_figure(theme, 10, 3 * len(QUANTITIES))
+    plots = figure.subplots(len(QUANTITIES), 1, sharex=True, squeeze=False)[:, 0]
+    for place, (axes, quantity) in enumerate(zip(plots, QUANTITIES, strict=True)):
+        dress(axes, theme, quantity.title)
         for number, item in enumerate(series):
             times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in item.times_ms]
             axes.plot(
                 times,
-                getattr(item, attribute),
+                item.values[place],
                 color=theme.series[number % len(theme.series)],
                 linestyle=("-", "--", ":", "-.")[number // len(theme.series) % 4],
                 linewidth=1.2,
                 marker="o" if len(item) < 3 else None,
                 label=item.device_id if number < _NAMED else None,
             )
-    upper.tick_params(labelbottom=False)
-    time_axis(lower, ticks=9)
+        axes.tick_params(labelbottom=axes is plots[-1])
+    time_axis(plots[-1], ticks=9)
     figure.subplots_adjust(left=0.06, right=0.98, top=0.9, bottom=0.09, hspace=0.18)
     names = [item.device_id for item in series]
     if len(names) == 1:
@@ -52,7 +50,7 @@ def draw_readings(series: Sequence[Series], theme: Theme = LIGHT) -> bytes:
         )
     else:
         legend(
-            upper,
+            plots[0],
             theme,
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),

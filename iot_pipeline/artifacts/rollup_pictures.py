@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.day_view import HOURS, DayTotal, DayView
 from iot_pipeline.core.rollups.statistics import Stats
 
@@ -13,20 +14,22 @@ _MOST_LABELS = 12
 
 
 def draw_day(view: DayView, theme: Theme = LIGHT) -> bytes:
-    """A PNG: temperature, humidity and readings of the whole fleet by the hour of one day."""
-    figure = new_figure(theme, 9, 4.6)
-    above, middle, below = figure.subplots(
-        3,
+    """A PNG: each quantity and the readings of the whole fleet by the hour of one day."""
+    plots = len(QUANTITIES) + 1
+    figure = new_figure(theme, 9, 0.35 + 1.42 * plots)
+    *of_quantities, below = figure.subplots(
+        plots,
         1,
         sharex=True,
         gridspec_kw={"left": 0.08, "right": 0.97, "top": 0.93, "bottom": 0.07, "hspace": 0.42},
     )
-    for axes, title, parts in (
-        (above, f"{view.day} (UTC), all devices: temperature in °C", "temperature"),
-        (middle, "Humidity in %", "humidity"),
-    ):
-        dress(axes, theme, f"{title}, mean of each hour; shaded: least to greatest")
-        _band(axes, [getattr(rollup, parts) for rollup in view.hours], theme)
+    for number, (axes, quantity) in enumerate(zip(of_quantities, QUANTITIES, strict=True)):
+        name = quantity.name.capitalize()
+        if not number:
+            name = f"{view.day} (UTC), all devices: {quantity.name}"
+        title = f"{name} in {quantity.unit}, mean of each hour; shaded: least to greatest"
+        dress(axes, theme, title)
+        _band(axes, [rollup.stats.get(quantity.name) for rollup in view.hours], theme)
     dress(below, theme, "Readings of each hour")
     below.bar(
         [hour + 0.5 for hour in range(HOURS)],
@@ -71,23 +74,23 @@ def _band(axes: Any, hours: Sequence[Stats | None], theme: Theme) -> None:
         x = [at for at, _ in run]
         axes.fill_between(
             x,
-            [stats.minimum for _, stats in run],
-            [stats.maximum for _, stats in run],
+            [stats["min"] for _, stats in run],
+            [stats["max"] for _, stats in run],
             color=theme.good,
             alpha=0.22,
             linewidth=0,
         )
         axes.plot(
             x,
-            [stats.mean for _, stats in run],
+            [stats["mean"] for _, stats in run],
             color=theme.good,
             linewidth=1.6,
             marker="o",
             markersize=3,
         )
     if known:
-        low = min(stats.minimum for _, stats in known)
-        high = max(stats.maximum for _, stats in known)
+        low = min(stats["min"] for _, stats in known)
+        high = max(stats["max"] for _, stats in known)
         margin = max(0.5, (high - low) * 0.08)
         axes.set_ylim(low - margin, high + margin)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from iot_pipeline.core.fleet.series import Series
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import in_utc, moment_of
 
 _MARKERS = ("braille", "dot", "cross", "sd", "hd")
@@ -14,7 +15,7 @@ _HEIGHT = 15
 
 
 def plot_readings(series: Sequence[Series], *, is_colored: bool, width: int | None = None) -> str:
-    """Two plots, temperature above humidity, time in UTC along both.
+    """A plot per quantity, one above the other, time in UTC along each.
 
     Args:
         series: at least one, each with at least one reading; time gaps are left empty.
@@ -24,20 +25,17 @@ def plot_readings(series: Sequence[Series], *, is_colored: bool, width: int | No
     import plotext
 
     parts = []
-    for name, unit, attribute in (
-        ("temperature", "°C", "temperatures"),
-        ("humidity", "%", "humidities"),
-    ):
+    for place, quantity in enumerate(QUANTITIES):
         plotext.clear_figure()
         plotext.limit_size(True, False)
         plotext.plotsize(width or shutil.get_terminal_size((100, 30)).columns, _HEIGHT)
         for number, item in enumerate(series):
-            _add(plotext, item, getattr(item, attribute), number, is_colored)
+            _add(plotext, item, item.values[place], number, is_colored)
         first = min(item.times_ms[0] for item in series)
         last = max(item.times_ms[-1] for item in series)
         at = [first + (last - first) * tick / (_TICKS - 1) for tick in range(_TICKS)]
         plotext.xticks(at, [_clock(ms, last - first) for ms in at])
-        plotext.title(f"{name} ({unit})")
+        plotext.title(f"{quantity.name} ({quantity.unit})")
         text = plotext.build()
         parts.append(text if is_colored else plotext.uncolorize(text))
     between = " to ".join(in_utc(moment_of(round(ms))) for ms in (first, last))

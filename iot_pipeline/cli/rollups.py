@@ -10,7 +10,8 @@ from iot_pipeline.cli.ranges import choose_days, day_option, since_option, until
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.core.reading.decoding import find_device_id_problem
-from iot_pipeline.core.rollups.statistics import QUANTITIES, Rollup, Stats
+from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
+from iot_pipeline.core.rollups.statistics import STATISTICS, Rollup
 from iot_pipeline.core.times import in_utc, moment_of, parse_day
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
@@ -66,16 +67,12 @@ def rollups_command(
         )
         return
     print_table(
-        (column, "count", *_titles()),
-        [
-            (
-                _when(ms, hourly),
-                f"{rollup.count:,}",
-                *_cells(rollup.temperature),
-                *_cells(rollup.humidity),
-            )
-            for ms, rollup in found.items()
-        ],
+        (
+            column,
+            "count",
+            *(f"{statistic.name} {item.unit}" for item in QUANTITIES for statistic in STATISTICS),
+        ),
+        [(_when(ms, hourly), f"{rollup.count:,}", *_cells(rollup)) for ms, rollup in found.items()],
         title=device_id,
     )
 
@@ -93,39 +90,17 @@ def _rollup_json(rollup: Rollup) -> dict[str, object]:
         "count": rollup.count,
         "first_at": _moment(rollup.first_ms),
         "last_at": _moment(rollup.last_ms),
-        **{quantity: _stats_json(getattr(rollup, quantity)) for quantity in QUANTITIES},
+        **{quantity.name: _stats_json(rollup, quantity) for quantity in QUANTITIES},
     }
 
 
-def _stats_json(stats: Stats | None) -> dict[str, float] | None:
-    if stats is None:
-        return None
-    return {
-        "count": stats.count,
-        "min": stats.minimum,
-        "mean": stats.mean,
-        "max": stats.maximum,
-        "first": stats.first,
-        "last": stats.last,
-        "stddev": stats.stddev,
-    }
+def _stats_json(rollup: Rollup, quantity: Quantity) -> dict[str, float] | None:
+    stats = rollup.stats.get(quantity.name)
+    return None if stats is None else {"count": stats.count, **stats.numbers}
 
 
-def _titles() -> Iterator[str]:
-    for unit in ("°C", "%"):
-        for name in ("min", "mean", "max", "stddev", "first", "last"):
-            yield f"{name} {unit}"
-
-
-def _cells(stats: Stats | None) -> list[str]:
-    if stats is None:
-        return [""] * 6
-    values = (
-        stats.minimum,
-        stats.mean,
-        stats.maximum,
-        stats.stddev,
-        stats.first,
-        stats.last,
-    )
-    return [f"{value:.2f}" for value in values]
+def _cells(rollup: Rollup) -> Iterator[str]:
+    for quantity in QUANTITIES:
+        stats = rollup.stats.get(quantity.name)
+        for statistic in STATISTICS:
+            yield "" if stats is None else f"{stats[statistic.name]:.{quantity.decimals}f}"

@@ -15,25 +15,20 @@ from iot_pipeline.clients.cassandra import (
 from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
+from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
-from iot_pipeline.core.rollups.statistics import ReadingRow, Rollup, Stats
+from iot_pipeline.core.rollups.statistics import COLUMNS, Rollup, as_cells, from_cells
 
 # Milliseconds as a number: a datetime of each would cost more than all the rest.
 _READINGS = (
     "SELECT to_unix_timestamp(timestamp), temperature, humidity FROM {ks}.sensor_data "
     "WHERE device_id = ? AND day = ? AND timestamp < ? LIMIT ?"
 )
-_VALUES = tuple(
-    f"{quantity}_{value}"
-    for quantity in ("temperature", "humidity")
-    for value in ("count", "min", "mean", "max", "first", "last", "stddev")
-)
-_COLUMNS = ("count", "first_at", "last_at", *_VALUES)
 _INSERT = (
     "INSERT INTO {{ks}}.{table} (device_id, month, {time}, "
-    + ", ".join(_COLUMNS)
+    + ", ".join(COLUMNS)
     + ") VALUES (?, ?, ?, "
-    + ", ".join("?" * len(_COLUMNS))
+    + ", ".join("?" * len(COLUMNS))
     + ") USING TIMESTAMP ?"
 )
 _INSERT_HOUR = _INSERT.format(table="hourly_readings", time="hour")
@@ -46,17 +41,28 @@ _DROP_DAY = (
     "DELETE FROM {ks}.daily_readings USING TIMESTAMP ? "
     "WHERE device_id = ? AND month = ? AND day = ?"
 )
+_STORED = ", ".join(
+    f"to_unix_timestamp({name})" if name.endswith("_at") else name for name in COLUMNS
+)
+_HOURS = (
+    "DELETE FROM {ks}.hourly_readings USING TIMESTAMP ? "
+    "WHERE device_id = ? AND month = ? AND hour >= ? AND hour < ?"
+)
+_DROP_DAY = (
+    "DELETE FROM {ks}.daily_readings USING TIMESTAMP ? "
+    "WHERE device_id = ? AND month = ? AND day = ?"
+)
 _STORED = (
     "count, to_unix_timestamp(first_at), to_unix_timestamp(last_at), "
-    + ", ".join(_VALUES)
+    + ", ".join(COLUMNS)
     + " FROM {ks}."
 )
 _HOURS = (
-    f"SELECT to_unix_timestamp(hour), {_STORED}hourly_readings "
+    f"SELECT to_unix_timestamp(hour), {_STORED} FROM {{ks}}.hourly_readings "
     "WHERE device_id = ? AND month = ? AND hour >= ? AND hour < ?"
 )
 _DAYS = (
-    f"SELECT to_unix_timestamp(day), {_STORED}daily_readings "
+    f"SELECT to_unix_timestamp(day), {_STORED} FROM {{ks}}.daily_readings "
     "WHERE device_id = ? AND month = ? AND day >= ? AND day < ?"
 )
 _RECORDS = "SELECT * FROM {ks}.rollup_days WHERE topic = ?"
@@ -80,7 +86,7 @@ class FoundReadings(Asked):
     """A page of readings on its way: a `PendingReadings`."""
 
     @property
-    def found(self) -> Sequence[ReadingRow]:
+    def found(self) -> Sequence[PlainRow]:
         return self._answer.rows
 
 
@@ -89,7 +95,7 @@ class FoundRollups(Asked):
 
     @property
     def found(self) -> dict[int, Rollup]:
-        return {row[0]: _rollup_of(row[1:]) for row in self._answer.rows}
+        return {row[0]: from_cells(row[1:]) for row in self._answer.rows}
 
 
 class CassandraRollupStore:
@@ -141,7 +147,7 @@ class CassandraRollupStore:
             span = (day_ms, day_ms + MS_PER_DAY)
             batch.add(drop, (write_time_us - 1, device_id, month, *span))
             for hour, rollup in hours.items():
-                batch.add(insert, (device_id, month, hour, *_cells(rollup), write_time_us))
+                batch.add(insert, (device_id, month, hour, *as_cells(rollup), write_time_us))
             return batch
 
         doing = f"writing the hours of {device_id} of {day_of(day_number)}"
@@ -158,7 +164,7 @@ class CassandraRollupStore:
                 drop = self._client.prepare(self._cql(_DROP_DAY))
                 return drop.bind((write_time_us, *place))
             insert = self._client.prepare(self._cql(_INSERT_DAY))
-            return insert.bind((*place, *_cells(rollup), write_time_us))
+            return insert.bind((*place, *as_cells(rollup), write_time_us))
 
         doing = f"writing the day {day_of(day_number)} of {device_id}"
         return self._client.start(make, doing)
@@ -291,48 +297,3 @@ def _by_day(found: Any) -> dict[date, int]:
 
 def _ms(moment: datetime) -> int:
     return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
-
-
-def _cells(rollup: Rollup) -> tuple[int | float | None, ...]:
-    return (
-        rollup.count,
-        rollup.first_ms,
-        rollup.last_ms,
-        *_stats_cells(rollup.temperature),
-        *_stats_cells(rollup.humidity),
-    )
-
-
-def _stats_cells(stats: Stats | None) -> tuple[int | float | None, ...]:
-    if stats is None:
-        return (0, None, None, None, None, None, None)
-    return (
-        stats.count,
-        stats.minimum,
-        stats.mean,
-        stats.maximum,
-        stats.first,
-        stats.last,
-        stats.stddev,
-    )
-
-
-def _rollup_of(cells: Sequence[Any]) -> Rollup:
-    count, first_ms, last_ms = cells[:3]
-    return Rollup(
-        count,
-        first_ms,
-        last_ms,
-        _stats_of(cells[3:10], first_ms, last_ms),
-        _stats_of(cells[10:17], first_ms, last_ms),
-    )
-
-
-def _stats_of(cells: Sequence[Any], first_ms: int, last_ms: int) -> Stats | None:
-    count, least, mean, greatest, first, last, stddev = cells
-    if not count:
-        return None
-    # The times of its own first and last value are not kept: they are the row's, but where a
-    # cell was deleted.
-    m2 = stddev * stddev * count
-    return Stats(count, least, mean, greatest, m2, first_ms, first, last_ms, last)

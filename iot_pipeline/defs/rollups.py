@@ -14,8 +14,10 @@ import dagster as dg
 from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.day_view import DayView
 from iot_pipeline.core.rollups.days import DayRecord
+from iot_pipeline.core.rollups.statistics import STATISTICS
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import (
@@ -48,15 +50,6 @@ Events = Iterator[dg.AssetMaterialization | dg.AssetCheckResult]
 _LOG_EVERY_SECONDS = 2.0
 # A run that ends at its own tenth would wait that long for a commit; within this it comes.
 _RUN_PATIENCE_SECONDS = 1.5
-
-_DOUBLES = {
-    "min": "least",
-    "mean": "mean",
-    "max": "greatest",
-    "first": "first by time",
-    "last": "last by time",
-    "stddev": "standard deviation of these values themselves (divided by the count)",
-}
 
 
 def lane_of(topic: str) -> str:
@@ -92,15 +85,16 @@ def _columns(time_column: str, cql_type: str, what: str) -> dg.TableSchema:
         dg.TableColumn("first_at", "timestamp", description="Time of the first reading."),
         dg.TableColumn("last_at", "timestamp", description="Time of the last reading."),
     ]
-    for quantity, unit in (("temperature", "°C"), ("humidity", "%")):
-        columns.append(
-            dg.TableColumn(
-                f"{quantity}_count", "bigint", description=f"Readings that have a {quantity}."
-            )
-        )
+    for quantity in QUANTITIES:
+        words = f"Readings that have a {quantity.name}."
+        columns.append(dg.TableColumn(f"{quantity.name}_count", "bigint", description=words))
         columns += [
-            dg.TableColumn(f"{quantity}_{name}", "double", description=f"{unit}, {words}.")
-            for name, words in _DOUBLES.items()
+            dg.TableColumn(
+                f"{quantity.name}_{statistic.name}",
+                "double",
+                description=f"{quantity.unit}, {statistic.meaning}.",
+            )
+            for statistic in STATISTICS
         ]
     return dg.TableSchema(columns=columns)
 

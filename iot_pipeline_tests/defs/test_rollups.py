@@ -138,10 +138,10 @@ def test_a_single_run_rolls_up_a_range_of_days_and_each_is_a_materialization(
             assert [rollup.count for rollup in hours.values()] == [3] * 24
             assert whole is not None
             assert whole.count == 72
-            assert whole.temperature is not None
-            assert whole.temperature.first == 10.0
-            assert whole.temperature.last == pytest.approx(24.2)
-            assert whole.temperature.mean == pytest.approx(17.1)
+            stats = whole.stats["temperature"]
+            assert stats["first"] == 10.0
+            assert stats["last"] == pytest.approx(24.2)
+            assert stats["mean"] == pytest.approx(17.1)
 
 
 def test_late_data_changes_the_rollup_of_its_day_by_itself_and_no_other(

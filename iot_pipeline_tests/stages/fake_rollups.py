@@ -8,8 +8,9 @@ from typing import Any
 from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
-from iot_pipeline.core.rollups.statistics import ReadingRow, Rollup
+from iot_pipeline.core.rollups.statistics import Rollup
 from iot_pipeline.errors import PipelineError
 from iot_pipeline_tests.stages.fakes import FakeLedger, FakeStore
 
@@ -87,7 +88,7 @@ class FakeRollupStore:
     ) -> FakeAnswer:
         self.pages += 1
         self.on_page(device_id)
-        rows: list[ReadingRow] = [
+        rows: list[PlainRow] = [
             (
                 ms,
                 *(

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.fleet.cadence import learn_cadence
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import PlainRow
 
 _SLICES = 600
@@ -18,22 +19,24 @@ _GAP_READINGS = 5
 
 @dataclass(slots=True)
 class Series:
-    """One device's readings, oldest first, 24 bytes each; nan where a value is missing."""
+    """One device's readings, oldest first, 8 bytes a number; nan where a value is missing.
+
+    `values` has one line per quantity, in the order of QUANTITIES.
+    """
 
     device_id: str
     times_ms: "array[float]" = field(default_factory=lambda: array("d"))
-    temperatures: "array[float]" = field(default_factory=lambda: array("d"))
-    humidities: "array[float]" = field(default_factory=lambda: array("d"))
+    values: "list[array[float]]" = field(default_factory=lambda: [array("d") for _ in QUANTITIES])
 
     def __len__(self) -> int:
         return len(self.times_ms)
 
     def extend(self, rows: Iterable[PlainRow]) -> None:
         """Add later readings."""
-        for ms, temperature, humidity in rows:
+        for ms, *values in rows:
             self.times_ms.append(ms)
-            self.temperatures.append(math.nan if temperature is None else temperature)
-            self.humidities.append(math.nan if humidity is None else humidity)
+            for line, value in zip(self.values, values, strict=True):
+                line.append(math.nan if value is None else value)
 
 
 def thin(series: Series, slices: int = _SLICES) -> Series:
@@ -54,11 +57,12 @@ def thin(series: Series, slices: int = _SLICES) -> Series:
         while at < len(series) and series.times_ms[at] < end_ms:
             at += 1
         if series.times_ms[begin] - before > gap_ms:
-            thinned.extend([(round((before + series.times_ms[begin]) / 2), None, None)])
+            between = round((before + series.times_ms[begin]) / 2)
+            thinned.extend([(between, *(None for _ in QUANTITIES))])
         before = series.times_ms[at - 1]
         thinned.times_ms.append(sum(series.times_ms[begin:at]) / (at - begin))
-        thinned.temperatures.append(_mean(series.temperatures[begin:at]))
-        thinned.humidities.append(_mean(series.humidities[begin:at]))
+        for means, line in zip(thinned.values, series.values, strict=True):
+            means.append(_mean(line[begin:at]))
     return thinned
 
 

@@ -7,28 +7,31 @@ Belongs here: cutting a stream of pages into groups. Does not belong here: the f
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page
 
 
 @dataclass(slots=True)
 class ColumnGroup:
-    """Rows side by side: the i-th of each list is one reading; `device_ids` repeats names."""
+    """Rows side by side: the i-th of each list is one reading; `device_ids` repeats names.
+
+    `values` has one list per quantity, in the order of QUANTITIES.
+    """
 
     device_ids: list[str] = field(default_factory=list)
     times_ms: list[int] = field(default_factory=list)
-    temperatures: list[float | None] = field(default_factory=list)
-    humidities: list[float | None] = field(default_factory=list)
+    values: list[list[float | None]] = field(default_factory=lambda: [[] for _ in QUANTITIES])
 
     def __len__(self) -> int:
         return len(self.times_ms)
 
     def append(self, page: Page) -> None:
         """Add a page's rows."""
-        times, temperatures, humidities = zip(*page.rows, strict=True)
+        times, *columns = zip(*page.rows, strict=True)
         self.device_ids += [page.device_id] * len(times)
         self.times_ms += times
-        self.temperatures += temperatures
-        self.humidities += humidities
+        for mine, more in zip(self.values, columns, strict=True):
+            mine += more
 
 
 class Grouping:

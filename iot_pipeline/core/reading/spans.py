@@ -14,8 +14,9 @@ from iot_pipeline.core.times import Window
 UNIX_EPOCH = date(1970, 1, 1)
 _EPOCH_AT = datetime(1970, 1, 1, tzinfo=UTC)
 
-# (timestamp_ms, temperature, humidity): a row as it is passed on, without names and objects.
-PlainRow = tuple[int, float | None, float | None]
+# (timestamp_ms, then the values of QUANTITIES): a row as it is passed on, without names and
+# objects; a cell that was deleted is None.
+PlainRow = tuple[int, *tuple[float | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)

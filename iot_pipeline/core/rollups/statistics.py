@@ -6,98 +6,137 @@ through by the page. Belongs here: the arithmetic. Does not belong here: which d
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.spans import PlainRow
 
 MS_PER_HOUR = 3_600_000
-QUANTITIES = ("temperature", "humidity")
 # Of two ways to the same number, and far below what any sensor resolves.
 RELATIVE_TOLERANCE = 1e-9
-
-# (timestamp_ms, temperature, humidity); a cell that somebody deleted is None.
-ReadingRow = tuple[int, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One quantity over `count` values, at least one.
+    """One quantity over `count` values, at least one: each of STATISTICS by its name.
 
-    `m2` is the sum of squared deviations from the mean: unlike a standard deviation it merges
-    (Chan, Golub and LeVeque 1979). `first` and `last` are by time.
+    `first_ms` and `last_ms` are when the first and the last of them were measured.
     """
 
     count: int
-    minimum: float
-    mean: float
-    maximum: float
-    m2: float
     first_ms: int
-    first: float
     last_ms: int
-    last: float
+    numbers: Mapping[str, float]
 
-    @property
-    def stddev(self) -> float:
-        """Of these values, not an estimate for others: divided by the count; one value has 0."""
-        return math.sqrt(self.m2 / self.count)
+    def __getitem__(self, name: str) -> float:
+        return self.numbers[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A number about the values of a quantity; its column is `<quantity>_<name>`.
+
+    `of` makes it from values in the order of time, at least one; `merge` from the numbers of two
+    parts, whichever is earlier.
+    """
+
+    name: str
+    meaning: str
+    of: Callable[[Sequence[float]], float]
+    merge: Callable[[Stats, Stats], float]
+
+
+def _mean(values: Sequence[float]) -> float:
+    # Three times 0.1 have a mean of 0.10000000000000002, above their maximum.
+    return min(max(math.fsum(values) / len(values), min(values)), max(values))
+
+
+def _merge_means(one: Stats, other: Stats) -> float:
+    apart = other["mean"] - one["mean"]
+    mean = one["mean"] + apart * (other.count / (one.count + other.count))
+    return min(max(mean, min(one["min"], other["min"])), max(one["max"], other["max"]))
+
+
+def _spread(values: Sequence[float]) -> float:
+    # Of the differences: the sum of squares less the square of the sum loses every digit of a
+    # spread that is small beside its mean.
+    return math.dist(values, [_mean(values)] * len(values)) / math.sqrt(len(values))
+
+
+def _merge_spreads(one: Stats, other: Stats) -> float:
+    """The spread of both (Chan, Golub and LeVeque 1979)."""
+    count = one.count + other.count
+    # hypot is the root of a sum of squares, without squares that vanish or overflow.
+    of_each = (math.sqrt(part.count) * part["stddev"] for part in (one, other))
+    between = (other["mean"] - one["mean"]) * math.sqrt(one.count * other.count / count)
+    return math.hypot(*of_each, between) / math.sqrt(count)
+
+
+STATISTICS = (
+    Statistic("min", "least", min, lambda one, other: min(one["min"], other["min"])),
+    Statistic("mean", "mean", _mean, _merge_means),
+    Statistic("max", "greatest", max, lambda one, other: max(one["max"], other["max"])),
+    Statistic(
+        "stddev",
+        "standard deviation of these values themselves (divided by the count)",
+        _spread,
+        _merge_spreads,
+    ),
+    Statistic(
+        "first",
+        "first by time",
+        itemgetter(0),
+        lambda one, other: (one if one.first_ms <= other.first_ms else other)["first"],
+    ),
+    Statistic(
+        "last",
+        "last by time",
+        itemgetter(-1),
+        lambda one, other: (one if one.last_ms >= other.last_ms else other)["last"],
+    ),
+)
+_NAMES = [statistic.name for statistic in STATISTICS]
 
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
     """Readings of one device over some time; all of them when a value is missing, too.
 
-    `first_ms` and `last_ms` are None, as each quantity is, where there was none.
+    `first_ms` and `last_ms` are None where there was none. `stats` has each quantity that had a
+    value, by name.
     """
 
     count: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
-    temperature: Stats | None = None
-    humidity: Stats | None = None
+    stats: Mapping[str, Stats] = field(default_factory=dict)
 
 
-def summarize(rows: Sequence[ReadingRow]) -> Rollup:
+def summarize(rows: Sequence[PlainRow]) -> Rollup:
     """The rollup of rows, in any order, no two with one timestamp; of none: an empty one."""
     if not rows:
         return Rollup()
-    times, temperatures, humidities = zip(*rows, strict=True)
-    return Rollup(
-        len(rows),
-        min(times),
-        max(times),
-        _stats(times, temperatures),
-        _stats(times, humidities),
-    )
+    times, *columns = zip(*sorted(rows, key=itemgetter(0)), strict=True)
+    stats = {
+        quantity.name: found
+        for quantity, values in zip(QUANTITIES, columns, strict=True)
+        if (found := _stats_of(times, values)) is not None
+    }
+    return Rollup(len(rows), times[0], times[-1], stats)
 
 
-def _stats(times: Sequence[int], values: Sequence[float | None]) -> Stats | None:
+def _stats_of(times: Sequence[int], values: Sequence[Any]) -> Stats | None:
     if None in values:
         kept = [(ms, value) for ms, value in zip(times, values, strict=True) if value is not None]
-        return _stats_of([ms for ms, _ in kept], [value for _, value in kept]) if kept else None
-    return _stats_of(times, values)  # type: ignore[arg-type]
-
-
-def _stats_of(times: Sequence[int], values: Sequence[float]) -> Stats:
-    count = len(values)
-    least, greatest = min(values), max(values)
-    # Three times 0.1 have a mean of 0.10000000000000002, above their maximum.
-    mean = min(max(math.fsum(values) / count, least), greatest)
-    # Two passes: the sum of squares less the square of the sum loses every digit of a spread
-    # that is small beside its mean.
-    m2 = math.fsum([(value - mean) ** 2 for value in values])
-    first_ms, last_ms = min(times), max(times)
-    return Stats(
-        count,
-        least,
-        mean,
-        greatest,
-        m2,
-        first_ms,
-        values[times.index(first_ms)],
-        last_ms,
-        values[times.index(last_ms)],
-    )
+        if not kept:
+            return None
+        times, values = zip(*kept, strict=True)
+    numbers = {statistic.name: statistic.of(values) for statistic in STATISTICS}
+    return Stats(len(values), times[0], times[-1], numbers)
 
 
 def merge(one: Rollup, other: Rollup) -> Rollup:
@@ -108,34 +147,23 @@ def merge(one: Rollup, other: Rollup) -> Rollup:
     assert other.first_ms is not None
     assert one.last_ms is not None
     assert other.last_ms is not None
+    stats = {**one.stats, **other.stats}
+    for name in one.stats.keys() & other.stats.keys():
+        stats[name] = _merge(one.stats[name], other.stats[name])
     return Rollup(
         one.count + other.count,
         min(one.first_ms, other.first_ms),
         max(one.last_ms, other.last_ms),
-        _merge(one.temperature, other.temperature),
-        _merge(one.humidity, other.humidity),
+        stats,
     )
 
 
-def _merge(one: Stats | None, other: Stats | None) -> Stats | None:
-    if one is None or other is None:
-        return one or other
-    count = one.count + other.count
-    least, greatest = min(one.minimum, other.minimum), max(one.maximum, other.maximum)
-    apart = other.mean - one.mean
-    mean = min(max(one.mean + apart * (other.count / count), least), greatest)
-    earlier = one if one.first_ms <= other.first_ms else other
-    later = one if one.last_ms >= other.last_ms else other
+def _merge(one: Stats, other: Stats) -> Stats:
     return Stats(
-        count,
-        least,
-        mean,
-        greatest,
-        one.m2 + other.m2 + apart * apart * (one.count * other.count / count),
-        earlier.first_ms,
-        earlier.first,
-        later.last_ms,
-        later.last,
+        one.count + other.count,
+        min(one.first_ms, other.first_ms),
+        max(one.last_ms, other.last_ms),
+        {statistic.name: statistic.merge(one, other) for statistic in STATISTICS},
     )
 
 
@@ -147,7 +175,7 @@ def merge_all(parts: Iterable[Rollup]) -> Rollup:
     return whole
 
 
-def add_page(hours: dict[int, Rollup], rows: Sequence[ReadingRow]) -> None:
+def add_page(hours: dict[int, Rollup], rows: Sequence[PlainRow]) -> None:
     """Take a page of one device's rows into its hours, by the hour's first millisecond."""
     for hour, group in groupby(rows, _hour_of):
         part = summarize(list(group))
@@ -155,8 +183,9 @@ def add_page(hours: dict[int, Rollup], rows: Sequence[ReadingRow]) -> None:
         hours[hour] = part if known is None else merge(known, part)
 
 
-def _hour_of(row: ReadingRow) -> int:
-    return row[0] - row[0] % MS_PER_HOUR
+def _hour_of(row: PlainRow) -> int:
+    ms: int = row[0]
+    return ms - ms % MS_PER_HOUR
 
 
 def day_of_hours(hours: Mapping[int, Rollup]) -> Rollup:
@@ -166,26 +195,61 @@ def day_of_hours(hours: Mapping[int, Rollup]) -> Rollup:
 
 def is_same(one: Rollup, other: Rollup) -> bool:
     """Whether both say the same, within rounding."""
-    return (one.count, one.first_ms, one.last_ms) == (
-        other.count,
-        other.first_ms,
-        other.last_ms,
-    ) and all(_is_same(getattr(one, quantity), getattr(other, quantity)) for quantity in QUANTITIES)
-
-
-def _is_same(one: Stats | None, other: Stats | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    scale = max(abs(one.minimum), abs(one.maximum))
-    pairs = (
-        (one.minimum, other.minimum),
-        (one.mean, other.mean),
-        (one.maximum, other.maximum),
-        (one.stddev, other.stddev),
-        (one.first, other.first),
-        (one.last, other.last),
+    return (
+        (one.count, one.first_ms, one.last_ms) == (other.count, other.first_ms, other.last_ms)
+        and one.stats.keys() == other.stats.keys()
+        and all(_is_same(mine, other.stats[name]) for name, mine in one.stats.items())
     )
+
+
+def _is_same(one: Stats, other: Stats) -> bool:
+    largest = max(abs(one["min"]), abs(one["max"]))
     return one.count == other.count and all(
-        math.isclose(mine, its, rel_tol=RELATIVE_TOLERANCE, abs_tol=RELATIVE_TOLERANCE * scale)
-        for mine, its in pairs
+        math.isclose(
+            one[name],
+            other[name],
+            rel_tol=RELATIVE_TOLERANCE,
+            abs_tol=RELATIVE_TOLERANCE * largest,
+        )
+        for name in _NAMES
     )
+
+
+# A rollup as the cells of its tables.
+
+_OF_STATS = ("count", *_NAMES)
+COLUMNS = (
+    "count",
+    "first_at",
+    "last_at",
+    *(f"{quantity.name}_{name}" for quantity in QUANTITIES for name in _OF_STATS),
+)
+
+
+def as_cells(rollup: Rollup) -> list[float | None]:
+    """The values of COLUMNS, instants in ms; a quantity without values has the count 0 alone."""
+    cells: list[float | None] = [rollup.count, rollup.first_ms, rollup.last_ms]
+    for quantity in QUANTITIES:
+        stats = rollup.stats.get(quantity.name)
+        if stats is None:
+            cells += [0, *(None for _ in _NAMES)]
+        else:
+            cells += [stats.count, *stats.numbers.values()]
+    return cells
+
+
+def from_cells(cells: Sequence[Any]) -> Rollup:
+    """The rollup that `as_cells` made the cells of.
+
+    When the first and last value of a quantity were measured is not kept: it is when the first and
+    last reading were, but where a cell was deleted.
+    """
+    count, first_ms, last_ms, *rest = cells
+    stats = {}
+    for number, quantity in enumerate(QUANTITIES):
+        begin = number * len(_OF_STATS)
+        of_values, *numbers = rest[begin : begin + len(_OF_STATS)]
+        if of_values:
+            by_name = dict(zip(_NAMES, numbers, strict=True))
+            stats[quantity.name] = Stats(of_values, first_ms, last_ms, by_name)
+    return Rollup(count, first_ms, last_ms, stats)

@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.rollups.days import (
     DayFacts,
     DayRecord,
@@ -27,7 +28,7 @@ from iot_pipeline.core.rollups.days import (
     gather_facts,
     is_frozen,
 )
-from iot_pipeline.core.rollups.statistics import ReadingRow, Rollup, add_page, day_of_hours
+from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Pending
@@ -42,7 +43,7 @@ class PendingReadings(Pending, Protocol):
     """A page of readings on its way."""
 
     @property
-    def found(self) -> Sequence[ReadingRow]:
+    def found(self) -> Sequence[PlainRow]:
         """Newest first; asked when it is done without an error."""
 
 

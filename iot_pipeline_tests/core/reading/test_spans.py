@@ -40,8 +40,8 @@ def test_groups_keep_every_row_in_order_and_are_bounded():
     assert [len(group) for group in groups] == [12, 12, 4]
     names = [name for group in groups for name in group.device_ids]
     assert names == [page.device_id for page in pages for _ in page.rows]
-    assert groups[0].temperatures[:4] == [0.0, 0.5, 1.0, 1.5]
-    assert set(groups[0].humidities) == {None}
+    assert groups[0].values[0][:4] == [0.0, 0.5, 1.0, 1.5]
+    assert set(groups[0].values[1]) == {None}
     assert list(grouping.rest()) == []
 
 
@@ -56,7 +56,7 @@ def test_a_thinned_line_keeps_its_mean_and_is_short():
     thinned = thin(whole, 100)
     assert len(thinned) <= 101
     assert math.isclose(
-        sum(thinned.temperatures) / len(thinned), sum(whole.temperatures) / len(whole), rel_tol=0.01
+        sum(thinned.values[0]) / len(thinned), sum(whole.values[0]) / len(whole), rel_tol=0.01
     )
     assert whole.times_ms[0] <= thinned.times_ms[0] < thinned.times_ms[-1] <= whole.times_ms[-1]
 
@@ -66,11 +66,11 @@ def test_no_line_is_drawn_over_silence():
     thinned = thin(series_of(there))
     (hole,) = [
         ms
-        for ms, value in zip(thinned.times_ms, thinned.temperatures, strict=True)
+        for ms, value in zip(thinned.times_ms, thinned.values[0], strict=True)
         if math.isnan(value)
     ]
     assert 600_000 < hole < 3_000_000
     steady = thin(series_of(range(0, 600_000, 1000)))
-    assert not any(math.isnan(value) for value in steady.temperatures)
+    assert not any(math.isnan(value) for value in steady.values[0])
     assert len(thin(series_of([5]))) == 1
     assert len(thin(Series("d"))) == 0

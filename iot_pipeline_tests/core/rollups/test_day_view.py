@@ -40,13 +40,10 @@ def test_an_hour_of_the_fleet_is_that_hour_of_all_its_devices(
         assert view.reporting[number] == len(of_hour)
         whole = merge_all(of_hour)
         assert view.hours[number].count == whole.count
-        if whole.temperature is not None:
-            mine = view.hours[number].temperature
-            assert mine is not None
-            assert (mine.minimum, mine.maximum) == (
-                whole.temperature.minimum,
-                whole.temperature.maximum,
-            )
+        assert view.hours[number].stats.keys() == whole.stats.keys()
+        for name, stats in whole.stats.items():
+            mine = view.hours[number].stats[name]
+            assert (mine["min"], mine["max"]) == (stats["min"], stats["max"])
 
 
 def record(day: date, readings: int) -> DayRecord:
