@@ -209,22 +209,9 @@ def replay_command(reason: str | None, as_json: bool) -> None:
             reason=reason,
         )
     if as_json:
-        print_json(
-            {
-                "letters": result.letters,
-                "stored": result.stored,
-                "present": result.present,
-                "superseded": result.superseded,
-                "aged_out": result.aged_out,
-                "still_rejected": dict(result.still_rejected),
-            }
-        )
+        print_json({**result.numbers(), "still_rejected": dict(result.still_rejected)})
         return
-    say(
-        f"{result.letters:,} dead letters = {result.stored:,} stored + {result.present:,} stored "
-        f"before + {result.superseded:,} superseded + {result.aged_out:,} aged out + "
-        f"{result.still_rejected.total():,} still rejected"
-    )
+    say(str(result))
     for name, count in result.still_rejected.most_common():
         if count:
             say(f"  {name}: {count:,}")

@@ -143,11 +143,7 @@ def _as_dict(outcome: IngestOutcome, run_id: str, latency: Latencies) -> dict[st
     return {
         "run_id": run_id,
         "ranges": [str(item) for item in drained.ranges],
-        "stored": total.stored,
-        "superseded": total.superseded,
-        "rejected": total.rejected,
-        "aged_out": total.aged_out,
-        "holes": total.holes,
+        **total.by_fate(),
         "seconds": round(drained.seconds, 3),
         "fenced": [str(item) for item in drained.fenced],
         "in_doubt": [str(item) for item in drained.in_doubt],
@@ -162,11 +158,7 @@ def _as_dict(outcome: IngestOutcome, run_id: str, latency: Latencies) -> dict[st
 def _print_drained(drained: DrainSum, latency: Latencies) -> None:
     total, seconds = drained.total, drained.seconds
     rate = total.stored / seconds if seconds else 0
-    say(
-        f"{total.accounted:,} offsets = {total.stored:,} stored + {total.superseded:,} superseded "
-        f"+ {total.rejected:,} rejected + {total.aged_out:,} aged out + {total.holes:,} holes, in "
-        f"{seconds:.1f} s ({rate:,.0f} rows/s)"
-    )
+    say(f"{total.accounted:,} offsets = {total}, in {seconds:.1f} s ({rate:,.0f} rows/s)")
     if latency.samples:
         say(f"{latency} ({latency.samples:,} rows read back)")
     for item in drained.ranges:

@@ -8,14 +8,13 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.ledger.chain import ChainLink, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import FATES, ChainLink, LedgerEntry, Outcome
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ledger.chain import Walk, walk_chain
 
 _LISTED = 40
 EXIT_FLAWED = 1
-_FATES = ("stored", "superseded", "rejected", "aged_out", "holes")
 
 
 @click.command("ledger")
@@ -73,12 +72,8 @@ def _chains(walk: Walk) -> list[tuple[int, int, list[ChainLink]]]:
 
 def _sums(links: Sequence[ChainLink]) -> dict[str, int]:
     expired = sum(link.span for link in links if link.outcome is Outcome.EXPIRED)
-    sums = {fate: sum(getattr(link, fate) for link in links) for fate in _FATES}
+    sums = {fate: sum(getattr(link, fate) for link in links) for fate in FATES}
     return {"span": sum(link.span for link in links), **sums, "expired": expired}
-
-
-def _fates(counts: Counts) -> dict[str, int]:
-    return {fate: getattr(counts, fate) for fate in _FATES}
 
 
 def _ledger_json(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> dict[str, object]:
@@ -92,7 +87,7 @@ def _ledger_json(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> dict[s
                 "end_offset": entry.end_offset,
                 "outcome": entry.outcome.value,
                 "run_id": entry.run_id,
-                **_fates(entry.counts),
+                **entry.counts.by_fate(),
                 "stored_by_day": {
                     str(day): rows for day, rows in sorted(entry.counts.stored_by_day.items())
                 },
@@ -121,7 +116,7 @@ def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
     has_epochs = len({link.epoch for link in walk.links}) > 1
     epoch = ("epoch",) if has_epochs else ()
     print_table(
-        ("updated", "partition", *epoch, "offsets", "outcome", *_FATES, "run"),
+        ("updated", "partition", *epoch, "offsets", "outcome", *FATES, "run"),
         [
             (
                 entry.updated_at,
@@ -129,7 +124,7 @@ def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
                 *([entry.epoch] if has_epochs else []),
                 f"{entry.start_offset}-{entry.end_offset}",
                 entry.outcome.value,
-                *_grouped(_fates(entry.counts)),
+                *_grouped(entry.counts.by_fate()),
                 entry.run_id,
             )
             for entry in shown
@@ -143,7 +138,7 @@ def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
     sum_of_all = _sums(walk.links)
     total = ("total", *([""] if has_epochs else []), *_grouped(sum_of_all))
     say("")
-    print_table(("partition", *epoch, "offsets", *_FATES, "expired"), [*sums, total])
+    print_table(("partition", *epoch, "offsets", *FATES, "expired"), [*sums, total])
     for flaw in walk.flaws:
         say(f"FLAW: {flaw}")
     if not walk.flaws:

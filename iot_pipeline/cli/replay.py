@@ -91,20 +91,14 @@ def run_replay(
 
 def replay_as_dict(progress: ReplayProgress, run_id: str) -> dict[str, object]:
     """A replay for `--json`."""
-    counts, read_back = progress.counts, progress.read_back
+    read_back = progress.read_back
     return {
         "run_id": run_id,
         "ranges": [str(item) for item in progress.achieved],
         "gone": [str(item) for item in progress.gone],
-        "stored": counts.stored,
-        "superseded": counts.superseded,
-        "rejected": counts.rejected,
-        "aged_out": counts.aged_out,
-        "holes": counts.holes,
-        "deleted": progress.deleted,
+        **progress.numbers(),
         "read_back": {state.value: read_back.states[state] for state in RowState},
         "not_taken": [str(finding) for finding in read_back.named],
-        "seconds": round(progress.seconds, 3),
     }
 
 

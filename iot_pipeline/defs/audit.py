@@ -4,7 +4,6 @@ Its run fails when something is lost, torn or stray, and says which offsets and 
 repairs them; the counts are observed on `iot/sensor_data`, where they plot.
 """
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, timedelta
 
@@ -15,19 +14,18 @@ from iot_pipeline.connections import Connections, audit_config
 from iot_pipeline.core.proof.audit import DEFECTS, AuditResult, Fate
 from iot_pipeline.core.proof.audit_words import conclude
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.times import parse_day
+from iot_pipeline.core.times import in_words, parse_day
 from iot_pipeline.core.words import plain
-from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, RANGES, SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.stages.proof.audit import AuditProgress, audit, choose_ranges
 
 OP_NAME = "audit_readings"
 Events = Iterator[dg.AssetObservation | dg.Output[None]]
-_LOG_EVERY_SECONDS = 5.0
 _SHOWN = 5
 
 
@@ -79,21 +77,12 @@ def audit_readings(
     cassandra: CassandraResource,
 ) -> Events:
     """Changes nothing; what it proved is kept in Cassandra."""
-    told_at = time.monotonic()
+    say = NowAndThen(context)
 
     def tell(so_far: AuditProgress) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= _LOG_EVERY_SECONDS:
-            told_at = time.monotonic()
-            left = so_far.eta_seconds
-            context.log.info(
-                "%s: %s of %s offsets, %s/s%s",
-                so_far.step,
-                f"{so_far.done:,}",
-                f"{so_far.total:,}",
-                f"{so_far.rate:,.0f}",
-                "" if left is None else f", about {left:.0f} s left",
-            )
+        seconds = so_far.eta_seconds
+        left = "" if seconds is None else f", about {in_words(seconds)} left"
+        say(f"{so_far.step}: {so_far.done:,} of {so_far.total:,}, {so_far.rate:,.0f}/s{left}")
 
     with failing_with_advice(), connected(kafka, cassandra) as connections:
         config.check()

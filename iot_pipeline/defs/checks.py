@@ -12,9 +12,9 @@ import dagster as dg
 
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.words import plain
-from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.defs.verdicts import Shown, choose_shown, read_shown, show_now, suspects_of
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import checks_of, look_at

@@ -13,33 +13,28 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
 
 import dagster as dg
 
 from iot_pipeline.connections import Connections, ingest_request
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.defs.ingest_run import RunLook, as_events, look_in_run
+from iot_pipeline.defs.ingest_run import Events, as_results, look_and_tell
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.names import ACHIEVED, FOLLOW, MAX_RUNTIME, MODE, SENSOR_DATA, follow_runtime
-from iot_pipeline.defs.pictures import picture_metadata
-from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.defs.verdicts import (
     SAY_AGAIN_SECONDS,
     SAY_GREEN_AGAIN_SECONDS,
     Shown,
     is_news,
-    show_again_where_hidden,
     show_now,
 )
-from iot_pipeline.stages.checks.facts import RunFacts
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.intervals import Intervals
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.proof.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 REPORT_SECONDS = 10.0
@@ -49,27 +44,8 @@ _LOOK_SECONDS = 0.1
 # Following ends within this; Cassandra away, it may try for longer than a person waits.
 _END_SECONDS = 5.0
 
-FollowEvents = Iterator[dg.AssetCheckEvaluation | dg.MaterializeResult[None]]
 # What a report yields, and whether a check forbids to go on.
 _Report = Generator[dg.AssetCheckEvaluation | dg.MaterializeResult[None], None, bool]
-
-
-class _Carried:
-    """Takes what ends a thread to where it can be raised."""
-
-    error: BaseException | None = None
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> bool:
-        self.error = error
-        return True
 
 
 @dataclass(slots=True)
@@ -90,7 +66,7 @@ class FollowRun(Watcher):
     outcome: IngestOutcome = field(init=False)
     _stop: threading.Event = field(default_factory=threading.Event)
     _lines: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
-    _carried: _Carried = field(default_factory=_Carried)
+    _end: "Future[IngestOutcome]" = field(default_factory=Future)
     _reported_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _written: dict[str, tuple[Shown, float]] = field(default_factory=dict)
@@ -103,7 +79,7 @@ class FollowRun(Watcher):
             self.connections, fleet_ports=self.watching.fleet_ports, since_seconds=time.time()
         )
 
-    def events(self) -> FollowEvents:
+    def events(self) -> Events:
         """Follow until the time is over, and report."""
         # A daemon: whoever kills what waits for Cassandra must not have to kill it twice.
         thread = threading.Thread(target=self._work, name="follow", daemon=True)
@@ -118,17 +94,18 @@ class FollowRun(Watcher):
                 if time.monotonic() < report_at or self.plan is None or not thread.is_alive():
                     continue
                 report_at += REPORT_SECONDS
-                is_red = yield from self._report(self.plan)
+                is_red = yield from self._report()
         finally:
             self._stop.set()
             thread.join(_END_SECONDS)
             self._pass_on()
             self._say_achieved()
-        if self._carried.error is not None:
-            raise self._carried.error
-        if not thread.is_alive() and self.plan is not None:
+        if not self._end.done():
+            return
+        self._end.result()
+        if self.plan is not None:
             self.intervals.note(self.outcome.drained)
-            yield from self._report(self.plan, is_last=True)
+            yield from self._report(is_last=True)
             total = self.outcome.drained.total
             self.context.log.info(
                 "in the whole run %s rows of %s offsets",
@@ -139,14 +116,17 @@ class FollowRun(Watcher):
     # In the thread that follows.
 
     def _work(self) -> None:
-        with self._carried:
-            settings = self.connections.settings
+        settings = self.connections.settings
+        try:
             request = ingest_request(
                 settings,
                 Run(self.context.run.run_id, uuid.uuid4()),
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
             )
             run_ingest(request, self.connections, outcome=self.outcome, watcher=self)
+            self._end.set_result(self.outcome)
+        except BaseException as exc:  # noqa: BLE001  # raised again in Dagster's thread
+            self._end.set_exception(exc)
 
     def planned(self, plan: Plan) -> None:
         """Say where it begins."""
@@ -183,56 +163,34 @@ class FollowRun(Watcher):
             self._achieved_tag = achieved
             self.context.instance.add_run_tags(self.context.run.run_id, {ACHIEVED: achieved})
 
-    def _report(self, plan: Plan, *, is_last: bool = False) -> _Report:
+    def _report(self, *, is_last: bool = False) -> _Report:
         """Say what was done since the last report, and check it; True when a check forbids more."""
         since, self._reported_at = self._reported_at, datetime.now(UTC)
         so_far, part = self.intervals.take((self._reported_at - since).total_seconds())
         self._say_achieved()
-        report = RunReport(
-            plan.topic.name,
-            part,
-            ReplayProgress([]),
-            None,
-            since,
-            [str(fenced) for fenced in part.fenced],
-            list(self.outcome.lost),
-            self.outcome.probe.take(),
-        )
-        facts = RunFacts(
-            run_id=self.context.run.run_id,
-            part=part,
-            committed=so_far.ranges,
-            days=report.days,
-            replayed=(),
-            started_at=self._started_at,
-            topic=plan.topic,
-            fleet=self.outcome.fleet,
-            is_growing=not is_last,
-        )
         # The next run waits for the end of this one: then only what takes no time to see.
-        is_quick = is_last and bool(self._written)
-        look = look_in_run(self.watching, self.context, facts, is_quick=is_quick)
-        report = replace(report, lags=look.lags)
-        self.context.log.info("%s; %s", report.headline(), report.latencies)
-        pictures = {} if is_quick else picture_metadata(self.watching, facts.run_id, look.fleet)
-        metadata = {**report.metadata(), **pictures}
-        for observation in observations(
-            report, self.watching.log, self.watching.settings.dead_letter_topic
-        ):
-            self.context.log_event(observation)
+        told = look_and_tell(
+            self.context,
+            self.watching,
+            self.outcome,
+            part,
+            committed=so_far.ranges,
+            since=since,
+            started_at=self._started_at,
+            is_growing=not is_last,
+            is_quick=is_last and bool(self._written),
+        )
         if not self._written:
-            yield from as_events(self.context, look.shown)
-            yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=metadata)
-            show_again_where_hidden(self.context.instance, facts.run_id)
-            self._note(look.shown)
+            yield from as_results(self.context, told)
+            self._note(told.shown)
         else:
-            self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=metadata))
-            yield from self._show_changes(look)
+            self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=told.metadata))
+            yield from self._show_changes(told.shown)
         self.outcome.fleet.save(datetime.now(UTC))
-        return any(one.is_blocking and not one.passed for one in look.shown)
+        return any(one.is_blocking and not one.passed for one in told.shown)
 
-    def _show_changes(self, look: RunLook) -> Iterator[dg.AssetCheckEvaluation]:
-        changed = [one for one in look.shown if self._is_news(one)]
+    def _show_changes(self, shown: Sequence[Shown]) -> Iterator[dg.AssetCheckEvaluation]:
+        changed = [one for one in shown if self._is_news(one)]
         show_now(self.context.instance, changed, self.context.instance.report_runless_asset_event)
         for one in changed:
             if not one.passed:

@@ -4,9 +4,9 @@ import dagster as dg
 
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.report import Mood
-from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.health import write_report
 
 _SIGNS = {Mood.GOOD: "✅", Mood.LOOK: "⚠️", Mood.BAD: "❌"}

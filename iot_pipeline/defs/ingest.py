@@ -12,13 +12,13 @@ from pydantic import Field
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_SPECS, look_alone
 from iot_pipeline.defs.external import SENSOR_DATA_SPEC
-from iot_pipeline.defs.failures import failing_with_advice
-from iot_pipeline.defs.follow_run import FollowEvents, FollowRun
+from iot_pipeline.defs.follow_run import FollowRun
 from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
 from iot_pipeline.defs.lanes import inherited_ranges, run_ahead_of
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.errors import PlanError
 from iot_pipeline.settings import Settings
 
@@ -103,7 +103,7 @@ def sensor_data(
     config: IngestConfig,
     kafka: KafkaResource,
     cassandra: CassandraResource,
-) -> Events | FollowEvents:
+) -> Events:
     """Ingest when the asset was asked for, else only check."""
     with failing_with_advice():
         if SENSOR_DATA not in context.selected_asset_keys:

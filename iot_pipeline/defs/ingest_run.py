@@ -5,22 +5,20 @@ passes through everything here: what was committed by then stays committed, and 
 there.
 """
 
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 
 from iot_pipeline.connections import Connections, ingest_request
-from iot_pipeline.core.fleet.problems import Fleet
-from iot_pipeline.core.reading.lag import PartitionLag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
+from iot_pipeline.defs.run_log import NowAndThen
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.defs.verdicts import (
     Shown,
@@ -31,17 +29,17 @@ from iot_pipeline.defs.verdicts import (
     show_again_where_hidden,
     suspects_of,
 )
-from iot_pipeline.errors import PermanentError, PipelineError
+from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.checks.check import Cost
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
 from iot_pipeline.stages.checks.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.planning import Plan
+from iot_pipeline.stages.ingest.progress import DrainSum
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 _T = TypeVar("_T")
-_LOG_EVERY_SECONDS = 2.0
 _STARTED_BY_MACHINE = ("dagster/sensor_name", "dagster/schedule_name")
 
 Events = Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]
@@ -52,7 +50,7 @@ class _RunLog(Watcher):
     """The run's log and tags, while it drains."""
 
     context: dg.AssetExecutionContext
-    told_at: float = field(default_factory=time.monotonic)
+    say: NowAndThen
 
     def planned(self, plan: Plan) -> None:
         ranges = format_ranges([*plan.replay, *plan.ingest])
@@ -66,11 +64,11 @@ class _RunLog(Watcher):
 
     def replayed(self, progress: ReplayProgress) -> None:
         planned = sum(item.span for item in progress.planned)
-        self._now_and_then(f"{progress.done_offsets:,} of {planned:,} offsets replayed")
+        self.say(f"{progress.done_offsets:,} of {planned:,} offsets replayed")
 
     def committed(self, outcome: IngestOutcome) -> None:
         drained = outcome.drained
-        self._now_and_then(
+        self.say(
             f"{drained.done_offsets:,} of {drained.planned_offsets:,} offsets, "
             f"{drained.total.stored:,} rows stored"
         )
@@ -80,11 +78,6 @@ class _RunLog(Watcher):
             self.context.log.error(
                 "LOST: %s expired unread; it is in the ledger, `iot losses` lists it", item
             )
-
-    def _now_and_then(self, line: str) -> None:
-        if time.monotonic() - self.told_at >= _LOG_EVERY_SECONDS:
-            self.told_at = time.monotonic()
-            self.context.log.info("%s", line)
 
 
 @dataclass(slots=True)
@@ -122,49 +115,21 @@ class IngestRun:
                 ),
                 self.connections,
                 outcome=outcome,
-                watcher=_RunLog(self.context),
+                watcher=_RunLog(self.context, NowAndThen(self.context)),
             )
         finally:
             self._say_achieved(outcome)
-        assert outcome.plan is not None
-        report = RunReport(
-            settings.topic,
+        told = look_and_tell(
+            self.context,
+            self.connections,
+            outcome,
             outcome.drained,
-            outcome.replayed,
-            None,
-            started_at,
-            outcome.overtaken_by,
-            outcome.lost,
-            outcome.probe.take(),
-        )
-        facts = RunFacts(
-            run_id=self.context.run.run_id,
-            part=outcome.drained,
             committed=outcome.drained.ranges,
-            days=report.days,
-            replayed=outcome.replayed.achieved,
+            since=started_at,
             started_at=started_at,
-            topic=outcome.plan.topic,
-            fleet=outcome.fleet,
         )
-        look = look_in_run(self.connections, self.context, facts)
-        report = replace(report, lags=look.lags)
-        self.context.log.info("%s", report.headline())
-        for observation in observations(report, self.connections.log, settings.dead_letter_topic):
-            self.context.log_event(observation)
-        yield from as_events(self.context, look.shown)
-        pictures = picture_metadata(self.connections, self.context.run.run_id, look.fleet)
-        yield dg.MaterializeResult(
-            asset_key=SENSOR_DATA, metadata={**report.metadata(), **pictures}
-        )
-        show_again_where_hidden(self.context.instance, self.context.run.run_id)
-        if outcome.replayed.rows_not_whole:
-            raise PermanentError(
-                f"replaying {format_ranges(outcome.replayed.achieved)}: "
-                f"{outcome.replayed.rows_not_whole} rows did not take, such as "
-                f"{outcome.replayed.read_back.named[0]}; `iot audit` over these offsets says what "
-                "is in their place"
-            )
+        yield from as_results(self.context, told)
+        outcome.replayed.raise_unless_whole()
 
     def _offsets(self) -> Sequence[OffsetRange]:
         run = self.context.run
@@ -207,30 +172,66 @@ class IngestRun:
 
 
 @dataclass(frozen=True, slots=True)
-class RunLook:
-    """How everything stands after a run, or a part of one.
-
-    `lags` and `fleet` are None when they could not be looked at: the checks on them say why.
-    """
+class Told:
+    """How everything stands after a run, or a part of one: its checks, and what it did."""
 
     shown: list[Shown]
-    lags: Sequence[PartitionLag] | None
-    fleet: Fleet | None
+    metadata: Mapping[str, Any]
 
 
-def look_in_run(
-    connections: Connections,
+def look_and_tell(
     context: dg.AssetExecutionContext,
-    run: RunFacts,
+    connections: Connections,
+    outcome: IngestOutcome,
+    part: DrainSum,
     *,
+    committed: Sequence[OffsetRange],
+    since: datetime,
+    started_at: datetime,
+    is_growing: bool = False,
     is_quick: bool = False,
-) -> RunLook:
-    """Look at all checks with what a run did, within its budget; quick: at those that are free."""
-    now, before = datetime.now(UTC), read_shown(context.instance)
+) -> Told:
+    """Look at all checks; say in the log and in observations what a run, or a part of it, did.
+
+    `part` is what it did since `since`, `committed` all that it has committed since `started_at`.
+    A run that is growing goes on. A quick look leaves out pictures, and checks that ask a server.
+    """
+    assert outcome.plan is not None
+    settings, run_id, now = connections.settings, context.run.run_id, datetime.now(UTC)
+    report = RunReport(
+        settings.topic,
+        part,
+        outcome.replayed,
+        None,
+        since,
+        outcome.overtaken_by,
+        list(outcome.lost),
+        outcome.probe.take(),
+    )
+    run = RunFacts(
+        run_id=run_id,
+        part=part,
+        committed=committed,
+        days=report.days,
+        replayed=outcome.replayed.achieved,
+        started_at=started_at,
+        topic=outcome.plan.topic,
+        fleet=outcome.fleet,
+        is_growing=is_growing,
+    )
+    before = read_shown(context.instance)
     facts = Facts(connections, now, run, suspects_of(before), is_first_look(before))
     checks = [check for check in checks_of() if check.cost is Cost.FREE or not is_quick]
     shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
-    return RunLook(shown, _known(lambda: facts.lags), _known(lambda: facts.fleet))
+    # What cannot be looked at is missing here; the checks on it say why.
+    report = replace(report, lags=_known(lambda: facts.lags))
+    measured = f"; {report.latencies}" if report.latencies.samples else ""
+    context.log.info("%s%s", report.headline(), measured)
+    for observation in observations(report, connections.log, settings.dead_letter_topic):
+        context.log_event(observation)
+    fleet = None if is_quick else _known(lambda: facts.fleet)
+    pictures = {} if is_quick else picture_metadata(connections, run_id, fleet)
+    return Told(shown, {**report.metadata(), **pictures})
 
 
 def _known(fact: Callable[[], _T]) -> _T | None:
@@ -238,6 +239,13 @@ def _known(fact: Callable[[], _T]) -> _T | None:
         return fact()
     except PipelineError:
         return None
+
+
+def as_results(context: dg.AssetExecutionContext, told: Told) -> Events:
+    """The run's row of each check, then its one materialization (see `defs.verdicts`)."""
+    yield from as_events(context, told.shown)
+    yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=told.metadata)
+    show_again_where_hidden(context.instance, context.run.run_id)
 
 
 def as_events(

@@ -3,7 +3,6 @@
 Beside ingestion, not in its lane: no checkpoint moves, and the same record makes the same cells.
 """
 
-import time
 import uuid
 
 import dagster as dg
@@ -13,17 +12,15 @@ from iot_pipeline.connections import Connections, drain_config
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config
 from iot_pipeline.defs.names import ACHIEVED, MAX_RUNTIME, NO_RETRY, RANGES
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError, PermanentError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay
 from iot_pipeline.stages.proof.replay_dead_letters import replay_dead_letters
-
-_LOG_EVERY_SECONDS = 2.0
 
 
 class ReplayConfig(dg.Config):
@@ -80,14 +77,7 @@ def replay_readings(
         for item in chosen.gone:
             context.log.warning("gone: Kafka has deleted %s; it cannot be replayed", item)
         progress = ReplayProgress(chosen.plan.replay, chosen.gone)
-        told_at = time.monotonic()
-
-        def tell(so_far: ReplayProgress) -> None:
-            nonlocal told_at
-            if time.monotonic() - told_at >= _LOG_EVERY_SECONDS:
-                told_at = time.monotonic()
-                context.log.info("%s offsets replayed", f"{so_far.done_offsets:,}")
-
+        say = NowAndThen(context)
         try:
             replay(
                 chosen.plan,
@@ -97,7 +87,7 @@ def replay_readings(
                 drain_config(connections.settings),
                 deletions=connections.read_deletions(),
                 progress=progress,
-                on_progress=tell,
+                on_progress=lambda so_far: say(f"{so_far.done_offsets:,} offsets replayed"),
             )
         finally:
             if progress.achieved:
@@ -116,29 +106,17 @@ def replay_readings(
 
 
 def _finish_replay(context: dg.OpExecutionContext, progress: ReplayProgress) -> None:
-    counts, states = progress.counts, progress.read_back.states
     context.add_output_metadata(
         {
             "ranges": format_ranges(progress.achieved) or "none",
             "gone": format_ranges(progress.gone) or "none",
             "offsets_replayed": progress.done_offsets,
             "offsets_gone": sum(item.span for item in progress.gone),
-            "stored": counts.stored,
-            "superseded": counts.superseded,
-            "rejected": counts.rejected,
-            "aged_out": counts.aged_out,
-            "holes": counts.holes,
-            "deleted": progress.deleted,
-            "seconds": round(progress.seconds, 3),
-            **{f"rows_{state.value}": states[state] for state in RowState},
+            **progress.numbers(),
+            **{f"rows_{state.value}": progress.read_back.states[state] for state in RowState},
         }
     )
-    if progress.rows_not_whole:
-        raise PermanentError(
-            f"replaying {format_ranges(progress.achieved)}: {progress.rows_not_whole} rows did "
-            f"not take, such as {progress.read_back.named[0]}; `iot audit` over these offsets "
-            "says what is in their place"
-        )
+    progress.raise_unless_whole()
     if progress.gone:
         raise PermanentError(
             f"replaying: Kafka has deleted {format_ranges(progress.gone)}, so that part cannot be "
@@ -202,23 +180,10 @@ def replay_letters(
             connections.read_deletions(),
             reason=config.reason,
         )
-    context.log.info(
-        "%d dead letters = %d stored + %d stored before + %d superseded + %d aged out + %d still "
-        "rejected",
-        result.letters,
-        result.stored,
-        result.present,
-        result.superseded,
-        result.aged_out,
-        result.still_rejected.total(),
-    )
+    context.log.info("%s", result)
     context.add_output_metadata(
         {
-            "letters": result.letters,
-            "stored": result.stored,
-            "present": result.present,
-            "superseded": result.superseded,
-            "aged_out": result.aged_out,
+            **result.numbers(),
             "still_rejected": result.still_rejected.total(),
             **{f"still_{name}": count for name, count in result.still_rejected.items()},
         }

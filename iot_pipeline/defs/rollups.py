@@ -19,7 +19,6 @@ from iot_pipeline.core.rollups.day_view import DayView
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import STATISTICS
 from iot_pipeline.core.words import plain
-from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import (
     DAILY_READINGS,
     GROUP,
@@ -32,6 +31,7 @@ from iot_pipeline.defs.names import (
 )
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.check import DAILY, HOURLY

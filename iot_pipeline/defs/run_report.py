@@ -155,9 +155,7 @@ class RunReport:
             ]
             lines += [
                 "",
-                f"**{progress.done_offsets:,} offsets = {total.stored:,} stored + "
-                f"{total.superseded:,} superseded + {total.rejected:,} rejected + "
-                f"{total.aged_out:,} aged out + {total.holes:,} holes**",
+                f"**{progress.done_offsets:,} offsets = {total}**",
                 "",
             ]
         lines += [f"- {line}" for line in self._remarks()]

@@ -3,9 +3,9 @@
 import dagster as dg
 
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
-from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.stages.checks import acknowledged_is_durable
 from iot_pipeline.stages.checks.schema import setup_schema as make_schema
 

@@ -3,7 +3,6 @@
 What was asked for is checked when the run is launched: nonsense never becomes a run.
 """
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +22,10 @@ from iot_pipeline.core.simulator.simulation import (
     plan_simulation,
 )
 from iot_pipeline.core.times import parse_moment
-from iot_pipeline.defs.failures import failing_with_advice
 from iot_pipeline.defs.launchpad import checked_config
 from iot_pipeline.defs.manifest_report import manifest_metadata
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
 from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios
@@ -38,7 +37,6 @@ from iot_pipeline.stages.simulator.simulation import simulate as send_fleet
 MAX_SECONDS = 86_400
 PLAIN = "plain"
 PLAIN_SECONDS = 60.0
-_LOG_EVERY_SECONDS = 2.0
 
 
 class SimulateConfig(dg.Config):
@@ -204,17 +202,10 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
                 run_id=context.run_id,
             )
     result = SimulationResult() if scenario_run is None else scenario_run.result
-    told_at = time.monotonic()
+    say = NowAndThen(context)
 
     def tell(so_far: SimulationResult) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= _LOG_EVERY_SECONDS:
-            told_at = time.monotonic()
-            context.log.info(
-                "%s messages acknowledged, %s a second",
-                f"{so_far.acknowledged:,}",
-                f"{so_far.rate:,.0f}",
-            )
+        say(f"{so_far.acknowledged:,} messages acknowledged, {so_far.rate:,.0f} a second")
 
     is_complete = False
     with failing_with_advice():

@@ -15,6 +15,9 @@ from uuid import UUID
 
 from iot_pipeline.core.reading.offsets import Checkpoint, check_moved_forward
 
+# What becomes of an offset that was ingested: the names of its count, wherever it is counted.
+FATES = ("stored", "superseded", "rejected", "aged_out", "holes")
+
 
 class Outcome(enum.StrEnum):
     """What happened to a range of the log."""
@@ -43,7 +46,16 @@ class Counts:
 
     @property
     def accounted(self) -> int:
-        return self.stored + self.superseded + self.rejected + self.aged_out + self.holes
+        return sum(self.by_fate().values())
+
+    def by_fate(self) -> dict[str, int]:
+        """How many offsets had each fate; every one has exactly one."""
+        return {fate: getattr(self, fate) for fate in FATES}
+
+    def __str__(self) -> str:
+        return " + ".join(
+            f"{count:,} {fate.replace('_', ' ')}" for fate, count in self.by_fate().items()
+        )
 
     def __add__(self, other: "Counts") -> "Counts":
         by_day: defaultdict[date, int] = defaultdict(int, self.stored_by_day)

@@ -18,7 +18,7 @@ from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack
 from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import record_of
-from iot_pipeline.errors import PlanError
+from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan, read_states
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, RowReader, Run
@@ -52,6 +52,27 @@ class ReplayProgress:
     def rows_not_whole(self) -> int:
         """Rows that are not there, or not whole, after all."""
         return sum(self.read_back.states[state] for state in NOT_WHOLE)
+
+    def numbers(self) -> dict[str, int | float]:
+        """What was done, by name."""
+        return {
+            **self.counts.by_fate(),
+            "deleted": self.deleted,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def raise_unless_whole(self) -> None:
+        """Fail where rows did not take.
+
+        Raises:
+            PermanentError: names the ranges, and one of the rows.
+        """
+        if self.rows_not_whole:
+            raise PermanentError(
+                f"replaying {' '.join(map(str, self.achieved))}: {self.rows_not_whole} rows did "
+                f"not take, such as {self.read_back.named[0]}; `iot audit` over these offsets says "
+                "what is in their place"
+            )
 
 
 @dataclass(frozen=True, slots=True)

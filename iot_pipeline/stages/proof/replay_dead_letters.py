@@ -52,6 +52,23 @@ class LetterReplay:
     still_rejected: Counter[str] = field(default_factory=Counter)
     new_rows_by_day: Counter[date] = field(default_factory=Counter)
 
+    def __str__(self) -> str:
+        return (
+            f"{self.letters:,} dead letters = {self.stored:,} stored + {self.present:,} stored "
+            f"before + {self.superseded:,} superseded + {self.aged_out:,} aged out + "
+            f"{self.still_rejected.total():,} still rejected"
+        )
+
+    def numbers(self) -> dict[str, int]:
+        """How many became what, but for those that are rejected again."""
+        return {
+            "letters": self.letters,
+            "stored": self.stored,
+            "present": self.present,
+            "superseded": self.superseded,
+            "aged_out": self.aged_out,
+        }
+
 
 def read_letters(
     log: RecordLogReader, dead_letter_topic: str, topic: str, give_up_after_seconds: float
