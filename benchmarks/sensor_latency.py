@@ -22,7 +22,8 @@ from iot_pipeline.clients.kafka import client_config
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
+from iot_pipeline.local.dagster_ui import DagsterUi, find_free_port
+from iot_pipeline.local.processes import Child
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.schema import setup_schema
 from iot_pipeline_tests.servers import clean_environment, start_services
@@ -81,7 +82,7 @@ def measure(env: dict[str, str], folder: Path, probes: int) -> list[float]:
         try:
             ui = DagsterUi(port, "iot_pipeline")
             ui.wait(child)
-            ui.start_sensor(SENSOR)
+            ui.start("Sensor", SENSOR)
             # The first one finds everything cold, and in follow mode waits for the first run.
             _probe(connections)
             return [_probe(connections) for _ in range(probes)]

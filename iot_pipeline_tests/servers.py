@@ -19,7 +19,6 @@ from pathlib import Path
 import psutil
 
 from iot_pipeline.connections import open_connections
-from iot_pipeline.local.needs import LineDisplay
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 
@@ -187,7 +186,7 @@ def start_services(
         cassandra_port=settings.cassandra_port,
         env=env,
         folder=folder,
-        local=LocalServices(settings, LineDisplay(lambda text: print(text, file=sys.stderr))),
+        local=LocalServices(settings, lambda text: print(text, file=sys.stderr)),
         guard=_start_guard(folder),
     )
     try:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,15 @@ import filelock
 import psutil
 
 from iot_pipeline.cli.demo_news import OVER
-from iot_pipeline.cli.demo_watch import DagsterEndedError, Watch, iot_command, tell
+from iot_pipeline.cli.demo_watch import ASSET, DagsterEndedError, Watch, iot_command, tell
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.simulator.scenario_fleet import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
-from iot_pipeline.local.dagster_ui import Child, DagsterUi, find_free_port
-from iot_pipeline.local.needs import LineDisplay
+from iot_pipeline.local import processes
+from iot_pipeline.local.dagster_ui import DagsterUi, find_free_port
+from iot_pipeline.local.processes import Child
 from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
@@ -138,13 +139,13 @@ def _run(
     # What was over before this demo is neither shown nor judged; a run that goes on is shown.
     earlier = {
         run["runId"]
-        for run in ui.runs_of_sensor(SENSOR, limit=100)
+        for run in ui.look(SENSOR, ASSET, limit=100).runs
         if once or run["status"] in OVER
     }
     step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
-    ui.start_sensor(SENSOR)
-    ui.start_sensor(ROLLUP_SENSOR)
-    ui.start_schedule(SCHEDULE)
+    ui.start("Sensor", SENSOR)
+    ui.start("Sensor", ROLLUP_SENSOR)
+    ui.start("Schedule", SCHEDULE)
     if once:
         _judge(ui, fleet, earlier, step)
         return
@@ -178,8 +179,8 @@ def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
             return  # the next demo finds the mark and takes them over
         if ours:
             tell(f"stopping {' and '.join(sorted(ours))}; their data stays")
-            # Its own display: the one of `up` may write to a terminal that is gone.
-            LocalServices(Settings.from_env(), LineDisplay(tell)).down(ours)
+            # Not those of `up`, which may write to a terminal that is gone.
+            LocalServices(Settings.from_env(), tell).down(ours)
         mark.unlink(missing_ok=True)
 
     stack.push(stop)
@@ -214,8 +215,7 @@ def _start_dagster(
     workspace = folder / "workspace.yaml"
     workspace.write_text(_WORKSPACE)
     command = [_script("dagster"), "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(free)]
-    child = Child(command, folder / "dagster.log", env)
-    _remember(folder, "dagster", child)
+    child = _start_child(command, folder, "dagster", env)
     stack.callback(_stop_child, "Dagster", child)
     ui = DagsterUi(free, LOCATION)
     ui.wait(child)
@@ -248,8 +248,7 @@ def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
 
 def _start_fleet(folder: Path, stack: ExitStack, fleet: _Fleet) -> Child:
     command = [_script("iot"), "simulate", *fleet.options]
-    child = Child(command, folder / "fleet.log", os.environ)
-    _remember(folder, "fleet", child)
+    child = _start_child(command, folder, "fleet", os.environ)
     stack.callback(_stop_child, "the fleet", child)
     return child
 
@@ -279,30 +278,30 @@ def _judge(ui: DagsterUi, fleet: Child, earlier: set[str], step: Callable[[str],
         ServiceError: the first finished run that stored readings was not all green, or there was
             none in time.
     """
-    deadline = time.monotonic() + ONCE_SECONDS
+    began_at, deadline = time.time(), time.monotonic() + ONCE_SECONDS
     while time.monotonic() < deadline:
         time.sleep(1)
         if not fleet.is_alive:
             raise ServiceError(f"the fleet ended too soon:\n{fleet.last_lines()}")
-        for run in reversed(ui.runs_of_sensor(SENSOR)):
-            if run["runId"] in earlier:
-                continue
+        seen = ui.look(SENSOR, ASSET)
+        runs = [run for run in seen.runs if run["runId"] not in earlier]
+        for run in runs:
             if run["status"] in ("FAILURE", "CANCELED"):
                 raise ServiceError(f"run {run['runId']} ended as {run['status']}: {ui.address}")
-            if run["status"] != "SUCCESS":
-                continue
-            numbers, checks = ui.results_of_run(run["runId"])
-            if not numbers.get("stored"):
-                continue
-            red = [check for check in checks.values() if not check["success"]]
-            if red or not checks:
-                told = "; ".join(f"{c['checkName']}: {c['description']}" for c in red)
-                raise ServiceError(f"run {run['runId']}: {told or 'it has no checks'}")
-            step(
-                f"run {run['runId'][:8]} stored {numbers['stored']:,.0f} readings, "
-                f"all {len(checks)} checks passed: {', '.join(sorted(checks))}"
-            )
-            return
+        over = [run for run in runs if run["status"] == "SUCCESS"]
+        stored = seen.numbers.get("stored", 0) if seen.reported_at > began_at else 0
+        # A verdict is missing for a moment, until it is the newest materialization's.
+        if not over or not stored or len(seen.verdicts) < seen.check_count:
+            continue
+        red = {name: check for name, check in seen.verdicts.items() if not check["success"]}
+        if red:
+            told = "; ".join(f"{name}: {check['description']}" for name, check in red.items())
+            raise ServiceError(f"run {over[0]['runId']}: {told}")
+        step(
+            f"run {over[0]['runId'][:8]} stored {stored:,.0f} readings, "
+            f"all {len(seen.verdicts)} checks passed: {', '.join(sorted(seen.verdicts))}"
+        )
+        return
     raise ServiceError(f"no run of {SENSOR} stored readings within {ONCE_SECONDS:g} s")
 
 
@@ -348,26 +347,18 @@ def _stop_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _remember(folder: Path, name: str, child: Child) -> None:
-    created = psutil.Process(child.pid).create_time()
-    (folder / f"{name}.json").write_text(json.dumps({"pid": child.pid, "created": created}))
+def _start_child(command: list[str], folder: Path, name: str, env: Mapping[str, str]) -> Child:
+    child = Child(command, folder / f"{name}.log", env)
+    processes.record(folder / f"{name}.json", psutil.Process(child.process.pid))
+    return child
 
 
 def _end_leftovers(folder: Path) -> None:
-    """End what a demo that was killed left running, recognized by pid and start time."""
+    """End what a demo that was killed left running."""
     for name in ("fleet", "dagster"):
         record = folder / f"{name}.json"
-        if not record.exists():
-            continue
-        left = json.loads(record.read_text())
-        record.unlink()
-        if not psutil.pid_exists(left["pid"]):
-            continue
-        process = psutil.Process(left["pid"])
-        if abs(process.create_time() - left["created"]) < 2:
+        process = processes.recorded(record)
+        record.unlink(missing_ok=True)
+        if process is not None:
             tell(f"ending {name} (pid {process.pid}) of a demo that was killed")
-            family = [*process.children(recursive=True), process]
-            process.send_signal(signal.SIGINT)
-            _, alive = psutil.wait_procs(family, timeout=15)
-            for member in alive:
-                member.kill()
+            processes.interrupt([*process.children(recursive=True), process], 15)

@@ -18,7 +18,8 @@ from iot_pipeline.cli import output
 from iot_pipeline.cli.demo_news import CheckSeen, Look, RunSeen, tell_changes
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK
 from iot_pipeline.errors import ServiceError
-from iot_pipeline.local.dagster_ui import Child, DagsterUi
+from iot_pipeline.local.dagster_ui import DagsterUi
+from iot_pipeline.local.processes import Child
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import dagster as dg
 import psutil
 
+from iot_pipeline.local import processes
+
 IOT_DATA = dg.AssetKey(["iot", "iot_data"])
 SENSOR_DATA = dg.AssetKey(["iot", "sensor_data"])
 HOURLY_READINGS = dg.AssetKey(["iot", "hourly_readings"])
@@ -31,7 +33,6 @@ MAX_RUNTIME = "dagster/max_runtime"
 # A failed ingest is planned again by the next tick: a retry of the same run would only be fenced.
 NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
-_SAME_START_SECONDS = 2.0
 # What a run that stays may take beside its time: start, last checks, a slow machine.
 _BESIDE_FOLLOWING_SECONDS = 600
 
@@ -79,10 +80,5 @@ class RunProcess:
     @property
     def is_gone(self) -> bool:
         """Whether no process of this machine is it any more."""
-        try:
-            process = psutil.Process(self.pid)
-            started = process.create_time()
-            is_zombie = process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-        return is_zombie or abs(started - self.started_seconds) > _SAME_START_SECONDS
+        process = processes.find_same(self.pid, self.started_seconds)
+        return process is None or not processes.is_alive(process)

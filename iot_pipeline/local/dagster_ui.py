@@ -1,111 +1,20 @@
-"""Dagster's UI as a process of ours: start `dagster dev`, ask it over GraphQL, stop it.
+"""A running `dagster dev`, asked over GraphQL; what is defined in Dagster is unknown here."""
 
-Speaks HTTP only; what is defined in Dagster is none of its business.
-"""
-
-import contextlib
 import http.client
 import json
-import os
-import signal
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import Any, Literal
 
 from iot_pipeline.core.words import as_written
 from iot_pipeline.errors import ServiceError
-from iot_pipeline.local.processes import reset_signals
+from iot_pipeline.local.processes import Child
 
-_STOP_SECONDS = 30.0
 _START_SECONDS = 120.0
-
-
-class Child:
-    """A process in a session of its own, with its output in a log; stopped as a group.
-
-    Args:
-        command: what to run.
-        log: where stdout and stderr go; begun anew.
-        env: its whole environment.
-    """
-
-    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=dict(env),
-                start_new_session=True,
-                preexec_fn=reset_signals,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
-
-    def last_lines(self, count: int = 20) -> str:
-        """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
-
-    def stop(self, grace_seconds: float = _STOP_SECONDS) -> bool:
-        """Ask it to end, as Ctrl-C would, then what it started; False when one had to be killed.
-
-        Dagster's runs are processes of their own that outlive the server that started them: they
-        are asked in their turn, and say what they achieved.
-        """
-        family = self._family()
-        in_time = True
-        if self.is_alive:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(grace_seconds)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                in_time = False
-        left = [member for member in family if member.is_running()]
-        for member in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.send_signal(signal.SIGINT)
-        _, deaf = psutil.wait_procs(left, timeout=grace_seconds / 2)
-        for member in deaf:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        return in_time and not deaf
-
-    def _family(self) -> list[psutil.Process]:
-        """Processes that it started; those of its session also when it was killed itself."""
-        found = set()
-        if self.is_alive:
-            found.update(psutil.Process(self.pid).children(recursive=True))
-        for process in psutil.process_iter():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if process.pid != self.pid and os.getsid(process.pid) == self.pid:
-                    found.add(process)
-        return list(found)
-
-    def kill(self) -> None:
-        """SIGKILL to the whole group."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self.process.wait()
 
 
 def find_free_port(wanted: int) -> int:
@@ -191,31 +100,17 @@ class DagsterUi:
             raise ServiceError(f"asking Dagster: {body['errors'][0]['message']}")
         return body["data"]
 
-    def start_sensor(self, name: str) -> None:
-        """Switch a sensor on; one that is on stays on."""
-        answer = self.ask(_START_SENSOR, selector=self._selector("sensorName", name))["startSensor"]
-        if answer["__typename"] != "Sensor":
-            raise ServiceError(f"starting sensor {name}: {answer}")
-
-    def start_schedule(self, name: str) -> None:
-        """Switch a schedule on; one that is on stays on."""
-        selector = self._selector("scheduleName", name)
-        answer = self.ask(_START_SCHEDULE, selector=selector)["startSchedule"]
-        if answer["__typename"] != "ScheduleStateResult":
-            raise ServiceError(f"starting schedule {name}: {answer}")
-
-    def _selector(self, kind: str, name: str) -> dict[str, str]:
-        return {
+    def start(self, kind: Literal["Sensor", "Schedule"], name: str) -> None:
+        """Switch a sensor or a schedule on; one that is on stays on."""
+        selector = {
             "repositoryLocationName": self._location,
             "repositoryName": "__repository__",
-            kind: name,
+            f"{kind.lower()}Name": name,
         }
-
-    def runs_of_sensor(self, name: str, limit: int = 10) -> list[dict[str, Any]]:
-        """Its newest runs, newest first: runId, status, startTime, endTime."""
-        tags = [{"key": "dagster/sensor_name", "value": name}]
-        answer = self.ask(_RUNS, filter={"tags": tags}, limit=limit)["runsOrError"]
-        return list(answer.get("results", []))
+        query = _START.format(kind=kind, argument=kind.lower())
+        answer = self.ask(query, selector=selector)[f"start{kind}"]
+        if answer["__typename"] not in ("Sensor", "ScheduleStateResult"):
+            raise ServiceError(f"starting {kind.lower()} {name}: {answer}")
 
     def reload(self) -> None:
         """Load the code location's definitions anew."""
@@ -243,20 +138,6 @@ class DagsterUi:
             len(checks),
         )
 
-    def results_of_run(self, run_id: str) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
-        """What a run says of itself: (numbers of its materialization, checks by name).
-
-        Each check has success, severity and description.
-        """
-        run = self.ask(_RUN, runId=run_id)["runOrError"]
-        numbers: dict[str, float] = {}
-        checks: dict[str, dict[str, Any]] = {}
-        for event in run.get("eventConnection", {}).get("events", []):
-            numbers |= _numbers(event.get("metadataEntries", ()))
-            if event.get("evaluation"):
-                checks[event["evaluation"]["checkName"]] = _as_written(event["evaluation"])
-        return numbers, checks
-
 
 def _as_written(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {**evaluation, "description": as_written(evaluation["description"] or "")}
@@ -270,12 +151,9 @@ def _numbers(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 _LOCATION = """query($name: String!) { workspaceLocationEntryOrError(name: $name) { __typename
   ... on WorkspaceLocationEntry { locationOrLoadError { __typename
     ... on PythonError { message } } } } }"""
-_START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
-  __typename ... on PythonError { message } } }"""
-_START_SCHEDULE = """mutation($selector: ScheduleSelector!) {
-  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } } }"""
-_RUNS = """query($filter: RunsFilter!, $limit: Int) { runsOrError(filter: $filter, limit: $limit) {
-  ... on Runs { results { runId status startTime endTime } } } }"""
+_START = """mutation($selector: {kind}Selector!) {{
+  start{kind}({argument}Selector: $selector) {{ __typename
+    ... on PythonError {{ message }} }} }}"""
 _LOOK = """query($filter: RunsFilter!, $limit: Int, $key: AssetKeyInput!) {
   runsOrError(filter: $filter, limit: $limit) { ... on Runs { results {
     runId status tags { key value } } } }
@@ -291,9 +169,3 @@ _LOOK = """query($filter: RunsFilter!, $limit: Int, $key: AssetKeyInput!) {
   } } }"""
 _RELOAD = """mutation($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""
-_RUN = """query($runId: ID!) { runOrError(runId: $runId) { ... on Run { status
-  eventConnection(limit: 1000) { events {
-    ... on MaterializationEvent { metadataEntries { label
-      ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
-    ... on AssetCheckEvaluationEvent { evaluation {
-      checkName success severity description } } } } } } }"""

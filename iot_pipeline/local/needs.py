@@ -1,52 +1,16 @@
 """What starting servers takes: said before anything is fetched, checked against what is free."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
 from iot_pipeline.errors import ServiceError
-from iot_pipeline.local.jars import Advance
 
 # Cassandra's commit log alone may grow to 1 GiB (commitlog_total_space); Kafka starts with 100 MB.
 STATE_BYTES = {"kafka": 200 * 2**20, "cassandra": 1200 * 2**20}
-
-
-class Display(Protocol):
-    """How a person is told what goes on."""
-
-    def say(self, text: str) -> None:
-        """One line; called from several threads."""
-
-    def downloading(self, total_bytes: int) -> AbstractContextManager[Advance]:
-        """Show a download of so many bytes while the context is open."""
-
-
-class LineDisplay:
-    """Lines, one by one: for logs, and for everything that is no terminal."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-
-    def say(self, text: str) -> None:
-        self._write(text)
-
-    @contextmanager
-    def downloading(self, total_bytes: int) -> Iterator[Advance]:
-        done = said = 0
-
-        def advance(size: int) -> None:
-            nonlocal done, said
-            done += size
-            if done - said > total_bytes / 4 or done == total_bytes:
-                said = done
-                self._write(f"fetched {in_megabytes(done)} of {in_megabytes(total_bytes)}")
-
-        yield advance
 
 
 @dataclass(frozen=True, slots=True)

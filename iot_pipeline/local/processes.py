@@ -5,16 +5,17 @@ was given to another process since is never taken for ours, and a server whose `
 killed before it could write anything down is found all the same.
 """
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -44,28 +45,85 @@ def marker(run_folder: Path) -> str:
 
 
 def start(command: Sequence[str], run_folder: Path, log: Path) -> psutil.Process:
-    """Start a server in a session of its own, so that Ctrl-C in the terminal does not reach it.
+    """Start a server, and note its pid and start time in `run_folder`/process.json.
 
-    Its pid and start time are in `run_folder`/process.json when this returns; output is
-    appended to `log`. `command` must carry `marker(run_folder)`.
+    Its output is appended to `log`. `command` must carry `marker(run_folder)`.
     """
     with log.open("ab") as output:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=run_folder,
-            start_new_session=True,
-            preexec_fn=reset_signals,
-        )
+        child = _start_apart(command, output, cwd=run_folder)
     _children[child.pid] = child
     process = psutil.Process(child.pid)
-    _record(run_folder, process)
+    record(_record_path(run_folder), process)
     return process
 
 
-def reset_signals() -> None:
+def _start_apart(
+    command: Sequence[str],
+    output: IO[bytes],
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[bytes]":
+    """In a session of its own, so that Ctrl-C in the terminal does not reach it."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        env=env,
+        start_new_session=True,
+        preexec_fn=_reset_signals,
+    )
+
+
+class Child:
+    """A process with its output in a log that is begun anew; stopped with all that it started."""
+
+    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        with log.open("wb") as output:
+            self.process = _start_apart(command, output, env=env)
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def last_lines(self, count: int = 20) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+
+    def stop(self, grace_seconds: float = 30.0) -> bool:
+        """Ask it to end, as Ctrl-C would, then what it started; False when one had to be killed.
+
+        Dagster's runs are processes of their own that outlive the server that started them: they
+        are asked in their turn, and say what they achieved.
+        """
+        itself = [psutil.Process(self.process.pid)] if self.is_alive else []
+        family = {child for process in itself for child in process.children(recursive=True)}
+        # Those of its session are found also when it was killed itself.
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getsid(process.pid) == self.process.pid:
+                    family.add(process)
+        in_time = interrupt(itself, grace_seconds)
+        return interrupt(family.difference(itself), grace_seconds / 2) and in_time
+
+
+def interrupt(processes: Collection[psutil.Process], grace_seconds: float) -> bool:
+    """Ask all of them to end, as Ctrl-C would; False when one was deaf and had to be killed."""
+    alive = [process for process in processes if process.is_running()]
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGINT)
+    _, deaf = psutil.wait_procs(alive, timeout=grace_seconds)
+    for process in deaf:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    return not deaf
+
+
+def _reset_signals() -> None:
     """In a child before it starts: signals that end a process end it.
 
     What is ignored stays ignored in children. A shell's `&` leaves SIGINT ignored and Dagster maps
@@ -78,15 +136,15 @@ def reset_signals() -> None:
 
 def find(run_folder: Path) -> psutil.Process | None:
     """Our live server of this folder, or None; a zombie is not alive."""
-    recorded = _recorded(run_folder)
-    if recorded is not None:
-        if _is_ours(recorded, run_folder):
-            return recorded
+    found = recorded(_record_path(run_folder))
+    if found is not None:
+        if _is_ours(found, run_folder):
+            return found
         forget(run_folder)
     # Killed between starting a server and recording it: rare, and a scan costs milliseconds.
     for process in psutil.process_iter():
         if _is_ours(process, run_folder):
-            _record(run_folder, process)
+            record(_record_path(run_folder), process)
             return process
     return None
 
@@ -192,21 +250,30 @@ def _record_path(run_folder: Path) -> Path:
     return run_folder / "process.json"
 
 
-def _record(run_folder: Path, process: psutil.Process) -> None:
+def record(path: Path, process: psutil.Process) -> None:
+    """Note which process it is: by its pid and its start, for pids are given out again."""
     # Written aside and renamed: a reader sees a whole record or none.
-    path = _record_path(run_folder)
     aside = path.with_suffix(".tmp")
-    record = {"pid": process.pid, "create_time": process.create_time()}
-    aside.write_text(json.dumps(record), encoding="utf-8")
+    known = {"pid": process.pid, "create_time": process.create_time()}
+    aside.write_text(json.dumps(known), encoding="utf-8")
     os.replace(aside, path)
 
 
-def _recorded(run_folder: Path) -> psutil.Process | None:
+def recorded(path: Path) -> psutil.Process | None:
+    """The process that was noted; None when there is no whole record, or it is gone."""
     try:
-        record = json.loads(_record_path(run_folder).read_text(encoding="utf-8"))
-        process = psutil.Process(int(record["pid"]))
-        difference = abs(process.create_time() - float(record["create_time"]))
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, psutil.NoSuchProcess):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return find_same(int(known["pid"]), float(known["create_time"]))
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+
+
+def find_same(pid: int, create_time: float) -> psutil.Process | None:
+    """The process with this pid that started then (seconds since 1970); None when it is gone."""
+    try:
+        process = psutil.Process(pid)
+        difference = abs(process.create_time() - create_time)
+    except psutil.NoSuchProcess:
         return None
     return process if difference < CREATE_TIME_TOLERANCE_SECONDS else None
 

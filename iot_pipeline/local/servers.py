@@ -26,7 +26,7 @@ from iot_pipeline.local import jars, processes
 from iot_pipeline.local.compose import find_definition, read_compose
 from iot_pipeline.local.java import find_java
 from iot_pipeline.local.launch import LOOPBACK, Launch, plan_launch
-from iot_pipeline.local.needs import STATE_BYTES, Display, Needs
+from iot_pipeline.local.needs import STATE_BYTES, Needs
 from iot_pipeline.local.server import Server
 from iot_pipeline.settings import Settings
 
@@ -59,12 +59,21 @@ class LocalServices:
 
     Args:
         settings: addresses, ports and folders.
-        display: told what is done, before and while it is.
+        say: told what is done, a line each, from several threads.
+        downloading: shows a download of so many bytes while its context is open.
     """
 
-    def __init__(self, settings: Settings, display: Display) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        downloading: Callable[[int], AbstractContextManager[jars.Advance | None]] = (
+            lambda _: nullcontext()
+        ),
+    ) -> None:
         self._settings = settings
-        self._display = display
+        self._say = say
+        self._downloading = downloading
         self._cancelled = threading.Event()
         # Resolved: a server is recognized by this path, whichever link led here.
         self.folder = (settings.data_dir / "services").resolve()
@@ -94,13 +103,13 @@ class LocalServices:
                 self._check_may_start(server, launch)
                 process = server.process()
                 if process is not None:
-                    self._display.say(f"{server.name} runs already (pid {process.pid}): waiting")
+                    self._say(f"{server.name} runs already (pid {process.pid}): waiting")
                     waiting.append(
                         partial(
                             server.wait,
                             process,
                             launch.address,
-                            self._display.say,
+                            self._say,
                             self._cancelled,
                         )
                     )
@@ -120,12 +129,12 @@ class LocalServices:
         stopped: list[str] = []
 
         def stop(server: Server) -> None:
-            if server.stop(self._display.say):
+            if server.stop(self._say):
                 stopped.append(server.name)
             elif any(server.answers(*address) for address in self._addresses(server)):
-                self._display.say(f"{server.name} was not started here and is left alone")
+                self._say(f"{server.name} was not started here and is left alone")
             else:
-                self._display.say(f"{server.name} does not run")
+                self._say(f"{server.name} does not run")
 
         with self._alone():
             self._together([partial(stop, server) for server in servers])
@@ -233,7 +242,7 @@ class LocalServices:
                     if _is_loopback(host)
                     else "on another machine"
                 )
-                self._display.say(f"{server.name} answers at {host}:{port}, {whose}: using it")
+                self._say(f"{server.name} answers at {host}:{port}, {whose}: using it")
                 return True
         return False
 
@@ -282,20 +291,17 @@ class LocalServices:
             state_folder=self.folder,
             memory_bytes=sum(launch.memory_bytes for _, launch in starting),
         )
-        self._display.say(needs.sentence())
+        self._say(needs.sentence())
         for reason in java.passed_over:
-            self._display.say(f"passed over {reason}")
-        self._display.say(f"Java {java.version} from {java.origin}: {java.command}")
+            self._say(f"passed over {reason}")
+        self._say(f"Java {java.version} from {java.origin}: {java.command}")
         needs.check()
         steps: list[Callable[[], None]] = []
-        show: AbstractContextManager[jars.Advance | None] = (
-            self._display.downloading(needs.download_bytes) if missing else nullcontext()
-        )
-        with show as advance:
+        with self._downloading(needs.download_bytes) if missing else nullcontext() as advance:
             for server, _ in starting:
                 classpath = jars.ensure_jars(locks[server.name], cache, advance)
                 launch = self._plan(server, classpath)
-                step = partial(server.start, launch, java, self._display.say, self._cancelled)
+                step = partial(server.start, launch, java, self._say, self._cancelled)
                 steps.append(step)
         return steps
 
@@ -351,7 +357,7 @@ class LocalServices:
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                self._display.say(f"waiting for another `iot up` or `iot down` of {self.folder}")
+                self._say(f"waiting for another `iot up` or `iot down` of {self.folder}")
                 lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
         except filelock.Timeout:
             raise ServiceError(

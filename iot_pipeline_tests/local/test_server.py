@@ -18,7 +18,7 @@ from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local import processes
 from iot_pipeline.local.compose import Service
 from iot_pipeline.local.launch import Launch
-from iot_pipeline.local.needs import LineDisplay, Needs
+from iot_pipeline.local.needs import Needs
 from iot_pipeline.local.probes import cassandra_answers, kafka_answers
 from iot_pipeline.local.server import Server
 from iot_pipeline.local.servers import LocalServices
@@ -203,7 +203,7 @@ def services_for(tmp_path: Path, **env: str) -> tuple[LocalServices, list[str]]:
     said: list[str] = []
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     settings = Settings.from_env({**ports, "IOT_DATA_DIR": str(tmp_path / "data"), **env})
-    return LocalServices(settings, LineDisplay(said.append)), said
+    return LocalServices(settings, said.append), said
 
 
 def test_nothing_runs_before_up(tmp_path: Path) -> None:

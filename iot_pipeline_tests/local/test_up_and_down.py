@@ -17,7 +17,6 @@ from cassandra.cluster import Cluster
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from iot_pipeline.errors import ServiceError
-from iot_pipeline.local.needs import LineDisplay
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.servers import OwnServices, Services, clean_environment, start_services
@@ -136,7 +135,7 @@ def test_nothing_acknowledged_is_missing_after_kill_and_up(own: OwnServices) -> 
 def test_what_somebody_else_runs_is_used_and_left_alone(own: OwnServices, tmp_path: Path) -> None:
     said: list[str] = []
     settings = Settings.from_env({**own.env, "IOT_DATA_DIR": str(tmp_path)})
-    other = LocalServices(settings, LineDisplay(said.append))
+    other = LocalServices(settings, said.append)
     before = pids(own)
     assert [status.state for status in other.up()] == ["elsewhere", "elsewhere"]
     assert f"not started here (java (pid {before[0]})): using it" in said[0]
@@ -148,7 +147,7 @@ def test_what_somebody_else_runs_is_used_and_left_alone(own: OwnServices, tmp_pa
 
 def test_a_change_of_ports_under_a_running_server_is_refused(own: OwnServices) -> None:
     env = {**own.env, "IOT_KAFKA_PORT": "31999", "IOT_BOOTSTRAP_SERVERS": "127.0.0.1:31999"}
-    other = LocalServices(Settings.from_env(env), LineDisplay(lambda _: None))
+    other = LocalServices(Settings.from_env(env), lambda _: None)
     with pytest.raises(ServiceError, match="`iot down` first"):
         other.up(["kafka"])
 
