@@ -19,13 +19,11 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from iot_pipeline.clients.kafka import client_config
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.local.dagster_ui import DagsterUi, find_free_port
 from iot_pipeline.local.processes import Child
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import setup_schema
 from iot_pipeline_tests.servers import clean_environment, start_services
 
 SENSOR = "iot_data_lag"
@@ -62,13 +60,7 @@ def measure(env: dict[str, str], folder: Path, probes: int) -> list[float]:
     home = folder / "dagster"
     whole = {**clean_environment(env), "DAGSTER_HOME": str(home)}
     with open_connections(settings) as connections:
-        setup_schema(
-            KafkaTopics(settings),
-            connections.log,
-            CassandraSchema(connections.cassandra),
-            settings,
-            migration_files(),
-        )
+        connections.set_up()
         subprocess.run(
             [sys.executable, "-m", "iot_pipeline.defs.instance", str(home)],
             env=whole,

@@ -3,7 +3,7 @@
 The one place where stages meet clients; `cli` and `defs` both stand on it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,15 +23,19 @@ from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.clients.row_reader import CassandraRowReader
-from iot_pipeline.clients.schema_store import CassandraSchema
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.replay import ReplayProgress, replay
+from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline.stages.run_ingest import IngestRequest
 
 
@@ -100,6 +104,37 @@ class Connections:
     @property
     def slots(self) -> CassandraReadingPages:
         return CassandraReadingPages(self.cassandra)
+
+    def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
+        """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
+        topics = KafkaTopics(self.settings)
+        return setup_schema(topics, self.log, self.tables, self.settings, migration_files(), say)
+
+    def replay(self, plan: Plan, run: Run, progress: ReplayProgress, **watched: Any) -> None:
+        """Write `plan.replay` again; see `stages.proof.replay`."""
+        replay(
+            plan,
+            self.ports,
+            self.rows,
+            run,
+            drain_config(self.settings),
+            deletions=self.read_deletions(),
+            progress=progress,
+            **watched,
+        )
+
+    def replay_letters(self, run: Run, reason: str | None) -> LetterReplay:
+        """Store the dead letters that the rules of now accept."""
+        return replay_dead_letters(
+            self.settings.topic,
+            self.settings.dead_letter_topic,
+            self.ports,
+            self.rows,
+            run,
+            drain_config(self.settings),
+            self.read_deletions(),
+            reason=reason,
+        )
 
     def read_deletions(self) -> Deletions:
         """What `iot delete` removed and no replay may bring back."""

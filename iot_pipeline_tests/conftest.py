@@ -16,7 +16,7 @@ import pytest
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.chaos.summary import write_summary
-from iot_pipeline_tests.pipeline import Pipeline, set_up
+from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import (
     NAMES,
     Services,
@@ -115,7 +115,7 @@ def settings(settings_env: dict[str, str]) -> Settings:
 def pipeline(settings: Settings, settings_env: dict[str, str]) -> Iterator[Pipeline]:
     """Topics of the test's own and the session's tables, set up, with clients of them."""
     with open_connections(settings) as connections:
-        set_up(connections)
+        connections.set_up()
         yield Pipeline(settings, settings_env, connections)
 
 

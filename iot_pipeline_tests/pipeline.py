@@ -16,11 +16,9 @@ from unittest import mock
 
 from iot_pipeline.cli.main import main
 from iot_pipeline.clients.kafka_log import KafkaLog
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, drain_config
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
@@ -99,17 +97,6 @@ class Pipeline:
             timeout_seconds=60,
         )
         return int(found[0][0])
-
-
-def set_up(connections: Connections) -> SchemaReport:
-    """What `iot setup` does."""
-    return setup_schema(
-        KafkaTopics(connections.settings),
-        connections.log,
-        CassandraSchema(connections.cassandra),
-        connections.settings,
-        migration_files(),
-    )
 
 
 def new_run() -> Run:

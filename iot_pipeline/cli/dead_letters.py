@@ -12,7 +12,7 @@ from iot_pipeline.cli.help import CommandGroup
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
-from iot_pipeline.connections import drain_config, open_connections
+from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.dead_letters import preview
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
@@ -20,7 +20,7 @@ from iot_pipeline.core.words import iot_command
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.dead_letters import FoundLetter, read_newest_letters
-from iot_pipeline.stages.proof.replay_dead_letters import read_letters, replay_dead_letters
+from iot_pipeline.stages.proof.replay_dead_letters import read_letters
 
 _REASONS = [reason.value for reason in Reason]
 reason_option = click.option(
@@ -196,18 +196,8 @@ def stats_command(reason: str | None, since: str | None, as_json: bool) -> None:
 @json_option
 def replay_command(reason: str | None, as_json: bool) -> None:
     """Store what the rules of now accept; what still fails stays, counted; nothing is resent."""
-    settings = Settings.from_env()
-    with open_connections(settings) as connections:
-        result = replay_dead_letters(
-            settings.topic,
-            settings.dead_letter_topic,
-            connections.ports,
-            connections.rows,
-            new_cli_run(),
-            drain_config(settings),
-            connections.read_deletions(),
-            reason=reason,
-        )
+    with open_connections(Settings.from_env()) as connections:
+        result = connections.replay_letters(new_cli_run(), reason)
     if as_json:
         print_json({**result.numbers(), "still_rejected": dict(result.still_rejected)})
         return

@@ -24,7 +24,6 @@ import psutil
 from iot_pipeline.cli.demo_news import OVER
 from iot_pipeline.cli.demo_watch import ASSET, DagsterEndedError, Watch, iot_command, tell
 from iot_pipeline.cli.services import local_services
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.simulator.scenario_fleet import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
@@ -34,7 +33,6 @@ from iot_pipeline.local.processes import Child
 from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import setup_schema
 
 LOCATION = "iot_pipeline"
 SENSOR = "iot_data_lag"
@@ -122,13 +120,7 @@ def _run(
     services = _start_services(stack, folder)
     step("2/5 topics and tables")
     with open_connections(settings) as connections:
-        setup_schema(
-            KafkaTopics(settings),
-            connections.log,
-            CassandraSchema(connections.cassandra),
-            settings,
-            migration_files(),
-        )
+        connections.set_up()
     step("3/5 Dagster")
     # A run that stays: rows are there in a fraction of a second, and checks are never "in progress"
     # for long. With --once the run has to end, so that it can be judged.

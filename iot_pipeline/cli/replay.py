@@ -8,20 +8,18 @@ import click
 from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.connections import Connections, drain_config, open_connections
+from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.offsets import parse_range
 from iot_pipeline.core.times import choose_window
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest.planning import Plan, read_states
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.proof.replay import (
     ReplayProgress,
     plan_replay,
     ranges_between,
     ranges_of_run,
-    replay,
 )
 
 EXIT_INCOMPLETE = 1
@@ -64,7 +62,7 @@ def replay_command(
         run = new_cli_run()
         progress = ReplayProgress(chosen.plan.replay, chosen.gone)
         try:
-            run_replay(connections, chosen.plan, run, progress)
+            connections.replay(chosen.plan, run, progress)
         finally:
             if as_json:
                 print_json(replay_as_dict(progress, run.run_id))
@@ -72,21 +70,6 @@ def replay_command(
                 print_replay(progress)
     if progress.gone or progress.rows_not_whole:
         sys.exit(EXIT_INCOMPLETE)
-
-
-def run_replay(
-    connections: Connections, plan: Plan, run: Run, progress: ReplayProgress
-) -> ReplayProgress:
-    """Replay `plan.replay` by the settings."""
-    return replay(
-        plan,
-        connections.ports,
-        connections.rows,
-        run,
-        drain_config(connections.settings),
-        deletions=connections.read_deletions(),
-        progress=progress,
-    )
 
 
 def replay_as_dict(progress: ReplayProgress, run_id: str) -> dict[str, object]:

@@ -3,27 +3,17 @@
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, say
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import acknowledged_is_durable
-from iot_pipeline.stages.checks.schema import setup_schema
 
 
 @click.command("setup")
 @json_option
 def setup_command(as_json: bool) -> None:
     """Make topics, keyspace and tables where they are missing, and check all of them."""
-    settings = Settings.from_env()
-    with open_connections(settings) as connections:
-        report = setup_schema(
-            KafkaTopics(settings),
-            connections.log,
-            CassandraSchema(connections.cassandra),
-            settings,
-            migration_files(),
-            say=lambda step: say(f"setup: {step}", err=True),
-        )
+    with open_connections(Settings.from_env()) as connections:
+        report = connections.set_up(lambda step: say(f"setup: {step}", err=True))
     if as_json:
         print_json(
             {
@@ -39,8 +29,6 @@ def setup_command(as_json: bool) -> None:
         say(f"made {created}")
     if not report.created:
         say("everything was there already")
-    for difference in report.differences:
-        say(f"note: {difference}")
-    for note in report.notes:
+    for note in [*report.differences, *report.notes]:
         say(f"note: {note}")
     say(("" if report.is_durable else "WARNING: ") + report.durability)

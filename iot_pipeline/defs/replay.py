@@ -8,7 +8,7 @@ import uuid
 import dagster as dg
 from pydantic import Field
 
-from iot_pipeline.connections import Connections, drain_config
+from iot_pipeline.connections import Connections
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -19,8 +19,7 @@ from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connec
 from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError, PermanentError
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay
-from iot_pipeline.stages.proof.replay_dead_letters import replay_dead_letters
+from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run
 
 
 class ReplayConfig(dg.Config):
@@ -79,14 +78,10 @@ def replay_readings(
         progress = ReplayProgress(chosen.plan.replay, chosen.gone)
         say = NowAndThen(context)
         try:
-            replay(
+            connections.replay(
                 chosen.plan,
-                connections.ports,
-                connections.rows,
                 Run(run_id, uuid.uuid4()),
-                drain_config(connections.settings),
-                deletions=connections.read_deletions(),
-                progress=progress,
+                progress,
                 on_progress=lambda so_far: say(f"{so_far.done_offsets:,} offsets replayed"),
             )
         finally:
@@ -169,17 +164,8 @@ def replay_letters(
     """Idempotent: a second time finds the rows there."""
     with failing_with_advice(), connected(kafka, cassandra) as connections:
         config.check()
-        settings = connections.settings
-        result = replay_dead_letters(
-            settings.topic,
-            settings.dead_letter_topic,
-            connections.ports,
-            connections.rows,
-            Run(context.run.run_id, uuid.uuid4()),
-            drain_config(settings),
-            connections.read_deletions(),
-            reason=config.reason,
-        )
+        run = Run(context.run.run_id, uuid.uuid4())
+        result = connections.replay_letters(run, config.reason)
     context.log.info("%s", result)
     context.add_output_metadata(
         {

@@ -2,12 +2,10 @@
 
 import dagster as dg
 
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.stages.checks import acknowledged_is_durable
-from iot_pipeline.stages.checks.schema import setup_schema as make_schema
 
 
 @dg.op(description="Make topics, keyspace and tables where they are missing; check all of them.")
@@ -16,14 +14,7 @@ def make_topics_and_tables(
 ) -> None:
     """Idempotent; two at once wait for each other."""
     with failing_with_advice(), connected(kafka, cassandra) as connections:
-        report = make_schema(
-            KafkaTopics(connections.settings),
-            connections.log,
-            CassandraSchema(connections.cassandra),
-            connections.settings,
-            migration_files(),
-            say=lambda step: context.log.info("setup: %s", step),
-        )
+        report = connections.set_up(lambda step: context.log.info("setup: %s", step))
     for line in report.created or ["nothing: everything was there already"]:
         context.log.info("made %s", line)
     for note in [*map(str, report.differences), *report.notes]:

@@ -15,7 +15,7 @@ from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.cli.terminals import TERMINALS, Seen, Terminal, all_commands, run_all
 from iot_pipeline_tests.load import delete_before, fleet, produce, reading_json
-from iot_pipeline_tests.pipeline import Pipeline, set_up
+from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import Services, free_ports
 
 # Blanks, quotes, what a shell expands, and a dash in front: whatever prints it prints it whole.
@@ -187,7 +187,7 @@ def filled(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iter
     env = services.environment(IOT_DATA_DIR=str(folder), IOT_ON_EXPIRED="record")
     settings = Settings.from_env(env)
     with open_connections(settings) as connections:
-        set_up(connections)
+        connections.set_up()
         pipeline = Pipeline(settings, env, connections)
         now = datetime.now(UTC).replace(microsecond=0).timestamp() - 60
         letters = [(b"key", b"{ not a reading }")]

@@ -18,7 +18,6 @@ from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline_tests.defs.dev_server import DevServer, wait_for
 from iot_pipeline_tests.defs.test_dagster_dev import Set
 from iot_pipeline_tests.load import fleet, produce
-from iot_pipeline_tests.pipeline import set_up
 from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
@@ -32,7 +31,7 @@ def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
     settings = Settings.from_env(env)
     home = prepare_instance(tmp_path / "home")
     with open_connections(settings) as connections:
-        set_up(connections)
+        connections.set_up()
         yield Set(home, env, tmp_path / "dagster.log", connections)
 
 

@@ -10,7 +10,6 @@ from iot_pipeline.core.checks.schema import TopicPlan, read_migrations
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
-from iot_pipeline_tests.pipeline import set_up
 from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
@@ -33,7 +32,7 @@ def test_two_setups_at_once_make_everything_once(fresh: Settings) -> None:
     def one() -> None:
         with open_connections(fresh) as connections:
             try:
-                reports.append(set_up(connections))
+                reports.append(connections.set_up())
             except BaseException as exc:
                 failures.append(exc)
                 raise
@@ -48,7 +47,7 @@ def test_two_setups_at_once_make_everything_once(fresh: Settings) -> None:
     made = [name for report in reports for name in report.created if "keyspace" not in name]
     assert sorted(made) == sorted(set(made)), "each topic and migration by one of them"
     with open_connections(fresh) as connections:
-        again = set_up(connections)
+        again = connections.set_up()
         assert again.created == []
         assert again.fatal == []
         assert [m.version for m in read_migrations(migration_files())] == sorted(
@@ -65,7 +64,7 @@ def test_a_migration_that_changed_after_it_was_applied_is_refused(
     settings: Settings,
 ) -> None:
     with open_connections(settings) as connections:
-        set_up(connections)
+        connections.set_up()
         files = migration_files()
         name = min(files)
         changed = {**files, name: files[name] + "\n-- changed\n"}
@@ -73,12 +72,12 @@ def test_a_migration_that_changed_after_it_was_applied_is_refused(
         with pytest.raises(SchemaMismatchError, match=f"{name}: it changed after it was applied"):
             setup_schema(KafkaTopics(settings), connections.log, schema, settings, changed)
         # The lock was given back: the next one does not wait two minutes.
-        assert set_up(connections).created == []
+        assert connections.set_up().created == []
 
 
 def test_a_new_migration_is_applied_once_and_remembered(fresh: Settings) -> None:
     with open_connections(fresh) as connections:
-        set_up(connections)
+        connections.set_up()
         schema = CassandraSchema(connections.cassandra)
         number = max(applied(connections)) + 1
         name = f"{number:03d}_more.cql"
@@ -91,7 +90,7 @@ def test_a_new_migration_is_applied_once_and_remembered(fresh: Settings) -> None
         assert report.created == [f"migration {name}"]
         assert setup_schema(topics, connections.log, schema, fresh, files).created == []
         with pytest.raises(SchemaMismatchError, match=f"{name}, which this version does not know"):
-            set_up(connections)
+            connections.set_up()
 
 
 def test_differences_of_an_existing_topic_are_named_and_left_alone(settings: Settings) -> None:
@@ -100,7 +99,7 @@ def test_differences_of_an_existing_topic_are_named_and_left_alone(settings: Set
     )
     assert KafkaTopics(settings).create(plan)
     with open_connections(settings) as connections:
-        report = set_up(connections)
+        report = connections.set_up()
         said = [str(difference) for difference in report.differences]
         assert any("partitions is 2, expected 4" in text for text in said)
         assert any("retention.ms is 1000, expected 604800000" in text for text in said)
@@ -115,10 +114,10 @@ def test_a_topic_stamped_by_producers_is_refused_unless_that_is_accepted(
     assert KafkaTopics(settings).create(plan)
     refused = pytest.raises(SchemaMismatchError, match="wrong clock pins a row")
     with open_connections(settings) as connections, refused:
-        set_up(connections)
+        connections.set_up()
     accepting = settings.model_copy(update={"accept_producer_timestamps": True})
     with open_connections(accepting) as connections:
-        assert set_up(connections).fatal == []
+        assert connections.set_up().fatal == []
 
 
 def test_a_table_made_by_something_else_is_refused_by_its_columns(fresh: Settings) -> None:
@@ -132,14 +131,14 @@ def test_a_table_made_by_something_else_is_refused_by_its_columns(fresh: Setting
             timeout_seconds=60,
         )
         with pytest.raises(SchemaMismatchError) as caught:
-            set_up(connections)
+            connections.set_up()
         for column in ("sensor_data.day is missing", "sensor_data.temperature is regular float"):
             assert column in str(caught.value)
 
 
 def test_setup_says_that_acknowledged_writes_are_durable_here(settings: Settings) -> None:
     with open_connections(settings) as connections:
-        report = set_up(connections)
+        report = connections.set_up()
     assert report.is_durable
     assert "(group)" in report.durability
     assert any("has one replica" in note for note in report.notes)

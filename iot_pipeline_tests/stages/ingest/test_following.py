@@ -14,11 +14,9 @@ import pytest
 from confluent_kafka import Producer
 
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, drain_config, open_connections
 from iot_pipeline.core.ledger.chain import find_flaws
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import setup_schema
 from iot_pipeline.stages.ingest.drain import drain, follow
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.planning import make_plan
@@ -45,13 +43,7 @@ def env(services: Services) -> dict[str, str]:
 def connections(env: dict[str, str]) -> Iterator[Connections]:
     settings = Settings.from_env(env)
     with open_connections(settings) as opened:
-        setup_schema(
-            KafkaTopics(settings),
-            opened.log,
-            CassandraSchema(opened.cassandra),
-            settings,
-            migration_files(),
-        )
+        opened.set_up()
         yield opened
 
 

@@ -25,7 +25,7 @@ from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.patience import until
-from iot_pipeline_tests.pipeline import Pipeline, new_run, set_up
+from iot_pipeline_tests.pipeline import Pipeline, new_run
 from iot_pipeline_tests.servers import OwnServices, Services, start_services
 
 pytestmark = pytest.mark.services
@@ -82,7 +82,7 @@ def a_pipeline(services: Services, keyspace: str) -> Iterator[Pipeline]:
     env = services.environment(keyspace=keyspace, IOT_PARTITIONS="1")
     settings = Settings.from_env(env)
     with open_connections(settings) as connections:
-        set_up(connections)
+        connections.set_up()
         yield Pipeline(settings, env, connections)
 
 
