@@ -5,18 +5,16 @@ import uuid
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window, offsets_option
-from iot_pipeline.connections import Connections, audit_config, open_connections
+from iot_pipeline.connections import audit_config, open_connections
 from iot_pipeline.core.proof.audit import AuditResult, Fate
 from iot_pipeline.core.proof.audit_words import conclude
-from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
+from iot_pipeline.core.reading.offsets import parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.audit import audit, choose_ranges
-
-EXIT_DEFECTS = 1
 
 
 @click.command("audit")
@@ -53,40 +51,27 @@ def audit_command(
                 window.since if window and window.since > EARLIEST else None,
                 window.until if window and window.until < LATEST else None,
             )
-        is_all = not offsets and window is None
         with ProgressLine("auditing offsets") as line:
-            result = run_audit(connections, asked, every_place=is_all, line=line)
+            result = audit(
+                settings.topic,
+                asked,
+                connections.audit_ports,
+                audit_config(settings),
+                f"audit-{uuid.uuid4()}",
+                every_place=not offsets and window is None,
+                on_progress=lambda so_far: line.show(
+                    so_far.done, so_far.total, f"{so_far.step}, {so_far.rate:,.0f}/s"
+                ),
+            )
     if as_json:
-        print_json(audit_as_dict(result))
+        print_json(_as_dict(result))
     else:
         _print_audit(result)
     if not result.is_clean:
-        sys.exit(EXIT_DEFECTS)
+        sys.exit(EXIT_FOUND)
 
 
-def run_audit(
-    connections: Connections,
-    ranges: list[OffsetRange],
-    *,
-    every_place: bool,
-    line: ProgressLine,
-) -> AuditResult:
-    """Audit by the settings."""
-    settings = connections.settings
-    return audit(
-        settings.topic,
-        ranges,
-        connections.audit_ports,
-        audit_config(settings),
-        f"audit-{uuid.uuid4()}",
-        every_place=every_place,
-        on_progress=lambda so_far: line.show(
-            so_far.done, so_far.total, f"{so_far.step}, {so_far.rate:,.0f}/s"
-        ),
-    )
-
-
-def audit_as_dict(result: AuditResult) -> dict[str, object]:
+def _as_dict(result: AuditResult) -> dict[str, object]:
     """An audit for `--json`: one key per fate, and what is behind them."""
     return {
         **{fate.value: result.fates[fate] for fate in Fate},

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from iot_pipeline.cli.help import CommandGroup
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import open_connections
@@ -135,7 +135,7 @@ def show_command(place: str, as_json: bool) -> None:
         ]
     if not found:
         say(f"{settings.dead_letter_topic} has no letter of {settings.topic} {place}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_FOUND)
     shown: list[dict[str, Any]] = [
         {
             "topic_id": letter.source.topic_id,

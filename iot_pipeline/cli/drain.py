@@ -5,22 +5,23 @@ from contextlib import ExitStack
 
 import click
 
-from iot_pipeline.cli.drain_lines import DrainLine, FollowLine, RunLine, lost_line, until_asked
-from iot_pipeline.cli.output import json_option, print_json, say
+from iot_pipeline.cli.drain_lines import DrainLine, FollowLine, RunLine, lost_line
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import print_replay, replay_as_dict
 from iot_pipeline.cli.runs import new_cli_run
+from iot_pipeline.cli.signals import Stop
 from iot_pipeline.connections import ingest_request, open_connections
 from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.reading.offsets import parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainSum
 from iot_pipeline.stages.run_ingest import IngestOutcome, new_outcome, run_ingest
 
-EXIT_INCOMPLETE = 1
 EXIT_FENCED = 3
 
 
@@ -67,8 +68,9 @@ def drain_command(
                 follow = None
                 watcher: RunLine
                 if is_following:
+                    stop = shown.enter_context(Stop())
                     stay = seconds or settings.follow_seconds
-                    follow = shown.enter_context(until_asked(stay))
+                    follow = Follow(stay, should_stop=stop.is_asked)
                     line = shown.enter_context(ProgressLine("following, rows stored"))
                     watcher = follow_line = FollowLine(line)
                     latency = follow_line.latency
@@ -90,7 +92,7 @@ def drain_command(
     if outcome.drained.fenced:
         sys.exit(EXIT_FENCED)
     if outcome.replayed.rows_not_whole:
-        sys.exit(EXIT_INCOMPLETE)
+        sys.exit(EXIT_FOUND)
 
 
 def _parse_partitions(text: str | None) -> set[int] | None:

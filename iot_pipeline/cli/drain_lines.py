@@ -1,44 +1,15 @@
-"""What `iot drain` shows while it works, and how one that follows is asked to end."""
+"""What `iot drain` shows while it works."""
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 from iot_pipeline.cli.output import say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.proof.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher
-
-
-@contextmanager
-def until_asked(seconds: float) -> Iterator[Follow]:
-    """How to follow: for so long, or until the first Ctrl-C or SIGTERM.
-
-    The second one is Python's own, and ends the process wherever it is.
-    """
-    is_asked = threading.Event()
-
-    def ask(*_: object) -> None:
-        is_asked.set()
-        _restore(before)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield Follow(seconds, should_stop=is_asked.is_set)
-    finally:
-        _restore(before)
-
-
-def _restore(before: dict[signal.Signals, Any]) -> None:
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 class RunLine(Watcher):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.ledger.chain import FATES, ChainLink, LedgerEntry, Outcome
 from iot_pipeline.errors import ConfigurationError
@@ -14,7 +14,6 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ledger.chain import Walk, walk_chain
 
 _LISTED = 40
-EXIT_FLAWED = 1
 
 
 @click.command("ledger")
@@ -55,7 +54,7 @@ def ledger_command(partition: int | None, last: int | None, as_json: bool) -> No
     else:
         _print_ledger(topic, walk, shown)
     if walk.flaws:
-        sys.exit(EXIT_FLAWED)
+        sys.exit(EXIT_FOUND)
 
 
 def _newest_first(entry: LedgerEntry) -> tuple[float, int, int, int]:

@@ -20,8 +20,8 @@ from rich.console import Console
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import ConfigurationError
 
+# What was looked for is there, is not there, or did not work: the message says which.
 EXIT_FOUND = 1
-EXIT_REFUSED = 1
 _GAP, _INDENT = "  ", "    "
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?%?")
 # What a person pastes is not folded: a command in backticks stays on one line.
@@ -60,7 +60,7 @@ def ask_whether(question: str) -> None:
         raise ConfigurationError("no answer, so nothing was done: say --yes") from None
     if not is_meant:
         say("nothing was done", err=True)
-        sys.exit(EXIT_REFUSED)
+        sys.exit(EXIT_FOUND)
 
 
 def print_json(value: Any) -> None:

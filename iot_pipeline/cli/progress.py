@@ -4,7 +4,6 @@ No line is wider than the terminal, and no word is cut: what does not fit is lef
 """
 
 import time
-from types import TracebackType
 from typing import Self
 
 import click
@@ -36,12 +35,7 @@ class ProgressLine:
         # A dumb terminal cannot take back what it shows: it gets lines, like a file.
         is_shown = console.is_terminal and not console.is_dumb_terminal
         self._live = (
-            Live(
-                self,
-                console=console,
-                transient=True,
-                refresh_per_second=_REFRESHES_PER_SECOND,
-            )
+            Live(self, console=console, transient=True, refresh_per_second=_REFRESHES_PER_SECOND)
             if is_shown
             else None
         )
@@ -49,23 +43,15 @@ class ProgressLine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
+    def __exit__(self, *_: object) -> None:
+        """Take it off the terminal."""
+        if self._live is not None:
+            self._live.stop()
 
     @property
     def seconds_between(self) -> float:
         """How often a person sees it change: sums over less than that are never read."""
         return _QUIET_SECONDS if self._live is None else _RATE_SECONDS
-
-    def stop(self) -> None:
-        """Take it off the terminal; the context does it at its end."""
-        if self._live is not None:
-            self._live.stop()
 
     def show(self, done: int, total: int | None = None, more: str = "") -> None:
         """Say how far it is.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, say
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import open_connections
@@ -21,8 +21,6 @@ from iot_pipeline.stages.proof.replay import (
     ranges_between,
     ranges_of_run,
 )
-
-EXIT_INCOMPLETE = 1
 
 
 @click.command("replay")
@@ -69,7 +67,7 @@ def replay_command(
             else:
                 print_replay(progress)
     if progress.gone or progress.rows_not_whole:
-        sys.exit(EXIT_INCOMPLETE)
+        sys.exit(EXIT_FOUND)
 
 
 def replay_as_dict(progress: ReplayProgress, run_id: str) -> dict[str, object]:

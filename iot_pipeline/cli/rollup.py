@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import choose_days, day_option, since_option, until_option
 from iot_pipeline.cli.runs import new_cli_run
@@ -15,8 +15,6 @@ from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.rollups.rebuild import RollupProgress, rebuild_day
-
-EXIT_FROZEN = 1
 
 
 @click.command("rollup")
@@ -73,7 +71,7 @@ def rollup_command(day: str | None, since: str | None, until: str | None, as_jso
             ],
         )
     if frozen:
-        sys.exit(EXIT_FROZEN)
+        sys.exit(EXIT_FOUND)
 
 
 def _show(line: ProgressLine, progress: RollupProgress) -> None:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
-from iot_pipeline.cli.sending import Stop, progress
+from iot_pipeline.cli.sending import progress
+from iot_pipeline.cli.signals import Stop
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.scenario_plan import ScenarioPlan, plan_scenario

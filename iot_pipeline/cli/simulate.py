@@ -9,7 +9,8 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.scenarios import choose_scenario, send_scenario
-from iot_pipeline.cli.sending import Stop, progress
+from iot_pipeline.cli.sending import progress
+from iot_pipeline.cli.signals import Stop
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.core.simulator.simulation import (
     DEFAULT_SEED,

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.local.servers import ServerStatus
 
@@ -25,7 +25,7 @@ def status_command(as_json: bool) -> None:
             ],
         )
     if any(s.state not in ("up", "elsewhere") for s in statuses):
-        sys.exit(1)
+        sys.exit(EXIT_FOUND)
 
 
 def _as_dict(status: ServerStatus) -> dict[str, object]:

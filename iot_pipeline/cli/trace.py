@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.dead_letters import preview
 from iot_pipeline.core.reading.decoding import timestamp_ms
@@ -16,8 +16,6 @@ from iot_pipeline.core.times import (
 )
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.trace import Trace, read_message, trace
-
-EXIT_DEFECTS = 1
 
 
 @click.command("trace")
@@ -63,7 +61,7 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
     else:
         _print_trace(found, message, device_id, ms)
     if made is None:
-        sys.exit(EXIT_DEFECTS)
+        sys.exit(EXIT_FOUND)
 
 
 def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -> None:

@@ -31,6 +31,7 @@ from iot_pipeline.errors import (
     CassandraUnavailableError,
     OffsetsExpiredError,
     PermanentError,
+    PipelineError,
     SchemaMismatchError,
     TransientError,
 )
@@ -103,20 +104,20 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         )
     except CassandraUnavailableError as exc:
         cassandra.close()  # the next tick connects anew, wherever the node is by then
-        return _skip_unseen(context.instance, exc)
+        return dg.SkipReason(_show_unseen(context.instance, exc))
     except OffsetsExpiredError as exc:
         if settings.on_expired == HALT:
-            _show_lag(context.instance, not_looked(f"{COULD_NOT_LOOK}{_one_line(exc)}"))
+            _show_unseen(context.instance, exc)
             raise
         # The run records the loss; it plans by itself, because nothing can be planned before.
         if is_following:
             return dg.SensorResult(run_requests=[_follow_request(settings.topic)])
         return dg.SensorResult(run_requests=[_drain_request({LANE: settings.topic})])
     except (TransientError, SchemaMismatchError) as exc:
-        return _skip_unseen(context.instance, exc)
+        return dg.SkipReason(_show_unseen(context.instance, exc))
     except PermanentError as exc:
         # The tick fails and says so; where people look it is not green meanwhile.
-        _show_lag(context.instance, not_looked(f"{COULD_NOT_LOOK}{_one_line(exc)}"))
+        _show_unseen(context.instance, exc)
         raise
     _show_old_lag(context.instance, log, cassandra, settings)
     if is_following:
@@ -132,13 +133,11 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     return dg.SensorResult(run_requests=[request])
 
 
-def _skip_unseen(
-    instance: dg.DagsterInstance, exc: TransientError | PermanentError
-) -> dg.SkipReason:
-    """Skip with the reason, and show it where people look: the lag is not known."""
-    reason = _one_line(exc)
+def _show_unseen(instance: dg.DagsterInstance, exc: PipelineError) -> str:
+    """Show on the check why the lag is not known; returns the reason, on one line."""
+    reason = " ".join(str(exc).split())
     _show_lag(instance, not_looked(f"{COULD_NOT_LOOK}{reason}"))
-    return dg.SkipReason(reason)
+    return reason
 
 
 def _show_old_lag(
@@ -152,7 +151,7 @@ def _show_old_lag(
     try:
         lags = read_lag(log, ledger, topic, datetime.now(UTC), timeout_seconds=_ANSWER_SECONDS)
     except TransientError as exc:
-        _show_lag(instance, not_looked(f"{COULD_NOT_LOOK}{_one_line(exc)}"))
+        _show_unseen(instance, exc)
     else:
         _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds))
 
@@ -243,7 +242,3 @@ def _why_wait(
         if len(active) > 1:
             said += "; the next one waits for its turn"
     return "; ".join([said, *ended])
-
-
-def _one_line(exc: TransientError | PermanentError) -> str:
-    return " ".join(str(exc).split())

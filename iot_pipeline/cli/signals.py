@@ -1,0 +1,30 @@
+"""Ctrl-C as a question: commands that stay or send end when they have put things in order."""
+
+import signal
+from types import FrameType
+from typing import Self
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a flag while entered; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._before: dict[int, object] = {}
+
+    def is_asked(self) -> bool:
+        return self.signal_number is not None
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal_number is not None:
+            raise KeyboardInterrupt
+        self.signal_number = number
