@@ -4,9 +4,9 @@ One owner: checks, report, pictures and `iot devices` all decide by these, and t
 from them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity, as_setting
+from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity, limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,45 +17,27 @@ class QualityLimits:
     """
 
     quantities: tuple[Quantity, ...] = QUANTITIES
-    late_seconds: float = field(
-        default=60,
-        metadata=as_setting("a reading is late when it takes longer from event to broker", gt=0),
+    late_seconds: float = limit(
+        "a reading is late when it takes longer from event to broker", 60, gt=0
     )
-    late_share: float = field(
-        default=0.05,
-        metadata=as_setting("a device is late when more than this share is", ge=0, lt=1),
+    late_share: float = limit("a device is late when more than this share is", 0.05, ge=0, lt=1)
+    backfill_hours: float = limit(
+        "what arrives later than this was backfilled, and is not late", 24, gt=0
     )
-    backfill_hours: float = field(
-        default=24,
-        metadata=as_setting("what arrives later than this was backfilled, and is not late", gt=0),
+    clock_ahead_seconds: float = limit(
+        "how far a device's clock may be ahead of the broker's", 5, gt=0
     )
-    clock_ahead_seconds: float = field(
-        default=5,
-        metadata=as_setting("how far a device's clock may be ahead of the broker's", gt=0),
+    stuck_readings: int = limit("equal readings after which a sensor is stuck", 30, ge=2, le=4_000)
+    stuck_seconds: float = limit("and for how long they must be equal", 60, gt=0)
+    silent_seconds: float = limit("a device may always be silent this long", 60, gt=0)
+    silent_intervals: float = limit(
+        "or for so many of its usual intervals, if that is longer", 5, gt=1
     )
-    stuck_readings: int = field(
-        default=30,
-        metadata=as_setting("equal readings after which a sensor is stuck", ge=2, le=4_000),
+    expected_days: int = limit(
+        "a device that was silent for so long is not expected any more", 7, ge=1, le=90
     )
-    stuck_seconds: float = field(
-        default=60, metadata=as_setting("and for how long they must be equal", gt=0)
-    )
-    silent_seconds: float = field(
-        default=60, metadata=as_setting("a device may always be silent this long", gt=0)
-    )
-    silent_intervals: float = field(
-        default=5,
-        metadata=as_setting("or for so many of its usual intervals, if that is longer", gt=1),
-    )
-    expected_days: int = field(
-        default=7,
-        metadata=as_setting(
-            "a device that was silent for so long is not expected any more", ge=1, le=90
-        ),
-    )
-    complete_share: float = field(
-        default=0.95,
-        metadata=as_setting("share of the readings expected that an hour must have", gt=0, le=1),
+    complete_share: float = limit(
+        "share of the readings expected that an hour must have", 0.95, gt=0, le=1
     )
 
     @property

@@ -5,19 +5,24 @@ QUANTITIES. Wherever values stand without names, they stand in its order. Does n
 weather makes a value (`core.simulator.weather`).
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 
-def as_setting(meaning: str, *, name: str = "", **bounds: float) -> dict[str, Any]:
-    """Metadata of a dataclass field whose default a setting may replace.
+def limit(
+    meaning: str, default: float | Any = MISSING, *, setting: str = "", **bounds: float
+) -> Any:
+    """A field of limits that a setting may change.
 
     Args:
         meaning: the setting's description; {unit} is the quantity's.
-        name: the setting's, where it is not the field's; {name} is the quantity's.
+        default: without it each value of the class says its own.
+        setting: its name, where it is not the field's; {name} is the quantity's.
         bounds: what the value must be, as pydantic says it: gt, ge, lt, le.
     """
-    return {"meaning": meaning, "setting": name, "bounds": bounds}
+    return field(
+        default=default, metadata={"meaning": meaning, "setting": setting, "bounds": bounds}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +38,18 @@ class Quantity:
 
     name: str
     unit: str
-    least: float = field(metadata=as_setting("{unit}; below is a dead letter", name="{name}_min"))
-    greatest: float = field(
-        metadata=as_setting("{unit}; above is a dead letter", name="{name}_max")
+    least: float = limit("{unit}; below is a dead letter", setting="{name}_min")
+    greatest: float = limit("{unit}; above is a dead letter", setting="{name}_max")
+    plausible_least: float = limit("{unit}; below is implausible", setting="plausible_{name}_min")
+    plausible_greatest: float = limit(
+        "{unit}; above is implausible", setting="plausible_{name}_max"
     )
-    plausible_least: float = field(
-        metadata=as_setting("{unit}; below is implausible", name="plausible_{name}_min")
+    jump: float = limit("{unit} between two readings, at once", setting="jump_{name}", gt=0)
+    jump_per_minute: float = limit(
+        "{unit} more for each minute between two readings", setting="jump_{name}_per_minute", ge=0
     )
-    plausible_greatest: float = field(
-        metadata=as_setting("{unit}; above is implausible", name="plausible_{name}_max")
-    )
-    jump: float = field(
-        metadata=as_setting("{unit} between two readings, at once", name="jump_{name}", gt=0)
-    )
-    jump_per_minute: float = field(
-        metadata=as_setting(
-            "{unit} more for each minute between two readings",
-            name="jump_{name}_per_minute",
-            ge=0,
-        )
-    )
-    apart: float = field(
-        metadata=as_setting(
-            "{unit} a device may differ from the middle of its group",
-            name="deviation_{name}",
-            gt=0,
-        )
+    apart: float = limit(
+        "{unit} a device may differ from the middle of its group", setting="deviation_{name}", gt=0
     )
     decimals: int = 2
 
