@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.load import make_producer
 from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.core.reading.decoding import timestamp_ms
 from iot_pipeline.settings import Settings
 
 _PROBE_SECONDS = 10.0
@@ -130,7 +131,7 @@ def _read_back(
                 if time.time() * 1000 < ask_at_ms.get(at, 0.0):
                     continue
                 moment = datetime.fromtimestamp(at, UTC)
-                ms = round(at * 1e6) // 1000
+                ms = timestamp_ms(at)
                 rows = client.execute(cql, (device, moment.date(), ms), doing="probing")
                 late_ms = time.time() * 1000 - produced_ms
                 if not rows and late_ms < _PROBE_SECONDS * 1000:

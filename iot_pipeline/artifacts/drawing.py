@@ -80,6 +80,20 @@ def dress(axes: Axes, theme: Theme, title: str = "", *, grid: bool = True) -> No
         axes.set_title(title, loc="left", fontsize=9, color=theme.text, fontweight="bold")
 
 
+def headline(figure: Figure, theme: Theme, text: str, left: float) -> None:
+    """What the whole figure shows, above its plots."""
+    figure.text(
+        left,
+        1 - 0.06 / figure.get_figheight(),
+        text,
+        ha="left",
+        va="top",
+        fontsize=9,
+        color=theme.text,
+        fontweight="bold",
+    )
+
+
 def time_axis(axes: Axes, ticks: int = 6, *, is_dated: bool = True, zone: tzinfo = UTC) -> None:
     """Times along x, said as shortly as they can be; `is_dated` adds the day at the end."""
     locator: Any = AutoDateLocator(  # type: ignore[no-untyped-call]

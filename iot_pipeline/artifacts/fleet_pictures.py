@@ -1,13 +1,15 @@
 """The fleet's last day: a small temperature curve per device, and how complete each hour is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure, time_axis
+from iot_pipeline.artifacts.drawing import Theme, as_png, dress, headline, new_figure, time_axis
 from iot_pipeline.core.fleet.state import HOUR_MS
+from iot_pipeline.core.fleet.view import FleetView
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import in_words, moment_of
 
 _COLUMNS = 4
@@ -16,21 +18,12 @@ _MOST_LABELS = 40
 HOURS_LABELLED = 12
 
 
-def draw_small_multiples(
-    lines: Mapping[str, Sequence[tuple[int, float]]],
-    problems: Mapping[str, str],
-    slot_ms: int,
-    theme: Theme = LIGHT,
-) -> bytes:
-    """A PNG with a little plot of temperature per device, all on the same axes.
+def draw_small_multiples(view: FleetView, theme: Theme) -> bytes:
+    """A PNG with a little plot of the first quantity per device, all on the same axes.
 
-    Args:
-        lines: device_id -> (middle of a slot in ms, mean °C), oldest first, at least one
-            device and each with at least one; slots without readings are a gap.
-        problems: device_id -> a word; those are drawn in the colour of warnings and say it.
-        slot_ms: how long a slot is.
-        theme: its colours.
+    Slots without readings are a gap. Devices with a problem have the colour of warnings and say it.
     """
+    lines, slot_ms = view.lines, view.slot_ms
     rows = -(-len(lines) // _COLUMNS)
     figure = new_figure(theme, 9, 0.75 + 1.05 * rows)
     values = [value for line in lines.values() for _, value in line]
@@ -53,19 +46,12 @@ def draw_small_multiples(
             "wspace": 0.16,
         },
     )
-    figure.text(
-        0.05,
-        1 - 0.06 / figure.get_figheight(),
-        f"Temperature, °C, means of {in_words(slot_ms / 1000)}",
-        ha="left",
-        va="top",
-        fontsize=9,
-        color=theme.text,
-        fontweight="bold",
-    )
+    shown = QUANTITIES[0]
+    means = f"means of {in_words(slot_ms / 1000)}"
+    headline(figure, theme, f"{shown.name.capitalize()}, {shown.unit}, {means}", 0.05)
     flat = [axes for row in axes_of for axes in row]
     for axes, (device_id, line) in zip(flat, lines.items(), strict=False):
-        problem = problems.get(device_id)
+        problem = view.words.get(device_id)
         dress(axes, theme)
         axes.set_title(
             _short(device_id) + (f" – {problem}" if problem else ""),
@@ -95,20 +81,9 @@ def draw_small_multiples(
     return as_png(figure)
 
 
-def draw_completeness(
-    shares: Mapping[str, Sequence[float | None]],
-    first_hour: int,
-    known: int,
-    theme: Theme = LIGHT,
-) -> bytes:
-    """A PNG with one row per device and one column per hour: how much of what was due is there.
-
-    Args:
-        shares: device_id -> shares, oldest hour first; None where nothing is expected.
-        first_hour: that of the first column, in hours since 1970.
-        known: how many devices there are; the title says when these are not all.
-        theme: its colours.
-    """
+def draw_completeness(view: FleetView, theme: Theme) -> bytes:
+    """A PNG with one row per device and one column per hour: how much of what was due is there."""
+    shares, known = view.shares, view.fleet.known
     hours = max(map(len, shares.values()))
     names = list(shares)
     height = 1.05 + 0.17 * max(4, len(names))
@@ -118,16 +93,7 @@ def draw_completeness(
     axes.spines["bottom"].set_visible(False)
     of = f", {len(names)} of {known:,} devices" if len(names) < known else ""
     title = f"Readings received of those due, by device and hour (UTC){of}"
-    figure.text(
-        0.02,
-        1 - 0.06 / height,
-        title,
-        ha="left",
-        va="top",
-        fontsize=9,
-        color=theme.text,
-        fontweight="bold",
-    )
+    headline(figure, theme, title, 0.02)
     matrix = np.array(
         [[np.nan if share is None else share for share in shares[name]] for name in names],
         dtype=float,
@@ -151,7 +117,7 @@ def draw_completeness(
     every = 1 if hours <= HOURS_LABELLED else 2
     columns = range(hours - 1, -1, -every)
     axes.set_xticks([column + 0.5 for column in columns])
-    labels = [f"{moment_of((first_hour + column) * HOUR_MS):%H:00}" for column in columns]
+    labels = [f"{moment_of((view.first_hour + column) * HOUR_MS):%H:00}" for column in columns]
     axes.set_xticklabels([label[:2] if hours > HOURS_LABELLED else label for label in labels])
     axes.tick_params(axis="x", labelsize=7)
     bar_axes = figure.add_axes((0.915, 0.38 / height, 0.016, 1 - 0.8 / height))

@@ -1,6 +1,6 @@
 """How data moved: rows per second, how far behind each run was, how late readings came."""
 
-from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure, time_axis
+from iot_pipeline.artifacts.drawing import Theme, as_png, dress, new_figure, time_axis
 from iot_pipeline.core.fleet.delays import LABELS, Delays
 from iot_pipeline.core.ledger.flow import Flow
 from iot_pipeline.core.times import in_words, moment_of
@@ -8,7 +8,7 @@ from iot_pipeline.core.times import in_words, moment_of
 _AHEAD, _LATE_FROM = 0, 7  # of LABELS
 
 
-def draw_flow(flow: Flow, theme: Theme = LIGHT) -> bytes:
+def draw_flow(flow: Flow, theme: Theme) -> bytes:
     """A PNG: rows per second above, below how old a run's newest record was when it was stored.
 
     The lower plot ends where 99 of 100 runs are: the first run of all, which found a day of
@@ -58,7 +58,7 @@ def draw_flow(flow: Flow, theme: Theme = LIGHT) -> bytes:
     return as_png(figure)
 
 
-def draw_lateness(delays: Delays, theme: Theme = LIGHT) -> bytes:
+def draw_lateness(delays: Delays, theme: Theme) -> bytes:
     """A PNG: how many of the readings came how late, by the broker's clock."""
     figure = new_figure(theme, 9, 2.6)
     axes = figure.add_axes((0.02, 0.2, 0.965, 0.62))

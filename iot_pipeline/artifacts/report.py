@@ -8,27 +8,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from iot_pipeline.artifacts.drawing import DARK, LIGHT
-from iot_pipeline.artifacts.fleet_album import (
-    COMPLETENESS,
-    FLOW,
-    LAST_DAY,
-    LATENESS,
-    draw_album,
-)
+from iot_pipeline.artifacts.fleet_album import PICTURES, draw_album
 from iot_pipeline.core.fleet.report import REASONS_IN_WORDS, Health, Mood
 from iot_pipeline.core.times import in_words
 
 _MOST_PROBLEMS = 100
-_CAPTIONS = {
-    LAST_DAY: "Temperature of some devices; those with a problem are orange. A line that ends is "
-    "a device that fell silent.",
-    COMPLETENESS: "Each row is a device, each column an hour of the last day. Blue: all readings "
-    "that were due have arrived. Orange: they are missing.",
-    FLOW: "How many readings were stored, and how old the newest one was by then. Dots that climb "
-    "mean that storing cannot keep up.",
-    LATENESS: "From the moment a device measured to the moment its reading arrived. A clock that "
-    "is ahead makes readings seem to come from the future.",
-}
 _SIGNS = {Mood.GOOD: "✓", Mood.LOOK: "!", Mood.BAD: "✕"}
 _HEADLINES = {
     Mood.GOOD: "All is well.",
@@ -66,8 +50,14 @@ def render_report(health: Health) -> str:
 def _pictures(health: Health) -> list[Mapping[str, object]]:
     light, dark = draw_album(health.view, LIGHT), draw_album(health.view, DARK)
     return [
-        {"name": name, "light": _data(png), "dark": _data(dark[name]), "caption": _CAPTIONS[name]}
-        for name, png in light.items()
+        {
+            "name": picture.name,
+            "light": _data(light[picture.name]),
+            "dark": _data(dark[picture.name]),
+            "caption": picture.caption,
+        }
+        for picture in PICTURES
+        if picture.name in light
     ]
 
 

@@ -6,12 +6,13 @@ from typing import TypeVar
 
 import click
 
+from iot_pipeline.core.reading.decoding import EARLIEST_SECONDS, LATEST_SECONDS
 from iot_pipeline.core.times import Window, choose_window, parse_day
 from iot_pipeline.errors import ConfigurationError
 
 _F = TypeVar("_F", bound=Callable[..., object])
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+EARLIEST = datetime.fromtimestamp(EARLIEST_SECONDS, UTC)
+LATEST = datetime.fromtimestamp(LATEST_SECONDS, UTC)
 _LONGEST_DAYS = 36_525
 
 day_option = click.option("--day", metavar="DAY", help="This UTC day, such as 2026-01-31.")

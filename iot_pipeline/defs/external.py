@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from iot_pipeline.core.reading.decoding import Reading, encode_reading
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.defs.names import DEAD_LETTERS, GROUP, IOT_DATA, OWNERS, SENSOR_DATA
 
 _READING = [
@@ -23,9 +25,18 @@ _READING = [
         description="When it was measured, by the device's clock, in milliseconds; newest first.",
         constraints=dg.TableColumnConstraints(nullable=False),
     ),
-    dg.TableColumn("temperature", "double", description="°C, −100 to 150 by default."),
-    dg.TableColumn("humidity", "double", description="Relative humidity in %, 0 to 100."),
+    *(
+        dg.TableColumn(
+            item.name,
+            "double",
+            description=f"{item.unit}, {item.least:g} to {item.greatest:g} by default.",
+        )
+        for item in QUANTITIES
+    ),
 ]
+_EXAMPLE = Reading(
+    "device_2", 1735444918.3166866, *(item.plausible_greatest / 2 for item in QUANTITIES)
+)
 
 IOT_DATA_SPEC = dg.AssetSpec(
     IOT_DATA,
@@ -34,8 +45,7 @@ IOT_DATA_SPEC = dg.AssetSpec(
     owners=OWNERS,
     description=(
         "The topic of readings: one JSON object per message, keyed by device.\n\n"
-        '`{"device_id": "device_2", "timestamp": 1735444918.3166866, "temperature": 26.51, '
-        '"humidity": 40.78}`\n\n'
+        f"`{encode_reading(_EXAMPLE).decode()}`\n\n"
         "The log is the truth; everything else can be made from it again while Kafka keeps it. "
         "Each ingest run observes here how far behind it ingestion is, and how the run worked: "
         "Overview > Metadata > Plots. The job `simulate` sends a "
