@@ -16,6 +16,7 @@ from iot_pipeline.connections import open_connections
 from iot_pipeline.core.fleet.problems import DAY_MS, Fleet, Trouble
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet.view import natural_key
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import in_words, moment_of
 from iot_pipeline.health import look_now
 from iot_pipeline.settings import Settings
@@ -91,8 +92,9 @@ def _print(names: list[str], limit: int, fleet: Fleet, *, is_narrow: bool) -> No
         seen = {name: sentence for name, _, sentence in fleet.worst}
         print_table(["device", "problem", "what was seen"], [(n, words[n], seen[n]) for n in shown])
     elif shown:
+        units = [quantity.unit for quantity in QUANTITIES]
         print_table(
-            ["device", "newest reading", "°C", "%", "reports every", "today", "problem"],
+            ["device", "newest reading", *units, "reports every", "today", "problem"],
             [(*_row(name, fleet), words.get(name, "")) for name in shown],
         )
     if len(names) > len(shown):
@@ -121,8 +123,7 @@ def _row(name: str, fleet: Fleet) -> tuple[object, ...]:
     return (
         name,
         moment_of(state.measured_ms),
-        f"{state.temperature:g}",
-        f"{state.humidity:g}",
+        *(f"{value:g}" for value in state.values),
         in_words(usual / 1000) if usual else "?",
         f"{_count_today(state, fleet.as_of_ms):,}",
     )
@@ -136,8 +137,7 @@ def _as_dict(name: str, fleet: Fleet, silent: set[str]) -> dict[str, object]:
         "newest": {
             "timestamp": moment_of(state.measured_ms),
             "arrived_at": moment_of(state.arrived_ms),
-            "temperature": state.temperature,
-            "humidity": state.humidity,
+            **{q.name: value for q, value in zip(QUANTITIES, state.values, strict=True)},
         },
         "count_today": _count_today(state, fleet.as_of_ms),
         "cadence_seconds": round(usual / 1000, 3) if usual else None,

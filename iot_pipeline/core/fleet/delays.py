@@ -5,7 +5,7 @@ Belongs here: the edges, sums, percentiles. Does not belong here: which delay is
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -34,7 +34,6 @@ LABELS = (
     "over\na day",
 )
 KEPT_HOURS = 25
-VERSION = 1
 
 
 class Delays(msgspec.Struct, array_like=True):
@@ -47,16 +46,21 @@ class Delays(msgspec.Struct, array_like=True):
     def total(self) -> int:
         return sum(self.counts)
 
-    def add(self, delays_ms: Iterable[int]) -> None:
-        """Count a few; for many, count first and `add_counts`."""
+    @classmethod
+    def of(cls, delays_ms: Iterable[int]) -> "Delays":
+        """Those of a few readings; of many, count first."""
+        delays = cls()
         for delay in delays_ms:
-            self.counts[bisect_right(EDGES, delay / 1000)] += 1
-            self.largest_ms = max(self.largest_ms, delay)
+            delays.counts[bisect_right(EDGES, delay / 1000)] += 1
+            delays.largest_ms = max(delays.largest_ms, delay)
+        return delays
 
-    def add_counts(self, counts: Sequence[int], largest_ms: int) -> None:
-        """Add what was counted between the same edges."""
-        self.counts = [ours + theirs for ours, theirs in zip(self.counts, counts, strict=True)]
-        self.largest_ms = max(self.largest_ms, largest_ms)
+    def add(self, other: "Delays") -> None:
+        """Add what was counted elsewhere."""
+        self.counts = [
+            ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)
+        ]
+        self.largest_ms = max(self.largest_ms, other.largest_ms)
 
     def percentile(self, share: float) -> float:
         """Seconds that about this share of the delays does not exceed; 0.0 without any."""
@@ -92,7 +96,7 @@ class Delays(msgspec.Struct, array_like=True):
         return shown
 
 
-class FleetRecord(msgspec.Struct, array_like=True):
+class FleetRecord(msgspec.Struct, array_like=True, tag=2):
     """What is kept of a whole fleet: delays by the hour of arrival, of the last day.
 
     At `listed_ms` there were `listed` devices, and all but `unlooked` of them had a state.
@@ -100,32 +104,25 @@ class FleetRecord(msgspec.Struct, array_like=True):
     looked at every time.
     """
 
-    version: int = VERSION
     hours: dict[int, Delays] = {}
     listed_ms: int = 0
     listed: int = 0
     unlooked: int = 0
     suspects: list[str] = []
 
-    def add(self, hour: int, counts: Sequence[int], largest_ms: int) -> None:
-        """Count delays of readings that arrived in this hour."""
+    def add(self, hour: int, delays: Delays) -> None:
+        """Add delays of readings that arrived in this hour."""
         if hour not in self.hours:
             self.hours[hour] = Delays()
             if len(self.hours) > KEPT_HOURS:
                 del self.hours[min(self.hours)]
         if hour in self.hours:
-            self.hours[hour].add_counts(counts, largest_ms)
-
-    def add_delay(self, hour: int, delay_ms: int) -> None:
-        """Count one."""
-        one = Delays()
-        one.add([delay_ms])
-        self.add(hour, one.counts, one.largest_ms)
+            self.hours[hour].add(delays)
 
     def since(self, ms: float) -> Delays:
         """All of the hours that end after this."""
         found = Delays()
         for hour, delays in self.hours.items():
             if (hour + 1) * HOUR_MS > ms:
-                found.add_counts(delays.counts, delays.largest_ms)
+                found.add(delays)
         return found

@@ -31,8 +31,9 @@ class Odd(msgspec.Struct, array_like=True, frozen=True):
     measured_ms: int
 
     @property
-    def size(self) -> float:
-        return abs(self.value) if self.before is None else abs(self.value - self.before)
+    def badness(self) -> tuple[bool, float]:
+        """A value past its limits is worse than a jump."""
+        return self.before is None, abs(self.value - (self.before or 0.0))
 
 
 class Apart(msgspec.Struct, array_like=True, frozen=True):

@@ -18,6 +18,7 @@ from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
 from iot_pipeline.core.fleet.lacking_hours import lacking_shares, pace_of
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import in_words
 
 DAY_MS = 24 * HOUR_MS
@@ -27,7 +28,7 @@ _LEAST_NEIGHBOURS = 5
 _SAME_TIME_MS = 600_000
 # 1.4826 times the median distance to the median estimates the standard deviation.
 _DEVIATIONS = 5 * 1.4826
-UNITS = {"temperature": "°C", "humidity": "%"}
+_BY_NAME = {quantity.name: quantity for quantity in QUANTITIES}
 
 
 class Trouble(enum.StrEnum):
@@ -167,15 +168,18 @@ def off_in_words(state: DeviceState) -> str:
 
 def odd_in_words(state: DeviceState, as_of_ms: float) -> str:
     """The worst of a device's implausible values."""
-    odd = state.odd
+    odd, apart = state.odd, state.apart
     if odd is not None and as_of_ms - state.odd_at_ms <= state.window_ms:
-        unit = UNITS[odd.quantity]
-        if odd.before is None:
-            return f"said {odd.value:g} {unit}"
-        return f"jumped from {odd.before:g} to {odd.value:g} {unit}"
-    apart = state.apart
+        value = _BY_NAME[odd.quantity].with_unit(odd.value)
+        return f"said {value}" if odd.before is None else f"jumped from {odd.before:g} to {value}"
     assert apart is not None, "asked only of a device with one of them"
-    return f"says {apart.value:g} {UNITS[apart.quantity]} where its group says {apart.middle:g}"
+    value = _BY_NAME[apart.quantity].with_unit(apart.value)
+    return f"says {value} where its group says {apart.middle:g}"
+
+
+def with_units(values: Iterable[float]) -> list[str]:
+    """The values of a reading as a person reads them: `20.5 °C`, `40 %`."""
+    return [quantity.with_unit(value) for quantity, value in zip(QUANTITIES, values, strict=True)]
 
 
 @lru_cache(maxsize=65_536)
@@ -195,20 +199,15 @@ def note_apart(states: Mapping[str, DeviceState], limits: QualityLimits) -> None
         together = [state for state in members if newest - state.arrived_ms <= _SAME_TIME_MS]
         if len(together) < _LEAST_NEIGHBOURS:
             continue
-        for quantity, floor in (
-            ("temperature", limits.deviation_celsius),
-            ("humidity", limits.deviation_humidity),
-        ):
-            values: list[float] = [getattr(state, quantity) for state in together]
+        for number, quantity in enumerate(limits.quantities):
+            values = [state.values[number] for state in together]
             middle = median(values)
             usual = median(abs(value - middle) for value in values)
-            limit = max(floor, _DEVIATIONS * usual)
+            limit = max(quantity.apart, _DEVIATIONS * usual)
             for state, value in zip(together, values, strict=True):
                 if abs(value - middle) > limit:
-                    state.apart, state.apart_at_ms = (
-                        Apart(quantity, value, middle),
-                        state.arrived_ms,
-                    )
+                    state.apart = Apart(quantity.name, value, middle)
+                    state.apart_at_ms = state.arrived_ms
 
 
 def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[DeviceProblem]:
@@ -230,9 +229,7 @@ def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[Device
         and abs(state.measured_ms - state.unchanged_since_ms) >= limits.stuck_seconds * 1000
         and silence <= state.window_ms
     ):
-        said = (
-            f"always {state.temperature:g} °C and {state.humidity:g} %, {state.unchanged:,} times"
-        )
+        said = f"always {' and '.join(with_units(state.values))}, {state.unchanged:,} times"
         yield DeviceProblem(name, Trouble.STUCK, said, state.unchanged)
     newest_odd = max(state.odd_at_ms, state.apart_at_ms)
     if newest_odd and as_of - newest_odd <= state.window_ms:

@@ -13,12 +13,14 @@ for `late_at_ms` (decided at the end of a part) and for what is learned of pause
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
+from zlib import crc32
 
 import msgspec
 
 from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_cadence
 from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.reading.quantities import QUANTITIES
 
 HOUR_MS = 3_600_000
 HOURS = 25
@@ -38,15 +40,22 @@ _LEARN_AT = (LEAST_READINGS, TAIL // 2, TAIL, 2 * TAIL)
 # A rhythm that changed by less is the same one.
 _SAME_RHYTHM = 0.2
 _NEWEST_SHARE = 0.3
-VERSION = 1
+# Which states can be read back: those of this form, and of these quantities. Raise the number when
+# a field comes, goes or changes its meaning.
+_FORM = crc32(repr((2, [quantity.name for quantity in QUANTITIES])).encode())
+
+# The newest arrival of some readings of one device, the number of the half window in which all
+# arrived and the hour in which all were measured (-1: several), how many at the end have equal
+# values, the last values, and the longest delay.
+Calm = tuple[int, int, int, int, tuple[float, ...], int]
 
 
-class DeviceState(msgspec.Struct, array_like=True):
-    """One device; about 200 bytes when kept.
+class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
+    """One device; about 300 bytes when kept.
 
     `rows` readings are its own: backfilled ones are not. `hours` counts them by the hour of their
     event time, from `begin_ms` on, but none with a wrong clock, which leave `unsure_hours`. `tail`
-    are the newest event times. `unchanged` readings at the end have equal values. `half` and
+    are the newest event times. `unchanged` readings at the end have the last `values`. `half` and
     `before` are the two newest half windows that had readings.
 
     Each kind of trouble has the time of its latest evidence (`late_at_ms`, `clock_at_ms`,
@@ -55,13 +64,11 @@ class DeviceState(msgspec.Struct, array_like=True):
     only later. A device that pauses for `pause_ms` again and again (`pauses` times) sleeps.
     """
 
-    version: int = VERSION
     begin_ms: int = 0
     rows: int = 0
     arrived_ms: int = 0
     tail: list[int] = []
-    temperature: float = 0.0
-    humidity: float = 0.0
+    values: tuple[float, ...] = ()
     unchanged: int = 0
     unchanged_since_ms: int = 0
     hours: dict[int, int] = {}
@@ -129,27 +136,22 @@ class DeviceState(msgspec.Struct, array_like=True):
         other.lacking = self.lacking.copy()
         return other
 
-    def is_calm(
-        self, gap_ms: int, temperature: float, humidity: float, limits: QualityLimits
-    ) -> bool:
+    def is_calm(self, gap_ms: int, values: tuple[float, ...], limits: QualityLimits) -> bool:
         """Whether readings that are calm among themselves are so after what it sent before.
 
         Args:
             gap_ms: the longest time between two arrivals, the newest one of it included.
-            temperature: the first.
-            humidity: the first.
+            values: the first.
             limits: what is fine.
         """
         if self.steady_rows or gap_ms > (self.long_ms or limits.silent_seconds * 1000):
             return False
-        return not self.rows or (
-            abs(temperature - self.temperature) <= limits.jump_celsius
-            and abs(humidity - self.humidity) <= limits.jump_humidity
-        )
+        for value, before, quantity in zip(values, self.values, limits.quantities, strict=False):
+            if abs(value - before) > quantity.jump:
+                return False
+        return True
 
-    def take_row(
-        self, ms: int, at: int, temperature: float, humidity: float, limits: QualityLimits
-    ) -> None:
+    def take_row(self, ms: int, at: int, values: tuple[float, ...], limits: QualityLimits) -> None:
         """Take one reading, whatever it is."""
         delay = at - ms
         is_wrong = False
@@ -168,33 +170,26 @@ class DeviceState(msgspec.Struct, array_like=True):
         half.rows += 1
         if not is_wrong and delay > half.delay_most_ms:
             half.delay_most_ms = delay
-        if not limits.temperature_low <= temperature <= limits.temperature_high:
-            half.outside += 1
-            self._note_odd(Odd("temperature", temperature, None, ms), at)
-        if not limits.humidity_low <= humidity <= limits.humidity_high:
-            half.outside += 1
-            self._note_odd(Odd("humidity", humidity, None, ms), at)
+        for value, quantity in zip(values, limits.quantities, strict=True):
+            if not quantity.plausible_least <= value <= quantity.plausible_greatest:
+                half.outside += 1
+                self._note_odd(Odd(quantity.name, value, None, ms), at)
         if not self.rows:
             self.begin_ms, self.visit_ms = ms, at
         else:
             if self.long_ms and at - self.arrived_ms > self.long_ms:
                 self._end_visit(at)
-            step = abs(temperature - self.temperature)
             minutes = abs(ms - self.tail[-1]) / 60_000
-            base = limits.jump_celsius
-            if step > base and step > base + limits.jump_celsius_per_minute * minutes:
-                half.jumps += 1
-                self._note_odd(Odd("temperature", temperature, self.temperature, ms), at)
-            step = abs(humidity - self.humidity)
-            base = limits.jump_humidity
-            if step > base and step > base + limits.jump_humidity_per_minute * minutes:
-                half.jumps += 1
-                self._note_odd(Odd("humidity", humidity, self.humidity, ms), at)
-        if self.rows and temperature == self.temperature and humidity == self.humidity:
+            for value, before, quantity in zip(values, self.values, limits.quantities, strict=True):
+                step = abs(value - before) - quantity.jump
+                if step > 0 and step > quantity.jump_per_minute * minutes:
+                    half.jumps += 1
+                    self._note_odd(Odd(quantity.name, value, before, ms), at)
+        if values == self.values:
             self.unchanged += 1
         else:
             self.unchanged, self.unchanged_since_ms = 1, ms
-        self.temperature, self.humidity = temperature, humidity
+        self.values = values
         self.arrived_ms = max(self.arrived_ms, at)
         self.tail.append(ms)
         del self.tail[:-TAIL]
@@ -205,16 +200,7 @@ class DeviceState(msgspec.Struct, array_like=True):
             self.learn(limits)
 
     def take_calm(
-        self,
-        times_ms: list[int],
-        newest_at: int,
-        spread_ms: Sequence[int],
-        unchanged: int,
-        temperature: float,
-        humidity: float,
-        delay_most_ms: int,
-        hour: int,
-        limits: QualityLimits,
+        self, times_ms: list[int], arrivals_ms: Sequence[int], calm: Calm, limits: QualityLimits
     ) -> None:
         """Take readings among which nothing is to be seen.
 
@@ -223,27 +209,19 @@ class DeviceState(msgspec.Struct, array_like=True):
 
         Args:
             times_ms: measured, at least one, in the order of arrival.
-            newest_at: the newest arrival.
-            spread_ms: all arrivals, where they are of several half windows; else empty.
-            unchanged: how many at the end have equal values.
-            temperature: the last.
-            humidity: the last.
-            delay_most_ms: the longest.
-            hour: in which all were measured; -1: in several.
+            arrivals_ms: all arrivals, where they are of several half windows; else empty.
+            calm: what else is to be known of them.
             limits: what is fine.
         """
+        newest_at, number, hour, unchanged, values, delay_most_ms = calm
         count = len(times_ms)
         rows = self.rows
-        if spread_ms:
-            for number, of_half in Counter(at // HALF_MS for at in spread_ms).items():
-                half = self._half_of(number * HALF_MS, limits)
-                half.rows += of_half
-                half.delay_most_ms = max(half.delay_most_ms, delay_most_ms)
-        else:
+        halves = {number: count} if number >= 0 else Counter(at // HALF_MS for at in arrivals_ms)
+        for number, of_half in halves.items():
             half = self.half
-            if newest_at // HALF_MS != half.number:
-                half = self._half_of(newest_at, limits)
-            half.rows += count
+            if number != half.number:
+                half = self._half_of(number * HALF_MS, limits)
+            half.rows += of_half
             if delay_most_ms > half.delay_most_ms:
                 half.delay_most_ms = delay_most_ms
         if hour in self.hours:
@@ -253,18 +231,12 @@ class DeviceState(msgspec.Struct, array_like=True):
         else:
             for of_hour, readings in Counter(ms // HOUR_MS for ms in times_ms).items():
                 self.count_hour(of_hour, readings)
-        if (
-            unchanged == count
-            and rows
-            and temperature == self.temperature
-            and humidity == self.humidity
-        ):
+        if unchanged == count and values == self.values:
             self.unchanged += count
         else:
             self.unchanged = unchanged
             self.unchanged_since_ms = times_ms[-unchanged]
-        self.temperature = temperature
-        self.humidity = humidity
+        self.values = values
         if newest_at > self.arrived_ms:
             self.arrived_ms = newest_at
         if count < TAIL:
@@ -278,7 +250,7 @@ class DeviceState(msgspec.Struct, array_like=True):
         if rows < _LEARN_AT[-1]:
             if not rows:
                 self.begin_ms = times_ms[0]
-                self.visit_ms = spread_ms[0] if spread_ms else newest_at
+                self.visit_ms = arrivals_ms[0] if arrivals_ms else newest_at
             for at in _LEARN_AT:
                 if rows < at <= self.rows:
                     self.learn(limits)
@@ -376,14 +348,9 @@ class DeviceState(msgspec.Struct, array_like=True):
             self.unsure_hours = sorted([*self.unsure_hours, hour])[-HOURS:]
 
     def _note_odd(self, odd: Odd, at: int) -> None:
-        """Keep the worst of the window: a value past its limits is worse than a jump."""
-        kept = self.odd
+        """Keep the worst of the window."""
         is_old = at - self.odd_at_ms > WINDOW_MS
-        if (
-            kept is None
-            or is_old
-            or (odd.before is None, odd.size) > (kept.before is None, kept.size)
-        ):
+        if self.odd is None or is_old or odd.badness > self.odd.badness:
             self.odd = odd
         self.odd_at_ms = max(self.odd_at_ms, at)
 

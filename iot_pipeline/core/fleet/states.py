@@ -20,7 +20,8 @@ from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS
 from iot_pipeline.core.fleet.lacking_hours import note_lacking
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import HOUR_MS, STEADY_MS, STEADY_READINGS, DeviceState
+from iot_pipeline.core.fleet.state import HOUR_MS, STEADY_MS, STEADY_READINGS, Calm, DeviceState
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import US_PER_MS, RowsByTime, arrived_ms
 
 # Up to so many devices nothing is left out.
@@ -35,9 +36,10 @@ _ALLOWED_PER_FOLD_US = 1_000.0
 
 Groups = Mapping[tuple[str, int], RowsByTime]
 _Ints = npt.NDArray[np.int64]
+_Values = tuple[float, ...]
+# Of a row: the write time, and the value of each quantity.
 _written = itemgetter(0)
-_temperature = itemgetter(3)
-_humidity = itemgetter(4)
+_values = [itemgetter(3 + number) for number in range(len(QUANTITIES))]
 
 
 @dataclass(slots=True)
@@ -139,32 +141,18 @@ class FleetStates:
         view = _Columns(groups, rows)
         self._count_delays(view, limits)
         times = view.times_list
-        for (
-            (name, _),
-            start,
-            end,
-            is_close,
-            gap,
-            first_at,
-            newest_at,
-            is_one_half,
-            unchanged,
-            delay_most,
-            hour,
-            first,
-            last,
-        ) in view.summaries(groups, limits):
+        for (name, _), start, end, is_close, gap, first_at, first, calm in view.summaries(
+            groups, limits
+        ):
             state = devices.get(name)
             if state is None:
                 state = devices[name] = DeviceState()
             changed.add(name)
             if state.rows:
                 gap = max(gap, first_at - state.arrived_ms)
-            if not is_close and state.is_calm(gap, *first, limits):
-                spread = () if is_one_half else view.arrivals[start:end].tolist()
-                state.take_calm(
-                    times[start:end], newest_at, spread, unchanged, *last, delay_most, hour, limits
-                )
+            if not is_close and state.is_calm(gap, first, limits):
+                spread = () if calm[1] >= 0 else view.arrivals[start:end].tolist()
+                state.take_calm(times[start:end], spread, calm, limits)
             else:
                 for row in view.rows(start, end):
                     state.take_row(*row, limits)
@@ -200,28 +188,13 @@ class FleetStates:
         counts = np.bincount(
             np.searchsorted(edges, delays, side="right"), minlength=len(EDGES) + 1
         ).tolist()
-        self.record.add(int(view.arrivals.max()) // HOUR_MS, counts, int(delays.max()))
+        hour = int(view.arrivals.max()) // HOUR_MS
+        self.record.add(hour, Delays(counts, int(delays.max())))
 
 
 # Of a group: its place, its rows [start, end), whether they need a close look, the longest time
-# between two arrivals, the first and the newest arrival, whether all came in one half window, how
-# many values at the end are equal, the longest delay, the hour of all event times or -1, the first
-# values and the last.
-_Summary = tuple[
-    tuple[str, int],
-    int,
-    int,
-    bool,
-    int,
-    int,
-    int,
-    bool,
-    int,
-    int,
-    int,
-    tuple[float, float],
-    tuple[float, float],
-]
+# between two arrivals, the first arrival and the first values, and what makes it calm.
+_Summary = tuple[tuple[str, int], int, int, bool, int, int, _Values, Calm]
 
 
 class _Columns:
@@ -233,52 +206,52 @@ class _Columns:
         self.times: _Ints = np.array(self.times_list, np.int64)
         written: _Ints = np.fromiter(map(_written, rows), np.int64, count)
         self.arrivals: _Ints = written // US_PER_MS
-        self.temperatures = np.fromiter(map(_temperature, rows), np.float64, count)
-        self.humidities = np.fromiter(map(_humidity, rows), np.float64, count)
+        self.values = [np.fromiter(map(of_row, rows), np.float64, count) for of_row in _values]
         self.delays: _Ints = self.arrivals - self.times
         sizes = np.fromiter(map(len, groups.values()), np.int64, len(groups))
         self.ends: _Ints = np.cumsum(sizes)
         self.starts: _Ints = self.ends - sizes
 
-    def rows(self, start: int, end: int) -> Iterator[tuple[int, int, float, float]]:
-        """(measured, arrived, temperature, humidity) of rows [start, end)."""
+    def rows(self, start: int, end: int) -> Iterator[tuple[int, int, _Values]]:
+        """(measured, arrived, values) of rows [start, end)."""
         return zip(
             self.times_list[start:end],
             self.arrivals[start:end].tolist(),
-            self.temperatures[start:end].tolist(),
-            self.humidities[start:end].tolist(),
+            self._values_at(slice(start, end)),
             strict=True,
         )
+
+    def _values_at(self, places: _Ints | slice) -> Iterator[_Values]:
+        return zip(*(values[places].tolist() for values in self.values), strict=True)
 
     def summaries(self, groups: Groups, limits: QualityLimits) -> Iterator[_Summary]:
         """One per group."""
         starts, ends = self.starts, self.ends
         lowest, highest = np.minimum.reduceat, np.maximum.reduceat
-        least, most = lowest(self.delays, starts), highest(self.delays, starts)
-        warm, damp = self.temperatures, self.humidities
-        coldest, warmest = lowest(warm, starts), highest(warm, starts)
-        driest, dampest = lowest(damp, starts), highest(damp, starts)
-        newest = highest(self.arrivals, starts)
-        hours = lowest(self.times, starts) // HOUR_MS
-        is_close = (
-            (most > limits.late_ms)
-            | (least < -limits.ahead_ms)
-            | (coldest < limits.temperature_low)
-            | (warmest > limits.temperature_high)
-            | (driest < limits.humidity_low)
-            | (dampest > limits.humidity_high)
-            | (warmest - coldest > limits.jump_celsius)
-            | (dampest - driest > limits.jump_humidity)
-        )
+        most = highest(self.delays, starts)
+        is_close = (most > limits.late_ms) | (lowest(self.delays, starts) < -limits.ahead_ms)
+        # Where a row differs from the one before; the last such place begins the equal ones.
+        differs = np.zeros(len(self.times), np.bool_)
+        differs[starts] = True
+        for values, quantity in zip(self.values, limits.quantities, strict=True):
+            least, greatest = lowest(values, starts), highest(values, starts)
+            is_close |= least < quantity.plausible_least
+            is_close |= greatest > quantity.plausible_greatest
+            is_close |= greatest - least > quantity.jump
+            differs[1:] |= values[1:] != values[:-1]
+        unchanged = ends - highest(np.where(differs, np.arange(len(differs)), 0), starts)
         gaps = np.diff(self.arrivals, prepend=self.arrivals[:1])
         gaps[starts] = 0
-        # Where a row differs from the one before; the last such place begins the equal ones.
-        differs = np.ones(len(warm), np.bool_)
-        differs[1:] = warm[1:] != warm[:-1]
-        differs[1:] |= damp[1:] != damp[:-1]
-        differs[starts] = True
-        unchanged = ends - highest(np.where(differs, np.arange(len(warm)), 0), starts)
-        last = ends - 1
+        newest = highest(self.arrivals, starts)
+        calm = zip(
+            newest.tolist(),
+            _number_of_all(lowest(self.arrivals, starts), newest, HALF_MS),
+            _number_of_all(lowest(self.times, starts), highest(self.times, starts), HOUR_MS),
+            unchanged.tolist(),
+            self._values_at(ends - 1),
+            most.tolist(),
+            strict=True,
+        )
         return zip(
             groups,
             starts.tolist(),
@@ -286,15 +259,17 @@ class _Columns:
             is_close.tolist(),
             highest(gaps, starts).tolist(),
             self.arrivals[starts].tolist(),
-            newest.tolist(),
-            (lowest(self.arrivals, starts) // HALF_MS == newest // HALF_MS).tolist(),
-            unchanged.tolist(),
-            most.tolist(),
-            np.where(highest(self.times, starts) // HOUR_MS == hours, hours, -1).tolist(),
-            zip(warm[starts].tolist(), damp[starts].tolist(), strict=True),
-            zip(warm[last].tolist(), damp[last].tolist(), strict=True),
+            self._values_at(starts),
+            calm,
             strict=True,
         )
+
+
+def _number_of_all(first_ms: _Ints, last_ms: _Ints, piece_ms: int) -> list[int]:
+    """Of each group the piece of time that holds all of it; -1: several do."""
+    first = first_ms // piece_ms
+    numbers: list[int] = np.where(first == last_ms // piece_ms, first, -1).tolist()
+    return numbers
 
 
 def _is_plain_backfill(
@@ -323,14 +298,12 @@ def _is_plain_backfill(
 
 
 def fold_rows(
-    states: FleetStates, device_id: str, rows: Iterable[tuple[int, int, float, float]]
+    states: FleetStates, device_id: str, rows: Iterable[tuple[int, int, _Values]]
 ) -> None:
-    """Take in one device's (measured_ms, arrived_ms, temperature, humidity), as they arrived."""
-    state = states.devices.get(device_id)
-    if state is None:
-        state = states.devices[device_id] = DeviceState()
-    for ms, at, temperature, humidity in rows:
-        state.take_row(ms, at, temperature, humidity, states.limits)
+    """Take in one device's (measured_ms, arrived_ms, values), as they arrived."""
+    state = states.devices.setdefault(device_id, DeviceState())
+    for ms, at, values in rows:
+        state.take_row(ms, at, values, states.limits)
         if at - ms <= states.limits.backfill_ms:
-            states.record.add_delay(at // HOUR_MS, at - ms)
+            states.record.add(at // HOUR_MS, Delays.of([at - ms]))
     states.changed.add(device_id)

@@ -30,8 +30,8 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
             "outside_limits": sum(outside for outside, _ in counts.values()),
             "jumps": sum(jumps for _, jumps in counts.values()),
         },
-        "Temperatures and humidities are within their limits, change no faster than they can, and "
-        "agree with those of neighbours.",
+        "Values are within their limits, change no faster than they can, and agree with those of "
+        "neighbours.",
         f"Implausible values from {named(found)}. Look at "
         "`iot readings DEVICE --last 1h`: a single jump is a bad contact or interference, a slow "
         "departure a sensor to recalibrate or replace; `IOT_PLAUSIBLE_*` and `IOT_JUMP_*` are the "
@@ -43,8 +43,8 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
 
 CHECK = on_devices(
     "values_are_plausible",
-    "Temperature and humidity are within plausible limits, change no faster than a sensor can, and "
-    "agree with devices of the same group.",
+    f"{' and '.join(q.name for q in QUANTITIES).capitalize()} are within plausible limits, change "
+    "no faster than a sensor can, and agree with devices of the same group.",
     Trouble.IMPLAUSIBLE,
     say,
     order=110,

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from iot_pipeline.core.fleet.delays import Delays
 from iot_pipeline.core.fleet.kept_states import (
     decode_record,
     decode_state,
-    encode_record,
-    encode_state,
+    encode,
     merge,
     merge_records,
 )
@@ -241,8 +241,8 @@ class FleetKeeper:
         with self._lock:
             # One that was left out since, of a large fleet, is not kept any more.
             names &= states.devices.keys()
-            content = {name: encode_state(states.devices[name]) for name in names}
-            record = encode_record(states.record)
+            content = {name: encode(states.devices[name]) for name in names}
+            record = encode(states.record)
             states.changed -= names
         live_seconds = (self.limits.expected_days * DAY_MS + DAY_MS) // 1000
         try:
@@ -271,7 +271,7 @@ class FleetKeeper:
                 return
             groups, delays = self._waiting.popleft()
             for delay in delays:
-                self._states.ingested.add(delay)
+                self._states.ingested.add(Delays.of(delay))
             rows = sum(map(len, groups.values()))
             if rows <= _PART_ROWS and len(groups) <= _PART_GROUPS:
                 self._folded_rows += rows

@@ -12,6 +12,7 @@ from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.stages.fleet.ports import DeviceHourCounts, FleetPorts
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, PendingRows
@@ -22,8 +23,8 @@ _MOST_DAYS_AHEAD = 30
 _NEWEST_ROWS = 120
 _ROWS_OF_A_MINUTE = 600
 
-# (measured_ms, arrived_ms, temperature, humidity)
-_Reading = tuple[int, int, float, float]
+# (measured_ms, arrived_ms, values)
+_Reading = tuple[int, int, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _read_newest(
             again += [(name, day, as_of_ms, _NEWEST_ROWS) for day in days if day == today]
         elif len(readings) < _NEWEST_ROWS and len(days) > 1:
             again.append((name, days[1], _end_of(days[1]), _NEWEST_ROWS - len(readings)))
-        elif len({reading[2:] for reading in readings.values()}) == 1:
+        elif len({values for _, _, values in readings.values()}) == 1:
             again.append((name, days[0], _end_of(days[0]), MAX_ROWS_PER_READ))
     # All of them: half a look would call a device silent, or not stuck, that is.
     for (name, *_), answer in ask_all(
@@ -239,15 +240,15 @@ def _since(name: str, state: DeviceState, as_of_ms: int, ahead_ms: int) -> list[
 
 
 def _readings(answer: PendingRows) -> dict[int, _Reading]:
-    # A cell that was deleted with plain CQL has neither value nor write time.
-    return {
-        ms: (ms, arrived_ms(max(warm_us, damp_us)), temperature, humidity)
-        for ms, (temperature, humidity, warm_us, damp_us) in answer.found
-        if temperature is not None
-        and humidity is not None
-        and warm_us is not None
-        and damp_us is not None
-    }
+    found: dict[int, _Reading] = {}
+    for ms, cells in answer.found:
+        # A cell that was deleted with plain CQL has neither value nor write time.
+        whole = [cell for cell in cells if cell is not None]
+        if len(whole) == len(cells):
+            values = tuple(whole[: len(QUANTITIES)])
+            written_us = int(max(whole[len(QUANTITIES) :]))
+            found[ms] = ms, arrived_ms(written_us), values
+    return found
 
 
 def _by_day(name: str, first_ms: int, end_ms: int) -> list[_Span]:

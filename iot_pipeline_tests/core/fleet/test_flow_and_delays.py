@@ -7,7 +7,7 @@ import pytest
 
 from iot_pipeline.artifacts.last_drawing import LEAST_REST_SECONDS, LastDrawing, is_due
 from iot_pipeline.core.fleet.delays import EDGES, LABELS, Delays, FleetRecord
-from iot_pipeline.core.fleet.kept_states import decode_record, encode_record
+from iot_pipeline.core.fleet.kept_states import decode_record, encode
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.flow import measure_flow
 
@@ -60,9 +60,8 @@ def test_a_day_with_ten_minutes_of_readings_is_drawn_as_ten_minutes():
 
 
 def test_every_delay_is_in_one_bin_and_the_edges_are_where_they_are_said_to_be():
-    delays = Delays()
     seconds = [-2.0, 0.0, 1.5, 3.0, 7.0, 20.0, 45.0, 120.0, 1000.0, 7200.0, 100_000.0]
-    delays.add(round(1000 * late) for late in seconds)
+    delays = Delays.of(round(1000 * late) for late in seconds)
     assert len(LABELS) == len(delays.shown())
     assert delays.shown() == [1] * len(LABELS)
     assert delays.total == sum(delays.counts) == len(seconds)
@@ -71,24 +70,21 @@ def test_every_delay_is_in_one_bin_and_the_edges_are_where_they_are_said_to_be()
 
 @pytest.mark.parametrize("share", [0.5, 0.95, 1.0])
 def test_a_percentile_is_within_its_bin_and_never_above_the_largest(share):
-    delays = Delays()
-    delays.add(range(1, 50_001))
+    delays = Delays.of(range(1, 50_001))
     true = 50.0 * share
     assert delays.percentile(share) == pytest.approx(true, rel=0.05)
     assert Delays().percentile(share) == 0.0
-    one = Delays()
-    one.add([70])
-    assert one.percentile(share) <= 0.07
+    assert Delays.of([70]).percentile(share) <= 0.07
 
 
 def test_what_is_kept_of_the_fleet_is_of_a_day_and_reads_back_equal():
     record = FleetRecord()
     for hour in range(500_000, 500_040):
-        record.add_delay(hour, 40)
+        record.add(hour, Delays.of([40]))
     assert len(record.hours) == 25
     assert record.since(500_039 * 3_600_000).total == 1
     assert record.since(0).total == 25
-    assert decode_record(encode_record(record)) == record
+    assert decode_record(encode(record)) == record
 
 
 def test_pictures_rest_for_a_minute_and_longer_after_what_took_long():
