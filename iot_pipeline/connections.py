@@ -124,7 +124,7 @@ class Connections:
         )
 
     def replay_letters(self, run: Run, reason: str | None) -> LetterReplay:
-        """Store the dead letters that the rules of now accept."""
+        """Store the dead letters that today's rules accept."""
         return replay_dead_letters(
             self.settings.topic,
             self.settings.dead_letter_topic,

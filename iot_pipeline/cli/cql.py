@@ -14,7 +14,7 @@ from iot_pipeline.settings import Settings
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
 @json_option
 def cql_command(statement: str, limit: int, as_json: bool) -> None:
-    """Run one SELECT; tables without a keyspace are the pipeline's. Nothing else is taken."""
+    """Run one SELECT and nothing else; tables without a keyspace are the pipeline's."""
     select = check_select(statement)
     with CassandraClient(Settings.from_env()) as client:
         answer = run_select(client, select, limit)

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +13,7 @@ from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_t
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.proof.dead_letters import preview
+from iot_pipeline.core.proof.dead_letters import StoredLetter, preview
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
 from iot_pipeline.core.words import iot_command
@@ -43,11 +43,8 @@ def dead_letters_command() -> None:
 def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> None:
     """List the newest dead letters: source, reason, message and the beginning of the value."""
     settings = Settings.from_env()
-    log = KafkaLog(settings)
-    try:
+    with closing(KafkaLog(settings)) as log:
         found = read_newest_letters(log, settings.dead_letter_topic, last, reason)
-    finally:
-        log.close()
     if as_json:
         print_json(
             {
@@ -100,19 +97,40 @@ def _letter_json(item: FoundLetter) -> dict[str, object]:
     letter = item.letter
     return {
         "topic": letter.source.topic,
+        **_facts(letter),
+        "value_bytes": item.value_bytes,
+        "value": _text(letter.value, 200),
+        "dlq_partition": letter.dlq_partition,
+        "dlq_offset": letter.dlq_offset,
+    }
+
+
+def _facts(letter: StoredLetter) -> dict[str, object]:
+    return {
         "topic_id": letter.source.topic_id,
         "partition": letter.source.partition,
         "offset": letter.source.offset,
         "reason": letter.reason,
         "message": letter.message,
-        "message_key": preview(letter.message_key) if letter.message_key is not None else None,
-        "produced_at": None if letter.produced_ms is None else moment_of(letter.produced_ms),
-        "delivered_at": moment_of(letter.delivered_ms),
-        "value_bytes": item.value_bytes,
-        "value": preview(letter.value, 200) if letter.value is not None else None,
-        "dlq_partition": letter.dlq_partition,
-        "dlq_offset": letter.dlq_offset,
+        "produced_at": _moment(letter.produced_ms),
+        "delivered_at": _moment(letter.delivered_ms),
+        "message_key": _text(letter.message_key, 80),
     }
+
+
+def _moment(ms: int | None) -> str | None:
+    return None if ms is None else in_utc(moment_of(ms), "milliseconds")
+
+
+def _text(value: bytes | None, most: int | None = None) -> str | None:
+    return None if value is None else preview(value, most or len(value))
+
+
+def _letters(settings: Settings) -> Iterator[StoredLetter]:
+    with closing(KafkaLog(settings)) as log:
+        yield from read_letters(
+            log, settings.dead_letter_topic, settings.topic, settings.retry_seconds
+        )
 
 
 @dead_letters_command.command("show")
@@ -125,29 +143,19 @@ def show_command(place: str, as_json: bool) -> None:
         raise ConfigurationError(f"{place}: expected PARTITION:OFFSET, such as 0:123")
     settings = Settings.from_env()
     wanted = (int(partition), int(offset))
-    with closing(KafkaLog(settings)) as log:
-        found = [
-            letter
-            for letter in read_letters(
-                log, settings.dead_letter_topic, settings.topic, settings.retry_seconds
-            )
-            if (letter.source.partition, letter.source.offset) == wanted
-        ]
+    found = [
+        letter
+        for letter in _letters(settings)
+        if (letter.source.partition, letter.source.offset) == wanted
+    ]
     if not found:
         say(f"{settings.dead_letter_topic} has no letter of {settings.topic} {place}", err=True)
         sys.exit(EXIT_FOUND)
     shown: list[dict[str, Any]] = [
         {
-            "topic_id": letter.source.topic_id,
-            "partition": letter.source.partition,
-            "offset": letter.source.offset,
-            "reason": letter.reason,
-            "message": letter.message,
-            "produced_at": _moment(letter.produced_ms),
-            "delivered_at": _moment(letter.delivered_ms),
-            "message_key": None if letter.message_key is None else preview(letter.message_key),
+            **_facts(letter),
             "headers": [[name, preview(value)] for name, value in letter.headers],
-            "value": None if letter.value is None else preview(letter.value, len(letter.value)),
+            "value": _text(letter.value),
         }
         for letter in found
     ]
@@ -160,10 +168,6 @@ def show_command(place: str, as_json: bool) -> None:
         print_table(("field", "value"), rows)
 
 
-def _moment(ms: int | None) -> str | None:
-    return None if ms is None else in_utc(moment_of(ms), "milliseconds")
-
-
 @dead_letters_command.command("stats")
 @reason_option
 @click.option("--since", metavar="TIME", help="Delivered from this time on.")
@@ -174,13 +178,10 @@ def stats_command(reason: str | None, since: str | None, as_json: bool) -> None:
     since_ms = parse_moment(since).timestamp() * 1000 if since else 0
     counts: Counter[str] = Counter()
     newest: dict[str, int] = {}
-    with closing(KafkaLog(settings)) as log:
-        for letter in read_letters(
-            log, settings.dead_letter_topic, settings.topic, settings.retry_seconds
-        ):
-            if reason in (None, letter.reason) and letter.delivered_ms >= since_ms:
-                counts[letter.reason] += 1
-                newest[letter.reason] = max(newest.get(letter.reason, 0), letter.delivered_ms)
+    for letter in _letters(settings):
+        if reason in (None, letter.reason) and letter.delivered_ms >= since_ms:
+            counts[letter.reason] += 1
+            newest[letter.reason] = max(newest.get(letter.reason, 0), letter.delivered_ms)
     if as_json:
         print_json({"letters": counts.total(), "by_reason": dict(counts)})
         return
@@ -195,7 +196,10 @@ def stats_command(reason: str | None, since: str | None, as_json: bool) -> None:
 @reason_option
 @json_option
 def replay_command(reason: str | None, as_json: bool) -> None:
-    """Store what the rules of now accept; what still fails stays, counted; nothing is resent."""
+    """Store those that today's rules accept.
+
+    What still fails is counted and stays where it is; nothing is sent again.
+    """
     with open_connections(Settings.from_env()) as connections:
         result = connections.replay_letters(new_cli_run(), reason)
     if as_json:

@@ -34,9 +34,9 @@ def delete_command(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Delete stored readings of a device for good, so that audits and replays know.
+    """Delete stored readings of a device; audits and replays know, and bring none back.
 
-    Records of that time that arrive in Kafka later are stored as ever.
+    Records of that time that arrive in Kafka later are stored as usual.
     """
     problem = find_device_id_problem(device_id)
     if problem is not None:

@@ -90,7 +90,7 @@ class _Fleet:
 def demo_command(devices: int | None, scenario: str | None, port: int, once: bool) -> None:
     """Run services, schema, a fleet and Dagster's UI with the sensor on, until Ctrl-C."""
     settings = Settings.from_env()
-    # Refused now, not by a fleet that ends when everything else is up.
+    # A wrong scenario is refused now, not when everything else is up.
     fleet = _choose_fleet(50 if devices is None else devices, scenario)
     if scenario is not None and devices is not None:
         raise ConfigurationError("--devices: the scenario's file says that")
@@ -128,7 +128,7 @@ def _run(
     ui, dagster = _start_dagster(settings, folder, stack, port, mode)
     step(f"4/5 {chosen.words}")
     fleet = _start_fleet(folder, stack, chosen)
-    # What was over before this demo is neither shown nor judged; a run that goes on is shown.
+    # Runs that were over before this demo are neither shown nor judged.
     earlier = {
         run["runId"]
         for run in ui.look(SENSOR, ASSET, limit=100).runs

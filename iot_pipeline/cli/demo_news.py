@@ -73,12 +73,9 @@ class Look:
 
 
 def tell_changes(before: Look, now: Look, command: str) -> list[str]:
-    """One line per change that matters; none when nothing changed.
+    """One line per change that matters between two looks; none when nothing changed.
 
-    Args:
-        before: what was told already; empty at the start.
-        now: what is so now, `after` the one before.
-        command: how a person calls `iot` here, such as `.venv/bin/iot`.
+    `command` is how a person calls `iot` here, such as `.venv/bin/iot`.
     """
     return [
         *_servers(before, now, command),

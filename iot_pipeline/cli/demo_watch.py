@@ -38,14 +38,7 @@ class DagsterEndedError(ServiceError):
 class Watch:
     """What is looked at, and what was told already.
 
-    Args:
-        settings: of the pipeline.
-        ui: Dagster, to ask.
-        dagster: its process.
-        fleet: the process that sends.
-        services: the servers, to ask whether they answer.
-        sensor: whose runs are told.
-        earlier: runs that were over before this demo; they are no news.
+    Told are the runs of `sensor`, but those that were over before this demo (`earlier`).
     """
 
     settings: Settings
@@ -78,7 +71,7 @@ class Watch:
                 look = self.look().after(self.seen)
                 self._begin_earlier()
             except _NO_ANSWER:
-                # Of a Dagster that is starting, stopping or busy; the next look tells which.
+                # Dagster is starting, stopping or busy; the next look tells which.
                 time.sleep(_LOOK_SECONDS)
                 continue
             for line in tell_changes(self.seen, look, iot_command()):
@@ -162,11 +155,11 @@ def iot_command() -> str:
 
 
 def say(text: str) -> None:
-    """One line, with its time in UTC; into the void once the terminal or the pipe is gone."""
+    """One line, with its time in UTC; lost when the terminal or the pipe is gone."""
     tell(f"{datetime.now(UTC):%H:%M:%S} {text}")
 
 
 def tell(text: str) -> None:
-    """Text on stderr; a reader that is gone must not keep what runs from being stopped."""
+    """Text on stderr. A terminal or pipe that is gone must not keep the demo from stopping."""
     with contextlib.suppress(OSError):
         output.say(text, err=True)

@@ -26,7 +26,7 @@ EXIT_FENCED = 3
 
 
 @click.command("drain")
-@click.option("--max-records", type=click.IntRange(min=1), help="Stop after so many offsets.")
+@click.option("--max-records", type=click.IntRange(min=1), help="Stop after this many offsets.")
 @offsets_option()
 @click.option("--follow", "is_following", is_flag=True, help="Stay, and write what arrives.")
 @click.option(
@@ -44,11 +44,11 @@ def drain_command(
 ) -> None:
     """Move what lags from Kafka into Cassandra, and account for every offset.
 
-    Ends at the last stable offset as of its start; with --follow it stays, writes records as they
-    arrive, and ends within a second of Ctrl-C or SIGTERM, all committed. Up to twenty times a
-    second a row just written is read back: the percentiles are the time since the broker's
-    timestamp. Offsets below the checkpoint are replayed. Exit code 3: another run was faster and
-    is ahead; nothing is wrong.
+    It ends at the last stable offset as of its start. With --follow it stays, writes records as
+    they arrive, and ends within a second of Ctrl-C or SIGTERM with everything committed. Up to
+    twenty rows a second are read back: the percentiles are the time from the broker's timestamp to
+    a row that can be read. --offsets below the checkpoint are replayed. Exit code 3: another run is
+    ahead; nothing is wrong.
     """
     settings = Settings.from_env()
     asked = [parse_range(text) for text in offsets]
@@ -113,7 +113,7 @@ def _report(
     is_done: bool,
     as_json: bool,
 ) -> None:
-    """Say what became of it; nothing where nothing is known, because no plan was made."""
+    """Say what became of it; nothing when no plan was made, for then nothing is known."""
     for item in outcome.lost:
         say(lost_line(item), err=True)
     if outcome.plan is None and not outcome.lost:
@@ -133,7 +133,7 @@ def _report(
 
 
 def _nothing_lags(plan: Plan, partitions: set[int] | None) -> str:
-    """What a plan without ranges has seen: each checkpoint is where its partition ended then."""
+    """For a plan without ranges: each checkpoint was at the end of its partition."""
     if partitions is None:
         return f"nothing lags: ingestion has reached the end of {plan.topic.name}"
     chosen = ", ".join(map(str, sorted(partitions)))

@@ -1,4 +1,4 @@
-"""How help tells commands: each with its first sentence, whole; click cuts it at 45 letters."""
+"""Help lists each command with its whole first sentence; click would cut it at 45 letters."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ _FIRST_SENTENCE = re.compile(r".*?[.!?](?=\s|$)", re.DOTALL)
 
 
 class CommandGroup(click.Group):
-    """A group whose help tells its commands in whole sentences."""
+    """A group whose help lists its commands in whole sentences."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_commands(formatter, "Commands", sorted(self.commands.items()))
@@ -18,13 +18,13 @@ class CommandGroup(click.Group):
 def write_commands(
     formatter: click.HelpFormatter, title: str, commands: Iterable[tuple[str, click.Command]]
 ) -> None:
-    """One section of a help."""
+    """Write one section of a help text."""
     with formatter.section(title):
         formatter.write_dl([(name, first_sentence(command)) for name, command in commands])
 
 
 def first_sentence(command: click.Command) -> str:
-    """The first sentence of its help; of a group also what there is in it."""
+    """The first sentence of a command's help, and for a group the names of its commands."""
     text = " ".join((command.help or "").split())
     found = _FIRST_SENTENCE.match(text)
     sentence = found[0] if found else text

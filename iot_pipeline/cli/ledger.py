@@ -21,7 +21,7 @@ _LISTED = 40
 @click.option(
     "--last",
     type=click.IntRange(min=1),
-    help=f"List so many entries; without: {_LISTED}, and all with --json. Sums stay whole.",
+    help=f"How many entries to list: {_LISTED} without it, all with --json. Sums are of all.",
 )
 @json_option
 def ledger_command(partition: int | None, last: int | None, as_json: bool) -> None:
@@ -40,8 +40,8 @@ def ledger_command(partition: int | None, last: int | None, as_json: bool) -> No
         chosen = known if partition is None else [partition]
         ledger, topic = connections.ledger, settings.topic
         walk = walk_chain(ledger, topic, chosen)
-        # A day of runs every five seconds is 17,280 entries a partition: nobody reads such a
-        # table, and to walk it takes a quarter of what reading it does.
+        # A day of runs every five seconds is 17,280 entries a partition: too long a table to read,
+        # and walking the chain takes a quarter of the time that reading all entries does.
         listed = last or (None if as_json else _LISTED)
         entries = (
             ledger.read_entries(topic, chosen)
@@ -111,7 +111,7 @@ def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
     if not walk.links and not walk.flaws:
         say(f"the ledger of {topic} is empty: nothing was ingested yet")
         return
-    # Most topics are never made again, and two tables of theirs fit into 80 columns without it.
+    # Most topics have one epoch only; without its column both tables fit into 80 columns.
     has_epochs = len({link.epoch for link in walk.links}) > 1
     epoch = ("epoch",) if has_epochs else ()
     print_table(

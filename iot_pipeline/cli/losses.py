@@ -43,7 +43,7 @@ def losses_command(
         if loss_id is not None and reason is not None:
             _acknowledge(connections, entries, loss_id, reason)
         losses = find_losses(entries, connections.audit_store.acknowledged_losses(topic))
-        # The ledger knows what a run recorded; what expired since then only Kafka can tell.
+        # The ledger has what runs recorded; only Kafka can tell what has expired since.
         unrecorded = find_expired(connections.log, connections.ledger, topic)
     if as_json:
         print_json(

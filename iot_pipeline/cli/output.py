@@ -49,7 +49,7 @@ def ask_whether(question: str) -> None:
 
     Raises:
         SystemExit: the answer is no.
-        ConfigurationError: there is nothing that answers: the command takes `--yes`.
+        ConfigurationError: there is no terminal to ask; `--yes` answers.
     """
     say(question, err=True)
     try:
@@ -78,12 +78,9 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """Print a table: columns of numbers to the right, instants in UTC to the second.
+    """Print a table under a title: columns of numbers to the right, instants in UTC to the second.
 
-    Args:
-        columns: headings, as many as each row has cells.
-        rows: cells; None is empty. Numbers are shown as they are: who counts says `f"{n:,}"`.
-        title: a sentence above it.
+    A cell that is None is empty. Numbers are shown as they are; a count is given as `f"{n:,}"`.
     """
     if title:
         say(title)
@@ -93,7 +90,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
 
 def has_colour(stream: IO[str]) -> bool:
-    """Whether it is a terminal that shows colours, and nobody asked for none (NO_COLOR)."""
+    """Whether it is a terminal that shows colours, and NO_COLOR is not set."""
     console = Console(file=stream)
     return console.is_terminal and not console.no_color and console.color_system is not None
 

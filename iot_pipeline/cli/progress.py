@@ -50,17 +50,14 @@ class ProgressLine:
 
     @property
     def seconds_between(self) -> float:
-        """How often a person sees it change: sums over less than that are never read."""
+        """How often a person sees it change; sums over less time would never be read."""
         return _QUIET_SECONDS if self._live is None else _RATE_SECONDS
 
     def show(self, done: int, total: int | None = None, more: str = "") -> None:
-        """Say how far it is.
+        """Say how far it is; `total` is None when the end is not known.
 
-        Args:
-            done: how many are done.
-            total: of how many; None when the end is not known.
-            more: what else a person would like to know, parts joined by ", ", the most important
-                one first: a narrow terminal leaves out the last ones.
+        `more` is what else a person would like to know, parts joined by ", ", the most important
+        one first: a narrow terminal leaves out the last ones.
         """
         self._done, self._total, self._more = done, total, more
         if self._live is not None:

@@ -40,7 +40,7 @@ def replay_command(
 
     Restores rows that are missing; changes none that is there; leaves deleted what `iot delete`
     removed. Reads back what it wrote. Exit code 1: Kafka has deleted a part of what was asked, or
-    a row is missing or torn all the same.
+    a row is still missing or torn afterwards.
     """
     if sum((run_id is not None, bool(offsets), since is not None or until is not None)) != 1:
         raise ConfigurationError("say what to replay: --run, --offsets, or --since/--until")

@@ -23,7 +23,7 @@ from iot_pipeline.stages.rollups.rebuild import RollupProgress, rebuild_day
 @until_option
 @json_option
 def rollup_command(day: str | None, since: str | None, until: str | None, as_json: bool) -> None:
-    """Make the hourly and daily rollups of days what the rows of these days say.
+    """Rebuild the hourly and daily rollups of days from their rows.
 
     Idempotent, and safe beside anything. Exit code 1: rows of a day age out, so its rollups were
     left as they are; the other days are done.

@@ -1,4 +1,4 @@
-"""Who a command's run is: a name of its own, and this process as the writer."""
+"""A run from the command line: its name, and this process as its writer."""
 
 import uuid
 

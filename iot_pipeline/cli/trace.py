@@ -23,9 +23,10 @@ from iot_pipeline.stages.proof.trace import Trace, read_message, trace
 @click.argument("timestamp", metavar="TIMESTAMP")
 @json_option
 def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
-    """Show the record behind a row, and its message: TIMESTAMP as `iot readings` shows it.
+    """Show the record that made a row, and its message.
 
-    Or in seconds since 1970. Exit code 1: there is no such row, or no record explains it.
+    TIMESTAMP is as `iot readings` shows it, or in seconds since 1970. Exit code 1: there is no such
+    row, or no record explains it.
     """
     settings = Settings.from_env()
     ms = _timestamp_ms(timestamp)

@@ -41,7 +41,7 @@ REPORT_SECONDS = 10.0
 # The first one comes soon: a person who looks at a new run wants to see it work.
 _FIRST_REPORT_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
-# Following ends within this; Cassandra away, it may try for longer than a person waits.
+# Following ends within this; when Cassandra is away it retries longer than a person waits.
 _END_SECONDS = 5.0
 
 # What a report yields, and whether a check forbids to go on.
@@ -73,15 +73,15 @@ class FollowRun(Watcher):
     _achieved_tag: str = ""
 
     def __post_init__(self) -> None:
-        # What waited for this run would flatten every plot of its reports.
-        # Devices are looked at in Dagster's thread.
+        # Records that waited for this run are not measured: they would flatten every plot of
+        # latencies. Reports look at the devices in Dagster's thread, so with its clients.
         self.outcome = new_outcome(
             self.connections, fleet_ports=self.watching.fleet_ports, since_seconds=time.time()
         )
 
     def events(self) -> Events:
         """Follow until the time is over, and report."""
-        # A daemon: whoever kills what waits for Cassandra must not have to kill it twice.
+        # A daemon thread: a process that waits for Cassandra ends with the first kill.
         thread = threading.Thread(target=self._work, name="follow", daemon=True)
         thread.start()
         self._tag()
@@ -157,7 +157,7 @@ class FollowRun(Watcher):
         self.context.instance.add_run_tags(self.context.run.run_id, tags)
 
     def _say_achieved(self) -> None:
-        # Also while it goes on: of a run that is killed, a re-execution drains what is known.
+        # Said while it goes on, too: a re-execution of a run that was killed drains these.
         achieved = format_ranges(self.intervals.so_far.ranges)
         if achieved != self._achieved_tag:
             self._achieved_tag = achieved
@@ -168,7 +168,7 @@ class FollowRun(Watcher):
         since, self._reported_at = self._reported_at, datetime.now(UTC)
         so_far, part = self.intervals.take((self._reported_at - since).total_seconds())
         self._say_achieved()
-        # The next run waits for the end of this one: then only what takes no time to see.
+        # The next run waits for the end of this one, so the last report looks at free checks only.
         told = look_and_tell(
             self.context,
             self.watching,

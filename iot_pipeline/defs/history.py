@@ -57,7 +57,7 @@ class PurgeConfig(dg.Config):
 
 @dg.op(description="Delete finished runs that are old, and their files.")
 def delete_old_runs(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
-    """Runs in progress are never touched; ended in the middle, the next purge goes on."""
+    """Runs in progress are never touched. If it is interrupted, the next purge goes on."""
     settings = Settings.from_env()
     instance = context.instance
     finished, known = _all_runs(instance)
@@ -118,36 +118,28 @@ def _all_runs(instance: dg.DagsterInstance) -> tuple[list[FinishedRun], set[str]
         cursor = records[-1].dagster_run.run_id
 
 
-def _run_files(home: Path, run_id: str) -> list[Path]:
-    runs = home / "history" / "runs"
-    files = [runs / f"{run_id}{end}" for end in (".db", ".db-wal", ".db-shm", ".db-journal")]
-    return [path for path in [*files, home / "storage" / run_id] if path.exists()]
-
-
 def _delete_files(home: Path, run_id: str) -> int:
     """Bytes freed."""
-    freed = 0
-    for path in _run_files(home, run_id):
-        if path.is_dir():
-            freed += sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
-            shutil.rmtree(path)
-        else:
-            freed += path.stat().st_size
-            path.unlink()
+    folder = home / "storage" / run_id
+    logs = (home / "history" / "runs").glob(f"{run_id}.db*")
+    files = [*logs, *(item for item in folder.rglob("*") if item.is_file())]
+    freed = sum(path.stat().st_size for path in files)
+    for path in files:
+        path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
     return freed
 
 
 def _orphans(home: Path, known: Collection[str]) -> list[str]:
     """Run ids whose files are here and whose run is not: a purge that was killed left them."""
     now = datetime.now(UTC).timestamp()
-    found = set()
-    for folder in (home / "history" / "runs", home / "storage"):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            run_id = path.name.split(".")[0]
-            is_settled = now - path.stat().st_mtime > _SETTLED_SECONDS
-            if _RUN_ID.fullmatch(run_id) and run_id not in known and is_settled:
-                found.add(run_id)
-    return sorted(found)
+    paths = [*(home / "history" / "runs").glob("*"), *(home / "storage").glob("*")]
+    found = {path.name.split(".")[0] for path in paths if _is_settled(path, now)}
+    return sorted(name for name in found - set(known) if _RUN_ID.fullmatch(name))
+
+
+def _is_settled(path: Path, now_seconds: float) -> bool:
+    return now_seconds - path.stat().st_mtime > _SETTLED_SECONDS
 
 
 @dg.op(description="Make one entry a day of old ledger entries; every sum stays what it was.")
@@ -164,7 +156,7 @@ def fold_old_ledger_entries(
             datetime.now(UTC),
             settings.ledger_detail_days,
         )
-        # Never shorter than now: a day at most does a sum live that something has made wrong.
+        # Rebuilt here, so a wrong sum lives a day at most.
         keep_sums(connections.ledger_sums, settings.topic, parts, is_afresh=True)
     context.log.info("the ledger had %d entries, it has %d now", report.before, report.after)
     context.add_output_metadata({"entries_before": report.before, "entries_after": report.after})

@@ -1,4 +1,4 @@
-"""The ingest asset: what a run may be asked for, and whose turn it is.
+"""The ingest asset: what a run may be asked for, and which of two runs goes on.
 
 What a run then does is `defs.ingest_run`; who asks for runs is `defs.ingest_sensor`.
 """
@@ -23,7 +23,7 @@ from iot_pipeline.errors import PlanError
 from iot_pipeline.settings import Settings
 
 OP_NAME = "ingest_readings"
-# Of questions beside a run that stays: a server that is away is to be red within 15 s.
+# How long the reports of a run that stays wait for a server: one that is away is red in 15 s.
 _WATCH_SECONDS = 4.0
 
 
@@ -127,7 +127,7 @@ refuse_at_launch(sensor_data, IngestConfig, IngestConfig.offset_ranges)
 
 
 def _enter_lane(context: dg.AssetExecutionContext, topic: str) -> bool:
-    """Say which process this is and look around; False: another run is at it, step aside."""
+    """Note which process this is; False when another run is at work, so this one steps aside."""
     run_id = context.run.run_id
     context.instance.add_run_tags(run_id, {LANE: topic, PROCESS: str(RunProcess.current(run_id))})
     other = run_ahead_of(context.instance, topic, run_id)

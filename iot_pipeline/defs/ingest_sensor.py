@@ -46,9 +46,7 @@ from iot_pipeline.stages.ingest.planning import Plan, make_plan
 _HAND_OVER_SECONDS = 12.0
 # A tick that waits longer holds up every other sensor of the process.
 _ANSWER_SECONDS = 2.0
-
-
-# A verdict on the lag that is older than this was of no run of late.
+# When no run has shown the lag for this long, the tick does.
 _OLD_SECONDS = 90.0
 _LAG_CHECK = [lag_check.CHECK]
 
@@ -84,7 +82,7 @@ def _clients(settings: Settings) -> tuple[KafkaLog, CassandraClient]:
     ),
 )
 def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """One tick: bury the dead, then plan, unless a run is at work."""
+    """One tick: end runs whose process has died, then plan, unless a run is at work."""
     settings = Settings.from_env()
     is_following = settings.ingest_mode == FOLLOW
     waiting = _why_wait(
@@ -116,7 +114,7 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_show_unseen(context.instance, exc))
     except PermanentError as exc:
-        # The tick fails and says so; where people look it is not green meanwhile.
+        # The tick fails and says so; the check must not stay green meanwhile.
         _show_unseen(context.instance, exc)
         raise
     _show_old_lag(context.instance, log, cassandra, settings)
@@ -157,7 +155,7 @@ def _show_old_lag(
 
 
 def _say_nothing_lags(instance: dg.DagsterInstance, plan: Plan, settings: Settings) -> None:
-    """Take back what an earlier tick has shown: no run comes to do so."""
+    """Turn the check green again after an earlier tick: no run will come to do it."""
     now_ms = int(time.time() * 1000)
     lags = [measure_lag(state, None, now_ms) for state in plan.states]
     _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds), only_if_red=True)
@@ -220,11 +218,8 @@ def _why_wait(
 ) -> str | None:
     """Why no run may be asked for now; None: ask.
 
-    Args:
-        instance: Dagster's.
-        topic: whose runs.
-        follow_seconds: how long a run stays, when the one to ask for would; then it may be asked
-            for before its turn, and starts as soon as the lane is free.
+    With `follow_seconds` the next run is one that stays so long: it may be asked for before the
+    one at work has ended, and starts as soon as the lane is free.
     """
     ended = end_gone_runs(instance, active_ingest_runs(instance, topic))
     active = active_ingest_runs(instance, topic)

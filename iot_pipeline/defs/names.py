@@ -20,9 +20,9 @@ OWNERS = ["team:data-engineering"]
 
 # One run at a time per value: dagster.yaml limits it.
 LANE = "iot/lane"
-# Too long for the list of runs: the UI shows tags with this prefix under "View all tags" alone.
-# What a run is to drain, and what it has committed: `P:START-END`, separated by blanks. A
-# re-execution reads them, so they are whole.
+# What a run is to drain, and what it has committed: `P:START-END`, separated by blanks, and
+# whole, because a re-execution reads them. Too long for the list of runs: tags with this prefix
+# are shown under "View all tags" alone.
 RANGES = "dagster/iot_ranges"
 ACHIEVED = "dagster/iot_achieved"
 PROCESS = "dagster/iot_process"
@@ -33,12 +33,12 @@ MAX_RUNTIME = "dagster/max_runtime"
 # A failed ingest is planned again by the next tick: a retry of the same run would only be fenced.
 NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
-# What a run that stays may take beside its time: start, last checks, a slow machine.
+# A run that stays takes this much more at most: start, last checks, a slow machine.
 _BESIDE_FOLLOWING_SECONDS = 600
 
 
 def follow_runtime(follow_seconds: float) -> str:
-    """The value of MAX_RUNTIME for a run that stays so long."""
+    """MAX_RUNTIME of a run that follows for this long."""
     return str(max(3600, int(follow_seconds) + _BESIDE_FOLLOWING_SECONDS))
 
 

@@ -23,7 +23,7 @@ from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges
 
 
 class ReplayConfig(dg.Config):
-    """What to write again: ranges, or what a run ingested."""
+    """What to write again: ranges, or those that a run ingested."""
 
     ranges: dict[str, RangeConfig] = Field(
         default={},
@@ -35,7 +35,8 @@ class ReplayConfig(dg.Config):
     run_id: str | None = Field(
         default=None,
         description=(
-            "Or what this run ingested, by the ledger: a run of the job ingest, or cli-<uuid>."
+            "Or the ranges that this run ingested, by the ledger: a run of the job ingest, or "
+            "cli-<uuid>."
         ),
     )
 
@@ -154,7 +155,7 @@ class DeadLetterReplayConfig(dg.Config):
             raise ConfigurationError(f"reason {self.reason}: expected one of {known}")
 
 
-@dg.op(description="Read dead letters by the rules of now, and store those that are readings.")
+@dg.op(description="Read dead letters by today's rules, and store those that are readings.")
 def replay_letters(
     context: dg.OpExecutionContext,
     config: DeadLetterReplayConfig,
@@ -180,7 +181,7 @@ def replay_letters(
     name="replay_dead_letters",
     config=checked_config(DeadLetterReplayConfig, "replay_letters", DeadLetterReplayConfig.check),
     description=(
-        "Store the dead letters that the rules of now accept, as if they had never failed: with "
+        "Store the dead letters that today's rules accept, as if they had never failed: with "
         "their original coordinates and write times. What still fails stays, counted; nothing is "
         "sent again."
     ),

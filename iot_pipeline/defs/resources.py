@@ -1,7 +1,7 @@
-"""What a run may change about its clients. Where the servers are is no business of run config.
+"""The timeouts of its clients that a run may change.
 
-Addresses and secrets come from the settings, when a client is built, in the process that uses it:
-they are never in run config, which everybody who sees the UI can read.
+Addresses and secrets are never in run config, which everybody who sees the UI can read: they come
+from the settings, when a client is built, in the process that uses it.
 """
 
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def connected(
 ) -> Iterator[Connections]:
     """The clients of a run, closed however it ends; the settings are read here.
 
-    `answer_seconds`: how long a question may take at most, where that is to be less than usual.
+    `answer_seconds` shortens how long a question may take.
     """
     settings = Settings.from_env()
     if answer_seconds is not None:

@@ -19,7 +19,7 @@ import platformdirs
 
 from iot_pipeline.errors import ServiceError
 
-# A repository serves a handful of connections gladly; the jars are many and mostly small.
+# A few connections are fair to a repository; the jars are many and mostly small.
 DOWNLOADS_AT_ONCE = 6
 REQUEST_TIMEOUT_SECONDS = 30
 LOCK_TIMEOUT_SECONDS = 900
@@ -65,8 +65,8 @@ def read_lock(path: Path, image: str) -> JarLock:
     """Read a lock file, which must be for `image`, tag included.
 
     Raises:
-        ServiceError: there is no such lock, or it is another version's. Jars that nobody
-            locked are never run.
+        ServiceError: there is no such lock, or it is another version's. Jars that are
+            not in a lock are never run.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ def missing_jars(lock: JarLock, cache: Path) -> list[LockedJar]:
 def ensure_jars(
     lock: JarLock, cache: Path, advance: Advance | None = None, fetch: Fetch | None = None
 ) -> list[Path]:
-    """Bring every jar of a lock into the cache and check it, whoever put it there.
+    """Bring every jar of a lock into the cache, and check also those that were there.
 
     Idempotent; several processes at once do no harm (one fetches, the others wait). A jar is
     at its final place only when its hash was right, so an interrupted download leaves nothing

@@ -53,8 +53,8 @@ def find_java(java_home: str, env: Mapping[str, str] | None = None) -> Java:
         env: variables instead of this process's (JAVA_HOME and PATH are looked at).
 
     Raises:
-        ConfigurationError: IOT_JAVA_HOME is not a Java 17. It is not passed over like the
-            others: who names a Java wants to hear that it is not used.
+        ConfigurationError: IOT_JAVA_HOME is not a Java 17. The others are passed over, this one is
+            not: a person who names a Java must hear that it is not used.
         ServiceError: no Java 17 anywhere; the message tells what was found instead.
     """
     env = os.environ if env is None else env

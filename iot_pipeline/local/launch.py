@@ -144,7 +144,7 @@ def _plan_kafka(service: Service, folder: Path, run_folder: Path, jars: Sequence
     heap = environment["KAFKA_HEAP_OPTS"]
     largest = re.search(r"-Xmx(\w+)", heap)
     if not largest:
-        _refuse(service, "KAFKA_HEAP_OPTS", f"{heap}: expected -Xmx, or nobody knows what it takes")
+        _refuse(service, "KAFKA_HEAP_OPTS", f"{heap}: expected -Xmx, the memory it takes")
     server_properties = run_folder / "server.properties"
     logging = f"-Dlog4j2.configurationFile={folder / 'kafka' / 'log4j2.yaml'}"
     classpath = ("-cp", ":".join(map(str, jars)))

@@ -30,7 +30,7 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who listens on a port; `pid` is 0 where the system does not tell."""
+    """The process that listens on a port; `pid` is 0 where the system does not tell."""
 
     pid: int
     name: str
@@ -207,7 +207,7 @@ def kill(process: psutil.Process) -> None:
 
 
 def port_owner(port: int) -> Owner | None:
-    """Who listens on a TCP port of this machine; None when nobody does."""
+    """The process that listens on a TCP port of this machine; None when the port is free."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:

@@ -46,7 +46,7 @@ class Server:
         return self.run_folder / "server.log"
 
     def process(self) -> psutil.Process | None:
-        """Our live process, whoever of us started it; None when there is none."""
+        """Our live process, also one that an earlier command started; None when there is none."""
         return processes.find(self.run_folder)
 
     def answers(self, host: str, port: int) -> bool:
