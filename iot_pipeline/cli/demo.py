@@ -25,7 +25,7 @@ from iot_pipeline.cli.demo_news import OVER
 from iot_pipeline.cli.demo_watch import ASSET, DagsterEndedError, Watch, iot_command, tell
 from iot_pipeline.cli.services import local_services
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.simulator.scenario_fleet import make_devices
+from iot_pipeline.core.simulator.scenarios import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local import processes
 from iot_pipeline.local.dagster_ui import DagsterUi, find_free_port

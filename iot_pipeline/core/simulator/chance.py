@@ -8,7 +8,14 @@ import hashlib
 import math
 
 _MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def seed_of(*names: object) -> int:
+    """The state in which the stream of these names begins."""
+    # The number of names is in the text: ("a", "b c") and ("a b", "c") differ.
+    text = "\x1f".join(map(str, names)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 class Chance:
@@ -18,13 +25,11 @@ class Chance:
 
     def __init__(self, *names: object) -> None:
         """Take what the stream is for, such as a seed, "faults" and a device_id."""
-        # The number of names is in the text: ("a", "b c") and ("a b", "c") differ.
-        text = "\x1f".join(map(str, names)).encode()
-        self._state = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+        self._state = seed_of(*names)
 
     def draw(self) -> float:
         """The next number, uniform in [0, 1)."""
-        self._state = z = (self._state + _GOLDEN) & _MASK
+        self._state = z = (self._state + GOLDEN) & _MASK
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK
         return ((z ^ (z >> 31)) >> 11) / (1 << 53)

@@ -25,9 +25,15 @@ from iot_pipeline.core.simulator.fault_specs import (
     UniformDelay,
 )
 from iot_pipeline.core.simulator.fault_windows import devices_hit
-from iot_pipeline.core.simulator.scenario_fleet import make_devices
 from iot_pipeline.core.simulator.scenario_plan import MAX_DURATION_US
-from iot_pipeline.core.simulator.scenarios import Group, Humidity, Scenario, Temperature, Weather
+from iot_pipeline.core.simulator.scenarios import (
+    Group,
+    Humidity,
+    Scenario,
+    Temperature,
+    Weather,
+    make_devices,
+)
 from iot_pipeline.core.times import duration_us
 from iot_pipeline.errors import ConfigurationError
 

@@ -9,6 +9,7 @@ The limits keep a clean fleet within physics: a room does not warm by a degree i
 does is a fault, and known to be one.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,6 +19,7 @@ from iot_pipeline.core.simulator.fault_specs import FaultSpec
 from iot_pipeline.core.times import Duration, duration_us
 
 MAX_GROUP_DEVICES = 100_000
+_PLACE = "{place}"
 
 
 class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +100,11 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def interval_us(self) -> int:
         return duration_us(self.interval)
 
+    @property
+    def own_places(self) -> list[str]:
+        """Its places, or the one that is named as the group."""
+        return self.places or [self.name]
+
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A fleet, what it measures and what goes wrong with it."""
@@ -123,3 +130,26 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def readings_per_second(self) -> float:
         """Of event time; faults that add or hold back messages are not counted."""
         return sum(group.devices * 1e6 / group.interval_us for group in self.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetDevice:
+    """Who sends: `interval_us` is the time between two of its readings, jitter apart."""
+
+    device_id: str
+    group: str
+    place: str
+    interval_us: int
+
+
+def make_devices(scenario: Scenario) -> list[FleetDevice]:
+    """The devices of a scenario, group by group; places are taken in turn."""
+    devices = []
+    for group in scenario.groups:
+        places = group.own_places
+        for turn in range(group.devices):
+            place = places[turn % len(places)]
+            number = turn // len(places) + 1 if _PLACE in group.ids else turn + 1
+            device_id = group.ids.format(group=group.name, place=place, number=number)
+            devices.append(FleetDevice(device_id, group.name, place, group.interval_us))
+    return devices

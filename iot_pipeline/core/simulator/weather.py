@@ -17,7 +17,7 @@ _WEEK_US = 7 * _DAY_US
 # 1970-01-01 was a Thursday: Saturday's midnight to Sunday's is the weekend's middle.
 _WEEKEND_US = 3 * _DAY_US
 # Between two of these a curve is a straight line: no curve of ours bends in ten seconds.
-_STEP_US = 10_000_000
+STEP_US = 10_000_000
 # Waves of these lengths, in units of `changes_in`, with these shares of the swing: their ratios are
 # no fractions, so that no pattern repeats within anyone's patience.
 _WAVES = ((2.0, 0.4), (3.236, 0.3), (5.193, 0.2), (9.425, 0.1))
@@ -40,10 +40,9 @@ def steepest_celsius_per_second(group: Group, weather: Weather) -> float:
 
 
 class Climate:
-    """How far one place is off its mean temperature; made once, asked in any order.
+    """How far one place is off its mean temperature: a straight line in each step of time.
 
-    Guarantees: within daily + |weekly| + outdoors × swing of 0; asking for times that move
-    forwards is cheap (0.1 µs), because neighbours ask for nearly the same ones.
+    Guarantees: within daily + |weekly| + outdoors × swing of 0.
     """
 
     def __init__(self, group: Group, place: str, weather: Weather, seed: int) -> None:
@@ -56,20 +55,11 @@ class Climate:
         self._waves = [
             (group.outdoors * size, per_us, phase) for size, per_us, phase in region + local
         ]
-        # The straight line of the step that was asked for last.
-        self.from_us = 0
-        self.until_us = 0
-        self._value = 0.0
-        self._slope = 0.0
 
-    def celsius(self, at_us: int) -> float:
-        """°C above the mean of the place's group, at microseconds since 1970."""
-        if not self.from_us <= at_us < self.until_us:
-            self.from_us = at_us - at_us % _STEP_US
-            self.until_us = self.from_us + _STEP_US
-            self._value = self._exactly(self.from_us)
-            self._slope = (self._exactly(self.until_us) - self._value) / _STEP_US
-        return self._value + self._slope * (at_us - self.from_us)
+    def line(self, step: int) -> tuple[float, float]:
+        """°C above the mean of the place's group when a step begins, and how much more each µs."""
+        begin = self._exactly(step * STEP_US)
+        return begin, (self._exactly((step + 1) * STEP_US) - begin) / STEP_US
 
     def _exactly(self, at_us: int) -> float:
         celsius = self._daily * math.cos(2 * math.pi * (at_us - self._peak_us) / _DAY_US)
