@@ -1,29 +1,27 @@
 """`iot simulate`: send a fleet's readings to the topic, and say what was acknowledged."""
 
-import re
 import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, say
-from iot_pipeline.cli.scenarios import choose_scenario, send_scenario
-from iot_pipeline.cli.sending import progress
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.signals import Stop
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.core.simulator.simulation import (
-    DEFAULT_SEED,
-    SimulationPlan,
-    parse_rate,
-    parse_start,
-    plan_simulation,
-)
+from iot_pipeline.core.simulator.manifest import Manifest
+from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
+from iot_pipeline.core.times import parse_duration, parse_moment
 from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
+from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.simulator.simulation import SimulationResult, simulate
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+if TYPE_CHECKING:
+    from iot_pipeline.stages.simulator.simulation import Simulation, SimulationResult
 
 
 @click.command("simulate")
@@ -34,7 +32,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 @click.option(
     "--seed", type=int, help=f"Same seed, same data.  [default: {DEFAULT_SEED}, or the scenario's]"
 )
-@click.option("--start", help="Event time of reading one, ISO 8601 with zone.  [default: now]")
+@click.option("--start", help="Event time of reading one, ISO 8601.  [default: now]")
 @click.option(
     "--interval", help="With --start: event time between two readings of a device, as --duration."
 )
@@ -88,6 +86,14 @@ def simulate_command(
     Ends with what was produced and what Kafka acknowledged; after Ctrl-C with exit code 130,
     after SIGTERM with 143.
     """  # noqa: D301  (\b is click's mark for lines that stay as they are)
+    # With numpy, which `--help` does without.
+    from iot_pipeline.core.simulator.plan import plan_fleet, plan_scenario
+    from iot_pipeline.stages.simulator.simulation import Simulation
+
+    settings = Settings.from_env()
+    now = datetime.now(UTC)
+    duration_seconds = None if duration is None else parse_seconds("--duration", duration)
+    start_at = None if start is None else parse_moment(start)
     if scenario is not None:
         plain = {
             "--devices": devices,
@@ -97,50 +103,84 @@ def simulate_command(
             "--preset": preset,
         }
         _refuse(plain, "the scenario's file says that")
-        asked = choose_scenario(
-            scenario,
+        name, shape = load_scenario(scenario)
+        plan = plan_scenario(
+            shape,
+            name=name,
+            now=now,
             seed=seed,
-            speed=speed,
-            duration_seconds=None if duration is None else parse_seconds("--duration", duration),
-            start=start,
-            since=since,
-            until=until,
+            speed=None if speed is None else _parse_pace("--speed", speed, "a number (1 is live)"),
+            duration_seconds=duration_seconds,
+            start=start_at,
+            since=None if since is None else parse_moment(since),
+            until=None if until is None else parse_moment(until),
+            max_value_bytes=settings.max_value_bytes,
         )
-        send_scenario(asked, as_json)
-        return
-    _refuse(
-        {"--speed": speed, "--since": since, "--until": until},
-        "a plain fleet has --rate, and --start for a backfill; give --scenario too",
-    )
-    if preset == "seed":
-        devices = 3 if devices is None else devices
-        rate = "1" if rate is None else rate
-        count = 900 if count is None and duration is None else count
-    plan = plan_simulation(
-        devices=10 if devices is None else devices,
-        rate=parse_rate("10" if rate is None else rate),
-        count=count,
-        duration_seconds=None if duration is None else parse_seconds("--duration", duration),
-        seed=DEFAULT_SEED if seed is None else seed,
-        start=None if start is None else parse_start(start),
-        interval_seconds=None if interval is None else parse_seconds("--interval", interval),
-    )
-    settings = Settings.from_env()
-    result = SimulationResult()
+        manifest_id = new_manifest_id(name, now)
+    else:
+        _refuse(
+            {"--speed": speed, "--since": since, "--until": until},
+            "a plain fleet has --rate, and --start for a backfill; give --scenario too",
+        )
+        if preset == "seed":
+            devices = 3 if devices is None else devices
+            rate = "1" if rate is None else rate
+            count = 900 if count is None and duration is None else count
+        plan = plan_fleet(
+            devices=10 if devices is None else devices,
+            rate=_parse_pace("--rate", "10" if rate is None else rate, "messages a second"),
+            count=count,
+            duration_seconds=duration_seconds,
+            seed=DEFAULT_SEED if seed is None else seed,
+            start=start_at,
+            interval_seconds=None if interval is None else parse_seconds("--interval", interval),
+        )
+        manifest_id = None
+    _send(Simulation(plan, topic=settings.topic, manifest_id=manifest_id), settings, as_json)
+
+
+def _send(simulation: "Simulation", settings: Settings, as_json: bool) -> None:
+    """Send it until it is done or a signal comes; ends with the true counts."""
+    plan = simulation.plan
     stop = Stop()
     try:
         with (
             open_sender(settings) as sender,
-            progress(plan.count, plan.duration_seconds) as tell,
+            _progress(plan.expected_messages, plan.seconds) as tell,
             stop,
         ):
-            simulate(sender, plan, should_stop=stop.is_asked, on_progress=tell, result=result)
+            simulation.send(
+                sender,
+                settings.reading_rules,
+                should_stop=stop.is_asked,
+                on_progress=tell,
+                write=lambda manifest: write_manifest(settings.data_dir, manifest),
+            )
     finally:
         # Also when it failed: what was acknowledged is in the topic, whatever came after.
-        if result.produced or sys.exc_info()[0] is None:
-            _print_result(settings.topic, plan, result, as_json)
+        if simulation.result.produced or sys.exc_info()[0] is None:
+            _print_result(simulation, settings, as_json)
     if stop.signal_number is not None:
         sys.exit(128 + stop.signal_number)
+
+
+@contextmanager
+def _progress(
+    count: int | None, seconds: float | None
+) -> Iterator[Callable[["SimulationResult"], None]]:
+    """How far a fleet is, on stderr.
+
+    It is done at `count` messages, or, where that is not known, after `seconds`.
+    """
+    of = f" of {seconds:,.0f} s" if count is None and seconds is not None else ""
+    with ProgressLine("simulating, messages") as line:
+
+        def tell(result: "SimulationResult") -> None:
+            time = f", {result.seconds:,.0f}{of}" if of else ""
+            more = f"{result.acknowledged:,} acknowledged, {result.rate:,.0f}/s{time}"
+            line.show(result.produced, count, more)
+
+        yield tell
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:
@@ -151,36 +191,59 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
 
 def parse_seconds(option: str, text: str) -> float:
     """Seconds of a number with or without unit: 90, 90s, 15m, 2h, 1d."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)\s*", text)
-    if match is None:
-        raise ConfigurationError(f"{option} {text!r}: expected seconds, or 90s, 15m, 2h, 1d")
-    return float(match[1]) * _UNITS[match[2]]
+    try:
+        # A leading 0 reads .5 too.
+        span = f"0{text.strip()}"
+        return parse_duration(span if span[-1].isalpha() else f"{span}s").total_seconds()
+    except ConfigurationError:
+        raise ConfigurationError(
+            f"{option} {text!r}: expected seconds, or 90s, 15m, 2h, 1d"
+        ) from None
 
 
-def _print_result(
-    topic: str, plan: SimulationPlan, result: SimulationResult, as_json: bool
-) -> None:
-    start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=result.start_us)
+def _parse_pace(option: str, text: str, expected: str) -> float | Literal["max"]:
+    if text.strip().lower() == "max":
+        return "max"
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigurationError(f"{option} {text!r}: expected max, or {expected}") from None
+
+
+def _print_result(simulation: "Simulation", settings: Settings, as_json: bool) -> None:
+    plan, result = simulation.plan, simulation.result
+    manifest = None if simulation.manifest_id is None else simulation.manifest()
     if as_json:
-        print_json(
-            {
-                "topic": topic,
-                "produced": result.produced,
-                "acknowledged": result.acknowledged,
-                "failed": result.failed,
-                "unconfirmed": result.unconfirmed,
-                "seconds": round(result.seconds, 3),
-                "rate": round(result.rate, 1),
-                "devices": plan.devices,
-                "seed": plan.seed,
-                "start": start,
-                "interval_seconds": float(plan.interval_us / 1_000_000),
-                "stopped": result.is_stopped,
+        answer: dict[str, Any] = {
+            "topic": settings.topic,
+            "produced": result.produced,
+            "acknowledged": result.acknowledged,
+            "failed": result.failed,
+            "unconfirmed": result.unconfirmed,
+            "seconds": round(result.seconds, 3),
+            "rate": round(result.rate, 1),
+            "devices": plan.scenario.device_count,
+            "seed": plan.seed,
+            "start": result.start_at,
+            "stopped": result.is_stopped,
+        }
+        if manifest is None:
+            answer["interval_seconds"] = float(plan.scenario.groups[0].interval_us) / 1e6
+        else:
+            answer |= {
+                "scenario": manifest.scenario,
+                "manifest": _path(manifest, settings),
+                "withheld": manifest.withheld,
+                "end": manifest.end_at,
+                "faults": {
+                    kind: {"faults": faults, "devices": devices, "messages": messages}
+                    for kind, (faults, devices, messages) in manifest.count_by_kind().items()
+                },
             }
-        )
+        print_json(answer)
         return
     line = (
-        f"{topic}: produced {result.produced:,}, acknowledged {result.acknowledged:,} "
+        f"{settings.topic}: produced {result.produced:,}, acknowledged {result.acknowledged:,} "
         f"in {result.seconds:,.1f} s ({result.rate:,.1f}/s)"
     )
     if result.failed:
@@ -188,3 +251,15 @@ def _print_result(
     if result.unconfirmed:
         line += f", unconfirmed {result.unconfirmed:,} (these may or may not have arrived)"
     say(line)
+    if manifest is None:
+        return
+    if kinds := manifest.count_by_kind():
+        print_table(
+            ["fault", "times", "devices", "messages"],
+            [[kind, *(f"{count:,}" for count in counts)] for kind, counts in kinds.items()],
+        )
+    say(f"manifest: {_path(manifest, settings)}")
+
+
+def _path(manifest: Manifest, settings: Settings) -> str:
+    return str(manifest_path(settings.data_dir, manifest.manifest_id))

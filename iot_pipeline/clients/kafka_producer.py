@@ -1,21 +1,22 @@
 """Send readings to Kafka: an idempotent producer that counts what was acknowledged.
 
 Belongs here: the producer's settings, its queue, its counts, its errors in our words. Does not
-belong here: what to send (`core.simulator.fleet`), when, and whether to go on
+belong here: what to send (`core.simulator.scenario_fleet`), when, and whether to go on
 (`stages.simulator.simulation`).
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from iot_pipeline.clients.kafka import client_config
 from iot_pipeline.clients.kafka_errors import cause_of, in_words, translate
+from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 
@@ -25,12 +26,11 @@ CONNECT_SECONDS = 5.0
 # As Kafka's own clients: long enough for a broker to be restarted, then a reading is lost.
 DELIVERY_SECONDS = 120.0
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
 class KafkaReadingSender:
-    """A `ReadingSender` (stages.simulator.simulation) to one topic; made by `open_sender`.
+    """A `Sender` (stages.simulator.simulation) to one topic; made by `open_sender`.
 
     Guarantees: a message is written once, in the order of its key (idempotent producer);
     `acknowledged` never counts one that the broker did not confirm.
@@ -105,10 +105,19 @@ class KafkaReadingSender:
     def failed(self) -> int:
         return self._failed
 
-    def send(self, messages: Sequence[tuple[str, bytes]]) -> int:
-        """Hand over (message key, value) pairs in order; returns how many found room.
+    def send(
+        self,
+        emissions: Iterable[Emission],
+        on_acknowledged: Callable[[Emission, int, int], None] | None = None,
+    ) -> int:
+        """Hand over messages in order; returns how many found room.
 
         Fewer than given means that the local queue is full: `poll`, then send the rest.
+
+        Args:
+            emissions: the message key is the device_id; a payload of None is a tombstone.
+            on_acknowledged: gets each that the broker confirmed, with its partition and offset,
+                during `poll` and `flush`, in the order of each partition.
 
         Raises:
             PermanentError: the producer is broken for good, or a message is too large.
@@ -116,42 +125,14 @@ class KafkaReadingSender:
         produce, topic = self._producer.produce, self._topic
         before = sent = self._sent
         try:
-            for message_key, value in messages:
+            for emission in emissions:
                 # Counted first: an interrupt is raised after the call, never between these two.
                 sent += 1
-                produce(topic, value, message_key)
-        except BufferError:
-            sent -= 1
-        except KafkaException as exc:
-            sent -= 1
-            raise translate(exc, f"producing to {self._topic}", at=self._bootstrap_servers) from exc
-        finally:
-            self._sent = sent
-        return sent - before
-
-    def send_tracked(
-        self,
-        messages: Iterable[tuple[str, bytes | None, _T]],
-        on_acknowledged: Callable[[_T, int, int], None],
-    ) -> int:
-        """Hand over (message key, value, token); returns how many found room, as `send` does.
-
-        Args:
-            messages: in order; a value of None is a tombstone.
-            on_acknowledged: gets the token, partition and offset of each that the broker
-                confirmed, during `poll` and `flush`, in the order of each partition.
-
-        Raises:
-            PermanentError: the producer is broken for good, or a message is too large.
-        """
-        produce, topic, report = self._producer.produce, self._topic, self._on_tracked
-        before = sent = self._sent
-        try:
-            for message_key, value, token in messages:
-                sent += 1
-                produce(
-                    topic, value, message_key, on_delivery=partial(report, on_acknowledged, token)
-                )
+                if on_acknowledged is None:
+                    produce(topic, emission.payload, emission.device.device_id)
+                else:
+                    report = _Report(self._on_delivery, on_acknowledged, emission)
+                    produce(topic, emission.payload, emission.device.device_id, on_delivery=report)
         except BufferError:
             sent -= 1
         except KafkaException as exc:
@@ -192,17 +173,6 @@ class KafkaReadingSender:
         self._failed += 1
         if self._first_failure is None:
             self._first_failure = error
-
-    def _on_tracked(
-        self,
-        on_acknowledged: Callable[[_T, int, int], None],
-        token: _T,
-        error: KafkaError | None,
-        message: Any,
-    ) -> None:
-        self._on_delivery(error, message)
-        if error is None:
-            on_acknowledged(token, message.partition(), message.offset())
 
     def _on_trouble(self, error: KafkaError) -> None:
         # Connection troubles heal by themselves; kept to say why when they do not.
@@ -254,6 +224,22 @@ def open_sender(
         yield sender
     finally:
         sender.discard()
+
+
+class _Report(msgspec.Struct, gc=False):
+    """Called with the broker's answer for one message: counts it, and tells where it is.
+
+    Not `functools.partial`: Python's collector walks those, and the queue holds 100,000.
+    """
+
+    count: Callable[[KafkaError | None, object], None]
+    on_acknowledged: Callable[[Emission, int, int], None]
+    emission: Emission
+
+    def __call__(self, error: KafkaError | None, message: Any) -> None:
+        self.count(error, message)
+        if error is None:
+            self.on_acknowledged(self.emission, message.partition(), message.offset())
 
 
 class _LibraryLog:

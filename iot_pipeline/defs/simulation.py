@@ -4,23 +4,21 @@ What was asked for is checked when the run is launched: nonsense never becomes a
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.core.simulator.scenario_plan import ScenarioPlan, plan_scenario
-from iot_pipeline.core.simulator.simulation import (
-    DEFAULT_SEED,
+from iot_pipeline.core.simulator.plan import (
     MAX_COUNT,
     MAX_DEVICES,
     MAX_RATE,
     SimulationPlan,
-    parse_start,
-    plan_simulation,
+    plan_fleet,
+    plan_scenario,
 )
+from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_moment
 from iot_pipeline.defs.launchpad import checked_config
 from iot_pipeline.defs.manifest_report import manifest_metadata
@@ -30,9 +28,7 @@ from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
 from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.simulator.scenario import ScenarioRun
-from iot_pipeline.stages.simulator.sending import SimulationResult
-from iot_pipeline.stages.simulator.simulation import simulate as send_fleet
+from iot_pipeline.stages.simulator.simulation import Simulation, SimulationResult
 
 MAX_SECONDS = 86_400
 PLAIN = "plain"
@@ -112,23 +108,16 @@ class SimulateConfig(dg.Config):
         description="With start: event time between two readings of one device, in seconds.",
     )
 
-    def check(self) -> None:
-        """Refuse what makes no sense, before there is a run.
+    def plan(self) -> SimulationPlan:
+        """What this asks for.
 
         Raises:
-            ConfigurationError: fields that are fine alone and make no sense together.
+            ConfigurationError: no such scenario, a wrong file, or fields that are fine alone and
+                make no sense together.
         """
-        if self.scenario == PLAIN:
-            self.plan()
-        else:
-            self.scenario_plan()
+        return self._fleet_plan() if self.scenario == PLAIN else self._scenario_plan()
 
-    def scenario_plan(self) -> ScenarioPlan:
-        """What this asks for, when it is a scenario.
-
-        Raises:
-            ConfigurationError: no such scenario, a wrong file, or fields that contradict.
-        """
+    def _scenario_plan(self) -> SimulationPlan:
         ignored = [
             name
             for name in ("devices", "rate", "messages", "interval_seconds")
@@ -154,19 +143,14 @@ class SimulateConfig(dg.Config):
             until=None if self.until is None else parse_moment(self.until),
             max_value_bytes=Settings.from_env().max_value_bytes,
         )
-        takes = 0.0 if plan.speed is None else plan.duration_us / 1e6 / plan.speed
+        takes = float(plan.sending_seconds)
         if takes > MAX_SECONDS:
             raise ConfigurationError(
                 f"seconds: {takes:,.0f} s of sending, at most {MAX_SECONDS:,}: a higher speed"
             )
         return plan
 
-    def plan(self) -> SimulationPlan:
-        """What this asks for, when it is a plain fleet.
-
-        Raises:
-            ConfigurationError: fields that are fine alone and make no sense together.
-        """
+    def _fleet_plan(self) -> SimulationPlan:
         given = [name for name in ("speed", "since", "until") if getattr(self, name) is not None]
         if given:
             raise ConfigurationError(
@@ -176,14 +160,13 @@ class SimulateConfig(dg.Config):
         seconds = PLAIN_SECONDS if self.seconds is None else self.seconds
         if seconds > MAX_SECONDS:
             raise ConfigurationError(f"seconds {seconds:g}: expected at most {MAX_SECONDS:,}")
-        rate: float | Literal["max"] = "max" if self.as_fast_as_possible else self.rate
-        return plan_simulation(
+        return plan_fleet(
             devices=self.devices,
-            rate=rate,
+            rate="max" if self.as_fast_as_possible else self.rate,
             count=self.messages,
             duration_seconds=seconds if self.messages is None else None,
             seed=DEFAULT_SEED if self.seed is None else self.seed,
-            start=None if self.start is None else parse_start(self.start),
+            start=None if self.start is None else parse_moment(self.start),
             interval_seconds=self.interval_seconds,
         )
 
@@ -192,34 +175,31 @@ class SimulateConfig(dg.Config):
 def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> None:
     """Ends with the true count, also when it is terminated."""
     settings = Settings.from_env()
-    scenario_run: ScenarioRun | None = None
-    if config.scenario != PLAIN:
-        with failing_with_advice():
-            scenario_run = ScenarioRun(
-                config.scenario_plan(),
-                manifest_id=new_manifest_id(Path(config.scenario).stem, datetime.now(UTC)),
-                topic=settings.topic,
-                run_id=context.run_id,
-            )
-    result = SimulationResult() if scenario_run is None else scenario_run.result
+    with failing_with_advice():
+        plan = config.plan()
+    simulation = Simulation(
+        plan,
+        topic=settings.topic,
+        manifest_id=(
+            None if config.scenario == PLAIN else new_manifest_id(plan.name, datetime.now(UTC))
+        ),
+        run_id=context.run_id,
+    )
     say = NowAndThen(context)
 
     def tell(so_far: SimulationResult) -> None:
         say(f"{so_far.acknowledged:,} messages acknowledged, {so_far.rate:,.0f} a second")
 
-    is_complete = False
+    result, is_complete = simulation.result, False
     with failing_with_advice():
         try:
             with open_sender(settings) as sender:
-                if scenario_run is None:
-                    send_fleet(sender, config.plan(), on_progress=tell, result=result)
-                else:
-                    scenario_run.send(
-                        sender,
-                        settings.reading_rules,
-                        on_progress=tell,
-                        write=lambda manifest: write_manifest(settings.data_dir, manifest),
-                    )
+                simulation.send(
+                    sender,
+                    settings.reading_rules,
+                    on_progress=tell,
+                    write=lambda manifest: write_manifest(settings.data_dir, manifest),
+                )
             is_complete = True
         finally:
             # Also when it was terminated or failed: what was acknowledged is in the topic.
@@ -232,22 +212,22 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
                 result.seconds,
                 f"{result.rate:,.0f}",
             )
-            if scenario_run is not None:
-                where = manifest_path(settings.data_dir, scenario_run.manifest_id)
+            if simulation.manifest_id is not None:
+                where = manifest_path(settings.data_dir, simulation.manifest_id)
                 context.log.info("manifest: %s", where)
     numbers: dict[str, Any] = {
         "acknowledged": result.acknowledged,
-        "devices": config.devices,
+        "devices": plan.scenario.device_count,
         "seconds": round(result.seconds, 3),
         "messages_per_second": round(result.rate, 1),
     }
-    if scenario_run is not None:
-        numbers |= manifest_metadata(scenario_run.manifest(), settings.data_dir)
+    if simulation.manifest_id is not None:
+        numbers |= manifest_metadata(simulation.manifest(), settings.data_dir)
     context.add_output_metadata(numbers)
 
 
 @dg.job(
-    config=checked_config(SimulateConfig, "send_readings", SimulateConfig.check),
+    config=checked_config(SimulateConfig, "send_readings", SimulateConfig.plan),
     description=(
         "Send the readings of a simulated fleet to the topic, plain or with the faults of a "
         "scenario. The log shows how far it is; Terminate ends it within a second, with the true "

@@ -175,7 +175,7 @@ def test_the_preset_is_the_original_script_and_options_win_over_it(wire):
         (["--rate", "fast"], "rate 'fast'"),
         (["--rate", "max"], "give a count or a duration"),
         (["--duration", "soon"], "--duration 'soon'"),
-        (["--start", "yesterday"], "with its zone"),
+        (["--start", "yesterday"], "yesterday: expected a time"),
         (["--devices", "0"], "devices 0"),
         (["--preset", "seed", "--devices", "0"], "devices 0"),
         (["--rate", ""], "rate ''"),

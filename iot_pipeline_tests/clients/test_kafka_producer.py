@@ -7,13 +7,16 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from iot_pipeline.clients.kafka_producer import KafkaReadingSender, open_sender
-from iot_pipeline.core.simulator.simulation import plan_simulation
+from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.simulator.plan import plan_fleet
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError, SchemaMismatchError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.simulator.simulation import simulate
+from iot_pipeline.stages.simulator.simulation import Simulation
 from iot_pipeline_tests.patience import until
+from iot_pipeline_tests.stages.fakes_simulation import emission
 
 NOW_US = 1_735_444_918_316_686
+RULES = ReadingRules()
 
 
 def at(address: str, topic: str = "iot_data") -> Settings:
@@ -46,19 +49,19 @@ def an_unused_port():
 
 
 def test_what_is_acknowledged_is_in_the_topic_byte_for_byte(kafka_wire, wire_topic):
-    plan = plan_simulation(devices=20, rate="max", count=30_000)
+    plan = plan_fleet(devices=20, rate="max", count=30_000)
     with open_sender(at(kafka_wire, wire_topic)) as sender:
-        result = simulate(sender, plan, now=lambda: NOW_US / 1e6)
+        result = Simulation(plan, topic=wire_topic).send(sender, RULES, now=lambda: NOW_US / 1e6)
     assert (result.produced, result.acknowledged, result.failed) == (30_000, 30_000, 0)
     records = read_all(kafka_wire, wire_topic)
-    expected = plan.fleet(NOW_US).messages(0, 30_000)
+    expected = [(e.device.device_id, e.payload) for e in plan.fleet(NOW_US, RULES).emissions()]
     assert sorted((k.decode(), v) for k, v, _ in records) == sorted(expected)
 
 
 def test_the_readings_of_a_device_stay_in_order_on_one_partition(kafka_wire, wire_topic):
-    plan = plan_simulation(devices=7, rate="max", count=5_000)
+    plan = plan_fleet(devices=7, rate="max", count=5_000)
     with open_sender(at(kafka_wire, wire_topic)) as sender:
-        simulate(sender, plan)
+        Simulation(plan, topic=wire_topic).send(sender, RULES)
     times, partitions = {}, {}
     for key, value, partition in read_all(kafka_wire, wire_topic):
         times.setdefault(key, []).append(json.loads(value)["timestamp"])
@@ -92,7 +95,7 @@ def test_a_missing_topic_is_said_with_what_makes_it_and_is_not_made(kafka_wire):
 def test_deliveries_that_time_out_fail_as_transient_and_are_counted():
     address = f"127.0.0.1:{an_unused_port()}"
     sender = KafkaReadingSender(at(address), delivery_seconds=0.3)
-    assert sender.send([("device_1", b"{}")] * 3) == 3
+    assert sender.send([emission("device_1", b"{}")] * 3) == 3
     assert (sender.sent, sender.acknowledged, sender.failed) == (3, 0, 0)
     with pytest.raises(KafkaUnavailableError, match=rf"{address}.*`iot up`"):
         wait_until_raised(sender)
@@ -107,7 +110,7 @@ def wait_until_raised(sender):
 
 def test_a_full_queue_takes_what_has_room_and_says_how_much():
     sender = KafkaReadingSender(at(f"127.0.0.1:{an_unused_port()}"), delivery_seconds=60)
-    messages = [("device_1", b"{}")] * 150_000
+    messages = [emission("device_1", b"{}")] * 150_000
     taken = sender.send(messages)
     assert 0 < taken < 150_000
     assert sender.send(messages) == 0
@@ -118,7 +121,7 @@ def test_a_full_queue_takes_what_has_room_and_says_how_much():
 def test_a_message_larger_than_any_broker_takes_is_permanent(kafka_wire, wire_topic):
     with open_sender(at(kafka_wire, wire_topic)) as sender:
         with pytest.raises(PermanentError, match=wire_topic):
-            sender.send([("device_1", b"x" * 2_000_000)])
+            sender.send([emission("device_1", b"x" * 2_000_000)])
         assert sender.sent == 0
 
 
@@ -132,7 +135,7 @@ def test_a_wait_for_nothing_is_short_enough_for_a_signal(kafka_wire, wire_topic)
 
 def test_a_wait_for_a_lost_broker_is_short_enough_for_a_signal():
     sender = KafkaReadingSender(at(f"127.0.0.1:{an_unused_port()}"), delivery_seconds=60)
-    sender.send([("device_1", b"{}")])
+    sender.send([emission("device_1", b"{}")])
     began = time.monotonic()
     assert sender.flush(20) == 1
     assert time.monotonic() - began < 10
@@ -145,7 +148,7 @@ class TenThenInterrupt(BaseException):
 
 def test_an_interrupt_while_sending_leaves_the_true_count(kafka_wire, wire_topic):
     def messages():
-        yield from plan_simulation(devices=3, rate="max", count=10).fleet(NOW_US).messages(0, 10)
+        yield from plan_fleet(devices=3, rate="max", count=10).fleet(NOW_US, RULES).emissions()
         raise TenThenInterrupt
 
     sender = KafkaReadingSender(at(kafka_wire, wire_topic), delivery_seconds=10)

@@ -1,4 +1,4 @@
-"""What every `ReadingSender` promises; run on the fake and on the real client."""
+"""What every `Sender` of a simulation promises; run on the fake and on the real client."""
 
 import time
 
@@ -7,9 +7,9 @@ import pytest
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.patience import until
-from iot_pipeline_tests.stages.fakes_simulation import FakeSender
+from iot_pipeline_tests.stages.fakes_simulation import FakeSender, emission
 
-MESSAGES = [(f"device_{n % 3}", b"%d" % n) for n in range(100)]
+MESSAGES = [emission(f"device_{n % 3}", b"%d" % n) for n in range(100)]
 
 
 @pytest.fixture(params=["fake", "kafka"])
@@ -50,3 +50,16 @@ def test_a_flush_that_returns_zero_has_confirmed_everything(sender):
     confirm(sender)
     sender.poll(0)
     assert (sender.sent, sender.acknowledged, sender.failed) == (200, 200, 0)
+
+
+def test_who_asks_is_told_the_place_of_each_confirmed_message_in_the_order_of_its_partition(sender):
+    told = []
+    sender.send(MESSAGES, lambda *report: told.append(report))
+    confirm(sender)
+    assert sorted(one.payload for one, _, _ in told) == sorted(one.payload for one in MESSAGES)
+    places: dict[int, list[int]] = {}
+    for _, partition, offset in told:
+        places.setdefault(partition, []).append(offset)
+    assert all(offsets == sorted(set(offsets)) for offsets in places.values())
+    of_a_device = [one.payload for one, _, _ in told if one.device.device_id == "device_1"]
+    assert of_a_device == [one.payload for one in MESSAGES if one.device.device_id == "device_1"]

@@ -136,7 +136,7 @@ def _nonsense_is_refused_in_the_launchpad(server: DevServer) -> None:
     for nonsense, said in (
         ({"devices": 0}, "devices 0: Input should be greater than or equal to 1"),
         ({"rate": -1}, "rate -1"),
-        ({"start": "yesterday"}, "expected a time with its zone"),
+        ({"start": "yesterday"}, "yesterday: expected a time such as"),
         ({"devices": "many"}, "is not valid for expected type"),
     ):
         _is_refused(server, "simulate", nonsense, said)

@@ -26,7 +26,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
     ],
 )
 def test_what_makes_sense_is_accepted(fields):
-    SimulateConfig(**fields).check()
+    SimulateConfig(**fields).plan()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_makes_sense_is_accepted(fields):
 )
 def test_what_contradicts_itself_is_refused_before_there_is_a_run(fields, said):
     with pytest.raises(ConfigurationError, match=said):
-        SimulateConfig(**fields).check()
+        SimulateConfig(**fields).plan()
 
 
 def test_the_page_of_a_run_names_each_fault_its_device_and_its_offsets(tmp_path):

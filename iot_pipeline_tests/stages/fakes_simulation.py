@@ -1,12 +1,20 @@
 """Named doubles of what a simulation talks to; the contract suite verifies the sender."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from iot_pipeline.core.simulator.emissions import Emission
+from iot_pipeline.core.simulator.scenarios import FleetDevice
 from iot_pipeline.errors import PipelineError
 
 
+def emission(device_id: str, payload: bytes | None) -> Emission:
+    """A message of a device, measured and sent at the beginning of time."""
+    return Emission(0, 0, FleetDevice(device_id, "group", "place", 1_000_000), payload)
+
+
 class FakeClock:
-    """Seconds that pass only when somebody sleeps or works."""
+    """Seconds that pass only when a test sleeps or works."""
 
     def __init__(self) -> None:
         self.seconds = 100.0
@@ -22,36 +30,39 @@ class FakeClock:
 
 
 class FakeSender:
-    """A `ReadingSender` in memory: confirms on poll and flush, has room for `room` messages."""
+    """A `Sender` in memory: confirms on poll and flush, has room for `room` messages.
+
+    Offsets ascend from 0 in partition 7.
+    """
 
     def __init__(self, clock: FakeClock | None = None, room: int = 100_000) -> None:
-        self.taken: list[tuple[str, bytes]] = []
+        self.taken: list[tuple[str, bytes | None]] = []
         self.taken_at: list[float] = []
         self.acknowledged = 0
         self.failed = 0
         self._clock = clock
         self._room = room
-        self._tracked = []
+        self._reports: list[Callable[[int, int], None]] = []
         self._offset = 0
 
     @property
     def sent(self) -> int:
         return len(self.taken)
 
-    def send(self, messages: Sequence[tuple[str, bytes]]) -> int:
+    def send(
+        self,
+        emissions: Sequence[Emission],
+        on_acknowledged: Callable[[Emission, int, int], None] | None = None,
+    ) -> int:
         free = self._room - (self.sent - self.acknowledged - self.failed)
-        taken = messages[: max(0, free)]
-        self.taken += taken
+        taken = emissions[: max(0, free)]
+        self.taken += [(emission.device.device_id, emission.payload) for emission in taken]
+        if on_acknowledged is not None:
+            self._reports += [partial(on_acknowledged, emission) for emission in taken]
         if self._clock is not None:
             self._clock.seconds += 5e-6 * len(taken)
             self.taken_at += [self._clock.seconds] * len(taken)
         return len(taken)
-
-    def send_tracked(self, messages, on_acknowledged) -> int:
-        """Confirms with partition 7 and ascending offsets, when `send`'s messages are confirmed."""
-        taken = self.send([(message_key, value) for message_key, value, _ in messages])
-        self._tracked += [(on_acknowledged, token) for _, _, token in messages[:taken]]
-        return taken
 
     def poll(self, seconds: float) -> None:
         self._confirm()
@@ -62,9 +73,9 @@ class FakeSender:
 
     def _confirm(self) -> None:
         self.acknowledged = self.sent - self.failed
-        while self._tracked:
-            on_acknowledged, token = self._tracked.pop(0)
-            on_acknowledged(token, 7, self._offset)
+        reports, self._reports = self._reports, []
+        for report in reports:
+            report(7, self._offset)
             self._offset += 1
 
 

@@ -6,7 +6,6 @@ the order of sending (`core.simulator.scenario_fleet`), what is remembered of it
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from iot_pipeline.core.reading.decoding import (
     Reading,
@@ -16,6 +15,7 @@ from iot_pipeline.core.reading.decoding import (
     values_of,
 )
 from iot_pipeline.core.simulator.chance import Chance
+from iot_pipeline.core.simulator.emissions import Injection
 from iot_pipeline.core.simulator.fault_specs import (
     LASTING_KINDS,
     MALFORMED_REASONS,
@@ -36,22 +36,6 @@ from iot_pipeline.core.times import duration_us
 GRID_US = 2_000
 _NEVER = FaultWindow(FOREVER_US, FOREVER_US + 1)
 _UNITS = {"temperature": "°C", "humidity": "%"}
-
-
-@dataclass(frozen=True, slots=True)
-class Injection:
-    """One time that a fault struck one device: a window of it, or one reading where it has none.
-
-    `number` counts the injections of a simulation. `amount` is how far off, in `unit`: the size of
-    a spike, of a drift at its end, of a clock's skew; None where the kind has none.
-    """
-
-    number: int
-    kind: FaultKind
-    device_id: str
-    amount: float | None = None
-    unit: str = ""
-    reason: Reason | None = None
 
 
 class FaultTrack:

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.core.simulator.fault_specs import FaultKind
-from iot_pipeline.core.simulator.scenario_fleet import Emission
 from iot_pipeline.core.simulator.scenarios import FleetDevice
 
 # A record is about 500 bytes in memory and 250 in the file: past this, faults are only counted.

@@ -131,11 +131,11 @@ class _Sensors:
         self._climates = climates
         self._indices = np.arange(first_index, first_index + count)
         self._places = turns % len(climates)
-        self._celsius = temperature.mean + temperature.bias * (-1 + 2 * _draw(states))
-        self._gain = 0.8 + (1.2 - 0.8) * _draw(states)
-        self._humidity = humidity.mean + humidity.bias * (-1 + 2 * _draw(states))
+        self._celsius = temperature.mean + temperature.bias * (-1 + 2 * draw_all(states))
+        self._gain = 0.8 + (1.2 - 0.8) * draw_all(states)
+        self._humidity = humidity.mean + humidity.bias * (-1 + 2 * draw_all(states))
         self._seats, self._humid_seats, self._jitter_seats = (
-            (_NOISES * _draw(states)).astype(np.int64) for _ in range(3)
+            (_NOISES * draw_all(states)).astype(np.int64) for _ in range(3)
         )
         self._interval_us = Fraction(group.interval_us)
         self._jitter_us = group.jitter * group.interval_us
@@ -229,7 +229,7 @@ def _two_decimals(values: _Floats, least: float, greatest: float) -> _Floats:
     return (np.clip(values, least, greatest) * 100).astype(np.int64).ravel() / 100
 
 
-def _draw(states: npt.NDArray[np.uint64]) -> _Floats:
+def draw_all(states: npt.NDArray[np.uint64]) -> _Floats:
     """`Chance.draw` of many streams at once; they move on."""
     states += np.uint64(GOLDEN)
     z = (states ^ (states >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,47 +1,46 @@
-"""A constant rate without bursts: how many messages are due now, and how long to rest.
+"""A constant pace without bursts: how far event time has come, and how long to rest.
 
 Belongs here: arithmetic on elapsed seconds. Does not belong here: clocks and sleeping
-(`stages.simulator.simulation`), event times (`core.simulator.simulation`).
+(`stages.simulator.simulation`), event times (`core.simulator.plan`).
 """
-
-import math
 
 TICK_SECONDS = 0.005
 # Nobody waits longer than this without asking whether to stop.
 LONGEST_PAUSE_SECONDS = 0.1
-# After a stall the backlog is sent at this multiple of the rate, not at once.
+# After a stall the backlog is sent at this multiple of the pace, not at once.
 CATCH_UP = 1.5
-# How much of a stall may count as one look: long enough for a busy scheduler's late wake-ups, too
-# short for a burst.
-_LONGEST_LOOK_SECONDS = 0.05
+# What comes later than this after a rest is a stall: long enough for a busy scheduler's late
+# wake-ups, too short for a burst.
+_LATE_SECONDS = 0.05
 
 
 class Pacer:
-    """Decides how many messages are due. Message i is due at i / rate seconds, the first at 0.
+    """Decides how much of a simulation is due, in seconds of event time since its start.
 
-    The schedule is absolute: late wake-ups do not add up, so the average is the rate whatever the
-    sleeps were. What a stall left behind is caught up at `CATCH_UP` times the rate.
+    The schedule is absolute: late wake-ups do not add up, so the average is the pace whatever the
+    sleeps were. What a stall left behind is caught up at `CATCH_UP` times the pace.
     """
 
-    def __init__(self, rate: float, count: int | None = None) -> None:
-        """Take `rate` in messages per second, above 0; `count` is the end, None for no end."""
-        self._rate = rate
-        self._count = count
+    def __init__(self, speed: float) -> None:
+        """Take how many seconds of event time pass in a second, above 0."""
+        self._speed = speed
         self._looked_at = 0.0
+        self._rested = 0.0
+        self._due = 0.0
 
-    def due(self, elapsed_seconds: float, sent: int) -> int:
-        """How many messages to send now, 0 or more, after `sent` of them."""
-        looked_for = min(elapsed_seconds - self._looked_at, _LONGEST_LOOK_SECONDS)
-        self._looked_at = elapsed_seconds
-        scheduled = math.floor(elapsed_seconds * self._rate) + 1
-        if self._count is not None:
-            scheduled = min(scheduled, self._count)
-        most = max(1, math.ceil(CATCH_UP * self._rate * looked_for))
-        return max(0, min(scheduled - sent, most))
+    def due(self, elapsed_seconds: float) -> float:
+        """Up to which event time to send now, inclusive; never less than before."""
+        looked_for = min(elapsed_seconds - self._looked_at, self._rested + _LATE_SECONDS)
+        self._looked_at, self._rested = elapsed_seconds, 0.0
+        most = self._due + CATCH_UP * self._speed * looked_for
+        self._due = min(elapsed_seconds * self._speed, most)
+        return self._due
 
-    def pause_seconds(self, elapsed_seconds: float, sent: int) -> float:
-        """How long to rest before the next look: to the next tick, or to the next message."""
-        next_tick = self._looked_at + TICK_SECONDS
-        next_message = sent / self._rate
-        wake_at = max(next_tick, next_message)
-        return min(max(wake_at - elapsed_seconds, 0.0), LONGEST_PAUSE_SECONDS)
+    def pause_seconds(self, elapsed_seconds: float, next_due: float) -> float:
+        """How long to rest before the next look: to the next tick, or to the next message.
+
+        `next_due` is that message's event time, in seconds since the start.
+        """
+        wake_at = max(self._looked_at + TICK_SECONDS, next_due / self._speed)
+        self._rested = min(max(wake_at - elapsed_seconds, 0.0), LONGEST_PAUSE_SECONDS)
+        return self._rested

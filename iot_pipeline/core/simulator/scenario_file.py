@@ -25,8 +25,8 @@ from iot_pipeline.core.simulator.fault_specs import (
     UniformDelay,
 )
 from iot_pipeline.core.simulator.fault_windows import devices_hit
-from iot_pipeline.core.simulator.scenario_plan import MAX_DURATION_US
 from iot_pipeline.core.simulator.scenarios import (
+    MAX_DURATION_US,
     Group,
     Humidity,
     Scenario,

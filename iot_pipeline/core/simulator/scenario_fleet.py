@@ -11,39 +11,19 @@ import itertools
 from collections.abc import Iterator
 from itertools import chain
 
-import msgspec
 from msgspec.structs import replace
 
 from iot_pipeline.core.reading.decoding import Reading, ReadingRules, encode_reading
 from iot_pipeline.core.simulator.chance import Chance
+from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.fault_windows import FOREVER_US, devices_hit
-from iot_pipeline.core.simulator.faults import GRID_US, FaultTrack, Injection, malformed_payload
+from iot_pipeline.core.simulator.faults import GRID_US, FaultTrack, malformed_payload
 from iot_pipeline.core.simulator.measuring import Measured, Measuring
 from iot_pipeline.core.simulator.scenarios import FleetDevice, Scenario, make_devices
 
 # Messages that are made at once, at most: two milliseconds of work.
 _CHUNK = 2_000
-
-
-class Emission(msgspec.Struct, frozen=True, gc=False):
-    """One message, or one that a dropout withheld.
-
-    Both times are microseconds since 1970: of sending, never before that of the emission before,
-    and of measuring by a clock that is right. `payload` is None for a tombstone. `injection` says
-    which fault it carries.
-    """
-
-    send_us: int
-    measured_us: int
-    device: FleetDevice
-    payload: bytes | None
-    injection: Injection | None = None
-
-    @property
-    def is_withheld(self) -> bool:
-        """A dropout's: nothing is sent, and the manifest counts it."""
-        return self.injection is not None and self.injection.kind is FaultKind.DROPOUT
 
 
 class ScenarioFleet:
@@ -62,15 +42,21 @@ class ScenarioFleet:
         seed: int,
         start_us: int,
         end_us: int,
+        count: int | None = None,
         rules: ReadingRules | None = None,
     ) -> None:
         """Take event times [start_us, end_us), in microseconds since 1970.
 
-        `rules` are those of ingestion: clean values stay within them, malformed ones do not.
+        `count` is how many messages there are at most. `rules` are those of ingestion: clean
+        values stay within them, malformed ones do not.
         """
         self.devices = make_devices(scenario)
-        self.start_us = start_us + -start_us % GRID_US
+        # Only a wrong clock could meet the event time of another reading.
+        has_wrong_clocks = any(fault.kind is FaultKind.CLOCK_SKEW for fault in scenario.faults)
+        self._grid_us = GRID_US if has_wrong_clocks else 1
+        self.start_us = start_us + -start_us % self._grid_us
         self.end_us = end_us
+        self._count = count
         self._scenario = scenario
         self._seed = seed
         self._rules = rules or ReadingRules()
@@ -81,13 +67,24 @@ class ScenarioFleet:
 
     def blocks(self) -> Iterator[list[Emission]]:
         """The same, some at a time: making one more takes two milliseconds at most."""
+        left = self._count
+        for block in self._all_blocks():
+            if left is None:
+                yield block
+                continue
+            yield block[:left]
+            left -= len(block)
+            if left <= 0:
+                return
+
+    def _all_blocks(self) -> Iterator[list[Emission]]:
         measuring = Measuring(
             self._scenario,
             self.devices,
             seed=self._seed,
             start_us=self.start_us,
             end_us=self.end_us,
-            grid_us=GRID_US,
+            grid_us=self._grid_us,
             rules=self._rules,
         )
         troubled = self._troubled()

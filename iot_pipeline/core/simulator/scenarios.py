@@ -10,6 +10,7 @@ does is a fault, and known to be one.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Literal
 
 import msgspec
@@ -19,6 +20,8 @@ from iot_pipeline.core.simulator.fault_specs import FaultSpec
 from iot_pipeline.core.times import Duration, duration_us
 
 MAX_GROUP_DEVICES = 100_000
+MAX_DURATION_US = 366 * 86_400_000_000
+DEFAULT_SEED = 1
 _PLACE = "{place}"
 
 
@@ -97,7 +100,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     humidity: Humidity = Humidity()
 
     @property
-    def interval_us(self) -> int:
+    def interval_us(self) -> int | Fraction:
         return duration_us(self.interval)
 
     @property
@@ -118,7 +121,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[float, Meta(gt=0, le=100_000, description="1 is live, 60 an hour in a minute.")]
         | Literal["max"]
     ) = 1.0
-    seed: Annotated[int, Meta(description="Same seed and start, same bytes.")] = 1
+    seed: Annotated[int, Meta(description="Same seed and start, same bytes.")] = DEFAULT_SEED
     weather: Weather = Weather()
     faults: list[FaultSpec] = []
 
@@ -129,7 +132,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def readings_per_second(self) -> float:
         """Of event time; faults that add or hold back messages are not counted."""
-        return sum(group.devices * 1e6 / group.interval_us for group in self.groups)
+        return sum(group.devices * 1e6 / float(group.interval_us) for group in self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ class FleetDevice:
     device_id: str
     group: str
     place: str
-    interval_us: int
+    interval_us: int | Fraction
 
 
 def make_devices(scenario: Scenario) -> list[FleetDevice]:

@@ -1,140 +1,350 @@
-"""Send a simulated fleet: paced, confirmed, and stopped at any moment with the true count.
+"""Send a simulation: each message when it is due, stopped at any moment with the true count.
 
-Belongs here: the order of sending, waiting and counting. Does not belong here: what is sent
-(`core.simulator.fleet`), when it is due (`core.simulator.pacing`), how Kafka takes it
-(`clients.kafka_producer`).
+Belongs here: the order of sending, waiting, counting and recording. Does not belong here: what is
+sent (`core.simulator.scenario_fleet`), when it is due (`core.simulator.pacing`), what a manifest
+says (`core.simulator.manifest`), where it is kept (`local.manifests`).
 """
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Protocol
 
-from iot_pipeline.core.simulator.fleet import Fleet
+from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.simulator.emissions import Emission
+from iot_pipeline.core.simulator.manifest import Manifest, ManifestRecorder
 from iot_pipeline.core.simulator.pacing import LONGEST_PAUSE_SECONDS, Pacer
-from iot_pipeline.core.simulator.simulation import SimulationPlan
-from iot_pipeline.stages.simulator.sending import (
-    PROGRESS_SECONDS,
-    STOP_SECONDS,
-    CountingSender,
-    SendingRun,
-    SimulationResult,
-    ignore,
-    never,
-)
+from iot_pipeline.core.simulator.plan import SimulationPlan
+from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 
-__all__ = ["PROGRESS_SECONDS", "STOP_SECONDS", "ReadingSender", "SimulationResult", "simulate"]
-# At most some milliseconds of work between two looks at `should_stop`.
-_CHUNK = 2_000
-
-
-class ReadingSender(CountingSender, Protocol):
-    """Where readings go, as (message key, value) pairs."""
-
-    def send(self, messages: Sequence[tuple[str, bytes]]) -> int:
-        """Hand over (message key, value) pairs in order; returns how many found room."""
+# How long an ended simulation waits for confirmations of what it has sent: a second is all that
+# Terminate may take, and a live broker confirms in milliseconds.
+STOP_SECONDS = 0.5
+PROGRESS_SECONDS = 0.25
+# How often an unfinished manifest is written: a person may look at it while a fleet runs.
+WRITE_SECONDS = 10.0
+# Writing takes this share of the time at most, however large the manifest.
+_WRITE_SHARE = 0.02
+_CALL_SECONDS = 0.1
+_send_us = attrgetter("send_us")
 
 
-def simulate(
-    sender: ReadingSender,
-    plan: SimulationPlan,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-    now: Callable[[], float] = time.time,
-    should_stop: Callable[[], bool] = never,
-    on_progress: Callable[[SimulationResult], None] = ignore,
-    result: SimulationResult | None = None,
-) -> SimulationResult:
-    """Send what the plan says and wait until every message is confirmed.
+class Sender(Protocol):
+    """Where messages go. `sent` = `acknowledged` + `failed` + those not yet confirmed."""
 
-    Args:
-        sender: takes the messages; its counts start at zero.
-        plan: made by `core.simulator.simulation.plan_simulation`.
-        clock: monotonic seconds; paces the messages.
-        sleep: rests for so many seconds, 0.1 at most at a time.
-        now: seconds since 1970; asked once, for the event times of a live fleet.
-        should_stop: asked at least every 0.1 s; once True, sending ends at once and what was
-            sent has `STOP_SECONDS` to be confirmed.
-        on_progress: called about four times a second, and at the end however it ends.
-        result: filled in place, for who must know the count after an exception.
+    @property
+    def sent(self) -> int: ...
 
-    Returns:
-        `result`. At a set rate it lasts count / rate seconds: the last message has its share.
+    @property
+    def acknowledged(self) -> int: ...
 
-    Raises:
-        KafkaUnavailableError: messages could not be delivered.
-        PermanentError: the broker refuses them.
-        BaseException: KeyboardInterrupt and Dagster's interruption pass through; `result` and
-            `on_progress` have the true count before they do.
+    @property
+    def failed(self) -> int: ...
+
+    def send(
+        self,
+        emissions: Sequence[Emission],
+        on_acknowledged: Callable[[Emission, int, int], None] | None = None,
+    ) -> int:
+        """Hand over messages in order; returns how many found room.
+
+        `on_acknowledged` gets emission, partition and offset during `poll` and `flush`.
+        """
+
+    def poll(self, seconds: float) -> None:
+        """Serve confirmations for at most `seconds`; raises what made deliveries fail."""
+
+    def flush(self, seconds: float) -> int:
+        """Wait at most `seconds` for confirmations; returns how many are missing."""
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """What a simulation did so far; filled in while it runs, true whenever it ends.
+
+    `produced` is what was handed to Kafka's client, `acknowledged` what the broker confirmed.
+    The rest, less `failed`, is unconfirmed: it may have arrived. `start_us` is the event time of
+    the first reading, in microseconds since 1970.
     """
-    if result is None:
-        result = SimulationResult()
-    now_us = round(now() * 1e6)
-    result.start_us = plan.begin_us(now_us)
-    # 5 µs a device: before the clock starts, or the first tick of a large fleet would be late.
-    fleet = plan.fleet(now_us)
-    run = SendingRun(sender, clock, should_stop, on_progress, result)
-    try:
-        if plan.rate is None:
-            _send_at_max(run, sender, fleet, plan)
-        else:
-            _send_paced(run, sender, fleet, plan.rate, plan.count, sleep)
-        run.confirm()
-    finally:
-        run.end()
-    return result
+
+    produced: int = 0
+    acknowledged: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    start_us: int = 0
+    is_stopped: bool = False
+
+    @property
+    def unconfirmed(self) -> int:
+        return self.produced - self.acknowledged - self.failed
+
+    @property
+    def rate(self) -> float:
+        """Messages per second, sending and waiting for confirmations included."""
+        return self.produced / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def start_at(self) -> datetime:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.start_us)
 
 
-def _send_at_max(
-    run: SendingRun, sender: ReadingSender, fleet: Fleet, plan: SimulationPlan
-) -> None:
-    first = 0
-    pending: Sequence[tuple[str, bytes]] = ()
-    while not run.must_stop():
-        if plan.duration_seconds is not None and run.elapsed() >= plan.duration_seconds:
-            return
-        if not pending:
-            wanted = _CHUNK if plan.count is None else min(_CHUNK, plan.count - first)
-            if wanted == 0:
+class Simulation:
+    """A simulation on its way: what was asked for, what was sent, and its manifest at any time."""
+
+    def __init__(
+        self,
+        plan: SimulationPlan,
+        *,
+        topic: str,
+        manifest_id: str | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """With a `manifest_id` it remembers each device and fault; without, counts alone."""
+        self.plan = plan
+        self.result = SimulationResult()
+        self.manifest_id = manifest_id
+        self._topic = topic
+        self._run_id = run_id
+        self._recorder = ManifestRecorder([])
+        self._began_at = datetime.now(UTC)
+        self._is_complete = False
+
+    def manifest(self, now: datetime | None = None) -> Manifest:
+        """What Kafka acknowledged so far; the same at the end, however it ended."""
+        assert self.manifest_id is not None
+        result = self.result
+        return Manifest(
+            manifest_id=self.manifest_id,
+            topic=self._topic,
+            scenario=self.plan.name,
+            seed=self.plan.seed,
+            speed=self.plan.speed,
+            start_at=result.start_at,
+            end_at=result.start_at + timedelta(microseconds=self.plan.duration_us or 0),
+            began_at=self._began_at,
+            written_at=datetime.now(UTC) if now is None else now,
+            is_complete=self._is_complete,
+            is_stopped=result.is_stopped,
+            produced=result.produced,
+            acknowledged=result.acknowledged,
+            failed=result.failed,
+            unconfirmed=result.unconfirmed,
+            withheld=self._recorder.withheld,
+            devices=self._recorder.devices(),
+            faults=self._recorder.faults(),
+            faults_left_out=self._recorder.faults_left_out,
+            run_id=self._run_id,
+        )
+
+    def send(
+        self,
+        sender: Sender,
+        rules: ReadingRules,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.time,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[SimulationResult], None] = lambda _result: None,
+        write: Callable[[Manifest], object] | None = None,
+    ) -> SimulationResult:
+        """Send what the plan says and wait until every message is confirmed.
+
+        Args:
+            sender: takes the messages; its counts start at zero.
+            rules: those of ingestion, which malformed payloads break.
+            clock: monotonic seconds; paces the messages.
+            sleep: rests for some seconds, 0.1 at most at a time.
+            now: seconds since 1970; asked once, for the first event time.
+            should_stop: asked at least every 0.1 s; once True, sending ends at once and what was
+                sent has `STOP_SECONDS` to be confirmed.
+            on_progress: called about four times a second, and at the end however it ends.
+            write: keeps the manifest, if there is one; called about every `WRITE_SECONDS` and at
+                the end, however it ends.
+
+        Returns:
+            The counts, also in `result`; the last message of a simulation that is not as fast as
+            can be has its share of the time.
+
+        Raises:
+            KafkaUnavailableError: messages could not be delivered.
+            PermanentError: the broker refuses them.
+            BaseException: KeyboardInterrupt and Dagster's interruption pass through; `result`,
+                `on_progress` and the manifest have the true count before they do.
+        """
+        now_us = round(now() * 1e6)
+        self._began_at = datetime.fromtimestamp(now_us / 1e6, UTC)
+        # Before the clock starts: a large fleet takes a while to make.
+        fleet = self.plan.fleet(now_us, rules)
+        self.result.start_us = fleet.start_us
+        if self.manifest_id is not None:
+            self._recorder = ManifestRecorder(fleet.devices)
+        keeper = _Keeper(clock, self.manifest, None if self.manifest_id is None else write)
+
+        def tell(result: SimulationResult) -> None:
+            on_progress(result)
+            keeper.write_when_due()
+
+        run = _Run(sender, clock, should_stop, tell, self.result)
+        try:
+            self._send_all(run, sender, fleet, sleep)
+            run.confirm()
+            self._is_complete = not self.result.is_stopped
+        finally:
+            try:
+                run.end()
+            finally:
+                keeper.write()
+        return self.result
+
+    def _send_all(
+        self, run: "_Run", sender: Sender, fleet: ScenarioFleet, sleep: Callable[[float], None]
+    ) -> None:
+        plan = self.plan
+        pacer = None if plan.speed is None else Pacer(plan.speed)
+        upcoming = _Upcoming(fleet)
+        due_us: float = fleet.end_us
+        while not run.must_stop() and (plan.seconds is None or run.elapsed() < plan.seconds):
+            if pacer is not None:
+                due_us = fleet.start_us + pacer.due(run.elapsed()) * 1e6
+            due = upcoming.take(due_us)
+            if due:
+                upcoming.put_back(self._hand_over(sender, due))
+            run.look()
+            if due:
+                continue
+            if due_us >= upcoming.next_us:
                 return
-            pending = fleet.messages(first, wanted)
-            first += wanted
-        pending = _hand_over(sender, pending)
-        run.look()
+            if pacer is not None:
+                next_seconds = (upcoming.next_us - fleet.start_us) / 1e6
+                sleep(pacer.pause_seconds(run.elapsed(), next_seconds))
+
+    def _hand_over(self, sender: Sender, due: list[Emission]) -> list[Emission]:
+        """Hand over what finds room, wait for room if there was none; returns the rest."""
+        is_recorded = self.manifest_id is not None
+        messages = []
+        for emission in due:
+            # The property says the same, and costs a third of making the message.
+            if emission.injection is None or not emission.is_withheld:
+                messages.append(emission)
+            elif is_recorded:
+                self._recorder.withhold(emission)
+        taken = sender.send(messages, self._recorder.acknowledge if is_recorded else None)
+        if taken < len(messages):
+            sender.poll(LONGEST_PAUSE_SECONDS)
+        return messages[taken:]
 
 
-def _send_paced(
-    run: SendingRun,
-    sender: ReadingSender,
-    fleet: Fleet,
-    rate: float,
-    count: int | None,
-    sleep: Callable[[float], None],
-) -> None:
-    pacer = Pacer(rate, count)
-    first = 0
-    pending: Sequence[tuple[str, bytes]] = ()
-    while not run.must_stop():
-        elapsed = run.elapsed()
-        if count is not None and first == count and not pending and elapsed >= count / rate:
+class _Upcoming:
+    """What is not yet handed over: some messages that are made, and those that will be."""
+
+    def __init__(self, fleet: ScenarioFleet) -> None:
+        self._blocks = filter(None, fleet.blocks())
+        self._made = next(self._blocks, [])
+        self._end_us = fleet.end_us
+
+    @property
+    def next_us(self) -> int:
+        """When the next one is to be sent; the fleet's end after the last."""
+        return self._made[0].send_us if self._made else self._end_us
+
+    def take(self, due_us: float) -> list[Emission]:
+        """Some of those to be sent until then, inclusive; none when none is due."""
+        due = bisect_right(self._made, due_us, key=_send_us)
+        taken, self._made = self._made[:due], self._made[due:]
+        if not self._made:
+            self._made = next(self._blocks, [])
+        return taken
+
+    def put_back(self, rest: list[Emission]) -> None:
+        """Take these again, first."""
+        if rest:
+            self._made = rest + self._made
+
+
+class _Run:
+    """One simulation under way: its clock, its counts, and whether to stop."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        clock: Callable[[], float],
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[SimulationResult], None],
+        result: SimulationResult,
+    ) -> None:
+        self._sender = sender
+        self._clock = clock
+        self._should_stop = should_stop
+        self._on_progress = on_progress
+        self._result = result
+        self._began_at = clock()
+        self._told_at = self._began_at
+
+    def elapsed(self) -> float:
+        return self._clock() - self._began_at
+
+    def must_stop(self) -> bool:
+        if not self._result.is_stopped:
+            self._result.is_stopped = self._should_stop()
+        return self._result.is_stopped
+
+    def look(self) -> None:
+        """Serve confirmations, raise what failed, and tell the progress when it is time."""
+        self._sender.poll(0)
+        if self._clock() - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = self._clock()
+            self._tell()
+
+    def confirm(self) -> None:
+        """Wait until everything that was sent is confirmed, or a person asks to stop."""
+        while self._sender.flush(_CALL_SECONDS) and not self.must_stop():
+            self.look()
+        self._sender.poll(0)
+
+    def end(self) -> None:
+        """Give what was sent `STOP_SECONDS` to be confirmed, and count; for `finally`."""
+        give_up_at = self._clock() + STOP_SECONDS
+        try:
+            while self._sender.flush(_CALL_SECONDS) and self._clock() < give_up_at:
+                pass
+        finally:
+            # A second interrupt ends the waiting, not the counting.
+            self._tell()
+
+    def _tell(self) -> None:
+        self._result.produced = self._sender.sent
+        self._result.acknowledged = self._sender.acknowledged
+        self._result.failed = self._sender.failed
+        self._result.seconds = self.elapsed()
+        self._on_progress(self._result)
+
+
+class _Keeper:
+    """Writes the manifest now and then, never so often that sending suffers."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        manifest: Callable[[], Manifest],
+        write: Callable[[Manifest], object] | None,
+    ) -> None:
+        self._clock = clock
+        self._manifest = manifest
+        self._write = write
+        self._next_at = clock() + WRITE_SECONDS
+
+    def write_when_due(self) -> None:
+        if self._clock() >= self._next_at:
+            self.write()
+
+    def write(self) -> None:
+        if self._write is None:
             return
-        if not pending:
-            wanted = min(pacer.due(elapsed, first), _CHUNK)
-            pending = fleet.messages(first, wanted) if wanted else ()
-            first += wanted
-        if pending:
-            pending = _hand_over(sender, pending)
-        run.look()
-        if not pending:
-            sleep(pacer.pause_seconds(run.elapsed(), first))
-
-
-def _hand_over(
-    sender: ReadingSender, messages: Sequence[tuple[str, bytes]]
-) -> Sequence[tuple[str, bytes]]:
-    """Hand over what finds room, wait for room if there was none; returns the rest."""
-    taken = sender.send(messages)
-    rest = messages[taken:]
-    if rest:
-        sender.poll(LONGEST_PAUSE_SECONDS)
-    return rest
+        began = self._clock()
+        self._write(self._manifest())
+        ended = self._clock()
+        self._next_at = ended + max(WRITE_SECONDS, (ended - began) / _WRITE_SHARE)

@@ -9,9 +9,9 @@ from confluent_kafka import Consumer, TopicPartition
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, timestamp_ms
 from iot_pipeline.core.simulator.fault_specs import FaultKind
-from iot_pipeline.core.simulator.scenario_plan import plan_scenario
+from iot_pipeline.core.simulator.plan import plan_scenario
 from iot_pipeline.local.scenario_files import load_scenario
-from iot_pipeline.stages.simulator.scenario import ScenarioRun
+from iot_pipeline.stages.simulator.simulation import Simulation
 from iot_pipeline_tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.services
@@ -43,10 +43,10 @@ def test_the_manifest_names_the_offsets_at_which_kafka_holds_each_fault(pipeline
     plan = plan_scenario(
         scenario, name="rough_day", now=datetime.now(UTC), speed="max", duration_seconds=600
     )
-    run = ScenarioRun(plan, manifest_id="test", topic=pipeline.topic)
+    simulation = Simulation(plan, manifest_id="test", topic=pipeline.topic)
     with open_sender(pipeline.settings) as sender:
-        run.send(sender, ReadingRules())
-    manifest, records = run.manifest(), read_topic(pipeline.brokers, pipeline.topic)
+        simulation.send(sender, ReadingRules())
+    manifest, records = simulation.manifest(), read_topic(pipeline.brokers, pipeline.topic)
     assert manifest.is_complete
     assert manifest.acknowledged == len(records) == sum(d.messages for d in manifest.devices)
     for device in manifest.devices:
