@@ -11,12 +11,12 @@ import dagster as dg
 from iot_pipeline.defs.audit import audit_job, audit_nightly
 from iot_pipeline.defs.checks import checks_every_5_minutes, checks_job
 from iot_pipeline.defs.external import DEAD_LETTERS_SPEC, IOT_DATA_SPEC
-from iot_pipeline.defs.health import health_report, health_report_daily
 from iot_pipeline.defs.history import purge_daily, purge_history
 from iot_pipeline.defs.ingest import sensor_data
 from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
 from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA, follow_runtime
 from iot_pipeline.defs.replay import replay_dead_letters_job, replay_job
+from iot_pipeline.defs.report import health_report, health_report_daily
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource
 from iot_pipeline.defs.rollup_sensor import build_rollup_sensor
 from iot_pipeline.defs.rollups import build_rollups, first_rollup_day

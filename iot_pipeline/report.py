@@ -1,8 +1,10 @@
-"""A health report from open connections: facts gathered, page drawn, files written.
+"""`iot report` from open connections: facts gathered, checks judged, page drawn, files written.
 
-The one place where the report's stage meets its page; `cli` and `defs` both stand on it.
+`cli.report` and `defs.report` both stand on it; its answers are `core.fleet.report`, its page is
+`artifacts.report`.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,13 +13,21 @@ from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.report import Health
+from iot_pipeline.core.ledger.chain import Outcome, sum_counts
+from iot_pipeline.core.ledger.losses import find_losses
+from iot_pipeline.core.reading.lag import total_lag
+from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import all_checks, look_at
-from iot_pipeline.stages.fleet.report import gather_health
+from iot_pipeline.stages.fleet.view import view_fleet
+from iot_pipeline.stages.ledger.chain import read_chain
+from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 
 REPORTS = "reports"
 LATEST = "latest.html"
 _REPORT_NAME = "%Y-%m-%dT%H-%M-%SZ.html"
+_NEWEST_LETTERS = 1000
+_INGESTED = (Outcome.INGESTED, Outcome.FOLDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +59,48 @@ def write_report(connections: Connections) -> WrittenReport:
     # A second of imports, only when a page is made.
     from iot_pipeline.artifacts.report import render_report
 
-    settings = connections.settings
     now = datetime.now(UTC)
-    facts = Facts(connections, now)
-    health = gather_health(
-        connections,
-        settings.topic,
-        settings.dead_letter_topic,
-        facts.fleet,
-        look_at(all_checks(), facts),
-        now,
-    )
+    health = _gather(connections, now)
     page = render_report(health)
-    folder = settings.data_dir / REPORTS
+    folder = connections.settings.data_dir / REPORTS
     path, latest = folder / now.strftime(_REPORT_NAME), folder / LATEST
     for place in (path, latest):
         with whole_file(place) as partial:
             partial.write_text(page, encoding="utf-8")
     return WrittenReport(health, path, latest)
+
+
+def _gather(connections: Connections, now: datetime) -> Health:
+    """Losses that a person has acknowledged are not counted as expired again."""
+    topic, facts = connections.settings.topic, Facts(connections, now)
+    chain = read_chain(connections.ledger, topic, facts.parts)
+    losses = find_losses(chain.entries, connections.audit_store.acknowledged_losses(topic))
+    return Health(
+        now,
+        topic,
+        sum_counts(entry.counts for entry in chain.entries if entry.outcome in _INGESTED),
+        sum(loss.entry.span for loss in losses if loss.acknowledgement is None),
+        [str(flaw) for flaw in chain.flaws],
+        total_lag(facts.lags),
+        connections.audit_store.read_last_audit(topic),
+        _count_letters(connections, now - timedelta(days=1)),
+        view_fleet(connections, topic, facts.fleet, now),
+        list(look_at(all_checks(), facts)),
+    )
+
+
+def _count_letters(connections: Connections, since: datetime) -> dict[str, int]:
+    """Dead letters since then by reason, of the newest ones."""
+    try:
+        found = read_newest_letters(
+            connections.log, connections.settings.dead_letter_topic, _NEWEST_LETTERS
+        )
+    except SchemaMismatchError:
+        return {}  # the topic is not made yet: `schema_matches` says so, and there are no letters
+    letters = (item.letter for item in found.letters)
+    since_ms = since.timestamp() * 1000
+    reasons = Counter(letter.reason for letter in letters if letter.delivered_ms >= since_ms)
+    return dict(reasons.most_common())
 
 
 def delete_old_reports(data_dir: Path, now: datetime, keep_days: float) -> int:

@@ -18,7 +18,7 @@ from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet.view import natural_key
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import in_words, moment_of
-from iot_pipeline.health import look_now
+from iot_pipeline.report import look_now
 from iot_pipeline.settings import Settings
 
 _SHOWN = 200

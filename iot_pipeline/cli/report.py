@@ -6,7 +6,7 @@ import click
 
 from iot_pipeline.cli.output import exit_as_found, exit_code_option, json_option, print_json, say
 from iot_pipeline.connections import open_connections
-from iot_pipeline.health import write_report
+from iot_pipeline.report import write_report
 from iot_pipeline.settings import Settings
 
 

@@ -4,6 +4,7 @@ from datetime import date
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, PLAIN_TUPLES, Asked, CassandraClient
 from iot_pipeline.core.fleet.view import Slot
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import PlainRow
 
 _PAGE = (
@@ -13,7 +14,7 @@ _PAGE = (
 )
 # Averaged where the rows are: one row per slot travels. Cassandra takes no marker for its length.
 _SLOTS = (
-    "SELECT to_unix_timestamp(floor(timestamp, {slot})), AVG(temperature) "
+    f"SELECT to_unix_timestamp(floor(timestamp, {{slot}})), AVG({QUANTITIES[0].name}) "
     "FROM {ks}.sensor_data "
     "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp <= ? "
     "GROUP BY floor(timestamp, {slot})"
@@ -35,7 +36,7 @@ class FoundSlots(Asked):
 
     @property
     def found(self) -> list[Slot]:
-        return sorted((Slot(*row) for row in self._answer.rows), key=lambda slot: slot.start_ms)
+        return sorted((start_ms, mean) for start_ms, mean in self._answer.rows)
 
 
 class CassandraReadingPages:

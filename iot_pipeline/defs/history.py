@@ -18,7 +18,7 @@ from iot_pipeline.defs.launchpad import checked_config
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.run_log import failing_with_advice
-from iot_pipeline.health import delete_old_reports
+from iot_pipeline.report import delete_old_reports
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ledger.folding import fold_ledger
 from iot_pipeline.stages.ledger.sums import keep_sums

@@ -7,7 +7,7 @@ from iot_pipeline.core.fleet.report import Mood
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.run_log import failing_with_advice
-from iot_pipeline.health import write_report
+from iot_pipeline.report import write_report
 
 _SIGNS = {Mood.GOOD: "✅", Mood.LOOK: "⚠️", Mood.BAD: "❌"}
 

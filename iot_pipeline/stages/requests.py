@@ -5,6 +5,7 @@ there are; the row writer has a window of its own, because it splits what was re
 """
 
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -64,8 +65,8 @@ def ask_all(
     items: Iterable[_I],
     start: Callable[[_I], _P],
     wait: Callable[[float], None],
-    deadline: float,
-    clock: Callable[[], float],
+    deadline: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[_I, _P]]:
     """Each item with its answer, in order, as far as the time suffices.
 

@@ -10,7 +10,7 @@ from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.report import Health, LastAudit
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
-from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, put_together
+from iot_pipeline.core.fleet.view import FleetView, choose_lines, put_together
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.flow import Flow, RunEnd
 from iot_pipeline.core.reading.lag import TotalLag
@@ -26,14 +26,12 @@ def make_view(
     """Noisy curves, gaps everywhere, a thousand runs; every third device is silent."""
     chance = random.Random(seed)
     names = [name.format(number) for number in range(devices)]
+    chance_delays = (round(1000 * (chance.lognormvariate(0, 3) - 2)) for _ in range(5_000))
     fleet = Fleet(
         NOW_MS,
         {device: _state(chance, number % 3 == 1, hours) for number, device in enumerate(names)},
         QualityLimits(),
-        delays=Delays(),
-    )
-    fleet.delays.add(
-        round(1000 * (chance.lognormvariate(0, 3) - 2)) for _ in range(5_000 if names else 0)
+        delays=Delays.of(chance_delays if names else ()),
     )
     begin_ms = NOW_MS - 7_200_000
     runs = tuple(RunEnd(begin_ms + k * 7_000, chance.lognormvariate(1, 1.5)) for k in range(1_000))
@@ -56,8 +54,7 @@ def _state(chance: random.Random, is_silent: bool, hours: int) -> DeviceState:
         rows=8_000,
         arrived_ms=newest,
         tail=[newest - 10_000 * k for k in range(23, -1, -1)],
-        temperature=20.0,
-        humidity=50.0,
+        values=(20.0, 50.0),
         unchanged=1,
         hours={hour: chance.randrange(361) for hour in range(first, current + 1)},
         interval_ms=10_000.0,
@@ -66,14 +63,14 @@ def _state(chance: random.Random, is_silent: bool, hours: int) -> DeviceState:
     )
 
 
-def _slots(chance: random.Random, number: int, hours: int) -> list[Slot]:
-    slots = []
+def _slots(chance: random.Random, number: int, hours: int) -> list[tuple[int, float | None]]:
+    slots: list[tuple[int, float | None]] = []
     for at in range(6 * hours):
         start = (NOW_MS // HOUR_MS - hours + 1) * HOUR_MS + at * SLOT_MS
         count = chance.randrange(61)
         if count and start < NOW_MS:
             mean = 20 + 8 * math.sin(start / 1.3e7 + number) + chance.uniform(-2, 2)
-            slots.append(Slot(start, mean))
+            slots.append((start, mean))
     return slots
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from iot_pipeline.defs.history import delete_old_runs
 from iot_pipeline.defs.instance import prepare_instance
-from iot_pipeline.health import delete_old_reports
+from iot_pipeline.report import delete_old_reports
 from iot_pipeline_tests.servers import clean_environment
 
 RUN_ID = "0123abcd-0000-4000-8000-0123456789ab"

@@ -75,9 +75,6 @@ class ReadingPagesContract:
             pages_world.device_id, NUMBER, hour, hour + 3_599_999, 600_000
         )
         found = wait_for(pages_world.pages, pending)
-        assert [(s.start_ms, s.mean_temperature) for s in found] == [
-            (hour, 15.0),
-            (hour + 600_000, 7.0),
-        ]
+        assert found == [(hour, 15.0), (hour + 600_000, 7.0)]
         nothing = pages_world.pages.start_slots(pages_world.device_id, NUMBER - 9, 0, hour, 60_000)
         assert wait_for(pages_world.pages, nothing) == []

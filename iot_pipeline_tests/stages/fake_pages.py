@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from iot_pipeline.core.fleet.view import Slot
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import UNIX_EPOCH, PlainRow
 from iot_pipeline.errors import PipelineError
@@ -54,7 +53,7 @@ class FakePages:
             slots.setdefault(row[0] // slot_ms * slot_ms, []).append(row)
         return self._answer(
             [
-                Slot(start, sum(row[1] or 0 for row in rows) / len(rows))
+                (start, sum(row[1] or 0 for row in rows) / len(rows))
                 for start, rows in sorted(slots.items())
             ]
         )

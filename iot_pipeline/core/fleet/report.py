@@ -1,7 +1,7 @@
 """How the pipeline and its fleet are, in answers that a city's operator understands.
 
 Belongs here: which facts make an answer good, worth a look or bad, and its words. Does not belong
-here: gathering facts (`stages.fleet.report`), the page (`artifacts.report`).
+here: gathering facts (`iot_pipeline.report`), the page (`artifacts.report`).
 """
 
 import enum

@@ -9,15 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
-
 from iot_pipeline.core.fleet.lacking_hours import known_interval_ms, pace_of, share_of
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.state import HOUR_MS
 from iot_pipeline.core.ledger.flow import Flow
 
 HOURS = 24
-# Temperatures are means of ten minutes, of one where there are readings of two hours or less.
+# Lines are means of ten minutes, of one where there are readings of two hours or less.
 _SLOT_MS = 600_000
 _SHORT_SLOT_MS = 60_000
 _SHORT_MS = 2 * HOUR_MS
@@ -26,15 +24,10 @@ MOST_ROWS = 40
 MOST_LINES = 12
 _NUMBER = re.compile(r"(\d{1,18})")
 
-# (middle of a slot in ms, mean °C), oldest first, where there are readings.
+# When a slot of time begins that a device has readings in, and the mean of the first quantity.
+Slot = tuple[int, float | None]
+# (middle of a slot in ms, mean), oldest first, where there are readings.
 Line = Sequence[tuple[int, float]]
-
-
-class Slot(msgspec.Struct, frozen=True, array_like=True):
-    """A slot of time in which a device has readings, and their mean."""
-
-    start_ms: int
-    mean_temperature: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +35,8 @@ class FleetView:
     """The fleet as of `now`, and what pictures show of it.
 
     `shares` has a row per device of the grid: of each hour from `first_hour` on the share of the
-    readings that were due, None where nothing was. `lines` are the temperatures of some devices.
+    readings that were due, None where nothing was. `lines` show the first quantity of some
+    devices.
     """
 
     now: datetime
@@ -67,12 +61,12 @@ def choose_rows(fleet: Fleet, most: int = MOST_ROWS) -> list[str]:
 
 
 def choose_lines(fleet: Fleet) -> list[str]:
-    """The devices whose temperature is drawn: half of them with problems, if so many have any."""
+    """The devices that have a line: half of them with problems, if so many have any."""
     return choose_rows(fleet, MOST_LINES)
 
 
 def choose_slot_ms(fleet: Fleet) -> int:
-    """How long a time a point of the temperature lines stands for."""
+    """How long a time a point of a line stands for."""
     first_ms = min((state.begin_ms for state in fleet.states.values()), default=0)
     return _SLOT_MS if fleet.as_of_ms - first_ms > _SHORT_MS else _SHORT_SLOT_MS
 
@@ -107,11 +101,7 @@ def put_together(
     filled = [at for at in range(HOURS) if any(shares[name][at] is not None for name in shares)]
     begin = filled[0] if filled else 0
     lines = {
-        name: [
-            (slot.start_ms + slot_ms // 2, slot.mean_temperature)
-            for slot in found
-            if slot.mean_temperature is not None
-        ]
+        name: [(start + slot_ms // 2, mean) for start, mean in found if mean is not None]
         for name, found in slots.items()
     }
     return FleetView(

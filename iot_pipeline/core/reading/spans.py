@@ -53,6 +53,19 @@ def day_span(device_id: str, day: date, window: Window | None = None) -> Span:
     return Span(device_id, number, first, last)
 
 
+def spans_between(device_id: str, first_ms: int, end_ms: int) -> list[Span]:
+    """[first_ms, end_ms), cut by day."""
+    return [
+        Span(
+            device_id,
+            number,
+            max(first_ms, number * MS_PER_DAY),
+            min(end_ms, (number + 1) * MS_PER_DAY) - 1,
+        )
+        for number in range(first_ms // MS_PER_DAY, (end_ms - 1) // MS_PER_DAY + 1)
+    ]
+
+
 def day_spans(devices: Iterable[str], day: date) -> Iterator[Span]:
     """One whole-day span per device, in the given order."""
     return (day_span(device_id, day) for device_id in devices)

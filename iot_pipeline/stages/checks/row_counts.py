@@ -6,16 +6,13 @@ between. Changes nothing.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-from iot_pipeline.stages.ports import Count, RowCounts
-
-# Those that are on their way when the time is over are worked off for nothing.
-_COUNTS_IN_FLIGHT = 8
+from iot_pipeline.stages.ports import RowCounts
+from iot_pipeline.stages.requests import ask_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,33 +82,27 @@ def count_days(
         clock: monotonic seconds.
         sleep: rests.
     """
-    deadline = clock() + budget_seconds
     chosen = list(days)
+    deadline = clock() + budget_seconds
     before = _sum_days(ledger, topic, partitions, chosen, deadline, clock)
     counts = [_count_day(rows, day, deadline, clock) for day in chosen]
-    # As much time again, once: without this read a run that commits meanwhile looks like a defect.
-    after = None
-    if before is not None:
-        again = clock() + budget_seconds
-        after = _sum_days(ledger, topic, partitions, chosen, again, clock)
     give_up_at = clock() + patience_seconds
     while True:
+        # As much time again: without this read a run that commits meanwhile looks like a defect.
+        again = clock() + budget_seconds
+        after = before and _sum_days(ledger, topic, partitions, chosen, again, clock)
         compared = [
             DayCount(
                 day,
-                found,
-                counted,
-                devices,
-                None if before is None else before.get(day, 0),
-                None if after is None else after.get(day, 0),
+                *count,
+                None if before is None else before[day],
+                None if after is None else after[day],
             )
-            for day, (found, counted, devices) in zip(chosen, counts, strict=True)
+            for day, count in zip(chosen, counts, strict=True)
         ]
         if not any(day.surplus for day in compared) or clock() >= give_up_at:
             return compared
         sleep(0.5)
-        again = clock() + budget_seconds
-        after = _sum_days(ledger, topic, partitions, chosen, again, clock)
 
 
 def _sum_days(
@@ -122,7 +113,8 @@ def _sum_days(
     deadline: float,
     clock: Callable[[], float],
 ) -> dict[date, int] | None:
-    total: dict[date, int] = {}
+    """Each of the days with what was stored of it; None when the time did not suffice."""
+    total = dict.fromkeys(days, 0)
     for by_day in ledger.stored_by_day(topic, partitions, days):
         if clock() > deadline:
             return None
@@ -134,26 +126,10 @@ def _sum_days(
 def _count_day(
     rows: RowCounts, day: date, deadline: float, clock: Callable[[], float]
 ) -> tuple[int, int, int]:
-    """(rows, devices counted, devices) of a day; what has no answer in time was not counted."""
+    """(rows, devices counted, devices) of a day."""
     devices = rows.devices(day)
-    in_flight: deque[Count] = deque()
-    found = counted = 0
-    waiting = iter(devices)
-    is_over = False
-    while True:
-        while not is_over and len(in_flight) < _COUNTS_IN_FLIGHT:
-            device_id = next(waiting, None)
-            is_over = device_id is None or clock() > deadline
-            if device_id is not None and not is_over:
-                in_flight.append(rows.send_count(device_id, day))
-        if not in_flight or clock() > deadline:
-            return found, counted, len(devices)
-        first = in_flight[0]
-        if not first.done:
-            rows.wait(0.1)
-            continue
-        in_flight.popleft()
-        if first.error is not None:
-            raise first.error
-        found += first.rows
-        counted += 1
+    answers = ask_all(
+        devices, lambda device_id: rows.send_count(device_id, day), rows.wait, deadline, clock
+    )
+    counts = [answer.rows for _, answer in answers]
+    return sum(counts), len(counts), len(devices)

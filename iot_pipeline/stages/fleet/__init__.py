@@ -1,1 +1,1 @@
-"""The fleet kept between runs, asked and reported."""
+"""The fleet kept between runs, asked and viewed."""

@@ -4,7 +4,10 @@ A state is made anew from a device's newest rows and from its readings counted p
 that seems silent, or an hour that seems to lack readings, is asked about before it is called so.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.fleet.lacking_hours import DAY_HOURS
@@ -13,8 +16,9 @@ from iot_pipeline.core.fleet.states import FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.spans import Span, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
-from iot_pipeline.stages.fleet.ports import DeviceHourCounts, FleetPorts
+from iot_pipeline.stages.fleet.ports import DeviceHourCounts, FleetPorts, PendingCounts
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, PendingRows
 from iot_pipeline.stages.requests import ask_all
 
@@ -33,16 +37,6 @@ class Until:
 
     deadline: float
     clock: Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Event times [first_ms, last_ms] of one device, of one day."""
-
-    device_id: str
-    day: int
-    first_ms: int
-    last_ms: int
 
 
 def list_devices(
@@ -95,20 +89,15 @@ def _read_newest(
     as_of_ms: int,
     until: Until,
 ) -> list[str]:
-    found: dict[str, dict[int, _Reading]] = {}
     rows = ports.rows
 
-    def ask(name: str, day: int, last_ms: int, limit: int) -> PendingRows:
+    def ask(wanted: tuple[str, int, int, int]) -> PendingRows:
+        name, day, last_ms, limit = wanted
         return rows.start_range(name, day, day * MS_PER_DAY, last_ms, limit)
 
-    for name, answer in ask_all(
-        days_of,
-        lambda name: ask(name, days_of[name][0], _end_of(days_of[name][0]), _NEWEST_ROWS),
-        rows.wait,
-        until.deadline,
-        until.clock,
-    ):
-        found[name] = _readings(answer)
+    firsts = [(name, days[0], _end_of(days[0]), _NEWEST_ROWS) for name, days in days_of.items()]
+    answers = ask_all(firsts, ask, rows.wait, until.deadline, until.clock)
+    found = {name: _readings(answer) for (name, *_), answer in answers}
     today = as_of_ms // MS_PER_DAY
     again: list[tuple[str, int, int, int]] = []
     for name, readings in found.items():
@@ -121,12 +110,10 @@ def _read_newest(
         elif len({values for _, _, values in readings.values()}) == 1:
             again.append((name, days[0], _end_of(days[0]), MAX_ROWS_PER_READ))
     # All of them: half a look would call a device silent, or not stuck, that is.
-    for (name, *_), answer in ask_all(
-        again, lambda item: ask(*item), rows.wait, float("inf"), until.clock
-    ):
+    for (name, *_), answer in ask_all(again, ask, rows.wait):
         found[name].update(_readings(answer))
     for name, readings in found.items():
-        fold_rows(states, name, sorted(readings.values(), key=lambda reading: reading[1]))
+        fold_rows(states, name, _as_they_arrived(readings))
     return list(found)
 
 
@@ -134,28 +121,34 @@ def _count_hours(
     ports: FleetPorts, states: FleetStates, names: Iterable[str], as_of_ms: int
 ) -> None:
     """What the server counts of the last day takes the place of what few rows told."""
-    first_ms = (as_of_ms // HOUR_MS - DAY_HOURS) * HOUR_MS
-    end_ms = (as_of_ms // HOUR_MS + 1) * HOUR_MS
-    first_of: dict[str, int] = {}
-    counts: dict[str, dict[int, int]] = {}
-    for span, answer in ask_all(
-        [span for name in names for span in _by_day(name, first_ms, end_ms)],
+    current = as_of_ms // HOUR_MS
+    first_ms, end_ms = (current - DAY_HOURS) * HOUR_MS, (current + 1) * HOUR_MS
+    spans = [span for name in names for span in spans_between(name, first_ms, end_ms)]
+    counted: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for span, answer in _count(ports, spans):
+        counted[span.device_id] += answer.found
+    for name, pieces in counted.items():
+        state = states.devices[name]
+        if pieces:
+            state.hours = {at // HOUR_MS: count for at, count, _ in pieces}
+        if pieces and state.rows:
+            state.begin_ms = min(state.begin_ms, *(first for _, _, first in pieces))
+
+
+def _count(
+    ports: FleetPorts, spans: Iterable[Span], until: Until | None = None
+) -> Iterator[tuple[Span, PendingCounts]]:
+    """How many readings there are of each span, hour by hour."""
+    until = until or Until(math.inf, time.monotonic)
+    return ask_all(
+        spans,
         lambda span: ports.hours.start_counts(
-            span.device_id, span.day, span.first_ms, span.last_ms + 1, HOUR_MS
+            span.device_id, span.day_number, span.first_ms, span.last_ms + 1, HOUR_MS
         ),
         ports.hours.wait,
-        float("inf"),
-        lambda: 0.0,
-    ):
-        for at, count, first in answer.found:
-            name = span.device_id
-            counts.setdefault(name, {})[at // HOUR_MS] = count
-            first_of[name] = min(first_of.get(name, first), first)
-    for name, of_device in counts.items():
-        state = states.devices[name]
-        state.hours = dict(of_device)
-        if state.rows:
-            state.begin_ms = min(state.begin_ms, first_of[name])
+        until.deadline,
+        until.clock,
+    )
 
 
 def _forget_deleted(
@@ -192,7 +185,7 @@ def look_again(
     for span, answer in ask_all(
         spans,
         lambda span: ports.rows.start_range(
-            span.device_id, span.day, span.first_ms, span.last_ms, _ROWS_OF_A_MINUTE
+            span.device_id, span.day_number, span.first_ms, span.last_ms, _ROWS_OF_A_MINUTE
         ),
         ports.rows.wait,
         until.deadline,
@@ -202,41 +195,38 @@ def look_again(
         news = {ms: r for ms, r in _readings(answer).items() if r[1] > state.arrived_ms}
         # Both clocks may lead to the same rows.
         found.setdefault(span.device_id, {}).update(news)
-    return {name: sorted(rows.values(), key=lambda row: row[1]) for name, rows in found.items()}
+    return {name: _as_they_arrived(readings) for name, readings in found.items()}
 
 
 def count_again(
     ports: FleetPorts, places: Iterable[tuple[str, int]], until: Until
 ) -> dict[tuple[str, int], int]:
     """How many readings the table has of these (device, hour), as far as the time suffices."""
+    spans = [
+        span
+        for name, hour in places
+        for span in spans_between(name, hour * HOUR_MS, (hour + 1) * HOUR_MS)
+    ]
     return {
-        place: sum(count for _, count, _ in answer.found)
-        for place, answer in ask_all(
-            places,
-            lambda place: ports.hours.start_counts(
-                place[0],
-                place[1] * HOUR_MS // MS_PER_DAY,
-                place[1] * HOUR_MS,
-                (place[1] + 1) * HOUR_MS,
-                HOUR_MS,
-            ),
-            ports.hours.wait,
-            until.deadline,
-            until.clock,
-        )
+        (span.device_id, span.first_ms // HOUR_MS): sum(count for _, count, _ in answer.found)
+        for span, answer in _count(ports, spans, until)
     }
 
 
-def _since(name: str, state: DeviceState, as_of_ms: int, ahead_ms: int) -> list[_Span]:
+def _since(name: str, state: DeviceState, as_of_ms: int, ahead_ms: int) -> list[Span]:
     """Where its readings since then would be: by its clock, and by one that is right.
 
     No further ahead: what it measured while its clock was wrong would be taken for the newest.
     """
     waited = as_of_ms - state.arrived_ms + ahead_ms
-    spans = _by_day(name, state.measured_ms + 1, state.measured_ms + waited + 1)
+    spans = spans_between(name, state.measured_ms + 1, state.measured_ms + waited + 1)
     if abs(state.measured_ms - state.arrived_ms) > ahead_ms:
-        spans += _by_day(name, state.arrived_ms + 1, state.arrived_ms + waited + 1)
+        spans += spans_between(name, state.arrived_ms + 1, state.arrived_ms + waited + 1)
     return spans
+
+
+def _as_they_arrived(readings: Mapping[int, _Reading]) -> list[_Reading]:
+    return sorted(readings.values(), key=lambda reading: reading[1])
 
 
 def _readings(answer: PendingRows) -> dict[int, _Reading]:
@@ -249,19 +239,6 @@ def _readings(answer: PendingRows) -> dict[int, _Reading]:
             written_us = int(max(whole[len(QUANTITIES) :]))
             found[ms] = ms, arrived_ms(written_us), values
     return found
-
-
-def _by_day(name: str, first_ms: int, end_ms: int) -> list[_Span]:
-    """[first_ms, end_ms) by day: a Cassandra partition holds one."""
-    return [
-        _Span(
-            name,
-            day,
-            max(first_ms, day * MS_PER_DAY),
-            min(end_ms - 1, _end_of(day)),
-        )
-        for day in range(first_ms // MS_PER_DAY, (end_ms - 1) // MS_PER_DAY + 1)
-    ]
 
 
 def _end_of(day: int) -> int:

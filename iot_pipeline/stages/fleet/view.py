@@ -1,5 +1,6 @@
 """Gather what pictures of the fleet show, beyond what is known of it; changes nothing."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -7,7 +8,7 @@ from typing import Protocol
 from iot_pipeline.core.fleet.problems import DAY_MS, Fleet
 from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, choose_slot_ms, put_together
 from iot_pipeline.core.ledger.flow import measure_flow
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.spans import spans_between
 from iot_pipeline.stages.ports import LedgerStore, Pending, RecordLog
 from iot_pipeline.stages.requests import ask_all
 
@@ -21,7 +22,7 @@ class PendingSlots(Pending, Protocol):
 
 
 class SlotCounts(Protocol):
-    """Means of temperatures in slots of time, made where the readings are."""
+    """Means of the first quantity in slots of time, made where the readings are."""
 
     def start_slots(
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, slot_ms: int
@@ -43,7 +44,7 @@ class ViewPorts(Protocol):
 
 
 def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> FleetView:
-    """The fleet with its last day: two questions for each device whose temperature is drawn.
+    """The fleet with its last day: two questions for each device that has a line.
 
     Raises:
         TransientError: Kafka or Cassandra did not answer.
@@ -54,20 +55,18 @@ def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> Fle
     flow = measure_flow(ports.ledger.read_entries(topic, partitions, since), since, now)
     now_ms = fleet.as_of_ms
     spans = [
-        (name, day, max(now_ms - DAY_MS, day * MS_PER_DAY))
+        span
         for name in choose_lines(fleet)
-        for day in range((now_ms - DAY_MS) // MS_PER_DAY, now_ms // MS_PER_DAY + 1)
+        for span in spans_between(name, now_ms - DAY_MS, now_ms + 1)
     ]
     slot_ms = choose_slot_ms(fleet)
-    slots: dict[str, list[Slot]] = {}
-    for (name, _, _), answer in ask_all(
+    slots: defaultdict[str, list[Slot]] = defaultdict(list)
+    for span, answer in ask_all(
         spans,
         lambda span: ports.slots.start_slots(
-            *span, min(now_ms, (span[1] + 1) * MS_PER_DAY - 1), slot_ms
+            span.device_id, span.day_number, span.first_ms, span.last_ms, slot_ms
         ),
         ports.slots.wait,
-        float("inf"),
-        lambda: 0.0,
     ):
-        slots.setdefault(name, []).extend(answer.found)
+        slots[span.device_id].extend(answer.found)
     return put_together(now, fleet, flow, slots, slot_ms)
