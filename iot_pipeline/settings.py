@@ -192,7 +192,7 @@ class Settings(_Limits):
         60,
         ge=0,
         le=86_400,
-        description="earlier days are rebuilt when nothing touched them for so long",
+        description="earlier days are rebuilt when nothing touched them for this long",
     )
 
     # Local services (`iot up`); docker-compose.yml reads the same variables.
@@ -301,19 +301,14 @@ class Settings(_Limits):
                     )
         if not self.data_dir.is_absolute():
             object.__setattr__(self, "data_dir", project_root() / self.data_dir)
-        ports = {
-            "IOT_KAFKA_PORT": self.kafka_port,
-            "IOT_KAFKA_INTERNAL_PORT": self.kafka_internal_port,
-            "IOT_KAFKA_CONTROLLER_PORT": self.kafka_controller_port,
-            "IOT_CASSANDRA_PORT": self.cassandra_port,
-            "IOT_CASSANDRA_STORAGE_PORT": self.cassandra_storage_port,
-            "IOT_CASSANDRA_JMX_PORT": self.cassandra_jmx_port,
-        }
-        seen: dict[int, str] = {}
-        for name, port in ports.items():
-            if port in seen:
-                raise ValueError(f"{name}={port}: expected another port than {seen[port]}'s")
-            seen[port] = name
+        owners: dict[int, str] = {}
+        ports = [name for name in type(self).model_fields if name.endswith("_port")]
+        # Those that were set come last: of two that are equal, a person reads the one they set.
+        for name in sorted(ports, key=lambda name: name in self.model_fields_set):
+            port, variable = getattr(self, name), f"IOT_{name.upper()}"
+            if port in owners:
+                raise ValueError(f"{variable}={port}: expected another port than {owners[port]}'s")
+            owners[port] = variable
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""Readings as Parquet, row group by row group; pyarrow is imported by whoever imports this.
+"""Readings as Parquet, row group by row group. Importing this imports pyarrow: do so where needed.
 
 | column | Arrow type |
 |---|---|
@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iot_pipeline.artifacts.whole_file import whole_file
-from iot_pipeline.core.reading.columns import ColumnGroup, Grouping
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page
 
@@ -39,43 +38,43 @@ SCHEMA = pa.schema(
 class ParquetReadings:
     """Writes pages into an open Parquet file; a row group is whole pages."""
 
-    def __init__(self, sink: "str | IO[bytes]", group_rows: int = ROW_GROUP_ROWS) -> None:
-        self._grouping = Grouping(group_rows)
-        # Sorted by device and time, so times compress by their differences.
-        self._writer: Any = pq.ParquetWriter(sink, SCHEMA, compression="zstd")
+    def __init__(self, writer: Any, group_rows: int) -> None:
+        self._writer, self._group_rows = writer, group_rows
+        self._columns: list[list[Any]] = [[] for _ in SCHEMA]
 
     def write(self, page: Page) -> None:
-        """Take a page; a row group goes out when there is enough for one."""
-        for group in self._grouping.add(page):
-            self._write(group)
+        """Take a page; a row group goes out when it has `group_rows` at least."""
+        names = [page.device_id] * len(page.rows)
+        for column, more in zip(self._columns, (names, *zip(*page.rows, strict=True)), strict=True):
+            column += more
+        if len(self._columns[0]) >= self._group_rows:
+            self.flush()
 
-    def close(self) -> None:
-        """Write what is left, and the footer: before it the file is no Parquet."""
-        for group in self._grouping.rest():
-            self._write(group)
-        self._writer.close()
+    def flush(self) -> None:
+        """Write the rows that wait, if there are any."""
+        if self._columns[0]:
+            columns = [
+                pa.array(values, field.type)
+                for values, field in zip(self._columns, SCHEMA, strict=True)
+            ]
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
+            self._columns = [[] for _ in SCHEMA]
 
-    def abandon(self) -> None:
-        """Close without what is left; the file is of no use."""
-        self._writer.close()
 
-    def _write(self, group: ColumnGroup) -> None:
-        columns = [
-            pa.array(group.device_ids, pa.string()).dictionary_encode(),
-            pa.array(group.times_ms, pa.timestamp("ms", tz="UTC")),
-            *(pa.array(values, pa.float64()) for values in group.values),
-        ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
+@contextmanager
+def parquet_readings(
+    sink: "str | IO[bytes]", group_rows: int = ROW_GROUP_ROWS
+) -> Iterator[ParquetReadings]:
+    """Write Parquet into a sink; it is of no use when the block ends with an error."""
+    # Sorted by device and time, so times compress by their differences.
+    with pq.ParquetWriter(sink, SCHEMA, compression="zstd") as writer:
+        readings = ParquetReadings(writer, group_rows)
+        yield readings
+        readings.flush()
 
 
 @contextmanager
 def parquet_file(path: Path) -> Iterator[ParquetReadings]:
     """A Parquet file that appears at `path` when the block ends well, and not at all else."""
-    with whole_file(path) as partial:
-        readings = ParquetReadings(str(partial))
-        try:
-            yield readings
-        except BaseException:
-            readings.abandon()
-            raise
-        readings.close()
+    with whole_file(path) as partial, parquet_readings(str(partial)) as readings:
+        yield readings

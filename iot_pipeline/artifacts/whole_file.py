@@ -17,7 +17,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     deleted, and so is what killed processes left of this file. Folders are made.
 
     Yields:
-        A path in the same folder, with a leading dot: who reads the folder leaves it alone.
+        A path in the same folder, with a leading dot, which readers of the folder skip.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):

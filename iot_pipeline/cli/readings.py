@@ -241,14 +241,13 @@ def _write_csv(pages: Iterator[Page], sink: IO[bytes]) -> int:
 
 
 def _write_parquet(pages: Iterator[Page], sink: IO[bytes]) -> int:
-    from iot_pipeline.artifacts.parquet import ParquetReadings
+    from iot_pipeline.artifacts.parquet import parquet_readings
 
-    readings = ParquetReadings(sink)
     rows = 0
-    for page in pages:
-        rows += len(page.rows)
-        readings.write(page)
-    readings.close()
+    with parquet_readings(sink) as readings:
+        for page in pages:
+            rows += len(page.rows)
+            readings.write(page)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What the assets are, for who reads them: the topic, the table, the dead letters."""
+"""What the assets are, as Dagster shows them: the topic, the table, the dead letters."""
 
 import dagster as dg
 

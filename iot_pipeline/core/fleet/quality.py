@@ -31,10 +31,10 @@ class QualityLimits:
     stuck_seconds: float = limit("and for how long they must be equal", 60, gt=0)
     silent_seconds: float = limit("a device may always be silent this long", 60, gt=0)
     silent_intervals: float = limit(
-        "or for so many of its usual intervals, if that is longer", 5, gt=1
+        "or for this many of its usual intervals, if that is longer", 5, gt=1
     )
     expected_days: int = limit(
-        "a device that was silent for so long is not expected any more", 7, ge=1, le=90
+        "a device that was silent for this many days is not expected any more", 7, ge=1, le=90
     )
     complete_share: float = limit(
         "share of the readings expected that an hour must have", 0.95, gt=0, le=1

@@ -13,7 +13,7 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import PlainRow
 
 _SLICES = 600
-# A line is broken where so many readings of the device's own cadence are missing.
+# A line is broken where this many readings of the device's own cadence are missing.
 _GAP_READINGS = 5
 
 

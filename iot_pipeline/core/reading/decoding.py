@@ -177,7 +177,7 @@ class ReadingDecoder:
     """
 
     # device_ids that passed already: a fleet repeats its names, checking them again is a
-    # third of the cost of a message. Forgotten all at once when somebody sends random names.
+    # third of the cost of a message. All are forgotten at once when a producer sends random names.
     # At most 256 bytes each: 60 MB of them, well inside what a drain may take.
     _MAX_KNOWN = 200_000
 
@@ -188,8 +188,8 @@ class ReadingDecoder:
         self._decode_exact = msgspec.json.Decoder(Reading).decode
         self._decode_loose = msgspec.json.Decoder(_LooseReading).decode
         # The fast way of the drain: numbers and limits are checked while the JSON is read, in C.
-        # Raises UNREADABLE for whatever is not plainly right; `decode` then says what it is. What
-        # it does not check is the device_id (`is_device`) and the message's size.
+        # Raises UNREADABLE for any other message; `decode` then says what it is. It checks
+        # neither the device_id (`is_device`) nor the message's size (`are_small`).
         self.decode_plain = _limited_decoder(rules, forbid_unknown=True)
         self._decode_among_others = _limited_decoder(rules, forbid_unknown=False)
 
@@ -256,7 +256,7 @@ class ReadingDecoder:
         return self.decode_plain(value)
 
     def is_device(self, device_id: str) -> bool:
-        """Whether a device_id meets its rules; asked once per device by who remembers."""
+        """Whether a device_id meets its rules; ask once per device and remember the answer."""
         if device_id in self._known:
             return True
         if find_device_id_problem(device_id) is not None:

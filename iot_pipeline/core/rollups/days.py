@@ -3,7 +3,7 @@
 Every way by which rows of a day change leaves a mark: an ingest run adds to the day's sum, a replay
 and a deletion are remembered by themselves. A rebuild keeps the marks it saw before it read any
 row; a day is touched when its marks are others. Belongs here: the decisions. Does not belong here:
-reading ledgers (`stages.rollup_days`), clocks.
+reading ledgers (`stages.rollups.rebuild`), clocks.
 """
 
 import hashlib
@@ -196,7 +196,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class DueDays:
-    """Days by what is to become of them, each in order.
+    """Touched days by what happens to them next, each list in order.
 
     `due`: rebuild now. `waiting`: touched, not quiet yet; what to remember until the next look.
     `frozen`: touched, but their rows age out. `outside`: touched, and no partition of the asset.

@@ -2,8 +2,7 @@ import math
 from datetime import UTC, date, datetime, timedelta
 
 from iot_pipeline.core.fleet.series import Series, thin
-from iot_pipeline.core.reading.columns import Grouping
-from iot_pipeline.core.reading.spans import Page, day_span
+from iot_pipeline.core.reading.spans import day_span
 from iot_pipeline.core.times import Window
 
 DAY = date(2026, 11, 22)
@@ -30,19 +29,6 @@ def test_a_window_cuts_both_ends_and_its_own_end_is_outside():
 def test_an_open_window_takes_the_whole_day():
     window = Window(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
     assert day_span("d", DAY, window) == day_span("d", DAY)
-
-
-def test_groups_keep_every_row_in_order_and_are_bounded():
-    grouping = Grouping(10)
-    pages = [Page(f"d{number}", [(ms, ms / 2, None) for ms in range(4)]) for number in range(7)]
-    groups = [group for page in pages for group in grouping.add(page)]
-    groups += grouping.rest()
-    assert [len(group) for group in groups] == [12, 12, 4]
-    names = [name for group in groups for name in group.device_ids]
-    assert names == [page.device_id for page in pages for _ in page.rows]
-    assert groups[0].values[0][:4] == [0.0, 0.5, 1.0, 1.5]
-    assert set(groups[0].values[1]) == {None}
-    assert list(grouping.rest()) == []
 
 
 def series_of(times_ms):
