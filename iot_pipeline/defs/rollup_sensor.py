@@ -5,11 +5,11 @@ correctness depends on: without it a day waits anew.
 """
 
 import functools
-import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
 import dagster as dg
+import msgspec
 
 from iot_pipeline.artifacts.first_day_file import (
     first_day_path,
@@ -99,29 +99,22 @@ def _tick(
             refresh_seconds=settings.rollup_refresh_seconds,
             retention_days=settings.retention_days,
         )
-    except CassandraUnavailableError as exc:
-        client.close()  # the next tick connects anew, wherever the node is by then
-        return dg.SkipReason(_one_line(exc))
     except (TransientError, PermanentError) as exc:
-        return dg.SkipReason(_one_line(exc))
+        if isinstance(exc, CassandraUnavailableError):
+            client.close()  # the next tick connects anew, wherever the node is by then
+        return dg.SkipReason(" ".join(str(exc).split()))
     # Before a run is asked for: its process loads the definitions, and the partitions with them.
     first_day = _remember_first_day(settings, facts, now)
     ranges = as_ranges_of_days(days.due)
     requests = [
-        dg.RunRequest(
-            tags={
-                LANE: lane,
-                RANGE_START: str(first),
-                RANGE_END: str(last),
-            }
-        )
+        dg.RunRequest(tags={LANE: lane, RANGE_START: str(first), RANGE_END: str(last)})
         for first, last in ranges[-_RANGES_AT_ONCE:]
     ]
     why = _why_nothing(days, first_day, now)
     return dg.SensorResult(
         run_requests=requests,
         skip_reason=None if requests else dg.SkipReason(why),
-        cursor=_as_cursor(days.waiting),
+        cursor=msgspec.json.encode(days.waiting).decode(),
     )
 
 
@@ -166,17 +159,7 @@ def _why_nothing(days: DueDays, first_day: date, now: datetime) -> str:
 
 
 def _remembered(cursor: str | None) -> dict[date, Waiting]:
-    if not cursor:
-        return {}
-    found = json.loads(cursor)
-    return {date.fromisoformat(day): Waiting(*state) for day, state in found.items()}
-
-
-def _as_cursor(waiting: Mapping[date, Waiting]) -> str:
-    return json.dumps(
-        {str(day): [state.seen, state.since, state.changed] for day, state in waiting.items()}
-    )
-
-
-def _one_line(exc: TransientError | PermanentError) -> str:
-    return " ".join(str(exc).split())
+    try:
+        return msgspec.json.decode(cursor or "{}", type=dict[date, Waiting])
+    except msgspec.DecodeError:
+        return {}  # another version's: each day waits anew

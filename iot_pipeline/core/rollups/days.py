@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
+import msgspec
+
 from iot_pipeline.core.reading.offsets import OffsetRange
 
 # A deletion is remembered before its rows go: a rebuild in between must not be the last one.
@@ -182,8 +184,7 @@ def is_frozen(facts: DayFacts | None, retention_days: float, now: datetime) -> b
     return aging is not None and now >= aging - FREEZE_AHEAD
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
     """A touched day as it was seen: `since` when it was first, `changed` when its marks last did.
 
     Instants in seconds since 1970.
