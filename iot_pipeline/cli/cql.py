@@ -11,7 +11,13 @@ from iot_pipeline.settings import Settings
 
 @click.command("cql")
 @click.argument("statement", metavar='"SELECT ..."')
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="How many rows at most.",
+)
 @json_option
 def cql_command(statement: str, limit: int, as_json: bool) -> None:
     """Run one SELECT and nothing else; tables without a keyspace are the pipeline's."""

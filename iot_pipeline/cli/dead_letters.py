@@ -37,7 +37,13 @@ def dead_letters_command() -> None:
 
 
 @dead_letters_command.command("list")
-@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option(
+    "--last",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="How many, the newest.",
+)
 @reason_option
 @json_option
 def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> None:
@@ -196,7 +202,7 @@ def stats_command(reason: str | None, since: str | None, as_json: bool) -> None:
 @reason_option
 @json_option
 def replay_command(reason: str | None, as_json: bool) -> None:
-    """Store those that today's rules accept.
+    """Read dead letters again, and store those that today's rules accept.
 
     What still fails is counted and stays where it is; nothing is sent again.
     """

@@ -79,11 +79,17 @@ class _Fleet:
 
 
 @click.command("demo")
-@click.option("--devices", type=click.IntRange(1, 100_000), help="How many.  [default: 50]")
+@click.option("--devices", type=click.IntRange(1, 100_000), help="How many devices.  [default: 50]")
 @click.option(
     "--scenario", metavar="NAME|FILE", help="A fleet with faults, such as rough_day, instead."
 )
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3000,
+    show_default=True,
+    help="Of Dagster's UI; another one is taken when it is in use.",
+)
 @click.option(
     "--once", is_flag=True, help="End when one run and its checks have passed, or failed."
 )

@@ -26,11 +26,13 @@ EXIT_FENCED = 3
 
 
 @click.command("drain")
-@click.option("--max-records", type=click.IntRange(min=1), help="Stop after this many offsets.")
+@click.option("--max-records", type=click.IntRange(min=1), help="Drain this many offsets at most.")
 @offsets_option()
 @click.option("--follow", "is_following", is_flag=True, help="Stay, and write what arrives.")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0.1), help="How long to follow; IOT_FOLLOW_SECONDS."
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    help="How long to follow; without it IOT_FOLLOW_SECONDS.",
 )
 @click.option("--partitions", metavar="P,P,...", help="Only these Kafka partitions.")
 @json_option

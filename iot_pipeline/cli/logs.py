@@ -14,7 +14,14 @@ FOLLOW_SECONDS = 0.2
 @click.command("logs")
 @click.argument("service", type=SERVICE, required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive, until Ctrl-C.")
-@click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(0, 100_000))
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0, 100_000),
+    default=50,
+    show_default=True,
+    help="How many of each log.",
+)
 def logs_command(service: str | None, follow: bool, lines: int) -> None:
     """Print the end of the servers' logs."""
     services = local_services()

@@ -17,7 +17,11 @@ from iot_pipeline.stages.ingest.losses import rebase
 @click.command("rebase")
 @click.option("--topic-id", required=True, metavar="UUID", help="The new topic's, from the error.")
 @click.option(
-    "--at", "at", required=True, metavar="earliest|latest|N", help="Where ingestion goes on."
+    "--at",
+    "at",
+    required=True,
+    metavar="earliest|latest|N",
+    help="Where ingestion goes on: at the beginning of the new topic, its end, or an offset.",
 )
 @json_option
 def rebase_command(topic_id: str, at: str, as_json: bool) -> None:

@@ -24,7 +24,7 @@ from iot_pipeline.stages.proof.replay import (
 
 
 @click.command("replay")
-@click.option("--run", "run_id", metavar="RUN_ID", help="What this run ingested, by the ledger.")
+@click.option("--run", "run_id", metavar="RUN_ID", help="The ranges that this run ingested.")
 @offsets_option()
 @click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")

@@ -12,6 +12,7 @@ import pytest
 from iot_pipeline import cli
 from iot_pipeline.cli.help import first_sentence
 from iot_pipeline.cli.main import COMMANDS, EXIT_CLOSED_PIPE, EXIT_CODES, iot
+from iot_pipeline_tests.cli.terminals import all_commands
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import clean_environment
 
@@ -88,3 +89,9 @@ print(sorted(heavy & sys.modules.keys()))
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("name", "command"), all_commands().items())
+def test_every_option_says_what_it_is_for(name: str, command: click.Command) -> None:
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    assert [f"{name} --{option.name}" for option in options if not option.help] == []
