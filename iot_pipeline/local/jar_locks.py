@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 import jgo
+import msgspec
 
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.compose import Service, find_definition, read_compose
-from iot_pipeline.local.jars import sha256_of
+from iot_pipeline.local.jars import LockedJar, sha256_of
 
 # What an image's tag means in Maven coordinates. Each root is resolved alone: asked together
 # with kafka_2.13, log4j's parent pom pulls kafka-clients down to another version.
@@ -25,31 +26,28 @@ ROOTS = {
 }
 
 
-def resolve_jars(service: Service) -> list[dict[str, str | int]]:
+def resolve_jars(service: Service) -> list[LockedJar]:
     """Resolve and fetch all jars of a service, through jgo, sorted by coordinates.
 
     Raises:
         ServiceError: two roots want different versions of one artifact.
     """
-    jars: dict[tuple[str, str, str], dict[str, str | int]] = {}
+    jars: dict[tuple[str, str, str], LockedJar] = {}
     for root in ROOTS[service.kind]:
         for artifact in jgo.resolve(root.format(version=service.version)):
             if artifact.packaging != "jar":
                 continue
             path = Path(artifact.resolve())
-            entry: dict[str, str | int] = {
-                "groupId": artifact.groupId,
-                "artifactId": artifact.artifactId,
-                "version": artifact.version,
-                "classifier": artifact.classifier,
-                "sha256": sha256_of(path),
-                "size": path.stat().st_size,
-            }
             key = (artifact.groupId, artifact.artifactId, artifact.classifier)
-            if jars.setdefault(key, entry) != entry:
+            jar = LockedJar(
+                *(artifact.groupId, artifact.artifactId, artifact.version, artifact.classifier),
+                sha256=sha256_of(path),
+                size_bytes=path.stat().st_size,
+            )
+            if jars.setdefault(key, jar) != jar:
                 raise ServiceError(
-                    f"{root}: wants {entry['version']} of {':'.join(key)}, another root "
-                    f"{jars[key]['version']}"
+                    f"{root}: wants {jar.version} of {':'.join(key)}, another root "
+                    f"{jars[key].version}"
                 )
     return [jars[key] for key in sorted(jars)]
 
@@ -57,7 +55,7 @@ def resolve_jars(service: Service) -> list[dict[str, str | int]]:
 def write_lock(service: Service, path: Path) -> int:
     """Write one lock, a line per jar so that a diff reads well; returns the number of jars."""
     jars = resolve_jars(service)
-    lines = ",\n".join("    " + json.dumps(jar) for jar in jars)
+    lines = ",\n".join("    " + json.dumps(msgspec.to_builtins(jar)) for jar in jars)
     path.write_text(
         f'{{\n  "image": "{service.image}",\n  "jars": [\n{lines}\n  ]\n}}\n', encoding="utf-8"
     )

@@ -5,16 +5,15 @@ Belongs here: from a lock to a classpath. Does not belong here: which jars a ver
 """
 
 import hashlib
-import json
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
+import msgspec
 import platformdirs
 
 from iot_pipeline.errors import ServiceError
@@ -29,9 +28,12 @@ Advance = Callable[[int], None]
 """Called with the size of each jar that was fetched, in bytes, from one thread at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class LockedJar:
-    """One jar by Maven coordinates, and the bytes it must have."""
+class LockedJar(
+    msgspec.Struct,
+    frozen=True,
+    rename={"group": "groupId", "artifact": "artifactId", "size_bytes": "size"},
+):
+    """One jar by Maven coordinates, and the bytes it must have; a line of a lock file."""
 
     group: str
     artifact: str
@@ -53,9 +55,8 @@ class LockedJar:
 Fetch = Callable[[LockedJar, Path], Path]
 
 
-@dataclass(frozen=True, slots=True)
-class JarLock:
-    """All jars of one image, in classpath order."""
+class JarLock(msgspec.Struct, frozen=True):
+    """A lock file: all jars of one image, in classpath order."""
 
     image: str
     jars: tuple[LockedJar, ...]
@@ -69,27 +70,13 @@ def read_lock(path: Path, image: str) -> JarLock:
             not in a lock are never run.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        lock = JarLock(
-            image=document["image"],
-            jars=tuple(
-                LockedJar(
-                    group=jar["groupId"],
-                    artifact=jar["artifactId"],
-                    version=jar["version"],
-                    classifier=jar["classifier"],
-                    sha256=jar["sha256"],
-                    size_bytes=jar["size"],
-                )
-                for jar in document["jars"]
-            ),
-        )
+        lock = msgspec.json.decode(path.read_bytes(), type=JarLock)
     except FileNotFoundError:
         raise ServiceError(
             f"{image}: no jars are locked for it, {path} does not exist. `make lock` writes it"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError) as exc:
-        raise ServiceError(f"{path}: not a lock of jars ({exc!r}). `make lock` writes it") from exc
+    except msgspec.DecodeError as exc:
+        raise ServiceError(f"{path}: not a lock of jars ({exc}). `make lock` writes it") from exc
     if lock.image != image:
         raise ServiceError(
             f"{image}: no jars are locked for it, {path.name} is for {lock.image}. "
@@ -105,12 +92,10 @@ def default_cache() -> Path:
 
 def missing_jars(lock: JarLock, cache: Path) -> list[LockedJar]:
     """The jars that would have to be fetched; sizes are compared, hashes are not."""
-    missing = []
-    for jar in lock.jars:
-        path = jar.path_in(cache)
-        if not path.is_file() or path.stat().st_size != jar.size_bytes:
-            missing.append(jar)
-    return missing
+    paths = [(jar, jar.path_in(cache)) for jar in lock.jars]
+    return [
+        jar for jar, path in paths if not path.is_file() or path.stat().st_size != jar.size_bytes
+    ]
 
 
 def ensure_jars(
