@@ -11,7 +11,6 @@ acknowledged is committed within a second, and the run's tags say which offsets 
 import queue
 import threading
 import time
-import uuid
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -120,7 +119,7 @@ class FollowRun(Watcher):
         try:
             request = ingest_request(
                 settings,
-                Run(self.context.run.run_id, uuid.uuid4()),
+                Run(self.context.run.run_id),
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
             )
             run_ingest(request, self.connections, outcome=self.outcome, watcher=self)

@@ -5,7 +5,6 @@ passes through everything here: what was committed by then stays committed, and 
 there.
 """
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -108,7 +107,7 @@ class IngestRun:
             run_ingest(
                 ingest_request(
                     settings,
-                    Run(self.context.run.run_id, uuid.uuid4()),
+                    Run(self.context.run.run_id),
                     offsets=self._offsets(),
                     max_records=self.max_records or settings.run_max_records,
                     is_planned=self._is_planned,

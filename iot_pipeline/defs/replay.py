@@ -3,8 +3,6 @@
 Beside ingestion, not in its lane: no checkpoint moves, and the same record makes the same cells.
 """
 
-import uuid
-
 import dagster as dg
 from pydantic import Field
 
@@ -81,7 +79,7 @@ def replay_readings(
         try:
             connections.replay(
                 chosen.plan,
-                Run(run_id, uuid.uuid4()),
+                Run(run_id),
                 progress,
                 on_progress=lambda so_far: say(f"{so_far.done_offsets:,} offsets replayed"),
             )
@@ -165,7 +163,7 @@ def replay_letters(
     """Idempotent: a second time finds the rows there."""
     with failing_with_advice(), connected(kafka, cassandra) as connections:
         config.check()
-        run = Run(context.run.run_id, uuid.uuid4())
+        run = Run(context.run.run_id)
         result = connections.replay_letters(run, config.reason)
     context.log.info("%s", result)
     context.add_output_metadata(

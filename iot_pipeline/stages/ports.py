@@ -5,10 +5,10 @@ Every method may raise TransientError (try again) or PermanentError (tell a pers
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.ledger.losses import Acknowledgement
@@ -261,15 +261,7 @@ class DeadLetterSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Who drains: a Dagster run id or `cli-<uuid>`, and one uuid per process."""
+    """Who drains: a Dagster run id or `cli-<uuid>`, and a uuid that no other process has."""
 
     run_id: str
-    writer_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class DayRows:
-    """Rows counted in Cassandra for one UTC day."""
-
-    day: date
-    rows: int
+    writer_id: UUID = field(default_factory=uuid4)
