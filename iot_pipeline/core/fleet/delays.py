@@ -101,7 +101,7 @@ class FleetRecord(msgspec.Struct, array_like=True, tag=2):
 
     At `listed_ms` there were `listed` devices, and all but `unlooked` of them had a state.
     `suspects` are devices with problems: of a fleet that is too large for a look at all, these are
-    looked at every time.
+    looked at every time. At `recounted_ms` the hours that lacked readings were counted again.
     """
 
     hours: dict[int, Delays] = {}
@@ -109,6 +109,7 @@ class FleetRecord(msgspec.Struct, array_like=True, tag=2):
     listed: int = 0
     unlooked: int = 0
     suspects: list[str] = []
+    recounted_ms: int = 0
 
     def add(self, hour: int, delays: Delays) -> None:
         """Add delays of readings that arrived in this hour."""

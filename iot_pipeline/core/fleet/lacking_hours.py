@@ -21,7 +21,7 @@ _LEAST_MISSING = 3
 LEAST_EXPECTED = 10
 # Slower devices have too few readings in an hour for one more or less to mean anything.
 _SLOWEST_MS = HOUR_MS / LEAST_EXPECTED
-# How much of the fleet was there is told by so many devices, and by the best tenth of them: what
+# How much of an hour the fleet was there is told by the best tenth of at most 1,000 devices: what
 # even those lack was not sent at all.
 _WITNESSES = 1_000
 _BEST_SHARE = 0.9
@@ -58,33 +58,6 @@ class HourShare:
         )
 
 
-def share_of(
-    state: DeviceState,
-    hour: int,
-    as_of_ms: float,
-    limits: QualityLimits,
-    interval_ms: float,
-    pace: float = 1.0,
-) -> HourShare | None:
-    """What the device sent of an hour since 1970; None where nothing is expected of it.
-
-    `pace` is the share that the fleet itself sent. Of a late device the newest readings are not
-    there yet, of one with a wrong clock they are counted elsewhere.
-    """
-    if not interval_ms or hour in state.unsure_hours:
-        return None
-    delay_ms = max(state.half.delay_most_ms, state.before.delay_most_ms)
-    begin = max(hour * HOUR_MS, state.begin_ms)
-    end = min((hour + 1) * HOUR_MS, as_of_ms - limits.late_ms - delay_ms)
-    if end <= begin:
-        return None
-    expected = (end - begin) / interval_ms * pace
-    # Of a whole hour, also where the device or the fleet was not there for all of it: where little
-    # is expected, chance makes great differences.
-    whole = HOUR_MS / interval_ms
-    return HourShare(hour, state.hours.get(hour, 0), expected, whole)
-
-
 def known_interval_ms(state: DeviceState) -> float:
     """The interval to expect readings by; 0 of a device that has no rhythm, or sleeps."""
     if not state.is_regular or state.usual_pause_ms or state.interval_ms > _SLOWEST_MS:
@@ -92,25 +65,63 @@ def known_interval_ms(state: DeviceState) -> float:
     return state.interval_ms
 
 
-def pace_of(
-    hours: Iterable[int], states: Iterable[DeviceState], as_of_ms: float, limits: QualityLimits
-) -> dict[int, float]:
-    """Per hour the share of their readings that even the best devices sent, 1.0 at most.
+class FleetHours:
+    """What the devices of a fleet have sent of each hour until a moment, against what was due.
 
-    A fleet that is switched off for half an hour is not a fleet that lost readings.
+    A fleet that is switched off for half an hour has not lost readings: of each hour its best tenth
+    tells how much of it the fleet was there, and no device is expected to have sent more.
     """
-    witnesses = [s for s in states if known_interval_ms(s)]
-    witnesses = witnesses[:: 1 + len(witnesses) // _WITNESSES]
-    paces = {}
-    for hour in hours:
-        shares = sorted(
-            found.share
-            for state in witnesses
-            if (found := share_of(state, hour, as_of_ms, limits, state.interval_ms))
-            and found.expected >= LEAST_EXPECTED
+
+    def __init__(
+        self, states: Iterable[DeviceState], as_of_ms: float, limits: QualityLimits
+    ) -> None:
+        self._as_of_ms, self._limits = as_of_ms, limits
+        witnesses = [state for state in states if known_interval_ms(state)]
+        self._witnesses = witnesses[:: 1 + len(witnesses) // _WITNESSES]
+        self._paces: dict[int, float] = {}
+
+    def share(self, state: DeviceState, hour: int, interval_ms: float) -> HourShare | None:
+        """What one sends every `interval_ms`, of an hour since 1970; None: nothing was due."""
+        return self._share(state, hour, interval_ms, self._pace(hour)) if interval_ms else None
+
+    def lacking(self, state: DeviceState) -> list[HourShare]:
+        """The hours of the last day that still lack readings, of those that once did."""
+        oldest = self._as_of_ms // HOUR_MS - DAY_HOURS
+        shares = (
+            self.share(state, hour, interval_ms)
+            for hour, interval_ms in state.lacking.items()
+            if hour >= oldest
         )
-        paces[hour] = shares[int(_BEST_SHARE * len(shares))] if shares else 1.0
-    return paces
+        return [share for share in shares if share and share.is_incomplete(self._limits)]
+
+    def _pace(self, hour: int) -> float:
+        """The share of their readings of the hour that even the best devices sent, 1.0 at most."""
+        if hour not in self._paces:
+            shares = sorted(
+                found.share
+                for state in self._witnesses
+                if (found := self._share(state, hour, state.interval_ms, 1.0))
+                and found.expected >= LEAST_EXPECTED
+            )
+            self._paces[hour] = shares[int(_BEST_SHARE * len(shares))] if shares else 1.0
+        return self._paces[hour]
+
+    def _share(
+        self, state: DeviceState, hour: int, interval_ms: float, pace: float
+    ) -> HourShare | None:
+        # Of one with a wrong clock readings are counted under other hours.
+        if hour in state.unsure_hours:
+            return None
+        # Of a late one the newest readings are not there yet.
+        delay_ms = max(state.half.delay_most_ms, state.before.delay_most_ms)
+        begin = max(hour * HOUR_MS, state.begin_ms)
+        end = min((hour + 1) * HOUR_MS, self._as_of_ms - self._limits.late_ms - delay_ms)
+        if end <= begin:
+            return None
+        expected = (end - begin) / interval_ms * pace
+        # Of a whole hour, also where the device or the fleet was not there for all of it: where
+        # little is expected, chance makes great differences.
+        return HourShare(hour, state.hours.get(hour, 0), expected, HOUR_MS / interval_ms)
 
 
 def note_lacking(
@@ -130,10 +141,7 @@ def note_lacking(
     """
     current = as_of_ms // HOUR_MS
     oldest = current - DAY_HOURS
-    firsts = [max(oldest, s.next_hour) for s in states.values()]
-    paces = pace_of(
-        range(min(firsts, default=current), current + 1), states.values(), as_of_ms, limits
-    )
+    hours = FleetHours(states.values(), as_of_ms, limits)
     found = []
     for name, state in states.items():
         if state.lacking and min(state.lacking) < oldest:
@@ -142,25 +150,13 @@ def note_lacking(
         first = max(oldest, state.next_hour, state.begin_ms // HOUR_MS)
         for hour in range(first, current + 1) if interval else ():
             if hour not in state.lacking:
-                share = share_of(state, hour, as_of_ms, limits, interval, paces[hour])
+                share = hours.share(state, hour, interval)
                 if share is not None and share.is_incomplete(limits):
                     state.lacking[hour] = interval
                     found.append((name, hour))
-        # What was measured in the last hour may still be on its way.
+        # Readings measured in the last hour may still be on their way.
         if state.next_hour < current - 1:
             state.next_hour = current - 1
             changed.add(name)
     changed.update(name for name, _ in found)
     return found
-
-
-def lacking_shares(
-    state: DeviceState, as_of_ms: int, limits: QualityLimits, paces: Mapping[int, float]
-) -> list[HourShare]:
-    """The hours of the last day that still lack readings, as far as they were looked at."""
-    shares = (
-        share_of(state, hour, as_of_ms, limits, interval, paces.get(hour, 1.0))
-        for hour, interval in state.lacking.items()
-        if hour >= as_of_ms // HOUR_MS - DAY_HOURS
-    )
-    return [share for share in shares if share is not None and share.is_incomplete(limits)]

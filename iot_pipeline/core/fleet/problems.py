@@ -15,7 +15,7 @@ from statistics import median
 
 from iot_pipeline.core.fleet.delays import Delays
 from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
-from iot_pipeline.core.fleet.lacking_hours import lacking_shares, pace_of
+from iot_pipeline.core.fleet.lacking_hours import FleetHours
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
@@ -81,10 +81,9 @@ class Fleet:
         return len(self.states) + self.unlooked
 
     @cached_property
-    def paces(self) -> dict[int, float]:
-        """Per hour that some device lacks readings of: the share that even the best sent."""
-        hours = {hour for state in self.states.values() for hour in state.lacking}
-        return pace_of(sorted(hours), self.states.values(), self.as_of_ms, self.limits)
+    def hours(self) -> FleetHours:
+        """What the devices have sent hour by hour."""
+        return FleetHours(self.states.values(), self.as_of_ms, self.limits)
 
     @cached_property
     def problems(self) -> Mapping[Trouble, list[DeviceProblem]]:
@@ -236,7 +235,7 @@ def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[Device
         count = sum(half.outside + half.jumps for half in recent_halves(state, as_of))
         yield DeviceProblem(name, Trouble.IMPLAUSIBLE, odd_in_words(state, as_of), count)
     if state.lacking:
-        shares = lacking_shares(state, as_of, limits, fleet.paces)
+        shares = fleet.hours.lacking(state)
         if shares:
             worst = max(1 - share.share for share in shares)
             of = "1 hour" if len(shares) == 1 else f"{len(shares)} hours"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from iot_pipeline.core.fleet.lacking_hours import known_interval_ms, pace_of, share_of
+from iot_pipeline.core.fleet.lacking_hours import known_interval_ms
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.state import HOUR_MS
 from iot_pipeline.core.ledger.flow import Flow
@@ -95,8 +95,7 @@ def put_together(
     """The view; the grid begins with the first hour that has anything in it."""
     current = fleet.as_of_ms // HOUR_MS
     hours = range(current - HOURS + 1, current + 1)
-    paces = pace_of(hours, fleet.states.values(), fleet.as_of_ms, fleet.limits)
-    shares = {name: _shares(fleet, name, hours, paces) for name in choose_rows(fleet)}
+    shares = {name: _shares(fleet, name, hours) for name in choose_rows(fleet)}
     shares = {name: row for name, row in shares.items() if any(x is not None for x in row)}
     filled = [at for at in range(HOURS) if any(shares[name][at] is not None for name in shares)]
     begin = filled[0] if filled else 0
@@ -115,13 +114,8 @@ def put_together(
     )
 
 
-def _shares(
-    fleet: Fleet, name: str, hours: range, paces: Mapping[int, float]
-) -> list[float | None]:
+def _shares(fleet: Fleet, name: str, hours: range) -> list[float | None]:
     state = fleet.states[name]
-    row: list[float | None] = []
-    for hour in hours:
-        interval = state.lacking.get(hour) or known_interval_ms(state)
-        share = share_of(state, hour, fleet.as_of_ms, fleet.limits, interval, paces[hour])
-        row.append(None if share is None or share.expected < 1 else share.share)
-    return row
+    usual = known_interval_ms(state)
+    shares = [fleet.hours.share(state, hour, state.lacking.get(hour) or usual) for hour in hours]
+    return [share.share if share and share.expected >= 1 else None for share in shares]

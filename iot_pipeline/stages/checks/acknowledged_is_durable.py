@@ -1,7 +1,7 @@
 """Is what Cassandra acknowledges on its disk?"""
 
-from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.core.checks.verdicts import CheckVerdict
+from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.facts import Facts
 
 
@@ -21,7 +21,5 @@ CHECK = Check(
     "Cassandra syncs a write to disk before it acknowledges it, on every node. Everything else "
     "stands on this.",
     look,
-    Severity.WARN,
-    Cost.BOUNDED,
     order=40,
 )

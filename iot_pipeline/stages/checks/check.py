@@ -33,23 +33,21 @@ class Check:
         question: what is looked at, in sentences: the check's description.
         look: gathers the facts and judges them. None: there was no time for it this time, which is
             no verdict. Raises TransientError or PermanentError when it could not look.
-        severity: the worst that it can be.
-        cost: what a look takes.
         order: its place in lists.
+        severity: the worst that it can be.
         asks: the servers it cannot do without.
         settings: its limits, by the settings' names.
         is_blocking: whether an ERROR fails the run.
         is_narrow_in_run: a run looks at its own part only, so it cannot clear what a whole look
             found.
-        asset: what is checked.
     """
 
     name: str
     question: str
     look: Callable[[Facts], CheckVerdict | None]
-    severity: Severity
-    cost: Cost
     order: int
+    severity: Severity = Severity.WARN
+    cost: Cost = Cost.BOUNDED
     asks: tuple[str, ...] = BOTH
     settings: tuple[str, ...] = ()
     is_blocking: bool = False

@@ -4,10 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import MOST_ROWS, DeviceTable, name_some
-from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.proof.dead_letters import StoredLetter, sender_of
 from iot_pipeline.core.reading.decoding import Reason
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.facts import RECENT, Facts
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 
@@ -95,8 +95,6 @@ CHECK = Check(
     "dead_letters_are_few",
     "The share of the last hour's records that could not be readings, by reason and device.",
     look,
-    Severity.WARN,
-    Cost.BOUNDED,
     order=100,
     settings=("IOT_DEAD_LETTER_SHARE",),
 )

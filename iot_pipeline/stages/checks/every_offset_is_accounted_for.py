@@ -66,9 +66,9 @@ CHECK = Check(
     "Each offset of the topic that was ingested is stored, superseded, rejected, aged out or a "
     "hole: span = the sum of these, as the ledger kept it.",
     look,
-    Severity.ERROR,
-    Cost.FREE,
     order=10,
+    severity=Severity.ERROR,
+    cost=Cost.FREE,
     asks=(CASSANDRA,),
     is_blocking=True,
     is_narrow_in_run=True,

@@ -14,7 +14,7 @@ from iot_pipeline.core.checks.verdicts import CheckVerdict, Numbers, Severity, n
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.rollups.comparison import DayComparison
-from iot_pipeline.stages.checks.check import CASSANDRA, DAILY, HOURLY, Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, DAILY, HOURLY, Check
 from iot_pipeline.stages.checks.facts import Facts
 
 _MOST_SUSPECTS = 200
@@ -67,7 +67,7 @@ def on_devices(
             names[:_MOST_SUSPECTS],
         )
 
-    return Check(name, question, look, Severity.WARN, Cost.BOUNDED, order, settings=settings)
+    return Check(name, question, look, order, settings=settings)
 
 
 def named(found: Sequence[DeviceProblem], separator: str = ": ") -> str:
@@ -109,9 +109,8 @@ def on_rollups(
             name,
             question,
             look_at(asset),
-            Severity.ERROR,
-            Cost.BOUNDED,
             order + number,
+            severity=Severity.ERROR,
             asks=(CASSANDRA,),
             settings=("IOT_CHECK_SECONDS",),
             asset=asset,

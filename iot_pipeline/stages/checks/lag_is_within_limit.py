@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.stages.checks.check import Check, Cost
 from iot_pipeline.stages.checks.facts import Facts
@@ -40,8 +40,8 @@ CHECK = Check(
     "How long the oldest record that was not ingested yet has waited in Kafka. Red, too, when "
     "Kafka or Cassandra did not answer: then the lag is not known.",
     look,
-    Severity.WARN,
-    Cost.FREE,
-    order=1,  # before all others: what a person looks at first, and what meets a dead server first
+    # Before all others: what a person looks at first, and what meets a dead server first.
+    order=1,
+    cost=Cost.FREE,
     settings=("IOT_LAG_LIMIT_SECONDS",),
 )

@@ -35,9 +35,9 @@ CHECK = Check(
     "The ranges of all runs follow each other, per Kafka partition, without gap or overlap. A run "
     "walks the last hour; on its own the check walks the whole ledger.",
     look,
-    Severity.ERROR,
-    Cost.FREE,
     order=30,
+    severity=Severity.ERROR,
+    cost=Cost.FREE,
     asks=(CASSANDRA,),
     is_narrow_in_run=True,
 )

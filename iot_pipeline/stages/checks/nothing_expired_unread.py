@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ledger.losses import Loss, find_losses
-from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.ledger.sums import KeptSums
 
@@ -43,8 +43,7 @@ CHECK = Check(
     "nothing_expired_unread",
     "Kafka deleted no record before it was read, or a person has acknowledged that it did.",
     look,
-    Severity.ERROR,
-    Cost.BOUNDED,
     order=80,
+    severity=Severity.ERROR,
     asks=(CASSANDRA,),
 )

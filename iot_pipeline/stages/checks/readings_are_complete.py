@@ -1,14 +1,7 @@
 """Who lacks readings, and in which hour?"""
 
 from iot_pipeline.core.checks.device_table import instant
-from iot_pipeline.core.fleet.lacking_hours import (
-    LEAST_EXPECTED,
-    HourShare,
-    known_interval_ms,
-    lacking_shares,
-    pace_of,
-    share_of,
-)
+from iot_pipeline.core.fleet.lacking_hours import LEAST_EXPECTED, HourShare, known_interval_ms
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
@@ -19,12 +12,7 @@ _MEASURED_HOURS = 2
 
 def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
     """How complete the fleet is, and the worst hour of each device that is not."""
-    lacking = {
-        problem.device_id: lacking_shares(
-            fleet.states[problem.device_id], fleet.as_of_ms, fleet.limits, fleet.paces
-        )
-        for problem in found
-    }
+    lacking = {p.device_id: fleet.hours.lacking(fleet.states[p.device_id]) for p in found}
     measured = _measure(fleet)
     expected = sum(share.expected for share in measured)
     received = sum(min(share.received, share.expected) for share in measured)
@@ -69,11 +57,9 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
 def _measure(fleet: Fleet) -> list[HourShare]:
     current = fleet.as_of_ms // HOUR_MS
     hours = range(current - _MEASURED_HOURS + 1, current + 1)
-    paces = pace_of(hours, fleet.states.values(), fleet.as_of_ms, fleet.limits)
     shares = (
-        share_of(state, hour, fleet.as_of_ms, fleet.limits, interval, paces[hour])
+        fleet.hours.share(state, hour, known_interval_ms(state))
         for state in fleet.states.values()
-        if (interval := known_interval_ms(state))
         for hour in hours
     )
     return [share for share in shares if share is not None and share.expected >= LEAST_EXPECTED]

@@ -6,7 +6,7 @@ Dagster's specs, a run's checks, the scheduled ones, the report and the docs' ta
 import functools
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
 from iot_pipeline.errors import (
@@ -65,18 +65,3 @@ def look_at(checks: Iterable[Check], facts: Facts) -> Iterator[CheckVerdict]:
 def _why(exc: PipelineError) -> str:
     remedy = " The next look comes by itself." if isinstance(exc, TransientError) else ""
     return f"{COULD_NOT_LOOK}{' '.join(str(exc).split()).rstrip('.')}.{remedy}"
-
-
-def table_for_docs(checks: Sequence[Check]) -> str:
-    """The checks as a markdown table: name, question, severity, what a look costs, its limits."""
-    lines = [
-        "| check | what is looked at | when red | a look | limits |",
-        "|---|---|---|---|---|",
-    ]
-    for check in checks:
-        severity = f"{check.severity.name}{', ends the run' if check.is_blocking else ''}"
-        limits = ", ".join(f"`{name}`" for name in check.settings)
-        lines.append(
-            f"| `{check.name}` | {check.question} | {severity} | {check.cost.value} | {limits} |"
-        )
-    return "\n".join(lines)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.lag import PartitionLag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_words
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.ingest.lag import first_record_ms
 
@@ -116,7 +116,5 @@ CHECK = Check(
     "Kafka will keep what was not read yet for at least a quarter of the time it keeps records at "
     "all: headroom in offsets and in seconds, at the current rates.",
     look,
-    Severity.WARN,
-    Cost.BOUNDED,
     order=90,
 )

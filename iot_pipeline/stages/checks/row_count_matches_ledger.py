@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from iot_pipeline.core.checks.device_table import some
-from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
-from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
+from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
+from iot_pipeline.stages.checks.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.row_counts import DayCount, StoredByDay, count_days
 from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
@@ -131,8 +131,6 @@ CHECK = Check(
     "Rows counted in Cassandra, day by day, against what the ledger says was stored. Fewer or more "
     "is a warning, with the command that tells why.",
     look,
-    Severity.WARN,
-    Cost.BOUNDED,
     order=20,
     asks=(CASSANDRA,),
     settings=("IOT_CHECK_SECONDS",),

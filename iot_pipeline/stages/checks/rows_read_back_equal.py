@@ -11,7 +11,7 @@ from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
 from iot_pipeline.core.words import iot_command
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.proof.trace import MAX_KEYS, read_back_run
 
@@ -147,8 +147,7 @@ CHECK = Check(
     "A run's rows, read from Cassandra again, are those of its records in values and write time: "
     "all up to 10,000, else a sample. On its own: those of the last hour.",
     look,
-    Severity.ERROR,
-    Cost.BOUNDED,
     order=70,
+    severity=Severity.ERROR,
     settings=("IOT_CHECK_SECONDS",),
 )

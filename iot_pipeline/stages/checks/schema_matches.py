@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.facts import Facts
 
 
@@ -33,7 +33,6 @@ CHECK = Check(
     "schema_matches",
     "Tables and topics are what this version of the pipeline expects.",
     look,
-    Severity.ERROR,
-    Cost.BOUNDED,
     order=60,
+    severity=Severity.ERROR,
 )

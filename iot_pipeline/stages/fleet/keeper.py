@@ -48,6 +48,7 @@ _PART_GROUPS = 500
 _LIST_MS = 600_000
 _MOST_SUSPECTS = 1_000
 _KEEP_NOTES_SECONDS = 2.0
+_RECOUNT_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ class FleetKeeper:
         with self._lock:
             self._fold()
             found = self._states.settle(as_of_ms)
-        self._count_lacking(found, until)
+        self._count_lacking(found, as_of_ms, until)
         with self._lock:
             fleet = self._states.fleet(as_of_ms, self._count_unlooked())
         suspects = [name for name, *_ in fleet.worst][:_MOST_SUSPECTS]
@@ -222,19 +223,16 @@ class FleetKeeper:
     def save_made(self, budget_seconds: float = 5.0) -> Kept:
         """Keep the states that were made from rows, and no other: a run may keep those.
 
-        None of a large fleet: what was not read may be kept already, and say more.
+        None of a large fleet: a state that was not read may be kept already, and say more.
         """
+        if not self._made:
+            return Kept(0, 0)
         if self._is_large:
             return Kept(0, len(self._made), "not all of what is kept was read")
         try:
             return self._write(set(self._made), self.clock() + budget_seconds)
         except PipelineError as exc:
             return Kept(0, len(self._made), str(exc))
-
-    @property
-    def has_made(self) -> bool:
-        """Whether states were made from rows."""
-        return bool(self._made)
 
     def _write(self, names: set[str], deadline: float) -> Kept:
         states = self._states
@@ -369,16 +367,27 @@ class FleetKeeper:
                 if rows and state and state.arrived_ms == silent[name].arrived_ms:
                     fold_rows(self._states, name, rows)
 
-    def _count_lacking(self, found: list[tuple[str, int]], until: Until) -> None:
-        """Hours that seem to lack readings are counted by the server before they are called so."""
-        if not found:
+    def _count_lacking(self, found: list[tuple[str, int]], as_of_ms: int, until: Until) -> None:
+        """Let the server count the hours that seem to lack readings.
+
+        Those found just now, before they are called so; and once a minute all of them: a replay may
+        have filled one, and no run folds what is replayed.
+        """
+        places = found
+        with self._lock:
+            if as_of_ms - self._states.record.recounted_ms >= _RECOUNT_MS:
+                self._states.record.recounted_ms = as_of_ms
+                states = self._states.devices.items()
+                places = [(name, hour) for name, state in states for hour in state.lacking]
+        if not places:
             return
-        counts = count_again(self.ports, found, until)
+        counts = count_again(self.ports, places, until)
         with self._lock:
             for (name, hour), count in counts.items():
                 state = self._states.devices.get(name)
                 if state is not None and count > state.hours.get(hour, 0):
                     state.hours[hour] = count
+                    self._states.changed.add(name)
 
 
 def look_at_fleet(
@@ -394,6 +403,5 @@ def look_at_fleet(
     """
     keeper = FleetKeeper(ports, limits, is_alone=True)
     fleet = keeper.look(now, lag_seconds, budget_seconds)
-    if keeper.has_made:
-        keeper.save_made()
+    keeper.save_made()
     return fleet

@@ -1,7 +1,7 @@
 """The list of checks: whole, documented, and no check hides those after it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import (
     CassandraUnavailableError,
@@ -20,9 +20,9 @@ from iot_pipeline.errors import (
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import registry
 from iot_pipeline.stages.checks import row_count_matches_ledger as row_count
-from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
-from iot_pipeline.stages.checks.registry import all_checks, checks_of, look_at, table_for_docs
+from iot_pipeline.stages.checks.registry import all_checks, checks_of, look_at
 from iot_pipeline.stages.checks.row_counts import DayCount
 from iot_pipeline.stages.ingest.progress import DrainProgress, DrainSum
 
@@ -39,7 +39,22 @@ def test_every_check_has_a_name_an_order_and_a_file_of_its_own():
     assert {check.name for check in checks} <= files, "its file is called as the check"
 
 
-def test_every_check_is_in_the_runbook_and_the_docs_have_the_registrys_own_table():
+def table_for_docs(checks: Sequence[Check]) -> str:
+    """The checks as a markdown table: name, question, severity, what a look costs, its limits."""
+    lines = [
+        "| check | what is looked at | when red | a look | limits |",
+        "|---|---|---|---|---|",
+    ]
+    for check in checks:
+        severity = f"{check.severity.name}{', ends the run' if check.is_blocking else ''}"
+        limits = ", ".join(f"`{name}`" for name in check.settings)
+        lines.append(
+            f"| `{check.name}` | {check.question} | {severity} | {check.cost.value} | {limits} |"
+        )
+    return "\n".join(lines)
+
+
+def test_every_check_is_in_the_runbook_and_the_docs_have_its_table():
     runbook = (ROOT / "docs" / "runbook.md").read_text()
     for check in all_checks():
         assert re.search(rf"^### .*\b{check.name}\b", runbook, re.MULTILINE), check.name
@@ -67,7 +82,7 @@ class Asked:
             self.looked.append(name)
             return answer()
 
-        return Check(name, "?", look, Severity.WARN, Cost.FREE, 1, asks=asks)
+        return Check(name, "?", look, 1, asks=asks)
 
 
 def green() -> CheckVerdict:

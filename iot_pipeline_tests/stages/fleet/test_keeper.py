@@ -8,6 +8,7 @@ import pytest
 from iot_pipeline.core.fleet.kept_states import decode_state
 from iot_pipeline.core.fleet.problems import Fleet, Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.state import HOUR_MS
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.deletions import Deletion
@@ -186,6 +187,28 @@ def test_an_hour_that_seems_to_lack_readings_is_counted_before_it_is_called_so()
     place.table = TimeLapse(r for r in place.sent if r[0] != "room_1" or r[2] not in gone)
     found = named(place.run(middle, END).look(moment_of(END), 0.0))
     assert found == {Trouble.INCOMPLETE: {"room_1"}}
+
+
+def test_an_hour_that_a_replay_has_filled_is_not_red_for_the_rest_of_the_day() -> None:
+    """No run folds what is replayed: the table is asked again, by runs and without them."""
+    place = Place(Lapse(hours=1.5).sent())
+    whole, gone = place.table, range(START_MS + 65 * MINUTE, START_MS + 80 * MINUTE)
+    place.table = TimeLapse(r for r in place.sent if r[0] != "room_1" or r[2] not in gone)
+    keeper = place.keeper()
+    place.table.as_of_ms = END
+    keeper.load()
+    assert named(keeper.look(moment_of(END), 0.0)) == {Trouble.INCOMPLETE: {"room_1"}}
+    keeper.save(moment_of(END), is_last=True)
+    place.table = whole
+    later = END + MINUTE
+    assert Trouble.INCOMPLETE not in named(place.look(later))
+    place.table.as_of_ms = later
+    in_run = place.keeper()
+    assert Trouble.INCOMPLETE not in named(in_run.look(moment_of(later), 0.0))
+    in_run.save(moment_of(later), is_last=True)
+    state = decode_state(place.states.states["room_1"])
+    assert state is not None
+    assert state.hours[START_MS // HOUR_MS + 1] == 180, "and kept: the next run need not ask"
 
 
 @pytest.mark.parametrize(
