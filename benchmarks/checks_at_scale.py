@@ -114,7 +114,10 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
     timed("plan", lambda: make_plan(log, ledger, topic))
     # As the check on its own leaves them every five minutes; a run never makes the first ones.
     timed(
-        "sums made", lambda: keep_sums(connections.ledger_sums, topic, range(settings.partitions))
+        "sums made",
+        lambda: keep_sums(
+            connections.ledger, connections.ledger_sums, topic, range(settings.partitions)
+        ),
     )
     produce(settings.bootstrap_servers, topic, fleet("run", 200, rows))
     plan = make_plan(log, ledger, topic)

@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from iot_pipeline.clients.acknowledged_losses import CassandraAcknowledgedLosses
 from iot_pipeline.clients.audit_log import KafkaAuditLog
-from iot_pipeline.clients.audit_store import CassandraAuditStore
+from iot_pipeline.clients.audits import CassandraAudits
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.cql_batch import open_reading_store
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
-from iot_pipeline.clients.device_hours import CassandraDeviceHours
+from iot_pipeline.clients.deletions import CassandraDeletions
 from iot_pipeline.clients.device_states import CassandraDeviceStates
+from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
-from iot_pipeline.clients.reading_pages import CassandraReadingPages
+from iot_pipeline.clients.packed_batch import open_reading_store
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.clients.row_counts import CassandraRowCounts
-from iot_pipeline.clients.row_reader import CassandraRowReader
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
 from iot_pipeline.core.proof.deletions import Deletions
@@ -36,61 +36,93 @@ from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
+from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Connections:
-    """Everything a command or a run may ask; nothing is contacted before it is used."""
+class Tables:
+    """Every table of the pipeline, through one client of Cassandra."""
 
-    settings: Settings
-    log: KafkaLog
     cassandra: CassandraClient
-    store: CassandraReadingStore
-    ledger: CassandraLedgerStore
-    dead_letters: KafkaDeadLetters
 
     @property
-    def rows(self) -> CassandraRowReader:
-        return CassandraRowReader(self.cassandra)
+    def rows(self) -> CassandraSensorData:
+        return CassandraSensorData(self.cassandra)
 
     @property
-    def rollups(self) -> CassandraRollupStore:
-        return CassandraRollupStore(self.cassandra)
+    def days(self) -> CassandraDeviceDays:
+        return CassandraDeviceDays(self.cassandra)
 
     @property
-    def ports(self) -> Ports:
-        return Ports(self.log, self.store, self.ledger, self.dead_letters)
+    def ledger(self) -> CassandraLedgerStore:
+        return CassandraLedgerStore(self.cassandra)
 
     @property
     def ledger_sums(self) -> CassandraLedgerSums:
         return CassandraLedgerSums(self.cassandra)
 
     @property
-    def audit_records(self) -> KafkaAuditLog:
-        return KafkaAuditLog(self.settings)
+    def rollups(self) -> CassandraRollupStore:
+        return CassandraRollupStore(self.cassandra)
 
     @property
-    def audit_store(self) -> CassandraAuditStore:
-        return CassandraAuditStore(self.cassandra)
+    def rollup_ports(self) -> RollupPorts:
+        return RollupPorts(self.rollups, self.rows, self.days, self.ledger, self.deletions)
 
     @property
-    def audit_ports(self) -> AuditPorts:
-        return AuditPorts(self.log, self.ledger, self.audit_records, self.rows, self.audit_store)
+    def audits(self) -> CassandraAudits:
+        return CassandraAudits(self.cassandra)
 
     @property
-    def device_days(self) -> CassandraRowCounts:
-        return CassandraRowCounts(self.cassandra)
+    def deletions(self) -> CassandraDeletions:
+        return CassandraDeletions(self.cassandra)
+
+    @property
+    def acknowledgements(self) -> CassandraAcknowledgedLosses:
+        return CassandraAcknowledgedLosses(self.cassandra)
+
+    @property
+    def fleet_ports(self) -> FleetPorts:
+        states = CassandraDeviceStates(self.cassandra)
+        return FleetPorts(states, self.rows, self.days, self.deletions)
 
     @property
     def tables(self) -> CassandraSchema:
         return CassandraSchema(self.cassandra)
 
+    def read_deletions(self) -> Deletions:
+        """What `iot delete` removed and no replay may bring back."""
+        return Deletions(self.deletions.read_deletions())
+
+
+@dataclass(frozen=True, slots=True)
+class Connections(Tables):
+    """Everything a command or a run may ask; nothing is contacted before it is used."""
+
+    settings: Settings
+    log: KafkaLog
+    store: CassandraReadingStore
+    dead_letters: KafkaDeadLetters
+
     @property
-    def fleet_ports(self) -> FleetPorts:
-        client = self.cassandra
-        return FleetPorts(
-            CassandraDeviceStates(client), self.rows, CassandraDeviceHours(client), self.audit_store
+    def ports(self) -> Ports:
+        return Ports(self.log, self.store, self.ledger, self.dead_letters)
+
+    @property
+    def audit_records(self) -> KafkaAuditLog:
+        return KafkaAuditLog(self.settings)
+
+    @property
+    def audit_ports(self) -> AuditPorts:
+        return AuditPorts(
+            self.log,
+            self.ledger,
+            self.audit_records,
+            self.rows,
+            self.days,
+            self.deletions,
+            self.audits,
         )
 
     @property
@@ -100,10 +132,6 @@ class Connections:
     @property
     def audit_config(self) -> AuditConfig:
         return audit_config(self.settings)
-
-    @property
-    def slots(self) -> CassandraReadingPages:
-        return CassandraReadingPages(self.cassandra)
 
     def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
         """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
@@ -136,10 +164,6 @@ class Connections:
             reason=reason,
         )
 
-    def read_deletions(self) -> Deletions:
-        """What `iot delete` removed and no replay may bring back."""
-        return Deletions(self.audit_store.read_deletions())
-
 
 @contextmanager
 def open_connections(
@@ -151,11 +175,10 @@ def open_connections(
     dead_letters = KafkaDeadLetters(settings)
     try:
         yield Connections(
+            cassandra,
             settings,
             log,
-            cassandra,
             open_reading_store(cassandra, settings),
-            CassandraLedgerStore(cassandra),
             dead_letters,
         )
     finally:

@@ -74,7 +74,7 @@ def _gather(connections: Connections, now: datetime) -> Health:
     """Losses that a person has acknowledged are not counted as expired again."""
     topic, facts = connections.settings.topic, Facts(connections, now)
     chain = read_chain(connections.ledger, topic, facts.parts)
-    losses = find_losses(chain.entries, connections.audit_store.acknowledged_losses(topic))
+    losses = find_losses(chain.entries, connections.acknowledgements.acknowledged_losses(topic))
     return Health(
         now,
         topic,
@@ -82,7 +82,7 @@ def _gather(connections: Connections, now: datetime) -> Health:
         sum(loss.entry.span for loss in losses if loss.acknowledgement is None),
         [str(flaw) for flaw in chain.flaws],
         total_lag(facts.lags),
-        connections.audit_store.read_last_audit(topic),
+        connections.audits.read_last_audit(topic),
         _count_letters(connections, now - timedelta(days=1)),
         view_fleet(connections, topic, facts.fleet, now),
         list(look_at(all_checks(), facts)),

@@ -53,7 +53,8 @@ def delete_command(
     with open_connections(Settings.from_env()) as connections:
         rows_by_day = delete_readings(
             connections.rows,
-            connections.audit_store,
+            connections.days,
+            connections.deletions,
             device_id,
             bounded,
             reason,

@@ -8,7 +8,7 @@ import click
 from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.reading_pages import CassandraReadingPages
+from iot_pipeline.connections import Tables
 from iot_pipeline.core.times import parse_day
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
@@ -40,8 +40,8 @@ def export_command(
     settings = Settings.from_env()
     exported: list[ExportedDay] = []
     with CassandraClient(settings) as client:
-        pages = CassandraReadingPages(client)
-        known = pages.days()
+        tables = Tables(client)
+        known = tables.days.days()
         days = [item for item in known if asked[0] <= item < asked[1]]
         for number, item in enumerate(days, start=1):
             of = "" if len(days) == 1 else f" (day {number} of {len(days)})"
@@ -51,7 +51,8 @@ def export_command(
                     line.show(progress.devices_done, progress.devices, f"{progress.rows:,} rows")
 
                 done = export_day(
-                    pages,
+                    tables.rows,
+                    tables.days,
                     item,
                     out / f"day={item}" / FILE_NAME,
                     parquet_file,

@@ -42,7 +42,7 @@ def losses_command(
         entries = connections.ledger.read_entries(topic, connections.ledger.partitions(topic))
         if loss_id is not None and reason is not None:
             _acknowledge(connections, entries, loss_id, reason)
-        losses = find_losses(entries, connections.audit_store.acknowledged_losses(topic))
+        losses = find_losses(entries, connections.acknowledgements.acknowledged_losses(topic))
         # The ledger has what runs recorded; only Kafka can tell what has expired since.
         unrecorded = find_expired(connections.log, connections.ledger, topic)
     if as_json:
@@ -64,7 +64,7 @@ def _acknowledge(
     topic, by = connections.settings.topic, getpass.getuser()
     if loss_id not in {loss.loss_id for loss in find_losses(entries, {})}:
         raise ConfigurationError(f"--acknowledge {loss_id}: `iot losses` has no such ID")
-    kept = connections.audit_store.acknowledge_loss(topic, loss_id, reason, by)
+    kept = connections.acknowledgements.acknowledge_loss(topic, loss_id, reason, by)
     if (kept.reason, kept.acknowledged_by) != (reason, by):
         raise ConfigurationError(
             f"--acknowledge {loss_id}: acknowledged already, by {_words(kept)}; nothing was changed"

@@ -15,15 +15,15 @@ from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.cli.output import has_colour, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.reading_pages import CassandraReadingPages
-from iot_pipeline.clients.reading_query import CassandraReadingQuery, StoredReading
+from iot_pipeline.connections import Tables
 from iot_pipeline.core.fleet.series import Series, thin
 from iot_pipeline.core.reading.decoding import find_device_id_problem
-from iot_pipeline.core.reading.spans import Page, Span, day_span
+from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
 from iot_pipeline.core.times import Window, choose_window, in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.reading.in_order import stream_pages
+from iot_pipeline.stages.reading.in_order import read_newest, stream_pages
 
 Format = Literal["table", "json", "csv", "parquet", "plot"]
 _FORMATS = ("table", "json", "csv", "parquet", "plot")
@@ -130,8 +130,10 @@ def _list(
     *,
     as_json: bool,
 ) -> None:
-    query = CassandraReadingQuery(client)
-    found = {device_id: query.newest(device_id, limit + 1, window) for device_id in devices}
+    tables = Tables(client)
+    found = {
+        name: read_newest(tables.rows, tables.days, name, limit + 1, window) for name in devices
+    }
     if as_json:
         documents = [
             _as_dict(name, found[name][:limit], len(found[name]) > limit) for name in found
@@ -149,22 +151,21 @@ def _list(
         say(f"the newest {limit:,}{each}; there are more: --limit or --until", err=True)
 
 
-def _as_dict(device_id: str, readings: list[StoredReading], is_cut: bool) -> dict[str, object]:
+def _as_dict(device_id: str, readings: Sequence[PlainRow], is_cut: bool) -> dict[str, object]:
     return {
         "device_id": device_id,
         "readings": [
             {
-                "timestamp": reading.timestamp,
-                "temperature": reading.temperature,
-                "humidity": reading.humidity,
+                "timestamp": moment_of(ms),
+                **dict(zip((quantity.name for quantity in QUANTITIES), values, strict=True)),
             }
-            for reading in readings
+            for ms, *values in readings
         ],
         "is_cut": is_cut,
     }
 
 
-def _print_readings(shown: list[tuple[str, StoredReading]], devices: list[str]) -> None:
+def _print_readings(shown: list[tuple[str, PlainRow]], devices: list[str]) -> None:
     columns = ["timestamp", "temperature (°C)", "humidity (%)"]
     is_one = len(devices) == 1
     print_table(
@@ -172,11 +173,10 @@ def _print_readings(shown: list[tuple[str, StoredReading]], devices: list[str]) 
         [
             (
                 *([] if is_one else [name]),
-                in_utc(reading.timestamp, "milliseconds"),
-                reading.temperature,
-                reading.humidity,
+                in_utc(moment_of(ms), "milliseconds"),
+                *values,
             )
-            for name, reading in shown
+            for name, (ms, *values) in shown
         ],
         title=devices[0] if is_one else "",
     )
@@ -188,18 +188,18 @@ def _print_readings(shown: list[tuple[str, StoredReading]], devices: list[str]) 
 def _pages(
     client: CassandraClient, devices: Sequence[str], window: Window | None, retry_seconds: float
 ) -> Iterator[Page]:
-    query = CassandraReadingQuery(client)
+    tables = Tables(client)
 
     def spans() -> Iterator[Span]:
         for device_id in devices:
-            days = query.days(device_id, window)
+            days = tables.days.days_of(device_id, window)
             if window is None:
                 newest = next(days, None)
                 days = iter([] if newest is None else [newest])
             for day in sorted(days):
                 yield day_span(device_id, day, window)
 
-    return stream_pages(CassandraReadingPages(client), spans(), retry_seconds=retry_seconds)
+    return stream_pages(tables.rows, spans(), retry_seconds=retry_seconds)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import choose_days, day_option, since_option, until_option
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.rollup_store import CassandraRollupStore
+from iot_pipeline.connections import Tables
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.rollups.rebuild import RollupProgress, rebuild_day
@@ -34,14 +34,14 @@ def rollup_command(day: str | None, since: str | None, until: str | None, as_jso
     frozen: list[str] = []
     run_id = new_cli_run().run_id
     with CassandraClient(settings) as client:
-        store = CassandraRollupStore(client)
+        ports = Tables(client).rollup_ports
         for number, item in enumerate(days, start=1):
             of = "" if len(days) == 1 else f" (day {number} of {len(days)})"
             try:
                 with ProgressLine(f"rollups of {item}{of}, devices") as line:
                     done.append(
                         rebuild_day(
-                            store,
+                            ports,
                             settings.topic,
                             item,
                             run_id,

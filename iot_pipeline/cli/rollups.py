@@ -8,7 +8,7 @@ import click
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.ranges import choose_days, day_option, since_option, until_option
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.rollup_store import CassandraRollupStore
+from iot_pipeline.connections import Tables
 from iot_pipeline.core.reading.decoding import find_device_id_problem
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 from iot_pipeline.core.rollups.statistics import STATISTICS, Rollup
@@ -48,7 +48,7 @@ def rollups_command(
     days = choose_days(day, since, until, today)
     with CassandraClient(settings) as client:
         found = read_rollups(
-            CassandraRollupStore(client),
+            Tables(client).rollups,
             device_id,
             days[0],
             days[-1],

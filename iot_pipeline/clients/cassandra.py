@@ -7,8 +7,9 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Generic, Self, TypeVar
 
 from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
@@ -30,6 +31,8 @@ from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
 
+T = TypeVar("T")
+
 _SERIAL = {
     "SERIAL": ConsistencyLevel.SERIAL,
     "LOCAL_SERIAL": ConsistencyLevel.LOCAL_SERIAL,
@@ -44,38 +47,33 @@ PLAIN_TUPLES = "plain_tuples"
 DAY_ZERO = 1 << 31
 
 
-class PendingAnswer:
-    """One request on its way; `done` once it has an answer, which is rows or an error."""
+class PendingAnswer(Generic[T]):
+    """One request on its way; `done` once it has an answer or an error."""
 
-    def __init__(self, wakeup: threading.Event) -> None:
-        self._wakeup = wakeup
+    def __init__(
+        self, wakeup: threading.Event, doing: str, find: Callable[[Sequence[Any]], T]
+    ) -> None:
+        self._wakeup, self._doing, self._find = wakeup, doing, find
         self._rows: Sequence[Any] | None = None
         self._failure: BaseException | None = None
-        self._doing = ""
-        # By the wall clock, where latencies are measured; None until then.
-        self.answered_at: float | None = None
+        # By the wall clock, where latencies are measured; 0.0 until then.
+        self.answered_at = 0.0
         self.done = False
 
-    def follow(self, future: Any, doing: str) -> Self:
+    def follow(self, future: Any) -> Self:
         """Take the answer from the driver's event loop, whenever it comes."""
-        self._doing = doing
-        future.add_callbacks(self._answered, self._failed)
+        future.add_callbacks(self._answered, self.fail)
         return self
 
-    def fail(self, exc: BaseException, doing: str) -> Self:
-        """The request could not even be sent."""
-        self._doing = doing
-        self._failed(exc)
-        return self
+    def fail(self, exc: BaseException) -> None:
+        """The answer is an error, or the request could not even be sent."""
+        self._failure = exc
+        self.done = True
+        self._wakeup.set()
 
     def _answered(self, rows: Sequence[Any] | None) -> None:
         self._rows = rows
         self.answered_at = time.time()
-        self.done = True
-        self._wakeup.set()
-
-    def _failed(self, exc: BaseException) -> None:
-        self._failure = exc
         self.done = True
         self._wakeup.set()
 
@@ -88,9 +86,9 @@ class PendingAnswer:
         return error
 
     @property
-    def rows(self) -> Sequence[Any]:
-        """The first page of the answer; asked when it is done without an error."""
-        return self._rows or ()
+    def found(self) -> T:
+        """What the first page of the answer says; asked when it is done without an error."""
+        return self._find(self._rows or ())
 
     @property
     def applied(self) -> bool:
@@ -98,22 +96,9 @@ class PendingAnswer:
         return bool(self._rows) and bool(self._rows[0][0])  # type: ignore[index]
 
 
-class Asked:
-    """A request on its way, told in the words of its question: a subclass says what was found.
-
-    What it says is there once it is `done` without an `error`.
-    """
-
-    def __init__(self, answer: PendingAnswer) -> None:
-        self._answer = answer
-
-    @property
-    def done(self) -> bool:
-        return self._answer.done
-
-    @property
-    def error(self) -> PipelineError | None:
-        return self._answer.error
+def all_rows(rows: Sequence[Any]) -> Sequence[Any]:
+    """An answer as it came."""
+    return rows
 
 
 class CassandraClient:
@@ -300,23 +285,69 @@ class CassandraClient:
         self,
         make_statement: Callable[[], Any],
         doing: str,
+        find: Callable[[Sequence[Any]], Any] = all_rows,
         profile: object = EXEC_PROFILE_DEFAULT,
-    ) -> PendingAnswer:
-        """Send a statement without waiting; a failure to send is an answer too."""
-        pending = PendingAnswer(self._wakeup)
+    ) -> PendingAnswer[Any]:
+        """Send a statement without waiting; a failure to send is an answer too.
+
+        Args:
+            make_statement: called at once.
+            doing: attempt and coordinates for the error's message.
+            find: makes what was asked for of the first page's rows.
+            profile: how rows come.
+        """
+        pending = PendingAnswer[Any](self._wakeup, doing, find)
         try:
             future = self.session.execute_async(make_statement(), execution_profile=profile)
         except DRIVER_ERRORS as exc:
-            return pending.fail(exc, doing)
-        return pending.follow(future, doing)
+            pending.fail(exc)
+            return pending
+        return pending.follow(future)
 
-    def finish(self, pending: PendingAnswer) -> Sequence[Any]:
-        """Wait for what `start` sent: the first page of its rows; raises its error."""
+    def finish(self, pending: PendingAnswer[T]) -> T:
+        """Wait for what `start` sent; raises its error."""
         while not pending.done:
             self.wait(0.1)
         if pending.error is not None:
             raise pending.error
-        return pending.rows
+        return pending.found
+
+
+class Table:
+    """What clients of tables share: statements that name the keyspace as `{ks}`, and asking.
+
+    Raises:
+        CassandraUnavailableError: no answer.
+        SchemaMismatchError: no such table.
+    """
+
+    def __init__(self, client: CassandraClient) -> None:
+        self._client = client
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Until some answer has come since the last call, or the time is over."""
+        self._client.wait(timeout_seconds)
+
+    def _cql(self, template: str) -> str:
+        return template.format(ks=self._client.keyspace)
+
+    def _run(self, template: str, values: Sequence[Any] = (), *, doing: str) -> list[Any]:
+        return self._client.execute(self._cql(template), values, doing=doing)
+
+    def _prepare(self, template: str) -> Any:
+        return self._client.prepare(self._cql(template))
+
+    def _start(
+        self,
+        template: str,
+        values: Sequence[Any],
+        doing: str,
+        find: Callable[[Sequence[Any]], T],
+    ) -> PendingAnswer[T]:
+        """Ask without waiting; `find` gets rows as plain tuples."""
+        return self._client.start(
+            lambda: self._prepare(template).bind(values), doing, find, PLAIN_TUPLES
+        )
 
 
 def unlogged_batch() -> Any:
@@ -324,6 +355,21 @@ def unlogged_batch() -> Any:
     batch = BatchStatement(batch_type=BatchType.UNLOGGED)
     batch.is_idempotent = True
     return batch
+
+
+def aware(moment: datetime) -> datetime:
+    """The driver's moments are UTC and do not say so."""
+    return moment.replace(tzinfo=UTC)
+
+
+def ms_of(moment: datetime) -> int:
+    """Milliseconds since 1970 of the driver's moment."""
+    return round(aware(moment).timestamp() * 1000)
+
+
+def by_day(found: Mapping[Any, int] | None) -> dict[date, int]:
+    """A map by day as we have it; an empty one is stored as null."""
+    return {day.date(): rows for day, rows in (found or {}).items()}
 
 
 def _shorten(cql: str) -> str:

@@ -4,55 +4,35 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from iot_pipeline.clients.cassandra import Asked, CassandraClient, PendingAnswer, unlogged_batch
+from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows, unlogged_batch
 
 SHARDS = 64
+_STATES = "{ks}.device_states"
 _FLEET = (-1, "")
-_READ = "SELECT device_id, state FROM {ks}.device_states WHERE shard = ? LIMIT ?"
-_READ_ONE = "SELECT state FROM {ks}.device_states WHERE shard = ? AND device_id = ?"
-_WRITE = "INSERT INTO {ks}.device_states (shard, device_id, state) VALUES (?, ?, ?) USING TTL ?"
+_READ = f"SELECT device_id, state FROM {_STATES} WHERE shard = ? LIMIT ?"
+_READ_ONE = f"SELECT state FROM {_STATES} WHERE shard = ? AND device_id = ?"
+_WRITE = f"INSERT INTO {_STATES} (shard, device_id, state) VALUES (?, ?, ?) USING TTL ?"
 # Cassandra refuses a batch of 50 KiB; twenty of them on their way keep a node busy.
 _BATCH_BYTES = 16 * 1024
 _IN_FLIGHT = 20
 
 
-class FoundState(Asked):
-    """One device's kept state on its way: a `PendingState`."""
-
-    @property
-    def found(self) -> bytes | None:
-        rows = self._answer.rows
-        return rows[0].state if rows else None
-
-
-class CassandraDeviceStates:
-    """A `DeviceStateStore` over the client's session.
-
-    Raises:
-        CassandraUnavailableError: no answer.
-        SchemaMismatchError: no such table.
-    """
-
-    def __init__(self, client: CassandraClient) -> None:
-        self._client = client
+class CassandraDeviceStates(Table):
+    """A `DeviceStateStore`."""
 
     def read_fleet(self) -> bytes | None:
-        """What is kept of the whole fleet."""
-        rows = self._client.execute(
-            self._cql(_READ_ONE), _FLEET, doing="reading what is kept of the fleet"
-        )
+        rows = self._run(_READ_ONE, _FLEET, doing="reading what is kept of the fleet")
         # Now, not when a run that is ended keeps its states: preparing may take ten seconds.
-        self._client.prepare(self._cql(_WRITE))
+        self._prepare(_WRITE)
         return rows[0].state if rows else None
 
     def read_some(self, most: int) -> tuple[dict[str, bytes], bool]:
-        """States by device, about twice `most` of them; and whether these are all there are."""
         limit = max(2, 2 * most // SHARDS)
         sent = [
-            self._client.start(
-                lambda shard=shard: self._client.prepare(self._cql(_READ)).bind((shard, limit)),  # type: ignore[misc]
-                f"reading the states of devices, shard {shard}",
+            self._start(
+                _READ, (shard, limit), f"reading the states of devices, shard {shard}", all_rows
             )
             for shard in range(SHARDS)
         ]
@@ -61,21 +41,15 @@ class CassandraDeviceStates:
         for pending in sent:
             rows = self._client.finish(pending)
             is_all = is_all and len(rows) < limit
-            found.update((row.device_id, row.state) for row in rows)
+            found.update(rows)
         return found, is_all
 
-    def start_read(self, device_id: str) -> FoundState:
-        """Start reading one device's."""
+    def start_read(self, device_id: str) -> PendingAnswer[bytes | None]:
         place = (shard_of(device_id), device_id)
-        return FoundState(
-            self._client.start(
-                lambda: self._client.prepare(self._cql(_READ_ONE)).bind(place),
-                f"reading the state of {device_id}",
-            )
-        )
+        doing = f"reading the state of {device_id}"
+        return self._start(_READ_ONE, place, doing, lambda rows: rows[0][0] if rows else None)
 
     def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
-        """Keep it in the place of what was kept before; raises when that takes longer."""
         self._client.execute(
             self._cql(_WRITE),
             (*_FLEET, content, live_seconds),
@@ -92,7 +66,7 @@ class CassandraDeviceStates:
         still take effect.
         """
         deadline = time.monotonic() + within_seconds
-        sent: deque[tuple[list[str], PendingAnswer]] = deque()
+        sent: deque[tuple[list[str], PendingAnswer[Any]]] = deque()
         parts = _parts(states)
         while True:
             while len(sent) < _IN_FLIGHT and (names := next(parts, None)) is not None:
@@ -112,24 +86,17 @@ class CassandraDeviceStates:
 
     def _send(
         self, names: Sequence[str], states: Mapping[str, bytes], live_seconds: int
-    ) -> PendingAnswer:
+    ) -> PendingAnswer[Any]:
         shard = shard_of(names[0])
 
         def make() -> object:
-            statement = self._client.prepare(self._cql(_WRITE))
+            statement = self._prepare(_WRITE)
             batch = unlogged_batch()
             for name in names:
                 batch.add(statement, (shard, name, states[name], live_seconds))
             return batch
 
         return self._client.start(make, f"keeping the states of {len(names)} devices")
-
-    def wait(self, timeout_seconds: float) -> None:
-        """Until some answer has come since the last call, or the time is over."""
-        self._client.wait(timeout_seconds)
-
-    def _cql(self, template: str) -> str:
-        return template.format(ks=self._client.keyspace)
 
 
 def shard_of(device_id: str) -> int:

@@ -157,7 +157,9 @@ def fold_old_ledger_entries(
             settings.ledger_detail_days,
         )
         # Rebuilt here, so a wrong sum lives a day at most.
-        keep_sums(connections.ledger_sums, settings.topic, parts, is_afresh=True)
+        keep_sums(
+            connections.ledger, connections.ledger_sums, settings.topic, parts, is_afresh=True
+        )
     context.log.info("the ledger had %d entries, it has %d now", report.before, report.after)
     context.add_output_metadata({"entries_before": report.before, "entries_after": report.after})
 

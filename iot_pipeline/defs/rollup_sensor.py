@@ -17,7 +17,7 @@ from iot_pipeline.artifacts.first_day_file import (
     write_first_day,
 )
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.rollup_store import CassandraRollupStore
+from iot_pipeline.connections import Tables
 from iot_pipeline.core.rollups.days import (
     DayFacts,
     DueDays,
@@ -86,12 +86,12 @@ def _tick(
         said = f"run {run.run_id[:8]} of the rollups is {run.status.value}"
         return dg.SkipReason("; ".join([said, *ended]))
     client = _client(settings)
-    store, now = CassandraRollupStore(client), datetime.now(UTC)
+    ports, now = Tables(client).rollup_ports, datetime.now(UTC)
     try:
-        facts = read_day_facts(store, settings.topic, now)
+        facts = read_day_facts(ports, settings.topic, now)
         days = choose_due_days(
             facts,
-            store.read_records(settings.topic),
+            ports.rollups.read_records(settings.topic),
             _remembered(context.cursor),
             now,
             first_day=loaded_first_day,

@@ -241,7 +241,7 @@ class RollupRun:
             )
 
         return rebuild_day(
-            self.connections.rollups,
+            self.connections.rollup_ports,
             settings.topic,
             day,
             self.context.run.run_id,
@@ -305,7 +305,7 @@ class RollupRun:
         """The days of this run, as many devices of them as a quarter of a tenth of it allows."""
         settings = self.connections.settings
         return compare_days(
-            self.connections.rollups,
+            self.connections.rollup_ports,
             settings.topic,
             [progress.day for progress in reversed(done)],
             budget_seconds=RunBudget(seconds).part(0.25),

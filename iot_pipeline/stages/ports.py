@@ -7,19 +7,29 @@ Every method may raise TransientError (try again) or PermanentError (tell a pers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
-from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.checks.schema import Migration, TopicPlan
+from iot_pipeline.core.fleet.report import LastAudit
+from iot_pipeline.core.fleet.view import Slot
+from iot_pipeline.core.ledger.chain import ChainLink, Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.ledger.losses import Acknowledgement
+from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import AuditResult, RawRecords
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
+from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
+from iot_pipeline.core.rollups.statistics import Rollup
+from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PipelineError
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class RecordLog(Protocol):
@@ -89,6 +99,17 @@ class Pending(Protocol):
     def error(self) -> PipelineError | None: ...
 
 
+class Answer(Pending, Protocol[T_co]):
+    """An answer on its way, by the wall clock when it is there; both asked when it is done."""
+
+    @property
+    def found(self) -> T_co: ...
+
+    @property
+    def answered_at(self) -> float:
+        """Seconds since 1970."""
+
+
 class PendingCommit(Pending, Protocol):
     """A conditional write on its way."""
 
@@ -113,61 +134,103 @@ class ReadingStore(Protocol):
         """Until some answer has come since the last call, or the time is over."""
 
 
-class PendingRows(Pending, Protocol):
-    """Rows on their way."""
-
-    @property
-    def found(self) -> list[tuple[int, StoredRow]]:
-        """(timestamp_ms, row), asked when it is done without an error."""
-
-
-class RowReader(Protocol):
-    """Rows of readings, as they are stored, with the write time of each cell."""
-
-    def start_range(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> PendingRows:
-        """Start reading rows of one Cassandra partition from first_ms to last_ms, both inclusive.
-
-        At most `limit` of them, the newest first; `limit` is at most MAX_ROWS_PER_READ.
-        """
-
-    def start_times(self, device_id: str, day_number: int, times_ms: Sequence[int]) -> PendingRows:
-        """Start reading the rows that have exactly these timestamps, at most MAX_TIMES_PER_READ."""
-
-    def wait(self, timeout_seconds: float) -> None: ...
-
-
-class PendingSums(Pending, Protocol):
-    """Sums over one Cassandra partition on their way."""
-
-    @property
-    def found(self) -> tuple[int, int, int]:
-        """Rows, and the sums of the write times of their two cells, each modulo 2**64."""
-
-
-class AuditRows(RowReader, Protocol):
-    """Rows one by one, or added up where they are."""
-
-    def start_sums(self, device_id: str, day_number: int) -> PendingSums:
-        """Start adding up the rows of one partition; one answer, however many they are."""
-
-
 # One page each: the second page of an answer would be a second wait.
 MAX_ROWS_PER_READ = 5_000
 MAX_TIMES_PER_READ = 100
 
 
+class SensorData(Protocol):
+    """The table of readings: asked by the Cassandra partition, (device_id, day_number).
+
+    Times are milliseconds since 1970, first and last both inclusive. A `limit` is at most
+    MAX_ROWS_PER_READ.
+    """
+
+    def start_range(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
+    ) -> Answer[Sequence[tuple[int, StoredRow]]]:
+        """Start reading (timestamp_ms, row) with the write time of each cell, newest first."""
+
+    def start_times(
+        self, device_id: str, day_number: int, times_ms: Sequence[int]
+    ) -> Answer[Sequence[tuple[int, StoredRow]]]:
+        """The same of rows with exactly these timestamps, at most MAX_TIMES_PER_READ."""
+
+    def start_page(
+        self,
+        device_id: str,
+        day_number: int,
+        first_ms: int,
+        last_ms: int,
+        limit: int,
+        *,
+        newest_first: bool = False,
+    ) -> Answer[Sequence[PlainRow]]:
+        """Start reading rows without their write times, the oldest first unless it says."""
+
+    def start_sums(self, device_id: str, day_number: int) -> Answer[tuple[int, Sequence[int]]]:
+        """Start adding up a partition: its rows, and per quantity the sum of the write times.
+
+        Each sum modulo 2**64.
+        """
+
+    def start_count(self, device_id: str, day_number: int) -> Answer[int]:
+        """Start counting the rows of a partition."""
+
+    def start_counts(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
+    ) -> Answer[Sequence[tuple[int, int, int]]]:
+        """Start counting by pieces of whole seconds: (begin of the piece, rows, the first of them).
+
+        Only pieces with any.
+        """
+
+    def start_means(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
+    ) -> Answer[Sequence[Slot]]:
+        """Start averaging the first quantity by such pieces, oldest first."""
+
+    def all_places(self) -> Iterator[Place]:
+        """Every partition, by reading the table's keys: slow, and misses nothing."""
+
+    def delete_rows(self, deletion: Deletion, day_number: int) -> None:
+        """Delete the rows of one day that the deletion covers."""
+
+    def wait(self, timeout_seconds: float) -> None: ...
+
+
+class DeviceDays(Protocol):
+    """Which devices have rows on which UTC days."""
+
+    def days(self) -> list[date]:
+        """Those on which any device has, oldest first."""
+
+    def devices(self, day: date) -> list[str]:
+        """Those that have rows on that day, by name."""
+
+    def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
+        """Those of one device that the window touches, newest first, found as they are taken."""
+
+
 class LedgerStore(Protocol):
-    """The checkpoint and the ledger. Reads of the checkpoint are serial."""
+    """The checkpoint, the ledger beside it and the ledger of replays.
+
+    Reads of the checkpoint are serial. `since`, where it is a place or places by Kafka partition:
+    the entry to begin with; what is older is left out.
+    """
 
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
         """Those that exist, by partition."""
 
     def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
-        """Set a checkpoint where there is none; somebody else's stands."""
+        """Set a checkpoint where there is none; one that is there stays."""
 
     def send_commit(self, commit: Commit) -> PendingCommit: ...
+
+    def send_rebase(
+        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+    ) -> PendingCommit:
+        """Start the conditional write that begins a new epoch and shows the seam in the old one."""
 
     def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
         """What the ledger says now, read serially, to decide a commit of unknown outcome.
@@ -178,7 +241,51 @@ class LedgerStore(Protocol):
     def read_entries(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
     ) -> list[LedgerEntry]:
-        """The ledger, newest epoch and offset first within each partition."""
+        """The ledger, newest epoch and offset first within each partition.
+
+        `since` stops at the first entry last updated before.
+        """
+
+    def read_links(
+        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+    ) -> list[ChainLink]:
+        """As `read_entries`, for a quarter of the cost: what a walk needs, no more."""
+
+    def read_newest(
+        self, topic: str, partitions: Sequence[int], limit: int = 1
+    ) -> list[LedgerEntry]:
+        """The newest entries of each partition, at most `limit`, however long the ledger is."""
+
+    def read_from(
+        self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None
+    ) -> list[LedgerEntry]:
+        """The entries from this one on, newest first; None: all. No more than `limit`."""
+
+    def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
+        """The entry that begins just here, if one does."""
+
+    def read_expired(
+        self, topic: str, partitions: Sequence[int], since: Mapping[int, EntryPlace] | None = None
+    ) -> list[LedgerEntry]:
+        """The entries with the outcome `expired` alone."""
+
+    def stored_by_day(
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        days: Sequence[date],
+        since: Mapping[int, EntryPlace] | None = None,
+    ) -> Iterator[Mapping[date, int]]:
+        """Rows stored on these UTC days by both ledgers: maps that are to be summed."""
+
+    def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:
+        """Every entry, of every incarnation of the topic, read as they are taken."""
+
+    def replayed_parts(self, topic: str) -> Sequence[ReplayedPart]:
+        """Every replay; its name is another one when it has gone on."""
+
+    def write_fold(self, folded: LedgerEntry) -> None:
+        """Put one entry in the place of all that start within it, at once."""
 
     def record_replay(
         self,
@@ -197,33 +304,54 @@ class LedgerStore(Protocol):
     def wait(self, timeout_seconds: float) -> None: ...
 
 
-class LedgerEnds(Protocol):
-    """The newest entries of the ledger alone."""
+class LedgerSums(Protocol):
+    """What is kept of the ledger's sums, so that its past need not be read again."""
 
-    def read_newest(
-        self, topic: str, partitions: Sequence[int], limit: int = 1
-    ) -> list[LedgerEntry]: ...
+    def read_sums(self, topic: str) -> dict[int, LedgerSum]:
+        """The kept ones, by Kafka partition."""
+
+    def write_sum(self, topic: str, kept: LedgerSum) -> None:
+        """Keep it in the place of an earlier one."""
 
 
 class Acknowledgements(Protocol):
     """Which losses a person has seen."""
 
-    def acknowledged_losses(self, topic: str) -> Mapping[str, Acknowledgement]: ...
+    def acknowledge_loss(self, topic: str, loss_id: str, reason: str, by: str) -> Acknowledgement:
+        """What is kept: the first acknowledgement stays, so it may be an earlier one."""
+
+    def acknowledged_losses(self, topic: str) -> Mapping[str, Acknowledgement]:
+        """By loss_id, those that were acknowledged."""
 
 
-class Count(Pending, Protocol):
-    """Rows of one Cassandra partition, being counted."""
+class DeletionLog(Protocol):
+    """Readings that were deleted on purpose, remembered for good."""
 
-    @property
-    def rows(self) -> int: ...
+    def read_deletions(self) -> Sequence[Deletion]: ...
+
+    def deleted_parts(self) -> Sequence[DeletedPart]:
+        """The same, as the rollups of days take them."""
+
+    def record_deletion(
+        self, deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
+    ) -> None:
+        """Written before the rows go, so that none goes unexplained."""
 
 
-class RowCounts(Protocol):
-    """Counts rows, one Cassandra partition at a time."""
+class Audits(Protocol):
+    """What audits proved."""
 
-    def devices(self, day: date) -> list[str]: ...
-    def send_count(self, device_id: str, day: date) -> Count: ...
-    def wait(self, timeout_seconds: float) -> None: ...
+    def record_audit(
+        self,
+        topic: str,
+        topic_id: str,
+        audit_id: str,
+        started_at: datetime,
+        result: AuditResult,
+    ) -> None: ...
+
+    def read_last_audit(self, topic: str) -> LastAudit | None:
+        """The newest audit of the topic, None when there was none."""
 
 
 class AuditLog(Protocol):
@@ -236,20 +364,57 @@ class AuditLog(Protocol):
     ) -> Iterator[tuple[int, int]]: ...
 
 
-class AuditStore(Protocol):
-    """Which rows there may be, what was deleted on purpose, what audits proved."""
+class RollupStore(Protocol):
+    """The rollups of devices, and what the last rebuild of each day recorded."""
 
-    def devices_of(self, day_number: int) -> list[str]: ...
-    def all_places(self) -> Iterator[Place]: ...
-    def read_deletions(self) -> list[Deletion]: ...
-    def record_audit(
-        self,
-        topic: str,
-        topic_id: str,
-        audit_id: str,
-        started_at: datetime,
-        result: AuditResult,
-    ) -> None: ...
+    def send_hours(
+        self, device_id: str, day_number: int, hours: Mapping[int, Rollup], write_time_us: int
+    ) -> Pending:
+        """Start replacing the hours of one device's day; those not given are removed."""
+
+    def send_day(
+        self, device_id: str, day_number: int, rollup: Rollup, write_time_us: int
+    ) -> Pending:
+        """Start replacing one device's day; an empty rollup removes it."""
+
+    def start_hours(
+        self, device_id: str, first_day: int, last_day: int
+    ) -> Answer[Mapping[int, Rollup]]:
+        """Start reading hours of days of one month, both inclusive, by their first millisecond."""
+
+    def start_days(
+        self, device_id: str, first_day: int, last_day: int
+    ) -> Answer[Mapping[int, Rollup]]:
+        """Start reading days of one month, both inclusive, by their first millisecond."""
+
+    def read_records(self, topic: str) -> Mapping[date, DayRecord]: ...
+
+    def record_day(self, topic: str, record: DayRecord) -> None:
+        """Keep what a rebuild saw and did, with the write time of its rollups."""
+
+    def wait(self, timeout_seconds: float) -> None: ...
+
+
+class DeviceStateStore(Protocol):
+    """States of devices between runs; what is lost is made again from rows."""
+
+    def read_fleet(self) -> bytes | None:
+        """What is kept of the whole fleet."""
+
+    def read_some(self, most: int) -> tuple[dict[str, bytes], bool]:
+        """States by device, about twice `most` of them; and whether these are all there are."""
+
+    def start_read(self, device_id: str) -> Answer[bytes | None]: ...
+
+    def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
+        """Keep it for that long; raises when that takes longer than it may."""
+
+    def write(
+        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
+    ) -> Iterator[Sequence[str]]:
+        """Keep states; the devices whose are kept, by parts, until the time is over."""
+
+    def wait(self, timeout_seconds: float) -> None: ...
 
 
 class DeadLetterSink(Protocol):
@@ -257,6 +422,27 @@ class DeadLetterSink(Protocol):
 
     def deliver(self, topic: str, topic_id: str, letters: Sequence[DeadLetter]) -> None:
         """Return when all are acknowledged; the source's coordinates travel in headers."""
+
+
+class TopicStore(Protocol):
+    """Makes topics."""
+
+    def create(self, plan: TopicPlan) -> bool:
+        """False when there is one of that name already."""
+
+
+class TableStore(Protocol):
+    """Keyspace, tables and migrations."""
+
+    def keyspace_replication(self) -> dict[str, str] | None: ...
+    def create_keyspace(self, replication: int) -> None: ...
+    def create_migrations_table(self) -> None: ...
+    def applied_migrations(self) -> dict[int, tuple[str, str]]: ...
+    def lock(self, holder: str) -> None: ...
+    def unlock(self, holder: str) -> None: ...
+    def apply(self, migration: Migration, holder: str) -> None: ...
+    def columns(self, table: str) -> dict[str, tuple[str, str]]: ...
+    def commitlog_modes(self) -> dict[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)

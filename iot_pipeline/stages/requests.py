@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import tenacity
 
 from iot_pipeline.errors import PipelineError, TransientError
-from iot_pipeline.stages.ports import Pending
+from iot_pipeline.stages.ports import Answer, Pending
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -59,6 +59,19 @@ def _say(state: tenacity.RetryCallState) -> None:
         _log.warning(
             "%s; trying again in %.1f s", state.outcome.exception(), state.next_action.sleep
         )
+
+
+def wait_for(answer: Answer[_T], wait: Callable[[float], None]) -> _T:
+    """What a question found.
+
+    Raises:
+        PipelineError: the answer's error.
+    """
+    while not answer.done:
+        wait(0.1)
+    if answer.error is not None:
+        raise answer.error
+    return answer.found
 
 
 def ask_all(

@@ -23,12 +23,12 @@ from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.drain import drain, follow
 from iot_pipeline.stages.ingest.following import Follow
-from iot_pipeline.stages.ingest.latency import LatencyProbe, ProbeReader
+from iot_pipeline.stages.ingest.latency import LatencyProbe
 from iot_pipeline.stages.ingest.losses import HALT, find_expired, record_losses, when_lost
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainSum
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 
 # Terminate ends a run within about a second.
@@ -75,7 +75,7 @@ class IngestPorts(Protocol):
     @property
     def ports(self) -> Ports: ...
     @property
-    def rows(self) -> ProbeReader: ...
+    def rows(self) -> SensorData: ...
     @property
     def fleet_ports(self) -> FleetPorts: ...
     @property

@@ -18,7 +18,7 @@ from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ports import ReadingStore
+from iot_pipeline.stages.ports import LedgerSums, ReadingStore
 from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline_tests.load import produce_in_transaction
 from iot_pipeline_tests.patience import until
@@ -26,6 +26,7 @@ from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
     LedgerStoreContract,
+    LedgerSumsContract,
     ReadingStoreContract,
     RecordLogContract,
 )
@@ -203,6 +204,12 @@ class TestCassandraLedgerStore(LedgerStoreContract):
     @pytest.fixture
     def ledger_world(self, pipeline: Pipeline) -> RealLedgerWorld:
         return RealLedgerWorld(pipeline.connections.ledger, pipeline.topic)
+
+
+class TestCassandraLedgerSums(LedgerSumsContract):
+    @pytest.fixture
+    def sums_world(self, pipeline: Pipeline) -> tuple[LedgerSums, str]:
+        return pipeline.connections.ledger_sums, pipeline.topic
 
 
 class TestKafkaDeadLetters(DeadLetterSinkContract):

@@ -7,13 +7,15 @@ from datetime import UTC, date, datetime
 import pytest
 
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.reading_query import CassandraReadingQuery, run_select
 from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.clients.select import run_select
+from iot_pipeline.connections import Tables
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ports import Pending
+from iot_pipeline.stages.reading.in_order import read_newest
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline
 
@@ -120,7 +122,7 @@ def test_a_row_lives_for_what_is_left_of_its_retention_and_its_device_two_days_l
         assert 2 * 86_400 - 60 < ttl <= 2 * 86_400
     # devices_by_day has no column besides its key, so only the row itself can tell: by its absence
     # later. Here: it is there.
-    assert list(CassandraReadingQuery(client).days(device)) == [date(2024, 12, 29)]
+    assert list(Tables(client).days.days_of(device)) == [date(2024, 12, 29)]
 
 
 def test_a_batch_of_three_hundred_rows_is_one_request(
@@ -143,10 +145,11 @@ def test_readings_come_newest_first_and_only_those_of_the_window(
             for k in range(3)
         }
         write(store, device, rows, DAY + day)
-    query = CassandraReadingQuery(client)
+    tables = Tables(client)
 
-    def found(limit: int, window: Window | None = None) -> list[tuple[float, float]]:
-        return [(r.temperature, r.humidity) for r in query.newest(device, limit, window)]  # type: ignore[misc]
+    def found(limit: int, window: Window | None = None) -> list[tuple[float | None, ...]]:
+        newest = read_newest(tables.rows, tables.days, device, limit, window)
+        return [tuple(values) for _, *values in newest]
 
     assert found(100) == [(4, 2), (4, 1), (4, 0)], "the newest day alone"
     assert found(2) == [(4, 2), (4, 1)]
@@ -157,7 +160,7 @@ def test_readings_come_newest_first_and_only_those_of_the_window(
         (3, 1), (3, 0), (2, 2), (2, 1), (2, 0), (1, 2), (1, 1),
     ]  # fmt: skip
     assert found(3, window) == [(3, 1), (3, 0), (2, 2)]
-    assert query.newest(f"{device}_unknown", 10) == []
+    assert read_newest(tables.rows, tables.days, f"{device}_unknown", 10) == []
 
 
 def test_a_select_gives_plain_values_and_stops_at_its_limit(

@@ -1,19 +1,15 @@
 """The rollup store's contract on Cassandra, and the ledgers as it reads them."""
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import pytest
 
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.stages.rollups.rebuild import read_day_facts, read_rollups, rebuild_day
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
-from iot_pipeline_tests.stages.contracts import settle
 from iot_pipeline_tests.stages.rollup_contract import RollupStoreContract
 
 pytestmark = pytest.mark.services
@@ -23,29 +19,15 @@ DAY = date(2024, 12, 29)
 
 @dataclass
 class RealRollupWorld:
-    pipeline: Pipeline
     store: CassandraRollupStore
     topic: str
     device: str
 
-    def put(self, device_id: str, rows: Mapping[int, tuple[float, float]]) -> None:
-        day = next(iter(rows)) // MS_PER_DAY
-        cells = {ms: (ms * 1000, 0, 0, *values) for ms, values in rows.items()}
-        store = self.pipeline.connections.store
-        sent = [store.send_rows(device_id, day, cells), store.send_devices(day, {device_id: 0})]
-        settle(store, *sent)
-        assert [pending.error for pending in sent] == [None, None]
-
-    def remember_deletion(self, device_id: str, rows_by_day: dict[date, int]) -> None:
-        deletion = Deletion(device_id, 0, 1, 2, "testing", "a test")
-        store = self.pipeline.connections.audit_store
-        store.record_deletion(deletion, datetime.now(UTC), rows_by_day)
-
 
 @pytest.fixture
 def rollup_world(pipeline: Pipeline) -> RealRollupWorld:
-    store = CassandraRollupStore(pipeline.connections.cassandra)
-    return RealRollupWorld(pipeline, store, pipeline.topic, f"u{uuid.uuid4().hex[:8]}")
+    store = pipeline.connections.rollups
+    return RealRollupWorld(store, pipeline.topic, f"u{uuid.uuid4().hex[:8]}")
 
 
 class TestCassandraRollupStore(RollupStoreContract):
@@ -62,18 +44,19 @@ class TestLedgers:
         self, pipeline: Pipeline, rollup_world: RealRollupWorld
     ) -> None:
         topic, store = pipeline.topic, rollup_world.store
-        assert read_day_facts(store, topic, datetime.now(UTC)) == {}
+        ports = pipeline.connections.rollup_ports
+        assert read_day_facts(ports, topic, datetime.now(UTC)) == {}
         began = datetime.now(UTC).timestamp() * 1000
         produce(pipeline.brokers, topic, fleet("f", 3, 600), partition=0)
         produce(pipeline.brokers, topic, fleet("g", 3, 300), partition=1)
         pipeline.drain()
-        facts = read_day_facts(store, topic, datetime.now(UTC))[DAY]
+        facts = read_day_facts(ports, topic, datetime.now(UTC))[DAY]
         assert facts.stored == 900
         assert facts.oldest_ms is not None
         assert began - 5_000 <= facts.oldest_ms <= datetime.now(UTC).timestamp() * 1000
 
         # Pages smaller than a device's day, so that they must meet exactly.
-        done = rebuild_day(store, topic, DAY, "run", retry_seconds=30, page_rows=64)
+        done = rebuild_day(ports, topic, DAY, "run", retry_seconds=30, page_rows=64)
         assert (done.readings, done.devices, done.devices_done) == (900, 6, 6)
         assert store.read_records(topic)[DAY].seen == facts.seen
         for name, count in (("f_0", 200), ("g_2", 100)):

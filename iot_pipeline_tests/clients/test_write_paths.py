@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.cql_batch import PackedReadingStore, open_reading_store
 from iot_pipeline.clients.kafka_log import KafkaLog
+from iot_pipeline.clients.packed_batch import PackedReadingStore, open_reading_store
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError

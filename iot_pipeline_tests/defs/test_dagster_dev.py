@@ -13,15 +13,16 @@ import dagster as dg
 import psutil
 import pytest
 
-from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.ledger.chain import LedgerEntry, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import RunProcess
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages import requests
 from iot_pipeline.stages.ledger.chain import Chain, read_chain
 from iot_pipeline_tests.defs.dev_server import DevServer, dagster_dev, wait_for
 from iot_pipeline_tests.patience import until
@@ -49,16 +50,12 @@ class Set:
         return sum(mark.last_stable - mark.low for mark in marks)
 
     def rows(self) -> int:
-        counts = CassandraRowCounts(self.connections.cassandra)
+        rows = self.connections.rows
         total = 0
         # A test may run across midnight.
         for day in {datetime.now(UTC).date(), *self.days()}:
-            for device in counts.devices(day):
-                pending = counts.send_count(device, day)
-                while not pending.done:
-                    counts.wait(0.1)
-                assert pending.error is None
-                total += pending.rows
+            for device in self.connections.days.devices(day):
+                total += requests.wait_for(rows.start_count(device, day_number(day)), rows.wait)
         return total
 
     def days(self) -> set[date]:

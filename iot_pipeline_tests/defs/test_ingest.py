@@ -15,7 +15,6 @@ import dagster as dg
 import psutil
 import pytest
 
-from iot_pipeline.clients.row_counts import CassandraRowCounts
 from iot_pipeline.core.ledger.chain import Outcome, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_KEYS
@@ -298,8 +297,9 @@ def test_counting_stops_when_its_time_is_over_and_says_so(
 ) -> None:
     dagster.materialize()
     found = count_days(
-        pipeline.connections.ledger_sums,
-        CassandraRowCounts(pipeline.connections.cassandra),
+        pipeline.connections.ledger,
+        pipeline.connections.rows,
+        pipeline.connections.days,
         pipeline.topic,
         range(4),
         [date(2024, 12, 29)],

@@ -9,13 +9,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from iot_pipeline.clients.rollup_store import CassandraRollupStore
+from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.rollups.statistics import Rollup
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs import rollup_sensor
 from iot_pipeline.defs.names import DAILY_READINGS, HOURLY_READINGS
 from iot_pipeline.defs.rollups import RANGE_END, RANGE_START
-from iot_pipeline.stages.rollups.rebuild import day_number_of
 from iot_pipeline_tests.defs.conftest import Dagster, Outcome
 from iot_pipeline_tests.load import produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
@@ -84,8 +83,8 @@ def materialized(dagster: Dagster, key: dg.AssetKey) -> dict[str, dict[str, Any]
 def stored(
     pipeline: Pipeline, device_id: str, day: date
 ) -> tuple[dict[int, Rollup], Rollup | None]:
-    store = CassandraRollupStore(pipeline.connections.cassandra)
-    number = day_number_of(day)
+    store = pipeline.connections.rollups
+    number = day_number(day)
     hours, days = (
         store.start_hours(device_id, number, number),
         store.start_days(device_id, number, number),

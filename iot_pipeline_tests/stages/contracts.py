@@ -11,6 +11,7 @@ A subclass named Test... gives the fixture that the suite asks for, and runs it:
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +20,15 @@ from uuid import uuid4
 
 import pytest
 
-from iot_pipeline.core.ledger.chain import Applied, Commit, Counts, Fenced, decide_commit
+from iot_pipeline.core.ledger.chain import (
+    Applied,
+    Commit,
+    Counts,
+    Fenced,
+    Outcome,
+    decide_commit,
+)
+from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.errors import PermanentError, SchemaMismatchError
@@ -500,6 +509,76 @@ class LedgerStoreContract:
         links = ledger_world.ledger.read_links(commit.topic, [0, 1])
         assert links == [entry.link for entry in entries]
 
+    def test_what_entries_stored_is_summed_by_day_with_replays_from_a_place_on(
+        self, ledger_world, commit
+    ):
+        ledger, topic = ledger_world.ledger, commit.topic
+        for start, end in ((100, 110), (110, 120)):
+            assert settle_commit(ledger, replace(commit, run_start=start, expected=start, end=end))
+        ledger.record_replay(topic, datetime.now(UTC), "run-r", [], COUNTS)
+        # More days than one question takes.
+        days = [date(2024, 12, 29) - timedelta(days=back) for back in range(45)]
+
+        def total(since=None):
+            summed = Counter()
+            for part in ledger.stored_by_day(topic, [0, 1], days, since):
+                summed.update(part)
+            return {day: rows for day, rows in summed.items() if rows}
+
+        of_one = COUNTS.stored_by_day
+        assert total() == {day: 3 * rows for day, rows in of_one.items()}
+        assert total({0: EntryPlace(0, 110)}) == {day: 2 * rows for day, rows in of_one.items()}
+        assert total({0: EntryPlace(0, 111)}) == of_one
+        parts = sorted(ledger.ingested_parts(topic), key=lambda part: part.offsets)
+        assert [part.offsets for part in parts] == [
+            OffsetRange(0, 100, 110),
+            OffsetRange(0, 110, 120),
+        ]
+        assert {part.first_record_ms for part in parts} == {COUNTS.first_record_ms}
+
+    def test_entries_are_found_from_a_place_at_a_place_and_by_their_outcome(
+        self, ledger_world, commit
+    ):
+        ledger, topic = ledger_world.ledger, commit.topic
+        outcomes = (Outcome.INGESTED, Outcome.EXPIRED, Outcome.INGESTED)
+        for start, outcome in zip((100, 110, 120), outcomes, strict=True):
+            commit = replace(
+                commit, run_start=start, expected=start, end=start + 10, outcome=outcome
+            )
+            assert settle_commit(ledger, commit)
+        newest, expired, oldest = ledger.read_entries(topic, [0])
+        assert ledger.read_from(topic, 0, None) == [newest, expired, oldest]
+        assert ledger.read_from(topic, 0, EntryPlace(0, 110)) == [newest, expired]
+        assert ledger.read_from(topic, 0, EntryPlace(0, 110), 1) == [newest]
+        assert ledger.read_at(topic, 0, EntryPlace(0, 110)) == expired
+        assert ledger.read_at(topic, 0, EntryPlace(0, 111)) is None
+        assert ledger.read_expired(topic, [0, 1]) == [expired]
+        assert ledger.read_expired(topic, [0], {0: EntryPlace(0, 120)}) == []
+
+    def test_a_fold_takes_the_place_of_what_starts_within_it(self, ledger_world, commit):
+        ledger, topic = ledger_world.ledger, commit.topic
+        for start in (100, 110, 120):
+            commit = replace(commit, run_start=start, expected=start, end=start + 10)
+            assert settle_commit(ledger, commit)
+        newest, _, oldest = ledger.read_entries(topic, [0])
+        folded = replace(oldest, end_offset=120, outcome=Outcome.FOLDED, counts=COUNTS + COUNTS)
+        ledger.write_fold(folded)
+        assert ledger.read_entries(topic, [0]) == [newest, folded]
+
+    def test_a_rebase_begins_an_epoch_and_leaves_a_seam(self, ledger_world, commit):
+        ledger, topic = ledger_world.ledger, commit.topic
+        assert settle_commit(ledger, commit)
+        old, new = Checkpoint(0, 110, 0, "uuid"), Checkpoint(0, 3, 1, "other")
+        for at, is_applied in ((replace(old, next_offset=100), False), (old, True), (old, False)):
+            sent = ledger.send_rebase(topic, at, new, "run-r", uuid4())
+            while not sent.done:
+                ledger.wait(0.1)
+            assert (sent.error, sent.applied) == (None, is_applied)
+        assert ledger.read_checkpoints(topic, [0]) == {0: new}
+        seam = ledger.read_newest(topic, [0])[0]
+        assert (seam.epoch, seam.start_offset, seam.end_offset) == (0, 110, 110)
+        assert (seam.outcome, seam.counts) == (Outcome.REBASED, Counts())
+
     def test_entries_may_be_asked_since_a_time(self, ledger_world, commit):
         assert settle_commit(ledger_world.ledger, commit)
         ledger, topic = ledger_world.ledger, commit.topic
@@ -510,11 +589,32 @@ class LedgerStoreContract:
         assert ledger.read_links(topic, [0], never) == []
 
     def test_a_replay_is_recorded_beside_the_ledger(self, ledger_world, commit):
-        ledger_world.ledger.record_replay(
-            commit.topic, datetime.now(UTC), "run-r", [OffsetRange(0, 1, 5)], COUNTS
-        )
+        at = datetime(2024, 12, 30, tzinfo=UTC)
+        names = []
+        for ranges in ([OffsetRange(0, 1, 5)], [OffsetRange(0, 1, 9)]):
+            ledger_world.ledger.record_replay(commit.topic, at, "run-r", ranges, COUNTS)
+            (part,) = ledger_world.ledger.replayed_parts(commit.topic)
+            assert (part.ranges, part.stored) == (ranges, COUNTS.stored)
+            assert part.stored_by_day == COUNTS.stored_by_day
+            names.append(part.name)
+        assert names[0] != names[1], "it has gone on"
         assert ledger_world.ledger.read_entries(commit.topic, [0]) == []
         assert ledger_world.ledger.read_checkpoints(commit.topic, [0])[0].next_offset == 100
+
+
+class LedgerSumsContract:
+    """`LedgerSums`; `sums_world` is one, and a topic that it never saw."""
+
+    def test_a_kept_sum_comes_back_whole_and_the_last_one_counts(self, sums_world):
+        sums, topic = sums_world
+        assert sums.read_sums(topic) == {}
+        days = {date(2024, 12, 28): 5, date(2024, 12, 29): 2**40}
+        older = LedgerSum(0, EntryPlace(1, 20), days, (EntryPlace(0, 3), EntryPlace(1, 7)))
+        other = LedgerSum(1, EntryPlace(0, 0), {})
+        for kept in (replace(older, stored_by_day={}, expired=()), other, older):
+            sums.write_sum(topic, kept)
+        assert sums.read_sums(topic) == {0: older, 1: other}
+        assert sums.read_sums(topic + "_other") == {}
 
 
 # The dead letters.

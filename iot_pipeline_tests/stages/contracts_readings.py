@@ -1,80 +1,180 @@
-"""The contract of `ReadingPages` and `SlotCounts`, for the fake and for the real client alike.
+"""The contracts of `SensorData` and `DeviceDays`, for the fakes and for the real clients alike.
 
-A subclass gives the fixture `pages_world`: a `PagesWorld` whose device nobody else writes.
+A subclass gives the fixture `rows_world`: a `RowsWorld` whose device nobody else writes.
 """
 
 from collections.abc import Mapping
-from datetime import date
-from typing import Protocol
+from datetime import UTC, date, datetime
+from typing import Protocol, TypeVar
 
+from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import day_span
-from iot_pipeline.stages.fleet.view import SlotCounts
-from iot_pipeline.stages.reading.in_order import ReadingPages
+from iot_pipeline.core.times import Window
+from iot_pipeline.stages.ports import Answer, DeviceDays, SensorData
+from iot_pipeline.stages.requests import wait_for
 
 DAY = date(2024, 12, 29)
 NUMBER = day_span("d", DAY).day_number
 MIDNIGHT_MS = NUMBER * MS_PER_DAY
+HOUR_MS = 3_600_000
+ARRIVED_MS = 1_790_000_000_123
+T = TypeVar("T")
 
 
-class Pages(ReadingPages, SlotCounts, Protocol):
-    """Both ports; one client."""
-
-
-class PagesWorld(Protocol):
-    pages: Pages
+class RowsWorld(Protocol):
     device_id: str
 
-    def write(self, temperatures: Mapping[int, float]) -> None:
+    @property
+    def rows(self) -> SensorData: ...
+    @property
+    def days(self) -> DeviceDays: ...
+
+    def write(self, temperatures: Mapping[int, float], arrived_ms: int = ARRIVED_MS) -> None:
         """Rows of the device: timestamp_ms -> temperature; humidity is 40."""
 
 
-def wait_for(pages, pending):
-    while not pending.done:
-        pages.wait(0.1)
-    assert pending.error is None
-    return list(pending.found)
-
-
-class ReadingPagesContract:
-    def ask(self, world, first_ms, last_ms, limit=100):
-        pending = world.pages.start_page(world.device_id, NUMBER, first_ms, last_ms, limit)
-        return wait_for(world.pages, pending)
-
-    def test_a_page_is_oldest_first_with_both_ends_inside_and_no_longer_than_asked(
-        self, pages_world
-    ):
+class SensorDataContract:
+    def test_rows_come_newest_first_with_both_ends_inside_and_with_their_write_times(
+        self, rows_world: RowsWorld
+    ) -> None:
         times = [MIDNIGHT_MS + number * 1000 for number in range(10)]
-        pages_world.write({ms: 20.0 + number for number, ms in enumerate(times)})
-        found = self.ask(pages_world, times[2], times[6])
-        assert found == [(ms, 20.0 + number, 40.0) for number, ms in enumerate(times)][2:7]
-        assert self.ask(pages_world, times[2], times[6], limit=2) == found[:2]
-        assert self.ask(pages_world, times[2] + 1, times[3] - 1) == []
+        rows_world.write({ms: 20.0 + number for number, ms in enumerate(times)})
+        us = ARRIVED_MS * 1000
+        expected = [(ms, (20.0 + n, 40.0, us, us)) for n, ms in enumerate(times)]
+        found = self.range(rows_world, times[2], times[6])
+        assert found == expected[6:1:-1]
+        assert self.range(rows_world, times[2], times[6], limit=2) == found[:2]
+        assert self.range(rows_world, times[2] + 1, times[3] - 1) == []
+        wanted = [times[1], times[1] + 1, times[8]]
+        exact = rows_world.rows.start_times(rows_world.device_id, NUMBER, wanted)
+        assert sorted(self.answer(rows_world, exact)) == [expected[1], expected[8]]
 
-    def test_a_day_ends_before_midnight(self, pages_world):
+    def test_an_answer_tells_when_it_came(self, rows_world: RowsWorld) -> None:
+        before = datetime.now(UTC).timestamp()
+        pending = rows_world.rows.start_count(rows_world.device_id, NUMBER)
+        self.answer(rows_world, pending)
+        assert before - 1 <= pending.answered_at <= datetime.now(UTC).timestamp() + 1
+
+    def test_a_page_is_oldest_first_unless_it_says_and_no_longer_than_asked(
+        self, rows_world: RowsWorld
+    ) -> None:
+        times = [MIDNIGHT_MS + number * 1000 for number in range(10)]
+        rows_world.write({ms: 20.0 + number for number, ms in enumerate(times)})
+        expected = [(ms, 20.0 + number, 40.0) for number, ms in enumerate(times)][2:7]
+        assert self.page(rows_world, times[2], times[6]) == expected
+        assert self.page(rows_world, times[2], times[6], limit=2) == expected[:2]
+        newest = self.page(rows_world, times[2], times[6], limit=2, newest_first=True)
+        assert newest == expected[:2:-1]
+        assert self.page(rows_world, times[2] + 1, times[3] - 1) == []
+
+    def test_a_day_ends_before_midnight(self, rows_world: RowsWorld) -> None:
         last = MIDNIGHT_MS + MS_PER_DAY - 1
-        pages_world.write({MIDNIGHT_MS - 1: 1.0, MIDNIGHT_MS: 2.0, last: 3.0, last + 1: 4.0})
-        found = self.ask(pages_world, MIDNIGHT_MS, last)
+        rows_world.write({MIDNIGHT_MS - 1: 1.0, MIDNIGHT_MS: 2.0, last: 3.0, last + 1: 4.0})
+        found = self.page(rows_world, MIDNIGHT_MS, last)
         assert [row[:2] for row in found] == [(MIDNIGHT_MS, 2.0), (last, 3.0)]
 
-    def test_days_and_devices_are_those_with_rows_in_order(self, pages_world):
-        pages_world.write({MIDNIGHT_MS: 1.0, MIDNIGHT_MS - 1: 1.0})
-        days = pages_world.pages.days()
+    def test_a_partition_is_counted_and_its_write_times_are_added_up(
+        self, rows_world: RowsWorld
+    ) -> None:
+        rows_world.write({MIDNIGHT_MS: 1.0, MIDNIGHT_MS + 1: 2.0, MIDNIGHT_MS - 1: 3.0})
+        rows_world.write({MIDNIGHT_MS + 2: 1.0}, ARRIVED_MS + 5)
+        rows, name = rows_world.rows, rows_world.device_id
+        assert self.answer(rows_world, rows.start_count(name, NUMBER)) == 3
+        total = (3 * ARRIVED_MS + 5) * 1000
+        count, totals = self.answer(rows_world, rows.start_sums(name, NUMBER))
+        assert (count, list(totals)) == (3, [total, total])
+        count, totals = self.answer(rows_world, rows.start_sums(name, NUMBER - 9))
+        assert (count, list(totals)) == (0, [0, 0])
+        assert self.answer(rows_world, rows.start_count(name, NUMBER - 9)) == 0
+
+    def test_rows_are_counted_by_pieces_of_a_day_within_the_bounds(
+        self, rows_world: RowsWorld
+    ) -> None:
+        times = [MIDNIGHT_MS + 37_000 * number for number in range(300)]
+        rows_world.write(dict.fromkeys(times, 1.0))
+        for piece_ms in (HOUR_MS, 60_000, 10_000):
+            expected: dict[int, list[int]] = {}
+            for at in times[10:251]:
+                expected.setdefault(at // piece_ms * piece_ms, []).append(at)
+            found = self.answer(
+                rows_world,
+                rows_world.rows.start_counts(
+                    rows_world.device_id, NUMBER, times[10], times[250], piece_ms
+                ),
+            )
+            assert sorted(found) == [(at, len(of), of[0]) for at, of in sorted(expected.items())]
+        nothing = rows_world.rows.start_counts("nobody", NUMBER, 0, MIDNIGHT_MS, 60_000)
+        assert list(self.answer(rows_world, nothing)) == []
+
+    def test_pieces_are_averaged_where_the_rows_are(self, rows_world: RowsWorld) -> None:
+        hour = MIDNIGHT_MS + 3 * HOUR_MS
+        inside = {hour + 5_000: 10.0, hour + 599_999: 20.0, hour + 600_000: 7.0}
+        rows_world.write({hour - 1: 99.0, **inside, hour + HOUR_MS: 99.0})
+        pending = rows_world.rows.start_means(
+            rows_world.device_id, NUMBER, hour, hour + HOUR_MS - 1, 600_000
+        )
+        found = self.answer(rows_world, pending)
+        assert list(found) == [(hour, 15.0), (hour + 600_000, 7.0)]
+        nothing = rows_world.rows.start_means(rows_world.device_id, NUMBER - 9, 0, hour, 60_000)
+        assert list(self.answer(rows_world, nothing)) == []
+
+    def test_what_a_deletion_covers_is_gone_and_its_neighbours_are_not(
+        self, rows_world: RowsWorld
+    ) -> None:
+        times = [MIDNIGHT_MS + number for number in range(5)]
+        rows_world.write(dict.fromkeys(times, 1.0))
+        places = set(rows_world.rows.all_places())
+        assert (rows_world.device_id, NUMBER) in places
+        name, us = rows_world.device_id, ARRIVED_MS * 1000
+        deletion = Deletion(name, times[1], times[3], us, "wrong")
+        rows_world.rows.delete_rows(deletion, NUMBER)
+        left = self.page(rows_world, times[0], times[-1])
+        assert [row[0] for row in left] == [times[0], *times[3:]]
+
+    def range(
+        self, world: RowsWorld, first_ms: int, last_ms: int, limit: int = 100
+    ) -> list[object]:
+        pending = world.rows.start_range(world.device_id, NUMBER, first_ms, last_ms, limit)
+        return list(self.answer(world, pending))
+
+    def page(
+        self,
+        world: RowsWorld,
+        first_ms: int,
+        last_ms: int,
+        limit: int = 100,
+        *,
+        newest_first: bool = False,
+    ) -> list[tuple[float | None, ...]]:
+        pending = world.rows.start_page(
+            world.device_id, NUMBER, first_ms, last_ms, limit, newest_first=newest_first
+        )
+        return list(self.answer(world, pending))
+
+    def answer(self, world: RowsWorld, pending: Answer[T]) -> T:
+        return wait_for(pending, world.rows.wait)
+
+
+class DeviceDaysContract:
+    def test_days_and_devices_are_those_with_rows_in_order(self, rows_world: RowsWorld) -> None:
+        rows_world.write({MIDNIGHT_MS: 1.0, MIDNIGHT_MS - 1: 1.0})
+        days = rows_world.days.days()
         assert days == sorted(days)
         assert {DAY, date(2024, 12, 28)} <= set(days)
-        devices = pages_world.pages.devices(DAY)
-        assert pages_world.device_id in devices
+        devices = rows_world.days.devices(DAY)
+        assert rows_world.device_id in devices
         assert devices == sorted(devices)
-        assert pages_world.pages.devices(date(2001, 1, 1)) == []
+        assert rows_world.days.devices(date(2001, 1, 1)) == []
 
-    def test_slots_are_averaged_where_the_rows_are(self, pages_world):
-        hour = MIDNIGHT_MS + 3 * 3_600_000
-        inside = {hour + 5_000: 10.0, hour + 599_999: 20.0, hour + 600_000: 7.0}
-        pages_world.write({hour - 1: 99.0, **inside, hour + 3_600_000: 99.0})
-        pending = pages_world.pages.start_slots(
-            pages_world.device_id, NUMBER, hour, hour + 3_599_999, 600_000
+    def test_a_devices_days_are_newest_first_and_those_of_the_window(
+        self, rows_world: RowsWorld
+    ) -> None:
+        rows_world.write({MIDNIGHT_MS - day * MS_PER_DAY: 1.0 for day in (0, 1, 5, 200)})
+        found = list(rows_world.days.days_of(rows_world.device_id))
+        assert found == [DAY, date(2024, 12, 28), date(2024, 12, 24), date(2024, 6, 12)]
+        window = Window(
+            datetime(2024, 12, 24, 23, tzinfo=UTC), datetime(2024, 12, 28, 0, 1, tzinfo=UTC)
         )
-        found = wait_for(pages_world.pages, pending)
-        assert found == [(hour, 15.0), (hour + 600_000, 7.0)]
-        nothing = pages_world.pages.start_slots(pages_world.device_id, NUMBER - 9, 0, hour, 60_000)
-        assert wait_for(pages_world.pages, nothing) == []
+        assert list(rows_world.days.days_of(rows_world.device_id, window)) == found[1:3]
+        assert list(rows_world.days.days_of("nobody")) == []

@@ -1,107 +1,203 @@
-"""A `RowReader` over the cells of a `FakeStore`, and one that fails on call k."""
+"""Readings and the devices of a day over a `FakeStore`, and doubles that fail on call k."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from typing import TypeVar
 
-from iot_pipeline.core.proof.read_back import StoredRow
+from iot_pipeline.core.fleet.view import Slot
+from iot_pipeline.core.ingest.micro_batch import day_of
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.read_back import Place, StoredRow
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.spans import PlainRow, day_number
+from iot_pipeline.core.times import Window
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
-from iot_pipeline_tests.stages.fakes import FakePending, FakeStore, Faults
+from iot_pipeline_tests.stages.fakes import FakeAnswer, FakePending, FakeStore, Faults, answer
+
+T = TypeVar("T")
+VALUES = len(QUANTITIES)
+StoredRows = list[tuple[int, StoredRow]]
 
 
 @dataclass(slots=True)
-class FakeFoundRows:
-    found: list[tuple[int, StoredRow]]
-    error: PipelineError | None = None
-    done: bool = True
-    answered_at: float = field(default_factory=time.time)
-    on_done: Callable[[], None] = lambda: None
+class FakeSensorData:
+    """A `SensorData`; `failures` are given out first, one per question, instead of answers.
 
+    `asked` counts questions by method. `on_page` is called before a page is read: what happens
+    meanwhile happens there.
+    """
 
-@dataclass(slots=True)
-class FakeSums:
-    found: tuple[int, int, int]
-    error: PipelineError | None = None
-    done: bool = True
-    on_done: Callable[[], None] = lambda: None
-
-
-@dataclass(slots=True)
-class FakeRowReader:
-    store: FakeStore
+    store: FakeStore = field(default_factory=FakeStore)
     failures: list[PipelineError] = field(default_factory=list)
-    ranges: int = 0
-    times: int = 0
+    looks_until_answered: int = 0
+    asked: Counter[str] = field(default_factory=Counter)
+    on_page: Callable[[str], None] = lambda _: None
+
+    def add(self, device_id: str, times_ms: Sequence[int], temperature: float = 20.0) -> None:
+        """Rows with a humidity of 40, written when they were measured."""
+        for ms in times_ms:
+            row = (ms * 1000, 0, 0, temperature, 40.0)
+            self.store.send_rows(device_id, ms // MS_PER_DAY, {ms: row})
+            self.store.send_devices(ms // MS_PER_DAY, {device_id: ms})
+
+    # The port.
 
     def start_range(
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> FakeFoundRows:
-        self.ranges += 1
-        chosen = [ms for ms in self._of(device_id, day_number) if first_ms <= ms <= last_ms]
-        return self._answer(device_id, day_number, sorted(chosen, reverse=True)[:limit])
+    ) -> FakeAnswer[StoredRows]:
+        found = self._between(device_id, day_number, first_ms, last_ms)
+        return self._answer("range", found[: -limit - 1 : -1])
 
     def start_times(
         self, device_id: str, day_number: int, times_ms: Sequence[int]
-    ) -> FakeFoundRows:
-        self.times += 1
-        chosen = set(times_ms) & set(self._of(device_id, day_number))
-        return self._answer(device_id, day_number, sorted(chosen, reverse=True))
+    ) -> FakeAnswer[StoredRows]:
+        wanted = set(times_ms)
+        found = self._between(device_id, day_number, min(wanted), max(wanted))
+        return self._answer("times", [(ms, row) for ms, row in reversed(found) if ms in wanted])
 
-    def start_sums(self, device_id: str, day_number: int) -> FakeSums:
-        if self.failures:
-            return FakeSums((0, 0, 0), self.failures.pop(0))
-        times = self._of(device_id, day_number)
-        rows = [row for _, row in self._answer(device_id, day_number, times).found]
-        first, second = (sum(row[at] or 0 for row in rows) % 2**64 for at in (2, 3))
-        return FakeSums((len(rows), first, second))
+    def start_page(
+        self,
+        device_id: str,
+        day_number: int,
+        first_ms: int,
+        last_ms: int,
+        limit: int,
+        *,
+        newest_first: bool = False,
+    ) -> FakeAnswer[Sequence[PlainRow]]:
+        self.on_page(device_id)
+        found = self._plain(device_id, day_number, first_ms, last_ms)
+        return self._answer("page", found[: -limit - 1 : -1] if newest_first else found[:limit])
+
+    def start_sums(self, device_id: str, day_number: int) -> FakeAnswer[tuple[int, Sequence[int]]]:
+        rows = [row for _, row in self._all(device_id, day_number)]
+        totals = [
+            sum(row[VALUES + number] or 0 for row in rows) % 2**64 for number in range(VALUES)
+        ]
+        return self._answer("sums", (len(rows), totals))
+
+    def start_count(self, device_id: str, day_number: int) -> FakeAnswer[int]:
+        return self._answer("count", len(self._all(device_id, day_number)))
+
+    def start_counts(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
+    ) -> FakeAnswer[list[tuple[int, int, int]]]:
+        pieces: dict[int, list[int]] = {}
+        for ms, _ in self._between(device_id, day_number, first_ms, last_ms):
+            pieces.setdefault(ms // piece_ms * piece_ms, []).append(ms)
+        return self._answer(
+            "counts", [(begin, len(times), times[0]) for begin, times in pieces.items()]
+        )
+
+    def start_means(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
+    ) -> FakeAnswer[list[Slot]]:
+        pieces: dict[int, list[float]] = {}
+        for row in self._plain(device_id, day_number, first_ms, last_ms):
+            pieces.setdefault(row[0] // piece_ms * piece_ms, []).append(row[1] or 0.0)
+        means: list[Slot] = [(begin, sum(values) / len(values)) for begin, values in pieces.items()]
+        return self._answer("means", means)
+
+    def all_places(self) -> Iterator[Place]:
+        yield from sorted({(device_id, day) for device_id, day, _ in self.store.cells})
+
+    def delete_rows(self, deletion: Deletion, day_number: int) -> None:
+        for place in [*self.store.cells]:
+            device_id, day, ms = place
+            if (device_id, day) == (deletion.device_id, day_number) and (
+                deletion.since_ms <= ms < deletion.until_ms
+            ):
+                del self.store.cells[place]
 
     def wait(self, timeout_seconds: float) -> None:
         pass
 
-    def _of(self, device_id: str, day_number: int) -> list[int]:
-        return [ms for name, day, ms in self.store.cells if (name, day) == (device_id, day_number)]
+    # What a table looks like; a subclass has its own.
 
-    def _answer(self, device_id: str, day_number: int, times: list[int]) -> FakeFoundRows:
-        if self.failures:
-            return FakeFoundRows([], self.failures.pop(0))
+    def _between(self, device_id: str, day_number: int, first_ms: int, last_ms: int) -> StoredRows:
+        """Oldest first."""
         found = []
-        for ms in times:
-            cells = self.store.cells[device_id, day_number, ms]
-            temperature = cells.get("temperature", (None, None))
-            humidity = cells.get("humidity", (None, None))
-            found.append((ms, (temperature[1], humidity[1], temperature[0], humidity[0])))
-        return FakeFoundRows(found)
+        for (name, day, ms), cells in self.store.cells.items():
+            if (name, day) == (device_id, day_number) and first_ms <= ms <= last_ms:
+                of_row = [cells.get(quantity.name, (None, None)) for quantity in QUANTITIES]
+                row = (*(cell[1] for cell in of_row), *(cell[0] for cell in of_row))
+                found.append((ms, row))
+        return sorted(found)  # type: ignore[arg-type]
+
+    def _all(self, device_id: str, day_number: int) -> StoredRows:
+        return self._between(device_id, day_number, 0, 1 << 62)
+
+    def _plain(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int
+    ) -> Sequence[PlainRow]:
+        found = self._between(device_id, day_number, first_ms, last_ms)
+        return [(ms, *row[:VALUES]) for ms, row in found]
+
+    def _answer(self, kind: str, found: T) -> FakeAnswer[T]:
+        self.asked[kind] += 1
+        error = self.failures.pop(0) if self.failures else None
+        return answer(found, error, self.looks_until_answered)
 
 
 @dataclass(slots=True)
-class FailingRowReader:
-    inner: FakeRowReader
+class FakeDeviceDays:
+    """A `DeviceDays`; `failures` are raised first, `faults` spoil a call of `days_of`."""
+
+    store: FakeStore = field(default_factory=FakeStore)
+    failures: list[PipelineError] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
+
+    def days(self) -> list[date]:
+        return [day_of(number) for number, names in sorted(self.store.devices.items()) if names]
+
+    def devices(self, day: date) -> list[str]:
+        if self.failures:
+            raise self.failures.pop(0)
+        return sorted(self.store.devices[day_number(day)])
+
+    def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
+        def find() -> list[date]:
+            days = self.days()
+            chosen = window.days_within(days) if window else reversed(days)
+            return [day for day in chosen if device_id in self.store.devices[day_number(day)]]
+
+        yield from self.faults.call("days.days_of", find, CassandraUnavailableError)
+
+
+@dataclass(slots=True)
+class FailingSensorData:
+    """Of the questions those alone that a replay and a deletion ask."""
+
+    inner: FakeSensorData
     faults: Faults
 
     def start_range(
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> FakeFoundRows | FakePending:
-        return self.faults.send(
-            "rows.start_range",
-            lambda: self.inner.start_range(device_id, day_number, first_ms, last_ms, limit),
-            CassandraUnavailableError,
-        )
+    ) -> FakePending:
+        return self._send("start_range", device_id, day_number, first_ms, last_ms, limit)
 
-    def start_times(
-        self, device_id: str, day_number: int, times_ms: Sequence[int]
-    ) -> FakeFoundRows | FakePending:
-        return self.faults.send(
-            "rows.start_times",
-            lambda: self.inner.start_times(device_id, day_number, times_ms),
-            CassandraUnavailableError,
-        )
+    def start_times(self, device_id: str, day_number: int, times_ms: Sequence[int]) -> FakePending:
+        return self._send("start_times", device_id, day_number, times_ms)
 
-    def start_sums(self, device_id: str, day_number: int) -> FakeSums | FakePending:
-        return self.faults.send(
-            "rows.start_sums",
-            lambda: self.inner.start_sums(device_id, day_number),
+    def start_sums(self, device_id: str, day_number: int) -> FakePending:
+        return self._send("start_sums", device_id, day_number)
+
+    def delete_rows(self, deletion: Deletion, day_number: int) -> None:
+        self.faults.call(
+            "rows.delete_rows",
+            lambda: self.inner.delete_rows(deletion, day_number),
             CassandraUnavailableError,
         )
 
     def wait(self, timeout_seconds: float) -> None:
         self.inner.wait(timeout_seconds)
+
+    def _send(self, name: str, *arguments: object) -> FakePending:
+        return self.faults.send(
+            f"rows.{name}",
+            lambda: getattr(self.inner, name)(*arguments),
+            CassandraUnavailableError,
+        )

@@ -6,11 +6,12 @@ against the same suite as the real client.
 """
 
 import enum
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from iot_pipeline.core.ledger.chain import (
@@ -21,10 +22,12 @@ from iot_pipeline.core.ledger.chain import (
     LedgerState,
     Outcome,
 )
+from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, place_of
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.rollups.days import IngestedPart, ReplayedPart
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     KafkaUnavailableError,
@@ -36,6 +39,7 @@ from iot_pipeline.errors import (
 )
 from iot_pipeline.stages.ports import RecordSource, TopicInfo, Watermarks
 
+T = TypeVar("T")
 NOW_MS = 1_735_444_920_000  # 2024-12-29T04:02:00Z
 FAR_ABOVE = 2**62
 
@@ -213,6 +217,10 @@ class FakeSource:
             item.partition for item in self.ranges if self.positions[item.partition] >= item.end
         )
 
+    @property
+    def at_end(self) -> Mapping[int, int]:
+        return {p: self.log.end(p) for p, at in self.positions.items() if at >= self.log.end(p)}
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -226,7 +234,7 @@ class FakePending:
     applied: bool = True
     error: PipelineError | None = None
     looks: int = 0
-    on_done: Callable[[], None] = lambda: None
+    on_done: Callable[[], object] = lambda: None
 
     @property
     def done(self) -> bool:
@@ -236,6 +244,19 @@ class FakePending:
         self.on_done()
         self.on_done = lambda: None
         return True
+
+
+@dataclass(slots=True)
+class FakeAnswer(FakePending, Generic[T]):
+    """The same with what was found; `answer` makes one."""
+
+    found: T = None  # type: ignore[assignment]
+    answered_at: float = field(default_factory=time.time)
+
+
+def answer(found: T, error: PipelineError | None = None, looks: int = 0) -> FakeAnswer[T]:
+    """What was found, or an error."""
+    return FakeAnswer(error is None, error, looks, found=found)
 
 
 Place = tuple[int, int]
@@ -414,6 +435,70 @@ class FakeLedger:
     ) -> list[ChainLink]:
         return [entry.link for entry in self.read_entries(topic, partitions, since)]
 
+    def read_from(
+        self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None
+    ) -> list[LedgerEntry]:
+        return self._since(topic, partition, place)[:limit]
+
+    def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
+        return self.entries.get((topic, partition, *place))
+
+    def read_expired(
+        self, topic: str, partitions: Sequence[int], since: Mapping[int, EntryPlace] | None = None
+    ) -> list[LedgerEntry]:
+        return [
+            entry
+            for partition in partitions
+            for entry in self._since(topic, partition, (since or {}).get(partition))
+            if entry.outcome is Outcome.EXPIRED
+        ]
+
+    def stored_by_day(
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        days: Sequence[date],
+        since: Mapping[int, EntryPlace] | None = None,
+    ) -> Iterator[dict[date, int]]:
+        for partition in partitions:
+            for entry in self._since(topic, partition, (since or {}).get(partition)):
+                yield {day: entry.counts.stored_by_day.get(day, 0) for day in days}
+        for part in self.replayed_parts(topic):
+            yield {day: part.stored_by_day.get(day, 0) for day in days}
+
+    def _since(self, topic: str, partition: int, place: EntryPlace | None) -> list[LedgerEntry]:
+        found = self.read_entries(topic, [partition])
+        return [entry for entry in found if place is None or place_of(entry) >= place]
+
+    def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:
+        for entry in self.entries.values():
+            if entry.topic == topic:
+                yield IngestedPart(
+                    OffsetRange(entry.partition, entry.start_offset, entry.end_offset),
+                    entry.counts.stored_by_day,
+                    entry.counts.first_record_ms,
+                )
+
+    def replayed_parts(self, topic: str) -> list[ReplayedPart]:
+        newest = {
+            (started_at, run_id): (ranges, counts)
+            for name, started_at, run_id, ranges, counts in self.replays
+            if name == topic
+        }
+        return [
+            ReplayedPart(
+                f"replay {place} {ranges} {counts}", ranges, counts.stored, counts.stored_by_day
+            )
+            for place, (ranges, counts) in newest.items()
+        ]
+
+    def write_fold(self, folded: LedgerEntry) -> None:
+        place = (folded.topic, folded.partition, folded.epoch)
+        for key in [*self.entries]:
+            if key[:3] == place and folded.start_offset <= key[3] < folded.end_offset:
+                del self.entries[key]
+        self.entries[*place, folded.start_offset] = folded
+
     def record_replay(
         self,
         topic: str,
@@ -426,6 +511,19 @@ class FakeLedger:
 
     def wait(self, timeout_seconds: float) -> None:
         pass
+
+
+@dataclass(slots=True)
+class FakeLedgerSums:
+    """A `LedgerSums`."""
+
+    kept: dict[tuple[str, int], LedgerSum] = field(default_factory=dict)
+
+    def read_sums(self, topic: str) -> dict[int, LedgerSum]:
+        return {partition: kept for (name, partition), kept in self.kept.items() if name == topic}
+
+    def write_sum(self, topic: str, kept: LedgerSum) -> None:
+        self.kept[topic, kept.partition] = kept
 
 
 @dataclass(slots=True)
@@ -539,6 +637,10 @@ class FailingSource:
     @property
     def finished(self) -> frozenset[int]:
         return self.inner.finished
+
+    @property
+    def at_end(self) -> Mapping[int, int]:
+        return self.inner.at_end
 
     def close(self) -> None:
         self.inner.close()

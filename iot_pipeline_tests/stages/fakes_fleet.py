@@ -4,13 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iot_pipeline.errors import PipelineError
-
-
-@dataclass(slots=True)
-class FoundState:
-    found: bytes | None
-    error: PipelineError | None = None
-    done: bool = True
+from iot_pipeline_tests.stages.fakes import FakeAnswer, answer
 
 
 @dataclass(slots=True)
@@ -32,9 +26,9 @@ class FakeDeviceStates:
         names = sorted(self.states)[: 2 * most]
         return {name: self.states[name] for name in names}, len(names) == len(self.states)
 
-    def start_read(self, device_id: str) -> FoundState:
+    def start_read(self, device_id: str) -> FakeAnswer[bytes | None]:
         self._fail()
-        return FoundState(self.states.get(device_id))
+        return answer(self.states.get(device_id))
 
     def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
         self._fail()

@@ -4,22 +4,25 @@ import math
 import random
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import StoredRow
+from iot_pipeline.core.proof.read_back import Place
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.errors import PipelineError
+from iot_pipeline.core.reading.spans import day_number
+from iot_pipeline.core.times import Window
 from iot_pipeline.stages.checks.registry import checks_of
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline_tests.stages.fake_rows import FakeSensorData, StoredRows
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 
 # (device_id, measured_ms, arrived_ms, temperature, humidity)
@@ -28,71 +31,63 @@ Sent = tuple[str, int, int, float, float]
 START_MS = 1_772_409_600_000
 MINUTE = 60_000
 HOUR = 60 * MINUTE
-_Found = TypeVar("_Found")
 
 
-@dataclass(slots=True)
-class Answered(Generic[_Found]):
-    found: list[_Found]
-    error: PipelineError | None = None
-    done: bool = True
-
-
-class TimeLapse:
+class TimeLapse(FakeSensorData):
     """What was sent, looked at as of any moment: rows that arrived later are not there yet.
 
-    `questions` counts what was asked; nothing here can be scanned.
+    `questions` counts what was asked.
     """
 
     def __init__(self, sent: Iterable[Sent]) -> None:
+        super().__init__()
         self._rows: defaultdict[tuple[str, int], dict[int, Sent]] = defaultdict(dict)
         for row in sorted(sent, key=lambda row: row[2]):
             # The later arrival wins the key.
             self._rows[row[0], row[1] // MS_PER_DAY][row[1]] = row
         self._times = {place: sorted(rows) for place, rows in self._rows.items()}
         self.as_of_ms = 1 << 62
-        self.questions = 0
         self.deletions: list[Deletion] = []
 
-    def days(self) -> list[int]:
-        return list({day for _, day in self._rows})
+    # A `DeviceDays`.
 
-    def devices_of(self, day_number: int) -> Sequence[str]:
+    def days(self) -> list[date]:
+        return [day_of(number) for number in sorted({day for _, day in self._rows})]
+
+    def devices(self, day: date) -> list[str]:
+        number = day_number(day)
+        return [name for name, of in sorted(self._rows) if of == number and self._all(name, of)]
+
+    def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
+        days = [day for day in self.days() if device_id in self.devices(day)]
+        yield from window.days_within(days) if window else reversed(days)
+
+    # As Cassandra would answer.
+
+    @property
+    def questions(self) -> int:
+        return self.asked.total()
+
+    def all_places(self) -> Iterator[Place]:
+        yield from self._rows
+
+    def delete_rows(self, deletion: Deletion, day_number: int) -> None:
+        place = (deletion.device_id, day_number)
+        for ms in [ms for ms in self._times[place] if deletion.since_ms <= ms < deletion.until_ms]:
+            self._times[place].remove(ms)
+            del self._rows[place][ms]
+
+    def _between(self, device_id: str, day_number: int, first_ms: int, last_ms: int) -> StoredRows:
+        times = self._times.get((device_id, day_number), [])
+        rows = self._rows.get((device_id, day_number), {})
+        chosen = times[bisect_left(times, first_ms) : bisect_right(times, last_ms)]
         return [
-            name
-            for name, day in self._rows
-            if day == day_number and self._between(name, day, 0, 1 << 62)
+            (ms, (*rows[ms][3:], rows[ms][2] * 1000, rows[ms][2] * 1000))
+            for ms in chosen
+            if rows[ms][2] <= self.as_of_ms
         ]
 
-    def start_range(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> Answered[tuple[int, StoredRow]]:
-        self.questions += 1
-        rows = self._between(device_id, day_number, first_ms, last_ms)[: -limit - 1 : -1]
-        return Answered([(r[1], (r[3], r[4], r[2] * 1000, r[2] * 1000)) for r in rows])
-
-    def start_times(
-        self, device_id: str, day_number: int, times_ms: Sequence[int]
-    ) -> Answered[tuple[int, StoredRow]]:
-        raise AssertionError("nobody knows the times here")
-
-    def start_counts(
-        self, device_id: str, day_number: int, first_ms: int, end_ms: int, piece_ms: int
-    ) -> Answered[tuple[int, int, int]]:
-        self.questions += 1
-        pieces: dict[int, list[int]] = {}
-        for row in self._between(device_id, day_number, first_ms, end_ms - 1):
-            pieces.setdefault(row[1] // piece_ms * piece_ms, []).append(row[1])
-        return Answered([(at, len(times), times[0]) for at, times in pieces.items()])
-
-    def wait(self, timeout_seconds: float) -> None:
-        pass
-
-    def _between(self, name: str, day: int, first_ms: int, last_ms: int) -> list[Sent]:
-        times = self._times.get((name, day), [])
-        rows = self._rows.get((name, day), {})
-        chosen = times[bisect_left(times, first_ms) : bisect_right(times, last_ms)]
-        return [rows[at] for at in chosen if rows[at][2] <= self.as_of_ms]
+    # A `DeletionLog`.
 
     def read_deletions(self) -> list[Deletion]:
         return self.deletions

@@ -1,14 +1,18 @@
 """Kafka and Cassandra as audits and deletions meet them, over a `World`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
-from iot_pipeline.core.proof.audit import RawRecords
+from iot_pipeline.core.fleet.report import LastAudit
+from iot_pipeline.core.ledger.losses import Acknowledgement
+from iot_pipeline.core.proof.audit import AuditResult, Fate, RawRecords
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import Place
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.errors import CassandraUnavailableError
+from iot_pipeline.stages.proof.ports import AuditPorts
+from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import Faults, Kind
 from iot_pipeline_tests.stages.world import World
 
@@ -16,12 +20,70 @@ DLQ = "iot_data.dlq"
 
 
 @dataclass
+class FakeDeletions:
+    """A `DeletionLog`; `faults` spoil the call that remembers."""
+
+    faults: Faults = field(default_factory=Faults)
+    deletions: list[Deletion] = field(default_factory=list)
+    deleted: list[DeletedPart] = field(default_factory=list)
+
+    def read_deletions(self) -> list[Deletion]:
+        return self.deletions
+
+    def deleted_parts(self) -> list[DeletedPart]:
+        return self.deleted
+
+    def record_deletion(
+        self, deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
+    ) -> None:
+        def record() -> None:
+            self.deletions.append(deletion)
+            name = f"deletion {deletion.device_id} {deleted_at} {deletion.since_ms}"
+            self.deleted.append(DeletedPart(name, deleted_at, rows_by_day))
+
+        self.faults.call("deletions.record_deletion", record, CassandraUnavailableError)
+
+
+@dataclass
+class FakeAcknowledgements:
+    """An `Acknowledgements`."""
+
+    kept: dict[tuple[str, str], Acknowledgement] = field(default_factory=dict)
+
+    def acknowledge_loss(self, topic: str, loss_id: str, reason: str, by: str) -> Acknowledgement:
+        now = datetime.now(UTC)
+        return self.kept.setdefault((topic, loss_id), Acknowledgement(now, reason, by))
+
+    def acknowledged_losses(self, topic: str) -> dict[str, Acknowledgement]:
+        return {loss_id: said for (name, loss_id), said in self.kept.items() if name == topic}
+
+
+@dataclass
+class FakeAudits:
+    """An `Audits`."""
+
+    recorded: list[tuple[str, datetime, AuditResult]] = field(default_factory=list)
+
+    def record_audit(
+        self, topic: str, topic_id: str, audit_id: str, started_at: datetime, result: AuditResult
+    ) -> None:
+        self.recorded.append((topic, started_at, result))
+
+    def read_last_audit(self, topic: str) -> LastAudit | None:
+        found = [(at, result) for name, at, result in self.recorded if name == topic]
+        if not found:
+            return None
+        at, result = max(found, key=lambda item: item[0])
+        return LastAudit(at, {fate.value: result.fates[fate] for fate in Fate})
+
+
+@dataclass
 class Outside:
     """Kafka and Cassandra as an audit reads them, over a `World`."""
 
     world: World
-    audits: list[tuple[object, ...]] = field(default_factory=list)
-    deletions: list[Deletion] = field(default_factory=list)
+    audits: FakeAudits = field(default_factory=FakeAudits)
+    deletions: FakeDeletions = field(default_factory=FakeDeletions)
     readings: int = 0  # of the log: each is a consumer
 
     def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]:
@@ -32,6 +94,14 @@ class Outside:
                 if kind is Kind.RECORD and at >= self.world.log.low[item.partition]:
                     yield RawRecords([item.partition], [at], [record.produced_ms], [record.value])
 
+    @property
+    def ports(self) -> AuditPorts:
+        return self.ports_with(FakeSensorData(self.world.store))
+
+    def ports_with(self, rows: FakeSensorData) -> AuditPorts:
+        days = FakeDeviceDays(self.world.store)
+        return AuditPorts(self, self.world.ledger, self, rows, days, self.deletions, self.audits)
+
     def letter_places(self, dlq, ranges, topic, topic_id):
         return iter(self.world.letters.by_place())
 
@@ -40,49 +110,3 @@ class Outside:
 
     def __getattr__(self, name: str):
         return getattr(self.world.log, name)
-
-    def devices_of(self, day_number: int) -> list[str]:
-        return sorted(self.world.store.devices[day_number])
-
-    def all_places(self) -> Iterator[Place]:
-        yield from sorted({(device, day) for device, day, _ in self.world.store.cells})
-
-    def read_deletions(self) -> list[Deletion]:
-        return self.deletions
-
-    def record_audit(self, *kept: object) -> None:
-        self.audits.append(kept)
-
-
-@dataclass
-class FakeDeletions:
-    """Remembers deletions and carries them out on the fake store; `faults` spoil a call."""
-
-    outside: Outside
-    faults: Faults = field(default_factory=Faults)
-
-    def days_of(self, device_id: str) -> list[int]:
-        devices = self.outside.world.store.devices
-        return self._call(
-            "days_of", lambda: [d for d, names in devices.items() if device_id in names]
-        )
-
-    def record_deletion(
-        self, deletion: Deletion, deleted_at: datetime, rows_by_day: dict[date, int]
-    ) -> None:
-        self._call("record_deletion", lambda: self.outside.deletions.append(deletion))
-
-    def delete_rows(self, deletion: Deletion, day_number: int) -> None:
-        def delete() -> None:
-            cells = self.outside.world.store.cells
-            for place in [*cells]:
-                device_id, day, ms = place
-                if (device_id, day) == (deletion.device_id, day_number) and (
-                    deletion.since_ms <= ms < deletion.until_ms
-                ):
-                    del cells[place]
-
-        self._call("delete_rows", delete)
-
-    def _call(self, name, action):
-        return self.faults.call(f"deletions.{name}", action, CassandraUnavailableError)

@@ -18,7 +18,7 @@ from iot_pipeline.stages.ingest.losses import rebase
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.deletions import delete_readings
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
-from iot_pipeline_tests.stages.fake_rows import FailingRowReader, FakeRowReader
+from iot_pipeline_tests.stages.fake_rows import FailingSensorData, FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import (
     Crash,
     FailingLedger,
@@ -27,7 +27,7 @@ from iot_pipeline_tests.stages.fakes import (
     How,
     writer_id,
 )
-from iot_pipeline_tests.stages.outside import FakeDeletions, Outside
+from iot_pipeline_tests.stages.outside import FakeDeletions
 from iot_pipeline_tests.stages.proof.test_replay_dead_letters import Letters
 from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
 
@@ -43,7 +43,7 @@ EDGES = datetime.fromtimestamp(T0 - 10, UTC), datetime.fromtimestamp(T0 + 10, UT
 def replay_all(world: World, faults: Faults) -> ReplayProgress:
     ranges = [OffsetRange(p, 0, world.log.end(p)) for p in range(2)]
     plan = plan_replay(world.log, world.ledger, "iot_data", ranges).plan
-    rows = FailingRowReader(FakeRowReader(world.store), faults)
+    rows = FailingSensorData(FakeSensorData(world.store), faults)
     return replay(plan, world.ports(faults), rows, Run("replay", writer_id(99)), CONFIG)
 
 
@@ -109,7 +109,7 @@ def some_letters() -> Letters:
 
 
 def replay_letters(letters: Letters, faults: Faults):
-    rows = FailingRowReader(FakeRowReader(letters.world.store), faults)
+    rows = FailingSensorData(FakeSensorData(letters.world.store), faults)
     return letters.replay(faults=faults, rows=rows)
 
 
@@ -200,10 +200,12 @@ def test_a_partition_that_the_old_topic_lacked_begins_where_the_person_said():
 # Deletions.
 
 
-def delete_all(world: World, outside: Outside, faults: Faults) -> None:
+def delete_all(world: World, remembered: FakeDeletions, faults: Faults) -> None:
+    remembered.faults = faults
     delete_readings(
-        FailingRowReader(FakeRowReader(world.store), faults),
-        FakeDeletions(outside, faults),
+        FailingSensorData(FakeSensorData(world.store), faults),
+        FakeDeviceDays(world.store, faults=faults),
+        remembered,
         "device_0",
         Window(*EDGES),
         "a wrong sensor",
@@ -219,18 +221,18 @@ def test_a_deletion_that_fails_at_any_call_leaves_no_row_gone_that_nobody_rememb
         world.drain()
         return world
 
-    seams = calls_of(lambda faults: delete_all(world := a_world(), Outside(world), faults))
-    assert {"deletions.record_deletion", "deletions.delete_rows"} <= set(seams)
+    seams = calls_of(lambda faults: delete_all(a_world(), FakeDeletions(), faults))
+    assert {"days.days_of", "deletions.record_deletion", "rows.delete_rows"} <= set(seams)
     for at in range(1, len(seams) + 1):
         world = a_world()
-        before, outside = set(world.store.cells), Outside(world)
+        before, deletions = set(world.store.cells), FakeDeletions()
         try:
-            delete_all(world, outside, Faults(at, how))
+            delete_all(world, deletions, Faults(at, how))
         except FAILURES:
-            remembered = Deletions(outside.deletions)
+            remembered = Deletions(deletions.deletions)
             for device, _, ms in before - set(world.store.cells):
                 assert remembered.covers(device, ms, 0), f"call {at}"
-            delete_all(world, outside, Faults())
+            delete_all(world, deletions, Faults())
         gone = before - set(world.store.cells)
         assert gone == {place for place in before if place[0] == "device_0"}
-        assert Deletions(outside.deletions).covers("device_0", int(T0 * 1000), 0)
+        assert Deletions(deletions.deletions).covers("device_0", int(T0 * 1000), 0)

@@ -1,25 +1,41 @@
 """The fakes keep the contracts that the real clients keep: a fake nobody verifies is a rumour."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
-from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.decoding import MS_PER_DAY, DeadLetter, Record
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
     LedgerStoreContract,
+    LedgerSumsContract,
     ReadingStoreContract,
     RecordLogContract,
 )
 from iot_pipeline_tests.stages.contracts_fleet import DeviceStateStoreContract
+from iot_pipeline_tests.stages.contracts_proof import (
+    AcknowledgementsContract,
+    AuditsContract,
+    DeletionLogContract,
+)
+from iot_pipeline_tests.stages.contracts_readings import (
+    ARRIVED_MS,
+    DeviceDaysContract,
+    SensorDataContract,
+)
+from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import (
     NOW_MS,
     FakeDeadLetters,
     FakeLedger,
+    FakeLedgerSums,
     FakeLog,
     FakeStore,
 )
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
+from iot_pipeline_tests.stages.fakes_quality import Sent, TimeLapse
+from iot_pipeline_tests.stages.outside import FakeAcknowledgements, FakeAudits, FakeDeletions
 
 
 @dataclass
@@ -102,6 +118,84 @@ class TestFakeDeadLetters(DeadLetterSinkContract):
     @pytest.fixture
     def letters_world(self):
         return FakeLettersWorld()
+
+
+class TestFakeLedgerSums(LedgerSumsContract):
+    @pytest.fixture
+    def sums_world(self):
+        return FakeLedgerSums(), "iot_data"
+
+
+@dataclass
+class FakeRowsWorld:
+    store: FakeStore = field(default_factory=FakeStore)
+    looks: int = 0
+    device_id: str = "d"
+
+    @property
+    def rows(self) -> FakeSensorData:
+        return FakeSensorData(self.store, looks_until_answered=self.looks)
+
+    @property
+    def days(self) -> FakeDeviceDays:
+        return FakeDeviceDays(self.store)
+
+    def write(self, temperatures: Mapping[int, float], arrived_ms: int = ARRIVED_MS) -> None:
+        for ms, temperature in temperatures.items():
+            row = (arrived_ms * 1000, 0, 0, temperature, 40.0)
+            self.store.send_rows(self.device_id, ms // MS_PER_DAY, {ms: row})
+            self.store.send_devices(ms // MS_PER_DAY, {self.device_id: arrived_ms})
+
+
+class TestFakeSensorData(SensorDataContract):
+    @pytest.fixture(params=[0, 3])
+    def rows_world(self, request):
+        return FakeRowsWorld(looks=request.param)
+
+
+class TestFakeDeviceDays(DeviceDaysContract):
+    @pytest.fixture
+    def rows_world(self):
+        return FakeRowsWorld()
+
+
+@dataclass
+class TimeLapseWorld:
+    rows: TimeLapse = field(default_factory=lambda: TimeLapse([]))
+    device_id: str = "d"
+    sent: list[Sent] = field(default_factory=list)
+
+    @property
+    def days(self) -> TimeLapse:
+        return self.rows
+
+    def write(self, temperatures: Mapping[int, float], arrived_ms: int = ARRIVED_MS) -> None:
+        self.sent += [(self.device_id, ms, arrived_ms, t, 40.0) for ms, t in temperatures.items()]
+        self.rows = TimeLapse(self.sent)
+
+
+class TestTimeLapse(SensorDataContract, DeviceDaysContract):
+    @pytest.fixture
+    def rows_world(self):
+        return TimeLapseWorld()
+
+
+class TestFakeDeletions(DeletionLogContract):
+    @pytest.fixture
+    def deletions(self):
+        return FakeDeletions()
+
+
+class TestFakeAudits(AuditsContract):
+    @pytest.fixture
+    def audits_world(self):
+        return FakeAudits(), "iot_data"
+
+
+class TestFakeAcknowledgements(AcknowledgementsContract):
+    @pytest.fixture
+    def acknowledgements_world(self):
+        return FakeAcknowledgements(), "iot_data"
 
 
 class TestFakeDeviceStates(DeviceStateStoreContract):

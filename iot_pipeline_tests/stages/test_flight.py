@@ -8,7 +8,7 @@ import pytest
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, PipelineError
 from iot_pipeline.stages import requests as flight_module
 from iot_pipeline.stages.requests import Flight
-from iot_pipeline_tests.stages.fake_rollups import FakeAnswer
+from iot_pipeline_tests.stages.fakes import FakeAnswer, answer
 
 AWAY = CassandraUnavailableError("away")
 
@@ -24,14 +24,14 @@ class Server:
     ) -> None:
         self.failures, self.error, self.is_deaf, self.sent = failures, error, is_deaf, 0
 
-    def send(self, number: int) -> FakeAnswer:
+    def send(self, number: int) -> FakeAnswer[list[int]]:
         self.sent += 1
         if self.failures:
             self.failures -= 1
             if self.is_deaf:
                 raise self.error
-            return FakeAnswer(error=self.error)
-        return FakeAnswer([number])
+            return answer([], self.error)
+        return answer([number])
 
 
 def fly(server: Server, requests: int, give_up_after_seconds: float = 5.0) -> list[Any]:

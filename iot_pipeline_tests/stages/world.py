@@ -24,7 +24,7 @@ from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.run_ingest import IngestOutcome, IngestRequest, Watcher, run_ingest
-from iot_pipeline_tests.stages.fake_rows import FakeRowReader
+from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import (
     FailingDeadLetters,
     FailingLedger,
@@ -56,8 +56,8 @@ class WorldPorts:
     ports: Ports
 
     @property
-    def rows(self) -> FakeRowReader:
-        return FakeRowReader(self.world.store)
+    def rows(self) -> FakeSensorData:
+        return FakeSensorData(self.world.store)
 
     @property
     def fleet_ports(self) -> FleetPorts:

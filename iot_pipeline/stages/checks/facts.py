@@ -17,17 +17,24 @@ from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import SchemaReport, TableStore, TopicReader, check_schema
+from iot_pipeline.stages.checks.schema import SchemaReport, check_schema
 from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.progress import DrainSum
-from iot_pipeline.stages.ledger.chain import Walk, WalkedLedger, walk_chain
-from iot_pipeline.stages.ledger.sums import SummedLedger
-from iot_pipeline.stages.ports import Acknowledgements, LedgerEnds, RecordLogReader, RowCounts
+from iot_pipeline.stages.ledger.chain import Walk, walk_chain
+from iot_pipeline.stages.ports import (
+    Acknowledgements,
+    DeviceDays,
+    LedgerStore,
+    LedgerSums,
+    RecordLogReader,
+    SensorData,
+    TableStore,
+)
 from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
-from iot_pipeline.stages.rollups.rebuild import RollupStore
+from iot_pipeline.stages.rollups.rebuild import RollupPorts
 
 RECENT = timedelta(hours=1)
 # The share of a run's time that its checks may take together, and what they may take at least.
@@ -45,37 +52,31 @@ _ROLLUP_PATIENCE_SECONDS = 5.0
 _T = TypeVar("_T")
 
 
-class CheckedLedger(WalkedLedger, LedgerEnds, Protocol):
-    """The ledger as checks read it."""
-
-
-class CheckedLog(RecordLogReader, TopicReader, Protocol):
-    """Kafka as checks read it."""
-
-
 class CheckPorts(Protocol):
     """Everything that checks may ask."""
 
     @property
     def settings(self) -> Settings: ...
     @property
-    def log(self) -> CheckedLog: ...
+    def log(self) -> RecordLogReader: ...
     @property
-    def ledger(self) -> CheckedLedger: ...
+    def ledger(self) -> LedgerStore: ...
     @property
-    def ledger_sums(self) -> SummedLedger: ...
+    def ledger_sums(self) -> LedgerSums: ...
     @property
     def tables(self) -> TableStore: ...
     @property
-    def device_days(self) -> RowCounts: ...
+    def rows(self) -> SensorData: ...
     @property
-    def rollups(self) -> RollupStore: ...
+    def days(self) -> DeviceDays: ...
+    @property
+    def rollup_ports(self) -> RollupPorts: ...
     @property
     def audit_ports(self) -> AuditPorts: ...
     @property
     def audit_config(self) -> AuditConfig: ...
     @property
-    def audit_store(self) -> Acknowledgements: ...
+    def acknowledgements(self) -> Acknowledgements: ...
     @property
     def fleet_ports(self) -> FleetPorts: ...
     @property
@@ -236,11 +237,11 @@ class Facts:
     @_Fact
     def compared(self) -> Comparisons:
         """The rollups that were rebuilt last, beside their rows."""
-        settings, store = self.settings, self.ports.rollups
-        records = store.read_records(settings.topic)
+        settings, ports = self.settings, self.ports.rollup_ports
+        records = ports.rollups.read_records(settings.topic)
         newest = sorted(records.values(), key=lambda record: -record.rebuilt_at.timestamp())
         return compare_days(
-            store,
+            ports,
             settings.topic,
             [record.day for record in newest[:_ROLLUP_DAYS]],
             budget_seconds=settings.check_seconds,

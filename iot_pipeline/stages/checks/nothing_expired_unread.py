@@ -12,10 +12,10 @@ from iot_pipeline.stages.ledger.sums import KeptSums
 
 def look(facts: Facts) -> CheckVerdict:
     """The ledger's losses, and what people have said of them."""
-    topic, sums = facts.settings.topic, facts.ports.ledger_sums
-    ledger = sums if facts.run is None else KeptSums(sums)
+    topic, whole = facts.settings.topic, facts.ports.ledger
+    ledger = whole if facts.run is None else KeptSums(whole, facts.ports.ledger_sums)
     entries = ledger.read_expired(topic, facts.parts)
-    seen = facts.ports.audit_store.acknowledged_losses(topic) if entries else {}
+    seen = facts.ports.acknowledgements.acknowledged_losses(topic) if entries else {}
     return judge(find_losses(entries, seen))
 
 

@@ -7,8 +7,9 @@ from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
 from iot_pipeline.stages.checks.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.checks.row_counts import DayCount, StoredByDay, count_days
+from iot_pipeline.stages.checks.row_counts import DayCount, count_days
 from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
+from iot_pipeline.stages.ports import LedgerStore
 
 _NAME = "row_count_matches_ledger"
 # The day before is counted once more, whole, by a look soon after midnight UTC.
@@ -20,12 +21,12 @@ _PATIENCE_WHILE_ONE_RUN_WRITES_SECONDS = 0.5
 
 def look(facts: Facts) -> CheckVerdict | None:
     """Count as many devices of as many days as there is time for."""
-    run, sums = facts.run, facts.ports.ledger_sums
-    ledger: StoredByDay = KeptSums(sums)
+    run, whole, sums = facts.run, facts.ports.ledger, facts.ports.ledger_sums
+    ledger: LedgerStore | KeptSums = KeptSums(whole, sums)
     patience = _PATIENCE_SECONDS
     if run is None:
         # Of the whole ledger, not of what was kept of it: so each proves the other.
-        ledger, days = sums, days_alone(facts)
+        ledger, days = whole, days_alone(facts)
     else:
         days = set(run.days)
         if not run.is_growing:
@@ -33,7 +34,8 @@ def look(facts: Facts) -> CheckVerdict | None:
     days |= {date.fromisoformat(day) for day in facts.suspects.get(_NAME, ())}
     compared = count_days(
         ledger,
-        facts.ports.device_days,
+        facts.ports.rows,
+        facts.ports.days,
         facts.settings.topic,
         facts.parts,
         sorted(days, reverse=True),
@@ -41,9 +43,9 @@ def look(facts: Facts) -> CheckVerdict | None:
         patience_seconds=patience,
     )
     if run is None:
-        keep_sums(sums, facts.settings.topic, facts.parts)
+        keep_sums(whole, sums, facts.settings.topic, facts.parts)
     else:
-        keep_sums_in_passing(sums, facts.settings.topic, facts.parts, facts.recent)
+        keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
     verdict = judge(compared)
     # A part of a day that has no row too many says nothing of it: it clears no suspect.
     part = {str(day.day) for day in compared if not day.is_whole}

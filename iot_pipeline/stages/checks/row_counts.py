@@ -6,12 +6,13 @@ between. Changes nothing.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
 
-from iot_pipeline.stages.ports import RowCounts
+from iot_pipeline.core.reading.spans import day_number
+from iot_pipeline.stages.ledger.sums import KeptSums
+from iot_pipeline.stages.ports import DeviceDays, LedgerStore, SensorData
 from iot_pipeline.stages.requests import ask_all
 
 
@@ -48,17 +49,10 @@ class DayCount:
         return max(0, self.ledger_before - self.rows)
 
 
-class StoredByDay(Protocol):
-    """What the ledgers stored, day by day: maps that are to be summed."""
-
-    def stored_by_day(
-        self, topic: str, partitions: Sequence[int], days: Sequence[date]
-    ) -> Iterator[Mapping[date, int]]: ...
-
-
 def count_days(
-    ledger: StoredByDay,
-    rows: RowCounts,
+    ledger: LedgerStore | KeptSums,
+    rows: SensorData,
+    known: DeviceDays,
     topic: str,
     partitions: Sequence[int],
     days: Iterable[date],
@@ -71,8 +65,9 @@ def count_days(
     """Count the rows of these days, and compare with what the ledgers stored.
 
     Args:
-        ledger: both ledgers.
+        ledger: both ledgers, or what is kept of them.
         rows: counts rows.
+        known: which devices have any.
         topic: its name.
         partitions: all of the topic's.
         days: newest first; what the time does not suffice for is said, not counted.
@@ -85,7 +80,7 @@ def count_days(
     chosen = list(days)
     deadline = clock() + budget_seconds
     before = _sum_days(ledger, topic, partitions, chosen, deadline, clock)
-    counts = [_count_day(rows, day, deadline, clock) for day in chosen]
+    counts = [_count_day(rows, known.devices(day), day, deadline, clock) for day in chosen]
     give_up_at = clock() + patience_seconds
     while True:
         # As much time again: without this read a run that commits meanwhile looks like a defect.
@@ -106,7 +101,7 @@ def count_days(
 
 
 def _sum_days(
-    ledger: StoredByDay,
+    ledger: LedgerStore | KeptSums,
     topic: str,
     partitions: Sequence[int],
     days: Sequence[date],
@@ -124,12 +119,12 @@ def _sum_days(
 
 
 def _count_day(
-    rows: RowCounts, day: date, deadline: float, clock: Callable[[], float]
+    rows: SensorData, devices: Sequence[str], day: date, deadline: float, clock: Callable[[], float]
 ) -> tuple[int, int, int]:
     """(rows, devices counted, devices) of a day."""
-    devices = rows.devices(day)
+    number = day_number(day)
     answers = ask_all(
-        devices, lambda device_id: rows.send_count(device_id, day), rows.wait, deadline, clock
+        devices, lambda device_id: rows.start_count(device_id, number), rows.wait, deadline, clock
     )
-    counts = [answer.rows for _, answer in answers]
+    counts = [answer.found for _, answer in answers]
     return sum(counts), len(counts), len(devices)

@@ -75,7 +75,7 @@ def _read_back(facts: Facts, ranges: Sequence[OffsetRange], seed: str, stored: i
         config.retry_seconds,
         max_keys=min(MAX_KEYS, int(_KEYS_PER_SECOND * seconds)),
         seed=zlib.crc32(seed.encode()),
-        deletions=Deletions(ports.store.read_deletions()),
+        deletions=Deletions(ports.deletions.read_deletions()),
         aged_before_ms=aged_before_ms,
         # The other half is for Cassandra: records without rows beside them would say nothing.
         is_read=lambda: time.monotonic() > deadline - seconds / 2,

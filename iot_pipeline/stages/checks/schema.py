@@ -9,13 +9,11 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from iot_pipeline.core.checks.schema import (
     DEAD_LETTER_MAX_BYTES,
     TABLES,
     Difference,
-    Migration,
     TopicPlan,
     choose_migrations,
     compare_table,
@@ -23,35 +21,9 @@ from iot_pipeline.core.checks.schema import (
     describe_durability,
     read_migrations,
 )
-from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
-
-
-class TopicStore(Protocol):
-    """Makes topics."""
-
-    def create(self, plan: TopicPlan) -> bool: ...
-
-
-class TopicReader(Protocol):
-    """Describes topics; SchemaMismatchError when there is none of the name."""
-
-    def describe(self, topic: str) -> TopicInfo: ...
-
-
-class TableStore(Protocol):
-    """Keyspace, tables and migrations."""
-
-    def keyspace_replication(self) -> dict[str, str] | None: ...
-    def create_keyspace(self, replication: int) -> None: ...
-    def create_migrations_table(self) -> None: ...
-    def applied_migrations(self) -> dict[int, tuple[str, str]]: ...
-    def lock(self, holder: str) -> None: ...
-    def unlock(self, holder: str) -> None: ...
-    def apply(self, migration: Migration, holder: str) -> None: ...
-    def columns(self, table: str) -> dict[str, tuple[str, str]]: ...
-    def commitlog_modes(self) -> dict[str, str]: ...
+from iot_pipeline.stages.ports import RecordLog, TableStore, TopicStore
 
 
 @dataclass(slots=True)
@@ -97,7 +69,7 @@ def topic_plans(settings: Settings) -> list[TopicPlan]:
 
 def setup_schema(
     topics: TopicStore,
-    reader: TopicReader,
+    reader: RecordLog,
     tables: TableStore,
     settings: Settings,
     files: Mapping[str, str],
@@ -147,7 +119,7 @@ def setup_schema(
     return report
 
 
-def wait_for_topic(reader: TopicReader, topic: str, timeout_seconds: float = 10.0) -> None:
+def wait_for_topic(reader: RecordLog, topic: str, timeout_seconds: float = 10.0) -> None:
     """Return when the broker that answers us knows the topic, or when the time is over.
 
     The controller has made it when `create` returns; the brokers hear of it a moment later, and
@@ -163,7 +135,7 @@ def wait_for_topic(reader: TopicReader, topic: str, timeout_seconds: float = 10.
 
 
 def check_schema(
-    reader: TopicReader,
+    reader: RecordLog,
     tables: TableStore,
     settings: Settings,
     report: SchemaReport | None = None,

@@ -321,7 +321,7 @@ class FleetKeeper:
         is_recent = as_of_ms - record.listed_ms < _LIST_MS and not record.unlooked
         if record.listed and not self.is_alone and (is_recent or self._is_large):
             return
-        listed = list_devices(self.ports.hours, as_of_ms, self.limits.expected_days, until)
+        listed = list_devices(self.ports.days, as_of_ms, self.limits.expected_days, until)
         made = FleetStates(self.limits)
         with self._lock:
             self._fold()

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from iot_pipeline.core.fleet.lacking_hours import DAY_HOURS
 from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
+from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import Span, spans_between
+from iot_pipeline.core.reading.spans import Span, day_number, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
-from iot_pipeline.stages.fleet.ports import DeviceHourCounts, FleetPorts, PendingCounts
-from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, PendingRows
+from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Answer, DeviceDays
 from iot_pipeline.stages.requests import ask_all
 
 # Of a clock that is far ahead the days it says are looked at, the newest of them.
@@ -29,6 +31,7 @@ _ROWS_OF_A_MINUTE = 600
 
 # (measured_ms, arrived_ms, values)
 _Reading = tuple[int, int, tuple[float, ...]]
+StoredRows = Answer[Sequence[tuple[int, StoredRow]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +43,21 @@ class Until:
 
 
 def list_devices(
-    hours: DeviceHourCounts, as_of_ms: int, expected_days: int, until: Until
+    known: DeviceDays, as_of_ms: int, expected_days: int, until: Until
 ) -> dict[str, list[int]]:
     """device_id -> days it has rows on, newest first: of the last days, and of days to come.
 
     Today and yesterday are listed in any case.
     """
     today = as_of_ms // MS_PER_DAY
-    days = sorted(hours.days(), reverse=True)
+    days = [day_number(day) for day in reversed(known.days())]
     ahead = [day for day in days if day > today][:_MOST_DAYS_AHEAD]
     back = [day for day in days if today - expected_days < day <= today]
     listed: dict[str, list[int]] = {}
     for day in [*ahead, *back]:
         if day < today - 1 and until.clock() > until.deadline:
             break
-        for name in hours.devices_of(day):
+        for name in known.devices(day_of(day)):
             listed.setdefault(name, []).append(day)
     return listed
 
@@ -91,7 +94,7 @@ def _read_newest(
 ) -> list[str]:
     rows = ports.rows
 
-    def ask(wanted: tuple[str, int, int, int]) -> PendingRows:
+    def ask(wanted: tuple[str, int, int, int]) -> StoredRows:
         name, day, last_ms, limit = wanted
         return rows.start_range(name, day, day * MS_PER_DAY, last_ms, limit)
 
@@ -137,15 +140,15 @@ def _count_hours(
 
 def _count(
     ports: FleetPorts, spans: Iterable[Span], until: Until | None = None
-) -> Iterator[tuple[Span, PendingCounts]]:
+) -> Iterator[tuple[Span, Answer[Sequence[tuple[int, int, int]]]]]:
     """How many readings there are of each span, hour by hour."""
     until = until or Until(math.inf, time.monotonic)
     return ask_all(
         spans,
-        lambda span: ports.hours.start_counts(
-            span.device_id, span.day_number, span.first_ms, span.last_ms + 1, HOUR_MS
+        lambda span: ports.rows.start_counts(
+            span.device_id, span.day_number, span.first_ms, span.last_ms, HOUR_MS
         ),
-        ports.hours.wait,
+        ports.rows.wait,
         until.deadline,
         until.clock,
     )
@@ -229,7 +232,7 @@ def _as_they_arrived(readings: Mapping[int, _Reading]) -> list[_Reading]:
     return sorted(readings.values(), key=lambda reading: reading[1])
 
 
-def _readings(answer: PendingRows) -> dict[int, _Reading]:
+def _readings(answer: StoredRows) -> dict[int, _Reading]:
     found: dict[int, _Reading] = {}
     for ms, cells in answer.found:
         # A cell that was deleted with plain CQL has neither value nor write time.

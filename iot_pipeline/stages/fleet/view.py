@@ -1,7 +1,6 @@
 """Gather what pictures of the fleet show, beyond what is known of it; changes nothing."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -9,27 +8,8 @@ from iot_pipeline.core.fleet.problems import DAY_MS, Fleet
 from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, choose_slot_ms, put_together
 from iot_pipeline.core.ledger.flow import measure_flow
 from iot_pipeline.core.reading.spans import spans_between
-from iot_pipeline.stages.ports import LedgerStore, Pending, RecordLog
+from iot_pipeline.stages.ports import LedgerStore, RecordLog, SensorData
 from iot_pipeline.stages.requests import ask_all
-
-
-class PendingSlots(Pending, Protocol):
-    """Slots on their way."""
-
-    @property
-    def found(self) -> Sequence[Slot]:
-        """Asked when it is done without an error."""
-
-
-class SlotCounts(Protocol):
-    """Means of the first quantity in slots of time, made where the readings are."""
-
-    def start_slots(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, slot_ms: int
-    ) -> PendingSlots:
-        """Start averaging rows of one Cassandra partition from first_ms to last_ms, inclusive."""
-
-    def wait(self, timeout_seconds: float) -> None: ...
 
 
 class ViewPorts(Protocol):
@@ -40,7 +20,7 @@ class ViewPorts(Protocol):
     @property
     def ledger(self) -> LedgerStore: ...
     @property
-    def slots(self) -> SlotCounts: ...
+    def rows(self) -> SensorData: ...
 
 
 def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> FleetView:
@@ -63,10 +43,10 @@ def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> Fle
     slots: defaultdict[str, list[Slot]] = defaultdict(list)
     for span, answer in ask_all(
         spans,
-        lambda span: ports.slots.start_slots(
+        lambda span: ports.rows.start_means(
             span.device_id, span.day_number, span.first_ms, span.last_ms, slot_ms
         ),
-        ports.slots.wait,
+        ports.rows.wait,
     ):
         slots[span.device_id].extend(answer.found)
     return put_together(now, fleet, flow, slots, slot_ms)

@@ -12,12 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from iot_pipeline.core.ingest.latency import Latencies
+from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms
 from iot_pipeline.errors import PipelineError, TransientError
-from iot_pipeline.stages.ports import Pending, PendingRows, ReadingStore, RowReader
+from iot_pipeline.stages.ports import Answer, Pending, ReadingStore, SensorData
 
 # A probe costs the client about 0.3 ms: these are less than one percent of a run's time.
 PROBES_PER_SECOND = 20.0
@@ -25,20 +25,7 @@ PROBES_PER_SECOND = 20.0
 _MAX_WAITING = 64
 
 
-class AnsweredRows(PendingRows, Protocol):
-    """Rows on their way that know when they came."""
-
-    @property
-    def answered_at(self) -> float:
-        """Seconds since 1970; asked when it is done."""
-
-
-class ProbeReader(RowReader, Protocol):
-    """Reads rows, and says when each answer came."""
-
-    def start_times(
-        self, device_id: str, day_number: int, times_ms: Sequence[int]
-    ) -> AnsweredRows: ...
+StoredRows = Answer[Sequence[tuple[int, StoredRow]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +40,7 @@ class _Probe:
         """Seconds since 1970: the write time names the broker's millisecond."""
         return arrived_ms(self.written_us) / 1000
 
-    def is_in(self, answer: PendingRows) -> bool:
+    def is_in(self, answer: StoredRows) -> bool:
         """Whether the answer holds the row, or one that has won over it since."""
         return any(
             at == self.timestamp_ms and (row[2] or 0) >= self.written_us for at, row in answer.found
@@ -98,13 +85,13 @@ class LatencyProbe:
     """
 
     store: ReadingStore
-    rows: ProbeReader
+    rows: SensorData
     clock: Callable[[], float] = time.monotonic
     random_: random.Random = field(default_factory=random.Random)
     since_seconds: float = 0.0
     unreadable: int = 0
     _due: float = 0.0
-    _asked: deque[tuple[_Probe, AnsweredRows]] = field(default_factory=deque)
+    _asked: deque[tuple[_Probe, StoredRows]] = field(default_factory=deque)
     _measured: Latencies = field(default_factory=Latencies)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

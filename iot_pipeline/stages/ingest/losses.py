@@ -6,8 +6,6 @@ runs record it, and the chain has no gap.
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
-from uuid import UUID
 
 from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, Outcome, Rebased
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
@@ -15,17 +13,9 @@ from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import TopicChangedError, TransientError
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.commits import commit_all
-from iot_pipeline.stages.ports import LedgerStore, PendingCommit, RecordLog, Run
+from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
 
 HALT = "halt"
-
-
-class RebasingLedger(LedgerStore, Protocol):
-    """A ledger that can begin a new epoch."""
-
-    def send_rebase(
-        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
-    ) -> PendingCommit: ...
 
 
 def find_expired(log: RecordLog, ledger: LedgerStore, topic: str) -> list[OffsetRange]:
@@ -110,7 +100,7 @@ def when_lost(log: RecordLog, ledger: LedgerStore, topic: str) -> str:
 
 def rebase(
     log: RecordLog,
-    ledger: RebasingLedger,
+    ledger: LedgerStore,
     topic: str,
     topic_id: str,
     at: str,

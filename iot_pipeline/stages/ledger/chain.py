@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from iot_pipeline.core.ledger.chain import ChainLink, Flaw, LedgerEntry, find_flaws
 from iot_pipeline.core.reading.offsets import Checkpoint
@@ -34,14 +33,6 @@ class Walk:
     flaws: list[Flaw]
 
 
-class WalkedLedger(LedgerStore, Protocol):
-    """A ledger that can be walked for less than reading all it says."""
-
-    def read_links(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
-    ) -> list[ChainLink]: ...
-
-
 def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Chain:
     """The ledger of these partitions, walked.
 
@@ -54,7 +45,7 @@ def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Ch
     return Chain(entries, checkpoints, find_flaws(entries, settled, absent))
 
 
-def walk_chain(ledger: WalkedLedger, topic: str, partitions: Sequence[int]) -> Walk:
+def walk_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Walk:
     """As `read_chain`, every entry of it, for a quarter of the cost."""
     links, checkpoints, settled, absent = _read_whole(ledger, topic, partitions, ledger.read_links)
     return Walk(links, checkpoints, find_flaws(links, settled, absent))

@@ -7,20 +7,9 @@ are folded, and each fold is one batch on one Cassandra partition. Every sum sta
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
-from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.ledger.folding import fold_entries
-
-
-class FoldingLedger(Protocol):
-    """The ledger, readable and foldable."""
-
-    def read_entries(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
-    ) -> list[LedgerEntry]: ...
-
-    def write_fold(self, folded: LedgerEntry) -> None: ...
+from iot_pipeline.stages.ports import LedgerStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +21,7 @@ class FoldReport:
 
 
 def fold_ledger(
-    ledger: FoldingLedger,
+    ledger: LedgerStore,
     topic: str,
     partitions: Sequence[int],
     now: datetime,

@@ -7,10 +7,10 @@ another in its place, and then the whole ledger is asked.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from typing import Protocol
 
 from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, extend_sum, place_of
+from iot_pipeline.stages.ports import LedgerStore, LedgerSums
 
 # A run moves a kept sum on when so many entries are newer, and leaves it to a check on its own
 # when there are too many to read in passing.
@@ -18,37 +18,16 @@ _WORTH_KEEPING = 200
 _READ_IN_PASSING = 2_000
 
 
-class SummedLedger(Protocol):
-    """The ledger's sums since an entry, and where kept ones are."""
-
-    def stored_by_day(
-        self,
-        topic: str,
-        partitions: Sequence[int],
-        days: Sequence[date],
-        since: Mapping[int, EntryPlace] | None = None,
-    ) -> Iterator[Mapping[date, int]]: ...
-    def read_expired(
-        self, topic: str, partitions: Sequence[int], since: Mapping[int, EntryPlace] | None = None
-    ) -> list[LedgerEntry]: ...
-    def read_from(
-        self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None
-    ) -> list[LedgerEntry]: ...
-    def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None: ...
-    def read_sums(self, topic: str) -> dict[int, LedgerSum]: ...
-    def write_sum(self, topic: str, kept: LedgerSum) -> None: ...
-
-
 class KeptSums:
-    """Answers like `SummedLedger`, for the price of what is new."""
+    """Answers like the ledger's own sums, for the price of what is new."""
 
-    def __init__(self, ledger: SummedLedger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: LedgerStore, sums: LedgerSums) -> None:
+        self._ledger, self._sums = ledger, sums
 
     def stored_by_day(
         self, topic: str, partitions: Sequence[int], days: Sequence[date]
     ) -> Iterator[Mapping[date, int]]:
-        """As `SummedLedger.stored_by_day` of the whole ledger."""
+        """As `LedgerStore.stored_by_day` of the whole ledger."""
         kept = self._read(topic, partitions)
         newer = list(self._ledger.stored_by_day(topic, partitions, days, _ends(kept)))
         if not self._hold(topic, kept):
@@ -59,7 +38,7 @@ class KeptSums:
             yield {day: older.stored_by_day.get(day, 0) for day in days}
 
     def read_expired(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
-        """As `SummedLedger.read_expired` of the whole ledger."""
+        """As `LedgerStore.read_expired` of the whole ledger."""
         kept = self._read(topic, partitions)
         found = self._ledger.read_expired(topic, partitions, _ends(kept))
         older = [
@@ -72,7 +51,7 @@ class KeptSums:
         return found + [entry for entry in older if entry is not None]
 
     def _read(self, topic: str, partitions: Sequence[int]) -> dict[int, LedgerSum]:
-        return {p: kept for p, kept in self._ledger.read_sums(topic).items() if p in partitions}
+        return {p: kept for p, kept in self._sums.read_sums(topic).items() if p in partitions}
 
     def _hold(self, topic: str, kept: Mapping[int, LedgerSum]) -> bool:
         # Asked after the newer part was: what was folded since is in neither.
@@ -80,17 +59,23 @@ class KeptSums:
 
 
 def keep_sums(
-    ledger: SummedLedger, topic: str, partitions: Sequence[int], *, is_afresh: bool = False
+    ledger: LedgerStore,
+    sums: LedgerSums,
+    topic: str,
+    partitions: Sequence[int],
+    *,
+    is_afresh: bool = False,
 ) -> None:
     """Move the kept sums on to the newest entries, and make those that there are not yet.
 
     Args:
-        ledger: where they are.
+        ledger: what is summed.
+        sums: where they are.
         topic: its name.
         partitions: which.
         is_afresh: believe none that is kept: read the whole ledger.
     """
-    kept = {} if is_afresh else ledger.read_sums(topic)
+    kept = {} if is_afresh else sums.read_sums(topic)
     for partition in partitions:
         older = kept.get(partition)
         moved = None
@@ -99,17 +84,21 @@ def keep_sums(
         if moved is None:
             moved = extend_sum(None, ledger.read_from(topic, partition, None))
         if moved is not None and moved != older:
-            ledger.write_sum(topic, moved)
+            sums.write_sum(topic, moved)
 
 
 def keep_sums_in_passing(
-    ledger: SummedLedger, topic: str, partitions: Sequence[int], recent: Sequence[ChainLink]
+    ledger: LedgerStore,
+    sums: LedgerSums,
+    topic: str,
+    partitions: Sequence[int],
+    recent: Sequence[ChainLink],
 ) -> None:
     """Move those on that are worth it and near; `recent` are the ledger's links of the last hour.
 
     Never the whole past: a run has no time for it.
     """
-    for partition, older in ledger.read_sums(topic).items():
+    for partition, older in sums.read_sums(topic).items():
         places = [place_of(link) for link in recent if link.partition == partition]
         newer = sum(place > older.until for place in places)
         if partition not in partitions or (older.until in places and newer < _WORTH_KEEPING):
@@ -117,7 +106,7 @@ def keep_sums_in_passing(
         entries = ledger.read_from(topic, partition, older.until, _READ_IN_PASSING)
         moved = extend_sum(older, entries)
         if moved is not None and moved != older:
-            ledger.write_sum(topic, moved)
+            sums.write_sum(topic, moved)
 
 
 def _ends(kept: Mapping[int, LedgerSum]) -> dict[int, EntryPlace]:

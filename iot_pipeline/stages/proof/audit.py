@@ -159,7 +159,7 @@ class _Audit:
         result = self._result
         judge = Judge(
             self._read_letters(),
-            Deletions(self._ports.store.read_deletions()),
+            Deletions(self._ports.deletions.read_deletions()),
             self._aged_before_ms(),
             self._entries(),
             result,
@@ -177,7 +177,7 @@ class _Audit:
                 f"auditing {self._topic}: it was deleted and made again meanwhile: nothing proved"
             )
         result.seconds = time.monotonic() - self._began
-        self._ports.store.record_audit(
+        self._ports.audits.record_audit(
             self._topic, self._info.topic_id, audit_id, self._started_at, result
         )
         return result

@@ -3,30 +3,21 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Protocol
 
 from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.times import Window
-from iot_pipeline.stages.ports import RowReader
+from iot_pipeline.stages.ports import DeletionLog, DeviceDays, SensorData
 from iot_pipeline.stages.proof.read_back import scan_rows
 from iot_pipeline.stages.requests import retry_transient
 
 
-class DeletionStore(Protocol):
-    """Remembers deletions and carries them out."""
-
-    def days_of(self, device_id: str) -> list[int]: ...
-    def record_deletion(
-        self, deletion: Deletion, deleted_at: datetime, rows_by_day: dict[date, int]
-    ) -> None: ...
-    def delete_rows(self, deletion: Deletion, day_number: int) -> None: ...
-
-
 def delete_readings(
-    rows: RowReader,
-    store: DeletionStore,
+    rows: SensorData,
+    known: DeviceDays,
+    remembered: DeletionLog,
     device_id: str,
     window: Window,
     reason: str,
@@ -53,10 +44,9 @@ def delete_readings(
         deleted_by,
     )
     places = [
-        (device_id, day_number)
-        for day_number in store.days_of(device_id)
-        if deletion.since_ms < (day_number + 1) * MS_PER_DAY
-        and deletion.until_ms > day_number * MS_PER_DAY
+        (device_id, number)
+        for number in map(day_number, known.days_of(device_id))
+        if deletion.since_ms < (number + 1) * MS_PER_DAY and deletion.until_ms > number * MS_PER_DAY
     ]
     rows_by_day: dict[date, int] = {}
     for place, found in scan_rows(rows, places, retry_seconds):
@@ -68,12 +58,12 @@ def delete_readings(
             day = day_of(place[1])
             rows_by_day[day] = rows_by_day.get(day, 0) + covered
     retry_transient(
-        lambda: store.record_deletion(deletion, datetime.fromtimestamp(now, UTC), rows_by_day),
+        lambda: remembered.record_deletion(deletion, datetime.fromtimestamp(now, UTC), rows_by_day),
         give_up_after_seconds=retry_seconds,
     )
-    for _, day_number in places:
+    for _, number in places:
         retry_transient(
-            lambda number=day_number: store.delete_rows(deletion, number),  # type: ignore[misc]
+            lambda number=number: rows.delete_rows(deletion, number),  # type: ignore[misc]
             give_up_after_seconds=retry_seconds,
         )
     return rows_by_day

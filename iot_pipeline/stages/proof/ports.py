@@ -3,7 +3,15 @@
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.reading.decoding import ReadingRules
-from iot_pipeline.stages.ports import AuditLog, AuditRows, AuditStore, LedgerStore, RecordLog
+from iot_pipeline.stages.ports import (
+    AuditLog,
+    Audits,
+    DeletionLog,
+    DeviceDays,
+    LedgerStore,
+    RecordLog,
+    SensorData,
+)
 
 WINDOW_RECORDS = 200_000
 
@@ -15,8 +23,10 @@ class AuditPorts:
     log: RecordLog
     ledger: LedgerStore
     records: AuditLog
-    rows: AuditRows
-    store: AuditStore
+    rows: SensorData
+    days: DeviceDays
+    deletions: DeletionLog
+    audits: Audits
 
 
 @dataclass(frozen=True, slots=True)

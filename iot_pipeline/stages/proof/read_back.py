@@ -14,10 +14,8 @@ from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.stages.ports import (
     MAX_ROWS_PER_READ,
     MAX_TIMES_PER_READ,
-    AuditRows,
-    PendingRows,
-    PendingSums,
-    RowReader,
+    Answer,
+    SensorData,
 )
 from iot_pipeline.stages.requests import Flight
 
@@ -28,11 +26,14 @@ READS_IN_FLIGHT = 64
 # Each keeps a thread of Cassandra busy until its partition is read.
 SUMS_IN_FLIGHT = 16
 
+StoredRows = Answer[Sequence[tuple[int, StoredRow]]]
+# Rows, and per quantity the sum of the write times.
+Sums = tuple[int, Sequence[int]]
 Fetched = tuple[Place, Sequence[int], dict[int, StoredRow]]
 
 
 def fetch_rows(
-    reader: RowReader,
+    reader: SensorData,
     wanted: Iterable[tuple[Place, Sequence[int]]],
     give_up_after_seconds: float,
     is_over: Callable[[], bool] = lambda: False,
@@ -60,8 +61,8 @@ def fetch_rows(
 
 
 def scan_rows(
-    reader: RowReader, places: Iterable[Place], give_up_after_seconds: float
-) -> Iterator[tuple[Place, list[tuple[int, StoredRow]]]]:
+    reader: SensorData, places: Iterable[Place], give_up_after_seconds: float
+) -> Iterator[tuple[Place, Sequence[tuple[int, StoredRow]]]]:
     """Every row of these partitions, a page at a time, pages of several places interleaved."""
     whole = (
         _Range(place, (place[1] * MS_PER_DAY, (place[1] + 1) * MS_PER_DAY - 1)) for place in places
@@ -75,14 +76,14 @@ def scan_rows(
 
 
 def sum_rows(
-    reader: AuditRows, places: Iterable[Place], give_up_after_seconds: float
-) -> Iterator[tuple[Place, tuple[int, int, int]]]:
-    """Rows of these partitions and the sums of their write times, as `PendingSums` has them."""
+    reader: SensorData, places: Iterable[Place], give_up_after_seconds: float
+) -> Iterator[tuple[Place, Sums]]:
+    """Rows of these partitions, and the sums of their write times."""
     flight = Flight(reader.wait, give_up_after_seconds)
-    answered: list[tuple[Place, tuple[int, int, int]]] = []
+    answered: list[tuple[Place, Sums]] = []
 
     def ask(place: Place) -> None:
-        def take(answer: PendingSums) -> None:
+        def take(answer: Answer[Sums]) -> None:
             answered.append((place, answer.found))
 
         flight.start(lambda: reader.start_sums(*place), take)
@@ -100,7 +101,7 @@ def sum_rows(
 
 
 def read_back(
-    reader: RowReader,
+    reader: SensorData,
     groups: Mapping[Place, RowsByTime],
     give_up_after_seconds: float,
     into: ReadBack,
@@ -125,7 +126,7 @@ class _Range:
     def limit(self) -> int:
         return 2 * len(self.times) + _ROWS_BETWEEN
 
-    def start(self, reader: RowReader, limit: int | None) -> PendingRows:
+    def start(self, reader: SensorData, limit: int | None) -> StoredRows:
         device_id, day_number = self.place
         return reader.start_range(
             device_id, day_number, self.times[0], self.times[-1], limit or self.limit
@@ -139,7 +140,7 @@ class _Times:
     place: Place
     times: Sequence[int]
 
-    def start(self, reader: RowReader, _limit: int | None) -> PendingRows:
+    def start(self, reader: SensorData, _limit: int | None) -> StoredRows:
         return reader.start_times(*self.place, self.times)
 
 
@@ -159,7 +160,7 @@ class _Asking:
 
     def __init__(
         self,
-        reader: RowReader,
+        reader: SensorData,
         questions: Iterator[_Range],
         give_up_after_seconds: float,
         limit: int | None = None,
@@ -168,18 +169,18 @@ class _Asking:
         self._reader, self._questions, self._limit = reader, questions, limit
         self._is_over = is_over
         self._flight = Flight(reader.wait, give_up_after_seconds)
-        self._answered: deque[tuple[_Range | _Times, PendingRows]] = deque()
+        self._answered: deque[tuple[_Range | _Times, StoredRows]] = deque()
 
     def ask(self, question: _Range | _Times) -> None:
-        def send() -> PendingRows:
+        def send() -> StoredRows:
             return question.start(self._reader, self._limit)
 
-        def take(answer: PendingRows) -> None:
+        def take(answer: StoredRows) -> None:
             self._answered.append((question, answer))
 
         self._flight.start(send, take)
 
-    def answers(self) -> Iterator[tuple[_Range | _Times, list[tuple[int, StoredRow]]]]:
+    def answers(self) -> Iterator[tuple[_Range | _Times, Sequence[tuple[int, StoredRow]]]]:
         while True:
             while self._flight.size < READS_IN_FLIGHT:
                 question = next(self._questions, None)

@@ -21,7 +21,7 @@ from iot_pipeline.core.reading.write_times import record_of
 from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan, read_states
-from iot_pipeline.stages.ports import LedgerStore, RecordLog, RowReader, Run
+from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run, SensorData
 from iot_pipeline.stages.proof.read_back import read_back
 from iot_pipeline.stages.reading.log import widen_to_milliseconds
 from iot_pipeline.stages.requests import retry_transient
@@ -157,7 +157,7 @@ def ranges_between(
 def replay(
     plan: Plan,
     ports: Ports,
-    rows: RowReader,
+    rows: SensorData,
     run: Run,
     config: DrainConfig,
     *,
@@ -243,7 +243,7 @@ class _Replay:
         self,
         topic: str,
         own: dict[int, OffsetRange],
-        rows: RowReader,
+        rows: SensorData,
         ledger: LedgerStore,
         run_id: str,
         started_at: datetime,

@@ -27,7 +27,7 @@ from iot_pipeline.core.reading.write_times import (
 )
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.row_writer import RowWriter
-from iot_pipeline.stages.ports import RecordLogReader, RowReader, Run
+from iot_pipeline.stages.ports import RecordLogReader, Run, SensorData
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.reading.log import read_ranges
 from iot_pipeline.stages.requests import retry_transient
@@ -92,7 +92,7 @@ def replay_dead_letters(
     topic: str,
     dead_letter_topic: str,
     ports: Ports,
-    rows: RowReader,
+    rows: SensorData,
     run: Run,
     config: DrainConfig,
     deletions: Deletions,
@@ -133,7 +133,7 @@ class _Work:
         self,
         topic: str,
         ports: Ports,
-        rows: RowReader,
+        rows: SensorData,
         run: Run,
         config: DrainConfig,
         deletions: Deletions,

@@ -7,6 +7,7 @@ and of what is there. Cassandra adds up the latter; only buckets that differ are
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.audit import (
     BUCKETS,
     AuditResult,
@@ -66,7 +67,7 @@ class StraySearch:
         summed = RowSums()
         rows, give_up = self.ports.rows, self.config.retry_seconds
         for place, sums in sum_rows(rows, self._places(), give_up):
-            summed.add(place, *sums)
+            summed.add(place, sums[0], *sums[1])
             self.tell()
         # A row that a record outside of the span has written is no difference: only row by row
         # can those be left out.
@@ -146,10 +147,10 @@ class StraySearch:
 
     def _places(self) -> Iterator[Place]:
         if self.days is None:
-            yield from self.ports.store.all_places()
+            yield from self.ports.rows.all_places()
             return
         for day_number in self.days:
-            for device_id in self.ports.store.devices_of(day_number):
+            for device_id in self.ports.days.devices(day_of(day_number)):
                 yield device_id, day_number
 
     def _scan(

@@ -17,7 +17,7 @@ from iot_pipeline.core.reading.write_times import (
     winner_of,
     write_time_us,
 )
-from iot_pipeline.stages.ports import AuditLog, RecordLog, RowReader
+from iot_pipeline.stages.ports import AuditLog, RecordLog, SensorData
 from iot_pipeline.stages.proof.read_back import fetch_rows
 
 MAX_KEYS = 10_000
@@ -116,7 +116,7 @@ def read_message(records: AuditLog, topic: str, partition: int, offset: int) -> 
 def trace(
     log: RecordLog,
     records: AuditLog,
-    rows: RowReader,
+    rows: SensorData,
     topic: str,
     rules: ReadingRules,
     device_id: str,
@@ -136,7 +136,7 @@ def trace(
 def read_back_run(
     log: RecordLog,
     records: AuditLog,
-    rows: RowReader,
+    rows: SensorData,
     topic: str,
     rules: ReadingRules,
     ranges: Sequence[OffsetRange],

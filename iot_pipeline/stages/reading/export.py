@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from iot_pipeline.core.reading.spans import Page, day_spans
-from iot_pipeline.stages.reading.in_order import ReadingPages, stream_pages
+from iot_pipeline.stages.ports import DeviceDays, SensorData
+from iot_pipeline.stages.reading.in_order import stream_pages
 
 
 class ReadingFile(Protocol):
@@ -52,7 +53,8 @@ class ExportedDay:
 
 
 def export_day(
-    pages: ReadingPages,
+    rows: SensorData,
+    known: DeviceDays,
     day: date,
     path: Path,
     open_file: Callable[[Path], AbstractContextManager[ReadingFile]],
@@ -63,7 +65,8 @@ def export_day(
     """Write every reading of a UTC day, device by device in the order of names, then of time.
 
     Args:
-        pages: where readings are.
+        rows: where readings are.
+        known: which devices have any.
         day: by the devices' clocks.
         path: where the file is to be.
         open_file: makes the file's writer.
@@ -74,21 +77,21 @@ def export_day(
         TransientError: Cassandra did not answer for so long; no file is left half written.
     """
     began = time.monotonic()
-    devices = pages.devices(day)
-    rows = done = 0
+    devices = known.devices(day)
+    written = done = 0
     if devices:
         position = {device_id: number for number, device_id in enumerate(devices)}
         with open_file(path) as file:
             spans = day_spans(devices, day)
-            for page in stream_pages(pages, spans, retry_seconds=retry_seconds):
+            for page in stream_pages(rows, spans, retry_seconds=retry_seconds):
                 file.write(page)
-                rows += len(page.rows)
+                written += len(page.rows)
                 done = position[page.device_id]
                 if on_progress is not None:
                     seconds = time.monotonic() - began
-                    on_progress(ExportProgress(day, done, len(devices), rows, seconds))
-    if not rows:
+                    on_progress(ExportProgress(day, done, len(devices), written, seconds))
+    if not written:
         # Rows may be gone that an earlier export still had.
         path.unlink(missing_ok=True)
-    where = path if rows else None
-    return ExportedDay(day, len(devices), rows, where, time.monotonic() - began)
+    where = path if written else None
+    return ExportedDay(day, len(devices), written, where, time.monotonic() - began)

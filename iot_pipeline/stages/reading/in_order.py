@@ -8,54 +8,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Protocol
 
-from iot_pipeline.core.reading.spans import Page, PlainRow, Span
+from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
+from iot_pipeline.core.times import Window
 from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Pending
-from iot_pipeline.stages.requests import backoff_seconds
+from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Answer, DeviceDays, SensorData
+from iot_pipeline.stages.requests import backoff_seconds, wait_for
 
 IN_FLIGHT = 16
-
-
-class PendingPage(Pending, Protocol):
-    """A page on its way."""
-
-    @property
-    def found(self) -> Sequence[PlainRow]:
-        """Asked when it is done without an error."""
-
-
-class ReadingPages(Protocol):
-    """Readings by partition of the table, and which partitions there are."""
-
-    def days(self) -> list[date]:
-        """The UTC days that have readings, oldest first."""
-
-    def devices(self, day: date) -> list[str]:
-        """The devices that have readings on that day, by name."""
-
-    def start_page(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> PendingPage:
-        """Start reading rows from first_ms to last_ms, both inclusive, the oldest first.
-
-        At most `limit` of them; `limit` is at most MAX_ROWS_PER_READ.
-        """
-
-    def wait(self, timeout_seconds: float) -> None: ...
 
 
 @dataclass(slots=True)
 class _Asked:
     span: Span
     first_ms: int
-    pending: PendingPage
+    pending: Answer[Sequence[PlainRow]]
 
 
 def stream_pages(
-    pages: ReadingPages,
+    rows: SensorData,
     spans: Iterable[Span],
     *,
     retry_seconds: float,
@@ -66,7 +37,7 @@ def stream_pages(
     """All rows of the spans, in the order of the spans and of time, page by page.
 
     Args:
-        pages: where rows are.
+        rows: where they are.
         spans: taken as they are needed; a span may be empty.
         retry_seconds: how long a page is asked for again while errors are transient.
         in_flight: pages asked for ahead, at least 1.
@@ -78,7 +49,7 @@ def stream_pages(
     """
 
     def ask(span: Span, first_ms: int) -> _Asked:
-        pending = pages.start_page(
+        pending = rows.start_page(
             span.device_id, span.day_number, first_ms, span.last_ms, page_rows
         )
         return _Asked(span, first_ms, pending)
@@ -91,18 +62,41 @@ def stream_pages(
         if not window:
             return
         head = window[0]
-        rows = _answer(pages, head, ask, retry_seconds, sleep)
-        if len(rows) < page_rows:
+        found = _answer(rows, head, ask, retry_seconds, sleep)
+        if len(found) < page_rows:
             window.popleft()
         else:
             # Asked before this page is given out: it travels while the taker works.
-            window[0] = ask(head.span, rows[-1][0] + 1)
-        if rows:
-            yield Page(head.span.device_id, rows)
+            window[0] = ask(head.span, found[-1][0] + 1)
+        if found:
+            yield Page(head.span.device_id, found)
+
+
+def read_newest(
+    rows: SensorData, known: DeviceDays, device_id: str, limit: int, window: Window | None = None
+) -> list[PlainRow]:
+    """At most `limit` rows, newest first: of the window, or of the newest day with any."""
+    newest: list[PlainRow] = []
+    for day in known.days_of(device_id, window):
+        span = day_span(device_id, day, window)
+        last_ms = span.last_ms
+        while len(newest) < limit:
+            page_rows = min(limit - len(newest), MAX_ROWS_PER_READ)
+            pending = rows.start_page(
+                device_id, span.day_number, span.first_ms, last_ms, page_rows, newest_first=True
+            )
+            found = wait_for(pending, rows.wait)
+            newest += found
+            if len(found) < page_rows:
+                break
+            last_ms = found[-1][0] - 1
+        if len(newest) >= limit or (window is None and newest):
+            break
+    return newest
 
 
 def _answer(
-    pages: ReadingPages,
+    rows: SensorData,
     asked: _Asked,
     ask: Callable[[Span, int], _Asked],
     retry_seconds: float,
@@ -112,7 +106,7 @@ def _answer(
     failures = 0
     while True:
         while not asked.pending.done:
-            pages.wait(0.1)
+            rows.wait(0.1)
         error = asked.pending.error
         if error is None:
             return asked.pending.found

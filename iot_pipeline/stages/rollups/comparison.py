@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.rollups.comparison import DayComparison
 from iot_pipeline.core.rollups.days import DayFacts, DayRecord, is_frozen
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours, is_same
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
 from iot_pipeline.stages.requests import Flight, retry_transient
 from iot_pipeline.stages.rollups.rebuild import (
-    PendingReadings,
-    PendingRollups,
-    RollupStore,
-    day_number_of,
+    Readings,
+    RollupPorts,
+    Rollups,
     read_day_facts,
 )
 
@@ -47,7 +47,7 @@ class _Device:
 
 
 def compare_days(
-    store: RollupStore,
+    ports: RollupPorts,
     topic: str,
     days: Iterable[date],
     *,
@@ -65,7 +65,7 @@ def compare_days(
     Days that were never rolled up, and days whose rows age out, are left out.
 
     Args:
-        store: rows, rollups, ledgers.
+        ports: rows, rollups, ledgers.
         topic: its ledgers.
         days: in the order in which they matter.
         budget_seconds: when no further device is begun.
@@ -79,9 +79,9 @@ def compare_days(
         sleep: rests.
     """
     deadline = clock() + budget_seconds
-    before = _look(store, topic, retry_seconds, wall_clock)
+    before = _look(ports, topic, retry_seconds, wall_clock)
     records = retry_transient(
-        lambda: store.read_records(topic), give_up_after_seconds=retry_seconds
+        lambda: ports.rollups.read_records(topic), give_up_after_seconds=retry_seconds
     )
     now = datetime.fromtimestamp(wall_clock(), UTC)
     found = Comparisons([], [])
@@ -93,13 +93,13 @@ def compare_days(
         if chosen and clock() > deadline:
             break
         chosen.append(record)
-        comparing = _Comparing(store, day, retry_seconds, page_rows)
+        comparing = _Comparing(ports, day, retry_seconds, page_rows)
         comparing.run(deadline, clock)
         found.hourly.append(comparing.hourly)
         found.daily.append(comparing.daily)
     give_up_at = clock() + patience_seconds
     while True:
-        after = _look(store, topic, retry_seconds, wall_clock)
+        after = _look(ports, topic, retry_seconds, wall_clock)
         for record, *both in zip(chosen, found.hourly, found.daily, strict=True):
             for comparison in both:
                 comparison.is_touched = not (
@@ -112,11 +112,11 @@ def compare_days(
 
 
 def _look(
-    store: RollupStore, topic: str, retry_seconds: float, wall_clock: Callable[[], float]
+    ports: RollupPorts, topic: str, retry_seconds: float, wall_clock: Callable[[], float]
 ) -> dict[date, DayFacts]:
     now = datetime.fromtimestamp(wall_clock(), UTC)
     return retry_transient(
-        lambda: read_day_facts(store, topic, now), give_up_after_seconds=retry_seconds
+        lambda: read_day_facts(ports, topic, now), give_up_after_seconds=retry_seconds
     )
 
 
@@ -127,11 +127,12 @@ def _seen(facts: Mapping[date, DayFacts], day: date) -> str:
 class _Comparing:
     """One day, device by device in an order of its own, so that a part is a fair sample."""
 
-    def __init__(self, store: RollupStore, day: date, retry_seconds: float, page_rows: int) -> None:
-        self._store, self._day, self._page_rows = store, day_number_of(day), page_rows
-        self._flight = Flight(store.wait, retry_seconds)
+    def __init__(self, ports: RollupPorts, day: date, retry_seconds: float, page_rows: int) -> None:
+        self._rows, self._rollups = ports.rows, ports.rollups
+        self._day, self._page_rows = day_number(day), page_rows
+        self._flight = Flight(ports.rows.wait, retry_seconds)
         self._devices = retry_transient(
-            lambda: store.devices(day), give_up_after_seconds=retry_seconds
+            lambda: ports.days.devices(day), give_up_after_seconds=retry_seconds
         )
         random.Random(str(day)).shuffle(self._devices)
         self.hourly = DayComparison(day, len(self._devices))
@@ -149,36 +150,41 @@ class _Comparing:
                     # At least one: a check that never compares anything is green for nothing.
                     is_over = clock() > deadline
             if not self._flight.take_answers() and self._flight.size:
-                self._store.wait(0.1)
+                self._rows.wait(0.1)
 
     def _ask(self, device: _Device) -> None:
-        self._read(device, (self._day + 1) * MS_PER_DAY)
+        self._read(device, (self._day + 1) * MS_PER_DAY - 1)
 
-        def take_hours(answer: PendingRollups) -> None:
+        def take_hours(answer: Rollups) -> None:
             device.stored_hours = answer.found
             self._answered(device)
 
-        def take_day(answer: PendingRollups) -> None:
+        def take_day(answer: Rollups) -> None:
             device.stored_days = answer.found
             self._answered(device)
 
         name, day = device.device_id, self._day
-        self._flight.start(lambda: self._store.start_hours(name, day, day), take_hours)
-        self._flight.start(lambda: self._store.start_days(name, day, day), take_day)
+        self._flight.start(lambda: self._rollups.start_hours(name, day, day), take_hours)
+        self._flight.start(lambda: self._rollups.start_days(name, day, day), take_day)
 
-    def _read(self, device: _Device, before_ms: int) -> None:
-        def take(page: PendingReadings) -> None:
+    def _read(self, device: _Device, last_ms: int) -> None:
+        def take(page: Readings) -> None:
             rows = page.found
             add_page(device.hours, rows)
             device.rows += len(rows)
             if len(rows) >= self._page_rows:
-                self._read(device, rows[-1][0])
+                self._read(device, rows[-1][0] - 1)
             else:
                 self._answered(device)
 
         self._flight.start(
-            lambda: self._store.start_readings(
-                device.device_id, self._day, before_ms, self._page_rows
+            lambda: self._rows.start_page(
+                device.device_id,
+                self._day,
+                self._day * MS_PER_DAY,
+                last_ms,
+                self._page_rows,
+                newest_first=True,
             ),
             take,
         )

@@ -11,19 +11,15 @@ Bounded: so many pages on their way, whatever the number of devices and readings
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
 
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.reading.spans import PlainRow, day_number
 from iot_pipeline.core.rollups.days import (
     DayFacts,
     DayRecord,
-    DeletedPart,
-    IngestedPart,
-    ReplayedPart,
     ages_at,
     gather_facts,
     is_frozen,
@@ -31,68 +27,35 @@ from iot_pipeline.core.rollups.days import (
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import RollupFrozenError
-from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Pending
+from iot_pipeline.stages.ports import (
+    MAX_ROWS_PER_READ,
+    Answer,
+    DeletionLog,
+    DeviceDays,
+    LedgerStore,
+    Pending,
+    RollupStore,
+    SensorData,
+)
 from iot_pipeline.stages.requests import Flight, retry_transient
 
 DEVICES_IN_FLIGHT = 32
 _WRITES_IN_FLIGHT = 96
-_UNIX_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
-class PendingReadings(Pending, Protocol):
-    """A page of readings on its way."""
-
-    @property
-    def found(self) -> Sequence[PlainRow]:
-        """Newest first; asked when it is done without an error."""
+Readings = Answer[Sequence[PlainRow]]
+Rollups = Answer[Mapping[int, Rollup]]
 
 
-class PendingRollups(Pending, Protocol):
-    """Rollups of one device on their way."""
+@dataclass(frozen=True, slots=True)
+class RollupPorts:
+    """What rollups are made of, where they are, and what tells that rows of a day changed."""
 
-    @property
-    def found(self) -> Mapping[int, Rollup]:
-        """By the first millisecond of the hour or day; asked when it is done without an error."""
-
-
-class RollupLedgers(Protocol):
-    """What changed the rows of which days, and what rebuilds recorded."""
-
-    def ingested_parts(self, topic: str) -> Iterator[IngestedPart]: ...
-    def replayed_parts(self, topic: str) -> Sequence[ReplayedPart]: ...
-    def deleted_parts(self) -> Sequence[DeletedPart]: ...
-    def read_records(self, topic: str) -> Mapping[date, DayRecord]: ...
-
-
-class RollupStore(RollupLedgers, Protocol):
-    """Rows to read, rollups to write; the contract is in iot_pipeline_tests/stages."""
-
-    def devices(self, day: date) -> list[str]: ...
-
-    def start_readings(
-        self, device_id: str, day_number: int, before_ms: int, limit: int
-    ) -> PendingReadings:
-        """Start reading one page of a device's day: before `before_ms`, the newest first."""
-
-    def send_hours(
-        self, device_id: str, day_number: int, hours: Mapping[int, Rollup], write_time_us: int
-    ) -> Pending:
-        """Start replacing the hours of one device's day; those not given are removed."""
-
-    def send_day(
-        self, device_id: str, day_number: int, rollup: Rollup, write_time_us: int
-    ) -> Pending:
-        """Start replacing one device's day; an empty rollup removes it."""
-
-    def start_hours(self, device_id: str, first_day: int, last_day: int) -> PendingRollups:
-        """Start reading hours of days of one month, both inclusive."""
-
-    def start_days(self, device_id: str, first_day: int, last_day: int) -> PendingRollups:
-        """Start reading days of one month, both inclusive."""
-
-    def record_day(self, topic: str, record: DayRecord) -> None: ...
-
-    def wait(self, timeout_seconds: float) -> None: ...
+    rollups: RollupStore
+    rows: SensorData
+    days: DeviceDays
+    ledger: LedgerStore
+    deletions: DeletionLog
 
 
 @dataclass(slots=True)
@@ -119,19 +82,14 @@ class RollupProgress:
         return self.seconds / self.devices_done * (self.devices - self.devices_done)
 
 
-def day_number_of(day: date) -> int:
-    """Days since 1970."""
-    return day.toordinal() - _UNIX_EPOCH_ORDINAL
-
-
-def read_day_facts(store: RollupLedgers, topic: str, now: datetime) -> dict[date, DayFacts]:
+def read_day_facts(ports: RollupPorts, topic: str, now: datetime) -> dict[date, DayFacts]:
     """What the ledgers say of every day, read page by page; small whatever their size."""
-    replays, deletions = store.replayed_parts(topic), store.deleted_parts()
-    return gather_facts(store.ingested_parts(topic), replays, deletions, now)
+    replays, deletions = ports.ledger.replayed_parts(topic), ports.deletions.deleted_parts()
+    return gather_facts(ports.ledger.ingested_parts(topic), replays, deletions, now)
 
 
 def rebuild_day(
-    store: RollupStore,
+    ports: RollupPorts,
     topic: str,
     day: date,
     run_id: str,
@@ -146,7 +104,7 @@ def rebuild_day(
     """Make the hourly and daily rollups of every device of a UTC day what its rows say.
 
     Args:
-        store: rows, rollups, ledgers.
+        ports: rows, rollups, ledgers.
         topic: whose ledgers tell what the rows are of.
         day: which; a day without rows has no rollups afterwards.
         run_id: who asks, for the record.
@@ -165,16 +123,16 @@ def rebuild_day(
     # Before the first row: what is committed while we read is seen by the next look, at worst
     # as a rebuild that changes nothing.
     facts, record = retry_transient(
-        lambda: (read_day_facts(store, topic, now), store.read_records(topic).get(day)),
+        lambda: (read_day_facts(ports, topic, now), ports.rollups.read_records(topic).get(day)),
         give_up_after_seconds=retry_seconds,
     )
     of_day = facts.get(day)
     _refuse_frozen(of_day, day, retention_days, now)
     write_time_us = _write_time_us(now, record)
-    devices = retry_transient(lambda: store.devices(day), give_up_after_seconds=retry_seconds)
+    devices = retry_transient(lambda: ports.days.devices(day), give_up_after_seconds=retry_seconds)
     progress = RollupProgress(day, len(devices))
     rebuild = _Rebuild(
-        store, day_number_of(day), write_time_us, retry_seconds, page_rows, progress, observe
+        ports, day_number(day), write_time_us, retry_seconds, page_rows, progress, observe
     )
     rebuild.run(devices, on_progress)
     done = DayRecord(
@@ -187,7 +145,9 @@ def rebuild_day(
         progress.seconds,
         run_id,
     )
-    retry_transient(lambda: store.record_day(topic, done), give_up_after_seconds=retry_seconds)
+    retry_transient(
+        lambda: ports.rollups.record_day(topic, done), give_up_after_seconds=retry_seconds
+    )
     return progress
 
 
@@ -209,14 +169,14 @@ def read_rollups(
     flight = Flight(store.wait, retry_seconds)
     start = store.start_hours if hourly else store.start_days
 
-    def take(answer: PendingRollups) -> None:
+    def take(answer: Rollups) -> None:
         found.update(answer.found)
 
     begin = first
     while begin <= last:
         next_month = (begin.replace(day=1) + timedelta(days=31)).replace(day=1)
         end = min(last, next_month - timedelta(days=1))
-        span = (day_number_of(begin), day_number_of(end))
+        span = (day_number(begin), day_number(end))
         flight.start(lambda span=span: start(device_id, *span), take)  # type: ignore[misc]
         begin = next_month
         while flight.size >= DEVICES_IN_FLIGHT:
@@ -252,7 +212,7 @@ class _Rebuild:
 
     def __init__(
         self,
-        store: RollupStore,
+        ports: RollupPorts,
         day_number: int,
         write_time_us: int,
         retry_seconds: float,
@@ -261,10 +221,11 @@ class _Rebuild:
         observe: Callable[[Mapping[int, Rollup]], None],
     ) -> None:
         self._observe = observe
-        self._store, self._day, self._write_time = store, day_number, write_time_us
+        self._rows, self._rollups = ports.rows, ports.rollups
+        self._day, self._write_time = day_number, write_time_us
         self._page_rows, self._progress = page_rows, progress
-        self._reads = Flight(store.wait, retry_seconds)
-        self._writes = Flight(store.wait, retry_seconds)
+        self._reads = Flight(ports.rows.wait, retry_seconds)
+        self._writes = Flight(ports.rollups.wait, retry_seconds)
 
     def run(self, devices: Sequence[str], on_progress: Callable[[RollupProgress], None]) -> None:
         waiting = iter(devices)
@@ -274,29 +235,36 @@ class _Rebuild:
                 device_id = next(waiting, None)
                 is_over = device_id is None
                 if device_id is not None:
-                    self._read(device_id, {}, (self._day + 1) * MS_PER_DAY)
+                    self._read(device_id, {}, (self._day + 1) * MS_PER_DAY - 1)
             answered = self._reads.take_answers()
             answered = self._writes.take_answers() or answered
             self._progress.seconds = time.monotonic() - self._progress.began
             on_progress(self._progress)
             if not answered and (self._reads.size or self._writes.size):
-                self._store.wait(0.1)
+                self._rollups.wait(0.1)
 
     def _may_read(self) -> bool:
         return self._reads.size < DEVICES_IN_FLIGHT and self._writes.size < _WRITES_IN_FLIGHT
 
-    def _read(self, device_id: str, hours: dict[int, Rollup], before_ms: int) -> None:
-        def take(page: PendingReadings) -> None:
+    def _read(self, device_id: str, hours: dict[int, Rollup], last_ms: int) -> None:
+        def take(page: Readings) -> None:
             rows = page.found
             add_page(hours, rows)
             self._progress.readings += len(rows)
             if len(rows) >= self._page_rows:
-                self._read(device_id, hours, rows[-1][0])
+                self._read(device_id, hours, rows[-1][0] - 1)
             else:
                 self._write(device_id, hours)
 
         self._reads.start(
-            lambda: self._store.start_readings(device_id, self._day, before_ms, self._page_rows),
+            lambda: self._rows.start_page(
+                device_id,
+                self._day,
+                self._day * MS_PER_DAY,
+                last_ms,
+                self._page_rows,
+                newest_first=True,
+            ),
             take,
         )
 
@@ -313,10 +281,10 @@ class _Rebuild:
                 self._progress.hours += len(hours)
 
         self._writes.start(
-            lambda: self._store.send_hours(device_id, self._day, hours, self._write_time),
+            lambda: self._rollups.send_hours(device_id, self._day, hours, self._write_time),
             acknowledged,
         )
         self._writes.start(
-            lambda: self._store.send_day(device_id, self._day, whole, self._write_time),
+            lambda: self._rollups.send_day(device_id, self._day, whole, self._write_time),
             acknowledged,
         )

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.ledger_store import CassandraLedgerStore
-from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
-from iot_pipeline.clients.row_counts import CassandraRowCounts
+from iot_pipeline.connections import Tables
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.row_count_matches_ledger import days_alone
@@ -68,9 +66,8 @@ def _questions(
     pipeline: Pipeline, client: CassandraClient, now: datetime
 ) -> dict[str, Callable[[], object]]:
     topic, parts = pipeline.topic, range(4)
-    ledger, rows = CassandraLedgerStore(client), CassandraRowCounts(client)
-    sums = CassandraLedgerSums(client)
-    asking = replace(pipeline.connections, cassandra=client, ledger=ledger)
+    asking = replace(pipeline.connections, cassandra=client)
+    ledger, rows, known = asking.ledger, asking.rows, asking.days
 
     def facts(later: timedelta = timedelta()) -> Facts:
         return Facts(asking, now + later)
@@ -78,12 +75,14 @@ def _questions(
     return {
         "plan": lambda: make_plan(pipeline.log, ledger, topic),
         "last hour": lambda: facts().recent,
-        "counts": lambda: count_days(sums, rows, topic, parts, [now.date()], budget_seconds=60),
+        "counts": lambda: count_days(
+            ledger, rows, known, topic, parts, [now.date()], budget_seconds=60
+        ),
         "days": lambda: days_alone(facts()),
         # Long after the last run there is no recent entry to stop at.
         "days after a silence": lambda: days_alone(facts(timedelta(days=9))),
         "ranges": lambda: facts().newest_ingested,
-        "losses": lambda: sums.read_expired(topic, parts),
+        "losses": lambda: ledger.read_expired(topic, parts),
     }
 
 
@@ -136,11 +135,18 @@ def test_counting_a_day_with_many_devices_asks_for_no_other_day(
 ) -> None:
     today = datetime.now(UTC).date()
     write_rows(counting, [today - timedelta(days=back) for back in range(20)], devices=30)
-    rows = CassandraRowCounts(counting)
-    sums = CassandraLedgerSums(counting)
+    tables = Tables(counting)
     for _ in range(2):
         counting.answers = counting.rows = 0
-        (found,) = count_days(sums, rows, pipeline.topic, range(4), [today], budget_seconds=60)
+        (found,) = count_days(
+            tables.ledger,
+            tables.rows,
+            tables.days,
+            pipeline.topic,
+            range(4),
+            [today],
+            budget_seconds=60,
+        )
     assert found.rows == 30
     # 30 counts, one list of devices, and both ledgers before and after.
     assert counting.answers == 30 + 1 + 2 * 5
@@ -153,9 +159,11 @@ def test_no_time_left_means_nothing_more_is_asked(
     today = datetime.now(UTC).date()
     write_rows(counting, [today], devices=200)
     ticks = iter(range(1_000_000))
+    tables = Tables(counting)
     (found,) = count_days(
-        CassandraLedgerSums(counting),
-        CassandraRowCounts(counting),
+        tables.ledger,
+        tables.rows,
+        tables.days,
         pipeline.topic,
         range(4),
         [today],

@@ -179,7 +179,7 @@ def test_a_day_of_which_a_part_was_counted_clears_no_suspect(
     facts = SimpleNamespace(
         run=run if is_run else None,
         suspects={"row_count_matches_ledger": [str(before)]},
-        ports=SimpleNamespace(ledger_sums=None, device_days=None),
+        ports=SimpleNamespace(ledger=None, ledger_sums=None, rows=None, days=None),
         settings=Settings(),
         parts=range(1),
         recent=[],

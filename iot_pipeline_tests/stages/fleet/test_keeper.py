@@ -131,7 +131,7 @@ def test_a_question_asks_each_device_for_what_is_newer_and_nothing_else(place: P
     keeper = place.run(START_MS, END)
     keeper.look(moment_of(END), 0.0)
     keeper.save(moment_of(END), is_last=True)
-    place.table.questions = 0
+    place.table.asked.clear()
     place.look(END)
     # Two days around midnight, and the hour that one lacks.
     assert place.table.questions <= 2 * 8 + 1

@@ -8,7 +8,7 @@ from iot_pipeline.core.fleet.view import MOST_LINES, MOST_ROWS, choose_rows, nat
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.times import moment_of
 from iot_pipeline.stages.fleet.view import view_fleet
-from iot_pipeline_tests.stages.fake_pages import FakePages
+from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.world import World
 
 NOW_MS = 500_000 * HOUR_MS + 1_800_000
@@ -33,9 +33,9 @@ class Ports:
     def __init__(self, devices: int = 3) -> None:
         world = World(partitions=1)
         self.log, self.ledger = world.log, world.ledger
-        self.slots = FakePages()
+        self.rows = FakeSensorData()
         for number in range(devices):
-            self.slots.add(f"room_{number}", range(NOW_MS - HOUR_MS, NOW_MS, 60_000))
+            self.rows.add(f"room_{number}", range(NOW_MS - HOUR_MS, NOW_MS, 60_000))
 
 
 def test_the_grid_begins_with_the_first_hour_there_is_something_of() -> None:
@@ -54,7 +54,7 @@ def test_lines_are_means_where_there_are_readings() -> None:
     times = [ms for ms, _ in view.lines["room_0"]]
     assert len(times) == 60, "an hour is drawn by the minute"
     assert times[0] >= NOW_MS - HOUR_MS
-    assert len(ports.slots.slots_asked) <= 2 * MOST_LINES
+    assert ports.rows.asked["means"] <= 2 * MOST_LINES
 
 
 def test_of_a_large_fleet_devices_with_problems_are_drawn_and_named() -> None:

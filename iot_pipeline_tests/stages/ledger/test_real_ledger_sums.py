@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.sums import EntryPlace, place_of
@@ -57,20 +58,25 @@ def after(entries: Sequence[LedgerEntry], partition: int, runs: int) -> list[Led
     return found
 
 
-def by_day(source: CassandraLedgerSums | KeptSums, topic: str) -> dict[date, int]:
+def by_day(source: CassandraLedgerStore | KeptSums, topic: str) -> dict[date, int]:
     total: Counter[date] = Counter()
     for part in source.stored_by_day(topic, PARTITIONS, DAYS):
         total.update(part)
     return {day: rows for day, rows in total.items() if rows}
 
 
-def expired(source: CassandraLedgerSums | KeptSums, topic: str) -> list[LedgerEntry]:
+def expired(source: CassandraLedgerStore | KeptSums, topic: str) -> list[LedgerEntry]:
     found = source.read_expired(topic, PARTITIONS)
     return sorted(found, key=lambda entry: (entry.partition, place_of(entry)))
 
 
+def ledgers_of(pipeline: Pipeline) -> tuple[CassandraLedgerStore, CassandraLedgerSums, str]:
+    return pipeline.connections.ledger, pipeline.connections.ledger_sums, pipeline.topic
+
+
 def check_equal(pipeline: Pipeline) -> dict[date, int]:
-    whole, kept = pipeline.connections.ledger_sums, KeptSums(pipeline.connections.ledger_sums)
+    whole = pipeline.connections.ledger
+    kept = KeptSums(whole, pipeline.connections.ledger_sums)
     assert by_day(kept, pipeline.topic) == by_day(whole, pipeline.topic)
     assert expired(kept, pipeline.topic) == expired(whole, pipeline.topic)
     return by_day(kept, pipeline.topic)
@@ -79,9 +85,9 @@ def check_equal(pipeline: Pipeline) -> dict[date, int]:
 def test_kept_sums_say_what_the_whole_ledger_says(
     pipeline: Pipeline, entries: list[LedgerEntry]
 ) -> None:
-    sums, topic = pipeline.connections.ledger_sums, pipeline.topic
+    ledger, sums, topic = ledgers_of(pipeline)
     check_equal(pipeline)
-    keep_sums(sums, topic, PARTITIONS)
+    keep_sums(ledger, sums, topic, PARTITIONS)
     assert {p: kept.until for p, kept in sums.read_sums(topic).items()} == {
         p: max(place_of(e) for e in entries if e.partition == p) for p in PARTITIONS
     }
@@ -91,62 +97,58 @@ def test_kept_sums_say_what_the_whole_ledger_says(
     later = [*entries, *after(entries, 0, 9)]
     lost = replace(after(later, 0, 1)[0], outcome=Outcome.EXPIRED, counts=Counts())
     write(pipeline, [*later[len(entries) :], lost, *after([*later, lost], 0, 3)])
-    pipeline.connections.ledger.record_replay(
+    ledger.record_replay(
         topic, NOW, "again", [OffsetRange(1, 0, 5)], Counts(5, stored_by_day={NOW.date(): 5})
     )
     now = check_equal(pipeline)
     assert sum(now.values()) == sum(before.values()) + 7 * 12 + 5
-    keep_sums(sums, topic, PARTITIONS)
+    keep_sums(ledger, sums, topic, PARTITIONS)
     assert sums.read_sums(topic)[0].expired == (place_of(lost),)
     assert check_equal(pipeline) == now
-    assert [place_of(entry) for entry in expired(KeptSums(sums), topic)] == [place_of(lost)]
+    assert [place_of(entry) for entry in expired(KeptSums(ledger, sums), topic)] == [place_of(lost)]
 
 
 def test_the_past_is_not_asked_again(pipeline: Pipeline, entries: list[LedgerEntry]) -> None:
-    sums, topic = pipeline.connections.ledger_sums, pipeline.topic
-    keep_sums(sums, topic, PARTITIONS)
+    ledger, sums, topic = ledgers_of(pipeline)
+    keep_sums(ledger, sums, topic, PARTITIONS)
     kept = sums.read_sums(topic)[0]
     # Nothing but the kept sum can say this.
     sums.write_sum(topic, replace(kept, stored_by_day={DAYS[0]: 12_345}))
-    assert by_day(KeptSums(sums), topic)[DAYS[0]] == 12_345
-    keep_sums(sums, topic, PARTITIONS)
-    assert by_day(KeptSums(sums), topic)[DAYS[0]] == 12_345
-    keep_sums(sums, topic, PARTITIONS, is_afresh=True)
+    assert by_day(KeptSums(ledger, sums), topic)[DAYS[0]] == 12_345
+    keep_sums(ledger, sums, topic, PARTITIONS)
+    assert by_day(KeptSums(ledger, sums), topic)[DAYS[0]] == 12_345
+    keep_sums(ledger, sums, topic, PARTITIONS, is_afresh=True)
     check_equal(pipeline)
 
 
 def test_a_sum_that_ends_where_nothing_begins_is_not_believed(
     pipeline: Pipeline, entries: list[LedgerEntry]
 ) -> None:
-    sums, topic = pipeline.connections.ledger_sums, pipeline.topic
-    keep_sums(sums, topic, PARTITIONS)
+    ledger, sums, topic = ledgers_of(pipeline)
+    keep_sums(ledger, sums, topic, PARTITIONS)
     write(pipeline, [entry for p in PARTITIONS for entry in after(entries, p, 5)])
     before = check_equal(pipeline)
     # Days later all of it is folded, and nothing begins any more where the sums ended.
-    report = fold_ledger(pipeline.connections.ledger, topic, PARTITIONS, NOW + timedelta(days=5))
+    report = fold_ledger(ledger, topic, PARTITIONS, NOW + timedelta(days=5))
     assert report.after < report.before
     assert check_equal(pipeline) == before
-    keep_sums(sums, topic, PARTITIONS)
+    keep_sums(ledger, sums, topic, PARTITIONS)
     assert check_equal(pipeline) == before
-    assert all(sums.read_at(topic, p, k.until) for p, k in sums.read_sums(topic).items())
+    assert all(ledger.read_at(topic, p, k.until) for p, k in sums.read_sums(topic).items())
 
 
 def test_a_run_moves_a_sum_on_when_it_is_worth_it_and_never_reads_the_past(
     pipeline: Pipeline, entries: list[LedgerEntry]
 ) -> None:
-    sums, ledger, topic = (
-        pipeline.connections.ledger_sums,
-        pipeline.connections.ledger,
-        pipeline.topic,
-    )
+    ledger, sums, topic = ledgers_of(pipeline)
 
     def pass_by() -> dict[int, EntryPlace]:
         recent = ledger.read_links(topic, PARTITIONS, NOW - timedelta(hours=1))
-        keep_sums_in_passing(sums, topic, PARTITIONS, recent)
+        keep_sums_in_passing(ledger, sums, topic, PARTITIONS, recent)
         return {p: kept.until for p, kept in sums.read_sums(topic).items()}
 
     assert pass_by() == {}, "who makes the first one reads all of it"
-    keep_sums(sums, topic, PARTITIONS)
+    keep_sums(ledger, sums, topic, PARTITIONS)
     first = pass_by()
     few = [entry for p in PARTITIONS for entry in after(entries, p, 150)]
     write(pipeline, few)
@@ -158,5 +160,6 @@ def test_a_run_moves_a_sum_on_when_it_is_worth_it_and_never_reads_the_past(
 
 
 def test_two_topics_keep_apart(pipeline: Pipeline, entries: list[LedgerEntry]) -> None:
-    keep_sums(pipeline.connections.ledger_sums, pipeline.topic, PARTITIONS)
-    assert pipeline.connections.ledger_sums.read_sums(f"other{uuid.uuid4().hex}") == {}
+    ledger, sums, topic = ledgers_of(pipeline)
+    keep_sums(ledger, sums, topic, PARTITIONS)
+    assert sums.read_sums(f"other{uuid.uuid4().hex}") == {}

@@ -9,8 +9,8 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.ingest.losses import record_losses
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit, choose_ranges
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
-from iot_pipeline_tests.stages.fake_rows import FakeRowReader
+from iot_pipeline.stages.proof.ports import AuditConfig
+from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
 from iot_pipeline_tests.stages.outside import DLQ, Outside
 from iot_pipeline_tests.stages.world import T0, World, a_busy_world
@@ -25,14 +25,18 @@ def run(world: World, **options):
 
 def audit_of(outside: Outside, config: AuditConfig | None = None, **options):
     world = outside.world
-    ports = AuditPorts(outside, world.ledger, outside, FakeRowReader(world.store), outside)
     ranges = choose_ranges(outside, world.ledger, "iot_data")
     result = audit(
-        "iot_data", ranges, ports, config or AuditConfig(DLQ, retry_seconds=0.2), "a", **options
+        "iot_data",
+        ranges,
+        outside.ports,
+        config or AuditConfig(DLQ, retry_seconds=0.2),
+        "a",
+        **options,
     )
     judged = sum(count for fate, count in result.fates.items() if fate is not Fate.STRAY)
     assert judged == result.offsets, "each offset has one fate"
-    assert len(outside.audits) == 1
+    assert len(outside.audits.recorded) == 1
     return result
 
 
@@ -116,11 +120,10 @@ def test_rows_written_since_it_began_do_not_have_the_log_read_again():
 
 def test_rows_that_are_as_they_should_be_travel_once():
     world = drained()
-    outside, reader = Outside(world), FakeRowReader(world.store)
-    ports = AuditPorts(outside, world.ledger, outside, reader, outside)
+    outside, reader = Outside(world), FakeSensorData(world.store)
     ranges = choose_ranges(outside, world.ledger, "iot_data")
-    audit("iot_data", ranges, ports, AuditConfig(DLQ, retry_seconds=0.2), "a")
-    assert reader.ranges == len(world.store.rows()) // 5
+    audit("iot_data", ranges, outside.ports_with(reader), AuditConfig(DLQ, retry_seconds=0.2), "a")
+    assert reader.asked["range"] == len(world.store.rows()) // 5
 
 
 def test_a_row_that_outlived_its_retention_has_aged_out():
@@ -142,7 +145,9 @@ def test_what_was_deleted_on_purpose_is_deleted_and_what_came_later_is_not():
     world = drained()
     outside = Outside(world)
     deleted_us = world.log.now_ms * 1000
-    outside.deletions.append(Deletion("d", T0_MS, T0_MS + 2000, deleted_us, "a wrong sensor"))
+    outside.deletions.deletions.append(
+        Deletion("d", T0_MS, T0_MS + 2000, deleted_us, "a wrong sensor")
+    )
     for ms in (T0_MS, T0_MS + 1000):
         del world.store.cells["d", DAY, ms]
     world.log.tick()

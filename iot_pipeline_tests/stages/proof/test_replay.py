@@ -14,7 +14,7 @@ from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof import read_back as read_back_stage
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay
 from iot_pipeline.stages.reading.log import widen_to_milliseconds
-from iot_pipeline_tests.stages.fake_rows import FakeRowReader
+from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
@@ -27,7 +27,7 @@ def replay_ranges(world, *ranges, rows=None, **options) -> ReplayProgress:
     return replay(
         chosen.plan,
         world.ports(),
-        rows or FakeRowReader(world.store),
+        rows or FakeSensorData(world.store),
         Run("replay-1", writer_id(99)),
         CONFIG,
         progress=progress,
@@ -150,7 +150,7 @@ def test_a_recreated_topic_stops_a_replay_before_any_row_is_written():
         replay(
             chosen.plan,
             world.ports(),
-            FakeRowReader(world.store),
+            FakeSensorData(world.store),
             Run("replay-1", writer_id(99)),
             CONFIG,
         )
@@ -210,12 +210,12 @@ def test_rows_among_many_others_are_asked_for_one_by_one():
     for second in range(200):
         world.write(0, "d", T0 + second, 1.0)
     world.drain()
-    reader = FakeRowReader(world.store)
+    reader = FakeSensorData(world.store)
     ends = [timestamp_ms(T0), timestamp_ms(T0 + 199)]
     place = ("d", ends[0] // 86_400_000)
     ((got, times, found),) = read_back_stage.fetch_rows(reader, [(place, ends)], 1.0)
     assert (got, list(times), sorted(found)) == (place, ends, ends)
-    assert (reader.ranges, reader.times) == (1, 1)
+    assert (reader.asked["range"], reader.asked["times"]) == (1, 1)
 
 
 def test_reads_that_fail_together_wait_once(monkeypatch):
@@ -224,7 +224,7 @@ def test_reads_that_fail_together_wait_once(monkeypatch):
     monkeypatch.setattr(flight_module.time, "sleep", waits.append)
     world = a_drained_world()
     away = [CassandraUnavailableError("stood still")] * read_back_stage.READS_IN_FLIGHT
-    reader = FakeRowReader(world.store, away)
+    reader = FakeSensorData(world.store, away)
     wanted = [((f"d{number}", 20_000), [number]) for number in range(200)]
     found = [place for place, _, _ in read_back_stage.fetch_rows(reader, wanted, 0.5)]
     assert sorted(found) == sorted(place for place, _ in wanted)
@@ -233,6 +233,6 @@ def test_reads_that_fail_together_wait_once(monkeypatch):
 
 def test_a_read_that_fails_is_asked_again():
     world = a_drained_world()
-    reader = FakeRowReader(world.store, [CassandraUnavailableError("overloaded")] * 3)
+    reader = FakeSensorData(world.store, [CassandraUnavailableError("overloaded")] * 3)
     progress = replay_ranges(world, OffsetRange(0, 0, 30), rows=reader)
     assert progress.read_back.not_equal == progress.read_back.states[RowState.NEWER]

@@ -21,7 +21,7 @@ from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline_tests.core.reading.limits import limited
 from iot_pipeline_tests.load import reading_json
-from iot_pipeline_tests.stages.fake_rows import FakeRowReader
+from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import (
     NOW_MS,
     Crash,
@@ -75,7 +75,7 @@ class Letters:
             "iot_data",
             DLQ,
             ports,
-            rows or FakeRowReader(self.world.store),
+            rows or FakeSensorData(self.world.store),
             Run("replay", writer_id(7)),
             config,
             deletions or Deletions([]),

@@ -7,7 +7,7 @@ from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.proof.trace import find_records, read_back_run, trace
-from iot_pipeline_tests.stages.fake_rows import FakeRowReader
+from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import T0, World
 
@@ -31,7 +31,7 @@ def cells(world: World, step: int) -> dict:
 
 
 def look(world: World, step: int = 2):
-    rows, outside = FakeRowReader(world.store), Outside(world)
+    rows, outside = FakeSensorData(world.store), Outside(world)
     return trace(world.log, outside, rows, "iot_data", RULES, "d", T0_MS + step * 1000, 0.2)
 
 
@@ -81,7 +81,7 @@ def test_records_of_many_write_times_are_found_by_one_reading_when_they_are_near
 
 
 def compare(world: World, ranges=ALL, **options):
-    rows, outside = FakeRowReader(world.store), Outside(world)
+    rows, outside = FakeSensorData(world.store), Outside(world)
     return read_back_run(world.log, outside, rows, "iot_data", RULES, ranges, 0.2, **options)
 
 

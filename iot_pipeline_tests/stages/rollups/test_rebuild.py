@@ -13,9 +13,16 @@ from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.core.rollups.statistics import MS_PER_HOUR, Rollup, is_same, summarize
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, RollupFrozenError
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
-from iot_pipeline.stages.rollups.rebuild import RollupProgress, read_day_facts, rebuild_day
+from iot_pipeline.stages.rollups.rebuild import (
+    RollupPorts,
+    RollupProgress,
+    read_day_facts,
+    rebuild_day,
+)
 from iot_pipeline_tests.stages.fake_rollups import FakeRollupStore
-from iot_pipeline_tests.stages.fakes import FakeLedger, FakeStore
+from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
+from iot_pipeline_tests.stages.fakes import FakeLedger
+from iot_pipeline_tests.stages.outside import FakeDeletions
 from iot_pipeline_tests.stages.rollup_contract import RollupStoreContract
 
 DAY = date(2024, 12, 29)
@@ -28,14 +35,22 @@ TOPIC = "iot_data"
 @dataclass
 class World:
     store: FakeRollupStore = field(default_factory=FakeRollupStore)
+    rows: FakeSensorData = field(default_factory=FakeSensorData)
+    ledger: FakeLedger = field(default_factory=FakeLedger)
+    deletions: FakeDeletions = field(default_factory=FakeDeletions)
     topic: str = TOPIC
     device: str = "device_1"
     next_offset: int = 0
     now: float = NOW
 
+    @property
+    def ports(self) -> RollupPorts:
+        days = FakeDeviceDays(self.rows.store)
+        return RollupPorts(self.store, self.rows, days, self.ledger, self.deletions)
+
     def put(self, device_id: str, rows: dict[int, tuple[float, float]]) -> None:
         day = next(iter(rows)) // MS_PER_DAY
-        store: FakeStore = self.store.store
+        store = self.rows.store
         store.send_rows(
             device_id, day, {ms: (ms * 1000, 0, 0, *values) for ms, values in rows.items()}
         )
@@ -48,10 +63,9 @@ class World:
 
     def commit(self, rows: int, day_number: int = NUMBER) -> None:
         day = date(1970, 1, 1) + timedelta(days=day_number)
-        ledger: FakeLedger = self.store.ledger
         start = self.next_offset
         self.next_offset += rows
-        ledger.entries[TOPIC, 0, 1, start] = LedgerEntry(
+        self.ledger.entries[TOPIC, 0, 1, start] = LedgerEntry(
             TOPIC,
             0,
             1,
@@ -65,12 +79,12 @@ class World:
 
     def remember_deletion(self, device_id: str, rows_by_day: dict[date, int]) -> None:
         at = datetime.fromtimestamp(self.now, UTC)
-        self.store.deletions.append(DeletedPart(f"{device_id} {at}", at, rows_by_day))
+        self.deletions.deleted.append(DeletedPart(f"{device_id} {at}", at, rows_by_day))
 
     def rebuild(self, day: date = DAY, **options: object) -> RollupProgress:
         self.now += 1
         return rebuild_day(
-            self.store,
+            self.ports,
             TOPIC,
             day,
             "run",
@@ -81,7 +95,7 @@ class World:
 
     def compare(self, **options: object) -> Comparisons:
         return compare_days(
-            self.store,
+            self.ports,
             TOPIC,
             [DAY],
             **{  # type: ignore[arg-type]
@@ -98,7 +112,7 @@ class World:
 
     def is_touched(self) -> bool:
         now = datetime.fromtimestamp(self.now, UTC)
-        facts = read_day_facts(self.store, TOPIC, now)
+        facts = read_day_facts(self.ports, TOPIC, now)
         return facts[DAY].seen != self.store.read_records(TOPIC)[DAY].seen
 
 
@@ -153,9 +167,9 @@ def test_rebuilding_twice_equals_rebuilding_once(world: World) -> None:
 
 def test_an_hour_whose_readings_were_deleted_has_no_rollup_after_a_rebuild(world: World) -> None:
     world.rebuild()
-    for ms in [ms for name, _, ms in world.store.store.cells if name == "device_1"]:
+    for ms in [ms for name, _, ms in world.rows.store.cells if name == "device_1"]:
         if ms < DAY_MS + MS_PER_HOUR:
-            del world.store.store.cells["device_1", NUMBER, ms]
+            del world.rows.store.cells["device_1", NUMBER, ms]
     world.remember_deletion("device_1", {DAY: 9})
     assert world.is_touched()
     world.rebuild()
@@ -169,8 +183,8 @@ def test_an_hour_whose_readings_were_deleted_has_no_rollup_after_a_rebuild(world
 
 def test_a_device_without_readings_left_has_no_rollup_at_all(world: World) -> None:
     world.rebuild()
-    for place in [place for place in world.store.store.cells if place[0] == "device_1"]:
-        del world.store.store.cells[place]
+    for place in [place for place in world.rows.store.cells if place[0] == "device_1"]:
+        del world.rows.store.cells[place]
     world.rebuild()
     assert world.hours("device_1") == {}
     assert world.store.days.read("device_1", DAY_MS, DAY_MS + 1) == {}
@@ -184,7 +198,7 @@ def test_what_is_committed_while_a_rebuild_reads_leaves_the_day_touched(world: W
             world.commit(1)
         pages.append(device_id)
 
-    world.store.on_page = arrive
+    world.rows.on_page = arrive
     world.rebuild()
     assert world.is_touched()
 
@@ -192,11 +206,11 @@ def test_what_is_committed_while_a_rebuild_reads_leaves_the_day_touched(world: W
 def test_a_rebuild_that_dies_leaves_no_record_and_the_next_one_wins(world: World) -> None:
     world.rebuild()
     world.ingest("device_2", {DAY_MS + 1: (99.0, 1.0)})
-    world.store.on_page = _die_at("device_1")
+    world.rows.on_page = _die_at("device_1")
     with pytest.raises(KeyboardInterrupt):
         world.rebuild(page_rows=10)
     assert world.is_touched()
-    world.store.on_page = lambda _: None
+    world.rows.on_page = lambda _: None
     world.rebuild()
     assert not world.is_touched()
     assert world.hours("device_2")[DAY_MS].count == 10
@@ -227,7 +241,7 @@ def test_two_rebuilds_at_once_leave_the_rows_and_the_record_of_one(
             world.now -= 100
         world.rebuild()
 
-    world.store.on_page = overtake
+    world.rows.on_page = overtake
     world.rebuild()
     written = {time for time, _ in world.store.hours.rows.values()}
     assert len(written) == 1
@@ -249,6 +263,7 @@ def test_a_clock_that_steps_back_does_not_keep_an_old_rollup(world: World) -> No
 
 def test_an_error_that_passes_is_asked_again_and_one_that_stays_is_raised(world: World) -> None:
     world.store.failures = [CassandraUnavailableError("away") for _ in range(5)]
+    world.rows.failures = [CassandraUnavailableError("away") for _ in range(5)]
     assert world.rebuild().readings == 3 * 206
     assert world.compare().hourly[0].wrong == []
     world.store.failures = [PermanentError("refused")]
@@ -268,12 +283,12 @@ def test_a_day_whose_rows_age_out_is_refused_and_keeps_its_rollups(world: World)
 
 
 def test_memory_is_that_of_the_devices_in_flight_not_of_all(world: World) -> None:
-    world.store.looks = 3
+    world.store.looks = world.rows.looks_until_answered = 3
     for number in range(3, 200):
         world.put(f"device_{number}", {DAY_MS + number: (1.0, 1.0)})
     open_pages: list[int] = []
     progress = world.rebuild(
-        on_progress=lambda p: open_pages.append(world.store.pages - p.devices_done)
+        on_progress=lambda p: open_pages.append(world.rows.asked["page"] - p.devices_done)
     )
     assert progress.devices_done == 200
     assert max(open_pages) <= 32 + 96

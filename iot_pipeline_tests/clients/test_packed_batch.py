@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.cql_batch import (
+from iot_pipeline.clients.packed_batch import (
     PackedProtocolHandler,
     PackedReadingStore,
     encode_batch,
@@ -210,7 +210,7 @@ def test_a_driver_that_binds_in_another_order_means_the_plain_path(
 
     store, session = _store(PackedReadingStore, 0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iot_pipeline.clients.cql_batch.BatchStatement", Swapped)
+        patch.setattr("iot_pipeline.clients.packed_batch.BatchStatement", Swapped)
         store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
     assert "encodes a batch otherwise" in caplog.text
     assert session.client_protocol_handler is ProtocolHandler

@@ -17,12 +17,9 @@ import cassandra
 from cassandra.protocol import BatchMessage, ProtocolHandler
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
-from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer
-from iot_pipeline.clients.reading_store import (
-    DAY_ZERO,
-    DEVICE_TTL_EXTRA_SECONDS,
-    CassandraReadingStore,
-)
+from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
+from iot_pipeline.clients.reading_store import DEVICE_TTL_EXTRA_SECONDS, CassandraReadingStore
+from iot_pipeline.clients.sensor_data import COLUMNS, VALUES
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 from iot_pipeline.settings import Settings
 
@@ -105,8 +102,22 @@ def statement_prefix(query_id: bytes, values: int) -> bytes:
 # Each value is its length (always 4 or 8 bytes here) and itself, big-endian. The length of the
 # first, the timestamp, stands at the end of what every row begins with.
 _LENGTH_8 = b"\0\0\0\x08"
-_pack_row = struct.Struct(">qididiq").pack
-_pack_row_with_ttl = struct.Struct(">qididiqii").pack
+_ROW = ">q" + "id" * len(VALUES) + "iq"
+# A loop over the quantities would cost a row as much as all the rest, so both are made once, as if
+# they were written by hand: of two quantities a and b `pack(ms, 8, a, 8, b, 8, write_time)`.
+_NAMES = ", ".join(VALUES)
+_LENGTHS_AND_VALUES = ", ".join(f"8, {name}" for name in VALUES)
+_pack_all = eval(
+    f"lambda pack, rows: [pack(ms, {_LENGTHS_AND_VALUES}, 8, write_time) "
+    f"for ms, (write_time, _, _, {_NAMES}) in rows.items()]"
+)
+_pack_all_with_ttl = eval(
+    f"lambda pack, rows, ttl_of: [pack(ms, {_LENGTHS_AND_VALUES}, 8, write_time, 4, "
+    f"ttl_of(arrived_ms(write_time))) for ms, (write_time, _, _, {_NAMES}) in rows.items()]",
+    {"arrived_ms": arrived_ms},
+)
+_pack_row = struct.Struct(_ROW).pack
+_pack_row_with_ttl = struct.Struct(_ROW + "ii").pack
 
 
 def pack_rows(
@@ -122,23 +133,15 @@ def pack_rows(
         prefix: that of the prepared statement.
         device: device_id in UTF-8.
         day_number: days since 1970.
-        rows: timestamp_ms -> row; not empty.
+        rows: not empty.
         ttl_of: seconds to live for a Kafka timestamp in ms; None: the statement has no TTL.
     """
     start = prefix + _pack_int(len(device)) + device + _pack_day(4, day_number + DAY_ZERO)
     start += _LENGTH_8
     if ttl_of is None:
-        packed = [
-            _pack_row(ms, 8, temperature, 8, humidity, 8, write_time)
-            for ms, (write_time, _, _, temperature, humidity) in rows.items()
-        ]
+        packed = _pack_all(_pack_row, rows)
     else:
-        packed = [
-            _pack_row_with_ttl(
-                ms, 8, temperature, 8, humidity, 8, write_time, 4, ttl_of(arrived_ms(write_time))
-            )
-            for ms, (write_time, _, _, temperature, humidity) in rows.items()
-        ]
+        packed = _pack_all_with_ttl(_pack_row_with_ttl, rows, ttl_of)
     # The start is copied by join: as an argument of every row's pack it costs twice as much.
     return start + start.join(packed)
 
@@ -146,7 +149,7 @@ def pack_rows(
 def pack_device(
     prefix: bytes, device: bytes, day_number: int, produced_ms: int, ttl: int | None
 ) -> bytes:
-    """One row of `devices_by_day`, as it stands in the body of a BATCH."""
+    """One device of a day, as it stands in the body of a BATCH."""
     head = prefix + _pack_day(4, day_number + DAY_ZERO) + _pack_int(len(device)) + device
     if ttl is None:
         return head + struct.pack(">iq", 8, first_us(produced_ms))
@@ -167,12 +170,7 @@ class PackedReadingStore(CassandraReadingStore):
     _row_prefix = b""
     _device_prefix = b""
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> PendingAnswer:
-        """Start writing rows of one Cassandra partition, all of them in one batch."""
-        return self.send_merged([(device_id, day_number, rows)])
-
-    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> PendingAnswer:
-        """Start writing rows of a few Cassandra partitions in one batch."""
+    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> PendingAnswer[Any]:
         if not self._can_pack():
             return super().send_merged(groups)
         ttl_of = self._ttl_seconds if self._retention_ms else None
@@ -189,8 +187,7 @@ class PackedReadingStore(CassandraReadingStore):
 
         return self._client.start(make, self._doing(groups))
 
-    def send_devices(self, day_number: int, devices: Mapping[str, int]) -> PendingAnswer:
-        """Start noting that these devices have rows on this day; device_id -> produced_ms."""
+    def send_devices(self, day_number: int, devices: Mapping[str, int]) -> PendingAnswer[Any]:
         if not self._can_pack():
             return super().send_devices(day_number, devices)
 
@@ -233,9 +230,10 @@ class PackedReadingStore(CassandraReadingStore):
         problem = find_driver_problem(session)
         if problem:
             return problem
-        values = 3 + bool(self._retention_ms)
-        self._row_prefix = statement_prefix(row.query_id, values + 3)
-        self._device_prefix = statement_prefix(device.query_id, values)
+        # Beside the columns: the write time, and the TTL where rows have one.
+        more = 1 + bool(self._retention_ms)
+        self._row_prefix = statement_prefix(row.query_id, len(COLUMNS) + more)
+        self._device_prefix = statement_prefix(device.query_id, 2 + more)
         problem = self._compare(row, device)
         if not problem:
             session.client_protocol_handler = PackedProtocolHandler
@@ -245,14 +243,16 @@ class PackedReadingStore(CassandraReadingStore):
         """Pack a sample and let the driver encode the same one; say what differs, or nothing."""
         ttl = (77,) if self._retention_ms else ()
         name, day, ms, write_time = "probe-é", 20_000, 1_735_444_918_316, 1_735_444_918_316_007
+        values = [number - 1.5 for number in range(len(VALUES))]
+        row_of_sample: Any = (write_time, 0, 7, *values)
         theirs = BatchStatement(batch_type=BatchType.UNLOGGED)
-        theirs.add(row, (name, day + DAY_ZERO, ms, 0.0, -1.5, write_time, *ttl))
+        theirs.add(row, (name, day + DAY_ZERO, ms, *values, write_time, *ttl))
         theirs.add(device, (day + DAY_ZERO, name, ms * 1000, *ttl))
         rows = pack_rows(
             self._row_prefix,
             name.encode(),
             day,
-            {ms: (write_time, 0, 7, 0.0, -1.5)},
+            {ms: row_of_sample},
             (lambda _: 77) if ttl else None,
         )
         devices = pack_device(self._device_prefix, name.encode(), day, ms, 77 if ttl else None)

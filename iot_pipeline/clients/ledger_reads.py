@@ -1,0 +1,269 @@
+"""Questions to both ledgers, `ingest_ledger` and `replay_ledger`; their names stand here alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from iot_pipeline.clients.cassandra import (
+    PLAIN_TUPLES,
+    PendingAnswer,
+    Table,
+    aware,
+    by_day,
+    ms_of,
+)
+from iot_pipeline.core.ledger.chain import ChainLink, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.sums import EntryPlace
+from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
+from iot_pipeline.core.rollups.days import IngestedPart, ReplayedPart
+
+LEDGER = "{ks}.ingest_ledger"
+REPLAYS = "{ks}.replay_ledger"
+OF_PARTITION = "WHERE topic = ? AND kafka_partition = ?"
+
+COUNT_COLUMNS = ("stored", "superseded", "rejected", "aged_out", "holes", "stored_by_day")
+# What an entry says beside its place.
+ENTRY_COLUMNS = (
+    "end_offset", "outcome", "run_id", "writer_id", *COUNT_COLUMNS, "first_record_at",
+    "last_record_at", "updated_at",
+)  # fmt: skip
+ENTRIES = (
+    f"SELECT topic, kafka_partition, epoch, start_offset, {', '.join(ENTRY_COLUMNS)} "
+    f"FROM {LEDGER} {OF_PARTITION}"
+)
+ENTRY_AT = f"{ENTRIES} AND epoch = ? AND start_offset = ?"
+_SINCE = " AND (epoch, start_offset) >= (?, ?)"
+# One Cassandra partition: the filter saves the transport, and every run asks this.
+_THAT_EXPIRED = " AND outcome = ? ALLOW FILTERING"
+# No map, no time, no uuid: those are four fifths of what reading an entry costs the client.
+_LINKS = (
+    "SELECT kafka_partition, epoch, start_offset, end_offset, outcome, run_id, stored, superseded, "
+    f"rejected, aged_out, holes{{more}} FROM {LEDGER} {OF_PARTITION}"
+)
+_PARTITIONS = f"SELECT DISTINCT topic, kafka_partition FROM {LEDGER}"
+# Whoever asks for what is new stops soon: most of a page of 5,000 would be decoded in vain.
+_NEW_ROWS_PER_PAGE = 200
+# Summed where the entries are: a year of them is 70,000 rows, and these are one.
+_STORED_BY_DAY = f"SELECT {{sums}} FROM {LEDGER} {OF_PARTITION}"
+_REPLAYED_BY_DAY = f"SELECT {{sums}} FROM {REPLAYS} WHERE topic = ?"
+_DAYS_PER_SUM = 20
+_INGESTED = (
+    "SELECT kafka_partition, start_offset, end_offset, stored_by_day, first_record_at "
+    f"FROM {LEDGER} {OF_PARTITION}"
+)
+_REPLAYED = (
+    f"SELECT started_at, run_id, ranges, stored, stored_by_day FROM {REPLAYS} WHERE topic = ?"
+)
+
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+class LedgerReads(Table):
+    """What `LedgerStore` can be asked; nothing of it is a serial read."""
+
+    def partitions(self, topic: str) -> list[int]:
+        """Kafka partitions the ledger knows, in order; asked of Cassandra alone."""
+        # Keys of a table that has one partition per Kafka partition: a few hundred at most.
+        rows = self._run(_PARTITIONS, doing=f"looking for the ledger of {topic}")
+        return sorted(row.kafka_partition for row in rows if row.topic == topic)
+
+    def read_entries(
+        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+    ) -> list[LedgerEntry]:
+        entries = []
+        for partition in partitions:
+            for entry in self._entries(
+                "",
+                (topic, partition),
+                f"reading the ledger of {topic}[{partition}]",
+                page_rows=_NEW_ROWS_PER_PAGE if since else None,
+            ):
+                if since and entry.updated_at and entry.updated_at < since:
+                    break
+                entries.append(entry)
+        return entries
+
+    def read_links(
+        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+    ) -> list[ChainLink]:
+        # A number: decoding a time costs the client as much as the rest of a link.
+        more = ", to_unix_timestamp(updated_at)" if since else ""
+        cql = _LINKS.format(ks=self._client.keyspace, more=more)
+        before_ms = since.timestamp() * 1000 if since else 0.0
+        links = []
+        for partition in partitions:
+            for (
+                place, epoch, start, end, outcome, run_id,
+                stored, superseded, rejected, aged_out, holes, *updated_ms,
+            ) in self._client.stream(
+                cql,
+                (topic, partition),
+                doing=f"walking the ledger of {topic}[{partition}]",
+                profile=PLAIN_TUPLES,
+                page_rows=_NEW_ROWS_PER_PAGE if since else None,
+            ):  # fmt: skip
+                # The checkpoint is static and outlives every row.
+                if start is None:
+                    continue
+                if updated_ms and updated_ms[0] and updated_ms[0] < before_ms:
+                    break
+                links.append(
+                    ChainLink(
+                        place, epoch, start, end, _OUTCOMES[outcome], run_id,
+                        stored or 0, superseded or 0, rejected or 0, aged_out or 0, holes or 0,
+                    )
+                )  # fmt: skip
+        return links
+
+    def read_newest(
+        self, topic: str, partitions: Sequence[int], limit: int = 1
+    ) -> list[LedgerEntry]:
+        return [
+            entry
+            for partition in partitions
+            for entry in self._entries(
+                " LIMIT ?",
+                (topic, partition, limit),
+                f"reading the newest entries of {topic}[{partition}]",
+            )
+        ]
+
+    def read_from(
+        self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None
+    ) -> list[LedgerEntry]:
+        condition, values = ("", ()) if place is None else (_SINCE, tuple(place))
+        if limit is not None:
+            condition, values = condition + " LIMIT ?", (*values, limit)
+        doing = f"reading the newer ledger of {topic}[{partition}]"
+        return list(self._entries(condition, (topic, partition, *values), doing))
+
+    def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
+        doing = f"looking for an entry of {topic}[{partition}]"
+        return entry_of(self._run(ENTRY_AT, (topic, partition, *place), doing=doing))
+
+    def read_expired(
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        since: Mapping[int, EntryPlace] | None = None,
+    ) -> list[LedgerEntry]:
+        starts = since or {}
+        return [
+            entry
+            for partition in partitions
+            for entry in self._entries(
+                (_SINCE if partition in starts else "") + _THAT_EXPIRED,
+                (topic, partition, *starts.get(partition, ()), Outcome.EXPIRED.value),
+                f"reading the losses of {topic}[{partition}]",
+            )
+        ]
+
+    def stored_by_day(
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        days: Sequence[date],
+        since: Mapping[int, EntryPlace] | None = None,
+    ) -> Iterator[dict[date, int]]:
+        """One map per question, to be summed, for every 20 days.
+
+        A question per Kafka partition, and one for replays; however long the ledger is, one row
+        comes back.
+        """
+        starts = since or {}
+        for at in range(0, len(days), _DAYS_PER_SUM):
+            part = tuple(days[at : at + _DAYS_PER_SUM])
+            sums = ", ".join(["SUM(stored_by_day[?])"] * len(part))
+            asked: list[tuple[str, tuple[Any, ...], str]] = [
+                (
+                    _STORED_BY_DAY + (_SINCE if partition in starts else ""),
+                    (topic, partition, *starts.get(partition, ())),
+                    f"the ledger of {topic}[{partition}]",
+                )
+                for partition in partitions
+            ]
+            asked.append((_REPLAYED_BY_DAY, (topic,), f"replays of {topic}"))
+            # All at once: each question takes as long as its Kafka partition has rows.
+            sent = [self._start_sum(cql, sums, (*part, *place), what) for cql, place, what in asked]
+            for pending in sent:
+                row = self._client.finish(pending)
+                yield {day: int(row[n] or 0) for n, day in enumerate(part)}
+
+    def _start_sum(
+        self, cql: str, sums: str, values: tuple[Any, ...], what: str
+    ) -> PendingAnswer[Sequence[Any]]:
+        template = cql.replace("{sums}", sums)
+        return self._start(template, values, f"summing {what}", lambda rows: rows[0])
+
+    def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:
+        """Every entry, of every incarnation of the topic, page by page."""
+        for partition in self.partitions(topic):
+            rows = self._client.stream(
+                self._cql(_INGESTED),
+                (topic, partition),
+                doing=f"reading the days of the ledger of {topic}[{partition}]",
+            )
+            for row in rows:
+                # The checkpoint is static: a partition without rows still answers with one.
+                if row.start_offset is None:
+                    continue
+                yield IngestedPart(
+                    OffsetRange(row.kafka_partition, row.start_offset, row.end_offset),
+                    by_day(row.stored_by_day),
+                    None if row.first_record_at is None else ms_of(row.first_record_at),
+                )
+
+    def replayed_parts(self, topic: str) -> list[ReplayedPart]:
+        """Every replay; its name is another one when it has gone on."""
+        rows = self._client.stream(
+            self._cql(_REPLAYED), (topic,), doing=f"reading the replays of {topic}"
+        )
+        return [
+            ReplayedPart(
+                f"replay {row.started_at} {row.run_id} {row.stored} {row.ranges}",
+                [parse_range(text) for text in row.ranges or ()],
+                row.stored or 0,
+                by_day(row.stored_by_day),
+            )
+            for row in rows
+        ]
+
+    def _entries(
+        self, condition: str, values: tuple[Any, ...], doing: str, page_rows: int | None = None
+    ) -> Iterator[LedgerEntry]:
+        for row in self._client.stream(
+            self._cql(ENTRIES) + condition, values, doing=doing, page_rows=page_rows
+        ):
+            entry = entry_of([row])
+            if entry is not None:
+                yield entry
+
+
+def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
+    """What the first of these rows of `ENTRIES` says; None where there is none."""
+    # The checkpoint is static and outlives every row: a partition without rows still answers
+    # with one that has no start_offset.
+    if not rows or rows[0].start_offset is None:
+        return None
+    row = rows[0]
+    return LedgerEntry(
+        topic=row.topic,
+        partition=row.kafka_partition,
+        epoch=row.epoch,
+        start_offset=row.start_offset,
+        end_offset=row.end_offset,
+        outcome=Outcome(row.outcome),
+        run_id=row.run_id,
+        writer_id=row.writer_id,
+        counts=Counts(
+            row.stored or 0,
+            row.superseded or 0,
+            row.rejected or 0,
+            row.aged_out or 0,
+            row.holes or 0,
+            by_day(row.stored_by_day),
+            None if row.first_record_at is None else ms_of(row.first_record_at),
+            None if row.last_record_at is None else ms_of(row.last_record_at),
+        ),
+        updated_at=aware(row.updated_at) if row.updated_at else None,
+    )

@@ -1,0 +1,143 @@
+"""The table of readings: asked by (device_id, day), never scanned; its name stands here alone.
+
+Writing is `reading_store` and, packed, `packed_batch`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, Table, ms_of
+from iot_pipeline.core.fleet.view import Slot
+from iot_pipeline.core.ingest.micro_batch import day_of
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.read_back import Place, StoredRow
+from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.spans import PlainRow, day_number
+
+SENSOR_DATA = "{ks}.sensor_data"
+VALUES = tuple(quantity.name for quantity in QUANTITIES)
+# In the order in which a row is bound; each quantity is one double.
+COLUMNS = ("device_id", "day", "timestamp", *VALUES)
+_OF_PLACE = f"FROM {SENSOR_DATA} WHERE device_id = ? AND day = ?"
+_BETWEEN = "AND timestamp >= ? AND timestamp <= ?"
+# Milliseconds as a number: a datetime of each would cost more than all the rest.
+_PLAIN = f"to_unix_timestamp(timestamp), {', '.join(VALUES)}"
+_STORED = f"{_PLAIN}, {', '.join(f'WRITETIME({name})' for name in VALUES)}"
+_RANGE = f"SELECT {_STORED} {_OF_PLACE} {_BETWEEN} LIMIT ?"
+_TIMES = f"SELECT {_STORED} {_OF_PLACE} AND timestamp IN ?"
+_OLDEST = f"SELECT {_PLAIN} {_OF_PLACE} {_BETWEEN} ORDER BY timestamp ASC LIMIT ?"
+_NEWEST = f"SELECT {_PLAIN} {_OF_PLACE} {_BETWEEN} LIMIT ?"
+_COUNT = f"SELECT COUNT(*) {_OF_PLACE}"
+# Added up where they are: rows that are as they should be need not travel a second time.
+_SUMS = f"SELECT COUNT(*), {', '.join(f'SUM(WRITETIME({name}))' for name in VALUES)} {_OF_PLACE}"
+# Counted and averaged where they are: one row per piece travels. The length of a piece stands in
+# the text: Cassandra takes no marker there, and few lengths are used.
+_PIECE = "floor(timestamp, {seconds}s)"
+_COUNTS = (
+    f"SELECT {_PIECE}, COUNT(*), MIN(timestamp) {_OF_PLACE} {_BETWEEN} "
+    f"GROUP BY device_id, day, {_PIECE}"
+)
+_MEANS = (
+    f"SELECT to_unix_timestamp({_PIECE}), AVG({VALUES[0]}) {_OF_PLACE} {_BETWEEN} GROUP BY {_PIECE}"
+)
+_PLACES = f"SELECT DISTINCT device_id, day FROM {SENSOR_DATA}"
+_DELETE = (
+    f"DELETE FROM {SENSOR_DATA} USING TIMESTAMP ? "
+    "WHERE device_id = ? AND day = ? AND timestamp >= ? AND timestamp < ?"
+)
+_SLOW_SECONDS = 60.0
+
+
+class CassandraSensorData(Table):
+    """A `SensorData`."""
+
+    def start_range(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
+    ) -> PendingAnswer[list[tuple[int, StoredRow]]]:
+        values = (device_id, day_number + DAY_ZERO, first_ms, last_ms, limit)
+        return self._start(_RANGE, values, self._doing("reading", device_id), _stored_rows)
+
+    def start_times(
+        self, device_id: str, day_number: int, times_ms: Sequence[int]
+    ) -> PendingAnswer[list[tuple[int, StoredRow]]]:
+        values = (device_id, day_number + DAY_ZERO, list(times_ms))
+        return self._start(_TIMES, values, self._doing("reading", device_id), _stored_rows)
+
+    def start_page(
+        self,
+        device_id: str,
+        day_number: int,
+        first_ms: int,
+        last_ms: int,
+        limit: int,
+        *,
+        newest_first: bool = False,
+    ) -> PendingAnswer[Sequence[PlainRow]]:
+        cql = _NEWEST if newest_first else _OLDEST
+        values = (device_id, day_number + DAY_ZERO, first_ms, last_ms, limit)
+        return self._start(cql, values, self._doing("reading", device_id), _as_they_are)
+
+    def start_sums(
+        self, device_id: str, day_number: int
+    ) -> PendingAnswer[tuple[int, Sequence[int]]]:
+        values = (device_id, day_number + DAY_ZERO)
+        return self._start(_SUMS, values, self._doing("adding up", device_id), _sums)
+
+    def start_count(self, device_id: str, day_number: int) -> PendingAnswer[int]:
+        values = (device_id, day_number + DAY_ZERO)
+        doing = self._doing("counting", device_id)
+        return self._start(_COUNT, values, doing, lambda rows: int(rows[0][0]))
+
+    def start_counts(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
+    ) -> PendingAnswer[list[tuple[int, int, int]]]:
+        return self._start(
+            _COUNTS.replace("{seconds}", str(piece_ms // 1000)),
+            (device_id, day_number + DAY_ZERO, first_ms, last_ms),
+            self._doing("counting", device_id),
+            lambda rows: [(ms_of(at), count, ms_of(first)) for at, count, first in rows],
+        )
+
+    def start_means(
+        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
+    ) -> PendingAnswer[Sequence[Slot]]:
+        return self._start(
+            _MEANS.replace("{seconds}", str(piece_ms // 1000)),
+            (device_id, day_number + DAY_ZERO, first_ms, last_ms),
+            self._doing("averaging", device_id),
+            sorted,
+        )
+
+    def all_places(self) -> Iterator[Place]:
+        rows = self._client.execute(
+            self._cql(_PLACES), doing="listing partitions", timeout_seconds=_SLOW_SECONDS
+        )
+        for row in rows:
+            yield row.device_id, day_number(row.day.date())
+
+    def delete_rows(self, deletion: Deletion, day_number: int) -> None:
+        day = day_of(day_number)
+        name = deletion.device_id
+        self._client.execute(
+            self._cql(_DELETE),
+            (deletion.deleted_us, name, day, deletion.since_ms, deletion.until_ms),
+            doing=f"deleting readings of {name} on {day}",
+            timeout_seconds=_SLOW_SECONDS,
+        )
+
+    def _doing(self, what: str, device_id: str) -> str:
+        return f"{what} rows of {device_id} in {self._cql(SENSOR_DATA)}"
+
+
+def _as_they_are(rows: Sequence[Any]) -> Sequence[PlainRow]:
+    return rows
+
+
+def _stored_rows(rows: Sequence[Any]) -> list[tuple[int, StoredRow]]:
+    return [(row[0], row[1:]) for row in rows]
+
+
+def _sums(rows: Sequence[Any]) -> tuple[int, Sequence[int]]:
+    """Cassandra's own sums wrap at 64 bits, as ours do."""
+    count, *totals = rows[0]
+    return count, [total % 2**64 for total in totals]

@@ -1,0 +1,31 @@
+"""The contracts of deletions, audits and acknowledgements, on real Cassandra."""
+
+import pytest
+
+from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog
+from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.stages.contracts_proof import (
+    AcknowledgementsContract,
+    AuditsContract,
+    DeletionLogContract,
+)
+
+pytestmark = pytest.mark.services
+
+
+class TestCassandraDeletions(DeletionLogContract):
+    @pytest.fixture
+    def deletions(self, pipeline: Pipeline) -> DeletionLog:
+        return pipeline.connections.deletions
+
+
+class TestCassandraAudits(AuditsContract):
+    @pytest.fixture
+    def audits_world(self, pipeline: Pipeline) -> tuple[Audits, str]:
+        return pipeline.connections.audits, pipeline.topic
+
+
+class TestCassandraAcknowledgedLosses(AcknowledgementsContract):
+    @pytest.fixture
+    def acknowledgements_world(self, pipeline: Pipeline) -> tuple[Acknowledgements, str]:
+        return pipeline.connections.acknowledgements, pipeline.topic

@@ -1,0 +1,61 @@
+"""The contracts of what audits and people leave behind, for the fakes and for the real clients."""
+
+from datetime import UTC, date, datetime
+from uuid import uuid4
+
+from iot_pipeline.core.proof.audit import AuditResult, Fate
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog
+
+NOW = datetime(2026, 3, 11, 12, tzinfo=UTC)
+
+
+class DeletionLogContract:
+    """`deletions` may have others in it already."""
+
+    def test_a_deletion_is_remembered_with_what_it_covers_and_its_days(
+        self, deletions: DeletionLog
+    ) -> None:
+        before = {part.name for part in deletions.deleted_parts()}
+        deletion = Deletion(uuid4().hex, 1_735_444_918_316, 1_735_444_918_999, 17, "why", "me")
+        deletions.record_deletion(deletion, NOW, {date(2024, 12, 29): 3})
+        assert deletion in deletions.read_deletions()
+        (part,) = [part for part in deletions.deleted_parts() if part.name not in before]
+        assert part.rows_by_day == {date(2024, 12, 29): 3}
+        assert part.deleted_at == NOW
+
+
+class AuditsContract:
+    """`audits_world` is an `Audits`, and a topic that it never saw."""
+
+    def test_the_newest_audit_is_the_last_one(self, audits_world: tuple[Audits, str]) -> None:
+        audits, topic = audits_world
+        assert audits.read_last_audit(topic) is None
+        for hours, lost in ((1, 7), (0, 3)):
+            result = AuditResult([])
+            result.fates[Fate.LOST] = lost
+            at = NOW.replace(hour=NOW.hour - hours)
+            audits.record_audit(topic, "uuid", f"audit-{hours}", at, result)
+        last = audits.read_last_audit(topic)
+        assert last is not None
+        assert last.started_at == NOW
+        assert last.fates["lost"] == 3
+
+
+class AcknowledgementsContract:
+    """`acknowledgements_world` is an `Acknowledgements`, and a topic that it never saw."""
+
+    def test_the_first_acknowledgement_of_a_loss_stays(
+        self, acknowledgements_world: tuple[Acknowledgements, str]
+    ) -> None:
+        losses, topic = acknowledgements_world
+        assert losses.acknowledged_losses(topic) == {}
+        first = losses.acknowledge_loss(topic, "0:1-5", "a long weekend", "me")
+        again = losses.acknowledge_loss(topic, "0:1-5", "no", "you")
+        assert (
+            (again.reason, again.acknowledged_by)
+            == (first.reason, first.acknowledged_by)
+            == ("a long weekend", "me")
+        )
+        assert list(losses.acknowledged_losses(topic)) == ["0:1-5"]
+        assert losses.acknowledged_losses(topic)["0:1-5"].reason == "a long weekend"
