@@ -6,12 +6,13 @@ when exactly a device is hit (`core.simulator.fault_windows`), what happens then
 """
 
 import enum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import Duration, Shift
 
 
@@ -39,7 +40,11 @@ MALFORMED_REASONS = tuple(reason for reason in Reason if reason is not Reason.RE
 MalformedReason = Literal[
     "not_json", "missing_field", "wrong_type", "out_of_range", "too_large", "no_value"
 ]
-Quantity = Literal["temperature", "humidity"]
+if TYPE_CHECKING:
+    QuantityName = str
+else:
+    QuantityName = Literal[tuple(quantity.name for quantity in QUANTITIES)]
+_UNITS = " or ".join(quantity.unit for quantity in QUANTITIES)
 Share = Annotated[
     float,
     Meta(gt=0, le=1, description="The share of readings that are hit while the fault is active."),
@@ -91,9 +96,9 @@ class Stuck(Fault, frozen=True, kw_only=True, tag_field="kind", tag="stuck"):
 class Spike(Fault, frozen=True, kw_only=True, tag_field="kind", tag="spike"):
     """One value is far off, alone."""
 
-    quantity: Annotated[Quantity, Meta(description="Which value is off.")] = "temperature"
+    quantity: Annotated[QuantityName, Meta(description="Which value is off.")] = QUANTITIES[0].name
     size: Annotated[
-        float, Meta(ge=1, le=100, description="By how much, °C or %; up or down by chance.")
+        float, Meta(ge=1, le=100, description=f"By how much, {_UNITS}; up or down by chance.")
     ] = 25.0
     share: Share = 1.0
 
@@ -101,9 +106,9 @@ class Spike(Fault, frozen=True, kw_only=True, tag_field="kind", tag="spike"):
 class Drift(Fault, frozen=True, kw_only=True, tag_field="kind", tag="drift"):
     """The device goes wrong slowly, in a straight line, and is well again at the end."""
 
-    quantity: Annotated[Quantity, Meta(description="Which value drifts.")] = "temperature"
+    quantity: Annotated[QuantityName, Meta(description="Which value drifts.")] = QUANTITIES[0].name
     size: Annotated[
-        float, Meta(ge=-200, le=200, description="How far off it is at the end, °C or %.")
+        float, Meta(ge=-200, le=200, description=f"How far off it is at the end, {_UNITS}.")
     ] = 30.0
 
 

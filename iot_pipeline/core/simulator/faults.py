@@ -14,6 +14,7 @@ from iot_pipeline.core.reading.decoding import (
     encode_reading,
     values_of,
 )
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.simulator.chance import Chance
 from iot_pipeline.core.simulator.emissions import Injection
 from iot_pipeline.core.simulator.fault_specs import (
@@ -35,7 +36,7 @@ from iot_pipeline.core.times import duration_us
 # millisecond, so a skewed reading never overwrites a right one.
 GRID_US = 2_000
 _NEVER = FaultWindow(FOREVER_US, FOREVER_US + 1)
-_UNITS = {"temperature": "°C", "humidity": "%"}
+_PLACE_OF = {quantity.name: at for at, quantity in enumerate(QUANTITIES)}
 
 
 class FaultTrack:
@@ -63,7 +64,7 @@ class FaultTrack:
         self.share: float = getattr(fault, "share", 1.0)
         self.device_id = device_id
         # The values that a stuck device repeats, those of its window's first reading.
-        self.held: tuple[float, float] | None = None
+        self.held: tuple[float, ...] | None = None
         self._chance = chance
         self._numbers = numbers
         self._windows = fault_windows(fault, chance, start_us)
@@ -94,27 +95,26 @@ class FaultTrack:
         return known
 
     def values(
-        self, at_us: int, celsius: float, humidity: float, rules: ReadingRules
-    ) -> tuple[float, float]:
+        self, at_us: int, values: tuple[float, ...], rules: ReadingRules
+    ) -> tuple[float, ...]:
         """What the device says instead of these, within the rules of a reading."""
         fault = self.fault
         if self.kind is FaultKind.STUCK:
             if self.held is None:
-                self.held = (celsius, humidity)
+                self.held = values
             return self.held
         if isinstance(fault, Spike):
             size = fault.size if self._chance.draw() < 0.5 else -fault.size
-            return _shifted(fault.quantity, size, celsius, humidity, rules, flips=True)
+            return _shifted(values, _PLACE_OF[fault.quantity], size, rules, flips=True)
         if isinstance(fault, Drift):
             window = self.window
             size = fault.size * (at_us - window.from_us) / (window.to_us - window.from_us)
-            return _shifted(fault.quantity, size, celsius, humidity, rules, flips=False)
+            return _shifted(values, _PLACE_OF[fault.quantity], size, rules, flips=False)
         if self.kind is FaultKind.CONFLICTING_DUPLICATE:
-            other = _shifted(
-                "temperature", self._chance.between(0.5, 3.0), celsius, humidity, rules, flips=True
-            )
-            return _shifted("humidity", self._chance.between(1.0, 5.0), *other, rules, flips=True)
-        return celsius, humidity
+            for place, quantity in enumerate(QUANTITIES):
+                size = self._chance.between(0.1, 0.5) * quantity.jump
+                values = _shifted(values, place, size, rules, flips=True)
+        return values
 
     def claimed_us(self, at_us: int) -> int:
         """The time that the device believes it is."""
@@ -155,7 +155,8 @@ def malformed_payload(reason: Reason, reading: Reading, rules: ReadingRules) -> 
     if reason is Reason.MISSING_FIELD:
         return right[: right.rindex(b",")] + b"}"
     if reason is Reason.WRONG_TYPE:
-        return right.replace(b'"humidity":', b'"humidity":"')[:-1] + b'"}'
+        fields, _, last = right[:-1].rpartition(b":")
+        return fields + b':"' + last + b'"}'
     if reason is Reason.TOO_LARGE:
         return right[:-1] + b',"padding":"' + b"x" * rules.max_value_bytes + b'"}'
     if reason is Reason.OUT_OF_RANGE:
@@ -169,22 +170,18 @@ def malformed_payload(reason: Reason, reading: Reading, rules: ReadingRules) -> 
 
 def _amount(fault: Fault) -> tuple[float | None, str]:
     if isinstance(fault, Spike | Drift):
-        return fault.size, _UNITS[fault.quantity]
+        return fault.size, QUANTITIES[_PLACE_OF[fault.quantity]].unit
     if isinstance(fault, ClockSkew):
         return duration_us(fault.skew) / 1e6, "s"
     return None, ""
 
 
 def _shifted(
-    quantity: str, size: float, celsius: float, humidity: float, rules: ReadingRules, *, flips: bool
-) -> tuple[float, float]:
+    values: tuple[float, ...], place: int, size: float, rules: ReadingRules, *, flips: bool
+) -> tuple[float, ...]:
     """Values of which one is off by `size`, kept within the rules; `flips` to the other side."""
-    warm, damp = rules.quantities
-    if quantity == "temperature":
-        value, low, high = celsius, warm.least, warm.greatest
-    else:
-        value, low, high = humidity, damp.least, damp.greatest
-    if flips and not low <= value + size <= high:
+    limits = rules.quantities[place]
+    if flips and not limits.least <= values[place] + size <= limits.greatest:
         size = -size
-    value = round(min(max(value + size, low), high), 2)
-    return (value, humidity) if quantity == "temperature" else (celsius, value)
+    value = min(max(values[place] + size, limits.least), limits.greatest)
+    return (*values[:place], round(value, limits.decimals), *values[place + 1 :])

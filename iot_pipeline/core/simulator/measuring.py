@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.simulator.chance import GOLDEN, seed_of
-from iot_pipeline.core.simulator.scenarios import FleetDevice, Group, Scenario
+from iot_pipeline.core.simulator.scenarios import FleetDevice, Group, QuantityCurve, Scenario
 from iot_pipeline.core.simulator.weather import STEP_US, Climate
 
 # Readings computed at once: a millisecond of work, and enough to make numpy's overhead small.
@@ -125,18 +126,16 @@ class _Sensors:
         states = np.array(
             [seed_of(common.seed, "device", device.device_id) for device in devices], np.uint64
         )
-        temperature, humidity = group.temperature, group.humidity
         self._common = common
-        self._group = group
         self._climates = climates
         self._indices = np.arange(first_index, first_index + count)
         self._places = turns % len(climates)
-        self._celsius = temperature.mean + temperature.bias * (-1 + 2 * draw_all(states))
-        self._gain = 0.8 + (1.2 - 0.8) * draw_all(states)
-        self._humidity = humidity.mean + humidity.bias * (-1 + 2 * draw_all(states))
-        self._seats, self._humid_seats, self._jitter_seats = (
-            (_NOISES * draw_all(states)).astype(np.int64) for _ in range(3)
-        )
+        self._gain = 0.8 + 0.4 * draw_all(states)
+        self._jitter_seats = _seats(states)
+        self._quantities = [
+            _OfQuantity(limits, group.quantity(limits.name), states)
+            for limits in common.rules.quantities
+        ]
         self._interval_us = Fraction(group.interval_us)
         self._jitter_us = group.jitter * group.interval_us
         spread_us = (1 - group.jitter) * float(group.interval_us) * turns / group.devices
@@ -154,7 +153,7 @@ class _Sensors:
 
     def measure(self) -> None:
         """Measure some more rounds: what was not taken yet stays."""
-        common, group = self._common, self._group
+        common = self._common
         first = self._round
         self._round += self._rounds_at_once
         starts_us = [self._round_us(number) for number in range(first, self._round)]
@@ -165,17 +164,14 @@ class _Sensors:
             jitter = common.uniform[(self._jitter_seats + moves * _JITTER_STRIDE) % _NOISES]
             at_us += (self._jitter_us * jitter).astype(np.int64)
         at_us -= at_us % common.grid_us
-        noise = common.noise[(self._seats + moves * _NOISE_STRIDE) % _NOISES]
-        swing = self._gain * self._climate(at_us) + group.temperature.noise * noise
-        noise = common.noise[(self._humid_seats + moves * _NOISE_STRIDE) % _NOISES]
-        humidity = self._humidity - group.humidity.coupling * swing + group.humidity.noise * noise
-        warm, damp = common.rules.quantities
+        swing = self._gain * self._climate(at_us)
+        moved = moves * _NOISE_STRIDE
         new = Measured(
             at_us.ravel(),
             np.broadcast_to(self._indices, at_us.shape).ravel(),
-            (
-                _two_decimals(self._celsius + swing, warm.least, warm.greatest),
-                _two_decimals(humidity, damp.least, damp.greatest),
+            tuple(
+                quantity.values(swing, common.noise[(quantity.seats + moved) % _NOISES])
+                for quantity in self._quantities
             ),
         )
         self._measured = _in_order([new] if self._measured is None else [self._measured, new])
@@ -210,6 +206,34 @@ class _Sensors:
         return celsius
 
 
+class _OfQuantity:
+    """One quantity of some sensors: each is off by a bias of its own, and scatters."""
+
+    def __init__(
+        self, limits: Quantity, curve: QuantityCurve, states: npt.NDArray[np.uint64]
+    ) -> None:
+        self._limits = limits
+        self._curve = curve
+        self._level = curve.mean + curve.bias * (2 * draw_all(states) - 1)
+        self.seats = _seats(states)
+
+    def values(self, swing: _Floats, noise: _Floats) -> _Floats:
+        """What they measure, within the limits of a reading and in its decimals.
+
+        Args:
+            swing: how far each is off its mean temperature, in °C.
+            noise: between -1 and 1.
+        """
+        limits, curve = self._limits, self._curve
+        values = self._level + curve.per_celsius * swing + curve.noise * noise
+        # Cut, not rounded: a whole number divided by 100 has two decimals, and rounding costs as
+        # much as the rest.
+        scale = 10**limits.decimals
+        cut = (np.clip(values, limits.least, limits.greatest) * scale).astype(np.int64)
+        made: _Floats = cut.ravel() / scale
+        return made
+
+
 def _in_order(parts: Sequence[Measured]) -> Measured:
     joined = parts[0]
     if len(parts) > 1:
@@ -224,14 +248,13 @@ def _in_order(parts: Sequence[Measured]) -> Measured:
     return joined.pick(np.lexsort((joined.devices, joined.at_us)))
 
 
-def _two_decimals(values: _Floats, least: float, greatest: float) -> _Floats:
-    # A whole number divided by 100 gives the two decimals; rounding would cost as much again.
-    return (np.clip(values, least, greatest) * 100).astype(np.int64).ravel() / 100
-
-
 def draw_all(states: npt.NDArray[np.uint64]) -> _Floats:
     """`Chance.draw` of many streams at once; they move on."""
     states += np.uint64(GOLDEN)
     z = (states ^ (states >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) / (1 << 53)
+
+
+def _seats(states: npt.NDArray[np.uint64]) -> _Ints:
+    return (_NOISES * draw_all(states)).astype(np.int64)

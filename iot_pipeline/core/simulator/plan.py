@@ -24,9 +24,7 @@ from iot_pipeline.core.simulator.scenarios import (
     DEFAULT_SEED,
     MAX_DURATION_US,
     Group,
-    Humidity,
     Scenario,
-    Temperature,
 )
 from iot_pipeline.core.times import duration_us, exact_span, in_utc
 from iot_pipeline.errors import ConfigurationError
@@ -284,8 +282,6 @@ def plain_fleet(devices: int, interval_us: Fraction) -> Scenario:
         devices=devices,
         ids="device_{number}",
         jitter=0.0,
-        temperature=Temperature(mean=21.0, daily=4.0, bias=4.0),
-        humidity=Humidity(mean=47.5, bias=7.5),
         exactly_us=interval_us,
     )
     return Scenario(description="Devices that are well, in turn", groups=[group])

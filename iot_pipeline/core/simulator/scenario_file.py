@@ -28,9 +28,8 @@ from iot_pipeline.core.simulator.fault_windows import devices_hit
 from iot_pipeline.core.simulator.scenarios import (
     MAX_DURATION_US,
     Group,
-    Humidity,
+    QuantityCurve,
     Scenario,
-    Temperature,
     Weather,
     make_devices,
 )
@@ -52,8 +51,11 @@ _STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     (r"\$", Scenario),
     (r"\$\.weather", Weather),
     (r"\$\.groups\[\d+\]", Group),
-    (r"\$\.groups\[\d+\]\.temperature", Temperature),
-    (r"\$\.groups\[\d+\]\.humidity", Humidity),
+    *(
+        (rf"\$\.groups\[\d+\]\.{field.name}", field.type)
+        for field in msgspec.structs.fields(Group)
+        if isinstance(field.type, type) and issubclass(field.type, QuantityCurve)
+    ),
 )
 
 

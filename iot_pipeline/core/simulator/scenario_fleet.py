@@ -185,7 +185,7 @@ class _Troubled:
         self._tracks.append(track)
         self.quiet_until_us = min(self.quiet_until_us, track.window.from_us)
 
-    def misbehave(self, clean: Emission, values: tuple[float, float]) -> Iterator[Emission]:
+    def misbehave(self, clean: Emission, values: tuple[float, ...]) -> Iterator[Emission]:
         """What leaves the device for this reading while faults may be active: one at most is.
 
         The first fault in the scenario's order that hits a reading has it.
@@ -201,7 +201,7 @@ class _Troubled:
         self.quiet_until_us = min(track.window.from_us for track in self._tracks)
 
     def _hit(
-        self, track: FaultTrack, clean: Emission, values: tuple[float, float]
+        self, track: FaultTrack, clean: Emission, values: tuple[float, ...]
     ) -> Iterator[Emission]:
         kind, at_us = track.kind, clean.measured_us
         if kind is FaultKind.DROPOUT:
@@ -229,10 +229,10 @@ class _Troubled:
             yield from self._sent(self._told(track, clean, track.claimed_us(at_us), values))
 
     def _told(
-        self, track: FaultTrack, clean: Emission, claimed_us: int, values: tuple[float, float]
+        self, track: FaultTrack, clean: Emission, claimed_us: int, values: tuple[float, ...]
     ) -> Emission:
         """The reading as the fault changes it."""
-        told = track.values(clean.measured_us, *values, self._rules)
+        told = track.values(clean.measured_us, values, self._rules)
         payload = encode_reading(Reading(self._device.device_id, claimed_us / 1e6, *told))
         return replace(clean, payload=payload, injection=track.injection())
 

@@ -25,7 +25,20 @@ DEFAULT_SEED = 1
 _PLACE = "{place}"
 
 
-class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QuantityCurve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a quantity is simulated; a kind says its limits, and what the weather does to it."""
+
+    mean: float = 0.0
+    bias: float = 0.0
+    noise: float = 0.0
+
+    @property
+    def per_celsius(self) -> float:
+        """How much each °C above the mean temperature adds to it."""
+        return 0.0
+
+
+class Temperature(QuantityCurve, frozen=True):
     """The temperature of a group's places, and how its devices differ."""
 
     mean: Annotated[float, Meta(ge=-40, le=50, description="°C, over a year of days.")] = 20.0
@@ -46,8 +59,12 @@ class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=0, le=0.5, description="°C by which readings scatter at most.")
     ] = 0.1
 
+    @property
+    def per_celsius(self) -> float:
+        return 1.0
 
-class Humidity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+
+class Humidity(QuantityCurve, frozen=True):
     """The relative humidity: its mean, and what each degree takes from it."""
 
     mean: Annotated[float, Meta(ge=0, le=100, description="%, at the mean temperature.")] = 45.0
@@ -60,6 +77,10 @@ class Humidity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise: Annotated[
         float, Meta(ge=0, le=2, description="% by which readings scatter at most.")
     ] = 0.3
+
+    @property
+    def per_celsius(self) -> float:
+        return -self.coupling
 
 
 class Weather(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +123,11 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def interval_us(self) -> int | Fraction:
         return duration_us(self.interval)
+
+    def quantity(self, name: str) -> QuantityCurve:
+        """How one of QUANTITIES is simulated: the field of its name."""
+        curve: QuantityCurve = getattr(self, name)
+        return curve
 
     @property
     def own_places(self) -> list[str]:
