@@ -14,6 +14,7 @@ from iot_pipeline.defs.external import DEAD_LETTERS_SPEC, IOT_DATA_SPEC
 from iot_pipeline.defs.history import purge_daily, purge_history
 from iot_pipeline.defs.ingest import sensor_data
 from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
+from iot_pipeline.defs.lanes import ingest_lanes
 from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA, follow_runtime
 from iot_pipeline.defs.replay import replay_dead_letters_job, replay_job
 from iot_pipeline.defs.report import health_report, health_report_daily
@@ -46,7 +47,7 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
             "at a time; Terminate ends it within a second and loses nothing."
         ),
         tags={
-            LANE: settings.topic,
+            LANE: ingest_lanes(settings)[0].tag,
             MAX_RUNTIME: follow_runtime(settings.follow_seconds),
             **NO_RETRY,
         },

@@ -21,7 +21,7 @@ import dagster as dg
 from iot_pipeline.connections import Connections, ingest_request
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.ingest_run import Events, as_results, look_and_tell
-from iot_pipeline.defs.lanes import format_ranges
+from iot_pipeline.defs.lanes import Lane, format_ranges
 from iot_pipeline.defs.names import ACHIEVED, FOLLOW, MAX_RUNTIME, MODE, SENSOR_DATA, follow_runtime
 from iot_pipeline.defs.verdicts import (
     SAY_AGAIN_SECONDS,
@@ -58,6 +58,7 @@ class FollowRun(Watcher):
     """
 
     context: dg.AssetExecutionContext
+    lane: Lane
     connections: Connections
     watching: Connections
     plan: Plan | None = None
@@ -120,6 +121,7 @@ class FollowRun(Watcher):
             request = ingest_request(
                 settings,
                 Run(self.context.run.run_id),
+                partitions=self.lane.partitions,
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
             )
             run_ingest(request, self.connections, outcome=self.outcome, watcher=self)

@@ -14,7 +14,7 @@ from iot_pipeline.defs.checks import CHECK_SPECS, look_alone
 from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.follow_run import FollowRun
 from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
-from iot_pipeline.defs.lanes import inherited_ranges, run_ahead_of
+from iot_pipeline.defs.lanes import Lane, inherited_ranges, lane_of, run_ahead_of
 from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
@@ -112,27 +112,29 @@ def sensor_data(
                 yield from as_events(context, look_alone(connections, context.instance, names))
             return
         asked = config.offset_ranges()
-        if not _enter_lane(context, Settings.from_env().topic):
+        lane = lane_of(context.run, Settings.from_env())
+        if not _enter(lane, context):
             return
         again = inherited_ranges(context.instance, context.run)
         with connected(kafka, cassandra) as connections:
             if config.mode is IngestMode.follow and again is None:
                 with connected(kafka, cassandra, answer_seconds=_WATCH_SECONDS) as watching:
-                    yield from FollowRun(context, connections, watching).events()
+                    yield from FollowRun(context, lane, connections, watching).events()
                 return
-            yield from IngestRun(context, asked, config.max_records, connections).events()
+            yield from IngestRun(context, lane, asked, config.max_records, connections).events()
 
 
 refuse_at_launch(sensor_data, IngestConfig, IngestConfig.offset_ranges)
 
 
-def _enter_lane(context: dg.AssetExecutionContext, topic: str) -> bool:
+def _enter(lane: Lane, context: dg.AssetExecutionContext) -> bool:
     """Note which process this is; False when another run is at work, so this one steps aside."""
     run_id = context.run.run_id
-    context.instance.add_run_tags(run_id, {LANE: topic, PROCESS: str(RunProcess.current(run_id))})
-    other = run_ahead_of(context.instance, topic, run_id)
+    tags = {LANE: lane.tag, PROCESS: str(RunProcess.current(run_id))}
+    context.instance.add_run_tags(run_id, tags)
+    other = run_ahead_of(context.instance, lane, run_id)
     if other is not None:
         context.log.info(
-            "run %s of %s is at work: stepping aside, nothing was read", other.run_id, topic
+            "run %s of %s is at work: stepping aside, nothing was read", other.run_id, lane.tag
         )
     return other is None

@@ -14,7 +14,7 @@ import dagster as dg
 
 from iot_pipeline.connections import Connections, ingest_request
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.defs.lanes import format_ranges, inherited_ranges
+from iot_pipeline.defs.lanes import Lane, format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.run_log import NowAndThen
@@ -91,6 +91,7 @@ class IngestRun:
     """
 
     context: dg.AssetExecutionContext
+    lane: Lane
     asked: Sequence[OffsetRange]
     max_records: int | None
     connections: Connections
@@ -109,6 +110,7 @@ class IngestRun:
                     settings,
                     Run(self.context.run.run_id),
                     offsets=self._offsets(),
+                    partitions=self.lane.partitions,
                     max_records=self.max_records or settings.run_max_records,
                     is_planned=self._is_planned,
                 ),

@@ -9,6 +9,7 @@ import functools
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -18,7 +19,13 @@ from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
 from iot_pipeline.core.reading.lag import measure_lag
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG, run_config_for
-from iot_pipeline.defs.lanes import active_ingest_runs, end_gone_runs, format_ranges
+from iot_pipeline.defs.lanes import (
+    Lane,
+    active_ingest_runs,
+    end_gone_runs,
+    format_ranges,
+    ingest_lanes,
+)
 from iot_pipeline.defs.names import FOLLOW, LANE, MODE, RANGES, SENSOR_DATA
 from iot_pipeline.defs.verdicts import (
     SAY_AGAIN_SECONDS,
@@ -85,9 +92,8 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     """One tick: end runs whose process has died, then plan, unless a run is at work."""
     settings = Settings.from_env()
     is_following = settings.ingest_mode == FOLLOW
-    waiting = _why_wait(
-        context.instance, settings.topic, settings.follow_seconds if is_following else None
-    )
+    (lane,) = ingest_lanes(settings)
+    waiting = _why_wait(context.instance, lane, settings.follow_seconds if is_following else None)
     if waiting is not None:
         return dg.SkipReason(waiting)
     log, cassandra = _clients(settings)
@@ -97,6 +103,7 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
             CassandraLedgerStore(cassandra),
             settings.topic,
             start_at=settings.start_at,
+            partitions=lane.partitions,
             max_records=settings.run_max_records,
             accept_producer_timestamps=settings.accept_producer_timestamps,
         )
@@ -109,8 +116,8 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
             raise
         # The run records the loss; it plans by itself, because nothing can be planned before.
         if is_following:
-            return dg.SensorResult(run_requests=[_follow_request(settings.topic)])
-        return dg.SensorResult(run_requests=[_drain_request({LANE: settings.topic})])
+            return dg.SensorResult(run_requests=[_follow_request(lane)])
+        return dg.SensorResult(run_requests=[_drain_request(lane)])
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_show_unseen(context.instance, exc))
     except PermanentError as exc:
@@ -119,15 +126,15 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         raise
     _show_old_lag(context.instance, log, cassandra, settings)
     if is_following:
-        return dg.SensorResult(run_requests=[_follow_request(settings.topic)])
+        return dg.SensorResult(run_requests=[_follow_request(lane)])
     if not plan.ingest:
         _say_nothing_lags(context.instance, plan, settings)
         ends = sum(state.last_stable for state in plan.states)
         return dg.SkipReason(f"nothing lags: all {ends:,} offsets of {settings.topic} are ingested")
     # No run_key: Dagster remembers one for ever, failed runs included, and would drop the second
     # attempt at a range. The lane and the checkpoint already decide.
-    tags = {LANE: settings.topic, RANGES: format_ranges(plan.ingest)}
-    request = _drain_request(tags, run_config_for(plan.ingest))
+    tags = {RANGES: format_ranges(plan.ingest)}
+    request = _drain_request(lane, tags, run_config_for(plan.ingest))
     return dg.SensorResult(run_requests=[request])
 
 
@@ -180,18 +187,18 @@ def _show_lag(
 
 
 def _drain_request(
-    tags: Mapping[str, str], run_config: Mapping[str, object] | None = None
+    lane: Lane, tags: Mapping[str, str] | None = None, run_config: Mapping[str, Any] | None = None
 ) -> dg.RunRequest:
     return dg.RunRequest(
-        run_config=dict(run_config or {}),
-        tags=tags,
+        run_config=run_config,
+        tags={LANE: lane.tag, **(tags or {})},
         asset_selection=[SENSOR_DATA],
         asset_check_keys=[],
     )
 
 
-def _follow_request(topic: str) -> dg.RunRequest:
-    return _drain_request({LANE: topic, MODE: FOLLOW}, FOLLOW_CONFIG)
+def _follow_request(lane: Lane) -> dg.RunRequest:
+    return _drain_request(lane, {MODE: FOLLOW}, FOLLOW_CONFIG)
 
 
 @dg.schedule(
@@ -206,23 +213,21 @@ def _follow_request(topic: str) -> dg.RunRequest:
 )
 def ingest_on_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Ask for a run that plans by itself."""
-    topic = Settings.from_env().topic
-    waiting = _why_wait(context.instance, topic)
-    if waiting is not None:
-        return dg.SkipReason(waiting)
-    return _drain_request({LANE: topic})
+    (lane,) = ingest_lanes(Settings.from_env())
+    waiting = _why_wait(context.instance, lane)
+    return _drain_request(lane) if waiting is None else dg.SkipReason(waiting)
 
 
 def _why_wait(
-    instance: dg.DagsterInstance, topic: str, follow_seconds: float | None = None
+    instance: dg.DagsterInstance, lane: Lane, follow_seconds: float | None = None
 ) -> str | None:
     """Why no run may be asked for now; None: ask.
 
     With `follow_seconds` the next run is one that stays so long: it may be asked for before the
     one at work has ended, and starts as soon as the lane is free.
     """
-    ended = end_gone_runs(instance, active_ingest_runs(instance, topic))
-    active = active_ingest_runs(instance, topic)
+    ended = end_gone_runs(instance, active_ingest_runs(instance, lane))
+    active = active_ingest_runs(instance, lane)
     if not active:
         return None
     # Creation times are whole seconds, so the oldest need not be the one at work.

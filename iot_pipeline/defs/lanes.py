@@ -6,12 +6,14 @@ themselves.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import dagster as dg
 
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.defs.names import ACHIEVED, LANE, PROCESS, RANGES, SENSOR_DATA, RunProcess
+from iot_pipeline.settings import Settings
 
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -26,10 +28,34 @@ _HAS_A_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 _SILENT_SECONDS = 120.0
 
 
-def active_ingest_runs(instance: dg.DagsterInstance, topic: str) -> list[dg.RunRecord]:
-    """Runs that ingest the topic or are about to, oldest first."""
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one ingest run at a time works on: these Kafka partitions of a topic; None: all."""
+
+    topic: str
+    partitions: Collection[int] | None = None
+
+    @property
+    def tag(self) -> str:
+        """The value of LANE: runs with the same one never overlap."""
+        return self.topic
+
+
+def ingest_lanes(settings: Settings) -> list[Lane]:
+    """Every lane there is: one, of the whole topic."""
+    return [Lane(settings.topic)]
+
+
+def lane_of(run: dg.DagsterRun, settings: Settings) -> Lane:
+    """The lane that a run's tag names; of a run without one, such as Materialize's, the first."""
+    lanes = ingest_lanes(settings)
+    return next((lane for lane in lanes if lane.tag == run.tags.get(LANE)), lanes[0])
+
+
+def active_ingest_runs(instance: dg.DagsterInstance, lane: Lane) -> list[dg.RunRecord]:
+    """Runs that ingest in the lane or are about to, oldest first."""
     records = instance.get_run_records(dg.RunsFilter(statuses=_IN_PROGRESS), limit=200)
-    ours = [record for record in records if _is_ingest(record.dagster_run, topic)]
+    ours = [record for record in records if _is_ingest(record.dagster_run, lane)]
     return sorted(ours, key=_age)
 
 
@@ -43,18 +69,18 @@ def _age(record: dg.RunRecord) -> tuple[float, str]:
     return record.create_timestamp.timestamp(), record.dagster_run.run_id
 
 
-def _is_ingest(run: dg.DagsterRun, topic: str) -> bool:
-    if run.tags.get(LANE) == topic:
+def _is_ingest(run: dg.DagsterRun, lane: Lane) -> bool:
+    if run.tags.get(LANE) == lane.tag:
         return True
     return run.job_name.startswith("__ASSET_JOB") and SENSOR_DATA in (run.asset_selection or ())
 
 
-def run_ahead_of(instance: dg.DagsterInstance, topic: str, own_run_id: str) -> dg.DagsterRun | None:
-    """Another ingest run that is at work and older than this one; None: go ahead.
+def run_ahead_of(instance: dg.DagsterInstance, lane: Lane, own_run_id: str) -> dg.DagsterRun | None:
+    """Another run of the lane that is at work and older than this one; None: go ahead.
 
     The older one goes on, so two that start together never both step aside.
     """
-    records = active_ingest_runs(instance, topic)
+    records = active_ingest_runs(instance, lane)
     own = [_age(record) for record in records if record.dagster_run.run_id == own_run_id]
     for record in records:
         run = record.dagster_run
