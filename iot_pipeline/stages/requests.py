@@ -180,11 +180,37 @@ class Flight:
                 self._requests.append(request)
         return answered or bool(failed)
 
+    def feed(
+        self,
+        items: Iterable[_I],
+        begin: Callable[[_I], None],
+        in_flight: int,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Begin each item as soon as fewer than `in_flight` requests are on their way; finish all.
+
+        Args:
+            items: taken as they are needed.
+            begin: starts the requests of an item; what takes an answer may start further ones.
+            in_flight: at least 1.
+            is_over: asked after each item; True leaves the others out.
+        """
+        for item in items:
+            begin(item)
+            while len(self._requests) >= in_flight:
+                self._take_or_wait()
+            if is_over():
+                break
+        self.finish()
+
     def finish(self) -> None:
         """Take every answer there will be."""
         while self._requests:
-            if not self.take_answers():
-                self._wait(0.1)
+            self._take_or_wait()
+
+    def _take_or_wait(self) -> None:
+        if not self.take_answers():
+            self._wait(0.1)
 
     def _back_off(self, errors: Sequence[PipelineError], answered: bool) -> None:
         for error in errors:

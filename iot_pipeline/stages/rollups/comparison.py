@@ -7,25 +7,19 @@ ledgers are read before and after, and a day that changed meanwhile is called to
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.rollups.comparison import DayComparison
 from iot_pipeline.core.rollups.days import DayFacts, DayRecord, is_frozen
-from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours, is_same
+from iot_pipeline.core.rollups.statistics import Rollup, day_of_hours, is_same
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
 from iot_pipeline.stages.requests import Flight, retry_transient
-from iot_pipeline.stages.rollups.rebuild import (
-    Readings,
-    RollupPorts,
-    Rollups,
-    read_day_facts,
-)
+from iot_pipeline.stages.rollups.rebuild import RollupPorts, read_day_facts, read_hours
 
-_DEVICES_IN_FLIGHT = 16
-_REQUESTS_PER_DEVICE = 3
+_IN_FLIGHT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +28,6 @@ class Comparisons:
 
     hourly: list[DayComparison]
     daily: list[DayComparison]
-
-
-@dataclass(slots=True)
-class _Device:
-    device_id: str
-    rows: int = 0
-    hours: dict[int, Rollup] = field(default_factory=dict)
-    stored_hours: Mapping[int, Rollup] = field(default_factory=dict)
-    stored_days: Mapping[int, Rollup] = field(default_factory=dict)
-    left: int = _REQUESTS_PER_DEVICE
 
 
 def compare_days(
@@ -71,7 +55,7 @@ def compare_days(
         budget_seconds: when no further device is begun.
         retry_seconds: how long transient errors may last.
         patience_seconds: a row beyond the ledgers may belong to a micro-batch that commits within
-            a second or so: look again for so long before calling it a difference.
+            a second or so: look again for this long before calling it a difference.
         retention_days: of the rows.
         page_rows: readings of a device read at once.
         clock: monotonic seconds.
@@ -139,71 +123,44 @@ class _Comparing:
         self.daily = DayComparison(day, len(self._devices))
 
     def run(self, deadline: float, clock: Callable[[], float]) -> None:
-        waiting = iter(self._devices)
-        is_over = False
-        while not is_over or self._flight.size:
-            while not is_over and self._flight.size < _DEVICES_IN_FLIGHT * _REQUESTS_PER_DEVICE:
-                device_id = next(waiting, None)
-                is_over = device_id is None
-                if device_id is not None:
-                    self._ask(_Device(device_id))
-                    # At least one: a check that never compares anything is green for nothing.
-                    is_over = clock() > deadline
-            if not self._flight.take_answers() and self._flight.size:
-                self._rows.wait(0.1)
+        """Compare devices until the time is over, one at least: else green would mean nothing."""
+        self._flight.feed(self._devices, self._read, _IN_FLIGHT, lambda: clock() > deadline)
 
-    def _ask(self, device: _Device) -> None:
-        self._read(device, (self._day + 1) * MS_PER_DAY - 1)
+    def _read(self, device_id: str) -> None:
+        """Read the device's rows, then its hours, then its day; compare when all are there."""
+        day, flight, rollups = self._day, self._flight, self._rollups
 
-        def take_hours(answer: Rollups) -> None:
-            device.stored_hours = answer.found
-            self._answered(device)
+        def take_rows(hours: Mapping[int, Rollup]) -> None:
+            flight.start(
+                lambda: rollups.start_hours(device_id, day, day),
+                lambda stored: take_hours(hours, stored.found),
+            )
 
-        def take_day(answer: Rollups) -> None:
-            device.stored_days = answer.found
-            self._answered(device)
+        def take_hours(hours: Mapping[int, Rollup], stored_hours: Mapping[int, Rollup]) -> None:
+            flight.start(
+                lambda: rollups.start_days(device_id, day, day),
+                lambda stored: self._compare(device_id, hours, stored_hours, stored.found),
+            )
 
-        name, day = device.device_id, self._day
-        self._flight.start(lambda: self._rollups.start_hours(name, day, day), take_hours)
-        self._flight.start(lambda: self._rollups.start_days(name, day, day), take_day)
+        read_hours(flight, self._rows, device_id, day, self._page_rows, take_rows)
 
-    def _read(self, device: _Device, last_ms: int) -> None:
-        def take(page: Readings) -> None:
-            rows = page.found
-            add_page(device.hours, rows)
-            device.rows += len(rows)
-            if len(rows) >= self._page_rows:
-                self._read(device, rows[-1][0] - 1)
-            else:
-                self._answered(device)
-
-        self._flight.start(
-            lambda: self._rows.start_page(
-                device.device_id,
-                self._day,
-                self._day * MS_PER_DAY,
-                last_ms,
-                self._page_rows,
-                newest_first=True,
-            ),
-            take,
-        )
-
-    def _answered(self, device: _Device) -> None:
-        device.left -= 1
-        if device.left:
-            return
-        whole = day_of_hours(device.hours)
-        day_ms = self._day * MS_PER_DAY
-        expected = {day_ms: whole} if whole.count else {}
+    def _compare(
+        self,
+        device_id: str,
+        hours: Mapping[int, Rollup],
+        stored_hours: Mapping[int, Rollup],
+        stored_days: Mapping[int, Rollup],
+    ) -> None:
+        whole = day_of_hours(hours)
+        days = {self._day * MS_PER_DAY: whole} if whole.count else {}
         for comparison, stored, right in (
-            (self.hourly, device.stored_hours, device.hours),
-            (self.daily, device.stored_days, expected),
+            (self.hourly, stored_hours, hours),
+            (self.daily, stored_days, days),
         ):
             comparison.compared += 1
-            comparison.rows += device.rows
+            comparison.rows += whole.count
             comparison.counted += sum(rollup.count for rollup in stored.values())
             if stored.keys() != right.keys() or not all(
                 is_same(stored[at], right[at]) for at in right
             ):
-                comparison.wrong.append(device.device_id)
+                comparison.wrong.append(device_id)

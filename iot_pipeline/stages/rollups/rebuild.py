@@ -6,12 +6,12 @@ rebuild; hours it did not find are deleted at one microsecond less. So of two th
 remain whole, whichever writes last, and with them its record, which carries the same write time.
 A rebuild that dies leaves no record: the day stays touched, and is rebuilt.
 
-Bounded: so many pages on their way, whatever the number of devices and readings.
+Bounded: 64 requests on their way, however many devices and readings there are.
 """
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -39,9 +39,8 @@ from iot_pipeline.stages.ports import (
 )
 from iot_pipeline.stages.requests import Flight, retry_transient
 
-DEVICES_IN_FLIGHT = 32
-_WRITES_IN_FLIGHT = 96
-
+# Each is a device: a page of it is read, or its hours or its day are written.
+_IN_FLIGHT = 64
 
 Readings = Answer[Sequence[PlainRow]]
 Rollups = Answer[Mapping[int, Rollup]]
@@ -110,7 +109,7 @@ def rebuild_day(
         run_id: who asks, for the record.
         retry_seconds: how long transient errors may last without one answer.
         retention_days: of the rows; a day whose rows begin to age out is frozen.
-        on_progress: called several times a second.
+        on_progress: called with each device that is done.
         observe: called once per device with its hours, by their first millisecond; be quick.
         wall_clock: seconds since 1970.
         page_rows: readings of a device read at once.
@@ -131,10 +130,11 @@ def rebuild_day(
     write_time_us = _write_time_us(now, record)
     devices = retry_transient(lambda: ports.days.devices(day), give_up_after_seconds=retry_seconds)
     progress = RollupProgress(day, len(devices))
+    flight = Flight(ports.rows.wait, retry_seconds)
     rebuild = _Rebuild(
-        ports, day_number(day), write_time_us, retry_seconds, page_rows, progress, observe
+        ports, day_number(day), write_time_us, page_rows, flight, progress, on_progress, observe
     )
-    rebuild.run(devices, on_progress)
+    flight.feed(devices, rebuild.read, _IN_FLIGHT)
     done = DayRecord(
         day,
         now,
@@ -172,18 +172,19 @@ def read_rollups(
     def take(answer: Rollups) -> None:
         found.update(answer.found)
 
-    begin = first
-    while begin <= last:
-        next_month = (begin.replace(day=1) + timedelta(days=31)).replace(day=1)
-        end = min(last, next_month - timedelta(days=1))
-        span = (day_number(begin), day_number(end))
-        flight.start(lambda span=span: start(device_id, *span), take)  # type: ignore[misc]
-        begin = next_month
-        while flight.size >= DEVICES_IN_FLIGHT:
-            if not flight.take_answers():
-                store.wait(0.1)
-    flight.finish()
+    def ask(days: tuple[int, int]) -> None:
+        flight.start(lambda: start(device_id, *days), take)
+
+    flight.feed(_months(first, last), ask, _IN_FLIGHT)
     return dict(sorted(found.items(), reverse=True))
+
+
+def _months(first: date, last: date) -> Iterator[tuple[int, int]]:
+    """The first and the last day number of each month's part, both inclusive."""
+    while first <= last:
+        next_month = (first.replace(day=1) + timedelta(days=31)).replace(day=1)
+        yield day_number(first), min(day_number(last), day_number(next_month) - 1)
+        first = next_month
 
 
 def _write_time_us(now: datetime, record: DayRecord | None) -> int:
@@ -207,84 +208,72 @@ def _refuse_frozen(facts: DayFacts | None, day: date, retention_days: float, now
     )
 
 
-class _Rebuild:
-    """One day: pages in, hours of one device at a time per slot, rollups out."""
+def read_hours(
+    flight: Flight,
+    rows: SensorData,
+    device_id: str,
+    day: int,
+    page_rows: int,
+    take: Callable[[dict[int, Rollup]], None],
+) -> None:
+    """Start reading a device's day page by page; `take` gets its hours when all are read."""
+    hours: dict[int, Rollup] = {}
 
-    def __init__(
-        self,
-        ports: RollupPorts,
-        day_number: int,
-        write_time_us: int,
-        retry_seconds: float,
-        page_rows: int,
-        progress: RollupProgress,
-        observe: Callable[[Mapping[int, Rollup]], None],
-    ) -> None:
-        self._observe = observe
-        self._rows, self._rollups = ports.rows, ports.rollups
-        self._day, self._write_time = day_number, write_time_us
-        self._page_rows, self._progress = page_rows, progress
-        self._reads = Flight(ports.rows.wait, retry_seconds)
-        self._writes = Flight(ports.rollups.wait, retry_seconds)
-
-    def run(self, devices: Sequence[str], on_progress: Callable[[RollupProgress], None]) -> None:
-        waiting = iter(devices)
-        is_over = False
-        while not is_over or self._reads.size or self._writes.size:
-            while not is_over and self._may_read():
-                device_id = next(waiting, None)
-                is_over = device_id is None
-                if device_id is not None:
-                    self._read(device_id, {}, (self._day + 1) * MS_PER_DAY - 1)
-            answered = self._reads.take_answers()
-            answered = self._writes.take_answers() or answered
-            self._progress.seconds = time.monotonic() - self._progress.began
-            on_progress(self._progress)
-            if not answered and (self._reads.size or self._writes.size):
-                self._rollups.wait(0.1)
-
-    def _may_read(self) -> bool:
-        return self._reads.size < DEVICES_IN_FLIGHT and self._writes.size < _WRITES_IN_FLIGHT
-
-    def _read(self, device_id: str, hours: dict[int, Rollup], last_ms: int) -> None:
-        def take(page: Readings) -> None:
-            rows = page.found
-            add_page(hours, rows)
-            self._progress.readings += len(rows)
-            if len(rows) >= self._page_rows:
-                self._read(device_id, hours, rows[-1][0] - 1)
+    def read_before(end_ms: int) -> None:
+        def take_page(page: Readings) -> None:
+            add_page(hours, page.found)
+            if len(page.found) >= page_rows:
+                read_before(page.found[-1][0])
             else:
-                self._write(device_id, hours)
+                take(hours)
 
-        self._reads.start(
-            lambda: self._rows.start_page(
-                device_id,
-                self._day,
-                self._day * MS_PER_DAY,
-                last_ms,
-                self._page_rows,
-                newest_first=True,
+        first_ms, last_ms = day * MS_PER_DAY, end_ms - 1
+        flight.start(
+            lambda: rows.start_page(
+                device_id, day, first_ms, last_ms, page_rows, newest_first=True
             ),
-            take,
+            take_page,
         )
+
+    read_before((day + 1) * MS_PER_DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rebuild:
+    """One day: hours of one device at a time are read, then written."""
+
+    ports: RollupPorts
+    day: int
+    write_time_us: int
+    page_rows: int
+    flight: Flight
+    progress: RollupProgress
+    on_progress: Callable[[RollupProgress], None]
+    observe: Callable[[Mapping[int, Rollup]], None]
+
+    def read(self, device_id: str) -> None:
+        def take(hours: Mapping[int, Rollup]) -> None:
+            self._write(device_id, hours)
+
+        read_hours(self.flight, self.ports.rows, device_id, self.day, self.page_rows, take)
 
     def _write(self, device_id: str, hours: Mapping[int, Rollup]) -> None:
-        self._observe(hours)
-        whole = day_of_hours(hours)
-        left = 2
+        self.observe(hours)
+        whole, rollups, progress = day_of_hours(hours), self.ports.rollups, self.progress
+        progress.readings += whole.count
 
         def acknowledged(_: Pending) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                self._progress.devices_done += 1
-                self._progress.hours += len(hours)
+            progress.devices_done += 1
+            progress.hours += len(hours)
+            progress.seconds = time.monotonic() - progress.began
+            self.on_progress(progress)
 
-        self._writes.start(
-            lambda: self._rollups.send_hours(device_id, self._day, hours, self._write_time),
-            acknowledged,
-        )
-        self._writes.start(
-            lambda: self._rollups.send_day(device_id, self._day, whole, self._write_time),
-            acknowledged,
+        def send_day(_: Pending) -> None:
+            self.flight.start(
+                lambda: rollups.send_day(device_id, self.day, whole, self.write_time_us),
+                acknowledged,
+            )
+
+        self.flight.start(
+            lambda: rollups.send_hours(device_id, self.day, hours, self.write_time_us), send_day
         )
