@@ -40,23 +40,40 @@ def day_or_window(day: str | None, since: str | None, until: str | None) -> Wind
     return choose_window(None, since, until, datetime.now(UTC))
 
 
-def choose_days(day: str | None, since: str | None, until: str | None, today: date) -> list[date]:
-    """The days that `--day`, or `--since` with or without `--until`, mean; at least one.
+def span_of_days(day: str | None, since: str | None, until: str | None) -> tuple[date, date]:
+    """[first, end) of the days that `--day`, or `--since` and `--until`, mean.
+
+    The first is date.min without `--since`, the end date.max without `--until`.
 
     Raises:
         ConfigurationError: neither way or both, or an end that is not after its start.
     """
     if (day is None) == (since is None and until is None):
-        raise ConfigurationError("say which days: --day, or --since with or without --until")
+        raise ConfigurationError("say which days: --day, or --since and --until or one of them")
     if day is not None:
-        return [parse_day(day).date()]
-    if since is None:
+        first = parse_day(day).date()
+        return first, first + timedelta(days=1)
+    first = date.min if since is None else parse_day(since).date()
+    end = date.max if until is None else parse_day(until).date()
+    if end <= first:
+        raise ConfigurationError(f"--since {since} --until {until}: expected a day after the first")
+    return first, end
+
+
+def choose_days(day: str | None, since: str | None, until: str | None, today: date) -> list[date]:
+    """Each of these days, at least one; those since a day end with today.
+
+    Raises:
+        ConfigurationError: as `span_of_days`; or the days have no start, or are too many.
+    """
+    first, end = span_of_days(day, since, until)
+    if first == date.min:
         raise ConfigurationError(f"--until {until}: expected --since with it")
-    first = parse_day(since).date()
-    last = today if until is None else parse_day(until).date() - timedelta(days=1)
-    if not first <= last < first + timedelta(days=_LONGEST_DAYS):
+    if end == date.max:
+        end = today + timedelta(days=1)
+    if not 0 < (end - first).days <= _LONGEST_DAYS:
         raise ConfigurationError(
             f"--since {since} --until {until or 'today'}: expected a day after the first one, and "
             "a century at most"
         )
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    return [first + timedelta(days=number) for number in range((end - first).days)]

@@ -1,13 +1,14 @@
 """`iot readings`: stored readings of some devices, as a table, JSON, CSV, Parquet or a plot."""
 
+import codecs
 import csv
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, get_args
 
 import click
 
@@ -26,7 +27,8 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.reading.in_order import read_newest, stream_pages
 
 Format = Literal["table", "json", "csv", "parquet", "plot"]
-_FORMATS = ("table", "json", "csv", "parquet", "plot")
+_FORMATS = get_args(Format)
+_FIELDS = ("timestamp", *(quantity.name for quantity in QUANTITIES))
 _LISTED = 1000
 # 24 MB: a plot thins them anyway.
 _PLOTTED = 1_000_000
@@ -40,7 +42,7 @@ _PLOTTED = 1_000_000
 @click.option(
     "--limit",
     type=click.IntRange(1, 1_000_000),
-    help="Of table and json: so many of each device, the newest.  [default: 1000]",
+    help="Of table and json: this many of each device, the newest.  [default: 1000]",
 )
 @click.option(
     "--format",
@@ -81,7 +83,7 @@ def readings_command(
         elif chosen in ("csv", "parquet"):
             pages = _pages(client, devices, window, settings.retry_seconds)
             with _sink(out, chosen) as sink:
-                rows = _write_csv(pages, sink) if chosen == "csv" else _write_parquet(pages, sink)
+                rows = _write(pages, sink, chosen)
             if out is not None:
                 say(f"{rows:,} readings of {len(devices)} devices in {out}", err=True)
         if chosen == "plot" or save is not None:
@@ -119,7 +121,7 @@ def _check(
     return form
 
 
-# Lists: newest first, so many of each.
+# Lists: newest first, up to a limit of each device.
 
 
 def _list(
@@ -140,9 +142,7 @@ def _list(
         ]
         print_json(documents[0] if len(documents) == 1 else {"devices": documents})
         return
-    silent = [device_id for device_id, readings in found.items() if not readings]
-    for device_id in silent:
-        say(f"no readings of {device_id}{'' if window is None else ' in that time'}")
+    _say_silent((device_id for device_id, readings in found.items() if not readings), window)
     shown = [(name, reading) for name, readings in found.items() for reading in readings[:limit]]
     if shown:
         _print_readings(shown, [name for name in found if found[name]])
@@ -155,31 +155,28 @@ def _as_dict(device_id: str, readings: Sequence[PlainRow], is_cut: bool) -> dict
     return {
         "device_id": device_id,
         "readings": [
-            {
-                "timestamp": moment_of(ms),
-                **dict(zip((quantity.name for quantity in QUANTITIES), values, strict=True)),
-            }
-            for ms, *values in readings
+            dict(zip(_FIELDS, (moment_of(ms), *values), strict=True)) for ms, *values in readings
         ],
         "is_cut": is_cut,
     }
 
 
 def _print_readings(shown: list[tuple[str, PlainRow]], devices: list[str]) -> None:
-    columns = ["timestamp", "temperature (°C)", "humidity (%)"]
+    columns = ["timestamp", *(f"{quantity.name} ({quantity.unit})" for quantity in QUANTITIES)]
     is_one = len(devices) == 1
     print_table(
         columns if is_one else ["device", *columns],
         [
-            (
-                *([] if is_one else [name]),
-                in_utc(moment_of(ms), "milliseconds"),
-                *values,
-            )
+            (*([] if is_one else [name]), in_utc(moment_of(ms), "milliseconds"), *values)
             for name, (ms, *values) in shown
         ],
         title=devices[0] if is_one else "",
     )
+
+
+def _say_silent(devices: Iterable[str], window: Window | None, *, err: bool = False) -> None:
+    for device_id in devices:
+        say(f"no readings of {device_id}{'' if window is None else ' in that time'}", err=err)
 
 
 # Streams: all of the time, oldest first.
@@ -217,38 +214,36 @@ def _sink(out: Path | None, form: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-class _Lines:
-    """What csv writes to: text in, UTF-8 out."""
-
-    def __init__(self, sink: IO[bytes]) -> None:
-        self._sink = sink
-
-    def write(self, text: str) -> int:
-        return self._sink.write(text.encode())
-
-
-def _write_csv(pages: Iterator[Page], sink: IO[bytes]) -> int:
-    writer = csv.writer(_Lines(sink), lineterminator="\n")
-    writer.writerow(("device_id", "timestamp", "temperature", "humidity"))
+def _write(pages: Iterator[Page], sink: IO[bytes], form: Format) -> int:
+    """Write all pages; how many readings they had."""
     rows = 0
-    for page in pages:
-        rows += len(page.rows)
+    with _csv_readings(sink) if form == "csv" else _parquet_readings(sink) as write:
+        for page in pages:
+            write(page)
+            rows += len(page.rows)
+    return rows
+
+
+@contextmanager
+def _csv_readings(sink: IO[bytes]) -> Iterator[Callable[[Page], None]]:
+    writer = csv.writer(codecs.getwriter("utf-8")(sink), lineterminator="\n")
+    writer.writerow(("device_id", *_FIELDS))
+
+    def write(page: Page) -> None:
         writer.writerows(
             (page.device_id, in_utc(moment_of(ms), "milliseconds"), *values)
             for ms, *values in page.rows
         )
-    return rows
+
+    yield write
 
 
-def _write_parquet(pages: Iterator[Page], sink: IO[bytes]) -> int:
+@contextmanager
+def _parquet_readings(sink: IO[bytes]) -> Iterator[Callable[[Page], None]]:
     from iot_pipeline.artifacts.parquet import parquet_readings
 
-    rows = 0
     with parquet_readings(sink) as readings:
-        for page in pages:
-            rows += len(page.rows)
-            readings.write(page)
-    return rows
+        yield readings.write
 
 
 # Pictures.
@@ -278,10 +273,7 @@ def _plot(
     in_terminal: bool,
 ) -> None:
     drawn = {item.device_id for item in series}
-    for device_id in devices:
-        if device_id not in drawn:
-            where = "" if window is None else " in that time"
-            say(f"no readings of {device_id}{where}", err=True)
+    _say_silent((device_id for device_id in devices if device_id not in drawn), window, err=True)
     if not series:
         return
     if in_terminal:

@@ -1,7 +1,7 @@
 """A day of readings into a file, streamed: what is in memory is some pages and one row group.
 
 Idempotent: the same day again makes the same file in the place of the old one. The file has its
-name only when it is whole: whoever reads the folder meanwhile sees the old one or none.
+name only when it is whole: until then readers of the folder see the old one or none.
 """
 
 import time
@@ -24,24 +24,6 @@ class ReadingFile(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ExportProgress:
-    """How far the export of one day is."""
-
-    day: date
-    devices_done: int
-    devices: int
-    rows: int
-    seconds: float
-
-    @property
-    def eta_seconds(self) -> float | None:
-        """About how long the rest takes; None before anything can be said."""
-        if not self.devices_done:
-            return None
-        return self.seconds / self.devices_done * (self.devices - self.devices_done)
-
-
-@dataclass(frozen=True, slots=True)
 class ExportedDay:
     """What became of one day; `path` is None when it has no readings, and then none is there."""
 
@@ -60,7 +42,7 @@ def export_day(
     open_file: Callable[[Path], AbstractContextManager[ReadingFile]],
     *,
     retry_seconds: float,
-    on_progress: Callable[[ExportProgress], None] | None = None,
+    on_progress: Callable[[int, int, int], None] = lambda *_: None,
 ) -> ExportedDay:
     """Write every reading of a UTC day, device by device in the order of names, then of time.
 
@@ -71,10 +53,10 @@ def export_day(
         path: where the file is to be.
         open_file: makes the file's writer.
         retry_seconds: how long transient errors are retried.
-        on_progress: told with every page.
+        on_progress: called with every page: devices done, devices, rows.
 
     Raises:
-        TransientError: Cassandra did not answer for so long; no file is left half written.
+        TransientError: Cassandra did not answer for that long; no file is left half written.
     """
     began = time.monotonic()
     devices = known.devices(day)
@@ -87,9 +69,7 @@ def export_day(
                 file.write(page)
                 written += len(page.rows)
                 done = position[page.device_id]
-                if on_progress is not None:
-                    seconds = time.monotonic() - began
-                    on_progress(ExportProgress(day, done, len(devices), written, seconds))
+                on_progress(done, len(devices), written)
     if not written:
         # Rows may be gone that an earlier export still had.
         path.unlink(missing_ok=True)

@@ -84,13 +84,18 @@ def named_file(path):
 def test_an_export_says_what_it_did_and_how_far_it_is(tmp_path):
     pages, seen = fleet(4, 30), []
     path = tmp_path / "day.file"
-    done = export(pages, DAY, path, named_file, retry_seconds=1, on_progress=seen.append)
+    done = export(
+        pages, DAY, path, named_file, retry_seconds=1, on_progress=lambda *at: seen.append(at)
+    )
     assert (done.rows, done.devices, done.path) == (len(pages.store.cells), 4, path)
     assert path.read_text() == str(done.rows)
-    assert [progress.devices_done for progress in seen] == [0, 1, 2, 3]
-    assert seen[-1].rows == done.rows
-    assert seen[0].eta_seconds is None
-    assert seen[-1].eta_seconds is not None
+    assert [(devices_done, devices) for devices_done, devices, _ in seen] == [
+        (0, 4),
+        (1, 4),
+        (2, 4),
+        (3, 4),
+    ]
+    assert seen[-1][2] == done.rows
 
 
 def test_a_failed_export_leaves_what_was_there(tmp_path):
