@@ -6,18 +6,18 @@ has. Who asks for rebuilds is `defs.rollup_sensor`, or a person: Materialize wit
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import dagster as dg
 
 from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
 from iot_pipeline.connections import Connections
-from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.day_view import DayView
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import STATISTICS
+from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.names import (
     DAILY_READINGS,
@@ -31,7 +31,8 @@ from iot_pipeline.defs.names import (
 )
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import failing_with_advice
+from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
+from iot_pipeline.defs.verdicts import SEVERITIES
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.check import DAILY, HOURLY
@@ -47,7 +48,6 @@ JOB_NAME = "rollups"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 Events = Iterator[dg.AssetMaterialization | dg.AssetCheckResult]
-_LOG_EVERY_SECONDS = 2.0
 # A run that ends at its own tenth would wait that long for a commit; within this it comes.
 _RUN_PATIENCE_SECONDS = 1.5
 
@@ -174,18 +174,12 @@ def build_rollups(first_day: date, topic: str) -> tuple[dg.AssetsDefinition, dg.
     return rollups, job  # type: ignore[return-value]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RollupRun:
-    """One run over its days, oldest first.
-
-    Args:
-        context: Dagster's.
-        connections: clients, open.
-    """
+    """One run over its days, oldest first; `connections` are open."""
 
     context: dg.AssetExecutionContext
     connections: Connections
-    told_at: float = field(default_factory=time.monotonic)
 
     def events(self) -> Events:
         """Rebuild each day and materialize it, then compare; without assets only compare."""
@@ -197,11 +191,10 @@ class RollupRun:
         days = [date.fromisoformat(text) for text in self.context.partition_keys]
         done: list[RollupProgress] = []
         frozen: list[date] = []
-        view = DayView(days[-1])
+        view, say = DayView(days[-1]), NowAndThen(self.context)
         for number, day in enumerate(days, start=1):
-            place = f"{day} ({number} of {len(days)})"
             try:
-                progress = self._rebuild(day, place, view)
+                progress = self._rebuild(day, f"{day} ({number} of {len(days)})", view, say)
             except RollupFrozenError as exc:
                 # In a range the days that are not frozen are still wanted.
                 if len(days) == 1:
@@ -210,34 +203,36 @@ class RollupRun:
                 self.context.log.warning("%s", exc)
                 continue
             done.append(progress)
-            # One picture a run: of a year of days no person looks at each.
-            pictures = self._pictures(view) if day == view.day else {}
+            # One picture a run: of a year of days no person looks at each. The same on both assets,
+            # so that it does not matter which page a person opens.
+            pictures: Metadata = {}
+            if day == view.day:
+                pictures = {**day_picture(view), **days_picture(self._records().values())}
             for key in sorted(keys):
-                yield self._materialization(key, progress, pictures)
-        self._say_done(days, done, frozen, time.monotonic() - began)
-        yield from self._check(self._compare(done, time.monotonic() - began))
+                yield _materialization(key, progress, pictures)
+        seconds = time.monotonic() - began
+        rows = sum(progress.readings for progress in done)
+        self.context.log.info(
+            f"{len(done)} of {len(days)} days rolled up"
+            f"{f', {len(frozen)} are frozen' if frozen else ''}: {rows:,} readings in "
+            f"{seconds:.1f} s, {rows / seconds if seconds else 0:,.0f}/s"
+        )
+        yield from self._check(self._compare(done, seconds))
         if frozen and not done:
             raise RollupFrozenError(
                 f"rebuilding the rollups of {frozen[0]} to {frozen[-1]}: rows of each of these "
                 "days age out (IOT_RETENTION_DAYS), so their rollups stay as they are"
             )
 
-    def _rebuild(self, day: date, place: str, view: DayView) -> RollupProgress:
+    def _rebuild(self, day: date, place: str, view: DayView, say: NowAndThen) -> RollupProgress:
         settings = self.connections.settings
 
         def tell(progress: RollupProgress) -> None:
-            if time.monotonic() - self.told_at < _LOG_EVERY_SECONDS:
-                return
-            self.told_at = time.monotonic()
-            left = progress.eta_seconds
-            self.context.log.info(
-                "%s: %s of %s devices, %s rows, %s/s%s",
-                place,
-                f"{progress.devices_done:,}",
-                f"{progress.devices:,}",
-                f"{progress.readings:,}",
-                f"{progress.rows_per_second:,.0f}",
-                "" if left is None else f", about {left:.0f} s left of this day",
+            seconds = progress.eta_seconds
+            left = "" if seconds is None else f", about {in_words(seconds)} left of this day"
+            say(
+                f"{place}: {progress.devices_done:,} of {progress.devices:,} devices, "
+                f"{progress.readings:,} rows, {progress.rows_per_second:,.0f}/s{left}"
             )
 
         return rebuild_day(
@@ -249,49 +244,6 @@ class RollupRun:
             retention_days=settings.retention_days,
             on_progress=tell,
             observe=view.add if day == view.day else lambda _: None,
-        )
-
-    def _pictures(self, view: DayView) -> Metadata:
-        """The same on both assets, so that it does not matter which page a person opens."""
-        return {**day_picture(view), **days_picture(self._records().values())}
-
-    def _materialization(
-        self, key: dg.AssetKey, progress: RollupProgress, pictures: Metadata
-    ) -> dg.AssetMaterialization:
-        rollups = progress.hours if key == HOURLY_READINGS else progress.devices_done
-        summary = (
-            f"{progress.readings:,} readings of {progress.devices:,} devices make {rollups:,} "
-            f"rollups, in {progress.seconds:.1f} s"
-        )
-        return dg.AssetMaterialization(
-            key,
-            partition=str(progress.day),
-            description=summary,
-            metadata={
-                "summary": summary,
-                "readings": progress.readings,
-                "devices": progress.devices,
-                "rollups": rollups,
-                **pictures,
-            },
-        )
-
-    def _say_done(
-        self,
-        days: Sequence[date],
-        done: Sequence[RollupProgress],
-        frozen: Sequence[date],
-        seconds: float,
-    ) -> None:
-        rows = sum(progress.readings for progress in done)
-        self.context.log.info(
-            "%d of %d days rolled up%s: %s readings in %.1f s, %s/s",
-            len(done),
-            len(days),
-            f", {len(frozen)} are frozen" if frozen else "",
-            f"{rows:,}",
-            seconds,
-            f"{rows / seconds if seconds else 0:,.0f}",
         )
 
     def _records(self) -> Mapping[date, DayRecord]:
@@ -324,17 +276,33 @@ class RollupRun:
         ]
         facts = Facts(self.connections, datetime.now(UTC), compared=compared)
         for check, verdict in zip(checks, look_at(checks, facts), strict=True):
-            yield _as_result(dg.AssetCheckKey(_KEYS[check.asset], check.name), verdict)
+            yield dg.AssetCheckResult(
+                asset_key=_KEYS[check.asset],
+                check_name=verdict.name,
+                passed=verdict.passed,
+                severity=SEVERITIES[verdict.severity],
+                description=plain(verdict.sentence),
+                metadata=dict(verdict.numbers),
+            )
 
 
-def _as_result(key: dg.AssetCheckKey, verdict: CheckVerdict) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        asset_key=key.asset_key,
-        check_name=verdict.name,
-        passed=verdict.passed,
-        severity=dg.AssetCheckSeverity.WARN
-        if verdict.severity is Severity.WARN
-        else dg.AssetCheckSeverity.ERROR,
-        description=plain(verdict.sentence),
-        metadata=dict(verdict.numbers),
+def _materialization(
+    key: dg.AssetKey, progress: RollupProgress, pictures: Metadata
+) -> dg.AssetMaterialization:
+    rollups = progress.hours if key == HOURLY_READINGS else progress.devices_done
+    summary = (
+        f"{progress.readings:,} readings of {progress.devices:,} devices make {rollups:,} rollups, "
+        f"in {progress.seconds:.1f} s"
+    )
+    return dg.AssetMaterialization(
+        key,
+        partition=str(progress.day),
+        description=summary,
+        metadata={
+            "summary": summary,
+            "readings": progress.readings,
+            "devices": progress.devices,
+            "rollups": rollups,
+            **pictures,
+        },
     )

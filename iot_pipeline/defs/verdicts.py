@@ -36,7 +36,7 @@ _ONLY_WHOLE = (
     "It was red, and a run sees only its own part: only a look at all there is can turn it green. "
     "Launch the job checks."
 )
-_SEVERITIES = {
+SEVERITIES = {
     Severity.WARN: dg.AssetCheckSeverity.WARN,
     Severity.ERROR: dg.AssetCheckSeverity.ERROR,
 }
@@ -212,7 +212,7 @@ def _in_words_of_dagster(
     return Shown(
         check.name,
         verdict.passed,
-        _SEVERITIES[verdict.severity],
+        SEVERITIES[verdict.severity],
         verdict.sentence,
         metadata,
         is_blocking=check.is_blocking and verdict.severity is Severity.ERROR,
