@@ -29,16 +29,10 @@ def observe_dead_letters(
     ranges: Sequence[OffsetRange],
     rejected: int,
 ) -> dg.AssetObservation:
-    """What was rejected within these ranges of the topic, for the page of the dead letters.
+    """The letters of these ranges of the topic, for the page of the dead letters.
 
     Costs two questions and one read from the end of the dead letters, at most 200 letters.
-
-    Args:
-        log: asked for the letters.
-        topic: whose records.
-        dead_letter_topic: where the letters are.
-        ranges: what was ingested, one or more per Kafka partition.
-        rejected: letters of these ranges, 1 or more, as the ledger has them.
+    `rejected` is how many there are, at least 1, as the ledger has it.
     """
     metadata: dict[str, Any] = {"rejected": rejected}
     try:

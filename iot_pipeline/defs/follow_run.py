@@ -187,7 +187,7 @@ class FollowRun(Watcher):
         else:
             self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=told.metadata))
             yield from self._show_changes(told.shown)
-        self.outcome.fleet.save(datetime.now(UTC))
+        self.outcome.fleet.save()
         return any(one.is_blocking and not one.passed for one in told.shown)
 
     def _show_changes(self, shown: Sequence[Shown]) -> Iterator[dg.AssetCheckEvaluation]:

@@ -29,7 +29,6 @@ from iot_pipeline.defs.verdicts import (
     suspects_of,
 )
 from iot_pipeline.errors import PipelineError
-from iot_pipeline.stages.checks.check import Cost
 from iot_pipeline.stages.checks.facts import Facts, RunFacts
 from iot_pipeline.stages.checks.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.planning import Plan
@@ -222,7 +221,7 @@ def look_and_tell(
     )
     before = read_shown(context.instance)
     facts = Facts(connections, now, run, suspects_of(before), is_first_look(before))
-    checks = [check for check in checks_of() if check.cost is Cost.FREE or not is_quick]
+    checks = [check for check in checks_of() if check.is_free or not is_quick]
     shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
     # What cannot be looked at is missing here; the checks on it say why.
     report = replace(report, lags=_known(lambda: facts.lags))

@@ -1,7 +1,7 @@
 """Pictures of the fleet as metadata of a materialization.
 
-`picture_metadata` is for whoever ingests: it draws when it is due, and says where the newest ones
-are when it is not. `day_picture` and `days_picture` are for whoever rolls up.
+`picture_metadata` is for ingest runs: it draws when that is due, and otherwise says where the
+newest pictures are. `day_picture` and `days_picture` are for rollups.
 """
 
 import base64

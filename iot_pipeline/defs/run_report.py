@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
 
+from iot_pipeline.core.checks.device_table import instant
 from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -201,8 +202,8 @@ class RunReport:
             )
         if total.first_record_ms is not None and total.last_record_ms is not None:
             remarks.append(
-                f"Its records arrived in Kafka from {_clock(total.first_record_ms)} to "
-                f"{_clock(total.last_record_ms)}; the oldest had waited "
+                f"Its records arrived in Kafka from {instant(total.first_record_ms)} to "
+                f"{instant(total.last_record_ms)}; the oldest had waited "
                 f"{self.waited_seconds:.1f} s."
             )
         if self.latencies.samples:
@@ -241,13 +242,7 @@ class RunReport:
 def observations(
     report: RunReport, log: RecordLogReader, dead_letter_topic: str
 ) -> Iterator[dg.AssetObservation]:
-    """What the run saw of the topic, and of the dead letters where it made some.
-
-    Args:
-        report: of the run, or of a part of one that stays.
-        log: asked for the dead letters of the report.
-        dead_letter_topic: where they are.
-    """
+    """What a run, or a part of one, saw of the topic, and of the dead letters that it made."""
     yield dg.AssetObservation(
         asset_key=IOT_DATA,
         description=plain(report.waiting()),
@@ -258,7 +253,3 @@ def observations(
         yield observe_dead_letters(
             log, report.topic, dead_letter_topic, report.progress.ranges, rejected
         )
-
-
-def _clock(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -86,7 +86,7 @@ class Shown:
         return datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else None
 
     def again(self) -> "Shown":
-        """The same once more, for want of a newer look; it has ended a run already."""
+        """The same once more, because there is no newer look; it has ended a run already."""
         at = self.looked_at
         when = f" (Looked at {at:%Y-%m-%d %H:%M:%S} UTC.)" if at else ""
         sentence = self.description.removesuffix(when)
@@ -164,7 +164,7 @@ def choose_shown(
         before: the newest verdicts until now.
         looked_at: when the look was, aware.
         is_whole: whether it was a look at all there is.
-        checks: which; None: all.
+        checks: None: all.
     """
     by_name = {verdict.name: verdict for verdict in verdicts}
     chosen = []
@@ -202,7 +202,11 @@ def _in_words_of_dagster(
     metadata: dict[str, Any] = {}
     if verdict.worst.rows:
         metadata["worst_devices"] = dg.MetadataValue.md(verdict.worst.markdown())
-    metadata |= {name: _number(value) for name, value in verdict.numbers.items()}
+    for name, value in verdict.numbers.items():
+        if isinstance(value, int):
+            metadata[name] = dg.MetadataValue.int(value)
+        else:
+            metadata[name] = dg.MetadataValue.float(value)
     if verdict.suspects:
         metadata[SUSPECTS] = dg.MetadataValue.json(list(verdict.suspects))
     if verdict.is_looked:
@@ -217,12 +221,6 @@ def _in_words_of_dagster(
         metadata,
         is_blocking=check.is_blocking and verdict.severity is Severity.ERROR,
     )
-
-
-def _number(value: int | float) -> dg.MetadataValue[Any]:
-    if isinstance(value, int):
-        return dg.MetadataValue.int(value)
-    return dg.MetadataValue.float(value)
 
 
 def is_news(one: Shown, last: Shown | None) -> bool:
@@ -250,11 +248,8 @@ def show_now(
 ) -> None:
     """Write each as what a person sees now, whatever run materializes meanwhile.
 
-    Args:
-        instance: Dagster's.
-        chosen: what is to be seen.
-        write: `instance.report_runless_asset_event` for a new row each, or `context.log_event` for
-            the row of a run.
+    `write` is `instance.report_runless_asset_event` for a new row each, or `context.log_event` for
+    the row of a run.
     """
     for one in chosen:
         target = latest_target(instance)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Protocol
 
 from iot_pipeline.core.fleet.quality import QualityLimits
@@ -164,7 +163,7 @@ def run_ingest(
         return outcome
     finally:
         # Also when it failed or was cut off: briefly, and without it no reading is lost.
-        outcome.fleet.save(datetime.now(UTC), is_last=True, budget_seconds=_KEEP_SECONDS)
+        outcome.fleet.save(is_last=True, budget_seconds=_KEEP_SECONDS)
 
 
 def _past_losses(work: "_Work") -> None:

@@ -26,7 +26,7 @@ class CheckVerdict:
 
     `numbers` plot over time, so every verdict of a check carries the same ones. `sentence` says
     what was found and, when it has not passed, what to do next. `suspects` are looked at first the
-    next time. `name` is the check's: whoever asks a check for its answer fills it in.
+    next time. `name` is the check's: `Check.named` fills it in.
 
     A verdict is passed, failed, or, with `is_looked` False, neither: the check could not look, and
     that is never green.

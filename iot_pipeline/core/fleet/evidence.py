@@ -21,6 +21,14 @@ class Half(msgspec.Struct, array_like=True):
     jumps: int = 0
     delay_most_ms: int = 0
 
+    def add(self, other: "Half") -> None:
+        """Count the readings of another part of the same half."""
+        self.rows += other.rows
+        self.late += other.late
+        self.outside += other.outside
+        self.jumps += other.jumps
+        self.delay_most_ms = max(self.delay_most_ms, other.delay_most_ms)
+
 
 class Odd(msgspec.Struct, array_like=True, frozen=True):
     """A value that cannot be: past its limits, or too far from the one `before`."""

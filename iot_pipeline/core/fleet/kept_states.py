@@ -100,16 +100,9 @@ def merge(older: DeviceState, newer: DeviceState) -> DeviceState:
 
 
 def _newest_halves(older: DeviceState, newer: DeviceState) -> tuple[Half, Half]:
-    sums: dict[int, Half] = {0: Half()}
+    sums: dict[int, Half] = {}
     for half in (older.before, older.half, newer.before, newer.half):
-        known = sums.get(half.number)
-        if known is None or not half.number:
-            sums[half.number] = msgspec.structs.replace(half)
-            continue
-        known.rows += half.rows
-        known.late += half.late
-        known.outside += half.outside
-        known.jumps += half.jumps
-        known.delay_most_ms = max(known.delay_most_ms, half.delay_most_ms)
-    before, half = sorted([Half(), *sums.values()], key=lambda half: half.number)[-2:]
+        if half.number:
+            sums.setdefault(half.number, Half(half.number)).add(half)
+    before, half = ([Half(), Half()] + [sums[number] for number in sorted(sums)])[-2:]
     return half, before

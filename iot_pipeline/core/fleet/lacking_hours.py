@@ -129,15 +129,9 @@ def note_lacking(
 ) -> list[tuple[str, int]]:
     """Look at the hours that were not looked at since they ended, and at the current one.
 
-    Args:
-        states: of devices that are expected to report.
-        as_of_ms: until then.
-        limits: what is fine.
-        changed: gets the devices whose state remembers something new.
-
     Returns:
-        (device, hour) of those that are found to lack readings for the first time; the states
-        remember them.
+        (device, hour) of those that are found to lack readings for the first time. The states
+        remember them; `changed` gets the devices whose state remembers something new.
     """
     current = as_of_ms // HOUR_MS
     oldest = current - DAY_HOURS

@@ -8,7 +8,7 @@ hours lack readings (`core.fleet.lacking_hours`), the verdicts of checks (`core.
 import enum
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from statistics import median
@@ -23,7 +23,7 @@ from iot_pipeline.core.times import in_words
 
 DAY_MS = 24 * HOUR_MS
 _NUMBER_AT_END = re.compile(r"[\W_]*\d+$")
-# Neighbours are compared when there are so many, heard of within so long of each other.
+# Neighbours are compared when there are five, heard of within ten minutes of each other.
 _LEAST_NEIGHBOURS = 5
 _SAME_TIME_MS = 600_000
 # 1.4826 times the median distance to the median estimates the standard deviation.
@@ -105,8 +105,12 @@ class Fleet:
         found: defaultdict[str, list[DeviceProblem]] = defaultdict(list)
         for trouble in Trouble:
             for problem in self.problems[trouble]:
-                found[problem.device_id].append(problem)
-        return {name: _without_echo(problems) for name, problems in found.items()}
+                of_device = found[problem.device_id]
+                if trouble is not Trouble.INCOMPLETE or all(
+                    known.trouble is not Trouble.SILENT for known in of_device
+                ):
+                    of_device.append(problem)
+        return found
 
     @cached_property
     def worst(self) -> list[tuple[str, str, str]]:
@@ -125,22 +129,16 @@ def expected_states(
     return {name: state for name, state in states.items() if state.arrived_ms > oldest}
 
 
-def silence_limit_ms(state: DeviceState, as_of_ms: float, limits: QualityLimits) -> float | None:
-    """How long the device may say nothing; None of a new one, of which that is not known.
+def is_silent(state: DeviceState, as_of_ms: float, limits: QualityLimits) -> bool:
+    """Whether it says nothing for longer than it may, by the broker's clock.
 
-    Of one that is late the next reading may be on its way for as long as the latest was.
+    Of one that is late the next reading may be on its way for as long as the latest was. How long a
+    new one may say nothing is not known yet.
     """
-    if not state.interval_ms:
-        return None
     usual = limits.silent_intervals * state.arrival_interval_ms
     late = state.late_most_ms if is_late(state, as_of_ms) else 0
-    return max(limits.silent_seconds * 1000, usual) + late
-
-
-def is_silent(state: DeviceState, as_of_ms: float, limits: QualityLimits) -> bool:
-    """Whether it says nothing for longer than that, by the broker's clock."""
-    limit = silence_limit_ms(state, as_of_ms, limits)
-    return limit is not None and as_of_ms - state.arrived_ms > limit
+    limit = max(limits.silent_seconds * 1000, usual) + late
+    return bool(state.interval_ms) and as_of_ms - state.arrived_ms > limit
 
 
 def is_late(state: DeviceState, as_of_ms: float) -> bool:
@@ -242,12 +240,3 @@ def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[Device
             said = f"readings missing in {of}, {worst:.0%} in the worst"
             missing = sum(share.missing for share in shares)
             yield DeviceProblem(name, Trouble.INCOMPLETE, said, missing)
-
-
-def _without_echo(problems: Sequence[DeviceProblem]) -> list[DeviceProblem]:
-    troubles = {problem.trouble for problem in problems}
-    return [
-        problem
-        for problem in problems
-        if not (problem.trouble is Trouble.INCOMPLETE and Trouble.SILENT in troubles)
-    ]

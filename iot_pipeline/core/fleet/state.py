@@ -24,9 +24,9 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 
 HOUR_MS = 3_600_000
 HOURS = 25
-# Kept of the newest event times: they tell a rhythm to a percent, and one dropout does not move it.
+# Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
 TAIL = 24
-# Late by the same to within this, for so many readings and so long: a clock, not a network.
+# Ten readings over ten seconds that are late by the same to within two: a clock, not a network.
 STEADY_MS = 2_000
 STEADY_READINGS = 10
 _STEADY_SPAN_MS = 10_000
@@ -139,10 +139,8 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     def is_calm(self, gap_ms: int, values: tuple[float, ...], limits: QualityLimits) -> bool:
         """Whether readings that are calm among themselves are so after what it sent before.
 
-        Args:
-            gap_ms: the longest time between two arrivals, the newest one of it included.
-            values: the first.
-            limits: what is fine.
+        `gap_ms` is the longest time between two arrivals, that of the reading before them included;
+        `values` are the first ones.
         """
         if self.steady_rows or gap_ms > (self.long_ms or limits.silent_seconds * 1000):
             return False
@@ -205,13 +203,8 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         """Take readings among which nothing is to be seen.
 
         `take_row` of each gives the same, but for the longest delay of a half window that ends
-        among them; this costs a microsecond for all.
-
-        Args:
-            times_ms: measured, at least one, in the order of arrival.
-            arrivals_ms: all arrivals, where they are of several half windows; else empty.
-            calm: what else is to be known of them.
-            limits: what is fine.
+        among them; this costs a microsecond for all. `times_ms` is when they were measured, in the
+        order of arrival; `arrivals_ms` is empty where all arrived in one half window.
         """
         newest_at, number, hour, unchanged, values, delay_most_ms = calm
         count = len(times_ms)

@@ -24,7 +24,7 @@ from iot_pipeline.core.fleet.state import HOUR_MS, STEADY_MS, STEADY_READINGS, C
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import US_PER_MS, RowsByTime, arrived_ms
 
-# Up to so many devices nothing is left out.
+# Up to this many devices every reading is looked at.
 MANY = 10_000
 # More devices than this are not kept one by one: random device ids must not become memory.
 MOST_DEVICES = 50_000

@@ -61,7 +61,7 @@ def choose_rows(fleet: Fleet, most: int = MOST_ROWS) -> list[str]:
 
 
 def choose_lines(fleet: Fleet) -> list[str]:
-    """The devices that have a line: half of them with problems, if so many have any."""
+    """The devices that have a line: up to half of them have problems."""
     return choose_rows(fleet, MOST_LINES)
 
 
@@ -72,7 +72,7 @@ def choose_slot_ms(fleet: Fleet) -> int:
 
 
 def choose_devices(devices: Iterable[str], most: int) -> list[str]:
-    """At most so many, by name, evenly over all; the same ones as long as the fleet is the same."""
+    """At most `most`, by name, evenly over all: of the same fleet always the same ones."""
     ordered = sorted(devices, key=natural_key)
     if len(ordered) <= most:
         return ordered

@@ -4,7 +4,6 @@ Belongs here: the form. Does not belong here: what a check is shown as (`defs.ch
 the docs).
 """
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,13 +14,6 @@ KAFKA, CASSANDRA = "Kafka", "Cassandra"
 BOTH = (KAFKA, CASSANDRA)
 # What is checked, by the last part of its asset's key.
 READINGS, HOURLY, DAILY = "sensor_data", "hourly_readings", "daily_readings"
-
-
-class Cost(enum.Enum):
-    """What a look takes."""
-
-    FREE = "comes with a run: no question of its own"
-    BOUNDED = "a bounded question: within a tenth of a run's time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +27,7 @@ class Check:
             no verdict. Raises TransientError or PermanentError when it could not look.
         order: its place in lists.
         severity: the worst that it can be.
+        is_free: comes with a run and asks nothing of its own; others ask bounded questions.
         asks: the servers it cannot do without.
         settings: its limits, by the settings' names.
         is_blocking: whether an ERROR fails the run.
@@ -47,7 +40,7 @@ class Check:
     look: Callable[[Facts], CheckVerdict | None]
     order: int
     severity: Severity = Severity.WARN
-    cost: Cost = Cost.BOUNDED
+    is_free: bool = False
     asks: tuple[str, ...] = BOTH
     settings: tuple[str, ...] = ()
     is_blocking: bool = False

@@ -11,7 +11,7 @@ from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.facts import RECENT, Facts
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 
-# Letters are looked at from the end of their topic, as many for their reasons and devices.
+# How many letters, from the end of their topic, are read for their reasons and devices.
 _NEWEST_LETTERS = 200
 # Among so few records one bad one is already a large share.
 _FEW_RECORDS = 100
@@ -40,11 +40,8 @@ def judge(
 ) -> CheckVerdict:
     """The share of the last hour's records that were rejected, why, and whose they are.
 
-    Args:
-        rejected: of the last hour.
-        records: of the last hour, at least `rejected`.
-        newest: dead letters of that time, a sample of the newest where there are many.
-        limit: the share that is fine, 0 to 1.
+    `newest` are dead letters of that hour, a sample of the newest where there are many; `limit` is
+    the share that is fine.
     """
     share = rejected / records if records else 0.0
     reasons = Counter(letter.reason for letter in newest)

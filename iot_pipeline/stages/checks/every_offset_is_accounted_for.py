@@ -6,7 +6,7 @@ from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.facts import Facts
 
 
@@ -68,7 +68,7 @@ CHECK = Check(
     look,
     order=10,
     severity=Severity.ERROR,
-    cost=Cost.FREE,
+    is_free=True,
     asks=(CASSANDRA,),
     is_blocking=True,
     is_narrow_in_run=True,

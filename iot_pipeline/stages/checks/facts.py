@@ -40,11 +40,11 @@ RECENT = timedelta(hours=1)
 # The share of a run's time that its checks may take together, and what they may take at least.
 RUN_SHARE = 0.1
 LEAST_BUDGET_SECONDS = 0.5
-# However late it is, something is looked at.
+# However late it is, each check looks at something.
 _LEAST_PART_SECONDS = 0.02
 # A person who sees the first run of a pipeline is not told to wait for a schedule.
 _FIRST_LOOK_SECONDS = 3.0
-# What was rebuilt last is what people look at; every day has its turn when it is touched.
+# People look at the days that were rebuilt last; every day is compared when it is touched.
 _ROLLUP_DAYS = 7
 # A row beyond the ledgers may belong to a micro-batch that commits within a second or so.
 _ROLLUP_PATIENCE_SECONDS = 5.0
@@ -94,7 +94,6 @@ class RunFacts:
         days: the UTC days that `part` wrote rows of.
         replayed: ranges that it wrote again; they are read back as well.
         started_at: no entry of the run is older; aware.
-        topic: as it was planned with.
         fleet: what it saw of the devices' readings, and what is kept of them.
         is_growing: the run goes on meanwhile, so the ledger may know more of it.
     """
@@ -111,19 +110,14 @@ class RunFacts:
 
 
 class RunBudget:
-    """How long the checks of one run may still take; begins when it is made.
-
-    Args:
-        run_seconds: how long the run took: its checks may take a tenth of it, together.
-        clock: monotonic seconds.
-    """
+    """How long the checks of one run may still take: a tenth of `run_seconds`, from now on."""
 
     def __init__(self, run_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until = clock() + max(LEAST_BUDGET_SECONDS, RUN_SHARE * run_seconds)
 
     def part(self, share: float) -> float:
-        """Seconds: this share of what is left; questions that cost what they cost come off it."""
+        """Seconds: this share of what is left."""
         return max(_LEAST_PART_SECONDS, share * (self._until - self._clock()))
 
 
@@ -150,8 +144,6 @@ class Facts:
     """The facts of one look.
 
     Args:
-        ports: clients.
-        now: aware.
         run: what the run did that brings the checks; None: they look on their own.
         suspects: by check, what it found wrong the last time; looked at in any case.
         is_first: a check has no verdict yet: a run gives them more time, once.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
-from iot_pipeline.stages.checks.check import Check, Cost
+from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.facts import Facts
 
 
@@ -42,6 +42,6 @@ CHECK = Check(
     look,
     # Before all others: what a person looks at first, and what meets a dead server first.
     order=1,
-    cost=Cost.FREE,
+    is_free=True,
     settings=("IOT_LAG_LIMIT_SECONDS",),
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ledger.chain import Flaw, find_flaws
-from iot_pipeline.stages.checks.check import CASSANDRA, Check, Cost
+from iot_pipeline.stages.checks.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.facts import Facts
 
 
@@ -37,7 +37,7 @@ CHECK = Check(
     look,
     order=30,
     severity=Severity.ERROR,
-    cost=Cost.FREE,
+    is_free=True,
     asks=(CASSANDRA,),
     is_narrow_in_run=True,
 )

@@ -25,7 +25,7 @@ def look(facts: Facts) -> CheckVerdict | None:
     ledger: LedgerStore | KeptSums = KeptSums(whole, sums)
     patience = _PATIENCE_SECONDS
     if run is None:
-        # Of the whole ledger, not of what was kept of it: so each proves the other.
+        # The whole ledger, not the sums that were kept of it: so each proves the other.
         ledger, days = whole, days_alone(facts)
     else:
         days = set(run.days)

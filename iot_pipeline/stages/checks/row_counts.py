@@ -60,22 +60,14 @@ def count_days(
     budget_seconds: float,
     patience_seconds: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> list[DayCount]:
     """Count the rows of these days, and compare with what the ledgers stored.
 
     Args:
-        ledger: both ledgers, or what is kept of them.
-        rows: counts rows.
-        known: which devices have any.
-        topic: its name.
-        partitions: all of the topic's.
         days: newest first; what the time does not suffice for is said, not counted.
         budget_seconds: for reading the ledgers and counting, together.
         patience_seconds: rows beyond the ledger may belong to a micro-batch that commits within
-            a second or so: look again for so long before calling them too many.
-        clock: monotonic seconds.
-        sleep: rests.
+            a second or so: look again this long before calling them too many.
     """
     chosen = list(days)
     deadline = clock() + budget_seconds
@@ -97,7 +89,7 @@ def count_days(
         ]
         if not any(day.surplus for day in compared) or clock() >= give_up_at:
             return compared
-        sleep(0.5)
+        time.sleep(0.5)
 
 
 def _sum_days(

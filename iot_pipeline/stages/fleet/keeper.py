@@ -3,13 +3,14 @@
 Readings are observed in the thread that ingests, and no question is asked there; `load`, `look` and
 `save` may be called in another one. What is kept is derived: losing it costs a look at the rows,
 and no reading. Up to MANY devices all of them are loaded and looked at; of a larger fleet about
-twice as many, always the same, those that had problems, and those that the run hears of.
+20,000, always the same, those that had problems, and those that send readings to the run.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -44,7 +45,7 @@ _FOLD_SECONDS = 1.0
 # What is folded at once: about a millisecond, while Cassandra is waited for anyway.
 _PART_ROWS = 5_000
 _PART_GROUPS = 500
-# A run looks so often for devices that have rows and no state; the first look of all finds them.
+# A run looks this often for devices that have rows and no state; the first look of all finds them.
 _LIST_MS = 600_000
 _MOST_SUSPECTS = 1_000
 _KEEP_NOTES_SECONDS = 2.0
@@ -65,11 +66,8 @@ class FleetKeeper:
     """The states of one run.
 
     Args:
-        ports: the tables.
-        limits: what is fine.
         is_alone: there is no run: devices without a state are looked for each time, and the newest
             rows of each device are asked for, as far as the time suffices.
-        clock: monotonic seconds.
     """
 
     ports: FleetPorts
@@ -162,7 +160,6 @@ class FleetKeeper:
         the last one at once.
 
         Args:
-            now: aware.
             lag_seconds: how far ingestion is behind; no device is silent for that.
             budget_seconds: about how long rows may be asked for what the states do not tell.
 
@@ -186,7 +183,7 @@ class FleetKeeper:
             self._states.suspects = set(suspects)
             self._states.record.suspects = suspects
         if self._has_ended:
-            self.save(now, is_last=True, budget_seconds=_KEEP_NOTES_SECONDS)
+            self.save(is_last=True, budget_seconds=_KEEP_NOTES_SECONDS)
         return fleet
 
     def _count_unlooked(self) -> int:
@@ -195,16 +192,12 @@ class FleetKeeper:
             return record.unlooked
         return max(0, record.listed - len(self._states.devices))
 
-    def save(self, now: datetime, *, is_last: bool = False, budget_seconds: float = 5.0) -> Kept:
+    def save(self, *, is_last: bool = False, budget_seconds: float = 5.0) -> Kept:
         """Keep the states that changed, at most once a minute unless it is the last time.
 
         What could not be kept is kept the next time; a run that ends without it loses nothing but
         a look at the rows.
-
-        Args:
-            now: aware.
-            is_last: the run ends.
-            budget_seconds: about how long it may take.
+        `budget_seconds` is about how long it may take.
         """
         if not is_last and self.clock() - self._saved_at < SAVE_SECONDS:
             return Kept(0, 0)
@@ -220,19 +213,14 @@ class FleetKeeper:
         except PipelineError as exc:
             return Kept(0, len(self._states.changed), str(exc))
 
-    def save_made(self, budget_seconds: float = 5.0) -> Kept:
+    def save_made(self, budget_seconds: float = 5.0) -> None:
         """Keep the states that were made from rows, and no other: a run may keep those.
 
         None of a large fleet: a state that was not read may be kept already, and say more.
         """
-        if not self._made:
-            return Kept(0, 0)
-        if self._is_large:
-            return Kept(0, len(self._made), "not all of what is kept was read")
-        try:
-            return self._write(set(self._made), self.clock() + budget_seconds)
-        except PipelineError as exc:
-            return Kept(0, len(self._made), str(exc))
+        if self._made and not self._is_large:
+            with suppress(PipelineError):  # the next look makes them again
+                self._write(set(self._made), self.clock() + budget_seconds)
 
     def _write(self, names: set[str], deadline: float) -> Kept:
         states = self._states

@@ -36,7 +36,7 @@ StoredRows = Answer[Sequence[tuple[int, StoredRow]]]
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Ask until `clock` says `deadline`; what was sent is waited for."""
+    """Send no question after `deadline`; wait for the answers to those that were sent."""
 
     deadline: float
     clock: Callable[[], float]
@@ -69,14 +69,12 @@ def make_states(
     as_of_ms: int,
     until: Until,
 ) -> list[str]:
-    """States of devices that have none, from their rows; the devices for which the time sufficed.
+    """Put states of devices that have none into `states`, made from their rows.
 
-    Args:
-        ports: the tables.
-        states: where they are put.
-        days_of: the days that each has rows on, newest first.
-        as_of_ms: hours are counted until then.
-        until: when to stop.
+    `days_of` are the days that each has rows on, newest first.
+
+    Returns:
+        The devices for which the time sufficed.
     """
     made = _read_newest(ports, states, days_of, as_of_ms, until)
     if made:

@@ -47,10 +47,13 @@ def table_for_docs(checks: Sequence[Check]) -> str:
     ]
     for check in checks:
         severity = f"{check.severity.name}{', ends the run' if check.is_blocking else ''}"
-        limits = ", ".join(f"`{name}`" for name in check.settings)
-        lines.append(
-            f"| `{check.name}` | {check.question} | {severity} | {check.cost.value} | {limits} |"
+        cost = (
+            "comes with a run: no question of its own"
+            if check.is_free
+            else "a bounded question: within a tenth of a run's time"
         )
+        limits = ", ".join(f"`{name}`" for name in check.settings)
+        lines.append(f"| `{check.name}` | {check.question} | {severity} | {cost} | {limits} |")
     return "\n".join(lines)
 
 

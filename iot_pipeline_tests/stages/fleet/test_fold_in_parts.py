@@ -102,7 +102,7 @@ def test_a_fleet_of_more_devices_than_are_all_looked_at_is_folded_and_kept(devic
         for _ in range(2 * devices // 500):
             keeper.work()
     keeper.observe(MicroBatch({}, [], {0: 0}, {0: 1}, {0: Counts()}, []), T0)
-    kept = keeper.save(NOW, is_last=True)
+    kept = keeper.save(is_last=True)
     assert kept.why == ""
     assert 0 < kept.states == states.written
 
@@ -125,7 +125,7 @@ def test_what_is_kept_is_taken_in_once_though_two_threads_load_it() -> None:
     first = a_keeper(states)
     first.load()
     first.observe(a_batch(1, 100), T0)
-    first.save(NOW, is_last=True)
+    first.save(is_last=True)
     second = a_keeper(states)
     states.both_read = threading.Barrier(2, timeout=10)
     threads = [threading.Thread(target=second.load) for _ in range(2)]
@@ -148,6 +148,6 @@ def test_whatever_is_wrong_with_the_table_of_states_keeping_does_not_fail_a_run(
     keeper.load()
     keeper.observe(a_batch(5, 2), T0)
     states.failure = failure
-    kept = keeper.save(NOW, is_last=True)
+    kept = keeper.save(is_last=True)
     assert (kept.states, kept.left) == (0, 5)
     assert str(failure) in kept.why

@@ -122,7 +122,7 @@ def test_a_run_says_what_it_saw_and_a_question_after_it_says_the_same(place: Pla
     keeper = place.run(START_MS, END)
     in_run = keeper.look(moment_of(END), 0.0)
     assert named(in_run) == EXPECTED
-    assert keeper.save(moment_of(END), is_last=True).states == 8
+    assert keeper.save(is_last=True).states == 8
     assert named(place.look(END)) == EXPECTED
     assert [v.numbers for v in judge_fleet(place.look(END))][3] == (judge_fleet(in_run)[3].numbers)
 
@@ -130,7 +130,7 @@ def test_a_run_says_what_it_saw_and_a_question_after_it_says_the_same(place: Pla
 def test_a_question_asks_each_device_for_what_is_newer_and_nothing_else(place: Place) -> None:
     keeper = place.run(START_MS, END)
     keeper.look(moment_of(END), 0.0)
-    keeper.save(moment_of(END), is_last=True)
+    keeper.save(is_last=True)
     place.table.asked.clear()
     place.look(END)
     # Two days around midnight, and the hour that one lacks.
@@ -141,7 +141,7 @@ def test_the_next_run_goes_on_where_the_last_one_ended(place: Place) -> None:
     middle = START_MS + 50 * MINUTE
     first = place.run(START_MS, middle)
     first.look(moment_of(middle), 0.0)
-    first.save(moment_of(middle), is_last=True)
+    first.save(is_last=True)
     second = place.run(middle, END)
     assert named(second.look(moment_of(END), 0.0)) == EXPECTED
 
@@ -151,7 +151,7 @@ def test_a_run_that_was_killed_loses_nothing_but_a_look_at_the_rows(place: Place
     kept = START_MS + 88 * MINUTE
     first = place.run(START_MS, kept)
     first.look(moment_of(kept), 0.0)
-    first.save(moment_of(kept), is_last=True)
+    first.save(is_last=True)
     for fleet in (place.look(END), place.run(END, END).look(moment_of(END), 0.0)):
         assert named(fleet)[Trouble.SILENT] == {"room_2"}
         assert named(fleet)[Trouble.INCOMPLETE] == {"room_2"}
@@ -170,7 +170,7 @@ def test_a_clock_that_was_ahead_hides_none_of_what_came_since() -> None:
         place.states = FakeDeviceStates()
         keeper = place.run(START_MS, at)
         keeper.look(moment_of(at), 0.0)
-        keeper.save(moment_of(at), is_last=True)
+        keeper.save(is_last=True)
         assert set(named(place.look(at + 80_000))) == {Trouble.CLOCK}, kept
 
 
@@ -178,9 +178,9 @@ def test_an_hour_that_seems_to_lack_readings_is_counted_before_it_is_called_so()
     """Of room_1 nothing was kept for a quarter of an hour; whether it was silent, rows tell."""
     middle = START_MS + 80 * MINUTE
     place = Place(Lapse(hours=1.5).sent())
-    place.run(START_MS, START_MS + 65 * MINUTE).save(moment_of(END), is_last=True)
+    place.run(START_MS, START_MS + 65 * MINUTE).save(is_last=True)
     older = place.states.states["room_1"]
-    place.run(START_MS + 65 * MINUTE, middle).save(moment_of(END), is_last=True)
+    place.run(START_MS + 65 * MINUTE, middle).save(is_last=True)
     place.states.states["room_1"] = older
     assert named(place.run(middle, END).look(moment_of(END), 0.0)) == {}
     gone = range(START_MS + 65 * MINUTE, middle)
@@ -198,14 +198,14 @@ def test_an_hour_that_a_replay_has_filled_is_not_red_for_the_rest_of_the_day() -
     place.table.as_of_ms = END
     keeper.load()
     assert named(keeper.look(moment_of(END), 0.0)) == {Trouble.INCOMPLETE: {"room_1"}}
-    keeper.save(moment_of(END), is_last=True)
+    keeper.save(is_last=True)
     place.table = whole
     later = END + MINUTE
     assert Trouble.INCOMPLETE not in named(place.look(later))
     place.table.as_of_ms = later
     in_run = place.keeper()
     assert Trouble.INCOMPLETE not in named(in_run.look(moment_of(later), 0.0))
-    in_run.save(moment_of(later), is_last=True)
+    in_run.save(is_last=True)
     state = decode_state(place.states.states["room_1"])
     assert state is not None
     assert state.hours[START_MS // HOUR_MS + 1] == 180, "and kept: the next run need not ask"
@@ -227,7 +227,7 @@ def test_states_that_are_gone_are_made_again_from_rows(
 def test_what_was_red_stays_so_when_there_is_no_time_to_look(place: Place) -> None:
     keeper = place.run(START_MS, END)
     before = named(keeper.look(moment_of(END), 0.0))
-    keeper.save(moment_of(END), is_last=True)
+    keeper.save(is_last=True)
     place.table.as_of_ms = END
     hurried = place.keeper()
     assert named(hurried.look(moment_of(END), 0.0, budget_seconds=-1.0)) == before
@@ -272,7 +272,7 @@ def test_rows_that_a_person_deleted_are_not_missed() -> None:
 
 def test_what_a_look_after_the_end_found_is_known_to_the_next_run(place: Place) -> None:
     keeper = place.run(START_MS, END)
-    keeper.save(moment_of(END), is_last=True)
+    keeper.save(is_last=True)
     found = keeper.look(moment_of(END), 0.0)
     place.table.as_of_ms = END
     for name, state in found.states.items():
@@ -285,16 +285,15 @@ def test_what_a_look_after_the_end_found_is_known_to_the_next_run(place: Place) 
 
 def test_states_are_kept_once_a_minute_and_only_those_that_changed(place: Place) -> None:
     keeper = place.run(START_MS, START_MS + 30 * MINUTE)
-    now = moment_of(START_MS + 30 * MINUTE)
-    assert keeper.save(now).states == 0, "not sooner than a minute after the start"
+    assert keeper.save().states == 0, "not sooner than a minute after the start"
     place.seconds += SAVE_SECONDS
-    assert keeper.save(now).states == 8
-    assert keeper.save(now).states == 0
+    assert keeper.save().states == 8
+    assert keeper.save().states == 0
     one = [r for r in place.sent if r[0] == "room_5"][200:201]
     keeper.observe(batch_of(one), START_MS)
     place.seconds += SAVE_SECONDS
     written = place.states.written
-    assert keeper.save(now).states == 1
+    assert keeper.save().states == 1
     assert place.states.written == written + 1
 
 
@@ -304,10 +303,10 @@ def test_keeping_ends_in_time_and_what_was_not_kept_is_kept_the_next_time() -> N
     keeper = place.run(START_MS, START_MS + 12 * MINUTE)
     ticks = iter(range(1_000_000))
     keeper.clock = lambda: float(next(ticks))
-    first = keeper.save(moment_of(START_MS), is_last=True, budget_seconds=2.0)
+    first = keeper.save(is_last=True, budget_seconds=2.0)
     assert 0 < first.states < 40
     assert first.left == 40 - first.states
-    again = keeper.save(moment_of(START_MS), is_last=True, budget_seconds=1_000.0)
+    again = keeper.save(is_last=True, budget_seconds=1_000.0)
     assert (again.states, again.left) == (first.left, 0)
 
 
@@ -317,11 +316,11 @@ def test_a_table_that_cannot_be_written_is_said_and_ends_nothing(
 ) -> None:
     keeper = place.run(START_MS, START_MS + 10 * MINUTE)
     place.states.failure = error
-    kept = keeper.save(moment_of(END), is_last=True)
+    kept = keeper.save(is_last=True)
     assert (kept.states, kept.left) == (0, 8)
     assert str(error) in kept.why
     place.states.failure = None
-    assert keeper.save(moment_of(END), is_last=True).states == 8
+    assert keeper.save(is_last=True).states == 8
 
 
 def test_observing_asks_cassandra_nothing(place: Place) -> None:
@@ -338,7 +337,7 @@ def test_what_is_kept_goes_before_what_was_seen_until_it_was_read(place: Place) 
     middle = START_MS + 60 * MINUTE
     first = place.run(START_MS, middle)
     first.look(moment_of(middle), 0.0)
-    first.save(moment_of(middle), is_last=True)
+    first.save(is_last=True)
     second = place.keeper()
     rest = [row for row in place.sent if middle <= row[2] < END]
     second.observe(batch_of(rest), END)
@@ -366,7 +365,7 @@ def test_a_look_while_readings_pass_sees_a_fleet_that_stands_still() -> None:
         while not ingesting.done():
             fleet = keeper.look(now, 0.0)
             assert all(sum(s.hours.values()) == s.rows for s in fleet.states.values())
-            keeper.save(moment_of(END), is_last=True)
+            keeper.save(is_last=True)
     ingesting.result()
     fleet = keeper.look(now, 0.0)
     assert sum(state.rows for state in fleet.states.values()) == len(rows)
