@@ -6,9 +6,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from iot_pipeline.clients.kafka import client_config
+from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import translate
-from iot_pipeline.clients.kafka_source import SILENT
 from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.dead_letters import (
     SOURCE_OFFSET,

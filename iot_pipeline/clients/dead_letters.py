@@ -7,9 +7,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from iot_pipeline.clients.kafka import client_config
+from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import translate
-from iot_pipeline.clients.kafka_source import SILENT
 from iot_pipeline.core.checks.schema import DEAD_LETTER_MAX_BYTES
 from iot_pipeline.core.proof import dead_letters as names
 from iot_pipeline.core.proof.dead_letters import Header

@@ -8,3 +8,13 @@ from iot_pipeline.settings import Settings
 def client_config(settings: Settings) -> dict[str, Any]:
     """Where the brokers are, and what they want of a client that connects."""
     return {"bootstrap.servers": settings.bootstrap_servers}
+
+
+class _Silent:
+    """librdkafka's own log lines say every reconnect; our messages say what it means."""
+
+    def log(self, *_: object) -> None:
+        return
+
+
+SILENT = _Silent()

@@ -18,9 +18,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
-from iot_pipeline.clients.kafka import client_config
+from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import translate
-from iot_pipeline.clients.kafka_source import SILENT, KafkaRangeSource, spans_of
+from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from iot_pipeline.clients.kafka import client_config
+from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import cause_of, in_words, translate
 from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError, SchemaMismatchError
@@ -40,9 +40,10 @@ class KafkaReadingSender:
         """Start the client's threads; connects in the background, waits for nothing."""
         self._topic = settings.topic
         self._bootstrap_servers = settings.bootstrap_servers
-        self._sent = 0
-        self._acknowledged = 0
-        self._failed = 0
+        # Messages handed over; each is acknowledged, failed or still unconfirmed.
+        self.sent = 0
+        self.acknowledged = 0
+        self.failed = 0
         self._first_failure: KafkaError | None = None
         self._last_trouble: KafkaError | None = None
         self._producer = Producer(
@@ -60,7 +61,7 @@ class KafkaReadingSender:
                 "on_delivery": self._on_delivery,
                 "error_cb": self._on_trouble,
             },
-            logger=_LibraryLog(),
+            logger=SILENT,
         )
 
     def check_topic(self, seconds: float = CONNECT_SECONDS) -> None:
@@ -92,19 +93,6 @@ class KafkaReadingSender:
                 )
             return
 
-    @property
-    def sent(self) -> int:
-        """Messages handed over; each is acknowledged, failed or still unconfirmed."""
-        return self._sent
-
-    @property
-    def acknowledged(self) -> int:
-        return self._acknowledged
-
-    @property
-    def failed(self) -> int:
-        return self._failed
-
     def send(
         self,
         emissions: Iterable[Emission],
@@ -123,7 +111,7 @@ class KafkaReadingSender:
             PermanentError: the producer is broken for good, or a message is too large.
         """
         produce, topic = self._producer.produce, self._topic
-        before = sent = self._sent
+        before = sent = self.sent
         try:
             for emission in emissions:
                 # Counted first: an interrupt is raised after the call, never between these two.
@@ -139,7 +127,7 @@ class KafkaReadingSender:
             sent -= 1
             raise translate(exc, f"producing to {self._topic}", at=self._bootstrap_servers) from exc
         finally:
-            self._sent = sent
+            self.sent = sent
         return sent - before
 
     def poll(self, seconds: float) -> None:
@@ -159,7 +147,7 @@ class KafkaReadingSender:
         Raises nothing: the next `poll` says what went wrong.
         """
         self._producer.flush(min(seconds, LONGEST_CALL_SECONDS))
-        return self._sent - self._acknowledged - self._failed
+        return self.sent - self.acknowledged - self.failed
 
     def discard(self) -> None:
         """Drop what was not confirmed: some of it may have arrived, the rest never will."""
@@ -168,9 +156,9 @@ class KafkaReadingSender:
 
     def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
         if error is None:
-            self._acknowledged += 1
+            self.acknowledged += 1
             return
-        self._failed += 1
+        self.failed += 1
         if self._first_failure is None:
             self._first_failure = error
 
@@ -240,10 +228,3 @@ class _Report(msgspec.Struct, gc=False):
         self.count(error, message)
         if error is None:
             self.on_acknowledged(self.emission, message.partition(), message.offset())
-
-
-class _LibraryLog:
-    """What librdkafka says on its own, as debug lines: we raise what matters."""
-
-    def log(self, _level: int, message: str, *args: Any) -> None:
-        _log.debug(message, *args)

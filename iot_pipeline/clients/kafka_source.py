@@ -15,6 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from iot_pipeline.clients.kafka import SILENT
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import Record
@@ -250,16 +251,6 @@ def _runs(messages: Sequence[Any]) -> Iterator[tuple[int, int]]:
             cuts |= {at, at + 1}
     cuts |= {0, len(messages)}
     yield from pairwise(sorted(cuts))
-
-
-class _Silent:
-    """librdkafka's own log lines say every reconnect; our messages say what it means."""
-
-    def log(self, *_: object) -> None:
-        return
-
-
-SILENT = _Silent()
 
 
 def spans_of(holes: Iterable[OffsetRange]) -> list[OffsetRange]:

@@ -11,9 +11,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
-from iot_pipeline.clients.kafka import client_config
+from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import translate as translate_kafka
-from iot_pipeline.clients.kafka_source import SILENT
 from iot_pipeline.core.checks.schema import Migration, TopicPlan
 from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.settings import Settings

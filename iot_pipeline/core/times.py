@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from iot_pipeline.errors import ConfigurationError
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_US = {
     "ms": 1_000,
     "s": 1_000_000,
@@ -61,6 +62,16 @@ class Window:
 def moment_of(ms: float) -> datetime:
     """Aware UTC, of milliseconds since 1970."""
     return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def us_of(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware instant, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment_of_us(us: int) -> datetime:
+    """Aware UTC, of microseconds since 1970, exactly."""
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def duration_us(text: str) -> int:

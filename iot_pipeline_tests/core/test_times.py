@@ -3,6 +3,8 @@
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from iot_pipeline.core.times import (
     Window,
@@ -10,8 +12,10 @@ from iot_pipeline.core.times import (
     in_utc,
     in_words,
     moment_of,
+    moment_of_us,
     parse_duration,
     parse_moment,
+    us_of,
 )
 from iot_pipeline.errors import ConfigurationError
 
@@ -104,3 +108,14 @@ def test_what_is_said_of_a_time_can_be_asked_for() -> None:
 )
 def test_what_is_shorter_than_a_tenth_of_a_second_is_not_nothing(seconds, words):
     assert in_words(seconds) == words
+
+
+@given(st.integers(946_684_800_000_000, 4_102_444_800_000_000))
+def test_an_instant_keeps_its_microseconds(us: int) -> None:
+    assert us_of(moment_of_us(us)) == us
+
+
+def test_an_instant_is_counted_from_1970() -> None:
+    at = datetime(2024, 12, 29, 4, 1, 58, 316_686, tzinfo=UTC)
+    assert us_of(at) == 1_735_444_918_316_686
+    assert us_of(at.astimezone(timezone(timedelta(hours=2)))) == us_of(at)

@@ -6,13 +6,12 @@ Belongs here: windows cut into (device, day) spans. Does not belong here: readin
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.core.times import Window
+from iot_pipeline.core.times import Window, us_of
 
 UNIX_EPOCH = date(1970, 1, 1)
-_EPOCH_AT = datetime(1970, 1, 1, tzinfo=UTC)
 
 # (timestamp_ms, then the values of QUANTITIES): a row as it is passed on, without names and
 # objects; a cell that was deleted is None.
@@ -78,5 +77,4 @@ def days_from(since: date, until: date) -> Iterator[date]:
 
 
 def _ceil_ms(moment: datetime) -> int:
-    microseconds = (moment - _EPOCH_AT) // timedelta(microseconds=1)
-    return -(-microseconds // 1000)
+    return -(-us_of(moment) // 1000)

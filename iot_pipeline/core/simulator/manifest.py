@@ -6,7 +6,7 @@ that was only meant to be sent.
 """
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
@@ -14,6 +14,7 @@ from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.scenarios import FleetDevice
+from iot_pipeline.core.times import moment_of_us
 
 # A record is about 500 bytes in memory and 250 in the file: past this, faults are only counted.
 MAX_FAULTS = 100_000
@@ -23,7 +24,6 @@ MAX_OFFSET_RANGES = 500_000
 NOT_READINGS = frozenset(
     {FaultKind.DUPLICATE, FaultKind.CONFLICTING_DUPLICATE, FaultKind.MALFORMED}
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DeviceTruth(msgspec.Struct, kw_only=True):
@@ -214,8 +214,8 @@ class ManifestRecorder:
                 messages=tally.messages,
                 readings=tally.readings,
                 withheld=tally.withheld,
-                first_at=_instant(tally.first_us) if tally.readings else None,
-                last_at=_instant(tally.last_us) if tally.readings else None,
+                first_at=moment_of_us(tally.first_us) if tally.readings else None,
+                last_at=moment_of_us(tally.last_us) if tally.readings else None,
             )
             for device in self._devices
             for tally in [self._tallies[device.device_id]]
@@ -232,7 +232,7 @@ class ManifestRecorder:
     def _fault_of(self, emission: Emission) -> FaultTruth | None:
         injection = emission.injection
         assert injection is not None
-        at = _instant(emission.measured_us)
+        at = moment_of_us(emission.measured_us)
         fault = self._faults.get(injection.number)
         if fault is None:
             if len(self._faults) >= MAX_FAULTS:
@@ -250,7 +250,3 @@ class ManifestRecorder:
         fault.first_at = min(fault.first_at, at)
         fault.last_at = max(fault.last_at, at)
         return fault
-
-
-def _instant(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)

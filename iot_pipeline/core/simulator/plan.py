@@ -7,7 +7,7 @@ message is due (`core.simulator.pacing`).
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
 from typing import Literal
 
@@ -26,7 +26,7 @@ from iot_pipeline.core.simulator.scenarios import (
     Group,
     Scenario,
 )
-from iot_pipeline.core.times import duration_us, exact_span, in_utc
+from iot_pipeline.core.times import duration_us, exact_span, in_utc, moment_of_us, us_of
 from iot_pipeline.errors import ConfigurationError
 
 MAX_DEVICES = 1_000_000
@@ -39,7 +39,6 @@ _LARGEST_VALUE_BYTES = 900_000
 _SECOND_US = 1_000_000
 _YEAR_SECONDS = 366 * 86_400
 _LONGEST_LOOK_BACK_US = 10 * _YEAR_SECONDS * _SECOND_US
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,7 @@ def plan_scenario(
         until = now if until is None else until
         _expect(until <= now, f"until {in_utc(until)} lies in the future")
         _expect(since < until, f"since {in_utc(since)} is not before until {in_utc(until)}")
-        duration, start, speed = to_us(until) - to_us(since), since, "max"
+        duration, start, speed = us_of(until) - us_of(since), since, "max"
     elif duration_seconds is not None:
         duration = round(duration_seconds * 1_000_000)
     else:
@@ -171,10 +170,10 @@ def plan_scenario(
         name=name,
         seed=scenario.seed if seed is None else seed,
         speed=per_second,
-        start_us=None if start is None else to_us(start),
+        start_us=None if start is None else us_of(start),
         duration_us=duration,
     )
-    first = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=plan.begin_us(to_us(now)))
+    first = moment_of_us(plan.begin_us(us_of(now)))
     _expect(
         first.timestamp() >= EARLIEST_SECONDS
         and first.timestamp() + duration / 1e6 < LATEST_SECONDS,
@@ -256,7 +255,7 @@ def plan_fleet(
         speed=None
         if exact_rate is None
         else float(exact_rate * interval_us / devices / _SECOND_US),
-        start_us=None if start is None else to_us(start),
+        start_us=None if start is None else us_of(start),
         duration_us=covered_us,
         count=count,
         seconds=duration_seconds,
@@ -285,11 +284,6 @@ def plain_fleet(devices: int, interval_us: Fraction) -> Scenario:
         exactly_us=interval_us,
     )
     return Scenario(description="Devices that are well, in turn", groups=[group])
-
-
-def to_us(instant: datetime) -> int:
-    """Microseconds since 1970 of an aware instant, exactly."""
-    return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 def _interval_us(

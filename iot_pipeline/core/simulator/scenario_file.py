@@ -5,7 +5,6 @@ files are (`local.scenario_files`), what a single key may be (`core.simulator.sc
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -47,16 +46,33 @@ _PATTERNS = (
     (r"{1,64}$'", "1 to 64 letters, digits, _ . or -"),
 )
 _TIME_SPANS = re.compile(r"\.(interval|duration|changes_in|at|for|every|skew|after|min|max|mean)$")
-_STRUCTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
-    (r"\$", Scenario),
-    (r"\$\.weather", Weather),
-    (r"\$\.groups\[\d+\]", Group),
-    *(
-        (rf"\$\.groups\[\d+\]\.{field.name}", field.type)
+# Which keys there are, by the last name of a path.
+_STRUCTS: dict[str, type[msgspec.Struct]] = {
+    "": Scenario,
+    "weather": Weather,
+    "groups": Group,
+    **{
+        field.name: field.type
         for field in msgspec.structs.fields(Group)
         if isinstance(field.type, type) and issubclass(field.type, QuantityCurve)
-    ),
-)
+    },
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice: YAML's own reader keeps the last of them."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in first:
+                raise ConfigurationError(
+                    f"{self.name}:{first[name]}: {name} is given twice; expected once"
+                )
+            first[name] = key.start_mark.line + 1
+        return node
 
 
 def parse_scenario(text: str, source: str) -> Scenario:
@@ -66,12 +82,12 @@ def parse_scenario(text: str, source: str) -> Scenario:
         ConfigurationError: `source:line: key: what is expected`, for the first thing that is wrong.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Loader(text)
+        loader.name = source
+        node = loader.get_single_node()
         if node is None:
             raise ConfigurationError(f"{source}:1: the file is empty; expected a scenario")
-        for key, line in _repeated_keys(node):
-            raise ConfigurationError(f"{source}:{line}: {key} is given twice; expected once")
-        value = yaml.safe_load(text)
+        value = loader.construct_document(node)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark
         line = 1 if mark is None else mark.line + 1
@@ -209,9 +225,9 @@ def _explain(source: str, node: yaml.Node, path: str, message: str) -> str:
 
 def _keys(node: yaml.Node, path: str) -> list[str]:
     """The keys there are where a path leads to."""
-    for pattern, struct in _STRUCTS:
-        if re.fullmatch(pattern, path):
-            return [field.encode_name for field in msgspec.structs.fields(struct)]
+    *_, last = re.findall(r"[a-z_]+", path) or [""]
+    if last in _STRUCTS:
+        return [field.encode_name for field in msgspec.structs.fields(_STRUCTS[last])]
     given = {k.value: v.value for k, v in getattr(node, "value", [])}
     tag = "distribution" if path.endswith(".delay") else "kind"
     for struct in get_args(FaultSpec) + get_args(UniformDelay | ExponentialDelay):
@@ -238,24 +254,3 @@ def _find(node: yaml.Node, path: str) -> tuple[int, yaml.Node]:
         else:
             break
     return line, node
-
-
-def _repeated_keys(root: yaml.Node) -> Iterator[tuple[str, int]]:
-    """(key, line) of each key that a mapping has twice: YAML's reader would keep the last."""
-    # An anchor may be used many times, even inside itself: each node is looked at once.
-    waiting, looked_at = [root], {id(root)}
-    while waiting:
-        node = waiting.pop()
-        children: list[yaml.Node] = []
-        if isinstance(node, yaml.MappingNode):
-            names = Counter(str(key.value) for key, _ in node.value)
-            for key, value in node.value:
-                if names[str(key.value)] > 1:
-                    yield str(key.value), key.start_mark.line + 1
-                children.append(value)
-        elif isinstance(node, yaml.SequenceNode):
-            children = list(node.value)
-        for child in children:
-            if id(child) not in looked_at:
-                looked_at.add(id(child))
-                waiting.append(child)

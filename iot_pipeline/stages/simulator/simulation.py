@@ -19,6 +19,7 @@ from iot_pipeline.core.simulator.manifest import Manifest, ManifestRecorder
 from iot_pipeline.core.simulator.pacing import LONGEST_PAUSE_SECONDS, Pacer
 from iot_pipeline.core.simulator.plan import SimulationPlan
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
+from iot_pipeline.core.times import moment_of_us
 
 # How long an ended simulation waits for confirmations of what it has sent: a second is all that
 # Terminate may take, and a live broker confirms in milliseconds.
@@ -88,7 +89,7 @@ class SimulationResult:
 
     @property
     def start_at(self) -> datetime:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.start_us)
+        return moment_of_us(self.start_us)
 
 
 class Simulation:

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.decoding import ReadingRules
-from iot_pipeline.core.simulator.plan import MAX_RATE, plan_fleet, plan_scenario, to_us
+from iot_pipeline.core.simulator.plan import MAX_RATE, plan_fleet, plan_scenario
+from iot_pipeline.core.times import us_of
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.scenario_files import load_scenario
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-NOW_US = to_us(NOW)
+NOW_US = us_of(NOW)
 DAY_US = 86_400_000_000
 
 
@@ -36,7 +37,7 @@ def test_faster_than_live_begins_so_that_it_ends_now(speed):
 def test_a_backfill_covers_the_time_between_two_and_ends_now_by_default():
     since, until = NOW - timedelta(days=9), NOW - timedelta(days=2)
     plan = plan_of(since=since, until=until)
-    assert (plan.begin_us(NOW_US), plan.duration_us) == (to_us(since), 7 * DAY_US)
+    assert (plan.begin_us(NOW_US), plan.duration_us) == (us_of(since), 7 * DAY_US)
     assert plan.speed is None
     assert plan_of(since=since).duration_us == 9 * DAY_US
 
@@ -122,9 +123,9 @@ def test_live_readings_for_a_duration_are_never_of_the_future(devices, seconds):
 
 def test_a_backfill_starts_where_asked_and_keeps_its_interval():
     plan = plan_fleet(devices=2, rate="max", count=8, start=START, interval_seconds=60)
-    assert plan.begin_us(LIVE_US) == to_us(START)
+    assert plan.begin_us(LIVE_US) == us_of(START)
     times = [at for device_id, at in event_times(plan, 8) if device_id == "device_1"]
-    assert times == [to_us(START) + 60_000_000 * n for n in range(4)]
+    assert times == [us_of(START) + 60_000_000 * n for n in range(4)]
 
 
 def test_a_backfill_at_a_rate_passes_its_event_time_as_fast_as_that():
@@ -173,7 +174,3 @@ def test_the_reading_interval_may_be_the_shortest_but_not_shorter():
 def test_a_simulation_that_makes_no_sense_is_refused_by_name(wrong, named):
     with pytest.raises(ConfigurationError, match=named):
         plan_fleet(**({"devices": 3, "rate": 10} | wrong))
-
-
-def test_an_instant_keeps_its_microseconds():
-    assert to_us(datetime(2024, 12, 29, 4, 1, 58, 316_686, tzinfo=UTC)) == LIVE_US
