@@ -1,9 +1,9 @@
 """`iot simulate`: send a fleet's readings to the topic, and say what was acknowledged."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -21,6 +21,7 @@ from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from iot_pipeline.core.simulator.plan import SimulationPlan
     from iot_pipeline.stages.simulator.simulation import Simulation, SimulationResult
 
 
@@ -88,7 +89,6 @@ def simulate_command(
     """  # noqa: D301  (\b is click's mark for lines that stay as they are)
     # With numpy, which `--help` does without.
     from iot_pipeline.core.simulator.plan import plan_fleet, plan_scenario
-    from iot_pipeline.stages.simulator.simulation import Simulation
 
     settings = Settings.from_env()
     now = datetime.now(UTC)
@@ -136,51 +136,44 @@ def simulate_command(
             interval_seconds=None if interval is None else parse_seconds("--interval", interval),
         )
         manifest_id = None
-    _send(Simulation(plan, topic=settings.topic, manifest_id=manifest_id), settings, as_json)
+    _send(plan, manifest_id, settings, as_json)
 
 
-def _send(simulation: "Simulation", settings: Settings, as_json: bool) -> None:
+def _send(
+    plan: "SimulationPlan", manifest_id: str | None, settings: Settings, as_json: bool
+) -> None:
     """Send it until it is done or a signal comes; ends with the true counts."""
-    plan = simulation.plan
-    stop = Stop()
-    try:
-        with (
-            open_sender(settings) as sender,
-            _progress(plan.expected_messages, plan.seconds) as tell,
-            stop,
-        ):
-            simulation.send(
-                sender,
-                settings.reading_rules,
-                should_stop=stop.is_asked,
-                on_progress=tell,
-                write=lambda manifest: write_manifest(settings.data_dir, manifest),
-            )
-    finally:
-        # Also when it failed: what was acknowledged is in the topic, whatever came after.
-        if simulation.result.produced or sys.exc_info()[0] is None:
-            _print_result(simulation, settings, as_json)
+    from iot_pipeline.stages.simulator.simulation import Simulation
+
+    stop, line = Stop(), ProgressLine("simulating, messages")
+    with open_sender(settings) as sender:
+        simulation = Simulation(
+            plan,
+            sender,
+            settings.reading_rules,
+            topic=settings.topic,
+            manifest_id=manifest_id,
+            should_stop=stop.is_asked,
+            on_progress=partial(_show, line, plan),
+            write=partial(write_manifest, settings.data_dir),
+        )
+        try:
+            with line, stop:
+                simulation.send()
+        finally:
+            # Also when it failed: what was acknowledged is in the topic, whatever came after.
+            if simulation.result.produced or sys.exc_info()[0] is None:
+                _print_result(simulation, settings, as_json)
     if stop.signal_number is not None:
         sys.exit(128 + stop.signal_number)
 
 
-@contextmanager
-def _progress(
-    count: int | None, seconds: float | None
-) -> Iterator[Callable[["SimulationResult"], None]]:
-    """How far a fleet is, on stderr.
-
-    It is done at `count` messages, or, where that is not known, after `seconds`.
-    """
-    of = f" of {seconds:,.0f} s" if count is None and seconds is not None else ""
-    with ProgressLine("simulating, messages") as line:
-
-        def tell(result: "SimulationResult") -> None:
-            time = f", {result.seconds:,.0f}{of}" if of else ""
-            more = f"{result.acknowledged:,} acknowledged, {result.rate:,.0f}/s{time}"
-            line.show(result.produced, count, more)
-
-        yield tell
+def _show(line: ProgressLine, plan: "SimulationPlan", result: "SimulationResult") -> None:
+    """How far a fleet is: of its messages, or of the seconds that it sends."""
+    count, seconds = plan.expected_messages, plan.seconds
+    time = "" if seconds is None else f", {result.seconds:,.0f} of {seconds:,.0f} s"
+    more = f"{result.acknowledged:,} acknowledged, {result.rate:,.0f}/s{time}"
+    line.show(result.produced, count, more)
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:

@@ -4,6 +4,7 @@ What was asked for is checked when the run is launched: nonsense never becomes a
 """
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -175,31 +176,26 @@ class SimulateConfig(dg.Config):
 def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> None:
     """Ends with the true count, also when it is terminated."""
     settings = Settings.from_env()
-    with failing_with_advice():
-        plan = config.plan()
-    simulation = Simulation(
-        plan,
-        topic=settings.topic,
-        manifest_id=(
-            None if config.scenario == PLAIN else new_manifest_id(plan.name, datetime.now(UTC))
-        ),
-        run_id=context.run_id,
-    )
     say = NowAndThen(context)
 
     def tell(so_far: SimulationResult) -> None:
         say(f"{so_far.acknowledged:,} messages acknowledged, {so_far.rate:,.0f} a second")
 
-    result, is_complete = simulation.result, False
-    with failing_with_advice():
+    with failing_with_advice(), open_sender(settings) as sender:
+        plan, is_plain = config.plan(), config.scenario == PLAIN
+        simulation = Simulation(
+            plan,
+            sender,
+            settings.reading_rules,
+            topic=settings.topic,
+            manifest_id=None if is_plain else new_manifest_id(plan.name, datetime.now(UTC)),
+            run_id=context.run_id,
+            on_progress=tell,
+            write=partial(write_manifest, settings.data_dir),
+        )
+        result, is_complete = simulation.result, False
         try:
-            with open_sender(settings) as sender:
-                simulation.send(
-                    sender,
-                    settings.reading_rules,
-                    on_progress=tell,
-                    write=lambda manifest: write_manifest(settings.data_dir, manifest),
-                )
+            simulation.send()
             is_complete = True
         finally:
             # Also when it was terminated or failed: what was acknowledged is in the topic.

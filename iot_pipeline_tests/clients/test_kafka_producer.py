@@ -51,7 +51,7 @@ def an_unused_port():
 def test_what_is_acknowledged_is_in_the_topic_byte_for_byte(kafka_wire, wire_topic):
     plan = plan_fleet(devices=20, rate="max", count=30_000)
     with open_sender(at(kafka_wire, wire_topic)) as sender:
-        result = Simulation(plan, topic=wire_topic).send(sender, RULES, now=lambda: NOW_US / 1e6)
+        result = Simulation(plan, sender, RULES, topic=wire_topic, now=lambda: NOW_US / 1e6).send()
     assert (result.produced, result.acknowledged, result.failed) == (30_000, 30_000, 0)
     records = read_all(kafka_wire, wire_topic)
     expected = [(e.device.device_id, e.payload) for e in plan.fleet(NOW_US, RULES).emissions()]
@@ -61,7 +61,7 @@ def test_what_is_acknowledged_is_in_the_topic_byte_for_byte(kafka_wire, wire_top
 def test_the_readings_of_a_device_stay_in_order_on_one_partition(kafka_wire, wire_topic):
     plan = plan_fleet(devices=7, rate="max", count=5_000)
     with open_sender(at(kafka_wire, wire_topic)) as sender:
-        Simulation(plan, topic=wire_topic).send(sender, RULES)
+        Simulation(plan, sender, RULES, topic=wire_topic).send()
     times, partitions = {}, {}
     for key, value, partition in read_all(kafka_wire, wire_topic):
         times.setdefault(key, []).append(json.loads(value)["timestamp"])

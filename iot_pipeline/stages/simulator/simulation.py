@@ -9,7 +9,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Protocol
 
@@ -98,22 +98,57 @@ class Simulation:
     def __init__(
         self,
         plan: SimulationPlan,
+        sender: Sender,
+        rules: ReadingRules,
         *,
         topic: str,
         manifest_id: str | None = None,
         run_id: str | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[SimulationResult], None] = lambda _result: None,
+        write: Callable[[Manifest], object] = lambda _manifest: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """With a `manifest_id` it remembers each device and fault; without, counts alone."""
+        """Take what to send, and to whom.
+
+        Args:
+            plan: made by `core.simulator.plan`.
+            sender: takes the messages; its counts start at zero.
+            rules: those of ingestion, which malformed payloads break.
+            topic: for the manifest.
+            manifest_id: with one, each device and fault is remembered; without, counts alone.
+            run_id: Dagster's, for the manifest.
+            should_stop: asked at least every 0.1 s; once True, sending ends at once and what was
+                sent has `STOP_SECONDS` to be confirmed.
+            on_progress: called about four times a second, and at the end however it ends.
+            write: keeps the manifest; called about every `WRITE_SECONDS` and at the end, however
+                it ends.
+            clock: monotonic seconds; paces the messages.
+            sleep: rests for some seconds, 0.1 at most at a time.
+            now: seconds since 1970; asked once, for the first event time.
+        """
         self.plan = plan
         self.result = SimulationResult()
         self.manifest_id = manifest_id
+        self._sender = sender
         self._topic = topic
         self._run_id = run_id
-        self._recorder = ManifestRecorder([])
-        self._began_at = datetime.now(UTC)
+        self._should_stop = should_stop
+        self._on_progress = on_progress
+        self._write = write
+        self._clock = clock
+        self._sleep = sleep
+        now_us = round(now() * 1e6)
+        self._began_at = moment_of_us(now_us)
+        # Before the clock starts: a large fleet takes a while to make.
+        self._fleet = plan.fleet(now_us, rules)
+        self.result.start_us = self._fleet.start_us
+        self._recorder = ManifestRecorder([] if manifest_id is None else self._fleet.devices)
         self._is_complete = False
 
-    def manifest(self, now: datetime | None = None) -> Manifest:
+    def manifest(self) -> Manifest:
         """What Kafka acknowledged so far; the same at the end, however it ended."""
         assert self.manifest_id is not None
         result = self.result
@@ -124,9 +159,9 @@ class Simulation:
             seed=self.plan.seed,
             speed=self.plan.speed,
             start_at=result.start_at,
-            end_at=result.start_at + timedelta(microseconds=self.plan.duration_us or 0),
+            end_at=moment_of_us(result.start_us + (self.plan.duration_us or 0)),
             began_at=self._began_at,
-            written_at=datetime.now(UTC) if now is None else now,
+            written_at=datetime.now(UTC),
             is_complete=self._is_complete,
             is_stopped=result.is_stopped,
             produced=result.produced,
@@ -140,31 +175,8 @@ class Simulation:
             run_id=self._run_id,
         )
 
-    def send(
-        self,
-        sender: Sender,
-        rules: ReadingRules,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.time,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_progress: Callable[[SimulationResult], None] = lambda _result: None,
-        write: Callable[[Manifest], object] | None = None,
-    ) -> SimulationResult:
+    def send(self) -> SimulationResult:
         """Send what the plan says and wait until every message is confirmed.
-
-        Args:
-            sender: takes the messages; its counts start at zero.
-            rules: those of ingestion, which malformed payloads break.
-            clock: monotonic seconds; paces the messages.
-            sleep: rests for some seconds, 0.1 at most at a time.
-            now: seconds since 1970; asked once, for the first event time.
-            should_stop: asked at least every 0.1 s; once True, sending ends at once and what was
-                sent has `STOP_SECONDS` to be confirmed.
-            on_progress: called about four times a second, and at the end however it ends.
-            write: keeps the manifest, if there is one; called about every `WRITE_SECONDS` and at
-                the end, however it ends.
 
         Returns:
             The counts, also in `result`; the last message of a simulation that is not as fast as
@@ -176,54 +188,42 @@ class Simulation:
             BaseException: KeyboardInterrupt and Dagster's interruption pass through; `result`,
                 `on_progress` and the manifest have the true count before they do.
         """
-        now_us = round(now() * 1e6)
-        self._began_at = datetime.fromtimestamp(now_us / 1e6, UTC)
-        # Before the clock starts: a large fleet takes a while to make.
-        fleet = self.plan.fleet(now_us, rules)
-        self.result.start_us = fleet.start_us
-        if self.manifest_id is not None:
-            self._recorder = ManifestRecorder(fleet.devices)
-        keeper = _Keeper(clock, self.manifest, None if self.manifest_id is None else write)
-
-        def tell(result: SimulationResult) -> None:
-            on_progress(result)
-            keeper.write_when_due()
-
-        run = _Run(sender, clock, should_stop, tell, self.result)
+        self._started = self._told_at = self._clock()
+        self._write_at = self._started + WRITE_SECONDS
         try:
-            self._send_all(run, sender, fleet, sleep)
-            run.confirm()
+            self._send_all()
+            while self._sender.flush(_CALL_SECONDS) and not self._must_stop():
+                self._look()
+            self._sender.poll(0)
             self._is_complete = not self.result.is_stopped
         finally:
             try:
-                run.end()
+                self._finish()
             finally:
-                keeper.write()
+                self._write_manifest()
         return self.result
 
-    def _send_all(
-        self, run: "_Run", sender: Sender, fleet: ScenarioFleet, sleep: Callable[[float], None]
-    ) -> None:
-        plan = self.plan
+    def _send_all(self) -> None:
+        plan, fleet = self.plan, self._fleet
         pacer = None if plan.speed is None else Pacer(plan.speed)
         upcoming = _Upcoming(fleet)
         due_us: float = fleet.end_us
-        while not run.must_stop() and (plan.seconds is None or run.elapsed() < plan.seconds):
+        while not self._must_stop() and (plan.seconds is None or self._elapsed() < plan.seconds):
             if pacer is not None:
-                due_us = fleet.start_us + pacer.due(run.elapsed()) * 1e6
+                due_us = fleet.start_us + pacer.due(self._elapsed()) * 1e6
             due = upcoming.take(due_us)
             if due:
-                upcoming.put_back(self._hand_over(sender, due))
-            run.look()
+                upcoming.put_back(self._hand_over(due))
+            self._look()
             if due:
                 continue
             if due_us >= upcoming.next_us:
                 return
             if pacer is not None:
                 next_seconds = (upcoming.next_us - fleet.start_us) / 1e6
-                sleep(pacer.pause_seconds(run.elapsed(), next_seconds))
+                self._sleep(pacer.pause_seconds(self._elapsed(), next_seconds))
 
-    def _hand_over(self, sender: Sender, due: list[Emission]) -> list[Emission]:
+    def _hand_over(self, due: list[Emission]) -> list[Emission]:
         """Hand over what finds room, wait for room if there was none; returns the rest."""
         is_recorded = self.manifest_id is not None
         messages = []
@@ -233,10 +233,51 @@ class Simulation:
                 messages.append(emission)
             elif is_recorded:
                 self._recorder.withhold(emission)
-        taken = sender.send(messages, self._recorder.acknowledge if is_recorded else None)
+        taken = self._sender.send(messages, self._recorder.acknowledge if is_recorded else None)
         if taken < len(messages):
-            sender.poll(LONGEST_PAUSE_SECONDS)
+            self._sender.poll(LONGEST_PAUSE_SECONDS)
         return messages[taken:]
+
+    def _finish(self) -> None:
+        """Give what was sent `STOP_SECONDS` to be confirmed, and count."""
+        give_up_at = self._clock() + STOP_SECONDS
+        try:
+            while self._sender.flush(_CALL_SECONDS) and self._clock() < give_up_at:
+                pass
+        finally:
+            # A second interrupt ends the waiting, not the counting.
+            self._tell()
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._started
+
+    def _must_stop(self) -> bool:
+        self.result.is_stopped = self.result.is_stopped or self._should_stop()
+        return self.result.is_stopped
+
+    def _look(self) -> None:
+        """Serve confirmations, raise what failed, and tell the progress when it is time."""
+        self._sender.poll(0)
+        if self._clock() - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = self._clock()
+            self._tell()
+            if self._clock() >= self._write_at:
+                self._write_manifest()
+
+    def _tell(self) -> None:
+        self.result.produced = self._sender.sent
+        self.result.acknowledged = self._sender.acknowledged
+        self.result.failed = self._sender.failed
+        self.result.seconds = self._elapsed()
+        self._on_progress(self.result)
+
+    def _write_manifest(self) -> None:
+        if self.manifest_id is None:
+            return
+        began = self._clock()
+        self._write(self.manifest())
+        ended = self._clock()
+        self._write_at = ended + max(WRITE_SECONDS, (ended - began) / _WRITE_SHARE)
 
 
 class _Upcoming:
@@ -264,88 +305,3 @@ class _Upcoming:
         """Take these again, first."""
         if rest:
             self._made = rest + self._made
-
-
-class _Run:
-    """One simulation under way: its clock, its counts, and whether to stop."""
-
-    def __init__(
-        self,
-        sender: Sender,
-        clock: Callable[[], float],
-        should_stop: Callable[[], bool],
-        on_progress: Callable[[SimulationResult], None],
-        result: SimulationResult,
-    ) -> None:
-        self._sender = sender
-        self._clock = clock
-        self._should_stop = should_stop
-        self._on_progress = on_progress
-        self._result = result
-        self._began_at = clock()
-        self._told_at = self._began_at
-
-    def elapsed(self) -> float:
-        return self._clock() - self._began_at
-
-    def must_stop(self) -> bool:
-        if not self._result.is_stopped:
-            self._result.is_stopped = self._should_stop()
-        return self._result.is_stopped
-
-    def look(self) -> None:
-        """Serve confirmations, raise what failed, and tell the progress when it is time."""
-        self._sender.poll(0)
-        if self._clock() - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = self._clock()
-            self._tell()
-
-    def confirm(self) -> None:
-        """Wait until everything that was sent is confirmed, or a person asks to stop."""
-        while self._sender.flush(_CALL_SECONDS) and not self.must_stop():
-            self.look()
-        self._sender.poll(0)
-
-    def end(self) -> None:
-        """Give what was sent `STOP_SECONDS` to be confirmed, and count; for `finally`."""
-        give_up_at = self._clock() + STOP_SECONDS
-        try:
-            while self._sender.flush(_CALL_SECONDS) and self._clock() < give_up_at:
-                pass
-        finally:
-            # A second interrupt ends the waiting, not the counting.
-            self._tell()
-
-    def _tell(self) -> None:
-        self._result.produced = self._sender.sent
-        self._result.acknowledged = self._sender.acknowledged
-        self._result.failed = self._sender.failed
-        self._result.seconds = self.elapsed()
-        self._on_progress(self._result)
-
-
-class _Keeper:
-    """Writes the manifest now and then, never so often that sending suffers."""
-
-    def __init__(
-        self,
-        clock: Callable[[], float],
-        manifest: Callable[[], Manifest],
-        write: Callable[[Manifest], object] | None,
-    ) -> None:
-        self._clock = clock
-        self._manifest = manifest
-        self._write = write
-        self._next_at = clock() + WRITE_SECONDS
-
-    def write_when_due(self) -> None:
-        if self._clock() >= self._next_at:
-            self.write()
-
-    def write(self) -> None:
-        if self._write is None:
-            return
-        began = self._clock()
-        self._write(self._manifest())
-        ended = self._clock()
-        self._next_at = ended + max(WRITE_SECONDS, (ended - began) / _WRITE_SHARE)

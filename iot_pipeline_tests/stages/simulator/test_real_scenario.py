@@ -43,9 +43,11 @@ def test_the_manifest_names_the_offsets_at_which_kafka_holds_each_fault(pipeline
     plan = plan_scenario(
         scenario, name="rough_day", now=datetime.now(UTC), speed="max", duration_seconds=600
     )
-    simulation = Simulation(plan, manifest_id="test", topic=pipeline.topic)
     with open_sender(pipeline.settings) as sender:
-        simulation.send(sender, ReadingRules())
+        simulation = Simulation(
+            plan, sender, ReadingRules(), topic=pipeline.topic, manifest_id="test"
+        )
+        simulation.send()
     manifest, records = simulation.manifest(), read_topic(pipeline.brokers, pipeline.topic)
     assert manifest.is_complete
     assert manifest.acknowledged == len(records) == sum(d.messages for d in manifest.devices)

@@ -23,24 +23,29 @@ NOW = 1_760_000_000.316686
 RULES = ReadingRules()
 
 
-def run(plan, sender=None, clock=None, **options):
-    simulation, sender, clock = send(Simulation(plan, topic="iot_data"), sender, clock, **options)
-    return simulation.result, sender, clock
-
-
-def send(simulation, sender=None, clock=None, **options):
+def begin(plan, sender=None, clock=None, **options):
+    """A simulation of that plan that is not yet sent, with its sender and clock."""
     clock = clock or FakeClock()
     sender = sender or FakeSender(clock)
-    options = {"sleep": clock.sleep, **options}
-    simulation.send(sender, RULES, clock=clock, now=lambda: NOW, **options)
+    options = {"topic": "iot_data", "sleep": clock.sleep, "now": lambda: NOW, **options}
+    return Simulation(plan, sender, RULES, clock=clock, **options), sender, clock
+
+
+def run(plan, sender=None, clock=None, **options):
+    simulation, sender, clock = begin(plan, sender, clock, **options)
+    return simulation.send(), sender, clock
+
+
+def send(plan, sender=None, clock=None, **options):
+    """A scenario that was sent, and remembers what became of each device."""
+    simulation, sender, clock = begin(plan, sender, clock, manifest_id="m", **options)
+    simulation.send()
     return simulation, sender, clock
 
 
 def scenario_of(name="rough_day", **options):
-    """A simulation of a shipped scenario, which remembers what becomes of each device."""
     now = datetime.fromtimestamp(NOW, UTC)
-    plan = plan_scenario(load_scenario(name)[1], name=name, now=now, **options)
-    return Simulation(plan, topic="iot_data", manifest_id="m")
+    return plan_scenario(load_scenario(name)[1], name=name, now=now, **options)
 
 
 def expected(plan):
@@ -155,9 +160,10 @@ def test_an_interrupt_passes_through_and_leaves_the_true_count(interrupted_in):
     if interrupted_in == "send":
         sender.send = interrupting_send
     sleep = interrupting_sleep if interrupted_in == "sleep" else clock.sleep
-    simulation = Simulation(plan_fleet(devices=10, rate=1_000), topic="iot_data")
+    plan = plan_fleet(devices=10, rate=1_000)
+    simulation, _, _ = begin(plan, sender, clock, sleep=sleep, on_progress=told.append)
     with pytest.raises(Interrupt):
-        send(simulation, sender, clock, sleep=sleep, on_progress=told.append)
+        simulation.send()
     result = simulation.result
     assert result.produced == result.acknowledged == sender.sent > 500
     assert told[-1] is result
@@ -171,18 +177,19 @@ def test_a_second_interrupt_ends_the_waiting_and_not_the_counting():
         raise Interrupt
 
     sender.flush = interrupting
-    simulation = Simulation(plan_fleet(devices=10, rate=1_000), topic="iot_data")
+    plan = plan_fleet(devices=10, rate=1_000)
+    simulation, _, _ = begin(plan, sender, clock, sleep=interrupting)
     with pytest.raises(Interrupt):
-        send(simulation, sender, clock, sleep=interrupting)
+        simulation.send()
     result = simulation.result
     assert result.produced == result.unconfirmed == sender.sent > 0
 
 
 def test_a_refused_delivery_ends_the_run_with_its_error_and_the_true_count():
     sender = RefusingSender(KafkaUnavailableError("away"))
-    simulation = Simulation(plan_fleet(devices=3, rate=10, count=100), topic="iot_data")
+    simulation, _, _ = begin(plan_fleet(devices=3, rate=10, count=100), sender)
     with pytest.raises(KafkaUnavailableError, match="away"):
-        send(simulation, sender)
+        simulation.send()
     result = simulation.result
     assert result.failed == 1
     assert result.produced == sender.sent == result.acknowledged + 1
