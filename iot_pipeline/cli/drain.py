@@ -9,7 +9,7 @@ from iot_pipeline.cli.drain_lines import DrainLine, FollowLine, RunLine, lost_li
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
-from iot_pipeline.cli.replay import print_replay, replay_as_dict
+from iot_pipeline.cli.replay import replay_as_dict
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.cli.signals import Stop
 from iot_pipeline.connections import ingest_request, open_connections
@@ -125,7 +125,8 @@ def _report(
         return
     drained, replayed = outcome.drained, outcome.replayed
     if replayed.planned:
-        print_replay(replayed)
+        for sentence in replayed.sentences():
+            say(sentence)
         if not drained.planned_offsets:
             return
     if drained.planned_offsets or drained.ranges or drained.in_doubt:

@@ -65,7 +65,8 @@ def replay_command(
             if as_json:
                 print_json(replay_as_dict(progress, run.run_id))
             else:
-                print_replay(progress)
+                for sentence in progress.sentences():
+                    say(sentence)
     if progress.gone or progress.rows_not_whole:
         sys.exit(EXIT_FOUND)
 
@@ -81,27 +82,3 @@ def replay_as_dict(progress: ReplayProgress, run_id: str) -> dict[str, object]:
         "read_back": {state.value: read_back.states[state] for state in RowState},
         "not_taken": [str(finding) for finding in read_back.named],
     }
-
-
-def print_replay(progress: ReplayProgress) -> None:
-    """A replay for a person."""
-    counts, read_back = progress.counts, progress.read_back
-    for item in progress.gone:
-        say(f"gone: Kafka has deleted {item}; that part cannot be replayed")
-    say(
-        f"replayed {progress.done_offsets:,} offsets = {counts.stored:,} written + "
-        f"{counts.superseded:,} superseded + {counts.rejected:,} rejected (dead letters already) + "
-        f"{counts.aged_out:,} aged out + {counts.holes:,} holes, in {progress.seconds:.1f} s; no "
-        "checkpoint moved"
-    )
-    for item in progress.achieved:
-        say(f"  partition {item.partition}: {item.start} to {item.end}")
-    if progress.deleted:
-        say(f"{progress.deleted:,} rows stay deleted (`iot delete`)")
-    equal = read_back.states[RowState.EQUAL]
-    if read_back.rows:
-        say(f"read back: {equal:,} of {read_back.rows:,} rows are as their records say")
-    for finding in read_back.named:
-        say(f"  {finding}")
-    if read_back.not_equal > len(read_back.named):
-        say(f"  and {read_back.not_equal - len(read_back.named):,} more")

@@ -25,10 +25,5 @@ def setup_command(as_json: bool) -> None:
             }
         )
         return
-    for created in report.created:
-        say(f"made {created}")
-    if not report.created:
-        say("everything was there already")
-    for note in [*report.differences, *report.notes]:
-        say(f"note: {note}")
-    say(("" if report.is_durable else "WARNING: ") + report.durability)
+    for sentence in report.sentences():
+        say(sentence)

@@ -72,8 +72,6 @@ def replay_readings(
         asked = config.offset_ranges(connections)
         context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
         chosen = plan_replay(connections.log, connections.ledger, topic, asked)
-        for item in chosen.gone:
-            context.log.warning("gone: Kafka has deleted %s; it cannot be replayed", item)
         progress = ReplayProgress(chosen.plan.replay, chosen.gone)
         say = NowAndThen(context)
         try:
@@ -87,15 +85,8 @@ def replay_readings(
             if progress.achieved:
                 tags = {ACHIEVED: format_ranges(progress.achieved)}
                 context.instance.add_run_tags(run_id, tags)
-            context.log.info(
-                "%s of %s offsets replayed, %s rows written again, %s found as their records say",
-                f"{progress.done_offsets:,}",
-                f"{sum(item.span for item in progress.planned):,}",
-                f"{progress.counts.stored:,}",
-                f"{progress.read_back.states[RowState.EQUAL]:,}",
-            )
-        for finding in progress.read_back.named:
-            context.log.info("%s", finding)
+            for sentence in progress.sentences():
+                context.log.info("%s", sentence)
         _finish_replay(context, progress)
 
 

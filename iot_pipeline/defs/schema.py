@@ -15,12 +15,9 @@ def make_topics_and_tables(
     """Idempotent; two at once wait for each other."""
     with failing_with_advice(), connected(kafka, cassandra) as connections:
         report = connections.set_up(lambda step: context.log.info("setup: %s", step))
-    for line in report.created or ["nothing: everything was there already"]:
-        context.log.info("made %s", line)
-    for note in [*map(str, report.differences), *report.notes]:
-        context.log.info("note: %s", note)
     log = context.log.info if report.is_durable else context.log.warning
-    log("%s", report.durability)
+    for sentence in report.sentences():
+        log("%s", sentence)
     context.add_output_metadata(
         {
             "created": len(report.created),

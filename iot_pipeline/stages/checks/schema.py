@@ -40,6 +40,12 @@ class SchemaReport:
     def fatal(self) -> list[Difference]:
         return [difference for difference in self.differences if difference.is_fatal]
 
+    def sentences(self) -> list[str]:
+        """What was made, what to know, and whether acknowledged writes are durable."""
+        made = [f"made {item}" for item in self.created] or ["everything was there already"]
+        notes = [f"note: {item}" for item in [*self.differences, *self.notes]]
+        return [*made, *notes, ("" if self.is_durable else "WARNING: ") + self.durability]
+
 
 def topic_plans(settings: Settings) -> list[TopicPlan]:
     """The two topics, as `iot setup` makes them."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack
+from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import record_of
 from iot_pipeline.errors import PermanentError, PlanError
@@ -60,6 +60,33 @@ class ReplayProgress:
             "deleted": self.deleted,
             "seconds": round(self.seconds, 3),
         }
+
+    def sentences(self) -> list[str]:
+        """What was done and what did not take, for a person."""
+        counts, read_back = self.counts, self.read_back
+        said = [
+            *(
+                f"gone: Kafka has deleted {item}; that part cannot be replayed"
+                for item in self.gone
+            ),
+            f"replayed {self.done_offsets:,} offsets = {counts.stored:,} written + "
+            f"{counts.superseded:,} superseded + {counts.rejected:,} rejected (dead letters "
+            f"already) + {counts.aged_out:,} aged out + {counts.holes:,} holes, in "
+            f"{self.seconds:.1f} s; no checkpoint moved",
+            *(
+                f"  partition {item.partition}: {item.start} to {item.end}"
+                for item in self.achieved
+            ),
+        ]
+        if self.deleted:
+            said.append(f"{self.deleted:,} rows stay deleted (`iot delete`)")
+        if read_back.rows:
+            equal = read_back.states[RowState.EQUAL]
+            said.append(f"read back: {equal:,} of {read_back.rows:,} rows are as their records say")
+        said += [f"  {finding}" for finding in read_back.named]
+        if read_back.not_equal > len(read_back.named):
+            said.append(f"  and {read_back.not_equal - len(read_back.named):,} more")
+        return said
 
     def raise_unless_whole(self) -> None:
         """Fail where rows did not take.
