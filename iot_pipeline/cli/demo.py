@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +140,13 @@ def _run(
         for run in ui.look(SENSOR, ASSET, limit=100).runs
         if once or run["status"] in OVER
     }
+    watch = Watch(settings, ui, dagster, fleet, services, SENSOR, earlier)
     step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
     ui.start("Sensor", SENSOR)
     ui.start("Sensor", ROLLUP_SENSOR)
     ui.start("Schedule", SCHEDULE)
     if once:
-        _judge(ui, fleet, earlier, step)
+        step(watch.until_judged(ONCE_SECONDS))
         return
     tell(
         _TOUR.format(
@@ -156,7 +157,7 @@ def _run(
             iot=iot_command(),
         )
     )
-    Watch(settings, ui, dagster, fleet, services, SENSOR, earlier).until_it_ends()
+    watch.until_it_ends()
 
 
 # Services, Dagster, the fleet: each is stopped by the stack, in the opposite order.
@@ -264,43 +265,6 @@ def _script(name: str) -> str:
     if found is None:
         raise ServiceError(f"`{name}` is not installed beside {sys.executable}; run `make setup`")
     return found
-
-
-# Watching and judging.
-
-
-def _judge(ui: DagsterUi, fleet: Child, earlier: set[str], step: Callable[[str], None]) -> None:
-    """Until a run that the sensor launched stored readings and passed all its checks.
-
-    Raises:
-        ServiceError: the first finished run that stored readings was not all green, or there was
-            none in time.
-    """
-    began_at, deadline = time.time(), time.monotonic() + ONCE_SECONDS
-    while time.monotonic() < deadline:
-        time.sleep(1)
-        if not fleet.is_alive:
-            raise ServiceError(f"the fleet ended too soon:\n{fleet.last_lines()}")
-        seen = ui.look(SENSOR, ASSET)
-        runs = [run for run in seen.runs if run["runId"] not in earlier]
-        for run in runs:
-            if run["status"] in ("FAILURE", "CANCELED"):
-                raise ServiceError(f"run {run['runId']} ended as {run['status']}: {ui.address}")
-        over = [run for run in runs if run["status"] == "SUCCESS"]
-        stored = seen.numbers.get("stored", 0) if seen.reported_at > began_at else 0
-        # A verdict is missing for a moment, until it is the newest materialization's.
-        if not over or not stored or len(seen.verdicts) < seen.check_count:
-            continue
-        red = {name: check for name, check in seen.verdicts.items() if not check["success"]}
-        if red:
-            told = "; ".join(f"{name}: {check['description']}" for name, check in red.items())
-            raise ServiceError(f"run {over[0]['runId']}: {told}")
-        step(
-            f"run {over[0]['runId'][:8]} stored {stored:,.0f} readings, "
-            f"all {len(seen.verdicts)} checks passed: {', '.join(sorted(seen.verdicts))}"
-        )
-        return
-    raise ServiceError(f"no run of {SENSOR} stored readings within {ONCE_SECONDS:g} s")
 
 
 # One demo at a time, and signals.

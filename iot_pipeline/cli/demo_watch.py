@@ -79,6 +79,36 @@ class Watch:
             self.seen = look
             time.sleep(_LOOK_SECONDS)
 
+    def until_judged(self, seconds: float) -> str:
+        """Until a run has ended that stored readings, and all checks passed; says so.
+
+        Raises:
+            ServiceError: a run failed, a check is red, the fleet ended, or nothing came in time.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(1)
+            look = self.look()
+            if look.fleet_end:
+                raise ServiceError(f"the fleet ended too soon:\n{look.fleet_end}")
+            over = [run for run in look.runs.values() if run.is_over]
+            for run in over:
+                if run.status != "SUCCESS":
+                    raise ServiceError(f"run {run.run_id} ended as {run.status}: {self.ui.address}")
+            # A verdict is missing for a moment, until it is the newest materialization's.
+            is_seen = len(look.checks) + len(look.unlooked) == look.check_count > 0
+            if not (over and look.stored and is_seen):
+                continue
+            red = {name: check.sentence for name, check in look.checks.items() if not check.passed}
+            told = "; ".join(f"{name}: {why}" for name, why in {**red, **look.unlooked}.items())
+            if told:
+                raise ServiceError(f"run {over[-1].run_id}: {told}")
+            return (
+                f"run {over[-1].run_id[:8]} stored {look.stored:,} readings, all "
+                f"{look.check_count} checks passed: {', '.join(sorted(look.checks))}"
+            )
+        raise ServiceError(f"no run of {self.sensor} stored readings within {seconds:g} s")
+
     def look(self) -> Look:
         """Ask Dagster, the servers and the fleet once."""
         found = self.ui.look(self.sensor, ASSET)
