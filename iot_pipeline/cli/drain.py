@@ -1,11 +1,11 @@
 """`iot drain`: move what lags, exactly some offsets, or what arrives."""
 
 import sys
-from contextlib import ExitStack
+from contextlib import nullcontext
 
 import click
 
-from iot_pipeline.cli.drain_lines import DrainLine, FollowLine, RunLine, lost_line
+from iot_pipeline.cli.drain_lines import DrainLine, FollowLine
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
@@ -61,36 +61,29 @@ def drain_command(
         raise ConfigurationError("--follow has no end: leave --offsets and --max-records out")
     if seconds is not None and not is_following:
         raise ConfigurationError("--seconds is for --follow: give both, or neither")
-    run = new_cli_run()
-    latency = Latencies()
+    run, stop = new_cli_run(), Stop()
+    follow = None
+    line = ProgressLine("following, rows stored" if is_following else "draining offsets")
+    watcher = FollowLine(line) if is_following else DrainLine(line)
+    if is_following:
+        follow = Follow(seconds or settings.follow_seconds, should_stop=stop.is_asked)
     with open_connections(settings) as connections:
         outcome, is_done = new_outcome(connections), False
+        request = ingest_request(
+            settings,
+            run,
+            offsets=asked,
+            partitions=chosen,
+            max_records=max_records,
+            follow=follow,
+        )
         try:
-            with ExitStack() as shown:
-                follow = None
-                watcher: RunLine
-                if is_following:
-                    stop = shown.enter_context(Stop())
-                    stay = seconds or settings.follow_seconds
-                    follow = Follow(stay, should_stop=stop.is_asked)
-                    line = shown.enter_context(ProgressLine("following, rows stored"))
-                    watcher = follow_line = FollowLine(line)
-                    latency = follow_line.latency
-                else:
-                    watcher = DrainLine(shown.enter_context(ProgressLine("draining offsets")))
-                request = ingest_request(
-                    settings,
-                    run,
-                    offsets=asked,
-                    partitions=chosen,
-                    max_records=max_records,
-                    follow=follow,
-                )
+            with line, stop if is_following else nullcontext():
                 run_ingest(request, connections, outcome=outcome, watcher=watcher)
-                is_done = True
+            is_done = True
         finally:
-            latency.merge(outcome.probe.take())
-            _report(outcome, run.run_id, latency, chosen, is_done=is_done, as_json=as_json)
+            watcher.latency.merge(outcome.probe.take())
+            _report(outcome, run.run_id, watcher.latency, chosen, is_done=is_done, as_json=as_json)
     if outcome.drained.fenced:
         sys.exit(EXIT_FENCED)
     if outcome.replayed.rows_not_whole:
@@ -116,8 +109,6 @@ def _report(
     as_json: bool,
 ) -> None:
     """Say what became of it; nothing when no plan was made, for then nothing is known."""
-    for item in outcome.lost:
-        say(lost_line(item), err=True)
     if outcome.plan is None and not outcome.lost:
         return
     if as_json:

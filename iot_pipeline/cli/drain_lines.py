@@ -13,7 +13,14 @@ from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher
 
 
 class RunLine(Watcher):
-    """What every run from the command line says as it happens, on stderr."""
+    """What every run from the command line says as it happens, on stderr.
+
+    `latency` gathers what was measured and shown.
+    """
+
+    def __init__(self, line: ProgressLine) -> None:
+        self.latency = Latencies()
+        self._line = line
 
     def planned(self, plan: Plan) -> None:
         """Say that what lies below the checkpoint is a replay."""
@@ -21,12 +28,14 @@ class RunLine(Watcher):
             ranges = ", ".join(map(str, plan.replay))
             say(f"{ranges}: below the checkpoint, so this is a replay", err=True)
 
+    def lost(self, ranges: Sequence[OffsetRange]) -> None:
+        """Say it at once: a run that stays may go on for hours."""
+        for item in ranges:
+            say(f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True)
+
 
 class DrainLine(RunLine):
     """How far a drain, or a replay, is."""
-
-    def __init__(self, line: ProgressLine) -> None:
-        self._line = line
 
     def replayed(self, progress: ReplayProgress) -> None:
         """Show how much was written again and read back."""
@@ -38,14 +47,10 @@ class DrainLine(RunLine):
 
 
 class FollowLine(RunLine):
-    """Rates and latencies of the last seconds, one after the other.
-
-    `latency` gathers what was measured and shown.
-    """
+    """Rates and latencies of the last seconds, one after the other."""
 
     def __init__(self, line: ProgressLine) -> None:
-        self.latency = Latencies()
-        self._line = line
+        super().__init__(line)
         self._shown_at = time.monotonic()
         self._stored = 0
 
@@ -60,13 +65,3 @@ class FollowLine(RunLine):
         rate = (stored - self._stored) / seconds
         self._line.show(stored, more=f"{rate:,.0f} a second, {recent}")
         self._shown_at, self._stored = now, stored
-
-    def lost(self, ranges: Sequence[OffsetRange]) -> None:
-        """Say it at once: a run that stays may go on for hours."""
-        for item in ranges:
-            say(lost_line(item), err=True)
-
-
-def lost_line(item: OffsetRange) -> str:
-    """One range that Kafka deleted unread, in words."""
-    return f"LOST: {item} expired unread; it is in the ledger, see `iot losses`"
