@@ -8,10 +8,7 @@ from iot_pipeline.cli.output import ask_whether, json_option, print_json, say
 from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.reading.decoding import find_device_id_problem
-from iot_pipeline.core.times import (
-    Window,
-    in_utc,
-)
+from iot_pipeline.core.times import Window, in_utc
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.deletions import delete_readings

@@ -2,11 +2,7 @@
 
 import click
 
-from iot_pipeline.cli.output import (
-    json_option,
-    print_json,
-    say,
-)
+from iot_pipeline.cli.output import json_option, print_json, say
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import open_connections
 from iot_pipeline.errors import ConfigurationError

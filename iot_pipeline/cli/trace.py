@@ -9,11 +9,7 @@ from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.dead_letters import preview
 from iot_pipeline.core.reading.decoding import timestamp_ms
 from iot_pipeline.core.reading.write_times import arrived_ms, record_of
-from iot_pipeline.core.times import (
-    in_utc,
-    moment_of,
-    parse_moment,
-)
+from iot_pipeline.core.times import in_utc, moment_of, parse_moment
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.trace import Trace, read_message, trace
 

@@ -154,11 +154,7 @@ class RunReport:
                 f"| {item.partition} | {item.start} | {item.end} | {item.span} | {counts.stored} |"
                 for item, counts in progress.parts
             ]
-            lines += [
-                "",
-                f"**{progress.done_offsets:,} offsets = {total}**",
-                "",
-            ]
+            lines += ["", f"**{progress.done_offsets:,} offsets = {total}**", ""]
         lines += [f"- {line}" for line in self._remarks()]
         lines.append(f"- {self.waiting()}.")
         return "\n".join(lines)

@@ -105,13 +105,7 @@ class LocalServices:
                 if process is not None:
                     self._say(f"{server.name} runs already (pid {process.pid}): waiting")
                     waiting.append(
-                        partial(
-                            server.wait,
-                            process,
-                            launch.address,
-                            self._say,
-                            self._cancelled,
-                        )
+                        partial(server.wait, process, launch.address, self._say, self._cancelled)
                     )
                     continue
                 server.check_ports(launch)
