@@ -131,7 +131,12 @@ class Connections(Tables):
 
     @property
     def audit_config(self) -> AuditConfig:
-        return audit_config(self.settings)
+        return AuditConfig(
+            self.settings.dead_letter_topic,
+            self.settings.reading_rules,
+            self.settings.retention_days,
+            self.settings.retry_seconds,
+        )
 
     def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
         """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
@@ -212,14 +217,4 @@ def ingest_request(settings: Settings, run: Run, **asked: Any) -> IngestRequest:
         on_expired=settings.on_expired,
         accept_producer_timestamps=settings.accept_producer_timestamps,
         **asked,
-    )
-
-
-def audit_config(settings: Settings) -> AuditConfig:
-    """How to audit, by these settings."""
-    return AuditConfig(
-        settings.dead_letter_topic,
-        settings.reading_rules,
-        settings.retention_days,
-        settings.retry_seconds,
     )

@@ -1,5 +1,6 @@
 """`iot audit`: prove what is there."""
 
+import dataclasses
 import sys
 import uuid
 
@@ -8,7 +9,7 @@ import click
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window, offsets_option
-from iot_pipeline.connections import audit_config, open_connections
+from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.audit import AuditResult, Fate
 from iot_pipeline.core.proof.audit_words import conclude
 from iot_pipeline.core.reading.offsets import parse_range
@@ -56,7 +57,7 @@ def audit_command(
                 settings.topic,
                 asked,
                 connections.audit_ports,
-                audit_config(settings),
+                connections.audit_config,
                 f"audit-{uuid.uuid4()}",
                 every_place=not offsets and window is None,
                 on_progress=lambda so_far: line.show(
@@ -80,16 +81,7 @@ def _as_dict(result: AuditResult) -> dict[str, object]:
         "ranges": [str(item) for item in result.ranges],
         "is_stray_judged": result.is_stray_judged,
         "findings": [
-            {
-                "fate": finding.fate.value,
-                "device_id": finding.device_id,
-                "timestamp_ms": finding.timestamp_ms,
-                "partition": finding.partition,
-                "offset": finding.offset,
-                "detail": finding.detail,
-                "repair": finding.repair,
-            }
-            for finding in result.findings
+            {**dataclasses.asdict(finding), "repair": finding.repair} for finding in result.findings
         ],
         "seconds": round(result.seconds, 3),
         "offsets_per_second": round(result.offsets / result.seconds) if result.seconds else None,

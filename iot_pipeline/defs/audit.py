@@ -10,7 +10,7 @@ from datetime import UTC, timedelta
 import dagster as dg
 from pydantic import Field
 
-from iot_pipeline.connections import Connections, audit_config
+from iot_pipeline.connections import Connections
 from iot_pipeline.core.proof.audit import DEFECTS, AuditResult, Fate
 from iot_pipeline.core.proof.audit_words import conclude
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -93,7 +93,7 @@ def audit_readings(
             settings.topic,
             ranges,
             connections.audit_ports,
-            audit_config(settings),
+            connections.audit_config,
             f"audit-{context.run.run_id}",
             every_place=not (config.ranges or config.day),
             on_progress=tell,

@@ -1,12 +1,18 @@
-"""What the demo reads out of Dagster's answers."""
+"""What the demo reads out of Dagster's answers, and how it judges them."""
 
+import time
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from iot_pipeline.cli.demo_watch import iot_command, sentence_of, worst_device
+from iot_pipeline.cli.demo_watch import Watch, iot_command, sentence_of, worst_device
 from iot_pipeline.core.checks.device_table import DeviceTable
 from iot_pipeline.core.words import plain
+from iot_pipeline.errors import ServiceError
+from iot_pipeline.local.dagster_ui import UiLook
+from iot_pipeline.settings import Settings
 
 TABLE = DeviceTable(("device", "problem"), [("hall 1", "silent"), ("hall 2", "late")]).markdown()
 
@@ -42,3 +48,58 @@ def test_a_sentence_is_told_as_it_was_written() -> None:
 
 def test_the_command_is_one_that_this_folder_has() -> None:
     assert iot_command().endswith("iot")
+
+
+def seen(status: str, verdicts: Mapping[str, bool], stored: int = 5, **more: Any) -> UiLook:
+    run = {"runId": "0123456789", "status": status, "tags": {}}
+    found = {
+        name: {"success": passed, "description": f"{name} said so", "metadataEntries": []}
+        for name, passed in verdicts.items()
+    }
+    return UiLook([run], {"stored": stored}, time.time() + 60, found, more.get("count", 2))
+
+
+def judging(monkeypatch: pytest.MonkeyPatch, *looks: UiLook, fleet_is_alive: bool = True) -> Watch:
+    """A demo whose UI shows these, one after the other; the last one stays."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    script = list(looks)
+
+    def look(*_: object) -> UiLook:
+        return script.pop(0) if len(script) > 1 else script[0]
+
+    fleet = SimpleNamespace(is_alive=fleet_is_alive, last_lines=lambda _: "its last words")
+    ui, services = SimpleNamespace(look=look, address="x"), SimpleNamespace(status=list)
+    parts: list[Any] = [ui, None, fleet, services]
+    return Watch(Settings(), *parts, sensor="s", earlier=())
+
+
+def test_a_demo_that_is_judged_waits_for_a_run_with_readings_and_every_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = {"a": True, "b": True}
+    watch = judging(
+        monkeypatch,
+        seen("STARTED", both),
+        seen("SUCCESS", both, stored=0),
+        seen("SUCCESS", {"a": True}),
+        seen("SUCCESS", both, stored=7),
+    )
+    said = watch.until_judged(60)
+    assert said == "run 01234567 stored 7 readings, all 2 checks passed: a, b"
+
+
+@pytest.mark.parametrize(
+    ("look", "fleet_is_alive", "why"),
+    [
+        (seen("SUCCESS", {"a": True, "b": False}), True, "run 0123456789: b: b said so"),
+        (seen("FAILURE", {}), True, "run 0123456789 ended as FAILURE"),
+        (seen("STARTED", {}), False, "the fleet ended too soon:\nits last words"),
+        (seen("STARTED", {}), True, "no run of s stored readings"),
+    ],
+)
+def test_a_demo_that_is_not_well_says_why(
+    monkeypatch: pytest.MonkeyPatch, look: UiLook, fleet_is_alive: bool, why: str
+) -> None:
+    with pytest.raises(ServiceError) as caught:
+        judging(monkeypatch, look, fleet_is_alive=fleet_is_alive).until_judged(0.2)
+    assert why in str(caught.value)
