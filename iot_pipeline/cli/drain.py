@@ -164,4 +164,4 @@ def _print_drained(drained: DrainSum, latency: Latencies) -> None:
     for item in drained.in_doubt:
         say(f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was")
     if drained.split_ms:
-        say(f"note: {drained.split_ms} broker milliseconds were split (docs/guarantees.md)")
+        say(f"note: {drained.split_ms} broker milliseconds were too large (docs/guarantees.md)")

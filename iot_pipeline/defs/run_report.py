@@ -219,8 +219,8 @@ class RunReport:
             )
         if total.superseded:
             remarks.append(
-                f"{total.superseded:,} readings had the device and millisecond of a later one in "
-                "the same micro-batch; the later one is the row."
+                f"{total.superseded:,} readings had the device and millisecond of another one "
+                "in the same micro-batch, and that one is the row."
             )
         if total.holes:
             remarks.append(
@@ -229,8 +229,8 @@ class RunReport:
             )
         if self.progress.split_ms:
             remarks.append(
-                f"{self.progress.split_ms} broker milliseconds were too large for one micro-batch "
-                "and were split (docs/guarantees.md says what that may mean)."
+                f"{self.progress.split_ms} broker milliseconds were too large to remember "
+                "(docs/guarantees.md says what that may mean)."
             )
         return remarks
 

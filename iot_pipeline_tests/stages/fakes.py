@@ -746,6 +746,14 @@ class FailingLedger:
             lambda: self.inner.read_state(commit, timeout_seconds), "cassandra",
         )  # fmt: skip
 
+    def read_newest(
+        self, topic: str, partitions: Sequence[int], limit: int = 1
+    ) -> list[LedgerEntry]:
+        return _call(
+            self.faults, "ledger.read_newest",
+            lambda: self.inner.read_newest(topic, partitions, limit), "cassandra",
+        )  # fmt: skip
+
     def read_entries(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
     ) -> list[LedgerEntry]:

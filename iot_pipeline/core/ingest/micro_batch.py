@@ -5,7 +5,6 @@ Does not belong here: the order of the writes (`stages.ingest.drain`) and how ro
 (`clients.reading_store`).
 """
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,14 +27,12 @@ from iot_pipeline.core.reading.decoding import (
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
-    OFFSETS_APART,
-    PARTITIONS_APART,
     US_PER_MS,
     Row,
     RowsByTime,
+    digits_by_offset,
     rank,
     record_of,
-    write_time_us,
 )
 
 _UNIX_EPOCH = date(1970, 1, 1)
@@ -83,6 +80,13 @@ class MicroBatch:
             stored_by_day={day: rows for day, rows in by_day.items() if rows},
         )
 
+    def supersede(self, row: Row) -> None:
+        """Count a row as superseded that is not to be written after all."""
+        counts = self.counts[row[2]]
+        self.counts[row[2]] = replace(
+            counts, stored=counts.stored - 1, superseded=counts.superseded + 1
+        )
+
     def reject_loser(self, record: Record) -> None:
         """Count a record as rejected that lost to a row that the store then refused."""
         counts = self.counts[record.partition]
@@ -124,8 +128,6 @@ class MicroBatchBuilder:
         decoder: turns messages into readings; it outlives the micro-batch.
         expired_before_ms: records whose Kafka timestamp is lower have outlived the retention of
             the rows: aged_out, not written. None: rows live for ever.
-        own: offsets whose rows are written; records outside only compete for the key and are not
-            counted (a replay reads its neighbours). None: all.
 
     `kept_bytes` is what the dead letters take so far: a reading is small whatever its message was,
     a dead letter is kept whole.
@@ -134,11 +136,11 @@ class MicroBatchBuilder:
     starts: dict[int, int]
     decoder: ReadingDecoder
     expired_before_ms: int | None = None
-    own: Mapping[int, OffsetRange] | None = None
     records: int = 0
     split_ms: int = 0
     kept_bytes: int = 0
     _newest_ms: int = 0
+    _has_rivals: bool = False
     # By day number, then by device: nearly all readings of a micro-batch are of one day.
     _days: dict[int, dict[str, RowsByTime]] = field(default_factory=dict)
     _dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -151,17 +153,13 @@ class MicroBatchBuilder:
         tally = self._tallies.get(partition)
         if tally is None:
             tally = self._tallies[partition] = _PartitionTally(self.starts[partition])
-        if self.own is not None:
-            own = self.own[partition]
-            start = bisect_left(chunk.offsets, own.start)
-            stop = bisect_left(chunk.offsets, own.end)
-            self._compete(chunk.part(0, start))
-            self._compete(chunk.part(stop, len(chunk)))
-            chunk = chunk.part(start, stop)
-            if not chunk:
-                return
         self._tally(chunk, tally)
         self._place(chunk, tally)
+
+    def compete(self, chunk: RecordChunk) -> None:
+        """Let records from before the start compete for their keys: settled, not counted again."""
+        self._has_rivals = True
+        self._place(chunk, None)
 
     def _tally(self, chunk: RecordChunk, tally: _PartitionTally) -> None:
         offsets, count = chunk.offsets, len(chunk)
@@ -179,10 +177,12 @@ class MicroBatchBuilder:
                 expected = offset + 1
         tally.expected = offsets[-1] + 1
 
-    def _place(self, chunk: RecordChunk, tally: _PartitionTally) -> None:
+    def _place(self, chunk: RecordChunk, tally: _PartitionTally | None) -> None:
         # The hot loop: a microsecond per record here is a third of what a drain costs.
         partition = chunk.partition
-        partition_digits = partition % PARTITIONS_APART
+        # write_time_us() of core.reading.write_times, as a look into a table.
+        digits = digits_by_offset(partition)
+        apart = len(digits)
         decoder = self.decoder
         decode = decoder.decode_plain if decoder.are_small(chunk.values) else decoder.decode_small
         aged_before_ms = self.expired_before_ms or 0
@@ -215,11 +215,8 @@ class MicroBatchBuilder:
                     self._reject_device(chunk.record_at(offset), reading, tally)
                     continue
                 group = groups[reading.device_id] = {}
-            # write_time_us() of core.reading.write_times, inlined.
             row = (
-                produced_ms * US_PER_MS
-                + offset % OFFSETS_APART * PARTITIONS_APART
-                + partition_digits,
+                produced_ms * US_PER_MS + digits[offset % apart],
                 offset,
                 partition,
                 reading.temperature,
@@ -233,50 +230,30 @@ class MicroBatchBuilder:
                 else:
                     self._supersede(row, rival)
 
-    def _reject(self, record: Record, rejection: Rejection, tally: _PartitionTally) -> None:
+    def _reject(self, record: Record, rejection: Rejection, tally: _PartitionTally | None) -> None:
+        if tally is None:
+            return
         tally.rejected += 1
         self._dead_letters.append(DeadLetter(record, rejection.reason, rejection.message))
         self.kept_bytes += record.size_bytes
 
-    def _reject_device(self, record: Record, reading: Reading, tally: _PartitionTally) -> None:
+    def _reject_device(
+        self, record: Record, reading: Reading, tally: _PartitionTally | None
+    ) -> None:
         problem = find_device_id_problem(reading.device_id)
         assert problem is not None, "asked only where is_device said no"
         self._reject(record, Rejection(Reason.OUT_OF_RANGE, problem), tally)
 
-    def _age(self, record: Record, reading: Reading, tally: _PartitionTally) -> None:
-        if self.decoder.is_device(reading.device_id):
-            tally.aged_out += 1
-        else:
+    def _age(self, record: Record, reading: Reading, tally: _PartitionTally | None) -> None:
+        if not self.decoder.is_device(reading.device_id):
             self._reject_device(record, reading, tally)
+        elif tally is not None:
+            tally.aged_out += 1
 
     @property
     def partition_keys(self) -> int:
         """How many Cassandra partitions have rows in it so far."""
         return sum(map(len, self._days.values()))
-
-    def _compete(self, records: Iterable[Record]) -> None:
-        for record in records:
-            self._compete_one(record)
-
-    def _compete_one(self, record: Record) -> None:
-        decoded = self.decoder.decode(record.value)
-        if isinstance(decoded, Rejection):
-            return
-        ms = round(decoded.timestamp * 1e6) // 1000
-        groups = self._days.setdefault(ms // MS_PER_DAY, {})
-        group = groups.setdefault(decoded.device_id, {})
-        row = (
-            write_time_us(record.produced_ms, record.offset, record.partition),
-            record.offset,
-            record.partition,
-            decoded.temperature,
-            decoded.humidity,
-        )
-        rival = group.get(ms)
-        if rival is None or rank(row) < rank(rival):
-            group[ms] = row
-            if rival is not None:
-                self._supersede(rival, row)
 
     def _supersede(self, loser: Row, winner: Row) -> None:
         # Kept for the case that the store refuses the winner: then nothing superseded them.
@@ -296,7 +273,7 @@ class MicroBatchBuilder:
     ) -> Mapping[int, int]:
         """Rows of one day per Kafka partition."""
         tallies = self._tallies
-        if self.own is None and len(self._days) == 1:
+        if not self._has_rivals and len(self._days) == 1:
             # The common case, without a look at every row: all that was not settled otherwise.
             return {partition: tally.stored for partition, tally in tallies.items() if tally.stored}
         counted: Counter[int] = Counter()
@@ -305,10 +282,7 @@ class MicroBatchBuilder:
         return counted
 
     def _is_own(self, row: Row) -> bool:
-        if self.own is None:
-            return True
-        own = self.own[row[2]]
-        return own.start <= row[1] < own.end
+        return not self._has_rivals or row[1] >= self.starts[row[2]]
 
     def build(self, ends: dict[int, int]) -> MicroBatch:
         """End the micro-batch at `ends`: every offset below without a record is a hole."""
@@ -317,7 +291,7 @@ class MicroBatchBuilder:
             for day_number, by_device in self._days.items()
             for device_id, group in by_device.items()
         }
-        if self.own is not None:
+        if self._has_rivals:
             groups = {
                 place: own_rows
                 for place, group in groups.items()
@@ -364,17 +338,22 @@ class MicroBatchBuilder:
 
 
 class OpenMilliseconds:
-    """Holds back the records of each partition's newest broker millisecond until it is closed.
+    """Each partition's newest broker millisecond: what of it is held, and what is settled.
 
-    LogAppendTime gives thousands of records one millisecond. Of two rows with one key and equal
-    write times Cassandra keeps the larger value of each cell: a row that nobody sent. So
-    conflicting records of one millisecond have to meet in our memory, in one micro-batch.
+    LogAppendTime gives thousands of records one millisecond. Records of one key there may have one
+    write time, and of two such rows Cassandra keeps the larger value of each cell: a row that
+    nobody sent. So they have to meet in memory. Records are held until a later millisecond begins;
+    those that had to be given out before compete once more with what comes after them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settled: Iterable[RecordChunk] = ()) -> None:
+        """Begin with records that were settled by an earlier run, of one millisecond each."""
         self._open: dict[int, list[RecordChunk]] = {}
         self._records: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
+        self._settled: dict[int, list[RecordChunk]] = {}
+        for chunk in settled:
+            self.settle(chunk)
 
     def pass_closed(self, chunk: RecordChunk) -> list[RecordChunk]:
         """Take records of one partition in; give back those whose millisecond is closed."""
@@ -393,10 +372,30 @@ class OpenMilliseconds:
         return [*held, chunk.part(0, cut)] if cut else held
 
     def release(self, partition: int) -> list[RecordChunk]:
-        """Give back what is held of a partition: its millisecond is closed, or must be split."""
+        """Give back what is held of a partition, though its millisecond may go on."""
         self._bytes.pop(partition, None)
         self._records.pop(partition, None)
         return self._open.pop(partition, [])
+
+    def settle(self, chunk: RecordChunk) -> None:
+        """Remember records of one millisecond, for those of it that come after them."""
+        self._settled[chunk.partition] = [*self.rivals_of(chunk), chunk]
+
+    def rivals_of(self, chunk: RecordChunk) -> list[RecordChunk]:
+        """The records settled before of the millisecond that these records begin with."""
+        settled = self._settled.get(chunk.partition, [])
+        if settled and settled[0].produced_ms[0] != chunk.produced_ms[0]:
+            del self._settled[chunk.partition]
+            return []
+        return settled
+
+    def forget(self, partition: int, more_than_bytes: int) -> bool:
+        """Drop what was settled of a partition, if it is more than this; whether it was."""
+        settled = self._settled.get(partition, [])
+        if sum(chunk.size_bytes for chunk in settled) <= more_than_bytes:
+            return False
+        del self._settled[partition]
+        return True
 
     def held(self, partition: int) -> int:
         """How many records of the partition wait."""

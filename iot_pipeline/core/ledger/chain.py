@@ -13,7 +13,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from iot_pipeline.core.reading.offsets import Checkpoint, check_moved_forward
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, check_moved_forward
 
 # What becomes of an offset that was ingested: the names of its count, wherever it is counted.
 FATES = ("stored", "superseded", "rejected", "aged_out", "holes")
@@ -322,3 +322,21 @@ def find_flaws(
             problem = f"the chain ends here, the checkpoint is {checkpoint.next_offset}"
             flaws.append(Flaw(checkpoint.partition, chain_end, problem))
     return flaws
+
+
+def ingested_from(entries: Iterable[LedgerEntry], epoch: int, before: OffsetRange) -> int:
+    """The offset from which on all were ingested up to the start of a range.
+
+    Args:
+        entries: of any partitions, each partition's newest first.
+        epoch: that of the partition's checkpoint.
+        before: the range; its start itself is the answer where nothing before it was ingested.
+    """
+    start = before.start
+    for entry in entries:
+        is_chained = (entry.partition, entry.epoch) == (before.partition, epoch) and (
+            entry.outcome in (Outcome.INGESTED, Outcome.FOLDED)
+        )
+        if is_chained and entry.start_offset < start <= entry.end_offset:
+            start = entry.start_offset
+    return start

@@ -20,14 +20,7 @@ from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.write_times import (
-    OFFSETS_APART,
-    PARTITIONS_APART,
-    US_PER_MS,
-    Row,
-    arrived_ms,
-    record_of,
-)
+from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
 from iot_pipeline.core.words import iot_command
 
 
@@ -267,18 +260,11 @@ class Window:
                 else:
                     readings.append(decoded)
             records = records.where(is_reading)
-        # timestamp_ms() and write_time_us(), inlined: this is the hot loop.
+        # timestamp_ms(), inlined: this is the hot loop.
         times = [round(reading.timestamp * 1e6) // 1000 for reading in readings]
         days = {ms // MS_PER_DAY for ms in times}
         rows = zip(
-            [
-                produced_ms * US_PER_MS
-                + offset % OFFSETS_APART * PARTITIONS_APART
-                + partition % PARTITIONS_APART
-                for produced_ms, offset, partition in zip(
-                    records.produced_ms, records.offsets, records.partitions, strict=True
-                )
-            ],
+            write_times_us(records.produced_ms, records.offsets, records.partitions),
             records.offsets,
             records.partitions,
             [reading.temperature for reading in readings],

@@ -48,6 +48,20 @@ def judge_row(row: Row, stored: StoredRow | None) -> RowState:
     return RowState.EQUAL if (temperature, humidity) == (row[3], row[4]) else RowState.TIED
 
 
+def should_write(row: Row, stored: StoredRow | None) -> bool:
+    """Whether writing a record's row again restores something, and mixes it with nothing.
+
+    A cell is restored when it is missing or older. Where another value has the same write time
+    Cassandra would keep the larger of the two.
+    """
+    if stored is None:
+        return True
+    cells = list(zip(row[3:], stored[:2], stored[2:], strict=True))
+    if any(us == row[0] and found != value for value, found, us in cells):
+        return False
+    return any(us is None or us < row[0] for _, _, us in cells)
+
+
 @dataclass(frozen=True, slots=True)
 class RowFinding:
     """A row that is not what its record makes."""

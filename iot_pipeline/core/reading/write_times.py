@@ -14,12 +14,13 @@ multiple of 62, and to partitions whose numbers differ by a multiple of 16. Of t
 wins: what has been written stays, wherever a range ended between the two.
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Sequence
 
 US_PER_MS = 1000
 # How many offsets, and partitions, have digits of their own inside one millisecond.
-OFFSETS_APART = 62
-PARTITIONS_APART = 16
+_OFFSETS_APART = 62
+_PARTITIONS_APART = 16
 
 # (write time, offset, partition, temperature, humidity)
 Row = tuple[int, int, int, float, float]
@@ -32,8 +33,25 @@ def write_time_us(produced_ms: int, offset: int, partition: int) -> int:
 
     It is also the row's provenance: it names the record while Kafka keeps it.
     """
-    digits = offset % OFFSETS_APART * PARTITIONS_APART + partition % PARTITIONS_APART
+    digits = offset % _OFFSETS_APART * _PARTITIONS_APART + partition % _PARTITIONS_APART
     return produced_ms * US_PER_MS + digits
+
+
+def write_times_us(
+    produced_ms: Sequence[int], offsets: Sequence[int], partitions: Sequence[int]
+) -> list[int]:
+    """The write times of many records, in their order."""
+    return [
+        ms * US_PER_MS + offset % _OFFSETS_APART * _PARTITIONS_APART + partition % _PARTITIONS_APART
+        for ms, offset, partition in zip(produced_ms, offsets, partitions, strict=True)
+    ]
+
+
+@functools.cache
+def digits_by_offset(partition: int) -> tuple[int, ...]:
+    """The digits that a partition's records have in a millisecond, at `offset % len(digits)`."""
+    own = partition % _PARTITIONS_APART
+    return tuple(own + _PARTITIONS_APART * place for place in range(_OFFSETS_APART))
 
 
 def arrived_ms(write_time_us: int) -> int:

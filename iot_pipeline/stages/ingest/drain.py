@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 # about those without an answer, to say what they moved. Terminate ends a run within a second.
 _LAST_ANSWERS_SECONDS = 0.4
 _ASK_SECONDS = 0.3
+# Entries of the ledger before a range, of each partition: those of its first broker millisecond.
+_ENTRIES_BEFORE = 20
 
 
 def drain(
@@ -75,8 +77,14 @@ def drain(
     try:
         if plan.ingest:
             checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress, observe)
+            entries = retry_transient(
+                lambda: ports.ledger.read_newest(
+                    plan.topic.name, [item.partition for item in plan.ingest], _ENTRIES_BEFORE
+                ),
+                give_up_after_seconds=config.retry_seconds,
+            )
             batches = MicroBatches(
-                plan.topic, plan.checkpoints, plan.ingest, ports, config, wall_clock
+                plan.topic, plan.checkpoints, plan.ingest, ports, config, entries, wall_clock
             )
             try:
                 _write_and_account(batches, checkpoints, progress, turn)

@@ -1,7 +1,7 @@
 """When a run that follows the topic writes, commits and ends.
 
 Rows are written in slices as their records arrive; what one conditional write commits is all slices
-since the one before. Only closed broker milliseconds are written (`core.ingest.micro_batch`).
+since the one before.
 """
 
 import time
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 # The end of an open range: no log grows so long.
 NO_END = 1 << 62
-# A broker millisecond is closed when the log's end was reached and this long nothing came.
-CLOSED_AFTER_SECONDS = 0.005
 # `consume` waits all of it unless a thousand records come, so this is latency.
 FOLLOW_POLL_SECONDS = 0.004
 # A silent topic may also be one that is gone: asked for this often.

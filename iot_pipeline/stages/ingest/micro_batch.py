@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder, OpenMilliseconds
 from iot_pipeline.core.ingest.sizing import wanted_records
+from iot_pipeline.core.ledger.chain import LedgerEntry, ingested_from
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, ReadingDecoder, ReadingRules
 from iot_pipeline.core.reading.offsets import (
@@ -32,7 +33,6 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.stages.ingest.following import (
-    CLOSED_AFTER_SECONDS,
     FOLLOW_POLL_SECONDS,
     IDENTITY_SECONDS,
     Follow,
@@ -41,6 +41,7 @@ from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.refused import refused_letters
 from iot_pipeline.stages.ingest.writers import SLICES_AT_ONCE, Writers
 from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
+from iot_pipeline.stages.reading.log import read_millisecond_before
 from iot_pipeline.stages.requests import retry_transient
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ _POLL_SECONDS = 0.1
 _BUSY_POLL_SECONDS = 0.002
 # Past this many records in one broker millisecond the micro-batch is split inside it.
 MAX_RECORDS_OF_ONE_MS = 500_000
-# Or past these many bytes of held records, in all partitions together.
+# Or past these many bytes of held records, in all partitions together. Records that were split off
+# compete with the rest of their millisecond, unless one partition has more bytes of them.
 MAX_HELD_BYTES = 96 * 1024 * 1024
 # Dead letters are kept whole, so many large ones end a micro-batch before its records do.
 MAX_KEPT_BYTES = 32 * 1024 * 1024
@@ -104,9 +106,9 @@ class MicroBatches:
         ranges: at most one per Kafka partition, all read.
         ports: Kafka and Cassandra.
         config: sizes and rules.
+        entries: the ledger's, of those partitions: records before a range compete with its first
+            millisecond, those that were ingested.
         wall_clock: seconds since 1970, for the retention of rows.
-        own: the offsets whose rows are written, inside `ranges`; records around them only compete
-            for a key. None: all.
         prepare: may take rows out of a micro-batch before they are written.
     """
 
@@ -117,23 +119,22 @@ class MicroBatches:
         ranges: Sequence[OffsetRange],
         ports: Ports,
         config: DrainConfig,
+        entries: Sequence[LedgerEntry],
         wall_clock: Callable[[], float] = time.time,
-        own: Mapping[int, OffsetRange] | None = None,
         prepare: Callable[[MicroBatch], None] = lambda _: None,
     ) -> None:
         self._topic, self._checkpoints = topic.name, checkpoints
         self._ports, self._config = ports, config
-        self._wall_clock, self._own, self._prepare = wall_clock, own, prepare
+        self._wall_clock, self._prepare = wall_clock, prepare
         self._follow = config.follow
         self._is_over = (
             config.follow.starting_at(config.follow.clock()) if config.follow else lambda: False
         )
-        self._arrived_at: dict[int, float] = {}
-        self._closed_ms: dict[int, int] = {}
         self._ranges = {item.partition: item for item in ranges}
         self._next = {item.partition: item.start for item in ranges}
         self._seen = dict(self._next)
-        self._open = OpenMilliseconds()
+        self._open = OpenMilliseconds(self._retry(lambda: self._read_settled(entries)))
+        self._met: set[int] = set()
         self._released: set[int] = set()
         self._decoder = ReadingDecoder(config.rules)
         at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
@@ -191,9 +192,8 @@ class MicroBatches:
     def _gather(self) -> Generator[Written | None, None, MicroBatch | None]:
         if len(self._released) == len(self._ranges):
             return None
-        builder = MicroBatchBuilder(
-            self._clamp(self._next), self._decoder, self._expired_before_ms(), self._own
-        )
+        builder = MicroBatchBuilder(dict(self._next), self._decoder, self._expired_before_ms())
+        self._met.clear()
         began = time.monotonic()
         first_at: float | None = None
         quiet_seconds = 0.0
@@ -208,7 +208,8 @@ class MicroBatches:
                 chunks, error = self._poll(self._poll_seconds())
             except OffsetsExpiredError as exc:
                 self._expired = exc
-                self._release_held(builder)
+                for partition in self._ranges:
+                    self._release(builder, partition)
                 break
             now = time.monotonic()
             # Only time spent waiting for Kafka counts: after a minute of waiting for Cassandra
@@ -222,7 +223,7 @@ class MicroBatches:
                 self._release(builder, partition)
                 self._released.add(partition)
             if self._follow is not None:
-                self._release_closed(builder)
+                self._release_at_end(builder)
                 if self._is_over():
                     break
                 if first_at is None and (builder.records or self._has_passed_holes()):
@@ -255,8 +256,8 @@ class MicroBatches:
                 ends[partition] = held.get(partition, self._seen[partition])
         if self._follow is not None and self._is_over():
             self._is_last = True
-        batch = builder.build(self._clamp(ends))
-        self._next = dict(ends)
+        batch = builder.build(ends)
+        self._next = ends
         return batch
 
     def _wanted_records(self, builder: MicroBatchBuilder) -> int:
@@ -273,17 +274,11 @@ class MicroBatches:
             return _BUSY_POLL_SECONDS
         return _POLL_SECONDS if self._follow is None else FOLLOW_POLL_SECONDS
 
-    def _release_closed(self, builder: MicroBatchBuilder) -> None:
-        # The broker's clock has moved on: at its end nothing came for a while, so what comes
-        # next has a later millisecond.
-        now = time.monotonic()
+    def _release_at_end(self, builder: MicroBatchBuilder) -> None:
         for partition, end in self._source.at_end.items():
-            if not self._open.held(partition):
-                # The last offsets may be holes: an aborted transaction, say.
-                self._seen[partition] = max(self._seen[partition], end)
-            elif now - self._arrived_at[partition] >= CLOSED_AFTER_SECONDS:
-                chunks = self._release(builder, partition)
-                self._closed_ms[partition] = chunks[-1].produced_ms[-1]
+            self._release(builder, partition)
+            # The last offsets may be holes: an aborted transaction, say.
+            self._seen[partition] = max(self._seen[partition], end)
 
     def _has_passed_holes(self) -> bool:
         return any(
@@ -291,18 +286,26 @@ class MicroBatches:
             for partition, seen in self._seen.items()
         )
 
-    def _clamp(self, offsets: Mapping[int, int]) -> dict[int, int]:
-        """The same offsets, none outside what is ours to write and to count."""
-        own = self._own
-        if own is None:
-            return dict(offsets)
-        return {p: min(max(at, own[p].start), own[p].end) for p, at in offsets.items()}
+    def _read_settled(self, entries: Sequence[LedgerEntry]) -> list[RecordChunk]:
+        ranges = self._ranges.values()
+        known = {
+            item.partition: ingested_from(entries, self._checkpoints[item.partition].epoch, item)
+            for item in ranges
+        }
+        log, retry_seconds = self._ports.log, self._config.retry_seconds
+        return read_millisecond_before(log, self._topic, ranges, known, retry_seconds)
 
-    def _release(self, builder: MicroBatchBuilder, partition: int) -> list[RecordChunk]:
-        chunks = self._open.release(partition)
-        for chunk in chunks:
-            builder.add(chunk)
-        return chunks
+    def _release(self, builder: MicroBatchBuilder, partition: int) -> None:
+        for chunk in self._open.release(partition):
+            self._add(builder, chunk)
+            self._open.settle(chunk)
+
+    def _add(self, builder: MicroBatchBuilder, chunk: RecordChunk) -> None:
+        if chunk.partition not in self._met:
+            self._met.add(chunk.partition)
+            for rival in self._open.rivals_of(chunk):
+                builder.compete(rival)
+        builder.add(chunk)
 
     def _poll(self, timeout_seconds: float) -> tuple[list[RecordChunk], TransientError | None]:
         try:
@@ -312,25 +315,17 @@ class MicroBatches:
             time.sleep(_POLL_SECONDS)
             return [], exc
 
-    def _release_held(self, builder: MicroBatchBuilder) -> None:
-        # No more will come: their milliseconds are as closed as they get.
-        for partition in self._ranges:
-            self._release(builder, partition)
-
     def _take_in(self, builder: MicroBatchBuilder, chunk: RecordChunk) -> None:
         partition = chunk.partition
         self._seen[partition] = chunk.offsets[-1] + 1
-        self._arrived_at[partition] = time.monotonic()
-        if self._closed_ms and chunk.produced_ms[0] == self._closed_ms.pop(partition, None):
-            builder.split_ms += 1
         for closed in self._open.pass_closed(chunk):
-            builder.add(closed)
+            self._add(builder, closed)
         if (
             self._open.held(partition) > MAX_RECORDS_OF_ONE_MS
             or self._open.total_bytes > MAX_HELD_BYTES
         ):
             self._release(builder, partition)
-            builder.split_ms += 1
+            builder.split_ms += self._open.forget(partition, MAX_HELD_BYTES)
 
     def _expired_before_ms(self) -> int | None:
         if not self._config.retention_days:

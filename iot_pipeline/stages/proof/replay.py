@@ -1,9 +1,9 @@
 """Write ranges of the log again: the same cells, no checkpoint moved, then read back.
 
-A replay restores what is missing. It does not change what is there: its write times are those of
-the records. Records beside the range that share a broker millisecond with it are read too and
-compete for their keys, so a replay of a part settles winners as the whole did; only the range's
-own winners are written. Rejected records are dead letters already: counted, not sent again.
+A replay restores what is missing. It does not change what is there: it looks first, and writes a
+row only where an older one is or none. Records before the range that share its first broker
+millisecond compete for their keys, as they do in a drain. Rejected records are dead letters
+already: counted, not sent again.
 """
 
 import time
@@ -15,15 +15,13 @@ from datetime import UTC, datetime
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState
+from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState, should_write
 from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
-from iot_pipeline.core.reading.write_times import record_of
 from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan, read_states
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run, SensorData
-from iot_pipeline.stages.proof.read_back import read_back
-from iot_pipeline.stages.reading.log import widen_to_milliseconds
+from iot_pipeline.stages.proof.read_back import fetch_rows, read_back
 from iot_pipeline.stages.requests import retry_transient
 
 
@@ -31,9 +29,10 @@ from iot_pipeline.stages.requests import retry_transient
 class ReplayProgress:
     """What a replay has done so far; true after every micro-batch.
 
-    `counts` are of the records replayed, per partition: `stored` were written, `superseded`
-    include `deleted`, those that `iot delete` removed and that were left so. `read_back` says which
-    rows did not take. `gone` are the parts asked for that Kafka has deleted.
+    `counts` are of the records replayed: `stored` have their rows, written again or there before;
+    `superseded` include `deleted`, those that `iot delete` removed and that were left so.
+    `read_back` says which rows are not there after all. `gone` are the parts asked for that Kafka
+    has deleted.
     """
 
     planned: list[OffsetRange]
@@ -214,8 +213,12 @@ def replay(
     progress = progress or ReplayProgress(plan.replay)
     started_at = datetime.fromtimestamp(wall_clock(), UTC)
     began = time.monotonic()
-    states = {state.partition: state for state in plan.states}
+    partitions = sorted({item.partition for item in plan.replay})
     try:
+        entries = retry_transient(
+            lambda: ports.ledger.read_entries(plan.topic.name, partitions),
+            give_up_after_seconds=config.retry_seconds,
+        )
         for own in in_rounds(plan.replay):
             replaying = _Replay(
                 plan.topic.name,
@@ -229,19 +232,15 @@ def replay(
                 progress,
                 on_progress,
             )
-            widened = [
-                _widen(ports, plan.topic.name, item, states[item.partition], config)
-                for item in own.values()
-            ]
             batches = MicroBatches(
                 plan.topic,
                 plan.checkpoints,
-                widened,
+                list(own.values()),
                 ports,
                 config,
+                entries,
                 wall_clock,
-                own,
-                replaying.leave_deleted,
+                replaying.leave_what_is_there,
             )
             with closing(batches.written()) as turns:
                 for written in turns:
@@ -250,17 +249,6 @@ def replay(
     finally:
         progress.seconds = time.monotonic() - began
     return progress
-
-
-def _widen(
-    ports: Ports, topic: str, item: OffsetRange, state: PartitionState, config: DrainConfig
-) -> OffsetRange:
-    return retry_transient(
-        lambda: widen_to_milliseconds(
-            ports.log, topic, item, state.low, state.last_stable, config.retry_seconds
-        ),
-        give_up_after_seconds=config.retry_seconds,
-    )
 
 
 class _Replay:
@@ -285,18 +273,29 @@ class _Replay:
         self._done = list(progress.achieved)
         self._reached = {partition: item.start for partition, item in own.items()}
 
-    def leave_deleted(self, batch: MicroBatch) -> None:
-        """Take out what `iot delete` removed: its tombstones may be forgotten by now."""
-        for place, group in list(batch.groups.items()):
+    def leave_what_is_there(self, batch: MicroBatch) -> None:
+        """Take out the rows that are not to be written.
+
+        Those that `iot delete` removed, for its tombstones may be forgotten by now; those that are
+        there, or a newer one; and where by other rules another record was given the write time.
+        """
+        for place, group in batch.groups.items():
             for ms in self._deletions.covered(place[0], group):
-                partition, _ = record_of(group.pop(ms))
-                counts = batch.counts[partition]
-                batch.counts[partition] = replace(
-                    counts, stored=counts.stored - 1, superseded=counts.superseded + 1
-                )
+                batch.supersede(group.pop(ms))
                 self._progress.deleted += 1
-            if not group:
-                del batch.groups[place]
+        wanted = ((place, sorted(group)) for place, group in batch.groups.items())
+        for place, times, found in fetch_rows(self._rows, wanted, self._retry_seconds):
+            group = batch.groups[place]
+            for ms in times:
+                row, stored = group[ms], found.get(ms)
+                if should_write(row, stored):
+                    continue
+                state = self._progress.read_back.take(place, ms, row, stored)
+                if state in (RowState.NEWER, RowState.TIED):
+                    batch.supersede(row)
+                del group[ms]
+        for place in [place for place, group in batch.groups.items() if not group]:
+            del batch.groups[place]
 
     def read_back(self, batch: MicroBatch) -> None:
         """Compare its rows, now acknowledged, with its records, and remember what was done."""

@@ -15,11 +15,10 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch, day_of
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.read_back import Place, RowState, StoredRow, judge_row
+from iot_pipeline.core.proof.read_back import Place, RowState, judge_row, should_write
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection, timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
-    Row,
     RowsByTime,
     record_of,
     winner_of,
@@ -193,10 +192,14 @@ class _Work:
         missing: set[tuple[Place, int]] = set()
         for place, times, found in fetch_rows(self._rows, wanted, self._config.retry_seconds):
             for ms in times:
-                if not self._should_write(groups[place][ms], found.get(ms)):
-                    del groups[place][ms]
-                elif found.get(ms) is None:
+                row, stored = groups[place][ms], found.get(ms)
+                if stored is None:
                     missing.add((place, ms))
+                elif not should_write(row, stored):
+                    is_present = judge_row(row, stored) is RowState.EQUAL
+                    self.result.present += is_present
+                    self.result.superseded += not is_present
+                    del groups[place][ms]
         kept = {place: group for place, group in groups.items() if group}
         # Before the rows: a replay that dies among them has touched these days all the same. The
         # rows are not counted yet: those that were not written would be missed for ever.
@@ -233,12 +236,3 @@ class _Work:
             ),
             give_up_after_seconds=self._config.retry_seconds,
         )
-
-    def _should_write(self, row: Row, stored: StoredRow | None) -> bool:
-        state = judge_row(row, stored)
-        if state is RowState.EQUAL:
-            self.result.present += 1
-        elif state not in (RowState.MISSING, RowState.OLDER):
-            # Of two rows with one write time Cassandra would keep the larger value of each cell.
-            self.result.superseded += 1
-        return state in (RowState.MISSING, RowState.OLDER)

@@ -15,7 +15,7 @@ from iot_pipeline.core.reading.write_times import (
     RowsByTime,
     arrived_ms,
     winner_of,
-    write_time_us,
+    write_times_us,
 )
 from iot_pipeline.stages.ports import AuditLog, RecordLog, SensorData
 from iot_pipeline.stages.proof.read_back import fetch_rows
@@ -73,7 +73,7 @@ def find_records(
     for of_round in in_rounds(ranges):
         for read in records.read(topic, list(of_round.values())):
             window = Window(decoder)
-            at = map(write_time_us, read.produced_ms, read.offsets, read.partitions)
+            at = write_times_us(read.produced_ms, read.offsets, read.partitions)
             window.add(read.where(written_us in written for written_us in at))
             for place, group in window.groups.items():
                 for ms, rows in group.items():

@@ -1,15 +1,18 @@
-"""Read ranges of the log outside the drain: plainly, and around the edges of a millisecond."""
+"""Read ranges of the log outside the drain: plainly, and back to the start of a millisecond."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
+from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.errors import KafkaUnavailableError, TransientError
+from iot_pipeline.errors import KafkaUnavailableError, OffsetsExpiredError, TransientError
 from iot_pipeline.stages.ports import RecordLogReader
 
 _POLL_SECONDS = 0.1
-# The first look beside a range; each further one takes four times as much.
+# Offsets of the first look before a range; each further one takes four times as many.
 _FIRST_LOOK = 1_000
 
 
@@ -43,48 +46,58 @@ def read_ranges(
         source.close()
 
 
-def widen_to_milliseconds(
+def read_millisecond_before(
     log: RecordLogReader,
     topic: str,
-    wanted: OffsetRange,
-    low: int,
-    last_stable: int,
+    ranges: Collection[OffsetRange],
+    known_from: Mapping[int, int],
     give_up_after_seconds: float,
-) -> OffsetRange:
-    """The range and what is beside it in the same broker milliseconds.
+) -> list[RecordChunk]:
+    """The records before each range that share the millisecond of the last one of them.
 
-    Records that share a millisecond may share a write time, so whoever writes one of them has
-    to know the others. Looks no further than the log's ends.
+    Records of one millisecond may have one write time, so who writes one of them has to know those
+    before it. Looks no further back than `known_from`, and than Kafka has records.
     """
+    if all(known_from[item.partition] == item.start for item in ranges):
+        return []
+    while True:
+        low = {marks.partition: marks.low for marks in log.watermarks(topic)}
+        limits = {p: max(low.get(p, start), start) for p, start in known_from.items()}
+        try:
+            return _walk_back(log, topic, ranges, limits, give_up_after_seconds)
+        except OffsetsExpiredError:
+            continue  # deleted while it was read: there is less to know now
 
-    def read(start: int, end: int) -> list[Record]:
-        part = OffsetRange(wanted.partition, start, end)
-        batches = read_ranges(log, topic, [part], give_up_after_seconds)
-        return [record for batch in batches for record in batch]
 
-    def walk(at: int, step: int, limit: int) -> Iterator[Record]:
-        """Records from `at` on, away from it; `step` is 1 or -1."""
-        look = _FIRST_LOOK
-        while at != limit:
-            if step > 0:
-                reached = min(limit, at + look)
-                yield from read(at, reached)
-            else:
-                reached = max(limit, at - look)
-                yield from reversed(read(reached, at))
-            at, look = reached, look * 4
+def _newest_of(records: list[Record]) -> list[Record]:
+    """Those at the end that share one millisecond."""
+    at = len(records)
+    while at and records[at - 1].produced_ms == records[-1].produced_ms:
+        at -= 1
+    return records[at:]
 
-    start, end = wanted.start, wanted.end
-    first = next(walk(wanted.start, 1, wanted.end), None)
-    last = next(walk(wanted.end, -1, wanted.start), None)
-    if first is None or last is None:
-        return wanted  # holes only
-    for record in walk(wanted.start, -1, low):
-        if record.produced_ms != first.produced_ms:
-            break
-        start = record.offset
-    for record in walk(wanted.end, 1, last_stable):
-        if record.produced_ms != last.produced_ms:
-            break
-        end = record.offset + 1
-    return OffsetRange(wanted.partition, start, end)
+
+def _walk_back(
+    log: RecordLogReader,
+    topic: str,
+    ranges: Iterable[OffsetRange],
+    limits: Mapping[int, int],
+    give_up_after_seconds: float,
+) -> list[RecordChunk]:
+    found: defaultdict[int, list[Record]] = defaultdict(list)
+    reached = {r.partition: r.start for r in ranges if r.start > limits[r.partition]}
+    look = _FIRST_LOOK
+    while reached:
+        parts = [OffsetRange(p, max(limits[p], at - look), at) for p, at in reached.items()]
+        read: defaultdict[int, list[Record]] = defaultdict(list)
+        for records in read_ranges(log, topic, parts, give_up_after_seconds):
+            for record in records:
+                read[record.partition].append(record)
+        for part in parts:
+            known = read[part.partition] + found[part.partition]
+            found[part.partition] = _newest_of(known)
+            reached[part.partition] = part.start
+            if part.start == limits[part.partition] or len(found[part.partition]) < len(known):
+                del reached[part.partition]
+        look *= 4
+    return chunk_records(chain.from_iterable(found.values()))

@@ -286,40 +286,33 @@ def test_large_rejected_messages_are_counted_in_bytes_and_readings_are_not():
     assert builder.kept_bytes > 1_000_000
 
 
-# Own and neighbours: what a replay does.
+# Records that were settled before.
 
 
 @given(logs(), st.randoms(use_true_random=False), st.data())
-def test_a_replay_counts_and_writes_its_own_range_only_and_neighbours_compete(log, order, data):
-    own = {}
-    for partition, (start, end, _) in log.items():
-        begin = data.draw(st.integers(start, end - 1))
-        own[partition] = OffsetRange(partition, begin, data.draw(st.integers(begin + 1, end)))
+def test_records_from_before_the_start_compete_and_are_not_counted(log, order, data):
+    starts = {p: data.draw(st.integers(start, end)) for p, (start, end, _) in log.items()}
     records = interleave(log, order)
-    batch = build(
-        {p: item.start for p, item in own.items()},
-        {p: item.end for p, item in own.items()},
-        records,
-        own=own,
-    )
+    builder = MicroBatchBuilder(dict(starts), ReadingDecoder(ReadingRules()))
+    for chunk in chunk_records([r for r in records if r.offset < starts[r.partition]]):
+        builder.compete(chunk)
+    own = [r for r in records if r.offset >= starts[r.partition]]
+    add(builder, own)
+    batch = builder.build(ends_of(log))
     winners = expected_winners(records)
-
-    def is_own(item: Record) -> bool:
-        return own[item.partition].start <= item.offset < own[item.partition].end
-
     assert rows_of(batch) == {
-        key: (item.partition, item.offset) for key, item in winners.items() if is_own(item)
+        key: (item.partition, item.offset) for key, item in winners.items() if item in own
     }
-    for partition, item in own.items():
-        counts = batch.counts[partition]
-        mine = [r for r in log[partition][2] if is_own(r)]
-        assert counts.accounted == item.span
-        assert counts.holes == item.span - len(mine)
+    for partition, counts in batch.counts.items():
+        mine = [r for r in own if r.partition == partition]
+        assert counts.accounted == log[partition][1] - starts[partition]
         assert counts.rejected == sum(key_of(r) is None for r in mine)
+        assert counts.stored == sum(place[0] == partition for place in rows_of(batch).values())
+        assert sum(counts.stored_by_day.values()) == counts.stored
         assert counts.superseded == sum(
             key_of(r) is not None and winners[key_of(r)] is not r for r in mine
         )
-    assert all(is_own(letter.record) for letter in batch.dead_letters)
+    assert all(letter.record in own for letter in batch.dead_letters)
 
 
 # Rows that Cassandra refuses.
@@ -415,6 +408,47 @@ def test_a_clock_that_steps_back_loses_and_reorders_nothing():
 
 def test_releasing_what_is_not_held_gives_nothing():
     assert OpenMilliseconds().release(3) == []
+
+
+@given(arrivals(), st.sets(st.integers(0, 14)))
+def test_what_was_released_competes_with_the_rest_of_its_millisecond_and_with_no_other(polls, cuts):
+    waiting = OpenMilliseconds()
+    released = defaultdict(list)
+
+    def check(part):
+        rivals = [item for rival in waiting.rivals_of(part) for item in rival]
+        begins_in = part.produced_ms[0]
+        assert rivals == [r for r in released[part.partition] if r.produced_ms == begins_in]
+
+    for number, poll in enumerate(polls):
+        (chunk,) = chunk_records(poll)
+        for part in waiting.pass_closed(chunk):
+            check(part)
+        if number in cuts:
+            for part in waiting.release(chunk.partition):
+                check(part)
+                waiting.settle(part)
+                released[part.partition] += list(part)
+
+
+def test_what_an_earlier_run_settled_competes_until_its_millisecond_is_over():
+    settled = chunk_records([record(0, 4, 7), record(0, 5, 7), record(1, 0, 9)])
+    waiting = OpenMilliseconds(settled)
+    same, later = chunk_records([record(0, 6, 7)]) + chunk_records([record(0, 7, 8)])
+    assert waiting.rivals_of(same) == settled[:1]
+    assert waiting.rivals_of(later) == []
+    assert waiting.rivals_of(same) == []
+
+
+def test_what_was_released_is_forgotten_when_it_is_too_much():
+    waiting = OpenMilliseconds()
+    assert not waiting.forget(0, 0)
+    pass_closed(waiting, [record(0, 0, 7)])
+    (released,) = waiting.release(0)
+    waiting.settle(released)
+    assert not waiting.forget(0, released.size_bytes)
+    assert waiting.forget(0, released.size_bytes - 1)
+    assert waiting.rivals_of(released) == []
 
 
 @pytest.mark.parametrize("offset", [0, 5])

@@ -17,9 +17,10 @@ from iot_pipeline.core.ledger.chain import (
     Rebased,
     decide_commit,
     find_flaws,
+    ingested_from,
     sum_counts,
 )
-from iot_pipeline.core.reading.offsets import Checkpoint
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.errors import CheckpointWentBackError
 
 ME = UUID(int=1)
@@ -254,3 +255,17 @@ def test_entries_of_an_epoch_that_the_checkpoint_does_not_know_are_found():
     assert [str(flaw) for flaw in find_flaws(entries, [checkpoint(10)])] == [
         "partition 3 at 0: entries of epoch 8, the checkpoint is of 7"
     ]
+
+
+def test_ingested_offsets_reach_back_to_what_was_not_ingested_in_this_epoch():
+    chain = [
+        entry(300, 400),
+        entry(300, 300, partition=4),
+        entry(200, 300, outcome=Outcome.FOLDED),
+        entry(150, 200, outcome=Outcome.EXPIRED),
+        entry(100, 150),
+        entry(0, 200, epoch=6),
+    ]
+    for start, known_from in ((400, 200), (320, 200), (300, 200), (200, 200), (150, 100), (50, 50)):
+        assert ingested_from(chain, 7, OffsetRange(3, start, 500)) == known_from
+    assert ingested_from([], 7, OffsetRange(3, 5, 9)) == 5

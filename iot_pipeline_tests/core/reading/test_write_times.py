@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 from iot_pipeline.core.reading.write_times import (
     Row,
     arrived_ms,
+    digits_by_offset,
     first_us,
     rank,
     winner_of,
     write_time_us,
+    write_times_us,
 )
 
 MS = 1_735_444_918_316
@@ -31,6 +33,10 @@ def test_a_write_time_lies_in_its_millisecond_below_the_digits_of_no_record(
 ) -> None:
     written_us = write_time_us(ms, offset, partition)
     assert arrived_ms(written_us) == ms
+    # The ways to ask for many at once say the same.
+    assert write_times_us([ms], [offset], [partition]) == [written_us]
+    digits = digits_by_offset(partition)
+    assert first_us(ms) + digits[offset % len(digits)] == written_us
     assert first_us(ms) <= written_us < ms * 1000 + 992
 
 

@@ -1,4 +1,4 @@
-"""Following, a row is written when its broker millisecond is closed, and committed after that."""
+"""Following, a row is written when the log's end was seen, or its millisecond is over."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Partition
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import OffsetsExpiredError
 from iot_pipeline.stages.ingest.drain import follow
-from iot_pipeline.stages.ingest.following import CLOSED_AFTER_SECONDS, Follow
+from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
@@ -43,6 +43,9 @@ class _World:
 
     def topic_id(self, topic: str) -> str:
         return "id"
+
+    def read_newest(self, topic: str, partitions: Sequence[int], limit: int = 1) -> list[object]:
+        return []
 
     def mirror(self, topic: str, next_offsets: Mapping[int, int]) -> None:
         return
@@ -113,20 +116,10 @@ def test_a_record_waits_until_the_end_of_the_log_was_seen() -> None:
     assert world.journal == []
 
 
-def test_at_the_end_of_the_log_it_waits_until_the_millisecond_is_over() -> None:
+def test_at_the_end_of_the_log_it_is_written_at_once() -> None:
     world = _World([([_record(0, 1000)], True)])
-    began = time.monotonic()
-    seen: list[float] = []
-    send, world_rows = world.send_rows, world.journal
-
-    def send_rows(device_id: str, day_number: int, rows: RowsByTime) -> _Done:
-        seen.append(time.monotonic() - began)
-        return send(device_id, day_number, rows)
-
-    world.send_rows = send_rows  # type: ignore[method-assign]
     assert _follow(world).done_offsets == 1
-    assert world_rows == [("rows", [0]), ("commit", 1)]
-    assert seen[0] >= CLOSED_AFTER_SECONDS
+    assert world.journal == [("rows", [0]), ("commit", 1)]
 
 
 def test_holes_at_the_end_of_the_log_are_passed_before_another_record_comes() -> None:
@@ -153,32 +146,19 @@ def test_a_log_that_ends_in_nothing_but_holes_is_passed_too() -> None:
     assert world.journal == [("commit", 3)]
 
 
-def test_rivals_of_one_millisecond_meet_in_memory() -> None:
-    world = _World([([_record(0, 1000)], True), ([_record(1, 1000)], True)])
+def test_a_record_knows_those_of_its_millisecond_that_were_written_before() -> None:
+    # Of equal write times the first stays: the record 62 offsets on is not written over it.
+    same_us, other = _record(62, 1000), _record(63, 1001)
+    world = _World([([_record(0, 1000)], True), ([same_us], True), ([other], True)])
     progress = _follow(world)
-    assert world.journal == [("rows", [1]), ("commit", 2)]
-    assert (progress.total.stored, progress.total.superseded) == (1, 1)
+    assert [rows for kind, rows in world.journal if kind == "rows"] == [[0], [63]]
+    assert (progress.total.stored, progress.total.superseded) == (2, 1)
 
 
 def test_a_later_record_closes_the_millisecond_without_any_wait() -> None:
     world = _World([([_record(0, 1000), _record(1, 1001)], False)])
     assert _follow(world).done_offsets == 1
     assert world.journal == [("rows", [0]), ("commit", 1)]
-
-
-def test_a_record_of_a_millisecond_thought_closed_is_counted_as_a_split() -> None:
-    late: list[_Turn] = [([], True)] * 40
-    world = _World([([_record(0, 1000)], True)])
-    original = world.poll
-
-    def poll(timeout_seconds: float) -> list[Record]:
-        if any(kind == "rows" for kind, _ in world.journal) and late:
-            late.clear()
-            world.script.append(([_record(1, 1000)], True))
-        return original(timeout_seconds)
-
-    world.poll = poll  # type: ignore[method-assign]
-    assert _follow(world).split_ms == 1
 
 
 def test_letters_are_delivered_before_the_checkpoint_moves_and_slices_share_a_commit() -> None:

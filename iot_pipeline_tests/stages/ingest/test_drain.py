@@ -38,6 +38,7 @@ from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
 
 SEAMS = [
     "dead_letters.deliver",
+    "ledger.read_newest",
     "ledger.send_commit",
     "log.find_skipped",
     "log.mirror",
@@ -282,7 +283,7 @@ def test_a_server_that_stays_away_ends_the_run_in_time_and_the_next_goes_on(seam
     world = a_busy_world()
     world.store.refuse = lambda device, ms: device == "device_1b" and ms == int(T0 * 1000)
     faults = Faults(2, How.NOT_APPLIED, FAR_ABOVE, only=seam)
-    if seam in ("log.open_ranges", "log.read_offsets"):
+    if seam in ("ledger.read_newest", "log.open_ranges", "log.read_offsets"):
         faults.at = 1  # it is called once
     config = replace(CONFIG, retry_seconds=0.03)
     if seam == "log.mirror":
@@ -788,15 +789,19 @@ def test_many_large_dead_letters_end_a_micro_batch_early(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("limit", "value"), [("MAX_RECORDS_OF_ONE_MS", 10), ("MAX_HELD_BYTES", 4000)]
+    ("limit", "value", "is_forgotten"),
+    [("MAX_RECORDS_OF_ONE_MS", 10, False), ("MAX_HELD_BYTES", 4000, True)],
 )
-def test_a_millisecond_too_large_to_hold_is_split_and_counted(monkeypatch, limit, value):
+def test_a_millisecond_too_large_to_hold_is_split_and_counted_once_it_is_too_large_to_remember(
+    monkeypatch, limit, value, is_forgotten
+):
     monkeypatch.setattr(micro_batch, limit, value)
     world = World()
     for step in range(60):
         world.write(at=T0 + step)
-    progress = world.drain()
-    assert progress.split_ms >= 3
+    progress = world.drain(config=replace(CONFIG, micro_batch_records=5))
+    assert progress.micro_batches >= 3
+    assert bool(progress.split_ms) is is_forgotten
     world.check_all_is_drained()
 
 

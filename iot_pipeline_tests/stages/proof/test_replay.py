@@ -13,7 +13,8 @@ from iot_pipeline.stages import requests as flight_module
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof import read_back as read_back_stage
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay
-from iot_pipeline.stages.reading.log import widen_to_milliseconds
+from iot_pipeline.stages.reading import log as log_stage
+from iot_pipeline.stages.reading.log import read_millisecond_before
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
@@ -189,20 +190,51 @@ def test_the_ranges_of_a_run_are_those_in_the_ledger():
         ranges_of_run(world.ledger, world.log.topic, [0, 1], "nobody")
 
 
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.data())
-def test_a_range_is_widened_to_whole_milliseconds_and_no_further(steps, data):
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=40), min_size=1, max_size=3),
+    st.data(),
+)
+def test_the_millisecond_before_a_range_is_read_whole_and_no_further(partitions, data):
+    world = World(partitions=len(partitions))
+    written, ranges, known_from = {}, [], {}
+    for partition, steps in enumerate(partitions):
+        written[partition] = []
+        for step in steps:
+            world.log.tick(step)
+            written[partition].append(world.write(partition, "d", T0, 1.0))
+        start = data.draw(st.integers(0, len(steps)))
+        ranges.append(OffsetRange(partition, start, len(steps)))
+        known_from[partition] = data.draw(st.integers(0, start))
+    expected = [
+        record
+        for item in ranges
+        for record in written[item.partition][known_from[item.partition] : item.start]
+        if record.produced_ms == written[item.partition][item.start - 1].produced_ms
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_stage, "_FIRST_LOOK", 2)
+        chunks = read_millisecond_before(world.log, world.log.topic, ranges, known_from, 1.0)
+    assert [record for chunk in chunks for record in chunk] == expected
+    assert world.log.open_sources == 0
+
+
+def test_what_kafka_deletes_while_it_is_looked_for_is_known_no_more():
     world = World()
-    stamps = []
-    for step in steps:
-        world.log.tick(step)
-        stamps.append(world.write(0, "d", T0, 1.0).produced_ms)
-    start = data.draw(st.integers(0, len(steps) - 1))
-    end = data.draw(st.integers(start + 1, len(steps)))
-    wide = widen_to_milliseconds(
-        world.log, world.log.topic, OffsetRange(0, start, end), 0, len(steps), 1.0
-    )
-    assert wide.start == stamps.index(stamps[start])
-    assert wide.end == len(stamps) - stamps[::-1].index(stamps[end - 1])
+    for _ in range(4):
+        world.write(0, "d", T0, 1.0)
+    opened = world.log.open_ranges
+
+    def open_ranges(topic, ranges):
+        source = opened(topic, ranges)
+        world.log.delete_before(0, 2)
+        return source
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(world.log), "open_ranges", lambda self, *a: open_ranges(*a))
+        (chunk,) = read_millisecond_before(
+            world.log, world.log.topic, [OffsetRange(0, 3, 4)], {0: 0}, 1.0
+        )
+    assert list(chunk.offsets) == [2]
 
 
 def test_rows_among_many_others_are_asked_for_one_by_one():
