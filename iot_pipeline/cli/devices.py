@@ -77,7 +77,9 @@ def devices_command(
             }
         )
     else:
-        _print(names, limit, fleet, is_narrow=silent or problems)
+        _print(names[:limit], fleet, words, is_narrow=silent or problems)
+        if len(names) > limit:
+            say(f"and {len(names) - limit:,} more: --limit, or --json for all")
         for line in _summary(
             fleet, len(silent_ones), len(words), settings.quality_limits.expected_days
         ):
@@ -85,9 +87,7 @@ def devices_command(
     exit_as_found(has_exit_code, bool(silent_ones if silent else words))
 
 
-def _print(names: list[str], limit: int, fleet: Fleet, *, is_narrow: bool) -> None:
-    words = {name: said for name, said, _ in fleet.worst}
-    shown = names[:limit]
+def _print(shown: list[str], fleet: Fleet, words: dict[str, str], *, is_narrow: bool) -> None:
     if shown and is_narrow:
         seen = {name: sentence for name, _, sentence in fleet.worst}
         print_table(["device", "problem", "what was seen"], [(n, words[n], seen[n]) for n in shown])
@@ -97,8 +97,6 @@ def _print(names: list[str], limit: int, fleet: Fleet, *, is_narrow: bool) -> No
             ["device", "newest reading", *units, "reports every", "today", "problem"],
             [(*_row(name, fleet), words.get(name, "")) for name in shown],
         )
-    if len(names) > len(shown):
-        say(f"and {len(names) - len(shown):,} more: --limit, or --json for all")
 
 
 def _summary(fleet: Fleet, silent: int, troubled: int, days: int) -> Iterator[str]:

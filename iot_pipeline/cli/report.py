@@ -1,6 +1,7 @@
 """`iot report`: how the pipeline and its fleet are, as one page."""
 
 import webbrowser
+from dataclasses import asdict
 
 import click
 
@@ -29,15 +30,7 @@ def report_command(is_opened: bool, has_exit_code: bool, as_json: bool) -> None:
                 "path": str(report.path),
                 "latest": str(report.latest),
                 "mood": health.mood.value,
-                "answers": [
-                    {
-                        "question": answer.question,
-                        "mood": answer.mood.value,
-                        "answer": answer.answer,
-                        "more": list(answer.more),
-                    }
-                    for answer in health.answers
-                ],
+                "answers": [asdict(answer) for answer in health.answers],
                 "red": [verdict.name for verdict in health.red],
                 "devices_with_problems": [
                     {"device_id": name, "problems": words.split(", "), "seen": seen}

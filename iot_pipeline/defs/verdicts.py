@@ -219,7 +219,7 @@ def _in_words_of_dagster(
         SEVERITIES[verdict.severity],
         verdict.sentence,
         metadata,
-        is_blocking=check.is_blocking and verdict.severity is Severity.ERROR,
+        is_blocking=check.is_blocking and (verdict.passed or verdict.severity is Severity.ERROR),
     )
 
 

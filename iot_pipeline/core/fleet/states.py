@@ -47,14 +47,14 @@ class FleetStates:
     """The devices of a fleet and what was counted of all their readings.
 
     `rows_seen` of `rows` were folded since the start; `changed` are the devices whose state is not
-    kept yet. `suspects` are looked at in every micro-batch, however many devices there are.
+    kept yet. The record's suspects are looked at in every micro-batch, however many devices there
+    are.
     """
 
     limits: QualityLimits
     devices: dict[str, DeviceState] = field(default_factory=dict)
     record: FleetRecord = field(default_factory=FleetRecord)
     ingested: Delays = field(default_factory=Delays)
-    suspects: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
     rows: int = 0
     rows_seen: int = 0
@@ -119,11 +119,11 @@ class FleetStates:
         start = self._turn % len(groups)
         places = list(groups)
         turn = chain(islice(places, start, None), islice(places, start))
-        suspects = [place for place in places if place[0] in self.suspects]
-        for place in chain(suspects, turn):
+        suspects = set(self.record.suspects)
+        for place in chain([place for place in places if place[0] in suspects], turn):
             group = groups[place]
             allowed_us -= _GROUP_COST_US + _ROW_COST_US * len(group)
-            is_suspect = place[0] in self.suspects
+            is_suspect = place[0] in suspects
             if allowed_us < 0 and not is_suspect:
                 break
             self._turn += not is_suspect

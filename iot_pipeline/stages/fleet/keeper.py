@@ -6,6 +6,7 @@ and no reading. Up to MANY devices all of them are loaded and looked at; of a la
 20,000, always the same, those that had problems, and those that send readings to the run.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -38,6 +39,8 @@ from iot_pipeline.stages.fleet.rows import (
 )
 from iot_pipeline.stages.requests import ask_all
 
+_log = logging.getLogger(__name__)
+
 SAVE_SECONDS = 60.0
 # Small micro-batches, as a run that follows the topic makes them, are folded together.
 _FOLD_ROWS = 5_000
@@ -50,15 +53,6 @@ _LIST_MS = 600_000
 _MOST_SUSPECTS = 1_000
 _KEEP_NOTES_SECONDS = 2.0
 _RECOUNT_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """How many states were kept, how many changed ones were not, and why; empty: for the time."""
-
-    states: int
-    left: int
-    why: str = ""
 
 
 @dataclass(slots=True)
@@ -147,9 +141,7 @@ class FleetKeeper:
             if record is not None:
                 self._states.record = merge_records(decode_record(record), self._states.record)
             self._take_kept(found)
-            suspects = self._states.record.suspects
-            self._states.suspects = set(suspects)
-            unread = [name for name in suspects if name not in self._known]
+            unread = [name for name in self._states.record.suspects if name not in self._known]
         if self._is_large:
             self._read_kept(unread)
 
@@ -177,41 +169,37 @@ class FleetKeeper:
             found = self._states.settle(as_of_ms)
         self._count_lacking(found, as_of_ms, until)
         with self._lock:
-            fleet = self._states.fleet(as_of_ms, self._count_unlooked())
+            record, unlooked = self._states.record, self._states.record.unlooked
+            if self._is_large:
+                unlooked = max(0, record.listed - len(self._states.devices))
+            fleet = self._states.fleet(as_of_ms, unlooked)
         suspects = [name for name, *_ in fleet.worst][:_MOST_SUSPECTS]
         with self._lock:
-            self._states.suspects = set(suspects)
-            self._states.record.suspects = suspects
+            record.suspects = suspects
         if self._has_ended:
             self.save(is_last=True, budget_seconds=_KEEP_NOTES_SECONDS)
         return fleet
 
-    def _count_unlooked(self) -> int:
-        record = self._states.record
-        if not self._is_large:
-            return record.unlooked
-        return max(0, record.listed - len(self._states.devices))
-
-    def save(self, *, is_last: bool = False, budget_seconds: float = 5.0) -> Kept:
+    def save(self, *, is_last: bool = False, budget_seconds: float = 5.0) -> None:
         """Keep the states that changed, at most once a minute unless it is the last time.
 
-        What could not be kept is kept the next time; a run that ends without it loses nothing but
-        a look at the rows.
-        `budget_seconds` is about how long it may take.
+        Ends after about `budget_seconds`. A state that could not be kept is kept the next time; a
+        run that ends without it loses nothing but a look at the rows.
         """
         if not is_last and self.clock() - self._saved_at < SAVE_SECONDS:
-            return Kept(0, 0)
+            return
         self._saved_at = self.clock()
         self._has_ended = self._has_ended or is_last
         deadline = self.clock() + budget_seconds
         if is_last and not self._loaded.is_set():
-            return Kept(0, len(self._states.changed), "what was kept before was not read")
+            return  # a run that looked at nothing; reading now what was kept could take long
         try:
             self.load()
             self._merge_unknown(deadline)
-            return self._write(self._states.changed & self._known, deadline)
+            self._write(self._states.changed & self._known, deadline)
         except PipelineError as exc:
-            return Kept(0, len(self._states.changed), str(exc))
+            left = len(self._states.changed)
+            _log.warning("states of %d devices are not kept, rows tell them again: %s", left, exc)
 
     def save_made(self, budget_seconds: float = 5.0) -> None:
         """Keep the states that were made from rows, and no other: a run may keep those.
@@ -222,7 +210,7 @@ class FleetKeeper:
             with suppress(PipelineError):  # the next look makes them again
                 self._write(set(self._made), self.clock() + budget_seconds)
 
-    def _write(self, names: set[str], deadline: float) -> Kept:
+    def _write(self, names: set[str], deadline: float) -> None:
         states = self._states
         with self._lock:
             # One that was left out since, of a large fleet, is not kept any more.
@@ -242,7 +230,6 @@ class FleetKeeper:
         finally:
             with self._lock:
                 states.changed |= content.keys()
-        return Kept(len(names) - len(content), len(states.changed))
 
     def _fold(self) -> None:
         """With the lock held: take in all that waits."""

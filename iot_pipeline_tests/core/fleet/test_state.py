@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iot_pipeline.core.fleet.delays import FleetRecord
 from iot_pipeline.core.fleet.evidence import WINDOW_MS
 from iot_pipeline.core.fleet.kept_states import (
     decode_record,
@@ -209,7 +210,7 @@ def test_up_to_ten_thousand_devices_every_reading_is_looked_at() -> None:
 
 
 def test_beyond_that_suspects_are_looked_at_every_time_and_the_rest_is_counted() -> None:
-    states = FleetStates(LIMITS, suspects={"d29999"})
+    states = FleetStates(LIMITS, record=FleetRecord(suspects=["d29999"]))
     for second in range(3):
         at = START_MS + second * 1_000
         states.fold(
