@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
+from iot_pipeline.artifacts import kept
 from iot_pipeline.cli import output
 from iot_pipeline.cli.demo_news import CheckSeen, Look, RunSeen, tell_changes
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK
@@ -58,7 +58,7 @@ class Watch:
         Raises:
             DagsterEndedError: Dagster's process is gone.
         """
-        first_day = read_first_day(first_day_path(self.settings.data_dir, self.settings.topic))
+        first_day = kept.first_day(self.settings).read()
         self.loaded_first_day = first_day or self.loaded_first_day
         while True:
             if not self.dagster.is_alive:
@@ -148,7 +148,7 @@ class Watch:
 
     def _begin_earlier(self) -> None:
         """Load the definitions anew when readings came that are older than the partitions."""
-        day = read_first_day(first_day_path(self.settings.data_dir, self.settings.topic))
+        day = kept.first_day(self.settings).read()
         if day is None or day >= self.loaded_first_day:
             return
         self.ui.reload()

@@ -8,6 +8,7 @@ from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_t
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.dead_letters import preview
 from iot_pipeline.core.reading.decoding import timestamp_ms
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import arrived_ms, record_of
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
 from iot_pipeline.settings import Settings
@@ -77,8 +78,10 @@ def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -
             [
                 ("device", device_id),
                 ("measured at", measured_at),
-                ("temperature, °C", found.row[0]),
-                ("humidity, %", found.row[1]),
+                *(
+                    (quantity.title, value)
+                    for quantity, value in zip(QUANTITIES, found.row, strict=False)
+                ),
                 ("arrived in Kafka at", arrived_at),
                 ("partition:offset", f"{made[2]}:{made[1]}"),
                 ("write time, µs", made[0]),

@@ -12,13 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from iot_pipeline.artifacts.last_drawing import (
-    LastDrawing,
-    drawing_path,
-    is_due,
-    read_last_drawing,
-    write_last_drawing,
-)
+from iot_pipeline.artifacts.kept import LastDrawing, last_drawing
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks.device_table import DeviceTable
 from iot_pipeline.core.fleet.problems import Fleet
@@ -45,11 +39,11 @@ def picture_metadata(connections: Connections, run_id: str, fleet: Fleet | None)
     if fleet is None:
         return {"pictures": dg.MetadataValue.text("not drawn: the devices could not be looked at")}
     settings = connections.settings
-    path = drawing_path(settings.data_dir, settings.topic)
-    last = read_last_drawing(path)
+    kept = last_drawing(settings)
+    last = kept.read() or LastDrawing()
     now = datetime.now(UTC)
     now_ms = round(now.timestamp() * 1000)
-    if not is_due(last, now_ms):
+    if not last.is_over(now_ms):
         return {"pictures": dg.MetadataValue.md(_where(last))}
     began = time.monotonic()
     try:
@@ -59,7 +53,7 @@ def picture_metadata(connections: Connections, run_id: str, fleet: Fleet | None)
         return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}
     metadata = _drawn(view)
     cost_seconds = round(time.monotonic() - began, 3)
-    write_last_drawing(path, LastDrawing(now_ms, run_id, cost_seconds))
+    kept.write(LastDrawing(now_ms, run_id, cost_seconds))
     return {**metadata, "pictures_seconds": dg.MetadataValue.float(cost_seconds)}
 
 

@@ -11,11 +11,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import msgspec
 
-from iot_pipeline.artifacts.first_day_file import (
-    first_day_path,
-    read_first_day,
-    write_first_day,
-)
+from iot_pipeline.artifacts import kept
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Tables
 from iot_pipeline.core.rollups.days import (
@@ -122,11 +118,11 @@ def _remember_first_day(settings: Settings, facts: Mapping[date, DayFacts], now:
     """Keep the day with which readings begin for the next load; where the partitions begin then."""
     if settings.rollup_start is not None:
         return settings.rollup_start
-    path = first_day_path(settings.data_dir, settings.topic)
-    known = read_first_day(path)
+    file = kept.first_day(settings)
+    known = file.read()
     found = find_first_day(facts, known, now.date())
     if found is not None and found != known:
-        write_first_day(path, found)
+        file.write(found)
     return found or now.date()
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from iot_pipeline.artifacts.first_day_file import first_day_path, read_first_day
+from iot_pipeline.artifacts import kept
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.day_view import DayView
@@ -64,8 +64,7 @@ def first_rollup_day(settings: Settings) -> date:
     """
     if settings.rollup_start is not None:
         return settings.rollup_start
-    path = first_day_path(settings.data_dir, settings.topic)
-    return read_first_day(path) or datetime.now(UTC).date()
+    return kept.first_day(settings).read() or datetime.now(UTC).date()
 
 
 def _columns(time_column: str, cql_type: str, what: str) -> dg.TableSchema:

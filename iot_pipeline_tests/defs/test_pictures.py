@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from iot_pipeline.artifacts.last_drawing import LastDrawing, drawing_path
+from iot_pipeline.artifacts.kept import LastDrawing, last_drawing
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline, store_as_then
@@ -25,7 +25,7 @@ def send(pipeline: Pipeline, name: str, begin: float, count: int = 60, step: flo
 
 
 def kept(pipeline: Pipeline) -> tuple[Path, LastDrawing]:
-    path = drawing_path(pipeline.settings.data_dir, pipeline.topic)
+    path = last_drawing(pipeline.settings).path
     return path, msgspec.json.decode(path.read_bytes(), type=LastDrawing)
 
 
@@ -65,7 +65,7 @@ def test_a_run_brings_pictures_and_the_next_says_where_they_are(
 
 
 def test_a_file_that_cannot_be_read_is_begun_anew(pipeline: Pipeline, dagster: Dagster) -> None:
-    path = drawing_path(pipeline.settings.data_dir, pipeline.topic)
+    path = last_drawing(pipeline.settings).path
     path.parent.mkdir(parents=True)
     path.write_text("{")
     send(pipeline, f"anew_{uuid.uuid4().hex[:8]}", datetime.now(UTC).timestamp() - 590)

@@ -7,12 +7,11 @@ ledgers are read before and after, and a day that changed meanwhile is called to
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import day_number
-from iot_pipeline.core.rollups.comparison import DayComparison
 from iot_pipeline.core.rollups.days import DayFacts, DayRecord, is_frozen
 from iot_pipeline.core.rollups.statistics import Rollup, day_of_hours, is_same
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
@@ -20,6 +19,33 @@ from iot_pipeline.stages.requests import Flight, retry_transient
 from iot_pipeline.stages.rollups.rebuild import RollupPorts, read_day_facts, read_hours
 
 _IN_FLIGHT = 32
+
+
+@dataclass(slots=True)
+class DayComparison:
+    """One day's rollups of one asset, compared with the rows they were made of.
+
+    `rows` were read now, of `compared` of the day's `devices`; `counted` is the sum of the
+    rollups' counts. `wrong` names devices with other values, or other counts, than a rebuild
+    would write. `is_touched`: the ledgers say that rows changed since the rebuild, so a
+    difference is what the next one is for.
+    """
+
+    day: date
+    devices: int
+    compared: int = 0
+    rows: int = 0
+    counted: int = 0
+    wrong: list[str] = field(default_factory=list)
+    is_touched: bool = False
+
+    @property
+    def is_off(self) -> bool:
+        return self.counted != self.rows and not self.is_touched
+
+    @property
+    def is_stale(self) -> bool:
+        return bool(self.wrong) and not self.is_touched
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from iot_pipeline.artifacts.last_drawing import LEAST_REST_SECONDS, LastDrawing, is_due
+from iot_pipeline.artifacts.kept import LEAST_REST_SECONDS, LastDrawing
 from iot_pipeline.core.fleet.delays import EDGES, LABELS, Delays, FleetRecord
 from iot_pipeline.core.fleet.kept_states import decode_record, encode
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
@@ -89,8 +89,8 @@ def test_what_is_kept_of_the_fleet_is_of_a_day_and_reads_back_equal():
 
 def test_pictures_rest_for_a_minute_and_longer_after_what_took_long():
     now = 10_000_000
-    assert is_due(LastDrawing(), now)
-    assert not is_due(LastDrawing(now - 59_000, "r", 0.1), now)
-    assert is_due(LastDrawing(now - round(1000 * LEAST_REST_SECONDS), "r", 0.1), now)
-    assert not is_due(LastDrawing(now - 200_000, "r", 2.0), now), "two seconds, four minutes"
-    assert is_due(LastDrawing(now + 1, "r", 2.0), now), "a clock that was set back"
+    assert LastDrawing().is_over(now)
+    assert not LastDrawing(now - 59_000, "r", 0.1).is_over(now)
+    assert LastDrawing(now - round(1000 * LEAST_REST_SECONDS), "r", 0.1).is_over(now)
+    assert not LastDrawing(now - 200_000, "r", 2.0).is_over(now), "two seconds, four minutes"
+    assert LastDrawing(now + 1, "r", 2.0).is_over(now), "a clock that was set back"

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.rollups.comparison import DayComparison
 from iot_pipeline.stages.checks.rebuild_changes_nothing import judge as judge_unchanged
 from iot_pipeline.stages.checks.rollup_counts_match_rows import judge as judge_counts
+from iot_pipeline.stages.rollups.comparison import DayComparison
 
 DAY = date(2026, 3, 9)
 BOTH = pytest.mark.parametrize("judge", [judge_counts, judge_unchanged])
