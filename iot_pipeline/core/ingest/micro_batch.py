@@ -6,10 +6,11 @@ Does not belong here: the order of the writes (`stages.ingest.drain`) and how ro
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from operator import itemgetter
+from itertools import compress, repeat
+from operator import attrgetter, itemgetter
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.reading.chunks import RecordChunk
@@ -22,6 +23,7 @@ from iot_pipeline.core.reading.decoding import (
     Reason,
     Record,
     Rejection,
+    columns_of,
     find_device_id_problem,
     timestamp_ms,
 )
@@ -38,6 +40,8 @@ from iot_pipeline.core.reading.write_times import (
 _UNIX_EPOCH = date(1970, 1, 1)
 
 _partition_of = itemgetter(2)
+_device_of = attrgetter("device_id")
+_seconds_of = attrgetter("timestamp")
 
 
 def day_of(day_number: int) -> date:
@@ -178,50 +182,37 @@ class MicroBatchBuilder:
         tally.expected = offsets[-1] + 1
 
     def _place(self, chunk: RecordChunk, tally: _PartitionTally | None) -> None:
-        # The hot loop: a microsecond per record here is a third of what a drain costs.
-        partition = chunk.partition
+        # A microsecond per record here is a third of what a drain costs, so what can be done with
+        # all records at once is done by functions in C; the loop has what is left.
+        readings, offsets, produced_ms = self._read(chunk, tally)
         # write_time_us() of core.reading.write_times, as a look into a table.
-        digits = digits_by_offset(partition)
+        digits = digits_by_offset(chunk.partition)
         apart = len(digits)
-        decoder = self.decoder
-        decode = decoder.decode_plain if decoder.are_small(chunk.values) else decoder.decode_small
-        aged_before_ms = self.expired_before_ms or 0
+        write_times = [
+            ms * US_PER_MS + digits[offset % apart]
+            for ms, offset in zip(produced_ms, offsets, strict=True)
+        ]
+        rows: Iterator[Row] = zip(
+            write_times, offsets, repeat(chunk.partition), *columns_of(readings), strict=False
+        )
         day_start_ms = day_end_ms = 0
         groups: dict[str, RowsByTime] = {}
-        for value, offset, produced_ms in zip(
-            chunk.values, chunk.offsets, chunk.produced_ms, strict=True
+        for device_id, seconds, row in zip(
+            map(_device_of, readings), map(_seconds_of, readings), rows, strict=True
         ):
-            try:
-                reading = decode(value)
-            except UNREADABLE:
-                decoded = decoder.decode(value)
-                if isinstance(decoded, Rejection):
-                    self._reject(chunk.record_at(offset), decoded, tally)
-                    continue
-                reading = decoded
-            if produced_ms < aged_before_ms:
-                self._age(chunk.record_at(offset), reading, tally)
-                continue
             # timestamp_ms() of core.reading.decoding, inlined.
-            ms = round(reading.timestamp * 1e6) // 1000
+            ms = round(seconds * 1e6) // 1000
             if not day_start_ms <= ms < day_end_ms:
                 day_number = ms // MS_PER_DAY
                 day_start_ms = day_number * MS_PER_DAY
                 day_end_ms = day_start_ms + MS_PER_DAY
                 groups = self._days.setdefault(day_number, {})
-            group = groups.get(reading.device_id)
+            group = groups.get(device_id)
             if group is None:
-                if not decoder.is_device(reading.device_id):
-                    self._reject_device(chunk.record_at(offset), reading, tally)
+                if not self.decoder.is_device(device_id):
+                    self._reject_device(chunk.record_at(row[1]), device_id, tally)
                     continue
-                group = groups[reading.device_id] = {}
-            row = (
-                produced_ms * US_PER_MS + digits[offset % apart],
-                offset,
-                partition,
-                reading.temperature,
-                reading.humidity,
-            )
+                group = groups[device_id] = {}
             rival = group.setdefault(ms, row)
             if rival is not row:
                 if rank(row) < rank(rival):
@@ -230,6 +221,46 @@ class MicroBatchBuilder:
                 else:
                     self._supersede(row, rival)
 
+    def _read(
+        self, chunk: RecordChunk, tally: _PartitionTally | None
+    ) -> tuple[list[Reading], Sequence[int], Sequence[int]]:
+        """The readings, with their offsets and times; records that are none are accounted for."""
+        decoder = self.decoder
+        decode = decoder.decode_plain if decoder.are_small(chunk.values) else decoder.decode_small
+        readings: list[Reading] = []
+        rejected: list[int] = []
+        values = iter(chunk.values)
+        while True:
+            try:
+                readings.extend(map(decode, values))
+                break
+            except UNREADABLE:
+                # `readings` has those before it, and `values` goes on behind it.
+                at = len(readings) + len(rejected)
+                decoded = decoder.decode_odd(chunk.values[at])
+                if isinstance(decoded, Rejection):
+                    rejected.append(at)
+                    self._reject(chunk.record(at), decoded, tally)
+                else:
+                    readings.append(decoded)
+        offsets, produced_ms = chunk.offsets, chunk.produced_ms
+        if rejected:
+            is_reading = [True] * len(chunk)
+            for at in rejected:
+                is_reading[at] = False
+            offsets = list(compress(offsets, is_reading))
+            produced_ms = list(compress(produced_ms, is_reading))
+        aged_before_ms = self.expired_before_ms or 0
+        if min(produced_ms, default=aged_before_ms) < aged_before_ms:
+            lives = [ms >= aged_before_ms for ms in produced_ms]
+            for reading, offset, is_alive in zip(readings, offsets, lives, strict=True):
+                if not is_alive:
+                    self._age(chunk.record_at(offset), reading.device_id, tally)
+            readings = list(compress(readings, lives))
+            offsets = list(compress(offsets, lives))
+            produced_ms = list(compress(produced_ms, lives))
+        return readings, offsets, produced_ms
+
     def _reject(self, record: Record, rejection: Rejection, tally: _PartitionTally | None) -> None:
         if tally is None:
             return
@@ -237,16 +268,14 @@ class MicroBatchBuilder:
         self._dead_letters.append(DeadLetter(record, rejection.reason, rejection.message))
         self.kept_bytes += record.size_bytes
 
-    def _reject_device(
-        self, record: Record, reading: Reading, tally: _PartitionTally | None
-    ) -> None:
-        problem = find_device_id_problem(reading.device_id)
+    def _reject_device(self, record: Record, device_id: str, tally: _PartitionTally | None) -> None:
+        problem = find_device_id_problem(device_id)
         assert problem is not None, "asked only where is_device said no"
         self._reject(record, Rejection(Reason.OUT_OF_RANGE, problem), tally)
 
-    def _age(self, record: Record, reading: Reading, tally: _PartitionTally | None) -> None:
-        if not self.decoder.is_device(reading.device_id):
-            self._reject_device(record, reading, tally)
+    def _age(self, record: Record, device_id: str, tally: _PartitionTally | None) -> None:
+        if not self.decoder.is_device(device_id):
+            self._reject_device(record, device_id, tally)
         elif tally is not None:
             tally.aged_out += 1
 

@@ -17,9 +17,23 @@ from itertools import compress
 from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.read_back import Place, StoredRow
-from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection
+from iot_pipeline.core.proof.read_back import (
+    Place,
+    RowState,
+    StoredRow,
+    as_stored,
+    judge_row,
+    values_in,
+    write_times_in,
+)
+from iot_pipeline.core.reading.decoding import (
+    MS_PER_DAY,
+    ReadingDecoder,
+    Rejection,
+    columns_of,
+)
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
 from iot_pipeline.core.words import iot_command
 
@@ -187,6 +201,8 @@ class AuditResult:
 # Of partitions of the table; few places share one.
 BUCKETS = 1 << 16
 _MASK = (1 << 64) - 1
+# Of each bucket: rows, and the write times of each quantity's cells.
+_SUMS = 1 + len(QUANTITIES)
 
 
 def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
@@ -197,29 +213,32 @@ def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
 class RowSums:
     """A fingerprint of rows by bucket of places: equal ones mean the same rows, in any order.
 
-    How many they are, and the sum of the write times of each of their two cells: numbers that
+    How many they are, and the sum of the write times of each quantity's cells: numbers that
     Cassandra adds up itself. Every row that a record made was compared with it one by one, so a
     row more can't hide behind one less: it would need its write time too.
     """
 
     def __init__(self) -> None:
-        self._sums = array("Q", bytes(3 * 8 * BUCKETS))
+        self._sums = array("Q", bytes(_SUMS * 8 * BUCKETS))
 
     @staticmethod
     def bucket_of(place: Place) -> int:
         return hash(place) % BUCKETS
 
-    def add(self, place: Place, rows: int, first_us: int, second_us: int) -> None:
-        """Count rows of a place in, with the sums of their two write times, each modulo 2**64."""
-        at, sums = 3 * self.bucket_of(place), self._sums
-        sums[at] += rows
-        sums[at + 1] = (sums[at + 1] + first_us) & _MASK
-        sums[at + 2] = (sums[at + 2] + second_us) & _MASK
+    def add(self, place: Place, rows: int, *written_us: int) -> None:
+        """Count rows of a place in, and the sum of the write times of each quantity's cells."""
+        first, sums = _SUMS * self.bucket_of(place), self._sums
+        for at, number in enumerate((rows, *written_us), start=first):
+            sums[at] = (sums[at] + number) & _MASK
 
     def differing(self, other: "RowSums", among: Iterable[int] = range(BUCKETS)) -> set[int]:
         """Buckets in which the two do not hold the same rows."""
         mine, others = self._sums, other._sums
-        return {at for at in among if mine[3 * at : 3 * at + 3] != others[3 * at : 3 * at + 3]}
+        return {
+            at
+            for at in among
+            if mine[_SUMS * at : _SUMS * (at + 1)] != others[_SUMS * at : _SUMS * (at + 1)]
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +286,7 @@ class Window:
             write_times_us(records.produced_ms, records.offsets, records.partitions),
             records.offsets,
             records.partitions,
-            [reading.temperature for reading in readings],
-            [reading.humidity for reading in readings],
+            *columns_of(readings),
             strict=True,
         )
         devices = [reading.device_id for reading in readings]
@@ -339,13 +357,11 @@ class Judge:
         stored_at = found.get
         for ms in times:
             record, stored = records[ms], stored_at(ms)
-            if stored is not None and not isinstance(record, list):
-                # This is the hot loop: one record, and its row as it should be.
-                written_us, _, _, temperature, humidity = record
-                if stored == (temperature, humidity, written_us, written_us):
-                    stored_count += 1
-                    total += written_us
-                    continue
+            # This is the hot loop: one record, and its row as it should be.
+            if not isinstance(record, list) and stored == as_stored(record):
+                stored_count += 1
+                total += record[0]
+                continue
             claimed = False
             rows = rows_in(record)
             for row in rows:
@@ -363,7 +379,7 @@ class Judge:
                     self.result.fates[fate] += 1
         day = day_of(place[1])
         if stored_count:
-            self.sums.add(place, stored_count, total, total)
+            self.sums.add(place, stored_count, *[total] * len(QUANTITIES))
             self.result.fates[Fate.STORED] += stored_count
             self.result.stored_by_day[day] += stored_count
         if superseded_count:
@@ -373,7 +389,7 @@ class Judge:
 
     def settle_tie(self, tie: Tie, rivals: Iterable[Row]) -> None:
         """Decide a tie, given every record of the key with the row's write time."""
-        values = tie.stored[:2]
+        values = values_in(tie.stored)
         if any(rival[3:] == values for rival in rivals):
             self.result.fates[Fate.SUPERSEDED] += 1
             self.result.superseded_by_day[day_of(tie.place[1])] += 1
@@ -390,21 +406,21 @@ class Judge:
         stored: StoredRow | None,
         claimed: bool,
     ) -> Fate | None:
-        if stored is None or (stored[2] is None and stored[3] is None):
+        state = judge_row(row, stored)
+        if stored is None or state is RowState.MISSING:
             return self._fate_without_row(place, ms, row, "it has no row")
-        temperature_us, humidity_us = stored[2], stored[3]
-        if temperature_us is None or humidity_us is None or temperature_us != humidity_us:
+        if state is RowState.TORN:
             self._torn(place, ms, row, stored)
             return Fate.TORN
-        if temperature_us > row[0]:
+        if state is RowState.NEWER:
             return Fate.SUPERSEDED
-        if temperature_us < row[0]:
-            detail = f"the row is older, written at {temperature_us} µs"
+        if state is RowState.OLDER:
+            detail = f"the row is older, written at {write_times_in(stored)[0]} µs"
             return self._fate_without_row(place, ms, row, detail)
-        if stored[:2] == row[3:]:
+        if state is RowState.EQUAL:
             # One row: of two equal records with one write time only one has stored it.
             return Fate.SUPERSEDED if claimed else Fate.STORED
-        if any(rival[0] == row[0] and rival[3:] == stored[:2] for rival in rivals):
+        if any(stored == as_stored(rival) for rival in rivals):
             return Fate.SUPERSEDED
         return None
 
@@ -422,9 +438,11 @@ class Judge:
         return Fate.LOST
 
     def _torn(self, place: Place, ms: int, row: Row, stored: StoredRow) -> None:
+        values = ", ".join(map(str, values_in(stored)))
+        times = ", ".join(map(str, write_times_in(stored)))
+        said = ", ".join(map(str, row[3:]))
         detail = (
-            f"the row holds {stored[0]}, {stored[1]} written at {stored[2]}, {stored[3]} µs; its "
-            f"record says {row[3]}, {row[4]} at {row[0]} µs"
+            f"the row holds {values} written at {times} µs; its record says {said} at {row[0]} µs"
         )
         self.result.name(Finding(Fate.TORN, place[0], ms, *record_of(row), detail))
 

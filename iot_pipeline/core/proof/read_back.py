@@ -7,12 +7,19 @@ Belongs here: what a found row says about the record. Does not belong here: read
 
 import enum
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
 
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import Row
 
-# temperature, humidity, and the write time of each; a cell that is not there is None.
-StoredRow = tuple[float | None, float | None, int | None, int | None]
+# The values of QUANTITIES, then the write time of each; a cell that is not there is None.
+StoredRow = tuple[Any, ...]
+_CELLS = len(QUANTITIES)
+# What the table has when a record's row is there and whole.
+as_stored: Callable[[Row], StoredRow] = itemgetter(*range(3, 3 + _CELLS), *[0] * _CELLS)
 # (device_id, day number)
 Place = tuple[str, int]
 
@@ -27,7 +34,7 @@ class RowState(enum.StrEnum):
     TIED = "tied"  # the same write time, other values: another record, or a torn row
     OLDER = "older"  # a lower write time: this record's row is not there
     MISSING = "missing"
-    TORN = "torn"  # its two cells are not of one write
+    TORN = "torn"  # its cells are not of one write
 
 
 # States in which the record's row, or a later one, is not there as a whole.
@@ -38,14 +45,27 @@ def judge_row(row: Row, stored: StoredRow | None) -> RowState:
     """Compare what a record makes with what was found under its key."""
     if stored is None:
         return RowState.MISSING
-    temperature, humidity, temperature_us, humidity_us = stored
-    if temperature_us is None and humidity_us is None:
+    if stored == as_stored(row):
+        return RowState.EQUAL
+    times = set(write_times_in(stored))
+    if times == {None}:
         return RowState.MISSING
-    if temperature_us is None or humidity_us is None or temperature_us != humidity_us:
+    if len(times) > 1:
         return RowState.TORN
-    if temperature_us != row[0]:
-        return RowState.NEWER if temperature_us > row[0] else RowState.OLDER
-    return RowState.EQUAL if (temperature, humidity) == (row[3], row[4]) else RowState.TIED
+    stored_us = max(filter(None, times))
+    if stored_us == row[0]:
+        return RowState.TIED
+    return RowState.NEWER if stored_us > row[0] else RowState.OLDER
+
+
+def values_in(stored: StoredRow) -> StoredRow:
+    """The values of QUANTITIES."""
+    return stored[:_CELLS]
+
+
+def write_times_in(stored: StoredRow) -> tuple[int | None, ...]:
+    """The write time of each cell: all equal in a whole row, None of a cell that is not there."""
+    return stored[_CELLS:]
 
 
 def should_write(row: Row, stored: StoredRow | None) -> bool:
@@ -56,7 +76,7 @@ def should_write(row: Row, stored: StoredRow | None) -> bool:
     """
     if stored is None:
         return True
-    cells = list(zip(row[3:], stored[:2], stored[2:], strict=True))
+    cells = list(zip(row[3:], values_in(stored), write_times_in(stored), strict=True))
     if any(us == row[0] and found != value for value, found, us in cells):
         return False
     return any(us is None or us < row[0] for _, _, us in cells)
@@ -74,14 +94,14 @@ class RowFinding:
 
     def __str__(self) -> str:
         where = f"{self.device_id} at {self.timestamp_ms} ms (record {self.row[2]}:{self.row[1]})"
-        stored_us = self.stored[2] if self.stored else None
+        stored_us = write_times_in(self.stored)[0] if self.stored else None
         return {
             RowState.EQUAL: f"{where}: as its record says",
             RowState.NEWER: f"{where}: a later write won, at {stored_us} µs",
             RowState.TIED: f"{where}: another record, or a torn row, has the same write time",
             RowState.OLDER: f"{where}: only an older row is there, of {stored_us} µs",
             RowState.MISSING: f"{where}: no row; somebody deleted it, or it outlived its retention",
-            RowState.TORN: f"{where}: its two cells are of two writes",
+            RowState.TORN: f"{where}: its cells are of several writes",
         }[self.state]
 
 

@@ -6,7 +6,7 @@ from (`clients.kafka`) and how dead letters travel (`clients.dead_letters`).
 
 import enum
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, cast
@@ -64,6 +64,11 @@ values_of: Callable[[Reading], tuple[float, ...]] = attrgetter(
     *(quantity.name for quantity in QUANTITIES)
 )
 _VALUE_OF_EACH = [attrgetter(quantity.name) for quantity in QUANTITIES]
+
+
+def columns_of(readings: Sequence[Reading]) -> list[Iterator[float]]:
+    """The values of each quantity, in the order of QUANTITIES; each can be walked once."""
+    return [map(value_of, readings) for value_of in _VALUE_OF_EACH]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -188,7 +193,7 @@ class ReadingDecoder:
         self._decode_exact = msgspec.json.Decoder(Reading).decode
         self._decode_loose = msgspec.json.Decoder(_LooseReading).decode
         # The fast way of the drain: numbers and limits are checked while the JSON is read, in C.
-        # Raises UNREADABLE for any other message; `decode` then says what it is. It checks
+        # Raises UNREADABLE for any other message; `decode_odd` then says what it is. It checks
         # neither the device_id (`is_device`) nor the message's size (`are_small`).
         self.decode_plain = _limited_decoder(rules, forbid_unknown=True)
         self._decode_among_others = _limited_decoder(rules, forbid_unknown=False)
@@ -199,17 +204,18 @@ class ReadingDecoder:
         Returns:
             The reading, every rule met; or the first rule broken.
         """
-        rules = self.rules
+        try:
+            return self._check_device(self.decode_small(value))
+        except UNREADABLE:
+            return self.decode_odd(value)
+
+    def decode_odd(self, value: bytes | None) -> Reading | Rejection:
+        """`decode` of a message that `decode_plain` or `decode_small` refused."""
         if value is None:
             return Rejection(Reason.NO_VALUE, "the record has no value (a tombstone)")
-        if len(value) > rules.max_value_bytes:
-            return Rejection(
-                Reason.TOO_LARGE, f"{len(value)} bytes, at most {rules.max_value_bytes} are read"
-            )
-        try:
-            return self._check_device(self.decode_plain(value))
-        except UNREADABLE:
-            pass
+        most = self.rules.max_value_bytes
+        if len(value) > most:
+            return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {most} are read")
         try:
             found = self._check_device(self._decode_among_others(value))
         except UNREADABLE:
@@ -230,7 +236,7 @@ class ReadingDecoder:
         except UNREADABLE:
             return None
         seconds = [reading.timestamp for reading in readings]
-        columns = (list(map(value_of, readings)) for value_of in _VALUE_OF_EACH)
+        columns = map(list, columns_of(readings))
         # JSON has no nan, so least and greatest are those of all.
         is_plain = (
             min(seconds) >= EARLIEST_SECONDS

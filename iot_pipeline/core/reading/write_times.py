@@ -22,8 +22,8 @@ US_PER_MS = 1000
 _OFFSETS_APART = 62
 _PARTITIONS_APART = 16
 
-# (write time, offset, partition, temperature, humidity)
-Row = tuple[int, int, int, float, float]
+# (write time, offset, partition, then the values of QUANTITIES)
+Row = tuple[int, int, int, *tuple[float, ...]]
 # timestamp_ms -> row, for one (device_id, day)
 RowsByTime = dict[int, Row]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest.latency import Latencies
-from iot_pipeline.core.proof.read_back import StoredRow
+from iot_pipeline.core.proof.read_back import StoredRow, write_times_in
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms
 from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.stages.ports import Answer, Pending, ReadingStore, SensorData
@@ -43,7 +43,8 @@ class _Probe:
     def is_in(self, answer: StoredRows) -> bool:
         """Whether the answer holds the row, or one that has won over it since."""
         return any(
-            at == self.timestamp_ms and (row[2] or 0) >= self.written_us for at, row in answer.found
+            at == self.timestamp_ms and (write_times_in(row)[0] or 0) >= self.written_us
+            for at, row in answer.found
         )
 
 

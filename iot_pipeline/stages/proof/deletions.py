@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 
 from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.read_back import write_times_in
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.times import Window
@@ -51,7 +52,8 @@ def delete_readings(
     rows_by_day: dict[date, int] = {}
     for place, found in scan_rows(rows, places, retry_seconds):
         covered = sum(
-            deletion.since_ms <= ms < deletion.until_ms and (stored[2] or 0) <= deletion.deleted_us
+            deletion.since_ms <= ms < deletion.until_ms
+            and (write_times_in(stored)[0] or 0) <= deletion.deleted_us
             for ms, stored in found
         )
         if covered:

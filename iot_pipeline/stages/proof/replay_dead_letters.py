@@ -16,9 +16,16 @@ from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import Place, RowState, judge_row, should_write
-from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, Rejection, timestamp_ms
+from iot_pipeline.core.reading.decoding import (
+    MS_PER_DAY,
+    ReadingDecoder,
+    Rejection,
+    timestamp_ms,
+    values_of,
+)
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
+    Row,
     RowsByTime,
     record_of,
     winner_of,
@@ -165,12 +172,11 @@ class _Work:
             return
         ms = timestamp_ms(reading.timestamp)
         source = letter.source
-        row = (
+        row: Row = (
             write_time_us(letter.produced_ms, source.offset, source.partition),
             source.offset,
             source.partition,
-            reading.temperature,
-            reading.humidity,
+            *values_of(reading),
         )
         if self._deletions.covers(reading.device_id, ms, row[0]):
             result.superseded += 1

@@ -18,7 +18,7 @@ from iot_pipeline.core.proof.audit import (
     hash_row,
     rows_in,
 )
-from iot_pipeline.core.proof.read_back import Place
+from iot_pipeline.core.proof.read_back import Place, write_times_in
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.reading.write_times import arrived_ms
@@ -82,14 +82,10 @@ class StraySearch:
         found = RowSums()
         places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
         for place, rows in scan_rows(self.ports.rows, places, self.config.retry_seconds):
-            count = first_total = second_total = 0
-            for _, (_, _, first_us, second_us) in rows:
-                is_first = first_us is not None and low_us <= first_us <= high_us
-                is_second = second_us is not None and low_us <= second_us <= high_us
-                count += is_first or is_second
-                first_total += (first_us or 0) * is_first
-                second_total += (second_us or 0) * is_second
-            found.add(place, count, first_total, second_total)
+            for _, stored in rows:
+                times = (us or 0 for us in write_times_in(stored))
+                inside = [us if low_us <= us <= high_us else 0 for us in times]
+                found.add(place, any(inside), *inside)
             self.tell()
         return found
 
@@ -153,11 +149,9 @@ class StraySearch:
             for device_id in self.ports.days.devices(day_of(day_number)):
                 yield device_id, day_number
 
-    def _scan(
-        self, places: Iterable[Place]
-    ) -> Iterator[tuple[Place, int, tuple[int | None, int | None]]]:
-        """Every row of these partitions: (place, timestamp_ms, write times of its two cells)."""
+    def _scan(self, places: Iterable[Place]) -> Iterator[tuple[Place, int, Sequence[int | None]]]:
+        """Every row of these partitions: (place, timestamp_ms, write times of its cells)."""
         for place, found in scan_rows(self.ports.rows, places, self.config.retry_seconds):
             for ms, stored in found:
-                yield place, ms, stored[2:]
+                yield place, ms, write_times_in(stored)
             self.tell()

@@ -7,7 +7,15 @@ from random import Random
 
 from iot_pipeline.core.proof.audit import Window, rows_in
 from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.read_back import Place, ReadBack, RowState, StoredRow, judge_row
+from iot_pipeline.core.proof.read_back import (
+    Place,
+    ReadBack,
+    RowState,
+    StoredRow,
+    judge_row,
+    values_in,
+    write_times_in,
+)
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.reading.write_times import (
@@ -40,13 +48,13 @@ class Trace:
 
     @property
     def is_whole(self) -> bool:
-        return self.row is not None and self.row[2] == self.row[3]
+        return self.row is not None and len(set(write_times_in(self.row))) == 1
 
     @property
     def made_by(self) -> Row | None:
         if self.row is None or not self.is_whole:
             return None
-        values = self.row[:2]
+        values = values_in(self.row)
         return next((record for record in self.records if record[3:] == values), None)
 
 
@@ -128,7 +136,7 @@ def trace(
     row: StoredRow | None = None
     for _, _, found in fetch_rows(rows, [(place, [timestamp_ms])], retry_seconds):
         row = found.get(timestamp_ms)
-    written = sorted({int(us) for us in (row or ())[2:] if us is not None})
+    written = sorted({us for us in write_times_in(row or ()) if us is not None})
     made = find_records(log, records, topic, rules, [(place, timestamp_ms, us) for us in written])
     return Trace(row, [record for rivals in made.values() for record in rivals])
 
@@ -197,9 +205,9 @@ def read_back_run(
     for key, rivals in find_records(log, records, topic, rules, tied).items():
         place, ms, _ = key
         row, stored = winners[place][ms], tied[key]
-        made = next((rival for rival in rivals if rival[3:] == stored[:2]), None)
+        made = next((rival for rival in rivals if rival[3:] == values_in(stored)), None)
         if made is None:
-            stored = (*stored[:3], None)  # no record has these values: torn
+            stored = (*stored[:-1], None)  # no record has these values: torn
         result.take(place, ms, made or row, stored)
     return result
 
