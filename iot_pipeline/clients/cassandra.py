@@ -24,6 +24,7 @@ from cassandra.query import (
     BatchType,
     PreparedStatement,
     SimpleStatement,
+    named_tuple_factory,
     tuple_factory,
 )
 
@@ -143,9 +144,8 @@ class CassandraClient:
         # The driver logs a stack trace per attempt while a node is away, at WARNING, and at ERROR
         # where it prepares; our own message says it once.
         logging.getLogger("cassandra").setLevel(logging.CRITICAL)
-        profile = self._profile(datacenter)
-        tuples = self._profile(datacenter)
-        tuples.row_factory = tuple_factory
+        profile = self._profile(datacenter, named_tuple_factory)
+        tuples = self._profile(datacenter, tuple_factory)
         options = dict[str, Any](
             contact_points=list(self.settings.contact_points),
             port=self.settings.cassandra_port,
@@ -168,8 +168,9 @@ class CassandraClient:
             raise translate(exc, "connecting") from exc
         assert isinstance(self._session, Session)
 
-    def _profile(self, datacenter: str) -> Any:
+    def _profile(self, datacenter: str, make_rows: Any) -> Any:
         return ExecutionProfile(
+            row_factory=make_rows,
             # Rows at LOCAL_QUORUM: with a replication factor of 1 that is the one replica.
             consistency_level=ConsistencyLevel.LOCAL_QUORUM,
             serial_consistency_level=_SERIAL[self.settings.serial_consistency],

@@ -29,17 +29,13 @@ class CountingCassandra(CassandraClient):
         super().__init__(settings)
         self.answers = self.rows = 0
 
-    def _profile(self, datacenter: str) -> Any:
-        profile = super()._profile(datacenter)
-        make_rows = profile.row_factory
-
+    def _profile(self, datacenter: str, make_rows: Any) -> Any:
         def count(names: Any, rows: Any) -> Any:
             self.answers += 1
             self.rows += len(rows)
             return make_rows(names, rows)
 
-        profile.row_factory = count
-        return profile
+        return super()._profile(datacenter, count)
 
 
 @dataclass(frozen=True)
