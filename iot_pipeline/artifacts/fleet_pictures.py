@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from iot_pipeline.artifacts.drawing import Theme, as_png, dress, headline, new_figure, time_axis
-from iot_pipeline.core.fleet.state import HOUR_MS
+from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import in_words, moment_of

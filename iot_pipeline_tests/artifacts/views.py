@@ -5,11 +5,11 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.fleet.delays import Delays
+from iot_pipeline.core.fleet.delays import HOUR_MS, Delays
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.report import Health, LastAudit
-from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.view import FleetView, choose_lines, put_together
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.flow import Flow, RunEnd

@@ -10,7 +10,6 @@ from statistics import median
 
 # Four intervals tell a cadence; fewer readings say nothing about a rhythm.
 LEAST_READINGS = 5
-LEARNED_FROM = 31
 # Gaps that differ from the middle one by more, half of them, are no rhythm to expect anything by.
 _IRREGULAR_SHARE = 0.4
 

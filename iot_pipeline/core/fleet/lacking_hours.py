@@ -11,8 +11,9 @@ found is kept, because another estimate of it a minute later would say something
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.fleet.state import DeviceState
 
 DAY_HOURS = 24
 # Fewer missing than this is where an hour begins and ends, not a loss.

@@ -17,11 +17,11 @@ from iot_pipeline.core.fleet.delays import Delays
 from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
 from iot_pipeline.core.fleet.lacking_hours import FleetHours
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.fleet.state import DeviceState
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import in_words
 
-DAY_MS = 24 * HOUR_MS
 _NUMBER_AT_END = re.compile(r"[\W_]*\d+$")
 # Neighbours are compared when there are five, heard of within ten minutes of each other.
 _LEAST_NEIGHBOURS = 5
@@ -125,7 +125,7 @@ def expected_states(
     states: Mapping[str, DeviceState], as_of_ms: float, limits: QualityLimits
 ) -> dict[str, DeviceState]:
     """Devices that reported by themselves in the last days."""
-    oldest = as_of_ms - limits.expected_days * DAY_MS
+    oldest = as_of_ms - limits.expected_days * MS_PER_DAY
     return {name: state for name, state in states.items() if state.arrived_ms > oldest}
 
 

@@ -6,6 +6,7 @@ from them.
 
 from dataclasses import dataclass
 
+from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity, limit
 
 
@@ -50,4 +51,4 @@ class QualityLimits:
 
     @property
     def backfill_ms(self) -> float:
-        return self.backfill_hours * 3_600_000
+        return self.backfill_hours * HOUR_MS

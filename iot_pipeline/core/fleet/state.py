@@ -18,11 +18,11 @@ from zlib import crc32
 import msgspec
 
 from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_cadence
+from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.quantities import QUANTITIES
 
-HOUR_MS = 3_600_000
 HOURS = 25
 # Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
 TAIL = 24

@@ -15,12 +15,12 @@ from operator import itemgetter, sub
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.fleet.delays import EDGES, Delays, FleetRecord
+from iot_pipeline.core.fleet.delays import EDGES, HOUR_MS, Delays, FleetRecord
 from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS
 from iot_pipeline.core.fleet.lacking_hours import note_lacking
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import HOUR_MS, STEADY_MS, STEADY_READINGS, Calm, DeviceState
+from iot_pipeline.core.fleet.state import STEADY_MS, STEADY_READINGS, Calm, DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import US_PER_MS, RowsByTime, arrived_ms
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.lacking_hours import known_interval_ms
 from iot_pipeline.core.fleet.problems import Fleet
-from iot_pipeline.core.fleet.state import HOUR_MS
 from iot_pipeline.core.ledger.flow import Flow
 
 HOURS = 24

@@ -23,10 +23,11 @@ from iot_pipeline.core.fleet.kept_states import (
     merge,
     merge_records,
 )
-from iot_pipeline.core.fleet.problems import DAY_MS, Fleet, expected_states, is_silent
+from iot_pipeline.core.fleet.problems import Fleet, expected_states, is_silent
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import MANY, FleetStates, Groups, fold_rows
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError, SchemaMismatchError
 from iot_pipeline.stages.fleet.ports import FleetPorts
@@ -218,7 +219,7 @@ class FleetKeeper:
             content = {name: encode(states.devices[name]) for name in names}
             record = encode(states.record)
             states.changed -= names
-        live_seconds = (self.limits.expected_days * DAY_MS + DAY_MS) // 1000
+        live_seconds = (self.limits.expected_days * MS_PER_DAY + MS_PER_DAY) // 1000
         try:
             store, left = self.ports.states, max(0.1, deadline - self.clock())
             store.write_fleet(record, live_seconds, left)

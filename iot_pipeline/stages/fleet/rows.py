@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.lacking_hours import DAY_HOURS
-from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
 from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion

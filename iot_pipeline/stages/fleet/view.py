@@ -4,9 +4,10 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from iot_pipeline.core.fleet.problems import DAY_MS, Fleet
+from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, choose_slot_ms, put_together
 from iot_pipeline.core.ledger.flow import measure_flow
+from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import spans_between
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, SensorData
 from iot_pipeline.stages.requests import ask_all
@@ -37,7 +38,7 @@ def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> Fle
     spans = [
         span
         for name in choose_lines(fleet)
-        for span in spans_between(name, now_ms - DAY_MS, now_ms + 1)
+        for span in spans_between(name, now_ms - MS_PER_DAY, now_ms + 1)
     ]
     slot_ms = choose_slot_ms(fleet)
     slots: defaultdict[str, list[Slot]] = defaultdict(list)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iot_pipeline.core.fleet.delays import FleetRecord
+from iot_pipeline.core.fleet.delays import HOUR_MS, FleetRecord
 from iot_pipeline.core.fleet.evidence import WINDOW_MS
 from iot_pipeline.core.fleet.kept_states import (
     decode_record,
@@ -17,7 +17,7 @@ from iot_pipeline.core.fleet.kept_states import (
 )
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import HOUR_MS, DeviceState
+from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MANY, FleetStates
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.kept_states import decode_state
 from iot_pipeline.core.fleet.problems import Fleet, Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import HOUR_MS
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.deletions import Deletion

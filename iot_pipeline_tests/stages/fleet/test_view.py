@@ -1,8 +1,8 @@
 """What pictures show: devices with problems first, what is left out, the time there is."""
 
+from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import HOUR_MS
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.fleet.view import MOST_LINES, MOST_ROWS, choose_rows, natural_key
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
