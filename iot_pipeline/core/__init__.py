@@ -6,7 +6,7 @@ reading/    a message is a reading, or a dead letter with a reason; quantities, 
 ledger/     the chain of ranges that runs leave behind: sums, folding, losses
 ingest/     records become a micro-batch: winners, grouped by Cassandra partition
 proof/      log and table side by side: every offset's fate, dead letters, deletions
-checks/     facts become verdicts, with what to do about them
+checks/     what a check answers, its table of devices, what tables and topics must be
 rollups/    rows become hours and days; which days are to be made again
 fleet/      what is known of each device, what is wrong with which, the report
 simulator/  a fleet, its faults, and what it sends when; stands on reading/ alone

@@ -1,1 +1,1 @@
-"""Facts become verdicts, with what to do about them."""
+"""What every check answers: a verdict, its table of devices; and what tables and topics must be."""

@@ -2,7 +2,7 @@
 
 Belongs here: how many readings an hour should have, and when a device or the whole fleet was
 simply not there. Does not belong here: counting (`core.fleet.state`), the verdict
-(`core.fleet.verdicts`).
+(`stages.checks.readings_are_complete`).
 
 Once an hour was found to lack readings it stays so until they arrive: the rhythm by which it was
 found is kept, because another estimate of it a minute later would say something else.

@@ -2,7 +2,8 @@
 
 Belongs here: when silence, delays, clocks, equal or implausible values and missing readings are a
 problem, and the sentence that says so. Does not belong here: counting (`core.fleet.state`), which
-hours lack readings (`core.fleet.lacking_hours`), the verdicts of checks (`core.fleet.verdicts`).
+hours lack readings (`core.fleet.lacking_hours`), what a check says of them
+(`stages.checks`).
 """
 
 import enum

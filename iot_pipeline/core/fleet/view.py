@@ -5,7 +5,7 @@ wrong with a device (`core.fleet.problems`), drawing (`artifacts`).
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,8 +56,11 @@ class FleetView:
 def choose_rows(fleet: Fleet, most: int = MOST_ROWS) -> list[str]:
     """The devices of the grid: those with problems first, the rest evenly over all, by name."""
     troubled = [name for name, *_ in fleet.worst][: most // 2]
-    rest = choose_devices(fleet.states.keys() - set(troubled), most - len(troubled))
-    return sorted([*troubled, *rest], key=natural_key)
+    rest = sorted(fleet.states.keys() - set(troubled), key=natural_key)
+    left = min(most - len(troubled), len(rest))
+    # The same ones as long as the fleet is the same.
+    evenly = [rest[number * len(rest) // left] for number in range(left)]
+    return sorted([*troubled, *evenly], key=natural_key)
 
 
 def choose_lines(fleet: Fleet) -> list[str]:
@@ -69,14 +72,6 @@ def choose_slot_ms(fleet: Fleet) -> int:
     """How long a time a point of a line stands for."""
     first_ms = min((state.begin_ms for state in fleet.states.values()), default=0)
     return _SLOT_MS if fleet.as_of_ms - first_ms > _SHORT_MS else _SHORT_SLOT_MS
-
-
-def choose_devices(devices: Iterable[str], most: int) -> list[str]:
-    """At most `most`, by name, evenly over all: of the same fleet always the same ones."""
-    ordered = sorted(devices, key=natural_key)
-    if len(ordered) <= most:
-        return ordered
-    return [ordered[number * len(ordered) // most] for number in range(most)]
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

@@ -7,6 +7,7 @@ and no reading. Up to MANY devices all of them are loaded and looked at; of a la
 """
 
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -354,7 +355,10 @@ class FleetKeeper:
             if as_of_ms - self._states.record.recounted_ms >= _RECOUNT_MS:
                 self._states.record.recounted_ms = as_of_ms
                 states = self._states.devices.items()
-                places = [(name, hour) for name, state in states for hour in state.lacking]
+                known = {(name, hour) for name, state in states for hour in state.lacking}
+                others = list(known.difference(found))
+                random.shuffle(others)  # where the time suffices for some, each has its turn
+                places = [*found, *others]
         if not places:
             return
         counts = count_again(self.ports, places, until)
