@@ -1,4 +1,4 @@
-"""The fleet's last day: a small temperature curve per device, and how complete each hour is."""
+"""The fleet's last day: a small curve of one quantity per device, and how complete each hour is."""
 
 from collections.abc import Sequence
 from datetime import datetime
