@@ -1,4 +1,4 @@
-"""Scenario files: those that are shipped, by name, and anybody's own, by path."""
+"""Scenario files: the shipped ones by name, others by path."""
 
 import json
 from importlib import resources

@@ -1,4 +1,4 @@
-"""Which faults a scenario may ask for: their kinds, whom they hit and when.
+"""Which faults a scenario may ask for: their kinds, which devices they hit, and when.
 
 Belongs here: the shape of a fault in a scenario file, with units and limits. Does not belong here:
 when exactly a device is hit (`core.simulator.fault_windows`), what happens then
@@ -52,7 +52,7 @@ Share = Annotated[
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whom a fault hits and when: with `at` once or every so often, with `per_hour` at random.
+    """Which devices a fault hits, and when: `at` a time and `every` span after, or `per_hour`.
 
     Without either it is active all the time, and `share` says how many readings it hits. A fault
     that is active `at` some time without `for` hits one reading.
@@ -64,7 +64,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = []
     pick: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="So many of these devices, chosen by the seed. Default: all."),
+        Meta(description="How many of these devices, chosen by the seed. Default: all."),
     ] = None
     at: Annotated[Duration | None, Meta(description="When it begins, counted from the start.")] = (
         None
@@ -73,7 +73,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         name="for", default=None
     )
     every: Annotated[
-        Duration | None, Meta(description="With `at`: it begins again every so often.")
+        Duration | None, Meta(description="With `at`: how long until it begins again.")
     ] = None
     per_hour: Annotated[
         Annotated[float, Meta(gt=0, le=3600)] | None,

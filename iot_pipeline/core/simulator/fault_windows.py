@@ -35,7 +35,7 @@ def fault_windows(fault: Fault, chance: Chance, start_us: int) -> Iterator[Fault
 
     Args:
         fault: whose schedule it is; checked by `core.simulator.scenario_file`.
-        chance: the draws of this fault and device; nobody else's.
+        chance: the draws of this fault and device alone.
         start_us: when the scenario starts.
     """
     lasts_us = None if fault.lasts is None else duration_us(fault.lasts)

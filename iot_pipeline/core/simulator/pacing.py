@@ -5,7 +5,7 @@ Belongs here: arithmetic on elapsed seconds. Does not belong here: clocks and sl
 """
 
 TICK_SECONDS = 0.005
-# Nobody waits longer than this without asking whether to stop.
+# The longest rest: after each, the simulation asks whether to stop.
 LONGEST_PAUSE_SECONDS = 0.1
 # After a stall the backlog is sent at this multiple of the pace, not at once.
 CATCH_UP = 1.5

@@ -19,7 +19,7 @@ _WEEKEND_US = 3 * _DAY_US
 # Between two of these a curve is a straight line: no curve of ours bends in ten seconds.
 STEP_US = 10_000_000
 # Waves of these lengths, in units of `changes_in`, with these shares of the swing: their ratios are
-# no fractions, so that no pattern repeats within anyone's patience.
+# no fractions, so that the sum does not repeat within years.
 _WAVES = ((2.0, 0.4), (3.236, 0.3), (5.193, 0.2), (9.425, 0.1))
 # How much of the weather is the place's own.
 _LOCAL = 0.25
