@@ -5,7 +5,6 @@ The one place where stages meet clients; `cli` and `defs` both stand on it.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from iot_pipeline.clients.acknowledged_losses import CassandraAcknowledgedLosses
@@ -20,11 +19,9 @@ from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
 from iot_pipeline.clients.packed_batch import open_reading_store
-from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.clients.sensor_data import CassandraSensorData
-from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.settings import Settings
@@ -40,83 +37,44 @@ from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
 
 
-@dataclass(frozen=True, slots=True)
 class Tables:
     """Every table of the pipeline, through one client of Cassandra."""
 
-    cassandra: CassandraClient
-
-    @property
-    def rows(self) -> CassandraSensorData:
-        return CassandraSensorData(self.cassandra)
-
-    @property
-    def days(self) -> CassandraDeviceDays:
-        return CassandraDeviceDays(self.cassandra)
-
-    @property
-    def ledger(self) -> CassandraLedgerStore:
-        return CassandraLedgerStore(self.cassandra)
-
-    @property
-    def ledger_sums(self) -> CassandraLedgerSums:
-        return CassandraLedgerSums(self.cassandra)
-
-    @property
-    def rollups(self) -> CassandraRollupStore:
-        return CassandraRollupStore(self.cassandra)
-
-    @property
-    def rollup_ports(self) -> RollupPorts:
-        return RollupPorts(self.rollups, self.rows, self.days, self.ledger, self.deletions)
-
-    @property
-    def audits(self) -> CassandraAudits:
-        return CassandraAudits(self.cassandra)
-
-    @property
-    def deletions(self) -> CassandraDeletions:
-        return CassandraDeletions(self.cassandra)
-
-    @property
-    def acknowledgements(self) -> CassandraAcknowledgedLosses:
-        return CassandraAcknowledgedLosses(self.cassandra)
-
-    @property
-    def fleet_ports(self) -> FleetPorts:
-        states = CassandraDeviceStates(self.cassandra)
-        return FleetPorts(states, self.rows, self.days, self.deletions)
-
-    @property
-    def tables(self) -> CassandraSchema:
-        return CassandraSchema(self.cassandra)
+    def __init__(self, cassandra: CassandraClient) -> None:
+        self.cassandra = cassandra
+        self.rows = CassandraSensorData(cassandra)
+        self.days = CassandraDeviceDays(cassandra)
+        self.ledger = CassandraLedgerStore(cassandra)
+        self.ledger_sums = CassandraLedgerSums(cassandra)
+        self.rollups = CassandraRollupStore(cassandra)
+        self.audits = CassandraAudits(cassandra)
+        self.deletions = CassandraDeletions(cassandra)
+        self.acknowledgements = CassandraAcknowledgedLosses(cassandra)
+        self.tables = CassandraSchema(cassandra)
+        states = CassandraDeviceStates(cassandra)
+        self.fleet_ports = FleetPorts(states, self.rows, self.days, self.deletions)
+        self.rollup_ports = RollupPorts(
+            self.rollups, self.rows, self.days, self.ledger, self.deletions
+        )
 
     def read_deletions(self) -> Deletions:
         """What `iot delete` removed and no replay may bring back."""
         return Deletions(self.deletions.read_deletions())
 
 
-@dataclass(frozen=True, slots=True)
 class Connections(Tables):
     """Everything a command or a run may ask; nothing is contacted before it is used."""
 
-    settings: Settings
-    log: KafkaLog
-    store: CassandraReadingStore
-    dead_letters: KafkaDeadLetters
-
-    @property
-    def ports(self) -> Ports:
-        return Ports(self.log, self.store, self.ledger, self.dead_letters)
-
-    @property
-    def audit_records(self) -> KafkaAuditLog:
-        return KafkaAuditLog(self.settings)
-
-    @property
-    def audit_ports(self) -> AuditPorts:
-        return AuditPorts(
-            self.log,
+    def __init__(self, settings: Settings, log: KafkaLog, cassandra: CassandraClient) -> None:
+        super().__init__(cassandra)
+        self.settings = settings
+        self.log = log
+        self.store = open_reading_store(cassandra, settings)
+        self.dead_letters = KafkaDeadLetters(settings)
+        self.ports = Ports(log, self.store, self.ledger, self.dead_letters)
+        self.audit_records = KafkaAuditLog(settings)
+        self.audit_ports = AuditPorts(
+            log,
             self.ledger,
             self.audit_records,
             self.rows,
@@ -124,19 +82,19 @@ class Connections(Tables):
             self.deletions,
             self.audits,
         )
-
-    @property
-    def quality_limits(self) -> QualityLimits:
-        return self.settings.quality_limits
-
-    @property
-    def audit_config(self) -> AuditConfig:
-        return AuditConfig(
-            self.settings.dead_letter_topic,
-            self.settings.reading_rules,
-            self.settings.retention_days,
-            self.settings.retry_seconds,
+        self.audit_config = AuditConfig(
+            settings.dead_letter_topic,
+            settings.reading_rules,
+            settings.retention_days,
+            settings.retry_seconds,
         )
+        self.quality_limits = settings.quality_limits
+
+    def close(self) -> None:
+        """Close every client."""
+        self.dead_letters.close()
+        self.log.close()
+        self.cassandra.close()
 
     def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
         """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
@@ -175,21 +133,13 @@ def open_connections(
     settings: Settings, *, log: KafkaLog | None = None, cassandra: CassandraClient | None = None
 ) -> Iterator[Connections]:
     """Clients of Kafka and Cassandra by these settings; those given are used, and closed too."""
-    log = log or KafkaLog(settings)
-    cassandra = cassandra or CassandraClient(settings)
-    dead_letters = KafkaDeadLetters(settings)
+    connections = Connections(
+        settings, log or KafkaLog(settings), cassandra or CassandraClient(settings)
+    )
     try:
-        yield Connections(
-            cassandra,
-            settings,
-            log,
-            open_reading_store(cassandra, settings),
-            dead_letters,
-        )
+        yield connections
     finally:
-        dead_letters.close()
-        log.close()
-        cassandra.close()
+        connections.close()
 
 
 def drain_config(settings: Settings) -> DrainConfig:

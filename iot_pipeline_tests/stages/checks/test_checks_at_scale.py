@@ -2,14 +2,14 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.connections import Tables
+from iot_pipeline.connections import Connections, Tables
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.row_count_matches_ledger import days_alone
@@ -62,7 +62,7 @@ def _questions(
     pipeline: Pipeline, client: CassandraClient, now: datetime
 ) -> dict[str, Callable[[], object]]:
     topic, parts = pipeline.topic, range(4)
-    asking = replace(pipeline.connections, cassandra=client)
+    asking = Connections(pipeline.settings, pipeline.connections.log, client)
     ledger, rows, known = asking.ledger, asking.rows, asking.days
 
     def facts(later: timedelta = timedelta()) -> Facts:
