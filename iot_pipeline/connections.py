@@ -20,7 +20,7 @@ from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
 from iot_pipeline.clients.packed_batch import open_reading_store
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
 from iot_pipeline.core.proof.deletions import Deletions
@@ -99,7 +99,7 @@ class Connections(Tables):
     def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
         """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
         topics = KafkaTopics(self.settings)
-        return setup_schema(topics, self.log, self.tables, self.settings, migration_files(), say)
+        return setup_schema(topics, self.log, self.tables, self.settings, say)
 
     def replay(self, plan: Plan, run: Run, progress: ReplayProgress, **watched: Any) -> None:
         """Write `plan.replay` again; see `stages.proof.replay`."""

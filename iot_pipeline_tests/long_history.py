@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from iot_pipeline.clients.cassandra import CassandraClient, unlogged_batch
+from iot_pipeline.clients.devices_by_day import bucket_of
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 
 _ENTRY = (
@@ -16,7 +17,7 @@ _CHECKPOINT = (
     "INSERT INTO {ks}.ingest_ledger (topic, kafka_partition, next_offset, current_epoch, topic_id) "
     "VALUES (?, ?, ?, 0, ?)"
 )
-_DEVICE = "INSERT INTO {ks}.devices_by_day (day, device_id) VALUES (?, ?)"
+_DEVICE = "INSERT INTO {ks}.devices_by_day (day, bucket, device_id) VALUES (?, ?, ?)"
 _ROW = (
     "INSERT INTO {ks}.sensor_data (device_id, day, timestamp, temperature, humidity) "
     "VALUES (?, ?, ?, 20.0, 50.0)"
@@ -77,7 +78,7 @@ def write_rows(client: CassandraClient, days: Iterable[date], devices: int) -> N
     for day in days:
         at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
         names = [f"device_{number}" for number in range(devices)]
-        _write(client, device, ((day, name) for name in names))
+        _write(client, device, ((day, bucket_of(name), name) for name in names))
         _write(client, row, ((name, day, at) for name in names), per_batch=10)
 
 

@@ -1,12 +1,11 @@
 """The states of devices as they are kept between runs: bytes per device, in 64 shards."""
 
 import time
-import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows, unlogged_batch
+from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows, share_of, unlogged_batch
 
 SHARDS = 64
 _STATES = "{ks}.device_states"
@@ -100,8 +99,8 @@ class CassandraDeviceStates(Table):
 
 
 def shard_of(device_id: str) -> int:
-    """Which of the shards keeps a device: the same in every process and version."""
-    return zlib.crc32(device_id.encode()) % SHARDS
+    """Which of the shards keeps a device."""
+    return share_of(device_id, SHARDS)
 
 
 def _parts(states: Mapping[str, bytes]) -> Iterator[list[str]]:

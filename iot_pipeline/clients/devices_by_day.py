@@ -3,13 +3,22 @@
 from collections.abc import Iterator
 from datetime import date
 
-from iot_pipeline.clients.cassandra import Table
+from iot_pipeline.clients.cassandra import Table, all_rows, share_of
 from iot_pipeline.core.times import Window
 
 DEVICES_BY_DAY = "{ks}.devices_by_day"
-_DAYS = f"SELECT DISTINCT day FROM {DEVICES_BY_DAY}"
-_DEVICES = f"SELECT device_id FROM {DEVICES_BY_DAY} WHERE day = ?"
-_DAYS_OF_DEVICE = f"SELECT day FROM {DEVICES_BY_DAY} WHERE day IN ? AND device_id = ?"
+# A day of a million devices is eight partitions of 5 MB, not one of 40 MB that every first write of
+# the day goes to. More would cost every question about a day, and a batch of devices would exceed
+# the ten partitions at which Cassandra begins to warn.
+BUCKETS = 8
+_PAGE = 5_000
+_DAYS = f"SELECT DISTINCT day, bucket FROM {DEVICES_BY_DAY}"
+_DEVICES = (
+    f"SELECT device_id FROM {DEVICES_BY_DAY} WHERE day = ? AND bucket = ? AND device_id > ? LIMIT ?"
+)
+_DAYS_OF_DEVICE = (
+    f"SELECT day FROM {DEVICES_BY_DAY} WHERE day IN ? AND bucket = ? AND device_id = ?"
+)
 _DAYS_AT_ONCE = 100
 
 
@@ -18,11 +27,26 @@ class CassandraDeviceDays(Table):
 
     def days(self) -> list[date]:
         rows = self._run(_DAYS, doing="listing the days that have readings")
-        return sorted(row.day.date() for row in rows)
+        return sorted({row.day.date() for row in rows})
 
     def devices(self, day: date) -> list[str]:
-        rows = self._run(_DEVICES, (day,), doing=f"listing the devices of {day}")
-        return sorted(row.device_id for row in rows)
+        """All buckets are asked at once, page by page."""
+        found: list[str] = []
+        last_of = dict.fromkeys(range(BUCKETS), "")
+        while last_of:
+            sent = {
+                bucket: self._start(
+                    _DEVICES, (day, bucket, last, _PAGE), f"listing the devices of {day}", all_rows
+                )
+                for bucket, last in last_of.items()
+            }
+            last_of = {}
+            for bucket, pending in sent.items():
+                names = [name for (name,) in self._client.finish(pending)]
+                found += names
+                if len(names) == _PAGE:
+                    last_of[bucket] = names[-1]
+        return sorted(found)
 
     def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
         """A hundred days are one question: a device that was silent for a year is found in four."""
@@ -31,7 +55,12 @@ class CassandraDeviceDays(Table):
         for at in range(0, len(chosen), _DAYS_AT_ONCE):
             found = self._run(
                 _DAYS_OF_DEVICE,
-                (chosen[at : at + _DAYS_AT_ONCE], device_id),
+                (chosen[at : at + _DAYS_AT_ONCE], bucket_of(device_id), device_id),
                 doing=f"looking for the days of {device_id}",
             )
             yield from sorted((row.day.date() for row in found), reverse=True)
+
+
+def bucket_of(device_id: str) -> int:
+    """Which bucket of a day has the device: the same in every process and version."""
+    return share_of(device_id, BUCKETS)

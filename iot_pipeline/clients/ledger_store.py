@@ -17,6 +17,7 @@ from iot_pipeline.clients.ledger_reads import (
     LedgerReads,
     entry_of,
 )
+from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState, Outcome
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 
@@ -72,6 +73,13 @@ class CassandraLedgerStore(LedgerReads):
             return None
         row = rows[0]
         return Checkpoint(partition, row.next_offset, row.current_epoch, row.topic_id)
+
+    @property
+    def keyspace(self) -> str:
+        return self._client.keyspace
+
+    def owner(self) -> str | None:
+        return CassandraSchema(self._client).owner()
 
     def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
         self._run(

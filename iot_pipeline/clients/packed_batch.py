@@ -18,6 +18,7 @@ from cassandra.protocol import BatchMessage, ProtocolHandler
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
+from iot_pipeline.clients.devices_by_day import bucket_of
 from iot_pipeline.clients.reading_store import DEVICE_TTL_EXTRA_SECONDS, CassandraReadingStore
 from iot_pipeline.clients.sensor_data import COLUMNS, VALUES
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
@@ -147,10 +148,12 @@ def pack_rows(
 
 
 def pack_device(
-    prefix: bytes, device: bytes, day_number: int, produced_ms: int, ttl: int | None
+    prefix: bytes, device_id: str, day_number: int, produced_ms: int, ttl: int | None
 ) -> bytes:
     """One device of a day, as it stands in the body of a BATCH."""
-    head = prefix + _pack_day(4, day_number + DAY_ZERO) + _pack_int(len(device)) + device
+    device = device_id.encode()
+    place = struct.pack(">iIii", 4, day_number + DAY_ZERO, 4, bucket_of(device_id))
+    head = prefix + place + _pack_int(len(device)) + device
     if ttl is None:
         return head + struct.pack(">iq", 8, first_us(produced_ms))
     return head + struct.pack(">iqii", 8, first_us(produced_ms), 4, ttl)
@@ -195,7 +198,7 @@ class PackedReadingStore(CassandraReadingStore):
             body = [
                 pack_device(
                     self._device_prefix,
-                    device_id.encode(),
+                    device_id,
                     day_number,
                     produced_ms,
                     self._ttl_seconds(produced_ms, DEVICE_TTL_EXTRA_SECONDS)
@@ -205,7 +208,9 @@ class PackedReadingStore(CassandraReadingStore):
                 for device_id, produced_ms in devices.items()
             ]
             packed = PackedRows(len(body), b"".join(body))
-            routing_key = struct.pack(">I", day_number + DAY_ZERO)
+            # As the driver does: a batch goes where its first row belongs.
+            bucket = bucket_of(next(iter(devices)))
+            routing_key = struct.pack(">HIxHix", 4, day_number + DAY_ZERO, 4, bucket)
             return packed_batch(packed, routing_key, self._client.keyspace)
 
         return self._client.start(make, self._doing_devices(devices))
@@ -233,7 +238,7 @@ class PackedReadingStore(CassandraReadingStore):
         # Beside the columns: the write time, and the TTL where rows have one.
         more = 1 + bool(self._retention_ms)
         self._row_prefix = statement_prefix(row.query_id, len(COLUMNS) + more)
-        self._device_prefix = statement_prefix(device.query_id, 2 + more)
+        self._device_prefix = statement_prefix(device.query_id, 3 + more)
         problem = self._compare(row, device)
         if not problem:
             session.client_protocol_handler = PackedProtocolHandler
@@ -247,7 +252,7 @@ class PackedReadingStore(CassandraReadingStore):
         row_of_sample: Any = (write_time, 0, 7, *values)
         theirs = BatchStatement(batch_type=BatchType.UNLOGGED)
         theirs.add(row, (name, day + DAY_ZERO, ms, *values, write_time, *ttl))
-        theirs.add(device, (day + DAY_ZERO, name, ms * 1000, *ttl))
+        theirs.add(device, (day + DAY_ZERO, bucket_of(name), name, ms * 1000, *ttl))
         rows = pack_rows(
             self._row_prefix,
             name.encode(),
@@ -255,7 +260,7 @@ class PackedReadingStore(CassandraReadingStore):
             {ms: row_of_sample},
             (lambda _: 77) if ttl else None,
         )
-        devices = pack_device(self._device_prefix, name.encode(), day, ms, 77 if ttl else None)
+        devices = pack_device(self._device_prefix, name, day, ms, 77 if ttl else None)
         ours = packed_batch(
             PackedRows(2, rows + devices),
             partition_routing_key(name.encode(), day),

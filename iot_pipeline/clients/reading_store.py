@@ -11,7 +11,7 @@ from iot_pipeline.clients.cassandra import (
     Table,
     unlogged_batch,
 )
-from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
+from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY, bucket_of
 from iot_pipeline.clients.sensor_data import COLUMNS, SENSOR_DATA
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 
@@ -23,7 +23,9 @@ _INSERT_ROW = (
     f"INSERT INTO {SENSOR_DATA} ({', '.join(COLUMNS)}) "
     f"VALUES ({', '.join('?' * len(COLUMNS))}) USING TIMESTAMP ?"
 )
-_INSERT_DEVICE = f"INSERT INTO {DEVICES_BY_DAY} (day, device_id) VALUES (?, ?) USING TIMESTAMP ?"
+_INSERT_DEVICE = (
+    f"INSERT INTO {DEVICES_BY_DAY} (day, bucket, device_id) VALUES (?, ?, ?) USING TIMESTAMP ?"
+)
 
 
 class CassandraReadingStore(Table):
@@ -70,7 +72,8 @@ class CassandraReadingStore(Table):
             statement = self._client.prepare(self._insert_device)
             batch = unlogged_batch()
             for device_id, produced_ms in devices.items():
-                values = (day_number + DAY_ZERO, device_id, first_us(produced_ms))
+                place = (day_number + DAY_ZERO, bucket_of(device_id), device_id)
+                values = (*place, first_us(produced_ms))
                 batch.add(statement, values + self._ttl(produced_ms, DEVICE_TTL_EXTRA_SECONDS))
             return batch
 

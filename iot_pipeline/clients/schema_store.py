@@ -2,6 +2,7 @@
 
 import importlib.resources
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,19 +10,23 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra import CassandraClient, Table
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
 from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import translate as translate_kafka
-from iot_pipeline.core.checks.schema import Migration, TopicPlan
+from iot_pipeline.core.checks.schema import Migration, TopicPlan, read_migrations
 from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.settings import Settings
 
 _SCHEMA_TIMEOUT_SECONDS = 60.0
-_LOCK_VERSION = 0
 _LOCK_SECONDS = 120
-_MIGRATIONS_TABLE = """
-CREATE TABLE IF NOT EXISTS {ks}.schema_migrations (
+_MIGRATIONS = "schema_migrations"
+_TABLE = f"{{ks}}.{_MIGRATIONS}"
+# Rows that are no migration: who sets up just now, and whose keyspace it is.
+_LOCK_VERSION = 0
+_OWNER_VERSION = -1
+_MIGRATIONS_TABLE = f"""
+CREATE TABLE IF NOT EXISTS {_TABLE} (
     version int PRIMARY KEY,
     name text,
     sha256 text,
@@ -40,20 +45,39 @@ def migration_files() -> dict[str, str]:
     }
 
 
-class CassandraSchema:
-    """Keyspace, tables and migrations of one pipeline."""
+class CassandraSchema(Table):
+    """A `TableStore`; `files` are migrations, name -> text, this version's unless given."""
 
-    def __init__(self, client: CassandraClient) -> None:
-        self._client = client
+    def __init__(self, client: CassandraClient, files: Mapping[str, str] | None = None) -> None:
+        super().__init__(client)
         self._keyspace = client.keyspace
+        self.migrations = read_migrations(migration_files() if files is None else files)
 
-    def _run(self, cql: str, values: tuple[Any, ...] = (), *, doing: str) -> list[Any]:
+    def _run(self, template: str, values: Sequence[Any] = (), *, doing: str) -> list[Any]:
         return self._client.execute(
-            cql.replace("{ks}", self._keyspace),
+            # Options in braces stand beside the keyspace's name.
+            template.replace("{ks}", self._keyspace),
             values,
             doing=doing,
             timeout_seconds=_SCHEMA_TIMEOUT_SECONDS,
         )
+
+    def owner(self) -> str | None:
+        if not self.columns(_MIGRATIONS):
+            return None
+        rows = self._run(
+            f"SELECT name FROM {_TABLE} WHERE version = {_OWNER_VERSION}",
+            doing=f"asking whose keyspace {self._keyspace} is",
+        )
+        return rows[0].name if rows else None
+
+    def claim(self, topic: str) -> str:
+        rows = self._run(
+            f"INSERT INTO {_TABLE} (version, name) VALUES ({_OWNER_VERSION}, ?) IF NOT EXISTS",
+            (topic,),
+            doing=f"noting whose keyspace {self._keyspace} is",
+        )
+        return topic if rows[0][0] else str(rows[0].name)
 
     def keyspace_replication(self) -> dict[str, str] | None:
         """The keyspace's replication options; None when there is no such keyspace."""
@@ -81,10 +105,8 @@ class CassandraSchema:
         self._run(_MIGRATIONS_TABLE, doing="creating schema_migrations")
 
     def applied_migrations(self) -> dict[int, tuple[str, str]]:
-        """Version -> (name, sha256), without the lock."""
-        rows = self._run(
-            "SELECT version, name, sha256 FROM {ks}.schema_migrations", doing="reading migrations"
-        )
+        """Version -> (name, sha256)."""
+        rows = self._run(f"SELECT version, name, sha256 FROM {_TABLE}", doing="reading migrations")
         return {row.version: (row.name, row.sha256) for row in rows if row.version > _LOCK_VERSION}
 
     def lock(self, holder: str) -> None:
@@ -96,7 +118,7 @@ class CassandraSchema:
         deadline = time.monotonic() + _LOCK_SECONDS + 5
         while True:
             rows = self._run(
-                "INSERT INTO {ks}.schema_migrations (version, name, applied_by) "
+                f"INSERT INTO {_TABLE} (version, name, applied_by) "
                 f"VALUES ({_LOCK_VERSION}, 'lock', ?) IF NOT EXISTS USING TTL {_LOCK_SECONDS}",
                 (holder,),
                 doing="locking schema_migrations",
@@ -111,8 +133,7 @@ class CassandraSchema:
 
     def unlock(self, holder: str) -> None:
         self._run(
-            f"DELETE FROM {{ks}}.schema_migrations WHERE version = {_LOCK_VERSION} "
-            "IF applied_by = ?",
+            f"DELETE FROM {_TABLE} WHERE version = {_LOCK_VERSION} IF applied_by = ?",
             (holder,),
             doing="unlocking schema_migrations",
         )
@@ -125,7 +146,7 @@ class CassandraSchema:
                 doing=f"applying {migration.name}",
             )
         self._run(
-            "INSERT INTO {ks}.schema_migrations (version, name, sha256, applied_at, applied_by) "
+            f"INSERT INTO {_TABLE} (version, name, sha256, applied_at, applied_by) "
             "VALUES (?, ?, ?, ?, ?)",
             (migration.version, migration.name, migration.sha256, datetime.now(UTC), holder),
             doing=f"remembering {migration.name}",

@@ -222,6 +222,12 @@ class LedgerStore(Protocol):
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
         """Those that exist, by partition."""
 
+    @property
+    def keyspace(self) -> str: ...
+
+    def owner(self) -> str | None:
+        """The topic that the keyspace was set up for; None: for none."""
+
     def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
         """Set a checkpoint where there is none; one that is there stays."""
 
@@ -433,6 +439,16 @@ class TopicStore(Protocol):
 
 class TableStore(Protocol):
     """Keyspace, tables and migrations."""
+
+    @property
+    def migrations(self) -> Sequence[Migration]:
+        """Those of this version, in order."""
+
+    def owner(self) -> str | None:
+        """The topic that the keyspace was set up for; None: it was set up for none."""
+
+    def claim(self, topic: str) -> str:
+        """The same, `topic` from now on where there was none."""
 
     def keyspace_replication(self) -> dict[str, str] | None: ...
     def create_keyspace(self, replication: int) -> None: ...

@@ -40,9 +40,9 @@ def _prepared(cql: str) -> PreparedStatement:
         table, key = "sensor_data", [0, 1]
     else:
         types, table, key = (
-            [("day", SimpleDateType), ("device_id", UTF8Type)],
+            [("day", SimpleDateType), ("bucket", Int32Type), ("device_id", UTF8Type)],
             "devices_by_day",
-            [0],
+            [0, 1],
         )
     types.append(("[timestamp]", LongType))
     if "TTL" in cql:

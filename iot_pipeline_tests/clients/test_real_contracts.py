@@ -13,6 +13,7 @@ from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.schema_store import KafkaTopics
 from iot_pipeline.core.checks.schema import TopicPlan
+from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.dead_letters import LetterReader
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -130,12 +131,7 @@ class RealStoreWorld:
         return {ms: set(row[2:]) for ms, row in self._rows(device_id, day_number).items()}
 
     def read_devices(self, day_number: int) -> set[str]:
-        found = self.pipeline.connections.cassandra.execute(
-            f"SELECT device_id FROM {self.pipeline.settings.keyspace}.devices_by_day WHERE day = ?",
-            (day_number + (1 << 31),),
-            doing="testing",
-        )
-        return {row.device_id for row in found}
+        return set(self.pipeline.connections.days.devices(day_of(day_number)))
 
 
 @dataclass

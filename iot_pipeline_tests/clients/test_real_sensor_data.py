@@ -1,14 +1,16 @@
 """The contracts of the table of readings and of the devices of a day, on real Cassandra."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 import pytest
 
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import settle
 from iot_pipeline_tests.stages.contracts_readings import (
@@ -43,6 +45,12 @@ class RealRowsWorld:
             }
             settle(store, store.send_rows(self.device_id, day, rows))
             settle(store, store.send_devices(day, {self.device_id: arrived_ms}))
+
+    def note(self, names: Collection[str], day: date) -> None:
+        store, ordered = self.pipeline.connections.store, sorted(names)
+        for at in range(0, len(ordered), 300):
+            part = dict.fromkeys(ordered[at : at + 300], ARRIVED_MS)
+            settle(store, store.send_devices(day_number(day), part))
 
 
 class TestCassandraSensorData(SensorDataContract):

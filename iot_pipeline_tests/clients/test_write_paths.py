@@ -8,7 +8,7 @@ import pytest
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.packed_batch import PackedReadingStore, open_reading_store
-from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
+from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
@@ -22,7 +22,7 @@ _ROWS = (
     "SELECT device_id, day, timestamp, temperature, humidity, writetime(temperature), "
     "writetime(humidity), ttl(temperature) FROM {ks}.sensor_data"
 )
-_DEVICES = "SELECT day, device_id FROM {ks}.devices_by_day"
+_DEVICES = "SELECT day, bucket, device_id FROM {ks}.devices_by_day"
 
 
 def _settings(services: Services, path: str, **more: str) -> Settings:
@@ -32,9 +32,7 @@ def _settings(services: Services, path: str, **more: str) -> Settings:
 def _set_up(settings: Settings, client: CassandraClient) -> None:
     log = KafkaLog(settings)
     try:
-        setup_schema(
-            KafkaTopics(settings), log, CassandraSchema(client), settings, migration_files()
-        )
+        setup_schema(KafkaTopics(settings), log, CassandraSchema(client), settings)
     finally:
         log.close()
 

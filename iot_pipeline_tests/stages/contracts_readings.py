@@ -3,7 +3,7 @@
 A subclass gives the fixture `rows_world`: a `RowsWorld` whose device nobody else writes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
 from typing import Protocol, TypeVar
 
@@ -32,6 +32,9 @@ class RowsWorld(Protocol):
 
     def write(self, temperatures: Mapping[int, float], arrived_ms: int = ARRIVED_MS) -> None:
         """Rows of the device: timestamp_ms -> temperature; humidity is 40."""
+
+    def note(self, names: Collection[str], day: date) -> None:
+        """That these devices have rows on that day."""
 
 
 class SensorDataContract:
@@ -166,6 +169,12 @@ class DeviceDaysContract:
         assert rows_world.device_id in devices
         assert devices == sorted(devices)
         assert rows_world.days.devices(date(2001, 1, 1)) == []
+
+    def test_a_day_of_more_devices_than_a_page_is_listed_whole(self, rows_world: RowsWorld) -> None:
+        """More than a page in each of eight buckets."""
+        names = {f"{rows_world.device_id}_{number}" for number in range(45_000)}
+        rows_world.note(names, date(2003, 5, 6))
+        assert names <= set(rows_world.days.devices(date(2003, 5, 6)))
 
     def test_a_devices_days_are_newest_first_and_those_of_the_window(
         self, rows_world: RowsWorld

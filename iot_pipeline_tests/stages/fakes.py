@@ -350,6 +350,11 @@ class FakeLedger:
     )
     looks_until_answered: int = 0
     commits: list[Commit] = field(default_factory=list)
+    keyspace: str = "iot_data"
+    topic_of_keyspace: str | None = None
+
+    def owner(self) -> str | None:
+        return self.topic_of_keyspace
 
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
         return {p: self.checkpoints[topic, p] for p in partitions if (topic, p) in self.checkpoints}
@@ -720,6 +725,13 @@ class FailingStore:
 class FailingLedger:
     inner: FakeLedger
     faults: Faults
+
+    @property
+    def keyspace(self) -> str:
+        return self.inner.keyspace
+
+    def owner(self) -> str | None:
+        return self.inner.owner()
 
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
         return _call(

@@ -1,11 +1,13 @@
 """The fakes keep the contracts that the real clients keep: a fake nobody verifies is a rumour."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 import pytest
 
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, DeadLetter, Record
+from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
     LedgerStoreContract,
@@ -146,6 +148,9 @@ class FakeRowsWorld:
             self.store.send_rows(self.device_id, ms // MS_PER_DAY, {ms: row})
             self.store.send_devices(ms // MS_PER_DAY, {self.device_id: arrived_ms})
 
+    def note(self, names: Collection[str], day: date) -> None:
+        self.store.send_devices(day_number(day), dict.fromkeys(names, ARRIVED_MS))
+
 
 class TestFakeSensorData(SensorDataContract):
     @pytest.fixture(params=[0, 3])
@@ -171,6 +176,11 @@ class TimeLapseWorld:
 
     def write(self, temperatures: Mapping[int, float], arrived_ms: int = ARRIVED_MS) -> None:
         self.sent += [(self.device_id, ms, arrived_ms, t, 40.0) for ms, t in temperatures.items()]
+        self.rows = TimeLapse(self.sent)
+
+    def note(self, names: Collection[str], day: date) -> None:
+        at = day_number(day) * MS_PER_DAY
+        self.sent += [(name, at, ARRIVED_MS, 20.0, 40.0) for name in names]
         self.rows = TimeLapse(self.sent)
 
 

@@ -6,135 +6,29 @@ servers (`clients`), changing anything (`stages.checks.schema`).
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.reading.offsets import TopicInfo
-from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 
 _MIGRATION_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.cql")
 
 # The largest record Kafka takes is about 1 MiB; headers come on top of it in the dead-letter topic.
 DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 
-_ROLLUP_COLUMNS: Mapping[str, tuple[str, str]] = {
-    "device_id": ("text", "partition_key"),
-    "month": ("date", "partition_key"),
-    "count": ("bigint", "regular"),
-    "first_at": ("timestamp", "regular"),
-    "last_at": ("timestamp", "regular"),
-    **{
-        f"{quantity}_{value}": ("bigint" if value == "count" else "double", "regular")
-        for quantity in ("temperature", "humidity")
-        for value in ("count", "min", "mean", "max", "first", "last", "stddev")
-    },
-}
+# A `.cql` file names its tables `${keyspace}.name`; each column is a line of its own.
+_TABLE = re.compile(
+    r"CREATE TABLE (?:IF NOT EXISTS )?\$\{keyspace\}\.(?P<name>\w+) \((?P<columns>.*?)\)"
+    r"(?: WITH .*)?"
+)
+_ADDED = re.compile(r"ALTER TABLE \$\{keyspace\}\.(?P<name>\w+) ADD (?P<column>.*)")
+_PRIMARY_KEY = re.compile(
+    r"PRIMARY KEY \((?:\((?P<several>[^)]*)\)|(?P<one>\w+))(?P<clustering>.*)\)"
+)
 
-# table -> column -> (type, kind); kinds as system_schema.columns names them.
-TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "sensor_data": {
-        "device_id": ("text", "partition_key"),
-        "day": ("date", "partition_key"),
-        "timestamp": ("timestamp", "clustering"),
-        "temperature": ("double", "regular"),
-        "humidity": ("double", "regular"),
-    },
-    "devices_by_day": {
-        "day": ("date", "partition_key"),
-        "device_id": ("text", "clustering"),
-    },
-    "ingest_ledger": {
-        "topic": ("text", "partition_key"),
-        "kafka_partition": ("int", "partition_key"),
-        "epoch": ("int", "clustering"),
-        "start_offset": ("bigint", "clustering"),
-        "next_offset": ("bigint", "static"),
-        "current_epoch": ("int", "static"),
-        "topic_id": ("text", "static"),
-        "end_offset": ("bigint", "regular"),
-        "outcome": ("text", "regular"),
-        "run_id": ("text", "regular"),
-        "writer_id": ("uuid", "regular"),
-        "stored": ("bigint", "regular"),
-        "superseded": ("bigint", "regular"),
-        "rejected": ("bigint", "regular"),
-        "aged_out": ("bigint", "regular"),
-        "holes": ("bigint", "regular"),
-        "stored_by_day": ("frozen<map<date, bigint>>", "regular"),
-        "first_record_at": ("timestamp", "regular"),
-        "last_record_at": ("timestamp", "regular"),
-        "updated_at": ("timestamp", "regular"),
-    },
-    "replay_ledger": {
-        "topic": ("text", "partition_key"),
-        "started_at": ("timestamp", "clustering"),
-        "run_id": ("text", "clustering"),
-        "ranges": ("frozen<list<text>>", "regular"),
-        "stored": ("bigint", "regular"),
-        "superseded": ("bigint", "regular"),
-        "rejected": ("bigint", "regular"),
-        "aged_out": ("bigint", "regular"),
-        "holes": ("bigint", "regular"),
-        "stored_by_day": ("frozen<map<date, bigint>>", "regular"),
-    },
-    "audits": {
-        "topic": ("text", "partition_key"),
-        "started_at": ("timestamp", "clustering"),
-        "audit_id": ("text", "clustering"),
-        "topic_id": ("text", "regular"),
-        "ranges": ("frozen<list<text>>", "regular"),
-        "fates": ("frozen<map<text, bigint>>", "regular"),
-        "stored_by_day": ("frozen<map<date, bigint>>", "regular"),
-        "superseded_by_day": ("frozen<map<date, bigint>>", "regular"),
-        "is_stray_judged": ("boolean", "regular"),
-        "findings": ("frozen<list<text>>", "regular"),
-        "seconds": ("double", "regular"),
-    },
-    "deletions": {
-        "device_id": ("text", "partition_key"),
-        "deleted_at": ("timestamp", "clustering"),
-        "since": ("timestamp", "clustering"),
-        "until": ("timestamp", "regular"),
-        "deleted_us": ("bigint", "regular"),
-        "rows_by_day": ("frozen<map<date, bigint>>", "regular"),
-        "reason": ("text", "regular"),
-        "deleted_by": ("text", "regular"),
-    },
-    "acknowledged_losses": {
-        "topic": ("text", "partition_key"),
-        "loss_id": ("text", "clustering"),
-        "acknowledged_at": ("timestamp", "regular"),
-        "reason": ("text", "regular"),
-        "acknowledged_by": ("text", "regular"),
-    },
-    "ledger_sums": {
-        "topic": ("text", "partition_key"),
-        "kafka_partition": ("int", "clustering"),
-        "kept": (
-            "frozen<tuple<int, bigint, frozen<map<date, bigint>>, "
-            "frozen<list<frozen<tuple<int, bigint>>>>>>",
-            "regular",
-        ),
-    },
-    "device_states": {
-        "shard": ("int", "partition_key"),
-        "device_id": ("text", "clustering"),
-        "state": ("blob", "regular"),
-    },
-    "hourly_readings": {**_ROLLUP_COLUMNS, "hour": ("timestamp", "clustering")},
-    "daily_readings": {**_ROLLUP_COLUMNS, "day": ("date", "clustering")},
-    "rollup_days": {
-        "topic": ("text", "partition_key"),
-        "day": ("date", "clustering"),
-        "rebuilt_at": ("timestamp", "regular"),
-        "write_time_us": ("bigint", "regular"),
-        "seen": ("text", "regular"),
-        "readings": ("bigint", "regular"),
-        "devices": ("bigint", "regular"),
-        "seconds": ("double", "regular"),
-        "run_id": ("text", "regular"),
-    },
-}
+# column -> (type, kind); kinds as system_schema.columns names them.
+Columns = Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +121,59 @@ def choose_migrations(
     return [migration for migration in known if migration.version not in applied]
 
 
-def compare_table(
-    keyspace: str, table: str, found: Mapping[str, tuple[str, str]]
-) -> list[Difference]:
-    """A table's columns, name -> (type, kind), against `TABLES`; empty `found`: no such table."""
+def read_tables(migrations: Iterable[Migration]) -> dict[str, Columns]:
+    """The tables that these migrations make, with all their columns.
+
+    Raises:
+        SchemaMismatchError: a statement that is neither a new table nor a new column.
+    """
+    tables: dict[str, dict[str, tuple[str, str]]] = {}
+    for migration in migrations:
+        for statement in migration.statements:
+            code = " ".join(statement.split())
+            table, added = _TABLE.fullmatch(code), _ADDED.fullmatch(code)
+            if table is not None:
+                tables[table["name"]] = _read_columns(table["columns"])
+            elif added is not None:
+                tables[added["name"]] |= _read_columns(added["column"])
+            else:
+                raise SchemaMismatchError(
+                    f"migration {migration.name}: expected CREATE TABLE or ALTER TABLE ... ADD, "
+                    f"found {code[:40]}"
+                )
+    return dict(tables)
+
+
+def _read_columns(text: str) -> dict[str, tuple[str, str]]:
+    columns: dict[str, tuple[str, str]] = {}
+    for part in _split_outside_brackets(text):
+        key = _PRIMARY_KEY.fullmatch(part)
+        if key is not None:
+            kinds = dict.fromkeys(re.findall(r"\w+", key["clustering"]), "clustering")
+            names = re.findall(r"\w+", key["several"] or key["one"])
+            kinds |= dict.fromkeys(names, "partition_key")
+            columns |= {name: (columns[name][0], kind) for name, kind in kinds.items()}
+            continue
+        name, cql_type = part.split(" ", 1)
+        kind = "regular"
+        for words, said in ((" PRIMARY KEY", "partition_key"), (" STATIC", "static")):
+            if cql_type.endswith(words):
+                cql_type, kind = cql_type.removesuffix(words), said
+        columns[name] = cql_type, kind
+    return columns
+
+
+def _split_outside_brackets(text: str) -> Iterator[str]:
+    depth, begin = 0, 0
+    for at, character in enumerate(f"{text},"):
+        depth += (character in "(<") - (character in ")>")
+        if character == "," and not depth:
+            yield text[begin:at].strip()
+            begin = at + 1
+
+
+def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) -> list[Difference]:
+    """A table's columns against those its `.cql` files say; empty `found`: no such table."""
     if not found:
         return [
             Difference(
@@ -238,7 +181,7 @@ def compare_table(
             )
         ]
     differences = []
-    for column, (cql_type, kind) in TABLES[table].items():
+    for column, (cql_type, kind) in expected.items():
         has = found.get(column)
         if has != (cql_type, kind):
             differences.append(
@@ -252,6 +195,23 @@ def compare_table(
                 )
             )
     return differences
+
+
+def check_owner(keyspace: str, owner: str | None, topic: str) -> None:
+    """Refuse a keyspace that another topic's pipeline was set up in.
+
+    The tables of readings name no topic: rows of two topics would mix, and an audit would call the
+    other topic's rows stray.
+
+    Raises:
+        ConfigurationError: `owner` is another topic; None: the keyspace belongs to none yet.
+    """
+    if owner is not None and owner != topic:
+        raise ConfigurationError(
+            f"keyspace {keyspace} belongs to topic {owner}, not to {topic}: readings of two topics "
+            "would mix in its tables. Nothing was made or written. Set IOT_KEYSPACE to a name of "
+            f"its own for {topic}, then run `iot setup`; or set IOT_TOPIC={owner}"
+        )
 
 
 def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:

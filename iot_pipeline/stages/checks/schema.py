@@ -7,19 +7,19 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.checks.schema import (
     DEAD_LETTER_MAX_BYTES,
-    TABLES,
     Difference,
     TopicPlan,
+    check_owner,
     choose_migrations,
     compare_table,
     compare_topic,
     describe_durability,
-    read_migrations,
+    read_tables,
 )
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
@@ -78,7 +78,6 @@ def setup_schema(
     reader: RecordLog,
     tables: TableStore,
     settings: Settings,
-    files: Mapping[str, str],
     say: Callable[[str], None] = lambda _: None,
 ) -> SchemaReport:
     """Make topics, keyspace and tables where they are missing, then check all of them.
@@ -88,14 +87,15 @@ def setup_schema(
         reader: describes them.
         tables: the keyspace.
         settings: names, partitions, replication.
-        files: the migrations, name -> text.
         say: told each step.
 
     Raises:
+        ConfigurationError: the keyspace belongs to another topic; nothing was made.
         SchemaMismatchError: something that exists would lose or tear readings; a migration
             changed after it was applied.
     """
     report = SchemaReport()
+    check_owner(settings.keyspace, tables.owner(), settings.topic)
     for plan in topic_plans(settings):
         say(f"topic {plan.name}")
         if topics.create(plan):
@@ -106,12 +106,13 @@ def setup_schema(
         tables.create_keyspace(settings.keyspace_replication)
         report.created.append(f"keyspace {settings.keyspace}")
     tables.create_migrations_table()
+    check_owner(settings.keyspace, tables.claim(settings.topic), settings.topic)
     # Unique per call: the lock takes its own holder for a retry, and two setups of one process
     # (a test, a Dagster code server) are two.
     holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     tables.lock(holder)
     try:
-        for migration in choose_migrations(read_migrations(files), tables.applied_migrations()):
+        for migration in choose_migrations(tables.migrations, tables.applied_migrations()):
             say(f"migration {migration.name}")
             tables.apply(migration, holder)
             report.created.append(f"migration {migration.name}")
@@ -164,8 +165,9 @@ def check_schema(
                 and difference.thing.endswith("message.timestamp.type")
             )
         ]
-    for table in TABLES:
-        report.differences += compare_table(settings.keyspace, table, tables.columns(table))
+    for table, expected in read_tables(tables.migrations).items():
+        found = tables.columns(table)
+        report.differences += compare_table(settings.keyspace, table, expected, found)
     options = tables.keyspace_replication() or {}
     replication = min(
         (int(str(value).split("/")[0]) for name, value in options.items() if name != "class"),

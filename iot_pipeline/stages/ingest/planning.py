@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from iot_pipeline.core.checks.schema import check_owner
 from iot_pipeline.core.reading.offsets import (
     Checkpoint,
     OffsetRange,
@@ -95,6 +96,7 @@ def make_plan(
         accept_producer_timestamps: whether a topic that is not LogAppendTime will do.
 
     Raises:
+        ConfigurationError: the keyspace belongs to another topic.
         PlanError: ranges that cannot be drained; a partition that does not exist.
         OffsetsExpiredError, TopicChangedError, SchemaMismatchError: see their names.
     """
@@ -108,6 +110,8 @@ def make_plan(
         )
     missing = [state for state in states if state.checkpoint is None]
     if missing:
+        # Later there is a checkpoint, so the question was answered.
+        check_owner(ledger.keyspace, ledger.owner(), topic)
         _make_first_contact(log, ledger, info, checkpoints, missing, start_at)
         info, checkpoints, states = read_states(log, ledger, topic)
     if offsets:

@@ -6,13 +6,15 @@ import pytest
 
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
-from iot_pipeline.core.checks.schema import TopicPlan, read_migrations
-from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.core.checks.schema import TopicPlan, read_migrations, read_tables
+from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
-from iot_pipeline_tests.servers import Services
+from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema, wait_for_topic
+from iot_pipeline.stages.ingest.planning import make_plan
+from iot_pipeline_tests.servers import Services, fresh_topic
 
 pytestmark = pytest.mark.services
+STAMPED = {"message.timestamp.type": "LogAppendTime"}
 
 
 @pytest.fixture
@@ -68,9 +70,9 @@ def test_a_migration_that_changed_after_it_was_applied_is_refused(
         files = migration_files()
         name = min(files)
         changed = {**files, name: files[name] + "\n-- changed\n"}
-        schema = CassandraSchema(connections.cassandra)
+        schema = CassandraSchema(connections.cassandra, changed)
         with pytest.raises(SchemaMismatchError, match=f"{name}: it changed after it was applied"):
-            setup_schema(KafkaTopics(settings), connections.log, schema, settings, changed)
+            setup_schema(KafkaTopics(settings), connections.log, schema, settings)
         # The lock was given back: the next one does not wait two minutes.
         assert connections.set_up().created == []
 
@@ -78,19 +80,45 @@ def test_a_migration_that_changed_after_it_was_applied_is_refused(
 def test_a_new_migration_is_applied_once_and_remembered(fresh: Settings) -> None:
     with open_connections(fresh) as connections:
         connections.set_up()
-        schema = CassandraSchema(connections.cassandra)
         number = max(applied(connections)) + 1
         name = f"{number:03d}_more.cql"
         files = {
             **migration_files(),
             name: "-- one more\nCREATE TABLE ${keyspace}.more (a int PRIMARY KEY);",
         }
-        topics = KafkaTopics(fresh)
-        report = setup_schema(topics, connections.log, schema, fresh, files)
+        topics, schema = KafkaTopics(fresh), CassandraSchema(connections.cassandra, files)
+        report = setup_schema(topics, connections.log, schema, fresh)
         assert report.created == [f"migration {name}"]
-        assert setup_schema(topics, connections.log, schema, fresh, files).created == []
+        assert setup_schema(topics, connections.log, schema, fresh).created == []
         with pytest.raises(SchemaMismatchError, match=f"{name}, which this version does not know"):
             connections.set_up()
+
+
+def test_a_keyspace_of_another_topic_is_refused_before_anything_is_made(fresh: Settings) -> None:
+    other = fresh.model_copy(update={"topic": fresh_topic()})
+    with open_connections(fresh) as connections:
+        connections.set_up()
+    with open_connections(other) as connections:
+        refused = f"keyspace {fresh.keyspace} belongs to topic {fresh.topic}, not to {other.topic}"
+        with pytest.raises(ConfigurationError, match=refused):
+            connections.set_up()
+        with pytest.raises(SchemaMismatchError):
+            connections.log.describe(other.topic)
+        # Made by hand it is refused too, before its first checkpoint is.
+        assert KafkaTopics(other).create(TopicPlan(other.topic, 1, 1, STAMPED))
+        wait_for_topic(connections.log, other.topic)
+        with pytest.raises(ConfigurationError, match=refused):
+            make_plan(connections.log, connections.ledger, other.topic)
+        assert connections.ledger.read_checkpoints(other.topic, [0]) == {}
+    with open_connections(fresh) as connections:
+        assert connections.set_up().created == []
+
+
+def test_the_tables_there_are_have_the_columns_their_files_say(settings: Settings) -> None:
+    with open_connections(settings) as connections:
+        connections.set_up()
+        for table, expected in read_tables(connections.tables.migrations).items():
+            assert connections.tables.columns(table) == expected
 
 
 def test_differences_of_an_existing_topic_are_named_and_left_alone(settings: Settings) -> None:
