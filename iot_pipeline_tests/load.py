@@ -99,7 +99,7 @@ def produce_largest(
     filler = os.urandom(limit_bytes)
     # A batch of one record costs 61 bytes and some for each field of the record.
     for size in range(limit_bytes - 61, limit_bytes - 400, -1):
-        failures: list[object] = []
+        failures: list[KafkaError] = []
         producer = Producer(
             {"bootstrap.servers": bootstrap_servers, "message.max.bytes": 4_194_304, "acks": "all"}
         )

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from iot_pipeline.clients.cassandra import CassandraClient, unlogged_batch
 from iot_pipeline.clients.devices_by_day import bucket_of
@@ -82,6 +83,10 @@ def write_rows(client: CassandraClient, days: Iterable[date], devices: int) -> N
         _write(client, row, ((name, day, at) for name in names), per_batch=10)
 
 
+def _same(batch: object) -> object:
+    return batch
+
+
 def _write(
     client: CassandraClient,
     statement: object,
@@ -94,7 +99,7 @@ def _write(
         batch.add(statement, one)
         size += 1
         if size == per_batch:
-            in_flight.append(client.start(lambda batch=batch: batch, "writing a past"))
+            in_flight.append(client.start(partial(_same, batch), "writing a past"))
             batch, size = unlogged_batch(), 0
         while len([pending for pending in in_flight if not pending.done]) > 16:
             client.wait(0.05)

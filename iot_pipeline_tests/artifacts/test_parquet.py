@@ -7,12 +7,13 @@ import pyarrow.parquet as pq
 
 from iot_pipeline.artifacts.parquet import SCHEMA, parquet_readings
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import Page
+from iot_pipeline.core.reading.spans import Page, PlainRow
 
 
 def test_groups_keep_every_row_in_order_and_are_bounded() -> None:
-    others = [None for _ in QUANTITIES[1:]]
-    pages = [Page(f"d{number}", [(ms, ms / 2, *others) for ms in range(4)]) for number in range(7)]
+    others: list[float | None] = [None for _ in QUANTITIES[1:]]
+    rows: list[PlainRow] = [(ms, *[ms / 2, *others]) for ms in range(4)]
+    pages = [Page(f"d{number}", rows) for number in range(7)]
     sink = io.BytesIO()
     with parquet_readings(sink, group_rows=10) as readings:
         for page in pages:

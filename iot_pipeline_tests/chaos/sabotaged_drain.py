@@ -196,7 +196,7 @@ def _dropped_insert(ports: Ports) -> Ports:
 
 
 def _open_milliseconds(ports: Ports) -> Ports:
-    micro_batch.OpenMilliseconds = AlwaysClosed  # type: ignore[misc]
+    vars(micro_batch)["OpenMilliseconds"] = AlwaysClosed
     return dataclasses.replace(ports, log=SipsFrom(ports.log))
 
 

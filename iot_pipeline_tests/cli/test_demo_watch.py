@@ -69,8 +69,9 @@ def judging(monkeypatch: pytest.MonkeyPatch, *looks: UiLook, fleet_is_alive: boo
 
     fleet = SimpleNamespace(is_alive=fleet_is_alive, last_lines=lambda _: "its last words")
     ui, services = SimpleNamespace(look=look, address="x"), SimpleNamespace(status=list)
-    parts: list[Any] = [ui, None, fleet, services]
-    return Watch(Settings(), *parts, sensor="s", earlier=())
+    parts: dict[str, Any] = {"sensor": "s", "earlier": ()}
+    given: Any = (ui, None, fleet, services)
+    return Watch(Settings(), *given, **parts)
 
 
 def test_a_demo_that_is_judged_waits_for_a_run_with_readings_and_every_verdict(

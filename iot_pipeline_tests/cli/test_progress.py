@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from iot_pipeline.cli import progress
 from iot_pipeline.cli.progress import ProgressLine
 
 
@@ -56,7 +55,7 @@ def test_an_estimate_comes_after_a_second_and_before_what_else_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     line = ProgressLine("draining offsets")
     line.show(50, 200, "records")
     assert shown(line, 80).startswith("draining offsets: 50 of 200, records ━")
@@ -84,7 +83,7 @@ def test_what_cannot_take_a_line_back_gets_one_every_ten_seconds(
         monkeypatch.setattr(sys, "stderr", _Terminal())
         monkeypatch.setenv("TERM", term)
     now = 100.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     with ProgressLine("draining offsets") as line:
         for _ in range(30):
             now += 1

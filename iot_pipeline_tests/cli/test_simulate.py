@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from iot_pipeline.cli import simulate as simulate_command
 from iot_pipeline.cli.main import iot, main
 from iot_pipeline.cli.simulate import parse_seconds
+from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
@@ -198,7 +199,7 @@ def test_a_wrong_option_ends_with_the_exit_code_of_wrong_usage():
 
 def test_no_broker_is_a_reason_to_try_again_and_not_a_traceback(monkeypatch, capsys):
     # Here, not in a process of its own: five seconds of looking for a broker become half a one.
-    opened = functools.partial(simulate_command.open_sender, connect_seconds=0.5)
+    opened = functools.partial(open_sender, connect_seconds=0.5)
     monkeypatch.setattr(simulate_command, "open_sender", opened)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -11,6 +11,7 @@ from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import day_number
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import settle
 from iot_pipeline_tests.stages.contracts_readings import (
@@ -38,7 +39,7 @@ class RealRowsWorld:
     def write(self, temperatures: Mapping[int, float], arrived_ms: int = ARRIVED_MS) -> None:
         store = self.pipeline.connections.store
         for day in {ms // MS_PER_DAY for ms in temperatures}:
-            rows = {
+            rows: RowsByTime = {
                 ms: (arrived_ms * 1000, 0, 0, temperature, 40.0)
                 for ms, temperature in temperatures.items()
                 if ms // MS_PER_DAY == day

@@ -48,9 +48,9 @@ def _finish(pending: Any, client: CassandraClient) -> PipelineError | None:
 
 def _sample(now_ms: int) -> list[tuple[str, int, RowsByTime]]:
     names = ["device_1", "ø" * 128, "x" * 256, "-", "日本"]
-    groups = []
+    groups: list[tuple[str, int, RowsByTime]] = []
     for at, name in enumerate(names):
-        rows = {
+        rows: RowsByTime = {
             ms: ((now_ms - ms % 1000) * 1000 + ms % 1000, at, ms, float(ms % 150) - 0.1, 0.0)
             for ms in range(at, 2_000_000, 9_999 * (at + 1))
         }
@@ -114,7 +114,7 @@ def test_merged_batches_stay_within_the_guard_rails_of_cassandra(services: Servi
         _set_up(settings, client)
         before = services.log_size("cassandra")
         store = open_reading_store(client, settings)
-        groups = [
+        groups: list[tuple[str, int, RowsByTime]] = [
             (f"{at}".rjust(24, "d"), 20_000, {ms: (1, ms, 0, 1.0, 2.0) for ms in range(5)})
             for at in range(10)
         ]

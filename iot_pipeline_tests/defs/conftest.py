@@ -106,7 +106,8 @@ class Dagster:
         if isinstance(answer, dg.SkipReason):
             assert answer.skip_message is not None
             return answer.skip_message
-        (request,) = answer.run_requests
+        assert isinstance(answer, dg.SensorResult)
+        (request,) = answer.run_requests or []
         return request
 
     def drain_by_sensor(self) -> Outcome:

@@ -139,15 +139,16 @@ def _nonsense_is_refused_in_the_launchpad(server: DevServer) -> None:
         _is_refused(server, "simulate", nonsense, said)
     assert len(server.runs(pipelineName="simulate")) == before
     before = len(server.runs(pipelineName="ingest"))
-    for nonsense, said in (
+    of_config: tuple[tuple[dict[str, Any], str], ...] = (
         ({"max_records": 0}, "max_records 0: Input should be greater than or equal to 1"),
         ({"ranges": {"0": {"start": 5, "end": 5}}}, "ranges 0:5-5: expected the number of a Kafka"),
         ({"ranges": {"0": {"start": -1, "end": 5}}}, "ranges.0.start -1: Input should be greater"),
         ({"ranges": {"one": {"start": 0, "end": 5}}}, "expected the number of a Kafka partition"),
         ({"ranges": {"0": [0, 5]}}, "Value at path root:ops:ingest_readings:config:ranges:"),
         ({"ranges": {"0": {"start": 0, "end": 5}}, "max_records": 9}, "leave max_records empty"),
-    ):
-        _is_refused(server, "ingest", {"ops": {"ingest_readings": {"config": nonsense}}}, said)
+    )
+    for config, said in of_config:
+        _is_refused(server, "ingest", {"ops": {"ingest_readings": {"config": config}}}, said)
     assert len(server.runs(pipelineName="ingest")) == before
 
 

@@ -30,10 +30,9 @@ from iot_pipeline.stages.checks.row_counts import count_days
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.defs.seen import seen
-from iot_pipeline_tests.load import fleet, produce, reading_json
+from iot_pipeline_tests.load import delete_before, fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import free_ports
-from iot_pipeline_tests.stages.ingest.test_real_loss import delete_before
 
 pytestmark = pytest.mark.services
 
@@ -413,9 +412,10 @@ def test_a_server_that_is_back_while_nothing_lags_is_green_again(
 
 
 def _history(dagster: Dagster, check: str) -> list[Any]:
-    return dagster.instance.event_log_storage.get_asset_check_execution_history(
+    found = dagster.instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(SENSOR_DATA, check), limit=10
     )
+    return list(found)
 
 
 def test_a_run_whose_rows_are_committed_is_a_success_though_a_server_goes_away_then(

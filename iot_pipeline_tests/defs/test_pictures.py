@@ -5,6 +5,7 @@ import re
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -94,7 +95,7 @@ def test_the_health_report_is_written_and_linked_with_what_is_true(
         for event in result.all_events
         if event.event_type_value == "STEP_OUTPUT"
     ]
-    metadata = {key: value.value for key, value in output.items()}
+    metadata: dict[str, Any] = {key: value.value for key, value in output.items()}
     page = Path(metadata["report"])
     assert page.parent == pipeline.settings.data_dir / "reports"
     assert metadata["link"] == page.as_uri()

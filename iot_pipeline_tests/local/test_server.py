@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -239,9 +240,9 @@ def test_a_foreign_process_on_a_port_is_named_and_nothing_is_started(tmp_path: P
 
 
 def needs(tmp_path: Path, **changed: int) -> Needs:
-    sizes = {"download_bytes": 5_000_000, "state_bytes": 1, "memory_bytes": 1, **changed}
-    folders = {"cache": tmp_path / "not" / "yet", "state_folder": tmp_path}
-    return Needs(services=["kafka 4.3.1"], jars=3, **sizes, **folders)
+    sizes: dict[str, Any] = {"download_bytes": 5_000_000, "state_bytes": 1, "memory_bytes": 1}
+    folders: dict[str, Any] = {"cache": tmp_path / "not" / "yet", "state_folder": tmp_path}
+    return Needs(services=["kafka 4.3.1"], jars=3, **sizes | changed, **folders)
 
 
 def test_what_a_start_takes_is_said(tmp_path: Path) -> None:

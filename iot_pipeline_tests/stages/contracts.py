@@ -42,6 +42,12 @@ from iot_pipeline.stages.ports import (
 from iot_pipeline_tests.patience import until
 
 
+class Waiting(Protocol):
+    """Whatever has sent something."""
+
+    def wait(self, timeout_seconds: float) -> None: ...
+
+
 class LogWorld(Protocol):
     """A topic of two partitions, and what people do to it; every write is acknowledged."""
 
@@ -246,7 +252,7 @@ class RecordLogContract:
 # The store.
 
 
-def settle(store: ReadingStore, *sent: Pending, deadline_seconds: float = 30.0) -> None:
+def settle(store: Waiting, *sent: Pending, deadline_seconds: float = 30.0) -> None:
     give_up_at = until(deadline_seconds)
     for pending in sent:
         while not pending.done:

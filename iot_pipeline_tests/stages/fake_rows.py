@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from iot_pipeline.core.fleet.view import Slot
 from iot_pipeline.core.ingest.micro_batch import day_of
@@ -15,7 +15,7 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import PlainRow, day_number
 from iot_pipeline.core.times import Window
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
-from iot_pipeline_tests.stages.fakes import FakeAnswer, FakePending, FakeStore, Faults, answer
+from iot_pipeline_tests.stages.fakes import FakeAnswer, FakeStore, Faults, answer
 
 T = TypeVar("T")
 VALUES = len(QUANTITIES)
@@ -74,9 +74,8 @@ class FakeSensorData:
 
     def start_sums(self, device_id: str, day_number: int) -> FakeAnswer[tuple[int, Sequence[int]]]:
         rows = [row for _, row in self._all(device_id, day_number)]
-        totals = [
-            sum(row[VALUES + number] or 0 for row in rows) % 2**64 for number in range(VALUES)
-        ]
+        totals = [sum(int(us or 0) for us in column) % 2**64 for column in zip(*rows, strict=True)]
+        totals = totals[VALUES:] or [0] * VALUES
         return self._answer("sums", (len(rows), totals))
 
     def start_count(self, device_id: str, day_number: int) -> FakeAnswer[int]:
@@ -96,9 +95,9 @@ class FakeSensorData:
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
     ) -> FakeAnswer[list[Slot]]:
         pieces: dict[int, list[float]] = {}
-        for row in self._plain(device_id, day_number, first_ms, last_ms):
-            pieces.setdefault(row[0] // piece_ms * piece_ms, []).append(row[1] or 0.0)
-        means: list[Slot] = [(begin, sum(values) / len(values)) for begin, values in pieces.items()]
+        for ms, *values in self._plain(device_id, day_number, first_ms, last_ms):
+            pieces.setdefault(ms // piece_ms * piece_ms, []).append(values[0] or 0.0)
+        means: list[Slot] = [(begin, sum(of) / len(of)) for begin, of in pieces.items()]
         return self._answer("means", means)
 
     def all_places(self) -> Iterator[Place]:
@@ -125,7 +124,7 @@ class FakeSensorData:
                 of_row = [cells.get(quantity.name, (None, None)) for quantity in QUANTITIES]
                 row = (*(cell[1] for cell in of_row), *(cell[0] for cell in of_row))
                 found.append((ms, row))
-        return sorted(found)  # type: ignore[arg-type]
+        return sorted(found)
 
     def _all(self, device_id: str, day_number: int) -> StoredRows:
         return self._between(device_id, day_number, 0, 1 << 62)
@@ -134,7 +133,7 @@ class FakeSensorData:
         self, device_id: str, day_number: int, first_ms: int, last_ms: int
     ) -> Sequence[PlainRow]:
         found = self._between(device_id, day_number, first_ms, last_ms)
-        return [(ms, *row[:VALUES]) for ms, row in found]
+        return [(ms, *values) for ms, values in ((ms, row[:VALUES]) for ms, row in found)]
 
     def _answer(self, kind: str, found: T) -> FakeAnswer[T]:
         self.asked[kind] += 1
@@ -167,23 +166,22 @@ class FakeDeviceDays:
         yield from self.faults.call("days.days_of", find, CassandraUnavailableError)
 
 
-@dataclass(slots=True)
-class FailingSensorData:
-    """Of the questions those alone that a replay and a deletion ask."""
+class FailingSensorData(FakeSensorData):
+    """The rows of `inner`; the calls that a replay and a deletion make may fail."""
 
-    inner: FakeSensorData
-    faults: Faults
+    def __init__(self, inner: FakeSensorData, faults: Faults) -> None:
+        super().__init__(**{item.name: getattr(inner, item.name) for item in fields(inner)})
+        self.inner, self.faults = inner, faults
 
     def start_range(
         self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> FakePending:
+    ) -> FakeAnswer[StoredRows]:
         return self._send("start_range", device_id, day_number, first_ms, last_ms, limit)
 
-    def start_times(self, device_id: str, day_number: int, times_ms: Sequence[int]) -> FakePending:
+    def start_times(
+        self, device_id: str, day_number: int, times_ms: Sequence[int]
+    ) -> FakeAnswer[StoredRows]:
         return self._send("start_times", device_id, day_number, times_ms)
-
-    def start_sums(self, device_id: str, day_number: int) -> FakePending:
-        return self._send("start_sums", device_id, day_number)
 
     def delete_rows(self, deletion: Deletion, day_number: int) -> None:
         self.faults.call(
@@ -192,10 +190,7 @@ class FailingSensorData:
             CassandraUnavailableError,
         )
 
-    def wait(self, timeout_seconds: float) -> None:
-        self.inner.wait(timeout_seconds)
-
-    def _send(self, name: str, *arguments: object) -> FakePending:
+    def _send(self, name: str, *arguments: object) -> Any:
         return self.faults.send(
             f"rows.{name}",
             lambda: getattr(self.inner, name)(*arguments),

@@ -9,7 +9,7 @@ import enum
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
@@ -25,7 +25,8 @@ from iot_pipeline.core.ledger.chain import (
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, place_of
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
-from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.rollups.days import IngestedPart, ReplayedPart
 from iot_pipeline.errors import (
@@ -37,7 +38,7 @@ from iot_pipeline.errors import (
     RowsRefusedError,
     SchemaMismatchError,
 )
-from iot_pipeline.stages.ports import RecordSource, TopicInfo, Watermarks
+from iot_pipeline.stages.ports import RecordSource
 
 T = TypeVar("T")
 NOW_MS = 1_735_444_920_000  # 2024-12-29T04:02:00Z
@@ -294,10 +295,11 @@ class FakeStore:
             return self._pend([], RowsRefusedError("writing rows: refused"))
         places = []
         for device_id, day_number, rows in groups:
-            for ms, (write_time, offset, partition, temperature, humidity) in rows.items():
+            for ms, (write_time, offset, partition, *values) in rows.items():
                 row = self.cells.setdefault((device_id, day_number, ms), {})
-                for column, value in (("temperature", temperature), ("humidity", humidity)):
-                    row[column] = max(row.get(column, (-1, 0.0)), (write_time, value))
+                for quantity, value in zip(QUANTITIES, values, strict=True):
+                    known = row.get(quantity.name, (-1, 0.0))
+                    row[quantity.name] = max(known, (write_time, value))
                 places.append((partition, offset))
         return self._pend(places)
 
@@ -599,9 +601,7 @@ class Faults:
             action()
         raise self._error(seam, error)
 
-    def send(
-        self, seam: str, action: Callable[[], FakePending], error: type[PipelineError]
-    ) -> FakePending:
+    def send(self, seam: str, action: Callable[[], FakePending], error: type[PipelineError]) -> Any:
         """A call whose answer comes later."""
         if not self._is_chosen(seam):
             return action()
@@ -721,17 +721,12 @@ class FailingStore:
         self.inner.wait(timeout_seconds)
 
 
-@dataclass(slots=True)
-class FailingLedger:
-    inner: FakeLedger
-    faults: Faults
+class FailingLedger(FakeLedger):
+    """What `inner` keeps is kept there still; the calls that change something may fail."""
 
-    @property
-    def keyspace(self) -> str:
-        return self.inner.keyspace
-
-    def owner(self) -> str | None:
-        return self.inner.owner()
+    def __init__(self, inner: FakeLedger, faults: Faults) -> None:
+        super().__init__(**{item.name: getattr(inner, item.name) for item in fields(inner)})
+        self.inner, self.faults = inner, faults
 
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
         return _call(
@@ -766,11 +761,6 @@ class FailingLedger:
             lambda: self.inner.read_newest(topic, partitions, limit), "cassandra",
         )  # fmt: skip
 
-    def read_entries(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
-    ) -> list[LedgerEntry]:
-        return self.inner.read_entries(topic, partitions, since)
-
     def record_replay(
         self,
         topic: str,
@@ -793,9 +783,6 @@ class FailingLedger:
             lambda: self.inner.send_rebase(topic, old, new, run_id, writer_id),
             CassandraUnavailableError,
         )
-
-    def wait(self, timeout_seconds: float) -> None:
-        self.inner.wait(timeout_seconds)
 
 
 @dataclass(slots=True)

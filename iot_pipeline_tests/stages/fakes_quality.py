@@ -4,7 +4,7 @@ import math
 import random
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import day_number
+from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.core.times import Window
 from iot_pipeline.stages.checks.registry import checks_of
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
@@ -88,6 +89,14 @@ class TimeLapse(FakeSensorData):
         ]
 
     # A `DeletionLog`.
+
+    def deleted_parts(self) -> list[DeletedPart]:
+        return []
+
+    def record_deletion(
+        self, deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
+    ) -> None:
+        self.deletions.append(deletion)
 
     def read_deletions(self) -> list[Deletion]:
         return self.deletions

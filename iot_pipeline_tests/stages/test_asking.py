@@ -8,6 +8,7 @@ import pytest
 
 from iot_pipeline.clients import dead_letters
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.errors import KafkaUnavailableError
@@ -34,6 +35,13 @@ class ListSource:
             return []
         given, self._left = self._left[:100], self._left[100:]
         return given
+
+    def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
+        return chunk_records(self.poll(timeout_seconds))
+
+    @property
+    def at_end(self) -> Mapping[int, int]:
+        raise NotImplementedError
 
     @property
     def finished(self) -> frozenset[int]:

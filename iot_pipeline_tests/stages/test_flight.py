@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, PipelineError
-from iot_pipeline.stages import requests as flight_module
 from iot_pipeline.stages.requests import Flight
 from iot_pipeline_tests.stages.fakes import FakeAnswer, answer
 
@@ -53,7 +52,7 @@ def test_every_request_is_answered_once_however_often_it_failed(is_deaf: bool) -
 def test_all_that_fail_at_once_wait_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # A server that stood still for ten seconds times out everything on its way.
     waits: list[float] = []
-    monkeypatch.setattr(flight_module.time, "sleep", waits.append)
+    monkeypatch.setattr("time.sleep", waits.append)
     assert len(fly(Server(failures=96), 96, give_up_after_seconds=0.5)) == 96
     assert len(waits) == 1
 

@@ -70,7 +70,7 @@ def folded(rows: list[Row], parts: list[int]) -> DeviceState:
     return states.devices["a"]
 
 
-def facts(state: DeviceState, without: set[str] = LEARNED) -> dict[str, object]:
+def facts(state: DeviceState, without: set[str] = LEARNED) -> dict[int | str, object]:
     found = msgspec.structs.asdict(state)
     halves = {
         half.number: (half.rows, half.jumps, half.outside) for half in (state.half, state.before)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -44,7 +45,7 @@ def checkpoint(next_offset: int, epoch: int = 7, topic_id: str = "uuid") -> Chec
 
 
 def entry(start: int, end: int, run_id: str = "other-run", **changes) -> LedgerEntry:
-    values = {
+    values: dict[str, Any] = {
         "topic": "iot_data",
         "partition": 3,
         "epoch": 7,

@@ -1,6 +1,7 @@
 """An audit claims what it looked at, and names the rest."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -29,12 +30,13 @@ def test_strays_are_not_mentioned_as_absent_when_nobody_looked_for_them() -> Non
 
 @pytest.mark.parametrize("unproven", ["expired", "unverifiable", "in_flight"])
 def test_nothing_is_claimed_of_what_could_not_be_compared(unproven: str) -> None:
-    first, why = audited(700, stored=20, **{unproven: 680})
+    some: dict[str, Any] = {unproven: 680}
+    first, why = audited(700, stored=20, **some)
     assert first == (
         "20 of 700 offsets are proven: none of these is lost or torn, and no row is stray"
     )
     assert why.startswith(f"680 {'expired' if unproven == 'expired' else 'are'}")
-    assert audited(680, **{unproven: 680})[0] == "none of 680 offsets could be proven"
+    assert audited(680, **some)[0] == "none of 680 offsets could be proven"
 
 
 def test_a_defect_comes_first_and_an_empty_audit_proves_nothing() -> None:

@@ -1,10 +1,11 @@
 """Quantities with other limits than the default ones."""
 
 from dataclasses import replace
+from typing import Any
 
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 
 
-def limited(**limits: dict[str, float]) -> tuple[Quantity, ...]:
+def limited(**limits: dict[str, Any]) -> tuple[Quantity, ...]:
     """All quantities, those named with these limits: limited(temperature={"greatest": 10})."""
     return tuple(replace(item, **limits.pop(item.name, {})) for item in QUANTITIES)

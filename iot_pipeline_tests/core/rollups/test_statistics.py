@@ -81,7 +81,7 @@ def test_pages_of_any_size_and_order_give_the_same_hours(
         add_page(paged, newest_first[at : at + size])
     at_once: dict[int, Rollup] = {}
     add_page(at_once, all_rows)
-    assert paged.keys() == at_once.keys() == {ms - ms % MS_PER_HOUR for ms, _, _ in all_rows}
+    assert paged.keys() == at_once.keys() == {row[0] - row[0] % MS_PER_HOUR for row in all_rows}
     assert all(is_same(paged[hour], at_once[hour]) for hour in paged)
     assert is_same(day_of_hours(paged), summarize(all_rows))
 

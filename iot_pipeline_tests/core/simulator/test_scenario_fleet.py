@@ -52,7 +52,9 @@ def readings_by_device(emissions) -> dict[str, list[Reading]]:
     found = defaultdict(list)
     for emission in emissions:
         if not emission.is_withheld:
-            found[emission.device.device_id].append(decode(emission.payload))
+            reading = decode(emission.payload)
+            assert isinstance(reading, Reading)
+            found[emission.device.device_id].append(reading)
     return found
 
 
@@ -217,7 +219,7 @@ def test_a_spike_is_one_value_that_is_off_by_its_size(quantity, size):
             assert now.payload == was.payload
             continue
         spikes += 1
-        before, after = json.loads(was.payload), json.loads(now.payload)
+        before, after = json.loads(was.payload or b""), json.loads(now.payload or b"")
         assert abs(after[quantity] - before[quantity]) == pytest.approx(size)
         assert after[other] == before[other]
         assert isinstance(ReadingDecoder(ReadingRules()).decode(now.payload), Reading)
@@ -231,7 +233,10 @@ def test_a_drift_grows_in_a_straight_line_and_is_gone_at_its_end():
         if now.device.device_id != "north_1":
             continue
         seconds = (now.measured_us - START_US) / 1e6
-        difference = json.loads(now.payload)["temperature"] - json.loads(was.payload)["temperature"]
+        difference = (
+            json.loads(now.payload or b"")["temperature"]
+            - json.loads(was.payload or b"")["temperature"]
+        )
         expected = (seconds - 10) / 2 if 10 <= seconds < 110 else 0
         assert difference == pytest.approx(expected, abs=0.011)
         off.append(difference)

@@ -3,12 +3,14 @@
 from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.stages.checks.schema import wait_for_topic
+from iot_pipeline_tests.stages.fakes import FakeLog
 
 
-class LateReader:
+class LateReader(FakeLog):
     """A broker that hears of a topic only after it was asked some times."""
 
     def __init__(self, unknown_times: int) -> None:
+        super().__init__()
         self.left = unknown_times
 
     def describe(self, topic: str) -> TopicInfo:

@@ -18,7 +18,7 @@ from iot_pipeline_tests.stages.fakes_quality import (
 BAD = "room_3"
 
 
-def only_bad(change):  # type: ignore[no-untyped-def]
+def only_bad(change):
     return lambda name, reading: change(reading) if name == BAD else [reading]
 
 

@@ -10,6 +10,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     ConfigurationError,
@@ -32,7 +33,7 @@ def a_keeper(states: FakeDeviceStates | None = None) -> FleetKeeper:
 
 
 def a_batch(devices: int, rows: int, at: int = T0) -> MicroBatch:
-    groups = {
+    groups: dict[tuple[str, int], RowsByTime] = {
         (f"d{device}", T0 // MS_PER_DAY): {
             at + 1000 * n: ((at + 1000 * n + 40) * 1000, 0, n, 20.0 + n % 3, 50.0)
             for n in range(rows)

@@ -13,6 +13,7 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import moment_of
 from iot_pipeline.errors import CassandraUnavailableError, SchemaMismatchError
 from iot_pipeline.stages.fleet.keeper import SAVE_SECONDS, FleetKeeper, look_at_fleet
@@ -32,7 +33,7 @@ LIMITS = QualityLimits()
 
 
 def batch_of(rows: list[Sent]) -> MicroBatch:
-    groups: dict[tuple[str, int], dict[int, tuple[int, int, int, float, float]]] = {}
+    groups: dict[tuple[str, int], RowsByTime] = {}
     for offset, (name, ms, at, warm, damp) in enumerate(sorted(rows, key=lambda row: row[2])):
         group = groups.setdefault((name, ms // MS_PER_DAY), {})
         group[ms] = (at * 1000, offset, 0, warm, damp)

@@ -6,6 +6,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.fleet.view import MOST_LINES, MOST_ROWS, choose_rows, natural_key
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import moment_of
 from iot_pipeline.stages.fleet.view import view_fleet
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
@@ -21,7 +22,7 @@ def fleet_of(devices: int, minutes: int = 60, silent: tuple[int, ...] = ()) -> F
     for number in range(devices):
         end = NOW_MS - (minutes * 30_000 if number in silent else 0)
         times = range(begin, end, 10_000)
-        group = {
+        group: RowsByTime = {
             ms: ((ms + 40) * 1000, 0, at, 20.0 + at % 5 / 10, 50.0) for at, ms in enumerate(times)
         }
         states.fold({(f"room_{number}", begin // MS_PER_DAY): group})

@@ -132,7 +132,7 @@ def test_holes_at_the_end_of_the_log_are_passed_before_another_record_comes() ->
         world.at_end = {0: 5}
         return records
 
-    world.poll = poll  # type: ignore[method-assign]
+    world.poll = poll
     progress = _follow(world)
     assert progress.done_offsets == 5
     assert (progress.total.stored, progress.total.holes) == (1, 4)
@@ -198,7 +198,7 @@ def test_what_was_written_before_records_expired_is_committed_with_its_letters()
             return original(timeout_seconds)
         raise OffsetsExpiredError("reading t[0] at 3: deleted")
 
-    world.poll = poll  # type: ignore[method-assign]
+    world.poll = poll
     with pytest.raises(OffsetsExpiredError):
         _follow(world, seconds=30.0, commit_seconds=10.0)
     assert world.journal[-2:] == [("letters", 1), ("commit", 3)]

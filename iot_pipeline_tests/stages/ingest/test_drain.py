@@ -2,6 +2,7 @@ import copy
 import functools
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.stages.ingest import micro_batch
+from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ingest.row_writer import DEVICE_REFRESH_MS, RowWriter
 from iot_pipeline.stages.ledger.commits import commit_all
@@ -369,8 +371,12 @@ def test_of_two_drains_of_one_plan_one_wins_each_range_and_the_other_is_fenced()
     for at in every_call():
         world = a_busy_world()
         plan = world.plan()
-        other = []
-        faults = Faults(at, How.HOOK, hook=lambda w=world, p=plan, o=other: o.append(w.drain(p)))
+        other: list[DrainProgress] = []
+
+        def overtake(world: World = world, plan: Plan = plan, other: Any = other) -> None:
+            other.append(world.drain(plan))
+
+        faults = Faults(at, How.HOOK, hook=overtake)
         first = world.drain(plan, faults=faults)
         (second,) = other
         assert {f.by_run_id for f in [*first.fenced, *second.fenced]} <= {"run-1", "run-2"}
@@ -389,11 +395,11 @@ def test_a_drain_fenced_in_one_partition_keeps_what_it_won_in_the_other():
     for at in every_call():
         world = a_busy_world()
         plan = world.plan()
-        faults = Faults(
-            at,
-            How.HOOK,
-            hook=lambda w=world: w.drain(w.plan(partitions=[1])),
-        )
+
+        def overtake(world: World = world) -> None:
+            world.drain(world.plan(partitions=[1]))
+
+        faults = Faults(at, How.HOOK, hook=overtake)
         first = world.drain(plan, faults=faults)
         world.check()
         for p, item in first.achieved.items():

@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iot_pipeline.core.proof.read_back import StoredRow
+from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
 from iot_pipeline.stages.ingest.latency import PROBES_PER_SECOND, LatencyProbe
+from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import FakeStore
 
 _MS = 1_735_444_918_000
 _ROW = (_MS * 1000 + 17, 17, 0, 20.0, 50.0)
-_ROWS = {_MS - 60_000: _ROW}
+_ROWS: RowsByTime = {_MS - 60_000: _ROW}
 
 
 @dataclass
@@ -25,22 +27,19 @@ class Answer:
 
 
 @dataclass
-class AnsweringReader:
+class AnsweringReader(FakeSensorData):
     """Keeps every question; the test answers."""
 
-    asked: list[tuple[str, int, list[int]]] = field(default_factory=list)
+    wanted: list[tuple[str, int, list[int]]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     is_away: bool = False
 
-    def start_times(self, device_id: str, day_number: int, times_ms: Sequence[int]) -> Answer:
+    def start_times(self, device_id: str, day_number: int, times_ms: Sequence[int]) -> Any:
         if self.is_away:
             raise CassandraUnavailableError("away")
-        self.asked.append((device_id, day_number, list(times_ms)))
+        self.wanted.append((device_id, day_number, list(times_ms)))
         self.answers.append(Answer())
         return self.answers[-1]
-
-    def start_range(self, *_: object) -> Answer:
-        raise AssertionError("a probe asks for one row")
 
     def wait(self, timeout_seconds: float) -> None:
         raise AssertionError("a probe waits for nothing")
@@ -70,7 +69,7 @@ def test_a_sample_is_the_time_from_the_brokers_timestamp_to_the_answer_that_hold
     probe, reader, _ = _probe()
     write = probe.send_rows("d", 20_086, _ROWS)
     assert write.done
-    assert reader.asked == [("d", 20_086, [_MS - 60_000])]
+    assert reader.wanted == [("d", 20_086, [_MS - 60_000])]
     assert probe.take().samples == 0, "not answered yet"
     _answer(reader.answers[0], _ROW[0], 0.025)
     found = probe.take()
@@ -83,10 +82,10 @@ def test_a_row_is_asked_for_only_when_its_write_is_acknowledged() -> None:
     probe.store.looks_until_answered = 2
     write = probe.send_rows("d", 20_086, _ROWS)
     while not write.done:
-        assert reader.asked == []
-    assert len(reader.asked) == 1
+        assert reader.wanted == []
+    assert len(reader.wanted) == 1
     assert write.done
-    assert len(reader.asked) == 1, "once"
+    assert len(reader.wanted) == 1, "once"
 
 
 def test_an_older_row_or_none_is_no_sample_and_a_newer_one_is() -> None:
@@ -103,11 +102,11 @@ def test_probes_are_bounded_however_much_is_written() -> None:
     for _ in range(10_000):
         assert probe.send_rows("d", 20_086, _ROWS).done
         clock.now += 0.0001
-    assert len(reader.asked) <= PROBES_PER_SECOND + 1, "a second of writes"
+    assert len(reader.wanted) <= PROBES_PER_SECOND + 1, "a second of writes"
     for _ in range(1000):
         clock.now += 1
         assert probe.send_merged([("d", 20_086, _ROWS)]).done
-    assert len(reader.asked) < 100, "nobody answered"
+    assert len(reader.wanted) < 100, "nobody answered"
 
 
 def test_a_reader_that_is_away_is_no_error_of_the_drain() -> None:
@@ -135,4 +134,4 @@ def test_what_waited_for_the_run_is_not_measured() -> None:
         probe, reader, _ = _probe()
         probe.since_seconds = since_seconds
         assert probe.send_rows("d", 20_086, _ROWS).done
-        assert len(reader.asked) == asked
+        assert len(reader.wanted) == asked

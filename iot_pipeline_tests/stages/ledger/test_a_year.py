@@ -70,7 +70,7 @@ def year() -> tuple[CountingLedger, FakeLog]:
     ledger, log = CountingLedger(), FakeLog(partitions=len(PARTITIONS))
     detailed = datetime(2025, 12, 31, tzinfo=UTC)
     write_runs(ledger, log, NOW - timedelta(days=365), timedelta(hours=6))
-    for place in [place for place, e in ledger.entries.items() if e.updated_at >= detailed]:  # type: ignore[operator]
+    for place in [place for place, e in ledger.entries.items() if e.updated_at >= detailed]:
         entry = ledger.entries.pop(place)
         ledger.checkpoints[place[:2]] = Checkpoint(
             place[1],

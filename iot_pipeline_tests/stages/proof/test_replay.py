@@ -8,8 +8,12 @@ from iot_pipeline.core.proof.deletions import Deletion, Deletions
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.errors import CassandraUnavailableError, PlanError, TopicChangedError
-from iot_pipeline.stages import requests as flight_module
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    PipelineError,
+    PlanError,
+    TopicChangedError,
+)
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof import read_back as read_back_stage
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay
@@ -253,9 +257,10 @@ def test_rows_among_many_others_are_asked_for_one_by_one():
 def test_reads_that_fail_together_wait_once(monkeypatch):
     # A server that stood still fails everything on its way; a wait for each would be minutes.
     waits = []
-    monkeypatch.setattr(flight_module.time, "sleep", waits.append)
+    monkeypatch.setattr("time.sleep", waits.append)
     world = a_drained_world()
-    away = [CassandraUnavailableError("stood still")] * read_back_stage.READS_IN_FLIGHT
+    away: list[PipelineError] = [CassandraUnavailableError("stood still")]
+    away *= read_back_stage.READS_IN_FLIGHT
     reader = FakeSensorData(world.store, away)
     wanted = [((f"d{number}", 20_000), [number]) for number in range(200)]
     found = [place for place, _, _ in read_back_stage.fetch_rows(reader, wanted, 0.5)]

@@ -1,7 +1,9 @@
 """Dead letters read again by the rules of now, on fakes."""
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingRules
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.rollups.days import ReplayedPart, gather_facts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline_tests.core.reading.limits import limited
 from iot_pipeline_tests.load import reading_json
@@ -45,7 +47,12 @@ class Letters:
         self.world, self.log = World(), FakeLog(topic=DLQ)
         self.offset = 0
 
-    def add(self, value: bytes | None, reason: str = "out_of_range", **headers: bytes) -> int:
+    def add(
+        self,
+        value: bytes | None,
+        reason: str = "out_of_range",
+        headers: Mapping[str, bytes] | None = None,
+    ) -> int:
         self.offset += 1
         known = {
             SOURCE_TOPIC: b"iot_data",
@@ -53,7 +60,7 @@ class Letters:
             SOURCE_OFFSET: str(self.offset).encode(),
             REASON: reason.encode(),
             TIMESTAMP_MS: str(NOW_MS).encode(),
-            **headers,
+            **(headers or {}),
         }
         self.log.append(0, value, headers=[(k, v) for k, v in known.items() if v != b""])
         return self.offset
@@ -66,8 +73,8 @@ class Letters:
         config: DrainConfig = RELAXED,
         deletions: Deletions | None = None,
         faults: Faults | None = None,
-        rows: object = None,
-        **options: object,
+        rows: SensorData | None = None,
+        **options: Any,
     ) -> LetterReplay:
         faults = faults or Faults()
         ports = dataclasses.replace(self.world.ports(faults), log=FailingLog(self.log, faults))
@@ -160,8 +167,8 @@ def test_of_two_letters_of_one_key_the_later_wins():
 def test_letters_that_came_twice_or_are_of_another_topic_are_not_counted():
     letters = Letters()
     offset = letters.hot()
-    letters.add(reading_json("d", T0, HOT), **{SOURCE_OFFSET: str(offset).encode()})
-    letters.add(reading_json("x", T0, HOT), **{SOURCE_TOPIC: b"another"})
+    letters.add(reading_json("d", T0, HOT), headers={SOURCE_OFFSET: str(offset).encode()})
+    letters.add(reading_json("x", T0, HOT), headers={SOURCE_TOPIC: b"another"})
     letters.log.append(0, b"no headers at all")
     assert letters.replay().letters == 1
     assert set(letters.rows()) == {"d"}
@@ -171,9 +178,9 @@ def test_deleted_readings_stay_deleted_old_ones_age_out_and_a_letter_without_a_t
     letters = Letters()
     letters.hot("deleted")
     letters.add(
-        reading_json("old", T0, HOT), **{TIMESTAMP_MS: str(NOW_MS - 9 * MS_PER_DAY).encode()}
+        reading_json("old", T0, HOT), headers={TIMESTAMP_MS: str(NOW_MS - 9 * MS_PER_DAY).encode()}
     )
-    letters.add(reading_json("timeless", T0, HOT), **{TIMESTAMP_MS: b""})
+    letters.add(reading_json("timeless", T0, HOT), headers={TIMESTAMP_MS: b""})
     ms = int(T0 * 1000)
     result = letters.replay(
         dataclasses.replace(RELAXED, retention_days=5.0),
@@ -210,7 +217,7 @@ def _with_replaced_and_new_rows() -> Letters:
     letters.hot()
     letters.replay()
     later = {TIMESTAMP_MS: str(NOW_MS + 1).encode()}
-    letters.add(reading_json("d", T0 - 86_400, HOT - 1), **later)
+    letters.add(reading_json("d", T0 - 86_400, HOT - 1), headers=later)
     letters.hot("new")
     return letters
 
