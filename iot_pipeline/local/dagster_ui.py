@@ -51,7 +51,6 @@ class DagsterUi:
     """A running `dagster dev`, by its address."""
 
     def __init__(self, port: int, location: str) -> None:
-        self.port = port
         self.address = f"http://127.0.0.1:{port}"
         self._location = location
 

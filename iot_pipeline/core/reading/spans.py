@@ -6,7 +6,7 @@ Belongs here: windows cut into (device, day) spans. Does not belong here: readin
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.times import Window, us_of
@@ -68,12 +68,6 @@ def spans_between(device_id: str, first_ms: int, end_ms: int) -> list[Span]:
 def day_spans(devices: Iterable[str], day: date) -> Iterator[Span]:
     """One whole-day span per device, in the given order."""
     return (day_span(device_id, day) for device_id in devices)
-
-
-def days_from(since: date, until: date) -> Iterator[date]:
-    """Every UTC day in [since, until)."""
-    for number in range((until - since).days):
-        yield since + timedelta(days=number)
 
 
 def _ceil_ms(moment: datetime) -> int:
