@@ -18,12 +18,14 @@ from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
+from iot_pipeline.clients.mended_rows import CassandraMendedRows
 from iot_pipeline.clients.packed_batch import open_reading_store
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
 from iot_pipeline.stages.fleet.ports import FleetPorts
@@ -49,6 +51,7 @@ class Tables:
         self.rollups = CassandraRollupStore(cassandra)
         self.audits = CassandraAudits(cassandra)
         self.deletions = CassandraDeletions(cassandra)
+        self.mends = CassandraMendedRows(cassandra)
         self.acknowledgements = CassandraAcknowledgedLosses(cassandra)
         self.tables = CassandraSchema(cassandra)
         states = CassandraDeviceStates(cassandra)
@@ -60,6 +63,10 @@ class Tables:
     def read_deletions(self) -> Deletions:
         """What `iot delete` removed and no replay may bring back."""
         return Deletions(self.deletions.read_deletions())
+
+    def read_mended(self) -> MendedRows:
+        """The rows that `iot mend` wrote."""
+        return MendedRows(self.mends.read_mended())
 
 
 class Connections(Tables):
@@ -80,6 +87,7 @@ class Connections(Tables):
             self.rows,
             self.days,
             self.deletions,
+            self.mends,
             self.audits,
         )
         self.audit_config = AuditConfig(
@@ -110,6 +118,7 @@ class Connections(Tables):
             run,
             drain_config(self.settings),
             deletions=self.read_deletions(),
+            mended=self.read_mended(),
             progress=progress,
             **watched,
         )

@@ -117,7 +117,11 @@ def a_device_is_not_well(pipeline: Pipeline, name: str) -> None:
     assert len(pipeline.iot("readings", name, "--last", "1h", "--json")["readings"]) == 1
 
 
-@tries("iot trace DEVICE TIMESTAMP", "iot delete DEVICE --since TIME --until TIME --reason TEXT")
+@tries(
+    "iot trace DEVICE TIMESTAMP",
+    "iot mend DEVICE TIMESTAMP",
+    "iot delete DEVICE --since TIME --until TIME --reason TEXT",
+)
 def a_row_is_torn(pipeline: Pipeline, name: str) -> None:
     fill(pipeline, name)
     device = f"{name}_1"
@@ -130,7 +134,8 @@ def a_row_is_torn(pipeline: Pipeline, name: str) -> None:
         f"UPDATE {{table}} SET temperature = 149 WHERE device_id = '{device}' "
         f"AND day = '2024-12-29' AND timestamp = {MS}",
     )
-    assert f"iot trace {device} {seconds}" in pipeline.iot("audit", "--all", exit_code=1)
+    assert f"iot mend {device} {seconds}" in pipeline.iot("audit", "--all", exit_code=1)
+    pipeline.iot("mend", device, seconds, exit_code=1)  # its cell is of no record
     assert "no record explains" in pipeline.iot("trace", device, seconds, exit_code=1)
     span = "2024-12-29T04:01:59Z", "2024-12-29T04:02:00Z"
     with mock.patch.object(sys, "stdin", io.StringIO("y\n")):

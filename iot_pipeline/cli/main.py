@@ -36,7 +36,7 @@ GROUPS = {
     "Run it": ("demo", "setup", "simulate", "scenarios", "drain", "rollup"),
     "Ask": ("lag", "readings", "devices", "rollups", "report", "export", "cql"),
     "Prove": ("audit", "ledger", "trace", "losses"),
-    "Mend": ("replay", "dead-letters", "delete", "rebase"),
+    "Mend": ("replay", "mend", "dead-letters", "delete", "rebase"),
     "Operate": ("up", "down", "status", "logs", "kill", "settings"),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import click
 
-from iot_pipeline.core.reading.decoding import EARLIEST_SECONDS, LATEST_SECONDS
-from iot_pipeline.core.times import Window, choose_window, parse_day
+from iot_pipeline.core.reading.decoding import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
+from iot_pipeline.core.times import Window, choose_window, parse_day, parse_moment
 from iot_pipeline.errors import ConfigurationError
 
 _F = TypeVar("_F", bound=Callable[..., object])
@@ -30,6 +30,14 @@ def offsets_option(required: bool = False) -> Callable[[_F], _F]:
         metavar="P:START-END",
         help="Exactly these offsets of Kafka partition P, END excluded; repeatable.",
     )
+
+
+def timestamp_ms_of(text: str) -> int:
+    """The milliseconds of a TIMESTAMP: as `iot readings` shows it, or in seconds since 1970."""
+    try:
+        return timestamp_ms(float(text))
+    except (ValueError, OverflowError):
+        return timestamp_ms(parse_moment(text).timestamp())
 
 
 def day_or_window(day: str | None, since: str | None, until: str | None) -> Window | None:

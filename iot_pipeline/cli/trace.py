@@ -5,12 +5,12 @@ import sys
 import click
 
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
+from iot_pipeline.cli.ranges import timestamp_ms_of
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.dead_letters import preview
-from iot_pipeline.core.reading.decoding import timestamp_ms
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import arrived_ms, record_of
-from iot_pipeline.core.times import in_utc, moment_of, parse_moment
+from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.trace import Trace, read_message, trace
 
@@ -26,7 +26,7 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
     row, or no record explains it.
     """
     settings = Settings.from_env()
-    ms = _timestamp_ms(timestamp)
+    ms = timestamp_ms_of(timestamp)
     with open_connections(settings) as connections:
         found = trace(
             connections.log,
@@ -37,6 +37,7 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
             device_id,
             ms,
             settings.retry_seconds,
+            connections.read_mended(),
         )
         made = found.made_by
         message = (
@@ -69,7 +70,7 @@ def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -
     elif made is None:
         say(
             f"no record explains the row {found.row} of {device_id} at {measured_at}: it came from "
-            "elsewhere, it is torn, or Kafka has deleted its record"
+            "elsewhere, it is torn (`iot mend`), or Kafka has deleted its record"
         )
     else:
         arrived_at = in_utc(moment_of(arrived_ms(made[0])), "milliseconds")
@@ -88,10 +89,3 @@ def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -
                 ("message", None if message is None else preview(message, len(message))),
             ],
         )
-
-
-def _timestamp_ms(text: str) -> int:
-    try:
-        return timestamp_ms(float(text))
-    except (ValueError, OverflowError):
-        return timestamp_ms(parse_moment(text).timestamp())

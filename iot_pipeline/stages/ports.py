@@ -18,6 +18,7 @@ from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import AuditResult, RawRecords
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
@@ -342,6 +343,15 @@ class DeletionLog(Protocol):
         self, deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
     ) -> None:
         """Written before the rows go, so that none goes unexplained."""
+
+
+class MendLog(Protocol):
+    """Torn rows that were written again whole, remembered for good."""
+
+    def read_mended(self) -> Sequence[MendedRow]: ...
+
+    def record_mend(self, mended: MendedRow, mended_at: datetime, mended_by: str) -> None:
+        """Written before the row is; again, the same."""
 
 
 class Audits(Protocol):

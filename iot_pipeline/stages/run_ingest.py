@@ -16,6 +16,7 @@ from typing import Protocol
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
@@ -80,6 +81,7 @@ class IngestPorts(Protocol):
     @property
     def quality_limits(self) -> QualityLimits: ...
     def read_deletions(self) -> Deletions: ...
+    def read_mended(self) -> MendedRows: ...
 
 
 @dataclass(slots=True)
@@ -275,6 +277,7 @@ class _Work:
             self.request.run,
             self.request.config,
             deletions=self.connections.read_deletions(),
+            mended=self.connections.read_mended(),
             progress=self.outcome.replayed,
             on_progress=self.watcher.replayed,
         )

@@ -84,6 +84,7 @@ EXAMPLES: dict[str, list[Example]] = {
     "setup": [Example()],
     "simulate": [Example(("--rate", "max", "--count", "50"), shows=("acknowledged 50",))],
     "status": [Example(away=1, shows=("kafka", "cassandra"))],
+    "mend": [Example(("--", "{device}", "{measured_at}"), shows=("is whole",))],
     "trace": [Example(("--", "{device}", "{measured_at}"), shows=("{device}", "{message}"))],
     "up": [Example(away=2, shows=("kafka", "cassandra"))],
 }

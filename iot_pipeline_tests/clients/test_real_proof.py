@@ -2,12 +2,13 @@
 
 import pytest
 
-from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog
+from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog, MendLog
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts_proof import (
     AcknowledgementsContract,
     AuditsContract,
     DeletionLogContract,
+    MendLogContract,
 )
 
 pytestmark = pytest.mark.services
@@ -17,6 +18,12 @@ class TestCassandraDeletions(DeletionLogContract):
     @pytest.fixture
     def deletions(self, pipeline: Pipeline) -> DeletionLog:
         return pipeline.connections.deletions
+
+
+class TestCassandraMendedRows(MendLogContract):
+    @pytest.fixture
+    def mends(self, pipeline: Pipeline) -> MendLog:
+        return pipeline.connections.mends
 
 
 class TestCassandraAudits(AuditsContract):

@@ -5,7 +5,8 @@ from uuid import uuid4
 
 from iot_pipeline.core.proof.audit import AuditResult, Fate
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog
+from iot_pipeline.core.proof.mended import MendedRow
+from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog, MendLog
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=UTC)
 
@@ -23,6 +24,18 @@ class DeletionLogContract:
         (part,) = [part for part in deletions.deleted_parts() if part.name not in before]
         assert part.rows_by_day == {date(2024, 12, 29): 3}
         assert part.deleted_at == NOW
+
+
+class MendLogContract:
+    """`mends` may have others in it already."""
+
+    def test_a_mend_is_remembered_once_however_often_it_is_said(self, mends: MendLog) -> None:
+        mended = MendedRow(uuid4().hex, 1_735_444_918_316, 3, 1 << 40, 1_735_444_920_000_992)
+        before = len(mends.read_mended())
+        for _ in range(2):
+            mends.record_mend(mended, NOW, "me")
+        assert mended in mends.read_mended()
+        assert len(mends.read_mended()) == before + 1
 
 
 class AuditsContract:

@@ -8,6 +8,7 @@ from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.proof.audit import AuditResult, Fate, RawRecords
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.errors import CassandraUnavailableError
@@ -42,6 +43,24 @@ class FakeDeletions:
             self.deleted.append(DeletedPart(name, deleted_at, rows_by_day))
 
         self.faults.call("deletions.record_deletion", record, CassandraUnavailableError)
+
+
+@dataclass
+class FakeMends:
+    """A `MendLog`; `faults` spoil the call that remembers."""
+
+    faults: Faults = field(default_factory=Faults)
+    mended: list[MendedRow] = field(default_factory=list)
+
+    def read_mended(self) -> list[MendedRow]:
+        return self.mended
+
+    def record_mend(self, mended: MendedRow, mended_at: datetime, mended_by: str) -> None:
+        def record() -> None:
+            if mended not in self.mended:
+                self.mended.append(mended)
+
+        self.faults.call("mends.record_mend", record, CassandraUnavailableError)
 
 
 @dataclass
@@ -84,6 +103,7 @@ class Outside:
     world: World
     audits: FakeAudits = field(default_factory=FakeAudits)
     deletions: FakeDeletions = field(default_factory=FakeDeletions)
+    mends: FakeMends = field(default_factory=FakeMends)
     readings: int = 0  # of the log: each is a consumer
 
     def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]:
@@ -100,7 +120,9 @@ class Outside:
 
     def ports_with(self, rows: FakeSensorData) -> AuditPorts:
         days = FakeDeviceDays(self.world.store)
-        return AuditPorts(self, self.world.ledger, self, rows, days, self.deletions, self.audits)
+        return AuditPorts(
+            self, self.world.ledger, self, rows, days, self.deletions, self.mends, self.audits
+        )
 
     def letter_places(self, dlq, ranges, topic, topic_id):
         return iter(self.world.letters.by_place())

@@ -20,6 +20,7 @@ from iot_pipeline_tests.stages.contracts_proof import (
     AcknowledgementsContract,
     AuditsContract,
     DeletionLogContract,
+    MendLogContract,
 )
 from iot_pipeline_tests.stages.contracts_readings import (
     ARRIVED_MS,
@@ -37,7 +38,12 @@ from iot_pipeline_tests.stages.fakes import (
 )
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 from iot_pipeline_tests.stages.fakes_quality import Sent, TimeLapse
-from iot_pipeline_tests.stages.outside import FakeAcknowledgements, FakeAudits, FakeDeletions
+from iot_pipeline_tests.stages.outside import (
+    FakeAcknowledgements,
+    FakeAudits,
+    FakeDeletions,
+    FakeMends,
+)
 
 
 @dataclass
@@ -194,6 +200,12 @@ class TestFakeDeletions(DeletionLogContract):
     @pytest.fixture
     def deletions(self):
         return FakeDeletions()
+
+
+class TestFakeMends(MendLogContract):
+    @pytest.fixture
+    def mends(self):
+        return FakeMends()
 
 
 class TestFakeAudits(AuditsContract):

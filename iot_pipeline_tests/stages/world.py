@@ -7,6 +7,7 @@ from typing import Any
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ledger.chain import find_flaws, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.decoding import (
     MS_PER_DAY,
     Reading,
@@ -70,6 +71,9 @@ class WorldPorts:
 
     def read_deletions(self) -> Deletions:
         return Deletions(())
+
+    def read_mended(self) -> MendedRows:
+        return MendedRows()
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from itertools import compress
 from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
     Place,
     RowState,
@@ -139,10 +140,13 @@ class Finding:
     @property
     def repair(self) -> str:
         """The command that repairs it, or looks closer."""
+        timestamp = f"{self.timestamp_ms / 1000:.3f}"
+        if self.fate is Fate.TORN:
+            return iot_command("mend", then=(self.device_id, timestamp))
         if self.fate is Fate.LOST and self.offset is not None:
             offsets = f"{self.partition}:{self.offset}-{self.offset + 1}"
             return iot_command("replay", "--offsets", offsets)
-        return iot_command("trace", then=(self.device_id, f"{self.timestamp_ms / 1000:.3f}"))
+        return iot_command("trace", then=(self.device_id, timestamp))
 
 
 class LetterIndex:
@@ -320,6 +324,7 @@ class Judge:
     Args:
         letters: coordinates of the topic's dead letters.
         deletions: what was deleted on purpose.
+        mended: torn rows that were written again.
         aged_before_ms: rows of records that arrived before have outlived their retention;
             None: rows live for ever.
         ledger: entries of the audited partitions in the current epoch.
@@ -327,6 +332,7 @@ class Judge:
 
     letters: LetterIndex
     deletions: Deletions
+    mended: MendedRows
     aged_before_ms: int | None
     ledger: Sequence[LedgerEntry]
     result: AuditResult
@@ -363,7 +369,7 @@ class Judge:
                 total += record[0]
                 continue
             claimed = False
-            rows = rows_in(record)
+            rows = [self.mended.row_of(place[0], ms, row) for row in rows_in(record)]
             for row in rows:
                 fate = self._fate_of(place, ms, row, rows, stored, claimed)
                 if fate is None:

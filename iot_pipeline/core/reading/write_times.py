@@ -5,9 +5,9 @@ is in microseconds: the broker's millisecond, and three digits that name the rec
 
     (offset % 62) * 16 + partition % 16
 
-which are 0 to 991; 992 to 999 belong to no record. So the same record always writes the same cells,
-one of a later millisecond wins, and a person's DELETE (now) beats them all. Inside a millisecond
-the order is fixed, and it is not that of arrival.
+which are 0 to 991; 992 to 999 belong to no record, and 992 is `iot mend`'s. So the same record
+always writes the same cells, one of a later millisecond wins, and a person's DELETE (now) beats
+them all. Inside a millisecond the order is fixed, and it is not that of arrival.
 
 Equal write times are left to records of one millisecond and one partition whose offsets differ by a
 multiple of 62, and to partitions whose numbers differ by a multiple of 16. Of these the first one
@@ -62,6 +62,11 @@ def arrived_ms(write_time_us: int) -> int:
 def first_us(produced_ms: int) -> int:
     """The lowest write time that a record of this broker millisecond can have."""
     return produced_ms * US_PER_MS
+
+
+def mended_us(produced_ms: int) -> int:
+    """The write time of a row that `iot mend` writes: above every record's of this millisecond."""
+    return produced_ms * US_PER_MS + _OFFSETS_APART * _PARTITIONS_APART
 
 
 def rank(row: Row) -> tuple[int, int, int]:

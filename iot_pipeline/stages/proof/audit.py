@@ -23,6 +23,7 @@ from iot_pipeline.core.proof.audit import (
     Window,
 )
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import first_us
@@ -130,6 +131,7 @@ class _Audit:
     ) -> None:
         self._topic, self._ports, self._config = topic, ports, config
         self._every_place, self._on_progress = every_place, on_progress
+        self._mended = MendedRows(ports.mends.read_mended())
         self._began, self._told = time.monotonic(), 0.0
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
         # The checkpoints first: what a run stores from now on is in flight.
@@ -160,6 +162,7 @@ class _Audit:
         judge = Judge(
             self._read_letters(),
             Deletions(self._ports.deletions.read_deletions()),
+            self._mended,
             self._aged_before_ms(),
             self._entries(),
             result,
@@ -355,6 +358,7 @@ class _Audit:
             self._topic,
             self._ports,
             self._config,
+            self._mended,
             readable,
             self._span_us(),
             max(self._last_ms.values(), default=0),

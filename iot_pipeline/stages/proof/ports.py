@@ -9,6 +9,7 @@ from iot_pipeline.stages.ports import (
     DeletionLog,
     DeviceDays,
     LedgerStore,
+    MendLog,
     RecordLog,
     SensorData,
 )
@@ -26,6 +27,7 @@ class AuditPorts:
     rows: SensorData
     days: DeviceDays
     deletions: DeletionLog
+    mends: MendLog
     audits: Audits
 
 

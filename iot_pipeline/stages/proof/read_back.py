@@ -60,6 +60,15 @@ def fetch_rows(
         yield question.place, question.times, dict(found)
 
 
+def fetch_row(
+    reader: SensorData, place: Place, timestamp_ms: int, give_up_after_seconds: float
+) -> StoredRow | None:
+    """The stored row of one key."""
+    for _, _, found in fetch_rows(reader, [(place, [timestamp_ms])], give_up_after_seconds):
+        return found.get(timestamp_ms)
+    return None
+
+
 def scan_rows(
     reader: SensorData, places: Iterable[Place], give_up_after_seconds: float
 ) -> Iterator[tuple[Place, Sequence[tuple[int, StoredRow]]]]:

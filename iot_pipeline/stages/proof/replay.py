@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState, should_write
 from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
 from iot_pipeline.errors import PermanentError, PlanError
@@ -188,6 +189,7 @@ def replay(
     config: DrainConfig,
     *,
     deletions: Deletions | None = None,
+    mended: MendedRows | None = None,
     progress: ReplayProgress | None = None,
     on_progress: Callable[[ReplayProgress], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
@@ -201,6 +203,7 @@ def replay(
         run: who replays.
         config: sizes and rules.
         deletions: readings that stay deleted.
+        mended: torn rows that were written again; their records' rows are those.
         progress: filled as it goes; a new one when None.
         on_progress: called after every micro-batch.
         wall_clock: seconds since 1970, for the retention of rows.
@@ -229,6 +232,7 @@ def replay(
                 started_at,
                 config.retry_seconds,
                 deletions or Deletions(()),
+                mended or MendedRows(),
                 progress,
                 on_progress,
             )
@@ -264,12 +268,14 @@ class _Replay:
         started_at: datetime,
         retry_seconds: float,
         deletions: Deletions,
+        mended: MendedRows,
         progress: ReplayProgress,
         on_progress: Callable[[ReplayProgress], None],
     ) -> None:
         self._topic, self._own, self._rows, self._ledger = topic, own, rows, ledger
         self._run_id, self._started_at, self._retry_seconds = run_id, started_at, retry_seconds
-        self._deletions, self._progress, self._on_progress = deletions, progress, on_progress
+        self._deletions, self._mended = deletions, mended
+        self._progress, self._on_progress = progress, on_progress
         self._done = list(progress.achieved)
         self._reached = {partition: item.start for partition, item in own.items()}
 
@@ -283,6 +289,8 @@ class _Replay:
             for ms in self._deletions.covered(place[0], group):
                 batch.supersede(group.pop(ms))
                 self._progress.deleted += 1
+            for ms, row in group.items():
+                group[ms] = self._mended.row_of(place[0], ms, row)
         wanted = ((place, sorted(group)) for place, group in batch.groups.items())
         for place, times, found in fetch_rows(self._rows, wanted, self._retry_seconds):
             group = batch.groups[place]

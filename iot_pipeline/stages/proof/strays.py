@@ -18,6 +18,7 @@ from iot_pipeline.core.proof.audit import (
     hash_row,
     rows_in,
 )
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import Place, write_times_in
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
@@ -40,6 +41,7 @@ class StraySearch:
         topic: its name.
         ports: what is read.
         config: rules and limits.
+        mended: torn rows that were written again.
         readable: the offsets that were read.
         span_us: write times, both inclusive, in which every record was read; others are not judged.
         newest_ms: Kafka timestamp of the newest record read.
@@ -51,6 +53,7 @@ class StraySearch:
     topic: str
     ports: AuditPorts
     config: AuditConfig
+    mended: MendedRows
     readable: Sequence[OffsetRange]
     span_us: tuple[int, int]
     newest_ms: int
@@ -135,7 +138,7 @@ class StraySearch:
                     if RowSums.bucket_of(place) in buckets:
                         place_hash = hash(place)
                         explained |= {
-                            hash_row(place_hash, ms, row[0])
+                            hash_row(place_hash, ms, self.mended.row_of(place[0], ms, row)[0])
                             for ms, rows in group.items()
                             for row in rows_in(rows)
                         }

@@ -7,6 +7,7 @@ from random import Random
 
 from iot_pipeline.core.proof.audit import Window, rows_in
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
     Place,
     ReadBack,
@@ -26,7 +27,7 @@ from iot_pipeline.core.reading.write_times import (
     write_times_us,
 )
 from iot_pipeline.stages.ports import AuditLog, RecordLog, SensorData
-from iot_pipeline.stages.proof.read_back import fetch_rows
+from iot_pipeline.stages.proof.read_back import fetch_row, fetch_rows
 
 MAX_KEYS = 10_000
 # Of each range that is too large to be read whole; each costs a consumer of its own.
@@ -112,6 +113,26 @@ def _ranges_of(log: RecordLog, topic: str, milliseconds: Collection[int]) -> lis
     return ranges
 
 
+def records_of_key(
+    log: RecordLog,
+    records: AuditLog,
+    topic: str,
+    rules: ReadingRules,
+    place: Place,
+    timestamp_ms: int,
+    arrived: Collection[int],
+) -> list[Row]:
+    """The rows that the records of one key make which arrived in these broker milliseconds."""
+    found: list[Row] = []
+    decoder = ReadingDecoder(rules)
+    for of_round in in_rounds(_ranges_of(log, topic, arrived)):
+        for read in records.read(topic, list(of_round.values())):
+            window = Window(decoder)
+            window.add(read)
+            found += rows_in(window.groups.get(place, {}).get(timestamp_ms, []))
+    return [row for row in found if arrived_ms(row[0]) in arrived]
+
+
 def read_message(records: AuditLog, topic: str, partition: int, offset: int) -> bytes | None:
     """The value of one record; None when it has none, or Kafka has deleted it meanwhile."""
     for found in records.read(topic, [OffsetRange(partition, offset, offset + 1)]):
@@ -130,15 +151,18 @@ def trace(
     device_id: str,
     timestamp_ms: int,
     retry_seconds: float,
+    mended: MendedRows,
 ) -> Trace:
     """Find the row of a key, and the record that made it."""
     place = (device_id, timestamp_ms // MS_PER_DAY)
-    row: StoredRow | None = None
-    for _, _, found in fetch_rows(rows, [(place, [timestamp_ms])], retry_seconds):
-        row = found.get(timestamp_ms)
-    written = sorted({us for us in write_times_in(row or ()) if us is not None})
-    made = find_records(log, records, topic, rules, [(place, timestamp_ms, us) for us in written])
-    return Trace(row, [record for rivals in made.values() for record in rivals])
+    row = fetch_row(rows, place, timestamp_ms, retry_seconds)
+    written = {us for us in write_times_in(row or ()) if us is not None}
+    arrived = set(map(arrived_ms, written))
+    made = [
+        mended.row_of(device_id, timestamp_ms, record)
+        for record in records_of_key(log, records, topic, rules, place, timestamp_ms, arrived)
+    ]
+    return Trace(row, [record for record in sorted(made) if record[0] in written])
 
 
 def read_back_run(

@@ -3,6 +3,7 @@
 import pytest
 
 from iot_pipeline.core.proof.deletions import Deletion, Deletions
+from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -32,7 +33,9 @@ def cells(world: World, step: int) -> dict:
 
 def look(world: World, step: int = 2):
     rows, outside = FakeSensorData(world.store), Outside(world)
-    return trace(world.log, outside, rows, "iot_data", RULES, "d", T0_MS + step * 1000, 0.2)
+    return trace(
+        world.log, outside, rows, "iot_data", RULES, "d", T0_MS + step * 1000, 0.2, MendedRows()
+    )
 
 
 def test_a_row_leads_to_its_record():
