@@ -1,5 +1,6 @@
 """A device's state is the same however its readings were cut up, and small."""
 
+from importlib.util import find_spec, module_from_spec
 from itertools import pairwise
 
 import msgspec
@@ -19,6 +20,7 @@ from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MANY, FleetStates
+from iot_pipeline.core.reading import quantities
 from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime
 
@@ -110,6 +112,18 @@ def test_what_another_version_kept_is_not_taken_for_a_state() -> None:
     assert decode_state(encode(Other())) is None
     assert decode_state(b"\xff") is None
     assert decode_record(b"\xff") is None
+
+
+def test_what_was_kept_of_other_quantities_is_not_taken_for_a_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quantities, "QUANTITIES", quantities.QUANTITIES[:1])
+    spec = find_spec(DeviceState.__module__)
+    assert spec is not None
+    assert spec.loader is not None
+    before = module_from_spec(spec)  # as it was when there was one quantity
+    spec.loader.exec_module(before)
+    assert decode_state(encode(before.DeviceState(values=(20.0,)))) is None
 
 
 def test_a_state_with_every_trouble_and_a_day_of_hours_is_small() -> None:
