@@ -85,6 +85,25 @@ def test_what_was_mended_is_known_to_traces_and_replays_and_is_whole():
         assert world.store.cells == whole
 
 
+def test_a_mended_row_is_not_stray_when_another_row_of_its_device_is():
+    outside = torn()
+    mend_it(outside)
+    device, day, ms = KEY
+    strange_us = NOW_MS * 1000 + 993
+    outside.world.store.cells[device, day, ms + 500] = dict.fromkeys(
+        ("temperature", "humidity"), (strange_us, 1.0)
+    )
+    assert audit_it(outside) == {Fate.STORED: 2, Fate.SUPERSEDED: 1, Fate.STRAY: 1}
+
+
+def test_a_mend_says_nothing_of_the_records_of_a_topic_made_anew():
+    mended = MendedRows([MendedRow("d", T0_MS, 0, 5, mended_us(NOW_MS))])
+    then, now = ((write_time_us(ms, 5, 0), 5, 0, 1.0, 2.0) for ms in (NOW_MS, NOW_MS + 1))
+    assert mended.row_of("d", T0_MS, then) == (mended_us(NOW_MS), *then[1:])
+    assert mended.row_of("d", T0_MS, now) == now
+    assert mended.row_of("e", T0_MS, then) == then
+
+
 def test_a_later_record_wins_over_a_mended_row():
     outside = torn()
     mend_it(outside)
