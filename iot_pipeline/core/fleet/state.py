@@ -209,14 +209,18 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         newest_at, number, hour, unchanged, values, delay_most_ms = calm
         count = len(times_ms)
         rows = self.rows
-        halves = {number: count} if number >= 0 else Counter(at // HALF_MS for at in arrivals_ms)
-        for number, of_half in halves.items():
+        if number >= 0:
             half = self.half
             if number != half.number:
                 half = self._half_of(number * HALF_MS, limits)
-            half.rows += of_half
+            half.rows += count
             if delay_most_ms > half.delay_most_ms:
                 half.delay_most_ms = delay_most_ms
+        else:
+            for number, of_half in Counter(at // HALF_MS for at in arrivals_ms).items():
+                half = self._half_of(number * HALF_MS, limits)
+                half.rows += of_half
+                half.delay_most_ms = max(half.delay_most_ms, delay_most_ms)
         if hour in self.hours:
             self.hours[hour] += count
         elif hour >= 0:
