@@ -21,6 +21,7 @@ from iot_pipeline.core.reading.decoding import (
     find_problem,
     timestamp_ms,
 )
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline_tests.core.reading.limits import limited
 
 ORIGINAL = (
@@ -389,3 +390,17 @@ def test_the_size_of_a_record_counts_its_bytes_and_headers():
     bare = Record(0, 1, 2, None, None).size_bytes
     assert Record(0, 1, 2, b"key", b"value").size_bytes == bare + 8
     assert Record(0, 1, 2, None, None, [("h", b"12"), ("i", None)]).size_bytes == bare + 4
+
+
+@pytest.mark.parametrize("place", range(len(QUANTITIES)))
+@pytest.mark.parametrize("limit", ["least", "greatest"])
+def test_many_at_once_are_readings_only_when_each_keeps_every_limit(place, limit):
+    middle = [(item.least + item.greatest) / 2 for item in QUANTITIES]
+    at_limit, beyond = list(middle), list(middle)
+    at_limit[place] = getattr(QUANTITIES[place], limit)
+    beyond[place] = at_limit[place] + (1 if limit == "greatest" else -1)
+    decoder = ReadingDecoder(RULES)
+    kept = [Reading("d", 1735444918.0, *values) for values in (middle, at_limit)]
+    assert decoder.decode_all([encode_reading(reading) for reading in kept]) == kept
+    broken = [*kept, Reading("d", 1735444918.0, *beyond)]
+    assert decoder.decode_all([encode_reading(reading) for reading in broken]) is None
