@@ -1,8 +1,6 @@
 """The states of devices as they are kept between runs: bytes per device, in 64 shards."""
 
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows, share_of, unlogged_batch
@@ -13,9 +11,8 @@ _FLEET = (-1, "")
 _READ = f"SELECT device_id, state FROM {_STATES} WHERE shard = ? LIMIT ?"
 _READ_ONE = f"SELECT state FROM {_STATES} WHERE shard = ? AND device_id = ?"
 _WRITE = f"INSERT INTO {_STATES} (shard, device_id, state) VALUES (?, ?, ?) USING TTL ?"
-# Cassandra refuses a batch of 50 KiB; twenty of them on their way keep a node busy.
+# Cassandra refuses a batch of 50 KiB.
 _BATCH_BYTES = 16 * 1024
-_IN_FLIGHT = 20
 
 
 class CassandraDeviceStates(Table):
@@ -56,62 +53,29 @@ class CassandraDeviceStates(Table):
             timeout_seconds=within_seconds,
         )
 
-    def write(
-        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
-    ) -> Iterator[Sequence[str]]:
-        """Keep states, each in the place of an earlier one; the devices whose are kept, by parts.
+    def in_batches(self, states: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+        part: dict[str, bytes] = {}
+        size, shard = 0, None
+        for name in sorted(states, key=shard_of):
+            if part and (shard != shard_of(name) or size > _BATCH_BYTES):
+                yield part
+                part, size = {}, 0
+            part[name], shard = states[name], shard_of(name)
+            size += len(states[name]) + len(name)
+        if part:
+            yield part
 
-        It ends when the time is over: at most twenty batches are on their way then, which may
-        still take effect.
-        """
-        deadline = time.monotonic() + within_seconds
-        sent: deque[tuple[list[str], PendingAnswer[Any]]] = deque()
-        parts = _parts(states)
-        while True:
-            while len(sent) < _IN_FLIGHT and (names := next(parts, None)) is not None:
-                sent.append((names, self._send(names, states, live_seconds)))
-            if not sent:
-                return
-            names, pending = sent[0]
-            if pending.done:
-                sent.popleft()
-                if pending.error is not None:
-                    raise pending.error
-                yield names
-            elif time.monotonic() > deadline:
-                return
-            else:
-                self._client.wait(0.1)
-
-    def _send(
-        self, names: Sequence[str], states: Mapping[str, bytes], live_seconds: int
-    ) -> PendingAnswer[Any]:
-        shard = shard_of(names[0])
-
+    def start_write(self, part: Mapping[str, bytes], live_seconds: int) -> PendingAnswer[Any]:
         def make() -> object:
             statement = self._prepare(_WRITE)
             batch = unlogged_batch()
-            for name in names:
-                batch.add(statement, (shard, name, states[name], live_seconds))
+            for name, state in part.items():
+                batch.add(statement, (shard_of(name), name, state, live_seconds))
             return batch
 
-        return self._client.start(make, f"keeping the states of {len(names)} devices")
+        return self._client.start(make, f"keeping the states of {len(part)} devices")
 
 
 def shard_of(device_id: str) -> int:
     """Which of the shards keeps a device."""
     return share_of(device_id, SHARDS)
-
-
-def _parts(states: Mapping[str, bytes]) -> Iterator[list[str]]:
-    """Names by shard, as many as fit into a batch."""
-    part: list[str] = []
-    size = 0
-    for name in sorted(states, key=shard_of):
-        if part and (shard_of(part[0]) != shard_of(name) or size > _BATCH_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(name)
-        size += len(states[name]) + len(name)
-    if part:
-        yield part

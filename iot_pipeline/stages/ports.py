@@ -425,10 +425,11 @@ class DeviceStateStore(Protocol):
     def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
         """Keep it for that long; raises when that takes longer than it may."""
 
-    def write(
-        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
-    ) -> Iterator[Sequence[str]]:
-        """Keep states; the devices whose are kept, by parts, until the time is over."""
+    def in_batches(self, states: Mapping[str, bytes]) -> Iterator[Mapping[str, bytes]]:
+        """The same states in parts, each fit for one `start_write`."""
+
+    def start_write(self, part: Mapping[str, bytes], live_seconds: int) -> Pending:
+        """Start keeping states, each in the place of an earlier one, for that long."""
 
     def wait(self, timeout_seconds: float) -> None: ...
 

@@ -80,11 +80,14 @@ def ask_all(
     wait: Callable[[float], None],
     deadline: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
+    *,
+    is_cut_off: bool = False,
 ) -> Iterator[tuple[_I, _P]]:
     """Each item with its answer, in order, as far as the time suffices.
 
-    After `deadline` nothing more is sent, and what was sent is waited for. The first question is
-    always sent: a look at nothing tells nothing.
+    After `deadline` nothing more is sent, and what was sent is waited for, unless `is_cut_off`:
+    then it may still take effect. The first question is always sent: a look at nothing tells
+    nothing.
 
     Raises:
         PipelineError: the first failed answer's error.
@@ -108,6 +111,8 @@ def ask_all(
             return
         item, answer = sent[0]
         if not answer.done:
+            if is_cut_off and clock() > deadline:
+                return
             wait(0.1)
             continue
         sent.popleft()

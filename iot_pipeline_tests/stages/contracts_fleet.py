@@ -5,6 +5,8 @@ A subclass gives the fixture `states`: a store that nobody else writes.
 
 import uuid
 
+from iot_pipeline.stages.requests import ask_all
+
 
 def wait_for(states, pending):
     while not pending.done:
@@ -14,7 +16,9 @@ def wait_for(states, pending):
 
 
 def write(states, content, live_seconds=1000):
-    return [name for part in states.write(content, live_seconds, 60.0) for name in part]
+    parts = states.in_batches(content)
+    sent = ask_all(parts, lambda part: states.start_write(part, live_seconds), states.wait)
+    return [name for part, _ in sent for name in part]
 
 
 class DeviceStateStoreContract:

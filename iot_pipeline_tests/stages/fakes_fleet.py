@@ -1,10 +1,10 @@
 """A `DeviceStateStore` in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from iot_pipeline.errors import PipelineError
-from iot_pipeline_tests.stages.fakes import FakeAnswer, answer
+from iot_pipeline_tests.stages.fakes import FakeAnswer, FakePending, answer
 
 
 @dataclass(slots=True)
@@ -34,16 +34,16 @@ class FakeDeviceStates:
         self._fail()
         self.fleet = content
 
-    def write(
-        self, states: Mapping[str, bytes], live_seconds: int, within_seconds: float
-    ) -> Iterator[Sequence[str]]:
+    def in_batches(self, states: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
         names = list(states)
         for at in range(0, len(names), self.part):
-            self._fail()
-            part = names[at : at + self.part]
-            self.states.update({name: states[name] for name in part})
-            self.written += len(part)
-            yield part
+            yield {name: states[name] for name in names[at : at + self.part]}
+
+    def start_write(self, part: Mapping[str, bytes], live_seconds: int) -> FakePending:
+        self._fail()
+        self.states.update(part)
+        self.written += len(part)
+        return FakePending()
 
     def wait(self, timeout_seconds: float) -> None:
         pass

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, PipelineError
-from iot_pipeline.stages.requests import Flight
+from iot_pipeline.stages.requests import Flight, ask_all
 from iot_pipeline_tests.stages.fakes import FakeAnswer, answer
 
 AWAY = CassandraUnavailableError("away")
@@ -69,3 +69,19 @@ def test_what_no_retry_can_change_is_raised_at_once() -> None:
     with pytest.raises(PermanentError, match="refused"):
         fly(server, 2)
     assert server.sent == 2
+
+
+def test_what_is_cut_off_waits_for_no_answer_after_its_deadline() -> None:
+    silent = answer(0, looks=1_000_000)
+    given = [answer(1), answer(2), silent, answer(4)]
+    ticks = iter(range(1_000))
+    found = ask_all(
+        range(4),
+        given.__getitem__,
+        lambda _: None,
+        deadline=20.0,
+        clock=lambda: float(next(ticks)),
+        is_cut_off=True,
+    )
+    assert [item for item, _ in found] == [0, 1]
+    assert silent.looks < 1_000_000

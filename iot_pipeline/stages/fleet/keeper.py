@@ -224,11 +224,16 @@ class FleetKeeper:
         try:
             store, left = self.ports.states, max(0.1, deadline - self.clock())
             store.write_fleet(record, live_seconds, left)
-            for done in store.write(content, live_seconds, left):
-                for name in done:
+            for part, _ in ask_all(
+                store.in_batches(dict(content)),
+                lambda part: store.start_write(part, live_seconds),
+                store.wait,
+                deadline,
+                self.clock,
+                is_cut_off=True,
+            ):
+                for name in part:
                     del content[name]
-                if self.clock() > deadline:
-                    break
         finally:
             with self._lock:
                 states.changed |= content.keys()

@@ -5,6 +5,7 @@ import pytest
 
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.errors import (
+    ConfigurationError,
     OffsetsExpiredError,
     PlanError,
     SchemaMismatchError,
@@ -212,3 +213,14 @@ def test_a_plan_that_cannot_be_made_changes_nothing_that_the_next_cannot_go_on_f
             assert len(faults.calls) == at
         world.drain()
         world.check_all_is_drained()
+
+
+def test_a_keyspace_of_another_topic_gets_no_checkpoint():
+    world = World()
+    world.ledger.topic_of_keyspace = "another"
+    with pytest.raises(ConfigurationError, match="belongs to topic another, not to iot_data"):
+        world.plan()
+    assert world.ledger.checkpoints == {}
+    world.ledger.topic_of_keyspace = "iot_data"
+    world.plan()
+    assert set(world.ledger.checkpoints) == {("iot_data", 0)}
