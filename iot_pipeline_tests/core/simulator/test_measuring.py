@@ -51,7 +51,7 @@ def readings_of(count, *fleet, **named) -> list[Reading]:
     return [reading for reading in found if isinstance(reading, Reading)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds, start_us=starts_us, devices=st.integers(1, 20), interval_us=intervals_us)
 def test_the_same_seed_and_start_give_the_same_bytes(seed, start_us, devices, interval_us):
     fleet = (devices, seed, start_us, interval_us)
@@ -79,13 +79,13 @@ PINNED_SECOND = (
 )
 
 
-@settings(max_examples=30)
-@given(count=st.integers(1, 20_000), more=st.integers(1, 9_000), devices=st.integers(1, 70))
+@settings(max_examples=10, deadline=None)
+@given(count=st.integers(1, 10_000), more=st.integers(1, 9_000), devices=st.integers(1, 70))
 def test_a_longer_run_begins_with_the_same_readings(count, more, devices):
     assert messages_of(count + more, devices)[:count] == messages_of(count, devices)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15, deadline=None)
 @given(devices=st.integers(1, 30), interval_us=intervals_us, start_us=starts_us)
 def test_event_times_of_a_device_increase_and_never_share_a_millisecond(
     devices, interval_us, start_us
@@ -99,18 +99,18 @@ def test_event_times_of_a_device_increase_and_never_share_a_millisecond(
 
 @pytest.mark.parametrize("devices", [1, 3, 200, 9_000])
 def test_at_the_shortest_interval_every_millisecond_is_used_once(devices):
-    readings = readings_of(60_000, devices, interval_us=Fraction(1_000))
-    assert len({(r.device_id, timestamp_ms(r.timestamp)) for r in readings}) == 60_000
+    readings = readings_of(20_000, devices, interval_us=Fraction(1_000))
+    assert len({(r.device_id, timestamp_ms(r.timestamp)) for r in readings}) == 20_000
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(rate=st.decimals(min_value="0.01", max_value="0.03", places=5), devices=st.integers(1, 9))
 def test_event_times_keep_the_rate_exactly_however_long_the_run(rate, devices):
     # Years of readings, where a float times an interval is no longer a whole microsecond.
     interval_us = devices * 1_000_000 / Fraction(rate)
-    rounds = 50_000 // devices
-    last = readings_of(devices * rounds + 1, devices, 1, 10**15, interval_us)[-1]
-    assert round(last.timestamp * 1e6) == 10**15 + int(interval_us * rounds)
+    readings = readings_of(20_000, devices, 1, 10**15, interval_us)
+    times = [round(r.timestamp * 1e6) for r in readings if r.device_id == "device_1"]
+    assert times == [10**15 + int(interval_us * number) for number in range(len(times))]
 
 
 @pytest.mark.parametrize("devices", [3, 9_000])
@@ -128,7 +128,7 @@ def test_a_larger_fleet_begins_with_the_same_devices():
         assert many == pytest.approx(few, abs=0.011)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds, day=st.integers(0, 20_000), devices=st.integers(1, 5))
 def test_a_clean_fleet_breaks_no_rule_of_ingestion(seed, day, devices):
     start_us = 946_684_800_000_000 + day * 86_400_000_000
@@ -223,22 +223,26 @@ groups_of_a_fleet = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(groups=groups_of_a_fleet, seed=seeds)
 def test_groups_that_measure_together_are_merged_in_order_of_time_then_of_device(groups, seed):
     named = [group | {"name": f"g{n}", "ids": "{group}_{number}"} for n, group in enumerate(groups)]
     for group in named:
         if group["places"]:
             group["ids"] = "{group}_{place}_{number}"
-    scenario = msgspec.convert({"description": "a test", "groups": named}, Scenario)
+    # With a wrong clock one day, event times lie on a grid of 2 ms, and many are equal.
+    clock = {"kind": "clock_skew", "at": "300d", "for": "1s"}
+    scenario = msgspec.convert(
+        {"description": "a test", "groups": named, "faults": [clock]}, Scenario
+    )
     fleet = ScenarioFleet(scenario, seed=seed, start_us=START_US, end_us=START_US + 10**12)
     turns = {device.device_id: turn for turn, device in enumerate(fleet.devices)}
-    at = [(e.send_us, turns[e.device.device_id]) for e in islice(fleet.emissions(), 30_000)]
+    at = [(e.send_us, turns[e.device.device_id]) for e in islice(fleet.emissions(), 12_000)]
     assert at == sorted(at)
     # Alone, a group's devices measure the same.
-    first = msgspec.convert({"description": "a test", "groups": named[:1]}, Scenario)
+    first = msgspec.structs.replace(scenario, groups=scenario.groups[:1])
     alone = ScenarioFleet(first, seed=seed, start_us=START_US, end_us=START_US + 10**12)
-    together = [e.payload for e in islice(fleet.emissions(), 30_000) if e.device.group == "g0"]
+    together = [e.payload for e in islice(fleet.emissions(), 12_000) if e.device.group == "g0"]
     assert together == [e.payload for e in islice(alone.emissions(), len(together))]
 
 

@@ -259,6 +259,16 @@ def test_a_wrong_clock_moves_the_event_time_and_nothing_else(skew, seconds):
     assert len(set(times)) == len(times) == 600
 
 
+def test_right_and_wrong_clocks_never_name_the_same_millisecond():
+    fault = {"kind": "clock_skew", "devices": ["north_1"], "at": "10s", "for": "60s", "skew": "7s"}
+    emissions = emissions_of(scenario_of(fault), start_us=START_US + 777)
+    wrong = only(emissions, FaultKind.CLOCK_SKEW)
+    assert wrong
+    assert {e.measured_us % 2_000 for e in emissions} == {0}
+    claimed = [round(json.loads(e.payload)["timestamp"] * 1e6) for e in wrong]
+    assert {us % 2_000 for us in claimed} == {1_000}
+
+
 def test_late_readings_are_sent_within_their_distribution_and_say_when_they_were_measured():
     delay = {"distribution": "uniform", "min": "10s", "max": "30s"}
     fault = {"kind": "late", "at": "0s", "for": "60s", "delay": delay}
