@@ -243,9 +243,11 @@ def _in_order(parts: Sequence[Measured]) -> Measured:
             np.concatenate(devices),
             tuple(map(np.concatenate, zip(*values, strict=True))),
         )
-    if (joined.at_us[1:] > joined.at_us[:-1]).all():
+    if (joined.at_us[1:] >= joined.at_us[:-1]).all():
         return joined
-    return joined.pick(np.lexsort((joined.devices, joined.at_us)))
+    # Parts come in the order of their devices, and a round is over before the next begins: a sort
+    # that keeps the order of equal times has the lower device first.
+    return joined.pick(np.argsort(joined.at_us, kind="stable"))
 
 
 def draw_all(states: npt.NDArray[np.uint64]) -> _Floats:
