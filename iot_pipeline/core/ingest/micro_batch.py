@@ -26,6 +26,7 @@ from iot_pipeline.core.reading.decoding import (
     columns_of,
     find_device_id_problem,
     timestamp_ms,
+    timestamps_ms,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
@@ -195,18 +196,18 @@ class MicroBatchBuilder:
         rows: Iterator[Row] = zip(
             write_times, offsets, repeat(chunk.partition), *columns_of(readings), strict=False
         )
-        day_start_ms = day_end_ms = 0
+        times = timestamps_ms(map(_seconds_of, readings), len(readings))
+        known_day = -1
         groups: dict[str, RowsByTime] = {}
-        for device_id, seconds, row in zip(
-            map(_device_of, readings), map(_seconds_of, readings), rows, strict=True
+        for device_id, ms, day_number, row in zip(
+            map(_device_of, readings),
+            times.tolist(),
+            (times // MS_PER_DAY).tolist(),
+            rows,
+            strict=True,
         ):
-            # timestamp_ms() of core.reading.decoding, inlined.
-            ms = round(seconds * 1e6) // 1000
-            if not day_start_ms <= ms < day_end_ms:
-                day_number = ms // MS_PER_DAY
-                day_start_ms = day_number * MS_PER_DAY
-                day_end_ms = day_start_ms + MS_PER_DAY
-                groups = self._days.setdefault(day_number, {})
+            if day_number != known_day:
+                groups, known_day = self._days.setdefault(day_number, {}), day_number
             group = groups.get(device_id)
             if group is None:
                 if not self.decoder.is_device(device_id):
