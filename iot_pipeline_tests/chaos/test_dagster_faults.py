@@ -20,15 +20,13 @@ import pytest
 
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.names import PROCESS, RunProcess
-from iot_pipeline_tests.chaos.conftest import CHAOS_MINUTES, say, tally
+from iot_pipeline_tests.chaos.conftest import CHAOS_MINUTES, LEAST_CHAOS_MINUTES, say, tally
 from iot_pipeline_tests.chaos.world import TRY_AGAIN, World
 from iot_pipeline_tests.defs.dev_server import DevServer, dagster_dev, wait_for
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices, free_ports
 
 MINUTES = CHAOS_MINUTES / 3
-# Less than that is no round.
-LEAST_CHAOS_MINUTES = 5
 PER_SECOND = 200
 BACKLOG = 6000
 RECOVERY_SECONDS = 240
@@ -233,5 +231,3 @@ def nothing_is_lost_whatever_becomes_of_dagster(ingesting: Ingesting, seed: int)
 
 if CHAOS_MINUTES >= LEAST_CHAOS_MINUTES:
     test_nothing_is_lost_whatever_becomes_of_dagster = nothing_is_lost_whatever_becomes_of_dagster
-else:
-    say("Dagster's own deaths: not in so short a time; `make chaos` has them")

@@ -21,13 +21,13 @@ device_ids = st.text(min_size=1, max_size=40).filter(lambda text: not find_devic
 @example("-pump 7 $HOME 'ü'")
 @example('a"b`c\\d!e;rm -rf *')
 @example("--json")
-def test_a_suggested_trace_is_read_by_iot_as_it_was_meant(device_id: str) -> None:
+def test_a_suggested_command_is_read_by_iot_as_it_was_meant(device_id: str) -> None:
     finding = Finding(Fate.TORN, device_id, 1_735_444_918_316, 0, 1, "")
     words = shlex.split(finding.repair)
-    assert words[:2] == ["iot", "trace"]
-    command = iot.get_command(click.Context(iot), "trace")
+    assert words[:2] == ["iot", "mend"]
+    command = iot.get_command(click.Context(iot), "mend")
     assert command is not None
-    read = command.make_context("trace", words[2:])
+    read = command.make_context("mend", words[2:])
     assert (read.params["device_id"], read.params["timestamp"]) == (device_id, "1735444918.316")
 
 
