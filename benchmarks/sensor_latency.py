@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 
 from iot_pipeline.clients.kafka import client_config
 from iot_pipeline.connections import Connections, open_connections
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.local.dagster_ui import DagsterUi, find_free_port
 from iot_pipeline.local.processes import Child
 from iot_pipeline.settings import Settings

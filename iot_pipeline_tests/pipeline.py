@@ -17,7 +17,7 @@ from unittest import mock
 from iot_pipeline.cli.main import main
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, drain_config
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.planning import make_plan

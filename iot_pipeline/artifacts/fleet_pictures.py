@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from iot_pipeline.artifacts.drawing import Theme, as_png, dress, headline, new_figure, time_axis
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.times import in_words, moment_of
+from iot_pipeline.core.times import MS_PER_HOUR, in_words, moment_of
 
 _COLUMNS = 4
 _SHOWN_NAME = 22
@@ -117,7 +116,7 @@ def draw_completeness(view: FleetView, theme: Theme) -> bytes:
     every = 1 if hours <= HOURS_LABELLED else 2
     columns = range(hours - 1, -1, -every)
     axes.set_xticks([column + 0.5 for column in columns])
-    labels = [f"{moment_of((view.first_hour + column) * HOUR_MS):%H:00}" for column in columns]
+    labels = [f"{moment_of((view.first_hour + column) * MS_PER_HOUR):%H:00}" for column in columns]
     axes.set_xticklabels([label[:2] if hours > HOURS_LABELLED else label for label in labels])
     axes.tick_params(axis="x", labelsize=7)
     bar_axes = figure.add_axes((0.915, 0.38 / height, 0.016, 1 - 0.8 / height))

@@ -13,13 +13,11 @@ from iot_pipeline.cli.output import (
     say,
 )
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.problems import Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.view import natural_key
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.times import in_words, moment_of
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, in_words, moment_of
 from iot_pipeline.report import look_now
 from iot_pipeline.settings import Settings
 
@@ -113,7 +111,7 @@ def _summary(fleet: Fleet, silent: int, troubled: int, days: int) -> Iterator[st
 
 
 def _count_today(state: DeviceState, as_of_ms: int) -> int:
-    first = as_of_ms // MS_PER_DAY * (MS_PER_DAY // HOUR_MS)
+    first = as_of_ms // MS_PER_DAY * (MS_PER_DAY // MS_PER_HOUR)
     return sum(count for hour, count in state.hours.items() if hour >= first)
 
 

@@ -5,10 +5,9 @@ from datetime import date
 from typing import Any
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, Table, aware, unlogged_batch
-from iot_pipeline.core.ingest.micro_batch import day_of
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import COLUMNS, Rollup, as_cells, from_cells
+from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 _HOURLY = "{ks}.hourly_readings"
 _DAILY = "{ks}.daily_readings"

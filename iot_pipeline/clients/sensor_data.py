@@ -8,11 +8,11 @@ from typing import Any
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, Table, ms_of
 from iot_pipeline.core.fleet.view import Slot
-from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import PlainRow, day_number
+from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.times import day_number, day_of
 
 SENSOR_DATA = "{ks}.sensor_data"
 VALUES = tuple(quantity.name for quantity in QUANTITIES)

@@ -15,6 +15,9 @@ from msgspec import Meta
 from iot_pipeline.errors import ConfigurationError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNIX_EPOCH = _EPOCH.date()
+MS_PER_HOUR = 3_600_000
+MS_PER_DAY = 24 * MS_PER_HOUR
 _UNITS_US = {
     "ms": 1_000,
     "s": 1_000_000,
@@ -57,6 +60,16 @@ class Window:
         """Those UTC days that the window touches, newest first."""
         last = (self.until - timedelta(microseconds=1)).date()
         return sorted((day for day in days if self.since.date() <= day <= last), reverse=True)
+
+
+def day_of(number: int) -> date:
+    """The UTC day of a number of days since 1970."""
+    return UNIX_EPOCH + timedelta(days=number)
+
+
+def day_number(day: date) -> int:
+    """Days since 1970."""
+    return (day - UNIX_EPOCH).days
 
 
 def moment_of(ms: float) -> datetime:

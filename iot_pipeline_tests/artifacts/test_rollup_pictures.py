@@ -8,7 +8,8 @@ import pytest
 from iot_pipeline.artifacts.drawing import DARK, LIGHT, Theme
 from iot_pipeline.artifacts.rollup_pictures import draw_day, draw_days
 from iot_pipeline.core.rollups.day_view import DayTotal, DayView
-from iot_pipeline.core.rollups.statistics import MS_PER_HOUR, summarize
+from iot_pipeline.core.rollups.statistics import summarize
+from iot_pipeline.core.times import MS_PER_HOUR
 from iot_pipeline_tests.artifacts.test_pictures import LIMIT_BYTES, opened, rgb
 
 DAY = date(2026, 11, 22)

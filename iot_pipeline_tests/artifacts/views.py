@@ -5,7 +5,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.fleet.delays import HOUR_MS, Delays
+from iot_pipeline.core.fleet.delays import Delays
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.report import Health, LastAudit
@@ -14,6 +14,7 @@ from iot_pipeline.core.fleet.view import FleetView, choose_lines, put_together
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.flow import Flow, RunEnd
 from iot_pipeline.core.reading.lag import TotalLag
+from iot_pipeline.core.times import MS_PER_HOUR
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 SLOT_MS = 600_000
@@ -47,10 +48,10 @@ def make_view(
 
 def _state(chance: random.Random, is_silent: bool, hours: int) -> DeviceState:
     newest = NOW_MS - (7_200_000 if is_silent else 1_000)
-    current = NOW_MS // HOUR_MS
+    current = NOW_MS // MS_PER_HOUR
     first = current - hours + 1
     return DeviceState(
-        begin_ms=first * HOUR_MS,
+        begin_ms=first * MS_PER_HOUR,
         rows=8_000,
         arrived_ms=newest,
         tail=[newest - 10_000 * k for k in range(23, -1, -1)],
@@ -66,7 +67,7 @@ def _state(chance: random.Random, is_silent: bool, hours: int) -> DeviceState:
 def _slots(chance: random.Random, number: int, hours: int) -> list[tuple[int, float | None]]:
     slots: list[tuple[int, float | None]] = []
     for at in range(6 * hours):
-        start = (NOW_MS // HOUR_MS - hours + 1) * HOUR_MS + at * SLOT_MS
+        start = (NOW_MS // MS_PER_HOUR - hours + 1) * MS_PER_HOUR + at * SLOT_MS
         count = chance.randrange(61)
         if count and start < NOW_MS:
             mean = 20 + 8 * math.sin(start / 1.3e7 + number) + chance.uniform(-2, 2)

@@ -10,9 +10,8 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.select import run_select
 from iot_pipeline.connections import Tables
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
-from iot_pipeline.core.times import Window
+from iot_pipeline.core.times import MS_PER_DAY, Window
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ports import Pending
 from iot_pipeline.stages.reading.in_order import read_newest

@@ -9,9 +9,8 @@ import pytest
 
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.sensor_data import CassandraSensorData
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.times import MS_PER_DAY, day_number
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import settle
 from iot_pipeline_tests.stages.contracts_readings import (

@@ -16,7 +16,7 @@ import pytest
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.ledger.chain import LedgerEntry, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.spans import day_number
+from iot_pipeline.core.times import day_number
 from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges

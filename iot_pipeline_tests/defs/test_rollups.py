@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.rollups.statistics import Rollup
+from iot_pipeline.core.times import day_number
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs import rollup_sensor
 from iot_pipeline.defs.names import DAILY_READINGS, HOURLY_READINGS

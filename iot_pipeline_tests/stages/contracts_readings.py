@@ -8,16 +8,15 @@ from datetime import UTC, date, datetime
 from typing import Protocol, TypeVar
 
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import day_span
-from iot_pipeline.core.times import Window
+from iot_pipeline.core.times import MS_PER_DAY, Window
 from iot_pipeline.stages.ports import Answer, DeviceDays, SensorData
 from iot_pipeline.stages.requests import wait_for
 
 DAY = date(2024, 12, 29)
 NUMBER = day_span("d", DAY).day_number
 MIDNIGHT_MS = NUMBER * MS_PER_DAY
-HOUR_MS = 3_600_000
+MS_PER_HOUR = 3_600_000
 ARRIVED_MS = 1_790_000_000_123
 T = TypeVar("T")
 
@@ -96,7 +95,7 @@ class SensorDataContract:
     ) -> None:
         times = [MIDNIGHT_MS + 37_000 * number for number in range(300)]
         rows_world.write(dict.fromkeys(times, 1.0))
-        for piece_ms in (HOUR_MS, 60_000, 10_000):
+        for piece_ms in (MS_PER_HOUR, 60_000, 10_000):
             expected: dict[int, list[int]] = {}
             for at in times[10:251]:
                 expected.setdefault(at // piece_ms * piece_ms, []).append(at)
@@ -111,11 +110,11 @@ class SensorDataContract:
         assert list(self.answer(rows_world, nothing)) == []
 
     def test_pieces_are_averaged_where_the_rows_are(self, rows_world: RowsWorld) -> None:
-        hour = MIDNIGHT_MS + 3 * HOUR_MS
+        hour = MIDNIGHT_MS + 3 * MS_PER_HOUR
         inside = {hour + 5_000: 10.0, hour + 599_999: 20.0, hour + 600_000: 7.0}
-        rows_world.write({hour - 1: 99.0, **inside, hour + HOUR_MS: 99.0})
+        rows_world.write({hour - 1: 99.0, **inside, hour + MS_PER_HOUR: 99.0})
         pending = rows_world.rows.start_means(
-            rows_world.device_id, NUMBER, hour, hour + HOUR_MS - 1, 600_000
+            rows_world.device_id, NUMBER, hour, hour + MS_PER_HOUR - 1, 600_000
         )
         found = self.answer(rows_world, pending)
         assert list(found) == [(hour, 15.0), (hour + 600_000, 7.0)]

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from iot_pipeline.core.ingest.micro_batch import day_of
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import Rollup
+from iot_pipeline.core.times import MS_PER_DAY, day_of
 from iot_pipeline.errors import PipelineError
 from iot_pipeline_tests.stages.fakes import FakeAnswer, answer
 

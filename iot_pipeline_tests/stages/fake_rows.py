@@ -7,13 +7,11 @@ from datetime import date
 from typing import Any, TypeVar
 
 from iot_pipeline.core.fleet.view import Slot
-from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place, StoredRow
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import PlainRow, day_number
-from iot_pipeline.core.times import Window
+from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
 from iot_pipeline_tests.stages.fakes import FakeAnswer, FakeStore, Faults, answer
 

@@ -13,13 +13,10 @@ from typing import Any
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.rollups.days import DeletedPart
-from iot_pipeline.core.times import Window
+from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
 from iot_pipeline.stages.checks.registry import checks_of
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.ports import FleetPorts

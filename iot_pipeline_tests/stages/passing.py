@@ -5,19 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 
-from iot_pipeline.core.reading.decoding import (
-    MS_PER_DAY,
-    Reading,
-    ReadingDecoder,
-    ReadingRules,
-    timestamp_ms,
-)
+from iot_pipeline.core.reading.decoding import Reading, ReadingDecoder, ReadingRules, timestamp_ms
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import FaultTruth, ManifestRecorder
 from iot_pipeline.core.simulator.scenario_file import parse_scenario
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import Scenario
+from iot_pipeline.core.times import MS_PER_DAY
 
 # Monday 2026-03-02 00:00 UTC.
 START_MS = 1_772_409_600_000

@@ -3,9 +3,9 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol, TypeVar
 
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.rollups.days import DayRecord
-from iot_pipeline.core.rollups.statistics import MS_PER_HOUR, Rollup, is_same, summarize
+from iot_pipeline.core.rollups.statistics import Rollup, is_same, summarize
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 from iot_pipeline.stages.ports import Pending, RollupStore
 from iot_pipeline_tests.stages.contracts import settle
 

@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
-from iot_pipeline.core.reading.decoding import MS_PER_DAY, DeadLetter, Record
-from iot_pipeline.core.reading.spans import day_number
+from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.times import MS_PER_DAY, day_number
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
     LedgerStoreContract,

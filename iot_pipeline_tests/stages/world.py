@@ -9,7 +9,6 @@ from iot_pipeline.core.ledger.chain import find_flaws, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.decoding import (
-    MS_PER_DAY,
     Reading,
     ReadingDecoder,
     ReadingRules,
@@ -18,6 +17,7 @@ from iot_pipeline.core.reading.decoding import (
     timestamp_ms,
 )
 from iot_pipeline.core.reading.write_times import write_time_us
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports

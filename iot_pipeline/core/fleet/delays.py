@@ -9,9 +9,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from iot_pipeline.core.times import in_words
+from iot_pipeline.core.times import MS_PER_HOUR, in_words
 
-HOUR_MS = 3_600_000
 # Upper ends in seconds; below the first one a clock was ahead, above the last one nothing is known.
 EDGES = (
     *(-1.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0),
@@ -124,6 +123,6 @@ class FleetRecord(msgspec.Struct, array_like=True, tag=2):
         """All of the hours that end after this."""
         found = Delays()
         for hour, delays in self.hours.items():
-            if (hour + 1) * HOUR_MS > ms:
+            if (hour + 1) * MS_PER_HOUR > ms:
                 found.add(delays)
         return found

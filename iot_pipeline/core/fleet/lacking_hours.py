@@ -11,9 +11,9 @@ found is kept, because another estimate of it a minute later would say something
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
+from iot_pipeline.core.times import MS_PER_HOUR
 
 DAY_HOURS = 24
 # Fewer missing than this is where an hour begins and ends, not a loss.
@@ -21,7 +21,7 @@ _LEAST_MISSING = 3
 # With fewer readings than this expected, one more or less decides.
 LEAST_EXPECTED = 10
 # Slower devices have too few readings in an hour for one more or less to mean anything.
-_SLOWEST_MS = HOUR_MS / LEAST_EXPECTED
+_SLOWEST_MS = MS_PER_HOUR / LEAST_EXPECTED
 # How much of an hour the fleet was there is told by the best tenth of at most 1,000 devices: what
 # even those lack was not sent at all.
 _WITNESSES = 1_000
@@ -87,7 +87,7 @@ class FleetHours:
 
     def lacking(self, state: DeviceState) -> list[HourShare]:
         """The hours of the last day that still lack readings, of those that once did."""
-        oldest = self._as_of_ms // HOUR_MS - DAY_HOURS
+        oldest = self._as_of_ms // MS_PER_HOUR - DAY_HOURS
         shares = (
             self.share(state, hour, interval_ms)
             for hour, interval_ms in state.lacking.items()
@@ -115,14 +115,14 @@ class FleetHours:
             return None
         # Of a late one the newest readings are not there yet.
         delay_ms = max(state.half.delay_most_ms, state.before.delay_most_ms)
-        begin = max(hour * HOUR_MS, state.begin_ms)
-        end = min((hour + 1) * HOUR_MS, self._as_of_ms - self._limits.late_ms - delay_ms)
+        begin = max(hour * MS_PER_HOUR, state.begin_ms)
+        end = min((hour + 1) * MS_PER_HOUR, self._as_of_ms - self._limits.late_ms - delay_ms)
         if end <= begin:
             return None
         expected = (end - begin) / interval_ms * pace
         # Of a whole hour, also where the device or the fleet was not there for all of it: where
         # little is expected, chance makes great differences.
-        return HourShare(hour, state.hours.get(hour, 0), expected, HOUR_MS / interval_ms)
+        return HourShare(hour, state.hours.get(hour, 0), expected, MS_PER_HOUR / interval_ms)
 
 
 def note_lacking(
@@ -134,7 +134,7 @@ def note_lacking(
         (device, hour) of those that are found to lack readings for the first time. The states
         remember them; `changed` gets the devices whose state remembers something new.
     """
-    current = as_of_ms // HOUR_MS
+    current = as_of_ms // MS_PER_HOUR
     oldest = current - DAY_HOURS
     hours = FleetHours(states.values(), as_of_ms, limits)
     found = []
@@ -142,7 +142,7 @@ def note_lacking(
         if state.lacking and min(state.lacking) < oldest:
             state.lacking = {hour: ms for hour, ms in state.lacking.items() if hour >= oldest}
         interval = known_interval_ms(state)
-        first = max(oldest, state.next_hour, state.begin_ms // HOUR_MS)
+        first = max(oldest, state.next_hour, state.begin_ms // MS_PER_HOUR)
         for hour in range(first, current + 1) if interval else ():
             if hour not in state.lacking:
                 share = hours.share(state, hour, interval)

@@ -19,9 +19,8 @@ from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
 from iot_pipeline.core.fleet.lacking_hours import FleetHours
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.times import in_words
+from iot_pipeline.core.times import MS_PER_DAY, in_words
 
 _NUMBER_AT_END = re.compile(r"[\W_]*\d+$")
 # Neighbours are compared when there are five, heard of within ten minutes of each other.

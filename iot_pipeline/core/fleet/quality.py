@@ -6,8 +6,8 @@ from them.
 
 from dataclasses import dataclass
 
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity, limit
+from iot_pipeline.core.times import MS_PER_HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +51,4 @@ class QualityLimits:
 
     @property
     def backfill_ms(self) -> float:
-        return self.backfill_hours * HOUR_MS
+        return self.backfill_hours * MS_PER_HOUR

@@ -18,10 +18,10 @@ from zlib import crc32
 import msgspec
 
 from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_cadence
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.times import MS_PER_HOUR
 
 HOURS = 25
 # Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
@@ -192,7 +192,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         self.tail.append(ms)
         del self.tail[:-TAIL]
         if not is_wrong:
-            self.count_hour(ms // HOUR_MS, 1)
+            self.count_hour(ms // MS_PER_HOUR, 1)
         self.rows += 1
         if self.rows in _LEARN_AT:
             self.learn(limits)
@@ -226,7 +226,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         elif hour >= 0:
             self.count_hour(hour, count)
         else:
-            for of_hour, readings in Counter(ms // HOUR_MS for ms in times_ms).items():
+            for of_hour, readings in Counter(ms // MS_PER_HOUR for ms in times_ms).items():
                 self.count_hour(of_hour, readings)
         if unchanged == count and values == self.values:
             self.unchanged += count
@@ -335,9 +335,9 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
 
     def _note_clock(self, ms: int, at: int) -> None:
         self.clock_at_ms, self.clock_off_ms = max(self.clock_at_ms, at), ms - at
-        self.doubt(at // HOUR_MS)
-        if abs(ms - at) < HOURS * HOUR_MS:
-            self.doubt(ms // HOUR_MS)
+        self.doubt(at // MS_PER_HOUR)
+        if abs(ms - at) < HOURS * MS_PER_HOUR:
+            self.doubt(ms // MS_PER_HOUR)
 
     def doubt(self, hour: int) -> None:
         """Readings of this hour may be counted elsewhere: it is not judged."""

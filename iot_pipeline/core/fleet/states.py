@@ -15,7 +15,7 @@ from operator import itemgetter, sub
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.fleet.delays import EDGES, HOUR_MS, Delays, FleetRecord
+from iot_pipeline.core.fleet.delays import EDGES, Delays, FleetRecord
 from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS
 from iot_pipeline.core.fleet.lacking_hours import note_lacking
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
@@ -23,6 +23,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import STEADY_MS, STEADY_READINGS, Calm, DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import US_PER_MS, RowsByTime, arrived_ms
+from iot_pipeline.core.times import MS_PER_HOUR
 
 # Up to this many devices every reading is looked at.
 MANY = 10_000
@@ -105,7 +106,7 @@ class FleetStates:
                 for state in self.devices.values()
                 if as_of_ms - state.backfilled_at_ms <= WINDOW_MS
             ),
-            self.record.since(as_of_ms - HOUR_MS),
+            self.record.since(as_of_ms - MS_PER_HOUR),
             Delays(self.ingested.counts.copy(), self.ingested.largest_ms),
         )
 
@@ -188,7 +189,7 @@ class FleetStates:
         counts = np.bincount(
             np.searchsorted(edges, delays, side="right"), minlength=len(EDGES) + 1
         ).tolist()
-        hour = int(view.arrivals.max()) // HOUR_MS
+        hour = int(view.arrivals.max()) // MS_PER_HOUR
         self.record.add(hour, Delays(counts, int(delays.max())))
 
 
@@ -246,7 +247,7 @@ class _Columns:
         calm = zip(
             newest.tolist(),
             _number_of_all(lowest(self.arrivals, starts), newest, HALF_MS),
-            _number_of_all(lowest(self.times, starts), highest(self.times, starts), HOUR_MS),
+            _number_of_all(lowest(self.times, starts), highest(self.times, starts), MS_PER_HOUR),
             unchanged.tolist(),
             self._values_at(ends - 1),
             most.tolist(),
@@ -305,5 +306,5 @@ def fold_rows(
     for ms, at, values in rows:
         state.take_row(ms, at, values, states.limits)
         if at - ms <= states.limits.backfill_ms:
-            states.record.add(at // HOUR_MS, Delays.of([at - ms]))
+            states.record.add(at // MS_PER_HOUR, Delays.of([at - ms]))
     states.changed.add(device_id)

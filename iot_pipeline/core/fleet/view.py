@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.lacking_hours import known_interval_ms
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.ledger.flow import Flow
+from iot_pipeline.core.times import MS_PER_HOUR
 
 HOURS = 24
 # Lines are means of ten minutes, of one where there are readings of two hours or less.
 _SLOT_MS = 600_000
 _SHORT_SLOT_MS = 60_000
-_SHORT_MS = 2 * HOUR_MS
+_SHORT_MS = 2 * MS_PER_HOUR
 # Rows of the grid; a screen shows no more. Of the small multiples more are too small to read.
 MOST_ROWS = 40
 MOST_LINES = 12
@@ -88,7 +88,7 @@ def put_together(
     slot_ms: int,
 ) -> FleetView:
     """The view; the grid begins with the first hour that has anything in it."""
-    current = fleet.as_of_ms // HOUR_MS
+    current = fleet.as_of_ms // MS_PER_HOUR
     hours = range(current - HOURS + 1, current + 1)
     shares = {name: _shares(fleet, name, hours) for name in choose_rows(fleet)}
     shares = {name: row for name, row in shares.items() if any(x is not None for x in row)}

@@ -8,14 +8,13 @@ Does not belong here: the order of the writes (`stages.ingest.drain`) and how ro
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from itertools import compress, repeat
 from operator import attrgetter, itemgetter
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import (
-    MS_PER_DAY,
     UNREADABLE,
     DeadLetter,
     Reading,
@@ -37,17 +36,11 @@ from iot_pipeline.core.reading.write_times import (
     rank,
     record_of,
 )
-
-_UNIX_EPOCH = date(1970, 1, 1)
+from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 _partition_of = itemgetter(2)
 _device_of = attrgetter("device_id")
 _seconds_of = attrgetter("timestamp")
-
-
-def day_of(day_number: int) -> date:
-    """The UTC day of a number of days since 1970."""
-    return _UNIX_EPOCH + timedelta(days=day_number)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import compress
 
-from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
@@ -27,15 +26,11 @@ from iot_pipeline.core.proof.read_back import (
     values_in,
     write_times_in,
 )
-from iot_pipeline.core.reading.decoding import (
-    MS_PER_DAY,
-    ReadingDecoder,
-    Rejection,
-    columns_of,
-)
+from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, columns_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
+from iot_pipeline.core.times import MS_PER_DAY, day_of
 from iot_pipeline.core.words import iot_command
 
 

@@ -18,7 +18,6 @@ from msgspec import Meta
 
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 
-MS_PER_DAY = 86_400_000
 # 2000-01-01 and 2100-01-01 UTC. Milliseconds since 1970 sent as seconds land far above.
 EARLIEST_SECONDS = 946_684_800.0
 LATEST_SECONDS = 4_102_444_800.0

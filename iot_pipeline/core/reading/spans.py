@@ -8,10 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.core.times import Window, us_of
-
-UNIX_EPOCH = date(1970, 1, 1)
+from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, us_of
 
 # (timestamp_ms, then the values of QUANTITIES): a row as it is passed on, without names and
 # objects; a cell that was deleted is None.
@@ -34,11 +31,6 @@ class Page:
 
     device_id: str
     rows: Sequence[PlainRow]
-
-
-def day_number(day: date) -> int:
-    """Days since 1970."""
-    return (day - UNIX_EPOCH).days
 
 
 def day_span(device_id: str, day: date, window: Window | None = None) -> Span:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.rollups.days import DayRecord
-from iot_pipeline.core.rollups.statistics import MS_PER_HOUR, Rollup, merge
+from iot_pipeline.core.rollups.statistics import Rollup, merge
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
 HOURS = MS_PER_DAY // MS_PER_HOUR
 # What a picture of days shows, the newest at the right.

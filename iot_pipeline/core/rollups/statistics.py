@@ -14,8 +14,8 @@ from typing import Any
 
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.times import MS_PER_HOUR
 
-MS_PER_HOUR = 3_600_000
 # Of two ways to the same number, and far below what any sensor resolves.
 RELATIVE_TOLERANCE = 1e-9
 

@@ -1,10 +1,10 @@
 """Who lacks readings, and in which hour?"""
 
 from iot_pipeline.core.checks.device_table import instant
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.lacking_hours import LEAST_EXPECTED, HourShare, known_interval_ms
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState
+from iot_pipeline.core.times import MS_PER_HOUR
 from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
 
 # Completeness is measured by these hours: the last full one and the current.
@@ -22,7 +22,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
     def cells(name: str, _: DeviceState) -> tuple[str, ...]:
         worst = max(lacking[name], key=lambda share: share.missing)
         return (
-            instant(worst.hour * HOUR_MS)[:16],
+            instant(worst.hour * MS_PER_HOUR)[:16],
             f"{worst.received:,}",
             f"{worst.expected:,.0f}",
             f"{worst.share:.0%}",
@@ -56,7 +56,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
 
 
 def _measure(fleet: Fleet) -> list[HourShare]:
-    current = fleet.as_of_ms // HOUR_MS
+    current = fleet.as_of_ms // MS_PER_HOUR
     hours = range(current - _MEASURED_HOURS + 1, current + 1)
     shares = (
         fleet.hours.share(state, hour, known_interval_ms(state))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from iot_pipeline.core.reading.spans import day_number
+from iot_pipeline.core.times import day_number
 from iot_pipeline.stages.ledger.sums import KeptSums
 from iot_pipeline.stages.ports import DeviceDays, LedgerStore, SensorData
 from iot_pipeline.stages.requests import ask_all

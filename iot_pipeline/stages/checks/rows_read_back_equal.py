@@ -8,8 +8,8 @@ from iot_pipeline.core.checks.device_table import DeviceTable, instant, some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.core.words import iot_command
 from iot_pipeline.stages.checks.check import Check
 from iot_pipeline.stages.checks.facts import Facts

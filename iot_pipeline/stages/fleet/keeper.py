@@ -28,8 +28,8 @@ from iot_pipeline.core.fleet.problems import Fleet, expected_states, is_silent
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import MANY, FleetStates, Groups, fold_rows
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PipelineError, SchemaMismatchError
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.fleet.rows import (

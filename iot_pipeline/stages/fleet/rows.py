@@ -10,17 +10,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.lacking_hours import DAY_HOURS
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
-from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import Span, day_number, spans_between
+from iot_pipeline.core.reading.spans import Span, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, day_number, day_of
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Answer, DeviceDays
 from iot_pipeline.stages.requests import ask_all
@@ -123,8 +121,8 @@ def _count_hours(
     ports: FleetPorts, states: FleetStates, names: Iterable[str], as_of_ms: int
 ) -> None:
     """What the server counts of the last day takes the place of what few rows told."""
-    current = as_of_ms // HOUR_MS
-    first_ms, end_ms = (current - DAY_HOURS) * HOUR_MS, (current + 1) * HOUR_MS
+    current = as_of_ms // MS_PER_HOUR
+    first_ms, end_ms = (current - DAY_HOURS) * MS_PER_HOUR, (current + 1) * MS_PER_HOUR
     spans = [span for name in names for span in spans_between(name, first_ms, end_ms)]
     counted: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for span, answer in _count(ports, spans):
@@ -132,7 +130,7 @@ def _count_hours(
     for name, pieces in counted.items():
         state = states.devices[name]
         if pieces:
-            state.hours = {at // HOUR_MS: count for at, count, _ in pieces}
+            state.hours = {at // MS_PER_HOUR: count for at, count, _ in pieces}
         if pieces and state.rows:
             state.begin_ms = min(state.begin_ms, *(first for _, _, first in pieces))
 
@@ -145,7 +143,7 @@ def _count(
     return ask_all(
         spans,
         lambda span: ports.rows.start_counts(
-            span.device_id, span.day_number, span.first_ms, span.last_ms, HOUR_MS
+            span.device_id, span.day_number, span.first_ms, span.last_ms, MS_PER_HOUR
         ),
         ports.rows.wait,
         until.deadline,
@@ -158,11 +156,11 @@ def _forget_deleted(
 ) -> None:
     """Hours that a person had readings deleted from are not judged."""
     made = set(names)
-    current = as_of_ms // HOUR_MS
+    current = as_of_ms // MS_PER_HOUR
     for item in deletions:
         if item.device_id in made:
-            first = max(current - DAY_HOURS, item.since_ms // HOUR_MS)
-            for hour in range(first, min(current, (item.until_ms - 1) // HOUR_MS) + 1):
+            first = max(current - DAY_HOURS, item.since_ms // MS_PER_HOUR)
+            for hour in range(first, min(current, (item.until_ms - 1) // MS_PER_HOUR) + 1):
                 states.devices[item.device_id].doubt(hour)
 
 
@@ -207,10 +205,10 @@ def count_again(
     spans = [
         span
         for name, hour in places
-        for span in spans_between(name, hour * HOUR_MS, (hour + 1) * HOUR_MS)
+        for span in spans_between(name, hour * MS_PER_HOUR, (hour + 1) * MS_PER_HOUR)
     ]
     return {
-        (span.device_id, span.first_ms // HOUR_MS): sum(count for _, count, _ in answer.found)
+        (span.device_id, span.first_ms // MS_PER_HOUR): sum(count for _, count, _ in answer.found)
         for span, answer in _count(ports, spans, until)
     }
 

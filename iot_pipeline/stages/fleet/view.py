@@ -7,8 +7,8 @@ from typing import Protocol
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, choose_slot_ms, put_together
 from iot_pipeline.core.ledger.flow import measure_flow
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.spans import spans_between
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, SensorData
 from iot_pipeline.stages.requests import ask_all
 

@@ -12,8 +12,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, day_of
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.reading.write_times import Row, RowsByTime, arrived_ms, record_of
+from iot_pipeline.core.times import day_of
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline.stages.requests import backoff_seconds

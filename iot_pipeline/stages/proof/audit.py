@@ -24,9 +24,10 @@ from iot_pipeline.core.proof.audit import (
 )
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
-from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder
+from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import first_us
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states

@@ -4,12 +4,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import write_times_in
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.core.reading.spans import day_number
-from iot_pipeline.core.times import Window
+from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
 from iot_pipeline.stages.ports import DeletionLog, DeviceDays, SensorData
 from iot_pipeline.stages.proof.read_back import scan_rows
 from iot_pipeline.stages.requests import retry_transient

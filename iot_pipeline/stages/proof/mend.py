@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, day_of
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRow, MendedRows
 from iot_pipeline.core.proof.read_back import RowState, StoredRow, judge_row, write_times_in
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, mended_us, record_of, winner_of
-from iot_pipeline.core.times import in_utc, moment_of
+from iot_pipeline.core.times import MS_PER_DAY, day_of, in_utc, moment_of
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import ReadingStore, Run

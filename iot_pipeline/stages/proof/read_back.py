@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from iot_pipeline.core.proof.read_back import Place, ReadBack, StoredRow
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ports import (
     MAX_ROWS_PER_READ,
     MAX_TIMES_PER_READ,

@@ -11,18 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, day_of
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import Place, RowState, judge_row, should_write
-from iot_pipeline.core.reading.decoding import (
-    MS_PER_DAY,
-    ReadingDecoder,
-    Rejection,
-    timestamp_ms,
-    values_of,
-)
+from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, timestamp_ms, values_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
     Row,
@@ -31,6 +25,7 @@ from iot_pipeline.core.reading.write_times import (
     winner_of,
     write_time_us,
 )
+from iot_pipeline.core.times import MS_PER_DAY, day_of
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import RecordLogReader, Run, SensorData

@@ -7,7 +7,6 @@ and of what is there. Cassandra adds up the latter; only buckets that differ are
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.ingest.micro_batch import day_of
 from iot_pipeline.core.proof.audit import (
     BUCKETS,
     AuditResult,
@@ -23,6 +22,7 @@ from iot_pipeline.core.proof.read_back import Place, write_times_in
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.reading.write_times import arrived_ms
+from iot_pipeline.core.times import day_of
 from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
 from iot_pipeline.stages.proof.read_back import scan_rows, sum_rows
 from iot_pipeline.stages.proof.trace import Written, find_records

@@ -17,7 +17,7 @@ from iot_pipeline.core.proof.read_back import (
     values_in,
     write_times_in,
 )
-from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingDecoder, ReadingRules
+from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.reading.write_times import (
     Row,
@@ -26,6 +26,7 @@ from iot_pipeline.core.reading.write_times import (
     winner_of,
     write_times_us,
 )
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ports import AuditLog, RecordLog, SensorData
 from iot_pipeline.stages.proof.read_back import fetch_row, fetch_rows
 

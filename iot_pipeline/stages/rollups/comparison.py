@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.core.reading.spans import day_number
 from iot_pipeline.core.rollups.days import DayFacts, DayRecord, is_frozen
 from iot_pipeline.core.rollups.statistics import Rollup, day_of_hours, is_same
+from iot_pipeline.core.times import MS_PER_DAY, day_number
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
 from iot_pipeline.stages.requests import Flight, retry_transient
 from iot_pipeline.stages.rollups.rebuild import RollupPorts, read_day_facts, read_hours

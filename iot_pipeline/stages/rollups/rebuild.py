@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
-from iot_pipeline.core.reading.spans import PlainRow, day_number
+from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.rollups.days import (
     DayFacts,
     DayRecord,
@@ -25,7 +24,7 @@ from iot_pipeline.core.rollups.days import (
     is_frozen,
 )
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours
-from iot_pipeline.core.times import in_utc
+from iot_pipeline.core.times import MS_PER_DAY, day_number, in_utc
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.stages.ports import (
     MAX_ROWS_PER_READ,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iot_pipeline.core.fleet.delays import HOUR_MS, FleetRecord
+from iot_pipeline.core.fleet.delays import FleetRecord
 from iot_pipeline.core.fleet.evidence import WINDOW_MS
 from iot_pipeline.core.fleet.kept_states import (
     decode_record,
@@ -21,8 +21,8 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MANY, FleetStates
 from iot_pipeline.core.reading import quantities
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
 LIMITS = QualityLimits()
 START_MS = 1_772_409_600_000
@@ -37,7 +37,7 @@ LEARNED |= {"interval_ms", "regular_votes", "half", "before"}
 def devices_rows(draw: st.DrawFn, *, is_wild: bool = True) -> list[Row]:
     """A device's readings as they arrive: mostly every second, with all that can be wrong."""
     rows: list[Row] = []
-    at = START_MS + draw(st.integers(0, HOUR_MS))
+    at = START_MS + draw(st.integers(0, MS_PER_HOUR))
     wild_delays = st.sampled_from([40, 40, 40, 70_000, 61_000, -9_000, -600_000, 90_000_000])
     delays = wild_delays if is_wild else st.just(40)
     values = st.sampled_from([20.0, 20.0, 20.5, 21.0, *([35.0, 70.0] if is_wild else [])])
@@ -170,8 +170,8 @@ def test_a_device_that_sends_bundles_is_well_between_them() -> None:
 
 
 def test_a_device_that_sleeps_is_well_while_it_does() -> None:
-    rows = [row for hour in range(6) for row in beats(30, since=START_MS + hour * HOUR_MS)]
-    assert troubles(rows, rows[-1][1] + HOUR_MS) == set()
+    rows = [row for hour in range(6) for row in beats(30, since=START_MS + hour * MS_PER_HOUR)]
+    assert troubles(rows, rows[-1][1] + MS_PER_HOUR) == set()
 
 
 def test_dropouts_that_come_again_and_again_are_not_sleep() -> None:
@@ -193,9 +193,9 @@ def test_a_clock_that_is_ahead_lacks_no_readings() -> None:
     assert troubles(rows[:1_800], as_of_ms) == {Trouble.CLOCK, Trouble.SILENT}
     # The third of the hour that it measured under other times would be missed else.
     right = beats(3_600)
-    assert troubles(rows, START_MS + HOUR_MS, right) == set()
+    assert troubles(rows, START_MS + MS_PER_HOUR, right) == set()
     left_out = [*right[:600], *right[1_800:]]
-    assert troubles(left_out, START_MS + HOUR_MS, right) == {Trouble.INCOMPLETE}
+    assert troubles(left_out, START_MS + MS_PER_HOUR, right) == {Trouble.INCOMPLETE}
 
 
 def test_history_that_was_sent_later_is_neither_late_nor_a_sign_of_life() -> None:

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder, OpenMilliseconds, day_of
+from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder, OpenMilliseconds
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.decoding import (
-    MS_PER_DAY,
     Reading,
     ReadingDecoder,
     ReadingRules,
@@ -19,6 +18,7 @@ from iot_pipeline.core.reading.decoding import (
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import record_of, write_time_us
+from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 T0 = 1_735_444_918.0  # 2024-12-29
 PRODUCED_MS = 1_735_444_920_000

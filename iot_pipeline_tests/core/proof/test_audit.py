@@ -6,14 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.proof.audit import RawRecords, RowSums, Seen, Window, rows_in
-from iot_pipeline.core.reading.decoding import (
-    MS_PER_DAY,
-    ReadingDecoder,
-    ReadingRules,
-    Rejection,
-    timestamp_ms,
-)
+from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Rejection, timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline_tests.load import reading_json
 
 RULES = ReadingRules()

@@ -7,7 +7,8 @@ from hypothesis import given
 
 from iot_pipeline.core.rollups.day_view import DayView, recent_days
 from iot_pipeline.core.rollups.days import DayRecord
-from iot_pipeline.core.rollups.statistics import MS_PER_HOUR, Rollup, add_page, merge_all
+from iot_pipeline.core.rollups.statistics import Rollup, add_page, merge_all
+from iot_pipeline.core.times import MS_PER_HOUR
 
 DAY = date(2026, 11, 22)
 DAY_MS = 20_779 * 86_400_000

@@ -13,7 +13,6 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.rollups.statistics import (
     COLUMNS,
-    MS_PER_HOUR,
     Rollup,
     add_page,
     as_cells,
@@ -24,6 +23,7 @@ from iot_pipeline.core.rollups.statistics import (
     merge_all,
     summarize,
 )
+from iot_pipeline.core.times import MS_PER_HOUR
 
 DAY_MS = 20_086 * 86_400_000
 values = st.none() | st.floats(-100, 150, allow_nan=False)

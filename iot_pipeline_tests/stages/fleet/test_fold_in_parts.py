@@ -9,8 +9,8 @@ import pytest
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     ConfigurationError,

@@ -5,16 +5,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.kept_states import decode_state
 from iot_pipeline.core.fleet.problems import Fleet, Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime
-from iot_pipeline.core.times import moment_of
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, moment_of
 from iot_pipeline.errors import CassandraUnavailableError, SchemaMismatchError
 from iot_pipeline.stages.fleet.keeper import SAVE_SECONDS, FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.ports import FleetPorts
@@ -210,7 +208,7 @@ def test_an_hour_that_a_replay_has_filled_is_not_red_for_the_rest_of_the_day() -
     in_run.save(is_last=True)
     state = decode_state(place.states.states["room_1"])
     assert state is not None
-    assert state.hours[START_MS // HOUR_MS + 1] == 180, "and kept: the next run need not ask"
+    assert state.hours[START_MS // MS_PER_HOUR + 1] == 180, "and kept: the next run need not ask"
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,16 @@
 """What pictures show: devices with problems first, what is left out, the time there is."""
 
-from iot_pipeline.core.fleet.delays import HOUR_MS
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.fleet.view import MOST_LINES, MOST_ROWS, choose_rows, natural_key
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.write_times import RowsByTime
-from iot_pipeline.core.times import moment_of
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, moment_of
 from iot_pipeline.stages.fleet.view import view_fleet
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.world import World
 
-NOW_MS = 500_000 * HOUR_MS + 1_800_000
+NOW_MS = 500_000 * MS_PER_HOUR + 1_800_000
 
 
 def fleet_of(devices: int, minutes: int = 60, silent: tuple[int, ...] = ()) -> Fleet:
@@ -36,7 +34,7 @@ class Ports:
         self.log, self.ledger = world.log, world.ledger
         self.rows = FakeSensorData()
         for number in range(devices):
-            self.rows.add(f"room_{number}", range(NOW_MS - HOUR_MS, NOW_MS, 60_000))
+            self.rows.add(f"room_{number}", range(NOW_MS - MS_PER_HOUR, NOW_MS, 60_000))
 
 
 def test_the_grid_begins_with_the_first_hour_there_is_something_of() -> None:
@@ -54,7 +52,7 @@ def test_lines_are_means_where_there_are_readings() -> None:
     assert set(view.lines) == {"room_0", "room_1"}, "not of a device without rows"
     times = [ms for ms, _ in view.lines["room_0"]]
     assert len(times) == 60, "an hour is drawn by the minute"
-    assert times[0] >= NOW_MS - HOUR_MS
+    assert times[0] >= NOW_MS - MS_PER_HOUR
     assert ports.rows.asked["means"] <= 2 * MOST_LINES
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from iot_pipeline.core.proof.audit import Fate
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.losses import record_losses
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit, choose_ranges

@@ -7,9 +7,10 @@ import pytest
 from iot_pipeline.core.proof.audit import Fate
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow, MendedRows
-from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingRules
+from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import mended_us, write_time_us
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit, choose_ranges

@@ -15,9 +15,10 @@ from iot_pipeline.core.proof.dead_letters import (
     TIMESTAMP_MS,
 )
 from iot_pipeline.core.proof.deletions import Deletion, Deletions
-from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingRules
+from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.rollups.days import ReplayedPart, gather_facts
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters

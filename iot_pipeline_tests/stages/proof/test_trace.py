@@ -5,8 +5,9 @@ import pytest
 from iot_pipeline.core.proof.deletions import Deletion, Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import RowState
-from iot_pipeline.core.reading.decoding import MS_PER_DAY, ReadingRules
+from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.proof.trace import find_records, read_back_run, trace
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.outside import Outside

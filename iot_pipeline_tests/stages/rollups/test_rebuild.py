@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
-from iot_pipeline.core.reading.decoding import MS_PER_DAY
 from iot_pipeline.core.rollups.days import DeletedPart
-from iot_pipeline.core.rollups.statistics import MS_PER_HOUR, Rollup, is_same, summarize
+from iot_pipeline.core.rollups.statistics import Rollup, is_same, summarize
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, RollupFrozenError
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import (
