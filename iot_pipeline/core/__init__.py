@@ -1,6 +1,7 @@
 """Decisions: pure functions over small values; clocks and seeds come in as arguments.
 
-The rooms, in the order of a reading's path; a room imports only those above it:
+The rooms, in the order of imports, which is nearly that of a reading's path; `times` and `words`
+stand before all of them:
 
 reading/    a message is a reading, or a dead letter with a reason; quantities, offsets, lag
 ledger/     the chain of ranges that runs leave behind: sums, folding, losses

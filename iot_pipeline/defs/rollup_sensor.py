@@ -24,7 +24,7 @@ from iot_pipeline.core.rollups.days import (
 )
 from iot_pipeline.defs.lanes import end_gone_runs, runs_in_lane
 from iot_pipeline.defs.names import LANE
-from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, lane_of
+from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, rollup_lane
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, TransientError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.rollups.rebuild import read_day_facts
@@ -74,7 +74,7 @@ def _tick(
     context: dg.SensorEvaluationContext, loaded_first_day: date
 ) -> dg.SensorResult | dg.SkipReason:
     settings = Settings.from_env()
-    lane = lane_of(settings.topic)
+    lane = rollup_lane(settings.topic)
     ended = end_gone_runs(context.instance, runs_in_lane(context.instance, lane))
     active = runs_in_lane(context.instance, lane)
     if active:

@@ -52,7 +52,7 @@ Events = Iterator[dg.AssetMaterialization | dg.AssetCheckResult]
 _RUN_PATIENCE_SECONDS = 1.5
 
 
-def lane_of(topic: str) -> str:
+def rollup_lane(topic: str) -> str:
     """Rollups of a topic wait for each other, never for its ingestion."""
     return f"{topic}/rollups"
 
@@ -168,7 +168,7 @@ def build_rollups(first_day: date, topic: str) -> tuple[dg.AssetsDefinition, dg.
             "what the rows of these days say. Idempotent; safe beside ingestion; Terminate keeps "
             "the days that are done."
         ),
-        tags={LANE: lane_of(topic), MAX_RUNTIME: "14400", **NO_RETRY},
+        tags={LANE: rollup_lane(topic), MAX_RUNTIME: "14400", **NO_RETRY},
     )
     return rollups, job  # type: ignore[return-value]
 

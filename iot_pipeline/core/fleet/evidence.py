@@ -1,4 +1,4 @@
-"""What a device's state remembers of its troubles, for one window: counts, and the worst of values.
+"""A device's late, outside and jumping readings of its last minutes: how many, and the worst.
 
 Belongs here: small values and the window. Does not belong here: gathering them
 (`core.fleet.state`), what they mean (`core.fleet.problems`).

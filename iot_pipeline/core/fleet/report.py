@@ -119,8 +119,8 @@ def _everything_stored(health: Health) -> Answer:
     ]
     if counts.superseded:
         more.append(
-            f"{counts.superseded:,} messages repeated a reading of the same device and moment; the "
-            "last one counts."
+            f"{counts.superseded:,} messages repeated a reading of the same device and moment; "
+            "the one that arrived in the latest millisecond counts."
         )
     if counts.aged_out:
         more.append(f"{counts.aged_out:,} were older than readings are kept, and left out.")

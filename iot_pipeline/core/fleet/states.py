@@ -64,7 +64,7 @@ class FleetStates:
     def fold(self, groups: Groups, *, is_part: bool = False) -> None:
         """Take in rows that are acknowledged, those of a device in the order of their arrival.
 
-        `is_part`: of a large micro-batch, so that what a small one may cost is not allowed again.
+        `is_part`: one of several parts of a micro-batch, whose fixed budget is given once.
         """
         if not groups:
             return  # only dead letters or holes, or the end of a part

@@ -1,6 +1,7 @@
 """Records become a micro-batch: decoded or rejected, winners found, grouped for Cassandra.
 
-Belongs here: which row a record makes, with which write time, and which record wins a key.
+Belongs here: which row a record makes, and finding the winners of keys (who wins:
+`core.reading.write_times`).
 Does not belong here: the order of the writes (`stages.ingest.drain`) and how rows travel
 (`clients.reading_store`).
 """
@@ -155,7 +156,7 @@ class MicroBatchBuilder:
         self._place(chunk, tally)
 
     def compete(self, chunk: RecordChunk) -> None:
-        """Let records from before the start compete for their keys: settled, not counted again."""
+        """Let rows of an earlier micro-batch win where they do; they are not written again."""
         self._has_rivals = True
         self._place(chunk, None)
 
@@ -361,7 +362,9 @@ class MicroBatchBuilder:
 
 
 class OpenMilliseconds:
-    """Each partition's newest broker millisecond: what of it is held, and what is settled.
+    """Each partition's newest broker millisecond: records held back, and records settled.
+
+    Held: not given out yet. Settled: given out, and kept to be compared with what follows.
 
     LogAppendTime gives thousands of records one millisecond. Records of one key there may have one
     write time, and of two such rows Cassandra keeps the larger value of each cell: a row that

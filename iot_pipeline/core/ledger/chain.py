@@ -32,6 +32,9 @@ class Outcome(enum.StrEnum):
 class Counts:
     """The fates of the offsets of a range; `stored_by_day` counts stored rows per UTC day.
 
+    A record that loses its key to one of a later micro-batch stays stored here; an audit calls it
+    superseded, and counts the rows that there are.
+
     `first_record_ms` and `last_record_ms` are Kafka timestamps; None when there was no record.
     """
 

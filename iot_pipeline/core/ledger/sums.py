@@ -1,7 +1,8 @@
 """The older part of a ledger as one sum: a look at it need not read a year again.
 
 All entries but the newest of a Kafka partition are final: a run extends only the newest, and
-folding keeps every sum. A sum ends where an entry begins, and holds while one begins there.
+folding keeps every sum. A sum covers all entries before an offset, and is valid as long as the
+ledger has an entry that starts there.
 """
 
 from collections import Counter

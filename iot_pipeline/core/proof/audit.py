@@ -1,8 +1,9 @@
 """The log and the table side by side: the fate of every offset, and rows nobody accounts for.
 
-Apart from ingestion on purpose: it shares the reading contract and the definition of the winner
-(`core.reading.write_times`), nothing else. Belongs here: judging. Does not belong here: reading
-the log and the table (`stages.proof.audit`).
+Apart from ingestion on purpose: it shares the reading contract and how a write time is made
+(`core.reading.write_times`). The highest write time wins; which of several equal ones won it does
+not judge, as long as the row is one of them, whole. Belongs here: judging. Does not belong here:
+reading the log and the table (`stages.proof.audit`).
 """
 
 import enum
@@ -214,7 +215,7 @@ class RowSums:
 
     How many they are, and the sum of the write times of each quantity's cells: numbers that
     Cassandra adds up itself. Every row that a record made was compared with it one by one, so a
-    row more can't hide behind one less: it would need its write time too.
+    missing row and one too many cancel each other out only if their write times are equal.
     """
 
     def __init__(self) -> None:
@@ -251,8 +252,8 @@ class Tie:
 
 
 @dataclass(slots=True)
-class Window:
-    """Records of a stretch of the log by the row they should have made.
+class Stretch:
+    """Consecutive records of the log, decoded, by the row that each should have made.
 
     `groups` maps place -> timestamp_ms -> the row, or several in the order of arrival (`rows_in`).
     """
@@ -308,13 +309,13 @@ class Window:
 
 
 def rows_in(found: Row | list[Row]) -> Sequence[Row]:
-    """The rows of one key, as a `Window` keeps them: a list for each would cost as much as all."""
+    """The rows of one key, as a `Stretch` keeps them: a list for each would cost as much as all."""
     return found if isinstance(found, list) else (found,)
 
 
 @dataclass(slots=True)
 class Judge:
-    """Sorts the records of windows by what the table and the dead letters say about them.
+    """Sorts the records of stretches by what the table and the dead letters say about them.
 
     Args:
         letters: coordinates of the topic's dead letters.
@@ -333,9 +334,9 @@ class Judge:
     result: AuditResult
     sums: RowSums = field(default_factory=RowSums)
 
-    def judge_rejected(self, window: Window) -> None:
+    def judge_rejected(self, stretch: Stretch) -> None:
         """Messages that are no readings: each must have its dead letter."""
-        for partition, offset in window.rejected:
+        for partition, offset in stretch.rejected:
             if (partition, offset) in self.letters:
                 self.result.fates[Fate.REJECTED] += 1
             elif self._is_expired(partition, offset):

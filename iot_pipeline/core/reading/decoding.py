@@ -1,7 +1,7 @@
 """A message of the topic is a reading, or a dead letter with a reason.
 
 Belongs here: the JSON contract, its rules, the reasons. Does not belong here: where records come
-from (`clients.kafka`) and how dead letters travel (`clients.dead_letters`).
+from (`clients.kafka_source`) and how dead letters travel (`clients.dead_letters`).
 """
 
 import enum

@@ -1,7 +1,7 @@
 """Plan which Kafka offsets one run drains: watermarks and checkpoints in, offset ranges out.
 
 Belongs here: arithmetic on offsets. Does not belong here: asking Kafka for them
-(`clients.kafka_log`), deciding when to ask (`defs.ingest`).
+(`clients.kafka_log`), deciding when to ask (`defs.ingest_sensor`).
 """
 
 import re

@@ -1,8 +1,10 @@
 """The quantities of a reading: name, unit, and every limit that is about one of them.
 
-One owner: JSON fields, columns, settings, checks, rollups, tables and pictures are made from
-QUANTITIES. Wherever values stand without names, they stand in its order. Does not belong here: how
-weather makes a value (`core.simulator.weather`).
+One owner: JSON fields, statements, settings, checks, rollups, tables and pictures are made from
+QUANTITIES. Wherever values stand without names, they stand in its order. A new quantity also takes
+a migration that adds its columns, and a curve in `core.simulator.scenarios`. Messages from before
+it lack its field: read again, they are dead letters. Does not belong here: how weather makes a
+value (`core.simulator.weather`).
 """
 
 from dataclasses import MISSING, dataclass, field, fields

@@ -9,9 +9,10 @@ which are 0 to 991; 992 to 999 belong to no record, and 992 is `iot mend`'s. So 
 always writes the same cells, one of a later millisecond wins, and a person's DELETE (now) beats
 them all. Inside a millisecond the order is fixed, and it is not that of arrival.
 
-Equal write times are left to records of one millisecond and one partition whose offsets differ by a
-multiple of 62, and to partitions whose numbers differ by a multiple of 16. Of these the first one
-wins: what has been written stays, wherever a range ended between the two.
+Two records of one millisecond share a write time only where their offsets differ by a multiple of
+62 in one partition, or their partitions' numbers differ by a multiple of 16. In one partition the
+lowest offset wins: what has been written stays, wherever a range ended between the two. Across such
+partitions that holds only inside one micro-batch; else the row may be torn, and `iot mend` helps.
 """
 
 import functools

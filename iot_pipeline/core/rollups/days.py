@@ -1,9 +1,10 @@
 """Which days want their rollups rebuilt: what the ledgers say now against what was rebuilt.
 
-Every way by which rows of a day change leaves a mark: an ingest run adds to the day's sum, a replay
-and a deletion are remembered by themselves. A rebuild keeps the marks it saw before it read any
-row; a day is touched when its marks are others. Belongs here: the decisions. Does not belong here:
-reading ledgers (`stages.rollups.rebuild`), clocks.
+Whatever changes rows of a day changes what the ledgers say of it: an ingest run adds to the day's
+sum, a replay and a deletion are remembered by themselves. A rebuild keeps a fingerprint of that
+(`seen`), taken before it reads any row; a day is touched when its fingerprint is another one.
+Belongs here: the decisions. Does not belong here: reading ledgers (`stages.rollups.rebuild`),
+clocks.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Which faults a scenario may ask for: their kinds, which devices they hit, and when.
 
 Belongs here: the shape of a fault in a scenario file, with units and limits. Does not belong here:
-when exactly a device is hit (`core.simulator.fault_windows`), what happens then
-(`core.simulator.scenario_fleet`).
+when exactly a device is hit (`core.simulator.fault_windows`), what happens then to values, times
+and bytes (`core.simulator.faults`) and to the order of sending (`core.simulator.scenario_fleet`).
 """
 
 import enum

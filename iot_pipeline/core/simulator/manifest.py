@@ -20,7 +20,7 @@ from iot_pipeline.core.times import moment_of_us
 MAX_FAULTS = 100_000
 # Offset ranges of all faults together, 100 bytes each.
 MAX_OFFSET_RANGES = 500_000
-# More than these does not come as a reading of its own: it repeats one, or cannot be one.
+# Kinds whose messages are no new readings: copies, and what cannot be read.
 NOT_READINGS = frozenset(
     {FaultKind.DUPLICATE, FaultKind.CONFLICTING_DUPLICATE, FaultKind.MALFORMED}
 )

@@ -3,7 +3,7 @@
 Belongs here: the shape of a scenario, with units and limits; it is the source of the JSON schema
 that editors read. Does not belong here: faults (`core.simulator.fault_specs`), YAML and line
 numbers (`core.simulator.scenario_file`), what the devices then measure
-(`core.simulator.scenario_fleet`).
+(`core.simulator.measuring`).
 
 The limits keep a clean fleet within physics: a room does not warm by a degree in a second. What
 does is a fault, and known to be one.

@@ -1,7 +1,7 @@
 """How warm a place is at a time: the day, the week, and weather that neighbours share.
 
 Belongs here: curves of time alone, without devices and noise. Does not belong here: what a device
-makes of them (`core.simulator.scenario_fleet`). All of it is a function of scenario and seed: ask
+makes of them (`core.simulator.measuring`). All of it is a function of scenario and seed: ask
 for the same time twice and the answer is the same, in whatever order.
 """
 

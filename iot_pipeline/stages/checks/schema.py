@@ -23,6 +23,7 @@ from iot_pipeline.core.checks.schema import (
 )
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ingest.planning import LOG_APPEND_TIME
 from iot_pipeline.stages.ports import RecordLog, TableStore, TopicStore
 
 
@@ -52,7 +53,7 @@ def topic_plans(settings: Settings) -> list[TopicPlan]:
     retention_ms = (
         -1 if settings.topic_retention_hours < 0 else int(settings.topic_retention_hours * 3.6e6)
     )
-    common = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+    common = {"cleanup.policy": "delete", "message.timestamp.type": LOG_APPEND_TIME}
     return [
         TopicPlan(
             settings.topic,

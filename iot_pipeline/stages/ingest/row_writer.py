@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ingest.sizing import MOST_ROWS_PER_PARTITION
 from iot_pipeline.core.reading.write_times import Row, RowsByTime, arrived_ms, record_of
 from iot_pipeline.core.times import day_of
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
@@ -23,8 +24,8 @@ _log = logging.getLogger(__name__)
 
 # Rows of one CQL batch: single-partition unlogged batches are exempt from the size guard, and
 # past this many the server gains nothing (measured at 300, 600 and 1,000 rows).
-MAX_ROWS_PER_BATCH = 300
-MAX_DEVICES_PER_BATCH = 300
+MAX_ROWS_PER_BATCH = MOST_ROWS_PER_PARTITION
+MAX_DEVICES_PER_BATCH = MAX_ROWS_PER_BATCH
 # A row in devices_by_day is written again when the last write is older: with a TTL it would
 # otherwise end before rows that arrived later for the same day.
 DEVICE_REFRESH_MS = 86_400_000

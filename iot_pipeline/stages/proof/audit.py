@@ -2,7 +2,7 @@
 
 Independent of ingestion: its own consumer, its own reading of the table. Takes the checkpoints
 first; what lies above is in flight. Changes nothing; what it proved is kept. In bounded memory: a
-window of records at a time; rows without a record are `stages.proof.strays`'s.
+stretch of records at a time; rows without a record are `stages.proof.strays`'s.
 """
 
 import time
@@ -19,8 +19,8 @@ from iot_pipeline.core.proof.audit import (
     LetterIndex,
     RowSums,
     Seen,
+    Stretch,
     Tie,
-    Window,
 )
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
@@ -171,8 +171,8 @@ class _Audit:
         readable = self._split(judge)
         ties: list[Tie] = []
         for ranges in in_rounds(readable):
-            for window in self._windows(list(ranges.values())):
-                self._judge(judge, window, ties)
+            for stretch in self._stretches(list(ranges.values())):
+                self._judge(judge, stretch, ties)
         self._settle(judge, ties)
         if self._may_judge_strays():
             self._find_strays(judge.sums, readable)
@@ -248,19 +248,19 @@ class _Audit:
         self._result.fates[fate] += offsets
         self._progress.done += offsets
 
-    def _windows(self, ranges: Sequence[OffsetRange]) -> Iterator[Window]:
+    def _stretches(self, ranges: Sequence[OffsetRange]) -> Iterator[Stretch]:
         decoder = ReadingDecoder(self._config.rules)
-        window = Window(decoder)
+        stretch = Stretch(decoder)
         seen = Seen({item.partition: item.start for item in ranges})
         for records in self._ports.records.read(self._topic, ranges):
             seen.take(records)
             self._first_ms = {**seen.first_ms, **self._first_ms}
             self._last_ms.update(seen.last_ms)
-            window.add(records)
-            if window.records >= self._config.window_records:
-                yield window
-                window = Window(decoder)
-        yield window
+            stretch.add(records)
+            if stretch.records >= self._config.window_records:
+                yield stretch
+                stretch = Stretch(decoder)
+        yield stretch
         self._count_jumped(
             [
                 *seen.jumped,
@@ -286,17 +286,17 @@ class _Audit:
             self._count(Fate.UNVERIFIABLE, deleted)
             self._count(Fate.HOLES, item.span - deleted)
 
-    def _judge(self, judge: Judge, window: Window, ties: list[Tie]) -> None:
-        judge.judge_rejected(window)
-        wanted = ((place, sorted(group)) for place, group in window.groups.items())
+    def _judge(self, judge: Judge, stretch: Stretch, ties: list[Tie]) -> None:
+        judge.judge_rejected(stretch)
+        wanted = ((place, sorted(group)) for place, group in stretch.groups.items())
         for place, times, found in fetch_rows(self._ports.rows, wanted, self._config.retry_seconds):
             self._days.add(place[1])
-            ties += judge.judge_rows(place, times, window.groups[place], found)
+            ties += judge.judge_rows(place, times, stretch.groups[place], found)
             if len(ties) > MAX_TIES:
                 self._settle(judge, ties)
                 ties.clear()
-        self._result.records += window.records
-        self._progress.done += window.records
+        self._result.records += stretch.records
+        self._progress.done += stretch.records
         self._tell()
 
     def _tell(self) -> None:
@@ -306,7 +306,7 @@ class _Audit:
             self._told = now
             self._on_progress(self._progress)
 
-    # Ties: records of other partitions or windows may have the row's write time and its values.
+    # Ties: records of other partitions or stretches may have the row's write time and its values.
 
     def _settle(self, judge: Judge, ties: Sequence[Tie]) -> None:
         found = find_records(

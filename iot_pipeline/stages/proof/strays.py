@@ -13,7 +13,7 @@ from iot_pipeline.core.proof.audit import (
     Fate,
     Finding,
     RowSums,
-    Window,
+    Stretch,
     hash_row,
     rows_in,
 )
@@ -132,9 +132,9 @@ class StraySearch:
         decoder = ReadingDecoder(self.config.rules)
         for ranges in in_rounds(self.readable):
             for records in self.ports.records.read(self.topic, list(ranges.values())):
-                window = Window(decoder)
-                window.add(records)
-                for place, group in window.groups.items():
+                stretch = Stretch(decoder)
+                stretch.add(records)
+                for place, group in stretch.groups.items():
                     if RowSums.bucket_of(place) in buckets:
                         place_hash = hash(place)
                         explained |= {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 
-from iot_pipeline.core.proof.audit import Window, rows_in
+from iot_pipeline.core.proof.audit import Stretch, rows_in
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
@@ -82,10 +82,10 @@ def find_records(
     decoder = ReadingDecoder(rules)
     for of_round in in_rounds(ranges):
         for read in records.read(topic, list(of_round.values())):
-            window = Window(decoder)
+            stretch = Stretch(decoder)
             at = write_times_us(read.produced_ms, read.offsets, read.partitions)
-            window.add(read.where(written_us in written for written_us in at))
-            for place, group in window.groups.items():
+            stretch.add(read.where(written_us in written for written_us in at))
+            for place, group in stretch.groups.items():
                 for ms, rows in group.items():
                     for row in rows_in(rows):
                         if (place, ms, row[0]) in found:
@@ -128,9 +128,9 @@ def records_of_key(
     decoder = ReadingDecoder(rules)
     for of_round in in_rounds(_ranges_of(log, topic, arrived)):
         for read in records.read(topic, list(of_round.values())):
-            window = Window(decoder)
-            window.add(read)
-            found += rows_in(window.groups.get(place, {}).get(timestamp_ms, []))
+            stretch = Stretch(decoder)
+            stretch.add(read)
+            found += rows_in(stretch.groups.get(place, {}).get(timestamp_ms, []))
     return [row for row in found if arrived_ms(row[0]) in arrived]
 
 
@@ -270,9 +270,9 @@ def _winners(
     decoder = ReadingDecoder(rules)
     for of_round in in_rounds(ranges):
         for found in records.read(topic, list(of_round.values())):
-            window = Window(decoder)
-            window.add(found)
-            for place, group in window.groups.items():
+            stretch = Stretch(decoder)
+            stretch.add(found)
+            for place, group in stretch.groups.items():
                 mine = winners.setdefault(place, {})
                 for ms, rivals in group.items():
                     best = winner_of(rows_in(rivals))

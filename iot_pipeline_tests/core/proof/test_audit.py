@@ -5,7 +5,7 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.proof.audit import RawRecords, RowSums, Seen, Window, rows_in
+from iot_pipeline.core.proof.audit import RawRecords, RowSums, Seen, Stretch, rows_in
 from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Rejection, timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY
@@ -42,10 +42,10 @@ def records_of(values: list[bytes | None], partitions: int = 2) -> RawRecords:
 @given(st.lists(VALUES, max_size=30), st.integers(1, 10))
 def test_many_messages_at_once_are_what_they_are_one_by_one(values, size):
     decoder = ReadingDecoder(RULES)
-    window = Window(decoder)
+    stretch = Stretch(decoder)
     whole = records_of(values)
     for at in range(0, len(values), size):
-        window.add(whole.where(at <= place < at + size for place in range(len(values))))
+        stretch.add(whole.where(at <= place < at + size for place in range(len(values))))
     expected, rejected = {}, []
     for partition, offset, produced_ms, value in zip(
         whole.partitions, whole.offsets, whole.produced_ms, values, strict=True
@@ -60,11 +60,11 @@ def test_many_messages_at_once_are_what_they_are_one_by_one(values, size):
         rows.append((written_us, offset, partition, reading.temperature, reading.humidity))
     found = {
         place: {ms: list(rows_in(rows)) for ms, rows in group.items()}
-        for place, group in window.groups.items()
+        for place, group in stretch.groups.items()
     }
     assert found == expected
-    assert window.rejected == rejected
-    assert window.records == len(values)
+    assert stretch.rejected == rejected
+    assert stretch.records == len(values)
 
 
 @given(st.lists(VALUES, min_size=1, max_size=6))
