@@ -6,14 +6,12 @@ from (`clients.kafka_source`) and how dead letters travel (`clients.dead_letters
 
 import enum
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 from msgspec import Meta
 
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
@@ -145,11 +143,6 @@ def timestamp_ms(seconds: float) -> int:
     for many values, because 0.001 has no exact double.
     """
     return round(seconds * 1e6) // 1000
-
-
-def timestamps_ms(seconds: Iterable[float], count: int) -> npt.NDArray[np.int64]:
-    """`timestamp_ms` of each of `count` timestamps: numpy, too, rounds halves to the even one."""
-    return np.rint(np.fromiter(seconds, np.float64, count) * 1e6).astype(np.int64) // 1000
 
 
 # What decoding raises for a message that is no reading; TypeError is a tombstone's.

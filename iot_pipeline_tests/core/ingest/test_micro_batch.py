@@ -5,9 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder, OpenMilliseconds
+from iot_pipeline.core.ingest.micro_batch import (
+    MicroBatchBuilder,
+    OpenMilliseconds,
+    timestamps_ms,
+)
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.decoding import (
+    EARLIEST_SECONDS,
+    LATEST_SECONDS,
     Reading,
     ReadingDecoder,
     ReadingRules,
@@ -461,3 +467,14 @@ def test_the_micro_batch_ends_before_what_is_held_and_the_next_begins_there(offs
     rest = build(batch.ends, {0: offset + 3}, release(waiting, 0))
     assert rest.counts[0].holes == 0
     assert rest.counts[0].stored == 1
+
+
+@given(
+    st.lists(
+        st.floats(EARLIEST_SECONDS, LATEST_SECONDS)
+        # Half microseconds, which are rounded to the even one.
+        | st.integers(2_000_000_000_000_000, 8_000_000_000_000_000).map(lambda n: (n + 0.5) / 2e6)
+    )
+)
+def test_many_timestamps_at_once_are_what_each_is(seconds):
+    assert timestamps_ms(seconds, len(seconds)).tolist() == [timestamp_ms(s) for s in seconds]

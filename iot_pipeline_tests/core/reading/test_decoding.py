@@ -20,7 +20,6 @@ from iot_pipeline.core.reading.decoding import (
     find_device_id_problem,
     find_problem,
     timestamp_ms,
-    timestamps_ms,
 )
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline_tests.core.reading.limits import limited
@@ -360,17 +359,6 @@ readings = st.builds(
     temperature=st.floats(-100, 150),
     humidity=st.floats(0, 100),
 )
-
-
-@given(
-    st.lists(
-        st.floats(EARLIEST_SECONDS, LATEST_SECONDS)
-        # Half microseconds, which are rounded to the even one.
-        | st.integers(2_000_000_000_000_000, 8_000_000_000_000_000).map(lambda n: (n + 0.5) / 2e6)
-    )
-)
-def test_many_timestamps_at_once_are_what_each_is(seconds):
-    assert timestamps_ms(seconds, len(seconds)).tolist() == [timestamp_ms(s) for s in seconds]
 
 
 @given(readings)
