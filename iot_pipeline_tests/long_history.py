@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 from iot_pipeline.clients.cassandra import CassandraClient, unlogged_batch
-from iot_pipeline.clients.devices_by_day import bucket_of
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.reading.spans import bucket_of
 
 _ENTRY = (
     "INSERT INTO {ks}.ingest_ledger (topic, kafka_partition, epoch, start_offset, end_offset, "

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from iot_pipeline_tests.load import ORIGIN_SECONDS, delete_before, fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
-from iot_pipeline_tests.servers import fresh_topic
+from iot_pipeline_tests.servers import fresh_keyspace, fresh_topic
 from iot_pipeline_tests.stages.ingest.test_real_loss import recreate
 
 TESTS = Path(__file__).resolve().parent
@@ -242,7 +242,7 @@ def a_rollup_differs_from_its_rows(pipeline: Pipeline, name: str) -> None:
 
 @tries()
 def nothing_was_set_up(pipeline: Pipeline, name: str) -> None:
-    env = dict(pipeline.env, IOT_TOPIC=fresh_topic())
+    env = dict(pipeline.env, IOT_TOPIC=fresh_topic(), IOT_KEYSPACE=fresh_keyspace())
     bare = Pipeline(pipeline.settings, env, pipeline.connections)
     assert "iot setup" in bare.iot("drain", exit_code=1)
     bare.iot("setup")

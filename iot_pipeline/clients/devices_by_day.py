@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from datetime import date
 
-from iot_pipeline.clients.cassandra import Table, all_rows, share_of
+from iot_pipeline.clients.cassandra import Table, all_rows
+from iot_pipeline.core.reading.spans import BUCKETS, bucket_of
 from iot_pipeline.core.times import Window
 
 DEVICES_BY_DAY = "{ks}.devices_by_day"
-# A day of a million devices is eight partitions of 5 MB, not one of 40 MB that every first write of
-# the day goes to. More would cost every question about a day, and a batch of devices would exceed
-# the ten partitions at which Cassandra begins to warn.
-BUCKETS = 8
 _PAGE = 5_000
 _DAYS = f"SELECT DISTINCT day, bucket FROM {DEVICES_BY_DAY}"
 _DEVICES = (
@@ -59,8 +56,3 @@ class CassandraDeviceDays(Table):
                 doing=f"looking for the days of {device_id}",
             )
             yield from sorted((row.day.date() for row in found), reverse=True)
-
-
-def bucket_of(device_id: str) -> int:
-    """Which bucket of a day has the device: the same in every process and version."""
-    return share_of(device_id, BUCKETS)

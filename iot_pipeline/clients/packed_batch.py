@@ -18,9 +18,9 @@ from cassandra.protocol import BatchMessage, ProtocolHandler
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
-from iot_pipeline.clients.devices_by_day import bucket_of
 from iot_pipeline.clients.reading_store import DEVICE_TTL_EXTRA_SECONDS, CassandraReadingStore
 from iot_pipeline.clients.sensor_data import COLUMNS, VALUES
+from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 from iot_pipeline.settings import Settings
 

@@ -11,8 +11,9 @@ from iot_pipeline.clients.cassandra import (
     Table,
     unlogged_batch,
 )
-from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY, bucket_of
+from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
 from iot_pipeline.clients.sensor_data import COLUMNS, SENSOR_DATA
+from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 
 DEVICE_TTL_EXTRA_SECONDS = 2 * 86_400

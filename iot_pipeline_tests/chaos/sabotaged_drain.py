@@ -124,6 +124,9 @@ class AlwaysClosed(OpenMilliseconds):
     def pass_closed(self, chunk: RecordChunk) -> list[RecordChunk]:
         return [chunk]
 
+    def rivals_of(self, chunk: RecordChunk) -> list[RecordChunk]:
+        return []
+
 
 class Sips(Wrapped):
     """A source that gives a few records at a time, so that micro-batches end where they should."""

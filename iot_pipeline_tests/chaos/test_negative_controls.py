@@ -82,17 +82,21 @@ def test_a_zombie_that_wakes_is_fenced_and_without_the_condition_the_oracle_noti
         )
 
 
-def send_conflicts(world: World) -> None:
-    """Readings of one key in one broker millisecond, 1000 offsets and a micro-batch apart.
+# Offsets of two records of one millisecond and one write time.
+_APART = 17 * 62
 
-    So their write times are equal. Each first one is hotter, each second one more humid: cell by
-    cell Cassandra keeps what nobody sent.
+
+def send_conflicts(world: World) -> None:
+    """Readings of one key in one broker millisecond, 1054 offsets and a micro-batch apart.
+
+    So their write times are equal: 1054 is a multiple of 62. Each first one is hotter, each second
+    one more humid: cell by cell Cassandra keeps what nobody sent.
     """
     world.load.linger_for(250_000)  # one batch, which `flush` sends: the broker stamps it once
-    for number in range(2000):
-        device_id = "conflict" if number % 1000 < 20 else f"alone_{number % 10}"
-        high = float(number // 1000)
-        ms = ORIGIN_MS + (number % 1000 if device_id == "conflict" else number)
+    for number in range(2 * _APART):
+        device_id = "conflict" if number % _APART < 20 else f"alone_{number % 10}"
+        high = float(number // _APART)
+        ms = ORIGIN_MS + (number % _APART if device_id == "conflict" else number)
         world.load.send_reading(device_id, ms, 50 - high, 10 + high)
     world.load.flush()
     stamps = {record.produced_ms for record in world.collect().records}

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from iot_pipeline.clients.devices_by_day import BUCKETS, bucket_of
+from iot_pipeline.core.reading.spans import BUCKETS, bucket_of
 
 
 def test_a_device_has_the_same_bucket_in_every_process_and_version() -> None:

@@ -42,6 +42,7 @@ from iot_pipeline.core.reading.write_times import (
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 _partition_of = itemgetter(2)
+_place_in_log = attrgetter("record.partition", "record.offset")
 _device_of = attrgetter("device_id")
 _seconds_of = attrgetter("timestamp")
 
@@ -357,7 +358,7 @@ class MicroBatchBuilder:
             )
         return MicroBatch(
             groups,
-            self._dead_letters,
+            sorted(self._dead_letters, key=_place_in_log),
             starts,
             moved,
             counts,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ingest.sizing import MOST_ROWS_PER_PARTITION
+from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import Row, RowsByTime, arrived_ms, record_of
 from iot_pipeline.core.times import day_of
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
@@ -117,7 +118,8 @@ class RowWriter:
         self._batch = batch
         self._failing_since = None
         self._rows = batch.rows
-        new_devices: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        # By day and bucket: a batch of one Cassandra partition, which no guard rail is about.
+        new_devices: defaultdict[tuple[int, int], dict[str, int]] = defaultdict(dict)
         newest_ms = batch.newest_ms
         small: list[Part] = []
         for (device_id, day_number), rows in batch.groups.items():
@@ -131,10 +133,10 @@ class RowWriter:
             if noted is None or newest_ms - noted >= DEVICE_REFRESH_MS:
                 produced_ms = arrived_ms(max(rows.values())[0])
                 if noted is None or produced_ms - noted >= DEVICE_REFRESH_MS:
-                    new_devices[day_number][device_id] = produced_ms
+                    new_devices[day_number, bucket_of(device_id)][device_id] = produced_ms
         at_once = min(MAX_MERGED_PARTITIONS, math.ceil(len(small) / self._at_most))
         self._queue.extend(map(_Group, _merge(small, at_once)))
-        for day_number, devices in new_devices.items():
+        for (day_number, _), devices in new_devices.items():
             names = list(devices)
             for at in range(0, len(names), MAX_DEVICES_PER_BATCH):
                 part_of = {name: devices[name] for name in names[at : at + MAX_DEVICES_PER_BATCH]}

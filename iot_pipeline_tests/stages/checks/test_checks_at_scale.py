@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.devices_by_day import BUCKETS
 from iot_pipeline.connections import Connections, Tables
+from iot_pipeline.core.reading.spans import BUCKETS
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.row_count_matches_ledger import days_alone
