@@ -10,7 +10,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 # Tests share nothing, so they run side by side. Those with servers mostly wait: two processes of
-# pytest, each with a Kafka and a Cassandra of its own, module by module.
+# pytest, each with a Kafka and a Cassandra of its own, module by module. A browser has the machine
+# to itself.
 WORKERS ?= 3
 SERVERS ?= 2
 CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and not ui"
@@ -41,7 +42,8 @@ check: setup
 	exit $$tests
 
 test: check
-	$(BIN)/pytest -n $(SERVERS) --dist loadfile -m "services or chaos or ui" --durations 25
+	$(BIN)/pytest -n $(SERVERS) --dist loadfile -m "services or chaos" --durations 25
+	$(BIN)/pytest -m ui
 
 ui: setup  ## the UI of a demo in a browser (Chromium); writes the README's pictures
 	UI_PICTURES=docs/images $(BIN)/pytest -v -m ui
