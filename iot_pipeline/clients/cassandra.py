@@ -7,7 +7,6 @@ import logging
 import socket
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Generic, Self, TypeVar
@@ -357,11 +356,6 @@ def unlogged_batch() -> Any:
     batch = BatchStatement(batch_type=BatchType.UNLOGGED)
     batch.is_idempotent = True
     return batch
-
-
-def share_of(device_id: str, shares: int) -> int:
-    """Which of so many shares a device belongs to: the same in every process and version."""
-    return zlib.crc32(device_id.encode()) % shares
 
 
 def aware(moment: datetime) -> datetime:

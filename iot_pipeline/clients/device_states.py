@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows, share_of, unlogged_batch
+from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows, unlogged_batch
+from iot_pipeline.core.reading.spans import share_of
 
 SHARDS = 64
 _STATES = "{ks}.device_states"

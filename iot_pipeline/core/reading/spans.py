@@ -40,8 +40,13 @@ class Page:
 
 
 def bucket_of(device_id: str) -> int:
-    """In which bucket of each day a device stands: the same in every process and version."""
-    return zlib.crc32(device_id.encode()) % BUCKETS
+    """In which bucket of each day a device stands."""
+    return share_of(device_id, BUCKETS)
+
+
+def share_of(device_id: str, shares: int) -> int:
+    """Which of `shares` parts a device belongs to: the same in every process and version."""
+    return zlib.crc32(device_id.encode()) % shares
 
 
 def day_span(device_id: str, day: date, window: Window | None = None) -> Span:
