@@ -19,6 +19,7 @@ from iot_pipeline_tests.chaos.summary import write_summary
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import (
     NAMES,
+    SCHEMA_IS_NOT_FLUSHED,
     Services,
     existing_services,
     fresh_keyspace,
@@ -60,7 +61,9 @@ def services(
         request.config.stash[_STARTED] = existing_services(brokers, nodes, port, folder)
         yield request.config.stash[_STARTED]
         return
-    given = {"IOT_BOOTSTRAP_SERVERS": brokers} if brokers else {}
+    given = {"IOT_CASSANDRA_OPTS": SCHEMA_IS_NOT_FLUSHED}
+    if brokers:
+        given["IOT_BOOTSTRAP_SERVERS"] = brokers
     if nodes:
         given |= {"IOT_CONTACT_POINTS": nodes, "IOT_CASSANDRA_PORT": port}
     only = [n for n, there in zip(NAMES, (brokers, nodes), strict=True) if not there]
