@@ -1,8 +1,5 @@
 """The messages of a scenario, in the order in which they are sent.
 
-Belongs here: what leaves a device for each of its readings, and in which order. Does not belong
-here: what is measured (`core.simulator.measuring`), what a fault does to a value
-(`core.simulator.faults`), waiting until a message is due (`stages.simulator.simulation`).
 Everything is a function of scenario, seed, start, end and rules: the same five, the same bytes.
 """
 
@@ -11,14 +8,20 @@ import itertools
 from collections.abc import Iterator
 from itertools import chain
 
+import msgspec
 from msgspec.structs import replace
 
 from iot_pipeline.core.reading.decoding import Reading, ReadingRules, encode_reading
 from iot_pipeline.core.simulator.chance import Chance
-from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.core.simulator.fault_specs import FaultKind
-from iot_pipeline.core.simulator.fault_windows import FOREVER_US, devices_hit
-from iot_pipeline.core.simulator.faults import GRID_US, FaultTrack, malformed_payload
+from iot_pipeline.core.simulator.faults import (
+    FOREVER_US,
+    GRID_US,
+    FaultTrack,
+    Injection,
+    devices_hit,
+    malformed_payload,
+)
 from iot_pipeline.core.simulator.measuring import Measured, Measuring
 from iot_pipeline.core.simulator.scenarios import FleetDevice, Scenario, make_devices
 
@@ -26,13 +29,31 @@ from iot_pipeline.core.simulator.scenarios import FleetDevice, Scenario, make_de
 _CHUNK = 2_000
 
 
+class Emission(msgspec.Struct, frozen=True, gc=False):
+    """One message, or one that a dropout withheld.
+
+    Both times are microseconds since 1970: of sending, never before that of the emission before,
+    and of measuring by a clock that is right. `payload` is None for a tombstone. `injection` says
+    which fault it carries.
+    """
+
+    send_us: int
+    measured_us: int
+    device: FleetDevice
+    payload: bytes | None
+    injection: Injection | None = None
+
+    @property
+    def is_withheld(self) -> bool:
+        """A dropout's: nothing is sent, and the manifest counts it."""
+        return self.injection is not None and self.injection.kind is FaultKind.DROPOUT
+
+
 class ScenarioFleet:
     """All messages of a scenario between two times.
 
     Guarantees: memory for the devices and for what is delayed, not for what was sent; the event
-    times of a device, wrong clocks apart, strictly increase and share no millisecond; values
-    without a fault change no faster than `core.simulator.weather.steepest_celsius_per_second` and
-    the noise allow.
+    times of a device, wrong clocks apart, strictly increase and share no millisecond.
     """
 
     def __init__(
@@ -116,9 +137,8 @@ class ScenarioFleet:
     def _troubled(self) -> dict[int, "_Troubled"]:
         troubled: dict[int, _Troubled] = {}
         numbers = itertools.count()
-        names = [(device.device_id, device.group, device.place) for device in self.devices]
         for index, fault in enumerate(self._scenario.faults):
-            for at in devices_hit(fault, names, Chance(self._seed, "pick", index)):
+            for at in devices_hit(fault, self.devices, Chance(self._seed, "pick", index)):
                 device = self.devices[at]
                 chance = Chance(self._seed, "fault", index, device.device_id)
                 track = FaultTrack(fault, device.device_id, chance, self.start_us, numbers)

@@ -17,6 +17,7 @@ from iot_pipeline_tests.stages.fakes_simulation import (
     FakeSender,
     RefusingSender,
     SilentSender,
+    offsets_of,
 )
 
 NOW = 1_760_000_000.316686
@@ -258,7 +259,7 @@ def test_the_manifest_says_of_each_device_and_fault_what_the_topic_holds():
     assert {fault.kind for fault in manifest.faults} == set(FaultKind)
     decode = ReadingDecoder(RULES).decode
     for fault in manifest.faults:
-        held = [sender.taken[offset] for _, offset in fault.offset_list()]
+        held = [sender.taken[offset] for _, offset in offsets_of(fault)]
         assert len(held) == fault.messages
         assert {key for key, _ in held} <= {fault.device_id}
         if fault.kind is FaultKind.MALFORMED:
@@ -272,7 +273,7 @@ def test_the_manifest_says_of_each_device_and_fault_what_the_topic_holds():
             assert min(times) == pytest.approx(fault.first_at.timestamp() + skew, abs=0.003)
             assert max(times) == pytest.approx(fault.last_at.timestamp() + skew, abs=0.003)
     malformed = sum(isinstance(decode(value), Rejection) for _, value in sender.taken)
-    assert malformed == sum(f.messages for f in manifest.faults_of(FaultKind.MALFORMED))
+    assert malformed == sum(f.messages for f in manifest.faults if f.kind is FaultKind.MALFORMED)
 
 
 def test_a_rough_day_troubles_the_devices_its_file_names_within_two_minutes():
