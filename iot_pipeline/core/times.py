@@ -71,7 +71,6 @@ def day_of(number: int) -> date:
 
 
 def day_number(day: date) -> int:
-    """Days since 1970."""
     return (day - UNIX_EPOCH).days
 
 

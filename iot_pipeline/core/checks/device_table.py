@@ -1,8 +1,4 @@
-"""Tables of devices as markdown; device ids are free text and stay text.
-
-Belongs here: how a name is shown so that it can be nothing but a name. Does not belong here: which
-devices are shown (each check's file in `stages.checks`).
-"""
+"""Tables of devices as markdown; device ids are free text and stay text."""
 
 import re
 from collections.abc import Sequence

@@ -1,8 +1,4 @@
-"""What topics and tables must look like, and what it means when they do not.
-
-Belongs here: expectations, comparisons, the numbering of migrations. Does not belong here: asking
-servers (`clients`), changing anything (`stages.checks.schema`).
-"""
+"""What topics and tables must look like, and what it means when they do not."""
 
 import hashlib
 import re
@@ -215,7 +211,6 @@ def check_owner(keyspace: str, owner: str | None, topic: str) -> None:
 
 
 def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
-    """An existing topic against what setup would make."""
     differences = []
     if info.partitions != plan.partitions:
         differences.append(

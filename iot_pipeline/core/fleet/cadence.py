@@ -1,8 +1,4 @@
-"""How often a device reports, learned from its own newest readings.
-
-Belongs here: the arithmetic on one device's times. Does not belong here: keeping them
-(`core.fleet.state`), silence (`core.fleet.problems`).
-"""
+"""How often a device reports, learned from its own newest readings."""
 
 from collections.abc import Sequence
 from itertools import pairwise

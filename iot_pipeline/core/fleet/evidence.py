@@ -1,8 +1,4 @@
-"""A device's late, outside and jumping readings of its last minutes: how many, and the worst.
-
-Belongs here: small values and the window. Does not belong here: gathering them
-(`core.fleet.state`), what they mean (`core.fleet.problems`).
-"""
+"""A device's late, outside and jumping readings of its last minutes: how many, and the worst."""
 
 import msgspec
 
@@ -22,7 +18,6 @@ class Half(msgspec.Struct, array_like=True):
     delay_most_ms: int = 0
 
     def add(self, other: "Half") -> None:
-        """Count the readings of another part of the same half."""
         self.rows += other.rows
         self.late += other.late
         self.outside += other.outside

@@ -1,7 +1,6 @@
 """States as they are kept between runs, and a kept one put before what a run has seen since.
 
-Belongs here: the bytes, and which of two states says what. Does not belong here: the table
-(`clients.device_states`). Kept states are derived: what cannot be read is made again from rows.
+Kept states are derived: what cannot be read is made again from rows.
 """
 
 import zlib

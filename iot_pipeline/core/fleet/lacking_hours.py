@@ -1,9 +1,5 @@
 """Received against expected, per device and hour: which hours lack readings.
 
-Belongs here: how many readings an hour should have, and when a device or the whole fleet was
-simply not there. Does not belong here: counting (`core.fleet.state`), the verdict
-(`stages.checks.readings_are_complete`).
-
 Once an hour was found to lack readings it stays so until they arrive: the rhythm by which it was
 found is kept, because another estimate of it a minute later would say something else.
 """

@@ -1,8 +1,4 @@
-"""How the pipeline and its fleet are, in answers that a city's operator understands.
-
-Belongs here: which facts make an answer good, worth a look or bad, and its words. Does not belong
-here: gathering facts (`iot_pipeline.report`), the page (`artifacts.report`).
-"""
+"""How the pipeline and its fleet are, in answers that a city's operator understands."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -33,8 +29,6 @@ _OLD_AUDIT_HOURS = 48.0
 
 
 class Mood(enum.StrEnum):
-    """Of an answer."""
-
     GOOD = "good"
     LOOK = "look"
     BAD = "bad"
@@ -94,7 +88,6 @@ class Health:
 
     @property
     def answers(self) -> list[Answer]:
-        """The questions of the report, in its order."""
         return [
             _everything_stored(self),
             _who_is_silent(self),
@@ -105,7 +98,6 @@ class Health:
 
     @property
     def mood(self) -> Mood:
-        """The worst of them."""
         moods = {answer.mood for answer in self.answers}
         return next(mood for mood in (Mood.BAD, Mood.LOOK, Mood.GOOD) if mood in moods)
 

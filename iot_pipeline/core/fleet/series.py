@@ -1,7 +1,4 @@
-"""Many readings as a line that fits a picture: means of equal slices of time, with its gaps.
-
-Belongs here: the arithmetic. Does not belong here: drawing (`artifacts.drawing`).
-"""
+"""Many readings as a line that fits a picture: means of equal slices of time, with its gaps."""
 
 import math
 from array import array
@@ -32,7 +29,6 @@ class Series:
         return len(self.times_ms)
 
     def extend(self, rows: Iterable[PlainRow]) -> None:
-        """Add later readings."""
         for ms, *values in rows:
             self.times_ms.append(ms)
             for line, value in zip(self.values, values, strict=True):

@@ -1,10 +1,5 @@
 """What is known of one device, folded from its readings as they pass.
 
-Belongs here: counting, cheaply enough for the hot path of ingestion; a state is small and is made
-again from rows when it is lost. Does not belong here: which state is a problem
-(`core.fleet.problems`), many devices at once (`core.fleet.states`), keeping states
-(`stages.fleet.keeper`).
-
 Readings are taken in the order in which they arrived. Times are milliseconds since 1970: measured
 by the device's clock, arrived by the broker's. Taking them in any parts gives the same state, but
 for `late_at_ms` (decided at the end of a part) and for what is learned of pauses.
@@ -150,7 +145,6 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         return True
 
     def take_row(self, ms: int, at: int, values: tuple[float, ...], limits: QualityLimits) -> None:
-        """Take one reading, whatever it is."""
         delay = at - ms
         is_wrong = False
         if delay > limits.late_ms:

@@ -1,8 +1,4 @@
-"""The fleet as pictures show it: which devices, which hours, which part of time.
-
-Belongs here: choosing what is drawn and saying what is left out. Does not belong here: what is
-wrong with a device (`core.fleet.problems`), drawing (`artifacts`).
-"""
+"""The fleet as pictures show it: which devices, which hours, which part of time."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -69,7 +65,6 @@ def choose_lines(fleet: Fleet) -> list[str]:
 
 
 def choose_slot_ms(fleet: Fleet) -> int:
-    """How long a time a point of a line stands for."""
     first_ms = min((state.begin_ms for state in fleet.states.values()), default=0)
     return _SLOT_MS if fleet.as_of_ms - first_ms > _SHORT_MS else _SHORT_SLOT_MS
 

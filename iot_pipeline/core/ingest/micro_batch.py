@@ -1,10 +1,4 @@
-"""Records become a micro-batch: decoded or rejected, winners found, grouped for Cassandra.
-
-Belongs here: which row a record makes, and finding the winners of keys (who wins:
-`core.reading.write_times`).
-Does not belong here: the order of the writes (`stages.ingest.drain`) and how rows travel
-(`clients.reading_store`).
-"""
+"""Records become a micro-batch: decoded or rejected, winners found, grouped for Cassandra."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -432,7 +426,6 @@ class OpenMilliseconds:
         return True
 
     def held(self, partition: int) -> int:
-        """How many records of the partition wait."""
         return self._records.get(partition, 0)
 
     @property

@@ -1,8 +1,7 @@
 """The chain of ranges that runs leave behind, its sums, and who may extend it.
 
-Every offset below the checkpoint is in exactly one entry, and for what was ingested
-`span = stored + superseded + rejected + aged_out + holes`. Belongs here: the arithmetic and the
-decisions. Does not belong here: the conditional write itself (`clients.ledger_store`).
+Every offset below the checkpoint is in exactly one entry, and for what was ingested `span = stored
++ superseded + rejected + aged_out + holes`.
 """
 
 import enum
@@ -102,7 +101,6 @@ class Counts:
 
 
 def sum_counts(items: Iterable[Counts]) -> Counts:
-    """All of them together."""
     return sum(items, Counts())
 
 
@@ -158,7 +156,6 @@ class LedgerEntry:
 
     @property
     def link(self) -> ChainLink:
-        """What of it a walk along the chain needs."""
         counts = self.counts
         return ChainLink(
             self.partition, self.epoch, self.start_offset, self.end_offset, self.outcome,

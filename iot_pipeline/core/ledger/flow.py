@@ -1,8 +1,4 @@
-"""What moved through the pipeline when: readings per second and how far behind, by the ledger.
-
-Belongs here: sums over ledger entries. Does not belong here: reading the ledger
-(`stages.ledger.chain`), drawing (`artifacts.flow_pictures`).
-"""
+"""What moved through the pipeline when: readings per second and how far behind, by the ledger."""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -1,7 +1,4 @@
-"""What of the past is kept: which ledger entries become one, which Dagster runs go.
-
-Belongs here: the choice. Does not belong here: deleting (`stages.ledger.folding`, `defs.history`).
-"""
+"""What of the past is kept: which ledger entries become one, which Dagster runs go."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

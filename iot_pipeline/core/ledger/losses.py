@@ -1,8 +1,4 @@
-"""Records that Kafka deleted before they were read: written into the ledger, seen by a person.
-
-Belongs here: which ledger rows are losses, their names, and whether they were acknowledged. Does
-not belong here: noticing them (`stages.ingest.losses`).
-"""
+"""Records that Kafka deleted before they were read: written into the ledger, seen by a person."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,8 +9,6 @@ from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """That a person has seen a loss."""
-
     acknowledged_at: datetime
     reason: str
     acknowledged_by: str

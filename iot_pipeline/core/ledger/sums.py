@@ -25,7 +25,6 @@ class EntryPlace(NamedTuple):
 
 
 def place_of(entry: LedgerEntry | ChainLink) -> EntryPlace:
-    """Where it begins."""
     return EntryPlace(entry.epoch, entry.start_offset)
 
 

@@ -2,8 +2,7 @@
 
 Apart from ingestion on purpose: it shares the reading contract and how a write time is made
 (`core.reading.write_times`). The highest write time wins; which of several equal ones won it does
-not judge, as long as the row is one of them, whole. Belongs here: judging. Does not belong here:
-reading the log and the table (`stages.proof.audit`).
+not judge, as long as the row is one of them, whole.
 """
 
 import enum
@@ -74,7 +73,6 @@ class Seen:
     last_ms: dict[int, int] = field(default_factory=dict)
 
     def take(self, records: RawRecords) -> None:
-        """Follow these records."""
         partitions, offsets = records.partitions, records.offsets
         ends = dict(zip(partitions, offsets, strict=True))  # the last of each
         for partition, last in ends.items():
@@ -206,7 +204,6 @@ _SUMS = 1 + len(QUANTITIES)
 
 
 def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
-    """A number for one row of the place with this hash."""
     return hash((place_hash, timestamp_ms, written_us))
 
 
@@ -266,7 +263,6 @@ class Stretch:
     _of_day: dict[int, dict[str, dict[int, Row | list[Row]]]] = field(default_factory=dict)
 
     def add(self, records: RawRecords) -> None:
-        """Take these records in."""
         self.records += len(records)
         readings = self.decoder.decode_all(records.values)
         if readings is None:

@@ -1,8 +1,4 @@
-"""What a dead letter looks like in its topic, read back: headers parsed, parts joined, once each.
-
-Belongs here: the headers' names and what they mean. Does not belong here: delivering letters and
-reading topics (`clients.dead_letters`, `stages.proof.dead_letters`).
-"""
+"""What a dead letter looks like in its topic, read back: headers parsed, parts joined, once each."""
 
 import re
 from collections import defaultdict

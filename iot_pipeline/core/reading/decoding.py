@@ -1,8 +1,4 @@
-"""A message of the topic is a reading, or a dead letter with a reason.
-
-Belongs here: the JSON contract, its rules, the reasons. Does not belong here: where records come
-from (`clients.kafka_source`) and how dead letters travel (`clients.dead_letters`).
-"""
+"""A message of the topic is a reading, or a dead letter with a reason."""
 
 import enum
 import re
@@ -122,8 +118,6 @@ class ReadingRules:
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """Why a message is no reading."""
-
     reason: Reason
     message: str
 

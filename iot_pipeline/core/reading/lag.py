@@ -1,8 +1,4 @@
-"""How far ingestion is behind, in offsets and in seconds.
-
-Belongs here: the arithmetic. Does not belong here: asking Kafka and the ledger
-(`stages.ingest.lag`), and which lag is too much (`stages.checks.lag_is_within_limit`).
-"""
+"""How far ingestion is behind, in offsets and in seconds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,8 +1,4 @@
-"""Plan which Kafka offsets one run drains: watermarks and checkpoints in, offset ranges out.
-
-Belongs here: arithmetic on offsets. Does not belong here: asking Kafka for them
-(`clients.kafka_log`), deciding when to ask (`defs.ingest_sensor`).
-"""
+"""Plan which Kafka offsets one run drains: watermarks and checkpoints in, offset ranges out."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -41,7 +41,6 @@ def write_time_us(produced_ms: int, offset: int, partition: int) -> int:
 def write_times_us(
     produced_ms: Sequence[int], offsets: Sequence[int], partitions: Sequence[int]
 ) -> list[int]:
-    """The write times of many records, in their order."""
     return [
         ms * US_PER_MS + offset % _OFFSETS_APART * _PARTITIONS_APART + partition % _PARTITIONS_APART
         for ms, offset, partition in zip(produced_ms, offsets, partitions, strict=True)

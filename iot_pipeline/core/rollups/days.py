@@ -3,8 +3,6 @@
 Whatever changes rows of a day changes what the ledgers say of it: an ingest run adds to the day's
 sum, a replay and a deletion are remembered by themselves. A rebuild keeps a fingerprint of that
 (`seen`), taken before it reads any row; a day is touched when its fingerprint is another one.
-Belongs here: the decisions. Does not belong here: reading ledgers (`stages.rollups.rebuild`),
-clocks.
 """
 
 import hashlib

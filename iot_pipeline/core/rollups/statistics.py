@@ -1,8 +1,7 @@
 """Readings become rollups: count, least, mean, greatest, first, last and spread per device.
 
 A rollup of a part and a rollup of the rest merge into the rollup of the whole, so readings stream
-through by the page. Belongs here: the arithmetic. Does not belong here: which days want a rebuild
-(`core.rollups.days`), reading and writing (`stages.rollups.rebuild`).
+through by the page.
 """
 
 import math
@@ -168,7 +167,6 @@ def _merge(one: Stats, other: Stats) -> Stats:
 
 
 def merge_all(parts: Iterable[Rollup]) -> Rollup:
-    """All of them together; an empty one of none."""
     whole = Rollup()
     for part in parts:
         whole = merge(whole, part)

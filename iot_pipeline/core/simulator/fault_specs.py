@@ -1,7 +1,4 @@
-"""Which faults a scenario may ask for: their kinds, which devices they hit, and when.
-
-The shape of a fault in a scenario file; what happens then: `core.simulator.faults`.
-"""
+"""Which faults a scenario may ask for: their kinds, which devices they hit, and when."""
 
 import enum
 from typing import TYPE_CHECKING, Annotated, Literal

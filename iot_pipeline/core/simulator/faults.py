@@ -1,7 +1,4 @@
-"""A fault of a scenario on one device: when it is active, and what the device then sends.
-
-Does not belong here: the order of sending (`core.simulator.scenario_fleet`).
-"""
+"""A fault of a scenario on one device: when it is active, and what the device then sends."""
 
 import fnmatch
 from collections.abc import Iterator, Sequence

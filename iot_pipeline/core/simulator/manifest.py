@@ -153,7 +153,6 @@ class ManifestRecorder:
         self._ranges = 0
 
     def withhold(self, emission: Emission) -> None:
-        """A dropout kept this reading from being sent."""
         self.withheld += 1
         self._tallies[emission.device.device_id].withheld += 1
         fault = self._fault_of(emission)

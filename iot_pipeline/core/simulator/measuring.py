@@ -1,8 +1,7 @@
 """What the devices of a scenario measure when nothing is wrong with them, many readings at a time.
 
-Belongs here: times and values of clean readings, in order. Does not belong here: messages and
-faults (`core.simulator.scenario_fleet`). numpy computes whole blocks, 0.2 µs a reading; one by one
-they cost more than everything else that a simulation does.
+numpy computes whole blocks, 0.2 µs a reading; one by one they cost more than everything else that a
+simulation does.
 """
 
 import heapq
@@ -43,7 +42,6 @@ class Measured(NamedTuple):
     values: tuple[_Floats, ...]
 
     def pick(self, which: slice | _Ints) -> "Measured":
-        """Those at these indices, in their order."""
         values = tuple(column[which] for column in self.values)
         return Measured(self.at_us[which], self.devices[which], values)
 

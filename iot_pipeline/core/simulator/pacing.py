@@ -1,8 +1,4 @@
-"""A constant pace without bursts: how far event time has come, and how long to rest.
-
-Belongs here: arithmetic on elapsed seconds. Does not belong here: clocks and sleeping
-(`stages.simulator.simulation`), event times (`core.simulator.plan`).
-"""
+"""A constant pace without bursts: how far event time has come, and how long to rest."""
 
 TICK_SECONDS = 0.005
 # The longest rest: after each, the simulation asks whether to stop.

@@ -79,7 +79,6 @@ class SimulationPlan:
         return Fraction(self.duration_us or 0) / Fraction(self.speed) / US_PER_SECOND
 
     def fleet(self, now_us: int, rules: ReadingRules) -> ScenarioFleet:
-        """The messages of this simulation when sending starts at `now_us`."""
         start_us = self.begin_us(now_us)
         covered_us = FOREVER_US if self.duration_us is None else self.duration_us
         return ScenarioFleet(

@@ -1,7 +1,4 @@
-"""A scenario from its YAML, or what is wrong with it: file, line, key, and what is expected.
-
-Where files are: `local.scenario_files`; what a single key may be: `core.simulator.scenarios`.
-"""
+"""A scenario from its YAML, or what is wrong with it: file, line, key, and what is expected."""
 
 import re
 from collections.abc import Iterator
@@ -103,7 +100,6 @@ def parse_scenario(text: str, source: str) -> Scenario:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a scenario, for editors."""
     made = msgspec.json.schema(Scenario)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -223,7 +219,6 @@ def _explain(source: str, node: yaml.Node, path: str, message: str) -> str:
 
 
 def _keys(node: yaml.Node, path: str) -> list[str]:
-    """The keys there are where a path leads to."""
     *_, last = re.findall(r"[a-z_]+", path) or [""]
     if last in _STRUCTS:
         return [field.encode_name for field in msgspec.structs.fields(_STRUCTS[last])]

@@ -161,7 +161,6 @@ class _Delayed:
         heapq.heappush(self._waiting, (send_us, next(self._numbers), late))
 
     def until(self, at_us: int) -> list[Emission]:
-        """What is due at that time, in order."""
         due = []
         while self._waiting and self._waiting[0][0] <= at_us:
             due.append(heapq.heappop(self._waiting)[2])
@@ -201,7 +200,6 @@ class _Troubled:
         self.held: Emission | None = None
 
     def add(self, track: FaultTrack) -> None:
-        """Give it a fault, after those that it has."""
         self._tracks.append(track)
         self.quiet_until_us = min(self.quiet_until_us, track.window.from_us)
 
@@ -251,7 +249,6 @@ class _Troubled:
     def _told(
         self, track: FaultTrack, clean: Emission, claimed_us: int, values: tuple[float, ...]
     ) -> Emission:
-        """The reading as the fault changes it."""
         told = track.values(clean.measured_us, values, self._rules)
         payload = encode_reading(Reading(self._device.device_id, claimed_us / 1e6, *told))
         return replace(clean, payload=payload, injection=track.injection())

@@ -14,8 +14,6 @@ from iot_pipeline.stages.requests import ask_all
 
 
 class ViewPorts(Protocol):
-    """What is asked."""
-
     @property
     def log(self) -> RecordLog: ...
     @property

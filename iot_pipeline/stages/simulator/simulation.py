@@ -1,9 +1,4 @@
-"""Send a simulation: each message when it is due, stopped at any moment with the true count.
-
-Belongs here: the order of sending, waiting, counting and recording. Does not belong here: what is
-sent (`core.simulator.scenario_fleet`), when it is due (`core.simulator.pacing`), what a manifest
-says (`core.simulator.manifest`), where it is kept (`local.manifests`).
-"""
+"""Send a simulation: each message when it is due, stopped at any moment with the true count."""
 
 import time
 from bisect import bisect_right
@@ -301,6 +296,5 @@ class _Upcoming:
         return taken
 
     def put_back(self, rest: list[Emission]) -> None:
-        """Take these again, first."""
         if rest:
             self._made = rest + self._made
