@@ -17,10 +17,11 @@ from iot_pipeline.errors import ConfigurationError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNIX_EPOCH = _EPOCH.date()
 MS_PER_HOUR = 3_600_000
-MS_PER_DAY = 24 * MS_PER_HOUR
+HOURS_PER_DAY = 24
+MS_PER_DAY = HOURS_PER_DAY * MS_PER_HOUR
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3600 * US_PER_SECOND
-US_PER_DAY = 24 * US_PER_HOUR
+US_PER_DAY = HOURS_PER_DAY * US_PER_HOUR
 _UNITS_US = {
     "ms": 1_000,
     "s": US_PER_SECOND,

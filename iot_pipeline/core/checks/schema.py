@@ -8,6 +8,16 @@ from dataclasses import dataclass
 from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 
+# Of a topic's configuration that is not as setup makes it.
+_CONSEQUENCES = {
+    "message.timestamp.type": (
+        "write times would come from producers' clocks, and a wrong clock pins a row for ever: "
+        "ingestion refuses it"
+    ),
+    "cleanup.policy": "compaction deletes readings that were never stored; they become holes",
+    "retention.ms": "Kafka keeps records that long; altering a topic is left to you",
+    "max.message.bytes": "large dead letters are sent in parts, or refused",
+}
 _MIGRATION_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.cql")
 
 # The largest record Kafka takes is about 1 MiB; headers come on top of it in the dead-letter topic.
@@ -225,23 +235,14 @@ def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
         found = info.config.get(name, "")
         if found == expected:
             continue
-        is_fatal = False
-        if name == "message.timestamp.type":
-            consequence = (
-                "write times would come from producers' clocks, and a wrong clock pins a row for "
-                "ever: ingestion refuses it"
-            )
-            is_fatal = True
-        elif name == "cleanup.policy":
-            consequence = "compaction deletes readings that were never stored; they become holes"
-        elif name == "retention.ms":
-            consequence = "Kafka keeps records that long; altering a topic is left to you"
-        elif name == "max.message.bytes":
-            consequence = "large dead letters are sent in parts, or refused"
-        else:
-            consequence = "left as it is"
         differences.append(
-            Difference(f"topic {plan.name}: {name}", found, expected, consequence, is_fatal)
+            Difference(
+                f"topic {plan.name}: {name}",
+                found,
+                expected,
+                _CONSEQUENCES.get(name, "left as it is"),
+                is_fatal=name == "message.timestamp.type",
+            )
         )
     return differences
 

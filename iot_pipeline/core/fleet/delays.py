@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from iot_pipeline.core.fleet.evidence import KEPT_HOURS
 from iot_pipeline.core.times import MS_PER_HOUR, in_words
 
 # Upper ends in seconds; below the first one a clock was ahead, above the last one nothing is known.
@@ -28,7 +29,6 @@ LABELS = (
     "1–24 h",
     "over\na day",
 )
-KEPT_HOURS = 25
 
 
 class Delays(msgspec.Struct, array_like=True):

@@ -2,9 +2,13 @@
 
 import msgspec
 
+from iot_pipeline.core.times import HOURS_PER_DAY
+
 # What was seen of late readings, clocks and values counts for this long.
 WINDOW_MS = 900_000
 HALF_MS = WINDOW_MS // 2
+# Hours are counted for a day, and for the one that is not over.
+KEPT_HOURS = HOURS_PER_DAY + 1
 
 
 class Half(msgspec.Struct, array_like=True):

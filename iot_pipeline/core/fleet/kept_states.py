@@ -10,8 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from iot_pipeline.core.fleet.delays import FleetRecord
-from iot_pipeline.core.fleet.evidence import WINDOW_MS, Half
-from iot_pipeline.core.fleet.state import HOURS, TAIL, DeviceState
+from iot_pipeline.core.fleet.evidence import KEPT_HOURS, WINDOW_MS, Half
+from iot_pipeline.core.fleet.state import TAIL, DeviceState
 
 _ENCODER = msgspec.msgpack.Encoder()
 _STATES = msgspec.msgpack.Decoder(DeviceState)
@@ -70,8 +70,8 @@ def merge(older: DeviceState, newer: DeviceState) -> DeviceState:
         merged.unchanged_since_ms = older.unchanged_since_ms
     hours = Counter(older.hours)
     hours.update(newer.hours)
-    merged.hours = dict(sorted(hours.items())[-HOURS:])
-    merged.unsure_hours = sorted({*older.unsure_hours, *newer.unsure_hours})[-HOURS:]
+    merged.hours = dict(sorted(hours.items())[-KEPT_HOURS:])
+    merged.unsure_hours = sorted({*older.unsure_hours, *newer.unsure_hours})[-KEPT_HOURS:]
     merged.half, merged.before = _newest_halves(older, newer)
     merged.late_at_ms = max(older.late_at_ms, newer.late_at_ms)
     if newer.late_at_ms - older.late_at_ms <= WINDOW_MS:

@@ -13,12 +13,11 @@ from zlib import crc32
 import msgspec
 
 from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_cadence
-from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS, Apart, Half, Odd
+from iot_pipeline.core.fleet.evidence import HALF_MS, KEPT_HOURS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_HOUR
 
-HOURS = 25
 # Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
 TAIL = 24
 # Ten readings over ten seconds that are late by the same to within two: a clock, not a network.
@@ -274,7 +273,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
             hours[hour] += readings
             return
         hours[hour] = readings
-        if len(hours) > HOURS:
+        if len(hours) > KEPT_HOURS:
             del hours[min(hours)]
 
     def _half_of(self, at: int, limits: QualityLimits) -> Half:
@@ -330,13 +329,13 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     def _note_clock(self, ms: int, at: int) -> None:
         self.clock_at_ms, self.clock_off_ms = max(self.clock_at_ms, at), ms - at
         self.doubt(at // MS_PER_HOUR)
-        if abs(ms - at) < HOURS * MS_PER_HOUR:
+        if abs(ms - at) < KEPT_HOURS * MS_PER_HOUR:
             self.doubt(ms // MS_PER_HOUR)
 
     def doubt(self, hour: int) -> None:
         """Readings of this hour may be counted elsewhere: it is not judged."""
         if hour not in self.unsure_hours:
-            self.unsure_hours = sorted([*self.unsure_hours, hour])[-HOURS:]
+            self.unsure_hours = sorted([*self.unsure_hours, hour])[-KEPT_HOURS:]
 
     def _note_odd(self, odd: Odd, at: int) -> None:
         """Keep the worst of the window."""

@@ -8,9 +8,8 @@ from datetime import datetime
 from iot_pipeline.core.fleet.lacking_hours import known_interval_ms
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.ledger.flow import Flow
-from iot_pipeline.core.times import MS_PER_HOUR
+from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_HOUR
 
-HOURS = 24
 # Lines are means of ten minutes, of one where there are readings of two hours or less.
 _SLOT_MS = 600_000
 _SHORT_SLOT_MS = 60_000
@@ -84,10 +83,12 @@ def put_together(
 ) -> FleetView:
     """The view; the grid begins with the first hour that has anything in it."""
     current = fleet.as_of_ms // MS_PER_HOUR
-    hours = range(current - HOURS + 1, current + 1)
+    hours = range(current - HOURS_PER_DAY + 1, current + 1)
     shares = {name: _shares(fleet, name, hours) for name in choose_rows(fleet)}
     shares = {name: row for name, row in shares.items() if any(x is not None for x in row)}
-    filled = [at for at in range(HOURS) if any(shares[name][at] is not None for name in shares)]
+    filled = [
+        at for at in range(HOURS_PER_DAY) if any(shares[name][at] is not None for name in shares)
+    ]
     begin = filled[0] if filled else 0
     lines = {
         name: [(start + slot_ms // 2, mean) for start, mean in found if mean is not None]

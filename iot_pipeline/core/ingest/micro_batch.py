@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import compress, repeat
 from operator import attrgetter, itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,28 +73,27 @@ class MicroBatch:
         decoded = ReadingDecoder(decoder.rules).decode(record.value)
         assert not isinstance(decoded, Rejection), "it made a row, so it was a reading"
         day = day_of(timestamp_ms(decoded.timestamp) // MS_PER_DAY)
+        self._move(record.partition, "stored", "rejected")
         counts = self.counts[record.partition]
         by_day = {**counts.stored_by_day, day: counts.stored_by_day[day] - 1}
         self.counts[record.partition] = replace(
-            counts,
-            stored=counts.stored - 1,
-            rejected=counts.rejected + 1,
-            stored_by_day={day: rows for day, rows in by_day.items() if rows},
+            counts, stored_by_day={day: rows for day, rows in by_day.items() if rows}
         )
 
     def supersede(self, row: Row) -> None:
         """Count a row as superseded that is not to be written after all."""
-        counts = self.counts[row[2]]
-        self.counts[row[2]] = replace(
-            counts, stored=counts.stored - 1, superseded=counts.superseded + 1
-        )
+        self._move(row[2], "stored", "superseded")
 
     def reject_loser(self, record: Record) -> None:
         """Count a record as rejected that lost to a row that the store then refused."""
-        counts = self.counts[record.partition]
-        self.counts[record.partition] = replace(
-            counts, superseded=counts.superseded - 1, rejected=counts.rejected + 1
-        )
+        self._move(record.partition, "superseded", "rejected")
+
+    def _move(self, partition: int, lost: str, won: str) -> None:
+        """Count one record under another fate."""
+        counts = self.counts[partition]
+        fates = counts.by_fate()
+        changed: dict[str, Any] = {lost: fates[lost] - 1, won: fates[won] + 1}
+        self.counts[partition] = replace(counts, **changed)
 
     @property
     def rows(self) -> int:

@@ -7,7 +7,6 @@ from datetime import date, datetime, timedelta
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome, sum_counts
 
 FOLDED_RUN_ID = "folded"
-_FOLDABLE = (Outcome.INGESTED, Outcome.FOLDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def fold_entries(
 
 def _is_foldable(entry: LedgerEntry, before: date) -> bool:
     return (
-        entry.outcome in _FOLDABLE
+        entry.outcome.is_ingested
         and entry.counts.accounted == entry.span
         and entry.updated_at is not None
         and entry.updated_at.date() < before

@@ -18,6 +18,7 @@ from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
+    MAX_NAMED,
     Place,
     RowState,
     StoredRow,
@@ -87,9 +88,6 @@ class Seen:
                     expected = offset + 1
             self.expected[partition] = last + 1
         self.last_ms.update(zip(partitions, records.produced_ms, strict=True))
-
-
-MAX_NAMED = 20
 
 
 class Fate(enum.StrEnum):

@@ -1,4 +1,4 @@
-"""What a dead letter looks like in its topic, read back: headers parsed, parts joined, once each."""
+"""What a dead letter looks like in its topic, read back: headers parsed, parts joined."""
 
 import re
 from collections import defaultdict

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.fleet.lacking_hours import DAY_HOURS
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
@@ -18,7 +17,7 @@ from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Span, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
-from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, day_number, day_of
+from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_DAY, MS_PER_HOUR, day_number, day_of
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Answer, DeviceDays
 from iot_pipeline.stages.requests import ask_all
@@ -122,7 +121,7 @@ def _count_hours(
 ) -> None:
     """What the server counts of the last day takes the place of what few rows told."""
     current = as_of_ms // MS_PER_HOUR
-    first_ms, end_ms = (current - DAY_HOURS) * MS_PER_HOUR, (current + 1) * MS_PER_HOUR
+    first_ms, end_ms = (current - HOURS_PER_DAY) * MS_PER_HOUR, (current + 1) * MS_PER_HOUR
     spans = [span for name in names for span in spans_between(name, first_ms, end_ms)]
     counted: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for span, answer in _count(ports, spans):
@@ -159,7 +158,7 @@ def _forget_deleted(
     current = as_of_ms // MS_PER_HOUR
     for item in deletions:
         if item.device_id in made:
-            first = max(current - DAY_HOURS, item.since_ms // MS_PER_HOUR)
+            first = max(current - HOURS_PER_DAY, item.since_ms // MS_PER_HOUR)
             for hour in range(first, min(current, (item.until_ms - 1) // MS_PER_HOUR) + 1):
                 states.devices[item.device_id].doubt(hour)
 

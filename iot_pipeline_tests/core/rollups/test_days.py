@@ -86,13 +86,13 @@ def test_a_deletion_touches_its_days_twice_because_it_is_remembered_before_it_is
 
 def record(day: date, marks: str, ago_seconds: float = 3600) -> dict[date, DayRecord]:
     at = NOW - timedelta(seconds=ago_seconds)
-    return {day: DayRecord(day, at, 1, marks, 10, 1, 0.1, "run")}
+    return {day: DayRecord(day, at, 1, DayFacts(10, None, {marks}).seen, 10, 1, 0.1, "run")}
 
 
 def facts(
     day: date, marks: str = "now", oldest_ms: int | None = ARRIVED_MS
 ) -> dict[date, DayFacts]:
-    return {day: DayFacts(day, 10, marks, oldest_ms)}
+    return {day: DayFacts(10, oldest_ms, {marks})}
 
 
 def choose(found: dict[date, DayFacts], records: dict[date, DayRecord], **options: Any) -> DueDays:
@@ -176,7 +176,7 @@ def test_neighbouring_days_are_one_range() -> None:
 
 
 def facts_of(*days: date, stored: int = 10) -> dict[date, DayFacts]:
-    return {day: DayFacts(day, stored, "x", ARRIVED_MS) for day in days}
+    return {day: DayFacts(stored, ARRIVED_MS) for day in days}
 
 
 @pytest.mark.parametrize(
