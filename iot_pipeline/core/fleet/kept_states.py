@@ -14,29 +14,18 @@ from iot_pipeline.core.fleet.evidence import KEPT_HOURS, WINDOW_MS, Half
 from iot_pipeline.core.fleet.state import TAIL, DeviceState
 
 _ENCODER = msgspec.msgpack.Encoder()
-_STATES = msgspec.msgpack.Decoder(DeviceState)
-_RECORDS = msgspec.msgpack.Decoder(FleetRecord)
-_T = TypeVar("_T")
+_T = TypeVar("_T", DeviceState, FleetRecord)
 
 
 def encode(kept: DeviceState | FleetRecord) -> bytes:
-    """What `decode_state` or `decode_record` reads back equal, halved by compressing it."""
+    """What `decode` reads back equal, halved by compressing it."""
     return zlib.compress(_ENCODER.encode(kept), 1)
 
 
-def decode_state(content: bytes) -> DeviceState | None:
-    """The state; None of one that another version kept, or of other quantities."""
-    return _decode(_STATES, content)
-
-
-def decode_record(content: bytes) -> FleetRecord | None:
-    """The record; None of one that another version kept."""
-    return _decode(_RECORDS, content)
-
-
-def _decode(decoder: "msgspec.msgpack.Decoder[_T]", content: bytes) -> _T | None:
+def decode(kind: type[_T], content: bytes) -> _T | None:
+    """What was kept; None of what another version kept, or of other quantities."""
     try:
-        return decoder.decode(zlib.decompress(content))
+        return msgspec.msgpack.decode(zlib.decompress(content), type=kind)
     except (msgspec.DecodeError, zlib.error):
         return None
 

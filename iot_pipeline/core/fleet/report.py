@@ -7,7 +7,7 @@ from datetime import datetime
 
 from iot_pipeline.core.checks.device_table import count_devices
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.fleet.problems import Fleet, Trouble
+from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.audit import DEFECTS, Fate
@@ -149,7 +149,8 @@ def _everything_stored(health: Health) -> _Said:
 def _who_is_silent(health: Health) -> _Said:
     fleet = health.view.fleet
     silent = fleet.problems[Trouble.SILENT]
-    more = [_left_out(fleet)] if fleet.unlooked else []
+    left_out = f"{fleet.unlooked:,} of {fleet.known:,} devices were not looked at."
+    more = [left_out] if fleet.unlooked else []
     if not fleet.known:
         return Mood.LOOK, "No device has sent a reading in the last days."
     if not silent:
@@ -159,10 +160,6 @@ def _who_is_silent(health: Health) -> _Said:
     shown = names if len(names) <= 160 else names[:160].rsplit(", ", 1)[0] + " and others"
     answer = f"{len(silent):,} of {fleet.known:,} devices: {shown}."
     return Mood.LOOK, answer, more
-
-
-def _left_out(fleet: Fleet) -> str:
-    return f"{fleet.unlooked:,} of {fleet.known:,} devices were not looked at."
 
 
 def _how_late(health: Health) -> _Said:

@@ -49,18 +49,13 @@ class FleetView:
 
 
 def choose_rows(fleet: Fleet, most: int = MOST_ROWS) -> list[str]:
-    """The devices of the grid: those with problems first, the rest evenly over all, by name."""
+    """The devices that are shown, by name: half of them have problems, the rest lie evenly."""
     troubled = [name for name, *_ in fleet.worst][: most // 2]
     rest = sorted(fleet.states.keys() - set(troubled), key=natural_key)
     left = min(most - len(troubled), len(rest))
     # The same ones as long as the fleet is the same.
     evenly = [rest[number * len(rest) // left] for number in range(left)]
     return sorted([*troubled, *evenly], key=natural_key)
-
-
-def choose_lines(fleet: Fleet) -> list[str]:
-    """The devices that have a line: up to half of them have problems."""
-    return choose_rows(fleet, MOST_LINES)
 
 
 def choose_slot_ms(fleet: Fleet) -> int:

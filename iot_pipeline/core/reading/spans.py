@@ -1,7 +1,7 @@
 """Which Cassandra partitions, and which times in them, a question about readings is made of."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -66,10 +66,6 @@ def spans_between(device_id: str, first_ms: int, end_ms: int) -> list[Span]:
         )
         for number in range(first_ms // MS_PER_DAY, (end_ms - 1) // MS_PER_DAY + 1)
     ]
-
-
-def day_spans(devices: Iterable[str], day: date) -> Iterator[Span]:
-    return (day_span(device_id, day) for device_id in devices)
 
 
 def _ceil_ms(moment: datetime) -> int:

@@ -140,13 +140,6 @@ def gather_facts(
     return dict(days)
 
 
-def ages_at(facts: DayFacts | None, retention_days: float) -> datetime | None:
-    """When the first row of the day may age out; None when rows live for ever, or there is none."""
-    if not retention_days or facts is None or facts.oldest_ms is None:
-        return None
-    return moment_of(facts.oldest_ms) + timedelta(days=retention_days)
-
-
 def find_first_day(facts: Mapping[date, DayFacts], known: date | None, today: date) -> date | None:
     """The day with which readings begin; None when there are none.
 
@@ -164,13 +157,15 @@ def find_first_day(facts: Mapping[date, DayFacts], known: date | None, today: da
     return min(first, known)
 
 
-def is_frozen(facts: DayFacts | None, retention_days: float, now: datetime) -> bool:
-    """Whether a rebuild would come too late, because rows of the day age out.
+def frozen_from(facts: DayFacts | None, retention_days: float, now: datetime) -> datetime | None:
+    """When rows of the day age out, if a rebuild would come too late for that; else None.
 
     Rows live from when they arrived in Kafka, so a month that was backfilled today is not old.
     """
-    aging = ages_at(facts, retention_days)
-    return aging is not None and now >= aging - FREEZE_AHEAD
+    if not retention_days or facts is None or facts.oldest_ms is None:
+        return None
+    aging = moment_of(facts.oldest_ms) + timedelta(days=retention_days)
+    return aging if now >= aging - FREEZE_AHEAD else None
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -227,7 +222,7 @@ def choose_due_days(
         if not first_day <= day <= today:
             outside.append(day)
             continue
-        if is_frozen(facts[day], retention_days, now):
+        if frozen_from(facts[day], retention_days, now):
             frozen.append(day)
             continue
         before = remembered.get(day)

@@ -18,8 +18,14 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Span, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_DAY, MS_PER_HOUR, day_number, day_of
-from iot_pipeline.stages.fleet.ports import FleetPorts
-from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Answer, DeviceDays
+from iot_pipeline.stages.ports import (
+    MAX_ROWS_PER_READ,
+    Answer,
+    DeletionLog,
+    DeviceDays,
+    DeviceStateStore,
+    SensorData,
+)
 from iot_pipeline.stages.requests import ask_all
 
 # Of a clock that is far ahead the days it says are looked at, the newest of them.
@@ -33,11 +39,24 @@ StoredRows = Answer[Sequence[tuple[int, StoredRow]]]
 
 
 @dataclass(frozen=True, slots=True)
+class FleetPorts:
+    """Everything a look at the fleet reads, and the one table it writes."""
+
+    states: DeviceStateStore
+    rows: SensorData
+    days: DeviceDays
+    deletions: DeletionLog
+
+
+@dataclass(frozen=True, slots=True)
 class Until:
     """Send no question after `deadline`; wait for the answers to those that were sent."""
 
     deadline: float
     clock: Callable[[], float]
+
+
+_UNTIL_DONE = Until(math.inf, time.monotonic)
 
 
 def list_devices(
@@ -135,10 +154,9 @@ def _count_hours(
 
 
 def _count(
-    ports: FleetPorts, spans: Iterable[Span], until: Until | None = None
+    ports: FleetPorts, spans: Iterable[Span], until: Until = _UNTIL_DONE
 ) -> Iterator[tuple[Span, Answer[Sequence[tuple[int, int, int]]]]]:
     """How many readings there are of each span, hour by hour."""
-    until = until or Until(math.inf, time.monotonic)
     return ask_all(
         spans,
         lambda span: ports.rows.start_counts(

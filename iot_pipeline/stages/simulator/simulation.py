@@ -108,19 +108,14 @@ class Simulation:
         """Take what to send, and to whom.
 
         Args:
-            plan: made by `core.simulator.plan`.
-            sender: takes the messages; its counts start at zero.
+            sender: its counts start at zero.
             rules: those of ingestion, which malformed payloads break.
-            topic: for the manifest.
             manifest_id: with one, each device and fault is remembered; without, counts alone.
-            run_id: Dagster's, for the manifest.
             should_stop: asked at least every 0.1 s; once True, sending ends at once and what was
                 sent has `STOP_SECONDS` to be confirmed.
             on_progress: called about four times a second, and at the end however it ends.
             write: keeps the manifest; called about every `WRITE_SECONDS` and at the end, however
                 it ends.
-            clock: monotonic seconds; paces the messages.
-            sleep: rests for some seconds, 0.1 at most at a time.
             now: seconds since 1970; asked once, for the first event time.
         """
         self.plan = plan
