@@ -10,7 +10,7 @@ from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.ledger.chain import Counts
-from iot_pipeline.core.proof.audit import DEFECTS, Fate
+from iot_pipeline.core.proof.audit_result import DEFECTS, Fate
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.lag import TotalLag
 from iot_pipeline.core.times import in_words
