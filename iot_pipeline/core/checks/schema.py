@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.reading.offsets import TopicInfo
@@ -26,7 +26,8 @@ DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 # A `.cql` file names its tables `${keyspace}.name`; each column is a line of its own.
 _TABLE = re.compile(
     r"CREATE TABLE (?:IF NOT EXISTS )?\$\{keyspace\}\.(?P<name>\w+) \((?P<columns>.*?)\)"
-    r"(?: WITH .*)?"
+    r"(?:\s+WITH .*)?",
+    re.DOTALL,
 )
 _ADDED = re.compile(r"ALTER TABLE \$\{keyspace\}\.(?P<name>\w+) ADD (?P<column>.*)")
 _PRIMARY_KEY = re.compile(
@@ -72,10 +73,7 @@ class TopicPlan:
 
 
 def read_migrations(files: Mapping[str, str]) -> list[Migration]:
-    """Order migrations by their number.
-
-    Args:
-        files: name -> text.
+    """Order migrations, given as name -> text, by their number.
 
     Raises:
         SchemaMismatchError: a name without a number, or a number that is missing or used twice.
@@ -101,11 +99,7 @@ def read_migrations(files: Mapping[str, str]) -> list[Migration]:
 def choose_migrations(
     known: Sequence[Migration], applied: Mapping[int, tuple[str, str]]
 ) -> list[Migration]:
-    """Those still to apply.
-
-    Args:
-        known: the files of this version.
-        applied: version -> (name, sha256), as the keyspace remembers.
+    """Those still to apply; `applied` is version -> (name, sha256), as the keyspace remembers.
 
     Raises:
         SchemaMismatchError: a file changed after it was applied, or the keyspace is newer than us.
@@ -136,8 +130,7 @@ def read_tables(migrations: Iterable[Migration]) -> dict[str, Columns]:
     tables: dict[str, dict[str, tuple[str, str]]] = {}
     for migration in migrations:
         for statement in migration.statements:
-            code = " ".join(statement.split())
-            table, added = _TABLE.fullmatch(code), _ADDED.fullmatch(code)
+            table, added = _TABLE.fullmatch(statement), _ADDED.fullmatch(statement)
             if table is not None:
                 tables[table["name"]] = _read_columns(table["columns"])
             elif added is not None:
@@ -145,14 +138,15 @@ def read_tables(migrations: Iterable[Migration]) -> dict[str, Columns]:
             else:
                 raise SchemaMismatchError(
                     f"migration {migration.name}: expected CREATE TABLE or ALTER TABLE ... ADD, "
-                    f"found {code[:40]}"
+                    f"found {' '.join(statement.split())[:40]}"
                 )
     return dict(tables)
 
 
 def _read_columns(text: str) -> dict[str, tuple[str, str]]:
     columns: dict[str, tuple[str, str]] = {}
-    for part in _split_outside_brackets(text):
+    for line in filter(None, map(str.strip, text.splitlines())):
+        part = line.removesuffix(",")
         key = _PRIMARY_KEY.fullmatch(part)
         if key is not None:
             kinds = dict.fromkeys(re.findall(r"\w+", key["clustering"]), "clustering")
@@ -167,15 +161,6 @@ def _read_columns(text: str) -> dict[str, tuple[str, str]]:
                 cql_type, kind = cql_type.removesuffix(words), said
         columns[name] = cql_type, kind
     return columns
-
-
-def _split_outside_brackets(text: str) -> Iterator[str]:
-    depth, begin = 0, 0
-    for at, character in enumerate(f"{text},"):
-        depth += (character in "(<") - (character in ")>")
-        if character == "," and not depth:
-            yield text[begin:at].strip()
-            begin = at + 1
 
 
 def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) -> list[Difference]:
@@ -248,15 +233,10 @@ def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
 
 
 def describe_durability(modes: Mapping[str, str], replication: int) -> tuple[bool, str]:
-    """Whether an acknowledged write survives kill -9 and a power cut, and what it means.
+    """(is_durable, sentence): whether an acknowledged write survives kill -9 and a power cut.
 
-    Args:
-        modes: node -> its commitlog_sync: group, batch or periodic.
-        replication: the keyspace's replication factor.
-
-    Returns:
-        (is_durable, sentence). A node that could not be asked has the mode `unknown`, which
-        is not durable.
+    `modes` has the commitlog_sync of each node: group, batch or periodic; `unknown`, of a node that
+    could not be asked, is not durable.
     """
     weak = sorted(node for node, mode in modes.items() if mode not in ("group", "batch"))
     if not weak:

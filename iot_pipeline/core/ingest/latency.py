@@ -42,11 +42,7 @@ class Latencies:
         return self._buckets.total()
 
     def percentile_seconds(self, share: float) -> float:
-        """The least duration that this share of all samples does not exceed.
-
-        Args:
-            share: above 0, at most 1; 1 gives the highest, exactly.
-        """
+        """The least duration that this share of all samples, at most 1, does not exceed."""
         if share >= 1 or not self._buckets:
             return self.highest_seconds
         rank = max(1, math.ceil(share * self.samples))

@@ -102,10 +102,7 @@ def sum_counts(items: Iterable[Counts]) -> Counts:
 
 
 class ChainLink(NamedTuple):
-    """What a walk along the chain needs of an entry; a year of runs is 70,000 of them.
-
-    The names are those of `LedgerEntry` and its counts.
-    """
+    """What a walk along the chain needs of a `LedgerEntry`; a year of runs is 70,000 of them."""
 
     partition: int
     epoch: int

@@ -41,8 +41,8 @@ def measure_flow(entries: Iterable[LedgerEntry], since: datetime, now: datetime)
 
     Args:
         entries: of any Kafka partitions, in any order; others than ingested ones are left out.
-        since: aware; the slices begin later where nothing arrived before.
-        now: aware, later; a run that goes on may have ingested more by the time it is asked.
+        since: the slices begin later where nothing arrived before.
+        now: a run that goes on may have ingested more by the time it is asked.
     """
     begin, end = since.timestamp() * 1000, now.timestamp() * 1000
     arrived: list[tuple[float, float, LedgerEntry]] = []

@@ -106,12 +106,8 @@ def choose_runs_to_delete(
 ) -> list[str]:
     """The run ids that are not kept any longer, oldest first.
 
-    Args:
-        runs: finished ones, in any order.
-        now: aware.
-        keep_days: for successful ones.
-        keep_failed_days: for those that failed or were ended.
-        keep_runs: of those that are young enough, so many of the newest stay.
+    `keep_failed_days` is for runs that failed or were ended; of all that are young enough the
+    newest `keep_runs` stay.
     """
     newest_first = sorted(runs, key=lambda run: run.ended_at, reverse=True)
     kept = 0

@@ -37,7 +37,11 @@ class OffsetRange:
 
 @dataclass(frozen=True, slots=True)
 class Watermarks:
-    """The ends of one Kafka partition's log; `last_stable` is what read_committed may see."""
+    """The ends of one Kafka partition's log.
+
+    `low` is the first offset Kafka still has, `last_stable` one past the last that a
+    read_committed consumer may see.
+    """
 
     partition: int
     low: int
@@ -69,11 +73,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """One Kafka partition as Kafka and the ledger see it now.
-
-    `low` is the first offset Kafka still has, `last_stable` one past the last that a
-    read_committed consumer may see. `checkpoint` is None when nothing was ever ingested there.
-    """
+    """Watermarks and checkpoint of one Kafka partition; None: nothing was ever ingested there."""
 
     topic: str
     partition: int

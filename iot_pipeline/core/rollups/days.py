@@ -102,12 +102,8 @@ def gather_facts(
 ) -> dict[date, DayFacts]:
     """What is known of each day that was ever ingested, replayed or deleted.
 
-    Args:
-        parts: the whole ingest ledger, consumed as it is read.
-        replays: all of them. One over ranges touches the days that those ranges stored; one of
-            dead letters the days it says, and all days when it replaced rows of unnamed ones.
-        deletions: all of them.
-        now: aware UTC.
+    A replay over ranges touches the days that those ranges stored; one of dead letters the days it
+    says, and all days when it replaced rows of unnamed ones.
     """
     days: defaultdict[date, DayFacts] = defaultdict(DayFacts)
     of_partition: defaultdict[int, list[tuple[OffsetRange, str]]] = defaultdict(list)
@@ -141,12 +137,9 @@ def gather_facts(
 
 
 def find_first_day(facts: Mapping[date, DayFacts], known: date | None, today: date) -> date | None:
-    """The day with which readings begin; None when there are none.
+    """The day with which readings begin, never later than the one `known`; None without any.
 
-    Args:
-        facts: what the ledgers say of each day.
-        known: what was found before; the answer is never later.
-        today: UTC; days after it come from clocks that are ahead.
+    Days after `today` (UTC) come from clocks that are ahead.
     """
     first: date | None = None
     for day in sorted((day for day in facts if facts[day].stored), reverse=True):

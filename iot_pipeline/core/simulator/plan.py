@@ -62,10 +62,7 @@ class SimulationPlan:
     seconds: float | None = None
 
     def begin_us(self, now_us: int) -> int:
-        """The first event time when sending starts at `now_us`.
-
-        Faster than live, it lies so far in the past that no event time is ever of the future.
-        """
+        """Faster than live, so far in the past that no event time is ever of the future."""
         if self.start_us is not None:
             return self.start_us
         ahead_us = (self.duration_us or 0) - self.sending_seconds * US_PER_SECOND

@@ -84,9 +84,7 @@ def compare_days(
     """
     deadline = clock() + budget_seconds
     before = _look(ports, topic, retry_seconds, wall_clock)
-    records = retry_transient(
-        lambda: ports.rollups.read_records(topic), give_up_after_seconds=retry_seconds
-    )
+    records = retry_transient(lambda: ports.rollups.read_records(topic), retry_seconds)
     now = moment_of(wall_clock() * 1000)
     found = Comparisons([], [])
     chosen: list[DayRecord] = []
@@ -119,9 +117,7 @@ def _look(
     ports: RollupPorts, topic: str, retry_seconds: float, wall_clock: Callable[[], float]
 ) -> dict[date, DayFacts]:
     now = moment_of(wall_clock() * 1000)
-    return retry_transient(
-        lambda: read_day_facts(ports, topic, now), give_up_after_seconds=retry_seconds
-    )
+    return retry_transient(lambda: read_day_facts(ports, topic, now), retry_seconds)
 
 
 def _seen(facts: Mapping[date, DayFacts], day: date) -> str:
@@ -135,9 +131,7 @@ class _Comparing:
         self._rows, self._rollups = ports.rows, ports.rollups
         self._day, self._page_rows = day_number(day), page_rows
         self._flight = Flight(ports.rows.wait, retry_seconds)
-        self._devices = retry_transient(
-            lambda: ports.days.devices(day), give_up_after_seconds=retry_seconds
-        )
+        self._devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
         random.Random(str(day)).shuffle(self._devices)
         self.hourly = DayComparison(day, len(self._devices))
         self.daily = DayComparison(day, len(self._devices))

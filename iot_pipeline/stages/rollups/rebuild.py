@@ -117,7 +117,7 @@ def rebuild_day(
     # as a rebuild that changes nothing.
     facts, record = retry_transient(
         lambda: (read_day_facts(ports, topic, now), ports.rollups.read_records(topic).get(day)),
-        give_up_after_seconds=retry_seconds,
+        retry_seconds,
     )
     of_day = facts.get(day)
     aging = frozen_from(of_day, retention_days, now)
@@ -128,7 +128,7 @@ def rebuild_day(
             "rollups stay as they are; choose later days"
         )
     write_time_us = _write_time_us(now, record)
-    devices = retry_transient(lambda: ports.days.devices(day), give_up_after_seconds=retry_seconds)
+    devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
     progress = RollupProgress(day, len(devices))
     flight = Flight(ports.rows.wait, retry_seconds)
     rebuild = _Rebuild(
@@ -145,9 +145,7 @@ def rebuild_day(
         progress.seconds,
         run_id,
     )
-    retry_transient(
-        lambda: ports.rollups.record_day(topic, done), give_up_after_seconds=retry_seconds
-    )
+    retry_transient(lambda: ports.rollups.record_day(topic, done), retry_seconds)
     return progress
 
 
