@@ -247,9 +247,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
 
     def take_backfill(self, delay: int, at: int, count: int, limits: QualityLimits) -> None:
         """Take readings that are all backfilled, each by another delay; of the last one `delay`."""
-        self.end_steady(limits)
-        self.steady_rows, self.steady_delay_ms = 1, delay
-        self.steady_since_ms = self.steady_at_ms = at
+        self._begin_steady(delay, at, limits)
         self.backfilled += count
         self.backfilled_at_ms = max(self.backfilled_at_ms, at)
 
@@ -295,9 +293,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
             self.steady_rows += 1
             self.steady_at_ms = at
         else:
-            self.end_steady(limits)
-            self.steady_rows, self.steady_delay_ms = 1, delay
-            self.steady_since_ms = self.steady_at_ms = at
+            self._begin_steady(delay, at, limits)
         if not self._is_steady:
             return False
         self._note_clock(ms, at)
@@ -307,6 +303,11 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     def _is_steady(self) -> bool:
         span_ms = self.steady_at_ms - self.steady_since_ms
         return self.steady_rows >= STEADY_READINGS and span_ms >= _STEADY_SPAN_MS
+
+    def _begin_steady(self, delay: int, at: int, limits: QualityLimits) -> None:
+        self.end_steady(limits)
+        self.steady_rows, self.steady_delay_ms = 1, delay
+        self.steady_since_ms = self.steady_at_ms = at
 
     def end_steady(self, limits: QualityLimits) -> None:
         """Readings late by the same have ended: they were late, unless it was a clock."""

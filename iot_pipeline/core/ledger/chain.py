@@ -273,14 +273,9 @@ def find_flaws(
         chains[entry.partition, entry.epoch].append(entry)
         counted = entry.accounted
         if entry.outcome.is_ingested and counted != entry.span:
-            flaws.append(
-                Flaw(
-                    entry.partition,
-                    entry.start_offset,
-                    f"{entry.span} offsets up to {entry.end_offset}, but {counted} accounted for",
-                )
-            )
-    for (partition, _), chain in chains.items():
+            problem = f"{entry.span} offsets up to {entry.end_offset}, but {counted} accounted for"
+            flaws.append(Flaw(entry.partition, entry.start_offset, problem))
+    for (partition, epoch), chain in chains.items():
         chain.sort(key=lambda entry: entry.start_offset)
         reached = chain[0].start_offset
         for entry in chain:
@@ -292,7 +287,6 @@ def find_flaws(
                 flaws.append(Flaw(partition, entry.start_offset, f"{doubled} offsets twice"))
             # The furthest end, not the neighbour's: a long entry may hold several later ones.
             reached = max(reached, entry.end_offset)
-    for (partition, epoch), chain in chains.items():
         if partition in without_checkpoint:
             problem = f"{len(chain)} entries of epoch {epoch}, but no checkpoint"
             flaws.append(Flaw(partition, chain[0].start_offset, problem))

@@ -260,13 +260,10 @@ class ReadingDecoder:
             return True
         if find_device_id_problem(device_id) is not None:
             return False
-        self._remember(device_id)
-        return True
-
-    def _remember(self, device_id: str) -> None:
         if len(self._known) >= self._MAX_KNOWN:
             self._known.clear()
         self._known.add(device_id)
+        return True
 
     def _check_device(self, found: Reading) -> Reading | Rejection:
         if not self.is_device(found.device_id):

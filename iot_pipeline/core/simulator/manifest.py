@@ -114,20 +114,6 @@ class Manifest(msgspec.Struct, kw_only=True):
         }
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """Its JSON, indented for people; `decode_manifest` reads it back equal."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-
-
-def decode_manifest(content: bytes) -> Manifest:
-    """A manifest from its JSON.
-
-    Raises:
-        msgspec.ValidationError: it is no manifest of this version.
-    """
-    return msgspec.json.decode(content, type=Manifest)
-
-
 class _Tally:
     """A device's counts as plain numbers: they change with every message."""
 
