@@ -11,8 +11,8 @@ class OpenMilliseconds:
     Held: not given out yet. Settled: given out, and kept to be compared with what follows.
 
     LogAppendTime gives thousands of records one millisecond. Records of one key there may have one
-    write time, and of two such rows Cassandra keeps the larger value of each cell: a row that
-    nobody sent. So they have to meet in memory. Records are held until a later millisecond begins;
+    write time, and of two such rows Cassandra keeps the larger value of each cell: a row that no
+    device sent. So they have to meet in memory. Records are held until a later millisecond begins;
     those that had to be given out before compete once more with what comes after them.
     """
 

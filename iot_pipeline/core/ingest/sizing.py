@@ -10,7 +10,7 @@ each.
 # still being written, for it has to wait anyway.
 ROWS_PER_PARTITION = 50
 MOST_ROWS_PER_PARTITION = 300
-# Never more than so many times the records that the settings ask for.
+# Never more than this many times the records that the settings ask for.
 MAX_GROWTH = 8
 # A row in memory: its tuple, its numbers and its place in two dicts.
 ROW_BYTES = 350

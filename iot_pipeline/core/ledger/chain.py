@@ -220,7 +220,7 @@ def decide_commit(commit: Commit, state: LedgerState) -> Applied | Fenced | Reba
     """Say what became of a commit that was not applied, or whose answer never came.
 
     The order matters. The row with this process's writer_id is proof that it was applied even
-    when somebody has moved the checkpoint on since; only then does the checkpoint itself decide.
+    when another run has moved the checkpoint on since; only then does the checkpoint itself decide.
 
     Raises:
         CheckpointWentBackError: the checkpoint is gone, or lower than expected.

@@ -1,4 +1,4 @@
-"""The log and the table side by side: the fate of every offset, and rows nobody accounts for.
+"""The log and the table side by side: the fate of every offset, and rows without a record.
 
 Apart from ingestion on purpose: it shares the reading contract and how a write time is made
 (`core.reading.write_times`). The highest write time wins; which of several equal ones won it does

@@ -150,7 +150,7 @@ def _expired_error(states: Iterable[PartitionState]) -> OffsetsExpiredError:
 
 
 def _share_evenly(lag: dict[int, int], budget: int) -> dict[int, int]:
-    """Split `budget` so that nobody gets more than it needs and the rest is shared alike."""
+    """Split `budget` so that no partition gets more than it needs and the rest is shared alike."""
     share = dict.fromkeys(lag, 0)
     # Smallest need first: what it leaves of its fair part goes to the others, and the last takes
     # what could not be divided.
@@ -223,7 +223,7 @@ def in_rounds(ranges: Iterable[OffsetRange]) -> list[dict[int, OffsetRange]]:
 def split_at_checkpoint(
     topic: str, ranges: Sequence[OffsetRange], states: Iterable[PartitionState]
 ) -> tuple[list[OffsetRange], list[OffsetRange]]:
-    """Sort the ranges somebody asked for into what is replayed and what is ingested.
+    """Sort the ranges that were asked for into what is replayed and what is ingested.
 
     Returns:
         (replay, ingest): below the checkpoint is a replay, from it on is ingested, a range across
