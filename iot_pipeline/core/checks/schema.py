@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.reading.offsets import TopicInfo
@@ -26,8 +26,7 @@ DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 # A `.cql` file names its tables `${keyspace}.name`; each column is a line of its own.
 _TABLE = re.compile(
     r"CREATE TABLE (?:IF NOT EXISTS )?\$\{keyspace\}\.(?P<name>\w+) \((?P<columns>.*?)\)"
-    r"(?:\s+WITH .*)?",
-    re.DOTALL,
+    r"(?: WITH .*)?"
 )
 _ADDED = re.compile(r"ALTER TABLE \$\{keyspace\}\.(?P<name>\w+) ADD (?P<column>.*)")
 _PRIMARY_KEY = re.compile(
@@ -130,7 +129,8 @@ def read_tables(migrations: Iterable[Migration]) -> dict[str, Columns]:
     tables: dict[str, dict[str, tuple[str, str]]] = {}
     for migration in migrations:
         for statement in migration.statements:
-            table, added = _TABLE.fullmatch(statement), _ADDED.fullmatch(statement)
+            code = " ".join(statement.split())
+            table, added = _TABLE.fullmatch(code), _ADDED.fullmatch(code)
             if table is not None:
                 tables[table["name"]] = _read_columns(table["columns"])
             elif added is not None:
@@ -138,15 +138,14 @@ def read_tables(migrations: Iterable[Migration]) -> dict[str, Columns]:
             else:
                 raise SchemaMismatchError(
                     f"migration {migration.name}: expected CREATE TABLE or ALTER TABLE ... ADD, "
-                    f"found {' '.join(statement.split())[:40]}"
+                    f"found {code[:40]}"
                 )
     return dict(tables)
 
 
 def _read_columns(text: str) -> dict[str, tuple[str, str]]:
     columns: dict[str, tuple[str, str]] = {}
-    for line in filter(None, map(str.strip, text.splitlines())):
-        part = line.removesuffix(",")
+    for part in _split_outside_brackets(text):
         key = _PRIMARY_KEY.fullmatch(part)
         if key is not None:
             kinds = dict.fromkeys(re.findall(r"\w+", key["clustering"]), "clustering")
@@ -161,6 +160,15 @@ def _read_columns(text: str) -> dict[str, tuple[str, str]]:
                 cql_type, kind = cql_type.removesuffix(words), said
         columns[name] = cql_type, kind
     return columns
+
+
+def _split_outside_brackets(text: str) -> Iterator[str]:
+    depth, begin = 0, 0
+    for at, character in enumerate(f"{text},"):
+        depth += (character in "(<") - (character in ")>")
+        if character == "," and not depth:
+            yield text[begin:at].strip()
+            begin = at + 1
 
 
 def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) -> list[Difference]:
