@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from iot_pipeline.core.simulator.scenario_fleet import Emission
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.scenarios import FleetDevice
 from iot_pipeline.errors import PipelineError
 

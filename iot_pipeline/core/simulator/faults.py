@@ -4,6 +4,8 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 
+import msgspec
+
 from iot_pipeline.core.reading.decoding import (
     Reading,
     ReadingRules,
@@ -49,6 +51,26 @@ class Injection:
     amount: float | None = None
     unit: str = ""
     reason: Reason | None = None
+
+
+class Emission(msgspec.Struct, frozen=True, gc=False):
+    """One message, or one that a dropout withheld.
+
+    Both times are microseconds since 1970: of sending, never before that of the emission before,
+    and of measuring by a clock that is right. `payload` is None for a tombstone. `injection` says
+    which fault it carries.
+    """
+
+    send_us: int
+    measured_us: int
+    device: FleetDevice
+    payload: bytes | None
+    injection: Injection | None = None
+
+    @property
+    def is_withheld(self) -> bool:
+        """A dropout's: nothing is sent, and the manifest counts it."""
+        return self.injection is not None and self.injection.kind is FaultKind.DROPOUT
 
 
 @dataclass(frozen=True, slots=True)

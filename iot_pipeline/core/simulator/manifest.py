@@ -11,7 +11,7 @@ import msgspec
 
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.simulator.fault_specs import FaultKind
-from iot_pipeline.core.simulator.scenario_fleet import Emission
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.scenarios import FleetDevice
 from iot_pipeline.core.times import moment_of_us
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain
 
-import msgspec
 from msgspec.structs import replace
 
 from iot_pipeline.core.reading.decoding import Reading, ReadingRules, encode_reading
@@ -18,8 +17,8 @@ from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.faults import (
     FOREVER_US,
     GRID_US,
+    Emission,
     FaultTrack,
-    Injection,
     devices_hit,
     malformed_payload,
 )
@@ -28,26 +27,6 @@ from iot_pipeline.core.simulator.scenarios import FleetDevice, Scenario, make_de
 
 # Messages that are made at once, at most: two milliseconds of work.
 _CHUNK = 2_000
-
-
-class Emission(msgspec.Struct, frozen=True, gc=False):
-    """One message, or one that a dropout withheld.
-
-    Both times are microseconds since 1970: of sending, never before that of the emission before,
-    and of measuring by a clock that is right. `payload` is None for a tombstone. `injection` says
-    which fault it carries.
-    """
-
-    send_us: int
-    measured_us: int
-    device: FleetDevice
-    payload: bytes | None
-    injection: Injection | None = None
-
-    @property
-    def is_withheld(self) -> bool:
-        """A dropout's: nothing is sent, and the manifest counts it."""
-        return self.injection is not None and self.injection.kind is FaultKind.DROPOUT
 
 
 @dataclass(slots=True)

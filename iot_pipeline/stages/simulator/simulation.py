@@ -9,10 +9,11 @@ from operator import attrgetter
 from typing import Protocol
 
 from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.manifest import Manifest, ManifestRecorder
 from iot_pipeline.core.simulator.pacing import LONGEST_PAUSE_SECONDS, Pacer
 from iot_pipeline.core.simulator.plan import SimulationPlan
-from iot_pipeline.core.simulator.scenario_fleet import Emission, ScenarioFleet
+from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.times import moment_of_us
 
 # How long an ended simulation waits for confirmations of what it has sent: a second is all that

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.decoding import Reading, ReadingDecoder, ReadingRules, timestamp_ms
 from iot_pipeline.core.simulator.fault_specs import FaultKind
-from iot_pipeline.core.simulator.scenario_fleet import Emission, ScenarioFleet
+from iot_pipeline.core.simulator.faults import Emission
+from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import Scenario
 from iot_pipeline.core.simulator.weather import WAVES
 from iot_pipeline.core.times import US_PER_DAY, duration_us
