@@ -28,7 +28,7 @@ from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
-from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run

@@ -13,7 +13,7 @@ from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.report import Health
-from iot_pipeline.core.ledger.chain import Outcome, sum_counts
+from iot_pipeline.core.ledger.chain import sum_counts
 from iot_pipeline.core.ledger.losses import find_losses
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.errors import SchemaMismatchError
@@ -27,7 +27,6 @@ REPORTS = "reports"
 LATEST = "latest.html"
 _REPORT_NAME = "%Y-%m-%dT%H-%M-%SZ.html"
 _NEWEST_LETTERS = 1000
-_INGESTED = (Outcome.INGESTED, Outcome.FOLDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def _gather(connections: Connections, now: datetime) -> Health:
     return Health(
         now,
         topic,
-        sum_counts(entry.counts for entry in chain.entries if entry.outcome in _INGESTED),
+        sum_counts(entry.counts for entry in chain.entries if entry.outcome.is_ingested),
         sum(loss.entry.span for loss in losses if loss.acknowledgement is None),
         [str(flaw) for flaw in chain.flaws],
         total_lag(facts.lags),

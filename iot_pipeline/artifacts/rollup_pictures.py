@@ -7,8 +7,9 @@ from matplotlib.ticker import MaxNLocator
 
 from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.rollups.day_view import HOURS, DayTotal, DayView
+from iot_pipeline.core.rollups.day_view import DayTotal, DayView
 from iot_pipeline.core.rollups.statistics import Stats
+from iot_pipeline.core.times import HOURS_PER_DAY
 
 _MOST_LABELS = 12
 
@@ -32,14 +33,16 @@ def draw_day(view: DayView, theme: Theme = LIGHT) -> bytes:
         _band(axes, [rollup.stats.get(quantity.name) for rollup in view.hours], theme)
     dress(below, theme, "Readings of each hour")
     below.bar(
-        [hour + 0.5 for hour in range(HOURS)],
+        [hour + 0.5 for hour in range(HOURS_PER_DAY)],
         [rollup.count for rollup in view.hours],
         width=0.85,
         color=theme.good,
     )
     _count_axis(below)
-    below.set_xlim(0, HOURS)
-    below.set_xticks(range(0, HOURS + 1, 3), [f"{hour:02}:00" for hour in range(0, HOURS + 1, 3)])
+    below.set_xlim(0, HOURS_PER_DAY)
+    below.set_xticks(
+        range(0, HOURS_PER_DAY + 1, 3), [f"{hour:02}:00" for hour in range(0, HOURS_PER_DAY + 1, 3)]
+    )
     return as_png(figure)
 
 

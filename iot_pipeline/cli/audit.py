@@ -10,8 +10,7 @@ from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_t
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window, offsets_option
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.proof.audit import AuditResult, Fate
-from iot_pipeline.core.proof.audit_words import conclude
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate, conclude
 from iot_pipeline.core.reading.offsets import parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings

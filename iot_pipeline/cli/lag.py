@@ -28,11 +28,11 @@ def lag_command(as_json: bool) -> None:
                 "topic": settings.topic,
                 "partitions": [
                     {
-                        "partition": lag.partition,
-                        "checkpoint": lag.checkpoint,
-                        "low_watermark": lag.low,
-                        "last_stable_offset": lag.last_stable,
-                        "lag": lag.lag_offsets,
+                        "partition": lag.state.partition,
+                        "checkpoint": lag.state.checkpoint,
+                        "low_watermark": lag.state.low,
+                        "last_stable_offset": lag.state.last_stable,
+                        "lag": lag.state.lag,
                         "lag_seconds": round(lag.lag_seconds, 3),
                     }
                     for lag in lags
@@ -44,10 +44,10 @@ def lag_command(as_json: bool) -> None:
         return
     rows: list[tuple[object, ...]] = [
         (
-            lag.partition,
-            "never ingested" if lag.checkpoint is None else lag.checkpoint,
-            lag.last_stable,
-            f"{lag.lag_offsets:,}",
+            lag.state.partition,
+            "never ingested" if lag.state.checkpoint is None else lag.state.checkpoint,
+            lag.state.last_stable,
+            f"{lag.state.lag:,}",
             f"{lag.lag_seconds:,.1f}",
         )
         for lag in lags

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from iot_pipeline.clients.cassandra import Table, aware
 from iot_pipeline.core.fleet.report import LastAudit
-from iot_pipeline.core.proof.audit import AuditResult, Fate
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 
 _AUDITS = "{ks}.audits"
 _RECORD = (

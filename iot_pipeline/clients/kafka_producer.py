@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import cause_of, in_words, translate
-from iot_pipeline.core.simulator.emissions import Emission
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 

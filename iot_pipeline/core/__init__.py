@@ -1,5 +1,8 @@
 """Decisions: pure functions over small values; clocks and seeds come in as arguments.
 
+What does not belong here: asking servers (`clients`), the order that keeps data safe (the same room
+of `stages`), what a check says (`stages.checks`), drawing (`artifacts`).
+
 The rooms, in the order of imports, which is nearly that of a reading's path; `times` and `words`
 stand before all of them:
 

@@ -17,13 +17,17 @@ from iot_pipeline.errors import ConfigurationError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNIX_EPOCH = _EPOCH.date()
 MS_PER_HOUR = 3_600_000
-MS_PER_DAY = 24 * MS_PER_HOUR
+HOURS_PER_DAY = 24
+MS_PER_DAY = HOURS_PER_DAY * MS_PER_HOUR
+US_PER_SECOND = 1_000_000
+US_PER_HOUR = 3600 * US_PER_SECOND
+US_PER_DAY = HOURS_PER_DAY * US_PER_HOUR
 _UNITS_US = {
     "ms": 1_000,
-    "s": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
+    "s": US_PER_SECOND,
+    "m": 60 * US_PER_SECOND,
+    "h": US_PER_HOUR,
+    "d": US_PER_DAY,
 }
 _UNITS_SAID = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
 _SPAN = r"\d+(\.\d+)?(ms|s|m|h|d)"
@@ -68,7 +72,6 @@ def day_of(number: int) -> date:
 
 
 def day_number(day: date) -> int:
-    """Days since 1970."""
     return (day - UNIX_EPOCH).days
 
 

@@ -16,18 +16,17 @@ def plain(text: str) -> str:
     For each description and each sentence of a check: a device id or `IOT_PLAUSIBLE_*` loses its
     asterisks and underscores otherwise, and what stands between two of them becomes italic.
     """
-    parts = _CODE.split(text)
-    return "".join(
-        part if number % 2 else _TAKEN.sub(r"\\\g<0>", part) for number, part in enumerate(parts)
-    )
+    return _outside_code(_TAKEN, r"\\\g<0>", text)
 
 
 def as_written(text: str) -> str:
     """What `plain` was given."""
-    parts = _CODE.split(text)
-    return "".join(
-        part if number % 2 else _ESCAPED.sub(r"\1", part) for number, part in enumerate(parts)
-    )
+    return _outside_code(_ESCAPED, r"\1", text)
+
+
+def _outside_code(found: re.Pattern[str], by: str, text: str) -> str:
+    parts = enumerate(_CODE.split(text))
+    return "".join(part if number % 2 else found.sub(by, part) for number, part in parts)
 
 
 def iot_command(*words: object, then: tuple[object, ...] = ()) -> str:

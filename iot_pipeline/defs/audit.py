@@ -11,8 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.connections import Connections
-from iot_pipeline.core.proof.audit import DEFECTS, AuditResult, Fate
-from iot_pipeline.core.proof.audit_words import conclude
+from iot_pipeline.core.proof.audit_result import DEFECTS, AuditResult, Fate, conclude
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_words, parse_day
 from iot_pipeline.core.words import plain

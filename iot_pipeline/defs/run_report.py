@@ -88,7 +88,11 @@ class RunReport:
     def machinery(self) -> dict[str, int | float]:
         """How the run worked, for who operates it: plots on the topic's page, `iot/iot_data`."""
         progress = self.progress
-        ends = {} if self.lags is None else {"end_offsets": sum(i.last_stable for i in self.lags)}
+        ends = (
+            {}
+            if self.lags is None
+            else {"end_offsets": sum(i.state.last_stable for i in self.lags)}
+        )
         return {
             **self._lag_numbers(),
             **ends,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from iot_pipeline.core.simulator.manifest import Manifest, decode_manifest, encode_manifest
+from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.errors import ConfigurationError
 
 
@@ -29,7 +29,7 @@ def write_manifest(data_dir: Path, manifest: Manifest) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        half.write_bytes(encode_manifest(manifest))
+        half.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
@@ -43,7 +43,7 @@ def read_manifest(path: Path) -> Manifest:
         ConfigurationError: there is no such file, or it is no manifest of this version.
     """
     try:
-        return decode_manifest(path.read_bytes())
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as exc:
         raise ConfigurationError(f"manifest {path}: {exc.strerror}") from None
     except msgspec.MsgspecError as exc:

@@ -16,7 +16,8 @@ from iot_pipeline.core.fleet.view import Slot
 from iot_pipeline.core.ledger.chain import ChainLink, Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
-from iot_pipeline.core.proof.audit import AuditResult, RawRecords
+from iot_pipeline.core.proof.audit import RawRecords
+from iot_pipeline.core.proof.audit_result import AuditResult
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import Place, StoredRow

@@ -28,7 +28,7 @@ LONGEST_WAIT_SECONDS = 5.0
 _IN_FLIGHT = 32
 
 
-def retry_transient(call: Callable[[], _T], *, give_up_after_seconds: float) -> _T:
+def retry_transient(call: Callable[[], _T], give_up_after_seconds: float) -> _T:
     """The answer of `call`, tried again while it raises TransientError.
 
     Raises:

@@ -20,7 +20,7 @@ from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
-from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.drain import drain, follow
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.latency import LatencyProbe

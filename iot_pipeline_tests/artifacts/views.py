@@ -10,7 +10,7 @@ from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.report import Health, LastAudit
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.core.fleet.view import FleetView, choose_lines, put_together
+from iot_pipeline.core.fleet.view import MOST_LINES, FleetView, choose_rows, put_together
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.flow import Flow, RunEnd
 from iot_pipeline.core.reading.lag import TotalLag
@@ -41,7 +41,7 @@ def make_view(
     slots = {
         device: _slots(chance, number, hours)
         for number, device in enumerate(names)
-        if device in choose_lines(fleet)
+        if device in choose_rows(fleet, MOST_LINES)
     }
     return put_together(NOW, fleet, flow, slots, SLOT_MS)
 

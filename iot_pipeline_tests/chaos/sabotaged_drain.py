@@ -17,7 +17,7 @@ from typing import Any
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.ingest.micro_batch import OpenMilliseconds
+from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.ledger.chain import Commit
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.offsets import OffsetRange

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import iot_pipeline
 from iot_pipeline.cli.main import iot
-from iot_pipeline.core.proof.audit import Fate, Finding
+from iot_pipeline.core.proof.audit_result import Fate, Finding
 from iot_pipeline.core.reading.decoding import find_device_id_problem
 from iot_pipeline.core.words import iot_command
 

@@ -13,8 +13,8 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from iot_pipeline.core.checks.device_table import as_code
-from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.core.simulator.fault_specs import FaultKind
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.manifest import ManifestRecorder
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import Scenario, make_devices

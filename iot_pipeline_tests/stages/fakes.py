@@ -340,6 +340,12 @@ class FakeStore:
         }
 
 
+def link_of(entry: LedgerEntry) -> ChainLink:
+    """What of an entry a walk along the chain needs."""
+    place = entry.partition, entry.epoch, entry.start_offset, entry.end_offset
+    return ChainLink(*place, entry.outcome, entry.run_id, *entry.counts.by_fate().values())
+
+
 @dataclass(slots=True)
 class FakeLedger:
     """Checkpoints and rows with the ledger's conditional write."""
@@ -440,7 +446,7 @@ class FakeLedger:
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
     ) -> list[ChainLink]:
-        return [entry.link for entry in self.read_entries(topic, partitions, since)]
+        return [link_of(entry) for entry in self.read_entries(topic, partitions, since)]
 
     def read_from(
         self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from iot_pipeline.core.simulator.emissions import Emission
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.scenarios import FleetDevice
 from iot_pipeline.errors import PipelineError
 
@@ -106,3 +106,13 @@ class RefusingSender(FakeSender):
             self.failed = 1
             self._confirm()
             raise self._error
+
+
+def offsets_of(fault):
+    """Every (partition, offset) of a manifest's fault, ascending."""
+    return [
+        (partition, offset)
+        for partition, ranges in sorted(fault.offsets.items())
+        for first, last in ranges
+        for offset in range(first, last + 1)
+    ]

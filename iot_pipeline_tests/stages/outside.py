@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime
 
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ledger.losses import Acknowledgement
-from iot_pipeline.core.proof.audit import AuditResult, Fate, RawRecords
+from iot_pipeline.core.proof.audit import RawRecords
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange

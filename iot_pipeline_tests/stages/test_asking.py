@@ -116,7 +116,7 @@ class MovingLedger:
 
 def lag_of(log: ListLog, ledger: MovingLedger, **named: float) -> dict[int, tuple[int, float]]:
     lags = read_lag(log, ledger, "t", NOW, **named)  # type: ignore[arg-type]
-    return {lag.partition: (lag.lag_offsets, lag.lag_seconds) for lag in lags}
+    return {lag.state.partition: (lag.state.lag, lag.lag_seconds) for lag in lags}
 
 
 def records_at(partition: int, **seconds: float) -> list[Record]:

@@ -18,7 +18,7 @@ from iot_pipeline.core.reading.decoding import (
 )
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
-from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan

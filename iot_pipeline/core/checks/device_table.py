@@ -1,13 +1,10 @@
-"""Tables of devices as markdown; device ids are free text and stay text.
-
-Belongs here: how a name is shown so that it can be nothing but a name. Does not belong here: which
-devices are shown (each check's file in `stages.checks`).
-"""
+"""Tables of devices as markdown; device ids are free text and stay text."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+
+from iot_pipeline.core.times import moment_of
 
 # What Dagster shows of a check fits on a screen.
 MOST_ROWS = 20
@@ -43,10 +40,7 @@ class DeviceTable:
 
 def as_code(text: str) -> str:
     """The text as markdown code inside a table: no link, no HTML, no second column, one line."""
-    if len(text) > _MOST_CHARACTERS:
-        text = text[: _MOST_CHARACTERS - 1] + "…"
-    # Invisible and direction-changing characters would show another name than the one it is.
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    shown = _visible(text)
     # Tables end a cell at a bar even inside code, and a backslash before it would free it again.
     shown = shown.replace("\\|", "\\\uff5c").replace("|", "\\|")
     fence = "`" * (1 + max(map(len, _TICKS.findall(shown)), default=0))
@@ -57,10 +51,14 @@ def as_code(text: str) -> str:
 
 def as_word(text: str) -> str:
     """The text inside a sentence: quoted where it would not read as one name."""
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    if len(shown) > _MOST_CHARACTERS:
-        shown = shown[: _MOST_CHARACTERS - 1] + "…"
+    shown = _visible(text)
     return shown if re.fullmatch(r"[\w.:-]+", shown) else f"'{shown}'"
+
+
+def _visible(text: str) -> str:
+    # Invisible and direction-changing characters would show another name than the one it is.
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return shown if len(shown) <= _MOST_CHARACTERS else shown[: _MOST_CHARACTERS - 1] + "…"
 
 
 def count_devices(count: int) -> str:
@@ -82,4 +80,4 @@ def some(items: Sequence[object], separator: str = "; ") -> str:
 
 def instant(ms: int) -> str:
     """UTC, to the second."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return moment_of(ms).strftime("%Y-%m-%d %H:%M:%S UTC")

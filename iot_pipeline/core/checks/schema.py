@@ -1,8 +1,4 @@
-"""What topics and tables must look like, and what it means when they do not.
-
-Belongs here: expectations, comparisons, the numbering of migrations. Does not belong here: asking
-servers (`clients`), changing anything (`stages.checks.schema`).
-"""
+"""What topics and tables must look like, and what it means when they do not."""
 
 import hashlib
 import re
@@ -12,6 +8,16 @@ from dataclasses import dataclass
 from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 
+# Of a topic's configuration that is not as setup makes it.
+_CONSEQUENCES = {
+    "message.timestamp.type": (
+        "write times would come from producers' clocks, and a wrong clock pins a row for ever: "
+        "ingestion refuses it"
+    ),
+    "cleanup.policy": "compaction deletes readings that were never stored; they become holes",
+    "retention.ms": "Kafka keeps records that long; altering a topic is left to you",
+    "max.message.bytes": "large dead letters are sent in parts, or refused",
+}
 _MIGRATION_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.cql")
 
 # The largest record Kafka takes is about 1 MiB; headers come on top of it in the dead-letter topic.
@@ -66,10 +72,7 @@ class TopicPlan:
 
 
 def read_migrations(files: Mapping[str, str]) -> list[Migration]:
-    """Order migrations by their number.
-
-    Args:
-        files: name -> text.
+    """Order migrations, given as name -> text, by their number.
 
     Raises:
         SchemaMismatchError: a name without a number, or a number that is missing or used twice.
@@ -95,11 +98,7 @@ def read_migrations(files: Mapping[str, str]) -> list[Migration]:
 def choose_migrations(
     known: Sequence[Migration], applied: Mapping[int, tuple[str, str]]
 ) -> list[Migration]:
-    """Those still to apply.
-
-    Args:
-        known: the files of this version.
-        applied: version -> (name, sha256), as the keyspace remembers.
+    """Those still to apply; `applied` is version -> (name, sha256), as the keyspace remembers.
 
     Raises:
         SchemaMismatchError: a file changed after it was applied, or the keyspace is newer than us.
@@ -215,7 +214,6 @@ def check_owner(keyspace: str, owner: str | None, topic: str) -> None:
 
 
 def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
-    """An existing topic against what setup would make."""
     differences = []
     if info.partitions != plan.partitions:
         differences.append(
@@ -230,37 +228,23 @@ def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
         found = info.config.get(name, "")
         if found == expected:
             continue
-        is_fatal = False
-        if name == "message.timestamp.type":
-            consequence = (
-                "write times would come from producers' clocks, and a wrong clock pins a row for "
-                "ever: ingestion refuses it"
-            )
-            is_fatal = True
-        elif name == "cleanup.policy":
-            consequence = "compaction deletes readings that were never stored; they become holes"
-        elif name == "retention.ms":
-            consequence = "Kafka keeps records that long; altering a topic is left to you"
-        elif name == "max.message.bytes":
-            consequence = "large dead letters are sent in parts, or refused"
-        else:
-            consequence = "left as it is"
         differences.append(
-            Difference(f"topic {plan.name}: {name}", found, expected, consequence, is_fatal)
+            Difference(
+                f"topic {plan.name}: {name}",
+                found,
+                expected,
+                _CONSEQUENCES.get(name, "left as it is"),
+                is_fatal=name == "message.timestamp.type",
+            )
         )
     return differences
 
 
 def describe_durability(modes: Mapping[str, str], replication: int) -> tuple[bool, str]:
-    """Whether an acknowledged write survives kill -9 and a power cut, and what it means.
+    """(is_durable, sentence): whether an acknowledged write survives kill -9 and a power cut.
 
-    Args:
-        modes: node -> its commitlog_sync: group, batch or periodic.
-        replication: the keyspace's replication factor.
-
-    Returns:
-        (is_durable, sentence). A node that could not be asked has the mode `unknown`, which
-        is not durable.
+    `modes` has the commitlog_sync of each node: group, batch or periodic; `unknown`, of a node that
+    could not be asked, is not durable.
     """
     weak = sorted(node for node, mode in modes.items() if mode not in ("group", "batch"))
     if not weak:

@@ -1,8 +1,4 @@
-"""What a check answers: passed, failed, or not looked at, with what to do next.
-
-Belongs here: the answer, whatever the check. Does not belong here: a check's own facts and words
-(its file in `stages.checks`), showing verdicts (`defs.verdicts`).
-"""
+"""What a check answers: passed, failed, or not looked at, with what to do next."""
 
 import enum
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,4 @@
-"""How often a device reports, learned from its own newest readings.
-
-Belongs here: the arithmetic on one device's times. Does not belong here: keeping them
-(`core.fleet.state`), silence (`core.fleet.problems`).
-"""
+"""How often a device reports, learned from its own newest readings."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,13 +14,8 @@ def learn_cadence(times_ms: Sequence[int]) -> float | None:
     """Seconds between two readings of a device: the mean of its ordinary gaps.
 
     Ordinary is what lies around the median gap. With jitter the median alone is off by a few
-    percent, the plain mean by every pause.
-
-    Args:
-        times_ms: of its newest readings, in any order, each time once.
-
-    Returns:
-        More than 0; None when fewer than LEAST_READINGS are given, or all at the same time.
+    percent, the plain mean by every pause. The times are in any order, each once. None when fewer
+    than LEAST_READINGS are given, or all at the same time.
     """
     if len(times_ms) < LEAST_READINGS:
         return None

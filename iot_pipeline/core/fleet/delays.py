@@ -1,14 +1,11 @@
-"""How long readings travelled, as counts between fixed edges: percentiles of every one of them.
-
-Belongs here: the edges, sums, percentiles. Does not belong here: which delay is too long
-(`core.fleet.problems`), drawing (`artifacts.flow_pictures`).
-"""
+"""How long readings travelled, as counts between fixed edges: percentiles of every one of them."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
 
 import msgspec
 
+from iot_pipeline.core.fleet.evidence import KEPT_HOURS
 from iot_pipeline.core.times import MS_PER_HOUR, in_words
 
 # Upper ends in seconds; below the first one a clock was ahead, above the last one nothing is known.
@@ -32,7 +29,6 @@ LABELS = (
     "1–24 h",
     "over\na day",
 )
-KEPT_HOURS = 25
 
 
 class Delays(msgspec.Struct, array_like=True):
@@ -55,7 +51,6 @@ class Delays(msgspec.Struct, array_like=True):
         return delays
 
     def add(self, other: "Delays") -> None:
-        """Add what was counted elsewhere."""
         self.counts = [
             ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)
         ]
@@ -87,7 +82,6 @@ class Delays(msgspec.Struct, array_like=True):
         }
 
     def shown(self) -> list[int]:
-        """Counts of LABELS."""
         shown = [0] * len(LABELS)
         for number, count in enumerate(self.counts):
             low = EDGES[number - 1] if number else float("-inf")
@@ -111,7 +105,6 @@ class FleetRecord(msgspec.Struct, array_like=True, tag=2):
     recounted_ms: int = 0
 
     def add(self, hour: int, delays: Delays) -> None:
-        """Add delays of readings that arrived in this hour."""
         if hour not in self.hours:
             self.hours[hour] = Delays()
             if len(self.hours) > KEPT_HOURS:

@@ -1,14 +1,14 @@
-"""A device's late, outside and jumping readings of its last minutes: how many, and the worst.
-
-Belongs here: small values and the window. Does not belong here: gathering them
-(`core.fleet.state`), what they mean (`core.fleet.problems`).
-"""
+"""A device's late, outside and jumping readings of its last minutes: how many, and the worst."""
 
 import msgspec
+
+from iot_pipeline.core.times import HOURS_PER_DAY
 
 # What was seen of late readings, clocks and values counts for this long.
 WINDOW_MS = 900_000
 HALF_MS = WINDOW_MS // 2
+# Hours are counted for a day, and for the one that is not over.
+KEPT_HOURS = HOURS_PER_DAY + 1
 
 
 class Half(msgspec.Struct, array_like=True):
@@ -22,7 +22,6 @@ class Half(msgspec.Struct, array_like=True):
     delay_most_ms: int = 0
 
     def add(self, other: "Half") -> None:
-        """Count the readings of another part of the same half."""
         self.rows += other.rows
         self.late += other.late
         self.outside += other.outside

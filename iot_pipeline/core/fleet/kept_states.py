@@ -1,7 +1,6 @@
 """States as they are kept between runs, and a kept one put before what a run has seen since.
 
-Belongs here: the bytes, and which of two states says what. Does not belong here: the table
-(`clients.device_states`). Kept states are derived: what cannot be read is made again from rows.
+Kept states are derived: what cannot be read is made again from rows.
 """
 
 import zlib
@@ -11,33 +10,22 @@ from typing import TypeVar
 import msgspec
 
 from iot_pipeline.core.fleet.delays import FleetRecord
-from iot_pipeline.core.fleet.evidence import WINDOW_MS, Half
-from iot_pipeline.core.fleet.state import HOURS, TAIL, DeviceState
+from iot_pipeline.core.fleet.evidence import KEPT_HOURS, WINDOW_MS, Half
+from iot_pipeline.core.fleet.state import TAIL, DeviceState
 
 _ENCODER = msgspec.msgpack.Encoder()
-_STATES = msgspec.msgpack.Decoder(DeviceState)
-_RECORDS = msgspec.msgpack.Decoder(FleetRecord)
-_T = TypeVar("_T")
+_T = TypeVar("_T", DeviceState, FleetRecord)
 
 
 def encode(kept: DeviceState | FleetRecord) -> bytes:
-    """What `decode_state` or `decode_record` reads back equal, halved by compressing it."""
+    """What `decode` reads back equal, halved by compressing it."""
     return zlib.compress(_ENCODER.encode(kept), 1)
 
 
-def decode_state(content: bytes) -> DeviceState | None:
-    """The state; None of one that another version kept, or of other quantities."""
-    return _decode(_STATES, content)
-
-
-def decode_record(content: bytes) -> FleetRecord | None:
-    """The record; None of one that another version kept."""
-    return _decode(_RECORDS, content)
-
-
-def _decode(decoder: "msgspec.msgpack.Decoder[_T]", content: bytes) -> _T | None:
+def decode(kind: type[_T], content: bytes) -> _T | None:
+    """What was kept; None of what another version kept, or of other quantities."""
     try:
-        return decoder.decode(zlib.decompress(content))
+        return msgspec.msgpack.decode(zlib.decompress(content), type=kind)
     except (msgspec.DecodeError, zlib.error):
         return None
 
@@ -71,8 +59,8 @@ def merge(older: DeviceState, newer: DeviceState) -> DeviceState:
         merged.unchanged_since_ms = older.unchanged_since_ms
     hours = Counter(older.hours)
     hours.update(newer.hours)
-    merged.hours = dict(sorted(hours.items())[-HOURS:])
-    merged.unsure_hours = sorted({*older.unsure_hours, *newer.unsure_hours})[-HOURS:]
+    merged.hours = dict(sorted(hours.items())[-KEPT_HOURS:])
+    merged.unsure_hours = sorted({*older.unsure_hours, *newer.unsure_hours})[-KEPT_HOURS:]
     merged.half, merged.before = _newest_halves(older, newer)
     merged.late_at_ms = max(older.late_at_ms, newer.late_at_ms)
     if newer.late_at_ms - older.late_at_ms <= WINDOW_MS:

@@ -1,9 +1,5 @@
 """Received against expected, per device and hour: which hours lack readings.
 
-Belongs here: how many readings an hour should have, and when a device or the whole fleet was
-simply not there. Does not belong here: counting (`core.fleet.state`), the verdict
-(`stages.checks.readings_are_complete`).
-
 Once an hour was found to lack readings it stays so until they arrive: the rhythm by which it was
 found is kept, because another estimate of it a minute later would say something else.
 """
@@ -13,9 +9,8 @@ from dataclasses import dataclass
 
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.core.times import MS_PER_HOUR
+from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_HOUR
 
-DAY_HOURS = 24
 # Fewer missing than this is where an hour begins and ends, not a loss.
 _LEAST_MISSING = 3
 # With fewer readings than this expected, one more or less decides.
@@ -87,7 +82,7 @@ class FleetHours:
 
     def lacking(self, state: DeviceState) -> list[HourShare]:
         """The hours of the last day that still lack readings, of those that once did."""
-        oldest = self._as_of_ms // MS_PER_HOUR - DAY_HOURS
+        oldest = self._as_of_ms // MS_PER_HOUR - HOURS_PER_DAY
         shares = (
             self.share(state, hour, interval_ms)
             for hour, interval_ms in state.lacking.items()
@@ -135,7 +130,7 @@ def note_lacking(
         remember them; `changed` gets the devices whose state remembers something new.
     """
     current = as_of_ms // MS_PER_HOUR
-    oldest = current - DAY_HOURS
+    oldest = current - HOURS_PER_DAY
     hours = FleetHours(states.values(), as_of_ms, limits)
     found = []
     for name, state in states.items():

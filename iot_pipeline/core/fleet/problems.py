@@ -1,10 +1,4 @@
-"""What is wrong with which device: decided here once, for checks, report, pictures and commands.
-
-Belongs here: when silence, delays, clocks, equal or implausible values and missing readings are a
-problem, and the sentence that says so. Does not belong here: counting (`core.fleet.state`), which
-hours lack readings (`core.fleet.lacking_hours`), what a check says of them
-(`stages.checks`).
-"""
+"""What is wrong with which device: decided here once, for checks, report, pictures and commands."""
 
 import enum
 import re
@@ -82,7 +76,6 @@ class Fleet:
 
     @cached_property
     def hours(self) -> FleetHours:
-        """What the devices have sent hour by hour."""
         return FleetHours(self.states.values(), self.as_of_ms, self.limits)
 
     @cached_property
@@ -147,24 +140,20 @@ def is_late(state: DeviceState, as_of_ms: float) -> bool:
 
 
 def is_clock_wrong(state: DeviceState, as_of_ms: float) -> bool:
-    """Whether its clock was wrong within its window."""
     return bool(state.clock_at_ms) and as_of_ms - state.clock_at_ms <= state.window_ms
 
 
 def recent_halves(state: DeviceState, as_of_ms: float) -> list[Half]:
-    """The half windows that ended within its window."""
     since = as_of_ms - state.window_ms
     return [h for h in (state.half, state.before) if (h.number + 1) * HALF_MS > since]
 
 
 def off_in_words(state: DeviceState) -> str:
-    """By how much a clock is wrong."""
     way = "ahead" if state.clock_off_ms > 0 else "behind"
     return f"{in_words(abs(state.clock_off_ms) / 1000)} {way}"
 
 
 def odd_in_words(state: DeviceState, as_of_ms: float) -> str:
-    """The worst of a device's implausible values."""
     odd, apart = state.odd, state.apart
     if odd is not None and as_of_ms - state.odd_at_ms <= state.window_ms:
         value = _BY_NAME[odd.quantity].with_unit(odd.value)

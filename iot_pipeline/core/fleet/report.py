@@ -1,19 +1,16 @@
-"""How the pipeline and its fleet are, in answers that a city's operator understands.
-
-Belongs here: which facts make an answer good, worth a look or bad, and its words. Does not belong
-here: gathering facts (`iot_pipeline.report`), the page (`artifacts.report`).
-"""
+"""How the pipeline and its fleet are, in answers that a city's operator understands."""
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from iot_pipeline.core.checks.device_table import count_devices
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.fleet.problems import Fleet, Trouble
+from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.proof.audit_result import DEFECTS, Fate
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.lag import TotalLag
 from iot_pipeline.core.times import in_words
@@ -33,8 +30,6 @@ _OLD_AUDIT_HOURS = 48.0
 
 
 class Mood(enum.StrEnum):
-    """Of an answer."""
-
     GOOD = "good"
     LOOK = "look"
     BAD = "bad"
@@ -50,11 +45,11 @@ class LastAudit:
     @property
     def records(self) -> int:
         """Offsets that it judged; strays are rows."""
-        return sum(count for fate, count in self.fates.items() if fate != "stray")
+        return sum(count for fate, count in self.fates.items() if fate != Fate.STRAY)
 
     @property
     def defects(self) -> int:
-        return sum(self.fates.get(fate, 0) for fate in ("lost", "torn", "stray"))
+        return sum(self.fates.get(fate, 0) for fate in DEFECTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +89,19 @@ class Health:
 
     @property
     def answers(self) -> list[Answer]:
-        """The questions of the report, in its order."""
-        return [
-            _everything_stored(self),
-            _who_is_silent(self),
-            _how_late(self),
-            _what_was_refused(self),
-            _what_to_do(self),
-        ]
+        return [Answer(question, *judge(self)) for question, judge in _QUESTIONS.items()]
 
     @property
     def mood(self) -> Mood:
-        """The worst of them."""
         moods = {answer.mood for answer in self.answers}
         return next(mood for mood in (Mood.BAD, Mood.LOOK, Mood.GOOD) if mood in moods)
 
 
-def _everything_stored(health: Health) -> Answer:
-    question = "Is everything stored?"
+# What an Answer says: its mood, the answer, and further sentences.
+_Said = tuple[Mood, str] | tuple[Mood, str, Sequence[str]]
+
+
+def _everything_stored(health: Health) -> _Said:
     counts, lag, audit = health.totals, health.lag, health.audit
     more = [
         f"{counts.stored:,} readings are in the table, out of {counts.accounted - counts.holes:,} "
@@ -134,72 +124,66 @@ def _everything_stored(health: Health) -> Answer:
             f"with the table one by one and found {audit.defects:,} wrong or missing{old}."
         )
     if health.flaws:
-        return Answer(question, Mood.BAD, f"No: the books do not add up. {health.flaws[0]}.", more)
+        return Mood.BAD, f"No: the books do not add up. {health.flaws[0]}.", more
     if audit is not None and audit.defects:
         answer = f"No: the last audit found {audit.defects:,} readings lost, torn or unexplained."
-        return Answer(question, Mood.BAD, answer, more)
+        return Mood.BAD, answer, more
     if health.expired:
         answer = (
             f"No: Kafka deleted {health.expired:,} messages before they were read. `iot losses` "
             "lists them."
         )
-        return Answer(question, Mood.BAD, answer, more)
+        return Mood.BAD, answer, more
     if not counts.accounted:
-        return Answer(question, Mood.LOOK, "Nothing was ingested yet.", more)
+        return Mood.LOOK, "Nothing was ingested yet.", more
     if lag.lag_seconds > _BEHIND_SECONDS:
         answer = (
             f"All but the newest: {lag.lag_offsets:,} messages wait, the oldest since "
             f"{in_words(lag.lag_seconds)}. Is ingestion running?"
         )
-        return Answer(question, Mood.LOOK, answer, more)
+        return Mood.LOOK, answer, more
     waiting = f"; {lag.lag_offsets:,} are on their way" if lag.lag_offsets else ""
-    return Answer(question, Mood.GOOD, f"Yes, every message that arrived{waiting}.", more)
+    return Mood.GOOD, f"Yes, every message that arrived{waiting}.", more
 
 
-def _who_is_silent(health: Health) -> Answer:
-    question = "Who is silent?"
+def _who_is_silent(health: Health) -> _Said:
     fleet = health.view.fleet
     silent = fleet.problems[Trouble.SILENT]
-    more = [_left_out(fleet)] if fleet.unlooked else []
+    left_out = f"{fleet.unlooked:,} of {fleet.known:,} devices were not looked at."
+    more = [left_out] if fleet.unlooked else []
     if not fleet.known:
-        return Answer(question, Mood.LOOK, "No device has sent a reading in the last days.")
+        return Mood.LOOK, "No device has sent a reading in the last days."
     if not silent:
         sentence = f"No device: all {len(fleet.states):,} devices report."
-        return Answer(question, Mood.GOOD, sentence, more)
+        return Mood.GOOD, sentence, more
     names = ", ".join(problem.device_id for problem in silent)
     shown = names if len(names) <= 160 else names[:160].rsplit(", ", 1)[0] + " and others"
     answer = f"{len(silent):,} of {fleet.known:,} devices: {shown}."
-    return Answer(question, Mood.LOOK, answer, more)
+    return Mood.LOOK, answer, more
 
 
-def _left_out(fleet: Fleet) -> str:
-    return f"{fleet.unlooked:,} of {fleet.known:,} devices were not looked at."
-
-
-def _how_late(health: Health) -> Answer:
-    question = "How late do readings arrive?"
+def _how_late(health: Health) -> _Said:
     fleet = health.view.fleet
     delays = fleet.delays
     late, clocks = fleet.problems[Trouble.LATE], fleet.problems[Trouble.CLOCK]
     said = [f"{count_devices(len(late))} came late"] if late else []
     said += [f"{count_devices(len(clocks))} with a wrong clock"] if clocks else []
     if not delays.total:
-        return Answer(question, Mood.LOOK, "No reading arrived in the last hour.")
+        return Mood.LOOK, "No reading arrived in the last hour."
     more = [
         f"By {delays.total:,} readings of the last hours: 19 of 20 arrive within "
         f"{delays.in_words(0.95)}, the slowest took {delays.in_words(1.0)}."
     ]
     usual = f"Half of them within {delays.in_words(0.5)} of being measured"
     if said:
-        return Answer(question, Mood.LOOK, f"{usual}, but {' and '.join(said)}.", more)
-    return Answer(question, Mood.GOOD, f"{usual}.", more)
+        return Mood.LOOK, f"{usual}, but {' and '.join(said)}.", more
+    return Mood.GOOD, f"{usual}.", more
 
 
-def _what_was_refused(health: Health) -> Answer:
-    question = "What was refused?"
+def _what_was_refused(health: Health) -> _Said:
     rejected, stored = health.view.flow.rejected, health.view.flow.stored
     if not rejected:
-        return Answer(question, Mood.GOOD, "Nothing in the last day.")
+        return Mood.GOOD, "Nothing in the last day."
     share = rejected / (rejected + stored)
     kept = [
         f"They are kept whole in `{health.topic}.dlq`; `iot dead-letters list` shows them, and "
@@ -207,11 +191,10 @@ def _what_was_refused(health: Health) -> Answer:
     ]
     is_much = any(not verdict.passed and "dead_letter" in verdict.name for verdict in health.red)
     answer = f"{rejected:,} messages of the last day could not be readings ({share:.2%})."
-    return Answer(question, Mood.LOOK if is_much or share > 0.01 else Mood.GOOD, answer, kept)
+    return Mood.LOOK if is_much or share > 0.01 else Mood.GOOD, answer, kept
 
 
-def _what_to_do(health: Health) -> Answer:
-    question = "What is to be done?"
+def _what_to_do(health: Health) -> _Said:
     red = health.red
     troubled = len(health.view.fleet.worst)
     if not red and troubled:
@@ -219,9 +202,18 @@ def _what_to_do(health: Health) -> Answer:
             f"Look at {count_devices(troubled)}, listed below; "
             f"all {len(health.verdicts)} checks pass."
         )
-        return Answer(question, Mood.LOOK, answer)
+        return Mood.LOOK, answer
     if not red:
-        return Answer(question, Mood.GOOD, f"Nothing: all {len(health.verdicts)} checks pass.")
+        return Mood.GOOD, f"Nothing: all {len(health.verdicts)} checks pass."
     is_bad = any(verdict.severity is Severity.ERROR for verdict in red)
     answer = f"{len(red)} of {len(health.verdicts)} checks ask for attention; see below."
-    return Answer(question, Mood.BAD if is_bad else Mood.LOOK, answer)
+    return Mood.BAD if is_bad else Mood.LOOK, answer
+
+
+_QUESTIONS: Mapping[str, Callable[[Health], _Said]] = {
+    "Is everything stored?": _everything_stored,
+    "Who is silent?": _who_is_silent,
+    "How late do readings arrive?": _how_late,
+    "What was refused?": _what_was_refused,
+    "What is to be done?": _what_to_do,
+}

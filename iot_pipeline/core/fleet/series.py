@@ -1,7 +1,4 @@
-"""Many readings as a line that fits a picture: means of equal slices of time, with its gaps.
-
-Belongs here: the arithmetic. Does not belong here: drawing (`artifacts.drawing`).
-"""
+"""Many readings as a line that fits a picture: means of equal slices of time, with its gaps."""
 
 import math
 from array import array
@@ -32,7 +29,6 @@ class Series:
         return len(self.times_ms)
 
     def extend(self, rows: Iterable[PlainRow]) -> None:
-        """Add later readings."""
         for ms, *values in rows:
             self.times_ms.append(ms)
             for line, value in zip(self.values, values, strict=True):
@@ -48,7 +44,8 @@ def thin(series: Series, slices: int = _SLICES) -> Series:
         return series
     first, last = series.times_ms[0], series.times_ms[-1]
     width = max(1.0, (last - first) / slices)
-    gap_ms = _gap_ms(series, width)
+    cadence = learn_cadence([int(ms) for ms in series.times_ms[-1000:]])
+    gap_ms = max(2 * width, _GAP_READINGS * 1000 * (cadence or 0.0))
     thinned = Series(series.device_id)
     at, before = 0, first
     while at < len(series):
@@ -64,11 +61,6 @@ def thin(series: Series, slices: int = _SLICES) -> Series:
         for means, line in zip(thinned.values, series.values, strict=True):
             means.append(_mean(line[begin:at]))
     return thinned
-
-
-def _gap_ms(series: Series, width: float) -> float:
-    cadence = learn_cadence([int(ms) for ms in series.times_ms[-1000:]])
-    return max(2 * width, _GAP_READINGS * 1000 * (cadence or 0.0))
 
 
 def _mean(values: "array[float]") -> float:

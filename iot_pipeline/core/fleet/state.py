@@ -1,10 +1,5 @@
 """What is known of one device, folded from its readings as they pass.
 
-Belongs here: counting, cheaply enough for the hot path of ingestion; a state is small and is made
-again from rows when it is lost. Does not belong here: which state is a problem
-(`core.fleet.problems`), many devices at once (`core.fleet.states`), keeping states
-(`stages.fleet.keeper`).
-
 Readings are taken in the order in which they arrived. Times are milliseconds since 1970: measured
 by the device's clock, arrived by the broker's. Taking them in any parts gives the same state, but
 for `late_at_ms` (decided at the end of a part) and for what is learned of pauses.
@@ -18,12 +13,11 @@ from zlib import crc32
 import msgspec
 
 from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_cadence
-from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS, Apart, Half, Odd
+from iot_pipeline.core.fleet.evidence import HALF_MS, KEPT_HOURS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_HOUR
 
-HOURS = 25
 # Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
 TAIL = 24
 # Ten readings over ten seconds that are late by the same to within two: a clock, not a network.
@@ -150,7 +144,6 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         return True
 
     def take_row(self, ms: int, at: int, values: tuple[float, ...], limits: QualityLimits) -> None:
-        """Take one reading, whatever it is."""
         delay = at - ms
         is_wrong = False
         if delay > limits.late_ms:
@@ -254,9 +247,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
 
     def take_backfill(self, delay: int, at: int, count: int, limits: QualityLimits) -> None:
         """Take readings that are all backfilled, each by another delay; of the last one `delay`."""
-        self.end_steady(limits)
-        self.steady_rows, self.steady_delay_ms = 1, delay
-        self.steady_since_ms = self.steady_at_ms = at
+        self._begin_steady(delay, at, limits)
         self.backfilled += count
         self.backfilled_at_ms = max(self.backfilled_at_ms, at)
 
@@ -280,7 +271,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
             hours[hour] += readings
             return
         hours[hour] = readings
-        if len(hours) > HOURS:
+        if len(hours) > KEPT_HOURS:
             del hours[min(hours)]
 
     def _half_of(self, at: int, limits: QualityLimits) -> Half:
@@ -302,9 +293,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
             self.steady_rows += 1
             self.steady_at_ms = at
         else:
-            self.end_steady(limits)
-            self.steady_rows, self.steady_delay_ms = 1, delay
-            self.steady_since_ms = self.steady_at_ms = at
+            self._begin_steady(delay, at, limits)
         if not self._is_steady:
             return False
         self._note_clock(ms, at)
@@ -314,6 +303,11 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     def _is_steady(self) -> bool:
         span_ms = self.steady_at_ms - self.steady_since_ms
         return self.steady_rows >= STEADY_READINGS and span_ms >= _STEADY_SPAN_MS
+
+    def _begin_steady(self, delay: int, at: int, limits: QualityLimits) -> None:
+        self.end_steady(limits)
+        self.steady_rows, self.steady_delay_ms = 1, delay
+        self.steady_since_ms = self.steady_at_ms = at
 
     def end_steady(self, limits: QualityLimits) -> None:
         """Readings late by the same have ended: they were late, unless it was a clock."""
@@ -336,13 +330,13 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     def _note_clock(self, ms: int, at: int) -> None:
         self.clock_at_ms, self.clock_off_ms = max(self.clock_at_ms, at), ms - at
         self.doubt(at // MS_PER_HOUR)
-        if abs(ms - at) < HOURS * MS_PER_HOUR:
+        if abs(ms - at) < KEPT_HOURS * MS_PER_HOUR:
             self.doubt(ms // MS_PER_HOUR)
 
     def doubt(self, hour: int) -> None:
         """Readings of this hour may be counted elsewhere: it is not judged."""
         if hour not in self.unsure_hours:
-            self.unsure_hours = sorted([*self.unsure_hours, hour])[-HOURS:]
+            self.unsure_hours = sorted([*self.unsure_hours, hour])[-KEPT_HOURS:]
 
     def _note_odd(self, odd: Odd, at: int) -> None:
         """Keep the worst of the window."""

@@ -1,8 +1,5 @@
 """The states of a fleet, folded micro-batch by micro-batch on the hot path of ingestion.
 
-Belongs here: finding, for all rows of a micro-batch at once, which devices need a close look, and
-what it may cost. Does not belong here: what a reading does to a state (`core.fleet.state`).
-
 Up to MANY devices everything is looked at. Beyond, a budget per micro-batch holds: devices that
 were in trouble are looked at every time, the others in turn, and what was left out is counted.
 """
@@ -226,7 +223,6 @@ class _Columns:
         return zip(*(values[places].tolist() for values in self.values), strict=True)
 
     def summaries(self, groups: Groups, limits: QualityLimits) -> Iterator[_Summary]:
-        """One per group."""
         starts, ends = self.starts, self.ends
         lowest, highest = np.minimum.reduceat, np.maximum.reduceat
         most = highest(self.delays, starts)

@@ -1,8 +1,4 @@
-"""The fleet as pictures show it: which devices, which hours, which part of time.
-
-Belongs here: choosing what is drawn and saying what is left out. Does not belong here: what is
-wrong with a device (`core.fleet.problems`), drawing (`artifacts`).
-"""
+"""The fleet as pictures show it: which devices, which hours, which part of time."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,9 +8,8 @@ from datetime import datetime
 from iot_pipeline.core.fleet.lacking_hours import known_interval_ms
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.ledger.flow import Flow
-from iot_pipeline.core.times import MS_PER_HOUR
+from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_HOUR
 
-HOURS = 24
 # Lines are means of ten minutes, of one where there are readings of two hours or less.
 _SLOT_MS = 600_000
 _SHORT_SLOT_MS = 60_000
@@ -54,7 +49,7 @@ class FleetView:
 
 
 def choose_rows(fleet: Fleet, most: int = MOST_ROWS) -> list[str]:
-    """The devices of the grid: those with problems first, the rest evenly over all, by name."""
+    """The devices that are shown, by name: half of them have problems, the rest lie evenly."""
     troubled = [name for name, *_ in fleet.worst][: most // 2]
     rest = sorted(fleet.states.keys() - set(troubled), key=natural_key)
     left = min(most - len(troubled), len(rest))
@@ -63,13 +58,7 @@ def choose_rows(fleet: Fleet, most: int = MOST_ROWS) -> list[str]:
     return sorted([*troubled, *evenly], key=natural_key)
 
 
-def choose_lines(fleet: Fleet) -> list[str]:
-    """The devices that have a line: up to half of them have problems."""
-    return choose_rows(fleet, MOST_LINES)
-
-
 def choose_slot_ms(fleet: Fleet) -> int:
-    """How long a time a point of a line stands for."""
     first_ms = min((state.begin_ms for state in fleet.states.values()), default=0)
     return _SLOT_MS if fleet.as_of_ms - first_ms > _SHORT_MS else _SHORT_SLOT_MS
 
@@ -89,10 +78,12 @@ def put_together(
 ) -> FleetView:
     """The view; the grid begins with the first hour that has anything in it."""
     current = fleet.as_of_ms // MS_PER_HOUR
-    hours = range(current - HOURS + 1, current + 1)
+    hours = range(current - HOURS_PER_DAY + 1, current + 1)
     shares = {name: _shares(fleet, name, hours) for name in choose_rows(fleet)}
     shares = {name: row for name, row in shares.items() if any(x is not None for x in row)}
-    filled = [at for at in range(HOURS) if any(shares[name][at] is not None for name in shares)]
+    filled = [
+        at for at in range(HOURS_PER_DAY) if any(shares[name][at] is not None for name in shares)
+    ]
     begin = filled[0] if filled else 0
     lines = {
         name: [(start + slot_ms // 2, mean) for start, mean in found if mean is not None]

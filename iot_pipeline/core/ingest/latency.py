@@ -1,8 +1,4 @@
-"""How long readings take from the broker to a row that can be read, as percentiles.
-
-Belongs here: the arithmetic. Does not belong here: reading rows back to measure it
-(`stages.ingest.latency`).
-"""
+"""How long readings take from the broker to a row that can be read, as percentiles."""
 
 import math
 from collections import Counter
@@ -27,7 +23,6 @@ class Latencies:
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> "Latencies":
-        """These, in any order."""
         found = cls()
         for one in seconds:
             found.add(one)
@@ -39,7 +34,6 @@ class Latencies:
         self._buckets[round(math.log(max(seconds, _LEAST_SECONDS)) / _GROWTH)] += 1
 
     def merge(self, other: "Latencies") -> None:
-        """Those of `other` too."""
         self.highest_seconds = max(self.highest_seconds, other.highest_seconds)
         self._buckets.update(other._buckets)
 
@@ -48,11 +42,7 @@ class Latencies:
         return self._buckets.total()
 
     def percentile_seconds(self, share: float) -> float:
-        """The least duration that this share of all samples does not exceed.
-
-        Args:
-            share: above 0, at most 1; 1 gives the highest, exactly.
-        """
+        """The least duration that this share of all samples, at most 1, does not exceed."""
         if share >= 1 or not self._buckets:
             return self.highest_seconds
         rank = max(1, math.ceil(share * self.samples))

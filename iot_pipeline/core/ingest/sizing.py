@@ -10,7 +10,7 @@ each.
 # still being written, for it has to wait anyway.
 ROWS_PER_PARTITION = 50
 MOST_ROWS_PER_PARTITION = 300
-# Never more than so many times the records that the settings ask for.
+# Never more than this many times the records that the settings ask for.
 MAX_GROWTH = 8
 # A row in memory: its tuple, its numbers and its place in two dicts.
 ROW_BYTES = 350
@@ -31,13 +31,10 @@ def largest_micro_batch(records: int, budget_mb: int) -> int:
 
 
 def wanted_records(records: int, largest: int, partition_keys: int, is_waiting: bool) -> int:
-    """How many records a micro-batch takes that writes to so many Cassandra partitions.
+    """How many records a micro-batch takes: from `records`, for few devices, to `largest`.
 
-    Args:
-        records: what it takes when few devices are active.
-        largest: what memory allows.
-        partition_keys: how many Cassandra partitions it writes to so far.
-        is_waiting: whether the micro-batch before is still being written.
+    It writes to `partition_keys` Cassandra partitions so far, and `is_waiting` while the one before
+    is still being written.
     """
     per_partition = MOST_ROWS_PER_PARTITION if is_waiting else ROWS_PER_PARTITION
     return min(max(records, partition_keys * per_partition), largest)

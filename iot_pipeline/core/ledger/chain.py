@@ -1,15 +1,15 @@
 """The chain of ranges that runs leave behind, its sums, and who may extend it.
 
 Every offset below the checkpoint is in exactly one entry, and for what was ingested
-`span = stored + superseded + rejected + aged_out + holes`. Belongs here: the arithmetic and the
-decisions. Does not belong here: the conditional write itself (`clients.ledger_store`).
+`span = stored + superseded + rejected + aged_out + holes`.
 """
 
 import enum
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from operator import add, attrgetter, sub
 from typing import NamedTuple
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, check_mov
 
 # What becomes of an offset that was ingested: the names of its count, wherever it is counted.
 FATES = ("stored", "superseded", "rejected", "aged_out", "holes")
+_fates_of = attrgetter(*FATES)
 
 
 class Outcome(enum.StrEnum):
@@ -26,6 +27,10 @@ class Outcome(enum.StrEnum):
     EXPIRED = "expired"
     REBASED = "rebased"
     FOLDED = "folded"
+
+    @property
+    def is_ingested(self) -> bool:
+        return self in (Outcome.INGESTED, Outcome.FOLDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,11 @@ class Counts:
 
     @property
     def accounted(self) -> int:
-        return sum(self.by_fate().values())
+        return sum(_fates_of(self))
 
     def by_fate(self) -> dict[str, int]:
         """How many offsets had each fate; every one has exactly one."""
-        return {fate: getattr(self, fate) for fate in FATES}
+        return dict(zip(FATES, _fates_of(self), strict=True))
 
     def __str__(self) -> str:
         return " + ".join(
@@ -61,20 +66,15 @@ class Counts:
         )
 
     def __add__(self, other: "Counts") -> "Counts":
-        by_day: defaultdict[date, int] = defaultdict(int, self.stored_by_day)
-        for day, rows in other.stored_by_day.items():
-            by_day[day] += rows
+        by_day = Counter(self.stored_by_day)
+        by_day.update(other.stored_by_day)
         firsts = [ms for ms in (self.first_record_ms, other.first_record_ms) if ms is not None]
         lasts = [ms for ms in (self.last_record_ms, other.last_record_ms) if ms is not None]
-        return Counts(
-            self.stored + other.stored,
-            self.superseded + other.superseded,
-            self.rejected + other.rejected,
-            self.aged_out + other.aged_out,
-            self.holes + other.holes,
-            dict(by_day),
-            min(firsts, default=None),
-            max(lasts, default=None),
+        return replace(
+            Counts(*map(add, _fates_of(self), _fates_of(other))),
+            stored_by_day=dict(by_day),
+            first_record_ms=min(firsts, default=None),
+            last_record_ms=max(lasts, default=None),
         )
 
     def since(self, earlier: "Counts") -> "Counts":
@@ -89,28 +89,20 @@ class Counts:
         }
         grew = self.accounted > earlier.accounted
         first = self.first_record_ms if earlier.last_record_ms is None else earlier.last_record_ms
-        return Counts(
-            self.stored - earlier.stored,
-            self.superseded - earlier.superseded,
-            self.rejected - earlier.rejected,
-            self.aged_out - earlier.aged_out,
-            self.holes - earlier.holes,
-            by_day,
-            first if grew else None,
-            self.last_record_ms if grew else None,
+        return replace(
+            Counts(*map(sub, _fates_of(self), _fates_of(earlier))),
+            stored_by_day=by_day,
+            first_record_ms=first if grew else None,
+            last_record_ms=self.last_record_ms if grew else None,
         )
 
 
 def sum_counts(items: Iterable[Counts]) -> Counts:
-    """All of them together."""
     return sum(items, Counts())
 
 
 class ChainLink(NamedTuple):
-    """What a walk along the chain needs of an entry; a year of runs is 70,000 of them.
-
-    The names are those of `LedgerEntry` and its counts.
-    """
+    """What a walk along the chain needs of a `LedgerEntry`; a year of runs is 70,000 of them."""
 
     partition: int
     epoch: int
@@ -130,7 +122,7 @@ class ChainLink(NamedTuple):
 
     @property
     def accounted(self) -> int:
-        return self.stored + self.superseded + self.rejected + self.aged_out + self.holes
+        return sum(_fates_of(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +147,6 @@ class LedgerEntry:
     @property
     def accounted(self) -> int:
         return self.counts.accounted
-
-    @property
-    def link(self) -> ChainLink:
-        """What of it a walk along the chain needs."""
-        counts = self.counts
-        return ChainLink(
-            self.partition, self.epoch, self.start_offset, self.end_offset, self.outcome,
-            self.run_id, counts.stored, counts.superseded, counts.rejected, counts.aged_out,
-            counts.holes,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +220,7 @@ def decide_commit(commit: Commit, state: LedgerState) -> Applied | Fenced | Reba
     """Say what became of a commit that was not applied, or whose answer never came.
 
     The order matters. The row with this process's writer_id is proof that it was applied even
-    when somebody has moved the checkpoint on since; only then does the checkpoint itself decide.
+    when another run has moved the checkpoint on since; only then does the checkpoint itself decide.
 
     Raises:
         CheckpointWentBackError: the checkpoint is gone, or lower than expected.
@@ -283,22 +265,17 @@ def find_flaws(
     Args:
         entries: in any order.
         checkpoints: those known; the ends of other chains are not judged.
-        without_checkpoint: partitions that certainly have none: then no entry may be there.
+        without_checkpoint: partitions that certainly have none, and so no entry.
     """
     flaws: list[Flaw] = []
     chains: defaultdict[tuple[int, int], list[LedgerEntry | ChainLink]] = defaultdict(list)
     for entry in entries:
         chains[entry.partition, entry.epoch].append(entry)
         counted = entry.accounted
-        if entry.outcome in (Outcome.INGESTED, Outcome.FOLDED) and counted != entry.span:
-            flaws.append(
-                Flaw(
-                    entry.partition,
-                    entry.start_offset,
-                    f"{entry.span} offsets up to {entry.end_offset}, but {counted} accounted for",
-                )
-            )
-    for (partition, _), chain in chains.items():
+        if entry.outcome.is_ingested and counted != entry.span:
+            problem = f"{entry.span} offsets up to {entry.end_offset}, but {counted} accounted for"
+            flaws.append(Flaw(entry.partition, entry.start_offset, problem))
+    for (partition, epoch), chain in chains.items():
         chain.sort(key=lambda entry: entry.start_offset)
         reached = chain[0].start_offset
         for entry in chain:
@@ -310,7 +287,6 @@ def find_flaws(
                 flaws.append(Flaw(partition, entry.start_offset, f"{doubled} offsets twice"))
             # The furthest end, not the neighbour's: a long entry may hold several later ones.
             reached = max(reached, entry.end_offset)
-    for (partition, epoch), chain in chains.items():
         if partition in without_checkpoint:
             problem = f"{len(chain)} entries of epoch {epoch}, but no checkpoint"
             flaws.append(Flaw(partition, chain[0].start_offset, problem))
@@ -337,9 +313,8 @@ def ingested_from(entries: Iterable[LedgerEntry], epoch: int, before: OffsetRang
     """
     start = before.start
     for entry in entries:
-        is_chained = (entry.partition, entry.epoch) == (before.partition, epoch) and (
-            entry.outcome in (Outcome.INGESTED, Outcome.FOLDED)
-        )
-        if is_chained and entry.start_offset < start <= entry.end_offset:
+        is_chained = (entry.partition, entry.epoch) == (before.partition, epoch)
+        is_ingested = is_chained and entry.outcome.is_ingested
+        if is_ingested and entry.start_offset < start <= entry.end_offset:
             start = entry.start_offset
     return start

@@ -1,8 +1,4 @@
-"""What moved through the pipeline when: readings per second and how far behind, by the ledger.
-
-Belongs here: sums over ledger entries. Does not belong here: reading the ledger
-(`stages.ledger.chain`), drawing (`artifacts.flow_pictures`).
-"""
+"""What moved through the pipeline when: readings per second and how far behind, by the ledger."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -45,8 +41,8 @@ def measure_flow(entries: Iterable[LedgerEntry], since: datetime, now: datetime)
 
     Args:
         entries: of any Kafka partitions, in any order; others than ingested ones are left out.
-        since: aware; the slices begin later where nothing arrived before.
-        now: aware, later; a run that goes on may have ingested more by the time it is asked.
+        since: the slices begin later where nothing arrived before.
+        now: a run that goes on may have ingested more by the time it is asked.
     """
     begin, end = since.timestamp() * 1000, now.timestamp() * 1000
     arrived: list[tuple[float, float, LedgerEntry]] = []

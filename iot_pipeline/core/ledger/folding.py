@@ -1,7 +1,4 @@
-"""What of the past is kept: which ledger entries become one, which Dagster runs go.
-
-Belongs here: the choice. Does not belong here: deleting (`stages.ledger.folding`, `defs.history`).
-"""
+"""What of the past is kept: which ledger entries become one, which Dagster runs go."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +7,6 @@ from datetime import date, datetime, timedelta
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome, sum_counts
 
 FOLDED_RUN_ID = "folded"
-_FOLDABLE = (Outcome.INGESTED, Outcome.FOLDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ def fold_entries(
 
 def _is_foldable(entry: LedgerEntry, before: date) -> bool:
     return (
-        entry.outcome in _FOLDABLE
+        entry.outcome.is_ingested
         and entry.counts.accounted == entry.span
         and entry.updated_at is not None
         and entry.updated_at.date() < before
@@ -110,12 +106,8 @@ def choose_runs_to_delete(
 ) -> list[str]:
     """The run ids that are not kept any longer, oldest first.
 
-    Args:
-        runs: finished ones, in any order.
-        now: aware.
-        keep_days: for successful ones.
-        keep_failed_days: for those that failed or were ended.
-        keep_runs: of those that are young enough, so many of the newest stay.
+    `keep_failed_days` is for runs that failed or were ended; of all that are young enough the
+    newest `keep_runs` stay.
     """
     newest_first = sorted(runs, key=lambda run: run.ended_at, reverse=True)
     kept = 0

@@ -1,8 +1,4 @@
-"""Records that Kafka deleted before they were read: written into the ledger, seen by a person.
-
-Belongs here: which ledger rows are losses, their names, and whether they were acknowledged. Does
-not belong here: noticing them (`stages.ingest.losses`).
-"""
+"""Records that Kafka deleted before they were read: written into the ledger, seen by a person."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,8 +9,6 @@ from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """That a person has seen a loss."""
-
     acknowledged_at: datetime
     reason: str
     acknowledged_by: str
@@ -24,13 +18,9 @@ class Acknowledgement:
 class Loss:
     """A range of the log that expired unread; `loss_id` names it for good."""
 
+    loss_id: str
     entry: LedgerEntry
     acknowledgement: Acknowledgement | None
-
-    @property
-    def loss_id(self) -> str:
-        entry = self.entry
-        return f"{entry.epoch}:{entry.partition}:{entry.start_offset}-{entry.end_offset}"
 
 
 def find_losses(
@@ -41,7 +31,7 @@ def find_losses(
     for entry in entries:
         if entry.outcome is not Outcome.EXPIRED:
             continue
-        loss = Loss(entry, None)
-        losses.append(Loss(entry, acknowledged.get(loss.loss_id)))
+        loss_id = f"{entry.epoch}:{entry.partition}:{entry.start_offset}-{entry.end_offset}"
+        losses.append(Loss(loss_id, entry, acknowledged.get(loss_id)))
     losses.sort(key=lambda loss: (-loss.entry.epoch, loss.entry.partition, -loss.entry.end_offset))
     return losses

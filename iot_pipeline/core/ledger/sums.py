@@ -25,7 +25,6 @@ class EntryPlace(NamedTuple):
 
 
 def place_of(entry: LedgerEntry | ChainLink) -> EntryPlace:
-    """Where it begins."""
     return EntryPlace(entry.epoch, entry.start_offset)
 
 
@@ -43,7 +42,7 @@ def extend_sum(kept: LedgerSum | None, entries: Sequence[LedgerEntry]) -> Ledger
     """Move a sum on to the newest entry, which stays out of it.
 
     Args:
-        kept: the sum so far; None begins one.
+        kept: None begins one.
         entries: of one Kafka partition, in any order: all from `kept.until` on, or all there are.
 
     Returns:

@@ -1,21 +1,19 @@
-"""The log and the table side by side: the fate of every offset, and rows nobody accounts for.
+"""The log and the table side by side: the fate of every offset, and rows without a record.
 
 Apart from ingestion on purpose: it shares the reading contract and how a write time is made
 (`core.reading.write_times`). The highest write time wins; which of several equal ones won it does
-not judge, as long as the row is one of them, whole. Belongs here: judging. Does not belong here:
-reading the log and the table (`stages.proof.audit`).
+not judge, as long as the row is one of them, whole.
 """
 
-import enum
 from array import array
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from itertools import compress
 
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
@@ -32,7 +30,6 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
-from iot_pipeline.core.words import iot_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,6 @@ class Seen:
     last_ms: dict[int, int] = field(default_factory=dict)
 
     def take(self, records: RawRecords) -> None:
-        """Follow these records."""
         partitions, offsets = records.partitions, records.offsets
         ends = dict(zip(partitions, offsets, strict=True))  # the last of each
         for partition, last in ends.items():
@@ -89,60 +85,6 @@ class Seen:
                     expected = offset + 1
             self.expected[partition] = last + 1
         self.last_ms.update(zip(partitions, records.produced_ms, strict=True))
-
-
-MAX_NAMED = 20
-
-
-class Fate(enum.StrEnum):
-    """What became of an offset; `stray` alone is of a row, not of an offset."""
-
-    STORED = "stored"
-    SUPERSEDED = "superseded"
-    REJECTED = "rejected"
-    AGED_OUT = "aged_out"
-    DELETED = "deleted"
-    HOLES = "holes"
-    EXPIRED = "expired"
-    UNVERIFIABLE = "unverifiable"
-    IN_FLIGHT = "in_flight"
-    LOST = "lost"
-    TORN = "torn"
-    STRAY = "stray"
-
-
-DEFECTS = (Fate.LOST, Fate.TORN, Fate.STRAY)
-# Of these no record could be compared with a row: an audit says so, and proves nothing of them.
-UNPROVEN = (Fate.EXPIRED, Fate.UNVERIFIABLE, Fate.IN_FLIGHT)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A defect, and where: a record without its row, or a row without its record."""
-
-    fate: Fate
-    device_id: str
-    timestamp_ms: int
-    partition: int | None
-    offset: int | None
-    detail: str
-
-    def __str__(self) -> str:
-        record = "" if self.offset is None else f" (record {self.partition}:{self.offset})"
-        return (
-            f"{self.fate.upper()} {self.device_id} at {self.timestamp_ms} ms{record}: {self.detail}"
-        )
-
-    @property
-    def repair(self) -> str:
-        """The command that repairs it, or looks closer."""
-        timestamp = f"{self.timestamp_ms / 1000:.3f}"
-        if self.fate is Fate.TORN:
-            return iot_command("mend", then=(self.device_id, timestamp))
-        if self.fate is Fate.LOST and self.offset is not None:
-            offsets = f"{self.partition}:{self.offset}-{self.offset + 1}"
-            return iot_command("replay", "--offsets", offsets)
-        return iot_command("trace", then=(self.device_id, timestamp))
 
 
 class LetterIndex:
@@ -162,42 +104,6 @@ class LetterIndex:
         return at < len(offsets) and offsets[at] == place[1]
 
 
-@dataclass(slots=True)
-class AuditResult:
-    """Every offset of the audited ranges by its fate, rows per day, and the first defects.
-
-    `fates` without STRAY add up to the ranges' spans. `is_stray_judged` says whether rows
-    without a record were looked for at all.
-    """
-
-    ranges: list[OffsetRange] = field(default_factory=list)
-    fates: Counter[Fate] = field(default_factory=Counter)
-    stored_by_day: Counter[date] = field(default_factory=Counter)
-    superseded_by_day: Counter[date] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
-    is_stray_judged: bool = False
-    records: int = 0
-    seconds: float = 0.0
-
-    @property
-    def offsets(self) -> int:
-        return sum(item.span for item in self.ranges)
-
-    @property
-    def is_clean(self) -> bool:
-        return not any(self.fates[fate] for fate in DEFECTS)
-
-    @property
-    def proven(self) -> int:
-        """Offsets whose record was read and compared, or that are known to have none."""
-        return self.offsets - sum(self.fates[fate] for fate in UNPROVEN)
-
-    def name(self, finding: Finding) -> None:
-        """Keep the first few of each kind: a table of lost rows is as long as the log."""
-        if sum(found.fate is finding.fate for found in self.findings) < MAX_NAMED:
-            self.findings.append(finding)
-
-
 # Of partitions of the table; few places share one.
 BUCKETS = 1 << 16
 _MASK = (1 << 64) - 1
@@ -206,7 +112,6 @@ _SUMS = 1 + len(QUANTITIES)
 
 
 def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
-    """A number for one row of the place with this hash."""
     return hash((place_hash, timestamp_ms, written_us))
 
 
@@ -266,7 +171,6 @@ class Stretch:
     _of_day: dict[int, dict[str, dict[int, Row | list[Row]]]] = field(default_factory=dict)
 
     def add(self, records: RawRecords) -> None:
-        """Take these records in."""
         self.records += len(records)
         readings = self.decoder.decode_all(records.values)
         if readings is None:

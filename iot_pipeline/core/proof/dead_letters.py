@@ -1,8 +1,4 @@
-"""What a dead letter looks like in its topic, read back: headers parsed, parts joined, once each.
-
-Belongs here: the headers' names and what they mean. Does not belong here: delivering letters and
-reading topics (`clients.dead_letters`, `stages.proof.dead_letters`).
-"""
+"""What a dead letter looks like in its topic, read back: headers parsed, parts joined."""
 
 import re
 from collections import defaultdict
@@ -26,7 +22,7 @@ MESSAGE = "iot.message"
 PART = "iot.part"
 _REQUIRED = (SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, REASON)
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
-# Two bytes of UTF-8 that are cut in the middle end a message with this; nobody needs it.
+# Two bytes of UTF-8 that are cut in the middle end a message with this; no reader needs it.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -79,7 +75,7 @@ class LetterReader:
 
     def add(self, record: Record) -> StoredLetter | None:
         """The letter that this record completes; None for a part, a duplicate, a stranger."""
-        # A source record may carry headers of our names (a letter that somebody sent to the
+        # A source record may carry headers of our names (a letter that was sent to the
         # source again does); ours come after them.
         headers = {name: value or b"" for name, value in record.headers or ()}
         source = _source_of(headers)

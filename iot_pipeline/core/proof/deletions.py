@@ -27,15 +27,12 @@ class Deletion:
 
 
 class Deletions:
-    """All of them, to be asked about one reading at a time."""
-
     def __init__(self, deletions: Iterable[Deletion]) -> None:
         self._by_device: defaultdict[str, list[Deletion]] = defaultdict(list)
         for deletion in deletions:
             self._by_device[deletion.device_id].append(deletion)
 
     def covers(self, device_id: str, timestamp_ms: int, write_time_us: int) -> bool:
-        """Whether the row with this write time was deleted."""
         of_device = self._by_device.get(device_id)
         return of_device is not None and any(
             item.since_ms <= timestamp_ms < item.until_ms and write_time_us <= item.deleted_us
@@ -43,7 +40,6 @@ class Deletions:
         )
 
     def covered(self, device_id: str, rows: RowsByTime) -> list[int]:
-        """The timestamps of those rows that were deleted."""
         if device_id not in self._by_device:
             return []
         return [ms for ms, row in rows.items() if self.covers(device_id, ms, row[0])]

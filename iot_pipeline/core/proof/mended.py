@@ -18,8 +18,6 @@ class MendedRow:
 
 
 class MendedRows:
-    """All of them, to be asked about one row at a time."""
-
     def __init__(self, mended: Iterable[MendedRow] = ()) -> None:
         self._written_us = {
             (item.device_id, item.timestamp_ms, item.partition, item.offset): item.written_us

@@ -1,9 +1,4 @@
-"""A row that a record should have made, beside the row that is there.
-
-Belongs here: what a found row says about the record. Does not belong here: reading rows
-(`stages.proof.read_back`), and what all records of the log together say of a table
-(`core.proof.audit`).
-"""
+"""A row that a record should have made, beside the row that is there."""
 
 import enum
 from collections import Counter
@@ -59,7 +54,6 @@ def judge_row(row: Row, stored: StoredRow | None) -> RowState:
 
 
 def values_in(stored: StoredRow) -> StoredRow:
-    """The values of QUANTITIES."""
     return stored[:_CELLS]
 
 
@@ -84,8 +78,6 @@ def should_write(row: Row, stored: StoredRow | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RowFinding:
-    """A row that is not what its record makes."""
-
     device_id: str
     timestamp_ms: int
     row: Row
@@ -127,7 +119,6 @@ class ReadBack:
         return self.rows - self.states[RowState.EQUAL]
 
     def take(self, place: Place, timestamp_ms: int, row: Row, stored: StoredRow | None) -> RowState:
-        """Judge one row, and remember it."""
         state = judge_row(row, stored)
         self.states[state] += 1
         if state is not RowState.EQUAL:

@@ -36,7 +36,6 @@ class RecordChunk:
         return map(self.record, range(len(self.offsets)))
 
     def record(self, at: int) -> Record:
-        """The whole record at a place in the lists."""
         return Record(
             self.partition,
             self.offsets[at],

@@ -1,8 +1,4 @@
-"""A message of the topic is a reading, or a dead letter with a reason.
-
-Belongs here: the JSON contract, its rules, the reasons. Does not belong here: where records come
-from (`clients.kafka_source`) and how dead letters travel (`clients.dead_letters`).
-"""
+"""A message of the topic is a reading, or a dead letter with a reason."""
 
 import enum
 import re
@@ -122,8 +118,6 @@ class ReadingRules:
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """Why a message is no reading."""
-
     reason: Reason
     message: str
 
@@ -266,13 +260,10 @@ class ReadingDecoder:
             return True
         if find_device_id_problem(device_id) is not None:
             return False
-        self._remember(device_id)
-        return True
-
-    def _remember(self, device_id: str) -> None:
         if len(self._known) >= self._MAX_KNOWN:
             self._known.clear()
         self._known.add(device_id)
+        return True
 
     def _check_device(self, found: Reading) -> Reading | Rejection:
         if not self.is_device(found.device_id):

@@ -1,8 +1,4 @@
-"""How far ingestion is behind, in offsets and in seconds.
-
-Belongs here: the arithmetic. Does not belong here: asking Kafka and the ledger
-(`stages.ingest.lag`), and which lag is too much (`stages.checks.lag_is_within_limit`).
-"""
+"""How far ingestion is behind, in offsets and in seconds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,19 +8,9 @@ from iot_pipeline.core.reading.offsets import PartitionState
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """What one Kafka partition still has for us.
+    """What one Kafka partition still has for us, in seconds; `state.lag` says it in offsets."""
 
-    `checkpoint` is None before the first contact. `lag_offsets` is an upper bound on records:
-    holes have offsets too. `oldest_ms` is the Kafka timestamp of the record at the checkpoint, or
-    of the first one after it when that is a hole; None when no record is left.
-    """
-
-    partition: int
-    checkpoint: int | None
-    low: int
-    last_stable: int
-    lag_offsets: int
-    oldest_ms: int | None
+    state: PartitionState
     lag_seconds: float
 
 
@@ -37,26 +23,19 @@ class TotalLag:
 
 
 def measure_lag(state: PartitionState, oldest_ms: int | None, now_ms: int) -> PartitionLag:
-    """Put together what Kafka and the ledger said of one partition.
+    """Never negative: the broker's clock may run ahead of ours.
 
-    Seconds are never negative: the broker's clock may run ahead of ours.
+    `oldest_ms` is the Kafka timestamp of the record at the checkpoint, or of the first one after it
+    when that is a hole; None when no record is left.
     """
     behind_ms = 0 if oldest_ms is None else max(0, now_ms - oldest_ms)
-    return PartitionLag(
-        state.partition,
-        state.checkpoint,
-        state.low,
-        state.last_stable,
-        state.lag,
-        oldest_ms,
-        behind_ms / 1000,
-    )
+    return PartitionLag(state, behind_ms / 1000)
 
 
 def total_lag(lags: Iterable[PartitionLag]) -> TotalLag:
     """The topic's lag; 0 and 0.0 when there is no partition."""
     lags = list(lags)
     return TotalLag(
-        sum(lag.lag_offsets for lag in lags),
+        sum(lag.state.lag for lag in lags),
         max((lag.lag_seconds for lag in lags), default=0.0),
     )

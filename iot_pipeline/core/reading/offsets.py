@@ -1,8 +1,4 @@
-"""Plan which Kafka offsets one run drains: watermarks and checkpoints in, offset ranges out.
-
-Belongs here: arithmetic on offsets. Does not belong here: asking Kafka for them
-(`clients.kafka_log`), deciding when to ask (`defs.ingest_sensor`).
-"""
+"""Plan which Kafka offsets one run drains: watermarks and checkpoints in, offset ranges out."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +37,11 @@ class OffsetRange:
 
 @dataclass(frozen=True, slots=True)
 class Watermarks:
-    """The ends of one Kafka partition's log; `last_stable` is what read_committed may see."""
+    """The ends of one Kafka partition's log.
+
+    `low` is the first offset Kafka still has, `last_stable` one past the last that a
+    read_committed consumer may see.
+    """
 
     partition: int
     low: int
@@ -73,11 +73,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """One Kafka partition as Kafka and the ledger see it now.
-
-    `low` is the first offset Kafka still has, `last_stable` one past the last that a
-    read_committed consumer may see. `checkpoint` is None when nothing was ever ingested there.
-    """
+    """Watermarks and checkpoint of one Kafka partition; None: nothing was ever ingested there."""
 
     topic: str
     partition: int
@@ -154,7 +150,7 @@ def _expired_error(states: Iterable[PartitionState]) -> OffsetsExpiredError:
 
 
 def _share_evenly(lag: dict[int, int], budget: int) -> dict[int, int]:
-    """Split `budget` so that nobody gets more than it needs and the rest is shared alike."""
+    """Split `budget` so that no partition gets more than it needs and the rest is shared alike."""
     share = dict.fromkeys(lag, 0)
     # Smallest need first: what it leaves of its fair part goes to the others, and the last takes
     # what could not be divided.
@@ -227,7 +223,7 @@ def in_rounds(ranges: Iterable[OffsetRange]) -> list[dict[int, OffsetRange]]:
 def split_at_checkpoint(
     topic: str, ranges: Sequence[OffsetRange], states: Iterable[PartitionState]
 ) -> tuple[list[OffsetRange], list[OffsetRange]]:
-    """Sort the ranges somebody asked for into what is replayed and what is ingested.
+    """Sort the ranges that were asked for into what is replayed and what is ingested.
 
     Returns:
         (replay, ingest): below the checkpoint is a replay, from it on is ingested, a range across

@@ -57,7 +57,6 @@ class Quantity:
 
     @property
     def title(self) -> str:
-        """What a plot of it is called."""
         return f"{self.name}, {self.unit}"
 
     def with_unit(self, value: float) -> str:

@@ -1,11 +1,7 @@
-"""Which Cassandra partitions, and which times in them, a question about readings is made of.
-
-Belongs here: windows cut into (device, day) spans. Does not belong here: reading them
-(`stages.reading.in_order`).
-"""
+"""Which Cassandra partitions, and which times in them, a question about readings is made of."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -40,7 +36,6 @@ class Page:
 
 
 def bucket_of(device_id: str) -> int:
-    """In which bucket of each day a device stands."""
     return share_of(device_id, BUCKETS)
 
 
@@ -71,11 +66,6 @@ def spans_between(device_id: str, first_ms: int, end_ms: int) -> list[Span]:
         )
         for number in range(first_ms // MS_PER_DAY, (end_ms - 1) // MS_PER_DAY + 1)
     ]
-
-
-def day_spans(devices: Iterable[str], day: date) -> Iterator[Span]:
-    """One whole-day span per device, in the given order."""
-    return (day_span(device_id, day) for device_id in devices)
 
 
 def _ceil_ms(moment: datetime) -> int:

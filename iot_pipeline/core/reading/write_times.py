@@ -41,7 +41,6 @@ def write_time_us(produced_ms: int, offset: int, partition: int) -> int:
 def write_times_us(
     produced_ms: Sequence[int], offsets: Sequence[int], partitions: Sequence[int]
 ) -> list[int]:
-    """The write times of many records, in their order."""
     return [
         ms * US_PER_MS + offset % _OFFSETS_APART * _PARTITIONS_APART + partition % _PARTITIONS_APART
         for ms, offset, partition in zip(produced_ms, offsets, partitions, strict=True)
@@ -51,8 +50,7 @@ def write_times_us(
 @functools.cache
 def digits_by_offset(partition: int) -> tuple[int, ...]:
     """The digits that a partition's records have in a millisecond, at `offset % len(digits)`."""
-    own = partition % _PARTITIONS_APART
-    return tuple(own + _PARTITIONS_APART * place for place in range(_OFFSETS_APART))
+    return tuple(write_time_us(0, offset, partition) for offset in range(_OFFSETS_APART))
 
 
 def arrived_ms(write_time_us: int) -> int:

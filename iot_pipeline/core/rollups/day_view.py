@@ -6,9 +6,8 @@ from datetime import date, timedelta
 
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import Rollup, merge
-from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
+from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_DAY, MS_PER_HOUR
 
-HOURS = MS_PER_DAY // MS_PER_HOUR
 # What a picture of days shows, the newest at the right.
 DAYS_SHOWN = 60
 
@@ -22,8 +21,8 @@ class DayView:
     """
 
     day: date
-    hours: list[Rollup] = field(default_factory=lambda: [Rollup()] * HOURS)
-    reporting: list[int] = field(default_factory=lambda: [0] * HOURS)
+    hours: list[Rollup] = field(default_factory=lambda: [Rollup()] * HOURS_PER_DAY)
+    reporting: list[int] = field(default_factory=lambda: [0] * HOURS_PER_DAY)
 
     def add(self, hours: Mapping[int, Rollup]) -> None:
         """Take in one device's hours, by their first millisecond."""

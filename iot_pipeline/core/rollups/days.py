@@ -3,19 +3,18 @@
 Whatever changes rows of a day changes what the ledgers say of it: an ingest run adds to the day's
 sum, a replay and a deletion are remembered by themselves. A rebuild keeps a fingerprint of that
 (`seen`), taken before it reads any row; a day is touched when its fingerprint is another one.
-Belongs here: the decisions. Does not belong here: reading ledgers (`stages.rollups.rebuild`),
-clocks.
 """
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import msgspec
 
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.times import moment_of
 
 # A deletion is remembered before its rows go: a rebuild in between must not be the last one.
 DELETION_SETTLES = timedelta(minutes=10)
@@ -57,18 +56,25 @@ class DeletedPart:
     rows_by_day: Mapping[date, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DayFacts:
     """What the ledgers say of one UTC day.
 
-    `seen` is equal for equal facts; `oldest_ms` is a time at or before the day's first record
-    arrived in Kafka, None when only a deletion names the day.
+    `oldest_ms` is a time at or before the day's first record arrived in Kafka, None when only a
+    deletion names the day. `names` are the replays and deletions that touched it.
     """
 
-    day: date
-    stored: int
-    seen: str
-    oldest_ms: int | None
+    stored: int = 0
+    oldest_ms: int | None = None
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def seen(self) -> str:
+        """Equal for equal facts."""
+        if not self.names:
+            return f"stored {self.stored}"
+        digest = hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()[:16]
+        return f"stored {self.stored}, {len(self.names)} replays and deletions {digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +94,6 @@ class DayRecord:
     run_id: str
 
 
-@dataclass(slots=True)
-class _Marks:
-    stored: int = 0
-    oldest_ms: int | None = None
-    names: set[str] = field(default_factory=set)
-
-
 def gather_facts(
     parts: Iterable[IngestedPart],
     replays: Sequence[ReplayedPart],
@@ -103,14 +102,10 @@ def gather_facts(
 ) -> dict[date, DayFacts]:
     """What is known of each day that was ever ingested, replayed or deleted.
 
-    Args:
-        parts: the whole ingest ledger, consumed as it is read.
-        replays: all of them. One over ranges touches the days that those ranges stored; one of
-            dead letters the days it says, and all days when it replaced rows of unnamed ones.
-        deletions: all of them.
-        now: aware UTC.
+    A replay over ranges touches the days that those ranges stored; one of dead letters the days it
+    says, and all days when it replaced rows of unnamed ones.
     """
-    days: defaultdict[date, _Marks] = defaultdict(_Marks)
+    days: defaultdict[date, DayFacts] = defaultdict(DayFacts)
     of_partition: defaultdict[int, list[tuple[OffsetRange, str]]] = defaultdict(list)
     for replay in replays:
         for item in replay.ranges:
@@ -122,50 +117,29 @@ def gather_facts(
             if item.start < part.offsets.end and part.offsets.start < item.end
         }
         for day, stored in part.stored_by_day.items():
-            marks = days[day]
-            marks.stored += stored
-            marks.names |= names
+            facts = days[day]
+            facts.stored += stored
+            facts.names |= names
             if part.first_record_ms is not None:
-                marks.oldest_ms = min(part.first_record_ms, marks.oldest_ms or 1 << 62)
+                facts.oldest_ms = min(part.first_record_ms, facts.oldest_ms or 1 << 62)
     for replay in replays:
         for day, stored in replay.stored_by_day.items():
             days[day].stored += stored
             days[day].names.add(replay.name)
         if not replay.ranges and replay.stored > sum(replay.stored_by_day.values()):
-            for marks in days.values():
-                marks.names.add(replay.name)
+            for facts in days.values():
+                facts.names.add(replay.name)
     for deletion in deletions:
         is_fresh = now - deletion.deleted_at < DELETION_SETTLES
         for day in deletion.rows_by_day:
             days[day].names.add(f"{deletion.name}{' fresh' if is_fresh else ''}")
-    return {
-        day: DayFacts(day, marks.stored, _seen(marks), marks.oldest_ms)
-        for day, marks in days.items()
-    }
-
-
-def _seen(marks: _Marks) -> str:
-    if not marks.names:
-        return f"stored {marks.stored}"
-    digest = hashlib.sha256("\n".join(sorted(marks.names)).encode()).hexdigest()[:16]
-    return f"stored {marks.stored}, {len(marks.names)} replays and deletions {digest}"
-
-
-def ages_at(facts: DayFacts | None, retention_days: float) -> datetime | None:
-    """When the first row of the day may age out; None when rows live for ever, or there is none."""
-    if not retention_days or facts is None or facts.oldest_ms is None:
-        return None
-    oldest = datetime.fromtimestamp(facts.oldest_ms / 1000, UTC)
-    return oldest + timedelta(days=retention_days)
+    return dict(days)
 
 
 def find_first_day(facts: Mapping[date, DayFacts], known: date | None, today: date) -> date | None:
-    """The day with which readings begin; None when there are none.
+    """The day with which readings begin, never later than the one `known`; None without any.
 
-    Args:
-        facts: what the ledgers say of each day.
-        known: what was found before; the answer is never later.
-        today: UTC; days after it come from clocks that are ahead.
+    Days after `today` (UTC) come from clocks that are ahead.
     """
     first: date | None = None
     for day in sorted((day for day in facts if facts[day].stored), reverse=True):
@@ -176,13 +150,15 @@ def find_first_day(facts: Mapping[date, DayFacts], known: date | None, today: da
     return min(first, known)
 
 
-def is_frozen(facts: DayFacts | None, retention_days: float, now: datetime) -> bool:
-    """Whether a rebuild would come too late, because rows of the day age out.
+def frozen_from(facts: DayFacts | None, retention_days: float, now: datetime) -> datetime | None:
+    """When rows of the day age out, if a rebuild would come too late for that; else None.
 
     Rows live from when they arrived in Kafka, so a month that was backfilled today is not old.
     """
-    aging = ages_at(facts, retention_days)
-    return aging is not None and now >= aging - FREEZE_AHEAD
+    if not retention_days or facts is None or facts.oldest_ms is None:
+        return None
+    aging = moment_of(facts.oldest_ms) + timedelta(days=retention_days)
+    return aging if now >= aging - FREEZE_AHEAD else None
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -239,7 +215,7 @@ def choose_due_days(
         if not first_day <= day <= today:
             outside.append(day)
             continue
-        if is_frozen(facts[day], retention_days, now):
+        if frozen_from(facts[day], retention_days, now):
             frozen.append(day)
             continue
         before = remembered.get(day)

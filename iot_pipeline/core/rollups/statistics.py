@@ -1,13 +1,13 @@
 """Readings become rollups: count, least, mean, greatest, first, last and spread per device.
 
 A rollup of a part and a rollup of the rest merge into the rollup of the whole, so readings stream
-through by the page. Belongs here: the arithmetic. Does not belong here: which days want a rebuild
-(`core.rollups.days`), reading and writing (`stages.rollups.rebuild`).
+through by the page.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -167,30 +167,17 @@ def _merge(one: Stats, other: Stats) -> Stats:
     )
 
 
-def merge_all(parts: Iterable[Rollup]) -> Rollup:
-    """All of them together; an empty one of none."""
-    whole = Rollup()
-    for part in parts:
-        whole = merge(whole, part)
-    return whole
-
-
 def add_page(hours: dict[int, Rollup], rows: Sequence[PlainRow]) -> None:
     """Take a page of one device's rows into its hours, by the hour's first millisecond."""
-    for hour, group in groupby(rows, _hour_of):
+    for hour, group in groupby(rows, lambda row: row[0] - row[0] % MS_PER_HOUR):
         part = summarize(list(group))
         known = hours.get(hour)
         hours[hour] = part if known is None else merge(known, part)
 
 
-def _hour_of(row: PlainRow) -> int:
-    ms: int = row[0]
-    return ms - ms % MS_PER_HOUR
-
-
 def day_of_hours(hours: Mapping[int, Rollup]) -> Rollup:
     """A day from its hours, always added up in one order."""
-    return merge_all(hours[hour] for hour in sorted(hours))
+    return reduce(merge, (hours[hour] for hour in sorted(hours)), Rollup())
 
 
 def is_same(one: Rollup, other: Rollup) -> bool:

@@ -1,7 +1,7 @@
 """Chance that can be repeated: the same names and number, the same draw, on every machine.
 
-Belongs here: drawing numbers. Does not belong here: what they decide. `random.Random` takes 2.5 KB
-an instance; a fleet of 10,000 devices with a few faults each wants tens of thousands of streams.
+`random.Random` takes 2.5 KB an instance; a fleet of 10,000 devices with a few faults each wants
+tens of thousands of streams.
 """
 
 import hashlib

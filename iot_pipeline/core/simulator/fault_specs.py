@@ -1,9 +1,4 @@
-"""Which faults a scenario may ask for: their kinds, which devices they hit, and when.
-
-Belongs here: the shape of a fault in a scenario file, with units and limits. Does not belong here:
-when exactly a device is hit (`core.simulator.fault_windows`), what happens then to values, times
-and bytes (`core.simulator.faults`) and to the order of sending (`core.simulator.scenario_fleet`).
-"""
+"""Which faults a scenario may ask for: their kinds, which devices they hit, and when."""
 
 import enum
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -37,12 +32,11 @@ LASTING_KINDS = frozenset(
 )
 # What a payload alone can provoke: a reading that Cassandra refuses passed every rule of ours.
 MALFORMED_REASONS = tuple(reason for reason in Reason if reason is not Reason.REJECTED_BY_CASSANDRA)
-MalformedReason = Literal[
-    "not_json", "missing_field", "wrong_type", "out_of_range", "too_large", "no_value"
-]
 if TYPE_CHECKING:
+    MalformedReason = str
     QuantityName = str
 else:
+    MalformedReason = Literal[tuple(reason.value for reason in MALFORMED_REASONS)]
     QuantityName = Literal[tuple(quantity.name for quantity in QUANTITIES)]
 _UNITS = " or ".join(quantity.unit for quantity in QUANTITIES)
 Share = Annotated[
@@ -118,22 +112,18 @@ class ClockSkew(Fault, frozen=True, kw_only=True, tag_field="kind", tag="clock_s
     skew: Shift = "5m"
 
 
-class UniformDelay(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="distribution", tag="uniform"
-):
+class _Delay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="distribution"):
+    pass
+
+
+class UniformDelay(_Delay, frozen=True, tag="uniform"):
     """Any delay between two, equally likely."""
 
     min: Annotated[Duration, Meta(description="The shortest delay.")]
     max: Annotated[Duration, Meta(description="The longest delay.")]
 
 
-class ExponentialDelay(
-    msgspec.Struct,
-    frozen=True,
-    forbid_unknown_fields=True,
-    tag_field="distribution",
-    tag="exponential",
-):
+class ExponentialDelay(_Delay, frozen=True, tag="exponential"):
     """Short delays often, long ones seldom; none beyond `max`."""
 
     mean: Annotated[Duration, Meta(description="The average delay, before `max` cuts it.")]
@@ -162,13 +152,8 @@ class Duplicate(Fault, frozen=True, kw_only=True, tag_field="kind", tag="duplica
     share: Share = 1.0
 
 
-class ConflictingDuplicate(
-    Fault, frozen=True, kw_only=True, tag_field="kind", tag="conflicting_duplicate"
-):
+class ConflictingDuplicate(Duplicate, frozen=True, kw_only=True, tag="conflicting_duplicate"):
     """A reading is sent once more with the same device and time, and other values."""
-
-    after: Annotated[Duration, Meta(description="How long after the first.")] = "0s"
-    share: Share = 1.0
 
 
 class Malformed(Fault, frozen=True, kw_only=True, tag_field="kind", tag="malformed"):

@@ -1,11 +1,10 @@
-"""What a fault does to what a device sends: other values, another time, other bytes.
+"""A fault of a scenario on one device: when it is active, and what the device then sends."""
 
-Belongs here: one fault of one device, its windows and its effect on a value. Does not belong here:
-the order of sending (`core.simulator.scenario_fleet`), what is remembered of it
-(`core.simulator.manifest`).
-"""
+import fnmatch
+from collections.abc import Iterator, Sequence
+from dataclasses import InitVar, dataclass, field
 
-from collections.abc import Iterator
+import msgspec
 
 from iot_pipeline.core.reading.decoding import (
     Reading,
@@ -16,7 +15,6 @@ from iot_pipeline.core.reading.decoding import (
 )
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.simulator.chance import Chance
-from iot_pipeline.core.simulator.emissions import Injection
 from iot_pipeline.core.simulator.fault_specs import (
     LASTING_KINDS,
     MALFORMED_REASONS,
@@ -29,46 +27,147 @@ from iot_pipeline.core.simulator.fault_specs import (
     Spike,
     UniformDelay,
 )
-from iot_pipeline.core.simulator.fault_windows import FOREVER_US, FaultWindow, fault_windows
-from iot_pipeline.core.times import duration_us
+from iot_pipeline.core.simulator.scenarios import FleetDevice
+from iot_pipeline.core.times import US_PER_HOUR, duration_us
 
 # Measured times lie on this grid and those of a wrong clock between: they never share a
 # millisecond, so a skewed reading never overwrites a right one.
 GRID_US = 2_000
-_NEVER = FaultWindow(FOREVER_US, FOREVER_US + 1)
+FOREVER_US = 1 << 62
 _PLACE_OF = {quantity.name: at for at, quantity in enumerate(QUANTITIES)}
 
 
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One time that a fault struck one device: a window of it, or one reading where it has none.
+
+    `number` counts the injections of a simulation. `amount` is how far off, in `unit`: the size of
+    a spike, of a drift at its end, of a clock's skew; None where the kind has none.
+    """
+
+    number: int
+    kind: FaultKind
+    device_id: str
+    amount: float | None = None
+    unit: str = ""
+    reason: Reason | None = None
+
+
+class Emission(msgspec.Struct, frozen=True, gc=False):
+    """One message, or one that a dropout withheld.
+
+    Both times are microseconds since 1970: of sending, never before that of the emission before,
+    and of measuring by a clock that is right. `payload` is None for a tombstone. `injection` says
+    which fault it carries.
+    """
+
+    send_us: int
+    measured_us: int
+    device: FleetDevice
+    payload: bytes | None
+    injection: Injection | None = None
+
+    @property
+    def is_withheld(self) -> bool:
+        """A dropout's: nothing is sent, and the manifest counts it."""
+        return self.injection is not None and self.injection.kind is FaultKind.DROPOUT
+
+
+@dataclass(frozen=True, slots=True)
+class FaultWindow:
+    """[from_us, to_us) in microseconds since 1970; `is_single` ends with the first reading hit."""
+
+    from_us: int
+    to_us: int
+    is_single: bool = False
+
+    @property
+    def is_endless(self) -> bool:
+        return self.to_us >= FOREVER_US and not self.is_single
+
+
+_NEVER = FaultWindow(FOREVER_US, FOREVER_US + 1)
+
+
+def fault_windows(fault: Fault, chance: Chance, start_us: int) -> Iterator[FaultWindow]:
+    """The windows of one fault for one device: ascending, disjoint, endless when they repeat."""
+    lasts_us = None if fault.lasts is None else duration_us(fault.lasts)
+    if fault.per_hour is not None:
+        return _at_random(fault.per_hour, lasts_us, chance, start_us)
+    if fault.at is not None:
+        every_us = None if fault.every is None else duration_us(fault.every)
+        return _at_times(start_us + duration_us(fault.at), lasts_us, every_us)
+    return iter((FaultWindow(start_us, FOREVER_US),))
+
+
+def _at_times(from_us: int, lasts_us: int | None, every_us: int | None) -> Iterator[FaultWindow]:
+    while True:
+        if lasts_us is not None:
+            yield FaultWindow(from_us, from_us + lasts_us)
+        else:
+            until_us = FOREVER_US if every_us is None else from_us + every_us
+            yield FaultWindow(from_us, until_us, is_single=True)
+        if every_us is None:
+            return
+        from_us += every_us
+
+
+def _at_random(
+    per_hour: float, lasts_us: int | None, chance: Chance, at_us: int
+) -> Iterator[FaultWindow]:
+    while True:
+        at_us += 1 + int(chance.exponential(US_PER_HOUR / per_hour))
+        if lasts_us is None:
+            yield FaultWindow(at_us, FOREVER_US, is_single=True)
+        else:
+            yield FaultWindow(at_us, at_us + lasts_us)
+            at_us += lasts_us
+
+
+def devices_hit(fault: Fault, devices: Sequence[FleetDevice], chance: Chance) -> list[int]:
+    """The ascending indices of the devices that a fault is meant for; `chance` says who is picked.
+
+    The patterns of the fault are those of ids, groups and places.
+    """
+    matching = [
+        at
+        for at, device in enumerate(devices)
+        if not fault.devices
+        or any(
+            fnmatch.fnmatchcase(name, pattern)
+            for pattern in fault.devices
+            for name in (device.device_id, device.group, device.place)
+        )
+    ]
+    if fault.pick is None:
+        return matching
+    return [matching[index] for index in chance.pick(fault.pick, len(matching))]
+
+
+@dataclass(slots=True)
 class FaultTrack:
-    """One fault of a scenario on one device: asked about its readings in order of time."""
+    """One fault of a scenario on one device: asked about its readings in order of time.
 
-    __slots__ = (
-        "_chance",
-        "_injections",
-        "_numbers",
-        "_windows",
-        "device_id",
-        "fault",
-        "held",
-        "kind",
-        "share",
-        "window",
-    )
+    `chance` is its own, `numbers` count all injections. A stuck device repeats the values in
+    `held`, those of its window's first reading.
+    """
 
-    def __init__(
-        self, fault: Fault, device_id: str, chance: Chance, start_us: int, numbers: Iterator[int]
-    ) -> None:
-        """Take whose it is, its own draws, and the counter that injections are numbered by."""
-        self.fault = fault
-        self.kind = fault.kind
-        self.share: float = getattr(fault, "share", 1.0)
-        self.device_id = device_id
-        # The values that a stuck device repeats, those of its window's first reading.
-        self.held: tuple[float, ...] | None = None
-        self._chance = chance
-        self._numbers = numbers
-        self._windows = fault_windows(fault, chance, start_us)
-        self._injections: dict[Reason | None, Injection] = {}
+    fault: Fault
+    device_id: str
+    chance: Chance
+    start_us: InitVar[int]
+    numbers: Iterator[int]
+    held: tuple[float, ...] | None = None
+    kind: FaultKind = field(init=False)
+    share: float = field(init=False)
+    window: FaultWindow = field(init=False)
+    _windows: Iterator[FaultWindow] = field(init=False)
+    _injections: dict[Reason | None, Injection] = field(default_factory=dict)
+
+    def __post_init__(self, start_us: int) -> None:
+        self.kind = self.fault.kind
+        self.share = getattr(self.fault, "share", 1.0)
+        self._windows = fault_windows(self.fault, self.chance, start_us)
         self.window = next(self._windows, _NEVER)
 
     def hits(self, at_us: int) -> bool:
@@ -77,7 +176,7 @@ class FaultTrack:
             self._advance()
         if at_us < self.window.from_us:
             return False
-        return self.share >= 1 or self._chance.draw() < self.share
+        return self.share >= 1 or self.chance.draw() < self.share
 
     def done(self) -> None:
         """A reading was hit: a window of one reading is over."""
@@ -90,7 +189,7 @@ class FaultTrack:
         known = self._injections.get(reason)
         if known is None or (is_one_reading and self.kind not in LASTING_KINDS):
             amount, unit = _amount(self.fault)
-            known = Injection(next(self._numbers), self.kind, self.device_id, amount, unit, reason)
+            known = Injection(next(self.numbers), self.kind, self.device_id, amount, unit, reason)
             self._injections[reason] = known
         return known
 
@@ -104,7 +203,7 @@ class FaultTrack:
                 self.held = values
             return self.held
         if isinstance(fault, Spike):
-            size = fault.size if self._chance.draw() < 0.5 else -fault.size
+            size = fault.size if self.chance.draw() < 0.5 else -fault.size
             return _shifted(values, _PLACE_OF[fault.quantity], size, rules, flips=True)
         if isinstance(fault, Drift):
             window = self.window
@@ -112,7 +211,7 @@ class FaultTrack:
             return _shifted(values, _PLACE_OF[fault.quantity], size, rules, flips=False)
         if self.kind is FaultKind.CONFLICTING_DUPLICATE:
             for place, quantity in enumerate(QUANTITIES):
-                size = self._chance.between(0.1, 0.5) * quantity.jump
+                size = self.chance.between(0.1, 0.5) * quantity.jump
                 values = _shifted(values, place, size, rules, flips=True)
         return values
 
@@ -129,15 +228,15 @@ class FaultTrack:
             return duration_us(getattr(self.fault, "after", "0s"))
         delay = self.fault.delay
         if isinstance(delay, UniformDelay):
-            return int(self._chance.between(duration_us(delay.min), duration_us(delay.max)))
+            return int(self.chance.between(duration_us(delay.min), duration_us(delay.max)))
         mean_us, max_us = duration_us(delay.mean), duration_us(delay.max)
-        return min(int(self._chance.exponential(mean_us)), max_us)
+        return min(int(self.chance.exponential(mean_us)), max_us)
 
     def next_reason(self) -> Reason:
         """Why the next malformed payload cannot be a reading: its reasons, in turn by chance."""
         assert isinstance(self.fault, Malformed)
         reasons = [Reason(name) for name in self.fault.reasons] or MALFORMED_REASONS
-        return reasons[int(len(reasons) * self._chance.draw())]
+        return reasons[int(len(reasons) * self.chance.draw())]
 
     def _advance(self) -> None:
         self.window = next(self._windows, _NEVER)

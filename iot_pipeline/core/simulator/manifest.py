@@ -1,18 +1,17 @@
 """The manifest of a simulation: what was really sent, and every fault with its offsets.
 
-Belongs here: counting what Kafka acknowledged, and the JSON of it. Does not belong here: writing
-the file (`local.manifests`). It is the truth that checks are tested against, so nothing is in it
-that was only meant to be sent.
+It is the truth that checks are tested against: nothing is in it that was only meant to be sent.
 """
 
 from collections import Counter
+from dataclasses import asdict
 from datetime import datetime
 
 import msgspec
 
 from iot_pipeline.core.reading.decoding import Reason
-from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.core.simulator.fault_specs import FaultKind
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.scenarios import FleetDevice
 from iot_pipeline.core.times import moment_of_us
 
@@ -68,15 +67,6 @@ class FaultTruth(msgspec.Struct, kw_only=True):
     offsets: dict[int, list[tuple[int, int]]] = {}
     offsets_left_out: int = 0
 
-    def offset_list(self) -> list[tuple[int, int]]:
-        """Every (partition, offset), ascending."""
-        return [
-            (partition, offset)
-            for partition, ranges in sorted(self.offsets.items())
-            for first, last in ranges
-            for offset in range(first, last + 1)
-        ]
-
 
 class Manifest(msgspec.Struct, kw_only=True):
     """What a simulation sent, true at `written_at`; complete when `is_complete`.
@@ -123,24 +113,6 @@ class Manifest(msgspec.Struct, kw_only=True):
             if kind in faults
         }
 
-    def faults_of(self, *kinds: FaultKind) -> list[FaultTruth]:
-        """The faults of these kinds, in order of their first reading."""
-        return sorted((f for f in self.faults if f.kind in kinds), key=lambda f: f.first_at)
-
-
-def encode_manifest(manifest: Manifest) -> bytes:
-    """Its JSON, indented for people; `decode_manifest` reads it back equal."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-
-
-def decode_manifest(content: bytes) -> Manifest:
-    """A manifest from its JSON.
-
-    Raises:
-        msgspec.ValidationError: it is no manifest of this version.
-    """
-    return msgspec.json.decode(content, type=Manifest)
-
 
 class _Tally:
     """A device's counts as plain numbers: they change with every message."""
@@ -167,7 +139,6 @@ class ManifestRecorder:
         self._ranges = 0
 
     def withhold(self, emission: Emission) -> None:
-        """A dropout kept this reading from being sent."""
         self.withheld += 1
         self._tallies[emission.device.device_id].withheld += 1
         fault = self._fault_of(emission)
@@ -238,15 +209,9 @@ class ManifestRecorder:
             if len(self._faults) >= MAX_FAULTS:
                 self._left_out.add(injection.number)
                 return None
-            fault = self._faults[injection.number] = FaultTruth(
-                kind=injection.kind,
-                device_id=injection.device_id,
-                first_at=at,
-                last_at=at,
-                amount=injection.amount,
-                unit=injection.unit,
-                reason=injection.reason,
-            )
+            known = asdict(injection)
+            number = known.pop("number")
+            fault = self._faults[number] = FaultTruth(first_at=at, last_at=at, **known)
         fault.first_at = min(fault.first_at, at)
         fault.last_at = max(fault.last_at, at)
         return fault

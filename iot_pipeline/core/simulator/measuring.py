@@ -1,13 +1,13 @@
 """What the devices of a scenario measure when nothing is wrong with them, many readings at a time.
 
-Belongs here: times and values of clean readings, in order. Does not belong here: messages and
-faults (`core.simulator.scenario_fleet`). numpy computes whole blocks, 0.2 µs a reading; one by one
-they cost more than everything else that a simulation does.
+numpy computes whole blocks, 0.2 µs a reading; one by one they cost more than everything else that a
+simulation does.
 """
 
 import heapq
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -43,50 +43,46 @@ class Measured(NamedTuple):
     values: tuple[_Floats, ...]
 
     def pick(self, which: slice | _Ints) -> "Measured":
-        """Those at these indices, in their order."""
         values = tuple(column[which] for column in self.values)
         return Measured(self.at_us[which], self.devices[which], values)
 
 
+@dataclass(slots=True)
 class Measuring:
     """The clean readings of a scenario's devices, block after block.
+
+    `devices` are in the scenario's order. Event times are in [start_us, end_us) and multiples of
+    `grid_us`, which `start_us` has to be, too.
 
     Guarantees: a reading is a function of scenario, seed, start and its number, so a later end
     only adds readings; memory for the devices and a few blocks, however long it goes on.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        devices: Sequence[FleetDevice],
-        *,
-        seed: int,
-        start_us: int,
-        end_us: int,
-        grid_us: int,
-        rules: ReadingRules,
-    ) -> None:
-        """Take the devices in the scenario's order, and event times [start_us, end_us).
+    scenario: Scenario
+    devices: Sequence[FleetDevice]
+    _: KW_ONLY
+    seed: int
+    start_us: int
+    end_us: int
+    grid_us: int
+    rules: ReadingRules
+    noise: _Floats = field(init=False)
+    uniform: _Floats = field(init=False)
+    ahead_us: int = field(init=False)
+    _rows: list["_Sensors"] = field(init=False, default_factory=list)
 
-        Every event time is a multiple of `grid_us`, and `start_us` has to be one.
-        """
+    def __post_init__(self) -> None:
         # Bounded within -1 to 1, unlike a Gaussian: a clean fleet has no outliers.
-        draw = random.Random(f"iot_pipeline scenario noise {seed}").random
+        draw = random.Random(f"iot_pipeline scenario noise {self.seed}").random
         self.noise = np.array([(draw() + draw() + draw() + draw()) / 2 - 1 for _ in range(_NOISES)])
         self.uniform = np.array([draw() for _ in range(_NOISES)])
-        self.seed = seed
-        self.start_us = start_us
-        self.end_us = end_us
-        self.grid_us = grid_us
-        self.rules = rules
         # All groups measure about this far ahead, so that no block waits for another's.
-        self.ahead_us = int(_BLOCK * 1e6 / scenario.readings_per_second)
-        self._rows: list[_Sensors] = []
-        first = 0
-        for group in scenario.groups:
-            climates = [Climate(group, place, scenario.weather, seed) for place in group.own_places]
+        self.ahead_us = int(_BLOCK * 1e6 / self.scenario.readings_per_second)
+        first, weather = 0, self.scenario.weather
+        for group in self.scenario.groups:
+            climates = [Climate(group, place, weather, self.seed) for place in group.own_places]
             for turn in range(0, group.devices, _BLOCK):
-                some = devices[first + turn : first + min(turn + _BLOCK, group.devices)]
+                some = self.devices[first + turn : first + min(turn + _BLOCK, group.devices)]
                 self._rows.append(_Sensors(self, group, climates, some, turn, first + turn))
             first += group.devices
 
@@ -218,12 +214,7 @@ class _OfQuantity:
         self.seats = _seats(states)
 
     def values(self, swing: _Floats, noise: _Floats) -> _Floats:
-        """What they measure, within the limits of a reading and in its decimals.
-
-        Args:
-            swing: how far each is off its mean temperature, in °C.
-            noise: between -1 and 1.
-        """
+        """What they measure, within a reading's limits and decimals; `swing` in °C, `noise` ±1."""
         limits, curve = self._limits, self._curve
         values = self._level + curve.per_celsius * swing + curve.noise * noise
         # Cut, not rounded: a whole number divided by 100 has two decimals, and rounding costs as

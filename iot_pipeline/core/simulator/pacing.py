@@ -1,8 +1,4 @@
-"""A constant pace without bursts: how far event time has come, and how long to rest.
-
-Belongs here: arithmetic on elapsed seconds. Does not belong here: clocks and sleeping
-(`stages.simulator.simulation`), event times (`core.simulator.plan`).
-"""
+"""A constant pace without bursts: how far event time has come, and how long to rest."""
 
 TICK_SECONDS = 0.005
 # The longest rest: after each, the simulation asks whether to stop.
@@ -22,7 +18,6 @@ class Pacer:
     """
 
     def __init__(self, speed: float) -> None:
-        """Take how many seconds of event time pass in a second, above 0."""
         self._speed = speed
         self._looked_at = 0.0
         self._rested = 0.0
@@ -37,10 +32,7 @@ class Pacer:
         return self._due
 
     def pause_seconds(self, elapsed_seconds: float, next_due: float) -> float:
-        """How long to rest before the next look: to the next tick, or to the next message.
-
-        `next_due` is that message's event time, in seconds since the start.
-        """
+        """How long to rest: to the next tick, or to the next message, due at that event time."""
         wake_at = max(self._looked_at + TICK_SECONDS, next_due / self._speed)
         self._rested = min(max(wake_at - elapsed_seconds, 0.0), LONGEST_PAUSE_SECONDS)
         return self._rested

@@ -1,9 +1,4 @@
-"""Which simulations make sense: what a person asks for in, a plan or a clear refusal out.
-
-Belongs here: which event times, how fast they pass, how many messages. Does not belong here: what
-is measured (`core.simulator.measuring`), what a file may say (`core.simulator.scenarios`), when a
-message is due (`core.simulator.pacing`).
-"""
+"""Which simulations make sense: what a person asks for in, a plan or a clear refusal out."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +13,7 @@ from iot_pipeline.core.reading.decoding import (
     Reason,
 )
 from iot_pipeline.core.simulator.fault_specs import Malformed
-from iot_pipeline.core.simulator.fault_windows import FOREVER_US
+from iot_pipeline.core.simulator.faults import FOREVER_US
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import (
     DEFAULT_SEED,
@@ -26,7 +21,14 @@ from iot_pipeline.core.simulator.scenarios import (
     Group,
     Scenario,
 )
-from iot_pipeline.core.times import duration_us, exact_span, in_utc, moment_of_us, us_of
+from iot_pipeline.core.times import (
+    US_PER_SECOND,
+    duration_us,
+    exact_span,
+    in_utc,
+    moment_of_us,
+    us_of,
+)
 from iot_pipeline.errors import ConfigurationError
 
 MAX_DEVICES = 1_000_000
@@ -36,9 +38,8 @@ MAX_COUNT = 10_000_000_000
 SHORTEST_INTERVAL_US = 1_000
 # Kafka's clients send a megabyte at most.
 _LARGEST_VALUE_BYTES = 900_000
-_SECOND_US = 1_000_000
 _YEAR_SECONDS = 366 * 86_400
-_LONGEST_LOOK_BACK_US = 10 * _YEAR_SECONDS * _SECOND_US
+_LONGEST_LOOK_BACK_US = 10 * _YEAR_SECONDS * US_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,10 @@ class SimulationPlan:
     seconds: float | None = None
 
     def begin_us(self, now_us: int) -> int:
-        """The first event time when sending starts at `now_us`.
-
-        Faster than live, it lies so far in the past that no event time is ever of the future.
-        """
+        """Faster than live, so far in the past that no event time is ever of the future."""
         if self.start_us is not None:
             return self.start_us
-        ahead_us = (self.duration_us or 0) - self.sending_seconds * _SECOND_US
+        ahead_us = (self.duration_us or 0) - self.sending_seconds * US_PER_SECOND
         return now_us - max(0, math.ceil(ahead_us))
 
     @property
@@ -75,10 +73,9 @@ class SimulationPlan:
         """How long sending takes at least; 0 for as fast as can be, and when a person ends it."""
         if self.speed is None:
             return Fraction(self.seconds or 0)
-        return Fraction(self.duration_us or 0) / Fraction(self.speed) / _SECOND_US
+        return Fraction(self.duration_us or 0) / Fraction(self.speed) / US_PER_SECOND
 
     def fleet(self, now_us: int, rules: ReadingRules) -> ScenarioFleet:
-        """The messages of this simulation when sending starts at `now_us`."""
         start_us = self.begin_us(now_us)
         covered_us = FOREVER_US if self.duration_us is None else self.duration_us
         return ScenarioFleet(
@@ -117,12 +114,8 @@ def plan_scenario(
     """Decide the times of a scenario before anything is contacted.
 
     Args:
-        scenario: a valid one, from `core.simulator.scenario_file`.
-        name: what it is called, for manifests.
-        now: the time, with its zone.
-        seed: instead of the scenario's own.
-        speed: event time per time: 1 is live, "max" as fast as can be. Default: the scenario's.
-        duration_seconds: event time to cover, in seconds. Default: the scenario's.
+        seed, speed, duration_seconds: instead of the scenario's own; the duration is of event time,
+            and a speed of 1 is live, "max" as fast as can be.
         start: event time it begins with, at whatever speed; same seed and start, same bytes.
         since: backfill at full speed from here ...
         until: ... to here (exclusive), now by default.
@@ -173,12 +166,7 @@ def plan_scenario(
         start_us=None if start is None else us_of(start),
         duration_us=duration,
     )
-    first = moment_of_us(plan.begin_us(us_of(now)))
-    _expect(
-        first.timestamp() >= EARLIEST_SECONDS
-        and first.timestamp() + duration / 1e6 < LATEST_SECONDS,
-        f"event times from {in_utc(first)} on: expected all of them between 2000 and 2100",
-    )
+    _expect_readable_times(plan.begin_us(us_of(now)), duration)
     _expect(
         max_value_bytes <= _LARGEST_VALUE_BYTES or not _sends_too_large(scenario),
         f"IOT_MAX_VALUE_BYTES={max_value_bytes}: a producer cannot send more than that, so "
@@ -200,10 +188,9 @@ def plan_fleet(
     """Check a fleet of devices that are well before anything is contacted.
 
     Args:
-        devices: how many devices send, in turn, named device_1 to device_N.
+        devices: how many send, in turn, named device_1 to device_N.
         rate: messages per second of the whole fleet, or "max".
         count: messages to send; or `duration_seconds`, how long to send. Neither: until stopped.
-        seed: same seed and same start, same readings.
         start: event time of the first reading, with its zone; None for now.
         interval_seconds: event time between two readings of one device, with `start` only.
             Default: what the rate gives, and 1 s at "max".
@@ -254,20 +241,27 @@ def plan_fleet(
         seed=seed,
         speed=None
         if exact_rate is None
-        else float(exact_rate * interval_us / devices / _SECOND_US),
+        else float(exact_rate * interval_us / devices / US_PER_SECOND),
         start_us=None if start is None else us_of(start),
         duration_us=covered_us,
         count=count,
         seconds=duration_seconds,
     )
-    _expect_readable_times(plan)
+    if start is None:
+        _expect(
+            -plan.begin_us(0) <= _LONGEST_LOOK_BACK_US,
+            "at rate max a reading per device takes a millisecond of event time, and this one "
+            "would begin more than ten years ago: more devices, a shorter duration, or a start",
+        )
+    else:
+        _expect_readable_times(us_of(start), (covered_us or 0) if duration_seconds is None else 0)
     return plan
 
 
 class _PlainGroup(Group, frozen=True):
     """A group whose interval is one that no text says: a share of a second, exactly."""
 
-    exactly_us: Fraction = Fraction(_SECOND_US)
+    exactly_us: Fraction = Fraction(US_PER_SECOND)
 
     @property
     def interval_us(self) -> Fraction:
@@ -292,14 +286,14 @@ def _interval_us(
     """Event time between two readings of one device, checked against the millisecond."""
     if interval_seconds is not None:
         _expect(
-            SHORTEST_INTERVAL_US / _SECOND_US <= interval_seconds <= _YEAR_SECONDS,
+            SHORTEST_INTERVAL_US / US_PER_SECOND <= interval_seconds <= _YEAR_SECONDS,
             f"interval {interval_seconds} s: expected 0.001 s to a year; "
             "the table keeps one reading per device and millisecond",
         )
-        return Fraction(repr(interval_seconds)) * _SECOND_US
+        return Fraction(repr(interval_seconds)) * US_PER_SECOND
     if rate is None:
-        return Fraction(_SECOND_US if is_backfill else SHORTEST_INTERVAL_US)
-    interval_us = devices * _SECOND_US / rate
+        return Fraction(US_PER_SECOND if is_backfill else SHORTEST_INTERVAL_US)
+    interval_us = devices * US_PER_SECOND / rate
     _expect(
         interval_us >= SHORTEST_INTERVAL_US,
         f"rate {float(rate):g} over {devices} devices is more than one reading per device and "
@@ -309,19 +303,10 @@ def _interval_us(
     return interval_us
 
 
-def _expect_readable_times(plan: SimulationPlan) -> None:
-    """Ingestion takes event times between 2000 and 2100: others would all be dead letters."""
-    if plan.start_us is None:
-        _expect(
-            -plan.begin_us(0) <= _LONGEST_LOOK_BACK_US,
-            "at rate max a reading per device takes a millisecond of event time, and this one "
-            "would begin more than ten years ago: more devices, a shorter duration, or a start",
-        )
-        return
-    end_us = plan.start_us + (plan.duration_us or 0 if plan.seconds is None else 0)
+def _expect_readable_times(first_us: int, duration_us: int) -> None:
     _expect(
-        plan.start_us >= EARLIEST_SECONDS * _SECOND_US and end_us < LATEST_SECONDS * _SECOND_US,
-        "event times from the start on, one interval apart: expected all of them between 2000 "
+        first_us >= EARLIEST_SECONDS * 1e6 and first_us + duration_us < LATEST_SECONDS * 1e6,
+        f"event times from {in_utc(moment_of_us(first_us))} on: expected all of them between 2000 "
         "and 2100; others are not accepted as readings",
     )
 

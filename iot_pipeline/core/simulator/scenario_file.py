@@ -1,8 +1,4 @@
-"""A scenario from its YAML, or what is wrong with it: file, line, key, and what is expected.
-
-Belongs here: reading text, the rules between keys, the JSON schema. Does not belong here: where
-files are (`local.scenario_files`), what a single key may be (`core.simulator.scenarios`).
-"""
+"""A scenario from its YAML, or what is wrong with it: file, line, key, and what is expected."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +19,7 @@ from iot_pipeline.core.simulator.fault_specs import (
     Late,
     UniformDelay,
 )
-from iot_pipeline.core.simulator.fault_windows import devices_hit
+from iot_pipeline.core.simulator.faults import devices_hit
 from iot_pipeline.core.simulator.scenarios import (
     MAX_DURATION_US,
     Group,
@@ -32,13 +28,12 @@ from iot_pipeline.core.simulator.scenarios import (
     Weather,
     make_devices,
 )
-from iot_pipeline.core.times import duration_us
+from iot_pipeline.core.times import US_PER_DAY, US_PER_HOUR, duration_us
 from iot_pipeline.errors import ConfigurationError
 
 SCHEMA_LINE = "# yaml-language-server: $schema=scenario.schema.json"
 MAX_DEVICES = 100_000
 _SHORTEST_INTERVAL_US = 10_000
-_DAY_US = 86_400_000_000
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 # What msgspec says of a pattern, and what a person can do with it.
 _PATTERNS = (
@@ -105,7 +100,6 @@ def parse_scenario(text: str, source: str) -> Scenario:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a scenario, for editors."""
     made = msgspec.json.schema(Scenario)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -117,14 +111,16 @@ def schema() -> dict[str, Any]:
 def _problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """What no single key shows: (path, what is expected) of everything that does not fit."""
     yield from _span_problem("$.duration", scenario.duration, 1_000, MAX_DURATION_US)
-    weather_us = (3_600_000_000, 30 * _DAY_US)
+    weather_us = (US_PER_HOUR, 30 * US_PER_DAY)
     yield from _span_problem("$.weather.changes_in", scenario.weather.changes_in, *weather_us)
     if scenario.device_count > MAX_DEVICES:
         yield "$.groups", f"{scenario.device_count:,} devices; expected at most {MAX_DEVICES:,}"
         return
     for index, group in enumerate(scenario.groups):
         path = f"$.groups[{index}]"
-        yield from _span_problem(f"{path}.interval", group.interval, _SHORTEST_INTERVAL_US, _DAY_US)
+        yield from _span_problem(
+            f"{path}.interval", group.interval, _SHORTEST_INTERVAL_US, US_PER_DAY
+        )
         if len(set(group.places)) < len(group.places):
             yield f"{path}.places", "a place is named twice; expected each once"
         named = re.findall(r"\{([^{}]*)\}", group.ids)
@@ -151,16 +147,15 @@ def _problems(scenario: Scenario) -> Iterator[tuple[str, str]]:
             )
             return
         seen.add(device.device_id)
-    names = [(d.device_id, d.group, d.place) for d in devices]
     for index, fault in enumerate(scenario.faults):
         yield from _fault_problems(f"$.faults[{index}]", fault)
         for pattern in fault.devices:
             only = msgspec.structs.replace(fault, devices=[pattern], pick=None)
-            if not devices_hit(only, names, Chance()):
+            if not devices_hit(only, devices, Chance()):
                 yield (
                     f"$.faults[{index}].devices",
                     f"{pattern!r} is no device, group or place here; expected such as "
-                    f"{names[0][0]!r}",
+                    f"{devices[0].device_id!r}",
                 )
 
 
@@ -224,7 +219,6 @@ def _explain(source: str, node: yaml.Node, path: str, message: str) -> str:
 
 
 def _keys(node: yaml.Node, path: str) -> list[str]:
-    """The keys there are where a path leads to."""
     *_, last = re.findall(r"[a-z_]+", path) or [""]
     if last in _STRUCTS:
         return [field.encode_name for field in msgspec.structs.fields(_STRUCTS[last])]

@@ -1,24 +1,27 @@
 """The messages of a scenario, in the order in which they are sent.
 
-Belongs here: what leaves a device for each of its readings, and in which order. Does not belong
-here: what is measured (`core.simulator.measuring`), what a fault does to a value
-(`core.simulator.faults`), waiting until a message is due (`stages.simulator.simulation`).
 Everything is a function of scenario, seed, start, end and rules: the same five, the same bytes.
 """
 
 import heapq
 import itertools
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain
 
 from msgspec.structs import replace
 
 from iot_pipeline.core.reading.decoding import Reading, ReadingRules, encode_reading
 from iot_pipeline.core.simulator.chance import Chance
-from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.core.simulator.fault_specs import FaultKind
-from iot_pipeline.core.simulator.fault_windows import FOREVER_US, devices_hit
-from iot_pipeline.core.simulator.faults import GRID_US, FaultTrack, malformed_payload
+from iot_pipeline.core.simulator.faults import (
+    FOREVER_US,
+    GRID_US,
+    Emission,
+    FaultTrack,
+    devices_hit,
+    malformed_payload,
+)
 from iot_pipeline.core.simulator.measuring import Measured, Measuring
 from iot_pipeline.core.simulator.scenarios import FleetDevice, Scenario, make_devices
 
@@ -26,40 +29,32 @@ from iot_pipeline.core.simulator.scenarios import FleetDevice, Scenario, make_de
 _CHUNK = 2_000
 
 
+@dataclass(slots=True)
 class ScenarioFleet:
-    """All messages of a scenario between two times.
+    """All messages of a scenario with event times [start_us, end_us), at most `count` of them.
+
+    `rules` are those of ingestion: clean values stay within them, malformed ones do not.
 
     Guarantees: memory for the devices and for what is delayed, not for what was sent; the event
-    times of a device, wrong clocks apart, strictly increase and share no millisecond; values
-    without a fault change no faster than `core.simulator.weather.steepest_celsius_per_second` and
-    the noise allow.
+    times of a device, wrong clocks apart, strictly increase and share no millisecond.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        *,
-        seed: int,
-        start_us: int,
-        end_us: int,
-        count: int | None = None,
-        rules: ReadingRules | None = None,
-    ) -> None:
-        """Take event times [start_us, end_us), in microseconds since 1970.
+    scenario: Scenario
+    _: KW_ONLY
+    seed: int
+    start_us: int
+    end_us: int
+    count: int | None = None
+    rules: ReadingRules = field(default_factory=ReadingRules)
+    devices: list[FleetDevice] = field(init=False)
+    _grid_us: int = field(init=False)
 
-        `count` is how many messages there are at most. `rules` are those of ingestion: clean
-        values stay within them, malformed ones do not.
-        """
-        self.devices = make_devices(scenario)
+    def __post_init__(self) -> None:
+        self.devices = make_devices(self.scenario)
         # Only a wrong clock could meet the event time of another reading.
-        has_wrong_clocks = any(fault.kind is FaultKind.CLOCK_SKEW for fault in scenario.faults)
+        has_wrong_clocks = any(f.kind is FaultKind.CLOCK_SKEW for f in self.scenario.faults)
         self._grid_us = GRID_US if has_wrong_clocks else 1
-        self.start_us = start_us + -start_us % self._grid_us
-        self.end_us = end_us
-        self._count = count
-        self._scenario = scenario
-        self._seed = seed
-        self._rules = rules or ReadingRules()
+        self.start_us += -self.start_us % self._grid_us
 
     def emissions(self) -> Iterator[Emission]:
         """Every message, by the time of sending; what is late beyond the end is sent at the end."""
@@ -67,7 +62,7 @@ class ScenarioFleet:
 
     def blocks(self) -> Iterator[list[Emission]]:
         """The same, some at a time: making one more takes two milliseconds at most."""
-        left = self._count
+        left = self.count
         for block in self._all_blocks():
             if left is None:
                 yield block
@@ -79,13 +74,13 @@ class ScenarioFleet:
 
     def _all_blocks(self) -> Iterator[list[Emission]]:
         measuring = Measuring(
-            self._scenario,
+            self.scenario,
             self.devices,
-            seed=self._seed,
+            seed=self.seed,
             start_us=self.start_us,
             end_us=self.end_us,
             grid_us=self._grid_us,
-            rules=self._rules,
+            rules=self.rules,
         )
         troubled = self._troubled()
         delayed = _Delayed(self.end_us)
@@ -116,13 +111,12 @@ class ScenarioFleet:
     def _troubled(self) -> dict[int, "_Troubled"]:
         troubled: dict[int, _Troubled] = {}
         numbers = itertools.count()
-        names = [(device.device_id, device.group, device.place) for device in self.devices]
-        for index, fault in enumerate(self._scenario.faults):
-            for at in devices_hit(fault, names, Chance(self._seed, "pick", index)):
+        for index, fault in enumerate(self.scenario.faults):
+            for at in devices_hit(fault, self.devices, Chance(self.seed, "pick", index)):
                 device = self.devices[at]
-                chance = Chance(self._seed, "fault", index, device.device_id)
+                chance = Chance(self.seed, "fault", index, device.device_id)
                 track = FaultTrack(fault, device.device_id, chance, self.start_us, numbers)
-                troubled.setdefault(at, _Troubled(device, self._rules)).add(track)
+                troubled.setdefault(at, _Troubled(device, self.rules)).add(track)
         return troubled
 
 
@@ -141,7 +135,6 @@ class _Delayed:
         heapq.heappush(self._waiting, (send_us, next(self._numbers), late))
 
     def until(self, at_us: int) -> list[Emission]:
-        """What is due at that time, in order."""
         due = []
         while self._waiting and self._waiting[0][0] <= at_us:
             due.append(heapq.heappop(self._waiting)[2])
@@ -168,21 +161,22 @@ def _with_faults(
     return sent
 
 
+@dataclass(slots=True)
 class _Troubled:
-    """A device with faults: what leaves it for each of its readings."""
+    """A device with faults: what leaves it for each of its readings.
 
-    def __init__(self, device: FleetDevice, rules: ReadingRules) -> None:
-        self._device = device
-        self._rules = rules
-        self._tracks: list[FaultTrack] = []
-        # Before this time none of its faults has anything to say.
-        self.quiet_until_us = FOREVER_US
-        # A reading that waits until the next one was sent.
-        self.held: Emission | None = None
+    Before `quiet_until_us` none of its faults has anything to say. `held` is a reading that waits
+    until the next one was sent.
+    """
+
+    device: FleetDevice
+    rules: ReadingRules
+    tracks: list[FaultTrack] = field(default_factory=list)
+    quiet_until_us: int = FOREVER_US
+    held: Emission | None = None
 
     def add(self, track: FaultTrack) -> None:
-        """Give it a fault, after those that it has."""
-        self._tracks.append(track)
+        self.tracks.append(track)
         self.quiet_until_us = min(self.quiet_until_us, track.window.from_us)
 
     def misbehave(self, clean: Emission, values: tuple[float, ...]) -> Iterator[Emission]:
@@ -190,7 +184,7 @@ class _Troubled:
 
         The first fault in the scenario's order that hits a reading has it.
         """
-        hit = next((track for track in self._tracks if track.hits(clean.measured_us)), None)
+        hit = next((track for track in self.tracks if track.hits(clean.measured_us)), None)
         if hit is None:
             yield from self._sent(clean)
         else:
@@ -198,7 +192,7 @@ class _Troubled:
             hit.done()
         # Some track may not have been asked, and be behind: its window then ends too late, never
         # too early.
-        self.quiet_until_us = min(track.window.from_us for track in self._tracks)
+        self.quiet_until_us = min(track.window.from_us for track in self.tracks)
 
     def _hit(
         self, track: FaultTrack, clean: Emission, values: tuple[float, ...]
@@ -208,8 +202,8 @@ class _Troubled:
             yield replace(clean, payload=None, injection=track.injection())
         elif kind is FaultKind.MALFORMED:
             reason = track.next_reason()
-            reading = Reading(self._device.device_id, at_us / 1e6, *values)
-            payload = malformed_payload(reason, reading, self._rules)
+            reading = Reading(self.device.device_id, at_us / 1e6, *values)
+            payload = malformed_payload(reason, reading, self.rules)
             yield from self._sent(
                 replace(clean, payload=payload, injection=track.injection(reason))
             )
@@ -231,9 +225,8 @@ class _Troubled:
     def _told(
         self, track: FaultTrack, clean: Emission, claimed_us: int, values: tuple[float, ...]
     ) -> Emission:
-        """The reading as the fault changes it."""
-        told = track.values(clean.measured_us, values, self._rules)
-        payload = encode_reading(Reading(self._device.device_id, claimed_us / 1e6, *told))
+        told = track.values(clean.measured_us, values, self.rules)
+        payload = encode_reading(Reading(self.device.device_id, claimed_us / 1e6, *told))
         return replace(clean, payload=payload, injection=track.injection())
 
     def _sent(self, emission: Emission) -> Iterator[Emission]:

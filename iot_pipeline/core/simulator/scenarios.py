@@ -1,12 +1,8 @@
 """What a scenario file may say about a fleet: groups of devices, their climate, their faults.
 
-Belongs here: the shape of a scenario, with units and limits; it is the source of the JSON schema
-that editors read. Does not belong here: faults (`core.simulator.fault_specs`), YAML and line
-numbers (`core.simulator.scenario_file`), what the devices then measure
-(`core.simulator.measuring`).
-
-The limits keep a clean fleet within physics: a room does not warm by a degree in a second. What
-does is a fault, and known to be one.
+It is the source of the JSON schema that editors read. Faults: `core.simulator.fault_specs`; YAML
+and line numbers: `core.simulator.scenario_file`. The limits keep a clean fleet within physics: a
+room does not warm by a degree in a second. What does is a fault, and known to be one.
 """
 
 from dataclasses import dataclass
@@ -17,10 +13,10 @@ import msgspec
 from msgspec import Meta
 
 from iot_pipeline.core.simulator.fault_specs import FaultSpec
-from iot_pipeline.core.times import Duration, duration_us
+from iot_pipeline.core.times import US_PER_DAY, Duration, duration_us
 
 MAX_GROUP_DEVICES = 100_000
-MAX_DURATION_US = 366 * 86_400_000_000
+MAX_DURATION_US = 366 * US_PER_DAY
 DEFAULT_SEED = 1
 _PLACE = "{place}"
 

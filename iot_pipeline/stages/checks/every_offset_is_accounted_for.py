@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.checks.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.facts import Facts
@@ -32,7 +32,7 @@ def judge(
         achieved: what the run says it committed; each must be in the ledger with just that end.
         is_growing: the run goes on, so the ledger may have the same range with a later end.
     """
-    ingested = [entry for entry in entries if entry.outcome in (Outcome.INGESTED, Outcome.FOLDED)]
+    ingested = [entry for entry in entries if entry.outcome.is_ingested]
     span = sum(entry.span for entry in ingested)
     wrong = [
         f"{entry.partition}:{entry.start_offset}-{entry.end_offset} ({entry.span} offsets, "

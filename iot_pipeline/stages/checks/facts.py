@@ -19,7 +19,7 @@ from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.schema import SchemaReport, check_schema
 from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
-from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.progress import DrainSum
 from iot_pipeline.stages.ledger.chain import Walk, walk_chain

@@ -27,7 +27,7 @@ def judge(lags: Sequence[PartitionLag], limit_seconds: float) -> CheckVerdict:
         return CheckVerdict(True, said, numbers)
     worst = max(lags, key=lambda lag: lag.lag_seconds)
     said = (
-        f"{waiting} {total.lag_seconds:,.0f} s in partition {worst.partition}; the limit is "
+        f"{waiting} {total.lag_seconds:,.0f} s in partition {worst.state.partition}; the limit is "
         f"{limit_seconds:g} s. Is the sensor iot_data_lag on, do its last ticks say why they skip, "
         "and do its runs end well? If they do, more arrives than one run at a time can write; "
         "IOT_LAG_LIMIT_SECONDS is the limit."

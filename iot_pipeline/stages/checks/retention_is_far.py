@@ -24,15 +24,15 @@ def look(facts: Facts) -> CheckVerdict:
     oldest: dict[int, int] = {}
     if is_limited_by_size:
         full = [
-            OffsetRange(lag.partition, lag.low, lag.last_stable)
+            OffsetRange(lag.state.partition, lag.state.low, lag.state.last_stable)
             for lag in facts.lags
-            if lag.last_stable > lag.low > 0
+            if lag.state.last_stable > lag.state.low > 0
         ]
         oldest = first_record_ms(facts.ports.log, facts.settings.topic, full, _LOG_SECONDS)
     now_ms = facts.now.timestamp() * 1000
     ages = {partition: (now_ms - ms) / 1000 for partition, ms in oldest.items()}
     return judge(
-        [measure_headroom(lag, retention_ms, ages.get(lag.partition)) for lag in facts.lags]
+        [measure_headroom(lag, retention_ms, ages.get(lag.state.partition)) for lag in facts.lags]
     )
 
 
@@ -73,19 +73,19 @@ def measure_headroom(
         retention_ms: None: not limited by time.
         log_seconds: age of the oldest record; None: not limited by size, or not full yet.
     """
-    checkpoint = lag.low if lag.checkpoint is None else lag.checkpoint
+    checkpoint = lag.state.low if lag.state.checkpoint is None else lag.state.checkpoint
     keeps = left = FOR_EVER_SECONDS
     if retention_ms is not None:
         keeps, left = retention_ms / 1000, retention_ms / 1000 - lag.lag_seconds
-    if checkpoint < lag.low:
+    if checkpoint < lag.state.low:
         left = 0.0  # it has begun
     # A log that is limited by size and full loses at its start what arrives at its end; while it
     # has lost nothing yet, it is not full.
-    if log_seconds is not None and log_seconds > 0 and lag.last_stable > lag.low > 0:
-        arriving_per_second = (lag.last_stable - lag.low) / log_seconds
+    if log_seconds is not None and log_seconds > 0 and lag.state.last_stable > lag.state.low > 0:
+        arriving_per_second = (lag.state.last_stable - lag.state.low) / log_seconds
         keeps = min(keeps, log_seconds)
-        left = min(left, (checkpoint - lag.low) / arriving_per_second)
-    return Headroom(lag.partition, max(0, checkpoint - lag.low), keeps, max(0.0, left))
+        left = min(left, (checkpoint - lag.state.low) / arriving_per_second)
+    return Headroom(lag.state.partition, max(0, checkpoint - lag.state.low), keeps, max(0.0, left))
 
 
 def judge(headrooms: Sequence[Headroom]) -> CheckVerdict:

@@ -16,23 +16,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from iot_pipeline.core.fleet.delays import Delays
+from iot_pipeline.core.fleet.delays import Delays, FleetRecord
 from iot_pipeline.core.fleet.kept_states import (
-    decode_record,
-    decode_state,
+    decode,
     encode,
     merge,
     merge_records,
 )
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, is_silent
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MANY, FleetStates, Groups, fold_rows
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PipelineError, SchemaMismatchError
-from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.fleet.rows import (
+    FleetPorts,
     Until,
     count_again,
     list_devices,
@@ -141,7 +141,9 @@ class FleetKeeper:
             self._loaded.set()
             self._is_large = not is_all
             if record is not None:
-                self._states.record = merge_records(decode_record(record), self._states.record)
+                self._states.record = merge_records(
+                    decode(FleetRecord, record), self._states.record
+                )
             self._take_kept(found)
             unread = [name for name in self._states.record.suspects if name not in self._known]
         if self._is_large:
@@ -273,7 +275,7 @@ class FleetKeeper:
     def _take_kept(self, found: dict[str, bytes]) -> None:
         devices = self._states.devices
         for name, content in found.items():
-            state = None if name in self._known else decode_state(content)
+            state = None if name in self._known else decode(DeviceState, content)
             if state is not None:
                 newer = devices.get(name)
                 devices[name] = state if newer is None else merge(state, newer)

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.fleet.lacking_hours import DAY_HOURS
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
@@ -18,9 +17,15 @@ from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Span, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
-from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, day_number, day_of
-from iot_pipeline.stages.fleet.ports import FleetPorts
-from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Answer, DeviceDays
+from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_DAY, MS_PER_HOUR, day_number, day_of
+from iot_pipeline.stages.ports import (
+    MAX_ROWS_PER_READ,
+    Answer,
+    DeletionLog,
+    DeviceDays,
+    DeviceStateStore,
+    SensorData,
+)
 from iot_pipeline.stages.requests import ask_all
 
 # Of a clock that is far ahead the days it says are looked at, the newest of them.
@@ -34,11 +39,24 @@ StoredRows = Answer[Sequence[tuple[int, StoredRow]]]
 
 
 @dataclass(frozen=True, slots=True)
+class FleetPorts:
+    """Everything a look at the fleet reads, and the one table it writes."""
+
+    states: DeviceStateStore
+    rows: SensorData
+    days: DeviceDays
+    deletions: DeletionLog
+
+
+@dataclass(frozen=True, slots=True)
 class Until:
     """Send no question after `deadline`; wait for the answers to those that were sent."""
 
     deadline: float
     clock: Callable[[], float]
+
+
+_UNTIL_DONE = Until(math.inf, time.monotonic)
 
 
 def list_devices(
@@ -122,7 +140,7 @@ def _count_hours(
 ) -> None:
     """What the server counts of the last day takes the place of what few rows told."""
     current = as_of_ms // MS_PER_HOUR
-    first_ms, end_ms = (current - DAY_HOURS) * MS_PER_HOUR, (current + 1) * MS_PER_HOUR
+    first_ms, end_ms = (current - HOURS_PER_DAY) * MS_PER_HOUR, (current + 1) * MS_PER_HOUR
     spans = [span for name in names for span in spans_between(name, first_ms, end_ms)]
     counted: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for span, answer in _count(ports, spans):
@@ -136,10 +154,9 @@ def _count_hours(
 
 
 def _count(
-    ports: FleetPorts, spans: Iterable[Span], until: Until | None = None
+    ports: FleetPorts, spans: Iterable[Span], until: Until = _UNTIL_DONE
 ) -> Iterator[tuple[Span, Answer[Sequence[tuple[int, int, int]]]]]:
     """How many readings there are of each span, hour by hour."""
-    until = until or Until(math.inf, time.monotonic)
     return ask_all(
         spans,
         lambda span: ports.rows.start_counts(
@@ -159,7 +176,7 @@ def _forget_deleted(
     current = as_of_ms // MS_PER_HOUR
     for item in deletions:
         if item.device_id in made:
-            first = max(current - DAY_HOURS, item.since_ms // MS_PER_HOUR)
+            first = max(current - HOURS_PER_DAY, item.since_ms // MS_PER_HOUR)
             for hour in range(first, min(current, (item.until_ms - 1) // MS_PER_HOUR) + 1):
                 states.devices[item.device_id].doubt(hour)
 

@@ -5,7 +5,14 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from iot_pipeline.core.fleet.problems import Fleet
-from iot_pipeline.core.fleet.view import FleetView, Slot, choose_lines, choose_slot_ms, put_together
+from iot_pipeline.core.fleet.view import (
+    MOST_LINES,
+    FleetView,
+    Slot,
+    choose_rows,
+    choose_slot_ms,
+    put_together,
+)
 from iot_pipeline.core.ledger.flow import measure_flow
 from iot_pipeline.core.reading.spans import spans_between
 from iot_pipeline.core.times import MS_PER_DAY
@@ -14,8 +21,6 @@ from iot_pipeline.stages.requests import ask_all
 
 
 class ViewPorts(Protocol):
-    """What is asked."""
-
     @property
     def log(self) -> RecordLog: ...
     @property
@@ -37,7 +42,7 @@ def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> Fle
     now_ms = fleet.as_of_ms
     spans = [
         span
-        for name in choose_lines(fleet)
+        for name in choose_rows(fleet, MOST_LINES)
         for span in spans_between(name, now_ms - MS_PER_DAY, now_ms + 1)
     ]
     slot_ms = choose_slot_ms(fleet)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder, OpenMilliseconds
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
+from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.ingest.sizing import wanted_records
 from iot_pipeline.core.ledger.chain import LedgerEntry, ingested_from
 from iot_pipeline.core.reading.chunks import RecordChunk

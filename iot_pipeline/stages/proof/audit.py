@@ -12,16 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ledger.chain import LedgerEntry
-from iot_pipeline.core.proof.audit import (
-    AuditResult,
-    Fate,
-    Judge,
-    LetterIndex,
-    RowSums,
-    Seen,
-    Stretch,
-    Tie,
-)
+from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.decoding import ReadingDecoder

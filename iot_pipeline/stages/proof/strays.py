@@ -7,16 +7,8 @@ and of what is there. Cassandra adds up the latter; only buckets that differ are
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.proof.audit import (
-    BUCKETS,
-    AuditResult,
-    Fate,
-    Finding,
-    RowSums,
-    Stretch,
-    hash_row,
-    rows_in,
-)
+from iot_pipeline.core.proof.audit import BUCKETS, RowSums, Stretch, hash_row, rows_in
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import Place, write_times_in
 from iot_pipeline.core.reading.decoding import ReadingDecoder

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from iot_pipeline.core.reading.spans import Page, day_spans
+from iot_pipeline.core.reading.spans import Page, day_span
 from iot_pipeline.stages.ports import DeviceDays, SensorData
 from iot_pipeline.stages.reading.in_order import stream_pages
 
@@ -64,7 +64,7 @@ def export_day(
     if devices:
         position = {device_id: number for number, device_id in enumerate(devices)}
         with open_file(path) as file:
-            spans = day_spans(devices, day)
+            spans = (day_span(device_id, day) for device_id in devices)
             for page in stream_pages(rows, spans, retry_seconds=retry_seconds):
                 file.write(page)
                 written += len(page.rows)

@@ -8,11 +8,11 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 
-from iot_pipeline.core.rollups.days import DayFacts, DayRecord, is_frozen
+from iot_pipeline.core.rollups.days import DayFacts, DayRecord, frozen_from
 from iot_pipeline.core.rollups.statistics import Rollup, day_of_hours, is_same
-from iot_pipeline.core.times import MS_PER_DAY, day_number
+from iot_pipeline.core.times import MS_PER_DAY, day_number, moment_of
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
 from iot_pipeline.stages.requests import Flight, retry_transient
 from iot_pipeline.stages.rollups.rebuild import RollupPorts, read_day_facts, read_hours
@@ -74,8 +74,6 @@ def compare_days(
     Days that were never rolled up, and days whose rows age out, are left out.
 
     Args:
-        ports: rows, rollups, ledgers.
-        topic: its ledgers.
         days: in the order in which they matter.
         budget_seconds: when no further device is begun.
         retry_seconds: how long transient errors may last.
@@ -83,21 +81,16 @@ def compare_days(
             a second or so: look again for this long before calling it a difference.
         retention_days: of the rows.
         page_rows: readings of a device read at once.
-        clock: monotonic seconds.
-        wall_clock: seconds since 1970.
-        sleep: rests.
     """
     deadline = clock() + budget_seconds
     before = _look(ports, topic, retry_seconds, wall_clock)
-    records = retry_transient(
-        lambda: ports.rollups.read_records(topic), give_up_after_seconds=retry_seconds
-    )
-    now = datetime.fromtimestamp(wall_clock(), UTC)
+    records = retry_transient(lambda: ports.rollups.read_records(topic), retry_seconds)
+    now = moment_of(wall_clock() * 1000)
     found = Comparisons([], [])
     chosen: list[DayRecord] = []
     for day in days:
         record = records.get(day)
-        if record is None or is_frozen(before.get(day), retention_days, now):
+        if record is None or frozen_from(before.get(day), retention_days, now):
             continue
         if chosen and clock() > deadline:
             break
@@ -123,10 +116,8 @@ def compare_days(
 def _look(
     ports: RollupPorts, topic: str, retry_seconds: float, wall_clock: Callable[[], float]
 ) -> dict[date, DayFacts]:
-    now = datetime.fromtimestamp(wall_clock(), UTC)
-    return retry_transient(
-        lambda: read_day_facts(ports, topic, now), give_up_after_seconds=retry_seconds
-    )
+    now = moment_of(wall_clock() * 1000)
+    return retry_transient(lambda: read_day_facts(ports, topic, now), retry_seconds)
 
 
 def _seen(facts: Mapping[date, DayFacts], day: date) -> str:
@@ -140,9 +131,7 @@ class _Comparing:
         self._rows, self._rollups = ports.rows, ports.rollups
         self._day, self._page_rows = day_number(day), page_rows
         self._flight = Flight(ports.rows.wait, retry_seconds)
-        self._devices = retry_transient(
-            lambda: ports.days.devices(day), give_up_after_seconds=retry_seconds
-        )
+        self._devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
         random.Random(str(day)).shuffle(self._devices)
         self.hourly = DayComparison(day, len(self._devices))
         self.daily = DayComparison(day, len(self._devices))

@@ -13,18 +13,17 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.rollups.days import (
     DayFacts,
     DayRecord,
-    ages_at,
+    frozen_from,
     gather_facts,
-    is_frozen,
 )
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours
-from iot_pipeline.core.times import MS_PER_DAY, day_number, in_utc
+from iot_pipeline.core.times import MS_PER_DAY, day_number, in_utc, moment_of
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.stages.ports import (
     MAX_ROWS_PER_READ,
@@ -102,32 +101,34 @@ def rebuild_day(
     """Make the hourly and daily rollups of every device of a UTC day what its rows say.
 
     Args:
-        ports: rows, rollups, ledgers.
-        topic: whose ledgers tell what the rows are of.
-        day: which; a day without rows has no rollups afterwards.
-        run_id: who asks, for the record.
+        day: a day without rows has no rollups afterwards.
         retry_seconds: how long transient errors may last without one answer.
         retention_days: of the rows; a day whose rows begin to age out is frozen.
         on_progress: called with each device that is done.
         observe: called once per device with its hours, by their first millisecond; be quick.
-        wall_clock: seconds since 1970.
         page_rows: readings of a device read at once.
 
     Raises:
         RollupFrozenError: rows of the day age out; its rollups stay as they are.
         CassandraUnavailableError: some devices have new rollups, the others theirs; no record.
     """
-    now = datetime.fromtimestamp(wall_clock(), UTC)
+    now = moment_of(wall_clock() * 1000)
     # Before the first row: what is committed while we read is seen by the next look, at worst
     # as a rebuild that changes nothing.
     facts, record = retry_transient(
         lambda: (read_day_facts(ports, topic, now), ports.rollups.read_records(topic).get(day)),
-        give_up_after_seconds=retry_seconds,
+        retry_seconds,
     )
     of_day = facts.get(day)
-    _refuse_frozen(of_day, day, retention_days, now)
+    aging = frozen_from(of_day, retention_days, now)
+    if aging is not None:
+        raise RollupFrozenError(
+            f"rebuilding the rollups of {day}: its rows age out from {in_utc(aging)} on "
+            f"(IOT_RETENTION_DAYS={retention_days:g}), so a rebuild would leave readings out. Its "
+            "rollups stay as they are; choose later days"
+        )
     write_time_us = _write_time_us(now, record)
-    devices = retry_transient(lambda: ports.days.devices(day), give_up_after_seconds=retry_seconds)
+    devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
     progress = RollupProgress(day, len(devices))
     flight = Flight(ports.rows.wait, retry_seconds)
     rebuild = _Rebuild(
@@ -144,9 +145,7 @@ def rebuild_day(
         progress.seconds,
         run_id,
     )
-    retry_transient(
-        lambda: ports.rollups.record_day(topic, done), give_up_after_seconds=retry_seconds
-    )
+    retry_transient(lambda: ports.rollups.record_day(topic, done), retry_seconds)
     return progress
 
 
@@ -193,18 +192,6 @@ def _write_time_us(now: datetime, record: DayRecord | None) -> int:
     # Our clock is behind. Another rebuild whose clock is, too, would choose the same microsecond
     # if it were the next one: of equal write times each cell's larger value remains.
     return record.write_time_us + 1 + random.randrange(1_000_000)
-
-
-def _refuse_frozen(facts: DayFacts | None, day: date, retention_days: float, now: datetime) -> None:
-    if not is_frozen(facts, retention_days, now):
-        return
-    aging = ages_at(facts, retention_days)
-    assert aging is not None
-    raise RollupFrozenError(
-        f"rebuilding the rollups of {day}: its rows age out from {in_utc(aging)} on "
-        f"(IOT_RETENTION_DAYS={retention_days:g}), so a rebuild would leave readings out. Its "
-        "rollups stay as they are; choose later days"
-    )
 
 
 def read_hours(

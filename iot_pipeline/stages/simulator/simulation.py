@@ -1,20 +1,15 @@
-"""Send a simulation: each message when it is due, stopped at any moment with the true count.
-
-Belongs here: the order of sending, waiting, counting and recording. Does not belong here: what is
-sent (`core.simulator.scenario_fleet`), when it is due (`core.simulator.pacing`), what a manifest
-says (`core.simulator.manifest`), where it is kept (`local.manifests`).
-"""
+"""Send a simulation: each message when it is due, stopped at any moment with the true count."""
 
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Protocol
 
 from iot_pipeline.core.reading.decoding import ReadingRules
-from iot_pipeline.core.simulator.emissions import Emission
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.manifest import Manifest, ManifestRecorder
 from iot_pipeline.core.simulator.pacing import LONGEST_PAUSE_SECONDS, Pacer
 from iot_pipeline.core.simulator.plan import SimulationPlan
@@ -92,61 +87,51 @@ class SimulationResult:
         return moment_of_us(self.start_us)
 
 
+@dataclass(slots=True)
 class Simulation:
-    """A simulation on its way: what was asked for, what was sent, and its manifest at any time."""
+    """A simulation on its way: what was asked for, what was sent, and its manifest at any time.
 
-    def __init__(
-        self,
-        plan: SimulationPlan,
-        sender: Sender,
-        rules: ReadingRules,
-        *,
-        topic: str,
-        manifest_id: str | None = None,
-        run_id: str | None = None,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_progress: Callable[[SimulationResult], None] = lambda _result: None,
-        write: Callable[[Manifest], object] = lambda _manifest: None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """Take what to send, and to whom.
+    Args:
+        sender: its counts start at zero.
+        rules: those of ingestion, which malformed payloads break.
+        manifest_id: with one, each device and fault is remembered; without, counts alone.
+        should_stop: asked at least every 0.1 s; once True, sending ends at once and what was sent
+            has `STOP_SECONDS` to be confirmed.
+        on_progress: called about four times a second, and at the end however it ends.
+        write: keeps the manifest; called about every `WRITE_SECONDS` and at the end, however it
+            ends.
+        now: seconds since 1970; asked once, for the first event time.
+    """
 
-        Args:
-            plan: made by `core.simulator.plan`.
-            sender: takes the messages; its counts start at zero.
-            rules: those of ingestion, which malformed payloads break.
-            topic: for the manifest.
-            manifest_id: with one, each device and fault is remembered; without, counts alone.
-            run_id: Dagster's, for the manifest.
-            should_stop: asked at least every 0.1 s; once True, sending ends at once and what was
-                sent has `STOP_SECONDS` to be confirmed.
-            on_progress: called about four times a second, and at the end however it ends.
-            write: keeps the manifest; called about every `WRITE_SECONDS` and at the end, however
-                it ends.
-            clock: monotonic seconds; paces the messages.
-            sleep: rests for some seconds, 0.1 at most at a time.
-            now: seconds since 1970; asked once, for the first event time.
-        """
-        self.plan = plan
-        self.result = SimulationResult()
-        self.manifest_id = manifest_id
-        self._sender = sender
-        self._topic = topic
-        self._run_id = run_id
-        self._should_stop = should_stop
-        self._on_progress = on_progress
-        self._write = write
-        self._clock = clock
-        self._sleep = sleep
-        now_us = round(now() * 1e6)
+    plan: SimulationPlan
+    sender: Sender
+    rules: ReadingRules
+    _: KW_ONLY
+    topic: str
+    manifest_id: str | None = None
+    run_id: str | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    on_progress: Callable[[SimulationResult], None] = lambda _result: None
+    write: Callable[[Manifest], object] = lambda _manifest: None
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    now: Callable[[], float] = time.time
+    result: SimulationResult = field(init=False, default_factory=SimulationResult)
+    _began_at: datetime = field(init=False)
+    _fleet: ScenarioFleet = field(init=False)
+    _recorder: ManifestRecorder = field(init=False)
+    _is_complete: bool = field(init=False, default=False)
+    _started: float = field(init=False)
+    _told_at: float = field(init=False)
+    _write_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        now_us = round(self.now() * 1e6)
         self._began_at = moment_of_us(now_us)
         # Before the clock starts: a large fleet takes a while to make.
-        self._fleet = plan.fleet(now_us, rules)
+        self._fleet = self.plan.fleet(now_us, self.rules)
         self.result.start_us = self._fleet.start_us
-        self._recorder = ManifestRecorder([] if manifest_id is None else self._fleet.devices)
-        self._is_complete = False
+        self._recorder = ManifestRecorder([] if self.manifest_id is None else self._fleet.devices)
 
     def manifest(self) -> Manifest:
         """What Kafka acknowledged so far; the same at the end, however it ended."""
@@ -154,7 +139,7 @@ class Simulation:
         result = self.result
         return Manifest(
             manifest_id=self.manifest_id,
-            topic=self._topic,
+            topic=self.topic,
             scenario=self.plan.name,
             seed=self.plan.seed,
             speed=self.plan.speed,
@@ -172,15 +157,11 @@ class Simulation:
             devices=self._recorder.devices(),
             faults=self._recorder.faults(),
             faults_left_out=self._recorder.faults_left_out,
-            run_id=self._run_id,
+            run_id=self.run_id,
         )
 
     def send(self) -> SimulationResult:
         """Send what the plan says and wait until every message is confirmed.
-
-        Returns:
-            The counts, also in `result`; the last message of a simulation that is not as fast as
-            can be has its share of the time.
 
         Raises:
             KafkaUnavailableError: messages could not be delivered.
@@ -188,13 +169,13 @@ class Simulation:
             BaseException: KeyboardInterrupt and Dagster's interruption pass through; `result`,
                 `on_progress` and the manifest have the true count before they do.
         """
-        self._started = self._told_at = self._clock()
+        self._started = self._told_at = self.clock()
         self._write_at = self._started + WRITE_SECONDS
         try:
             self._send_all()
-            while self._sender.flush(_CALL_SECONDS) and not self._must_stop():
+            while self.sender.flush(_CALL_SECONDS) and not self._must_stop():
                 self._look()
-            self._sender.poll(0)
+            self.sender.poll(0)
             self._is_complete = not self.result.is_stopped
         finally:
             try:
@@ -221,7 +202,7 @@ class Simulation:
                 return
             if pacer is not None:
                 next_seconds = (upcoming.next_us - fleet.start_us) / 1e6
-                self._sleep(pacer.pause_seconds(self._elapsed(), next_seconds))
+                self.sleep(pacer.pause_seconds(self._elapsed(), next_seconds))
 
     def _hand_over(self, due: list[Emission]) -> list[Emission]:
         """Hand over what finds room, wait for room if there was none; returns the rest."""
@@ -233,50 +214,50 @@ class Simulation:
                 messages.append(emission)
             elif is_recorded:
                 self._recorder.withhold(emission)
-        taken = self._sender.send(messages, self._recorder.acknowledge if is_recorded else None)
+        taken = self.sender.send(messages, self._recorder.acknowledge if is_recorded else None)
         if taken < len(messages):
-            self._sender.poll(LONGEST_PAUSE_SECONDS)
+            self.sender.poll(LONGEST_PAUSE_SECONDS)
         return messages[taken:]
 
     def _finish(self) -> None:
         """Give what was sent `STOP_SECONDS` to be confirmed, and count."""
-        give_up_at = self._clock() + STOP_SECONDS
+        give_up_at = self.clock() + STOP_SECONDS
         try:
-            while self._sender.flush(_CALL_SECONDS) and self._clock() < give_up_at:
+            while self.sender.flush(_CALL_SECONDS) and self.clock() < give_up_at:
                 pass
         finally:
             # A second interrupt ends the waiting, not the counting.
             self._tell()
 
     def _elapsed(self) -> float:
-        return self._clock() - self._started
+        return self.clock() - self._started
 
     def _must_stop(self) -> bool:
-        self.result.is_stopped = self.result.is_stopped or self._should_stop()
+        self.result.is_stopped = self.result.is_stopped or self.should_stop()
         return self.result.is_stopped
 
     def _look(self) -> None:
         """Serve confirmations, raise what failed, and tell the progress when it is time."""
-        self._sender.poll(0)
-        if self._clock() - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = self._clock()
+        self.sender.poll(0)
+        if self.clock() - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = self.clock()
             self._tell()
-            if self._clock() >= self._write_at:
+            if self.clock() >= self._write_at:
                 self._write_manifest()
 
     def _tell(self) -> None:
-        self.result.produced = self._sender.sent
-        self.result.acknowledged = self._sender.acknowledged
-        self.result.failed = self._sender.failed
+        self.result.produced = self.sender.sent
+        self.result.acknowledged = self.sender.acknowledged
+        self.result.failed = self.sender.failed
         self.result.seconds = self._elapsed()
-        self._on_progress(self.result)
+        self.on_progress(self.result)
 
     def _write_manifest(self) -> None:
         if self.manifest_id is None:
             return
-        began = self._clock()
-        self._write(self.manifest())
-        ended = self._clock()
+        began = self.clock()
+        self.write(self.manifest())
+        ended = self.clock()
         self._write_at = ended + max(WRITE_SECONDS, (ended - began) / _WRITE_SHARE)
 
 
@@ -302,6 +283,5 @@ class _Upcoming:
         return taken
 
     def put_back(self, rest: list[Emission]) -> None:
-        """Take these again, first."""
         if rest:
             self._made = rest + self._made

@@ -7,7 +7,7 @@ import pytest
 
 from iot_pipeline.artifacts.kept import LEAST_REST_SECONDS, LastDrawing
 from iot_pipeline.core.fleet.delays import EDGES, LABELS, Delays, FleetRecord
-from iot_pipeline.core.fleet.kept_states import decode_record, encode
+from iot_pipeline.core.fleet.kept_states import decode, encode
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.flow import measure_flow
 
@@ -84,7 +84,7 @@ def test_what_is_kept_of_the_fleet_is_of_a_day_and_reads_back_equal():
     assert len(record.hours) == 25
     assert record.since(500_039 * 3_600_000).total == 1
     assert record.since(0).total == 25
-    assert decode_record(encode(record)) == record
+    assert decode(FleetRecord, encode(record)) == record
 
 
 def test_pictures_rest_for_a_minute_and_longer_after_what_took_long():

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from iot_pipeline.core.fleet.delays import FleetRecord
 from iot_pipeline.core.fleet.evidence import WINDOW_MS
 from iot_pipeline.core.fleet.kept_states import (
-    decode_record,
-    decode_state,
+    decode,
     encode,
     merge,
 )
@@ -100,7 +99,7 @@ def test_a_kept_state_and_what_came_since_are_one(rows: list[Row], cut: int) -> 
 
 @given(devices_rows(), st.integers(0, 60))
 def test_a_state_that_was_kept_goes_on_as_if_it_had_not_been(rows: list[Row], cut: int) -> None:
-    kept = decode_state(encode(taken(rows[:cut])))
+    kept = decode(DeviceState, encode(taken(rows[:cut])))
     assert kept is not None
     assert taken(rows[cut:], kept) == taken(rows)
 
@@ -109,9 +108,9 @@ def test_what_another_version_kept_is_not_taken_for_a_state() -> None:
     class Other(DeviceState, array_like=True, tag=99):
         """The same fields, of another form."""
 
-    assert decode_state(encode(Other())) is None
-    assert decode_state(b"\xff") is None
-    assert decode_record(b"\xff") is None
+    assert decode(DeviceState, encode(Other())) is None
+    assert decode(DeviceState, b"\xff") is None
+    assert decode(FleetRecord, b"\xff") is None
 
 
 def test_what_was_kept_of_other_quantities_is_not_taken_for_a_state(
@@ -123,7 +122,7 @@ def test_what_was_kept_of_other_quantities_is_not_taken_for_a_state(
     assert spec.loader is not None
     before = module_from_spec(spec)  # as it was when there was one quantity
     spec.loader.exec_module(before)
-    assert decode_state(encode(before.DeviceState(values=(20.0,)))) is None
+    assert decode(DeviceState, encode(before.DeviceState(values=(20.0,)))) is None
 
 
 def test_a_state_with_every_trouble_and_a_day_of_hours_is_small() -> None:

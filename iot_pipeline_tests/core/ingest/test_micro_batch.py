@@ -5,11 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.ingest.micro_batch import (
-    MicroBatchBuilder,
-    OpenMilliseconds,
-    timestamps_ms,
-)
+from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder, timestamps_ms
+from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.decoding import (
     EARLIEST_SECONDS,

@@ -1,13 +1,14 @@
 """A day at a glance says of the fleet what its devices' rollups say."""
 
 from datetime import UTC, date, datetime, timedelta
+from functools import reduce
 
 import hypothesis.strategies as st
 from hypothesis import given
 
 from iot_pipeline.core.rollups.day_view import DayView, recent_days
 from iot_pipeline.core.rollups.days import DayRecord
-from iot_pipeline.core.rollups.statistics import Rollup, add_page, merge_all
+from iot_pipeline.core.rollups.statistics import Rollup, add_page, merge
 from iot_pipeline.core.times import MS_PER_HOUR
 
 DAY = date(2026, 11, 22)
@@ -39,7 +40,7 @@ def test_an_hour_of_the_fleet_is_that_hour_of_all_its_devices(
         at = DAY_MS + number * MS_PER_HOUR
         of_hour = [hours[at] for hours in parts if at in hours]
         assert view.reporting[number] == len(of_hour)
-        whole = merge_all(of_hour)
+        whole = reduce(merge, of_hour, Rollup())
         assert view.hours[number].count == whole.count
         assert view.hours[number].stats.keys() == whole.stats.keys()
         for name, stats in whole.stats.items():

@@ -13,12 +13,11 @@ from iot_pipeline.core.rollups.days import (
     DueDays,
     IngestedPart,
     ReplayedPart,
-    ages_at,
     as_ranges_of_days,
     choose_due_days,
     find_first_day,
+    frozen_from,
     gather_facts,
-    is_frozen,
 )
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=UTC)
@@ -86,13 +85,13 @@ def test_a_deletion_touches_its_days_twice_because_it_is_remembered_before_it_is
 
 def record(day: date, marks: str, ago_seconds: float = 3600) -> dict[date, DayRecord]:
     at = NOW - timedelta(seconds=ago_seconds)
-    return {day: DayRecord(day, at, 1, marks, 10, 1, 0.1, "run")}
+    return {day: DayRecord(day, at, 1, DayFacts(10, None, {marks}).seen, 10, 1, 0.1, "run")}
 
 
 def facts(
     day: date, marks: str = "now", oldest_ms: int | None = ARRIVED_MS
 ) -> dict[date, DayFacts]:
-    return {day: DayFacts(day, 10, marks, oldest_ms)}
+    return {day: DayFacts(10, oldest_ms, {marks})}
 
 
 def choose(found: dict[date, DayFacts], records: dict[date, DayRecord], **options: Any) -> DueDays:
@@ -159,11 +158,10 @@ def test_days_that_are_no_partition_are_said_not_asked_for() -> None:
 
 def test_a_day_is_frozen_before_its_first_row_ages_by_arrival_not_by_its_date() -> None:
     day = facts(MON)[MON]
-    aging = ages_at(day, 2)
-    assert aging == datetime.fromtimestamp(ARRIVED_MS / 1000, UTC) + timedelta(days=2)
-    assert not is_frozen(day, 2, aging - timedelta(hours=1, seconds=1))
-    assert is_frozen(day, 2, aging - timedelta(hours=1))
-    assert not is_frozen(day, 0, aging)
+    aging = datetime.fromtimestamp(ARRIVED_MS / 1000, UTC) + timedelta(days=2)
+    assert frozen_from(day, 2, aging - timedelta(hours=1, seconds=1)) is None
+    assert frozen_from(day, 2, aging - timedelta(hours=1)) == aging
+    assert frozen_from(day, 0, aging) is None
     assert choose(facts(MON), {}, now=aging, retention_days=2).frozen == [MON]
     long_ago = date(2026, 1, 3)  # backfilled with the others
     assert choose(facts(long_ago), {}, retention_days=2).frozen == []
@@ -176,7 +174,7 @@ def test_neighbouring_days_are_one_range() -> None:
 
 
 def facts_of(*days: date, stored: int = 10) -> dict[date, DayFacts]:
-    return {day: DayFacts(day, stored, "x", ARRIVED_MS) for day in days}
+    return {day: DayFacts(stored, ARRIVED_MS) for day in days}
 
 
 @pytest.mark.parametrize(

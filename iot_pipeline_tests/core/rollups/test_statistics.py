@@ -3,6 +3,7 @@
 import math
 import re
 import statistics
+from functools import reduce
 from importlib.resources import files
 
 import pytest
@@ -20,7 +21,6 @@ from iot_pipeline.core.rollups.statistics import (
     from_cells,
     is_same,
     merge,
-    merge_all,
     summarize,
 )
 from iot_pipeline.core.times import MS_PER_HOUR
@@ -52,7 +52,7 @@ def test_the_rollup_of_parts_merged_is_the_rollup_of_the_whole(
 def test_each_number_is_what_the_library_says_of_the_same_values(
     all_rows: list[PlainRow],
 ) -> None:
-    rollup = merge_all(summarize([row]) for row in all_rows)
+    rollup = reduce(merge, (summarize([row]) for row in all_rows), Rollup())
     assert rollup.count == len(all_rows)
     for position, quantity in enumerate(QUANTITIES, start=1):
         stats = rollup.stats.get(quantity.name)

@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 import tracemalloc
 from collections import defaultdict
 from itertools import pairwise
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.decoding import Reading, ReadingDecoder, ReadingRules, timestamp_ms
-from iot_pipeline.core.simulator.emissions import Emission
 from iot_pipeline.core.simulator.fault_specs import FaultKind
+from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import Scenario
-from iot_pipeline.core.simulator.weather import steepest_celsius_per_second
+from iot_pipeline.core.simulator.weather import WAVES
+from iot_pipeline.core.times import US_PER_DAY, duration_us
 from iot_pipeline_tests.core.reading.limits import limited
 
 START_US = 1_760_000_000_000_000
@@ -101,6 +103,19 @@ def test_messages_leave_in_order_of_time_whatever_goes_wrong(seed):
     for one, next_one in pairwise(emissions):
         assert one.send_us <= next_one.send_us
     assert all(e.measured_us <= e.send_us for e in emissions)
+
+
+def steepest_celsius_per_second(group, weather):
+    """No clean device of the group warms or cools faster, noise apart."""
+    temperature = group.temperature
+    waves = sum(
+        weather.swing * share * 2 * math.pi / (length * duration_us(weather.changes_in))
+        for length, share in WAVES
+    )
+    day = temperature.daily * 2 * math.pi / US_PER_DAY
+    week = abs(temperature.weekly) * 2 * math.pi / (7 * US_PER_DAY)
+    # A device follows its place by a factor of 1.2 at most.
+    return 1.2e6 * (day + week + group.outdoors * waves)
 
 
 @settings(max_examples=30)

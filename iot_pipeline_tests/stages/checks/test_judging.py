@@ -9,7 +9,7 @@ from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.checks.verdicts import Severity
 from iot_pipeline.core.ledger.chain import Counts, Flaw, LedgerEntry, Outcome
 from iot_pipeline.core.reading.lag import PartitionLag
-from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState
 from iot_pipeline.stages.checks.acknowledged_is_durable import judge as judge_durability
 from iot_pipeline.stages.checks.every_offset_is_accounted_for import judge as judge_accounting
 from iot_pipeline.stages.checks.lag_is_within_limit import judge as judge_lag
@@ -26,7 +26,7 @@ def entry(start, end, counts, outcome=Outcome.INGESTED):
 
 
 def lag(seconds, offsets=10, partition=0):
-    return PartitionLag(partition, 0, 0, offsets, offsets, None, seconds)
+    return PartitionLag(PartitionState("t", partition, 0, offsets, 0), seconds)
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=5, max_size=5))

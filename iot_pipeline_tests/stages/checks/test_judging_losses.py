@@ -10,6 +10,7 @@ from iot_pipeline.core.ledger.losses import Acknowledgement, Loss
 from iot_pipeline.core.proof.dead_letters import SourceCoordinates, StoredLetter
 from iot_pipeline.core.proof.read_back import ReadBack
 from iot_pipeline.core.reading.lag import PartitionLag
+from iot_pipeline.core.reading.offsets import PartitionState
 from iot_pipeline.stages.checks.dead_letters_are_few import judge as judge_dead_letters
 from iot_pipeline.stages.checks.nothing_expired_unread import judge as judge_losses
 from iot_pipeline.stages.checks.retention_is_far import FOR_EVER_SECONDS, measure_headroom
@@ -92,7 +93,7 @@ STORED = [(), (EQUAL,), (None,), (TORN,)]
 
 def loss(seen=None, start=100, end=150):
     entry = LedgerEntry("t", 0, 0, start, end, Outcome.EXPIRED, "run1", uuid4(), Counts())
-    return Loss(entry, seen)
+    return Loss(f"0:0:{start}-{end}", entry, seen)
 
 
 def test_a_loss_is_an_error_until_somebody_has_seen_it():
@@ -109,7 +110,7 @@ def test_a_loss_is_an_error_until_somebody_has_seen_it():
 def headroom(
     low=0, checkpoint=50, end=100, lag_seconds=10.0, log_seconds=None, retention_seconds=100.0
 ):
-    lag = PartitionLag(0, checkpoint, low, end, 0, None, lag_seconds)
+    lag = PartitionLag(PartitionState("t", 0, low, end, checkpoint), lag_seconds)
     retention_ms = None if retention_seconds is None else retention_seconds * 1000
     return measure_headroom(lag, retention_ms, log_seconds)
 

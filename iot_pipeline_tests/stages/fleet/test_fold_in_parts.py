@@ -18,7 +18,7 @@ from iot_pipeline.errors import (
     RowsRefusedError,
 )
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
-from iot_pipeline.stages.fleet.ports import FleetPorts
+from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 from iot_pipeline_tests.stages.fakes_quality import TimeLapse
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from iot_pipeline.core.proof.audit import Fate
+from iot_pipeline.core.proof.audit_result import Fate
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY

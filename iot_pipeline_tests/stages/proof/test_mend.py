@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from iot_pipeline.core.proof.audit import Fate
+from iot_pipeline.core.proof.audit_result import Fate
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow, MendedRows
 from iot_pipeline.core.reading.decoding import ReadingRules

@@ -2,7 +2,7 @@ import uuid
 
 import pytest
 
-from iot_pipeline.core.proof.audit import Fate
+from iot_pipeline.core.proof.audit_result import Fate
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.proof.read_back import sum_rows
 from iot_pipeline_tests.load import ORIGIN_SECONDS, fleet, produce, reading_json

@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from iot_pipeline.core.reading.spans import day_spans
+from iot_pipeline.core.reading.spans import day_span
 from iot_pipeline.errors import CassandraUnavailableError, SchemaMismatchError
 from iot_pipeline.stages.reading.export import export_day
 from iot_pipeline.stages.reading.in_order import stream_pages
@@ -30,7 +30,7 @@ def export(pages, *arguments, **options):
 
 
 def stream(pages, **options):
-    spans = day_spans(FakeDeviceDays(pages.store).devices(DAY), DAY)
+    spans = [day_span(name, DAY) for name in FakeDeviceDays(pages.store).devices(DAY)]
     return stream_pages(pages, spans, **{"retry_seconds": 1.0, "page_rows": 10, **options})
 
 

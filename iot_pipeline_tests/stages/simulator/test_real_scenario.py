@@ -13,6 +13,7 @@ from iot_pipeline.core.simulator.plan import plan_scenario
 from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.stages.simulator.simulation import Simulation
 from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.stages.fakes_simulation import offsets_of
 
 pytestmark = pytest.mark.services
 
@@ -57,8 +58,8 @@ def test_the_manifest_names_the_offsets_at_which_kafka_holds_each_fault(pipeline
     decode = ReadingDecoder(ReadingRules()).decode
     explained = set()
     for fault in manifest.faults:
-        held = [records[at] for at in fault.offset_list()]
-        explained.update(fault.offset_list())
+        held = [records[at] for at in offsets_of(fault)]
+        explained.update(offsets_of(fault))
         assert len(held) == fault.messages
         assert {key for key, _ in held} <= {fault.device_id}
         if fault.kind is FaultKind.MALFORMED:

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from iot_pipeline.core.proof.audit import AuditResult, Fate
-from iot_pipeline.core.proof.audit_words import conclude
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate, conclude
 from iot_pipeline.core.reading.offsets import OffsetRange
 
 

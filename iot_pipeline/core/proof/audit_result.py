@@ -1,0 +1,138 @@
+"""What an audit proved and what it could not: every offset's fate, the defects, in sentences."""
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date
+
+from iot_pipeline.core.proof.read_back import MAX_NAMED
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.words import iot_command
+
+
+class Fate(enum.StrEnum):
+    """What became of an offset; `stray` alone is of a row, not of an offset."""
+
+    STORED = "stored"
+    SUPERSEDED = "superseded"
+    REJECTED = "rejected"
+    AGED_OUT = "aged_out"
+    DELETED = "deleted"
+    HOLES = "holes"
+    EXPIRED = "expired"
+    UNVERIFIABLE = "unverifiable"
+    IN_FLIGHT = "in_flight"
+    LOST = "lost"
+    TORN = "torn"
+    STRAY = "stray"
+
+
+DEFECTS = (Fate.LOST, Fate.TORN, Fate.STRAY)
+# Of these no record could be compared with a row: an audit says so, and proves nothing of them.
+UNPROVEN = (Fate.EXPIRED, Fate.UNVERIFIABLE, Fate.IN_FLIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A defect, and where: a record without its row, or a row without its record."""
+
+    fate: Fate
+    device_id: str
+    timestamp_ms: int
+    partition: int | None
+    offset: int | None
+    detail: str
+
+    def __str__(self) -> str:
+        record = "" if self.offset is None else f" (record {self.partition}:{self.offset})"
+        return (
+            f"{self.fate.upper()} {self.device_id} at {self.timestamp_ms} ms{record}: {self.detail}"
+        )
+
+    @property
+    def repair(self) -> str:
+        """The command that repairs it, or looks closer."""
+        timestamp = f"{self.timestamp_ms / 1000:.3f}"
+        if self.fate is Fate.TORN:
+            return iot_command("mend", then=(self.device_id, timestamp))
+        if self.fate is Fate.LOST and self.offset is not None:
+            offsets = f"{self.partition}:{self.offset}-{self.offset + 1}"
+            return iot_command("replay", "--offsets", offsets)
+        return iot_command("trace", then=(self.device_id, timestamp))
+
+
+@dataclass(slots=True)
+class AuditResult:
+    """Every offset of the audited ranges by its fate, rows per day, and the first defects.
+
+    `fates` without STRAY add up to the ranges' spans. `is_stray_judged` says whether rows
+    without a record were looked for at all.
+    """
+
+    ranges: list[OffsetRange] = field(default_factory=list)
+    fates: Counter[Fate] = field(default_factory=Counter)
+    stored_by_day: Counter[date] = field(default_factory=Counter)
+    superseded_by_day: Counter[date] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    is_stray_judged: bool = False
+    records: int = 0
+    seconds: float = 0.0
+
+    @property
+    def offsets(self) -> int:
+        return sum(item.span for item in self.ranges)
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(self.fates[fate] for fate in DEFECTS)
+
+    @property
+    def proven(self) -> int:
+        """Offsets whose record was read and compared, or that are known to have none."""
+        return self.offsets - sum(self.fates[fate] for fate in UNPROVEN)
+
+    def name(self, finding: Finding) -> None:
+        """Keep the first few of each kind: a table of lost rows is as long as the log."""
+        if sum(found.fate is finding.fate for found in self.findings) < MAX_NAMED:
+            self.findings.append(finding)
+
+
+_WHY_UNPROVEN = {
+    Fate.EXPIRED: (
+        "{:,} expired: Kafka deleted them before they were read, `iot losses` lists them"
+    ),
+    Fate.UNVERIFIABLE: (
+        "{:,} are unverifiable: Kafka does not have their records any more, so no row can be "
+        "compared with them"
+    ),
+    Fate.IN_FLIGHT: "{:,} are in flight: not ingested yet, audit again after the next drain",
+}
+
+
+def conclude(result: AuditResult) -> list[str]:
+    """Sentences, at least one; "nothing is lost" only of offsets that were looked at."""
+    if not result.offsets:
+        return ["nothing was audited: the ledger has no offsets there"]
+    unproven = [
+        _WHY_UNPROVEN[fate].format(result.fates[fate]) for fate in UNPROVEN if result.fates[fate]
+    ]
+    return [_verdict(result), *unproven]
+
+
+def _verdict(result: AuditResult) -> str:
+    if not result.is_clean:
+        defects = ", ".join(f"{result.fates[f]:,} {f.value}" for f in DEFECTS if result.fates[f])
+        return f"{defects}: the command after each arrow repairs it or looks closer"
+    if not result.proven:
+        return f"none of {result.offsets:,} offsets could be proven"
+    if result.proven < result.offsets:
+        sentence = f"{result.proven:,} of {result.offsets:,} offsets are proven: none of these "
+        sentence += "is lost or torn"
+        return f"{sentence}, and no row is stray" if result.is_stray_judged else sentence
+    sentence = f"all {result.offsets:,} offsets are proven"
+    if result.is_stray_judged:
+        return f"nothing is lost, torn or stray: {sentence}"
+    return (
+        f"nothing is lost or torn: {sentence}; rows without a record were not looked for, because "
+        "not every partition was read whole"
+    )
