@@ -6,7 +6,7 @@ themselves.
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -33,7 +33,7 @@ class Lane:
     """What one ingest run at a time works on: these Kafka partitions of a topic; None: all."""
 
     topic: str
-    partitions: Collection[int] | None = None
+    partitions: Container[int] | None = None
 
     @property
     def tag(self) -> str:

@@ -8,7 +8,7 @@ back; what they do with them is showing.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -45,7 +45,7 @@ class IngestRequest:
         config: sizes and rules.
         offsets: exactly these, each Kafka partition at most once; empty: the run plans from the
             checkpoints to the last stable offsets.
-        partitions: only these Kafka partitions; None: all.
+        partitions: only these Kafka partitions, as `make_plan` takes them; None: all.
         max_records: budget of such a plan in offsets; None: no limit.
         follow: how long to stay, for a run that has no end of its own; then without `offsets` and
             `max_records`.
@@ -60,7 +60,7 @@ class IngestRequest:
     run: Run
     config: DrainConfig
     offsets: Sequence[OffsetRange] = ()
-    partitions: Collection[int] | None = None
+    partitions: Container[int] | None = None
     max_records: int | None = None
     follow: Follow | None = None
     is_planned: bool = False

@@ -11,7 +11,7 @@ checkpoint and the run's row move in one conditional write.
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Container
 from contextlib import closing
 from dataclasses import replace
 
@@ -139,7 +139,7 @@ def follow(
     config: DrainConfig,
     how: Follow,
     *,
-    partitions: Collection[int] | None = None,
+    partitions: Container[int] | None = None,
     progress: DrainProgress | None = None,
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
     observe: Callable[[MicroBatch], None] = lambda _: None,

@@ -3,7 +3,7 @@
 First contact with a topic happens here: a partition without a checkpoint gets one.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -75,7 +75,7 @@ def make_plan(
     *,
     start_at: str = "earliest",
     max_records: int | None = None,
-    partitions: Collection[int] | None = None,
+    partitions: Container[int] | None = None,
     offsets: Sequence[OffsetRange] = (),
     done: Sequence[OffsetRange] = (),
     accept_producer_timestamps: bool = False,
@@ -89,7 +89,8 @@ def make_plan(
         start_at: first contact starts at earliest, latest or an ISO time; partitions added to a
             known topic always start at offset 0.
         max_records: budget in offsets, None for all.
-        partitions: only these; None for all.
+        partitions: only these; None for all. Those of a Collection must exist; a rule, such as
+            every second one, need not know how many there are.
         offsets: explicit ranges; then nothing else is planned.
         done: what the run is through with, by draining it or by recording its loss: not planned
             again, though it was asked for.
@@ -119,7 +120,8 @@ def make_plan(
         return Plan(info, checkpoints, states, ingest, replay)
     chosen = states
     if partitions is not None:
-        unknown = set(partitions) - {state.partition for state in states}
+        named = partitions if isinstance(partitions, Collection) else ()
+        unknown = set(named) - {state.partition for state in states}
         if unknown:
             raise PlanError(
                 f"planning {topic}: no partition {min(unknown)}; it has 0 to {info.partitions - 1}"

@@ -181,6 +181,16 @@ def test_partitions_may_be_chosen_and_must_exist():
         world.plan(partitions=[0, 7])
 
 
+def test_partitions_may_be_chosen_by_a_rule_that_knows_not_how_many_there_are():
+    class Odd:
+        def __contains__(self, partition: object) -> bool:
+            return isinstance(partition, int) and partition % 2 == 1
+
+    world = a_world(partitions=4)
+    assert [item.partition for item in world.plan(partitions=Odd()).ingest] == [1, 3]
+    assert a_world(partitions=1).plan(partitions=Odd()).ingest == []
+
+
 def test_ranges_asked_for_are_ingested_from_the_checkpoint_on_and_replayed_below():
     world = a_world(partitions=1)
     world.drain(world.plan(max_records=3))
