@@ -181,14 +181,15 @@ class FollowRun(Watcher):
             is_growing=not is_last,
             is_quick=is_last and bool(self._written),
         )
+        shown, metadata = told
         if not self._written:
             yield from as_results(self.context, told)
-            self._note(told.shown)
+            self._note(shown)
         else:
-            self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=told.metadata))
-            yield from self._show_changes(told.shown)
+            self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=metadata))
+            yield from self._show_changes(shown)
         self.outcome.fleet.save()
-        return any(one.is_blocking and not one.passed for one in told.shown)
+        return any(one.is_blocking and not one.passed for one in shown)
 
     def _show_changes(self, shown: Sequence[Shown]) -> Iterator[dg.AssetCheckEvaluation]:
         changed = [one for one in shown if self._is_news(one)]

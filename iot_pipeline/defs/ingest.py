@@ -5,9 +5,10 @@ What a run then does is `defs.ingest_run`; who asks for runs is `defs.ingest_sen
 
 import enum
 from collections.abc import Sequence
+from typing import Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_SPECS, look_alone
@@ -62,20 +63,16 @@ class IngestConfig(dg.Config):
         ),
     )
 
-    def offset_ranges(self) -> list[OffsetRange]:
-        """The ranges asked for.
-
-        Raises:
-            PlanError: a partition that is no number, an end that is not above its start, or a
-                budget beside exact ranges.
-        """
+    @model_validator(mode="after")
+    def _together(self) -> Self:
         if self.mode is IngestMode.follow and (self.ranges or self.max_records is not None):
             raise PlanError(
                 "mode follow has no end: leave ranges and max_records out, or say mode: drain"
             )
         if self.ranges and self.max_records is not None:
             raise PlanError("ranges say exactly which offsets: leave max_records empty with them")
-        return as_ranges(self.ranges)
+        as_ranges(self.ranges)
+        return self
 
 
 # Run config of a run that stays.
@@ -111,7 +108,7 @@ def sensor_data(
             with connected(kafka, cassandra) as connections:
                 yield from as_events(context, look_alone(connections, context.instance, names))
             return
-        asked = config.offset_ranges()
+        asked = as_ranges(config.ranges)
         lane = lane_of(context.run, Settings.from_env())
         if not _enter(lane, context):
             return
@@ -124,7 +121,7 @@ def sensor_data(
             yield from IngestRun(context, lane, asked, config.max_records, connections).events()
 
 
-refuse_at_launch(sensor_data, IngestConfig, IngestConfig.offset_ranges)
+refuse_at_launch(sensor_data, IngestConfig)
 
 
 def _enter(lane: Lane, context: dg.AssetExecutionContext) -> bool:

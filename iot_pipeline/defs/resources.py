@@ -13,6 +13,7 @@ from pydantic import Field
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, open_connections
+from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.settings import Settings
 
 
@@ -60,18 +61,18 @@ class CassandraResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 def connected(
     kafka: KafkaResource, cassandra: CassandraResource, *, answer_seconds: float | None = None
 ) -> Iterator[Connections]:
-    """The clients of a run, closed however it ends; the settings are read here.
+    """The clients of a run, closed however it ends; fails with advice. The settings are read here.
 
     `answer_seconds` shortens how long a question may take.
     """
-    settings = Settings.from_env()
-    if answer_seconds is not None:
-        kafka = KafkaResource(timeout_seconds=min(answer_seconds, kafka.timeout_seconds))
-        cassandra = CassandraResource(
-            request_timeout_seconds=min(answer_seconds, cassandra.request_timeout_seconds),
-            connect_timeout_seconds=min(answer_seconds, cassandra.connect_timeout_seconds),
-        )
-    with open_connections(
-        settings, log=kafka.open(settings), cassandra=cassandra.open(settings)
-    ) as connections:
-        yield connections
+    with failing_with_advice():
+        settings = Settings.from_env()
+        if answer_seconds is not None:
+            kafka = KafkaResource(timeout_seconds=min(answer_seconds, kafka.timeout_seconds))
+            cassandra = CassandraResource(
+                request_timeout_seconds=min(answer_seconds, cassandra.request_timeout_seconds),
+                connect_timeout_seconds=min(answer_seconds, cassandra.connect_timeout_seconds),
+            )
+        log, client = kafka.open(settings), cassandra.open(settings)
+        with open_connections(settings, log=log, cassandra=client) as connections:
+            yield connections

@@ -3,14 +3,17 @@
 What was asked for is checked when the run is launched: nonsense never becomes a run.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
 from iot_pipeline.core.simulator.plan import (
     MAX_COUNT,
     MAX_DEVICES,
@@ -21,9 +24,7 @@ from iot_pipeline.core.simulator.plan import (
 )
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_moment
-from iot_pipeline.defs.launchpad import checked_config
-from iot_pipeline.defs.manifest_report import manifest_metadata
-from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.launchpad import job_of
 from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
@@ -34,6 +35,7 @@ from iot_pipeline.stages.simulator.simulation import Simulation, SimulationResul
 MAX_SECONDS = 86_400
 PLAIN = "plain"
 PLAIN_SECONDS = 60.0
+_FAULTS_SHOWN = 100
 
 
 class SimulateConfig(dg.Config):
@@ -108,6 +110,11 @@ class SimulateConfig(dg.Config):
         gt=0,
         description="With start: event time between two readings of one device, in seconds.",
     )
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        self.plan()
+        return self
 
     def plan(self) -> SimulationPlan:
         """What this asks for.
@@ -222,14 +229,65 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
     context.add_output_metadata(numbers)
 
 
-@dg.job(
-    config=checked_config(SimulateConfig, "send_readings", SimulateConfig.plan),
+def manifest_metadata(manifest: Manifest, data_dir: Path) -> Mapping[str, Any]:
+    """What was really sent, for the page of a run."""
+    kinds = manifest.count_by_kind()
+    end = "%H:%M:%S" if manifest.start_at.date() == manifest.end_at.date() else "%d %b %H:%M:%S"
+    metadata: dict[str, Any] = {
+        "scenario": manifest.scenario,
+        "devices": len(manifest.devices),
+        "withheld": manifest.withheld,
+        "faults": len(manifest.faults) + manifest.faults_left_out,
+        "manifest": dg.MetadataValue.path(manifest_path(data_dir, manifest.manifest_id)),
+        "event_times": f"{manifest.start_at:%d %b %Y %H:%M:%S} to {manifest.end_at:{end}} UTC",
+    }
+    if kinds:
+        metadata["faults_by_kind"] = dg.MetadataValue.md(
+            "| fault | times | devices | messages or readings withheld |\n|---|---:|---:|---:|\n"
+            + "".join(
+                f"| {kind} | {times:,} | {devices:,} | {messages:,} |\n"
+                for kind, (times, devices, messages) in kinds.items()
+            )
+        )
+        metadata["injected_faults"] = dg.MetadataValue.md(_table(manifest.faults))
+    return metadata
+
+
+def _table(faults: list[FaultTruth]) -> str:
+    # The longest first: those are what the checks are about, single readings are not.
+    longest = sorted(faults, key=lambda f: (-(f.messages + f.withheld), f.first_at))
+    lines = [
+        "| fault | device | from (UTC) | to | messages | off by | offsets |",
+        "|---|---|---|---|---:|---:|---|",
+    ]
+    for fault in longest[:_FAULTS_SHOWN]:
+        count = fault.messages or f"{fault.withheld} withheld"
+        what = fault.reason or ("" if fault.amount is None else f"{fault.amount:g} {fault.unit}")
+        lines.append(
+            f"| {fault.kind} | {fault.device_id} | {fault.first_at:%d %b %H:%M:%S} "
+            f"| {fault.last_at:%H:%M:%S} | {count} | {what} | {_offsets(fault)} |"
+        )
+    if len(faults) > _FAULTS_SHOWN:
+        lines.append(f"\n{len(faults) - _FAULTS_SHOWN:,} more are in the manifest's file.")
+    return "\n".join(lines)
+
+
+def _offsets(fault: FaultTruth) -> str:
+    parts = []
+    for partition, ranges in sorted(fault.offsets.items()):
+        first, last = ranges[0][0], ranges[-1][1]
+        parts.append(f"{partition}:{first}" if first == last else f"{partition}:{first}…{last}")
+    return ", ".join(parts)
+
+
+simulate = job_of(
+    send_readings,
+    name="simulate",
+    config=SimulateConfig,
     description=(
         "Send the readings of a simulated fleet to the topic, plain or with the faults of a "
         "scenario. The log shows how far it is; Terminate ends it within a second, with the true "
         "count; a scenario leaves a manifest of what was sent."
     ),
-    tags={MAX_RUNTIME: str(MAX_SECONDS + 600), **NO_RETRY},
+    max_seconds=MAX_SECONDS + 600,
 )
-def simulate() -> None:
-    send_readings()
