@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.report import Health
@@ -17,6 +16,7 @@ from iot_pipeline.core.ledger.chain import Outcome, sum_counts
 from iot_pipeline.core.ledger.losses import find_losses
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.files import whole_file
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import all_checks, look_at
 from iot_pipeline.stages.fleet.view import view_fleet

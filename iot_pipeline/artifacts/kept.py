@@ -6,17 +6,13 @@ were drawn last: what that took decides how long it rests, so a busy machine, a 
 cold start make pictures rarer, never ingestion slower.
 """
 
-from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
-from typing import Generic, TypeVar
 
 import msgspec
 
-from iot_pipeline.artifacts.whole_file import whole_file
+from iot_pipeline.files import Kept
 from iot_pipeline.settings import Settings
 
-_T = TypeVar("_T")
 # Of the time that passes: half a second a minute.
 _SHARE = 0.5 / 60
 LEAST_REST_SECONDS = 60.0
@@ -33,25 +29,6 @@ class LastDrawing(msgspec.Struct):
         """Whether pictures may be drawn again; a clock that was set back does not stop them."""
         rest_ms = max(LEAST_REST_SECONDS, self.cost_seconds / _SHARE) * 1000
         return not self.drawn_ms <= now_ms < self.drawn_ms + rest_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Kept(Generic[_T]):
-    """One value, as JSON."""
-
-    path: Path
-    type: type[_T]
-
-    def read(self) -> _T | None:
-        """The value; None where there is none, or one that another version wrote."""
-        try:
-            return msgspec.json.decode(self.path.read_bytes(), type=self.type)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-
-    def write(self, value: _T) -> None:
-        with whole_file(self.path) as partial:
-            partial.write_bytes(msgspec.json.encode(value))
 
 
 def first_day(settings: Settings) -> Kept[date]:

@@ -18,9 +18,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page
+from iot_pipeline.files import whole_file
 
 # About 3 MB of Parquet and 20 MB of Python: large enough to compress, small enough to hold.
 ROW_GROUP_ROWS = 100_000

@@ -1,6 +1,5 @@
 """Manifests on disk: `data/manifests/<id>.json`, written whole or not at all."""
 
-import os
 import re
 import secrets
 from datetime import datetime
@@ -10,6 +9,7 @@ import msgspec
 
 from iot_pipeline.core.simulator.manifest import Manifest, decode_manifest, encode_manifest
 from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.files import whole_file
 
 
 def new_manifest_id(scenario: str, now: datetime) -> str:
@@ -26,13 +26,8 @@ def manifest_path(data_dir: Path, manifest_id: str) -> Path:
 def write_manifest(data_dir: Path, manifest: Manifest) -> Path:
     """Keep a manifest; a reader sees the one before it, or this one."""
     path = manifest_path(data_dir, manifest.manifest_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        half.write_bytes(encode_manifest(manifest))
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        partial.write_bytes(encode_manifest(manifest))
     return path
 
 

@@ -44,6 +44,11 @@ def load_scenario(name_or_path: str) -> tuple[str, Scenario]:
     return path.stem, parse_scenario(text, source)
 
 
+def fault_kinds(scenario: Scenario) -> list[str]:
+    """Which kinds of faults a scenario has, each once, in its order."""
+    return list(dict.fromkeys(str(fault.kind) for fault in scenario.faults))
+
+
 def schema_text() -> str:
     """The JSON schema as it is shipped: `python -m iot_pipeline.local.scenario_files` writes it."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"

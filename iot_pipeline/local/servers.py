@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,10 @@ class ServerStatus:
     pid: int | None
     process: str
     log: Path
+
+    @property
+    def is_answering(self) -> bool:
+        return self.state in ("up", "elsewhere")
 
 
 class LocalServices:
@@ -138,7 +142,8 @@ class LocalServices:
         """Stop everything and delete the servers' data, logs and cluster name. No way back."""
         self.down()
         with self._alone():
-            for path in self._state_paths():
+            folders = [server.run_folder for server in self._chosen(())]
+            for path in (*folders, self.folder / "volumes", self.folder / "cluster_name"):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -146,8 +151,7 @@ class LocalServices:
 
     def kill(self, name: str) -> int:
         """SIGKILL one server and return the pid it had; never waits for a running `up`."""
-        (server,) = self._chosen((name,))
-        return server.kill()
+        return self.server(name).kill()
 
     def status(self) -> list[ServerStatus]:
         """What every service is doing now; starts and changes nothing."""
@@ -157,14 +161,6 @@ class LocalServices:
         """One server by its name in the compose file."""
         (server,) = self._chosen((name,))
         return server
-
-    def cancel(self) -> None:
-        """Make a running `up` give up waiting; what it started keeps running."""
-        self._cancelled.set()
-
-    def _state_paths(self) -> list[Path]:
-        names = [server.run_folder for server in self._chosen(())]
-        return [*names, self.folder / "volumes", self.folder / "cluster_name"]
 
     def _chosen(self, only: Collection[str]) -> list[Server]:
         services = read_compose(
@@ -309,7 +305,7 @@ class LocalServices:
                 errors = [error for future in futures if (error := future.exception())]
             except BaseException:
                 # Ctrl-C: the servers have sessions of their own and go on; we do not.
-                self.cancel()
+                self._cancelled.set()
                 raise
         for error in errors:
             if not isinstance(error, ServiceError):
@@ -358,9 +354,10 @@ class LocalServices:
                 f"another `iot up` or `iot down` has held {self.folder} for "
                 f"{LOCK_TIMEOUT_SECONDS} s; stop it"
             ) from None
-        with ExitStack() as stack:
-            stack.callback(lock.release)
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def _is_loopback(host: str) -> bool:
