@@ -3,7 +3,6 @@
 Stops what it started and nothing else: servers that ran before go on.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -27,10 +26,11 @@ from iot_pipeline.cli.services import local_services
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.simulator.scenarios import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
+from iot_pipeline.files import Kept
 from iot_pipeline.local import processes
 from iot_pipeline.local.dagster_ui import DagsterUi, find_free_port
 from iot_pipeline.local.processes import Child
-from iot_pipeline.local.scenario_files import load_scenario
+from iot_pipeline.local.scenario_files import fault_kinds, load_scenario
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 
@@ -165,11 +165,11 @@ def _run(
 
 def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
     services = local_services()
-    mark = folder / "services.json"
+    mark = Kept(folder / "services.json", set[str])
     # A demo that was killed left its servers running: they are still ours to stop.
-    ours = set(json.loads(mark.read_text())) if mark.exists() else set()
+    ours = mark.read() or set()
     ours |= {status.name for status in services.status() if status.state == "stopped"}
-    mark.write_text(json.dumps(sorted(ours)))
+    mark.write(ours)
 
     def stop(
         kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
@@ -180,7 +180,7 @@ def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
             tell(f"stopping {' and '.join(sorted(ours))}; their data stays")
             # Not those of `up`, which may write to a terminal that is gone.
             LocalServices(Settings.from_env(), tell).down(ours)
-        mark.unlink(missing_ok=True)
+        mark.path.unlink(missing_ok=True)
 
     stack.push(stop)
     services.up()
@@ -234,7 +234,7 @@ def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
     options: tuple[str, ...] = ("--scenario", scenario)
     if shape.speed != "max":
         options += ("--duration", DEMO_DURATION)
-    kinds = list(dict.fromkeys(str(fault.kind) for fault in shape.faults))
+    kinds = fault_kinds(shape)
     manifests = Settings.from_env().data_dir / "manifests"
     return _Fleet(
         options,

@@ -136,10 +136,7 @@ class Watch:
             checks={name: check for name, check in checks.items() if name not in unlooked},
             unlooked=unlooked,
             check_count=found.check_count,
-            servers={
-                status.name: status.state in ("up", "elsewhere")
-                for status in self.services.status()
-            },
+            servers={status.name: status.is_answering for status in self.services.status()},
             # What a demo before this one stored is no news.
             stored=int(found.numbers.get("stored", 0)) if found.reported_at > self.began_at else 0,
             latency_ms=found.numbers.get("latency_p50_ms"),

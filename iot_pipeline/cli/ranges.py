@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from iot_pipeline.core.reading.decoding import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
+from iot_pipeline.core.reading.decoding import (
+    EARLIEST_SECONDS,
+    LATEST_SECONDS,
+    find_device_id_problem,
+    timestamp_ms,
+)
 from iot_pipeline.core.times import Window, choose_window, parse_day, parse_moment
 from iot_pipeline.errors import ConfigurationError
 
@@ -15,6 +20,19 @@ EARLIEST = datetime.fromtimestamp(EARLIEST_SECONDS, UTC)
 LATEST = datetime.fromtimestamp(LATEST_SECONDS, UTC)
 _LONGEST_DAYS = 36_525
 
+
+def _check_devices(_: click.Context, __: click.Parameter, value: Any) -> Any:
+    for device_id in [value] if isinstance(value, str) else value:
+        problem = find_device_id_problem(device_id)
+        if problem is not None:
+            raise ConfigurationError(problem)
+    return value
+
+
+device_argument = click.argument("device_id", metavar="DEVICE", callback=_check_devices)
+devices_argument = click.argument(
+    "device_ids", metavar="DEVICE...", nargs=-1, required=True, callback=_check_devices
+)
 day_option = click.option("--day", metavar="DAY", help="This UTC day, such as 2026-01-31.")
 since_option = click.option("--since", metavar="DAY", help="From this UTC day on.")
 until_option = click.option("--until", metavar="DAY", help="Before this UTC day.")

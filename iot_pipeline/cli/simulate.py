@@ -10,7 +10,7 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
-from iot_pipeline.cli.signals import Stop
+from iot_pipeline.cli.runs import Stop
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
