@@ -18,7 +18,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_words, parse_day
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.lanes import format_ranges
-from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, job_of
+from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
 from iot_pipeline.defs.names import RANGES, SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.run_log import NowAndThen
@@ -29,17 +29,13 @@ Events = Iterator[dg.AssetObservation | dg.Output[None]]
 _SHOWN = 5
 
 
-class AuditJobConfig(dg.Config):
+class AuditJobConfig(Asked):
     """What to audit. Empty: all of the ledger, and every partition of the table."""
 
-    ranges: dict[str, RangeConfig] = Field(
-        default={},
-        description="These offsets, by Kafka partition: {'0': {start: 100, end: 200}}.",
-    )
-    day: str | None = Field(
-        default=None,
-        description="Or the records that arrived in Kafka on this UTC day, such as 2026-01-31.",
-    )
+    ranges: dict[str, RangeConfig] = Field({})
+    """These offsets, by Kafka partition: {'0': {start: 100, end: 200}}."""
+    day: str | None = None
+    """Or the records that arrived in Kafka on this UTC day, such as 2026-01-31."""
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -51,7 +47,6 @@ class AuditJobConfig(dg.Config):
         return self
 
     def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
-        """The offsets that are meant."""
         if self.ranges:
             return as_ranges(self.ranges)
         since = None if self.day is None else parse_day(self.day)
@@ -157,6 +152,5 @@ audit_job = job_of(
     description="Audits the records that arrived in Kafka on the UTC day that is over.",
 )
 def audit_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Ask for an audit of yesterday."""
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     return dg.RunRequest(run_config={"day": str(day)})

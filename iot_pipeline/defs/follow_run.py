@@ -80,7 +80,6 @@ class FollowRun(Watcher):
         )
 
     def events(self) -> Events:
-        """Follow until the time is over, and report."""
         # A daemon thread: a process that waits for Cassandra ends with the first kill.
         thread = threading.Thread(target=self._work, name="follow", daemon=True)
         thread.start()
@@ -130,18 +129,15 @@ class FollowRun(Watcher):
             self._end.set_exception(exc)
 
     def planned(self, plan: Plan) -> None:
-        """Say where it begins."""
         self._lines.put(
             (False, f"following {plan.topic.name} from {plan.lag:,} offsets behind its end")
         )
         self.plan = plan
 
     def committed(self, outcome: IngestOutcome) -> None:
-        """Note what was done, for the next report."""
         self.intervals.note(outcome.drained)
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
-        """Say it loudly."""
         for item in ranges:
             self._lines.put((True, f"LOST: {item} expired unread; `iot losses` lists it"))
 

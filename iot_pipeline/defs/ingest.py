@@ -16,7 +16,7 @@ from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.follow_run import FollowRun
 from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
 from iot_pipeline.defs.lanes import Lane, inherited_ranges, lane_of, run_ahead_of
-from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, refuse_at_launch
+from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.run_log import failing_with_advice
@@ -35,33 +35,20 @@ class IngestMode(enum.Enum):
     follow = "follow"
 
 
-class IngestConfig(dg.Config):
+class IngestConfig(Asked):
     """What one run drains. Empty: all that lags, up to max_records."""
 
-    mode: IngestMode = Field(
-        default=IngestMode.drain,
-        description=(
-            "drain: read to the end of the log as of now, and end. follow: stay for "
-            "IOT_FOLLOW_SECONDS, write each record as it arrives, report every ten seconds; "
-            "without ranges and max_records. Re-execution of either drains the same offsets."
-        ),
-    )
-    ranges: dict[str, RangeConfig] = Field(
-        default={},
-        description=(
-            "Exactly these offsets, by Kafka partition: {'0': {start: 100, end: 200}}. Below the "
-            "checkpoint is a replay. Empty: the run plans by itself, from the checkpoints to the "
-            "end of the log."
-        ),
-    )
-    max_records: int | None = Field(
-        default=None,
-        ge=1,
-        description=(
-            "Offsets to drain at most, 1 or more, shared evenly by lagging partitions; only "
-            "without ranges. Empty: IOT_RUN_MAX_RECORDS."
-        ),
-    )
+    mode: IngestMode = IngestMode.drain
+    """drain: read to the end of the log as of now, and end. follow: stay for IOT_FOLLOW_SECONDS,
+    write each record as it arrives, report every ten seconds; without ranges and max_records.
+    Re-execution of either drains the same offsets."""
+    ranges: dict[str, RangeConfig] = Field({})
+    """Exactly these offsets, by Kafka partition: {'0': {start: 100, end: 200}}. Below the
+    checkpoint is a replay. Empty: the run plans by itself, from the checkpoints to the end of the
+    log."""
+    max_records: int | None = Field(None, ge=1)
+    """Offsets to drain at most, 1 or more, shared evenly by lagging partitions; only without
+    ranges. Empty: IOT_RUN_MAX_RECORDS."""
 
     @model_validator(mode="after")
     def _together(self) -> Self:

@@ -212,7 +212,6 @@ def _follow_request(lane: Lane) -> dg.RunRequest:
     ),
 )
 def ingest_on_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Ask for a run that plans by itself."""
     (lane,) = ingest_lanes(Settings.from_env())
     waiting = _why_wait(context.instance, lane)
     return _drain_request(lane) if waiting is None else dg.SkipReason(waiting)

@@ -8,18 +8,31 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.errors import ConfigurationError, PlanError
 
 
-class RangeConfig(dg.Config):
+class Asked(dg.Config):
+    """What a launchpad asks for; below a field stands what it means, on any number of lines."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for field in cls.model_fields.values():
+            field.description = " ".join((field.description or "").split())
+
+
+class RangeConfig(Asked):
     """Offsets [start, end) of one Kafka partition."""
 
-    start: int = Field(ge=0, description="First offset, 0 or more.")
-    end: int = Field(ge=1, description="The offset after the last one, above start.")
+    start: int = Field(ge=0)
+    """First offset, 0 or more."""
+    end: int = Field(ge=1)
+    """The offset after the last one, above start."""
 
 
 def as_ranges(ranges: Mapping[str, RangeConfig]) -> list[OffsetRange]:

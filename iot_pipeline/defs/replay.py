@@ -13,7 +13,7 @@ from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges
-from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, job_of
+from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
 from iot_pipeline.defs.names import ACHIEVED, RANGES
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.run_log import NowAndThen
@@ -22,23 +22,15 @@ from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run
 
 
-class ReplayConfig(dg.Config):
+class ReplayConfig(Asked):
     """What to write again: ranges, or those that a run ingested."""
 
-    ranges: dict[str, RangeConfig] = Field(
-        default={},
-        description=(
-            "These offsets, by Kafka partition: {'0': {start: 100, end: 200}}. All of them below "
-            "the checkpoint."
-        ),
-    )
-    run_id: str | None = Field(
-        default=None,
-        description=(
-            "Or the ranges that this run ingested, by the ledger: a run of the job ingest, or "
-            "cli-<uuid>."
-        ),
-    )
+    ranges: dict[str, RangeConfig] = Field({})
+    """These offsets, by Kafka partition: {'0': {start: 100, end: 200}}. All of them below the
+    checkpoint."""
+    run_id: str | None = None
+    """Or the ranges that this run ingested, by the ledger: a run of the job ingest, or
+    cli-<uuid>."""
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -48,7 +40,6 @@ class ReplayConfig(dg.Config):
         return self
 
     def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
-        """The offsets that are meant."""
         if self.run_id is None:
             return as_ranges(self.ranges)
         ledger, topic = connections.ledger, connections.settings.topic
@@ -119,7 +110,7 @@ replay_job = job_of(
 )
 
 
-class DeadLetterReplayConfig(dg.Config):
+class DeadLetterReplayConfig(Asked):
     """Which dead letters to read again. Empty: all of them."""
 
     reason: str | None = Field(

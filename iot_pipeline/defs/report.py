@@ -20,8 +20,7 @@ def write_health_report(
 ) -> None:
     """The page is a file on the machine that executes the run; its path is in the metadata."""
     with connected(kafka, cassandra) as connections:
-        report = write_report(connections)
-    health = report.health
+        health, path, latest = write_report(connections)
     fleet = health.view.fleet
     lines = ["| question | answer |", "|---|---|"]
     lines += [
@@ -31,9 +30,9 @@ def write_health_report(
     lines += [f"- **{verdict.name}**: {verdict.sentence}" for verdict in health.red]
     context.add_output_metadata(
         {
-            "report": dg.MetadataValue.path(str(report.path)),
-            "link": dg.MetadataValue.url(report.path.as_uri()),
-            "latest": dg.MetadataValue.url(report.latest.as_uri()),
+            "report": dg.MetadataValue.path(str(path)),
+            "link": dg.MetadataValue.url(path.as_uri()),
+            "latest": dg.MetadataValue.url(latest.as_uri()),
             "in_words": dg.MetadataValue.md("\n".join(lines)),
             "checks_red": len(health.red),
             "devices_known": fleet.known,
@@ -43,7 +42,7 @@ def write_health_report(
             "rejected_last_day": health.view.flow.rejected,
         }
     )
-    context.log.info("%s: %s", report.path, "; ".join(a.answer for a in health.answers))
+    context.log.info("%s: %s", path, "; ".join(a.answer for a in health.answers))
 
 
 health_report = job_of(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
@@ -20,36 +20,26 @@ from iot_pipeline.settings import Settings
 class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Kafka, at IOT_BOOTSTRAP_SERVERS."""
 
-    timeout_seconds: float = Field(
-        default=10.0,
-        ge=0.5,
-        le=60,
-        description="How long Kafka may take to answer one question, 0.5 to 60 seconds.",
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    timeout_seconds: float = Field(default=10.0, ge=0.5, le=60)
+    """How long Kafka may take to answer one question, 0.5 to 60 seconds."""
 
     def open(self, settings: Settings) -> KafkaLog:
-        """A client; close it."""
         return KafkaLog(settings, timeout_seconds=self.timeout_seconds)
 
 
 class CassandraResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Cassandra, at IOT_CONTACT_POINTS and IOT_CASSANDRA_PORT."""
 
-    request_timeout_seconds: float = Field(
-        default=10.0,
-        ge=0.5,
-        le=120,
-        description="How long Cassandra may take to answer one request, 0.5 to 120 seconds.",
-    )
-    connect_timeout_seconds: float = Field(
-        default=5.0,
-        ge=0.5,
-        le=60,
-        description="How long connecting to a node may take, 0.5 to 60 seconds.",
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    request_timeout_seconds: float = Field(default=10.0, ge=0.5, le=120)
+    """How long Cassandra may take to answer one request, 0.5 to 120 seconds."""
+    connect_timeout_seconds: float = Field(default=5.0, ge=0.5, le=60)
+    """How long connecting to a node may take, 0.5 to 60 seconds."""
 
     def open(self, settings: Settings) -> CassandraClient:
-        """A client; close it."""
         return CassandraClient(
             settings,
             request_timeout_seconds=self.request_timeout_seconds,

@@ -145,7 +145,6 @@ class RunReport:
         return {"lag_offsets": lag.lag_offsets, "lag_seconds": round(lag.lag_seconds, 3)}
 
     def page(self) -> str:
-        """The run in words, as markdown."""
         progress, total = self.progress, self.progress.total
         lines = [f"### {self.headline()}", ""]
         if progress.ranges:
@@ -163,7 +162,6 @@ class RunReport:
         return "\n".join(lines)
 
     def headline(self) -> str:
-        """One sentence."""
         progress = self.progress
         if self.ahead:
             return (

@@ -24,7 +24,7 @@ from iot_pipeline.core.simulator.plan import (
 )
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_moment
-from iot_pipeline.defs.launchpad import job_of
+from iot_pipeline.defs.launchpad import Asked, job_of
 from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
@@ -38,7 +38,7 @@ PLAIN_SECONDS = 60.0
 _FAULTS_SHOWN = 100
 
 
-class SimulateConfig(dg.Config):
+class SimulateConfig(Asked):
     """A fleet of devices that send in turn, for a time or a number of messages; or a scenario."""
 
     scenario: str = Field(
@@ -49,19 +49,12 @@ class SimulateConfig(dg.Config):
             "own YAML (docs/scenarios.md)."
         ),
     )
-    speed: float | None = Field(
-        default=None,
-        gt=0,
-        le=100_000,
-        description="Of a scenario: 1 is live, 60 an hour in a minute. Empty: its file says.",
-    )
-    since: str | None = Field(
-        default=None,
-        description="Of a scenario: backfill from this time (ISO 8601) on, as fast as possible.",
-    )
-    until: str | None = Field(
-        default=None, description="With since: to this time, exclusive. Empty: now."
-    )
+    speed: float | None = Field(None, gt=0, le=100_000)
+    """Of a scenario: 1 is live, 60 an hour in a minute. Empty: its file says."""
+    since: str | None = None
+    """Of a scenario: backfill from this time (ISO 8601) on, as fast as possible."""
+    until: str | None = None
+    """With since: to this time, exclusive. Empty: now."""
     devices: int = Field(
         default=50,
         ge=1,
@@ -74,9 +67,8 @@ class SimulateConfig(dg.Config):
         le=MAX_RATE,
         description=f"Messages a second of the whole fleet, 0.001 to {MAX_RATE:,.0f}.",
     )
-    as_fast_as_possible: bool = Field(
-        default=False, description="Send without a pause, and ignore rate."
-    )
+    as_fast_as_possible: bool = False
+    """Send without a pause, and ignore rate."""
     seconds: float | None = Field(
         default=None,
         gt=0,
@@ -86,30 +78,19 @@ class SimulateConfig(dg.Config):
             f"{PLAIN_SECONDS:g}, or what the scenario says. Terminate ends it sooner."
         ),
     )
-    messages: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_COUNT,
-        description="Send this many messages instead of for a time; it may take a day at most.",
-    )
+    messages: int | None = Field(None, ge=1, le=MAX_COUNT)
+    """Send this many messages instead of for a time; it may take a day at most."""
     seed: int | None = Field(
         default=None,
         description=(
             f"Same seed and same start, same readings. Empty: {DEFAULT_SEED}, or the scenario's."
         ),
     )
-    start: str | None = Field(
-        default=None,
-        description=(
-            "Event time of the first reading, such as 2026-01-31T00:00:00+00:00, to backfill; "
-            "empty: now."
-        ),
-    )
-    interval_seconds: float | None = Field(
-        default=None,
-        gt=0,
-        description="With start: event time between two readings of one device, in seconds.",
-    )
+    start: str | None = None
+    """Event time of the first reading, such as 2026-01-31T00:00:00+00:00, to backfill; empty:
+    now."""
+    interval_seconds: float | None = Field(None, gt=0)
+    """With start: event time between two readings of one device, in seconds."""
 
     @model_validator(mode="after")
     def _together(self) -> Self:
