@@ -5,12 +5,10 @@
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from iot_pipeline.connections import Connections
-from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.report import Health
 from iot_pipeline.core.ledger.chain import Outcome, sum_counts
 from iot_pipeline.core.ledger.losses import find_losses
@@ -30,27 +28,11 @@ _NEWEST_LETTERS = 1000
 _INGESTED = (Outcome.INGESTED, Outcome.FOLDED)
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenReport:
-    """The report's facts, its page, and the same page under the name that stays."""
-
-    health: Health
-    path: Path
-    latest: Path
-
-
-def look_now(connections: Connections) -> Fleet:
-    """The devices by what runs have kept of them, and rows for what that does not tell.
-
-    Raises:
-        TransientError: Kafka or Cassandra did not answer.
-        SchemaMismatchError: a topic or table is not there.
-    """
-    return Facts(connections, datetime.now(UTC)).fleet
-
-
-def write_report(connections: Connections) -> WrittenReport:
+def write_report(connections: Connections) -> tuple[Health, Path, Path]:
     """Look at everything, judge every check, write one page into the data folder's `reports/`.
+
+    Returns:
+        What it says, the page, and the same page under the name that stays.
 
     Raises:
         TransientError: Kafka or Cassandra did not answer.
@@ -67,7 +49,7 @@ def write_report(connections: Connections) -> WrittenReport:
     for place in (path, latest):
         with whole_file(place) as partial:
             partial.write_text(page, encoding="utf-8")
-    return WrittenReport(health, path, latest)
+    return health, path, latest
 
 
 def _gather(connections: Connections, now: datetime) -> Health:

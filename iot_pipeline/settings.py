@@ -202,8 +202,9 @@ class Settings(_Limits):
         if env is None:
             env = os.environ
             env_file = project_root() / ".env"
-        values = dict(_read_env_file(env_file)) if env_file and env_file.is_file() else {}
-        values.update((k, v) for k, v in env.items() if k.startswith("IOT_"))
+        in_file = dotenv_values(env_file) if env_file and env_file.is_file() else {}
+        read = {**{k: v for k, v in in_file.items() if v is not None}, **env}
+        values = {k: v for k, v in read.items() if k.startswith("IOT_")}
         unknown = sorted(
             k for k in values if k[4:].lower() not in cls.model_fields and not _is_foreign(k)
         )
@@ -299,7 +300,6 @@ class Settings(_Limits):
 
     @property
     def quality_limits(self) -> QualityLimits:
-        """When the devices are well."""
         set_here = {
             item.name: getattr(self, item.name) for item in fields(QualityLimits) if item.metadata
         }
@@ -333,12 +333,6 @@ class Settings(_Limits):
 def _is_foreign(variable: str) -> bool:
     # The tests' own switches and make's; they configure no pipeline.
     return variable.startswith(("IOT_TEST_", "IOT_CHAOS_"))
-
-
-def _read_env_file(path: Path) -> Iterator[tuple[str, str]]:
-    for name, value in dotenv_values(path).items():
-        if name.startswith("IOT_") and value is not None:
-            yield name, value
 
 
 def _explain(exc: ValidationError, cls: type[Settings]) -> str:

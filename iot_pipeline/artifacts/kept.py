@@ -37,5 +37,4 @@ def first_day(settings: Settings) -> Kept[date]:
 
 
 def last_drawing(settings: Settings) -> Kept[LastDrawing]:
-    """The last drawing of the topic's fleet."""
     return Kept(settings.data_dir / "pictures" / f"{settings.topic}.json", LastDrawing)

@@ -51,7 +51,6 @@ class ParquetReadings:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that wait, if there are any."""
         if self._columns[0]:
             columns = [
                 pa.array(values, field.type)

@@ -110,12 +110,11 @@ class Watch:
         raise ServiceError(f"no run of {self.sensor} stored readings within {seconds:g} s")
 
     def look(self) -> Look:
-        """Ask Dagster, the servers and the fleet once."""
         found = self.ui.look(self.sensor, ASSET)
         checks = {
             name: CheckSeen(
                 evaluation["success"],
-                sentence_of(evaluation),
+                evaluation["description"],
                 worst_device(evaluation["metadataEntries"]),
             )
             for name, evaluation in found.verdicts.items()
@@ -151,14 +150,6 @@ class Watch:
         self.ui.reload()
         self.loaded_first_day = day
         say(f"readings of {day} came: the rollups' partitions begin there now")
-
-
-def sentence_of(evaluation: Mapping[str, Any]) -> str:
-    """A verdict's own words; its description is the same with Markdown's signs escaped."""
-    for entry in evaluation["metadataEntries"]:
-        if entry["label"] == "sentence" and entry.get("text"):
-            return str(entry["text"])
-    return re.sub(r"\\([*~<_\]\\])", r"\1", evaluation["description"] or "")
 
 
 def worst_device(entries: Collection[Mapping[str, Any]]) -> str:

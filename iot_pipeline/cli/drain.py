@@ -179,7 +179,6 @@ class RunLine(Watcher):
         self._line = line
 
     def planned(self, plan: Plan) -> None:
-        """Say that what lies below the checkpoint is a replay."""
         if plan.replay:
             ranges = ", ".join(map(str, plan.replay))
             say(f"{ranges}: below the checkpoint, so this is a replay", err=True)
@@ -194,11 +193,9 @@ class DrainLine(RunLine):
     """How far a drain, or a replay, is."""
 
     def replayed(self, progress: ReplayProgress) -> None:
-        """Show how much was written again and read back."""
         self._line.show(progress.done_offsets, sum(item.span for item in progress.planned))
 
     def committed(self, outcome: IngestOutcome) -> None:
-        """Show how far the checkpoints have moved."""
         self._line.show(outcome.drained.done_offsets, outcome.drained.planned_offsets)
 
 
@@ -211,7 +208,6 @@ class FollowLine(RunLine):
         self._stored = 0
 
     def committed(self, outcome: IngestOutcome) -> None:
-        """Show the rate and the latency since they were shown last."""
         now = time.monotonic()
         seconds = now - self._shown_at
         if seconds < self._line.seconds_between:

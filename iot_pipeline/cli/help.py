@@ -18,7 +18,6 @@ class CommandGroup(click.Group):
 def write_commands(
     formatter: click.HelpFormatter, title: str, commands: Iterable[tuple[str, click.Command]]
 ) -> None:
-    """Write one section of a help text."""
     with formatter.section(title):
         formatter.write_dl([(name, first_sentence(command)) for name, command in commands])
 

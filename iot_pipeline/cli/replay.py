@@ -72,7 +72,6 @@ def replay_command(
 
 
 def replay_as_dict(progress: ReplayProgress, run_id: str) -> dict[str, object]:
-    """A replay for `--json`."""
     read_back = progress.read_back
     return {
         "run_id": run_id,

@@ -112,7 +112,6 @@ class DagsterUi:
             raise ServiceError(f"starting {kind.lower()} {name}: {answer}")
 
     def reload(self) -> None:
-        """Load the code location's definitions anew."""
         self.ask(_RELOAD, name=self._location)
 
     def look(self, sensor: str, asset_key: Sequence[str], limit: int = 10) -> UiLook:
@@ -130,16 +129,12 @@ class DagsterUi:
             _numbers(newest[0]["metadataEntries"]) if newest else {},
             float(newest[0]["timestamp"]) / 1000 if newest else 0.0,
             {
-                check["name"]: _as_written(check["executionForLatestMaterialization"]["evaluation"])
+                check["name"]: {**found, "description": as_written(found["description"] or "")}
                 for check in checks
-                if (check["executionForLatestMaterialization"] or {}).get("evaluation")
+                if (found := (check["executionForLatestMaterialization"] or {}).get("evaluation"))
             },
             len(checks),
         )
-
-
-def _as_written(evaluation: dict[str, Any]) -> dict[str, Any]:
-    return {**evaluation, "description": as_written(evaluation["description"] or "")}
 
 
 def _numbers(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -163,8 +158,7 @@ _LOOK = """query($filter: RunsFilter!, $limit: Int, $key: AssetKeyInput!) {
       ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
     assetChecksOrError { ... on AssetChecks { checks { name
       executionForLatestMaterialization { evaluation { success description metadataEntries { label
-        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString }
-        ... on TextMetadataEntry { text } } } } } } }
+        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString } } } } } } }
   } } }"""
 _RELOAD = """mutation($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""

@@ -5,10 +5,7 @@ import secrets
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
-from iot_pipeline.core.simulator.manifest import Manifest, decode_manifest, encode_manifest
-from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.core.simulator.manifest import Manifest, encode_manifest
 from iot_pipeline.files import whole_file
 
 
@@ -19,7 +16,6 @@ def new_manifest_id(scenario: str, now: datetime) -> str:
 
 
 def manifest_path(data_dir: Path, manifest_id: str) -> Path:
-    """Where the manifest of that id is kept."""
     return data_dir / "manifests" / f"{manifest_id}.json"
 
 
@@ -29,17 +25,3 @@ def write_manifest(data_dir: Path, manifest: Manifest) -> Path:
     with whole_file(path) as partial:
         partial.write_bytes(encode_manifest(manifest))
     return path
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of a file.
-
-    Raises:
-        ConfigurationError: there is no such file, or it is no manifest of this version.
-    """
-    try:
-        return decode_manifest(path.read_bytes())
-    except OSError as exc:
-        raise ConfigurationError(f"manifest {path}: {exc.strerror}") from None
-    except msgspec.MsgspecError as exc:
-        raise ConfigurationError(f"manifest {path}: {exc}; another version wrote it") from None

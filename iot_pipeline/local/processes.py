@@ -91,7 +91,6 @@ class Child:
         return self.process.poll() is None
 
     def last_lines(self, count: int = 20) -> str:
-        """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
     def stop(self, grace_seconds: float = 30.0) -> bool:

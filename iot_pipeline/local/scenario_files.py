@@ -17,7 +17,6 @@ def shipped_folder() -> Path:
 
 
 def shipped_scenarios() -> list[str]:
-    """Their names, sorted."""
     return sorted(path.stem for path in shipped_folder().glob("*.yaml"))
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from iot_pipeline.cli.demo_watch import Watch, iot_command, sentence_of, worst_device
+from iot_pipeline.cli.demo_watch import Watch, iot_command, worst_device
 from iot_pipeline.core.checks.device_table import DeviceTable
-from iot_pipeline.core.words import plain
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.dagster_ui import UiLook
 from iot_pipeline.settings import Settings
@@ -37,13 +36,6 @@ def test_the_worst_device_is_the_first_of_the_table(
     entries: list[dict[str, Any]], device_id: str
 ) -> None:
     assert worst_device(entries) == device_id
-
-
-def test_a_sentence_is_told_as_it_was_written() -> None:
-    sentence = r"IOT_PLAUSIBLE_* and IOT_JUMP_* of _x_ [a](b) \\ are `IOT_*`"
-    assert sentence_of({"description": plain(sentence), "metadataEntries": []}) == sentence
-    told = {"description": "other", "metadataEntries": [{"label": "sentence", "text": "Own."}]}
-    assert sentence_of(told) == "Own."
 
 
 def test_the_command_is_one_that_this_folder_has() -> None:

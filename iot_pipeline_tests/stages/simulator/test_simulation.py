@@ -9,7 +9,7 @@ from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import decode_manifest, encode_manifest
 from iot_pipeline.core.simulator.plan import plan_fleet, plan_scenario
 from iot_pipeline.errors import KafkaUnavailableError
-from iot_pipeline.local.manifests import read_manifest, write_manifest
+from iot_pipeline.local.manifests import write_manifest
 from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.stages.simulator.simulation import PROGRESS_SECONDS, STOP_SECONDS, Simulation
 from iot_pipeline_tests.stages.fakes_simulation import (
@@ -292,7 +292,7 @@ def test_the_manifest_is_kept_while_it_sends_and_at_its_end(tmp_path):
     simulation, _, _ = send(scenario_of("smart_home", duration_seconds=60), write=kept.append)
     assert 5 <= len(kept) <= 8
     path = write_manifest(tmp_path, simulation.manifest())
-    assert read_manifest(path).acknowledged == simulation.result.acknowledged
+    assert decode_manifest(path.read_bytes()).acknowledged == simulation.result.acknowledged
     assert (
         decode_manifest(encode_manifest(simulation.manifest())).devices
         == simulation.manifest().devices
