@@ -108,11 +108,6 @@ def time_axis(axes: Axes, ticks: int = 6, *, is_dated: bool = True, zone: tzinfo
     axes.xaxis.get_offset_text().set(fontsize=7, color=axes.xaxis.label.get_color())
 
 
-def legend(axes: Axes, theme: Theme, **options: Any) -> None:
-    shown = axes.legend(fontsize=8, frameon=False, labelcolor=theme.text, **options)
-    shown.set_zorder(5)
-
-
 def as_png(figure: Figure) -> bytes:
     """The figure as a PNG with a palette: a third of the size, and no colour is missed."""
     canvas: Any = figure.canvas

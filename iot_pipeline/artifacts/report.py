@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from iot_pipeline.artifacts.drawing import DARK, LIGHT
-from iot_pipeline.artifacts.fleet_album import PICTURES, draw_album
+from iot_pipeline.artifacts.fleet_pictures import PICTURES, draw_album
 from iot_pipeline.core.fleet.report import REASONS_IN_WORDS, Health, Mood
 from iot_pipeline.core.times import in_words
 

@@ -1,5 +1,3 @@
-"""`iot audit`: prove what is there."""
-
 import dataclasses
 import sys
 import uuid

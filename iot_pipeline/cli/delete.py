@@ -1,5 +1,3 @@
-"""`iot delete`: take away what should not be there."""
-
 import getpass
 
 import click

@@ -1,5 +1,3 @@
-"""`iot devices`: which devices there are, and what is wrong with which."""
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 

@@ -1,5 +1,3 @@
-"""`iot drain`: move what lags, exactly some offsets, or what arrives."""
-
 import sys
 import time
 from collections.abc import Sequence

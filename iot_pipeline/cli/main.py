@@ -7,8 +7,7 @@ import sys
 
 import click
 
-from iot_pipeline.cli.help import write_commands
-from iot_pipeline.cli.output import say
+from iot_pipeline.cli.output import say, write_commands
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
 

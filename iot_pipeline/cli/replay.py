@@ -1,5 +1,3 @@
-"""`iot replay`: write what was ingested again, and say what did not take."""
-
 import sys
 from datetime import UTC, datetime
 

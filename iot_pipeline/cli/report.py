@@ -1,5 +1,3 @@
-"""`iot report`: how the pipeline and its fleet are, as one page."""
-
 import webbrowser
 from dataclasses import asdict
 

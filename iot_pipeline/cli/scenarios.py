@@ -1,5 +1,3 @@
-"""`iot scenarios`: the fleets that are shipped."""
-
 from typing import Any
 
 import click

@@ -1,5 +1,3 @@
-"""`iot simulate`: send a fleet's readings to the topic, and say what was acknowledged."""
-
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime

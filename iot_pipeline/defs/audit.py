@@ -20,8 +20,7 @@ from iot_pipeline.core.words import plain
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
 from iot_pipeline.defs.names import RANGES, SENSOR_DATA
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import NowAndThen
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.stages.proof.audit import AuditProgress, audit, choose_ranges
 

@@ -51,10 +51,7 @@ _Report = Generator[dg.AssetCheckEvaluation | dg.MaterializeResult[None], None, 
 class FollowRun(Watcher):
     """One run of the asset that stays, once it is its turn.
 
-    Args:
-        context: Dagster's.
-        connections: those of the thread that follows.
-        watching: those of reports and checks.
+    `connections` are those of the thread that follows, `watching` those of reports and checks.
     """
 
     context: dg.AssetExecutionContext

@@ -18,8 +18,12 @@ from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
 from iot_pipeline.defs.lanes import Lane, inherited_ranges, lane_of, run_ahead_of
 from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import failing_with_advice
+from iot_pipeline.defs.resources import (
+    CassandraResource,
+    KafkaResource,
+    connected,
+    failing_with_advice,
+)
 from iot_pipeline.errors import PlanError
 from iot_pipeline.settings import Settings
 

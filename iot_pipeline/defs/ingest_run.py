@@ -17,7 +17,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import Lane, format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
-from iot_pipeline.defs.run_log import NowAndThen
+from iot_pipeline.defs.resources import NowAndThen
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.defs.verdicts import (
     Shown,
@@ -82,11 +82,8 @@ class _RunLog(Watcher):
 class IngestRun:
     """One run of the asset that drains, once it is its turn.
 
-    Args:
-        context: Dagster's.
-        asked: the ranges in its config; none: it plans by itself.
-        max_records: budget of such a plan, None for the setting's.
-        connections: clients, open.
+    Without `asked`, the ranges in its config, it plans by itself, `max_records` offsets at most
+    (None: as the setting says).
     """
 
     context: dg.AssetExecutionContext

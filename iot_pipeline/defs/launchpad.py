@@ -57,14 +57,9 @@ def job_of(
     max_seconds: int,
     config: type[dg.Config] | None = None,
 ) -> dg.JobDefinition:
-    """A job of these ops, which is not retried and ended after `max_seconds`.
+    """A job of ops that do not wait for each other; not retried, and ended after `max_seconds`.
 
-    Args:
-        ops: one, or several that do not wait for each other.
-        name: the job's.
-        description: for its page.
-        max_seconds: a run that takes longer is ended.
-        config: of the whole job, given to the first op and checked before there is a run.
+    `config` is that of the whole job, given to the first op and checked before there is a run.
     """
 
     @dg.job(

@@ -91,7 +91,7 @@ def _where(last: LastDrawing) -> str:
 
 def _drawn(view: FleetView) -> dict[str, dg.MetadataValue[Any]]:
     # Half a second of imports, only when something is drawn.
-    from iot_pipeline.artifacts.fleet_album import draw_album
+    from iot_pipeline.artifacts.fleet_pictures import draw_album
 
     album = {name: _embed(name, png) for name, png in draw_album(view).items()}
     return {**album, "devices_with_problems": dg.MetadataValue.md(problem_table(view.fleet))}

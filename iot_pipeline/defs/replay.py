@@ -15,8 +15,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
 from iot_pipeline.defs.names import ACHIEVED, RANGES
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import NowAndThen
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError, PermanentError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run

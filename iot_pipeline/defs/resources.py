@@ -1,9 +1,11 @@
-"""The timeouts of its clients that a run may change.
+"""What a run stands on: its clients, its log while it works, and why it fails.
 
-Addresses and secrets are never in run config, which everybody who sees the UI can read: they come
-from the settings, when a client is built, in the process that uses it.
+Of its clients a run may change the timeouts. Addresses and secrets are never in run config, which
+everybody who sees the UI can read: they come from the settings, when a client is built, in the
+process that uses it.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,8 +15,10 @@ from pydantic import ConfigDict, Field
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, open_connections
-from iot_pipeline.defs.run_log import failing_with_advice
+from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.settings import Settings
+
+_SAID_EVERY_SECONDS = 2.0
 
 
 class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -48,6 +52,20 @@ class CassandraResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 @contextmanager
+def failing_with_advice() -> Iterator[None]:
+    """Fail the op with the message of an error we raise on purpose; others pass as they are.
+
+    Interruptions are no `Exception` and pass too: Terminate must stay one.
+    """
+    try:
+        yield
+    except PipelineError as exc:
+        raise dg.Failure(
+            description=str(exc), allow_retries=isinstance(exc, TransientError)
+        ) from exc
+
+
+@contextmanager
 def connected(
     kafka: KafkaResource, cassandra: CassandraResource, *, answer_seconds: float | None = None
 ) -> Iterator[Connections]:
@@ -66,3 +84,16 @@ def connected(
         log, client = kafka.open(settings), cassandra.open(settings)
         with open_connections(settings, log=log, cassandra=client) as connections:
             yield connections
+
+
+class NowAndThen:
+    """Progress in the run's log, a line every two seconds at most."""
+
+    def __init__(self, context: dg.OpExecutionContext | dg.AssetExecutionContext) -> None:
+        self._log = context.log
+        self._said_at = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        if time.monotonic() - self._said_at >= _SAID_EVERY_SECONDS:
+            self._said_at = time.monotonic()
+            self._log.info("%s", line)

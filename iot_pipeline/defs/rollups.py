@@ -30,8 +30,7 @@ from iot_pipeline.defs.names import (
     SENSOR_DATA,
 )
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import NowAndThen
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
 from iot_pipeline.defs.verdicts import SEVERITIES
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings

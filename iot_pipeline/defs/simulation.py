@@ -25,7 +25,7 @@ from iot_pipeline.core.simulator.plan import (
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_moment
 from iot_pipeline.defs.launchpad import Asked, job_of
-from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
+from iot_pipeline.defs.resources import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
 from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios

@@ -65,11 +65,8 @@ def plan_launch(
 ) -> Launch:
     """Plan how one service runs on this machine.
 
-    Args:
-        service: as read from the compose file.
-        services_folder: holds what the image brings itself (logging, Java's arguments).
-        run_folder: the server's own: configuration, log, record of its process.
-        jars: the classpath; may be empty when nothing is going to be started.
+    `services_folder` holds what the image brings itself (logging, Java's arguments); `run_folder`
+    is the server's own; `jars` may be empty when nothing is going to be started.
 
     Raises:
         ConfigurationError: names the variable that the image would act on and this would not.

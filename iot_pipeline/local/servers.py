@@ -61,10 +61,8 @@ class ServerStatus:
 class LocalServices:
     """Kafka and Cassandra as docker-compose.yml describes them, on this machine.
 
-    Args:
-        settings: addresses, ports and folders.
-        say: told what is done, a line each, from several threads.
-        downloading: shows a download of so many bytes while its context is open.
+    `say` is told what is done, a line each, from several threads; `downloading` shows a download
+    of this many bytes while its context is open.
     """
 
     def __init__(
@@ -85,9 +83,6 @@ class LocalServices:
 
     def up(self, only: Collection[str] = ()) -> list[ServerStatus]:
         """Make every service answer: use what does, start what does not. Idempotent.
-
-        Args:
-            only: names of services; empty for all.
 
         Raises:
             ConfigurationError: the compose file or an address cannot be carried out.

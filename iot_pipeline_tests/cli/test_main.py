@@ -10,8 +10,8 @@ import click
 import pytest
 
 from iot_pipeline import cli
-from iot_pipeline.cli.help import first_sentence
 from iot_pipeline.cli.main import COMMANDS, EXIT_CLOSED_PIPE, EXIT_CODES, FILES, iot
+from iot_pipeline.cli.output import first_sentence
 from iot_pipeline_tests.cli.terminals import all_commands
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import clean_environment

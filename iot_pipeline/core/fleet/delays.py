@@ -1,7 +1,7 @@
 """How long readings travelled, as counts between fixed edges: percentiles of every one of them.
 
 Belongs here: the edges, sums, percentiles. Does not belong here: which delay is too long
-(`core.fleet.problems`), drawing (`artifacts.flow_pictures`).
+(`core.fleet.problems`), drawing (`artifacts.fleet_pictures`).
 """
 
 from bisect import bisect_right

@@ -1,7 +1,7 @@
 """What moved through the pipeline when: readings per second and how far behind, by the ledger.
 
 Belongs here: sums over ledger entries. Does not belong here: reading the ledger
-(`stages.ledger.chain`), drawing (`artifacts.flow_pictures`).
+(`stages.ledger.chain`), drawing (`artifacts.fleet_pictures`).
 """
 
 from collections import defaultdict
