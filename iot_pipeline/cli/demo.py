@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,11 +135,8 @@ def _run(
     step(f"4/5 {chosen.words}")
     fleet = _start_fleet(folder, stack, chosen)
     # Runs that were over before this demo are neither shown nor judged.
-    earlier = {
-        run["runId"]
-        for run in ui.look(SENSOR, ASSET, limit=100).runs
-        if once or run["status"] in OVER
-    }
+    runs, _ = ui.look(SENSOR, ASSET, limit=100)
+    earlier = {run["runId"] for run in runs if once or run["status"] in OVER}
     watch = Watch(settings, ui, dagster, fleet, services, SENSOR, earlier)
     step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
     ui.start("Sensor", SENSOR)
@@ -214,7 +211,7 @@ def _start_dagster(
     workspace = folder / "workspace.yaml"
     workspace.write_text(_WORKSPACE)
     command = [_script("dagster"), "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(free)]
-    child = _start_child(command, folder, "dagster", env)
+    child = Child(command, folder / "dagster.log", env)
     stack.callback(_stop_child, "Dagster", child)
     ui = DagsterUi(free, LOCATION)
     ui.wait(child)
@@ -247,7 +244,7 @@ def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
 
 def _start_fleet(folder: Path, stack: ExitStack, fleet: _Fleet) -> Child:
     command = [_script("iot"), "simulate", *fleet.options]
-    child = _start_child(command, folder, "fleet", os.environ)
+    child = Child(command, folder / "fleet.log", os.environ)
     stack.callback(_stop_child, "the fleet", child)
     return child
 
@@ -307,12 +304,6 @@ def _stop_on_signals() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def _start_child(command: list[str], folder: Path, name: str, env: Mapping[str, str]) -> Child:
-    child = Child(command, folder / f"{name}.log", env)
-    processes.record(folder / f"{name}.json", psutil.Process(child.process.pid))
-    return child
 
 
 def _end_leftovers(folder: Path) -> None:

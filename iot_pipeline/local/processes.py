@@ -78,13 +78,17 @@ def _start_apart(
 
 
 class Child:
-    """A process with its output in a log that is begun anew; stopped with all that it started."""
+    """A process with its output in a log that is begun anew; stopped with all that it started.
+
+    Beside the log, as .json, stands which process it is: see `recorded`.
+    """
 
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         with log.open("wb") as output:
             self.process = _start_apart(command, output, env=env)
+        record(log.with_suffix(".json"), psutil.Process(self.process.pid))
 
     @property
     def is_alive(self) -> bool:
