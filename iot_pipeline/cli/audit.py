@@ -17,7 +17,7 @@ from iot_pipeline.stages.proof.audit import audit, choose_ranges
 
 
 @click.command("audit")
-@offsets_option()
+@offsets_option
 @click.option("--day", metavar="DAY", help="Records that arrived in Kafka on this UTC day.")
 @click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")

@@ -26,7 +26,7 @@ EXIT_FENCED = 3
 
 @click.command("drain")
 @click.option("--max-records", type=click.IntRange(min=1), help="Drain this many offsets at most.")
-@offsets_option()
+@offsets_option
 @click.option("--follow", "is_following", is_flag=True, help="Stay, and write what arrives.")
 @click.option(
     "--seconds",

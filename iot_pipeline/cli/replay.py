@@ -23,7 +23,7 @@ from iot_pipeline.stages.proof.replay import (
 
 @click.command("replay")
 @click.option("--run", "run_id", metavar="RUN_ID", help="The ranges that this run ingested.")
-@offsets_option()
+@offsets_option
 @click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")
 @json_option

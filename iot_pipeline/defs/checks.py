@@ -15,7 +15,14 @@ from iot_pipeline.core.words import plain
 from iot_pipeline.defs.launchpad import job_of
 from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.verdicts import Shown, choose_shown, read_shown, show_now, suspects_of
+from iot_pipeline.defs.verdicts import (
+    Shown,
+    choose_shown,
+    log_shown,
+    read_shown,
+    show_now,
+    suspects_of,
+)
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import checks_of, look_at
 
@@ -51,10 +58,7 @@ def look_at_all_checks(
             # Dagster's annotation leaves out what the method takes.
             lambda evaluation: context.log_event(evaluation),  # type: ignore[arg-type]
         )
-    red = [one for one in shown if not one.passed]
-    for one in red:
-        context.log.warning("%s: %s", one.check, one.description)
-    context.log.info("%d of %d checks passed", len(shown) - len(red), len(shown))
+    log_shown(context, shown)
 
 
 checks_job = job_of(

@@ -24,6 +24,7 @@ from iot_pipeline.defs.verdicts import (
     choose_shown,
     is_first_look,
     latest_target,
+    log_shown,
     read_shown,
     show_again_where_hidden,
     suspects_of,
@@ -247,9 +248,6 @@ def as_events(
     """The run's row of each check; what is red is in its log as well, with what to do."""
     target = latest_target(context.instance)
     for one in shown:
-        if not one.passed:
-            context.log.warning("%s: %s", one.check, one.description)
         # No AssetCheckResult: its target cannot be named, and it would have to be selected.
         yield one.with_target(target)
-    passed = sum(one.passed for one in shown)
-    context.log.info("%d of %d checks passed", passed, len(shown))
+    log_shown(context, shown)

@@ -115,9 +115,8 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
             _show_unseen(context.instance, exc)
             raise
         # The run records the loss; it plans by itself, because nothing can be planned before.
-        if is_following:
-            return dg.SensorResult(run_requests=[_follow_request(lane)])
-        return dg.SensorResult(run_requests=[_drain_request(lane)])
+        request = _follow_request(lane) if is_following else _drain_request(lane)
+        return dg.SensorResult(run_requests=[request])
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_show_unseen(context.instance, exc))
     except PermanentError as exc:

@@ -180,23 +180,10 @@ class LocalServices:
     def _variables(self) -> dict[str, str]:
         # What Compose would see; IOT_ variables through the settings, which read .env and know
         # the defaults.
-        settings = self._settings
-        ours = {
-            name: str(getattr(settings, name))
-            for name in (
-                "kafka_port",
-                "kafka_internal_port",
-                "kafka_controller_port",
-                "kafka_retention_check_ms",
-                "cassandra_port",
-                "cassandra_storage_port",
-                "cassandra_jmx_port",
-                "cassandra_opts",
-            )
-        }
+        ours = {variable: value for variable, value, *_ in self._settings.rows()}
         others = {name: value for name, value in os.environ.items() if name[:4] != "IOT_"}
-        variables = others | {f"IOT_{name.upper()}": value for name, value in ours.items()}
-        return variables | {"IOT_CLUSTER_NAME": settings.cluster_name or self._cluster_name()}
+        cluster_name = self._settings.cluster_name or self._cluster_name()
+        return others | ours | {"IOT_CLUSTER_NAME": cluster_name}
 
     def _cluster_name(self) -> str:
         try:
