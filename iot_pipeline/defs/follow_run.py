@@ -80,7 +80,9 @@ class FollowRun(Watcher):
         # A daemon thread: a process that waits for Cassandra ends with the first kill.
         thread = threading.Thread(target=self._work, name="follow", daemon=True)
         thread.start()
-        self._tag()
+        runtime = follow_runtime(self.connections.settings.follow_seconds)
+        tags = {MODE: FOLLOW, MAX_RUNTIME: runtime}
+        self.context.instance.add_run_tags(self.context.run.run_id, tags)
         report_at = time.monotonic() + _FIRST_REPORT_SECONDS
         is_red = False
         try:
@@ -144,11 +146,6 @@ class FollowRun(Watcher):
         while not self._lines.empty():
             is_error, line = self._lines.get()
             (self.context.log.error if is_error else self.context.log.info)(line)
-
-    def _tag(self) -> None:
-        runtime = follow_runtime(self.connections.settings.follow_seconds)
-        tags = {MODE: FOLLOW, MAX_RUNTIME: runtime}
-        self.context.instance.add_run_tags(self.context.run.run_id, tags)
 
     def _say_achieved(self) -> None:
         # Said while it goes on, too: a re-execution of a run that was killed drains these.
