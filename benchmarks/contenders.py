@@ -62,8 +62,8 @@ def _drain(path: str) -> Callable[[dict[str, str], int], Outcome]:
 
 
 def _outcome(said: dict[str, Any]) -> Outcome:
-    numbers = (said[name] for name in ("stored", "seconds", "cpu_seconds", "peak_rss_mb"))
-    return Outcome(*numbers, said["marks"])
+    names = ("stored", "seconds", "cpu_seconds", "peak_rss_mb", "marks")
+    return Outcome(*(said[name] for name in names))
 
 
 def profile_drain(env: dict[str, str]) -> list[tuple[str, float, float]]:

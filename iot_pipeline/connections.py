@@ -65,7 +65,6 @@ class Tables:
         return Deletions(self.deletions.read_deletions())
 
     def read_mended(self) -> MendedRows:
-        """The rows that `iot mend` wrote."""
         return MendedRows(self.mends.read_mended())
 
 
@@ -99,7 +98,6 @@ class Connections(Tables):
         self.quality_limits = settings.quality_limits
 
     def close(self) -> None:
-        """Close every client."""
         self.dead_letters.close()
         self.log.close()
         self.cassandra.close()
@@ -110,7 +108,6 @@ class Connections(Tables):
         return setup_schema(topics, self.log, self.tables, self.settings, say)
 
     def replay(self, plan: Plan, run: Run, progress: ReplayProgress, **watched: Any) -> None:
-        """Write `plan.replay` again; see `stages.proof.replay`."""
         replay(
             plan,
             self.ports,
@@ -152,7 +149,6 @@ def open_connections(
 
 
 def drain_config(settings: Settings) -> DrainConfig:
-    """How to drain, by these settings."""
     return DrainConfig(
         rules=settings.reading_rules,
         micro_batch_records=settings.micro_batch_records,

@@ -29,8 +29,7 @@ from iot_pipeline.settings import Settings
 def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Definitions:
     """All assets, checks, jobs, the sensor and the schedules.
 
-    Args:
-        resources: in place of the default `kafka` and `cassandra`, by name.
+    `resources` are those in place of the default `kafka` and `cassandra`, by name.
 
     Raises:
         ConfigurationError: a setting is wrong.

@@ -1,19 +1,8 @@
 """Every error iot_pipeline raises, sorted by what the caller can do about it.
 
-PipelineError
-├── ConfigurationError          wrong before any I/O: fix a setting, then start again
-├── TransientError              the same call may succeed later: retry
-│   ├── KafkaUnavailableError
-│   └── CassandraUnavailableError
-└── PermanentError              a retry cannot change the answer: fail and tell a person
-    ├── OffsetsExpiredError     retention deleted records that were never written
-    ├── TopicChangedError       the topic is not the one that the checkpoint belongs to
-    ├── CheckpointWentBackError the checkpoint is lower than what was committed before
-    ├── SchemaMismatchError     a topic, table or migration is not what the code expects
-    ├── RowsRefusedError        Cassandra refuses too many rows: our schema is wrong, not the data
-    ├── ServiceError            a local server did not start, stop or answer
-    ├── RollupFrozenError       rows of the day age out: a rebuild would leave readings out
-    └── PlanError               offsets that cannot be drained as asked
+A `ConfigurationError` is wrong before any I/O: fix a setting, then start again. After a
+`TransientError` the same call may succeed later: retry. After a `PermanentError` a retry cannot
+change the answer: fail and tell a person.
 
 A reading that cannot be decoded is not an error: it is a `DeadLetter`, a value that travels
 with the micro-batch. One bad device must not stop a partition. A run that another run overtook

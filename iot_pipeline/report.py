@@ -5,18 +5,16 @@
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.connections import Connections
-from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.report import Health
 from iot_pipeline.core.ledger.chain import sum_counts
 from iot_pipeline.core.ledger.losses import find_losses
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.files import whole_file
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import all_checks, look_at
 from iot_pipeline.stages.fleet.view import view_fleet
@@ -29,27 +27,11 @@ _REPORT_NAME = "%Y-%m-%dT%H-%M-%SZ.html"
 _NEWEST_LETTERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenReport:
-    """The report's facts, its page, and the same page under the name that stays."""
-
-    health: Health
-    path: Path
-    latest: Path
-
-
-def look_now(connections: Connections) -> Fleet:
-    """The devices by what runs have kept of them, and rows for what that does not tell.
-
-    Raises:
-        TransientError: Kafka or Cassandra did not answer.
-        SchemaMismatchError: a topic or table is not there.
-    """
-    return Facts(connections, datetime.now(UTC)).fleet
-
-
-def write_report(connections: Connections) -> WrittenReport:
+def write_report(connections: Connections) -> tuple[Health, Path, Path]:
     """Look at everything, judge every check, write one page into the data folder's `reports/`.
+
+    Returns:
+        What it says, the page, and the same page under the name that stays.
 
     Raises:
         TransientError: Kafka or Cassandra did not answer.
@@ -66,7 +48,7 @@ def write_report(connections: Connections) -> WrittenReport:
     for place in (path, latest):
         with whole_file(place) as partial:
             partial.write_text(page, encoding="utf-8")
-    return WrittenReport(health, path, latest)
+    return health, path, latest
 
 
 def _gather(connections: Connections, now: datetime) -> Health:

@@ -71,147 +71,120 @@ class Settings(_Limits):
     `core.fleet.quality`; `reading_rules` and `quality_limits` are these values as set.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     # Where things are.
-    bootstrap_servers: str = Field("", description="Kafka brokers, host:port, comma-separated")
-    contact_points: tuple[str, ...] = Field(
-        ("127.0.0.1",), min_length=1, description="Cassandra nodes, comma-separated, no ports"
-    )
-    cassandra_port: Port = Field(9042, description="CQL port of every contact point")
-    datacenter: str = Field("", description="datacenter to talk to; empty: that of the first node")
-    data_dir: Path = Field(Path("data"), description="local state, logs, manifests")
+    bootstrap_servers: str = ""
+    """Kafka brokers, host:port, comma-separated"""
+    contact_points: tuple[str, ...] = Field(("127.0.0.1",), min_length=1)
+    """Cassandra nodes, comma-separated, no ports"""
+    cassandra_port: Port = 9042
+    """CQL port of every contact point"""
+    datacenter: str = ""
+    """datacenter to talk to; empty: that of the first node"""
+    data_dir: Path = Path("data")
+    """local state, logs, manifests"""
 
     # Names: two pipelines may share servers under other names.
-    topic: str = Field(
-        "iot_data", pattern=r"^[A-Za-z0-9._-]{1,240}$", description="topic of the readings"
-    )
-    keyspace: str = Field(
-        "iot_data", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="keyspace of all tables"
-    )
+    topic: str = Field("iot_data", pattern=r"^[A-Za-z0-9._-]{1,240}$")
+    """topic of the readings"""
+    keyspace: str = Field("iot_data", pattern=r"^[a-z][a-z0-9_]{0,47}$")
+    """keyspace of all tables"""
 
     # What `iot setup` makes.
-    partitions: int = Field(4, ge=1, le=10_000, description="Kafka partitions of a new topic")
-    topic_retention_hours: float = Field(
-        168, ge=-1, description="how long Kafka keeps readings; -1: for ever"
-    )
-    topic_replication: int = Field(1, ge=1, le=15, description="replication factor of new topics")
-    keyspace_replication: int = Field(
-        1, ge=1, le=15, description="replication factor of a new keyspace"
-    )
+    partitions: int = Field(4, ge=1, le=10_000)
+    """Kafka partitions of a new topic"""
+    topic_retention_hours: float = Field(168, ge=-1)
+    """how long Kafka keeps readings; -1: for ever"""
+    topic_replication: int = Field(1, ge=1, le=15)
+    """replication factor of new topics"""
+    keyspace_replication: int = Field(1, ge=1, le=15)
+    """replication factor of a new keyspace"""
 
     # Rules of ingestion.
-    start_at: str = Field(
-        "earliest",
-        description="first contact with a topic starts at: earliest, latest, or a UTC time",
-    )
-    retention_days: float = Field(
-        0, ge=0, le=7300, description="how long rows live after they arrived in Kafka; 0: for ever"
-    )
-    accept_producer_timestamps: bool = Field(
-        False, description="accept a topic that is not LogAppendTime (write times then lie)"
-    )
-    on_expired: Literal["halt", "record"] = Field(
-        "halt", description="records deleted unread: halt, or record the loss and go on"
-    )
-    max_value_bytes: int = Field(
-        65_536, ge=64, le=16_777_216, description="larger messages are dead letters"
-    )
+    start_at: str = "earliest"
+    """first contact with a topic starts at: earliest, latest, or a UTC time"""
+    retention_days: float = Field(0, ge=0, le=7300)
+    """how long rows live after they arrived in Kafka; 0: for ever"""
+    accept_producer_timestamps: bool = False
+    """accept a topic that is not LogAppendTime (write times then lie)"""
+    on_expired: Literal["halt", "record"] = "halt"
+    """records deleted unread: halt, or record the loss and go on"""
+    max_value_bytes: int = Field(65_536, ge=64, le=16_777_216)
+    """larger messages are dead letters"""
 
     # How ingestion works.
-    micro_batch_records: int = Field(
-        50_000,
-        ge=1,
-        le=500_000,
-        description="records of one micro-batch, about; with many devices up to 8 times that",
-    )
-    memory_budget_mb: int = Field(
-        256, ge=128, le=65_536, description="memory for records and rows of one process, in MB"
-    )
-    micro_batch_seconds: float = Field(
-        1.0, gt=0, le=60, description="how long a micro-batch may gather records"
-    )
-    requests_in_flight: int = Field(
-        64, ge=1, le=1024, description="CQL batches on their way to Cassandra at once"
-    )
-    follow_seconds: float = Field(
-        300, gt=0, le=86_400, description="how long a run that follows the topic stays"
-    )
-    write_path: Literal["packed", "driver"] = Field(
-        "packed", description="how rows are encoded: packed by us, or by the driver; the same rows"
-    )
-    retry_seconds: float = Field(
-        30, ge=0, le=3600, description="transient errors are retried this long, then the run fails"
-    )
-    serial_consistency: Literal["SERIAL", "LOCAL_SERIAL"] = Field(
-        "SERIAL", description="LOCAL_SERIAL only when one datacenter alone ingests"
-    )
+    micro_batch_records: int = Field(50_000, ge=1, le=500_000)
+    """records of one micro-batch, about; with many devices up to 8 times that"""
+    memory_budget_mb: int = Field(256, ge=128, le=65_536)
+    """memory for records and rows of one process, in MB"""
+    micro_batch_seconds: float = Field(1.0, gt=0, le=60)
+    """how long a micro-batch may gather records"""
+    requests_in_flight: int = Field(64, ge=1, le=1024)
+    """CQL batches on their way to Cassandra at once"""
+    follow_seconds: float = Field(300, gt=0, le=86_400)
+    """how long a run that follows the topic stays"""
+    write_path: Literal["packed", "driver"] = "packed"
+    """how rows are encoded: packed by us, or by the driver; the same rows"""
+    retry_seconds: float = Field(30, ge=0, le=3600)
+    """transient errors are retried this long, then the run fails"""
+    serial_consistency: Literal["SERIAL", "LOCAL_SERIAL"] = "SERIAL"
+    """LOCAL_SERIAL only when one datacenter alone ingests"""
 
     # How Dagster runs it.
-    ingest_mode: Literal["drain", "follow"] = Field(
-        "drain",
-        description="runs of the sensor: drain what lags and end, or stay and follow the topic",
-    )
-    run_max_records: int = Field(
-        5_000_000, ge=1, description="offsets one run drains at most; the next takes the rest"
-    )
-    lag_limit_seconds: float = Field(
-        60, gt=0, description="the check lag_is_within_limit warns above this"
-    )
-    check_seconds: float = Field(
-        20, gt=0, le=600, description="how long a check on its own may count rows"
-    )
-    dead_letter_share: float = Field(
-        0.01, ge=0, le=1, description="the check dead_letters_are_few warns above this share"
-    )
+    ingest_mode: Literal["drain", "follow"] = "drain"
+    """runs of the sensor: drain what lags and end, or stay and follow the topic"""
+    run_max_records: int = Field(5_000_000, ge=1)
+    """offsets one run drains at most; the next takes the rest"""
+    lag_limit_seconds: float = Field(60, gt=0)
+    """the check lag_is_within_limit warns above this"""
+    check_seconds: float = Field(20, gt=0, le=600)
+    """how long a check on its own may count rows"""
+    dead_letter_share: float = Field(0.01, ge=0, le=1)
+    """the check dead_letters_are_few warns above this share"""
 
-    run_history_days: float = Field(
-        7, ge=0, description="how long successful Dagster runs are kept"
-    )
-    failed_run_history_days: float = Field(
-        30, ge=0, description="how long failed and ended Dagster runs are kept"
-    )
-    run_history_runs: int = Field(
-        20_000, ge=1, description="Dagster runs kept at most, the newest; about 200 KB each"
-    )
-    ledger_detail_days: float = Field(
-        1, ge=1, description="older ledger rows become one a day and Kafka partition"
-    )
-    report_days: float = Field(90, ge=0, description="how long health reports are kept")
+    run_history_days: float = Field(7, ge=0)
+    """how long successful Dagster runs are kept"""
+    failed_run_history_days: float = Field(30, ge=0)
+    """how long failed and ended Dagster runs are kept"""
+    run_history_runs: int = Field(20_000, ge=1)
+    """Dagster runs kept at most, the newest; about 200 KB each"""
+    ledger_detail_days: float = Field(1, ge=1)
+    """older ledger rows become one a day and Kafka partition"""
+    report_days: float = Field(90, ge=0)
+    """how long health reports are kept"""
 
     # Rollups.
-    rollup_start: date | None = Field(
-        None,
-        description="first day of the rollups' partitions in Dagster; empty: the day with which "
-        "readings begin",
-    )
-    rollup_refresh_seconds: float = Field(
-        600, ge=10, le=86_400, description="today's rollups are rebuilt at most this often"
-    )
-    rollup_quiet_seconds: float = Field(
-        60,
-        ge=0,
-        le=86_400,
-        description="earlier days are rebuilt when nothing touched them for this long",
-    )
+    rollup_start: date | None = None
+    """first day of the rollups' partitions in Dagster; empty: the day with which readings begin"""
+    rollup_refresh_seconds: float = Field(600, ge=10, le=86_400)
+    """today's rollups are rebuilt at most this often"""
+    rollup_quiet_seconds: float = Field(60, ge=0, le=86_400)
+    """earlier days are rebuilt when nothing touched them for this long"""
 
     # Local services (`iot up`); docker-compose.yml reads the same variables.
-    kafka_port: Port = Field(9092, description="local Kafka: clients")
-    kafka_internal_port: Port = Field(19092, description="local Kafka: other containers")
-    kafka_controller_port: Port = Field(9093, description="local Kafka: KRaft controller")
-    cassandra_storage_port: Port = Field(7000, description="local Cassandra: between nodes")
-    cassandra_jmx_port: Port = Field(7199, description="local Cassandra: JMX")
-    kafka_retention_check_ms: int = Field(
-        300_000, ge=100, description="local Kafka: how often it looks for records to delete"
-    )
-    cassandra_opts: str = Field("", description="local Cassandra: more -Dname=value options")
-    cluster_name: str = Field(
-        "",
-        pattern=r"^[A-Za-z0-9_.-]{0,48}$",
-        description="local Cassandra's cluster name; empty: one of its own per data folder",
-    )
-    java_home: str = Field("", description="a JDK 17 for the local services; empty: find one")
-    jar_cache: str = Field("", description="where jars are kept; empty: the user's cache folder")
+    kafka_port: Port = 9092
+    """local Kafka: clients"""
+    kafka_internal_port: Port = 19092
+    """local Kafka: other containers"""
+    kafka_controller_port: Port = 9093
+    """local Kafka: KRaft controller"""
+    cassandra_storage_port: Port = 7000
+    """local Cassandra: between nodes"""
+    cassandra_jmx_port: Port = 7199
+    """local Cassandra: JMX"""
+    kafka_retention_check_ms: int = Field(300_000, ge=100)
+    """local Kafka: how often it looks for records to delete"""
+    cassandra_opts: str = ""
+    """local Cassandra: more -Dname=value options"""
+    cluster_name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,48}$")
+    """local Cassandra's cluster name; empty: one of its own per data folder"""
+    java_home: str = ""
+    """a JDK 17 for the local services; empty: find one"""
+    jar_cache: str = ""
+    """where jars are kept; empty: the user's cache folder"""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
@@ -229,8 +202,9 @@ class Settings(_Limits):
         if env is None:
             env = os.environ
             env_file = project_root() / ".env"
-        values = dict(_read_env_file(env_file)) if env_file and env_file.is_file() else {}
-        values.update((k, v) for k, v in env.items() if k.startswith("IOT_"))
+        in_file = dotenv_values(env_file) if env_file and env_file.is_file() else {}
+        read = {**{k: v for k, v in in_file.items() if v is not None}, **env}
+        values = {k: v for k, v in read.items() if k.startswith("IOT_")}
         unknown = sorted(
             k for k in values if k[4:].lower() not in cls.model_fields and not _is_foreign(k)
         )
@@ -326,7 +300,6 @@ class Settings(_Limits):
 
     @property
     def quality_limits(self) -> QualityLimits:
-        """When the devices are well."""
         set_here = {
             item.name: getattr(self, item.name) for item in fields(QualityLimits) if item.metadata
         }
@@ -360,12 +333,6 @@ class Settings(_Limits):
 def _is_foreign(variable: str) -> bool:
     # The tests' own switches and make's; they configure no pipeline.
     return variable.startswith(("IOT_TEST_", "IOT_CHAOS_"))
-
-
-def _read_env_file(path: Path) -> Iterator[tuple[str, str]]:
-    for name, value in dotenv_values(path).items():
-        if name.startswith("IOT_") and value is not None:
-            yield name, value
 
 
 def _explain(exc: ValidationError, cls: type[Settings]) -> str:

@@ -81,7 +81,6 @@ def dress(axes: Axes, theme: Theme, title: str = "", *, grid: bool = True) -> No
 
 
 def headline(figure: Figure, theme: Theme, text: str, left: float) -> None:
-    """What the whole figure shows, above its plots."""
     figure.text(
         left,
         1 - 0.06 / figure.get_figheight(),
@@ -107,12 +106,6 @@ def time_axis(axes: Axes, ticks: int = 6, *, is_dated: bool = True, zone: tzinfo
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(formatter)
     axes.xaxis.get_offset_text().set(fontsize=7, color=axes.xaxis.label.get_color())
-
-
-def legend(axes: Axes, theme: Theme, **options: Any) -> None:
-    """The names of the lines."""
-    shown = axes.legend(fontsize=8, frameon=False, labelcolor=theme.text, **options)
-    shown.set_zorder(5)
 
 
 def as_png(figure: Figure) -> bytes:

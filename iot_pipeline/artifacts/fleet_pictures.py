@@ -1,12 +1,27 @@
-"""The fleet's last day: a small curve of one quantity per device, and how complete each hour is."""
+"""The pictures of a fleet, by name, with the words below them on a page.
 
-from collections.abc import Sequence
+Its last day, a small curve per device; how complete each hour is; how data moved: rows per second,
+how far behind each run was, how late readings came.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from iot_pipeline.artifacts.drawing import Theme, as_png, dress, headline, new_figure, time_axis
+from iot_pipeline.artifacts.drawing import (
+    LIGHT,
+    Theme,
+    as_png,
+    dress,
+    headline,
+    new_figure,
+    time_axis,
+)
+from iot_pipeline.core.fleet.delays import LABELS
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_HOUR, in_words, moment_of
@@ -15,6 +30,7 @@ _COLUMNS = 4
 _SHOWN_NAME = 22
 _MOST_LABELS = 40
 HOURS_LABELLED = 12
+_AHEAD, _LATE_FROM = 0, 7  # of LABELS
 
 
 def draw_small_multiples(view: FleetView, theme: Theme) -> bytes:
@@ -130,6 +146,93 @@ def draw_completeness(view: FleetView, theme: Theme) -> bytes:
     return as_png(figure)
 
 
+def draw_flow(view: FleetView, theme: Theme) -> bytes:
+    """A PNG: rows per second above, below how old a run's newest record was when it was stored.
+
+    The lower plot ends where 99 of 100 runs are: the first run of all, which found a day of
+    records waiting, would press the others into a line. What lies above is drawn at the edge and
+    counted.
+    """
+    flow = view.flow
+    figure = new_figure(theme, 9, 3.4)
+    upper, lower = figure.subplots(
+        2,
+        1,
+        sharex=True,
+        gridspec_kw={"left": 0.08, "right": 0.985, "top": 0.92, "bottom": 0.11, "hspace": 0.38},
+    )
+    dress(upper, theme, "Readings stored per second, by the time they arrived")
+    begin = [
+        moment_of(flow.since_ms + flow.slice_ms * number)
+        for number in range(len(flow.rows_per_second))
+    ]
+    end = moment_of(flow.since_ms + flow.slice_ms * len(begin))
+    upper.stairs(
+        flow.rows_per_second,
+        [moment.timestamp() / 86_400 for moment in [*begin, end]],
+        fill=True,
+        color=theme.good,
+    )
+    upper.set_ylim(bottom=0)
+    behind = [max(run.behind_seconds, 0.01) for run in flow.runs]
+    highest = max(10.0, 1.5 * sorted(behind)[int(0.99 * (len(behind) - 1))])
+    above = sum(seconds > highest for seconds in behind)
+    title = "Seconds from Kafka to the table, newest record of each run"
+    title += f"; {above} above, at most {in_words(max(behind))}" if above else ""
+    dress(lower, theme, title)
+    lower.plot(
+        [moment_of(run.ended_ms) for run in flow.runs],
+        [min(seconds, highest) for seconds in behind],
+        color=theme.warn,
+        linewidth=0,
+        marker="o",
+        markersize=2.5,
+    )
+    lower.set_yscale("log", subs=[])
+    lower.set_ylim(min(0.1, *behind), highest * 1.1)
+    lower.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    lower.set_xlim(begin[0], end)
+    upper.tick_params(labelbottom=False)
+    time_axis(lower, ticks=8)
+    return as_png(figure)
+
+
+def draw_lateness(view: FleetView, theme: Theme) -> bytes:
+    """A PNG: how many of the readings came how late, by the broker's clock."""
+    delays = view.fleet.delays
+    figure = new_figure(theme, 9, 2.6)
+    axes = figure.add_axes((0.02, 0.2, 0.965, 0.62))
+    dress(
+        axes,
+        theme,
+        f"How late readings reach Kafka: share of {delays.total:,} readings of the last hours",
+        grid=False,
+    )
+    shares = [100 * count / max(1, delays.total) for count in delays.shown()]
+    colors = [
+        theme.warn if number == _AHEAD or number >= _LATE_FROM else theme.good
+        for number in range(len(shares))
+    ]
+    axes.bar(range(len(shares)), shares, color=colors, width=0.85)
+    for number, share in enumerate(shares):
+        if share:
+            label = f"{share:.0f} %" if share >= 1 else "< 1 %"
+            axes.annotate(
+                label,
+                (number, share),
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                color=theme.text,
+                xytext=(0, 1),
+                textcoords="offset points",
+            )
+    axes.set_ylim(0, max(shares) * 1.18 or 1)
+    axes.set_yticks([])
+    axes.set_xticks(range(len(LABELS)), LABELS, fontsize=8)
+    return as_png(figure)
+
+
 def _with_gaps(
     line: Sequence[tuple[int, float]], slot_ms: int
 ) -> tuple[list[datetime], list[float]]:
@@ -147,3 +250,50 @@ def _with_gaps(
 
 def _short(name: str) -> str:
     return name if len(name) <= _SHOWN_NAME else name[: _SHOWN_NAME - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture; left out where `content` of the view is empty."""
+
+    name: str
+    caption: str
+    content: Callable[[FleetView], Any]
+    draw: Callable[[FleetView, Theme], bytes]
+
+
+PICTURES = (
+    Picture(
+        "last_day",
+        f"{QUANTITIES[0].name.capitalize()} of some devices; those with a problem are orange. A "
+        "line that ends is a device that fell silent.",
+        lambda view: view.lines,
+        draw_small_multiples,
+    ),
+    Picture(
+        "completeness",
+        "Each row is a device, each column an hour of the last day. Blue: all readings that were "
+        "due have arrived. Orange: they are missing.",
+        lambda view: view.shares,
+        draw_completeness,
+    ),
+    Picture(
+        "lag_and_throughput",
+        "How many readings were stored, and how old the newest one was by then. Dots that climb "
+        "mean that storing cannot keep up.",
+        lambda view: view.flow.runs,
+        draw_flow,
+    ),
+    Picture(
+        "lateness",
+        "From the moment a device measured to the moment its reading arrived. A clock that is "
+        "ahead makes readings seem to come from the future.",
+        lambda view: view.fleet.delays.total,
+        draw_lateness,
+    ),
+)
+
+
+def draw_album(view: FleetView, theme: Theme = LIGHT) -> dict[str, bytes]:
+    """PNG by name, under 50 KB each."""
+    return {item.name: item.draw(view, theme) for item in PICTURES if item.content(view)}

@@ -6,17 +6,13 @@ were drawn last: what that took decides how long it rests, so a busy machine, a 
 cold start make pictures rarer, never ingestion slower.
 """
 
-from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
-from typing import Generic, TypeVar
 
 import msgspec
 
-from iot_pipeline.artifacts.whole_file import whole_file
+from iot_pipeline.files import Kept
 from iot_pipeline.settings import Settings
 
-_T = TypeVar("_T")
 # Of the time that passes: half a second a minute.
 _SHARE = 0.5 / 60
 LEAST_REST_SECONDS = 60.0
@@ -35,30 +31,10 @@ class LastDrawing(msgspec.Struct):
         return not self.drawn_ms <= now_ms < self.drawn_ms + rest_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Kept(Generic[_T]):
-    """One value, as JSON."""
-
-    path: Path
-    type: type[_T]
-
-    def read(self) -> _T | None:
-        """The value; None where there is none, or one that another version wrote."""
-        try:
-            return msgspec.json.decode(self.path.read_bytes(), type=self.type)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-
-    def write(self, value: _T) -> None:
-        with whole_file(self.path) as partial:
-            partial.write_bytes(msgspec.json.encode(value))
-
-
 def first_day(settings: Settings) -> Kept[date]:
     """The day with which the readings of the topic begin."""
     return Kept(settings.data_dir / "rollups" / f"{settings.topic}.first_day", date)
 
 
 def last_drawing(settings: Settings) -> Kept[LastDrawing]:
-    """The last drawing of the topic's fleet."""
     return Kept(settings.data_dir / "pictures" / f"{settings.topic}.json", LastDrawing)

@@ -18,9 +18,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page
+from iot_pipeline.files import whole_file
 
 # About 3 MB of Parquet and 20 MB of Python: large enough to compress, small enough to hold.
 ROW_GROUP_ROWS = 100_000
@@ -51,7 +51,6 @@ class ParquetReadings:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that wait, if there are any."""
         if self._columns[0]:
             columns = [
                 pa.array(values, field.type)

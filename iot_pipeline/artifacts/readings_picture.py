@@ -8,7 +8,6 @@ from iot_pipeline.artifacts.drawing import (
     Theme,
     as_png,
     dress,
-    legend,
     new_figure,
     time_axis,
 )
@@ -21,9 +20,7 @@ _NAMED = 12
 def draw_readings(series: Sequence[Series], theme: Theme = LIGHT) -> bytes:
     """A PNG, 1000 pixels wide and 300 high for each quantity; times are UTC, gaps stay gaps.
 
-    Args:
-        series: at least one; past twelve devices the legend names the first ones only.
-        theme: its colours.
+    `series` are one at least; past twelve devices the legend names the first ones only.
     """
     figure = new_figure(theme, 10, 3 * len(QUANTITIES))
     plots = figure.subplots(len(QUANTITIES), 1, sharex=True, squeeze=False)[:, 0]
@@ -49,12 +46,14 @@ def draw_readings(series: Sequence[Series], theme: Theme = LIGHT) -> bytes:
             names[0], x=0.06, ha="left", fontsize=12, color=theme.text, fontweight="bold"
         )
     else:
-        legend(
-            plots[0],
-            theme,
+        legend = plots[0].legend(
+            fontsize=8,
+            frameon=False,
+            labelcolor=theme.text,
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
             ncols=min(6, len(names)),
             borderaxespad=0.2,
         )
+        legend.set_zorder(5)
     return as_png(figure)

@@ -2,13 +2,12 @@
 
 import base64
 from collections.abc import Mapping
-from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from iot_pipeline.artifacts.drawing import DARK, LIGHT
-from iot_pipeline.artifacts.fleet_album import PICTURES, draw_album
+from iot_pipeline.artifacts.fleet_pictures import PICTURES, draw_album
 from iot_pipeline.core.fleet.report import REASONS_IN_WORDS, Health, Mood
 from iot_pipeline.core.times import in_words
 
@@ -30,9 +29,11 @@ def render_report(health: Health) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["words"] = _words
-    environment.filters["code"] = _code
-    environment.filters["moment"] = _moment
+    environment.filters |= {
+        "words": lambda check: check.replace("_", " ").capitalize(),
+        "code": _code,
+        "moment": lambda moment: f"{moment:%Y-%m-%d %H:%M} UTC",
+    }
     return environment.get_template("report.html.j2").render(
         health=health,
         answers=health.answers,
@@ -65,11 +66,6 @@ def _data(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _words(name: str) -> str:
-    """A check's name as a person says it."""
-    return name.replace("_", " ").capitalize()
-
-
 def _code(text: str) -> Markup:
     """Plain text whose `quoted` parts are commands."""
     parts = str(escape(text)).split("`")
@@ -78,7 +74,3 @@ def _code(text: str) -> Markup:
     return Markup(
         "".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts))
     )
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,5 +1,3 @@
-"""`iot audit`: prove what is there."""
-
 import dataclasses
 import sys
 import uuid
@@ -18,7 +16,7 @@ from iot_pipeline.stages.proof.audit import audit, choose_ranges
 
 
 @click.command("audit")
-@offsets_option()
+@offsets_option
 @click.option("--day", metavar="DAY", help="Records that arrived in Kafka on this UTC day.")
 @click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")

@@ -1,5 +1,3 @@
-"""`iot cql`: one SELECT."""
-
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say

@@ -8,8 +8,14 @@ from typing import Any
 
 import click
 
-from iot_pipeline.cli.help import CommandGroup
-from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
+from iot_pipeline.cli.output import (
+    EXIT_FOUND,
+    CommandGroup,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import open_connections

@@ -1,13 +1,10 @@
-"""`iot delete`: take away what should not be there."""
-
 import getpass
 
 import click
 
 from iot_pipeline.cli.output import ask_whether, json_option, print_json, say
-from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window
+from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window, device_argument
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.reading.decoding import find_device_id_problem
 from iot_pipeline.core.times import Window, in_utc
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
@@ -15,7 +12,7 @@ from iot_pipeline.stages.proof.deletions import delete_readings
 
 
 @click.command("delete")
-@click.argument("device_id", metavar="DEVICE")
+@device_argument
 @click.option("--day", metavar="DAY", help="Readings of this UTC day, by the device's clock.")
 @click.option("--since", metavar="TIME", help="Readings from this time on, by the device's clock.")
 @click.option("--until", metavar="TIME", help="Readings before this time.")
@@ -35,9 +32,6 @@ def delete_command(
 
     Records of that time that arrive in Kafka later are stored as usual.
     """
-    problem = find_device_id_problem(device_id)
-    if problem is not None:
-        raise ConfigurationError(problem)
     window = day_or_window(day, since, until)
     if window is None or (day is not None and (since or until)):
         raise ConfigurationError("say what to delete: --day, or --since/--until")

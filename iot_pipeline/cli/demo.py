@@ -3,7 +3,6 @@
 Stops what it started and nothing else: servers that ran before go on.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -11,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,11 @@ from iot_pipeline.cli.services import local_services
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.simulator.scenarios import make_devices
 from iot_pipeline.errors import ConfigurationError, ServiceError
+from iot_pipeline.files import Kept
 from iot_pipeline.local import processes
 from iot_pipeline.local.dagster_ui import DagsterUi, find_free_port
 from iot_pipeline.local.processes import Child
-from iot_pipeline.local.scenario_files import load_scenario
+from iot_pipeline.local.scenario_files import fault_kinds, load_scenario
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 
@@ -135,11 +135,8 @@ def _run(
     step(f"4/5 {chosen.words}")
     fleet = _start_fleet(folder, stack, chosen)
     # Runs that were over before this demo are neither shown nor judged.
-    earlier = {
-        run["runId"]
-        for run in ui.look(SENSOR, ASSET, limit=100).runs
-        if once or run["status"] in OVER
-    }
+    runs, _ = ui.look(SENSOR, ASSET, limit=100)
+    earlier = {run["runId"] for run in runs if once or run["status"] in OVER}
     watch = Watch(settings, ui, dagster, fleet, services, SENSOR, earlier)
     step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
     ui.start("Sensor", SENSOR)
@@ -165,11 +162,11 @@ def _run(
 
 def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
     services = local_services()
-    mark = folder / "services.json"
+    mark = Kept(folder / "services.json", set[str])
     # A demo that was killed left its servers running: they are still ours to stop.
-    ours = set(json.loads(mark.read_text())) if mark.exists() else set()
+    ours = mark.read() or set()
     ours |= {status.name for status in services.status() if status.state == "stopped"}
-    mark.write_text(json.dumps(sorted(ours)))
+    mark.write(ours)
 
     def stop(
         kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
@@ -180,7 +177,7 @@ def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
             tell(f"stopping {' and '.join(sorted(ours))}; their data stays")
             # Not those of `up`, which may write to a terminal that is gone.
             LocalServices(Settings.from_env(), tell).down(ours)
-        mark.unlink(missing_ok=True)
+        mark.path.unlink(missing_ok=True)
 
     stack.push(stop)
     services.up()
@@ -214,7 +211,7 @@ def _start_dagster(
     workspace = folder / "workspace.yaml"
     workspace.write_text(_WORKSPACE)
     command = [_script("dagster"), "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(free)]
-    child = _start_child(command, folder, "dagster", env)
+    child = Child(command, folder / "dagster.log", env)
     stack.callback(_stop_child, "Dagster", child)
     ui = DagsterUi(free, LOCATION)
     ui.wait(child)
@@ -234,7 +231,7 @@ def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
     options: tuple[str, ...] = ("--scenario", scenario)
     if shape.speed != "max":
         options += ("--duration", DEMO_DURATION)
-    kinds = list(dict.fromkeys(str(fault.kind) for fault in shape.faults))
+    kinds = fault_kinds(shape)
     manifests = Settings.from_env().data_dir / "manifests"
     return _Fleet(
         options,
@@ -247,7 +244,7 @@ def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
 
 def _start_fleet(folder: Path, stack: ExitStack, fleet: _Fleet) -> Child:
     command = [_script("iot"), "simulate", *fleet.options]
-    child = _start_child(command, folder, "fleet", os.environ)
+    child = Child(command, folder / "fleet.log", os.environ)
     stack.callback(_stop_child, "the fleet", child)
     return child
 
@@ -307,12 +304,6 @@ def _stop_on_signals() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def _start_child(command: list[str], folder: Path, name: str, env: Mapping[str, str]) -> Child:
-    child = Child(command, folder / f"{name}.log", env)
-    processes.record(folder / f"{name}.json", psutil.Process(child.process.pid))
-    return child
 
 
 def _end_leftovers(folder: Path) -> None:

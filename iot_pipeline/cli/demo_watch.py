@@ -17,6 +17,7 @@ from iot_pipeline.artifacts import kept
 from iot_pipeline.cli import output
 from iot_pipeline.cli.demo_news import CheckSeen, Look, RunSeen, tell_changes
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK
+from iot_pipeline.core.words import as_written
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.dagster_ui import DagsterUi
 from iot_pipeline.local.processes import Child
@@ -110,39 +111,43 @@ class Watch:
         raise ServiceError(f"no run of {self.sensor} stored readings within {seconds:g} s")
 
     def look(self) -> Look:
-        """Ask Dagster, the servers and the fleet once."""
-        found = self.ui.look(self.sensor, ASSET)
+        runs, asset = self.ui.look(self.sensor, ASSET)
+        # A run that stays materializes once and then observes.
+        reports = asset.get("assetMaterializations", []) + asset.get("assetObservations", [])
+        newest = max(reports, key=lambda report: float(report["timestamp"]), default=None)
+        # What a demo before this one stored is no news.
+        is_news = newest is not None and float(newest["timestamp"]) / 1000 > self.began_at
+        numbers = {} if newest is None else _numbers(newest["metadataEntries"])
+        known = asset.get("assetChecksOrError", {}).get("checks", [])
         checks = {
-            name: CheckSeen(
+            check["name"]: CheckSeen(
                 evaluation["success"],
-                sentence_of(evaluation),
+                as_written(evaluation["description"] or ""),
                 worst_device(evaluation["metadataEntries"]),
             )
-            for name, evaluation in found.verdicts.items()
+            for check in known
+            # As the asset's page shows it; a check without one reads "Not Evaluated" there.
+            for evaluation in [(check["executionForLatestMaterialization"] or {}).get("evaluation")]
+            if evaluation
         }
         unlooked = {
             name: check.sentence.removeprefix(COULD_NOT_LOOK)
             for name, check in checks.items()
             if check.sentence.startswith(COULD_NOT_LOOK)
         }
+        follow = {"key": "iot/mode", "value": "follow"}
         return Look(
             runs={
-                run["runId"]: RunSeen(
-                    run["runId"], run["status"], run["tags"].get("iot/mode") == "follow"
-                )
-                for run in reversed(found.runs)
+                run["runId"]: RunSeen(run["runId"], run["status"], follow in run["tags"])
+                for run in reversed(runs)
                 if run["runId"] not in self.earlier
             },
             checks={name: check for name, check in checks.items() if name not in unlooked},
             unlooked=unlooked,
-            check_count=found.check_count,
-            servers={
-                status.name: status.state in ("up", "elsewhere")
-                for status in self.services.status()
-            },
-            # What a demo before this one stored is no news.
-            stored=int(found.numbers.get("stored", 0)) if found.reported_at > self.began_at else 0,
-            latency_ms=found.numbers.get("latency_p50_ms"),
+            check_count=len(known),
+            servers={status.name: status.is_answering for status in self.services.status()},
+            stored=int(numbers.get("stored", 0)) if is_news else 0,
+            latency_ms=numbers.get("latency_p50_ms"),
             fleet_end="" if self.fleet.is_alive else self.fleet.last_lines(3) or "without a word",
         )
 
@@ -156,12 +161,9 @@ class Watch:
         say(f"readings of {day} came: the rollups' partitions begin there now")
 
 
-def sentence_of(evaluation: Mapping[str, Any]) -> str:
-    """A verdict's own words; its description is the same with Markdown's signs escaped."""
-    for entry in evaluation["metadataEntries"]:
-        if entry["label"] == "sentence" and entry.get("text"):
-            return str(entry["text"])
-    return re.sub(r"\\([*~<_\]\\])", r"\1", evaluation["description"] or "")
+def _numbers(entries: Collection[Mapping[str, Any]]) -> dict[str, float]:
+    found = {entry["label"]: entry.get("intValue", entry.get("floatValue")) for entry in entries}
+    return {label: value for label, value in found.items() if value is not None}
 
 
 def worst_device(entries: Collection[Mapping[str, Any]]) -> str:

@@ -1,6 +1,5 @@
-"""`iot devices`: which devices there are, and what is wrong with which."""
-
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import click
 
@@ -18,8 +17,8 @@ from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.view import natural_key
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, in_words, moment_of
-from iot_pipeline.report import look_now
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.checks.facts import Facts
 
 _SHOWN = 200
 
@@ -54,7 +53,7 @@ def devices_command(
     settings = Settings.from_env()
     with open_connections(settings) as connections:
         say("looking at devices", err=True)
-        fleet = look_now(connections)
+        fleet = Facts(connections, datetime.now(UTC)).fleet
     silent_ones = {problem.device_id for problem in fleet.problems[Trouble.SILENT]}
     words = {name: said for name, said, _ in fleet.worst}
     names = [*words, *sorted(fleet.states.keys() - words.keys(), key=natural_key)]

@@ -1,33 +1,32 @@
-"""`iot drain`: move what lags, exactly some offsets, or what arrives."""
-
 import sys
+import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import click
 
-from iot_pipeline.cli.drain_lines import DrainLine, FollowLine
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import replay_as_dict
-from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.cli.signals import Stop
+from iot_pipeline.cli.runs import Stop, new_cli_run
 from iot_pipeline.connections import ingest_request, open_connections
 from iot_pipeline.core.ingest.latency import Latencies
-from iot_pipeline.core.reading.offsets import parse_range
+from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainSum
-from iot_pipeline.stages.run_ingest import IngestOutcome, new_outcome, run_ingest
+from iot_pipeline.stages.proof.replay import ReplayProgress
+from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 EXIT_FENCED = 3
 
 
 @click.command("drain")
 @click.option("--max-records", type=click.IntRange(min=1), help="Drain this many offsets at most.")
-@offsets_option()
+@offsets_option
 @click.option("--follow", "is_following", is_flag=True, help="Stay, and write what arrives.")
 @click.option(
     "--seconds",
@@ -165,3 +164,54 @@ def _print_drained(drained: DrainSum, latency: Latencies) -> None:
         say(f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was")
     if drained.split_ms:
         say(f"note: {drained.split_ms} broker milliseconds were too large (docs/guarantees.md)")
+
+
+class RunLine(Watcher):
+    """What every run from the command line says as it happens, on stderr.
+
+    `latency` gathers what was measured and shown.
+    """
+
+    def __init__(self, line: ProgressLine) -> None:
+        self.latency = Latencies()
+        self._line = line
+
+    def planned(self, plan: Plan) -> None:
+        if plan.replay:
+            ranges = ", ".join(map(str, plan.replay))
+            say(f"{ranges}: below the checkpoint, so this is a replay", err=True)
+
+    def lost(self, ranges: Sequence[OffsetRange]) -> None:
+        """Say it at once: a run that stays may go on for hours."""
+        for item in ranges:
+            say(f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True)
+
+
+class DrainLine(RunLine):
+    """How far a drain, or a replay, is."""
+
+    def replayed(self, progress: ReplayProgress) -> None:
+        self._line.show(progress.done_offsets, sum(item.span for item in progress.planned))
+
+    def committed(self, outcome: IngestOutcome) -> None:
+        self._line.show(outcome.drained.done_offsets, outcome.drained.planned_offsets)
+
+
+class FollowLine(RunLine):
+    """Rates and latencies of the last seconds, one after the other."""
+
+    def __init__(self, line: ProgressLine) -> None:
+        super().__init__(line)
+        self._shown_at = time.monotonic()
+        self._stored = 0
+
+    def committed(self, outcome: IngestOutcome) -> None:
+        now = time.monotonic()
+        seconds = now - self._shown_at
+        if seconds < self._line.seconds_between:
+            return
+        recent, stored = outcome.probe.take(), outcome.drained.total.stored
+        self.latency.merge(recent)
+        rate = (stored - self._stored) / seconds
+        self._line.show(stored, more=f"{rate:,.0f} a second, {recent}")
+        self._shown_at, self._stored = now, stored

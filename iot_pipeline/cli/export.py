@@ -1,5 +1,3 @@
-"""`iot export`: whole days of readings as Parquet, one folder per day."""
-
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import partial

@@ -1,5 +1,3 @@
-"""`iot lag`: how far ingestion is behind."""
-
 from datetime import UTC, datetime
 
 import click

@@ -1,5 +1,3 @@
-"""`iot ledger`: what runs did, and whether the chain holds."""
-
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,3 @@
-"""`iot losses`: what expired unread, and who has seen it."""
-
 import getpass
 
 import click

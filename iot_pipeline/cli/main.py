@@ -7,8 +7,7 @@ import sys
 
 import click
 
-from iot_pipeline.cli.help import write_commands
-from iot_pipeline.cli.output import say
+from iot_pipeline.cli.output import say, write_commands
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
 
@@ -30,8 +29,8 @@ EXIT_CODES = {
 }
 
 # What a person wants to do, and the commands for it. `iot dead-letters` is `dead_letters_command`
-# of `cli/dead_letters.py`, and so on; only the command that is asked for is imported: `iot status`
-# does not wait half a second for the drivers and stages of all the others.
+# of `cli/dead_letters.py`, and so on, but for the files that commands share. Only the command that
+# is asked for is imported: `iot status` does not wait half a second for the drivers of the others.
 GROUPS = {
     "Run it": ("demo", "setup", "simulate", "scenarios", "drain", "rollup"),
     "Ask": ("lag", "readings", "devices", "rollups", "report", "export", "cql"),
@@ -40,6 +39,11 @@ GROUPS = {
     "Operate": ("up", "down", "status", "logs", "kill", "settings"),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+FILES = {name.replace("-", "_"): name.replace("-", "_") for name in COMMANDS} | {
+    **dict.fromkeys(("up", "down", "status", "logs", "kill"), "services"),
+    "mend": "trace",
+    "rollup": "rollups",
+}
 
 
 class _Commands(click.Group):
@@ -50,7 +54,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        module = importlib.import_module(f"iot_pipeline.cli.{name}")
+        module = importlib.import_module(f"iot_pipeline.cli.{FILES[name]}")
         command: click.Command = getattr(module, f"{name}_command")
         return command
 

@@ -1,4 +1,4 @@
-"""How commands answer: tables, sentences and JSON on stdout, everything else on stderr.
+"""How commands answer: tables, sentences and JSON on stdout, everything else on stderr; their help.
 
 On a terminal a sentence is folded between words and a table that is too wide shows each row on
 several lines; nothing is cut off, because other commands need what stands there. Elsewhere a
@@ -22,6 +22,7 @@ from iot_pipeline.errors import ConfigurationError
 
 # What was looked for is there, is not there, or did not work: the message says which.
 EXIT_FOUND = 1
+_FIRST_SENTENCE = re.compile(r".*?[.!?](?=\s|$)", re.DOTALL)
 _GAP, _INDENT = "  ", "    "
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?%?")
 # What a person pastes is not folded: a command in backticks stays on one line.
@@ -29,6 +30,30 @@ _UNBROKEN = re.compile(r"(?:`[^`]*`|\S)+")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on stdout.")
 _F = TypeVar("_F", bound=Callable[..., object])
+
+
+class CommandGroup(click.Group):
+    """A group whose help lists its commands in whole sentences."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_commands(formatter, "Commands", sorted(self.commands.items()))
+
+
+def write_commands(
+    formatter: click.HelpFormatter, title: str, commands: Iterable[tuple[str, click.Command]]
+) -> None:
+    with formatter.section(title):
+        formatter.write_dl([(name, first_sentence(command)) for name, command in commands])
+
+
+def first_sentence(command: click.Command) -> str:
+    """The first sentence of a command's help, and for a group the names of its commands."""
+    text = " ".join((command.help or "").split())
+    found = _FIRST_SENTENCE.match(text)
+    sentence = found[0] if found else text
+    if isinstance(command, click.Group):
+        sentence = f"{sentence.rstrip('.')}: {', '.join(sorted(command.commands))}."
+    return sentence
 
 
 def exit_code_option(found: str) -> Callable[[_F], _F]:

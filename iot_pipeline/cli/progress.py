@@ -44,7 +44,6 @@ class ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take it off the terminal."""
         if self._live is not None:
             self._live.stop()
 
@@ -70,7 +69,6 @@ class ProgressLine:
             click.echo(", ".join(self._parts()), err=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Give rich the line that fits, as of now."""
         yield Text(self._line(options.max_width), no_wrap=True, overflow="crop")
 
     def _parts(self) -> list[str]:

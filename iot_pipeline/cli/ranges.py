@@ -1,35 +1,46 @@
 """Which part of the log, which time and which days: said to every command in the same words."""
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import TypeVar
+from typing import Any
 
 import click
 
-from iot_pipeline.core.reading.decoding import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
+from iot_pipeline.core.reading.decoding import (
+    EARLIEST_SECONDS,
+    LATEST_SECONDS,
+    find_device_id_problem,
+    timestamp_ms,
+)
 from iot_pipeline.core.times import Window, choose_window, parse_day, parse_moment
 from iot_pipeline.errors import ConfigurationError
 
-_F = TypeVar("_F", bound=Callable[..., object])
 EARLIEST = datetime.fromtimestamp(EARLIEST_SECONDS, UTC)
 LATEST = datetime.fromtimestamp(LATEST_SECONDS, UTC)
 _LONGEST_DAYS = 36_525
 
+
+def _check_devices(_: click.Context, __: click.Parameter, value: Any) -> Any:
+    for device_id in [value] if isinstance(value, str) else value:
+        problem = find_device_id_problem(device_id)
+        if problem is not None:
+            raise ConfigurationError(problem)
+    return value
+
+
+device_argument = click.argument("device_id", metavar="DEVICE", callback=_check_devices)
+devices_argument = click.argument(
+    "device_ids", metavar="DEVICE...", nargs=-1, required=True, callback=_check_devices
+)
 day_option = click.option("--day", metavar="DAY", help="This UTC day, such as 2026-01-31.")
 since_option = click.option("--since", metavar="DAY", help="From this UTC day on.")
 until_option = click.option("--until", metavar="DAY", help="Before this UTC day.")
-
-
-def offsets_option(required: bool = False) -> Callable[[_F], _F]:
-    """`--offsets P:START-END`, repeatable: the one way to say a range."""
-    return click.option(
-        "--offsets",
-        "offsets",
-        multiple=True,
-        required=required,
-        metavar="P:START-END",
-        help="Exactly these offsets of Kafka partition P, END excluded; repeatable.",
-    )
+# The one way to say a range.
+offsets_option = click.option(
+    "--offsets",
+    multiple=True,
+    metavar="P:START-END",
+    help="Exactly these offsets of Kafka partition P, END excluded; repeatable.",
+)
 
 
 def timestamp_ms_of(text: str) -> int:

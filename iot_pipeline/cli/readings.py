@@ -12,17 +12,17 @@ from typing import IO, Literal, get_args
 
 import click
 
-from iot_pipeline.artifacts.whole_file import whole_file
 from iot_pipeline.cli.output import has_colour, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
+from iot_pipeline.cli.ranges import devices_argument
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Tables
 from iot_pipeline.core.fleet.series import Series, thin
-from iot_pipeline.core.reading.decoding import find_device_id_problem
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
 from iot_pipeline.core.times import Window, choose_window, in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.files import whole_file
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.reading.in_order import read_newest, stream_pages
 
@@ -35,7 +35,7 @@ _PLOTTED = 1_000_000
 
 
 @click.command("readings")
-@click.argument("device_ids", metavar="DEVICE...", nargs=-1, required=True)
+@devices_argument
 @click.option("--last", metavar="DURATION", help="Not older than 30s, 15m, 1h or 2d.")
 @click.option("--since", metavar="TIME", help="From this time on (ISO 8601; UTC unless it says).")
 @click.option("--until", metavar="TIME", help="Before this time.")
@@ -73,7 +73,7 @@ def readings_command(
     save: Path | None,
 ) -> None:
     """Show devices' readings; without a time, those of each device's newest day."""
-    chosen = _check(device_ids, limit, form, as_json, out, save)
+    chosen = _check(limit, form, as_json, out, save)
     window = choose_window(last, since, until, datetime.now(UTC))
     settings = Settings.from_env()
     devices = list(dict.fromkeys(device_ids))
@@ -92,7 +92,6 @@ def readings_command(
 
 
 def _check(
-    device_ids: Sequence[str],
     limit: int | None,
     form: Format | None,
     as_json: bool,
@@ -100,10 +99,6 @@ def _check(
     save: Path | None,
 ) -> Format | None:
     """The format; None when only a picture was asked for."""
-    for device_id in device_ids:
-        problem = find_device_id_problem(device_id)
-        if problem is not None:
-            raise ConfigurationError(problem)
     if as_json and form not in (None, "json"):
         raise ConfigurationError(f"--json says --format json: leave --format {form} out")
     if as_json:

@@ -1,5 +1,3 @@
-"""`iot rebase`: go on with a topic that was deleted and made again."""
-
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, say

@@ -1,5 +1,3 @@
-"""`iot replay`: write what was ingested again, and say what did not take."""
-
 import sys
 from datetime import UTC, datetime
 
@@ -25,7 +23,7 @@ from iot_pipeline.stages.proof.replay import (
 
 @click.command("replay")
 @click.option("--run", "run_id", metavar="RUN_ID", help="The ranges that this run ingested.")
-@offsets_option()
+@offsets_option
 @click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")
 @json_option
@@ -72,7 +70,6 @@ def replay_command(
 
 
 def replay_as_dict(progress: ReplayProgress, run_id: str) -> dict[str, object]:
-    """A replay for `--json`."""
     read_back = progress.read_back
     return {
         "run_id": run_id,

@@ -1,5 +1,3 @@
-"""`iot report`: how the pipeline and its fleet are, as one page."""
-
 import webbrowser
 from dataclasses import asdict
 
@@ -22,13 +20,12 @@ def report_command(is_opened: bool, has_exit_code: bool, as_json: bool) -> None:
     """
     with open_connections(Settings.from_env()) as connections:
         say("looking at everything, some seconds to half a minute", err=True)
-        report = write_report(connections)
-    health = report.health
+        health, path, latest = write_report(connections)
     if as_json:
         print_json(
             {
-                "path": str(report.path),
-                "latest": str(report.latest),
+                "path": str(path),
+                "latest": str(latest),
                 "mood": health.mood.value,
                 "answers": [asdict(answer) for answer in health.answers],
                 "red": [verdict.name for verdict in health.red],
@@ -41,7 +38,7 @@ def report_command(is_opened: bool, has_exit_code: bool, as_json: bool) -> None:
     else:
         for answer in health.answers:
             say(f"{answer.question} {answer.answer}")
-        say(f"\n{report.path}\n{report.latest.as_uri()}")
+        say(f"\n{path}\n{latest.as_uri()}")
     if is_opened:
-        webbrowser.open(report.latest.as_uri())
+        webbrowser.open(latest.as_uri())
     exit_as_found(has_exit_code, bool(health.red or health.view.fleet.worst))

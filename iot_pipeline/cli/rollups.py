@@ -1,25 +1,98 @@
-"""`iot rollups`: show the rollups of a device."""
+"""`iot rollup` makes the rollups of days, `iot rollups` shows those of a device."""
 
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table, say
-from iot_pipeline.cli.ranges import choose_days, day_option, since_option, until_option
+from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
+from iot_pipeline.cli.progress import ProgressLine
+from iot_pipeline.cli.ranges import (
+    choose_days,
+    day_option,
+    device_argument,
+    since_option,
+    until_option,
+)
+from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Tables
-from iot_pipeline.core.reading.decoding import find_device_id_problem
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 from iot_pipeline.core.rollups.statistics import STATISTICS, Rollup
 from iot_pipeline.core.times import in_utc, moment_of, parse_day
-from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.rollups.rebuild import read_rollups
+from iot_pipeline.stages.rollups.rebuild import RollupProgress, read_rollups, rebuild_day
+
+
+@click.command("rollup")
+@day_option
+@since_option
+@until_option
+@json_option
+def rollup_command(day: str | None, since: str | None, until: str | None, as_json: bool) -> None:
+    """Rebuild the hourly and daily rollups of days from their rows.
+
+    Idempotent, and safe beside anything. Exit code 1: rows of a day age out, so its rollups were
+    left as they are; the other days are done.
+    """
+    settings = Settings.from_env()
+    days = choose_days(day, since, until, datetime.now(UTC).date())
+    done: list[RollupProgress] = []
+    frozen: list[str] = []
+    run_id = new_cli_run().run_id
+    with CassandraClient(settings) as client:
+        ports = Tables(client).rollup_ports
+        for number, item in enumerate(days, start=1):
+            of = "" if len(days) == 1 else f" (day {number} of {len(days)})"
+            try:
+                with ProgressLine(f"rollups of {item}{of}, devices") as line:
+                    done.append(
+                        rebuild_day(
+                            ports,
+                            settings.topic,
+                            item,
+                            run_id,
+                            retry_seconds=settings.retry_seconds,
+                            retention_days=settings.retention_days,
+                            on_progress=partial(_show, line),
+                        )
+                    )
+            except RollupFrozenError as exc:
+                frozen.append(str(item))
+                say(f"iot: {exc}", err=True)
+    rows = [
+        {
+            "day": str(item.day),
+            "readings": item.readings,
+            "devices": item.devices,
+            "hours": item.hours,
+            "seconds": round(item.seconds, 3),
+            "rows_per_second": round(item.rows_per_second, 1),
+        }
+        for item in done
+    ]
+    if as_json:
+        print_json({"days": rows, "frozen": frozen})
+    else:
+        shown = "{day} {readings:,} {devices:,} {hours:,} {seconds:.1f} {rows_per_second:,.0f}"
+        print_table(
+            ("day", "readings", "devices", "hours", "seconds", "rows/s"),
+            [shown.format_map(row).split() for row in rows],
+        )
+    if frozen:
+        sys.exit(EXIT_FOUND)
+
+
+def _show(line: ProgressLine, progress: RollupProgress) -> None:
+    more = f"{progress.readings:,} rows, {progress.rows_per_second:,.0f}/s"
+    line.show(progress.devices_done, progress.devices, more)
 
 
 @click.command("rollups")
-@click.argument("device_id", metavar="DEVICE")
+@device_argument
 @day_option
 @since_option
 @until_option
@@ -38,9 +111,6 @@ def rollups_command(
     The standard deviation is of the values themselves (divided by the count).
     """
     settings = Settings.from_env()
-    problem = find_device_id_problem(device_id)
-    if problem is not None:
-        raise ConfigurationError(problem)
     today = datetime.now(UTC).date()
     if day is None and since is None:
         last = today if until is None else parse_day(until).date() - timedelta(days=1)

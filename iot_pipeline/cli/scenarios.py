@@ -1,11 +1,9 @@
-"""`iot scenarios`: the fleets that are shipped."""
-
 from typing import Any
 
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table
-from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios
+from iot_pipeline.local.scenario_files import fault_kinds, load_scenario, shipped_scenarios
 
 
 @click.command("scenarios")
@@ -15,7 +13,6 @@ def scenarios_command(as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     for name in shipped_scenarios():
         scenario = load_scenario(name)[1]
-        kinds = list(dict.fromkeys(str(fault.kind) for fault in scenario.faults))
         rows.append(
             {
                 "scenario": name,
@@ -24,7 +21,7 @@ def scenarios_command(as_json: bool) -> None:
                 "readings_per_second": round(scenario.readings_per_second, 3),
                 "duration": scenario.duration,
                 "speed": scenario.speed,
-                "faults": kinds,
+                "faults": fault_kinds(scenario),
             }
         )
     if as_json:

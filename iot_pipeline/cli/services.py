@@ -1,17 +1,28 @@
-"""The local servers, as every command about them has them."""
+"""`iot up`, `down`, `status`, `logs`, `kill`: the servers of this machine."""
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
-from iot_pipeline.cli.output import say
+from iot_pipeline.cli.output import (
+    EXIT_FOUND,
+    ask_whether,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.local.jars import Advance
-from iot_pipeline.local.servers import LocalServices
+from iot_pipeline.local.servers import LocalServices, ServerStatus
 from iot_pipeline.settings import Settings
 
-SERVICE = click.Choice(["kafka", "cassandra"])
+_SERVICE = click.Choice(["kafka", "cassandra"])
+_FOLLOW_SECONDS = 0.2
 
 
 def local_services() -> LocalServices:
@@ -30,3 +41,122 @@ def _downloading(total_bytes: int) -> Iterator[Advance]:
             line.show(round(done / 1e6), round(total_bytes / 1e6))
 
         yield advance
+
+
+@click.command("up")
+@click.option("--only", type=_SERVICE, multiple=True, help="This service alone.")
+def up_command(only: tuple[str, ...]) -> None:
+    """Start Kafka and Cassandra on this machine, unless they answer already."""
+    statuses = local_services().up(only)
+    say(", ".join(f"{s.name} {s.addresses[0]} {s.state}" for s in statuses))
+
+
+@click.command("down")
+@click.option("--wipe", is_flag=True, help="Also delete the servers' data and logs.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+def down_command(wipe: bool, yes: bool) -> None:
+    """Stop what `iot up` started, and nothing else. Data stays, unless --wipe."""
+    services = local_services()
+    if not wipe:
+        services.down()
+        return
+    if not yes:
+        ask_whether(f"Delete every topic, every row and all logs in {services.folder}?")
+    services.wipe()
+    say(f"{services.folder} is empty", err=True)
+
+
+@click.command("kill")
+@click.argument("service", type=_SERVICE)
+def kill_command(service: str) -> None:
+    """Kill -9 a server that `iot up` started, for the curious; `iot up` brings it back."""
+    pid = local_services().kill(service)
+    say(f"{service} (pid {pid}) was killed: `iot up` starts it again")
+
+
+@click.command("status")
+@json_option
+def status_command(as_json: bool) -> None:
+    """Show addresses, processes and health of both servers; exit code 1 unless both answer."""
+    statuses = local_services().status()
+    if as_json:
+        print_json(
+            [
+                {
+                    "service": status.name,
+                    "version": status.version or None,
+                    "addresses": status.addresses,
+                    "state": status.state,
+                    "is_answering": status.is_answering,
+                    "pid": status.pid,
+                    "process": status.process or None,
+                    "log": status.log,
+                }
+                for status in statuses
+            ]
+        )
+    else:
+        print_table(
+            ("service", "version", "address", "state", "pid", "log"),
+            [
+                (s.name, s.version, ", ".join(s.addresses), _explain(s), s.pid, s.log)
+                for s in statuses
+            ],
+        )
+    if not all(status.is_answering for status in statuses):
+        sys.exit(EXIT_FOUND)
+
+
+def _explain(status: ServerStatus) -> str:
+    if status.state == "elsewhere":
+        who = f" ({status.process})" if status.process else ""
+        return f"answers; not started here{who}"
+    return "runs, does not answer" if status.state == "not answering" else status.state
+
+
+@click.command("logs")
+@click.argument("service", type=_SERVICE, required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive, until Ctrl-C.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0, 100_000),
+    default=50,
+    show_default=True,
+    help="How many of each log.",
+)
+def logs_command(service: str | None, follow: bool, lines: int) -> None:
+    """Print the end of the servers' logs."""
+    services = local_services()
+    servers = [services.server(name) for name in ([service] if service else _SERVICE.choices)]
+    # Each line says whose it is, unless there is one log only.
+    prefixes = {server.log: "" if service else f"{server.name}: " for server in servers}
+    for server in servers:
+        if not server.log.exists():
+            say(
+                f"{server.name} has no log in {services.folder}: `iot up` never started it",
+                err=True,
+            )
+        for line in server.last_lines(lines):
+            say(prefixes[server.log] + line)
+    if follow:
+        _follow(prefixes)
+
+
+def _follow(prefixes: dict[Path, str]) -> None:
+    positions = {log: log.stat().st_size if log.exists() else 0 for log in prefixes}
+    while True:
+        for log, prefix in prefixes.items():
+            if not log.exists():
+                continue
+            if log.stat().st_size < positions[log]:
+                positions[log] = 0  # the log was begun anew
+            with log.open("rb") as file:
+                file.seek(positions[log])
+                for line in file:
+                    # A line that is still being written is read whole the next time.
+                    if not line.endswith(b"\n"):
+                        break
+                    positions[log] += len(line)
+                    say(prefix + line.decode(errors="replace").rstrip())
+        time.sleep(_FOLLOW_SECONDS)

@@ -1,5 +1,3 @@
-"""`iot setup`: make topics, keyspace and tables, and check them."""
-
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, say

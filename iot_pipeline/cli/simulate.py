@@ -1,5 +1,3 @@
-"""`iot simulate`: send a fleet's readings to the topic, and say what was acknowledged."""
-
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,7 +8,7 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
-from iot_pipeline.cli.signals import Stop
+from iot_pipeline.cli.runs import Stop
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED

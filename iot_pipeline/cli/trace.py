@@ -1,6 +1,8 @@
-"""`iot trace`: the record behind a row."""
+"""`iot trace` shows the record behind a row, `iot mend` writes a row that mixes two readings."""
 
+import getpass
 import sys
+import uuid
 
 import click
 
@@ -12,6 +14,8 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import arrived_ms, record_of
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.mend import mend
 from iot_pipeline.stages.proof.trace import Trace, read_message, trace
 
 
@@ -89,3 +93,50 @@ def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -
                 ("message", None if message is None else preview(message, len(message))),
             ],
         )
+
+
+@click.command("mend")
+@click.argument("device_id", metavar="DEVICE")
+@click.argument("timestamp", metavar="TIMESTAMP")
+@json_option
+def mend_command(device_id: str, timestamp: str, as_json: bool) -> None:
+    """Write a torn row again, whole: as the record that wins its key says.
+
+    TIMESTAMP is as `iot readings` shows it, or in seconds since 1970. Audits name torn rows. A row
+    that is whole is left as it is. Exit code 1: there is no such row, it was deleted, or no record
+    in Kafka says what it should be.
+    """
+    settings = Settings.from_env()
+    ms = timestamp_ms_of(timestamp)
+    with open_connections(settings) as connections:
+        done = mend(
+            settings.topic,
+            connections.audit_ports,
+            connections.store,
+            connections.audit_config,
+            Run(f"mend-{uuid.uuid4()}", uuid.uuid4()),
+            device_id,
+            ms,
+            getpass.getuser(),
+        )
+    written_us, offset, partition, *values = done.winner
+    if as_json:
+        print_json(
+            {
+                "device_id": device_id,
+                "timestamp": moment_of(ms),
+                "is_mended": done.is_mended,
+                "before": done.before,
+                "after": done.after,
+                "partition": partition,
+                "offset": offset,
+                "written_us": written_us,
+            }
+        )
+        return
+    row = f"the row of {device_id} at {in_utc(moment_of(ms), 'milliseconds')}"
+    if done.is_mended:
+        said = ", ".join(map(str, values))
+        say(f"mended {row}: {said}, as record {partition}:{offset} says")
+    else:
+        say(f"{row} is whole, as record {partition}:{offset} says: nothing was changed")

@@ -6,9 +6,10 @@ repairs them; the counts are observed on `iot/sensor_data`, where they plot.
 
 from collections.abc import Iterator
 from datetime import UTC, timedelta
+from typing import Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.proof.audit_result import DEFECTS, AuditResult, Fate, conclude
@@ -16,45 +17,34 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_words, parse_day
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.lanes import format_ranges
-from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config
-from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, RANGES, SENSOR_DATA
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
+from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
+from iot_pipeline.defs.names import RANGES, SENSOR_DATA
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.stages.proof.audit import AuditProgress, audit, choose_ranges
 
-OP_NAME = "audit_readings"
 Events = Iterator[dg.AssetObservation | dg.Output[None]]
 _SHOWN = 5
 
 
-class AuditJobConfig(dg.Config):
+class AuditJobConfig(Asked):
     """What to audit. Empty: all of the ledger, and every partition of the table."""
 
-    ranges: dict[str, RangeConfig] = Field(
-        default={},
-        description="These offsets, by Kafka partition: {'0': {start: 100, end: 200}}.",
-    )
-    day: str | None = Field(
-        default=None,
-        description="Or the records that arrived in Kafka on this UTC day, such as 2026-01-31.",
-    )
+    ranges: dict[str, RangeConfig] = Field({})
+    """These offsets, by Kafka partition: {'0': {start: 100, end: 200}}."""
+    day: str | None = None
+    """Or the records that arrived in Kafka on this UTC day, such as 2026-01-31."""
 
-    def check(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            ConfigurationError: ranges and a day, or a day that is none.
-            PlanError: a range that is none.
-        """
+    @model_validator(mode="after")
+    def _together(self) -> Self:
         if self.ranges and self.day is not None:
             raise ConfigurationError("say what to audit: ranges, or day, or neither for all")
         if self.day is not None:
             parse_day(self.day)
         as_ranges(self.ranges)
+        return self
 
     def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
-        """The offsets that are meant."""
         if self.ranges:
             return as_ranges(self.ranges)
         since = None if self.day is None else parse_day(self.day)
@@ -65,7 +55,6 @@ class AuditJobConfig(dg.Config):
 
 
 @dg.op(
-    name=OP_NAME,
     out=dg.Out(dg.Nothing),
     description="Read topic and table again; say what became of every offset.",
 )
@@ -83,8 +72,7 @@ def audit_readings(
         left = "" if seconds is None else f", about {in_words(seconds)} left"
         say(f"{so_far.step}: {so_far.done:,} of {so_far.total:,}, {so_far.rate:,.0f}/s{left}")
 
-    with failing_with_advice(), connected(kafka, cassandra) as connections:
-        config.check()
+    with connected(kafka, cassandra) as connections:
         settings = connections.settings
         ranges = config.offset_ranges(connections)
         context.instance.add_run_tags(context.run.run_id, {RANGES: format_ranges(ranges)})
@@ -140,18 +128,17 @@ def _page(result: AuditResult) -> str:
     return "\n".join(lines)
 
 
-@dg.job(
+audit_job = job_of(
+    audit_readings,
     name="audit",
-    config=checked_config(AuditJobConfig, OP_NAME, AuditJobConfig.check),
+    config=AuditJobConfig,
     description=(
         "Read a part of the topic and the table again, independently of ingestion, and say what "
         "became of every offset. Fails when something is lost, torn or stray, with the command "
         "that repairs it. Changes nothing; safe beside ingestion."
     ),
-    tags={MAX_RUNTIME: "14400", **NO_RETRY},
+    max_seconds=14_400,
 )
-def audit_job() -> None:
-    audit_readings()
 
 
 @dg.schedule(
@@ -163,6 +150,5 @@ def audit_job() -> None:
     description="Audits the records that arrived in Kafka on the UTC day that is over.",
 )
 def audit_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Ask for an audit of yesterday."""
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     return dg.RunRequest(run_config={"day": str(day)})

@@ -12,10 +12,17 @@ import dagster as dg
 
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.words import plain
-from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
+from iot_pipeline.defs.launchpad import job_of
+from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import failing_with_advice
-from iot_pipeline.defs.verdicts import Shown, choose_shown, read_shown, show_now, suspects_of
+from iot_pipeline.defs.verdicts import (
+    Shown,
+    choose_shown,
+    log_shown,
+    read_shown,
+    show_now,
+    suspects_of,
+)
 from iot_pipeline.stages.checks.facts import Facts
 from iot_pipeline.stages.checks.registry import checks_of, look_at
 
@@ -43,7 +50,7 @@ def look_at_all_checks(
     context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
 ) -> None:
     """No check is selected for the run: it would read "in progress" from being queued on."""
-    with failing_with_advice(), connected(kafka, cassandra) as connections:
+    with connected(kafka, cassandra) as connections:
         shown = look_alone(connections, context.instance)
         show_now(
             context.instance,
@@ -51,23 +58,18 @@ def look_at_all_checks(
             # Dagster's annotation leaves out what the method takes.
             lambda evaluation: context.log_event(evaluation),  # type: ignore[arg-type]
         )
-    red = [one for one in shown if not one.passed]
-    for one in red:
-        context.log.warning("%s: %s", one.check, one.description)
-    context.log.info("%d of %d checks passed", len(shown) - len(red), len(shown))
+    log_shown(context, shown)
 
 
-@dg.job(
+checks_job = job_of(
+    look_at_all_checks,
     name="checks",
     description=(
         "Run every check on the readings without ingesting anything: the whole ledger, the rows "
         "of the last hour's days, lag, tables and topics. Reads only; safe beside ingestion."
     ),
-    tags={MAX_RUNTIME: "900", **NO_RETRY},
+    max_seconds=900,
 )
-def checks_job() -> None:
-    look_at_all_checks()
-
 
 checks_every_5_minutes = dg.ScheduleDefinition(
     name="checks_every_5_minutes",

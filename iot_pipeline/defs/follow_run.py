@@ -51,10 +51,7 @@ _Report = Generator[dg.AssetCheckEvaluation | dg.MaterializeResult[None], None, 
 class FollowRun(Watcher):
     """One run of the asset that stays, once it is its turn.
 
-    Args:
-        context: Dagster's.
-        connections: those of the thread that follows.
-        watching: those of reports and checks.
+    `connections` are those of the thread that follows, `watching` those of reports and checks.
     """
 
     context: dg.AssetExecutionContext
@@ -80,11 +77,12 @@ class FollowRun(Watcher):
         )
 
     def events(self) -> Events:
-        """Follow until the time is over, and report."""
         # A daemon thread: a process that waits for Cassandra ends with the first kill.
         thread = threading.Thread(target=self._work, name="follow", daemon=True)
         thread.start()
-        self._tag()
+        runtime = follow_runtime(self.connections.settings.follow_seconds)
+        tags = {MODE: FOLLOW, MAX_RUNTIME: runtime}
+        self.context.instance.add_run_tags(self.context.run.run_id, tags)
         report_at = time.monotonic() + _FIRST_REPORT_SECONDS
         is_red = False
         try:
@@ -130,18 +128,15 @@ class FollowRun(Watcher):
             self._end.set_exception(exc)
 
     def planned(self, plan: Plan) -> None:
-        """Say where it begins."""
         self._lines.put(
             (False, f"following {plan.topic.name} from {plan.lag:,} offsets behind its end")
         )
         self.plan = plan
 
     def committed(self, outcome: IngestOutcome) -> None:
-        """Note what was done, for the next report."""
         self.intervals.note(outcome.drained)
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
-        """Say it loudly."""
         for item in ranges:
             self._lines.put((True, f"LOST: {item} expired unread; `iot losses` lists it"))
 
@@ -151,11 +146,6 @@ class FollowRun(Watcher):
         while not self._lines.empty():
             is_error, line = self._lines.get()
             (self.context.log.error if is_error else self.context.log.info)(line)
-
-    def _tag(self) -> None:
-        runtime = follow_runtime(self.connections.settings.follow_seconds)
-        tags = {MODE: FOLLOW, MAX_RUNTIME: runtime}
-        self.context.instance.add_run_tags(self.context.run.run_id, tags)
 
     def _say_achieved(self) -> None:
         # Said while it goes on, too: a re-execution of a run that was killed drains these.
@@ -181,14 +171,15 @@ class FollowRun(Watcher):
             is_growing=not is_last,
             is_quick=is_last and bool(self._written),
         )
+        shown, metadata = told
         if not self._written:
             yield from as_results(self.context, told)
-            self._note(told.shown)
+            self._note(shown)
         else:
-            self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=told.metadata))
-            yield from self._show_changes(told.shown)
+            self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=metadata))
+            yield from self._show_changes(shown)
         self.outcome.fleet.save()
-        return any(one.is_blocking and not one.passed for one in told.shown)
+        return any(one.is_blocking and not one.passed for one in shown)
 
     def _show_changes(self, shown: Sequence[Shown]) -> Iterator[dg.AssetCheckEvaluation]:
         changed = [one for one in shown if self._is_news(one)]

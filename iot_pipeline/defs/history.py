@@ -14,10 +14,8 @@ import dagster as dg
 from pydantic import Field
 
 from iot_pipeline.core.ledger.folding import FinishedRun, choose_runs_to_delete
-from iot_pipeline.defs.launchpad import checked_config
-from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.launchpad import Asked, job_of
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.report import delete_old_reports
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ledger.folding import fold_ledger
@@ -35,24 +33,15 @@ _LOG_EVERY_RUNS = 500
 _SETTLED_SECONDS = 3600
 
 
-class PurgeConfig(dg.Config):
+class PurgeConfig(Asked):
     """What to keep; empty fields are as the settings say."""
 
-    keep_days: float | None = Field(
-        default=None,
-        ge=0,
-        description="Days to keep successful runs; empty: IOT_RUN_HISTORY_DAYS.",
-    )
-    keep_failed_days: float | None = Field(
-        default=None,
-        ge=0,
-        description=(
-            "Days to keep failed and terminated runs; empty: IOT_FAILED_RUN_HISTORY_DAYS."
-        ),
-    )
-    keep_runs: int | None = Field(
-        default=None, ge=1, description="Runs to keep at most; empty: IOT_RUN_HISTORY_RUNS."
-    )
+    keep_days: float | None = Field(None, ge=0)
+    """Days to keep successful runs; empty: IOT_RUN_HISTORY_DAYS."""
+    keep_failed_days: float | None = Field(None, ge=0)
+    """Days to keep failed and terminated runs; empty: IOT_FAILED_RUN_HISTORY_DAYS."""
+    keep_runs: int | None = Field(None, ge=1)
+    """Runs to keep at most; empty: IOT_RUN_HISTORY_RUNS."""
 
 
 @dg.op(description="Delete finished runs that are old, and their files.")
@@ -134,19 +123,16 @@ def _orphans(home: Path, known: Collection[str]) -> list[str]:
     """Run ids whose files are here and whose run is not: a purge that was killed left them."""
     now = datetime.now(UTC).timestamp()
     paths = [*(home / "history" / "runs").glob("*"), *(home / "storage").glob("*")]
-    found = {path.name.split(".")[0] for path in paths if _is_settled(path, now)}
+    settled = [path for path in paths if now - path.stat().st_mtime > _SETTLED_SECONDS]
+    found = {path.name.split(".")[0] for path in settled}
     return sorted(name for name in found - set(known) if _RUN_ID.fullmatch(name))
-
-
-def _is_settled(path: Path, now_seconds: float) -> bool:
-    return now_seconds - path.stat().st_mtime > _SETTLED_SECONDS
 
 
 @dg.op(description="Make one entry a day of old ledger entries; every sum stays what it was.")
 def fold_old_ledger_entries(
     context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
 ) -> None:
-    with failing_with_advice(), connected(kafka, cassandra) as connections:
+    with connected(kafka, cassandra) as connections:
         settings = connections.settings
         parts = range(connections.log.describe(settings.topic).partitions)
         report = fold_ledger(
@@ -172,21 +158,20 @@ def delete_old_pages(context: dg.OpExecutionContext) -> None:
     context.add_output_metadata({"reports_deleted": deleted})
 
 
-@dg.job(
-    config=checked_config(PurgeConfig, "delete_old_runs"),
+purge_history = job_of(
+    delete_old_runs,
+    delete_old_pages,
+    fold_old_ledger_entries,
+    name="purge_history",
+    config=PurgeConfig,
     description=(
         "Delete old Dagster runs with their files and old health reports, and fold the ledger's "
         "old entries into one a day and Kafka partition. How long is kept is a setting: "
         "IOT_RUN_HISTORY_DAYS, IOT_FAILED_RUN_HISTORY_DAYS, IOT_RUN_HISTORY_RUNS, "
         "IOT_REPORT_DAYS, IOT_LEDGER_DETAIL_DAYS."
     ),
-    tags={MAX_RUNTIME: "3600", **NO_RETRY},
+    max_seconds=3600,
 )
-def purge_history() -> None:
-    delete_old_runs()
-    delete_old_pages()
-    fold_old_ledger_entries()
-
 
 purge_daily = dg.ScheduleDefinition(
     name="purge_daily",

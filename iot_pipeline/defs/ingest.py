@@ -5,9 +5,10 @@ What a run then does is `defs.ingest_run`; who asks for runs is `defs.ingest_sen
 
 import enum
 from collections.abc import Sequence
+from typing import Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.checks import CHECK_SPECS, look_alone
@@ -15,10 +16,14 @@ from iot_pipeline.defs.external import SENSOR_DATA_SPEC
 from iot_pipeline.defs.follow_run import FollowRun
 from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
 from iot_pipeline.defs.lanes import Lane, inherited_ranges, lane_of, run_ahead_of
-from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, refuse_at_launch
+from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, refuse_at_launch
 from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import failing_with_advice
+from iot_pipeline.defs.resources import (
+    CassandraResource,
+    KafkaResource,
+    connected,
+    failing_with_advice,
+)
 from iot_pipeline.errors import PlanError
 from iot_pipeline.settings import Settings
 
@@ -34,48 +39,31 @@ class IngestMode(enum.Enum):
     follow = "follow"
 
 
-class IngestConfig(dg.Config):
+class IngestConfig(Asked):
     """What one run drains. Empty: all that lags, up to max_records."""
 
-    mode: IngestMode = Field(
-        default=IngestMode.drain,
-        description=(
-            "drain: read to the end of the log as of now, and end. follow: stay for "
-            "IOT_FOLLOW_SECONDS, write each record as it arrives, report every ten seconds; "
-            "without ranges and max_records. Re-execution of either drains the same offsets."
-        ),
-    )
-    ranges: dict[str, RangeConfig] = Field(
-        default={},
-        description=(
-            "Exactly these offsets, by Kafka partition: {'0': {start: 100, end: 200}}. Below the "
-            "checkpoint is a replay. Empty: the run plans by itself, from the checkpoints to the "
-            "end of the log."
-        ),
-    )
-    max_records: int | None = Field(
-        default=None,
-        ge=1,
-        description=(
-            "Offsets to drain at most, 1 or more, shared evenly by lagging partitions; only "
-            "without ranges. Empty: IOT_RUN_MAX_RECORDS."
-        ),
-    )
+    mode: IngestMode = IngestMode.drain
+    """drain: read to the end of the log as of now, and end. follow: stay for IOT_FOLLOW_SECONDS,
+    write each record as it arrives, report every ten seconds; without ranges and max_records.
+    Re-execution of either drains the same offsets."""
+    ranges: dict[str, RangeConfig] = Field({})
+    """Exactly these offsets, by Kafka partition: {'0': {start: 100, end: 200}}. Below the
+    checkpoint is a replay. Empty: the run plans by itself, from the checkpoints to the end of the
+    log."""
+    max_records: int | None = Field(None, ge=1)
+    """Offsets to drain at most, 1 or more, shared evenly by lagging partitions; only without
+    ranges. Empty: IOT_RUN_MAX_RECORDS."""
 
-    def offset_ranges(self) -> list[OffsetRange]:
-        """The ranges asked for.
-
-        Raises:
-            PlanError: a partition that is no number, an end that is not above its start, or a
-                budget beside exact ranges.
-        """
+    @model_validator(mode="after")
+    def _together(self) -> Self:
         if self.mode is IngestMode.follow and (self.ranges or self.max_records is not None):
             raise PlanError(
                 "mode follow has no end: leave ranges and max_records out, or say mode: drain"
             )
         if self.ranges and self.max_records is not None:
             raise PlanError("ranges say exactly which offsets: leave max_records empty with them")
-        return as_ranges(self.ranges)
+        as_ranges(self.ranges)
+        return self
 
 
 # Run config of a run that stays.
@@ -111,7 +99,7 @@ def sensor_data(
             with connected(kafka, cassandra) as connections:
                 yield from as_events(context, look_alone(connections, context.instance, names))
             return
-        asked = config.offset_ranges()
+        asked = as_ranges(config.ranges)
         lane = lane_of(context.run, Settings.from_env())
         if not _enter(lane, context):
             return
@@ -124,7 +112,7 @@ def sensor_data(
             yield from IngestRun(context, lane, asked, config.max_records, connections).events()
 
 
-refuse_at_launch(sensor_data, IngestConfig, IngestConfig.offset_ranges)
+refuse_at_launch(sensor_data, IngestConfig)
 
 
 def _enter(lane: Lane, context: dg.AssetExecutionContext) -> bool:

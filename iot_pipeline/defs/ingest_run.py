@@ -6,7 +6,7 @@ there.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -17,13 +17,14 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import Lane, format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
 from iot_pipeline.defs.pictures import picture_metadata
-from iot_pipeline.defs.run_log import NowAndThen
+from iot_pipeline.defs.resources import NowAndThen
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.defs.verdicts import (
     Shown,
     choose_shown,
     is_first_look,
     latest_target,
+    log_shown,
     read_shown,
     show_again_where_hidden,
     suspects_of,
@@ -82,11 +83,8 @@ class _RunLog(Watcher):
 class IngestRun:
     """One run of the asset that drains, once it is its turn.
 
-    Args:
-        context: Dagster's.
-        asked: the ranges in its config; none: it plans by itself.
-        max_records: budget of such a plan, None for the setting's.
-        connections: clients, open.
+    Without `asked`, the ranges in its config, it plans by itself, `max_records` offsets at most
+    (None: as the setting says).
     """
 
     context: dg.AssetExecutionContext
@@ -171,12 +169,8 @@ class IngestRun:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """How everything stands after a run, or a part of one: its checks, and what it did."""
-
-    shown: list[Shown]
-    metadata: Mapping[str, Any]
+# How everything stands after a run, or a part of one: its checks, and what it did.
+Told = tuple[list[Shown], Mapping[str, Any]]
 
 
 def look_and_tell(
@@ -198,40 +192,39 @@ def look_and_tell(
     """
     assert outcome.plan is not None
     settings, run_id, now = connections.settings, context.run.run_id, datetime.now(UTC)
-    report = RunReport(
-        settings.topic,
-        part,
-        outcome.replayed,
-        None,
-        since,
-        outcome.overtaken_by,
-        list(outcome.lost),
-        outcome.probe.take(),
-    )
     run = RunFacts(
         run_id=run_id,
         part=part,
         committed=committed,
-        days=report.days,
+        days={*part.total.stored_by_day, *outcome.replayed.counts.stored_by_day},
         replayed=outcome.replayed.achieved,
         started_at=started_at,
         topic=outcome.plan.topic,
         fleet=outcome.fleet,
         is_growing=is_growing,
     )
-    before = read_shown(context.instance)
+    latencies, before = outcome.probe.take(), read_shown(context.instance)
     facts = Facts(connections, now, run, suspects_of(before), is_first_look(before))
     checks = [check for check in checks_of() if check.is_free or not is_quick]
     shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
     # What cannot be looked at is missing here; the checks on it say why.
-    report = replace(report, lags=_known(lambda: facts.lags))
-    measured = f"; {report.latencies}" if report.latencies.samples else ""
+    report = RunReport(
+        settings.topic,
+        part,
+        outcome.replayed,
+        _known(lambda: facts.lags),
+        since,
+        outcome.overtaken_by,
+        outcome.lost,
+        latencies,
+    )
+    measured = f"; {latencies}" if latencies.samples else ""
     context.log.info("%s%s", report.headline(), measured)
     for observation in observations(report, connections.log, settings.dead_letter_topic):
         context.log_event(observation)
     fleet = None if is_quick else _known(lambda: facts.fleet)
     pictures = {} if is_quick else picture_metadata(connections, run_id, fleet)
-    return Told(shown, {**report.metadata(), **pictures})
+    return shown, {**report.metadata(), **pictures}
 
 
 def _known(fact: Callable[[], _T]) -> _T | None:
@@ -243,8 +236,9 @@ def _known(fact: Callable[[], _T]) -> _T | None:
 
 def as_results(context: dg.AssetExecutionContext, told: Told) -> Events:
     """The run's row of each check, then its one materialization (see `defs.verdicts`)."""
-    yield from as_events(context, told.shown)
-    yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=told.metadata)
+    shown, metadata = told
+    yield from as_events(context, shown)
+    yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=metadata)
     show_again_where_hidden(context.instance, context.run.run_id)
 
 
@@ -254,9 +248,6 @@ def as_events(
     """The run's row of each check; what is red is in its log as well, with what to do."""
     target = latest_target(context.instance)
     for one in shown:
-        if not one.passed:
-            context.log.warning("%s: %s", one.check, one.description)
         # No AssetCheckResult: its target cannot be named, and it would have to be selected.
         yield one.with_target(target)
-    passed = sum(one.passed for one in shown)
-    context.log.info("%d of %d checks passed", passed, len(shown))
+    log_shown(context, shown)

@@ -115,9 +115,8 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
             _show_unseen(context.instance, exc)
             raise
         # The run records the loss; it plans by itself, because nothing can be planned before.
-        if is_following:
-            return dg.SensorResult(run_requests=[_follow_request(lane)])
-        return dg.SensorResult(run_requests=[_drain_request(lane)])
+        request = _follow_request(lane) if is_following else _drain_request(lane)
+        return dg.SensorResult(run_requests=[request])
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_show_unseen(context.instance, exc))
     except PermanentError as exc:
@@ -212,7 +211,6 @@ def _follow_request(lane: Lane) -> dg.RunRequest:
     ),
 )
 def ingest_on_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Ask for a run that plans by itself."""
     (lane,) = ingest_lanes(Settings.from_env())
     waiting = _why_wait(context.instance, lane)
     return _drain_request(lane) if waiting is None else dg.SkipReason(waiting)

@@ -6,13 +6,13 @@ same time break it: three of them did so 10 times of 12.
 """
 
 import importlib.resources
-import os
 import sys
 from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock
 
+from iot_pipeline.files import whole_file
 from iot_pipeline.settings import Settings
 
 CONFIG_NAME = "dagster.yaml"
@@ -37,10 +37,8 @@ def prepare_instance(home: Path) -> Path:
         config = home / CONFIG_NAME
         if not config.exists():
             shipped = importlib.resources.files("iot_pipeline.defs") / CONFIG_NAME
-            # Renamed into place: a half-written file would stay for ever.
-            draft = home / f".{CONFIG_NAME}.{os.getpid()}"
-            draft.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
-            draft.replace(config)
+            with whole_file(config) as partial:
+                partial.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
         with dg.DagsterInstance.from_config(str(home)) as instance:
             # Each of these makes its database with the first question.
             instance.get_runs(limit=1)

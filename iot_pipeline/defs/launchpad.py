@@ -1,22 +1,38 @@
-"""Ranges in run config, and nonsense refused at launch: Dagster checks types there, not bounds."""
+"""Jobs and what they are asked: nonsense is refused at launch, where Dagster checks types alone.
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+A config refuses what makes no sense together in a validator of its own, with a ConfigurationError
+or a PlanError.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
 from iot_pipeline.errors import ConfigurationError, PlanError
 
-_C = TypeVar("_C", bound=dg.Config)
+
+class Asked(dg.Config):
+    """What a launchpad asks for; below a field stands what it means, on any number of lines."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for field in cls.model_fields.values():
+            field.description = " ".join((field.description or "").split())
 
 
-class RangeConfig(dg.Config):
+class RangeConfig(Asked):
     """Offsets [start, end) of one Kafka partition."""
 
-    start: int = Field(ge=0, description="First offset, 0 or more.")
-    end: int = Field(ge=1, description="The offset after the last one, above start.")
+    start: int = Field(ge=0)
+    """First offset, 0 or more."""
+    end: int = Field(ge=1)
+    """The offset after the last one, above start."""
 
 
 def as_ranges(ranges: Mapping[str, RangeConfig]) -> list[OffsetRange]:
@@ -34,23 +50,34 @@ def as_ranges(ranges: Mapping[str, RangeConfig]) -> list[OffsetRange]:
     return [OffsetRange(int(p), item.start, item.end) for p, item in ranges.items()]
 
 
-def _accept(_: object) -> None:
-    return None
+def job_of(
+    *ops: dg.OpDefinition,
+    name: str,
+    description: str,
+    max_seconds: int,
+    config: type[dg.Config] | None = None,
+) -> dg.JobDefinition:
+    """A job of ops that do not wait for each other; not retried, and ended after `max_seconds`.
 
-
-def checked_config(
-    config_class: type[_C], op_name: str, check: Callable[[_C], object] = _accept
-) -> dg.ConfigMapping:
-    """Config of a whole job that is the config of its op, checked before there is a run.
-
-    Args:
-        config_class: its fields become those of the launchpad, with defaults and descriptions.
-        op_name: who gets it.
-        check: raises ConfigurationError for fields that make no sense together.
+    `config` is that of the whole job, given to the first op and checked before there is a run.
     """
 
+    @dg.job(
+        name=name,
+        config=config and _checked_config(config, ops[0].name),  # type: ignore[arg-type]
+        description=description,
+        tags={MAX_RUNTIME: str(max_seconds), **NO_RETRY},
+    )
+    def job() -> None:
+        for op in ops:
+            op()
+
+    return job
+
+
+def _checked_config(config_class: type[dg.Config], op_name: str) -> dg.ConfigMapping:
     def config_of_op(raw: dict[str, Any]) -> dict[str, Any]:
-        return {"ops": {op_name: {"config": _checked(config_class, raw, check).model_dump()}}}
+        return {"ops": {op_name: {"config": _checked(config_class, raw).model_dump()}}}
 
     # An error of Dagster's own passes the mapping as it is; any other is shown as "the mapping
     # has thrown an unexpected error", with the reason a click further.
@@ -59,17 +86,15 @@ def checked_config(
     )
 
 
-def refuse_at_launch(
-    assets: dg.AssetsDefinition, config_class: type[_C], check: Callable[[_C], object] = _accept
-) -> None:
-    """Refuse nonsense in an asset's config where `checked_config` refuses that of a job.
+def refuse_at_launch(assets: dg.AssetsDefinition, config_class: type[dg.Config]) -> None:
+    """Refuse nonsense in an asset's config where `job_of` refuses that of a job.
 
     For what has no job of its own to map: Materialize gives the op its config as it is.
     """
     shape = assets.op.config_schema.as_field().config_type
 
     def post_process(value: dict[str, Any]) -> dict[str, Any]:
-        _checked(config_class, value, check)
+        _checked(config_class, value)
         return value
 
     # What Dagster calls on the way to an execution plan, which it makes before there is a run.
@@ -77,16 +102,14 @@ def refuse_at_launch(
     shape.post_process = post_process  # type: ignore[method-assign]
 
 
-def _checked(config_class: type[_C], raw: dict[str, Any], check: Callable[[_C], object]) -> _C:
-    # An error of Dagster's own is shown as it is, see `checked_config`.
+def _checked(config_class: type[dg.Config], raw: dict[str, Any]) -> dg.Config:
+    # An error of Dagster's own is shown as it is, see `_checked_config`.
     try:
-        config = config_class(**raw)
-        check(config)
+        return config_class(**raw)
     except ValidationError as exc:
         raise dg.DagsterInvariantViolationError(_explain(exc)) from None
     except (ConfigurationError, PlanError) as exc:
         raise dg.DagsterInvariantViolationError(str(exc)) from None
-    return config
 
 
 def _explain(exc: ValidationError) -> str:

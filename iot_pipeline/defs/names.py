@@ -57,7 +57,6 @@ class RunProcess:
 
     @classmethod
     def current(cls, run_id: str) -> "RunProcess":
-        """This process, as the one that executes the run."""
         process = psutil.Process(os.getpid())
         return cls(run_id, platform.node(), process.pid, int(process.create_time()))
 
@@ -79,6 +78,5 @@ class RunProcess:
 
     @property
     def is_gone(self) -> bool:
-        """Whether no process of this machine is it any more."""
         process = processes.find_same(self.pid, self.started_seconds)
         return process is None or not processes.is_alive(process)

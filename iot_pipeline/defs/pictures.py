@@ -16,7 +16,6 @@ from iot_pipeline.artifacts.kept import LastDrawing, last_drawing
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks.device_table import DeviceTable
 from iot_pipeline.core.fleet.problems import Fleet
-from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.rollups.day_view import DayView, recent_days
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.times import moment_of
@@ -51,10 +50,17 @@ def picture_metadata(connections: Connections, run_id: str, fleet: Fleet | None)
     except TransientError as exc:
         # The rows are stored: a server that went away now must not fail the run for a picture.
         return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}
-    metadata = _drawn(view)
+    # Half a second of imports, only when something is drawn.
+    from iot_pipeline.artifacts.fleet_pictures import draw_album
+
+    album = {name: _embed(name, png) for name, png in draw_album(view).items()}
     cost_seconds = round(time.monotonic() - began, 3)
     kept.write(LastDrawing(now_ms, run_id, cost_seconds))
-    return {**metadata, "pictures_seconds": dg.MetadataValue.float(cost_seconds)}
+    return {
+        **album,
+        "devices_with_problems": dg.MetadataValue.md(problem_table(view.fleet)),
+        "pictures_seconds": dg.MetadataValue.float(cost_seconds),
+    }
 
 
 def day_picture(view: DayView) -> Metadata:
@@ -87,14 +93,6 @@ def _where(last: LastDrawing) -> str:
     page = f"/assets/iot/sensor_data?view=events&time={said_ms}"
     by = f"[{last.drawn_by[:8]}](/runs/{last.drawn_by})"
     return f"[drawn at {drawn_at}]({page}) by run {by}"
-
-
-def _drawn(view: FleetView) -> dict[str, dg.MetadataValue[Any]]:
-    # Half a second of imports, only when something is drawn.
-    from iot_pipeline.artifacts.fleet_album import draw_album
-
-    album = {name: _embed(name, png) for name, png in draw_album(view).items()}
-    return {**album, "devices_with_problems": dg.MetadataValue.md(problem_table(view.fleet))}
 
 
 def _embed(name: str, png: bytes) -> dg.MetadataValue[Any]:

@@ -3,54 +3,42 @@
 Beside ingestion, not in its lane: no checkpoint moves, and the same record makes the same cells.
 """
 
+from typing import Self
+
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges
-from iot_pipeline.defs.launchpad import RangeConfig, as_ranges, checked_config
-from iot_pipeline.defs.names import ACHIEVED, MAX_RUNTIME, NO_RETRY, RANGES
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
+from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
+from iot_pipeline.defs.names import ACHIEVED, RANGES
+from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError, PermanentError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run
 
 
-class ReplayConfig(dg.Config):
+class ReplayConfig(Asked):
     """What to write again: ranges, or those that a run ingested."""
 
-    ranges: dict[str, RangeConfig] = Field(
-        default={},
-        description=(
-            "These offsets, by Kafka partition: {'0': {start: 100, end: 200}}. All of them below "
-            "the checkpoint."
-        ),
-    )
-    run_id: str | None = Field(
-        default=None,
-        description=(
-            "Or the ranges that this run ingested, by the ledger: a run of the job ingest, or "
-            "cli-<uuid>."
-        ),
-    )
+    ranges: dict[str, RangeConfig] = Field({})
+    """These offsets, by Kafka partition: {'0': {start: 100, end: 200}}. All of them below the
+    checkpoint."""
+    run_id: str | None = None
+    """Or the ranges that this run ingested, by the ledger: a run of the job ingest, or
+    cli-<uuid>."""
 
-    def check(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            ConfigurationError: neither ranges nor a run, or both.
-            PlanError: a range that is none.
-        """
+    @model_validator(mode="after")
+    def _together(self) -> Self:
         if bool(self.ranges) == (self.run_id is not None):
             raise ConfigurationError("say what to replay: ranges, or run_id")
         as_ranges(self.ranges)
+        return self
 
     def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
-        """The offsets that are meant."""
         if self.run_id is None:
             return as_ranges(self.ranges)
         ledger, topic = connections.ledger, connections.settings.topic
@@ -66,8 +54,7 @@ def replay_readings(
 ) -> None:
     """Ends with the true count, also when it is terminated."""
     run_id = context.run.run_id
-    with failing_with_advice(), connected(kafka, cassandra) as connections:
-        config.check()
+    with connected(kafka, cassandra) as connections:
         topic = connections.settings.topic
         asked = config.offset_ranges(connections)
         context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
@@ -109,21 +96,20 @@ def _finish_replay(context: dg.OpExecutionContext, progress: ReplayProgress) -> 
         )
 
 
-@dg.job(
+replay_job = job_of(
+    replay_readings,
     name="replay",
-    config=checked_config(ReplayConfig, "replay_readings", ReplayConfig.check),
+    config=ReplayConfig,
     description=(
         "Write what was ingested again, by ranges or by run: the same cells with the same write "
         "times, no checkpoint moved. Restores rows that are missing, changes none that is there, "
         "leaves deleted what `iot delete` removed, and reads back."
     ),
-    tags={MAX_RUNTIME: "7200", **NO_RETRY},
+    max_seconds=7200,
 )
-def replay_job() -> None:
-    replay_readings()
 
 
-class DeadLetterReplayConfig(dg.Config):
+class DeadLetterReplayConfig(Asked):
     """Which dead letters to read again. Empty: all of them."""
 
     reason: str | None = Field(
@@ -133,15 +119,12 @@ class DeadLetterReplayConfig(dg.Config):
         ),
     )
 
-    def check(self) -> None:
-        """Refuse a reason that is none.
-
-        Raises:
-            ConfigurationError: there is no such reason.
-        """
+    @model_validator(mode="after")
+    def _known(self) -> Self:
         if self.reason is not None and self.reason not in set(Reason):
             known = ", ".join(reason.value for reason in Reason)
             raise ConfigurationError(f"reason {self.reason}: expected one of {known}")
+        return self
 
 
 @dg.op(description="Read dead letters by today's rules, and store those that are readings.")
@@ -152,10 +135,8 @@ def replay_letters(
     cassandra: CassandraResource,
 ) -> None:
     """Idempotent: a second time finds the rows there."""
-    with failing_with_advice(), connected(kafka, cassandra) as connections:
-        config.check()
-        run = Run(context.run.run_id)
-        result = connections.replay_letters(run, config.reason)
+    with connected(kafka, cassandra) as connections:
+        result = connections.replay_letters(Run(context.run.run_id), config.reason)
     context.log.info("%s", result)
     context.add_output_metadata(
         {
@@ -166,15 +147,14 @@ def replay_letters(
     )
 
 
-@dg.job(
+replay_dead_letters_job = job_of(
+    replay_letters,
     name="replay_dead_letters",
-    config=checked_config(DeadLetterReplayConfig, "replay_letters", DeadLetterReplayConfig.check),
+    config=DeadLetterReplayConfig,
     description=(
         "Store the dead letters that today's rules accept, as if they had never failed: with "
         "their original coordinates and write times. What still fails stays, counted; nothing is "
         "sent again."
     ),
-    tags={MAX_RUNTIME: "7200", **NO_RETRY},
+    max_seconds=7200,
 )
-def replay_dead_letters_job() -> None:
-    replay_letters()

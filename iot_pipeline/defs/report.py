@@ -4,9 +4,8 @@ import dagster as dg
 
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.report import Mood
-from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.launchpad import job_of
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.report import write_report
 
 _SIGNS = {Mood.GOOD: "✅", Mood.LOOK: "⚠️", Mood.BAD: "❌"}
@@ -20,9 +19,8 @@ def write_health_report(
     context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
 ) -> None:
     """The page is a file on the machine that executes the run; its path is in the metadata."""
-    with failing_with_advice(), connected(kafka, cassandra) as connections:
-        report = write_report(connections)
-    health = report.health
+    with connected(kafka, cassandra) as connections:
+        health, path, latest = write_report(connections)
     fleet = health.view.fleet
     lines = ["| question | answer |", "|---|---|"]
     lines += [
@@ -32,9 +30,9 @@ def write_health_report(
     lines += [f"- **{verdict.name}**: {verdict.sentence}" for verdict in health.red]
     context.add_output_metadata(
         {
-            "report": dg.MetadataValue.path(str(report.path)),
-            "link": dg.MetadataValue.url(report.path.as_uri()),
-            "latest": dg.MetadataValue.url(report.latest.as_uri()),
+            "report": dg.MetadataValue.path(str(path)),
+            "link": dg.MetadataValue.url(path.as_uri()),
+            "latest": dg.MetadataValue.url(latest.as_uri()),
             "in_words": dg.MetadataValue.md("\n".join(lines)),
             "checks_red": len(health.red),
             "devices_known": fleet.known,
@@ -44,20 +42,19 @@ def write_health_report(
             "rejected_last_day": health.view.flow.rejected,
         }
     )
-    context.log.info("%s: %s", report.path, "; ".join(a.answer for a in health.answers))
+    context.log.info("%s: %s", path, "; ".join(a.answer for a in health.answers))
 
 
-@dg.job(
+health_report = job_of(
+    write_health_report,
+    name="health_report",
     description=(
         "Write one page that says how everything is: is every message stored, who is silent, how "
         "late readings come, what was refused, what to do. Into reports/ of the data folder, with "
         "its pictures inside. Reads only; safe beside ingestion."
     ),
-    tags={MAX_RUNTIME: "900", **NO_RETRY},
+    max_seconds=900,
 )
-def health_report() -> None:
-    write_health_report()
-
 
 health_report_daily = dg.ScheduleDefinition(
     name="health_report_daily",

@@ -1,23 +1,31 @@
-"""What a run says of itself: numbers that plot, and a page that explains them in words."""
+"""What a run says of itself and of its dead letters: numbers that plot, and a page in words."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
-from iot_pipeline.core.checks.device_table import instant
+from iot_pipeline.core.checks.device_table import DeviceTable, instant
 from iot_pipeline.core.ingest.latency import Latencies
+from iot_pipeline.core.proof.dead_letters import StoredLetter, sender_of
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.words import plain
-from iot_pipeline.defs.dead_letter_report import observe_dead_letters
-from iot_pipeline.defs.names import IOT_DATA
+from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
+from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.ingest.progress import DrainSum
 from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 from iot_pipeline.stages.proof.replay import ReplayProgress
 
+# Letters of one observation that are read back; more than these are counted, not sorted.
+_MOST_READ = 200
+# A run that stays goes on while its report is made: letters that came since are passed over.
+_COME_SINCE = 20
+_SHOWN_LETTERS = 5
 _SHOWN_LATENCIES = ("latency_p50_ms", "latency_p99_ms")
 # None: it could not be read.
 Lags = Sequence[PartitionLag] | None
@@ -55,11 +63,6 @@ class RunReport:
         if first_ms is None:
             return 0.0
         return max(0.0, self.started_at.timestamp() - first_ms / 1000)
-
-    @property
-    def days(self) -> set[date]:
-        """The UTC days it wrote rows of."""
-        return {*self.progress.total.stored_by_day, *self.replayed.counts.stored_by_day}
 
     def numbers(self) -> dict[str, int | float]:
         """What a run is about, by name; each plots over runs.
@@ -146,7 +149,6 @@ class RunReport:
         return {"lag_offsets": lag.lag_offsets, "lag_seconds": round(lag.lag_seconds, 3)}
 
     def page(self) -> str:
-        """The run in words, as markdown."""
         progress, total = self.progress, self.progress.total
         lines = [f"### {self.headline()}", ""]
         if progress.ranges:
@@ -164,7 +166,6 @@ class RunReport:
         return "\n".join(lines)
 
     def headline(self) -> str:
-        """One sentence."""
         progress = self.progress
         if self.ahead:
             return (
@@ -250,6 +251,71 @@ def observations(
     )
     rejected = report.progress.total.rejected
     if rejected:
-        yield observe_dead_letters(
+        yield _observe_dead_letters(
             log, report.topic, dead_letter_topic, report.progress.ranges, rejected
         )
+
+
+def _observe_dead_letters(
+    log: RecordLogReader,
+    topic: str,
+    dead_letter_topic: str,
+    ranges: Sequence[OffsetRange],
+    rejected: int,
+) -> dg.AssetObservation:
+    """The letters of these ranges of the topic, for the page of the dead letters.
+
+    Costs two questions and one read from the end of the dead letters, at most 200 letters.
+    `rejected` is how many there are, at least 1, as the ledger has it.
+    """
+    metadata: dict[str, Any] = {"rejected": rejected}
+    try:
+        marks = log.watermarks(dead_letter_topic)
+        most = min(rejected, _MOST_READ) + _COME_SINCE
+        found = read_newest_letters(log, dead_letter_topic, most).letters
+    except TransientError as exc:
+        # The letters are there; a broker that went away now must not fail the run for a table.
+        summary = f"{_counted(rejected)} could not be readings; why was not read: {exc}"
+        return _observation(summary, metadata)
+    letters = [item.letter for item in found if _is_of(item.letter, topic, ranges)]
+    reasons = Counter(letter.reason for letter in letters)
+    kept = sum(mark.last_stable - mark.low for mark in marks)
+    said = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common())
+    summary = f"{_counted(rejected)} could not be readings: {said or 'reasons not read'}"
+    if len(letters) < rejected:
+        summary += f", of the newest {len(letters):,}"
+    metadata |= {"kept": kept, **dict(sorted(reasons.items()))}
+    metadata["newest"] = dg.MetadataValue.md(_letter_table(letters, rejected))
+    return _observation(f"{summary}. {kept:,} are kept in {dead_letter_topic}", metadata)
+
+
+def _observation(summary: str, metadata: dict[str, Any]) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        asset_key=DEAD_LETTERS,
+        description=plain(f"{summary}; `iot dead-letters list` shows them"),
+        metadata={"summary": summary, **metadata},
+    )
+
+
+def _counted(records: int) -> str:
+    return "1 record" if records == 1 else f"{records:,} records"
+
+
+def _is_of(letter: StoredLetter, topic: str, ranges: Sequence[OffsetRange]) -> bool:
+    source = letter.source
+    return source.topic == topic and any(
+        item.partition == source.partition and item.start <= source.offset < item.end
+        for item in ranges
+    )
+
+
+def _letter_table(letters: Sequence[StoredLetter], rejected: int) -> str:
+    rows = [
+        (
+            sender_of(letter) or "(unknown)",
+            letter.reason,
+            plain(letter.message).replace("|", "\\|"),
+        )
+        for letter in letters[:_SHOWN_LETTERS]
+    ]
+    return DeviceTable(("device", "reason", "why"), rows, rejected - len(rows)).markdown()

@@ -2,9 +2,8 @@
 
 import dagster as dg
 
-from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.launchpad import job_of
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
-from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.stages.checks import acknowledged_is_durable
 
 
@@ -13,7 +12,7 @@ def make_topics_and_tables(
     context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
 ) -> None:
     """Idempotent; two at once wait for each other."""
-    with failing_with_advice(), connected(kafka, cassandra) as connections:
+    with connected(kafka, cassandra) as connections:
         report = connections.set_up(lambda step: context.log.info("setup: %s", step))
     log = context.log.info if report.is_durable else context.log.warning
     for sentence in report.sentences():
@@ -28,12 +27,12 @@ def make_topics_and_tables(
     )
 
 
-@dg.job(
+setup_schema = job_of(
+    make_topics_and_tables,
+    name="setup_schema",
     description=(
         "Make the topics, the keyspace and the tables where they are missing, and check those that "
         "are there. Safe at any time, also twice; alters and deletes nothing."
     ),
-    tags={MAX_RUNTIME: "600", **NO_RETRY},
+    max_seconds=600,
 )
-def setup_schema() -> None:
-    make_topics_and_tables()

@@ -3,14 +3,17 @@
 What was asked for is checked when the run is launched: nonsense never becomes a run.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
 from iot_pipeline.core.simulator.plan import (
     MAX_COUNT,
     MAX_DEVICES,
@@ -21,10 +24,8 @@ from iot_pipeline.core.simulator.plan import (
 )
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_moment
-from iot_pipeline.defs.launchpad import checked_config
-from iot_pipeline.defs.manifest_report import manifest_metadata
-from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
-from iot_pipeline.defs.run_log import NowAndThen, failing_with_advice
+from iot_pipeline.defs.launchpad import Asked, job_of
+from iot_pipeline.defs.resources import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
 from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios
@@ -34,9 +35,10 @@ from iot_pipeline.stages.simulator.simulation import Simulation, SimulationResul
 MAX_SECONDS = 86_400
 PLAIN = "plain"
 PLAIN_SECONDS = 60.0
+_FAULTS_SHOWN = 100
 
 
-class SimulateConfig(dg.Config):
+class SimulateConfig(Asked):
     """A fleet of devices that send in turn, for a time or a number of messages; or a scenario."""
 
     scenario: str = Field(
@@ -47,19 +49,12 @@ class SimulateConfig(dg.Config):
             "own YAML (docs/scenarios.md)."
         ),
     )
-    speed: float | None = Field(
-        default=None,
-        gt=0,
-        le=100_000,
-        description="Of a scenario: 1 is live, 60 an hour in a minute. Empty: its file says.",
-    )
-    since: str | None = Field(
-        default=None,
-        description="Of a scenario: backfill from this time (ISO 8601) on, as fast as possible.",
-    )
-    until: str | None = Field(
-        default=None, description="With since: to this time, exclusive. Empty: now."
-    )
+    speed: float | None = Field(None, gt=0, le=100_000)
+    """Of a scenario: 1 is live, 60 an hour in a minute. Empty: its file says."""
+    since: str | None = None
+    """Of a scenario: backfill from this time (ISO 8601) on, as fast as possible."""
+    until: str | None = None
+    """With since: to this time, exclusive. Empty: now."""
     devices: int = Field(
         default=50,
         ge=1,
@@ -72,9 +67,8 @@ class SimulateConfig(dg.Config):
         le=MAX_RATE,
         description=f"Messages a second of the whole fleet, 0.001 to {MAX_RATE:,.0f}.",
     )
-    as_fast_as_possible: bool = Field(
-        default=False, description="Send without a pause, and ignore rate."
-    )
+    as_fast_as_possible: bool = False
+    """Send without a pause, and ignore rate."""
     seconds: float | None = Field(
         default=None,
         gt=0,
@@ -84,30 +78,24 @@ class SimulateConfig(dg.Config):
             f"{PLAIN_SECONDS:g}, or what the scenario says. Terminate ends it sooner."
         ),
     )
-    messages: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_COUNT,
-        description="Send this many messages instead of for a time; it may take a day at most.",
-    )
+    messages: int | None = Field(None, ge=1, le=MAX_COUNT)
+    """Send this many messages instead of for a time; it may take a day at most."""
     seed: int | None = Field(
         default=None,
         description=(
             f"Same seed and same start, same readings. Empty: {DEFAULT_SEED}, or the scenario's."
         ),
     )
-    start: str | None = Field(
-        default=None,
-        description=(
-            "Event time of the first reading, such as 2026-01-31T00:00:00+00:00, to backfill; "
-            "empty: now."
-        ),
-    )
-    interval_seconds: float | None = Field(
-        default=None,
-        gt=0,
-        description="With start: event time between two readings of one device, in seconds.",
-    )
+    start: str | None = None
+    """Event time of the first reading, such as 2026-01-31T00:00:00+00:00, to backfill; empty:
+    now."""
+    interval_seconds: float | None = Field(None, gt=0)
+    """With start: event time between two readings of one device, in seconds."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        self.plan()
+        return self
 
     def plan(self) -> SimulationPlan:
         """What this asks for.
@@ -222,14 +210,65 @@ def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> Non
     context.add_output_metadata(numbers)
 
 
-@dg.job(
-    config=checked_config(SimulateConfig, "send_readings", SimulateConfig.plan),
+def manifest_metadata(manifest: Manifest, data_dir: Path) -> Mapping[str, Any]:
+    """What was really sent, for the page of a run."""
+    kinds = manifest.count_by_kind()
+    end = "%H:%M:%S" if manifest.start_at.date() == manifest.end_at.date() else "%d %b %H:%M:%S"
+    metadata: dict[str, Any] = {
+        "scenario": manifest.scenario,
+        "devices": len(manifest.devices),
+        "withheld": manifest.withheld,
+        "faults": len(manifest.faults) + manifest.faults_left_out,
+        "manifest": dg.MetadataValue.path(manifest_path(data_dir, manifest.manifest_id)),
+        "event_times": f"{manifest.start_at:%d %b %Y %H:%M:%S} to {manifest.end_at:{end}} UTC",
+    }
+    if kinds:
+        metadata["faults_by_kind"] = dg.MetadataValue.md(
+            "| fault | times | devices | messages or readings withheld |\n|---|---:|---:|---:|\n"
+            + "".join(
+                f"| {kind} | {times:,} | {devices:,} | {messages:,} |\n"
+                for kind, (times, devices, messages) in kinds.items()
+            )
+        )
+        metadata["injected_faults"] = dg.MetadataValue.md(_table(manifest.faults))
+    return metadata
+
+
+def _table(faults: list[FaultTruth]) -> str:
+    # The longest first: those are what the checks are about, single readings are not.
+    longest = sorted(faults, key=lambda f: (-(f.messages + f.withheld), f.first_at))
+    lines = [
+        "| fault | device | from (UTC) | to | messages | off by | offsets |",
+        "|---|---|---|---|---:|---:|---|",
+    ]
+    for fault in longest[:_FAULTS_SHOWN]:
+        count = fault.messages or f"{fault.withheld} withheld"
+        what = fault.reason or ("" if fault.amount is None else f"{fault.amount:g} {fault.unit}")
+        lines.append(
+            f"| {fault.kind} | {fault.device_id} | {fault.first_at:%d %b %H:%M:%S} "
+            f"| {fault.last_at:%H:%M:%S} | {count} | {what} | {_offsets(fault)} |"
+        )
+    if len(faults) > _FAULTS_SHOWN:
+        lines.append(f"\n{len(faults) - _FAULTS_SHOWN:,} more are in the manifest's file.")
+    return "\n".join(lines)
+
+
+def _offsets(fault: FaultTruth) -> str:
+    parts = []
+    for partition, ranges in sorted(fault.offsets.items()):
+        first, last = ranges[0][0], ranges[-1][1]
+        parts.append(f"{partition}:{first}" if first == last else f"{partition}:{first}…{last}")
+    return ", ".join(parts)
+
+
+simulate = job_of(
+    send_readings,
+    name="simulate",
+    config=SimulateConfig,
     description=(
         "Send the readings of a simulated fleet to the topic, plain or with the faults of a "
         "scenario. The log shows how far it is; Terminate ends it within a second, with the true "
         "count; a scenario leaves a manifest of what was sent."
     ),
-    tags={MAX_RUNTIME: str(MAX_SECONDS + 600), **NO_RETRY},
+    max_seconds=MAX_SECONDS + 600,
 )
-def simulate() -> None:
-    send_readings()

@@ -261,6 +261,16 @@ def show_now(
             target = latest
 
 
+def log_shown(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, shown: Sequence[Shown]
+) -> None:
+    for one in shown:
+        if not one.passed:
+            context.log.warning("%s: %s", one.check, one.description)
+    passed = sum(one.passed for one in shown)
+    context.log.info("%d of %d checks passed", passed, len(shown))
+
+
 def show_again_where_hidden(instance: dg.DagsterInstance, run_id: str) -> None:
     """After a run's materialization: its own rows are seen, those written between are not."""
     between = [one.again() for one in read_shown(instance).values() if one.run_id != run_id]

@@ -6,11 +6,9 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from iot_pipeline.core.words import as_written
 from iot_pipeline.errors import ServiceError
 from iot_pipeline.local.processes import Child
 
@@ -28,23 +26,6 @@ def find_free_port(wanted: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise ServiceError("no free port on 127.0.0.1")
-
-
-@dataclass(frozen=True, slots=True)
-class UiLook:
-    """What the UI shows of an asset and of the runs that a sensor asked for.
-
-    `runs` newest first: runId, status, tags as a mapping. `numbers` are those of the newest
-    materialization or observation, at `reported_at` (seconds since 1970, 0 when there is none).
-    `verdicts`: check -> success, description, metadataEntries, as the asset's page shows them;
-    checks without one are left out, `check_count` counts all.
-    """
-
-    runs: list[dict[str, Any]]
-    numbers: dict[str, float]
-    reported_at: float
-    verdicts: dict[str, dict[str, Any]]
-    check_count: int
 
 
 class DagsterUi:
@@ -112,39 +93,20 @@ class DagsterUi:
             raise ServiceError(f"starting {kind.lower()} {name}: {answer}")
 
     def reload(self) -> None:
-        """Load the code location's definitions anew."""
         self.ask(_RELOAD, name=self._location)
 
-    def look(self, sensor: str, asset_key: Sequence[str], limit: int = 10) -> UiLook:
-        """What a person would see now; one question."""
+    def look(
+        self, sensor: str, asset_key: Sequence[str], limit: int = 10
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """What a person would see now; one question.
+
+        Returns:
+            The runs that the sensor asked for, newest first, and the asset, as `_LOOK` names them:
+            an empty mapping, or nearly, where it is not loaded.
+        """
         tags = [{"key": "dagster/sensor_name", "value": sensor}]
         answer = self.ask(_LOOK, filter={"tags": tags}, limit=limit, key={"path": list(asset_key)})
-        runs = answer["runsOrError"].get("results", [])
-        node = answer["assetNodeOrError"]
-        checks = node.get("assetChecksOrError", {}).get("checks", [])
-        # A run that stays materializes once and then observes.
-        reports = node.get("assetMaterializations", []) + node.get("assetObservations", [])
-        newest = sorted(reports, key=lambda report: float(report["timestamp"]))[-1:]
-        return UiLook(
-            [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in runs],
-            _numbers(newest[0]["metadataEntries"]) if newest else {},
-            float(newest[0]["timestamp"]) / 1000 if newest else 0.0,
-            {
-                check["name"]: _as_written(check["executionForLatestMaterialization"]["evaluation"])
-                for check in checks
-                if (check["executionForLatestMaterialization"] or {}).get("evaluation")
-            },
-            len(checks),
-        )
-
-
-def _as_written(evaluation: dict[str, Any]) -> dict[str, Any]:
-    return {**evaluation, "description": as_written(evaluation["description"] or "")}
-
-
-def _numbers(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    found = {entry["label"]: entry.get("intValue", entry.get("floatValue")) for entry in entries}
-    return {label: value for label, value in found.items() if value is not None}
+        return answer["runsOrError"].get("results", []), answer["assetNodeOrError"]
 
 
 _LOCATION = """query($name: String!) { workspaceLocationEntryOrError(name: $name) { __typename
@@ -163,8 +125,7 @@ _LOOK = """query($filter: RunsFilter!, $limit: Int, $key: AssetKeyInput!) {
       ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
     assetChecksOrError { ... on AssetChecks { checks { name
       executionForLatestMaterialization { evaluation { success description metadataEntries { label
-        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString }
-        ... on TextMetadataEntry { text } } } } } } }
+        ... on MarkdownMetadataEntry { mdStr } ... on JsonMetadataEntry { jsonString } } } } } } }
   } } }"""
 _RELOAD = """mutation($name: String!) {
   reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""

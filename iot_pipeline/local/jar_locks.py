@@ -52,22 +52,16 @@ def resolve_jars(service: Service) -> list[LockedJar]:
     return [jars[key] for key in sorted(jars)]
 
 
-def write_lock(service: Service, path: Path) -> int:
-    """Write one lock, a line per jar so that a diff reads well; returns the number of jars."""
-    jars = resolve_jars(service)
-    lines = ",\n".join("    " + json.dumps(msgspec.to_builtins(jar)) for jar in jars)
-    path.write_text(
-        f'{{\n  "image": "{service.image}",\n  "jars": [\n{lines}\n  ]\n}}\n', encoding="utf-8"
-    )
-    return len(jars)
-
-
 def main() -> None:
-    """Lock the jars of every service of docker-compose.yml."""
+    # A line per jar, so that a diff reads well.
     definition = find_definition()
     for service in read_compose(definition.compose_file, {}, Path("unused")).values():
         path = definition.services_folder / f"{service.kind}.lock"
-        print(f"{path.name}: {write_lock(service, path)} jars for {service.image}")
+        jars = resolve_jars(service)
+        lines = ",\n".join("    " + json.dumps(msgspec.to_builtins(jar)) for jar in jars)
+        text = f'{{\n  "image": "{service.image}",\n  "jars": [\n{lines}\n  ]\n}}\n'
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.name}: {len(jars)} jars for {service.image}")
 
 
 if __name__ == "__main__":

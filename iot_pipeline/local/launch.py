@@ -65,11 +65,8 @@ def plan_launch(
 ) -> Launch:
     """Plan how one service runs on this machine.
 
-    Args:
-        service: as read from the compose file.
-        services_folder: holds what the image brings itself (logging, Java's arguments).
-        run_folder: the server's own: configuration, log, record of its process.
-        jars: the classpath; may be empty when nothing is going to be started.
+    `services_folder` holds what the image brings itself (logging, Java's arguments); `run_folder`
+    is the server's own; `jars` may be empty when nothing is going to be started.
 
     Raises:
         ConfigurationError: names the variable that the image would act on and this would not.
@@ -152,7 +149,9 @@ def _plan_kafka(service: Service, folder: Path, run_folder: Path, jars: Sequence
         address=address,
         ports={port: f"listener {name}" for port, name in listeners.items()},
         files={
-            server_properties: "".join(f"{k}={_escape(v)}\n" for k, v in sorted(properties.items()))
+            server_properties: "".join(
+                f"{k}={v}\n".replace("\\", "\\\\") for k, v in sorted(properties.items())
+            )
         },
         folders=(data,),
         before=(),
@@ -216,7 +215,7 @@ def _plan_cassandra(
         folders=(data,),
         before=before,
         arguments=(
-            *_argument_lines(folder / "cassandra" / "jvm17.args"),
+            *shlex.split((folder / "cassandra" / "jvm17.args").read_text("utf-8"), comments=True),
             # Cassandra locks its heap into memory as it finds it at start (mlockall), so it
             # starts small here: an idle node then takes half the memory.
             *(f"-Xms{STARTING_HEAP}", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=300"),
@@ -252,11 +251,6 @@ def _system_property(service: Service, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _argument_lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [word for line in lines if not line.startswith("#") for word in line.split()]
-
-
 def _published(service: Service, ports: Mapping[int, str]) -> int:
     for port in service.ports:
         if port in ports:
@@ -275,10 +269,6 @@ def _in_a_volume(service: Service, variable: str, path: str) -> Path:
     if "," in str(here):
         raise ConfigurationError(f"{here}: Kafka cannot keep data in a folder with a comma")
     return here
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\")
 
 
 def _refuse(service: Service, variable: str, why: str) -> NoReturn:

@@ -1,6 +1,5 @@
 """Manifests on disk: `data/manifests/<id>.json`, written whole or not at all."""
 
-import os
 import re
 import secrets
 from datetime import datetime
@@ -9,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from iot_pipeline.core.simulator.manifest import Manifest
-from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.files import whole_file
 
 
 def new_manifest_id(scenario: str, now: datetime) -> str:
@@ -19,32 +18,12 @@ def new_manifest_id(scenario: str, now: datetime) -> str:
 
 
 def manifest_path(data_dir: Path, manifest_id: str) -> Path:
-    """Where the manifest of that id is kept."""
     return data_dir / "manifests" / f"{manifest_id}.json"
 
 
 def write_manifest(data_dir: Path, manifest: Manifest) -> Path:
     """Keep a manifest; a reader sees the one before it, or this one."""
     path = manifest_path(data_dir, manifest.manifest_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        half.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return path
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of a file.
-
-    Raises:
-        ConfigurationError: there is no such file, or it is no manifest of this version.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except OSError as exc:
-        raise ConfigurationError(f"manifest {path}: {exc.strerror}") from None
-    except msgspec.MsgspecError as exc:
-        raise ConfigurationError(f"manifest {path}: {exc}; another version wrote it") from None

@@ -65,7 +65,7 @@ class Needs:
             (self.cache, self.download_bytes),
             (self.state_folder, self.state_bytes),
         ):
-            there = _existing(folder)
+            there = next(path for path in (folder, *folder.parents) if path.exists())
             device = there.stat().st_dev
             needed[device] = (there, size + needed.get(device, (there, 0))[1])
         return dict(needed.values())
@@ -73,9 +73,3 @@ class Needs:
 
 def in_megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:,.0f} MB"
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder

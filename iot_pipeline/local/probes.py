@@ -23,37 +23,28 @@ def kafka_answers(host: str, port: int) -> bool:
     """Whether ApiVersions gets an answer without an error; False for anything else."""
     # Version 0 of the request, without a client id (length -1).
     request = struct.pack(">ihhih", 10, _KAFKA_API_VERSIONS, 0, _CORRELATION_ID, -1)
-    try:
-        with socket.create_connection((host, port), PROBE_TIMEOUT_SECONDS) as connection:
-            connection.sendall(request)
-            (length,) = struct.unpack(">i", _receive(connection, 4))
-            if not 6 <= length <= MAX_ANSWER_BYTES:
-                return False
-            correlation_id, error = struct.unpack(">ih", _receive(connection, 6))
-    except OSError:
+    answer = _ask(host, port, request, ">iih")
+    if answer is None:
         return False
-    return bool(correlation_id == _CORRELATION_ID and error == 0)
+    length, correlation_id, error = answer
+    return 6 <= length <= MAX_ANSWER_BYTES and (correlation_id, error) == (_CORRELATION_ID, 0)
 
 
 def cassandra_answers(host: str, port: int) -> bool:
     """Whether OPTIONS gets SUPPORTED; False for anything else. Asked before any login."""
-    try:
-        with socket.create_connection((host, port), PROBE_TIMEOUT_SECONDS) as connection:
-            connection.sendall(struct.pack(">BBhBi", 4, 0, 0, _CQL_OPTIONS, 0))
-            version, _, _, operation, _ = struct.unpack(">BBhBi", _receive(connection, 9))
-    except OSError:
-        return False
-    return bool(version == 0x84 and operation == _CQL_SUPPORTED)
+    answer = _ask(host, port, struct.pack(">BBhBi", 4, 0, 0, _CQL_OPTIONS, 0), ">BBhBi")
+    return answer is not None and (answer[0], answer[3]) == (0x84, _CQL_SUPPORTED)
 
 
 PROBES: dict[str, Probe] = {"kafka": kafka_answers, "cassandra": cassandra_answers}
 
 
-def _receive(connection: socket.socket, size: int) -> bytes:
-    received = b""
-    while len(received) < size:
-        part = connection.recv(size - len(received))
-        if not part:
-            raise ConnectionError("closed before it had answered")
-        received += part
-    return received
+def _ask(host: str, port: int, request: bytes, form: str) -> tuple[int, ...] | None:
+    """The beginning of the answer; None when there is none."""
+    try:
+        with socket.create_connection((host, port), PROBE_TIMEOUT_SECONDS) as connection:
+            connection.sendall(request)
+            with connection.makefile("rb") as answer:
+                return struct.unpack(form, answer.read(struct.calcsize(form)))
+    except (OSError, struct.error):
+        return None

@@ -6,7 +6,6 @@ killed before it could write anything down is found all the same.
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -17,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import psutil
 
 from iot_pipeline.errors import ServiceError
+from iot_pipeline.files import Kept
 
 # A recorded start time may differ by rounding, and by a step of the clock where it is computed.
 CREATE_TIME_TOLERANCE_SECONDS = 2.0
@@ -77,20 +78,23 @@ def _start_apart(
 
 
 class Child:
-    """A process with its output in a log that is begun anew; stopped with all that it started."""
+    """A process with its output in a log that is begun anew; stopped with all that it started.
+
+    Beside the log, as .json, stands which process it is: see `recorded`.
+    """
 
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         with log.open("wb") as output:
             self.process = _start_apart(command, output, env=env)
+        record(log.with_suffix(".json"), psutil.Process(self.process.pid))
 
     @property
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
     def last_lines(self, count: int = 20) -> str:
-        """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
     def stop(self, grace_seconds: float = 30.0) -> bool:
@@ -252,20 +256,18 @@ def _record_path(run_folder: Path) -> Path:
 
 def record(path: Path, process: psutil.Process) -> None:
     """Note which process it is: by its pid and its start, for pids are given out again."""
-    # Written aside and renamed: a reader sees a whole record or none.
-    aside = path.with_suffix(".tmp")
-    known = {"pid": process.pid, "create_time": process.create_time()}
-    aside.write_text(json.dumps(known), encoding="utf-8")
-    os.replace(aside, path)
+    Kept(path, _Recorded).write(_Recorded(process.pid, process.create_time()))
 
 
 def recorded(path: Path) -> psutil.Process | None:
     """The process that was noted; None when there is no whole record, or it is gone."""
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return find_same(int(known["pid"]), float(known["create_time"]))
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        return None
+    known = Kept(path, _Recorded).read()
+    return None if known is None else find_same(known.pid, known.create_time)
+
+
+class _Recorded(msgspec.Struct):
+    pid: int
+    create_time: float
 
 
 def find_same(pid: int, create_time: float) -> psutil.Process | None:

@@ -17,7 +17,6 @@ def shipped_folder() -> Path:
 
 
 def shipped_scenarios() -> list[str]:
-    """Their names, sorted."""
     return sorted(path.stem for path in shipped_folder().glob("*.yaml"))
 
 
@@ -42,6 +41,11 @@ def load_scenario(name_or_path: str) -> tuple[str, Scenario]:
         raise ConfigurationError(f"scenario {path}: cannot be read: {exc}") from None
     source = path.name if path.parent == shipped_folder() else str(path)
     return path.stem, parse_scenario(text, source)
+
+
+def fault_kinds(scenario: Scenario) -> list[str]:
+    """Which kinds of faults a scenario has, each once, in its order."""
+    return list(dict.fromkeys(str(fault.kind) for fault in scenario.faults))
 
 
 def schema_text() -> str:

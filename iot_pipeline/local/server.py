@@ -1,6 +1,5 @@
 """One server of this machine: started, waited for, looked at, ended."""
 
-import json
 import os
 import subprocess
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from iot_pipeline.errors import ServiceError
+from iot_pipeline.files import Kept
 from iot_pipeline.local import processes
 from iot_pipeline.local.compose import Service
 from iot_pipeline.local.java import Java
@@ -54,11 +54,11 @@ class Server:
 
     def recorded_address(self) -> tuple[str, int] | None:
         """Where the process that runs here was told to listen, when it was started."""
-        try:
-            host, port = json.loads((self.run_folder / "address.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        return str(host), int(port)
+        return self._address.read()
+
+    @property
+    def _address(self) -> Kept[tuple[str, int]]:
+        return Kept(self.run_folder / "address.json", tuple[str, int])
 
     def check_ports(self, launch: Launch) -> None:
         """Make sure that every port the server will take is free.
@@ -92,8 +92,7 @@ class Server:
         self._format(launch, java)
         arguments = self.run_folder / "java.args"
         arguments.write_text(argument_file(launch.arguments), encoding="utf-8")
-        address = json.dumps(launch.address)
-        (self.run_folder / "address.json").write_text(address, encoding="utf-8")
+        self._address.write(launch.address)
         begin = self.log.stat().st_size if self.log.exists() else 0
         started_at = time.monotonic()
         command = [*launch.before, str(java.command), f"@{arguments}", *launch.main]

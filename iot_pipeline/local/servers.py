@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,14 +53,16 @@ class ServerStatus:
     process: str
     log: Path
 
+    @property
+    def is_answering(self) -> bool:
+        return self.state in ("up", "elsewhere")
+
 
 class LocalServices:
     """Kafka and Cassandra as docker-compose.yml describes them, on this machine.
 
-    Args:
-        settings: addresses, ports and folders.
-        say: told what is done, a line each, from several threads.
-        downloading: shows a download of so many bytes while its context is open.
+    `say` is told what is done, a line each, from several threads; `downloading` shows a download
+    of this many bytes while its context is open.
     """
 
     def __init__(
@@ -81,9 +83,6 @@ class LocalServices:
 
     def up(self, only: Collection[str] = ()) -> list[ServerStatus]:
         """Make every service answer: use what does, start what does not. Idempotent.
-
-        Args:
-            only: names of services; empty for all.
 
         Raises:
             ConfigurationError: the compose file or an address cannot be carried out.
@@ -138,7 +137,8 @@ class LocalServices:
         """Stop everything and delete the servers' data, logs and cluster name. No way back."""
         self.down()
         with self._alone():
-            for path in self._state_paths():
+            folders = [server.run_folder for server in self._chosen(())]
+            for path in (*folders, self.folder / "volumes", self.folder / "cluster_name"):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -146,8 +146,7 @@ class LocalServices:
 
     def kill(self, name: str) -> int:
         """SIGKILL one server and return the pid it had; never waits for a running `up`."""
-        (server,) = self._chosen((name,))
-        return server.kill()
+        return self.server(name).kill()
 
     def status(self) -> list[ServerStatus]:
         """What every service is doing now; starts and changes nothing."""
@@ -157,14 +156,6 @@ class LocalServices:
         """One server by its name in the compose file."""
         (server,) = self._chosen((name,))
         return server
-
-    def cancel(self) -> None:
-        """Make a running `up` give up waiting; what it started keeps running."""
-        self._cancelled.set()
-
-    def _state_paths(self) -> list[Path]:
-        names = [server.run_folder for server in self._chosen(())]
-        return [*names, self.folder / "volumes", self.folder / "cluster_name"]
 
     def _chosen(self, only: Collection[str]) -> list[Server]:
         services = read_compose(
@@ -189,23 +180,10 @@ class LocalServices:
     def _variables(self) -> dict[str, str]:
         # What Compose would see; IOT_ variables through the settings, which read .env and know
         # the defaults.
-        settings = self._settings
-        ours = {
-            name: str(getattr(settings, name))
-            for name in (
-                "kafka_port",
-                "kafka_internal_port",
-                "kafka_controller_port",
-                "kafka_retention_check_ms",
-                "cassandra_port",
-                "cassandra_storage_port",
-                "cassandra_jmx_port",
-                "cassandra_opts",
-            )
-        }
+        ours = {variable: value for variable, value, *_ in self._settings.rows()}
         others = {name: value for name, value in os.environ.items() if name[:4] != "IOT_"}
-        variables = others | {f"IOT_{name.upper()}": value for name, value in ours.items()}
-        return variables | {"IOT_CLUSTER_NAME": settings.cluster_name or self._cluster_name()}
+        cluster_name = self._settings.cluster_name or self._cluster_name()
+        return others | ours | {"IOT_CLUSTER_NAME": cluster_name}
 
     def _cluster_name(self) -> str:
         try:
@@ -309,7 +287,7 @@ class LocalServices:
                 errors = [error for future in futures if (error := future.exception())]
             except BaseException:
                 # Ctrl-C: the servers have sessions of their own and go on; we do not.
-                self.cancel()
+                self._cancelled.set()
                 raise
         for error in errors:
             if not isinstance(error, ServiceError):
@@ -358,9 +336,10 @@ class LocalServices:
                 f"another `iot up` or `iot down` has held {self.folder} for "
                 f"{LOCK_TIMEOUT_SECONDS} s; stop it"
             ) from None
-        with ExitStack() as stack:
-            stack.callback(lock.release)
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def _is_loopback(host: str) -> bool:

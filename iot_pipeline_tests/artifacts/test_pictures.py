@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from iot_pipeline.artifacts.drawing import DARK, LIGHT
-from iot_pipeline.artifacts.fleet_album import draw_album
+from iot_pipeline.artifacts.fleet_pictures import draw_album
 from iot_pipeline.artifacts.readings_picture import draw_readings
 from iot_pipeline.artifacts.terminal import plot_readings
 from iot_pipeline.core.fleet.series import Series

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iot_pipeline.artifacts.parquet import parquet_file
-from iot_pipeline.artifacts.whole_file import whole_file
+from iot_pipeline.files import whole_file
 from iot_pipeline_tests.servers import clean_environment
 
 
@@ -43,7 +43,7 @@ def test_what_a_killed_process_left_goes_with_the_next_file_of_that_name(tmp_pat
     path = tmp_path / "device [1].csv"
     code = (
         "import os, sys, pathlib\n"
-        "from iot_pipeline.artifacts.whole_file import whole_file\n"
+        "from iot_pipeline.files import whole_file\n"
         "with whole_file(pathlib.Path(sys.argv[1])) as partial:\n"
         "    partial.write_text('half')\n"
         "    os.kill(os.getpid(), 9)\n"

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from iot_pipeline.cli.demo_watch import Watch, iot_command, sentence_of, worst_device
+from iot_pipeline.cli.demo_watch import Watch, iot_command, worst_device
 from iot_pipeline.core.checks.device_table import DeviceTable
-from iot_pipeline.core.words import plain
 from iot_pipeline.errors import ServiceError
-from iot_pipeline.local.dagster_ui import UiLook
 from iot_pipeline.settings import Settings
 
 TABLE = DeviceTable(("device", "problem"), [("hall 1", "silent"), ("hall 2", "late")]).markdown()
@@ -39,24 +37,27 @@ def test_the_worst_device_is_the_first_of_the_table(
     assert worst_device(entries) == device_id
 
 
-def test_a_sentence_is_told_as_it_was_written() -> None:
-    sentence = r"IOT_PLAUSIBLE_* and IOT_JUMP_* of _x_ [a](b) \\ are `IOT_*`"
-    assert sentence_of({"description": plain(sentence), "metadataEntries": []}) == sentence
-    told = {"description": "other", "metadataEntries": [{"label": "sentence", "text": "Own."}]}
-    assert sentence_of(told) == "Own."
-
-
 def test_the_command_is_one_that_this_folder_has() -> None:
     assert iot_command().endswith("iot")
 
 
-def seen(status: str, verdicts: Mapping[str, bool], stored: int = 5, **more: Any) -> UiLook:
-    run = {"runId": "0123456789", "status": status, "tags": {}}
+UiLook = tuple[list[dict[str, Any]], dict[str, Any]]
+
+
+def seen(status: str, verdicts: Mapping[str, bool], stored: int = 5) -> UiLook:
+    """What the UI shows of a run and of the checks a and b, of which these have a verdict."""
     found = {
         name: {"success": passed, "description": f"{name} said so", "metadataEntries": []}
         for name, passed in verdicts.items()
     }
-    return UiLook([run], {"stored": stored}, time.time() + 86_400, found, more.get("count", 2))
+    checks = [
+        {"name": name, "executionForLatestMaterialization": {"evaluation": found.get(name)}}
+        for name in "ab"
+    ]
+    entries = [{"label": "stored", "intValue": stored}]
+    report = {"timestamp": str((time.time() + 86_400) * 1000), "metadataEntries": entries}
+    asset = {"assetMaterializations": [report], "assetChecksOrError": {"checks": checks}}
+    return [{"runId": "0123456789", "status": status, "tags": []}], asset
 
 
 def judging(monkeypatch: pytest.MonkeyPatch, *looks: UiLook, fleet_is_alive: bool = True) -> Watch:

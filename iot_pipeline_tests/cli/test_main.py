@@ -10,20 +10,20 @@ import click
 import pytest
 
 from iot_pipeline import cli
-from iot_pipeline.cli.help import first_sentence
-from iot_pipeline.cli.main import COMMANDS, EXIT_CLOSED_PIPE, EXIT_CODES, iot
+from iot_pipeline.cli.main import COMMANDS, EXIT_CLOSED_PIPE, EXIT_CODES, FILES, iot
+from iot_pipeline.cli.output import first_sentence
 from iot_pipeline_tests.cli.terminals import all_commands
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import clean_environment
 
 
-def test_each_commands_file_is_called_as_the_command_and_defines_no_other() -> None:
+def test_each_command_is_defined_in_its_file_and_nowhere_else() -> None:
     defined = []
     for module in pkgutil.iter_modules(cli.__path__):
         path = Path(cli.__path__[0]) / f"{module.name}.py"
         names = re.findall(r'^@click\.(?:command|group)\("([a-z-]+)"', path.read_text(), re.M)
         defined += [(name, module.name) for name in names]
-    assert sorted(defined) == sorted((name, name.replace("-", "_")) for name in COMMANDS)
+    assert sorted(defined) == sorted((name, FILES[name.replace("-", "_")]) for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from confluent_kafka import Producer
 
 from iot_pipeline.cli.main import iot
+from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.scenario_file import parse_scenario
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.local.manifests import read_manifest
 from iot_pipeline.local.scenario_files import shipped_scenarios
 
 
@@ -48,7 +49,7 @@ def test_a_backfill_ends_with_its_counts_and_a_manifest_that_agrees(wire, tmp_pa
     answer = json.loads(out)
     assert answer["acknowledged"] == answer["produced"] > 28_000
     assert answer["start"].startswith("2026-01-01T00:00:00")
-    manifest = read_manifest(Path(answer["manifest"]))
+    manifest = msgspec.json.decode(Path(answer["manifest"]).read_bytes(), type=Manifest)
     assert manifest.is_complete
     assert manifest.acknowledged == answer["acknowledged"]
     assert manifest.acknowledged == sum(device.messages for device in manifest.devices)
@@ -68,7 +69,7 @@ def test_ctrl_c_ends_a_live_scenario_with_the_true_count_and_its_manifest(wire, 
     assert process.returncode == 130, err
     (path,) = folder.glob("*.json")
     assert out.splitlines()[-1] == f"manifest: {path}"
-    manifest = read_manifest(path)
+    manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     assert (manifest.is_stopped, manifest.is_complete) == (True, False)
     assert f"acknowledged {manifest.acknowledged:,} " in out
     assert manifest.acknowledged == sum(device.messages for device in manifest.devices) > 0

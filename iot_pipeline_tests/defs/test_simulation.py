@@ -7,8 +7,7 @@ import pytest
 
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
-from iot_pipeline.defs.manifest_report import manifest_metadata
-from iot_pipeline.defs.simulation import SimulateConfig
+from iot_pipeline.defs.simulation import SimulateConfig, manifest_metadata
 from iot_pipeline.errors import ConfigurationError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -26,7 +25,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
     ],
 )
 def test_what_makes_sense_is_accepted(fields):
-    SimulateConfig(**fields).plan()
+    SimulateConfig(**fields)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_what_makes_sense_is_accepted(fields):
 )
 def test_what_contradicts_itself_is_refused_before_there_is_a_run(fields, said):
     with pytest.raises(ConfigurationError, match=said):
-        SimulateConfig(**fields).plan()
+        SimulateConfig(**fields)
 
 
 def test_the_page_of_a_run_names_each_fault_its_device_and_its_offsets(tmp_path):

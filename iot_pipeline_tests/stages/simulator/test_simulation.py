@@ -1,14 +1,16 @@
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Rejection
 from iot_pipeline.core.simulator.fault_specs import FaultKind
+from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.plan import plan_fleet, plan_scenario
 from iot_pipeline.errors import KafkaUnavailableError
-from iot_pipeline.local.manifests import read_manifest, write_manifest
+from iot_pipeline.local.manifests import write_manifest
 from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.stages.simulator.simulation import PROGRESS_SECONDS, STOP_SECONDS, Simulation
 from iot_pipeline_tests.stages.fakes_simulation import (
@@ -292,7 +294,10 @@ def test_the_manifest_is_kept_while_it_sends_and_at_its_end(tmp_path):
     simulation, _, _ = send(scenario_of("smart_home", duration_seconds=60), write=kept.append)
     assert 5 <= len(kept) <= 8
     path = write_manifest(tmp_path, simulation.manifest())
-    kept_at_the_end, now = read_manifest(path), simulation.manifest()
+    kept_at_the_end, now = (
+        msgspec.json.decode(path.read_bytes(), type=Manifest),
+        simulation.manifest(),
+    )
     assert kept_at_the_end.acknowledged == simulation.result.acknowledged
     assert (kept_at_the_end.devices, kept_at_the_end.faults) == (now.devices, now.faults)
     assert list(path.parent.iterdir()) == [path]

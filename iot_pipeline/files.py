@@ -1,12 +1,17 @@
-"""A file that appears under its name when it is whole, and not at all else."""
+"""Files that appear under their name when they are whole, and not at all else."""
 
 import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
+import msgspec
 import psutil
+
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -33,3 +38,22 @@ def whole_file(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[_T]):
+    """One value in a file, as JSON."""
+
+    path: Path
+    type: type[_T]
+
+    def read(self) -> _T | None:
+        """The value; None where there is none, or one that another version wrote."""
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=self.type)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def write(self, value: _T) -> None:
+        with whole_file(self.path) as partial:
+            partial.write_bytes(msgspec.json.encode(value))
