@@ -24,7 +24,7 @@ from iot_pipeline.stages.checks.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.planning import make_plan
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ledger.chain import read_chain, walk_chain
 from iot_pipeline.stages.ledger.sums import keep_sums
 from iot_pipeline.stages.ports import Run
@@ -121,13 +121,17 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
     )
     produce(settings.bootstrap_servers, topic, fleet("run", 200, rows))
     plan = make_plan(log, ledger, topic)
-    run, progress, started_at = Run("benchmark", uuid.uuid4()), DrainSum(), datetime.now(UTC)
+    run, progress, started_at = (
+        Run("benchmark", uuid.uuid4()),
+        DrainProgress(plan.ingest),
+        datetime.now(UTC),
+    )
     drain(
         plan,
         connections.ports,
         run,
         drain_config(settings),
-        progress=progress.begin(plan.ingest),
+        progress=progress,
     )
     timed("lag", lambda: read_lag(log, ledger, topic, datetime.now(UTC)))
     days = set(progress.total.stored_by_day)

@@ -79,22 +79,22 @@ class Connections(Tables):
         self.store = open_reading_store(cassandra, settings)
         self.dead_letters = KafkaDeadLetters(settings)
         self.ports = Ports(log, self.store, self.ledger, self.dead_letters)
-        self.audit_records = KafkaAuditLog(settings)
         self.audit_ports = AuditPorts(
+            AuditConfig(
+                settings.topic,
+                settings.dead_letter_topic,
+                settings.reading_rules,
+                settings.retention_days,
+                settings.retry_seconds,
+            ),
             log,
             self.ledger,
-            self.audit_records,
+            KafkaAuditLog(settings),
             self.rows,
             self.days,
             self.deletions,
             self.mends,
             self.audits,
-        )
-        self.audit_config = AuditConfig(
-            settings.dead_letter_topic,
-            settings.reading_rules,
-            settings.retention_days,
-            settings.retry_seconds,
         )
         self.quality_limits = settings.quality_limits
 

@@ -29,10 +29,8 @@ def mend_command(device_id: str, timestamp: str, as_json: bool) -> None:
     ms = timestamp_ms_of(timestamp)
     with open_connections(settings) as connections:
         done = mend(
-            settings.topic,
             connections.audit_ports,
             connections.store,
-            connections.audit_config,
             Run(f"mend-{uuid.uuid4()}", uuid.uuid4()),
             device_id,
             ms,

@@ -14,7 +14,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.dead_letter_report import observe_dead_letters
 from iot_pipeline.defs.names import IOT_DATA
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.proof.replay import ReplayProgress
 
@@ -35,7 +35,7 @@ class RunReport:
     """
 
     topic: str
-    progress: DrainSum
+    progress: DrainProgress
     replayed: ReplayProgress
     lags: Lags
     started_at: datetime

@@ -14,20 +14,19 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.ports import FleetPorts
-from iot_pipeline.stages.ingest.drain import drain, follow
-from iot_pipeline.stages.ingest.following import Follow
+from iot_pipeline.stages.ingest.drain import drain
+from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.latency import LatencyProbe
 from iot_pipeline.stages.ingest.losses import HALT, find_expired, record_losses, when_lost
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 
@@ -102,7 +101,7 @@ class IngestOutcome:
     probe: LatencyProbe
     fleet: FleetKeeper
     plan: Plan | None = None
-    drained: DrainSum = field(default_factory=DrainSum)
+    drained: DrainProgress = field(default_factory=DrainProgress)
     replayed: ReplayProgress = field(default_factory=lambda: ReplayProgress([]))
     lost: list[OffsetRange] = field(default_factory=list)
     ahead: list[str] = field(default_factory=list)
@@ -236,10 +235,7 @@ class _Work:
             self.outcome.fleet.load()
         if self.outcome.replayed.planned:
             self._replay(plan)
-        if self.request.follow is None:
-            self._drain(plan)
-        else:
-            self._follow(plan, self.request.follow)
+        self._drain(plan)
 
     def _plan(self) -> Plan:
         request, ports = self.request, self.connections.ports
@@ -283,37 +279,25 @@ class _Work:
         )
 
     def _drain(self, plan: Plan) -> None:
+        request, config, drained = self.request, self.request.config, self.outcome.drained
+        if request.follow is None:
+            drained.begin(plan.ingest)
+        else:
+            # Past a loss it plans again, and stays no longer for it.
+            now = self.clock()
+            if self.stays_until is None:
+                self.stays_until = now + request.follow.seconds
+            left = max(0.0, self.stays_until - now)
+            config = replace(config, follow=replace(request.follow, seconds=left))
+            plan = open_ended(plan, request.partitions)
+            drained.begin([])
         drain(
             plan,
-            self._probed(),
-            self.request.run,
-            self.request.config,
-            progress=self.outcome.drained.begin(plan.ingest),
+            replace(self.connections.ports, store=self.outcome.probe),
+            request.run,
+            config,
+            progress=drained,
             on_progress=lambda _: self.watcher.committed(self.outcome),
-            observe=self._observe,
+            observe=lambda batch: self.outcome.fleet.observe(batch, time.time_ns() // 1_000_000),
             turn=self.outcome.fleet.work,
         )
-
-    def _follow(self, plan: Plan, how: Follow) -> None:
-        # Past a loss it plans again, and stays no longer for it.
-        now = self.clock()
-        if self.stays_until is None:
-            self.stays_until = now + how.seconds
-        follow(
-            plan,
-            self._probed(),
-            self.request.run,
-            self.request.config,
-            replace(how, seconds=max(0.0, self.stays_until - now)),
-            partitions=self.request.partitions,
-            progress=self.outcome.drained.begin([]),
-            on_progress=lambda _: self.watcher.committed(self.outcome),
-            observe=self._observe,
-            turn=self.outcome.fleet.work,
-        )
-
-    def _probed(self) -> Ports:
-        return replace(self.connections.ports, store=self.outcome.probe)
-
-    def _observe(self, batch: MicroBatch) -> None:
-        self.outcome.fleet.observe(batch, time.time_ns() // 1_000_000)

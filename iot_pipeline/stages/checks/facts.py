@@ -21,7 +21,7 @@ from iot_pipeline.stages.checks.schema import SchemaReport, check_schema
 from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.lag import read_lag
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ledger.chain import Walk, walk_chain
 from iot_pipeline.stages.ports import (
     Acknowledgements,
@@ -32,7 +32,7 @@ from iot_pipeline.stages.ports import (
     SensorData,
     TableStore,
 )
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 
@@ -74,8 +74,6 @@ class CheckPorts(Protocol):
     @property
     def audit_ports(self) -> AuditPorts: ...
     @property
-    def audit_config(self) -> AuditConfig: ...
-    @property
     def acknowledgements(self) -> Acknowledgements: ...
     @property
     def fleet_ports(self) -> FleetPorts: ...
@@ -99,7 +97,7 @@ class RunFacts:
     """
 
     run_id: str
-    part: DrainSum
+    part: DrainProgress
     committed: Sequence[OffsetRange]
     days: Collection[date]
     replayed: Sequence[OffsetRange]

@@ -25,7 +25,7 @@ from iot_pipeline.core.reading.offsets import (
     TopicInfo,
     check_checkpoint_id,
 )
-from iot_pipeline.core.reading.write_times import Row
+from iot_pipeline.core.reading.write_times import Row, aged_before_ms
 from iot_pipeline.errors import (
     KafkaUnavailableError,
     OffsetsExpiredError,
@@ -192,7 +192,8 @@ class MicroBatches:
     def _gather(self) -> Generator[Written | None, None, MicroBatch | None]:
         if len(self._released) == len(self._ranges):
             return None
-        builder = MicroBatchBuilder(dict(self._next), self._decoder, self._expired_before_ms())
+        aged_ms = aged_before_ms(self._config.retention_days, self._wall_clock())
+        builder = MicroBatchBuilder(dict(self._next), self._decoder, aged_ms)
         self._met.clear()
         began = time.monotonic()
         first_at: float | None = None
@@ -326,11 +327,6 @@ class MicroBatches:
         ):
             self._release(builder, partition)
             builder.split_ms += self._open.forget(partition, MAX_HELD_BYTES)
-
-    def _expired_before_ms(self) -> int | None:
-        if not self._config.retention_days:
-            return None
-        return int((self._wall_clock() - self._config.retention_days * 86_400) * 1000)
 
     # Between consuming and writing.
 

@@ -22,17 +22,13 @@ from iot_pipeline.core.proof.audit import (
     Stretch,
     Tie,
 )
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
-from iot_pipeline.core.reading.write_times import first_us
-from iot_pipeline.core.times import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
-from iot_pipeline.stages.ports import LedgerStore, RecordLog
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.proof.strays import StraySearch
 from iot_pipeline.stages.proof.trace import find_records
@@ -61,13 +57,10 @@ class AuditProgress:
 
 
 def choose_ranges(
-    log: RecordLog,
-    ledger: LedgerStore,
-    topic: str,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    ports: AuditPorts, since: datetime | None = None, until: datetime | None = None
 ) -> list[OffsetRange]:
     """All of the ledger's current chain and what lags, or what arrived in Kafka within a time."""
+    log, ledger, topic = ports.log, ports.ledger, ports.config.topic
     _, checkpoints, states = read_states(log, ledger, topic)
     starts, ends = {}, {}
     for state in states:
@@ -88,10 +81,8 @@ def choose_ranges(
 
 
 def audit(
-    topic: str,
     ranges: Sequence[OffsetRange],
     ports: AuditPorts,
-    config: AuditConfig,
     audit_id: str,
     *,
     every_place: bool = False,
@@ -101,10 +92,8 @@ def audit(
     """Say what became of every offset of `ranges`, and keep the answer.
 
     Args:
-        topic: its name.
-        ranges: offsets of it; above the last stable offset is refused.
-        ports: what is read.
-        config: rules and limits.
+        ranges: offsets of the topic; above the last stable offset is refused.
+        ports: what is read, and how.
         audit_id: names the audit where it is kept.
         every_place: look for rows without a record in every partition of the table, not only on
             the days that the records are of.
@@ -116,27 +105,26 @@ def audit(
         TopicChangedError: the topic was recreated, before or meanwhile: nothing is proved.
         KafkaUnavailableError, CassandraUnavailableError: no answer for long.
     """
-    return _Audit(topic, ranges, ports, config, every_place, on_progress, wall_clock).run(audit_id)
+    with rare_collections():
+        return _Audit(ranges, ports, every_place, on_progress, wall_clock).run(audit_id)
 
 
 class _Audit:
     def __init__(
         self,
-        topic: str,
         ranges: Sequence[OffsetRange],
         ports: AuditPorts,
-        config: AuditConfig,
         every_place: bool,
         on_progress: Callable[[AuditProgress], None],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._topic, self._ports, self._config = topic, ports, config
+        self._topic, self._ports, self._config = ports.config.topic, ports, ports.config
         self._every_place, self._on_progress = every_place, on_progress
-        self._mended = MendedRows(ports.mends.read_mended())
+        self._mended = ports.read_mended()
         self._began, self._told = time.monotonic(), 0.0
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
         # The checkpoints first: what a run stores from now on is in flight.
-        self._info, self._checkpoints, states = read_states(ports.log, ports.ledger, topic)
+        self._info, self._checkpoints, states = read_states(ports.log, ports.ledger, self._topic)
         self._states = {state.partition: state for state in states}
         self._result = AuditResult(join_ranges(ranges))
         self._check_ranges()
@@ -155,16 +143,13 @@ class _Audit:
                 raise PlanError(f"auditing {self._topic} {item}: {end}")
 
     def run(self, audit_id: str) -> AuditResult:
-        with rare_collections():
-            return self._run(audit_id)
-
-    def _run(self, audit_id: str) -> AuditResult:
         result = self._result
         judge = Judge(
             self._read_letters(),
-            Deletions(self._ports.deletions.read_deletions()),
+            self._ports.read_deletions(),
             self._mended,
-            self._aged_before_ms(),
+            # A row ages while we look: a minute's grace, in favour of aged_out.
+            aged_before_ms(self._config.retention_days, self._started_at.timestamp() + 60),
             self._entries(),
             result,
         )
@@ -210,13 +195,6 @@ class _Audit:
             for entry in self._ports.ledger.read_entries(self._topic, partitions)
             if entry.epoch == self._checkpoints[entry.partition].epoch
         ]
-
-    def _aged_before_ms(self) -> int | None:
-        if not self._config.retention_days:
-            return None
-        # A row ages while we look: a minute's grace, in favour of aged_out.
-        now_ms = self._started_at.timestamp() * 1000 + 60_000
-        return int(now_ms - self._config.retention_days * MS_PER_DAY)
 
     # Records.
 
@@ -309,15 +287,10 @@ class _Audit:
     # Ties: records of other partitions or stretches may have the row's write time and its values.
 
     def _settle(self, judge: Judge, ties: Sequence[Tie]) -> None:
-        found = find_records(
-            self._ports.log,
-            self._ports.records,
-            self._topic,
-            self._config.rules,
-            {(tie.place, tie.timestamp_ms, tie.row[0]) for tie in ties},
-        )
-        for tie in ties:
-            judge.settle_tie(tie, found[tie.place, tie.timestamp_ms, tie.row[0]])
+        wanted = [(tie.place, tie.timestamp_ms, tie.row[0]) for tie in ties]
+        found = find_records(self._ports, wanted)
+        for tie, key in zip(ties, wanted, strict=True):
+            judge.settle_tie(tie, found[key])
 
     # Rows that no record explains.
 
@@ -356,9 +329,7 @@ class _Audit:
     def _find_strays(self, stored: RowSums, readable: Sequence[OffsetRange]) -> None:
         self._progress.step = "rows"
         StraySearch(
-            self._topic,
             self._ports,
-            self._config,
             self._mended,
             readable,
             self._span_us(),

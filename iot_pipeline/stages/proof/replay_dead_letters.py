@@ -21,6 +21,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
     Row,
     RowsByTime,
+    aged_before_ms,
     record_of,
     winner_of,
     write_time_us,
@@ -146,9 +147,7 @@ class _Work:
         self._rows, self._config, self._deletions = rows, config, deletions
         self._decoder = ReadingDecoder(config.rules)
         self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
-        self._aged_before_ms: float = 0
-        if config.retention_days:
-            self._aged_before_ms = wall_clock() * 1000 - config.retention_days * MS_PER_DAY
+        self._aged_before_ms = aged_before_ms(config.retention_days, wall_clock())
         self._groups: dict[Place, RowsByTime] = {}
         self._held = 0
 

@@ -13,17 +13,15 @@ from iot_pipeline.core.proof.audit import (
     Fate,
     Finding,
     RowSums,
-    Stretch,
     hash_row,
     rows_in,
 )
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import Place, write_times_in
-from iot_pipeline.core.reading.decoding import ReadingDecoder
-from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import day_of
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import scan_rows, sum_rows
 from iot_pipeline.stages.proof.trace import Written, find_records
 
@@ -38,9 +36,7 @@ class StraySearch:
     """Looks for rows without a record.
 
     Args:
-        topic: its name.
         ports: what is read.
-        config: rules and limits.
         mended: torn rows that were written again.
         readable: the offsets that were read.
         span_us: write times, both inclusive, in which every record was read; others are not judged.
@@ -50,9 +46,7 @@ class StraySearch:
         tell: called now and then.
     """
 
-    topic: str
     ports: AuditPorts
-    config: AuditConfig
     mended: MendedRows
     readable: Sequence[OffsetRange]
     span_us: tuple[int, int]
@@ -68,7 +62,7 @@ class StraySearch:
             stored: fingerprints of the rows that the records read should have made.
         """
         summed = RowSums()
-        rows, give_up = self.ports.rows, self.config.retry_seconds
+        rows, give_up = self.ports.rows, self.ports.config.retry_seconds
         for place, sums in sum_rows(rows, self._places(), give_up):
             summed.add(place, sums[0], *sums[1])
             self.tell()
@@ -84,7 +78,7 @@ class StraySearch:
         low_us, high_us = self.span_us
         found = RowSums()
         places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
-        for place, rows in scan_rows(self.ports.rows, places, self.config.retry_seconds):
+        for place, rows in scan_rows(self.ports.rows, places, self.ports.config.retry_seconds):
             for _, stored in rows:
                 times = (us or 0 for us in write_times_in(stored))
                 inside = [us if low_us <= us <= high_us else 0 for us in times]
@@ -116,8 +110,7 @@ class StraySearch:
     def _name_all(self, unexplained: Sequence[Written]) -> None:
         # Records that came after those we read: clocks differ a little.
         newer = [key for key in unexplained if arrived_ms(key[2]) >= self.newest_ms]
-        ports = self.ports
-        found = find_records(ports.log, ports.records, self.topic, self.config.rules, newer)
+        found = find_records(self.ports, newer)
         named: set[tuple[Place, int]] = set()
         for place, ms, written_us in unexplained:
             if found.get((place, ms, written_us)) or (place, ms) in named:
@@ -129,19 +122,15 @@ class StraySearch:
 
     def _explained(self, buckets: set[int]) -> set[int]:
         explained: set[int] = set()
-        decoder = ReadingDecoder(self.config.rules)
-        for ranges in in_rounds(self.readable):
-            for records in self.ports.records.read(self.topic, list(ranges.values())):
-                stretch = Stretch(decoder)
-                stretch.add(records)
-                for place, group in stretch.groups.items():
-                    if RowSums.bucket_of(place) in buckets:
-                        place_hash = hash(place)
-                        explained |= {
-                            hash_row(place_hash, ms, self.mended.row_of(place[0], ms, row)[0])
-                            for ms, rows in group.items()
-                            for row in rows_in(rows)
-                        }
+        for stretch in self.ports.stretches(self.readable):
+            for place, group in stretch.groups.items():
+                if RowSums.bucket_of(place) in buckets:
+                    place_hash = hash(place)
+                    explained |= {
+                        hash_row(place_hash, ms, self.mended.row_of(place[0], ms, row)[0])
+                        for ms, rows in group.items()
+                        for row in rows_in(rows)
+                    }
         return explained
 
     def _places(self) -> Iterator[Place]:
@@ -154,7 +143,7 @@ class StraySearch:
 
     def _scan(self, places: Iterable[Place]) -> Iterator[tuple[Place, int, Sequence[int | None]]]:
         """Every row of these partitions: (place, timestamp_ms, write times of its cells)."""
-        for place, found in scan_rows(self.ports.rows, places, self.config.retry_seconds):
+        for place, found in scan_rows(self.ports.rows, places, self.ports.config.retry_seconds):
             for ms, stored in found:
                 yield place, ms, write_times_in(stored)
             self.tell()

@@ -243,8 +243,9 @@ def test_a_permanent_failure_of_any_call_stops_the_run_with_nothing_moved_past_w
             with pytest.raises(PermanentError, match="was made to fail"):
                 world.drain(faults=faults, progress=progress)
             checkpoints = world.ledger.read_checkpoints("iot_data", range(2))
+            ends = {item.partition: item.end for item in progress.ranges}
             assert {p: c.next_offset for p, c in checkpoints.items()} == {
-                p: progress.achieved[p].end if p in progress.achieved else 0 for p in range(2)
+                p: ends.get(p, 0) for p in range(2)
             }, "progress says what the ledger says, whatever ends the run"
         world.check()
         world.drain()
@@ -402,9 +403,9 @@ def test_a_drain_fenced_in_one_partition_keeps_what_it_won_in_the_other():
         faults = Faults(at, How.HOOK, hook=overtake)
         first = world.drain(plan, faults=faults)
         world.check()
-        for p, item in first.achieved.items():
-            assert world.ledger.checkpoints["iot_data", p].next_offset >= item.end
-            assert first.counts[p].accounted == item.span
+        for item, counts in first.parts:
+            assert world.ledger.checkpoints["iot_data", item.partition].next_offset >= item.end
+            assert counts.accounted == item.span
         assert {f.partition for f in first.fenced} <= {1}
         world.drain()
         world.check_all_is_drained()
@@ -424,7 +425,7 @@ def test_a_drain_overtaken_by_one_that_died_half_way_leaves_no_flaw(at, dies_at,
 
     first = world.drain(plan, faults=Faults(at, How.HOOK, hook=overtake))
     world.check()
-    assert sum(c.accounted for c in first.counts.values()) == first.done_offsets
+    assert sum(counts.accounted for _, counts in first.parts) == first.done_offsets
     world.drain()
     world.log.open_sources = 0
     world.check_all_is_drained()
@@ -511,8 +512,9 @@ def test_a_commit_that_fails_for_good_does_not_hide_that_the_others_were_applied
     progress = DrainProgress([])
     with pytest.raises(PermanentError):
         world.drain(faults=Faults(1, How.PERMANENT, only="ledger.send_commit"), progress=progress)
-    assert set(progress.achieved) == {1}
-    assert world.ledger.checkpoints["iot_data", 1].next_offset == progress.achieved[1].end
+    (item,) = progress.ranges
+    assert item.partition == 1
+    assert world.ledger.checkpoints["iot_data", 1].next_offset == item.end
 
 
 @pytest.mark.parametrize("found", [None, 3])
@@ -544,7 +546,7 @@ def test_a_rebase_meanwhile_stops_the_run_and_what_was_committed_elsewhere_is_kn
     faults = Faults(1, How.HOOK, only="ledger.send_commit", hook=rebase)
     with pytest.raises(PermanentError, match="it was rebased meanwhile"):
         world.drain(faults=faults, progress=progress)
-    assert set(progress.achieved) == {1}
+    assert [item.partition for item in progress.ranges] == [1]
 
 
 # The topic is not what it was.
