@@ -158,7 +158,7 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
     )
     parts = range(settings.partitions)
     walk = timed("walk", lambda: walk_chain(ledger, topic, parts))
-    print(f"{found['walk']:8.3f} s  the whole ledger walked, {len(walk.links):,} entries")
+    print(f"{found['walk']:8.3f} s  the whole ledger walked, {len(walk.entries):,} entries")
     chain = timed("whole chain", lambda: read_chain(ledger, topic, parts))
     print(f"{found['whole chain']:8.3f} s  the whole ledger read, {len(chain.entries):,} entries")
     return found, is_red

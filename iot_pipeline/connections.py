@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from iot_pipeline.clients.acknowledged_losses import CassandraAcknowledgedLosses
 from iot_pipeline.clients.audit_log import KafkaAuditLog
-from iot_pipeline.clients.audits import CassandraAudits
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
-from iot_pipeline.clients.deletions import CassandraDeletions
 from iot_pipeline.clients.device_states import CassandraDeviceStates
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
-from iot_pipeline.clients.mended_rows import CassandraMendedRows
 from iot_pipeline.clients.packed_batch import open_reading_store
+from iot_pipeline.clients.remembered import (
+    CassandraAcknowledgedLosses,
+    CassandraAudits,
+    CassandraDeletions,
+    CassandraMendedRows,
+)
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
 from iot_pipeline.stages.fleet.ports import FleetPorts
@@ -59,14 +59,6 @@ class Tables:
         self.rollup_ports = RollupPorts(
             self.rollups, self.rows, self.days, self.ledger, self.deletions
         )
-
-    def read_deletions(self) -> Deletions:
-        """What `iot delete` removed and no replay may bring back."""
-        return Deletions(self.deletions.read_deletions())
-
-    def read_mended(self) -> MendedRows:
-        """The rows that `iot mend` wrote."""
-        return MendedRows(self.mends.read_mended())
 
 
 class Connections(Tables):
@@ -114,11 +106,9 @@ class Connections(Tables):
         replay(
             plan,
             self.ports,
-            self.rows,
+            self.audit_ports,
             run,
             drain_config(self.settings),
-            deletions=self.read_deletions(),
-            mended=self.read_mended(),
             progress=progress,
             **watched,
         )
@@ -126,14 +116,7 @@ class Connections(Tables):
     def replay_letters(self, run: Run, reason: str | None) -> LetterReplay:
         """Store the dead letters that today's rules accept."""
         return replay_dead_letters(
-            self.settings.topic,
-            self.settings.dead_letter_topic,
-            self.ports,
-            self.rows,
-            run,
-            drain_config(self.settings),
-            self.read_deletions(),
-            reason=reason,
+            self.ports, self.audit_ports, run, drain_config(self.settings), reason=reason
         )
 
 

@@ -109,17 +109,15 @@ class CassandraSensorData(Table):
         )
 
     def all_places(self) -> Iterator[Place]:
-        rows = self._client.execute(
-            self._cql(_PLACES), doing="listing partitions", timeout_seconds=_SLOW_SECONDS
-        )
+        rows = self._run(_PLACES, doing="listing partitions", timeout_seconds=_SLOW_SECONDS)
         for row in rows:
             yield row.device_id, day_number(row.day.date())
 
     def delete_rows(self, deletion: Deletion, day_number: int) -> None:
         day = day_of(day_number)
         name = deletion.device_id
-        self._client.execute(
-            self._cql(_DELETE),
+        self._run(
+            _DELETE,
             (deletion.deleted_us, name, day, deletion.since_ms, deletion.until_ms),
             doing=f"deleting readings of {name} on {day}",
             timeout_seconds=_SLOW_SECONDS,

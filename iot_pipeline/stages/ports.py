@@ -13,7 +13,14 @@ from uuid import UUID, uuid4
 from iot_pipeline.core.checks.schema import Migration, TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.fleet.view import Slot
-from iot_pipeline.core.ledger.chain import ChainLink, Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.ledger.chain import (
+    ChainLink,
+    Commit,
+    Counts,
+    LedgerEntry,
+    LedgerState,
+    Outcome,
+)
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import AuditResult, RawRecords
@@ -216,8 +223,7 @@ class DeviceDays(Protocol):
 class LedgerStore(Protocol):
     """The checkpoint, the ledger beside it and the ledger of replays.
 
-    Reads of the checkpoint are serial. `since`, where it is a place or places by Kafka partition:
-    the entry to begin with; what is older is left out.
+    Reads of the checkpoint are serial.
     """
 
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
@@ -246,11 +252,22 @@ class LedgerStore(Protocol):
         """
 
     def read_entries(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        since: datetime | None = None,
+        *,
+        places: Mapping[int, EntryPlace] | None = None,
+        outcome: Outcome | None = None,
+        limit: int | None = None,
     ) -> list[LedgerEntry]:
         """The ledger, newest epoch and offset first within each partition.
 
-        `since` stops at the first entry last updated before.
+        Args:
+            since: stop at the first entry last updated before.
+            places: by Kafka partition, the entry to end with; older ones are left out.
+            outcome: only those with this one.
+            limit: of each partition, however long the ledger is.
         """
 
     def read_links(
@@ -258,23 +275,8 @@ class LedgerStore(Protocol):
     ) -> list[ChainLink]:
         """As `read_entries`, for a quarter of the cost: what a walk needs, no more."""
 
-    def read_newest(
-        self, topic: str, partitions: Sequence[int], limit: int = 1
-    ) -> list[LedgerEntry]:
-        """The newest entries of each partition, at most `limit`, however long the ledger is."""
-
-    def read_from(
-        self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None
-    ) -> list[LedgerEntry]:
-        """The entries from this one on, newest first; None: all. No more than `limit`."""
-
     def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
         """The entry that begins just here, if one does."""
-
-    def read_expired(
-        self, topic: str, partitions: Sequence[int], since: Mapping[int, EntryPlace] | None = None
-    ) -> list[LedgerEntry]:
-        """The entries with the outcome `expired` alone."""
 
     def stored_by_day(
         self,
@@ -283,7 +285,10 @@ class LedgerStore(Protocol):
         days: Sequence[date],
         since: Mapping[int, EntryPlace] | None = None,
     ) -> Iterator[Mapping[date, int]]:
-        """Rows stored on these UTC days by both ledgers: maps that are to be summed."""
+        """Rows stored on these UTC days by both ledgers: maps that are to be summed.
+
+        `since`: by Kafka partition, the oldest entry that counts.
+        """
 
     def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:
         """Every entry, of every incarnation of the topic, read as they are taken."""

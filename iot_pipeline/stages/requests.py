@@ -97,11 +97,12 @@ def ask_all(
 
 
 @dataclass(frozen=True, slots=True)
-class _NotSent:
-    """A request that failed on its way out: sent again like any that failed."""
+class NotSent:
+    """A request that failed on its way out, treated like any that failed."""
 
     error: PipelineError
     done: bool = True
+    applied: bool = False
 
 
 @dataclass(slots=True)
@@ -280,4 +281,4 @@ def _try(send: Callable[[], Any]) -> Any:
     try:
         return send()
     except PipelineError as exc:
-        return _NotSent(exc)
+        return NotSent(exc)

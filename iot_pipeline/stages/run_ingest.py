@@ -14,8 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
@@ -27,7 +25,8 @@ from iot_pipeline.stages.ingest.losses import HALT, find_expired, record_losses,
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ports import Run, SensorData
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 
 # Terminate ends a run within about a second.
@@ -74,13 +73,11 @@ class IngestPorts(Protocol):
     @property
     def ports(self) -> Ports: ...
     @property
-    def rows(self) -> SensorData: ...
+    def audit_ports(self) -> AuditPorts: ...
     @property
     def fleet_ports(self) -> FleetPorts: ...
     @property
     def quality_limits(self) -> QualityLimits: ...
-    def read_deletions(self) -> Deletions: ...
-    def read_mended(self) -> MendedRows: ...
 
 
 @dataclass(slots=True)
@@ -207,7 +204,9 @@ def new_outcome(
             their latency is not measured.
     """
     return IngestOutcome(
-        LatencyProbe(connections.ports.store, connections.rows, since_seconds=since_seconds),
+        LatencyProbe(
+            connections.ports.store, connections.audit_ports.rows, since_seconds=since_seconds
+        ),
         FleetKeeper(fleet_ports or connections.fleet_ports, connections.quality_limits),
     )
 
@@ -269,11 +268,9 @@ class _Work:
         replay(
             plan,
             self.connections.ports,
-            self.connections.rows,
+            self.connections.audit_ports,
             self.request.run,
             self.request.config,
-            deletions=self.connections.read_deletions(),
-            mended=self.connections.read_mended(),
             progress=self.outcome.replayed,
             on_progress=self.watcher.replayed,
         )

@@ -406,7 +406,7 @@ class LedgerStoreContract:
         assert ledger.read_checkpoints(topic, range(3)) == {1: Checkpoint(1, 7, 2, "uuid")}
         assert ledger.read_entries(topic, [1]) == [], "a checkpoint alone is no entry"
         assert ledger.read_links(topic, [1]) == []
-        assert ledger.read_newest(topic, [1]) == []
+        assert ledger.read_entries(topic, [1], limit=1) == []
 
     def test_a_commit_moves_the_checkpoint_and_writes_the_runs_row(self, ledger_world, commit):
         assert settle_commit(ledger_world.ledger, commit)
@@ -508,9 +508,9 @@ class LedgerStoreContract:
         assert by_partition == {0: [120, 110, 100], 1: [0]}
         assert [e.partition for e in ledger_world.ledger.read_entries(commit.topic, [1])] == [1]
 
-        newest = ledger_world.ledger.read_newest(commit.topic, [0, 1], 2)
+        newest = ledger_world.ledger.read_entries(commit.topic, [0, 1], limit=2)
         assert newest == [entry for entry in entries if entry.start_offset != 100]
-        assert ledger_world.ledger.read_newest(commit.topic, [0]) == newest[:1]
+        assert ledger_world.ledger.read_entries(commit.topic, [0], limit=1) == newest[:1]
 
         links = ledger_world.ledger.read_links(commit.topic, [0, 1])
         assert links == [entry.link for entry in entries]
@@ -553,13 +553,15 @@ class LedgerStoreContract:
             )
             assert settle_commit(ledger, commit)
         newest, expired, oldest = ledger.read_entries(topic, [0])
-        assert ledger.read_from(topic, 0, None) == [newest, expired, oldest]
-        assert ledger.read_from(topic, 0, EntryPlace(0, 110)) == [newest, expired]
-        assert ledger.read_from(topic, 0, EntryPlace(0, 110), 1) == [newest]
+        assert ledger.read_entries(topic, [0]) == [newest, expired, oldest]
+        assert ledger.read_entries(topic, [0], places={0: EntryPlace(0, 110)}) == [newest, expired]
+        newer = {0: EntryPlace(0, 110)}
+        assert ledger.read_entries(topic, [0], places=newer, limit=1) == [newest]
         assert ledger.read_at(topic, 0, EntryPlace(0, 110)) == expired
         assert ledger.read_at(topic, 0, EntryPlace(0, 111)) is None
-        assert ledger.read_expired(topic, [0, 1]) == [expired]
-        assert ledger.read_expired(topic, [0], {0: EntryPlace(0, 120)}) == []
+        assert ledger.read_entries(topic, [0, 1], outcome=Outcome.EXPIRED) == [expired]
+        newer = {0: EntryPlace(0, 120)}
+        assert ledger.read_entries(topic, [0], places=newer, outcome=Outcome.EXPIRED) == []
 
     def test_a_fold_takes_the_place_of_what_starts_within_it(self, ledger_world, commit):
         ledger, topic = ledger_world.ledger, commit.topic
@@ -581,7 +583,7 @@ class LedgerStoreContract:
                 ledger.wait(0.1)
             assert (sent.error, sent.applied) == (None, is_applied)
         assert ledger.read_checkpoints(topic, [0]) == {0: new}
-        seam = ledger.read_newest(topic, [0])[0]
+        seam = ledger.read_entries(topic, [0], limit=1)[0]
         assert (seam.epoch, seam.start_offset, seam.end_offset) == (0, 110, 110)
         assert (seam.outcome, seam.counts) == (Outcome.REBASED, Counts())
 

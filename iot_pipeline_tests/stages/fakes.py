@@ -415,50 +415,35 @@ class FakeLedger:
         )
 
     def read_entries(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        since: datetime | None = None,
+        *,
+        places: Mapping[int, EntryPlace] | None = None,
+        outcome: Outcome | None = None,
+        limit: int | None = None,
     ) -> list[LedgerEntry]:
-        return sorted(
-            (
+        found: list[LedgerEntry] = []
+        for partition in sorted(partitions):
+            own = [
                 entry
                 for entry in self.entries.values()
-                if entry.topic == topic
-                and entry.partition in partitions
+                if (entry.topic, entry.partition) == (topic, partition)
                 and (since is None or entry.updated_at is None or entry.updated_at >= since)
-            ),
-            key=lambda entry: (entry.partition, -entry.epoch, -entry.start_offset),
-        )
-
-    def read_newest(
-        self, topic: str, partitions: Sequence[int], limit: int = 1
-    ) -> list[LedgerEntry]:
-        return [
-            entry
-            for partition in partitions
-            for entry in self.read_entries(topic, [partition])[:limit]
-        ]
+                and (outcome is None or entry.outcome is outcome)
+                and (not places or partition not in places or place_of(entry) >= places[partition])
+            ]
+            found += sorted(own, key=place_of, reverse=True)[:limit]
+        return found
 
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
     ) -> list[ChainLink]:
         return [entry.link for entry in self.read_entries(topic, partitions, since)]
 
-    def read_from(
-        self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None
-    ) -> list[LedgerEntry]:
-        return self._since(topic, partition, place)[:limit]
-
     def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
         return self.entries.get((topic, partition, *place))
-
-    def read_expired(
-        self, topic: str, partitions: Sequence[int], since: Mapping[int, EntryPlace] | None = None
-    ) -> list[LedgerEntry]:
-        return [
-            entry
-            for partition in partitions
-            for entry in self._since(topic, partition, (since or {}).get(partition))
-            if entry.outcome is Outcome.EXPIRED
-        ]
 
     def stored_by_day(
         self,
@@ -467,15 +452,10 @@ class FakeLedger:
         days: Sequence[date],
         since: Mapping[int, EntryPlace] | None = None,
     ) -> Iterator[dict[date, int]]:
-        for partition in partitions:
-            for entry in self._since(topic, partition, (since or {}).get(partition)):
-                yield {day: entry.counts.stored_by_day.get(day, 0) for day in days}
+        for entry in self.read_entries(topic, partitions, places=since):
+            yield {day: entry.counts.stored_by_day.get(day, 0) for day in days}
         for part in self.replayed_parts(topic):
             yield {day: part.stored_by_day.get(day, 0) for day in days}
-
-    def _since(self, topic: str, partition: int, place: EntryPlace | None) -> list[LedgerEntry]:
-        found = self.read_entries(topic, [partition])
-        return [entry for entry in found if place is None or place_of(entry) >= place]
 
     def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:
         for entry in self.entries.values():
@@ -753,12 +733,10 @@ class FailingLedger(FakeLedger):
             lambda: self.inner.read_state(commit, timeout_seconds), "cassandra",
         )  # fmt: skip
 
-    def read_newest(
-        self, topic: str, partitions: Sequence[int], limit: int = 1
-    ) -> list[LedgerEntry]:
+    def read_entries(self, *asked: Any, **options: Any) -> list[LedgerEntry]:
         return _call(
-            self.faults, "ledger.read_newest",
-            lambda: self.inner.read_newest(topic, partitions, limit), "cassandra",
+            self.faults, "ledger.read_entries",
+            lambda: self.inner.read_entries(*asked, **options), "cassandra",
         )  # fmt: skip
 
     def record_replay(

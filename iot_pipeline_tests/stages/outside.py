@@ -13,6 +13,7 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.errors import CassandraUnavailableError
+from iot_pipeline.stages.ports import SensorData
 from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import Faults, Kind
@@ -119,7 +120,7 @@ class Outside:
     def ports(self) -> AuditPorts:
         return self.ports_with()
 
-    def ports_with(self, rows: FakeSensorData | None = None, **config: Any) -> AuditPorts:
+    def ports_with(self, rows: SensorData | None = None, **config: Any) -> AuditPorts:
         return AuditPorts(
             AuditConfig("iot_data", DLQ, retry_seconds=0.2, **config),
             self,

@@ -44,7 +44,9 @@ def replay_all(world: World, faults: Faults) -> ReplayProgress:
     ranges = [OffsetRange(p, 0, world.log.end(p)) for p in range(2)]
     plan = plan_replay(world.log, world.ledger, "iot_data", ranges).plan
     rows = FailingSensorData(FakeSensorData(world.store), faults)
-    return replay(plan, world.ports(faults), rows, Run("replay", writer_id(99)), CONFIG)
+    return replay(
+        plan, world.ports(faults), world.proof(rows), Run("replay", writer_id(99)), CONFIG
+    )
 
 
 def a_damaged_world() -> tuple[World, dict]:

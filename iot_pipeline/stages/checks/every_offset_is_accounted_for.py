@@ -14,7 +14,7 @@ def look(facts: Facts) -> CheckVerdict:
     """A run: its entries against what it says it achieved. On its own: the whole ledger."""
     run = facts.run
     if run is None:
-        return judge(facts.walk.links)
+        return judge(facts.walk.entries)
     own = [link for link in facts.recent if link.run_id == run.run_id]
     return judge(own, run.committed, is_growing=run.is_growing)
 

@@ -22,7 +22,7 @@ from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ledger.chain import Walk, walk_chain
+from iot_pipeline.stages.ledger.chain import Chain, walk_chain
 from iot_pipeline.stages.ports import (
     Acknowledgements,
     DeviceDays,
@@ -215,7 +215,7 @@ class Facts:
         ]
 
     @_Fact
-    def walk(self) -> Walk:
+    def walk(self) -> Chain[ChainLink]:
         """The whole ledger, walked."""
         return walk_chain(self.ports.ledger, self.settings.topic, self.parts)
 

@@ -13,7 +13,7 @@ def look(facts: Facts) -> CheckVerdict:
     """A run walks the last hour, without judging its end. On its own: the whole ledger."""
     if facts.run is not None:
         return judge(find_flaws(facts.recent, []), len(facts.recent), "the last hour of the ledger")
-    return judge(facts.walk.flaws, len(facts.walk.links), "the whole ledger")
+    return judge(facts.walk.flaws, len(facts.walk.entries), "the whole ledger")
 
 
 def judge(flaws: Sequence[Flaw], entries: int, part: str) -> CheckVerdict:

@@ -62,7 +62,7 @@ def days_alone(facts: Facts) -> set[date]:
     """
     days = {day for entry in facts.recent_entries for day in entry.counts.stored_by_day}
     if not days:
-        newest = facts.ports.ledger.read_newest(facts.settings.topic, facts.parts)
+        newest = facts.ports.ledger.read_entries(facts.settings.topic, facts.parts, limit=1)
         days = {day for entry in newest for day in entry.counts.stored_by_day}
     if facts.now.date() != (facts.now - _DAY_IS_FRESHLY_CLOSED).date():
         days.add((facts.now - timedelta(days=1)).date())

@@ -77,9 +77,10 @@ def drain(
     try:
         if plan.ingest:
             checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress, observe)
+            partitions = [item.partition for item in plan.ingest]
             entries = retry_transient(
-                lambda: ports.ledger.read_newest(
-                    plan.topic.name, [item.partition for item in plan.ingest], _ENTRIES_BEFORE
+                lambda: ports.ledger.read_entries(
+                    plan.topic.name, partitions, limit=_ENTRIES_BEFORE
                 ),
                 give_up_after_seconds=config.retry_seconds,
             )

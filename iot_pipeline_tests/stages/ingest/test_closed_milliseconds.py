@@ -44,7 +44,7 @@ class _World:
     def topic_id(self, topic: str) -> str:
         return "id"
 
-    def read_newest(self, topic: str, partitions: Sequence[int], limit: int = 1) -> list[object]:
+    def read_entries(self, topic: str, partitions: Sequence[int], limit: int) -> list[object]:
         return []
 
     def mirror(self, topic: str, next_offsets: Mapping[int, int]) -> None:

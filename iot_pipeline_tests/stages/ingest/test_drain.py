@@ -40,7 +40,7 @@ from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
 
 SEAMS = [
     "dead_letters.deliver",
-    "ledger.read_newest",
+    "ledger.read_entries",
     "ledger.send_commit",
     "log.find_skipped",
     "log.mirror",
@@ -286,7 +286,7 @@ def test_a_server_that_stays_away_ends_the_run_in_time_and_the_next_goes_on(seam
     world = a_busy_world()
     world.store.refuse = lambda device, ms: device == "device_1b" and ms == int(T0 * 1000)
     faults = Faults(2, How.NOT_APPLIED, FAR_ABOVE, only=seam)
-    if seam in ("ledger.read_newest", "log.open_ranges", "log.read_offsets"):
+    if seam in ("ledger.read_entries", "log.open_ranges", "log.read_offsets"):
         faults.at = 1  # it is called once
     config = replace(CONFIG, retry_seconds=0.03)
     if seam == "log.mirror":

@@ -6,6 +6,7 @@ Not timed: counted, so that a slow machine is no failure.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -31,10 +32,8 @@ class CountingLedger(FakeLedger):
     entries_read: int = 0
     asked: int = 0
 
-    def read_entries(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
-    ) -> list[LedgerEntry]:
-        found = FakeLedger.read_entries(self, topic, partitions, since)
+    def read_entries(self, *asked: Any, **options: Any) -> list[LedgerEntry]:
+        found = FakeLedger.read_entries(self, *asked, **options)
         self.entries_read += len(found)
         return found
 

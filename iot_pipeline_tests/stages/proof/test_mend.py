@@ -67,8 +67,7 @@ def test_a_torn_row_becomes_the_record_that_wins_and_its_audit_names_the_command
 def test_what_was_mended_is_known_to_traces_and_replays_and_is_whole():
     outside = torn()
     mend_it(outside)
-    world, mended = outside.world, MendedRows(outside.mends.mended)
-    rows = FakeSensorData(world.store)
+    world = outside.world
     found = trace(outside.ports, "d", T0_MS)
     assert found.made_by == (mended_us(NOW_MS), 0, 0, 90.0, 1.0)
     whole = copy.deepcopy(world.store.cells)
@@ -80,7 +79,7 @@ def test_what_was_mended_is_known_to_traces_and_replays_and_is_whole():
             del world.store.cells[KEY]
         every = [OffsetRange(0, 0, 1), OffsetRange(16, 0, 1)]
         chosen = plan_replay(world.log, world.ledger, "iot_data", every)
-        replay(chosen.plan, world.ports(), rows, RUN, CONFIG, mended=mended)
+        replay(chosen.plan, world.ports(), outside.ports, RUN, CONFIG)
         assert world.store.cells == whole
 
 
