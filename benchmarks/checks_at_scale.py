@@ -19,8 +19,13 @@ from typing import TypeVar
 
 from iot_pipeline.connections import Connections, drain_config, open_connections
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.facts import LEAST_BUDGET_SECONDS, RUN_SHARE, Facts, RunFacts
-from iot_pipeline.stages.checks.registry import checks_of, look_at
+from iot_pipeline.stages.checks.machinery.facts import (
+    LEAST_BUDGET_SECONDS,
+    RUN_SHARE,
+    Facts,
+    RunFacts,
+)
+from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.planning import make_plan

@@ -27,7 +27,6 @@ from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan
@@ -37,6 +36,7 @@ from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
+from iot_pipeline.stages.schema import SchemaReport, setup_schema
 
 
 class Tables:

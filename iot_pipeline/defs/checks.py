@@ -16,8 +16,8 @@ from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY, SENSOR_DATA
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.defs.run_log import failing_with_advice
 from iot_pipeline.defs.verdicts import Shown, choose_shown, read_shown, show_now, suspects_of
-from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.checks.registry import checks_of, look_at
+from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
 
 CHECK_SPECS = [
     dg.AssetCheckSpec(

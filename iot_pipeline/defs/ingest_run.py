@@ -29,8 +29,8 @@ from iot_pipeline.defs.verdicts import (
     suspects_of,
 )
 from iot_pipeline.errors import PipelineError
-from iot_pipeline.stages.checks.facts import Facts, RunFacts
-from iot_pipeline.stages.checks.registry import checks_of, look_at
+from iot_pipeline.stages.checks.machinery.facts import Facts, RunFacts
+from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run

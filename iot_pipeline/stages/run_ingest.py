@@ -38,9 +38,6 @@ class IngestRequest:
     """What one run is asked for, and by whom.
 
     Args:
-        topic: its name.
-        run: who ingests.
-        config: sizes and rules.
         offsets: exactly these, each Kafka partition at most once; empty: the run plans from the
             checkpoints to the last stable offsets.
         partitions: only these Kafka partitions; None: all.
@@ -142,7 +139,6 @@ def run_ingest(
 
     Args:
         request: what, and by whom.
-        connections: clients.
         outcome: filled as the run goes, so that a caller that is interrupted knows what was
             achieved; a new one when None.
         watcher: told what happens.
@@ -198,7 +194,6 @@ def new_outcome(
     """Of a run that has not begun.
 
     Args:
-        connections: clients.
         fleet_ports: where the devices are looked at, if not by the same clients.
         since_seconds: records that arrived before this (seconds since 1970) waited for the run, so
             their latency is not measured.

@@ -1,7 +1,7 @@
 """What topics and tables must look like, and what it means when they do not.
 
 Belongs here: expectations, comparisons, the numbering of migrations. Does not belong here: asking
-servers (`clients`), changing anything (`stages.checks.schema`).
+servers (`clients`), changing anything (`stages.schema`).
 """
 
 import hashlib

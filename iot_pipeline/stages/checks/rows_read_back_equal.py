@@ -10,8 +10,8 @@ from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
 from iot_pipeline.core.reading.write_times import aged_before_ms, record_of
 from iot_pipeline.core.words import iot_command
-from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.proof.trace import MAX_KEYS, read_back_run
 
 _NAME = "rows_read_back_equal"

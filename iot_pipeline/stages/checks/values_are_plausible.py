@@ -9,7 +9,7 @@ from iot_pipeline.core.fleet.problems import (
 )
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
+from iot_pipeline.stages.checks.machinery.families import DevicesSaid, named, on_devices
 
 
 def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:

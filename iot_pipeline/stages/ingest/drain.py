@@ -53,13 +53,10 @@ def drain(
     Args:
         plan: ranges that start at the checkpoints; those of a run that follows have no end
             (`open_ended`).
-        ports: Kafka and Cassandra.
-        run: who drains.
         config: sizes and rules. With `follow` rows are written as records arrive, and all
             checkpoints move at least once a second, until it says that the run is over.
         progress: filled as the run goes, so that a caller that is interrupted knows what was
             achieved; a new one when None.
-        on_progress: called after every commit.
         observe: called with every micro-batch that was committed, and so is counted once; it must
             be quick.
         turn: called between polls, while Kafka or Cassandra is waited for; about a millisecond.

@@ -110,11 +110,8 @@ def rebase(
 
     Args:
         log: Kafka, which must have the topic with this UUID now.
-        ledger: where the checkpoints are.
-        topic: its name.
         topic_id: the UUID that the person read in the error: what appeared since is refused.
         at: earliest, latest, or an offset for every partition.
-        run: who does it.
 
     Returns:
         (old, new) checkpoint per partition of the new topic; old is None where the old topic had

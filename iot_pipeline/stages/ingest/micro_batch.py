@@ -104,8 +104,6 @@ class MicroBatches:
         topic: as it was when the ranges were planned.
         checkpoints: those of the partitions read; they name the topic's incarnation.
         ranges: at most one per Kafka partition, all read.
-        ports: Kafka and Cassandra.
-        config: sizes and rules.
         entries: the ledger's, of those partitions: records before a range compete with its first
             millisecond, those that were ingested.
         wall_clock: seconds since 1970, for the retention of rows.

@@ -99,7 +99,6 @@ def last_answers(
     left out.
 
     Args:
-        ledger: where they went.
         pending: in any state.
         answer_seconds: how long to wait for answers, all together.
         ask_seconds: how long to ask the ledger about those without, all together.

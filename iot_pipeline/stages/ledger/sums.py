@@ -69,10 +69,6 @@ def keep_sums(
     """Move the kept sums on to the newest entries, and make those that there are not yet.
 
     Args:
-        ledger: what is summed.
-        sums: where they are.
-        topic: its name.
-        partitions: which.
         is_afresh: believe none that is kept: read the whole ledger.
     """
     kept = {} if is_afresh else sums.read_sums(topic)

@@ -93,7 +93,6 @@ def audit(
 
     Args:
         ranges: offsets of the topic; above the last stable offset is refused.
-        ports: what is read, and how.
         audit_id: names the audit where it is kept.
         every_place: look for rows without a record in every partition of the table, not only on
             the days that the records are of.

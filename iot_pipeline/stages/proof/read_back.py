@@ -39,7 +39,6 @@ def fetch_rows(
     """The stored rows of many keys, in any order of places.
 
     Args:
-        reader: the store.
         wanted: per place the timestamps in milliseconds, in order; consumed as questions leave.
         give_up_after_seconds: how long transient errors may last without one answer.
         is_over: asked all the time; True ends it, and answers on their way are not waited for.

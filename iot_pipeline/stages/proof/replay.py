@@ -199,10 +199,7 @@ def replay(
         plan: `replay` lies below the checkpoints and inside the log.
         ports: Kafka and Cassandra; no dead letter is sent, no checkpoint moved.
         proof: reads back; what was deleted stays so, and what was mended is as it was mended.
-        run: who replays.
-        config: sizes and rules.
         progress: filled as it goes; a new one when None.
-        on_progress: called after every micro-batch.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:

@@ -105,7 +105,6 @@ def replay_dead_letters(
     are known: rollups are made again. Rows of the write that it died in are on no day's count.
 
     Args:
-        ports: Kafka and Cassandra.
         proof: whose letters, what is there already, and what was deleted and stays so.
         run: who replays; recorded in replay_ledger.
         config: the rules, and how to write.

@@ -36,14 +36,12 @@ class StraySearch:
     """Looks for rows without a record.
 
     Args:
-        ports: what is read.
         mended: torn rows that were written again.
         readable: the offsets that were read.
         span_us: write times, both inclusive, in which every record was read; others are not judged.
         newest_ms: Kafka timestamp of the newest record read.
         days: days since 1970 to look at; None: every partition of the table.
         result: where strays are counted and named.
-        tell: called now and then.
     """
 
     ports: AuditPorts

@@ -25,7 +25,6 @@ def stream_pages(
     """All rows of the spans, in the order of the spans and of time, page by page.
 
     Args:
-        rows: where they are.
         spans: taken as they are needed; a span may be empty.
         retry_seconds: how long errors may be transient without one answer.
         in_flight: pages asked for ahead, at least 1.

@@ -18,12 +18,12 @@ from iot_pipeline.errors import (
     SchemaMismatchError,
 )
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks import registry
 from iot_pipeline.stages.checks import row_count_matches_ledger as row_count
-from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check
-from iot_pipeline.stages.checks.facts import Facts, RunFacts
-from iot_pipeline.stages.checks.registry import all_checks, checks_of, look_at
-from iot_pipeline.stages.checks.row_counts import DayCount
+from iot_pipeline.stages.checks.machinery import registry
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, KAFKA, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts, RunFacts
+from iot_pipeline.stages.checks.machinery.registry import all_checks, checks_of, look_at
+from iot_pipeline.stages.checks.machinery.row_counts import DayCount
 from iot_pipeline.stages.ingest.progress import DrainProgress
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,7 +35,7 @@ def test_every_check_has_a_name_an_order_and_a_file_of_its_own():
     checks = all_checks()
     assert len({(check.asset, check.name) for check in checks}) == len(checks) >= 20
     assert len({check.order for check in checks}) == len(checks)
-    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")}
+    files = {path.stem for path in Path(registry.__file__).parents[1].glob("*.py")}
     assert {check.name for check in checks} <= files, "its file is called as the check"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome, find_flaws, sum_counts
 from iot_pipeline.core.reading.offsets import Checkpoint
-from iot_pipeline.stages.checks.facts import RECENT
+from iot_pipeline.stages.checks.machinery.facts import RECENT
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline.stages.ledger.folding import fold_ledger

@@ -17,7 +17,6 @@ from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import SchemaReport, check_schema
 from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.lag import read_lag
@@ -35,6 +34,7 @@ from iot_pipeline.stages.ports import (
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
+from iot_pipeline.stages.schema import SchemaReport, check_schema
 
 RECENT = timedelta(hours=1)
 # The share of a run's time that its checks may take together, and what they may take at least.
