@@ -13,7 +13,8 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
-from iot_pipeline_tests.stages.fakes import FakeAnswer, FakeStore, Faults, answer
+from iot_pipeline_tests.stages.fakes import FakeAnswer, FakeStore, answer
+from iot_pipeline_tests.stages.faults import Faults
 
 T = TypeVar("T")
 VALUES = len(QUANTITIES)

@@ -16,7 +16,8 @@ from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.stages.ports import SensorData
 from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
-from iot_pipeline_tests.stages.fakes import Faults, Kind
+from iot_pipeline_tests.stages.fakes import Kind
+from iot_pipeline_tests.stages.faults import Faults
 from iot_pipeline_tests.stages.world import World
 
 DLQ = "iot_data.dlq"

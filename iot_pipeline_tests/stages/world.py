@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iot_pipeline.core.fleet.quality import QualityLimits
@@ -26,27 +26,24 @@ from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.run_ingest import IngestOutcome, IngestRequest, Watcher, run_ingest
-from iot_pipeline_tests.stages.fakes import (
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
+from iot_pipeline_tests.stages.fakes import FakeDeadLetters, FakeLog, FakeStore, Kind, writer_id
+from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
+from iot_pipeline_tests.stages.fakes_quality import TimeLapse
+from iot_pipeline_tests.stages.faults import (
     FailingDeadLetters,
     FailingLedger,
     FailingLog,
     FailingStore,
-    FakeDeadLetters,
-    FakeLedger,
-    FakeLog,
-    FakeStore,
     Faults,
-    Kind,
-    writer_id,
 )
-from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
-from iot_pipeline_tests.stages.fakes_quality import TimeLapse
 
 T0 = 1_735_444_918.0  # 2024-12-29
 # Two requests at once, so that of a few rows some are merged and some are not.
 CONFIG = DrainConfig(
     micro_batch_records=4, micro_batch_seconds=60.0, requests_in_flight=2, retry_seconds=0.2
 )
+LARGE = replace(CONFIG, micro_batch_records=10_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,9 @@ from iot_pipeline.stages.ingest import drain as ingest
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ledger import commits as commit_module
 from iot_pipeline.stages.ledger.commits import InFlight, last_answers
-from iot_pipeline_tests.stages.fakes import (
-    FAR_ABOVE,
-    Crash,
-    FakeLedger,
-    FakePending,
-    Faults,
-    How,
-)
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
+from iot_pipeline_tests.stages.fakes import FAR_ABOVE, FakePending
+from iot_pipeline_tests.stages.faults import Crash, Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
 
 # What runs from a micro-batch whose rows are safe to a commit that was noted.

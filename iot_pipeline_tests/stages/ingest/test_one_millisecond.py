@@ -16,7 +16,8 @@ from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline_tests.core.reading.limits import limited
-from iot_pipeline_tests.stages.fakes import Crash, Faults, How, writer_id
+from iot_pipeline_tests.stages.fakes import writer_id
+from iot_pipeline_tests.stages.faults import Crash, Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 PARTITIONS = 16

@@ -16,7 +16,8 @@ from iot_pipeline.stages.checks.machinery.facts import RECENT
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline.stages.ledger.folding import fold_ledger
-from iot_pipeline_tests.stages.fakes import FakeLedger, FakeLog
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
+from iot_pipeline_tests.stages.fakes import FakeLog
 
 NOW = datetime(2026, 1, 1, 3, 30, tzinfo=UTC)  # when purge_daily runs
 EVERY = timedelta(seconds=5)

@@ -17,7 +17,8 @@ from iot_pipeline.stages.proof.mend import Mend, mend
 from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline.stages.proof.trace import trace
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
-from iot_pipeline_tests.stages.fakes import NOW_MS, Crash, Faults, How, writer_id
+from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
+from iot_pipeline_tests.stages.faults import Crash, Faults, How
 from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 

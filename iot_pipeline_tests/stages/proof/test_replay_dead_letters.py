@@ -24,15 +24,8 @@ from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline_tests.core.reading.limits import limited
 from iot_pipeline_tests.load import reading_json
-from iot_pipeline_tests.stages.fakes import (
-    NOW_MS,
-    Crash,
-    FailingLog,
-    FakeLog,
-    Faults,
-    How,
-    writer_id,
-)
+from iot_pipeline_tests.stages.fakes import NOW_MS, FakeLog, writer_id
+from iot_pipeline_tests.stages.faults import Crash, FailingLog, Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 DLQ = "iot_data.dlq"
