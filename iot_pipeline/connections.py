@@ -31,7 +31,7 @@ from iot_pipeline.stages.fleet.ports import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
@@ -72,13 +72,7 @@ class Connections(Tables):
         self.dead_letters = KafkaDeadLetters(settings)
         self.ports = Ports(log, self.store, self.ledger, self.dead_letters)
         self.audit_ports = AuditPorts(
-            AuditConfig(
-                settings.topic,
-                settings.dead_letter_topic,
-                settings.reading_rules,
-                settings.retention_days,
-                settings.retry_seconds,
-            ),
+            settings,
             log,
             self.ledger,
             KafkaAuditLog(settings),

@@ -9,6 +9,7 @@ import dagster as dg
 
 from iot_pipeline.core.checks.device_table import instant
 from iot_pipeline.core.ingest.latency import Latencies
+from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.words import plain
@@ -215,7 +216,8 @@ class RunReport:
         if total.rejected:
             remarks.append(
                 f"{total.rejected:,} records could not be readings. They are kept whole in "
-                f"`{self.topic}.dlq` with the reason; `iot dead-letters list` shows them."
+                f"`{dead_letter_topic_of(self.topic)}` with the reason; `iot dead-letters list` "
+                "shows them."
             )
         if total.superseded:
             remarks.append(

@@ -13,8 +13,9 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.errors import CassandraUnavailableError
+from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ports import SensorData
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import Kind
 from iot_pipeline_tests.stages.faults import Faults
@@ -121,9 +122,11 @@ class Outside:
     def ports(self) -> AuditPorts:
         return self.ports_with()
 
-    def ports_with(self, rows: SensorData | None = None, **config: Any) -> AuditPorts:
+    def ports_with(
+        self, rows: SensorData | None = None, retention_days: float = 0, **options: Any
+    ) -> AuditPorts:
         return AuditPorts(
-            AuditConfig("iot_data", DLQ, retry_seconds=0.2, **config),
+            Settings(topic="iot_data", retry_seconds=0.2, retention_days=retention_days),
             self,
             self.world.ledger,
             self,
@@ -132,6 +135,7 @@ class Outside:
             self.deletions,
             self.mends,
             self.audits,
+            **options,
         )
 
     def letter_places(self, dlq, ranges, topic, topic_id):

@@ -1,5 +1,3 @@
-"""Is what Cassandra acknowledges on its disk?"""
-
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.stages.checks.machinery.check import Check
 from iot_pipeline.stages.checks.machinery.facts import Facts

@@ -1,5 +1,3 @@
-"""Whose clock is wrong?"""
-
 from iot_pipeline.core.checks.device_table import instant
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble, off_in_words
 from iot_pipeline.core.fleet.state import DeviceState

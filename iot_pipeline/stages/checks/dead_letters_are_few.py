@@ -1,5 +1,3 @@
-"""How many records could not be readings lately, why, and whose they are."""
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 

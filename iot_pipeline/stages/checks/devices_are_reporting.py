@@ -1,5 +1,3 @@
-"""Who has fallen silent?"""
-
 from iot_pipeline.core.checks.device_table import count_devices, instant
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState

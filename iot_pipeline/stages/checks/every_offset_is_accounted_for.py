@@ -1,5 +1,3 @@
-"""Is every offset accounted for: span = stored + superseded + rejected + aged_out + holes."""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some

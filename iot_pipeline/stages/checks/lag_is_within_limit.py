@@ -1,5 +1,3 @@
-"""How long has the oldest record waited that was not ingested yet?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict

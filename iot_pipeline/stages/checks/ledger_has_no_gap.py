@@ -1,5 +1,3 @@
-"""Do the ledger's ranges follow each other without gap or overlap?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some

@@ -1,5 +1,3 @@
-"""Which sensors repeat themselves?"""
-
 from iot_pipeline.core.checks.device_table import instant
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble, with_units
 from iot_pipeline.core.fleet.state import DeviceState

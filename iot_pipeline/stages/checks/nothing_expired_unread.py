@@ -1,5 +1,3 @@
-"""Did Kafka delete records before they were read, and has a person seen it?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some

@@ -1,5 +1,3 @@
-"""Who lacks readings, and in which hour?"""
-
 from iot_pipeline.core.checks.device_table import instant
 from iot_pipeline.core.fleet.lacking_hours import LEAST_EXPECTED, HourShare, known_interval_ms
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble

@@ -1,5 +1,3 @@
-"""How late do readings arrive?"""
-
 from collections import Counter
 
 from iot_pipeline.core.checks.device_table import as_code, as_word, count_devices, some

@@ -1,5 +1,3 @@
-"""Would a rebuild change any rollup?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some

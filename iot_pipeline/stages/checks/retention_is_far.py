@@ -1,5 +1,3 @@
-"""Will Kafka keep what was not read yet for long enough?"""
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

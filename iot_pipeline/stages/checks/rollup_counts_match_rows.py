@@ -1,5 +1,3 @@
-"""Do the rollups count every row?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some

@@ -1,5 +1,3 @@
-"""Are as many rows in the table as the ledgers stored, day by day?"""
-
 from collections.abc import Sequence
 from datetime import date, timedelta
 

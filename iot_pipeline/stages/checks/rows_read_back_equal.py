@@ -1,5 +1,3 @@
-"""Are a run's rows, read from Cassandra again, those of its records?"""
-
 import time
 import zlib
 from collections.abc import Sequence
@@ -54,7 +52,7 @@ def _read_back(facts: Facts, ranges: Sequence[OffsetRange], seed: str, stored: i
     ports = facts.ports.audit_ports
     seconds = facts.seconds(0.4)
     deadline = time.monotonic() + seconds
-    low = {marks.partition: marks.low for marks in ports.log.watermarks(ports.config.topic)}
+    low = {marks.partition: marks.low for marks in ports.log.watermarks(ports.settings.topic)}
     here = [
         OffsetRange(item.partition, max(item.start, low[item.partition]), item.end)
         for item in join_ranges(ranges)
@@ -66,7 +64,7 @@ def _read_back(facts: Facts, ranges: Sequence[OffsetRange], seed: str, stored: i
         max_keys=min(MAX_KEYS, int(_KEYS_PER_SECOND * seconds)),
         seed=zlib.crc32(seed.encode()),
         aged_before_ms=aged_before_ms(
-            ports.config.retention_days, facts.now.timestamp() + _GRACE_SECONDS
+            ports.settings.retention_days, facts.now.timestamp() + _GRACE_SECONDS
         ),
         # The other half is for Cassandra: records without rows beside them would say nothing.
         is_read=lambda: time.monotonic() > deadline - seconds / 2,

@@ -1,5 +1,3 @@
-"""Are tables and topics what this version expects?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some

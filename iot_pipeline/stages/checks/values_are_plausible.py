@@ -1,5 +1,3 @@
-"""Are values possible, and do neighbours agree?"""
-
 from iot_pipeline.core.fleet.problems import (
     DeviceProblem,
     Fleet,

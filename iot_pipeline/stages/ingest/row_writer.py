@@ -140,6 +140,15 @@ class RowWriter:
                 part_of = {name: devices[name] for name in names[at : at + MAX_DEVICES_PER_BATCH]}
                 self._queue.append(_Group(day_number=day_number, devices=part_of))
 
+    def write(self, groups: dict[tuple[str, int], RowsByTime]) -> None:
+        """Bring rows in that are of no micro-batch; returns when all are acknowledged or refused.
+
+        Raises what `pump` raises.
+        """
+        self.begin(MicroBatch(groups, [], {}, {}, {}, []))
+        while not self.pump(0.1):
+            pass
+
     @property
     def is_busy(self) -> bool:
         return bool(self._queue or self._delayed or self._in_flight)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ledger.chain import LedgerEntry
+from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
 from iot_pipeline.core.proof.audit import (
     AuditResult,
     Fate,
@@ -60,14 +60,14 @@ def choose_ranges(
     ports: AuditPorts, since: datetime | None = None, until: datetime | None = None
 ) -> list[OffsetRange]:
     """All of the ledger's current chain and what lags, or what arrived in Kafka within a time."""
-    log, ledger, topic = ports.log, ports.ledger, ports.config.topic
+    log, ledger, topic = ports.log, ports.ledger, ports.settings.topic
     _, checkpoints, states = read_states(log, ledger, topic)
     starts, ends = {}, {}
     for state in states:
-        entries = ledger.read_entries(topic, [state.partition])
+        entries = of_current_epoch(ledger.read_entries(topic, [state.partition]), checkpoints)
         checkpoint = checkpoints.get(state.partition)
         starts[state.partition] = min(
-            (e.start_offset for e in entries if checkpoint and e.epoch == checkpoint.epoch),
+            (entry.start_offset for entry in entries),
             default=checkpoint.next_offset if checkpoint else state.low,
         )
         ends[state.partition] = state.last_stable
@@ -117,7 +117,7 @@ class _Audit:
         on_progress: Callable[[AuditProgress], None],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._topic, self._ports, self._config = ports.config.topic, ports, ports.config
+        self._topic, self._ports, self._settings = ports.settings.topic, ports, ports.settings
         self._every_place, self._on_progress = every_place, on_progress
         self._mended = ports.read_mended()
         self._began, self._told = time.monotonic(), 0.0
@@ -148,7 +148,7 @@ class _Audit:
             self._ports.read_deletions(),
             self._mended,
             # A row ages while we look: a minute's grace, in favour of aged_out.
-            aged_before_ms(self._config.retention_days, self._started_at.timestamp() + 60),
+            aged_before_ms(self._settings.retention_days, self._started_at.timestamp() + 60),
             self._entries(),
             result,
         )
@@ -173,7 +173,7 @@ class _Audit:
     # What the records are compared with.
 
     def _read_letters(self) -> LetterIndex:
-        dlq = self._config.dead_letter_topic
+        dlq = self._settings.dead_letter_topic
         marks = self._ports.log.watermarks(dlq)
         ranges = [OffsetRange(m.partition, m.low, m.last_stable) for m in marks]
         wanted = defaultdict(list)
@@ -189,11 +189,8 @@ class _Audit:
 
     def _entries(self) -> list[LedgerEntry]:
         partitions = sorted({item.partition for item in self._result.ranges})
-        return [
-            entry
-            for entry in self._ports.ledger.read_entries(self._topic, partitions)
-            if entry.epoch == self._checkpoints[entry.partition].epoch
-        ]
+        entries = self._ports.ledger.read_entries(self._topic, partitions)
+        return of_current_epoch(entries, self._checkpoints)
 
     # Records.
 
@@ -226,7 +223,7 @@ class _Audit:
         self._progress.done += offsets
 
     def _stretches(self, ranges: Sequence[OffsetRange]) -> Iterator[Stretch]:
-        decoder = ReadingDecoder(self._config.rules)
+        decoder = ReadingDecoder(self._settings.reading_rules)
         stretch = Stretch(decoder)
         seen = Seen({item.partition: item.start for item in ranges})
         for records in self._ports.records.read(self._topic, ranges):
@@ -234,7 +231,7 @@ class _Audit:
             self._first_ms = {**seen.first_ms, **self._first_ms}
             self._last_ms.update(seen.last_ms)
             stretch.add(records)
-            if stretch.records >= self._config.window_records:
+            if stretch.records >= self._ports.window_records:
                 yield stretch
                 stretch = Stretch(decoder)
         yield stretch
@@ -266,7 +263,9 @@ class _Audit:
     def _judge(self, judge: Judge, stretch: Stretch, ties: list[Tie]) -> None:
         judge.judge_rejected(stretch)
         wanted = ((place, sorted(group)) for place, group in stretch.groups.items())
-        for place, times, found in fetch_rows(self._ports.rows, wanted, self._config.retry_seconds):
+        for place, times, found in fetch_rows(
+            self._ports.rows, wanted, self._settings.retry_seconds
+        ):
             self._days.add(place[1])
             ties += judge.judge_rows(place, times, stretch.groups[place], found)
             if len(ties) > MAX_TIES:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import RowState, StoredRow, judge_row, write_times_in
@@ -67,9 +66,9 @@ def mend(
             deleted or has outlived its retention: nothing was changed. Or the row did not take.
         TransientError: Kafka or Cassandra stayed away.
     """
-    config, place = ports.config, (device_id, timestamp_ms // MS_PER_DAY)
+    settings, place = ports.settings, (device_id, timestamp_ms // MS_PER_DAY)
     doing = f"mending {device_id} at {in_utc(moment_of(timestamp_ms), 'milliseconds')}"
-    before = fetch_row(ports.rows, place, timestamp_ms, config.retry_seconds)
+    before = fetch_row(ports.rows, place, timestamp_ms, settings.retry_seconds)
     newest_us = max((us for us in write_times_in(before or ()) if us is not None), default=None)
     if before is None or newest_us is None:
         raise PermanentError(f"{doing}: there is no such row. `iot audit` says what became of it")
@@ -88,7 +87,7 @@ def mend(
     winner = winner_of(rivals)
     if ports.read_deletions().covers(device_id, timestamp_ms, winner[0]):
         raise PermanentError(f"{doing}: `iot delete` removed its reading")
-    if arrived < aged_before_ms(config.retention_days, now):
+    if arrived < aged_before_ms(settings.retention_days, now):
         raise PermanentError(f"{doing}: its reading has outlived the retention of rows")
     mended = (mended_us(arrived), *winner[1:])
     partition, offset = record_of(winner)
@@ -99,14 +98,11 @@ def mend(
         ports.mends.record_mend(row, at, mended_by)
         # No row more, but the rollups of its day are to be made again.
         touched = Counts(stored_by_day={day_of(place[1]): 0})
-        ports.ledger.record_replay(config.topic, at, run.run_id, [], touched)
+        ports.ledger.record_replay(settings.topic, at, run.run_id, [], touched)
 
-    retry_transient(remember, give_up_after_seconds=config.retry_seconds)
-    writer = RowWriter(store, 1, config.retry_seconds)
-    writer.begin(MicroBatch({place: {timestamp_ms: mended}}, [], {}, {}, {}, []))
-    while not writer.pump(0.1):
-        pass
-    after = fetch_row(ports.rows, place, timestamp_ms, config.retry_seconds)
+    retry_transient(remember, give_up_after_seconds=settings.retry_seconds)
+    RowWriter(store, 1, settings.retry_seconds).write({place: {timestamp_ms: mended}})
+    after = fetch_row(ports.rows, place, timestamp_ms, settings.retry_seconds)
     if after is None or judge_row(mended, after) is not RowState.EQUAL:
         raise PermanentError(
             f"{doing}: the row did not take, {after} is there: it was deleted with plain CQL, or "

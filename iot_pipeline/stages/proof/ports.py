@@ -1,13 +1,14 @@
 """What an audit reads, and how: shared by its parts."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from iot_pipeline.core.proof.audit import RawRecords, Stretch
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules
+from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ports import (
     AuditLog,
     Audits,
@@ -23,22 +24,13 @@ WINDOW_RECORDS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class AuditConfig:
-    """How to audit; the meaning of each is that of the setting with its name."""
-
-    topic: str
-    dead_letter_topic: str
-    rules: ReadingRules = field(default_factory=ReadingRules)
-    retention_days: float = 0.0
-    retry_seconds: float = 30.0
-    window_records: int = WINDOW_RECORDS
-
-
-@dataclass(frozen=True, slots=True)
 class AuditPorts:
-    """Everything an audit reads, and the one place it writes to."""
+    """Everything an audit reads, and the one place it writes to.
 
-    config: AuditConfig
+    Records are judged `window_records` at a time.
+    """
+
+    settings: Settings
     log: RecordLog
     ledger: LedgerStore
     records: AuditLog
@@ -47,6 +39,7 @@ class AuditPorts:
     deletions: DeletionLog
     mends: MendLog
     audits: Audits
+    window_records: int = WINDOW_RECORDS
 
     def read_deletions(self) -> Deletions:
         """What `iot delete` removed."""
@@ -62,9 +55,9 @@ class AuditPorts:
         choose: Callable[[RawRecords], RawRecords] = lambda records: records,
     ) -> Iterator[Stretch]:
         """The rows that the topic's records in these ranges make, as they come from Kafka."""
-        decoder = ReadingDecoder(self.config.rules)
+        decoder = ReadingDecoder(self.settings.reading_rules)
         for of_round in in_rounds(ranges):
-            for records in self.records.read(self.config.topic, list(of_round.values())):
+            for records in self.records.read(self.settings.topic, list(of_round.values())):
                 stretch = Stretch(decoder)
                 stretch.add(choose(records))
                 yield stretch

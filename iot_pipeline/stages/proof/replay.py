@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
-from iot_pipeline.core.ledger.chain import Counts, sum_counts
+from iot_pipeline.core.ledger.chain import Counts, of_current_epoch, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState, should_write
@@ -154,11 +154,8 @@ def ranges_of_run(
     checkpoints = ledger.read_checkpoints(topic, partitions)
     found = [
         OffsetRange(entry.partition, entry.start_offset, entry.end_offset)
-        for entry in ledger.read_entries(topic, partitions)
-        if entry.run_id == run_id
-        and entry.partition in checkpoints
-        and entry.epoch == checkpoints[entry.partition].epoch
-        and entry.end_offset > entry.start_offset
+        for entry in of_current_epoch(ledger.read_entries(topic, partitions), checkpoints)
+        if entry.run_id == run_id and entry.span > 0
     ]
     if not found:
         raise PlanError(

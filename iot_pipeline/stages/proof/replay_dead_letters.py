@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.read_back import Place, RowState, judge_row, should_write
@@ -114,7 +113,7 @@ def replay_dead_letters(
     Raises:
         RowsRefusedError, TransientError: as `drain`.
     """
-    topic, letters = proof.config.topic, proof.config.dead_letter_topic
+    topic, letters = proof.settings.topic, proof.settings.dead_letter_topic
     work = _Work(ports, proof, run, config, wall_clock)
     for letter in read_letters(ports.log, letters, topic, config.retry_seconds):
         if reason in (None, letter.reason):
@@ -134,7 +133,7 @@ class _Work:
         wall_clock: Callable[[], float],
     ) -> None:
         self.result = LetterReplay()
-        self._topic, self._rows, self._config = proof.config.topic, proof.rows, config
+        self._topic, self._rows, self._config = proof.settings.topic, proof.rows, config
         self._ledger, self._run_id = ports.ledger, run.run_id
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
         self._deletions = proof.read_deletions()
@@ -199,9 +198,7 @@ class _Work:
         days = dict.fromkeys((day_of(day_number) for _, day_number in kept), 0)
         if kept:
             self.record(sum(map(len, kept.values())), days)
-        self._writer.begin(MicroBatch(kept, [], {}, {}, {}, []))
-        while not self._writer.pump(0.1):
-            pass
+        self._writer.write(kept)
         refused = set(map(record_of, self._writer.refused))
         if refused:
             self.result.still_rejected["rejected_by_cassandra"] += len(refused)

@@ -60,7 +60,7 @@ class StraySearch:
             stored: fingerprints of the rows that the records read should have made.
         """
         summed = RowSums()
-        rows, give_up = self.ports.rows, self.ports.config.retry_seconds
+        rows, give_up = self.ports.rows, self.ports.settings.retry_seconds
         for place, sums in sum_rows(rows, self._places(), give_up):
             summed.add(place, sums[0], *sums[1])
             self.tell()
@@ -76,7 +76,7 @@ class StraySearch:
         low_us, high_us = self.span_us
         found = RowSums()
         places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
-        for place, rows in scan_rows(self.ports.rows, places, self.ports.config.retry_seconds):
+        for place, rows in scan_rows(self.ports.rows, places, self.ports.settings.retry_seconds):
             for _, stored in rows:
                 times = (us or 0 for us in write_times_in(stored))
                 inside = [us if low_us <= us <= high_us else 0 for us in times]
@@ -141,7 +141,7 @@ class StraySearch:
 
     def _scan(self, places: Iterable[Place]) -> Iterator[tuple[Place, int, Sequence[int | None]]]:
         """Every row of these partitions: (place, timestamp_ms, write times of its cells)."""
-        for place, found in scan_rows(self.ports.rows, places, self.ports.config.retry_seconds):
+        for place, found in scan_rows(self.ports.rows, places, self.ports.settings.retry_seconds):
             for ms, stored in found:
                 yield place, ms, write_times_in(stored)
             self.tell()

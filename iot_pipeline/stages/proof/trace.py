@@ -88,7 +88,7 @@ def _ranges_of(ports: AuditPorts, milliseconds: Collection[int]) -> list[OffsetR
     at: dict[int, dict[int, int]] = {}
     for edge in sorted({edge for ms in milliseconds for edge in (ms, ms + 1)}):
         moment = datetime.fromtimestamp(edge / 1000, UTC)
-        at[edge] = ports.log.offsets_at(ports.config.topic, moment)
+        at[edge] = ports.log.offsets_at(ports.settings.topic, moment)
     ranges: list[OffsetRange] = []
     for partition in sorted({p for starts in at.values() for p in starts}):
         of_partition: list[OffsetRange] = []
@@ -119,7 +119,7 @@ def records_of_key(
 def read_message(ports: AuditPorts, partition: int, offset: int) -> bytes | None:
     """The value of one record; None when it has none, or Kafka has deleted it meanwhile."""
     wanted = [OffsetRange(partition, offset, offset + 1)]
-    for found in ports.records.read(ports.config.topic, wanted):
+    for found in ports.records.read(ports.settings.topic, wanted):
         for at, value in zip(found.offsets, found.values, strict=True):
             if at == offset:
                 return value
@@ -129,7 +129,7 @@ def read_message(ports: AuditPorts, partition: int, offset: int) -> bytes | None
 def trace(ports: AuditPorts, device_id: str, timestamp_ms: int) -> Trace:
     """Find the row of a key, and the record that made it."""
     place = (device_id, timestamp_ms // MS_PER_DAY)
-    row = fetch_row(ports.rows, place, timestamp_ms, ports.config.retry_seconds)
+    row = fetch_row(ports.rows, place, timestamp_ms, ports.settings.retry_seconds)
     written = {us for us in write_times_in(row or ()) if us is not None}
     mended = ports.read_mended()
     made = [
@@ -177,7 +177,7 @@ def read_back_run(
         return bool(result.rows or tied) and is_over()
 
     for place, times, found in fetch_rows(
-        ports.rows, wanted, ports.config.retry_seconds, is_enough
+        ports.rows, wanted, ports.settings.retry_seconds, is_enough
     ):
         if result.left and is_enough():
             break

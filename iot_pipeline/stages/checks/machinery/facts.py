@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome, of_current_epoch
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo
 from iot_pipeline.errors import PipelineError
@@ -207,11 +207,8 @@ class Facts:
         known = self.ports.ledger.read_checkpoints(self.settings.topic, self.parts)
         return [
             entry
-            for entry in self.recent_entries
-            if entry.outcome is Outcome.INGESTED
-            and entry.span > 0
-            and entry.partition in known
-            and entry.epoch == known[entry.partition].epoch
+            for entry in of_current_epoch(self.recent_entries, known)
+            if entry.outcome is Outcome.INGESTED and entry.span > 0
         ]
 
     @_Fact
