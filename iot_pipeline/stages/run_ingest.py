@@ -153,36 +153,11 @@ def run_ingest(
     outcome = outcome or new_outcome(connections)
     work = _Work(request, connections, outcome, watcher or Watcher(), clock)
     try:
-        _past_losses(work)
+        work.run()
         return outcome
     finally:
         # Also when it failed or was cut off: briefly, and without it no reading is lost.
         outcome.fleet.save(is_last=True, budget_seconds=_KEEP_SECONDS)
-
-
-def _past_losses(work: "_Work") -> None:
-    """Plan and work, again after each loss; halt at one where that is the policy."""
-    request, outcome, ports = work.request, work.outcome, work.connections.ports
-    log, ledger = ports.log, ports.ledger
-    is_second_look = False
-    while True:
-        try:
-            work.once()
-            return
-        except OffsetsExpiredError as exc:
-            if request.on_expired == HALT:
-                raise OffsetsExpiredError(f"{exc}{when_lost(log, ledger, request.topic)}") from exc
-            recorded = record_losses(
-                log, ledger, request.topic, request.run, request.config.retry_seconds
-            )
-            if recorded:
-                outcome.lost += recorded
-                work.watcher.lost(recorded)
-            elif not find_expired(log, ledger, request.topic):
-                # Another run recorded it, or the log was wrong about it: look again, once.
-                if is_second_look:
-                    raise
-                is_second_look = True
 
 
 def new_outcome(
@@ -217,7 +192,32 @@ class _Work:
     clock: Callable[[], float]
     stays_until: float | None = None
 
-    def once(self) -> None:
+    def run(self) -> None:
+        """Plan and work, again after each loss; halt at one where that is the policy."""
+        request, ports = self.request, self.connections.ports
+        log, ledger = ports.log, ports.ledger
+        is_second_look = False
+        while True:
+            try:
+                self._once()
+                return
+            except OffsetsExpiredError as exc:
+                if request.on_expired == HALT:
+                    lost = when_lost(log, ledger, request.topic)
+                    raise OffsetsExpiredError(f"{exc}{lost}") from exc
+                recorded = record_losses(
+                    log, ledger, request.topic, request.run, request.config.retry_seconds
+                )
+                if recorded:
+                    self.outcome.lost += recorded
+                    self.watcher.lost(recorded)
+                elif not find_expired(log, ledger, request.topic):
+                    # Another run recorded it, or the log was wrong about it: look again, once.
+                    if is_second_look:
+                        raise
+                    is_second_look = True
+
+    def _once(self) -> None:
         plan = self._plan()
         self.outcome.plan = plan
         self.outcome.ahead = self._who_is_ahead(plan)
