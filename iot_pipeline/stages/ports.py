@@ -30,7 +30,7 @@ from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.reading.spans import PlainRow, Span
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
 from iot_pipeline.core.rollups.statistics import Rollup
@@ -150,13 +150,10 @@ MAX_TIMES_PER_READ = 100
 class SensorData(Protocol):
     """The table of readings: asked by the Cassandra partition, (device_id, day_number).
 
-    Times are milliseconds since 1970, first and last both inclusive. A `limit` is at most
-    MAX_ROWS_PER_READ.
+    A `limit` is at most MAX_ROWS_PER_READ.
     """
 
-    def start_range(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> Answer[Sequence[tuple[int, StoredRow]]]:
+    def start_range(self, span: Span, limit: int) -> Answer[Sequence[tuple[int, StoredRow]]]:
         """Start reading (timestamp_ms, row) with the write time of each cell, newest first."""
 
     def start_times(
@@ -165,14 +162,7 @@ class SensorData(Protocol):
         """The same of rows with exactly these timestamps, at most MAX_TIMES_PER_READ."""
 
     def start_page(
-        self,
-        device_id: str,
-        day_number: int,
-        first_ms: int,
-        last_ms: int,
-        limit: int,
-        *,
-        newest_first: bool = False,
+        self, span: Span, limit: int, *, newest_first: bool = False
     ) -> Answer[Sequence[PlainRow]]:
         """Start reading rows without their write times, the oldest first unless it says."""
 
@@ -185,17 +175,13 @@ class SensorData(Protocol):
     def start_count(self, device_id: str, day_number: int) -> Answer[int]:
         """Start counting the rows of a partition."""
 
-    def start_counts(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
-    ) -> Answer[Sequence[tuple[int, int, int]]]:
+    def start_counts(self, span: Span, piece_ms: int) -> Answer[Sequence[tuple[int, int, int]]]:
         """Start counting by pieces of whole seconds: (begin of the piece, rows, the first of them).
 
         Only pieces with any.
         """
 
-    def start_means(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
-    ) -> Answer[Sequence[Slot]]:
+    def start_means(self, span: Span, piece_ms: int) -> Answer[Sequence[Slot]]:
         """Start averaging the first quantity by such pieces, oldest first."""
 
     def all_places(self) -> Iterator[Place]:

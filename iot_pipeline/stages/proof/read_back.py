@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.proof.read_back import Place, ReadBack, StoredRow
+from iot_pipeline.core.reading.spans import Span
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ports import (
@@ -138,7 +139,7 @@ class _Question:
     def start(self, reader: SensorData) -> StoredRows:
         if not self.limit:
             return reader.start_times(*self.place, self.times)
-        return reader.start_range(*self.place, self.times[0], self.times[-1], self.limit)
+        return reader.start_range(Span(*self.place, self.times[0], self.times[-1]), self.limit)
 
 
 def _as_ranges(wanted: Iterable[tuple[Place, Sequence[int]]]) -> Iterator[_Question]:

@@ -35,9 +35,7 @@ def stream_pages(
     """
 
     def start(span: Span) -> Answer[Sequence[PlainRow]]:
-        return rows.start_page(
-            span.device_id, span.day_number, span.first_ms, span.last_ms, page_rows
-        )
+        return rows.start_page(span, page_rows)
 
     def rest(span: Span, page: Answer[Sequence[PlainRow]]) -> list[Span]:
         if len(page.found) < page_rows:
@@ -57,17 +55,13 @@ def read_newest(
     newest: list[PlainRow] = []
     for day in known.days_of(device_id, window):
         span = day_span(device_id, day, window)
-        last_ms = span.last_ms
         while len(newest) < limit:
             page_rows = min(limit - len(newest), MAX_ROWS_PER_READ)
-            pending = rows.start_page(
-                device_id, span.day_number, span.first_ms, last_ms, page_rows, newest_first=True
-            )
-            found = wait_for(pending, rows.wait)
+            found = wait_for(rows.start_page(span, page_rows, newest_first=True), rows.wait)
             newest += found
             if len(found) < page_rows:
                 break
-            last_ms = found[-1][0] - 1
+            span = replace(span, last_ms=found[-1][0] - 1)
         if len(newest) >= limit or (window is None and newest):
             break
     return newest

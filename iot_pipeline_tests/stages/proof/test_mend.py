@@ -197,7 +197,7 @@ def test_a_row_that_does_not_take_is_an_error():
         patch.setattr(
             FakeSensorData,
             "start_range",
-            lambda self, name, day, first, last, limit: start_times(self, name, day, [first]),
+            lambda self, span, _: start_times(self, *KEY[:2], [span.first_ms]),
         )
         with pytest.raises(PermanentError, match="did not take"):
             mend_it(outside)
