@@ -19,12 +19,17 @@ from typing import TypeVar
 
 from iot_pipeline.connections import Connections, drain_config, open_connections
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.facts import LEAST_BUDGET_SECONDS, RUN_SHARE, Facts, RunFacts
-from iot_pipeline.stages.checks.registry import checks_of, look_at
+from iot_pipeline.stages.checks.machinery.facts import (
+    LEAST_BUDGET_SECONDS,
+    RUN_SHARE,
+    Facts,
+    RunFacts,
+)
+from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.planning import make_plan
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ledger.chain import read_chain, walk_chain
 from iot_pipeline.stages.ledger.sums import keep_sums
 from iot_pipeline.stages.ports import Run
@@ -121,13 +126,17 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
     )
     produce(settings.bootstrap_servers, topic, fleet("run", 200, rows))
     plan = make_plan(log, ledger, topic)
-    run, progress, started_at = Run("benchmark", uuid.uuid4()), DrainSum(), datetime.now(UTC)
+    run, progress, started_at = (
+        Run("benchmark", uuid.uuid4()),
+        DrainProgress(plan.ingest),
+        datetime.now(UTC),
+    )
     drain(
         plan,
         connections.ports,
         run,
         drain_config(settings),
-        progress=progress.begin(plan.ingest),
+        progress=progress,
     )
     timed("lag", lambda: read_lag(log, ledger, topic, datetime.now(UTC)))
     days = set(progress.total.stored_by_day)
@@ -154,7 +163,7 @@ def _measure(connections: Connections, rows: int) -> tuple[dict[str, float], boo
     )
     parts = range(settings.partitions)
     walk = timed("walk", lambda: walk_chain(ledger, topic, parts))
-    print(f"{found['walk']:8.3f} s  the whole ledger walked, {len(walk.links):,} entries")
+    print(f"{found['walk']:8.3f} s  the whole ledger walked, {len(walk.entries):,} entries")
     chain = timed("whole chain", lambda: read_chain(ledger, topic, parts))
     print(f"{found['whole chain']:8.3f} s  the whole ledger read, {len(chain.entries):,} entries")
     return found, is_red

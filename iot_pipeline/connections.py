@@ -7,36 +7,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from iot_pipeline.clients.acknowledged_losses import CassandraAcknowledgedLosses
 from iot_pipeline.clients.audit_log import KafkaAuditLog
-from iot_pipeline.clients.audits import CassandraAudits
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
-from iot_pipeline.clients.deletions import CassandraDeletions
 from iot_pipeline.clients.device_states import CassandraDeviceStates
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
-from iot_pipeline.clients.mended_rows import CassandraMendedRows
 from iot_pipeline.clients.packed_batch import open_reading_store
+from iot_pipeline.clients.remembered import (
+    CassandraAcknowledgedLosses,
+    CassandraAudits,
+    CassandraDeletions,
+    CassandraMendedRows,
+)
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
+from iot_pipeline.stages.schema import SchemaReport, setup_schema
 
 
 class Tables:
@@ -60,13 +60,6 @@ class Tables:
             self.rollups, self.rows, self.days, self.ledger, self.deletions
         )
 
-    def read_deletions(self) -> Deletions:
-        """What `iot delete` removed and no replay may bring back."""
-        return Deletions(self.deletions.read_deletions())
-
-    def read_mended(self) -> MendedRows:
-        return MendedRows(self.mends.read_mended())
-
 
 class Connections(Tables):
     """Everything a command or a run may ask; nothing is contacted before it is used."""
@@ -78,22 +71,16 @@ class Connections(Tables):
         self.store = open_reading_store(cassandra, settings)
         self.dead_letters = KafkaDeadLetters(settings)
         self.ports = Ports(log, self.store, self.ledger, self.dead_letters)
-        self.audit_records = KafkaAuditLog(settings)
         self.audit_ports = AuditPorts(
+            settings,
             log,
             self.ledger,
-            self.audit_records,
+            KafkaAuditLog(settings),
             self.rows,
             self.days,
             self.deletions,
             self.mends,
             self.audits,
-        )
-        self.audit_config = AuditConfig(
-            settings.dead_letter_topic,
-            settings.reading_rules,
-            settings.retention_days,
-            settings.retry_seconds,
         )
         self.quality_limits = settings.quality_limits
 
@@ -111,11 +98,9 @@ class Connections(Tables):
         replay(
             plan,
             self.ports,
-            self.rows,
+            self.audit_ports,
             run,
             drain_config(self.settings),
-            deletions=self.read_deletions(),
-            mended=self.read_mended(),
             progress=progress,
             **watched,
         )
@@ -123,14 +108,7 @@ class Connections(Tables):
     def replay_letters(self, run: Run, reason: str | None) -> LetterReplay:
         """Store the dead letters that today's rules accept."""
         return replay_dead_letters(
-            self.settings.topic,
-            self.settings.dead_letter_topic,
-            self.ports,
-            self.rows,
-            run,
-            drain_config(self.settings),
-            self.read_deletions(),
-            reason=reason,
+            self.ports, self.audit_ports, run, drain_config(self.settings), reason=reason
         )
 
 

@@ -15,8 +15,8 @@ from iot_pipeline.core.ledger.losses import find_losses
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.files import whole_file
-from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.checks.registry import all_checks, look_at
+from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.checks.machinery.registry import all_checks, look_at
 from iot_pipeline.stages.fleet.view import view_fleet
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.quantities import LIMITS, QUANTITIES, Quantity
 from iot_pipeline.errors import ConfigurationError
@@ -307,7 +308,7 @@ class Settings(_Limits):
 
     @property
     def dead_letter_topic(self) -> str:
-        return f"{self.topic}.dlq"
+        return dead_letter_topic_of(self.topic)
 
     @property
     def consumer_group(self) -> str:

@@ -37,24 +37,19 @@ def audit_command(
     """
     if sum((bool(offsets), day is not None, bool(since or until), everything)) > 1:
         raise ConfigurationError("say one of --offsets, --day, --since/--until, --all")
-    settings = Settings.from_env()
     asked = [parse_range(text) for text in offsets]
     window = day_or_window(day, since, until)
-    with open_connections(settings) as connections:
+    with open_connections(Settings.from_env()) as connections:
         if not asked:
             asked = choose_ranges(
-                connections.log,
-                connections.ledger,
-                settings.topic,
+                connections.audit_ports,
                 window.since if window and window.since > EARLIEST else None,
                 window.until if window and window.until < LATEST else None,
             )
         with ProgressLine("auditing offsets") as line:
             result = audit(
-                settings.topic,
                 asked,
                 connections.audit_ports,
-                connections.audit_config,
                 f"audit-{uuid.uuid4()}",
                 every_place=not offsets and window is None,
                 on_progress=lambda so_far: line.show(

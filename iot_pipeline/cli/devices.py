@@ -18,7 +18,7 @@ from iot_pipeline.core.fleet.view import natural_key
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, in_words, moment_of
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.facts import Facts
 
 _SHOWN = 200
 

@@ -17,7 +17,7 @@ from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.planning import Plan
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.proof.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
@@ -150,7 +150,7 @@ def _as_dict(outcome: IngestOutcome, run_id: str, latency: Latencies) -> dict[st
     }
 
 
-def _print_drained(drained: DrainSum, latency: Latencies) -> None:
+def _print_drained(drained: DrainProgress, latency: Latencies) -> None:
     total, seconds = drained.total, drained.seconds
     rate = total.stored / seconds if seconds else 0
     say(f"{total.accounted:,} offsets = {total}, in {seconds:.1f} s ({rate:,.0f} rows/s)")

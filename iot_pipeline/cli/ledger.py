@@ -9,7 +9,7 @@ from iot_pipeline.connections import open_connections
 from iot_pipeline.core.ledger.chain import FATES, ChainLink, LedgerEntry, Outcome
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ledger.chain import Walk, walk_chain
+from iot_pipeline.stages.ledger.chain import Chain, walk_chain
 
 _LISTED = 40
 
@@ -41,11 +41,7 @@ def ledger_command(partition: int | None, last: int | None, as_json: bool) -> No
         # A day of runs every five seconds is 17,280 entries a partition: too long a table to read,
         # and walking the chain takes a quarter of the time that reading all entries does.
         listed = last or (None if as_json else _LISTED)
-        entries = (
-            ledger.read_entries(topic, chosen)
-            if listed is None
-            else ledger.read_newest(topic, chosen, listed)
-        )
+        entries = ledger.read_entries(topic, chosen, limit=listed)
     shown = sorted(entries, key=_newest_first)[:listed]
     if as_json:
         print_json(_ledger_json(topic, walk, shown))
@@ -60,9 +56,9 @@ def _newest_first(entry: LedgerEntry) -> tuple[float, int, int, int]:
     return -updated, entry.partition, -entry.epoch, -entry.start_offset
 
 
-def _chains(walk: Walk) -> list[tuple[int, int, list[ChainLink]]]:
+def _chains(walk: Chain[ChainLink]) -> list[tuple[int, int, list[ChainLink]]]:
     found: dict[tuple[int, int], list[ChainLink]] = {}
-    for link in walk.links:
+    for link in walk.entries:
         found.setdefault((link.partition, link.epoch), []).append(link)
     return [(*place, found[place]) for place in sorted(found)]
 
@@ -73,7 +69,9 @@ def _sums(links: Sequence[ChainLink]) -> dict[str, int]:
     return {"span": sum(link.span for link in links), **sums, "expired": expired}
 
 
-def _ledger_json(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> dict[str, object]:
+def _ledger_json(
+    topic: str, walk: Chain[ChainLink], shown: Sequence[LedgerEntry]
+) -> dict[str, object]:
     return {
         "topic": topic,
         "entries": [
@@ -100,17 +98,17 @@ def _ledger_json(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> dict[s
             dataclasses.asdict(walk.checkpoints[partition])
             for partition in sorted(walk.checkpoints)
         ],
-        "total": _sums(walk.links),
+        "total": _sums(walk.entries),
         "flaws": [str(flaw) for flaw in walk.flaws],
     }
 
 
-def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
-    if not walk.links and not walk.flaws:
+def _print_ledger(topic: str, walk: Chain[ChainLink], shown: Sequence[LedgerEntry]) -> None:
+    if not walk.entries and not walk.flaws:
         say(f"the ledger of {topic} is empty: nothing was ingested yet")
         return
     # Most topics have one epoch only; without its column both tables fit into 80 columns.
-    has_epochs = len({link.epoch for link in walk.links}) > 1
+    has_epochs = len({link.epoch for link in walk.entries}) > 1
     epoch = ("epoch",) if has_epochs else ()
     print_table(
         ("updated", "partition", *epoch, "offsets", "outcome", *FATES, "run"),
@@ -126,13 +124,13 @@ def _print_ledger(topic: str, walk: Walk, shown: Sequence[LedgerEntry]) -> None:
             )
             for entry in shown
         ],
-        title=f"ledger of {topic}: {len(shown):,} of {len(walk.links):,} entries, newest first",
+        title=f"ledger of {topic}: {len(shown):,} of {len(walk.entries):,} entries, newest first",
     )
     sums = [
         (partition, *([number] if has_epochs else []), *_grouped(_sums(links)))
         for partition, number, links in _chains(walk)
     ]
-    sum_of_all = _sums(walk.links)
+    sum_of_all = _sums(walk.entries)
     total = ("total", *([""] if has_epochs else []), *_grouped(sum_of_all))
     say("")
     print_table(("partition", *epoch, "offsets", *FATES, "expired"), [*sums, total])

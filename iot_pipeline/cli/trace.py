@@ -29,26 +29,11 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
     TIMESTAMP is as `iot readings` shows it, or in seconds since 1970. Exit code 1: there is no such
     row, or no record explains it.
     """
-    settings = Settings.from_env()
     ms = timestamp_ms_of(timestamp)
-    with open_connections(settings) as connections:
-        found = trace(
-            connections.log,
-            connections.audit_records,
-            connections.rows,
-            settings.topic,
-            settings.reading_rules,
-            device_id,
-            ms,
-            settings.retry_seconds,
-            connections.read_mended(),
-        )
+    with open_connections(Settings.from_env()) as connections:
+        found = trace(connections.audit_ports, device_id, ms)
         made = found.made_by
-        message = (
-            None
-            if made is None
-            else read_message(connections.audit_records, settings.topic, *record_of(made))
-        )
+        message = read_message(connections.audit_ports, *record_of(made)) if made else None
     if as_json:
         print_json(
             {
@@ -110,10 +95,8 @@ def mend_command(device_id: str, timestamp: str, as_json: bool) -> None:
     ms = timestamp_ms_of(timestamp)
     with open_connections(settings) as connections:
         done = mend(
-            settings.topic,
             connections.audit_ports,
             connections.store,
-            connections.audit_config,
             Run(f"mend-{uuid.uuid4()}", uuid.uuid4()),
             device_id,
             ms,

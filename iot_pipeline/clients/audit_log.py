@@ -27,7 +27,6 @@ class KafkaAuditLog:
     """Reads ranges of a topic as a read_committed consumer that starts anew for every call.
 
     Args:
-        settings: where the brokers are.
         silence_seconds: how long Kafka may give nothing.
     """
 

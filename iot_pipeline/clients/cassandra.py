@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Generic, Self, TypeVar
 
@@ -332,8 +332,45 @@ class Table:
     def _cql(self, template: str) -> str:
         return template.format(ks=self._client.keyspace)
 
-    def _run(self, template: str, values: Sequence[Any] = (), *, doing: str) -> list[Any]:
-        return self._client.execute(self._cql(template), values, doing=doing)
+    def _run(
+        self, template: str, values: Sequence[Any] = (), *, doing: str, **how: Any
+    ) -> list[Any]:
+        """Ask and wait; `how` is as `CassandraClient.execute` has it."""
+        return self._client.execute(self._cql(template), values, doing=doing, **how)
+
+    def _insert(
+        self,
+        table: str,
+        row: Mapping[str, Any],
+        *,
+        doing: str,
+        more: str = "",
+        more_values: Sequence[Any] = (),
+    ) -> list[Any]:
+        """Write a row, its values by the names of their columns; `more` ends the statement."""
+        marks = ", ".join("?" * len(row))
+        cql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks}) {more}"
+        return self._run(cql, (*row.values(), *more_values), doing=doing)
+
+    def _send(
+        self,
+        statements: Iterable[tuple[str, Sequence[Any]]],
+        doing: str,
+        *,
+        is_conditional: bool = False,
+    ) -> PendingAnswer[Any]:
+        """Start writing these (template, values) in one batch; a conditional one is never resent.
+
+        `statements` are made when they are sent, so what is wrong with them is an answer too.
+        """
+
+        def make() -> Any:
+            batch = self._client.conditional_batch() if is_conditional else unlogged_batch()
+            for template, values in statements:
+                batch.add(self._prepare(template), values)
+            return batch
+
+        return self._client.start(make, doing)
 
     def _prepare(self, template: str) -> Any:
         return self._client.prepare(self._cql(template))

@@ -58,31 +58,27 @@ class KafkaDeadLetters:
             KafkaUnavailableError: not in time; some may have arrived, all are sent again.
             PermanentError: the topic refuses them, or is not there.
         """
-        delivery = _Delivery()
-        try:
-            self._deliver(topic, topic_id, letters, delivery)
-        finally:
-            if not delivery.is_whole:
-                self.close()  # what is left of it must not go out beside the next attempt
-
-    def _deliver(
-        self, topic: str, topic_id: str, letters: Sequence[DeadLetter], delivery: "_Delivery"
-    ) -> None:
         target = self._settings.dead_letter_topic
         doing = f"delivering {len(letters)} dead letters to {target}"
         deadline = time.monotonic() + 2 * self._delivery_seconds
-        for letter in letters:
-            for value, headers in _messages(topic, topic_id, letter):
-                self._produce(target, letter.record.message_key, value, headers, doing, delivery)
-        delivery.is_all_sent = True
-        while not delivery.is_whole and delivery.failure is None:
-            self._producer.poll(0.1)
-            if time.monotonic() > deadline:
-                raise KafkaUnavailableError(
-                    f"{doing}: {delivery.acknowledged} of {delivery.sent} acknowledged"
-                )
-        if delivery.failure is not None:
-            raise translate(delivery.failure, doing)
+        delivery = _Delivery()
+        try:
+            for letter in letters:
+                for value, headers in _messages(topic, topic_id, letter):
+                    key = letter.record.message_key
+                    self._produce(target, key, value, headers, doing, delivery)
+            delivery.is_all_sent = True
+            while not delivery.is_whole and delivery.failure is None:
+                self._producer.poll(0.1)
+                if time.monotonic() > deadline:
+                    raise KafkaUnavailableError(
+                        f"{doing}: {delivery.acknowledged} of {delivery.sent} acknowledged"
+                    )
+            if delivery.failure is not None:
+                raise translate(delivery.failure, doing)
+        finally:
+            if not delivery.is_whole:
+                self.close()  # what is left of it must not go out beside the next attempt
 
     def _produce(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows, unlogged_batch
+from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows
 from iot_pipeline.core.reading.spans import share_of
 
 SHARDS = 64
@@ -47,8 +47,8 @@ class CassandraDeviceStates(Table):
         return self._start(_READ_ONE, place, doing, lambda rows: rows[0][0] if rows else None)
 
     def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
-        self._client.execute(
-            self._cql(_WRITE),
+        self._run(
+            _WRITE,
             (*_FLEET, content, live_seconds),
             doing="keeping what is known of the fleet",
             timeout_seconds=within_seconds,
@@ -67,14 +67,9 @@ class CassandraDeviceStates(Table):
             yield part
 
     def start_write(self, part: Mapping[str, bytes], live_seconds: int) -> PendingAnswer[Any]:
-        def make() -> object:
-            statement = self._prepare(_WRITE)
-            batch = unlogged_batch()
-            for name, state in part.items():
-                batch.add(statement, (shard_of(name), name, state, live_seconds))
-            return batch
-
-        return self._client.start(make, f"keeping the states of {len(part)} devices")
+        rows = ((shard_of(name), name, state, live_seconds) for name, state in part.items())
+        doing = f"keeping the states of {len(part)} devices"
+        return self._send(((_WRITE, row) for row in rows), doing)
 
 
 def shard_of(device_id: str) -> int:

@@ -74,7 +74,6 @@ class KafkaLog:
                 raise translate(exc, doing, at=self.settings.bootstrap_servers) from exc
 
     def describe(self, topic: str) -> TopicInfo:
-        """The topic's UUID, partitions and configuration, as Kafka has them now."""
         doing = f"describing topic {topic}"
         description = self._describe(topic, doing)
         resource = ConfigResource(ResourceType.TOPIC, topic)
@@ -88,7 +87,6 @@ class KafkaLog:
         )
 
     def topic_id(self, topic: str) -> str:
-        """The topic's UUID alone: asked again after every micro-batch, so it is cheap."""
         return str(self._describe(topic, f"asking for the UUID of topic {topic}").topic_id)
 
     def _describe(self, topic: str, doing: str) -> Any:
@@ -96,7 +94,6 @@ class KafkaLog:
         return self._answer(asked[topic], doing)
 
     def watermarks(self, topic: str) -> list[Watermarks]:
-        """One per Kafka partition, in order, low and last stable offset as of now."""
         doing = f"reading the watermarks of {topic}"
         partitions = [
             TopicPartition(topic, number)
@@ -109,7 +106,6 @@ class KafkaLog:
         return [Watermarks(p.partition, low[p], max(low[p], last[p])) for p in partitions]
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
-        """Per partition the first offset whose record arrived at or after `moment`."""
         marks = self.watermarks(topic)
         spec = OffsetSpec.for_timestamp(int(moment.timestamp() * 1000))
         partitions = [TopicPartition(topic, mark.partition) for mark in marks]
@@ -129,7 +125,6 @@ class KafkaLog:
         return {p: self._answer(future, doing).offset for p, future in asked.items()}
 
     def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> KafkaRangeSource:
-        """A source of exactly these ranges; close it."""
         return KafkaRangeSource(
             self._config,
             topic,
@@ -138,7 +133,6 @@ class KafkaLog:
         )
 
     def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
-        """The records at (partition, offset), each a record that exists."""
         records: list[Record] = []
         for partition, offset in sorted(offsets):
             wanted = OffsetRange(partition, offset, offset + 1)
@@ -151,11 +145,8 @@ class KafkaLog:
         return records
 
     def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
-        """Committed records inside ranges that were read as holes: always a defect.
-
-        What read_uncommitted finds there is of aborted transactions, unless a second
-        read_committed pass gives it out.
-        """
+        # What read_uncommitted finds there is of aborted transactions, unless a second
+        # read_committed pass gives it out.
         spans = spans_of(holes)
         is_hole = _membership(holes)
         candidates = {
@@ -198,7 +189,7 @@ class KafkaLog:
             source.close()
 
     def mirror(self, topic: str, next_offsets: Mapping[int, int]) -> None:
-        """Commit offsets to the consumer group, for lag tools only; never waits.
+        """Never waits.
 
         Raises:
             KafkaUnavailableError: the mirror before this one failed.

@@ -198,7 +198,6 @@ def open_sender(
     """A sender whose broker answered and whose topic exists; discards the unconfirmed at the end.
 
     Args:
-        settings: where the brokers are, and the topic.
         connect_seconds: how long to wait for a broker.
         delivery_seconds: a message that is not confirmed by then has failed.
 

@@ -44,7 +44,6 @@ class KafkaRangeSource:
 
     Args:
         config: librdkafka settings that say where the brokers are.
-        topic: its name.
         ranges: at most one per Kafka partition.
         accept_producer_timestamps: whether records need not be stamped by the broker.
         read_uncommitted: see records of open and aborted transactions too.
@@ -104,7 +103,6 @@ class KafkaRangeSource:
 
     @property
     def at_end(self) -> Mapping[int, int]:
-        """Partitions whose log had no more records after the last one given out, and its end."""
         return self._at_end
 
     @property
@@ -113,7 +111,7 @@ class KafkaRangeSource:
         return "" if self._trouble is None else in_words(self._trouble)
 
     def poll(self, timeout_seconds: float) -> list[Record]:
-        """The next records, each partition's in the order of its offsets; maybe none in time.
+        """As the port says.
 
         Raises:
             KafkaUnavailableError: Kafka does not have the next offset of a range, and did not say
@@ -125,7 +123,6 @@ class KafkaRangeSource:
         return [record for chunk in self.poll_chunks(timeout_seconds) for record in chunk]
 
     def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
-        """The same records as `poll`, as they came: neighbours of one partition together."""
         if self._lost_at is not None:
             raise self._why_lost(self._lost_at)
         if self._failure is not None:

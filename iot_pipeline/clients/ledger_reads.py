@@ -12,7 +12,7 @@ from iot_pipeline.clients.cassandra import (
     by_day,
     ms_of,
 )
-from iot_pipeline.core.ledger.chain import ChainLink, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import FATES, ChainLink, Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.sums import EntryPlace
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.core.rollups.days import IngestedPart, ReplayedPart
@@ -21,7 +21,7 @@ LEDGER = "{ks}.ingest_ledger"
 REPLAYS = "{ks}.replay_ledger"
 OF_PARTITION = "WHERE topic = ? AND kafka_partition = ?"
 
-COUNT_COLUMNS = ("stored", "superseded", "rejected", "aged_out", "holes", "stored_by_day")
+COUNT_COLUMNS = (*FATES, "stored_by_day")
 # What an entry says beside its place.
 ENTRY_COLUMNS = (
     "end_offset", "outcome", "run_id", "writer_id", *COUNT_COLUMNS, "first_record_at",
@@ -33,12 +33,10 @@ ENTRIES = (
 )
 ENTRY_AT = f"{ENTRIES} AND epoch = ? AND start_offset = ?"
 _SINCE = " AND (epoch, start_offset) >= (?, ?)"
-# One Cassandra partition: the filter saves the transport, and every run asks this.
-_THAT_EXPIRED = " AND outcome = ? ALLOW FILTERING"
 # No map, no time, no uuid: those are four fifths of what reading an entry costs the client.
 _LINKS = (
-    "SELECT kafka_partition, epoch, start_offset, end_offset, outcome, run_id, stored, superseded, "
-    f"rejected, aged_out, holes{{more}} FROM {LEDGER} {OF_PARTITION}"
+    f"SELECT kafka_partition, epoch, start_offset, end_offset, outcome, run_id, {', '.join(FATES)}"
+    f"{{more}} FROM {LEDGER} {OF_PARTITION}"
 )
 _PARTITIONS = f"SELECT DISTINCT topic, kafka_partition FROM {LEDGER}"
 # Whoever asks for what is new stops soon: most of a page of 5,000 would be decoded in vain.
@@ -68,16 +66,36 @@ class LedgerReads(Table):
         return sorted(row.kafka_partition for row in rows if row.topic == topic)
 
     def read_entries(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        since: datetime | None = None,
+        *,
+        places: Mapping[int, EntryPlace] | None = None,
+        outcome: Outcome | None = None,
+        limit: int | None = None,
     ) -> list[LedgerEntry]:
         entries = []
         for partition in partitions:
-            for entry in self._entries(
-                "",
-                (topic, partition),
-                f"reading the ledger of {topic}[{partition}]",
+            cql, values = ENTRIES, [topic, partition]
+            if places and partition in places:
+                cql, values = cql + _SINCE, [*values, *places[partition]]
+            if outcome is not None:
+                cql, values = f"{cql} AND outcome = ?", [*values, outcome.value]
+            if limit is not None:
+                cql, values = f"{cql} LIMIT ?", [*values, limit]
+            if outcome is not None:
+                # One Cassandra partition: the filter saves the transport, and every run asks this.
+                cql += " ALLOW FILTERING"
+            for row in self._client.stream(
+                self._cql(cql),
+                values,
+                doing=f"reading the ledger of {topic}[{partition}]",
                 page_rows=_NEW_ROWS_PER_PAGE if since else None,
             ):
+                entry = entry_of([row])
+                if entry is None:
+                    continue
                 if since and entry.updated_at and entry.updated_at < since:
                     break
                 entries.append(entry)
@@ -92,71 +110,29 @@ class LedgerReads(Table):
         before_ms = since.timestamp() * 1000 if since else 0.0
         links = []
         for partition in partitions:
-            for (
-                place, epoch, start, end, outcome, run_id,
-                stored, superseded, rejected, aged_out, holes, *updated_ms,
-            ) in self._client.stream(
+            for place, epoch, start, end, outcome, run_id, *counts in self._client.stream(
                 cql,
                 (topic, partition),
                 doing=f"walking the ledger of {topic}[{partition}]",
                 profile=PLAIN_TUPLES,
                 page_rows=_NEW_ROWS_PER_PAGE if since else None,
-            ):  # fmt: skip
+            ):
                 # The checkpoint is static and outlives every row.
                 if start is None:
                     continue
-                if updated_ms and updated_ms[0] and updated_ms[0] < before_ms:
-                    break
+                if since:
+                    updated_ms = counts.pop()
+                    if updated_ms and updated_ms < before_ms:
+                        break
+                fates = [count or 0 for count in counts]
                 links.append(
-                    ChainLink(
-                        place, epoch, start, end, _OUTCOMES[outcome], run_id,
-                        stored or 0, superseded or 0, rejected or 0, aged_out or 0, holes or 0,
-                    )
-                )  # fmt: skip
+                    ChainLink(place, epoch, start, end, _OUTCOMES[outcome], run_id, *fates)
+                )
         return links
-
-    def read_newest(
-        self, topic: str, partitions: Sequence[int], limit: int = 1
-    ) -> list[LedgerEntry]:
-        return [
-            entry
-            for partition in partitions
-            for entry in self._entries(
-                " LIMIT ?",
-                (topic, partition, limit),
-                f"reading the newest entries of {topic}[{partition}]",
-            )
-        ]
-
-    def read_from(
-        self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None
-    ) -> list[LedgerEntry]:
-        condition, values = ("", ()) if place is None else (_SINCE, tuple(place))
-        if limit is not None:
-            condition, values = condition + " LIMIT ?", (*values, limit)
-        doing = f"reading the newer ledger of {topic}[{partition}]"
-        return list(self._entries(condition, (topic, partition, *values), doing))
 
     def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
         doing = f"looking for an entry of {topic}[{partition}]"
         return entry_of(self._run(ENTRY_AT, (topic, partition, *place), doing=doing))
-
-    def read_expired(
-        self,
-        topic: str,
-        partitions: Sequence[int],
-        since: Mapping[int, EntryPlace] | None = None,
-    ) -> list[LedgerEntry]:
-        starts = since or {}
-        return [
-            entry
-            for partition in partitions
-            for entry in self._entries(
-                (_SINCE if partition in starts else "") + _THAT_EXPIRED,
-                (topic, partition, *starts.get(partition, ()), Outcome.EXPIRED.value),
-                f"reading the losses of {topic}[{partition}]",
-            )
-        ]
 
     def stored_by_day(
         self,
@@ -165,11 +141,7 @@ class LedgerReads(Table):
         days: Sequence[date],
         since: Mapping[int, EntryPlace] | None = None,
     ) -> Iterator[dict[date, int]]:
-        """One map per question, to be summed, for every 20 days.
-
-        A question per Kafka partition, and one for replays; however long the ledger is, one row
-        comes back.
-        """
+        """A question per Kafka partition and one for replays, for every 20 days: one row each."""
         starts = since or {}
         for at in range(0, len(days), _DAYS_PER_SUM):
             part = tuple(days[at : at + _DAYS_PER_SUM])
@@ -196,7 +168,6 @@ class LedgerReads(Table):
         return self._start(template, values, f"summing {what}", lambda rows: rows[0])
 
     def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:
-        """Every entry, of every incarnation of the topic, page by page."""
         for partition in self.partitions(topic):
             rows = self._client.stream(
                 self._cql(_INGESTED),
@@ -214,7 +185,6 @@ class LedgerReads(Table):
                 )
 
     def replayed_parts(self, topic: str) -> list[ReplayedPart]:
-        """Every replay; its name is another one when it has gone on."""
         rows = self._client.stream(
             self._cql(_REPLAYED), (topic,), doing=f"reading the replays of {topic}"
         )
@@ -227,16 +197,6 @@ class LedgerReads(Table):
             )
             for row in rows
         ]
-
-    def _entries(
-        self, condition: str, values: tuple[Any, ...], doing: str, page_rows: int | None = None
-    ) -> Iterator[LedgerEntry]:
-        for row in self._client.stream(
-            self._cql(ENTRIES) + condition, values, doing=doing, page_rows=page_rows
-        ):
-            entry = entry_of([row])
-            if entry is not None:
-                yield entry
 
 
 def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
@@ -256,14 +216,10 @@ def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
         run_id=row.run_id,
         writer_id=row.writer_id,
         counts=Counts(
-            row.stored or 0,
-            row.superseded or 0,
-            row.rejected or 0,
-            row.aged_out or 0,
-            row.holes or 0,
-            by_day(row.stored_by_day),
-            None if row.first_record_at is None else ms_of(row.first_record_at),
-            None if row.last_record_at is None else ms_of(row.last_record_at),
+            **{fate: getattr(row, fate) or 0 for fate in FATES},
+            stored_by_day=by_day(row.stored_by_day),
+            first_record_ms=None if row.first_record_at is None else ms_of(row.first_record_at),
+            last_record_ms=None if row.last_record_at is None else ms_of(row.last_record_at),
         ),
         updated_at=aware(row.updated_at) if row.updated_at else None,
     )

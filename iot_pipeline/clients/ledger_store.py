@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from iot_pipeline.clients.cassandra import PendingAnswer, unlogged_batch
+from iot_pipeline.clients.cassandra import PendingAnswer
 from iot_pipeline.clients.ledger_reads import (
     COUNT_COLUMNS,
     ENTRIES,
@@ -39,10 +39,6 @@ _WRITE_ENTRY = (
 _DROP_WITHIN = (
     f"DELETE FROM {LEDGER} {OF_PARTITION} AND epoch = ? AND start_offset > ? AND start_offset < ?"
 )
-_RECORD_REPLAY = (
-    f"INSERT INTO {REPLAYS} (topic, started_at, run_id, ranges, {', '.join(COUNT_COLUMNS)}) "
-    f"VALUES (?, ?, ?, ?, {', '.join('?' * len(COUNT_COLUMNS))})"
-)
 
 
 class CassandraLedgerStore(LedgerReads):
@@ -62,8 +58,8 @@ class CassandraLedgerStore(LedgerReads):
     def _read_checkpoint(
         self, topic: str, partition: int, timeout_seconds: float | None = None
     ) -> Checkpoint | None:
-        rows = self._client.execute(
-            self._cql(_CHECKPOINT),
+        rows = self._run(
+            _CHECKPOINT,
             (topic, partition),
             doing=f"reading the checkpoint of {topic}[{partition}]",
             serial=True,
@@ -95,41 +91,34 @@ class CassandraLedgerStore(LedgerReads):
         )
 
     def send_commit(self, commit: Commit) -> PendingAnswer[Any]:
-        """Start the conditional batch that moves the checkpoint and extends the run's row."""
+        """The conditional batch moves the checkpoint and extends the run's row."""
         place = (commit.topic, commit.partition)
-
-        def make() -> object:
-            batch = self._client.conditional_batch()
-            batch.add(
-                self._prepare(_MOVE_CHECKPOINT),
-                (commit.end, *place, commit.expected, commit.topic_id, commit.epoch),
-            )
-            entry = LedgerEntry(
-                *place,
-                commit.epoch,
-                commit.run_start,
-                commit.end,
-                commit.outcome,
-                commit.run_id,
-                commit.writer_id,
-                commit.counts,
-                datetime.now(UTC),
-            )
-            batch.add(self._prepare(_WRITE_ENTRY), _entry_values(entry))
-            return batch
-
-        return self._client.start(
-            make, f"committing {commit.topic}[{commit.partition}] at {commit.end}"
+        entry = LedgerEntry(
+            *place,
+            commit.epoch,
+            commit.run_start,
+            commit.end,
+            commit.outcome,
+            commit.run_id,
+            commit.writer_id,
+            commit.counts,
+            datetime.now(UTC),
+        )
+        move = (commit.end, *place, commit.expected, commit.topic_id, commit.epoch)
+        return self._send(
+            [(_MOVE_CHECKPOINT, move), (_WRITE_ENTRY, _entry_values(entry))],
+            f"committing {commit.topic}[{commit.partition}] at {commit.end}",
+            is_conditional=True,
         )
 
     def send_rebase(
         self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
     ) -> PendingAnswer[Any]:
-        place = (topic, old.partition)
         # At the end of the old chain, where no run will ever write again: the first run of the new
         # epoch has a row of its own.
         seam = LedgerEntry(
-            *place,
+            topic,
+            old.partition,
             old.epoch,
             old.next_offset,
             old.next_offset,
@@ -139,24 +128,24 @@ class CassandraLedgerStore(LedgerReads):
             Counts(),
             datetime.now(UTC),
         )
-
-        def make() -> object:
-            batch = self._client.conditional_batch()
-            after = (new.next_offset, new.topic_id, new.epoch)
-            before = (old.next_offset, old.topic_id, old.epoch)
-            batch.add(self._prepare(_REBASE), (*after, *place, *before))
-            batch.add(self._prepare(_WRITE_ENTRY), _entry_values(seam))
-            return batch
-
-        return self._client.start(make, f"rebasing {topic}[{old.partition}] to {new.next_offset}")
+        after = (new.next_offset, new.topic_id, new.epoch)
+        before = (old.next_offset, old.topic_id, old.epoch)
+        return self._send(
+            [
+                (_REBASE, (*after, topic, old.partition, *before)),
+                (_WRITE_ENTRY, _entry_values(seam)),
+            ],
+            f"rebasing {topic}[{old.partition}] to {new.next_offset}",
+            is_conditional=True,
+        )
 
     def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
         place = (commit.topic, commit.partition)
 
         def read(cql: str, values: tuple[object, ...]) -> LedgerEntry | None:
             return entry_of(
-                self._client.execute(
-                    self._cql(cql),
+                self._run(
+                    cql,
                     values,
                     doing=f"reading the ledger of {commit.topic}[{commit.partition}]",
                     serial=True,
@@ -176,11 +165,10 @@ class CassandraLedgerStore(LedgerReads):
         ranges: Sequence[OffsetRange],
         counts: Counts,
     ) -> None:
-        self._run(
-            _RECORD_REPLAY,
-            (topic, started_at, run_id, [str(item) for item in ranges], *_counts_values(counts)),
-            doing=f"recording the replay {run_id}",
-        )
+        row = {"topic": topic, "started_at": started_at, "run_id": run_id}
+        row |= {"ranges": [str(item) for item in ranges]}
+        row |= dict(zip(COUNT_COLUMNS, _counts_values(counts), strict=True))
+        self._insert(REPLAYS, row, doing=f"recording the replay {run_id}")
 
     def write_fold(self, folded: LedgerEntry) -> None:
         """One batch on one Cassandra partition: a reader sees the old entries or the new one.
@@ -189,27 +177,18 @@ class CassandraLedgerStore(LedgerReads):
         Cassandra refuses a read over 100,000 of them.
         """
         place = (folded.topic, folded.partition, folded.epoch)
-        batch = unlogged_batch()
         # Strictly above the start: of a deletion and a write in one batch the deletion wins.
         within = (*place, folded.start_offset, folded.end_offset)
-        batch.add(self._prepare(_DROP_WITHIN), within)
-        batch.add(self._prepare(_WRITE_ENTRY), _entry_values(folded))
-        pending = self._client.start(
-            lambda: batch, f"folding the ledger of {folded.topic}[{folded.partition}]"
+        pending = self._send(
+            [(_DROP_WITHIN, within), (_WRITE_ENTRY, _entry_values(folded))],
+            f"folding the ledger of {folded.topic}[{folded.partition}]",
         )
         self._client.finish(pending)
 
 
 def _counts_values(counts: Counts) -> tuple[Any, ...]:
     """In the order of COUNT_COLUMNS."""
-    return (
-        counts.stored,
-        counts.superseded,
-        counts.rejected,
-        counts.aged_out,
-        counts.holes,
-        dict(counts.stored_by_day),
-    )
+    return (*counts.by_fate().values(), dict(counts.stored_by_day))
 
 
 def _entry_values(entry: LedgerEntry) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 
 _TABLE = "{ks}.ledger_sums"
 _READ = f"SELECT kafka_partition, kept FROM {_TABLE} WHERE topic = ?"
-_WRITE = f"INSERT INTO {_TABLE} (topic, kafka_partition, kept) VALUES (?, ?, ?)"
 
 
 class CassandraLedgerSums(Table):
@@ -19,9 +18,9 @@ class CassandraLedgerSums(Table):
 
     def write_sum(self, topic: str, kept: LedgerSum) -> None:
         value = (*kept.until, dict(kept.stored_by_day), [tuple(place) for place in kept.expired])
-        self._run(
-            _WRITE,
-            (topic, kept.partition, value),
+        self._insert(
+            _TABLE,
+            {"topic": topic, "kafka_partition": kept.partition, "kept": value},
             doing=f"keeping the sum of {topic}[{kept.partition}]",
         )
 

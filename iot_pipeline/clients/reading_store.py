@@ -33,7 +33,6 @@ class CassandraReadingStore(Table):
     """Writes with the driver's own statements: prepared, in unlogged batches.
 
     Args:
-        client: the session.
         retention_days: how long a row lives after its record arrived in Kafka; 0: for ever.
         wall_clock: seconds since 1970. A TTL is computed when a row is sent, from the record's
             Kafka timestamp: a replay never prolongs life.

@@ -1,10 +1,12 @@
 """Rollups by the device and day, and what rebuilds of days left behind."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import date
+from itertools import chain
 from typing import Any
 
-from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, Table, aware, unlogged_batch
+from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, Table, all_rows, aware
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import COLUMNS, Rollup, as_cells, from_cells
 from iot_pipeline.core.times import MS_PER_DAY, day_of
@@ -30,11 +32,9 @@ _HOURS = (
 _DAYS = (
     f"SELECT to_unix_timestamp(day), {_STORED} FROM {_DAILY} {_OF_MONTH} AND day >= ? AND day < ?"
 )
+# The columns of `rollup_days` behind the topic.
+_RECORD = tuple(field.name for field in fields(DayRecord))
 _RECORDS = f"SELECT * FROM {_REBUILDS} WHERE topic = ?"
-_RECORD = (
-    f"INSERT INTO {_REBUILDS} (topic, day, rebuilt_at, write_time_us, seen, readings, devices, "
-    "seconds, run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
-)
 
 
 class CassandraRollupStore(Table):
@@ -43,94 +43,67 @@ class CassandraRollupStore(Table):
     def send_hours(
         self, device_id: str, day_number: int, hours: Mapping[int, Rollup], write_time_us: int
     ) -> PendingAnswer[Any]:
-        month = _month_of(day_number)
-        day_ms = day_number * MS_PER_DAY
-
-        def make() -> object:
-            drop = self._prepare(_DROP_HOURS)
-            insert = self._prepare(_INSERT_HOUR)
-            batch = unlogged_batch()
-            # One below: of a deletion and a cell with equal write times the deletion wins.
-            span = (day_ms, day_ms + MS_PER_DAY)
-            batch.add(drop, (write_time_us - 1, device_id, month, *span))
-            for hour, rollup in hours.items():
-                batch.add(insert, (device_id, month, hour, *as_cells(rollup), write_time_us))
-            return batch
-
+        place, day_ms = (device_id, _month_of(day_number)), day_number * MS_PER_DAY
+        # One below: of a deletion and a cell with equal write times the deletion wins.
+        drop = (write_time_us - 1, *place, day_ms, day_ms + MS_PER_DAY)
+        inserts = (
+            (_INSERT_HOUR, (*place, hour, *as_cells(rollup), write_time_us))
+            for hour, rollup in hours.items()
+        )
         doing = f"writing the hours of {device_id} of {day_of(day_number)}"
-        return self._client.start(make, doing)
+        return self._send(chain([(_DROP_HOURS, drop)], inserts), doing)
 
     def send_day(
         self, device_id: str, day_number: int, rollup: Rollup, write_time_us: int
     ) -> PendingAnswer[Any]:
         place = (device_id, _month_of(day_number), day_number + DAY_ZERO)
-
-        def make() -> object:
-            if not rollup.count:
-                drop = self._prepare(_DROP_DAY)
-                return drop.bind((write_time_us, *place))
-            insert = self._prepare(_INSERT_DAY)
-            return insert.bind((*place, *as_cells(rollup), write_time_us))
-
         doing = f"writing the day {day_of(day_number)} of {device_id}"
-        return self._client.start(make, doing)
+        if not rollup.count:
+            return self._start(_DROP_DAY, (write_time_us, *place), doing, all_rows)
+        values = (*place, *as_cells(rollup), write_time_us)
+        return self._start(_INSERT_DAY, values, doing, all_rows)
 
     def start_hours(
         self, device_id: str, first_day: int, last_day: int
     ) -> PendingAnswer[dict[int, Rollup]]:
-        values = (
-            device_id,
-            _month_of(first_day),
-            first_day * MS_PER_DAY,
-            (last_day + 1) * MS_PER_DAY,
-        )
-        doing = f"reading the hours of {device_id} from {day_of(first_day)} on"
-        return self._start(_HOURS, values, doing, _rollups_of)
+        span = (first_day * MS_PER_DAY, (last_day + 1) * MS_PER_DAY)
+        return self._start_rollups(_HOURS, "hours", device_id, first_day, span)
 
     def start_days(
         self, device_id: str, first_day: int, last_day: int
     ) -> PendingAnswer[dict[int, Rollup]]:
-        values = (
-            device_id,
-            _month_of(first_day),
-            first_day + DAY_ZERO,
-            last_day + 1 + DAY_ZERO,
-        )
-        doing = f"reading the days of {device_id} from {day_of(first_day)} on"
-        return self._start(_DAYS, values, doing, _rollups_of)
+        span = (first_day + DAY_ZERO, last_day + 1 + DAY_ZERO)
+        return self._start_rollups(_DAYS, "days", device_id, first_day, span)
+
+    def _start_rollups(
+        self, cql: str, what: str, device_id: str, first_day: int, span: tuple[int, int]
+    ) -> PendingAnswer[dict[int, Rollup]]:
+        doing = f"reading the {what} of {device_id} from {day_of(first_day)} on"
+        return self._start(cql, (device_id, _month_of(first_day), *span), doing, _rollups_of)
 
     def read_records(self, topic: str) -> dict[date, DayRecord]:
         rows = self._run(_RECORDS, (topic,), doing=f"reading which days of {topic} were rolled up")
-        return {
-            row.day.date(): DayRecord(
-                row.day.date(),
-                aware(row.rebuilt_at),
-                row.write_time_us,
-                row.seen,
-                row.readings,
-                row.devices,
-                row.seconds,
-                row.run_id,
+        found = (
+            DayRecord(
+                **{
+                    **{name: getattr(row, name) for name in _RECORD},
+                    "day": row.day.date(),
+                    "rebuilt_at": aware(row.rebuilt_at),
+                }
             )
             for row in rows
-        }
+        )
+        return {record.day: record for record in found}
 
     def record_day(self, topic: str, record: DayRecord) -> None:
-        self._run(
-            _RECORD,
-            (
-                topic,
-                record.day,
-                record.rebuilt_at,
-                record.write_time_us,
-                record.seen,
-                record.readings,
-                record.devices,
-                record.seconds,
-                record.run_id,
-                record.write_time_us,
-            ),
+        row = {"topic": topic, **{name: getattr(record, name) for name in _RECORD}}
+        # With the write time of the rollups themselves.
+        self._insert(
+            _REBUILDS,
+            row,
             doing=f"recording the rollups of {record.day}",
+            more="USING TIMESTAMP ?",
+            more_values=(record.write_time_us,),
         )
 
 

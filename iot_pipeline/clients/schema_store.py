@@ -53,14 +53,15 @@ class CassandraSchema(Table):
         self._keyspace = client.keyspace
         self.migrations = read_migrations(migration_files() if files is None else files)
 
-    def _run(self, template: str, values: Sequence[Any] = (), *, doing: str) -> list[Any]:
-        return self._client.execute(
-            # Options in braces stand beside the keyspace's name.
-            template.replace("{ks}", self._keyspace),
-            values,
-            doing=doing,
-            timeout_seconds=_SCHEMA_TIMEOUT_SECONDS,
-        )
+    def _cql(self, template: str) -> str:
+        # Options in braces stand beside the keyspace's name.
+        return template.replace("{ks}", self._keyspace)
+
+    def _run(
+        self, template: str, values: Sequence[Any] = (), *, doing: str, **how: Any
+    ) -> list[Any]:
+        how = {"timeout_seconds": _SCHEMA_TIMEOUT_SECONDS, **how}
+        return super()._run(template, values, doing=doing, **how)
 
     def owner(self) -> str | None:
         if not self.columns(_MIGRATIONS):

@@ -11,7 +11,7 @@ from iot_pipeline.core.fleet.view import Slot
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.reading.spans import PlainRow, Span
 from iot_pipeline.core.times import day_number, day_of
 
 SENSOR_DATA = "{ks}.sensor_data"
@@ -51,11 +51,9 @@ _SLOW_SECONDS = 60.0
 class CassandraSensorData(Table):
     """A `SensorData`."""
 
-    def start_range(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> PendingAnswer[list[tuple[int, StoredRow]]]:
-        values = (device_id, day_number + DAY_ZERO, first_ms, last_ms, limit)
-        return self._start(_RANGE, values, self._doing("reading", device_id), _stored_rows)
+    def start_range(self, span: Span, limit: int) -> PendingAnswer[list[tuple[int, StoredRow]]]:
+        doing = self._doing("reading", span.device_id)
+        return self._start(_RANGE, (*_bound(span), limit), doing, _stored_rows)
 
     def start_times(
         self, device_id: str, day_number: int, times_ms: Sequence[int]
@@ -64,18 +62,11 @@ class CassandraSensorData(Table):
         return self._start(_TIMES, values, self._doing("reading", device_id), _stored_rows)
 
     def start_page(
-        self,
-        device_id: str,
-        day_number: int,
-        first_ms: int,
-        last_ms: int,
-        limit: int,
-        *,
-        newest_first: bool = False,
+        self, span: Span, limit: int, *, newest_first: bool = False
     ) -> PendingAnswer[Sequence[PlainRow]]:
         cql = _NEWEST if newest_first else _OLDEST
-        values = (device_id, day_number + DAY_ZERO, first_ms, last_ms, limit)
-        return self._start(cql, values, self._doing("reading", device_id), _as_they_are)
+        doing = self._doing("reading", span.device_id)
+        return self._start(cql, (*_bound(span), limit), doing, _as_they_are)
 
     def start_sums(
         self, device_id: str, day_number: int
@@ -88,38 +79,32 @@ class CassandraSensorData(Table):
         doing = self._doing("counting", device_id)
         return self._start(_COUNT, values, doing, lambda rows: int(rows[0][0]))
 
-    def start_counts(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
-    ) -> PendingAnswer[list[tuple[int, int, int]]]:
+    def start_counts(self, span: Span, piece_ms: int) -> PendingAnswer[list[tuple[int, int, int]]]:
         return self._start(
             _COUNTS.replace("{seconds}", str(piece_ms // 1000)),
-            (device_id, day_number + DAY_ZERO, first_ms, last_ms),
-            self._doing("counting", device_id),
+            _bound(span),
+            self._doing("counting", span.device_id),
             lambda rows: [(ms_of(at), count, ms_of(first)) for at, count, first in rows],
         )
 
-    def start_means(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
-    ) -> PendingAnswer[Sequence[Slot]]:
+    def start_means(self, span: Span, piece_ms: int) -> PendingAnswer[Sequence[Slot]]:
         return self._start(
             _MEANS.replace("{seconds}", str(piece_ms // 1000)),
-            (device_id, day_number + DAY_ZERO, first_ms, last_ms),
-            self._doing("averaging", device_id),
+            _bound(span),
+            self._doing("averaging", span.device_id),
             sorted,
         )
 
     def all_places(self) -> Iterator[Place]:
-        rows = self._client.execute(
-            self._cql(_PLACES), doing="listing partitions", timeout_seconds=_SLOW_SECONDS
-        )
+        rows = self._run(_PLACES, doing="listing partitions", timeout_seconds=_SLOW_SECONDS)
         for row in rows:
             yield row.device_id, day_number(row.day.date())
 
     def delete_rows(self, deletion: Deletion, day_number: int) -> None:
         day = day_of(day_number)
         name = deletion.device_id
-        self._client.execute(
-            self._cql(_DELETE),
+        self._run(
+            _DELETE,
             (deletion.deleted_us, name, day, deletion.since_ms, deletion.until_ms),
             doing=f"deleting readings of {name} on {day}",
             timeout_seconds=_SLOW_SECONDS,
@@ -127,6 +112,11 @@ class CassandraSensorData(Table):
 
     def _doing(self, what: str, device_id: str) -> str:
         return f"{what} rows of {device_id} in {self._cql(SENSOR_DATA)}"
+
+
+def _bound(span: Span) -> tuple[str, int, int, int]:
+    """The values of a statement that is about a span."""
+    return span.device_id, span.day_number + DAY_ZERO, span.first_ms, span.last_ms
 
 
 def _as_they_are(rows: Sequence[Any]) -> Sequence[PlainRow]:

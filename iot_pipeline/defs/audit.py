@@ -49,9 +49,7 @@ class AuditJobConfig(Asked):
             return as_ranges(self.ranges)
         since = None if self.day is None else parse_day(self.day)
         until = None if since is None else since + timedelta(days=1)
-        return choose_ranges(
-            connections.log, connections.ledger, connections.settings.topic, since, until
-        )
+        return choose_ranges(connections.audit_ports, since, until)
 
 
 @dg.op(
@@ -73,14 +71,11 @@ def audit_readings(
         say(f"{so_far.step}: {so_far.done:,} of {so_far.total:,}, {so_far.rate:,.0f}/s{left}")
 
     with connected(kafka, cassandra) as connections:
-        settings = connections.settings
         ranges = config.offset_ranges(connections)
         context.instance.add_run_tags(context.run.run_id, {RANGES: format_ranges(ranges)})
         result = audit(
-            settings.topic,
             ranges,
             connections.audit_ports,
-            connections.audit_config,
             f"audit-{context.run.run_id}",
             every_place=not (config.ranges or config.day),
             on_progress=tell,

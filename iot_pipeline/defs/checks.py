@@ -23,8 +23,8 @@ from iot_pipeline.defs.verdicts import (
     show_now,
     suspects_of,
 )
-from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.checks.registry import checks_of, look_at
+from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
 
 CHECK_SPECS = [
     dg.AssetCheckSpec(

@@ -30,10 +30,10 @@ from iot_pipeline.defs.verdicts import (
     suspects_of,
 )
 from iot_pipeline.errors import PipelineError
-from iot_pipeline.stages.checks.facts import Facts, RunFacts
-from iot_pipeline.stages.checks.registry import checks_of, look_at
+from iot_pipeline.stages.checks.machinery.facts import Facts, RunFacts
+from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.planning import Plan
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
@@ -177,7 +177,7 @@ def look_and_tell(
     context: dg.AssetExecutionContext,
     connections: Connections,
     outcome: IngestOutcome,
-    part: DrainSum,
+    part: DrainProgress,
     *,
     committed: Sequence[OffsetRange],
     since: datetime,

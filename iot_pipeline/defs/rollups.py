@@ -34,9 +34,9 @@ from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAnd
 from iot_pipeline.defs.verdicts import SEVERITIES
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.check import DAILY, HOURLY
-from iot_pipeline.stages.checks.facts import Facts, RunBudget
-from iot_pipeline.stages.checks.registry import checks_of, look_at
+from iot_pipeline.stages.checks.machinery.check import DAILY, HOURLY
+from iot_pipeline.stages.checks.machinery.facts import Facts, RunBudget
+from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
 from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupProgress, rebuild_day

@@ -10,13 +10,13 @@ import dagster as dg
 
 from iot_pipeline.core.checks.device_table import DeviceTable, instant
 from iot_pipeline.core.ingest.latency import Latencies
-from iot_pipeline.core.proof.dead_letters import StoredLetter, sender_of
+from iot_pipeline.core.proof.dead_letters import StoredLetter, dead_letter_topic_of, sender_of
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
 from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 from iot_pipeline.stages.proof.replay import ReplayProgress
@@ -43,7 +43,7 @@ class RunReport:
     """
 
     topic: str
-    progress: DrainSum
+    progress: DrainProgress
     replayed: ReplayProgress
     lags: Lags
     started_at: datetime
@@ -220,7 +220,8 @@ class RunReport:
         if total.rejected:
             remarks.append(
                 f"{total.rejected:,} records could not be readings. They are kept whole in "
-                f"`{self.topic}.dlq` with the reason; `iot dead-letters list` shows them."
+                f"`{dead_letter_topic_of(self.topic)}` with the reason; `iot dead-letters list` "
+                "shows them."
             )
         if total.superseded:
             remarks.append(

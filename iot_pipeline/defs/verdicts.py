@@ -20,8 +20,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
 from iot_pipeline.core.words import as_written, plain
 from iot_pipeline.defs.names import SENSOR_DATA
-from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.registry import checks_of
+from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.registry import checks_of
 
 # A check's metadata: what to look at first the next time, when it was looked at, and whether only a
 # look at all there is can turn it green.

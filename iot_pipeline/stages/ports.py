@@ -13,7 +13,14 @@ from uuid import UUID, uuid4
 from iot_pipeline.core.checks.schema import Migration, TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.fleet.view import Slot
-from iot_pipeline.core.ledger.chain import ChainLink, Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.ledger.chain import (
+    ChainLink,
+    Commit,
+    Counts,
+    LedgerEntry,
+    LedgerState,
+    Outcome,
+)
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import RawRecords
@@ -24,7 +31,7 @@ from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.reading.spans import PlainRow, Span
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
 from iot_pipeline.core.rollups.statistics import Rollup
@@ -144,13 +151,10 @@ MAX_TIMES_PER_READ = 100
 class SensorData(Protocol):
     """The table of readings: asked by the Cassandra partition, (device_id, day_number).
 
-    Times are milliseconds since 1970, first and last both inclusive. A `limit` is at most
-    MAX_ROWS_PER_READ.
+    A `limit` is at most MAX_ROWS_PER_READ.
     """
 
-    def start_range(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> Answer[Sequence[tuple[int, StoredRow]]]:
+    def start_range(self, span: Span, limit: int) -> Answer[Sequence[tuple[int, StoredRow]]]:
         """Start reading (timestamp_ms, row) with the write time of each cell, newest first."""
 
     def start_times(
@@ -159,14 +163,7 @@ class SensorData(Protocol):
         """The same of rows with exactly these timestamps, at most MAX_TIMES_PER_READ."""
 
     def start_page(
-        self,
-        device_id: str,
-        day_number: int,
-        first_ms: int,
-        last_ms: int,
-        limit: int,
-        *,
-        newest_first: bool = False,
+        self, span: Span, limit: int, *, newest_first: bool = False
     ) -> Answer[Sequence[PlainRow]]:
         """Start reading rows without their write times, the oldest first unless it says."""
 
@@ -179,17 +176,13 @@ class SensorData(Protocol):
     def start_count(self, device_id: str, day_number: int) -> Answer[int]:
         """Start counting the rows of a partition."""
 
-    def start_counts(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
-    ) -> Answer[Sequence[tuple[int, int, int]]]:
+    def start_counts(self, span: Span, piece_ms: int) -> Answer[Sequence[tuple[int, int, int]]]:
         """Start counting by pieces of whole seconds: (begin of the piece, rows, the first of them).
 
         Only pieces with any.
         """
 
-    def start_means(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
-    ) -> Answer[Sequence[Slot]]:
+    def start_means(self, span: Span, piece_ms: int) -> Answer[Sequence[Slot]]:
         """Start averaging the first quantity by such pieces, oldest first."""
 
     def all_places(self) -> Iterator[Place]:
@@ -217,8 +210,7 @@ class DeviceDays(Protocol):
 class LedgerStore(Protocol):
     """The checkpoint, the ledger beside it and the ledger of replays.
 
-    Reads of the checkpoint are serial. `since`, where it is a place or places by Kafka partition:
-    the entry to begin with; what is older is left out.
+    Reads of the checkpoint are serial.
     """
 
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
@@ -247,11 +239,22 @@ class LedgerStore(Protocol):
         """
 
     def read_entries(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        since: datetime | None = None,
+        *,
+        places: Mapping[int, EntryPlace] | None = None,
+        outcome: Outcome | None = None,
+        limit: int | None = None,
     ) -> list[LedgerEntry]:
         """The ledger, newest epoch and offset first within each partition.
 
-        `since` stops at the first entry last updated before.
+        Args:
+            since: stop at the first entry last updated before.
+            places: by Kafka partition, the entry to end with; older ones are left out.
+            outcome: only those with this one.
+            limit: of each partition, however long the ledger is.
         """
 
     def read_links(
@@ -259,23 +262,8 @@ class LedgerStore(Protocol):
     ) -> list[ChainLink]:
         """As `read_entries`, for a quarter of the cost: what a walk needs, no more."""
 
-    def read_newest(
-        self, topic: str, partitions: Sequence[int], limit: int = 1
-    ) -> list[LedgerEntry]:
-        """The newest entries of each partition, at most `limit`, however long the ledger is."""
-
-    def read_from(
-        self, topic: str, partition: int, place: EntryPlace | None, limit: int | None = None
-    ) -> list[LedgerEntry]:
-        """The entries from this one on, newest first; None: all. No more than `limit`."""
-
     def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
         """The entry that begins just here, if one does."""
-
-    def read_expired(
-        self, topic: str, partitions: Sequence[int], since: Mapping[int, EntryPlace] | None = None
-    ) -> list[LedgerEntry]:
-        """The entries with the outcome `expired` alone."""
 
     def stored_by_day(
         self,
@@ -284,7 +272,10 @@ class LedgerStore(Protocol):
         days: Sequence[date],
         since: Mapping[int, EntryPlace] | None = None,
     ) -> Iterator[Mapping[date, int]]:
-        """Rows stored on these UTC days by both ledgers: maps that are to be summed."""
+        """Rows stored on these UTC days by both ledgers: maps that are to be summed.
+
+        `since`: by Kafka partition, the oldest entry that counts.
+        """
 
     def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:
         """Every entry, of every incarnation of the topic, read as they are taken."""

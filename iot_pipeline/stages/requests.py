@@ -1,7 +1,7 @@
 """Requests: tried again while that may help, many on their way at once, answers in order.
 
-Belongs here: retries, backoff, and windows of small questions. Does not belong here: which requests
-there are; the row writer has a window of its own, because it splits what was refused.
+Belongs here: retries, backoff, and the window of small questions. Does not belong here: which
+requests there are; the row writer has a window of its own, because it splits what was refused.
 """
 
 import logging
@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import tenacity
 
@@ -83,50 +83,26 @@ def ask_all(
     *,
     is_cut_off: bool = False,
 ) -> Iterator[tuple[_I, _P]]:
-    """Each item with its answer, in order, as far as the time suffices.
+    """Each item with its answer, in order, as far as the time suffices; nothing is asked twice.
 
     After `deadline` nothing more is sent, and what was sent is waited for, unless `is_cut_off`:
-    then it may still take effect. The first question is always sent: a look at nothing tells
-    nothing.
+    then it may still take effect.
 
     Raises:
         PipelineError: the first failed answer's error.
     """
-    waiting = iter(items)
-    sent: deque[tuple[_I, _P]] = deque()
-    is_over = False
-    has_sent = False
-    while True:
-        while not is_over and len(sent) < _IN_FLIGHT:
-            if has_sent and clock() > deadline:
-                is_over = True
-                break
-            item = next(waiting, None)
-            if item is None:
-                is_over = True
-            else:
-                sent.append((item, start(item)))
-                has_sent = True
-        if not sent:
-            return
-        item, answer = sent[0]
-        if not answer.done:
-            if is_cut_off and clock() > deadline:
-                return
-            wait(0.1)
-            continue
-        sent.popleft()
-        if answer.error is not None:
-            raise answer.error
-        yield item, answer
+    return Flight(wait, give_up_after_seconds=0.0).answers(
+        items, start, is_over=lambda: clock() > deadline, is_cut_off=is_cut_off
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _NotSent:
-    """A request that failed on its way out: sent again like any that failed."""
+class NotSent:
+    """A request that failed on its way out, treated like any that failed."""
 
     error: PipelineError
     done: bool = True
+    applied: bool = False
 
 
 @dataclass(slots=True)
@@ -136,12 +112,24 @@ class _Request:
     pending: Any
 
 
+@dataclass(eq=False, slots=True)
+class _Asked(Generic[_I, _P]):
+    """An item, and its answer once there is one."""
+
+    item: _I
+    answer: _P | None = None
+
+    def take(self, answer: _P) -> None:
+        self.answer = answer
+
+
 class Flight:
     """Requests that may be sent twice.
 
     Args:
         wait: the store's, until an answer has come or a time is over.
-        give_up_after_seconds: how long transient errors may last without one answer.
+        give_up_after_seconds: how long transient errors may last without one answer; 0: none is
+            sent again.
     """
 
     def __init__(self, wait: Callable[[float], None], give_up_after_seconds: float) -> None:
@@ -149,10 +137,6 @@ class Flight:
         self._requests: deque[_Request] = deque()
         self._failing_since: float | None = None
         self._failures = 0
-
-    @property
-    def size(self) -> int:
-        return len(self._requests)
 
     def start(self, send: Callable[[], _P], take: Callable[[_P], None]) -> None:
         """Send now; `take` gets the answer, once, when `take_answers` finds it without an error."""
@@ -184,6 +168,64 @@ class Flight:
                 request.pending = _try(request.send)
                 self._requests.append(request)
         return answered or bool(failed)
+
+    def answers(
+        self,
+        items: Iterable[_I],
+        start: Callable[[_I], _P],
+        in_flight: int = _IN_FLIGHT,
+        *,
+        again: Callable[[_I, _P], Iterable[_I]] = lambda *_: (),
+        in_order: bool = True,
+        is_over: Callable[[], bool] = lambda: False,
+        is_cut_off: bool = False,
+    ) -> Iterator[tuple[_I, _P]]:
+        """Each item with its answer.
+
+        Args:
+            items: taken as they are needed.
+            start: asks for one.
+            in_flight: at least 1.
+            again: the questions that an answer leaves open; they take its place, and travel while
+                the answer is given out.
+            in_order: of the items; else as answers come.
+            is_over: True: nothing more is taken; but the first item always is, because a look at
+                nothing tells nothing.
+            is_cut_off: whether answers on their way are not waited for when it is over.
+
+        Raises:
+            PipelineError: one failed for good, or none has answered for too long.
+        """
+        waiting = iter(items)
+        sent: deque[_Asked[_I, _P]] = deque()
+        has_more, is_first = True, True
+
+        def ask(item: _I) -> _Asked[_I, _P]:
+            asked = _Asked[_I, _P](item)
+            self.start(lambda: start(item), asked.take)
+            return asked
+
+        while True:
+            while has_more and len(sent) < in_flight:
+                item = None if not is_first and is_over() else next(waiting, None)
+                if item is None:
+                    has_more = False
+                else:
+                    sent.append(ask(item))
+                    is_first = False
+            if not sent:
+                return
+            looked_at = [sent[0]] if in_order else sent
+            ready = next((asked for asked in looked_at if asked.answer is not None), None)
+            if ready is None or ready.answer is None:
+                if not self.take_answers():
+                    if is_cut_off and is_over():
+                        return
+                    self._wait(0.1)
+                continue
+            sent.remove(ready)
+            sent.extendleft(reversed([ask(item) for item in again(ready.item, ready.answer)]))
+            yield ready.item, ready.answer
 
     def feed(
         self,
@@ -224,7 +266,7 @@ class Flight:
         now = time.monotonic()
         if self._failing_since is None or answered:
             self._failing_since = now
-        if now - self._failing_since > self._give_up:
+        if now - self._failing_since >= self._give_up:
             raise errors[0]
         # Once for all of them: a server that stood still fails everything on its way at once, and
         # a wait for each would outlast what we are willing to wait.
@@ -239,4 +281,4 @@ def _try(send: Callable[[], Any]) -> Any:
     try:
         return send()
     except PipelineError as exc:
-        return _NotSent(exc)
+        return NotSent(exc)

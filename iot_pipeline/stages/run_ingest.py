@@ -14,21 +14,19 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.ingest.micro_batch import MicroBatch
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
-from iot_pipeline.stages.ingest.drain import drain, follow
-from iot_pipeline.stages.ingest.following import Follow
+from iot_pipeline.stages.ingest.drain import drain
+from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.latency import LatencyProbe
 from iot_pipeline.stages.ingest.losses import HALT, find_expired, record_losses, when_lost
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
-from iot_pipeline.stages.ingest.progress import DrainSum
-from iot_pipeline.stages.ports import Run, SensorData
+from iot_pipeline.stages.ingest.progress import DrainProgress
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 
 # Terminate ends a run within about a second.
@@ -40,9 +38,6 @@ class IngestRequest:
     """What one run is asked for, and by whom.
 
     Args:
-        topic: its name.
-        run: who ingests.
-        config: sizes and rules.
         offsets: exactly these, each Kafka partition at most once; empty: the run plans from the
             checkpoints to the last stable offsets.
         partitions: only these Kafka partitions, as `make_plan` takes them; None: all.
@@ -75,13 +70,11 @@ class IngestPorts(Protocol):
     @property
     def ports(self) -> Ports: ...
     @property
-    def rows(self) -> SensorData: ...
+    def audit_ports(self) -> AuditPorts: ...
     @property
     def fleet_ports(self) -> FleetPorts: ...
     @property
     def quality_limits(self) -> QualityLimits: ...
-    def read_deletions(self) -> Deletions: ...
-    def read_mended(self) -> MendedRows: ...
 
 
 @dataclass(slots=True)
@@ -102,7 +95,7 @@ class IngestOutcome:
     probe: LatencyProbe
     fleet: FleetKeeper
     plan: Plan | None = None
-    drained: DrainSum = field(default_factory=DrainSum)
+    drained: DrainProgress = field(default_factory=DrainProgress)
     replayed: ReplayProgress = field(default_factory=lambda: ReplayProgress([]))
     lost: list[OffsetRange] = field(default_factory=list)
     ahead: list[str] = field(default_factory=list)
@@ -146,7 +139,6 @@ def run_ingest(
 
     Args:
         request: what, and by whom.
-        connections: clients.
         outcome: filled as the run goes, so that a caller that is interrupted knows what was
             achieved; a new one when None.
         watcher: told what happens.
@@ -161,36 +153,11 @@ def run_ingest(
     outcome = outcome or new_outcome(connections)
     work = _Work(request, connections, outcome, watcher or Watcher(), clock)
     try:
-        _past_losses(work)
+        work.run()
         return outcome
     finally:
         # Also when it failed or was cut off: briefly, and without it no reading is lost.
         outcome.fleet.save(is_last=True, budget_seconds=_KEEP_SECONDS)
-
-
-def _past_losses(work: "_Work") -> None:
-    """Plan and work, again after each loss; halt at one where that is the policy."""
-    request, outcome, ports = work.request, work.outcome, work.connections.ports
-    log, ledger = ports.log, ports.ledger
-    is_second_look = False
-    while True:
-        try:
-            work.once()
-            return
-        except OffsetsExpiredError as exc:
-            if request.on_expired == HALT:
-                raise OffsetsExpiredError(f"{exc}{when_lost(log, ledger, request.topic)}") from exc
-            recorded = record_losses(
-                log, ledger, request.topic, request.run, request.config.retry_seconds
-            )
-            if recorded:
-                outcome.lost += recorded
-                work.watcher.lost(recorded)
-            elif not find_expired(log, ledger, request.topic):
-                # Another run recorded it, or the log was wrong about it: look again, once.
-                if is_second_look:
-                    raise
-                is_second_look = True
 
 
 def new_outcome(
@@ -202,13 +169,14 @@ def new_outcome(
     """Of a run that has not begun.
 
     Args:
-        connections: clients.
         fleet_ports: where the devices are looked at, if not by the same clients.
         since_seconds: records that arrived before this (seconds since 1970) waited for the run, so
             their latency is not measured.
     """
     return IngestOutcome(
-        LatencyProbe(connections.ports.store, connections.rows, since_seconds=since_seconds),
+        LatencyProbe(
+            connections.ports.store, connections.audit_ports.rows, since_seconds=since_seconds
+        ),
         FleetKeeper(fleet_ports or connections.fleet_ports, connections.quality_limits),
     )
 
@@ -224,7 +192,32 @@ class _Work:
     clock: Callable[[], float]
     stays_until: float | None = None
 
-    def once(self) -> None:
+    def run(self) -> None:
+        """Plan and work, again after each loss; halt at one where that is the policy."""
+        request, ports = self.request, self.connections.ports
+        log, ledger = ports.log, ports.ledger
+        is_second_look = False
+        while True:
+            try:
+                self._once()
+                return
+            except OffsetsExpiredError as exc:
+                if request.on_expired == HALT:
+                    lost = when_lost(log, ledger, request.topic)
+                    raise OffsetsExpiredError(f"{exc}{lost}") from exc
+                recorded = record_losses(
+                    log, ledger, request.topic, request.run, request.config.retry_seconds
+                )
+                if recorded:
+                    self.outcome.lost += recorded
+                    self.watcher.lost(recorded)
+                elif not find_expired(log, ledger, request.topic):
+                    # Another run recorded it, or the log was wrong about it: look again, once.
+                    if is_second_look:
+                        raise
+                    is_second_look = True
+
+    def _once(self) -> None:
         plan = self._plan()
         self.outcome.plan = plan
         self.outcome.ahead = self._who_is_ahead(plan)
@@ -236,10 +229,7 @@ class _Work:
             self.outcome.fleet.load()
         if self.outcome.replayed.planned:
             self._replay(plan)
-        if self.request.follow is None:
-            self._drain(plan)
-        else:
-            self._follow(plan, self.request.follow)
+        self._drain(plan)
 
     def _plan(self) -> Plan:
         request, ports = self.request, self.connections.ports
@@ -273,47 +263,33 @@ class _Work:
         replay(
             plan,
             self.connections.ports,
-            self.connections.rows,
+            self.connections.audit_ports,
             self.request.run,
             self.request.config,
-            deletions=self.connections.read_deletions(),
-            mended=self.connections.read_mended(),
             progress=self.outcome.replayed,
             on_progress=self.watcher.replayed,
         )
 
     def _drain(self, plan: Plan) -> None:
+        request, config, drained = self.request, self.request.config, self.outcome.drained
+        if request.follow is None:
+            drained.begin(plan.ingest)
+        else:
+            # Past a loss it plans again, and stays no longer for it.
+            now = self.clock()
+            if self.stays_until is None:
+                self.stays_until = now + request.follow.seconds
+            left = max(0.0, self.stays_until - now)
+            config = replace(config, follow=replace(request.follow, seconds=left))
+            plan = open_ended(plan, request.partitions)
+            drained.begin([])
         drain(
             plan,
-            self._probed(),
-            self.request.run,
-            self.request.config,
-            progress=self.outcome.drained.begin(plan.ingest),
+            replace(self.connections.ports, store=self.outcome.probe),
+            request.run,
+            config,
+            progress=drained,
             on_progress=lambda _: self.watcher.committed(self.outcome),
-            observe=self._observe,
+            observe=lambda batch: self.outcome.fleet.observe(batch, time.time_ns() // 1_000_000),
             turn=self.outcome.fleet.work,
         )
-
-    def _follow(self, plan: Plan, how: Follow) -> None:
-        # Past a loss it plans again, and stays no longer for it.
-        now = self.clock()
-        if self.stays_until is None:
-            self.stays_until = now + how.seconds
-        follow(
-            plan,
-            self._probed(),
-            self.request.run,
-            self.request.config,
-            replace(how, seconds=max(0.0, self.stays_until - now)),
-            partitions=self.request.partitions,
-            progress=self.outcome.drained.begin([]),
-            on_progress=lambda _: self.watcher.committed(self.outcome),
-            observe=self._observe,
-            turn=self.outcome.fleet.work,
-        )
-
-    def _probed(self) -> Ports:
-        return replace(self.connections.ports, store=self.outcome.probe)
-
-    def _observe(self, batch: MicroBatch) -> None:
-        self.outcome.fleet.observe(batch, time.time_ns() // 1_000_000)

@@ -26,11 +26,10 @@ from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
-    LedgerStoreContract,
-    LedgerSumsContract,
     ReadingStoreContract,
     RecordLogContract,
 )
+from iot_pipeline_tests.stages.contracts_ledger import LedgerStoreContract, LedgerSumsContract
 
 pytestmark = pytest.mark.services
 

@@ -12,7 +12,7 @@ from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import setup_schema
+from iot_pipeline.stages.schema import setup_schema
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.servers import Services
 

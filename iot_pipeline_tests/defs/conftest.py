@@ -10,7 +10,7 @@ import pytest
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs.ingest_sensor import iot_data_lag
 from iot_pipeline.defs.names import SENSOR_DATA
-from iot_pipeline.stages.checks import facts
+from iot_pipeline.stages.checks.machinery import facts
 from iot_pipeline_tests.pipeline import Pipeline
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.loader import LoadingContextForTest
 
 from iot_pipeline.defs.checks import CHECK_KEYS
-from iot_pipeline.stages.checks.registry import checks_of
+from iot_pipeline.stages.checks.machinery.registry import checks_of
 
 NOT_EVALUATED, IN_PROGRESS = "Not Evaluated", "In progress"
 

@@ -25,8 +25,8 @@ from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
 from iot_pipeline.defs.verdicts import read_shown
 from iot_pipeline.errors import KafkaUnavailableError, OffsetsExpiredError
-from iot_pipeline.stages.checks import facts
-from iot_pipeline.stages.checks.row_counts import count_days
+from iot_pipeline.stages.checks.machinery import facts
+from iot_pipeline.stages.checks.machinery.row_counts import count_days
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.defs.seen import seen

@@ -20,7 +20,7 @@ from iot_pipeline.defs.verdicts import (
     show_now,
     suspects_of,
 )
-from iot_pipeline.stages.checks.registry import checks_of
+from iot_pipeline.stages.checks.machinery.registry import checks_of
 from iot_pipeline_tests.defs.seen import NOT_EVALUATED, seen
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Protocol, TypeVar
 
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.reading.spans import day_span
+from iot_pipeline.core.reading.spans import Span, day_span
 from iot_pipeline.core.times import MS_PER_DAY, Window
 from iot_pipeline.stages.ports import Answer, DeviceDays, SensorData
 from iot_pipeline.stages.requests import wait_for
@@ -102,11 +102,11 @@ class SensorDataContract:
             found = self.answer(
                 rows_world,
                 rows_world.rows.start_counts(
-                    rows_world.device_id, NUMBER, times[10], times[250], piece_ms
+                    Span(rows_world.device_id, NUMBER, times[10], times[250]), piece_ms
                 ),
             )
             assert sorted(found) == [(at, len(of), of[0]) for at, of in sorted(expected.items())]
-        nothing = rows_world.rows.start_counts("nobody", NUMBER, 0, MIDNIGHT_MS, 60_000)
+        nothing = rows_world.rows.start_counts(Span("nobody", NUMBER, 0, MIDNIGHT_MS), 60_000)
         assert list(self.answer(rows_world, nothing)) == []
 
     def test_pieces_are_averaged_where_the_rows_are(self, rows_world: RowsWorld) -> None:
@@ -114,11 +114,12 @@ class SensorDataContract:
         inside = {hour + 5_000: 10.0, hour + 599_999: 20.0, hour + 600_000: 7.0}
         rows_world.write({hour - 1: 99.0, **inside, hour + MS_PER_HOUR: 99.0})
         pending = rows_world.rows.start_means(
-            rows_world.device_id, NUMBER, hour, hour + MS_PER_HOUR - 1, 600_000
+            Span(rows_world.device_id, NUMBER, hour, hour + MS_PER_HOUR - 1), 600_000
         )
         found = self.answer(rows_world, pending)
         assert list(found) == [(hour, 15.0), (hour + 600_000, 7.0)]
-        nothing = rows_world.rows.start_means(rows_world.device_id, NUMBER - 9, 0, hour, 60_000)
+        long_ago = Span(rows_world.device_id, NUMBER - 9, 0, hour)
+        nothing = rows_world.rows.start_means(long_ago, 60_000)
         assert list(self.answer(rows_world, nothing)) == []
 
     def test_what_a_deletion_covers_is_gone_and_its_neighbours_are_not(
@@ -137,7 +138,7 @@ class SensorDataContract:
     def range(
         self, world: RowsWorld, first_ms: int, last_ms: int, limit: int = 100
     ) -> list[object]:
-        pending = world.rows.start_range(world.device_id, NUMBER, first_ms, last_ms, limit)
+        pending = world.rows.start_range(Span(world.device_id, NUMBER, first_ms, last_ms), limit)
         return list(self.answer(world, pending))
 
     def page(
@@ -150,7 +151,7 @@ class SensorDataContract:
         newest_first: bool = False,
     ) -> list[tuple[float | None, ...]]:
         pending = world.rows.start_page(
-            world.device_id, NUMBER, first_ms, last_ms, limit, newest_first=newest_first
+            Span(world.device_id, NUMBER, first_ms, last_ms), limit, newest_first=newest_first
         )
         return list(self.answer(world, pending))
 

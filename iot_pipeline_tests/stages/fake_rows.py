@@ -10,10 +10,11 @@ from iot_pipeline.core.fleet.view import Slot
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.reading.spans import PlainRow, Span
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
-from iot_pipeline_tests.stages.fakes import FakeAnswer, FakeStore, Faults, answer
+from iot_pipeline_tests.stages.fakes import FakeAnswer, FakeStore, answer
+from iot_pipeline_tests.stages.faults import Faults
 
 T = TypeVar("T")
 VALUES = len(QUANTITIES)
@@ -43,10 +44,8 @@ class FakeSensorData:
 
     # The port.
 
-    def start_range(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> FakeAnswer[StoredRows]:
-        found = self._between(device_id, day_number, first_ms, last_ms)
+    def start_range(self, span: Span, limit: int) -> FakeAnswer[StoredRows]:
+        found = self._between(*_parts(span))
         return self._answer("range", found[: -limit - 1 : -1])
 
     def start_times(
@@ -57,17 +56,10 @@ class FakeSensorData:
         return self._answer("times", [(ms, row) for ms, row in reversed(found) if ms in wanted])
 
     def start_page(
-        self,
-        device_id: str,
-        day_number: int,
-        first_ms: int,
-        last_ms: int,
-        limit: int,
-        *,
-        newest_first: bool = False,
+        self, span: Span, limit: int, *, newest_first: bool = False
     ) -> FakeAnswer[Sequence[PlainRow]]:
-        self.on_page(device_id)
-        found = self._plain(device_id, day_number, first_ms, last_ms)
+        self.on_page(span.device_id)
+        found = self._plain(*_parts(span))
         return self._answer("page", found[: -limit - 1 : -1] if newest_first else found[:limit])
 
     def start_sums(self, device_id: str, day_number: int) -> FakeAnswer[tuple[int, Sequence[int]]]:
@@ -79,21 +71,17 @@ class FakeSensorData:
     def start_count(self, device_id: str, day_number: int) -> FakeAnswer[int]:
         return self._answer("count", len(self._all(device_id, day_number)))
 
-    def start_counts(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
-    ) -> FakeAnswer[list[tuple[int, int, int]]]:
+    def start_counts(self, span: Span, piece_ms: int) -> FakeAnswer[list[tuple[int, int, int]]]:
         pieces: dict[int, list[int]] = {}
-        for ms, _ in self._between(device_id, day_number, first_ms, last_ms):
+        for ms, _ in self._between(*_parts(span)):
             pieces.setdefault(ms // piece_ms * piece_ms, []).append(ms)
         return self._answer(
             "counts", [(begin, len(times), times[0]) for begin, times in pieces.items()]
         )
 
-    def start_means(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, piece_ms: int
-    ) -> FakeAnswer[list[Slot]]:
+    def start_means(self, span: Span, piece_ms: int) -> FakeAnswer[list[Slot]]:
         pieces: dict[int, list[float]] = {}
-        for ms, *values in self._plain(device_id, day_number, first_ms, last_ms):
+        for ms, *values in self._plain(*_parts(span)):
             pieces.setdefault(ms // piece_ms * piece_ms, []).append(values[0] or 0.0)
         means: list[Slot] = [(begin, sum(of) / len(of)) for begin, of in pieces.items()]
         return self._answer("means", means)
@@ -171,10 +159,8 @@ class FailingSensorData(FakeSensorData):
         super().__init__(**{item.name: getattr(inner, item.name) for item in fields(inner)})
         self.inner, self.faults = inner, faults
 
-    def start_range(
-        self, device_id: str, day_number: int, first_ms: int, last_ms: int, limit: int
-    ) -> FakeAnswer[StoredRows]:
-        return self._send("start_range", device_id, day_number, first_ms, last_ms, limit)
+    def start_range(self, span: Span, limit: int) -> FakeAnswer[StoredRows]:
+        return self._send("start_range", span, limit)
 
     def start_times(
         self, device_id: str, day_number: int, times_ms: Sequence[int]
@@ -194,3 +180,7 @@ class FailingSensorData(FakeSensorData):
             lambda: getattr(self.inner, name)(*arguments),
             CassandraUnavailableError,
         )
+
+
+def _parts(span: Span) -> tuple[str, int, int, int]:
+    return span.device_id, span.day_number, span.first_ms, span.last_ms

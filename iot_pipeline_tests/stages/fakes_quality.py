@@ -17,7 +17,7 @@ from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
-from iot_pipeline.stages.checks.registry import checks_of
+from iot_pipeline.stages.checks.machinery.registry import checks_of
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData, StoredRows

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import Any
 
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ledger.losses import Acknowledgement
@@ -13,9 +14,12 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.errors import CassandraUnavailableError
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ports import SensorData
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
-from iot_pipeline_tests.stages.fakes import Faults, Kind
+from iot_pipeline_tests.stages.fakes import Kind
+from iot_pipeline_tests.stages.faults import Faults
 from iot_pipeline_tests.stages.world import World
 
 DLQ = "iot_data.dlq"
@@ -117,12 +121,22 @@ class Outside:
 
     @property
     def ports(self) -> AuditPorts:
-        return self.ports_with(FakeSensorData(self.world.store))
+        return self.ports_with()
 
-    def ports_with(self, rows: FakeSensorData) -> AuditPorts:
-        days = FakeDeviceDays(self.world.store)
+    def ports_with(
+        self, rows: SensorData | None = None, retention_days: float = 0, **options: Any
+    ) -> AuditPorts:
         return AuditPorts(
-            self, self.world.ledger, self, rows, days, self.deletions, self.mends, self.audits
+            Settings(topic="iot_data", retry_seconds=0.2, retention_days=retention_days),
+            self,
+            self.world.ledger,
+            self,
+            rows or FakeSensorData(self.world.store),
+            FakeDeviceDays(self.world.store),
+            self.deletions,
+            self.mends,
+            self.audits,
+            **options,
         )
 
     def letter_places(self, dlq, ranges, topic, topic_id):

@@ -19,14 +19,8 @@ from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.deletions import delete_readings
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline_tests.stages.fake_rows import FailingSensorData, FakeDeviceDays, FakeSensorData
-from iot_pipeline_tests.stages.fakes import (
-    Crash,
-    FailingLedger,
-    FailingLog,
-    Faults,
-    How,
-    writer_id,
-)
+from iot_pipeline_tests.stages.fakes import writer_id
+from iot_pipeline_tests.stages.faults import Crash, FailingLedger, FailingLog, Faults, How
 from iot_pipeline_tests.stages.outside import FakeDeletions
 from iot_pipeline_tests.stages.proof.test_replay_dead_letters import Letters
 from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
@@ -44,7 +38,9 @@ def replay_all(world: World, faults: Faults) -> ReplayProgress:
     ranges = [OffsetRange(p, 0, world.log.end(p)) for p in range(2)]
     plan = plan_replay(world.log, world.ledger, "iot_data", ranges).plan
     rows = FailingSensorData(FakeSensorData(world.store), faults)
-    return replay(plan, world.ports(faults), rows, Run("replay", writer_id(99)), CONFIG)
+    return replay(
+        plan, world.ports(faults), world.proof(rows), Run("replay", writer_id(99)), CONFIG
+    )
 
 
 def a_damaged_world() -> tuple[World, dict]:

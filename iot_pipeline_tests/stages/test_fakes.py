@@ -10,12 +10,11 @@ from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.times import MS_PER_DAY, day_number
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
-    LedgerStoreContract,
-    LedgerSumsContract,
     ReadingStoreContract,
     RecordLogContract,
 )
 from iot_pipeline_tests.stages.contracts_fleet import DeviceStateStoreContract
+from iot_pipeline_tests.stages.contracts_ledger import LedgerStoreContract, LedgerSumsContract
 from iot_pipeline_tests.stages.contracts_proof import (
     AcknowledgementsContract,
     AuditsContract,
@@ -27,15 +26,9 @@ from iot_pipeline_tests.stages.contracts_readings import (
     DeviceDaysContract,
     SensorDataContract,
 )
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger, FakeLedgerSums
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
-from iot_pipeline_tests.stages.fakes import (
-    NOW_MS,
-    FakeDeadLetters,
-    FakeLedger,
-    FakeLedgerSums,
-    FakeLog,
-    FakeStore,
-)
+from iot_pipeline_tests.stages.fakes import NOW_MS, FakeDeadLetters, FakeLog, FakeStore
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 from iot_pipeline_tests.stages.fakes_quality import Sent, TimeLapse
 from iot_pipeline_tests.stages.outside import (

@@ -1,13 +1,13 @@
 """A topic, a store, a ledger and a dead-letter topic in memory, and the one oracle over them."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ledger.chain import find_flaws, sum_counts
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRows
+from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import (
     Reading,
     ReadingDecoder,
@@ -23,30 +23,27 @@ from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports import Run, SensorData
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.run_ingest import IngestOutcome, IngestRequest, Watcher, run_ingest
-from iot_pipeline_tests.stages.fake_rows import FakeSensorData
-from iot_pipeline_tests.stages.fakes import (
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
+from iot_pipeline_tests.stages.fakes import FakeDeadLetters, FakeLog, FakeStore, Kind, writer_id
+from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
+from iot_pipeline_tests.stages.fakes_quality import TimeLapse
+from iot_pipeline_tests.stages.faults import (
     FailingDeadLetters,
     FailingLedger,
     FailingLog,
     FailingStore,
-    FakeDeadLetters,
-    FakeLedger,
-    FakeLog,
-    FakeStore,
     Faults,
-    Kind,
-    writer_id,
 )
-from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
-from iot_pipeline_tests.stages.fakes_quality import TimeLapse
 
 T0 = 1_735_444_918.0  # 2024-12-29
 # Two requests at once, so that of a few rows some are merged and some are not.
 CONFIG = DrainConfig(
     micro_batch_records=4, micro_batch_seconds=60.0, requests_in_flight=2, retry_seconds=0.2
 )
+LARGE = replace(CONFIG, micro_batch_records=10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +54,8 @@ class WorldPorts:
     ports: Ports
 
     @property
-    def rows(self) -> FakeSensorData:
-        return FakeSensorData(self.world.store)
+    def audit_ports(self) -> AuditPorts:
+        return self.world.proof()
 
     @property
     def fleet_ports(self) -> FleetPorts:
@@ -68,12 +65,6 @@ class WorldPorts:
     @property
     def quality_limits(self) -> QualityLimits:
         return QualityLimits()
-
-    def read_deletions(self) -> Deletions:
-        return Deletions(())
-
-    def read_mended(self) -> MendedRows:
-        return MendedRows()
 
 
 @dataclass(slots=True)
@@ -124,6 +115,16 @@ class World:
             FailingLedger(self.ledger, faults),
             FailingDeadLetters(self.letters, faults),
         )
+
+    def proof(
+        self, rows: SensorData | None = None, deletions: Iterable[Deletion] = ()
+    ) -> AuditPorts:
+        """What a replay looks into."""
+        from iot_pipeline_tests.stages.outside import Outside
+
+        outside = Outside(self)
+        outside.deletions.deletions += deletions
+        return outside.ports_with(rows)
 
     def drain(
         self,

@@ -11,6 +11,7 @@ from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.audit_result import DEFECTS, Fate
+from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.lag import TotalLag
 from iot_pipeline.core.times import in_words
@@ -186,7 +187,8 @@ def _what_was_refused(health: Health) -> _Said:
         return Mood.GOOD, "Nothing in the last day."
     share = rejected / (rejected + stored)
     kept = [
-        f"They are kept whole in `{health.topic}.dlq`; `iot dead-letters list` shows them, and "
+        f"They are kept whole in `{dead_letter_topic_of(health.topic)}`; `iot dead-letters list` "
+        "shows them, and "
         "`iot dead-letters replay` stores what can be read after a rule was changed."
     ]
     is_much = any(not verdict.passed and "dead_letter" in verdict.name for verdict in health.red)

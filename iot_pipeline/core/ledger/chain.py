@@ -303,6 +303,17 @@ def find_flaws(
     return flaws
 
 
+def of_current_epoch(
+    entries: Iterable[LedgerEntry], checkpoints: Mapping[int, Checkpoint]
+) -> list[LedgerEntry]:
+    """Those of the topic's present incarnation, by the checkpoints of their partitions."""
+    return [
+        entry
+        for entry in entries
+        if entry.partition in checkpoints and entry.epoch == checkpoints[entry.partition].epoch
+    ]
+
+
 def ingested_from(entries: Iterable[LedgerEntry], epoch: int, before: OffsetRange) -> int:
     """The offset from which on all were ingested up to the start of a range.
 

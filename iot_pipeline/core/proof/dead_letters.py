@@ -26,6 +26,11 @@ _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
+def dead_letter_topic_of(topic: str) -> str:
+    """The topic of a topic's dead letters."""
+    return f"{topic}.dlq"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class SourceCoordinates:
     """Where a dead letter's record was; `topic_id` tells incarnations of a topic apart."""

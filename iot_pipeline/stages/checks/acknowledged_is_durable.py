@@ -1,8 +1,6 @@
-"""Is what Cassandra acknowledges on its disk?"""
-
 from iot_pipeline.core.checks.verdicts import CheckVerdict
-from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 
 
 def look(facts: Facts) -> CheckVerdict:

@@ -1,9 +1,7 @@
-"""Whose clock is wrong?"""
-
 from iot_pipeline.core.checks.device_table import instant
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble, off_in_words
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
+from iot_pipeline.stages.checks.machinery.families import DevicesSaid, named, on_devices
 
 
 def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:

@@ -1,5 +1,3 @@
-"""How many records could not be readings lately, why, and whose they are."""
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -7,8 +5,8 @@ from iot_pipeline.core.checks.device_table import MOST_ROWS, DeviceTable, name_s
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.proof.dead_letters import StoredLetter, sender_of
 from iot_pipeline.core.reading.decoding import Reason
-from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.facts import RECENT, Facts
+from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.facts import RECENT, Facts
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 
 # How many letters, from the end of their topic, are read for their reasons and devices.

@@ -1,10 +1,8 @@
-"""Who has fallen silent?"""
-
 from iot_pipeline.core.checks.device_table import count_devices, instant
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.times import in_words
-from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
+from iot_pipeline.stages.checks.machinery.families import DevicesSaid, named, on_devices
 
 
 def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:

@@ -1,20 +1,18 @@
-"""Is every offset accounted for: span = stored + superseded + rejected + aged_out + holes."""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.stages.checks.check import CASSANDRA, Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 
 
 def look(facts: Facts) -> CheckVerdict:
     """A run: its entries against what it says it achieved. On its own: the whole ledger."""
     run = facts.run
     if run is None:
-        return judge(facts.walk.links)
+        return judge(facts.walk.entries)
     own = [link for link in facts.recent if link.run_id == run.run_id]
     return judge(own, run.committed, is_growing=run.is_growing)
 

@@ -1,11 +1,9 @@
-"""How long has the oldest record waited that was not ingested yet?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
-from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 
 
 def look(facts: Facts) -> CheckVerdict:

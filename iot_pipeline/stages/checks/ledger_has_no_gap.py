@@ -1,19 +1,17 @@
-"""Do the ledger's ranges follow each other without gap or overlap?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ledger.chain import Flaw, find_flaws
-from iot_pipeline.stages.checks.check import CASSANDRA, Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 
 
 def look(facts: Facts) -> CheckVerdict:
     """A run walks the last hour, without judging its end. On its own: the whole ledger."""
     if facts.run is not None:
         return judge(find_flaws(facts.recent, []), len(facts.recent), "the last hour of the ledger")
-    return judge(facts.walk.flaws, len(facts.walk.links), "the whole ledger")
+    return judge(facts.walk.flaws, len(facts.walk.entries), "the whole ledger")
 
 
 def judge(flaws: Sequence[Flaw], entries: int, part: str) -> CheckVerdict:

@@ -1,9 +1,7 @@
-"""Which sensors repeat themselves?"""
-
 from iot_pipeline.core.checks.device_table import instant
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble, with_units
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
+from iot_pipeline.stages.checks.machinery.families import DevicesSaid, named, on_devices
 
 
 def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:

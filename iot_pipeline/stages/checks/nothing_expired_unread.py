@@ -1,20 +1,21 @@
-"""Did Kafka delete records before they were read, and has a person seen it?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.ledger.chain import Outcome
 from iot_pipeline.core.ledger.losses import Loss, find_losses
-from iot_pipeline.stages.checks.check import CASSANDRA, Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.ledger.sums import KeptSums
 
 
 def look(facts: Facts) -> CheckVerdict:
     """The ledger's losses, and what people have said of them."""
-    topic, whole = facts.settings.topic, facts.ports.ledger
-    ledger = whole if facts.run is None else KeptSums(whole, facts.ports.ledger_sums)
-    entries = ledger.read_expired(topic, facts.parts)
+    topic, ledger = facts.settings.topic, facts.ports.ledger
+    if facts.run is None:
+        entries = ledger.read_entries(topic, facts.parts, outcome=Outcome.EXPIRED)
+    else:
+        entries = KeptSums(ledger, facts.ports.ledger_sums).read_expired(topic, facts.parts)
     seen = facts.ports.acknowledgements.acknowledged_losses(topic) if entries else {}
     return judge(find_losses(entries, seen))
 

@@ -1,11 +1,9 @@
-"""Who lacks readings, and in which hour?"""
-
 from iot_pipeline.core.checks.device_table import instant
 from iot_pipeline.core.fleet.lacking_hours import LEAST_EXPECTED, HourShare, known_interval_ms
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.times import MS_PER_HOUR
-from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
+from iot_pipeline.stages.checks.machinery.families import DevicesSaid, named, on_devices
 
 # Completeness is measured by these hours: the last full one and the current.
 _MEASURED_HOURS = 2

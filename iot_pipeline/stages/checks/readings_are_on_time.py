@@ -1,5 +1,3 @@
-"""How late do readings arrive?"""
-
 from collections import Counter
 
 from iot_pipeline.core.checks.device_table import as_code, as_word, count_devices, some
@@ -12,7 +10,7 @@ from iot_pipeline.core.fleet.problems import (
 )
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.times import in_words
-from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
+from iot_pipeline.stages.checks.machinery.families import DevicesSaid, named, on_devices
 
 
 def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:

@@ -1,5 +1,3 @@
-"""Will Kafka keep what was not read yet for long enough?"""
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,8 +5,8 @@ from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.lag import PartitionLag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_words
-from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.ingest.lag import first_record_ms
 
 _LOG_SECONDS = 3.0

@@ -1,10 +1,8 @@
-"""Do the rollups count every row?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.stages.checks.families import coverage, fine, on_rollups
+from iot_pipeline.stages.checks.machinery.families import coverage, fine, on_rollups
 from iot_pipeline.stages.rollups.comparison import DayComparison
 
 

@@ -1,13 +1,11 @@
-"""Are as many rows in the table as the ledgers stored, day by day?"""
-
 from collections.abc import Sequence
 from datetime import date, timedelta
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
-from iot_pipeline.stages.checks.check import CASSANDRA, Check
-from iot_pipeline.stages.checks.facts import Facts
-from iot_pipeline.stages.checks.row_counts import DayCount, count_days
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.checks.machinery.row_counts import DayCount, count_days
 from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
 from iot_pipeline.stages.ports import LedgerStore
 
@@ -62,7 +60,7 @@ def days_alone(facts: Facts) -> set[date]:
     """
     days = {day for entry in facts.recent_entries for day in entry.counts.stored_by_day}
     if not days:
-        newest = facts.ports.ledger.read_newest(facts.settings.topic, facts.parts)
+        newest = facts.ports.ledger.read_entries(facts.settings.topic, facts.parts, limit=1)
         days = {day for entry in newest for day in entry.counts.stored_by_day}
     if facts.now.date() != (facts.now - _DAY_IS_FRESHLY_CLOSED).date():
         days.add((facts.now - timedelta(days=1)).date())

@@ -1,25 +1,22 @@
-"""Are a run's rows, read from Cassandra again, those of its records?"""
-
 import time
 import zlib
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import DeviceTable, instant, some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
-from iot_pipeline.core.times import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import aged_before_ms, record_of
 from iot_pipeline.core.words import iot_command
-from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.proof.trace import MAX_KEYS, read_back_run
 
 _NAME = "rows_read_back_equal"
 # What one core reads from Kafka and Cassandra and compares in a second, with room to spare.
 _KEYS_PER_SECOND = 8_000
 # A row that ages while we look is not missing.
-_GRACE_MS = 60_000
+_GRACE_SECONDS = 60
 
 
 def look(facts: Facts) -> CheckVerdict:
@@ -52,31 +49,23 @@ def _read_back(facts: Facts, ranges: Sequence[OffsetRange], seed: str, stored: i
         seed: of the sample, so that looking again looks at the same.
         stored: rows that were made of them; none compared is then no success.
     """
-    ports, config, topic = facts.ports.audit_ports, facts.ports.audit_config, facts.settings.topic
+    ports = facts.ports.audit_ports
     seconds = facts.seconds(0.4)
     deadline = time.monotonic() + seconds
-    low = {marks.partition: marks.low for marks in ports.log.watermarks(topic)}
+    low = {marks.partition: marks.low for marks in ports.log.watermarks(ports.settings.topic)}
     here = [
         OffsetRange(item.partition, max(item.start, low[item.partition]), item.end)
         for item in join_ranges(ranges)
         if item.partition in low and item.end > low[item.partition]
     ]
-    aged_before_ms = 0.0
-    if config.retention_days:
-        now_ms = facts.now.timestamp() * 1000
-        aged_before_ms = now_ms + _GRACE_MS - config.retention_days * MS_PER_DAY
     found = read_back_run(
-        ports.log,
-        ports.records,
-        ports.rows,
-        topic,
-        config.rules,
+        ports,
         here,
-        config.retry_seconds,
         max_keys=min(MAX_KEYS, int(_KEYS_PER_SECOND * seconds)),
         seed=zlib.crc32(seed.encode()),
-        deletions=Deletions(ports.deletions.read_deletions()),
-        aged_before_ms=aged_before_ms,
+        aged_before_ms=aged_before_ms(
+            ports.settings.retention_days, facts.now.timestamp() + _GRACE_SECONDS
+        ),
         # The other half is for Cassandra: records without rows beside them would say nothing.
         is_read=lambda: time.monotonic() > deadline - seconds / 2,
         is_over=lambda: time.monotonic() > deadline,
@@ -102,7 +91,7 @@ def judge(read_back: ReadBack, records: int, stored: int = 0) -> CheckVerdict:
     wrong = [finding for finding in read_back.named if finding.state in NOT_WHOLE]
     torn = [finding for finding in wrong if finding.state is RowState.TORN]
     # Looked at again the next time, whatever that look is about: red until it is whole.
-    places = [f"{item.row[2]}:{item.row[1]}-{item.row[1] + 1}" for item in wrong]
+    places = [str(OffsetRange(p, at, at + 1)) for p, at in (record_of(f.row) for f in wrong)]
     table = DeviceTable(
         ("device", "time of the reading (UTC)", "row", "record"),
         [
@@ -112,11 +101,12 @@ def judge(read_back: ReadBack, records: int, stored: int = 0) -> CheckVerdict:
     )
     if torn:
         first = torn[0]
-        trace = iot_command("trace", then=(first.device_id, f"{first.timestamp_ms / 1000:.3f}"))
+        mend = iot_command("mend", then=(first.device_id, f"{first.timestamp_ms / 1000:.3f}"))
         said = (
             f"{states[RowState.TORN]:,} of {read_back.rows:,} rows match no record: {some(torn)}. "
-            f"Another program writes to this table, or two records shared a write time: `{trace}` "
-            "shows the records behind the row, docs/runbook.md what to do."
+            f"Two records shared a write time: `{mend}` makes the row that of the record that "
+            "wins. Where it refuses, another program writes to this table: docs/runbook.md says "
+            "what to do."
         )
         return CheckVerdict(False, said, numbers, table, places, Severity.ERROR)
     if wrong:

@@ -1,12 +1,10 @@
-"""Are tables and topics what this version expects?"""
-
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.stages.checks.check import Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 
 
 def look(facts: Facts) -> CheckVerdict:

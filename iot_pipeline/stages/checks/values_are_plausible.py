@@ -1,5 +1,3 @@
-"""Are values possible, and do neighbours agree?"""
-
 from iot_pipeline.core.fleet.problems import (
     DeviceProblem,
     Fleet,
@@ -9,7 +7,7 @@ from iot_pipeline.core.fleet.problems import (
 )
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.stages.checks.families import DevicesSaid, named, on_devices
+from iot_pipeline.stages.checks.machinery.families import DevicesSaid, named, on_devices
 
 
 def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:

@@ -111,7 +111,7 @@ def _read_newest(
 
     def ask(wanted: tuple[str, int, int, int]) -> StoredRows:
         name, day, last_ms, limit = wanted
-        return rows.start_range(name, day, day * MS_PER_DAY, last_ms, limit)
+        return rows.start_range(Span(name, day, day * MS_PER_DAY, last_ms), limit)
 
     firsts = [(name, days[0], _end_of(days[0]), _NEWEST_ROWS) for name, days in days_of.items()]
     answers = ask_all(firsts, ask, rows.wait, until.deadline, until.clock)
@@ -159,9 +159,7 @@ def _count(
     """How many readings there are of each span, hour by hour."""
     return ask_all(
         spans,
-        lambda span: ports.rows.start_counts(
-            span.device_id, span.day_number, span.first_ms, span.last_ms, MS_PER_HOUR
-        ),
+        lambda span: ports.rows.start_counts(span, MS_PER_HOUR),
         ports.rows.wait,
         until.deadline,
         until.clock,
@@ -201,9 +199,7 @@ def look_again(
     ]
     for span, answer in ask_all(
         spans,
-        lambda span: ports.rows.start_range(
-            span.device_id, span.day_number, span.first_ms, span.last_ms, _ROWS_OF_A_MINUTE
-        ),
+        lambda span: ports.rows.start_range(span, _ROWS_OF_A_MINUTE),
         ports.rows.wait,
         until.deadline,
         until.clock,

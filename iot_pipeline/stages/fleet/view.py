@@ -49,9 +49,7 @@ def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> Fle
     slots: defaultdict[str, list[Slot]] = defaultdict(list)
     for span, answer in ask_all(
         spans,
-        lambda span: ports.rows.start_means(
-            span.device_id, span.day_number, span.first_ms, span.last_ms, slot_ms
-        ),
+        lambda span: ports.rows.start_means(span, slot_ms),
         ports.rows.wait,
     ):
         slots[span.device_id].extend(answer.found)

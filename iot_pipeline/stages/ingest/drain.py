@@ -11,16 +11,14 @@ checkpoint and the run's row move in one conditional write.
 
 import logging
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Applied, Commit, Counts, Fenced, Rebased
 from iot_pipeline.core.reading.decoding import DeadLetter
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
-from iot_pipeline.stages.ingest.following import NO_END, Follow
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports, Written
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
@@ -53,13 +51,12 @@ def drain(
     """Ingest `plan.ingest`, exactly those offsets, and account for every one of them.
 
     Args:
-        plan: ranges that start at the checkpoints.
-        ports: Kafka and Cassandra.
-        run: who drains.
-        config: sizes and rules.
+        plan: ranges that start at the checkpoints; those of a run that follows have no end
+            (`open_ended`).
+        config: sizes and rules. With `follow` rows are written as records arrive, and all
+            checkpoints move at least once a second, until it says that the run is over.
         progress: filled as the run goes, so that a caller that is interrupted knows what was
             achieved; a new one when None.
-        on_progress: called after every commit.
         observe: called with every micro-batch that was committed, and so is counted once; it must
             be quick.
         turn: called between polls, while Kafka or Cassandra is waited for; about a millisecond.
@@ -77,9 +74,10 @@ def drain(
     try:
         if plan.ingest:
             checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress, observe)
+            partitions = [item.partition for item in plan.ingest]
             entries = retry_transient(
-                lambda: ports.ledger.read_newest(
-                    plan.topic.name, [item.partition for item in plan.ingest], _ENTRIES_BEFORE
+                lambda: ports.ledger.read_entries(
+                    plan.topic.name, partitions, limit=_ENTRIES_BEFORE
                 ),
                 give_up_after_seconds=config.retry_seconds,
             )
@@ -91,7 +89,7 @@ def drain(
             finally:
                 checkpoints.note_last_answers()
     finally:
-        progress.seconds = time.monotonic() - started
+        progress.seconds += time.monotonic() - started
     return progress
 
 
@@ -106,14 +104,16 @@ def _write_and_account(
     Never in another order: an offset below the checkpoint is read again by a person's wish alone.
     """
     expired: OffsetsExpiredError | None = None
+    unknown_fields = 0
     try:
         with closing(batches.written()) as turns:
             for written in turns:
                 if written is not None:  # its rows are acknowledged
-                    progress.unknown_fields = batches.unknown_fields
+                    progress.unknown_fields += batches.unknown_fields - unknown_fields
+                    unknown_fields = batches.unknown_fields
                     checkpoints.take_in(written)
                 checkpoints.settle_decided()
-                if progress.fenced:
+                if checkpoints.is_fenced:
                     return
                 if checkpoints.is_due:
                     checkpoints.deliver_letters()
@@ -124,51 +124,12 @@ def _write_and_account(
         # dead letters would be lost with Kafka's copy of them.
         expired = exc
     checkpoints.settle()
-    if not progress.fenced:
+    if not checkpoints.is_fenced:
         checkpoints.deliver_letters()
         checkpoints.move()
         checkpoints.settle()
-    if expired is not None and not progress.fenced:
+    if expired is not None and not checkpoints.is_fenced:
         raise expired
-
-
-def follow(
-    plan: Plan,
-    ports: Ports,
-    run: Run,
-    config: DrainConfig,
-    how: Follow,
-    *,
-    partitions: Container[int] | None = None,
-    progress: DrainProgress | None = None,
-    on_progress: Callable[[DrainProgress], None] = lambda _: None,
-    observe: Callable[[MicroBatch], None] = lambda _: None,
-    turn: Callable[[], None] = lambda: None,
-    wall_clock: Callable[[], float] = time.time,
-) -> DrainProgress:
-    """Ingest all that arrives from the plan's checkpoints on, until `how` says it is over.
-
-    Rows are written as records arrive, and the checkpoints of all partitions move at least once
-    a second. Only these `partitions`, or all; those that the topic gets meanwhile are the next
-    run's. Raises what `drain` raises.
-    """
-    config = replace(config, follow=how)
-    ranges = [
-        OffsetRange(state.partition, plan.checkpoints[state.partition].next_offset, NO_END)
-        for state in plan.states
-        if partitions is None or state.partition in partitions
-    ]
-    return drain(
-        replace(plan, ingest=ranges, replay=[]),
-        ports,
-        run,
-        config,
-        progress=progress or DrainProgress([]),
-        on_progress=on_progress,
-        observe=observe,
-        turn=turn,
-        wall_clock=wall_clock,
-    )
 
 
 class _Checkpoints:
@@ -198,6 +159,7 @@ class _Checkpoints:
         self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
         self._commit_due = 0.0
         self._pending: list[InFlight] = []
+        self.is_fenced = False
         # The same, for who observes: acknowledged, and on their way to be committed.
         self._written: list[MicroBatch] = []
         self._committing: list[MicroBatch] = []
@@ -243,18 +205,19 @@ class _Checkpoints:
         send_all(self._ports.ledger, self._pending)
 
     def _commit_of(self, partition: int, end: int) -> Commit:
-        checkpoint = self._plan.checkpoints[partition]
+        checkpoint, start = self._plan.checkpoints[partition], self._ranges[partition].start
+        _, counts = self._progress.committed.get((partition, start), (None, Counts()))
         return Commit(
             topic=self._topic,
             partition=partition,
             epoch=checkpoint.epoch,
             topic_id=checkpoint.topic_id,
-            run_start=self._ranges[partition].start,
+            run_start=start,
             expected=self._committed[partition],
             end=end,
             run_id=self._run.run_id,
             writer_id=self._run.writer_id,
-            counts=self._progress.counts.get(partition, Counts()) + self._counts[partition],
+            counts=counts + self._counts[partition],
         )
 
     def settle_decided(self) -> None:
@@ -287,7 +250,7 @@ class _Checkpoints:
         if rebased is not None:
             raise rebased
         committed, self._committing = self._committing, []
-        if not self._progress.fenced:
+        if not self.is_fenced:
             for batch in committed:
                 self._observe(batch)
         self._mirror(moved)
@@ -296,14 +259,13 @@ class _Checkpoints:
     def _note(self, commit: Commit, outcome: Applied | Fenced) -> None:
         """Once or again: the same afterwards."""
         if isinstance(outcome, Fenced):
+            self.is_fenced = True
             if outcome not in self._progress.fenced:
                 self._progress.fenced.append(outcome)
             return
         self._committed[commit.partition] = commit.end
-        self._progress.counts[commit.partition] = commit.counts
-        self._progress.achieved[commit.partition] = OffsetRange(
-            commit.partition, commit.run_start, commit.end
-        )
+        item = OffsetRange(commit.partition, commit.run_start, commit.end)
+        self._progress.committed[commit.partition, commit.run_start] = item, commit.counts
 
     def note_last_answers(self) -> None:
         """After an error or Terminate: what commits on their way still moved.

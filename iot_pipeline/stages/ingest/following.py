@@ -5,8 +5,11 @@ since the one before.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
+
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.stages.ingest.planning import Plan
 
 # The end of an open range: no log grows so long.
 NO_END = 1 << 62
@@ -38,3 +41,16 @@ class Follow:
     def starting_at(self, started: float) -> Callable[[], bool]:
         """Whether a run that started then is over."""
         return lambda: self.should_stop() or self.clock() - started >= self.seconds
+
+
+def open_ended(plan: Plan, partitions: Container[int] | None = None) -> Plan:
+    """All that arrives from the plan's checkpoints on, of these Kafka partitions or of all.
+
+    Partitions that the topic gets meanwhile are the next run's.
+    """
+    ranges = [
+        OffsetRange(state.partition, plan.checkpoints[state.partition].next_offset, NO_END)
+        for state in plan.states
+        if partitions is None or state.partition in partitions
+    ]
+    return replace(plan, ingest=ranges, replay=[])

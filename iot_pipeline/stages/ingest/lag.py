@@ -28,9 +28,6 @@ def read_lag(
     """The lag of every Kafka partition, in order.
 
     Args:
-        log: Kafka.
-        ledger: the checkpoints.
-        topic: its name.
         now: what seconds are measured against, aware.
         timeout_seconds: how long the records at the checkpoints may take, all together.
 
@@ -56,8 +53,6 @@ def first_record_ms(
     """The Kafka timestamp of the first record of each range; ranges of holes alone have none.
 
     Args:
-        log: Kafka.
-        topic: its name.
         ranges: at most one per Kafka partition.
         timeout_seconds: for all of them together.
 

@@ -75,7 +75,6 @@ class LatencyProbe:
 
     Args:
         store: where rows go; every call is passed on as it is.
-        rows: reads them back.
         clock: monotonic seconds, for the pace of probes.
         random_: chooses the row of a group.
         since_seconds: rows of records that arrived in Kafka before this (seconds since 1970) are
@@ -97,21 +96,17 @@ class LatencyProbe:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Pending:
-        """Start writing rows of one Cassandra partition, all of them in one batch."""
         write = self.store.send_rows(device_id, day_number, rows)
         return self._probed(write, device_id, day_number, rows) if self._is_due() else write
 
     def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Pending:
-        """Start writing (device_id, day_number, rows) of a few Cassandra partitions as one."""
         write = self.store.send_merged(groups)
         return self._probed(write, *self.random_.choice(groups)) if self._is_due() else write
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> Pending:
-        """Start noting that these devices have rows on this day; device_id -> produced_ms."""
         return self.store.send_devices(day_number, devices)
 
     def wait(self, timeout_seconds: float) -> None:
-        """Until some answer has come since the last call, or the time is over."""
         self.store.wait(timeout_seconds)
 
     def take(self) -> Latencies:

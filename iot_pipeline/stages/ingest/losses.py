@@ -4,7 +4,6 @@ The ledger row of a loss moves the checkpoint by the same conditional write as a
 runs record it, and the chain has no gap.
 """
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, Outcome, Rebased
@@ -40,35 +39,33 @@ def record_losses(
     if not expired:
         return []
     checkpoints = ledger.read_checkpoints(topic, [item.partition for item in expired])
-    commits = [
-        _commit_of(item, checkpoints[item.partition], ledger, topic, run)
-        for item in expired
-        if checkpoints[item.partition].next_offset == item.start
-    ]
-    recorded = []
-    for commit, outcome in commit_all(ledger, commits, retry_seconds):
-        if not isinstance(outcome, (Fenced, Rebased)):
-            recorded.append(OffsetRange(commit.partition, commit.run_start, commit.end))
-    return recorded
-
-
-def _commit_of(
-    item: OffsetRange, checkpoint: Checkpoint, ledger: LedgerStore, topic: str, run: Run
-) -> Commit:
-    return Commit(
-        topic=topic,
-        partition=item.partition,
-        epoch=checkpoint.epoch,
-        topic_id=checkpoint.topic_id,
-        run_start=item.start,
-        expected=item.start,
-        end=item.end,
-        run_id=run.run_id,
-        writer_id=run.writer_id,
+    commits = []
+    for item in expired:
+        checkpoint = checkpoints[item.partition]
+        if checkpoint.next_offset != item.start:
+            continue
         # They arrived after the last record that was ingested.
-        counts=replace(Counts(), first_record_ms=last_ingested_ms(ledger, topic, checkpoint)),
-        outcome=Outcome.EXPIRED,
-    )
+        after_ms = last_ingested_ms(ledger, topic, checkpoint)
+        commits.append(
+            Commit(
+                topic=topic,
+                partition=item.partition,
+                epoch=checkpoint.epoch,
+                topic_id=checkpoint.topic_id,
+                run_start=item.start,
+                expected=item.start,
+                end=item.end,
+                run_id=run.run_id,
+                writer_id=run.writer_id,
+                counts=Counts(first_record_ms=after_ms),
+                outcome=Outcome.EXPIRED,
+            )
+        )
+    return [
+        OffsetRange(commit.partition, commit.run_start, commit.end)
+        for commit, outcome in commit_all(ledger, commits, retry_seconds)
+        if not isinstance(outcome, (Fenced, Rebased))
+    ]
 
 
 def last_ingested_ms(ledger: LedgerStore, topic: str, checkpoint: Checkpoint) -> int | None:
@@ -110,11 +107,8 @@ def rebase(
 
     Args:
         log: Kafka, which must have the topic with this UUID now.
-        ledger: where the checkpoints are.
-        topic: its name.
         topic_id: the UUID that the person read in the error: what appeared since is refused.
         at: earliest, latest, or an offset for every partition.
-        run: who does it.
 
     Returns:
         (old, new) checkpoint per partition of the new topic; old is None where the old topic had

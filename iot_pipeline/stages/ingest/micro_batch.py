@@ -26,7 +26,7 @@ from iot_pipeline.core.reading.offsets import (
     TopicInfo,
     check_checkpoint_id,
 )
-from iot_pipeline.core.reading.write_times import Row
+from iot_pipeline.core.reading.write_times import Row, aged_before_ms
 from iot_pipeline.errors import (
     KafkaUnavailableError,
     OffsetsExpiredError,
@@ -105,8 +105,6 @@ class MicroBatches:
         topic: as it was when the ranges were planned.
         checkpoints: those of the partitions read; they name the topic's incarnation.
         ranges: at most one per Kafka partition, all read.
-        ports: Kafka and Cassandra.
-        config: sizes and rules.
         entries: the ledger's, of those partitions: records before a range compete with its first
             millisecond, those that were ingested.
         wall_clock: seconds since 1970, for the retention of rows.
@@ -193,7 +191,8 @@ class MicroBatches:
     def _gather(self) -> Generator[Written | None, None, MicroBatch | None]:
         if len(self._released) == len(self._ranges):
             return None
-        builder = MicroBatchBuilder(dict(self._next), self._decoder, self._expired_before_ms())
+        aged_ms = aged_before_ms(self._config.retention_days, self._wall_clock())
+        builder = MicroBatchBuilder(dict(self._next), self._decoder, aged_ms)
         self._met.clear()
         began = time.monotonic()
         first_at: float | None = None
@@ -327,11 +326,6 @@ class MicroBatches:
         ):
             self._release(builder, partition)
             builder.split_ms += self._open.forget(partition, MAX_HELD_BYTES)
-
-    def _expired_before_ms(self) -> int | None:
-        if not self._config.retention_days:
-            return None
-        return int((self._wall_clock() - self._config.retention_days * 86_400) * 1000)
 
     # Between consuming and writing.
 

@@ -83,9 +83,6 @@ def make_plan(
     """Plan from the checkpoints to the last stable offsets, or sort the ranges asked for.
 
     Args:
-        log: Kafka.
-        ledger: the checkpoints.
-        topic: its name.
         start_at: first contact starts at earliest, latest or an ISO time; partitions added to a
             known topic always start at offset 0.
         max_records: budget in offsets, None for all.

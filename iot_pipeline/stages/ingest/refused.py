@@ -20,11 +20,8 @@ def refused_letters(
 
     Args:
         batch: theirs; its counts are changed.
-        rows_refused: at least one.
         read_offsets: the records at (partition, offset) that Kafka still has.
         check_identity: raises when the topic is another than the one that was read.
-        decoder: as for the micro-batch.
-        topic: its name, for messages.
 
     Raises:
         PermanentError: a record is not in Kafka any more, so no letter can keep it.

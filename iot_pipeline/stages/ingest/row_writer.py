@@ -77,7 +77,6 @@ class RowWriter:
     """Writes one micro-batch at a time: `begin`, then `pump` until it says True.
 
     Args:
-        store: where rows go.
         requests_in_flight: CQL batches on their way at once, at most; halved when a write fails,
             less by an eighth when answers are slow, and grown back one by one.
         give_up_after_seconds: how long transient errors may last without one success.
@@ -109,7 +108,6 @@ class RowWriter:
         """Queue the rows of a micro-batch; nothing of an earlier one may be left.
 
         Args:
-            batch: its rows.
             at_most: requests in flight, if fewer than usual.
         """
         assert not self.is_busy, "one micro-batch at a time"
@@ -141,6 +139,15 @@ class RowWriter:
             for at in range(0, len(names), MAX_DEVICES_PER_BATCH):
                 part_of = {name: devices[name] for name in names[at : at + MAX_DEVICES_PER_BATCH]}
                 self._queue.append(_Group(day_number=day_number, devices=part_of))
+
+    def write(self, groups: dict[tuple[str, int], RowsByTime]) -> None:
+        """Bring rows in that are of no micro-batch; returns when all are acknowledged or refused.
+
+        Raises what `pump` raises.
+        """
+        self.begin(MicroBatch(groups, [], {}, {}, {}, []))
+        while not self.pump(0.1):
+            pass
 
     @property
     def is_busy(self) -> bool:

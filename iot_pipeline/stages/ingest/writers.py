@@ -23,7 +23,6 @@ class Writers:
     """Writes micro-batches, the earlier ones first to be finished.
 
     Args:
-        store: where rows go.
         at_once: how many, at most, while all of them are small.
         requests_in_flight: of a large micro-batch; small ones share them.
         give_up_after_seconds: of each writer.

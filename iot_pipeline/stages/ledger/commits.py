@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from iot_pipeline.core.ledger.chain import Applied, Commit, Fenced, Rebased, decide_commit
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError, TransientError
 from iot_pipeline.stages.ports import LedgerStore, PendingCommit
-from iot_pipeline.stages.requests import backoff_seconds, retry_transient
+from iot_pipeline.stages.requests import NotSent, backoff_seconds, retry_transient
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class InFlight:
         try:
             self.sent = ledger.send_commit(self.commit)
         except PipelineError as exc:
-            self.sent = _NotSent(exc)
+            self.sent = NotSent(exc)
 
 
 def commit_all(
@@ -99,7 +99,6 @@ def last_answers(
     left out.
 
     Args:
-        ledger: where they went.
         pending: in any state.
         answer_seconds: how long to wait for answers, all together.
         ask_seconds: how long to ask the ledger about those without, all together.
@@ -133,15 +132,6 @@ def last_answers(
         is_certain = is_answered and not isinstance(error, TransientError)
         if outcome is not None or not is_certain:
             yield item, outcome
-
-
-@dataclass(frozen=True, slots=True)
-class _NotSent:
-    """A commit that failed on its way out: its outcome is asked like any other."""
-
-    error: PipelineError
-    done: bool = True
-    applied: bool = False
 
 
 def _settle(ledger: LedgerStore, item: InFlight, give_up_after_seconds: float) -> Outcome:

@@ -8,7 +8,7 @@ another in its place, and then the whole ledger is asked.
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
-from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry
+from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, extend_sum, place_of
 from iot_pipeline.stages.ports import LedgerStore, LedgerSums
 
@@ -38,16 +38,16 @@ class KeptSums:
             yield {day: older.stored_by_day.get(day, 0) for day in days}
 
     def read_expired(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
-        """As `LedgerStore.read_expired` of the whole ledger."""
-        kept = self._read(topic, partitions)
-        found = self._ledger.read_expired(topic, partitions, _ends(kept))
+        """The entries of the whole ledger with the outcome `expired`."""
+        kept, expired = self._read(topic, partitions), Outcome.EXPIRED
+        found = self._ledger.read_entries(topic, partitions, places=_ends(kept), outcome=expired)
         older = [
             self._ledger.read_at(topic, partition, place)
             for partition, known in kept.items()
             for place in known.expired
         ]
         if None in older or not self._hold(topic, kept):
-            return self._ledger.read_expired(topic, partitions)
+            return self._ledger.read_entries(topic, partitions, outcome=expired)
         return found + [entry for entry in older if entry is not None]
 
     def _read(self, topic: str, partitions: Sequence[int]) -> dict[int, LedgerSum]:
@@ -69,10 +69,6 @@ def keep_sums(
     """Move the kept sums on to the newest entries, and make those that there are not yet.
 
     Args:
-        ledger: what is summed.
-        sums: where they are.
-        topic: its name.
-        partitions: which.
         is_afresh: believe none that is kept: read the whole ledger.
     """
     kept = {} if is_afresh else sums.read_sums(topic)
@@ -80,9 +76,10 @@ def keep_sums(
         older = kept.get(partition)
         moved = None
         if older is not None:
-            moved = extend_sum(older, ledger.read_from(topic, partition, older.until))
+            newer = ledger.read_entries(topic, [partition], places={partition: older.until})
+            moved = extend_sum(older, newer)
         if moved is None:
-            moved = extend_sum(None, ledger.read_from(topic, partition, None))
+            moved = extend_sum(None, ledger.read_entries(topic, [partition]))
         if moved is not None and moved != older:
             sums.write_sum(topic, moved)
 
@@ -103,7 +100,9 @@ def keep_sums_in_passing(
         newer = sum(place > older.until for place in places)
         if partition not in partitions or (older.until in places and newer < _WORTH_KEEPING):
             continue
-        entries = ledger.read_from(topic, partition, older.until, _READ_IN_PASSING)
+        entries = ledger.read_entries(
+            topic, [partition], places={partition: older.until}, limit=_READ_IN_PASSING
+        )
         moved = extend_sum(older, entries)
         if moved is not None and moved != older:
             sums.write_sum(topic, moved)

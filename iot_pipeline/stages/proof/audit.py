@@ -11,20 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ledger.chain import LedgerEntry
+from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
-from iot_pipeline.core.reading.write_times import first_us
-from iot_pipeline.core.times import MS_PER_DAY
+from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
-from iot_pipeline.stages.ports import LedgerStore, RecordLog
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.proof.strays import StraySearch
 from iot_pipeline.stages.proof.trace import find_records
@@ -53,20 +49,17 @@ class AuditProgress:
 
 
 def choose_ranges(
-    log: RecordLog,
-    ledger: LedgerStore,
-    topic: str,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    ports: AuditPorts, since: datetime | None = None, until: datetime | None = None
 ) -> list[OffsetRange]:
     """All of the ledger's current chain and what lags, or what arrived in Kafka within a time."""
+    log, ledger, topic = ports.log, ports.ledger, ports.settings.topic
     _, checkpoints, states = read_states(log, ledger, topic)
     starts, ends = {}, {}
     for state in states:
-        entries = ledger.read_entries(topic, [state.partition])
+        entries = of_current_epoch(ledger.read_entries(topic, [state.partition]), checkpoints)
         checkpoint = checkpoints.get(state.partition)
         starts[state.partition] = min(
-            (e.start_offset for e in entries if checkpoint and e.epoch == checkpoint.epoch),
+            (entry.start_offset for entry in entries),
             default=checkpoint.next_offset if checkpoint else state.low,
         )
         ends[state.partition] = state.last_stable
@@ -80,10 +73,8 @@ def choose_ranges(
 
 
 def audit(
-    topic: str,
     ranges: Sequence[OffsetRange],
     ports: AuditPorts,
-    config: AuditConfig,
     audit_id: str,
     *,
     every_place: bool = False,
@@ -93,10 +84,7 @@ def audit(
     """Say what became of every offset of `ranges`, and keep the answer.
 
     Args:
-        topic: its name.
-        ranges: offsets of it; above the last stable offset is refused.
-        ports: what is read.
-        config: rules and limits.
+        ranges: offsets of the topic; above the last stable offset is refused.
         audit_id: names the audit where it is kept.
         every_place: look for rows without a record in every partition of the table, not only on
             the days that the records are of.
@@ -108,27 +96,26 @@ def audit(
         TopicChangedError: the topic was recreated, before or meanwhile: nothing is proved.
         KafkaUnavailableError, CassandraUnavailableError: no answer for long.
     """
-    return _Audit(topic, ranges, ports, config, every_place, on_progress, wall_clock).run(audit_id)
+    with rare_collections():
+        return _Audit(ranges, ports, every_place, on_progress, wall_clock).run(audit_id)
 
 
 class _Audit:
     def __init__(
         self,
-        topic: str,
         ranges: Sequence[OffsetRange],
         ports: AuditPorts,
-        config: AuditConfig,
         every_place: bool,
         on_progress: Callable[[AuditProgress], None],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._topic, self._ports, self._config = topic, ports, config
+        self._topic, self._ports, self._settings = ports.settings.topic, ports, ports.settings
         self._every_place, self._on_progress = every_place, on_progress
-        self._mended = MendedRows(ports.mends.read_mended())
+        self._mended = ports.read_mended()
         self._began, self._told = time.monotonic(), 0.0
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
         # The checkpoints first: what a run stores from now on is in flight.
-        self._info, self._checkpoints, states = read_states(ports.log, ports.ledger, topic)
+        self._info, self._checkpoints, states = read_states(ports.log, ports.ledger, self._topic)
         self._states = {state.partition: state for state in states}
         self._result = AuditResult(join_ranges(ranges))
         self._check_ranges()
@@ -147,16 +134,13 @@ class _Audit:
                 raise PlanError(f"auditing {self._topic} {item}: {end}")
 
     def run(self, audit_id: str) -> AuditResult:
-        with rare_collections():
-            return self._run(audit_id)
-
-    def _run(self, audit_id: str) -> AuditResult:
         result = self._result
         judge = Judge(
             self._read_letters(),
-            Deletions(self._ports.deletions.read_deletions()),
+            self._ports.read_deletions(),
             self._mended,
-            self._aged_before_ms(),
+            # A row ages while we look: a minute's grace, in favour of aged_out.
+            aged_before_ms(self._settings.retention_days, self._started_at.timestamp() + 60),
             self._entries(),
             result,
         )
@@ -181,7 +165,7 @@ class _Audit:
     # What the records are compared with.
 
     def _read_letters(self) -> LetterIndex:
-        dlq = self._config.dead_letter_topic
+        dlq = self._settings.dead_letter_topic
         marks = self._ports.log.watermarks(dlq)
         ranges = [OffsetRange(m.partition, m.low, m.last_stable) for m in marks]
         wanted = defaultdict(list)
@@ -197,18 +181,8 @@ class _Audit:
 
     def _entries(self) -> list[LedgerEntry]:
         partitions = sorted({item.partition for item in self._result.ranges})
-        return [
-            entry
-            for entry in self._ports.ledger.read_entries(self._topic, partitions)
-            if entry.epoch == self._checkpoints[entry.partition].epoch
-        ]
-
-    def _aged_before_ms(self) -> int | None:
-        if not self._config.retention_days:
-            return None
-        # A row ages while we look: a minute's grace, in favour of aged_out.
-        now_ms = self._started_at.timestamp() * 1000 + 60_000
-        return int(now_ms - self._config.retention_days * MS_PER_DAY)
+        entries = self._ports.ledger.read_entries(self._topic, partitions)
+        return of_current_epoch(entries, self._checkpoints)
 
     # Records.
 
@@ -241,7 +215,7 @@ class _Audit:
         self._progress.done += offsets
 
     def _stretches(self, ranges: Sequence[OffsetRange]) -> Iterator[Stretch]:
-        decoder = ReadingDecoder(self._config.rules)
+        decoder = ReadingDecoder(self._settings.reading_rules)
         stretch = Stretch(decoder)
         seen = Seen({item.partition: item.start for item in ranges})
         for records in self._ports.records.read(self._topic, ranges):
@@ -249,7 +223,7 @@ class _Audit:
             self._first_ms = {**seen.first_ms, **self._first_ms}
             self._last_ms.update(seen.last_ms)
             stretch.add(records)
-            if stretch.records >= self._config.window_records:
+            if stretch.records >= self._ports.window_records:
                 yield stretch
                 stretch = Stretch(decoder)
         yield stretch
@@ -281,7 +255,9 @@ class _Audit:
     def _judge(self, judge: Judge, stretch: Stretch, ties: list[Tie]) -> None:
         judge.judge_rejected(stretch)
         wanted = ((place, sorted(group)) for place, group in stretch.groups.items())
-        for place, times, found in fetch_rows(self._ports.rows, wanted, self._config.retry_seconds):
+        for place, times, found in fetch_rows(
+            self._ports.rows, wanted, self._settings.retry_seconds
+        ):
             self._days.add(place[1])
             ties += judge.judge_rows(place, times, stretch.groups[place], found)
             if len(ties) > MAX_TIES:
@@ -301,15 +277,10 @@ class _Audit:
     # Ties: records of other partitions or stretches may have the row's write time and its values.
 
     def _settle(self, judge: Judge, ties: Sequence[Tie]) -> None:
-        found = find_records(
-            self._ports.log,
-            self._ports.records,
-            self._topic,
-            self._config.rules,
-            {(tie.place, tie.timestamp_ms, tie.row[0]) for tie in ties},
-        )
-        for tie in ties:
-            judge.settle_tie(tie, found[tie.place, tie.timestamp_ms, tie.row[0]])
+        wanted = [(tie.place, tie.timestamp_ms, tie.row[0]) for tie in ties]
+        found = find_records(self._ports, wanted)
+        for tie, key in zip(ties, wanted, strict=True):
+            judge.settle_tie(tie, found[key])
 
     # Rows that no record explains.
 
@@ -348,9 +319,7 @@ class _Audit:
     def _find_strays(self, stored: RowSums, readable: Sequence[OffsetRange]) -> None:
         self._progress.step = "rows"
         StraySearch(
-            self._topic,
             self._ports,
-            self._config,
             self._mended,
             readable,
             self._span_us(),

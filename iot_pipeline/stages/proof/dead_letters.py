@@ -1,14 +1,12 @@
 """Read the newest dead letters back, from the end of their topic, within bounded memory."""
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
-from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.errors import KafkaUnavailableError
 from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.reading.log import read_ranges
 
 _CHUNK_OFFSETS = 500
 _SILENCE_SECONDS = 15.0
@@ -63,7 +61,8 @@ def read_newest_letters(
         ]
         if enough or not ranges:
             break
-        for record in _read(log, dead_letter_topic, ranges):
+        read = read_ranges(log, dead_letter_topic, ranges, _SILENCE_SECONDS)
+        for record in chain.from_iterable(read):
             letter = reader.add(record)
             if letter is not None and reason in (None, letter.reason):
                 found.append(_shorten(letter))
@@ -82,21 +81,3 @@ def _shorten(letter: StoredLetter) -> FoundLetter:
         return FoundLetter(letter, None)
     kept = replace(letter, value=letter.value[:_KEPT_VALUE_BYTES])
     return FoundLetter(kept, len(letter.value))
-
-
-def _read(log: RecordLogReader, topic: str, ranges: list[OffsetRange]) -> Iterator[Record]:
-    source = log.open_ranges(topic, ranges)
-    heard_at = time.monotonic()
-    try:
-        while len(source.finished) < len(ranges):
-            records = source.poll(0.1)
-            if records:
-                heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > _SILENCE_SECONDS:
-                raise KafkaUnavailableError(
-                    f"reading {topic} {', '.join(map(str, ranges))}: nothing came for "
-                    f"{_SILENCE_SECONDS:g} s; `iot status` says whether Kafka runs"
-                )
-            yield from records
-    finally:
-        source.close()

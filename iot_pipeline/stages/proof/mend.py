@@ -10,17 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRow, MendedRows
+from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import RowState, StoredRow, judge_row, write_times_in
-from iot_pipeline.core.reading.write_times import Row, arrived_ms, mended_us, record_of, winner_of
+from iot_pipeline.core.reading.write_times import (
+    Row,
+    aged_before_ms,
+    arrived_ms,
+    mended_us,
+    record_of,
+    winner_of,
+)
 from iot_pipeline.core.times import MS_PER_DAY, day_of, in_utc, moment_of
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import ReadingStore, Run
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_row
 from iot_pipeline.stages.proof.trace import records_of_key
 from iot_pipeline.stages.requests import retry_transient
@@ -43,10 +48,8 @@ class Mend:
 
 
 def mend(
-    topic: str,
     ports: AuditPorts,
     store: ReadingStore,
-    config: AuditConfig,
     run: Run,
     device_id: str,
     timestamp_ms: int,
@@ -63,17 +66,15 @@ def mend(
             deleted or has outlived its retention: nothing was changed. Or the row did not take.
         TransientError: Kafka or Cassandra stayed away.
     """
-    place = (device_id, timestamp_ms // MS_PER_DAY)
+    settings, place = ports.settings, (device_id, timestamp_ms // MS_PER_DAY)
     doing = f"mending {device_id} at {in_utc(moment_of(timestamp_ms), 'milliseconds')}"
-    before = fetch_row(ports.rows, place, timestamp_ms, config.retry_seconds)
+    before = fetch_row(ports.rows, place, timestamp_ms, settings.retry_seconds)
     newest_us = max((us for us in write_times_in(before or ()) if us is not None), default=None)
     if before is None or newest_us is None:
         raise PermanentError(f"{doing}: there is no such row. `iot audit` says what became of it")
     arrived = arrived_ms(newest_us)
-    rivals = records_of_key(
-        ports.log, ports.records, topic, config.rules, place, timestamp_ms, {arrived}
-    )
-    known = MendedRows(ports.mends.read_mended())
+    rivals = records_of_key(ports, place, timestamp_ms, {arrived})
+    known = ports.read_mended()
     for row in (known.row_of(device_id, timestamp_ms, rival) for rival in rivals):
         if judge_row(row, before) is RowState.EQUAL:
             return Mend(before, before, row)
@@ -84,9 +85,9 @@ def mend(
             "it, or another program wrote the row. `iot trace` shows the row"
         )
     winner = winner_of(rivals)
-    if Deletions(ports.deletions.read_deletions()).covers(device_id, timestamp_ms, winner[0]):
+    if ports.read_deletions().covers(device_id, timestamp_ms, winner[0]):
         raise PermanentError(f"{doing}: `iot delete` removed its reading")
-    if config.retention_days and arrived < (now - config.retention_days * 86_400) * 1000:
+    if arrived < aged_before_ms(settings.retention_days, now):
         raise PermanentError(f"{doing}: its reading has outlived the retention of rows")
     mended = (mended_us(arrived), *winner[1:])
     partition, offset = record_of(winner)
@@ -97,14 +98,11 @@ def mend(
         ports.mends.record_mend(row, at, mended_by)
         # No row more, but the rollups of its day are to be made again.
         touched = Counts(stored_by_day={day_of(place[1]): 0})
-        ports.ledger.record_replay(topic, at, run.run_id, [], touched)
+        ports.ledger.record_replay(settings.topic, at, run.run_id, [], touched)
 
-    retry_transient(remember, give_up_after_seconds=config.retry_seconds)
-    writer = RowWriter(store, 1, config.retry_seconds)
-    writer.begin(MicroBatch({place: {timestamp_ms: mended}}, [], {}, {}, {}, []))
-    while not writer.pump(0.1):
-        pass
-    after = fetch_row(ports.rows, place, timestamp_ms, config.retry_seconds)
+    retry_transient(remember, give_up_after_seconds=settings.retry_seconds)
+    RowWriter(store, 1, settings.retry_seconds).write({place: {timestamp_ms: mended}})
+    after = fetch_row(ports.rows, place, timestamp_ms, settings.retry_seconds)
     if after is None or judge_row(mended, after) is not RowState.EQUAL:
         raise PermanentError(
             f"{doing}: the row did not take, {after} is there: it was deleted with plain CQL, or "

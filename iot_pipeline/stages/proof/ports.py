@@ -1,8 +1,14 @@
 """What an audit reads, and how: shared by its parts."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.proof.audit import RawRecords, Stretch
+from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.mended import MendedRows
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ports import (
     AuditLog,
     Audits,
@@ -19,8 +25,12 @@ WINDOW_RECORDS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class AuditPorts:
-    """Everything an audit reads, and the one place it writes to."""
+    """Everything an audit reads, and the one place it writes to.
 
+    Records are judged `window_records` at a time.
+    """
+
+    settings: Settings
     log: RecordLog
     ledger: LedgerStore
     records: AuditLog
@@ -29,14 +39,25 @@ class AuditPorts:
     deletions: DeletionLog
     mends: MendLog
     audits: Audits
-
-
-@dataclass(frozen=True, slots=True)
-class AuditConfig:
-    """How to audit; the meaning of each is that of the setting with its name."""
-
-    dead_letter_topic: str
-    rules: ReadingRules = field(default_factory=ReadingRules)
-    retention_days: float = 0.0
-    retry_seconds: float = 30.0
     window_records: int = WINDOW_RECORDS
+
+    def read_deletions(self) -> Deletions:
+        """What `iot delete` removed."""
+        return Deletions(self.deletions.read_deletions())
+
+    def read_mended(self) -> MendedRows:
+        """The rows that `iot mend` wrote."""
+        return MendedRows(self.mends.read_mended())
+
+    def stretches(
+        self,
+        ranges: Iterable[OffsetRange],
+        choose: Callable[[RawRecords], RawRecords] = lambda records: records,
+    ) -> Iterator[Stretch]:
+        """The rows that the topic's records in these ranges make, as they come from Kafka."""
+        decoder = ReadingDecoder(self.settings.reading_rules)
+        for of_round in in_rounds(ranges):
+            for records in self.records.read(self.settings.topic, list(of_round.values())):
+                stretch = Stretch(decoder)
+                stretch.add(choose(records))
+                yield stretch

@@ -3,12 +3,11 @@
 Reads only. Bounded: so many questions on their way, each answered in one page.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from iot_pipeline.core.proof.read_back import Place, ReadBack, StoredRow
+from iot_pipeline.core.reading.spans import Span
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ports import (
@@ -41,7 +40,6 @@ def fetch_rows(
     """The stored rows of many keys, in any order of places.
 
     Args:
-        reader: the store.
         wanted: per place the timestamps in milliseconds, in order; consumed as questions leave.
         give_up_after_seconds: how long transient errors may last without one answer.
         is_over: asked all the time; True ends it, and answers on their way are not waited for.
@@ -50,14 +48,24 @@ def fetch_rows(
         (place, timestamps asked for, those rows that exist by timestamp): each timestamp once,
         a place maybe several times; rows between the timestamps may come along.
     """
-    asking = _Asking(reader, _as_ranges(wanted), give_up_after_seconds, is_over=is_over)
-    for question, found in asking.answers():
-        if isinstance(question, _Range) and len(found) >= question.limit:
-            # Too many rows lie between the wanted ones: ask for those alone.
-            for part in _parts(question.times, MAX_TIMES_PER_READ):
-                asking.ask(_Times(question.place, part))
-            continue
-        yield question.place, question.times, dict(found)
+
+    def again(question: _Question, answer: StoredRows) -> list[_Question]:
+        # Too many rows lie between the wanted ones: ask for those alone.
+        if not question.limit or len(answer.found) < question.limit:
+            return []
+        return [_Question(question.place, p) for p in _parts(question.times, MAX_TIMES_PER_READ)]
+
+    for question, answer in Flight(reader.wait, give_up_after_seconds).answers(
+        _as_ranges(wanted),
+        lambda question: question.start(reader),
+        READS_IN_FLIGHT,
+        again=again,
+        in_order=False,
+        is_over=is_over,
+        is_cut_off=True,
+    ):
+        if not question.limit or len(answer.found) < question.limit:
+            yield question.place, question.times, dict(answer.found)
 
 
 def fetch_row(
@@ -73,40 +81,33 @@ def scan_rows(
     reader: SensorData, places: Iterable[Place], give_up_after_seconds: float
 ) -> Iterator[tuple[Place, Sequence[tuple[int, StoredRow]]]]:
     """Every row of these partitions, a page at a time, pages of several places interleaved."""
-    whole = (
-        _Range(place, (place[1] * MS_PER_DAY, (place[1] + 1) * MS_PER_DAY - 1)) for place in places
-    )
-    asking = _Asking(reader, whole, give_up_after_seconds, MAX_ROWS_PER_READ)
-    for question, found in asking.answers():
-        if len(found) >= MAX_ROWS_PER_READ:
-            # Newest first, so the next page ends just below the oldest of this one.
-            asking.ask(_Range(question.place, (question.times[0], found[-1][0] - 1)))
-        yield question.place, found
+
+    def page(place: Place, last_ms: int) -> _Question:
+        return _Question(place, (place[1] * MS_PER_DAY, last_ms), MAX_ROWS_PER_READ)
+
+    def again(question: _Question, answer: StoredRows) -> list[_Question]:
+        # Newest first, so the next page ends just below the oldest of this one.
+        found = answer.found
+        return [page(question.place, found[-1][0] - 1)] if len(found) >= MAX_ROWS_PER_READ else []
+
+    for question, answer in Flight(reader.wait, give_up_after_seconds).answers(
+        (page(place, (place[1] + 1) * MS_PER_DAY - 1) for place in places),
+        lambda question: question.start(reader),
+        READS_IN_FLIGHT,
+        again=again,
+        in_order=False,
+    ):
+        yield question.place, answer.found
 
 
 def sum_rows(
     reader: SensorData, places: Iterable[Place], give_up_after_seconds: float
 ) -> Iterator[tuple[Place, Sums]]:
     """Rows of these partitions, and the sums of their write times."""
-    flight = Flight(reader.wait, give_up_after_seconds)
-    answered: list[tuple[Place, Sums]] = []
-
-    def ask(place: Place) -> None:
-        def take(answer: Answer[Sums]) -> None:
-            answered.append((place, answer.found))
-
-        flight.start(lambda: reader.start_sums(*place), take)
-
-    waiting = iter(places)
-    while True:
-        for place in islice(waiting, SUMS_IN_FLIGHT - flight.size):
-            ask(place)
-        if not flight.size:
-            return
-        if not flight.take_answers():
-            reader.wait(0.05)
-        yield from answered
-        answered.clear()
+    for place, answer in Flight(reader.wait, give_up_after_seconds).answers(
+        places, lambda place: reader.start_sums(*place), SUMS_IN_FLIGHT, in_order=False
+    ):
+        yield place, answer.found
 
 
 def read_back(
@@ -125,81 +126,28 @@ def read_back(
 
 
 @dataclass(frozen=True, slots=True)
-class _Range:
-    """Rows of a place from the first to the last of `times`."""
+class _Question:
+    """Rows of a place from the first to the last of `times`, no more than `limit`.
+
+    Without a limit: the rows at exactly these times.
+    """
 
     place: Place
     times: Sequence[int]
+    limit: int = 0
 
-    @property
-    def limit(self) -> int:
-        return 2 * len(self.times) + _ROWS_BETWEEN
-
-    def start(self, reader: SensorData, limit: int | None) -> StoredRows:
-        device_id, day_number = self.place
-        return reader.start_range(
-            device_id, day_number, self.times[0], self.times[-1], limit or self.limit
-        )
+    def start(self, reader: SensorData) -> StoredRows:
+        if not self.limit:
+            return reader.start_times(*self.place, self.times)
+        return reader.start_range(Span(*self.place, self.times[0], self.times[-1]), self.limit)
 
 
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """The rows of a place at exactly `times`."""
-
-    place: Place
-    times: Sequence[int]
-
-    def start(self, reader: SensorData, _limit: int | None) -> StoredRows:
-        return reader.start_times(*self.place, self.times)
-
-
-def _as_ranges(wanted: Iterable[tuple[Place, Sequence[int]]]) -> Iterator[_Range]:
+def _as_ranges(wanted: Iterable[tuple[Place, Sequence[int]]]) -> Iterator[_Question]:
     for place, times in wanted:
         for part in _parts(times, _KEYS_PER_RANGE):
-            yield _Range(place, part)
+            yield _Question(place, part, 2 * len(part) + _ROWS_BETWEEN)
 
 
 def _parts(times: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     for at in range(0, len(times), size):
         yield times[at : at + size]
-
-
-class _Asking:
-    """Keeps so many questions on their way; what fails for a while is asked again."""
-
-    def __init__(
-        self,
-        reader: SensorData,
-        questions: Iterator[_Range],
-        give_up_after_seconds: float,
-        limit: int | None = None,
-        is_over: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self._reader, self._questions, self._limit = reader, questions, limit
-        self._is_over = is_over
-        self._flight = Flight(reader.wait, give_up_after_seconds)
-        self._answered: deque[tuple[_Range | _Times, StoredRows]] = deque()
-
-    def ask(self, question: _Range | _Times) -> None:
-        def send() -> StoredRows:
-            return question.start(self._reader, self._limit)
-
-        def take(answer: StoredRows) -> None:
-            self._answered.append((question, answer))
-
-        self._flight.start(send, take)
-
-    def answers(self) -> Iterator[tuple[_Range | _Times, Sequence[tuple[int, StoredRow]]]]:
-        while True:
-            while self._flight.size < READS_IN_FLIGHT:
-                question = next(self._questions, None)
-                if question is None:
-                    break
-                self.ask(question)
-            if not self._flight.size or self._is_over():
-                return
-            if not self._flight.take_answers():
-                self._reader.wait(0.05)
-            while self._answered:
-                answered, answer = self._answered.popleft()
-                yield answered, answer.found

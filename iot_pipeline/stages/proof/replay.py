@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
-from iot_pipeline.core.ledger.chain import Counts, sum_counts
+from iot_pipeline.core.ledger.chain import Counts, of_current_epoch, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState, should_write
@@ -21,7 +21,8 @@ from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState, in_ro
 from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan, read_states
-from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run, SensorData
+from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows, read_back
 from iot_pipeline.stages.requests import retry_transient
 
@@ -153,11 +154,8 @@ def ranges_of_run(
     checkpoints = ledger.read_checkpoints(topic, partitions)
     found = [
         OffsetRange(entry.partition, entry.start_offset, entry.end_offset)
-        for entry in ledger.read_entries(topic, partitions)
-        if entry.run_id == run_id
-        and entry.partition in checkpoints
-        and entry.epoch == checkpoints[entry.partition].epoch
-        and entry.end_offset > entry.start_offset
+        for entry in of_current_epoch(ledger.read_entries(topic, partitions), checkpoints)
+        if entry.run_id == run_id and entry.span > 0
     ]
     if not found:
         raise PlanError(
@@ -184,12 +182,10 @@ def ranges_between(
 def replay(
     plan: Plan,
     ports: Ports,
-    rows: SensorData,
+    proof: AuditPorts,
     run: Run,
     config: DrainConfig,
     *,
-    deletions: Deletions | None = None,
-    mended: MendedRows | None = None,
     progress: ReplayProgress | None = None,
     on_progress: Callable[[ReplayProgress], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
@@ -199,13 +195,8 @@ def replay(
     Args:
         plan: `replay` lies below the checkpoints and inside the log.
         ports: Kafka and Cassandra; no dead letter is sent, no checkpoint moved.
-        rows: reads back.
-        run: who replays.
-        config: sizes and rules.
-        deletions: readings that stay deleted.
-        mended: torn rows that were written again; their records' rows are those.
+        proof: reads back; what was deleted stays so, and what was mended is as it was mended.
         progress: filled as it goes; a new one when None.
-        on_progress: called after every micro-batch.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:
@@ -217,6 +208,7 @@ def replay(
     started_at = datetime.fromtimestamp(wall_clock(), UTC)
     began = time.monotonic()
     partitions = sorted({item.partition for item in plan.replay})
+    deletions, mended = proof.read_deletions(), proof.read_mended()
     try:
         entries = retry_transient(
             lambda: ports.ledger.read_entries(plan.topic.name, partitions),
@@ -226,13 +218,13 @@ def replay(
             replaying = _Replay(
                 plan.topic.name,
                 own,
-                rows,
+                proof,
                 ports.ledger,
                 run.run_id,
                 started_at,
                 config.retry_seconds,
-                deletions or Deletions(()),
-                mended or MendedRows(),
+                deletions,
+                mended,
                 progress,
                 on_progress,
             )
@@ -255,29 +247,27 @@ def replay(
     return progress
 
 
+@dataclass(slots=True)
 class _Replay:
     """One round: what happens before and after the rows of a micro-batch are written."""
 
-    def __init__(
-        self,
-        topic: str,
-        own: dict[int, OffsetRange],
-        rows: SensorData,
-        ledger: LedgerStore,
-        run_id: str,
-        started_at: datetime,
-        retry_seconds: float,
-        deletions: Deletions,
-        mended: MendedRows,
-        progress: ReplayProgress,
-        on_progress: Callable[[ReplayProgress], None],
-    ) -> None:
-        self._topic, self._own, self._rows, self._ledger = topic, own, rows, ledger
-        self._run_id, self._started_at, self._retry_seconds = run_id, started_at, retry_seconds
-        self._deletions, self._mended = deletions, mended
-        self._progress, self._on_progress = progress, on_progress
-        self._done = list(progress.achieved)
-        self._reached = {partition: item.start for partition, item in own.items()}
+    topic: str
+    own: dict[int, OffsetRange]
+    proof: AuditPorts
+    ledger: LedgerStore
+    run_id: str
+    started_at: datetime
+    retry_seconds: float
+    deletions: Deletions
+    mended: MendedRows
+    progress: ReplayProgress
+    on_progress: Callable[[ReplayProgress], None]
+    _done: list[OffsetRange] = field(default_factory=list)
+    _reached: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._done = list(self.progress.achieved)
+        self._reached = {partition: item.start for partition, item in self.own.items()}
 
     def leave_what_is_there(self, batch: MicroBatch) -> None:
         """Take out the rows that are not to be written.
@@ -286,19 +276,19 @@ class _Replay:
         there, or a newer one; and where by other rules another record was given the write time.
         """
         for place, group in batch.groups.items():
-            for ms in self._deletions.covered(place[0], group):
+            for ms in self.deletions.covered(place[0], group):
                 batch.supersede(group.pop(ms))
-                self._progress.deleted += 1
+                self.progress.deleted += 1
             for ms, row in group.items():
-                group[ms] = self._mended.row_of(place[0], ms, row)
+                group[ms] = self.mended.row_of(place[0], ms, row)
         wanted = ((place, sorted(group)) for place, group in batch.groups.items())
-        for place, times, found in fetch_rows(self._rows, wanted, self._retry_seconds):
+        for place, times, found in fetch_rows(self.proof.rows, wanted, self.retry_seconds):
             group = batch.groups[place]
             for ms in times:
                 row, stored = group[ms], found.get(ms)
                 if should_write(row, stored):
                     continue
-                state = self._progress.read_back.take(place, ms, row, stored)
+                state = self.progress.read_back.take(place, ms, row, stored)
                 if state in (RowState.NEWER, RowState.TIED):
                     batch.supersede(row)
                 del group[ms]
@@ -307,25 +297,25 @@ class _Replay:
 
     def read_back(self, batch: MicroBatch) -> None:
         """Compare its rows, now acknowledged, with its records, and remember what was done."""
-        progress = self._progress
-        read_back(self._rows, batch.groups, self._retry_seconds, progress.read_back)
+        progress = self.progress
+        read_back(self.proof.rows, batch.groups, self.retry_seconds, progress.read_back)
         progress.counts += sum_counts(batch.counts.values())
         self._reached |= batch.ends
         progress.achieved = self._done + [
             OffsetRange(partition, item.start, self._reached[partition])
-            for partition, item in sorted(self._own.items())
+            for partition, item in sorted(self.own.items())
             if self._reached[partition] > item.start
         ]
         # Written before it is done, too: a replay that dies has still written rows. Its rows per
         # day are not rows more: the runs that ingested the range count them.
         retry_transient(
-            lambda: self._ledger.record_replay(
-                self._topic,
-                self._started_at,
-                self._run_id,
+            lambda: self.ledger.record_replay(
+                self.topic,
+                self.started_at,
+                self.run_id,
                 progress.achieved,
                 replace(progress.counts, stored_by_day={}),
             ),
-            give_up_after_seconds=self._retry_seconds,
+            give_up_after_seconds=self.retry_seconds,
         )
-        self._on_progress(progress)
+        self.on_progress(progress)

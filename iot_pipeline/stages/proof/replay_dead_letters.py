@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
-from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.read_back import Place, RowState, judge_row, should_write
 from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, timestamp_ms, values_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
     Row,
     RowsByTime,
+    aged_before_ms,
     record_of,
     winner_of,
     write_time_us,
@@ -28,7 +27,8 @@ from iot_pipeline.core.reading.write_times import (
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.row_writer import RowWriter
-from iot_pipeline.stages.ports import RecordLogReader, Run, SensorData
+from iot_pipeline.stages.ports import RecordLogReader, Run
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.reading.log import read_ranges
 from iot_pipeline.stages.requests import retry_transient
@@ -90,13 +90,10 @@ def read_letters(
 
 
 def replay_dead_letters(
-    topic: str,
-    dead_letter_topic: str,
     ports: Ports,
-    rows: SensorData,
+    proof: AuditPorts,
     run: Run,
     config: DrainConfig,
-    deletions: Deletions,
     *,
     reason: str | None = None,
     wall_clock: Callable[[], float] = time.time,
@@ -107,21 +104,18 @@ def replay_dead_letters(
     are known: rollups are made again. Rows of the write that it died in are on no day's count.
 
     Args:
-        topic: whose letters.
-        dead_letter_topic: where they are.
-        ports: Kafka and Cassandra.
-        rows: what is there already.
+        proof: whose letters, what is there already, and what was deleted and stays so.
         run: who replays; recorded in replay_ledger.
         config: the rules, and how to write.
-        deletions: readings that stay deleted.
         reason: only letters with this reason.
         wall_clock: seconds since 1970.
 
     Raises:
         RowsRefusedError, TransientError: as `drain`.
     """
-    work = _Work(topic, ports, rows, run, config, deletions, wall_clock)
-    for letter in read_letters(ports.log, dead_letter_topic, topic, config.retry_seconds):
+    topic, letters = proof.settings.topic, proof.settings.dead_letter_topic
+    work = _Work(ports, proof, run, config, wall_clock)
+    for letter in read_letters(ports.log, letters, topic, config.retry_seconds):
         if reason in (None, letter.reason):
             work.take(letter)
     work.write()
@@ -132,23 +126,20 @@ def replay_dead_letters(
 class _Work:
     def __init__(
         self,
-        topic: str,
         ports: Ports,
-        rows: SensorData,
+        proof: AuditPorts,
         run: Run,
         config: DrainConfig,
-        deletions: Deletions,
         wall_clock: Callable[[], float],
     ) -> None:
         self.result = LetterReplay()
-        self._topic, self._ledger, self._run_id = topic, ports.ledger, run.run_id
+        self._topic, self._rows, self._config = proof.settings.topic, proof.rows, config
+        self._ledger, self._run_id = ports.ledger, run.run_id
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
-        self._rows, self._config, self._deletions = rows, config, deletions
+        self._deletions = proof.read_deletions()
         self._decoder = ReadingDecoder(config.rules)
         self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
-        self._aged_before_ms: float = 0
-        if config.retention_days:
-            self._aged_before_ms = wall_clock() * 1000 - config.retention_days * MS_PER_DAY
+        self._aged_before_ms = aged_before_ms(config.retention_days, wall_clock())
         self._groups: dict[Place, RowsByTime] = {}
         self._held = 0
 
@@ -207,9 +198,7 @@ class _Work:
         days = dict.fromkeys((day_of(day_number) for _, day_number in kept), 0)
         if kept:
             self.record(sum(map(len, kept.values())), days)
-        self._writer.begin(MicroBatch(kept, [], {}, {}, {}, []))
-        while not self._writer.pump(0.1):
-            pass
+        self._writer.write(kept)
         refused = set(map(record_of, self._writer.refused))
         if refused:
             self.result.still_rejected["rejected_by_cassandra"] += len(refused)

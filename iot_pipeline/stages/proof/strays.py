@@ -7,15 +7,14 @@ and of what is there. Cassandra adds up the latter; only buckets that differ are
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.proof.audit import BUCKETS, RowSums, Stretch, hash_row, rows_in
+from iot_pipeline.core.proof.audit import BUCKETS, RowSums, hash_row, rows_in
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import Place, write_times_in
-from iot_pipeline.core.reading.decoding import ReadingDecoder
-from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import day_of
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import scan_rows, sum_rows
 from iot_pipeline.stages.proof.trace import Written, find_records
 
@@ -30,21 +29,15 @@ class StraySearch:
     """Looks for rows without a record.
 
     Args:
-        topic: its name.
-        ports: what is read.
-        config: rules and limits.
         mended: torn rows that were written again.
         readable: the offsets that were read.
         span_us: write times, both inclusive, in which every record was read; others are not judged.
         newest_ms: Kafka timestamp of the newest record read.
         days: days since 1970 to look at; None: every partition of the table.
         result: where strays are counted and named.
-        tell: called now and then.
     """
 
-    topic: str
     ports: AuditPorts
-    config: AuditConfig
     mended: MendedRows
     readable: Sequence[OffsetRange]
     span_us: tuple[int, int]
@@ -60,7 +53,7 @@ class StraySearch:
             stored: fingerprints of the rows that the records read should have made.
         """
         summed = RowSums()
-        rows, give_up = self.ports.rows, self.config.retry_seconds
+        rows, give_up = self.ports.rows, self.ports.settings.retry_seconds
         for place, sums in sum_rows(rows, self._places(), give_up):
             summed.add(place, sums[0], *sums[1])
             self.tell()
@@ -76,7 +69,7 @@ class StraySearch:
         low_us, high_us = self.span_us
         found = RowSums()
         places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
-        for place, rows in scan_rows(self.ports.rows, places, self.config.retry_seconds):
+        for place, rows in scan_rows(self.ports.rows, places, self.ports.settings.retry_seconds):
             for _, stored in rows:
                 times = (us or 0 for us in write_times_in(stored))
                 inside = [us if low_us <= us <= high_us else 0 for us in times]
@@ -108,8 +101,7 @@ class StraySearch:
     def _name_all(self, unexplained: Sequence[Written]) -> None:
         # Records that came after those we read: clocks differ a little.
         newer = [key for key in unexplained if arrived_ms(key[2]) >= self.newest_ms]
-        ports = self.ports
-        found = find_records(ports.log, ports.records, self.topic, self.config.rules, newer)
+        found = find_records(self.ports, newer)
         named: set[tuple[Place, int]] = set()
         for place, ms, written_us in unexplained:
             if found.get((place, ms, written_us)) or (place, ms) in named:
@@ -121,19 +113,15 @@ class StraySearch:
 
     def _explained(self, buckets: set[int]) -> set[int]:
         explained: set[int] = set()
-        decoder = ReadingDecoder(self.config.rules)
-        for ranges in in_rounds(self.readable):
-            for records in self.ports.records.read(self.topic, list(ranges.values())):
-                stretch = Stretch(decoder)
-                stretch.add(records)
-                for place, group in stretch.groups.items():
-                    if RowSums.bucket_of(place) in buckets:
-                        place_hash = hash(place)
-                        explained |= {
-                            hash_row(place_hash, ms, self.mended.row_of(place[0], ms, row)[0])
-                            for ms, rows in group.items()
-                            for row in rows_in(rows)
-                        }
+        for stretch in self.ports.stretches(self.readable):
+            for place, group in stretch.groups.items():
+                if RowSums.bucket_of(place) in buckets:
+                    place_hash = hash(place)
+                    explained |= {
+                        hash_row(place_hash, ms, self.mended.row_of(place[0], ms, row)[0])
+                        for ms, rows in group.items()
+                        for row in rows_in(rows)
+                    }
         return explained
 
     def _places(self) -> Iterator[Place]:
@@ -146,7 +134,7 @@ class StraySearch:
 
     def _scan(self, places: Iterable[Place]) -> Iterator[tuple[Place, int, Sequence[int | None]]]:
         """Every row of these partitions: (place, timestamp_ms, write times of its cells)."""
-        for place, found in scan_rows(self.ports.rows, places, self.config.retry_seconds):
+        for place, found in scan_rows(self.ports.rows, places, self.ports.settings.retry_seconds):
             for ms, stored in found:
                 yield place, ms, write_times_in(stored)
             self.tell()

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 
-from iot_pipeline.core.proof.audit import Stretch, rows_in
-from iot_pipeline.core.proof.deletions import Deletions
-from iot_pipeline.core.proof.mended import MendedRows
+from iot_pipeline.core.proof.audit import RawRecords, rows_in
 from iot_pipeline.core.proof.read_back import (
     Place,
     ReadBack,
@@ -17,8 +15,7 @@ from iot_pipeline.core.proof.read_back import (
     values_in,
     write_times_in,
 )
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules
-from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
     Row,
     RowsByTime,
@@ -27,7 +24,7 @@ from iot_pipeline.core.reading.write_times import (
     write_times_us,
 )
 from iot_pipeline.core.times import MS_PER_DAY
-from iot_pipeline.stages.ports import AuditLog, RecordLog, SensorData
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_row, fetch_rows
 
 MAX_KEYS = 10_000
@@ -64,13 +61,7 @@ class Trace:
 Written = tuple[Place, int, int]
 
 
-def find_records(
-    log: RecordLog,
-    records: AuditLog,
-    topic: str,
-    rules: ReadingRules,
-    wanted: Collection[Written],
-) -> dict[Written, list[Row]]:
+def find_records(ports: AuditPorts, wanted: Collection[Written]) -> dict[Written, list[Row]]:
     """What the log has under each key with each write time, in whichever partition.
 
     The write times name broker milliseconds; their offsets are read together, so a thousand rows
@@ -78,132 +69,106 @@ def find_records(
     """
     found: dict[Written, list[Row]] = {key: [] for key in wanted}
     written = {written_us for _, _, written_us in found}
-    ranges = _ranges_of(log, topic, set(map(arrived_ms, written)))
-    decoder = ReadingDecoder(rules)
-    for of_round in in_rounds(ranges):
-        for read in records.read(topic, list(of_round.values())):
-            stretch = Stretch(decoder)
-            at = write_times_us(read.produced_ms, read.offsets, read.partitions)
-            stretch.add(read.where(written_us in written for written_us in at))
-            for place, group in stretch.groups.items():
-                for ms, rows in group.items():
-                    for row in rows_in(rows):
-                        if (place, ms, row[0]) in found:
-                            found[place, ms, row[0]].append(row)
+
+    def choose(read: RawRecords) -> RawRecords:
+        at = write_times_us(read.produced_ms, read.offsets, read.partitions)
+        return read.where(written_us in written for written_us in at)
+
+    for stretch in ports.stretches(_ranges_of(ports, set(map(arrived_ms, written))), choose):
+        for place, group in stretch.groups.items():
+            for ms, rows in group.items():
+                for row in rows_in(rows):
+                    if (place, ms, row[0]) in found:
+                        found[place, ms, row[0]].append(row)
     return found
 
 
-def _ranges_of(log: RecordLog, topic: str, milliseconds: Collection[int]) -> list[OffsetRange]:
+def _ranges_of(ports: AuditPorts, milliseconds: Collection[int]) -> list[OffsetRange]:
     """Offsets that hold all records of these broker milliseconds, and a few between them."""
     at: dict[int, dict[int, int]] = {}
     for edge in sorted({edge for ms in milliseconds for edge in (ms, ms + 1)}):
-        at[edge] = log.offsets_at(topic, datetime.fromtimestamp(edge / 1000, UTC))
+        moment = datetime.fromtimestamp(edge / 1000, UTC)
+        at[edge] = ports.log.offsets_at(ports.settings.topic, moment)
     ranges: list[OffsetRange] = []
     for partition in sorted({p for starts in at.values() for p in starts}):
-        last: OffsetRange | None = None
+        of_partition: list[OffsetRange] = []
         for ms in sorted(milliseconds):
             start, end = at[ms][partition], at[ms + 1][partition]
             if end <= start:
                 continue
-            if last is not None and start <= last.end + _NEAR_OFFSETS:
-                last = OffsetRange(partition, last.start, max(end, last.end))
-                continue
-            ranges += [last] if last is not None else []
-            last = OffsetRange(partition, start, end)
-        ranges += [last] if last is not None else []
+            if of_partition and start <= of_partition[-1].end + _NEAR_OFFSETS:
+                last = of_partition.pop()
+                start, end = last.start, max(end, last.end)
+            of_partition.append(OffsetRange(partition, start, end))
+        ranges += of_partition
     return ranges
 
 
 def records_of_key(
-    log: RecordLog,
-    records: AuditLog,
-    topic: str,
-    rules: ReadingRules,
-    place: Place,
-    timestamp_ms: int,
-    arrived: Collection[int],
+    ports: AuditPorts, place: Place, timestamp_ms: int, arrived: Collection[int]
 ) -> list[Row]:
     """The rows that the records of one key make which arrived in these broker milliseconds."""
-    found: list[Row] = []
-    decoder = ReadingDecoder(rules)
-    for of_round in in_rounds(_ranges_of(log, topic, arrived)):
-        for read in records.read(topic, list(of_round.values())):
-            stretch = Stretch(decoder)
-            stretch.add(read)
-            found += rows_in(stretch.groups.get(place, {}).get(timestamp_ms, []))
-    return [row for row in found if arrived_ms(row[0]) in arrived]
+    return [
+        row
+        for stretch in ports.stretches(_ranges_of(ports, arrived))
+        for row in rows_in(stretch.groups.get(place, {}).get(timestamp_ms, []))
+        if arrived_ms(row[0]) in arrived
+    ]
 
 
-def read_message(records: AuditLog, topic: str, partition: int, offset: int) -> bytes | None:
+def read_message(ports: AuditPorts, partition: int, offset: int) -> bytes | None:
     """The value of one record; None when it has none, or Kafka has deleted it meanwhile."""
-    for found in records.read(topic, [OffsetRange(partition, offset, offset + 1)]):
+    wanted = [OffsetRange(partition, offset, offset + 1)]
+    for found in ports.records.read(ports.settings.topic, wanted):
         for at, value in zip(found.offsets, found.values, strict=True):
             if at == offset:
                 return value
     return None
 
 
-def trace(
-    log: RecordLog,
-    records: AuditLog,
-    rows: SensorData,
-    topic: str,
-    rules: ReadingRules,
-    device_id: str,
-    timestamp_ms: int,
-    retry_seconds: float,
-    mended: MendedRows,
-) -> Trace:
+def trace(ports: AuditPorts, device_id: str, timestamp_ms: int) -> Trace:
     """Find the row of a key, and the record that made it."""
     place = (device_id, timestamp_ms // MS_PER_DAY)
-    row = fetch_row(rows, place, timestamp_ms, retry_seconds)
+    row = fetch_row(ports.rows, place, timestamp_ms, ports.settings.retry_seconds)
     written = {us for us in write_times_in(row or ()) if us is not None}
-    arrived = set(map(arrived_ms, written))
+    mended = ports.read_mended()
     made = [
         mended.row_of(device_id, timestamp_ms, record)
-        for record in records_of_key(log, records, topic, rules, place, timestamp_ms, arrived)
+        for record in records_of_key(ports, place, timestamp_ms, set(map(arrived_ms, written)))
     ]
     return Trace(row, [record for record in sorted(made) if record[0] in written])
 
 
 def read_back_run(
-    log: RecordLog,
-    records: AuditLog,
-    rows: SensorData,
-    topic: str,
-    rules: ReadingRules,
+    ports: AuditPorts,
     ranges: Sequence[OffsetRange],
-    retry_seconds: float,
     *,
     max_keys: int = MAX_KEYS,
     seed: int = 0,
-    deletions: Deletions | None = None,
-    aged_before_ms: float = 0,
+    aged_before_ms: int = 0,
     is_read: Callable[[], bool] = lambda: False,
     is_over: Callable[[], bool] = lambda: False,
 ) -> ReadBack:
     """Compare the rows of a run's keys with their records: all, else a seeded sample of them.
 
     Args:
-        log, records, rows: Kafka, its records in a reading of their own, and the table.
-        topic: its name.
-        rules: what a reading is.
+        ports: Kafka, its records in a reading of their own, and the table.
         ranges: what the run drained.
-        retry_seconds: how long Cassandra may fail to answer.
         max_keys: how many keys are read at most; of more a few blocks of offsets are.
         seed: chooses the blocks.
-        deletions: readings that `iot delete` removed; they are not looked for.
-        aged_before_ms: neither are records that arrived in Kafka before.
+        aged_before_ms: records that arrived in Kafka before are not looked for.
         is_read: asked while records are read from Kafka; True leaves the rest of them out.
         is_over: asked all the time; the rows that were compared by then are the result.
 
-    A row that another record of its write time explains counts as equal; a row that none does
-    is TORN. NEWER is fine: a record with a higher write time won. MISSING rows were deleted,
-    outlived their retention, or are lost: the audit tells which. Where there are rows at all, some
-    are compared, however late it is; `left` says how many were not.
+    Readings that `iot delete` removed are not looked for. A row that another record of its write
+    time explains counts as equal; a row that none does is TORN. NEWER is fine: a record with a
+    higher write time won. MISSING rows were deleted, outlived their retention, or are lost: the
+    audit tells which. Where there are rows at all, some are compared, however late it is; `left`
+    says how many were not.
     """
+    deletions = ports.read_deletions()
     blocks = choose_blocks(ranges, max_keys, Random(seed))
-    winners = _winners(records, topic, rules, blocks, lambda: is_read() or is_over())
+    winners = _winners(ports, blocks, lambda: is_read() or is_over())
     result = ReadBack(left=sum(map(len, winners.values())))
     wanted = ((place, sorted(group)) for place, group in winners.items())
     tied: dict[Written, StoredRow] = {}
@@ -211,23 +176,21 @@ def read_back_run(
     def is_enough() -> bool:
         return bool(result.rows or tied) and is_over()
 
-    for place, times, found in fetch_rows(rows, wanted, retry_seconds, is_enough):
+    for place, times, found in fetch_rows(
+        ports.rows, wanted, ports.settings.retry_seconds, is_enough
+    ):
         if result.left and is_enough():
             break
         result.left -= len(times)
         for ms in times:
             row, stored = winners[place][ms], found.get(ms)
-            is_gone = arrived_ms(row[0]) < aged_before_ms or (
-                deletions is not None and deletions.covers(place[0], ms, row[0])
-            )
-            if is_gone:
+            if arrived_ms(row[0]) < aged_before_ms or deletions.covers(place[0], ms, row[0]):
                 result.gone += 1
-                continue
-            if stored is not None and judge_row(row, stored) is RowState.TIED:
+            elif stored is not None and judge_row(row, stored) is RowState.TIED:
                 tied[place, ms, row[0]] = stored
-                continue
-            result.take(place, ms, row, stored)
-    for key, rivals in find_records(log, records, topic, rules, tied).items():
+            else:
+                result.take(place, ms, row, stored)
+    for key, rivals in find_records(ports, tied).items():
         place, ms, _ = key
         row, stored = winners[place][ms], tied[key]
         made = next((rival for rival in rivals if rival[3:] == values_in(stored)), None)
@@ -259,24 +222,16 @@ def choose_blocks(
 
 
 def _winners(
-    records: AuditLog,
-    topic: str,
-    rules: ReadingRules,
-    ranges: Sequence[OffsetRange],
-    is_read: Callable[[], bool],
+    ports: AuditPorts, ranges: Sequence[OffsetRange], is_read: Callable[[], bool]
 ) -> dict[Place, RowsByTime]:
     """The winner per key among these records, or among the first that made rows in time."""
     winners: dict[Place, RowsByTime] = {}
-    decoder = ReadingDecoder(rules)
-    for of_round in in_rounds(ranges):
-        for found in records.read(topic, list(of_round.values())):
-            stretch = Stretch(decoder)
-            stretch.add(found)
-            for place, group in stretch.groups.items():
-                mine = winners.setdefault(place, {})
-                for ms, rivals in group.items():
-                    best = winner_of(rows_in(rivals))
-                    mine[ms] = winner_of((best, mine.get(ms, best)))
-            if winners and is_read():
-                return winners
+    for stretch in ports.stretches(ranges):
+        for place, group in stretch.groups.items():
+            mine = winners.setdefault(place, {})
+            for ms, rivals in group.items():
+                best = winner_of(rows_in(rivals))
+                mine[ms] = winner_of((best, mine.get(ms, best)))
+        if winners and is_read():
+            break
     return winners

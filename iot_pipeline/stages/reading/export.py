@@ -47,11 +47,7 @@ def export_day(
     """Write every reading of a UTC day, device by device in the order of names, then of time.
 
     Args:
-        rows: where readings are.
-        known: which devices have any.
         day: by the devices' clocks.
-        path: where the file is to be.
-        open_file: makes the file's writer.
         retry_seconds: how long transient errors are retried.
         on_progress: called with every page: devices done, devices, rows.
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from iot_pipeline.core.reading.spans import PlainRow
+from iot_pipeline.core.reading.spans import PlainRow, Span
 from iot_pipeline.core.rollups.days import (
     DayFacts,
     DayRecord,
@@ -213,13 +213,8 @@ def read_hours(
             else:
                 take(hours)
 
-        first_ms, last_ms = day * MS_PER_DAY, end_ms - 1
-        flight.start(
-            lambda: rows.start_page(
-                device_id, day, first_ms, last_ms, page_rows, newest_first=True
-            ),
-            take_page,
-        )
+        span = Span(device_id, day, day * MS_PER_DAY, end_ms - 1)
+        flight.start(lambda: rows.start_page(span, page_rows, newest_first=True), take_page)
 
     read_before((day + 1) * MS_PER_DAY)
 

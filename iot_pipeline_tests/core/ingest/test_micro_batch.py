@@ -248,6 +248,13 @@ def test_of_equal_write_times_the_first_record_wins_in_every_order():
         assert sum(counts.superseded for counts in batch.counts.values()) == 2
 
 
+def test_dead_letters_are_in_the_order_of_the_log_however_partitions_interleave():
+    records = [bad_record(*place) for place in ((2, 5), (0, 7), (1, 0), (0, 8), (2, 6))]
+    batch = build({0: 7, 1: 0, 2: 5}, {0: 9, 1: 1, 2: 7}, records)
+    places = [(item.record.partition, item.record.offset) for item in batch.dead_letters]
+    assert places == [(0, 7), (0, 8), (1, 0), (2, 5), (2, 6)]
+
+
 def test_a_reading_of_zero_is_a_row():
     batch = build({0: 0}, {0: 1}, [record(0, 0, temperature=0.0)])
     assert batch.counts[0].stored == 1

@@ -10,11 +10,12 @@ import pytest
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Connections, Tables
+from iot_pipeline.core.ledger.chain import Outcome
 from iot_pipeline.core.reading.spans import BUCKETS
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.checks.machinery.row_counts import count_days
 from iot_pipeline.stages.checks.row_count_matches_ledger import days_alone
-from iot_pipeline.stages.checks.row_counts import count_days
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.long_history import entries_until, write_ledger, write_rows
@@ -79,7 +80,7 @@ def _questions(
         # Long after the last run there is no recent entry to stop at.
         "days after a silence": lambda: days_alone(facts(timedelta(days=9))),
         "ranges": lambda: facts().newest_ingested,
-        "losses": lambda: ledger.read_expired(topic, parts),
+        "losses": lambda: ledger.read_entries(topic, parts, outcome=Outcome.EXPIRED),
     }
 
 

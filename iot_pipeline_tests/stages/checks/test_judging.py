@@ -14,8 +14,8 @@ from iot_pipeline.stages.checks.acknowledged_is_durable import judge as judge_du
 from iot_pipeline.stages.checks.every_offset_is_accounted_for import judge as judge_accounting
 from iot_pipeline.stages.checks.lag_is_within_limit import judge as judge_lag
 from iot_pipeline.stages.checks.ledger_has_no_gap import judge as judge_chain
+from iot_pipeline.stages.checks.machinery.row_counts import DayCount
 from iot_pipeline.stages.checks.row_count_matches_ledger import judge as judge_row_counts
-from iot_pipeline.stages.checks.row_counts import DayCount
 from iot_pipeline.stages.checks.schema_matches import judge as judge_schema
 
 DAY = date(2026, 3, 10)

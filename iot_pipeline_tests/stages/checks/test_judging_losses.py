@@ -45,7 +45,7 @@ def test_one_torn_row_is_an_error_that_names_it_and_the_command():
     verdict = judge_read_back(read_back(EQUAL, None, TORN), 3)
     assert not verdict.passed
     assert verdict.severity is Severity.ERROR
-    assert "`iot trace device_2 1728000000.000`" in verdict.sentence
+    assert "`iot mend device_2 1728000000.000`" in verdict.sentence
     assert verdict.numbers["torn"] == 1
 
 

@@ -9,8 +9,8 @@ from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.checks.schema import TopicPlan, read_migrations, read_tables
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import SchemaReport, setup_schema, wait_for_topic
 from iot_pipeline.stages.ingest.planning import make_plan
+from iot_pipeline.stages.schema import SchemaReport, setup_schema, wait_for_topic
 from iot_pipeline_tests.servers import Services, fresh_topic
 
 pytestmark = pytest.mark.services

@@ -18,13 +18,13 @@ from iot_pipeline.errors import (
     SchemaMismatchError,
 )
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks import registry
 from iot_pipeline.stages.checks import row_count_matches_ledger as row_count
-from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, Check
-from iot_pipeline.stages.checks.facts import Facts, RunFacts
-from iot_pipeline.stages.checks.registry import all_checks, checks_of, look_at
-from iot_pipeline.stages.checks.row_counts import DayCount
-from iot_pipeline.stages.ingest.progress import DrainProgress, DrainSum
+from iot_pipeline.stages.checks.machinery import registry
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, KAFKA, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts, RunFacts
+from iot_pipeline.stages.checks.machinery.registry import all_checks, checks_of, look_at
+from iot_pipeline.stages.checks.machinery.row_counts import DayCount
+from iot_pipeline.stages.ingest.progress import DrainProgress
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "iot_pipeline"
@@ -35,7 +35,7 @@ def test_every_check_has_a_name_an_order_and_a_file_of_its_own():
     checks = all_checks()
     assert len({(check.asset, check.name) for check in checks}) == len(checks) >= 20
     assert len({check.order for check in checks}) == len(checks)
-    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")}
+    files = {path.stem for path in Path(registry.__file__).parents[1].glob("*.py")}
     assert {check.name for check in checks} <= files, "its file is called as the check"
 
 
@@ -162,7 +162,7 @@ def test_a_fact_is_looked_up_once_whether_it_is_an_answer_or_an_error():
 
 
 def test_checks_without_any_verdict_yet_get_more_time_than_a_short_run_has():
-    run = RunFacts("r", DrainSum([DrainProgress([])]), (), (), (), NOW, TopicInfo("t", "i", 1, {}))
+    run = RunFacts("r", DrainProgress(), (), (), (), NOW, TopicInfo("t", "i", 1, {}))
     assert Facts(ports_of(), NOW, run, is_first=True).seconds(0.1) >= 2
     assert Facts(ports_of(), NOW, run).seconds(0.1) < 0.1
     assert Facts(ports_of(), NOW).seconds(0.1) == Settings().check_seconds
@@ -178,7 +178,7 @@ def test_a_day_of_which_a_part_was_counted_clears_no_suspect(
     monkeypatch.setattr(row_count, "days_alone", lambda _: {today})
     monkeypatch.setattr(row_count, "keep_sums", lambda *_: None)
     monkeypatch.setattr(row_count, "keep_sums_in_passing", lambda *_: None)
-    run = RunFacts("r", DrainSum([]), (), {today}, (), NOW, TopicInfo("t", "i", 1, {}))
+    run = RunFacts("r", DrainProgress(), (), {today}, (), NOW, TopicInfo("t", "i", 1, {}))
     facts = SimpleNamespace(
         run=run if is_run else None,
         suspects={"row_count_matches_ledger": [str(before)]},

@@ -1,6 +1,6 @@
 import pytest
 
-from iot_pipeline.stages.checks.facts import RunBudget
+from iot_pipeline.stages.checks.machinery.facts import RunBudget
 
 
 class Clock:

@@ -2,7 +2,7 @@
 
 from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import SchemaMismatchError
-from iot_pipeline.stages.checks.schema import wait_for_topic
+from iot_pipeline.stages.schema import wait_for_topic
 from iot_pipeline_tests.stages.fakes import FakeLog
 
 

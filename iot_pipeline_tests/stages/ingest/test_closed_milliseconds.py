@@ -13,8 +13,8 @@ from iot_pipeline.core.reading.decoding import Reading, Record, encode_reading
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, PartitionState, TopicInfo
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import OffsetsExpiredError
-from iot_pipeline.stages.ingest.drain import follow
-from iot_pipeline.stages.ingest.following import Follow
+from iot_pipeline.stages.ingest.drain import drain
+from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
@@ -44,7 +44,7 @@ class _World:
     def topic_id(self, topic: str) -> str:
         return "id"
 
-    def read_newest(self, topic: str, partitions: Sequence[int], limit: int = 1) -> list[object]:
+    def read_entries(self, topic: str, partitions: Sequence[int], limit: int) -> list[object]:
         return []
 
     def mirror(self, topic: str, next_offsets: Mapping[int, int]) -> None:
@@ -107,7 +107,7 @@ def _follow(
         seconds, linger_seconds=0.0, commit_seconds=commit_seconds, should_stop=should_stop
     )
     ports = Ports(world, world, world, world)  # type: ignore[arg-type]
-    return follow(plan, ports, Run("run", uuid4()), DrainConfig(), how)
+    return drain(open_ended(plan), ports, Run("run", uuid4()), DrainConfig(follow=how))
 
 
 def test_a_record_waits_until_the_end_of_the_log_was_seen() -> None:

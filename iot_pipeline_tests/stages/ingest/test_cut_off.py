@@ -17,14 +17,9 @@ from iot_pipeline.stages.ingest import drain as ingest
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ledger import commits as commit_module
 from iot_pipeline.stages.ledger.commits import InFlight, last_answers
-from iot_pipeline_tests.stages.fakes import (
-    FAR_ABOVE,
-    Crash,
-    FakeLedger,
-    FakePending,
-    Faults,
-    How,
-)
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
+from iot_pipeline_tests.stages.fakes import FAR_ABOVE, FakePending
+from iot_pipeline_tests.stages.faults import Crash, Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
 
 # What runs from a micro-batch whose rows are safe to a commit that was noted.
@@ -80,11 +75,12 @@ def two_micro_batches(looks: int = 0) -> World:
 
 def assert_true(world: World, progress: DrainProgress) -> None:
     """Each range said to be achieved is the ledger's, and no other is there but those in doubt."""
-    entries = {entry.partition: entry for entry in world.ledger.read_entries("iot_data", range(2))}
-    assert progress.achieved == {
-        p: OffsetRange(p, entry.start_offset, entry.end_offset) for p, entry in entries.items()
-    }
-    assert progress.counts == {p: entry.counts for p, entry in entries.items()}
+    assert progress.parts == [
+        (OffsetRange(entry.partition, entry.start_offset, entry.end_offset), entry.counts)
+        for entry in sorted(
+            world.ledger.read_entries("iot_data", range(2)), key=lambda e: e.partition
+        )
+    ]
     for item in progress.in_doubt:
         assert world.ledger.checkpoints["iot_data", item.partition].next_offset == item.start
 
@@ -196,7 +192,7 @@ def cut_off_while_it_waits(ledger: SlowLedger, progress: DrainProgress) -> World
 def test_a_commit_that_nobody_can_tell_of_is_said_to_be_in_doubt_in_time(is_down):
     ledger, progress = SlowLedger(is_down=is_down), DrainProgress([])
     world = cut_off_while_it_waits(ledger, progress)
-    assert progress.achieved == {}
+    assert progress.ranges == []
     assert progress.in_doubt == [OffsetRange(0, 0, 3), OffsetRange(1, 0, 3)]
     ledger.arrive()
     world.check_all_is_drained()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import Connections, drain_config, open_connections
 from iot_pipeline.core.ledger.chain import find_flaws
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest.drain import drain, follow
-from iot_pipeline.stages.ingest.following import Follow
+from iot_pipeline.stages.ingest.drain import drain
+from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline_tests.patience import until
@@ -78,6 +79,12 @@ def _plan(connections: Connections):
     return make_plan(connections.log, connections.ledger, connections.settings.topic)
 
 
+def _follow(connections: Connections, how: Follow, progress: DrainProgress | None = None):
+    plan, config = open_ended(_plan(connections)), drain_config(connections.settings)
+    config = replace(config, follow=how)
+    return drain(plan, connections.ports, new_cli_run(), config, progress=progress)
+
+
 def test_a_following_run_writes_what_arrives_moves_the_checkpoint_and_ends_when_asked(
     connections: Connections,
 ) -> None:
@@ -85,9 +92,7 @@ def test_a_following_run_writes_what_arrives_moves_the_checkpoint_and_ends_when_
     stop = threading.Event()
     progress = DrainProgress([])
     thread = threading.Thread(
-        target=follow,
-        args=(_plan(connections), connections.ports, new_cli_run(), drain_config(settings)),
-        kwargs={"how": Follow(60.0, should_stop=stop.is_set), "progress": progress},
+        target=_follow, args=(connections, Follow(60.0, should_stop=stop.is_set), progress)
     )
     thread.start()
     try:
@@ -109,16 +114,14 @@ def test_a_following_run_writes_what_arrives_moves_the_checkpoint_and_ends_when_
     partitions = range(settings.partitions)
     entries = connections.ledger.read_entries(settings.topic, partitions)
     checkpoints = connections.ledger.read_checkpoints(settings.topic, partitions)
-    assert len(entries) == len(progress.achieved), "one ledger row per run and partition"
+    assert len(entries) == len(progress.ranges), "one ledger row per run and partition"
     assert find_flaws(entries, checkpoints.values()) == []
 
 
 def test_the_run_after_a_following_one_starts_where_it_ended(connections: Connections) -> None:
     settings = connections.settings
     _send(settings, 0, 100, 3)
-    first = follow(
-        _plan(connections), connections.ports, new_cli_run(), drain_config(settings), Follow(1.5)
-    )
+    first = _follow(connections, Follow(1.5))
     _send(settings, 100, 100, 3)
     second = drain(_plan(connections), connections.ports, new_cli_run(), drain_config(settings))
     assert (first.done_offsets, second.done_offsets) == (100, 100)

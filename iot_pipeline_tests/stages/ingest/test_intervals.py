@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from iot_pipeline.core.ledger.chain import Counts, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.ingest.intervals import Intervals
-from iot_pipeline.stages.ingest.progress import DrainSum
+from iot_pipeline.stages.ingest.progress import DrainProgress
 
 _DAYS = [date(2024, 12, 29), date(2024, 12, 30)]
 # (a new plan first?, partition, stored on one day, rejected) per commit
@@ -25,17 +25,15 @@ _COMMITS = st.lists(
 def test_reports_tile_what_the_run_achieved_and_their_counts_are_its_counts(
     commits: list[tuple[bool, int, int, int, bool]],
 ) -> None:
-    progress, intervals = DrainSum(), Intervals()
+    progress, intervals = DrainProgress(), Intervals()
     taken: list[tuple[OffsetRange, Counts]] = []
     ends = {0: 100, 1: 0, 2: 7}
+    starts = dict(ends)
     for number, (is_new, partition, stored, rejected, is_report) in enumerate(commits):
-        if is_new or not progress.drains:
-            progress.begin([])
-        drain = progress.drains[-1]
-        start = ends[partition]
-        end = ends[partition] = start + stored + rejected
-        known = drain.achieved.get(partition)
-        drain.achieved[partition] = OffsetRange(partition, known.start if known else start, end)
+        if is_new:
+            starts = dict(ends)
+        end = ends[partition] = ends[partition] + stored + rejected
+        place = (partition, starts[partition])
         by_day = {_DAYS[number % 2]: stored} if stored else {}
         new = Counts(
             stored,
@@ -44,7 +42,8 @@ def test_reports_tile_what_the_run_achieved_and_their_counts_are_its_counts(
             first_record_ms=number,
             last_record_ms=number,
         )
-        drain.counts[partition] = drain.counts.get(partition, Counts()) + new
+        _, known = progress.committed.get(place, (None, Counts()))
+        progress.committed[place] = OffsetRange(*place, end), known + new
         intervals.note(progress)
         if is_report:
             taken += intervals.take(1.0)[1].parts
@@ -65,14 +64,11 @@ def test_reports_tile_what_the_run_achieved_and_their_counts_are_its_counts(
 
 
 def test_what_was_taken_does_not_change_while_the_run_goes_on() -> None:
-    progress, intervals = DrainSum(), Intervals()
-    drain = progress.begin([])
-    drain.achieved[0] = OffsetRange(0, 0, 5)
-    drain.counts[0] = Counts(5)
+    progress, intervals = DrainProgress(), Intervals()
+    progress.committed[0, 0] = OffsetRange(0, 0, 5), Counts(5)
     intervals.note(progress)
     so_far, _ = intervals.take(1.0)
-    drain.achieved[0] = OffsetRange(0, 0, 9)
-    drain.counts[0] = Counts(9)
+    progress.committed[0, 0] = OffsetRange(0, 0, 9), Counts(9)
     assert so_far.parts == [(OffsetRange(0, 0, 5), Counts(5))]
     intervals.note(progress)
     _, part = intervals.take(2.5)

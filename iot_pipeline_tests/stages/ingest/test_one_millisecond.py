@@ -10,15 +10,14 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline_tests.core.reading.limits import limited
-from iot_pipeline_tests.stages.fake_rows import FakeSensorData
-from iot_pipeline_tests.stages.fakes import Crash, Faults, How, writer_id
+from iot_pipeline_tests.stages.fakes import writer_id
+from iot_pipeline_tests.stages.faults import Crash, Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 PARTITIONS = 16
@@ -87,8 +86,7 @@ def take_step(world: World, kind: str, number: int, partition: int) -> None:
 
 def replay_range(world: World, item: OffsetRange, config: DrainConfig = CONFIG) -> None:
     chosen = plan_replay(world.log, world.ledger, "iot_data", [item])
-    rows, run = FakeSensorData(world.store), Run("replay", writer_id(99))
-    replay(chosen.plan, world.ports(), rows, run, config, deletions=Deletions(()))
+    replay(chosen.plan, world.ports(), world.proof(), Run("replay", writer_id(99)), config)
 
 
 @given(twins(), st.lists(steps(), max_size=6))

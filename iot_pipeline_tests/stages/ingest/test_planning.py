@@ -13,7 +13,8 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.stages.ingest.planning import make_plan, read_states
-from iot_pipeline_tests.stages.fakes import NOW_MS, Crash, FailingLedger, Faults, How
+from iot_pipeline_tests.stages.fakes import NOW_MS
+from iot_pipeline_tests.stages.faults import Crash, FailingLedger, Faults, How
 from iot_pipeline_tests.stages.world import T0, World
 
 

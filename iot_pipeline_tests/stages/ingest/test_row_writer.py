@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError, RowsRefusedError
 from iot_pipeline.stages.ingest.row_writer import (
@@ -174,3 +175,14 @@ def test_the_window_shrinks_while_answers_are_slow(answer_seconds: float, shrink
         while not writer.pump(0.1):
             pass
     assert writer._window == 32 or writer._window > before
+
+
+def test_devices_of_a_day_travel_by_bucket_so_each_request_is_one_cassandra_partition() -> None:
+    store = _WireStore(_Clock())
+    names = [f"device_{number}" for number in range(100)]
+    _write(store, _batch({(name, day): _rows(1) for name in names for day in (20_000, 20_001)}))
+    for devices in store.device_requests:
+        assert len({bucket_of(name) for name in devices}) == 1
+    assert sorted(name for devices in store.device_requests for name in devices) == sorted(
+        names * 2
+    )

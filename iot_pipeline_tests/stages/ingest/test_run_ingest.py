@@ -13,7 +13,7 @@ from iot_pipeline.errors import (
     KafkaUnavailableError,
 )
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome
-from iot_pipeline_tests.stages.fakes import Crash, Faults, How
+from iot_pipeline_tests.stages.faults import Crash, Faults, How
 from iot_pipeline_tests.stages.world import T0, World, WorldPorts
 
 

@@ -6,16 +6,18 @@ Not timed: counted, so that a slow machine is no failure.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome, find_flaws, sum_counts
 from iot_pipeline.core.reading.offsets import Checkpoint
-from iot_pipeline.stages.checks.facts import RECENT
+from iot_pipeline.stages.checks.machinery.facts import RECENT
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline.stages.ledger.folding import fold_ledger
-from iot_pipeline_tests.stages.fakes import FakeLedger, FakeLog
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
+from iot_pipeline_tests.stages.fakes import FakeLog
 
 NOW = datetime(2026, 1, 1, 3, 30, tzinfo=UTC)  # when purge_daily runs
 EVERY = timedelta(seconds=5)
@@ -31,10 +33,8 @@ class CountingLedger(FakeLedger):
     entries_read: int = 0
     asked: int = 0
 
-    def read_entries(
-        self, topic: str, partitions: Sequence[int], since: datetime | None = None
-    ) -> list[LedgerEntry]:
-        found = FakeLedger.read_entries(self, topic, partitions, since)
+    def read_entries(self, *asked: Any, **options: Any) -> list[LedgerEntry]:
+        found = FakeLedger.read_entries(self, *asked, **options)
         self.entries_read += len(found)
         return found
 

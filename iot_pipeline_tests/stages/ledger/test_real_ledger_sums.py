@@ -66,7 +66,10 @@ def by_day(source: CassandraLedgerStore | KeptSums, topic: str) -> dict[date, in
 
 
 def expired(source: CassandraLedgerStore | KeptSums, topic: str) -> list[LedgerEntry]:
-    found = source.read_expired(topic, PARTITIONS)
+    if isinstance(source, KeptSums):
+        found = source.read_expired(topic, PARTITIONS)
+    else:
+        found = source.read_entries(topic, PARTITIONS, outcome=Outcome.EXPIRED)
     return sorted(found, key=lambda entry: (entry.partition, place_of(entry)))
 
 

@@ -9,10 +9,9 @@ from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.losses import record_losses
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit, choose_ranges
-from iot_pipeline.stages.proof.ports import AuditConfig
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
-from iot_pipeline_tests.stages.outside import DLQ, Outside
+from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import T0, World, a_busy_world
 
 T0_MS = int(T0 * 1000)
@@ -23,17 +22,9 @@ def run(world: World, **options):
     return audit_of(Outside(world), **options)
 
 
-def audit_of(outside: Outside, config: AuditConfig | None = None, **options):
-    world = outside.world
-    ranges = choose_ranges(outside, world.ledger, "iot_data")
-    result = audit(
-        "iot_data",
-        ranges,
-        outside.ports,
-        config or AuditConfig(DLQ, retry_seconds=0.2),
-        "a",
-        **options,
-    )
+def audit_of(outside: Outside, config=None, **options):
+    ports = outside.ports_with(**(config or {}))
+    result = audit(choose_ranges(ports), ports, "a", **options)
     judged = sum(count for fate, count in result.fates.items() if fate is not Fate.STRAY)
     assert judged == result.offsets, "each offset has one fate"
     assert len(outside.audits.recorded) == 1
@@ -121,8 +112,8 @@ def test_rows_written_since_it_began_do_not_have_the_log_read_again():
 def test_rows_that_are_as_they_should_be_travel_once():
     world = drained()
     outside, reader = Outside(world), FakeSensorData(world.store)
-    ranges = choose_ranges(outside, world.ledger, "iot_data")
-    audit("iot_data", ranges, outside.ports_with(reader), AuditConfig(DLQ, retry_seconds=0.2), "a")
+    ports = outside.ports_with(reader)
+    audit(choose_ranges(ports), ports, "a")
     assert reader.asked["range"] == len(world.store.rows()) // 5
 
 
@@ -133,7 +124,7 @@ def test_a_row_that_outlived_its_retention_has_aged_out():
     world.drain()
     for place in [p for p in world.store.cells if p[0] == "d"]:
         del world.store.cells[place]  # what a TTL does
-    config = AuditConfig(DLQ, retention_days=5, retry_seconds=0.2)
+    config = {"retention_days": 5}
     now = world.log.now_ms / 1000
     found = audit_of(Outside(world), config, wall_clock=lambda: now).fates
     assert {fate: n for fate, n in found.items() if n} == {Fate.AGED_OUT: 5, Fate.STORED: 1}
@@ -186,7 +177,7 @@ def test_ties_across_partitions_and_windows_are_settled_by_a_few_readings_of_the
             world.log.tick()
     world.drain()
     outside = Outside(world)
-    config = AuditConfig(DLQ, retry_seconds=0.2, window_records=50)
+    config = {"window_records": 50}
     found = {fate: n for fate, n in audit_of(outside, config).fates.items() if n}
     # Cell by cell the larger value: the row is that of partition 1, and whole.
     assert found == {Fate.STORED: 300, Fate.SUPERSEDED: 300}

@@ -7,7 +7,6 @@ import pytest
 from iot_pipeline.core.proof.audit_result import Fate
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow, MendedRows
-from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import mended_us, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
@@ -15,28 +14,28 @@ from iot_pipeline.errors import CassandraUnavailableError, PermanentError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit, choose_ranges
 from iot_pipeline.stages.proof.mend import Mend, mend
-from iot_pipeline.stages.proof.ports import AuditConfig
 from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline.stages.proof.trace import trace
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
-from iot_pipeline_tests.stages.fakes import NOW_MS, Crash, Faults, How, writer_id
-from iot_pipeline_tests.stages.outside import DLQ, Outside
+from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
+from iot_pipeline_tests.stages.faults import Crash, Faults, How
+from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 T0_MS = int(T0 * 1000)
 KEY = ("d", T0_MS // MS_PER_DAY, T0_MS)
-PLAIN = AuditConfig(DLQ, retry_seconds=0.2)
 RUN = Run("mend-1", writer_id(7))
 
 
-def mend_it(outside: Outside, config: AuditConfig = PLAIN, at: int = T0_MS, now: float = 0) -> Mend:
+def mend_it(outside: Outside, days: float = 0, at: int = T0_MS, now: float = 0) -> Mend:
     store, clock = outside.world.store, now or NOW_MS / 1000
-    return mend("iot_data", outside.ports, store, config, RUN, "d", at, "me", lambda: clock)
+    ports = outside.ports_with(retention_days=days)
+    return mend(ports, store, RUN, "d", at, "me", lambda: clock)
 
 
 def audit_it(outside: Outside) -> dict[Fate, int]:
-    ranges = choose_ranges(outside, outside.world.ledger, "iot_data")
-    found = audit("iot_data", ranges, outside.ports, PLAIN, "a", every_place=True)
+    ranges = choose_ranges(outside.ports)
+    found = audit(ranges, outside.ports, "a", every_place=True)
     return {fate: count for fate, count in found.fates.items() if count}
 
 
@@ -54,8 +53,8 @@ def torn() -> Outside:
 
 def test_a_torn_row_becomes_the_record_that_wins_and_its_audit_names_the_command():
     outside = torn()
-    ranges = choose_ranges(outside, outside.world.ledger, "iot_data")
-    result = audit("iot_data", ranges, outside.ports, PLAIN, "a")
+    ranges = choose_ranges(outside.ports)
+    result = audit(ranges, outside.ports, "a")
     assert result.fates[Fate.TORN] == 2
     assert {finding.repair for finding in result.findings} == {f"iot mend d {T0:.3f}"}
     done = mend_it(outside)
@@ -69,9 +68,8 @@ def test_a_torn_row_becomes_the_record_that_wins_and_its_audit_names_the_command
 def test_what_was_mended_is_known_to_traces_and_replays_and_is_whole():
     outside = torn()
     mend_it(outside)
-    world, mended = outside.world, MendedRows(outside.mends.mended)
-    rows = FakeSensorData(world.store)
-    found = trace(world.log, outside, rows, "iot_data", ReadingRules(), "d", T0_MS, 0.2, mended)
+    world = outside.world
+    found = trace(outside.ports, "d", T0_MS)
     assert found.made_by == (mended_us(NOW_MS), 0, 0, 90.0, 1.0)
     whole = copy.deepcopy(world.store.cells)
     again = mend_it(outside)
@@ -82,7 +80,7 @@ def test_what_was_mended_is_known_to_traces_and_replays_and_is_whole():
             del world.store.cells[KEY]
         every = [OffsetRange(0, 0, 1), OffsetRange(16, 0, 1)]
         chosen = plan_replay(world.log, world.ledger, "iot_data", every)
-        replay(chosen.plan, world.ports(), rows, RUN, CONFIG, mended=mended)
+        replay(chosen.plan, world.ports(), outside.ports, RUN, CONFIG)
         assert world.store.cells == whole
 
 
@@ -169,16 +167,15 @@ def test_what_was_deleted_is_aged_or_has_no_record_is_refused_and_nothing_is_cha
         gone.world.log.delete_before(partition, 1)
     foreign = torn()
     foreign.world.store.cells[KEY]["humidity"] = (written_us + 5_000_000, 3.0)
-    aged = AuditConfig(DLQ, retry_seconds=0.2, retention_days=1.0)
-    for outside, config, now, said in (
-        (deleted, PLAIN, 0, "iot delete"),
-        (gone, PLAIN, 0, "Kafka has no record"),
-        (foreign, PLAIN, 0, "Kafka has no record"),
-        (torn(), aged, NOW_MS / 1000 + 86_401, "outlived the retention"),
+    for outside, days, now, said in (
+        (deleted, 0, 0, "iot delete"),
+        (gone, 0, 0, "Kafka has no record"),
+        (foreign, 0, 0, "Kafka has no record"),
+        (torn(), 1, NOW_MS / 1000 + 86_401, "outlived the retention"),
     ):
         before = copy.deepcopy(outside.world.store.cells)
         with pytest.raises(PermanentError, match=said):
-            mend_it(outside, config, now=now)
+            mend_it(outside, days, now=now)
         assert (outside.world.store.cells, outside.mends.mended) == (before, [])
     with pytest.raises(PermanentError, match="there is no such row"):
         mend_it(torn(), at=T0_MS + 1)
@@ -200,7 +197,7 @@ def test_a_row_that_does_not_take_is_an_error():
         patch.setattr(
             FakeSensorData,
             "start_range",
-            lambda self, name, day, first, last, limit: start_times(self, name, day, [first]),
+            lambda self, span, _: start_times(self, *KEY[:2], [span.first_ms]),
         )
         with pytest.raises(PermanentError, match="did not take"):
             mend_it(outside)

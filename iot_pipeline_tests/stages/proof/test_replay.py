@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.proof.deletions import Deletion, Deletions
+from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.decoding import timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -26,13 +26,13 @@ from iot_pipeline_tests.stages.world import CONFIG, T0, World
 FAR = 2**62
 
 
-def replay_ranges(world, *ranges, rows=None, **options) -> ReplayProgress:
+def replay_ranges(world, *ranges, rows=None, deletions=(), **options) -> ReplayProgress:
     chosen = plan_replay(world.log, world.ledger, world.log.topic, ranges)
     progress = ReplayProgress(chosen.plan.replay, chosen.gone)
     return replay(
         chosen.plan,
         world.ports(),
-        rows or FakeSensorData(world.store),
+        world.proof(rows, deletions),
         Run("replay-1", writer_id(99)),
         CONFIG,
         progress=progress,
@@ -151,14 +151,9 @@ def test_a_recreated_topic_stops_a_replay_before_any_row_is_written():
     world.log.recreate()
     for number in range(30):
         world.write(0, "stranger", T0 + number, 1.0)
+    run = Run("replay-1", writer_id(99))
     with pytest.raises(TopicChangedError):
-        replay(
-            chosen.plan,
-            world.ports(),
-            FakeSensorData(world.store),
-            Run("replay-1", writer_id(99)),
-            CONFIG,
-        )
+        replay(chosen.plan, world.ports(), world.proof(), run, CONFIG)
     assert world.store.sent_rows == []
 
 
@@ -167,7 +162,7 @@ def test_readings_that_were_deleted_on_purpose_stay_deleted():
     ms = timestamp_ms(T0 + 3)
     place = next(place for place in world.store.cells if place[2] == ms)
     del world.store.cells[place]
-    deleted = Deletions([Deletion(place[0], ms, ms + 1, FAR, "wrong sensor")])
+    deleted = [Deletion(place[0], ms, ms + 1, FAR, "wrong sensor")]
     progress = replay_ranges(world, OffsetRange(0, 0, 5), deletions=deleted)
     assert place not in world.store.cells
     assert (progress.deleted, progress.counts.stored, progress.counts.accounted) == (1, 4, 5)

@@ -1,7 +1,7 @@
 """Dead letters read again by the rules of now, on fakes."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from iot_pipeline.core.proof.dead_letters import (
     SOURCE_TOPIC,
     TIMESTAMP_MS,
 )
-from iot_pipeline.core.proof.deletions import Deletion, Deletions
+from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.rollups.days import ReplayedPart, gather_facts
@@ -24,16 +24,8 @@ from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline_tests.core.reading.limits import limited
 from iot_pipeline_tests.load import reading_json
-from iot_pipeline_tests.stages.fake_rows import FakeSensorData
-from iot_pipeline_tests.stages.fakes import (
-    NOW_MS,
-    Crash,
-    FailingLog,
-    FakeLog,
-    Faults,
-    How,
-    writer_id,
-)
+from iot_pipeline_tests.stages.fakes import NOW_MS, FakeLog, writer_id
+from iot_pipeline_tests.stages.faults import Crash, FailingLog, Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 DLQ = "iot_data.dlq"
@@ -72,7 +64,7 @@ class Letters:
     def replay(
         self,
         config: DrainConfig = RELAXED,
-        deletions: Deletions | None = None,
+        deletions: Sequence[Deletion] = (),
         faults: Faults | None = None,
         rows: SensorData | None = None,
         **options: Any,
@@ -80,13 +72,10 @@ class Letters:
         faults = faults or Faults()
         ports = dataclasses.replace(self.world.ports(faults), log=FailingLog(self.log, faults))
         return replay_dead_letters(
-            "iot_data",
-            DLQ,
             ports,
-            rows or FakeSensorData(self.world.store),
+            self.world.proof(rows, deletions),
             Run("replay", writer_id(7)),
             config,
-            deletions or Deletions([]),
             **options,
         )
 
@@ -185,7 +174,7 @@ def test_deleted_readings_stay_deleted_old_ones_age_out_and_a_letter_without_a_t
     ms = int(T0 * 1000)
     result = letters.replay(
         dataclasses.replace(RELAXED, retention_days=5.0),
-        Deletions([Deletion("deleted", ms, ms + 1, 2**62, "wrong")]),
+        [Deletion("deleted", ms, ms + 1, 2**62, "wrong")],
         wall_clock=lambda: NOW_MS / 1000,
     )
     assert (result.superseded, result.aged_out) == (1, 1)

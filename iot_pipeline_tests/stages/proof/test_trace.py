@@ -2,20 +2,16 @@
 
 import pytest
 
-from iot_pipeline.core.proof.deletions import Deletion, Deletions
-from iot_pipeline.core.proof.mended import MendedRows
+from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import RowState
-from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.proof.trace import find_records, read_back_run, trace
-from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import T0, World
 
 T0_MS = int(T0 * 1000)
 DAY = T0_MS // MS_PER_DAY
-RULES = ReadingRules()
 ALL = (OffsetRange(0, 0, 5),)
 
 
@@ -33,10 +29,7 @@ def cells(world: World, step: int) -> dict:
 
 
 def look(world: World, step: int = 2):
-    rows, outside = FakeSensorData(world.store), Outside(world)
-    return trace(
-        world.log, outside, rows, "iot_data", RULES, "d", T0_MS + step * 1000, 0.2, MendedRows()
-    )
+    return trace(Outside(world).ports, "d", T0_MS + step * 1000)
 
 
 def test_a_row_leads_to_its_record():
@@ -74,19 +67,20 @@ def test_records_of_many_write_times_are_found_by_one_reading_when_they_are_near
     wanted = {
         (("d", DAY), ms, cells["temperature"][0]) for (_, _, ms), cells in world.store.cells.items()
     }
-    found = find_records(world.log, outside, "iot_data", RULES, wanted)
+    found = find_records(outside.ports, wanted)
     assert {len(records) for records in found.values()} == {1}
     assert {records[0][0] for records in found.values()} == {key[2] for key in wanted}
     assert outside.readings == 1
-    assert find_records(world.log, outside, "iot_data", RULES, []) == {}
+    assert find_records(outside.ports, []) == {}
 
 
 # Read back.
 
 
-def compare(world: World, ranges=ALL, **options):
-    rows, outside = FakeSensorData(world.store), Outside(world)
-    return read_back_run(world.log, outside, rows, "iot_data", RULES, ranges, 0.2, **options)
+def compare(world: World, ranges=ALL, deletions=(), **options):
+    outside = Outside(world)
+    outside.deletions.deletions.extend(deletions)
+    return read_back_run(outside.ports, ranges, **options)
 
 
 def test_rows_as_their_records_made_them_are_equal():
@@ -133,7 +127,7 @@ def test_what_was_deleted_or_has_aged_is_not_looked_for_and_is_counted():
     world = drained()
     for step in (0, 1):
         del world.store.cells["d", DAY, T0_MS + step * 1000]
-    deletions = Deletions([Deletion("d", T0_MS, T0_MS + 1000, 2**62, "wrong")])
+    deletions = [Deletion("d", T0_MS, T0_MS + 1000, 2**62, "wrong")]
     second_ms = world.log.at(0, 1)[1].produced_ms
     found = compare(world, deletions=deletions, aged_before_ms=second_ms + 1)
     assert found.states == {RowState.EQUAL: 3}

@@ -19,9 +19,9 @@ from iot_pipeline.stages.rollups.rebuild import (
     read_day_facts,
     rebuild_day,
 )
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
 from iot_pipeline_tests.stages.fake_rollups import FakeRollupStore
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
-from iot_pipeline_tests.stages.fakes import FakeLedger
 from iot_pipeline_tests.stages.outside import FakeDeletions
 from iot_pipeline_tests.stages.rollup_contract import RollupStoreContract
 

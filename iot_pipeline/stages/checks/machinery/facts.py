@@ -12,17 +12,16 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome, of_current_epoch
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.checks.schema import SchemaReport, check_schema
 from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.lag import read_lag
-from iot_pipeline.stages.ingest.progress import DrainSum
-from iot_pipeline.stages.ledger.chain import Walk, walk_chain
+from iot_pipeline.stages.ingest.progress import DrainProgress
+from iot_pipeline.stages.ledger.chain import Chain, walk_chain
 from iot_pipeline.stages.ports import (
     Acknowledgements,
     DeviceDays,
@@ -32,9 +31,10 @@ from iot_pipeline.stages.ports import (
     SensorData,
     TableStore,
 )
-from iot_pipeline.stages.proof.ports import AuditConfig, AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
+from iot_pipeline.stages.schema import SchemaReport, check_schema
 
 RECENT = timedelta(hours=1)
 # The share of a run's time that its checks may take together, and what they may take at least.
@@ -74,8 +74,6 @@ class CheckPorts(Protocol):
     @property
     def audit_ports(self) -> AuditPorts: ...
     @property
-    def audit_config(self) -> AuditConfig: ...
-    @property
     def acknowledgements(self) -> Acknowledgements: ...
     @property
     def fleet_ports(self) -> FleetPorts: ...
@@ -99,7 +97,7 @@ class RunFacts:
     """
 
     run_id: str
-    part: DrainSum
+    part: DrainProgress
     committed: Sequence[OffsetRange]
     days: Collection[date]
     replayed: Sequence[OffsetRange]
@@ -209,15 +207,12 @@ class Facts:
         known = self.ports.ledger.read_checkpoints(self.settings.topic, self.parts)
         return [
             entry
-            for entry in self.recent_entries
-            if entry.outcome is Outcome.INGESTED
-            and entry.span > 0
-            and entry.partition in known
-            and entry.epoch == known[entry.partition].epoch
+            for entry in of_current_epoch(self.recent_entries, known)
+            if entry.outcome is Outcome.INGESTED and entry.span > 0
         ]
 
     @_Fact
-    def walk(self) -> Walk:
+    def walk(self) -> Chain[ChainLink]:
         """The whole ledger, walked."""
         return walk_chain(self.ports.ledger, self.settings.topic, self.parts)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.facts import Facts
 
 KAFKA, CASSANDRA = "Kafka", "Cassandra"
 BOTH = (KAFKA, CASSANDRA)

@@ -16,13 +16,13 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.stages import checks as _checks
-from iot_pipeline.stages.checks.check import CASSANDRA, KAFKA, READINGS, Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, KAFKA, READINGS, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 
 
 @functools.cache
 def all_checks() -> tuple[Check, ...]:
-    """The CHECK, or all CHECKS, of each module of this package, in order."""
+    """The CHECK, or all CHECKS, of each module of `stages.checks`, in order."""
     found: list[Check] = []
     for module in pkgutil.iter_modules(_checks.__path__):
         names = vars(importlib.import_module(f"{_checks.__name__}.{module.name}"))

@@ -84,10 +84,6 @@ def setup_schema(
     """Make topics, keyspace and tables where they are missing, then check all of them.
 
     Args:
-        topics: makes topics.
-        reader: describes them.
-        tables: the keyspace.
-        settings: names, partitions, replication.
         say: told each step.
 
     Raises:

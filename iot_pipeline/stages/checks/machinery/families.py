@@ -13,8 +13,8 @@ from iot_pipeline.core.checks.device_table import (
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Numbers, Severity, not_looked
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.stages.checks.check import CASSANDRA, DAILY, HOURLY, Check
-from iot_pipeline.stages.checks.facts import Facts
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, DAILY, HOURLY, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.rollups.comparison import DayComparison
 
 _MOST_SUSPECTS = 200

@@ -1,0 +1,147 @@
+"""What audits proved and what people did, remembered for good: a small table each."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+from iot_pipeline.clients.cassandra import Table, aware, by_day, ms_of
+from iot_pipeline.core.fleet.report import LastAudit
+from iot_pipeline.core.ledger.losses import Acknowledgement
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.mended import MendedRow
+from iot_pipeline.core.rollups.days import DeletedPart
+
+_AUDITS = "{ks}.audits"
+_LAST_AUDIT = f"SELECT started_at, fates FROM {_AUDITS} WHERE topic = ? LIMIT 1"
+_LOSSES = "{ks}.acknowledged_losses"
+_ACKNOWLEDGED = f"SELECT * FROM {_LOSSES} WHERE topic = ?"
+# All of them: people delete seldom, and rows are torn seldom.
+_DELETIONS = "{ks}.deletions"
+_DELETED = f"SELECT * FROM {_DELETIONS}"
+_MENDS = "{ks}.mended_rows"
+_MENDED = f"SELECT * FROM {_MENDS}"
+
+
+class CassandraAudits(Table):
+    """An `Audits`."""
+
+    def record_audit(
+        self,
+        topic: str,
+        topic_id: str,
+        audit_id: str,
+        started_at: datetime,
+        result: AuditResult,
+    ) -> None:
+        row = {
+            "topic": topic,
+            "started_at": started_at,
+            "audit_id": audit_id,
+            "topic_id": topic_id,
+            "ranges": [str(item) for item in result.ranges],
+            "fates": {fate.value: result.fates[fate] for fate in Fate},
+            "stored_by_day": dict(result.stored_by_day),
+            "superseded_by_day": dict(result.superseded_by_day),
+            "is_stray_judged": result.is_stray_judged,
+            "findings": [str(finding) for finding in result.findings],
+            "seconds": result.seconds,
+        }
+        self._insert(_AUDITS, row, doing="recording the audit")
+
+    def read_last_audit(self, topic: str) -> LastAudit | None:
+        rows = self._run(_LAST_AUDIT, (topic,), doing=f"reading the last audit of {topic}")
+        if not rows:
+            return None
+        return LastAudit(aware(rows[0].started_at), dict(rows[0].fates or {}))
+
+
+class CassandraAcknowledgedLosses(Table):
+    """An `Acknowledgements`."""
+
+    def acknowledge_loss(self, topic: str, loss_id: str, reason: str, by: str) -> Acknowledgement:
+        now = datetime.now(UTC)
+        row = {"topic": topic, "loss_id": loss_id, "acknowledged_at": now}
+        row |= {"reason": reason, "acknowledged_by": by}
+        doing = f"acknowledging the loss {loss_id}"
+        (found,) = self._insert(_LOSSES, row, doing=doing, more="IF NOT EXISTS")
+        return Acknowledgement(now, reason, by) if found[0] else _acknowledgement(found)
+
+    def acknowledged_losses(self, topic: str) -> dict[str, Acknowledgement]:
+        rows = self._run(_ACKNOWLEDGED, (topic,), doing="reading acknowledged losses")
+        return {row.loss_id: _acknowledgement(row) for row in rows}
+
+
+def _acknowledgement(row: Any) -> Acknowledgement:
+    return Acknowledgement(aware(row.acknowledged_at), row.reason, row.acknowledged_by)
+
+
+class CassandraDeletions(Table):
+    """A `DeletionLog`."""
+
+    def read_deletions(self) -> list[Deletion]:
+        return [
+            Deletion(
+                row.device_id,
+                ms_of(row.since),
+                ms_of(row.until),
+                row.deleted_us,
+                row.reason,
+                row.deleted_by,
+            )
+            for row in self._run(_DELETED, doing="reading deletions")
+        ]
+
+    def deleted_parts(self) -> list[DeletedPart]:
+        return [
+            DeletedPart(
+                f"deletion {row.device_id} {row.deleted_at} {row.since}",
+                aware(row.deleted_at),
+                by_day(row.rows_by_day),
+            )
+            for row in self._run(_DELETED, doing="reading deletions")
+        ]
+
+    def record_deletion(
+        self, deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
+    ) -> None:
+        row = {
+            "device_id": deletion.device_id,
+            "deleted_at": deleted_at,
+            "since": deletion.since_ms,
+            "until": deletion.until_ms,
+            "deleted_us": deletion.deleted_us,
+            "rows_by_day": dict(rows_by_day),
+            "reason": deletion.reason,
+            "deleted_by": deletion.deleted_by,
+        }
+        doing = f"recording the deletion of readings of {deletion.device_id}"
+        self._insert(_DELETIONS, row, doing=doing)
+
+
+class CassandraMendedRows(Table):
+    """A `MendLog`."""
+
+    def read_mended(self) -> list[MendedRow]:
+        return [
+            MendedRow(
+                row.device_id,
+                ms_of(row.timestamp),
+                row.kafka_partition,
+                row.kafka_offset,
+                row.mended_us,
+            )
+            for row in self._run(_MENDED, doing="reading mended rows")
+        ]
+
+    def record_mend(self, mended: MendedRow, mended_at: datetime, mended_by: str) -> None:
+        row = {
+            "device_id": mended.device_id,
+            "timestamp": mended.timestamp_ms,
+            "kafka_partition": mended.partition,
+            "kafka_offset": mended.offset,
+            "mended_us": mended.written_us,
+            "mended_at": mended_at,
+            "mended_by": mended_by,
+        }
+        self._insert(_MENDS, row, doing=f"recording the mend of a row of {mended.device_id}")
