@@ -92,17 +92,12 @@ def test_a_person_launches_watches_terminates_reexecutes_and_pulls_the_plug(dev:
         _nonsense_is_refused_in_the_launchpad(server)
         _a_terminated_simulation_says_the_true_count(server, dev)
         _a_reexecution_is_about_the_same_offsets(server, dev)
+        _send_a_backlog(server)
+        _a_terminated_ingest_ends_at_once_and_what_it_said_is_true(server, dev)
+        _an_ingest_that_was_only_marked_as_ended_is_fenced(server, dev)
         killed = _the_plug_is_pulled_in_the_middle_of_a_run(server, dev)
     with dev.start() as server:
         _everything_resumes_by_itself(server, dev, killed)
-
-
-def test_a_terminated_ingest_ends_at_once_and_what_it_said_is_true(dev: Set) -> None:
-    with dev.start() as server:
-        server.succeed(server.launch("setup_schema"))
-        _send_a_backlog(server)
-        _terminate_ingest(server, dev)
-        _force_terminate_ingest(server, dev)
 
 
 def _send_a_backlog(server: DevServer) -> None:
@@ -210,7 +205,7 @@ def _ingest_held_in_the_middle(server: DevServer, dev: Set) -> tuple[str, psutil
         time.sleep(0.05)
 
 
-def _terminate_ingest(server: DevServer, dev: Set) -> None:
+def _a_terminated_ingest_ends_at_once_and_what_it_said_is_true(server: DevServer, dev: Set) -> None:
     run_id, process = _ingest_held_in_the_middle(server, dev)
     before = sum(entry.span for entry in dev.chain().entries if entry.run_id == run_id)
     with ThreadPoolExecutor(1) as pool:
@@ -231,7 +226,7 @@ def _terminate_ingest(server: DevServer, dev: Set) -> None:
     assert dev.rows() >= sum_counts(entry.counts for entry in dev.chain().entries).stored
 
 
-def _force_terminate_ingest(server: DevServer, dev: Set) -> None:
+def _an_ingest_that_was_only_marked_as_ended_is_fenced(server: DevServer, dev: Set) -> None:
     """A run is marked as ended, its process writes on, and another run takes its place."""
     run_id, process = _ingest_held_in_the_middle(server, dev)
     process.resume()
