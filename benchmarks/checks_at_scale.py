@@ -35,7 +35,6 @@ from iot_pipeline.stages.ledger.sums import keep_sums
 from iot_pipeline.stages.ports import Run
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.long_history import entries_until, write_ledger, write_rows
-from iot_pipeline_tests.pipeline import set_up
 from iot_pipeline_tests.servers import start_services
 
 _RUNS_A_DAY = 17_280
@@ -65,7 +64,7 @@ def main() -> None:
         try:
             settings = Settings.from_env(services.environment(IOT_DATA_DIR=folder))
             with open_connections(settings) as connections:
-                set_up(connections)
+                connections.set_up()
                 _make_past(connections, given)
                 found, is_red = _measure(connections, given.rows)
         finally:

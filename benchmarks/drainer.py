@@ -9,6 +9,7 @@ import json
 import os
 import pstats
 import time
+from typing import Any
 
 from benchmarks.marks import cpu_seconds, peak_rss_mb
 from iot_pipeline.cli.runs import new_cli_run
@@ -35,7 +36,9 @@ class Marks(Watcher):
         self._marks.append((time.monotonic() - self._began, outcome.drained.total.stored))
 
 
-def drain_with_marks(partitions: set[int] | None, profile: cProfile.Profile | None) -> dict:
+def drain_with_marks(
+    partitions: set[int] | None, profile: cProfile.Profile | None
+) -> dict[str, Any]:
     """Drain what lags; stored, seconds, micro_batches and marks."""
     settings = Settings.from_env()
     marks: list[tuple[float, int]] = []
