@@ -129,7 +129,7 @@ class KafkaAuditLog:
                 left -= len(inside)
                 heard_at = time.monotonic()
                 yield inside
-                # Whoever takes the messages may take his time; only Kafka's silence counts.
+                # The caller may take its time; only Kafka's silence counts.
                 heard_at = time.monotonic()
             elif time.monotonic() - heard_at > self._silence_seconds:
                 raise KafkaUnavailableError(

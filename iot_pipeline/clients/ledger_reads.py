@@ -39,7 +39,7 @@ _LINKS = (
     f"{{more}} FROM {LEDGER} {OF_PARTITION}"
 )
 _PARTITIONS = f"SELECT DISTINCT topic, kafka_partition FROM {LEDGER}"
-# Whoever asks for what is new stops soon: most of a page of 5,000 would be decoded in vain.
+# A question for what is new stops soon: most of a page of 5,000 would be decoded in vain.
 _NEW_ROWS_PER_PAGE = 200
 # Summed where the entries are: a year of them is 70,000 rows, and these are one.
 _STORED_BY_DAY = f"SELECT {{sums}} FROM {LEDGER} {OF_PARTITION}"

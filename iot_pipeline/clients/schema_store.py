@@ -111,10 +111,10 @@ class CassandraSchema(Table):
         return {row.version: (row.name, row.sha256) for row in rows if row.version > _LOCK_VERSION}
 
     def lock(self, holder: str) -> None:
-        """Wait until nobody else sets up; the lock ends by itself after two minutes.
+        """Wait until no other process sets up; the lock ends by itself after two minutes.
 
         Raises:
-            CassandraUnavailableError: somebody held it for all of that time.
+            CassandraUnavailableError: another process held it for all of that time.
         """
         deadline = time.monotonic() + _LOCK_SECONDS + 5
         while True:

@@ -49,7 +49,7 @@ def retry_transient(call: Callable[[], _T], give_up_after_seconds: float) -> _T:
 
 
 def backoff_seconds(failures: int, jitter: float) -> float:
-    """How long to wait after so many failures in a row; `jitter` in [0, 1) spreads the senders."""
+    """How long to wait after `failures` in a row; `jitter` in [0, 1) spreads the senders."""
     wait = FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 16)
     return min(wait, LONGEST_WAIT_SECONDS) * (0.5 + jitter / 2)
 

@@ -1,4 +1,4 @@
-"""One ingest run, whoever asks for it: the only place that knows its order.
+"""One ingest run, of a person, a sensor or a schedule: the only place that knows its order.
 
     plan -> replay what lies below the checkpoints -> drain, or follow
          -> where Kafka deleted records unread: halt, or record the loss and plan again

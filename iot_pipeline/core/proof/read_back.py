@@ -92,7 +92,7 @@ class RowFinding:
             RowState.NEWER: f"{where}: a later write won, at {stored_us} µs",
             RowState.TIED: f"{where}: another record, or a torn row, has the same write time",
             RowState.OLDER: f"{where}: only an older row is there, of {stored_us} µs",
-            RowState.MISSING: f"{where}: no row; somebody deleted it, or it outlived its retention",
+            RowState.MISSING: f"{where}: no row: it was deleted, or it outlived its retention",
             RowState.TORN: f"{where}: its cells are of several writes",
         }[self.state]
 

@@ -47,7 +47,7 @@ class Intervals:
         )
 
     def take(self, seconds: float) -> tuple[DrainProgress, DrainProgress]:
-        """(all of the run so far, what was not taken yet, which took so many seconds)."""
+        """(all of the run so far, what came since the last call, which took `seconds`)."""
         now = self.so_far
         part, self._told = since(now, self._told), now
         part.seconds = seconds

@@ -2,7 +2,7 @@
 
 Stands between a drain and the store it writes to. A row is chosen when it is sent; once its write
 is acknowledged it is asked for, and when the answer holds it, the time since the broker's timestamp
-is one sample. So a sample is what somebody who asks for the row would have waited, the question
+is one sample. So a sample is how long a reader of the row would have waited, its question
 included. Reads only, at most `PROBES_PER_SECOND` of them.
 """
 
@@ -21,7 +21,7 @@ from iot_pipeline.stages.ports import Answer, Pending, ReadingStore, SensorData
 
 # A probe costs the client about 0.3 ms: these are less than one percent of a run's time.
 PROBES_PER_SECOND = 20.0
-# No more are sent while so many have no answer: what holds them up has its own measure.
+# No probe is sent while this many have no answer: an outage has measures of its own.
 _MAX_WAITING = 64
 
 

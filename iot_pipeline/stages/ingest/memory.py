@@ -4,8 +4,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# A young collection per so many new objects (700 by default), each twentieth one a middle one,
-# each hundredth of those a full one.
+# A young collection per 50,000 new objects (700 by default); each twentieth is a middle one, each
+# hundredth of those a full one.
 _THRESHOLDS = (50_000, 20, 100)
 
 

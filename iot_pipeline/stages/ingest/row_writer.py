@@ -160,7 +160,7 @@ class RowWriter:
 
         Raises:
             TransientError: no write succeeded for `give_up_after_seconds`.
-            RowsRefusedError: so many rows were refused that the schema must be wrong.
+            RowsRefusedError: more rows were refused than a wrong row or two explain: the schema is.
         """
         while True:
             moved = self._collect() + self._send()
@@ -302,14 +302,14 @@ class RowWriter:
             stored = sum(record_of(row) not in refused for row in rows)
             if stored:
                 raise RowsRefusedError(
-                    f"{error}. {device_id} has {stored} rows on {day_of(day_number)}, and nobody "
-                    "would find them without it: devices_by_day does not fit, not the data. "
-                    "Nothing moved; compare it with `iot setup`, then run again"
+                    f"{error}. {device_id} has {stored} rows on {day_of(day_number)}, and no "
+                    "list of devices would show them without it: devices_by_day does not "
+                    "fit, not the data. Nothing moved; compare it with `iot setup`, then run again"
                 ) from error
 
 
 def _merge(small: list[Part], at_once: int) -> list[list[Part]]:
-    """Put so many parts of few rows together, each result within the guard rails."""
+    """Put up to `at_once` parts of few rows together, each result within the guard rails."""
     merged: list[list[Part]] = []
     key_bytes = 0
     for part in small:

@@ -13,8 +13,8 @@ from iot_pipeline.core.reading.write_times import Row
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import ReadingStore
 
-# So many slices at once, and only while they are small: a backlog is written one by one, with
-# all of the window and of the memory for it.
+# Slices written at once, while they are small. Those of a backlog are written one by one: each
+# then has the whole window of requests, and the memory for it.
 SLICES_AT_ONCE = 4
 MAX_SLICE_ROWS = 2_000
 

@@ -23,7 +23,7 @@ class InFlight:
     """A commit that may be on its way: to be forgotten only when its outcome was noted.
 
     Made before anything is sent, so that whatever cuts a run off finds it here. `has_left` and no
-    `sent`: cut off while it was being sent, so that nobody knows.
+    `sent`: cut off while it was being sent, so its outcome is unknown.
     """
 
     commit: Commit
@@ -94,9 +94,9 @@ def last_answers(
 ) -> Iterator[tuple[InFlight, Outcome | None]]:
     """What became of commits when a run is cut off: nothing is sent again, nothing raised.
 
-    None where nobody can say: the answer did not come in time, and the ledger did not answer
-    either, or has nothing of it, which it may still get. Commits that did nothing for certain are
-    left out.
+    None where the outcome stays unknown: the answer did not come in time, and the ledger did not
+    answer either, or has nothing of it, which it may still get. Commits that did nothing for
+    certain are left out.
 
     Args:
         pending: in any state.

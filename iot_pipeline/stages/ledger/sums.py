@@ -12,8 +12,8 @@ from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, extend_sum, place_of
 from iot_pipeline.stages.ports import LedgerStore, LedgerSums
 
-# A run moves a kept sum on when so many entries are newer, and leaves it to a check on its own
-# when there are too many to read in passing.
+# A run moves a kept sum on when 200 entries are newer, and leaves it to a scheduled check where
+# more than 2,000 would have to be read.
 _WORTH_KEEPING = 200
 _READ_IN_PASSING = 2_000
 

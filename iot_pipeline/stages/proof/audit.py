@@ -240,7 +240,7 @@ class _Audit:
 
     def _count_jumped(self, jumped: Sequence[OffsetRange]) -> None:
         # What Kafka deleted while we read looks like a hole; below its low watermark of now
-        # nobody can tell.
+        # the two cannot be told apart.
         if not jumped:
             return
         low = {mark.partition: mark.low for mark in self._ports.log.watermarks(self._topic)}

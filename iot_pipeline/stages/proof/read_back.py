@@ -1,6 +1,6 @@
 """Fetch stored rows by their keys, many partitions at once, and compare them with their records.
 
-Reads only. Bounded: so many questions on their way, each answered in one page.
+Reads only. Bounded: `READS_IN_FLIGHT` questions on their way, each answered in one page.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from iot_pipeline.stages.ports import (
 )
 from iot_pipeline.stages.requests import Flight
 
-# So many wanted rows are asked for as one range; others may lie between them, up to as many again.
+# Wanted rows that are asked for as one range; up to as many others may lie between them.
 _KEYS_PER_RANGE = 2_000
 _ROWS_BETWEEN = 50
 READS_IN_FLIGHT = 64

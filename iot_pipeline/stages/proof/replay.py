@@ -114,7 +114,7 @@ class ReplayPlan:
 def plan_replay(
     log: RecordLog, ledger: LedgerStore, topic: str, ranges: Sequence[OffsetRange]
 ) -> ReplayPlan:
-    """Check ranges that somebody wants replayed.
+    """Check ranges that are to be replayed.
 
     Raises:
         PlanError: a partition that does not exist, or offsets that were not ingested yet.

@@ -1,4 +1,4 @@
-"""Rows that no record explains: written by somebody else, or by records that are gone.
+"""Rows that no record explains: another program wrote them, or their records are gone.
 
 In bounded memory: one fingerprint per bucket of partitions, of what the records should have made
 and of what is there. Cassandra adds up the latter; only buckets that differ are read row by row.

@@ -30,7 +30,7 @@ from iot_pipeline.stages.proof.read_back import fetch_row, fetch_rows
 MAX_KEYS = 10_000
 # Of each range that is too large to be read whole; each costs a consumer of its own.
 _BLOCKS = 3
-# Reading so many records between two wanted ones is cheaper than another consumer.
+# Reading this many records between two wanted ones is cheaper than another consumer.
 _NEAR_OFFSETS = 10_000
 
 

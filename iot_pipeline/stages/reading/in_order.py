@@ -1,6 +1,6 @@
-"""Readings in the order of time, as a stream: some pages ahead of whoever takes them, no more.
+"""Readings in the order of time, as a stream: a few pages ahead of the caller.
 
-What is held in memory is `in_flight` pages, however long the span and however slow the taker.
+What is held in memory is `in_flight` pages, however long the span and however slow the caller.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
