@@ -17,6 +17,7 @@ from confluent_kafka import (
 
 from iot_pipeline.clients.kafka import SILENT
 from iot_pipeline.clients.kafka_errors import in_words, translate
+from iot_pipeline.clients.kafka_headers import LazyHeaders
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -174,7 +175,7 @@ class KafkaRangeSource:
                 [produced_ms for _, produced_ms in stamps],
                 list(map(Message.value, messages)),
                 list(map(Message.key, messages)),
-                list(map(Message.headers, messages)),
+                LazyHeaders(messages),
             )
         ]
 
