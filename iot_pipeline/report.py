@@ -11,7 +11,7 @@ from pathlib import Path
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.fleet.report import Health
 from iot_pipeline.core.ledger.chain import sum_counts
-from iot_pipeline.core.ledger.losses import find_losses
+from iot_pipeline.core.ledger.losses import find_losses, sum_losses
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.files import whole_file
@@ -52,7 +52,7 @@ def write_report(connections: Connections) -> tuple[Health, Path, Path]:
 
 
 def _gather(connections: Connections, now: datetime) -> Health:
-    """Losses that a person has acknowledged are not counted as expired again."""
+    """Losses that a person has acknowledged are not counted again."""
     topic, facts = connections.settings.topic, Facts(connections, now)
     chain = read_chain(connections.ledger, topic, facts.parts)
     losses = find_losses(chain.entries, connections.acknowledgements.acknowledged_losses(topic))
@@ -60,7 +60,7 @@ def _gather(connections: Connections, now: datetime) -> Health:
         now,
         topic,
         sum_counts(entry.counts for entry in chain.entries if entry.outcome.is_ingested),
-        sum(loss.entry.span for loss in losses if loss.acknowledgement is None),
+        sum_losses(loss for loss in losses if loss.acknowledgement is None),
         [str(flaw) for flaw in chain.flaws],
         total_lag(facts.lags),
         connections.audits.read_last_audit(topic),

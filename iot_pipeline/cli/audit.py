@@ -32,8 +32,9 @@ def audit_command(
 ) -> None:
     """Read topic and table again and say what became of every offset.
 
-    What Kafka has deleted cannot be proven: it is counted as expired or unverifiable. Exit code 1:
-    something is lost, torn or stray; the command that repairs it is named.
+    What Kafka does not have cannot be proven: it is counted as expired, skipped, unreadable or
+    unverifiable. Exit code 1: something is lost, torn or stray; the command that repairs it is
+    named.
     """
     if sum((bool(offsets), day is not None, bool(since or until), everything)) > 1:
         raise ConfigurationError("say one of --offsets, --day, --since/--until, --all")

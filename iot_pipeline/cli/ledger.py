@@ -6,7 +6,8 @@ import click
 
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.ledger.chain import FATES, ChainLink, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import FATES, LOSSES, ChainLink, LedgerEntry
+from iot_pipeline.core.ledger.losses import say_losses
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ledger.chain import Chain, walk_chain
@@ -64,9 +65,9 @@ def _chains(walk: Chain[ChainLink]) -> list[tuple[int, int, list[ChainLink]]]:
 
 
 def _sums(links: Sequence[ChainLink]) -> dict[str, int]:
-    expired = sum(link.span for link in links if link.outcome is Outcome.EXPIRED)
+    lost = {why.value: sum(link.span for link in links if link.outcome is why) for why in LOSSES}
     sums = {fate: sum(getattr(link, fate) for link in links) for fate in FATES}
-    return {"span": sum(link.span for link in links), **sums, "expired": expired}
+    return {"span": sum(link.span for link in links), **sums, **lost}
 
 
 def _ledger_json(
@@ -81,6 +82,7 @@ def _ledger_json(
                 "start_offset": entry.start_offset,
                 "end_offset": entry.end_offset,
                 "outcome": entry.outcome.value,
+                "cause": entry.cause,
                 "run_id": entry.run_id,
                 **entry.counts.by_fate(),
                 "stored_by_day": {
@@ -119,28 +121,31 @@ def _print_ledger(topic: str, walk: Chain[ChainLink], shown: Sequence[LedgerEntr
                 *([entry.epoch] if has_epochs else []),
                 f"{entry.start_offset}-{entry.end_offset}",
                 entry.outcome.value,
-                *_grouped(entry.counts.by_fate()),
+                *_grouped(entry.counts.by_fate(), FATES),
                 entry.run_id,
             )
             for entry in shown
         ],
         title=f"ledger of {topic}: {len(shown):,} of {len(walk.entries):,} entries, newest first",
     )
+    sum_of_all = _sums(walk.entries)
+    # What there is none of takes no column: the rest fits into 80.
+    shown_sums = ["span", *FATES, *(why.value for why in LOSSES if sum_of_all[why])]
     sums = [
-        (partition, *([number] if has_epochs else []), *_grouped(_sums(links)))
+        (partition, *([number] if has_epochs else []), *_grouped(_sums(links), shown_sums))
         for partition, number, links in _chains(walk)
     ]
-    sum_of_all = _sums(walk.entries)
-    total = ("total", *([""] if has_epochs else []), *_grouped(sum_of_all))
+    total = ("total", *([""] if has_epochs else []), *_grouped(sum_of_all, shown_sums))
     say("")
-    print_table(("partition", *epoch, "offsets", *FATES, "expired"), [*sums, total])
+    print_table(("partition", *epoch, "offsets", *shown_sums[1:]), [*sums, total])
     for flaw in walk.flaws:
         say(f"FLAW: {flaw}")
     if not walk.flaws:
         say("the chain holds: no gap, no overlap, every offset below the checkpoints counted")
-    if sum_of_all["expired"]:
-        say(f"{sum_of_all['expired']:,} offsets expired unread: `iot losses` lists them")
+    lost = {why: sum_of_all[why] for why in LOSSES if sum_of_all[why]}
+    if lost:
+        say(f"records were left unread: {say_losses(lost)}; `iot losses` lists them")
 
 
-def _grouped(numbers: Mapping[str, int]) -> list[str]:
-    return [f"{number:,}" for number in numbers.values()]
+def _grouped(numbers: Mapping[str, int], names: Sequence[str]) -> list[str]:
+    return [f"{numbers[name]:,}" for name in names]

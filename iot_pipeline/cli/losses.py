@@ -28,7 +28,7 @@ from iot_pipeline.stages.ingest.losses import find_expired
 def losses_command(
     loss_id: str | None, reason: str | None, has_exit_code: bool, as_json: bool
 ) -> None:
-    """List ranges that Kafka deleted before they were read, and who acknowledged them.
+    """List what was left unread (expired, skipped, unreadable), and who acknowledged it.
 
     A loss is acknowledged once: a second time is refused, and tells who did it first.
     """
@@ -81,6 +81,8 @@ def _as_dict(loss: Loss) -> dict[str, object]:
         "partition": loss.entry.partition,
         "start_offset": loss.entry.start_offset,
         "end_offset": loss.entry.end_offset,
+        "outcome": loss.entry.outcome.value,
+        "cause": loss.entry.cause,
         "records_at_most": loss.entry.span,
         "run_id": loss.entry.run_id,
         "recorded_at": loss.entry.updated_at,
@@ -94,10 +96,11 @@ def _as_dict(loss: Loss) -> dict[str, object]:
 def _print_losses(losses: list[Loss], unrecorded: list[OffsetRange], topic: str) -> None:
     if losses:
         print_table(
-            ("ID", "records at most", "recorded at", "by run", "acknowledged"),
+            ("ID", "outcome", "records at most", "recorded at", "by run", "acknowledged"),
             [
                 (
                     loss.loss_id,
+                    loss.entry.outcome.value,
                     f"{loss.entry.span:,}",
                     loss.entry.updated_at,
                     loss.entry.run_id,
@@ -106,10 +109,13 @@ def _print_losses(losses: list[Loss], unrecorded: list[OffsetRange], topic: str)
                 for loss in losses
             ],
         )
+    for loss in losses:
+        if loss.entry.cause:
+            say(f"{loss.loss_id}: {loss.entry.cause}")
     for item in unrecorded:
         say(
             f"{item}: Kafka has deleted these unread, and no run has recorded it yet; `iot drain` "
             "says how to go on"
         )
     if not losses and not unrecorded:
-        say(f"nothing of {topic} expired unread")
+        say(f"nothing of {topic} was left unread")

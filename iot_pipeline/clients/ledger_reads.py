@@ -1,6 +1,6 @@
 """Questions to both ledgers, `ingest_ledger` and `replay_ledger`; their names stand here alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ OF_PARTITION = "WHERE topic = ? AND kafka_partition = ?"
 COUNT_COLUMNS = (*FATES, "stored_by_day")
 # What an entry says beside its place.
 ENTRY_COLUMNS = (
-    "end_offset", "outcome", "run_id", "writer_id", *COUNT_COLUMNS, "first_record_at",
+    "end_offset", "outcome", "cause", "run_id", "writer_id", *COUNT_COLUMNS, "first_record_at",
     "last_record_at", "updated_at",
 )  # fmt: skip
 ENTRIES = (
@@ -32,6 +32,7 @@ ENTRIES = (
     f"FROM {LEDGER} {OF_PARTITION}"
 )
 ENTRY_AT = f"{ENTRIES} AND epoch = ? AND start_offset = ?"
+_AT_PLACES = f"{ENTRIES} AND (epoch, start_offset) IN ?"
 _SINCE = " AND (epoch, start_offset) >= (?, ?)"
 # No map, no time, no uuid: those are four fifths of what reading an entry costs the client.
 _LINKS = (
@@ -72,7 +73,7 @@ class LedgerReads(Table):
         since: datetime | None = None,
         *,
         places: Mapping[int, EntryPlace] | None = None,
-        outcome: Outcome | None = None,
+        outcomes: Collection[Outcome] = (),
         limit: int | None = None,
     ) -> list[LedgerEntry]:
         entries = []
@@ -80,11 +81,11 @@ class LedgerReads(Table):
             cql, values = ENTRIES, [topic, partition]
             if places and partition in places:
                 cql, values = cql + _SINCE, [*values, *places[partition]]
-            if outcome is not None:
-                cql, values = f"{cql} AND outcome = ?", [*values, outcome.value]
+            if outcomes:
+                cql, values = f"{cql} AND outcome IN ?", [*values, [str(o) for o in outcomes]]
             if limit is not None:
                 cql, values = f"{cql} LIMIT ?", [*values, limit]
-            if outcome is not None:
+            if outcomes:
                 # One Cassandra partition: the filter saves the transport, and every run asks this.
                 cql += " ALLOW FILTERING"
             for row in self._client.stream(
@@ -130,9 +131,13 @@ class LedgerReads(Table):
                 )
         return links
 
-    def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
-        doing = f"looking for an entry of {topic}[{partition}]"
-        return entry_of(self._run(ENTRY_AT, (topic, partition, *place), doing=doing))
+    def read_at(
+        self, topic: str, partition: int, places: Collection[EntryPlace]
+    ) -> list[LedgerEntry]:
+        doing = f"looking for entries of {topic}[{partition}]"
+        asked = [tuple(place) for place in places]
+        found = self._client.stream(self._cql(_AT_PLACES), (topic, partition, asked), doing=doing)
+        return [entry for row in found if (entry := entry_of([row])) is not None]
 
     def stored_by_day(
         self,
@@ -222,4 +227,5 @@ def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
             last_record_ms=None if row.last_record_at is None else ms_of(row.last_record_at),
         ),
         updated_at=aware(row.updated_at) if row.updated_at else None,
+        cause=row.cause or "",
     )

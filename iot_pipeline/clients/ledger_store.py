@@ -103,6 +103,7 @@ class CassandraLedgerStore(LedgerReads):
             commit.writer_id,
             commit.counts,
             datetime.now(UTC),
+            commit.cause,
         )
         move = (commit.end, *place, commit.expected, commit.topic_id, commit.epoch)
         return self._send(
@@ -196,6 +197,7 @@ def _entry_values(entry: LedgerEntry) -> tuple[Any, ...]:
     return (
         entry.end_offset,
         entry.outcome.value,
+        entry.cause,
         entry.run_id,
         entry.writer_id,
         *_counts_values(entry.counts),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from iot_pipeline.clients.cassandra import Table, by_day
-from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
+from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, LossPlace
 
 _TABLE = "{ks}.ledger_sums"
 _READ = f"SELECT kafka_partition, kept FROM {_TABLE} WHERE topic = ?"
@@ -17,7 +17,7 @@ class CassandraLedgerSums(Table):
         return {row.kafka_partition: _sum_of(row.kafka_partition, *row.kept) for row in rows}
 
     def write_sum(self, topic: str, kept: LedgerSum) -> None:
-        value = (*kept.until, dict(kept.stored_by_day), [tuple(place) for place in kept.expired])
+        value = (*kept.until, dict(kept.stored_by_day), [tuple(loss) for loss in kept.losses])
         self._insert(
             _TABLE,
             {"topic": topic, "kafka_partition": kept.partition, "kept": value},
@@ -25,10 +25,10 @@ class CassandraLedgerSums(Table):
         )
 
 
-def _sum_of(partition: int, epoch: int, start: int, stored: Any, expired: Any) -> LedgerSum:
+def _sum_of(partition: int, epoch: int, start: int, stored: Any, losses: Any) -> LedgerSum:
     return LedgerSum(
         partition,
         EntryPlace(epoch, start),
         by_day(stored),
-        tuple(EntryPlace(*place) for place in expired or ()),
+        tuple(LossPlace(*loss) for loss in losses or ()),
     )

@@ -4,7 +4,7 @@ One contract suite per port runs on the fake and on the real client (iot_pipelin
 Every method may raise TransientError (try again) or PermanentError (tell a person); none retries.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol, TypeVar
@@ -68,6 +68,8 @@ class RecordSource(Protocol):
         Records of finished ranges never come; a partition's range is finished when everything
         up to its end was given out or does not exist. A poll that raises TransientError has
         taken nothing: the next one goes on where it was.
+
+        Trouble of one partition raises nothing: see `stopped`. What was before it comes first.
         """
 
     def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
@@ -82,6 +84,13 @@ class RecordSource(Protocol):
 
         With the offset at which the log ended: what lies between is holes.
         """
+
+    @property
+    def stopped(self) -> Mapping[int, PipelineError]:
+        """Partitions that cannot be read on, and why; the others go on."""
+
+    def leave(self, partition: int) -> None:
+        """Give out no more of a partition; that of one that was left already changes nothing."""
 
     def close(self) -> None: ...
 
@@ -245,7 +254,7 @@ class LedgerStore(Protocol):
         since: datetime | None = None,
         *,
         places: Mapping[int, EntryPlace] | None = None,
-        outcome: Outcome | None = None,
+        outcomes: Collection[Outcome] = (),
         limit: int | None = None,
     ) -> list[LedgerEntry]:
         """The ledger, newest epoch and offset first within each partition.
@@ -253,7 +262,7 @@ class LedgerStore(Protocol):
         Args:
             since: stop at the first entry last updated before.
             places: by Kafka partition, the entry to end with; older ones are left out.
-            outcome: only those with this one.
+            outcomes: only those with one of these; empty: all.
             limit: of each partition, however long the ledger is.
         """
 
@@ -262,8 +271,10 @@ class LedgerStore(Protocol):
     ) -> list[ChainLink]:
         """As `read_entries`, for a quarter of the cost: what a walk needs, no more."""
 
-    def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
-        """The entry that begins just here, if one does."""
+    def read_at(
+        self, topic: str, partition: int, places: Collection[EntryPlace]
+    ) -> list[LedgerEntry]:
+        """Those of the entries that begin just at one of these places, in any order."""
 
     def stored_by_day(
         self,

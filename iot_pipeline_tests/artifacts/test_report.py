@@ -9,7 +9,7 @@ import pytest
 from iot_pipeline.artifacts.report import render_report
 from iot_pipeline.core.checks.verdicts import Severity
 from iot_pipeline.core.fleet.report import LastAudit, Mood
-from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.ledger.chain import Counts, Outcome
 from iot_pipeline.core.reading.lag import TotalLag
 from iot_pipeline_tests.artifacts.views import NOW, make_health, make_view, verdict
 
@@ -114,7 +114,7 @@ def test_all_is_well_only_when_all_is_well():
     ("changes", "mood", "words"),
     [
         ({"flaws": ["partition 0 at 5: a gap of 3 offsets"]}, Mood.BAD, "books do not add up"),
-        ({"expired": 1_200}, Mood.BAD, "Kafka deleted 1,200 messages"),
+        ({"lost": {Outcome.EXPIRED: 1_200}}, Mood.BAD, "up to 1,200 deleted by Kafka before they"),
         ({"audit": LastAudit(NOW, {"stored": 5, "lost": 2, "stray": 1})}, Mood.BAD, "3 readings"),
         ({"lag": TotalLag(70, 61.0)}, Mood.LOOK, "70 messages wait, the oldest since 1 min"),
         ({"lag": TotalLag(70, 6.0)}, Mood.GOOD, "70 are on their way"),

@@ -86,7 +86,7 @@ def make_health(view: FleetView | None = None, **changes: object) -> Health:
         "now": NOW,
         "topic": "iot_data",
         "totals": Counts(stored=987_654, superseded=321, rejected=25, holes=17),
-        "expired": 0,
+        "lost": {},
         "flaws": [],
         "lag": TotalLag(0, 0.0),
         "audit": LastAudit(NOW - timedelta(hours=3), {"stored": 987_000, "lost": 0}),

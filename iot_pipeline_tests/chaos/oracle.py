@@ -10,7 +10,7 @@ the load knows of its own sends. It knows the promise (docs/guarantees.md), not 
 - the ledger tiles each partition from its start to the checkpoint, to the end of the topic, and
   each entry's counts are those of the records it covers.
 
-Records that the ledger says expired unread, and those of a topic that was made again before they
+Records that the ledger says were left unread, and those of a topic that was made again before they
 were ingested, need not have a row: where one is there it must be theirs.
 """
 
@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 _SHOWN = 5
+# What of the log was left unread, by the ledger: nobody owes these records a row.
+LOSSES = ("expired", "skipped", "unreadable")
 
 # (device_id, milliseconds since 1970)
 Key = tuple[str, int]
@@ -98,17 +100,17 @@ class Facts:
 
     def owing(self) -> Callable[[Found], bool]:
         """Whether the ledger says that a record was ingested, or somebody still has to do it."""
-        expired: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)
+        lost: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)
         reached: defaultdict[tuple[int, int], int] = defaultdict(int)
         for entry in self.entries:
             chain = entry.epoch, entry.partition
-            if entry.outcome == "expired":
-                expired[chain].append(entry)
+            if entry.outcome in LOSSES:
+                lost[chain].append(entry)
             reached[chain] = max(reached[chain], entry.end)
 
         def is_owed(record: Found) -> bool:
             chain = record.epoch, record.partition
-            if any(entry.start <= record.offset < entry.end for entry in expired[chain]):
+            if any(entry.start <= record.offset < entry.end for entry in lost[chain]):
                 return False
             return record.epoch == self.epoch or record.offset < reached[chain]
 
@@ -264,9 +266,11 @@ def _judge_ledger(facts: Facts, verdict: Verdict) -> None:
 
 def _judge_sums(entry: Entry, offsets: list[int], bad: list[int], verdict: Verdict) -> None:
     span = entry.end - entry.start
+    accounted = entry.stored + entry.superseded + entry.rejected + entry.aged_out + entry.holes
+    if entry.outcome in LOSSES and accounted:
+        verdict.faults["ledger sums"].append(f"{entry}: left unread, and {accounted} counted")
     if entry.outcome not in ("ingested", "folded"):
         return
-    accounted = entry.stored + entry.superseded + entry.rejected + entry.aged_out + entry.holes
     rejected = bisect_left(bad, entry.end) - bisect_left(bad, entry.start)
     holes = span - (bisect_left(offsets, entry.end) - bisect_left(offsets, entry.start))
     if accounted != span or entry.rejected != rejected or entry.holes != holes or entry.aged_out:

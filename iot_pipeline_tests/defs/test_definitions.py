@@ -68,7 +68,7 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
         "lag_is_within_limit",
         "schema_matches",
         "rows_read_back_equal",
-        "nothing_expired_unread",
+        "nothing_left_unread",
         "retention_is_far",
         "dead_letters_are_few",
         "values_are_plausible",

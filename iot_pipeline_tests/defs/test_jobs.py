@@ -202,13 +202,13 @@ def test_a_loss_is_red_until_somebody_acknowledges_it(
     delete_before(pipeline.brokers, pipeline.topic, 0, 450)
     outcome = dagster.materialize()
     assert outcome.is_success, outcome.failure
-    assert set(outcome.red) == {"nothing_expired_unread"}
-    check = outcome.checks["nothing_expired_unread"]
+    assert set(outcome.red) == {"nothing_left_unread"}
+    check = outcome.checks["nothing_left_unread"]
     assert check.severity == dg.AssetCheckSeverity.ERROR
     loss_id = "0:0:400-450"
     assert f"`iot losses --acknowledge {loss_id}" in str(check.description)
     pipeline.iot("losses", "--acknowledge", loss_id, "--reason", "a test")
-    assert run_check(dagster, "nothing_expired_unread").passed
+    assert run_check(dagster, "nothing_left_unread").passed
 
 
 def test_retention_that_is_near_warns_before_anything_is_lost(

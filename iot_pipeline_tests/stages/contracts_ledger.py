@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from iot_pipeline.core.ledger.chain import (
+    LOSSES,
     Applied,
     Commit,
     Counts,
@@ -17,7 +18,7 @@ from iot_pipeline.core.ledger.chain import (
     Outcome,
     decide_commit,
 )
-from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
+from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, LossPlace, place_of
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.stages.ports import (
     LedgerStore,
@@ -211,19 +212,24 @@ class LedgerStoreContract:
         outcomes = (Outcome.INGESTED, Outcome.EXPIRED, Outcome.INGESTED)
         for start, outcome in zip((100, 110, 120), outcomes, strict=True):
             commit = replace(
-                commit, run_start=start, expected=start, end=start + 10, outcome=outcome
-            )
+                commit, run_start=start, expected=start, end=start + 10, outcome=outcome,
+                cause="retention" if outcome.is_loss else "",
+            )  # fmt: skip
             assert settle_commit(ledger, commit)
         newest, expired, oldest = ledger.read_entries(topic, [0])
         assert ledger.read_entries(topic, [0]) == [newest, expired, oldest]
         assert ledger.read_entries(topic, [0], places={0: EntryPlace(0, 110)}) == [newest, expired]
         newer = {0: EntryPlace(0, 110)}
         assert ledger.read_entries(topic, [0], places=newer, limit=1) == [newest]
-        assert ledger.read_at(topic, 0, EntryPlace(0, 110)) == expired
-        assert ledger.read_at(topic, 0, EntryPlace(0, 111)) is None
-        assert ledger.read_entries(topic, [0, 1], outcome=Outcome.EXPIRED) == [expired]
+        places = [EntryPlace(0, 110), EntryPlace(0, 111), EntryPlace(0, 120)]
+        found = ledger.read_at(topic, 0, places)
+        assert sorted(found, key=place_of) == [expired, newest]
+        assert ledger.read_at(topic, 0, places[1:2]) == []
+        assert expired.cause == "retention"
+        assert ledger.read_entries(topic, [0, 1], outcomes=LOSSES) == [expired]
+        assert ledger.read_entries(topic, [0, 1], outcomes=[Outcome.SKIPPED]) == []
         newer = {0: EntryPlace(0, 120)}
-        assert ledger.read_entries(topic, [0], places=newer, outcome=Outcome.EXPIRED) == []
+        assert ledger.read_entries(topic, [0], places=newer, outcomes=LOSSES) == []
 
     def test_a_fold_takes_the_place_of_what_starts_within_it(self, ledger_world, commit):
         ledger, topic = ledger_world.ledger, commit.topic
@@ -279,9 +285,9 @@ class LedgerSumsContract:
         sums, topic = sums_world
         assert sums.read_sums(topic) == {}
         days = {date(2024, 12, 28): 5, date(2024, 12, 29): 2**40}
-        older = LedgerSum(0, EntryPlace(1, 20), days, (EntryPlace(0, 3), EntryPlace(1, 7)))
+        older = LedgerSum(0, EntryPlace(1, 20), days, (LossPlace(0, 3, 5), LossPlace(1, 7, 9)))
         other = LedgerSum(1, EntryPlace(0, 0), {})
-        for kept in (replace(older, stored_by_day={}, expired=()), other, older):
+        for kept in (replace(older, stored_by_day={}, losses=()), other, older):
             sums.write_sum(topic, kept)
         assert sums.read_sums(topic) == {0: older, 1: other}
         assert sums.read_sums(topic + "_other") == {}

@@ -1,6 +1,6 @@
 """The checkpoint, the ledger and its kept sums, in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -68,6 +68,7 @@ class FakeLedger:
                 commit.writer_id,
                 commit.counts,
                 datetime.fromtimestamp(NOW_MS / 1000, UTC),
+                commit.cause,
             )
             self.journal.append(("commit", (commit.partition, commit.end)))
         return FakePending(applied, looks=self.looks_until_answered)
@@ -107,7 +108,7 @@ class FakeLedger:
         since: datetime | None = None,
         *,
         places: Mapping[int, EntryPlace] | None = None,
-        outcome: Outcome | None = None,
+        outcomes: Collection[Outcome] = (),
         limit: int | None = None,
     ) -> list[LedgerEntry]:
         found: list[LedgerEntry] = []
@@ -117,7 +118,7 @@ class FakeLedger:
                 for entry in self.entries.values()
                 if (entry.topic, entry.partition) == (topic, partition)
                 and (since is None or entry.updated_at is None or entry.updated_at >= since)
-                and (outcome is None or entry.outcome is outcome)
+                and (not outcomes or entry.outcome in outcomes)
                 and (not places or partition not in places or place_of(entry) >= places[partition])
             ]
             found += sorted(own, key=place_of, reverse=True)[:limit]
@@ -128,8 +129,11 @@ class FakeLedger:
     ) -> list[ChainLink]:
         return [link_of(entry) for entry in self.read_entries(topic, partitions, since)]
 
-    def read_at(self, topic: str, partition: int, place: EntryPlace) -> LedgerEntry | None:
-        return self.entries.get((topic, partition, *place))
+    def read_at(
+        self, topic: str, partition: int, places: Collection[EntryPlace]
+    ) -> list[LedgerEntry]:
+        found = [self.entries.get((topic, partition, *place)) for place in places]
+        return [entry for entry in found if entry is not None]
 
     def stored_by_day(
         self,

@@ -9,7 +9,8 @@ from iot_pipeline.core.checks.device_table import count_devices
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.view import FleetView
-from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.ledger.chain import Counts, Outcome
+from iot_pipeline.core.ledger.losses import say_losses
 from iot_pipeline.core.proof.audit_result import DEFECTS, Fate
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.decoding import Reason
@@ -67,14 +68,14 @@ class Answer:
 class Health:
     """Every fact of a report.
 
-    `totals` and `expired` are of the whole ledger, `letters` of the last day's newest ones by
-    reason, `flaws` places where the ledger does not hold.
+    `totals` and `lost` (offsets by outcome) are of the whole ledger, `letters` of the last day's
+    newest ones by reason, `flaws` places where the ledger does not hold.
     """
 
     now: datetime
     topic: str
     totals: Counts
-    expired: int
+    lost: Mapping[Outcome, int]
     flaws: Sequence[str]
     lag: TotalLag
     audit: LastAudit | None
@@ -129,10 +130,9 @@ def _everything_stored(health: Health) -> _Said:
     if audit is not None and audit.defects:
         answer = f"No: the last audit found {audit.defects:,} readings lost, torn or unexplained."
         return Mood.BAD, answer, more
-    if health.expired:
+    if health.lost:
         answer = (
-            f"No: Kafka deleted {health.expired:,} messages before they were read. `iot losses` "
-            "lists them."
+            f"No: messages were left unread: {say_losses(health.lost)}. `iot losses` lists them."
         )
         return Mood.BAD, answer, more
     if not counts.accounted:

@@ -25,12 +25,23 @@ class Outcome(enum.StrEnum):
 
     INGESTED = "ingested"
     EXPIRED = "expired"
+    SKIPPED = "skipped"
+    UNREADABLE = "unreadable"
     REBASED = "rebased"
     FOLDED = "folded"
 
     @property
     def is_ingested(self) -> bool:
         return self in (Outcome.INGESTED, Outcome.FOLDED)
+
+    @property
+    def is_loss(self) -> bool:
+        return self in LOSSES
+
+
+# Offsets below the checkpoint whose records were not read: Kafka deleted them before, a person
+# passed over them with `iot rebase`, or Kafka could not hand them out. Red until acknowledged.
+LOSSES = (Outcome.EXPIRED, Outcome.SKIPPED, Outcome.UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +138,10 @@ class ChainLink(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One row of the ledger: what one run did to offsets [start_offset, end_offset)."""
+    """One row of the ledger: what one run did to offsets [start_offset, end_offset).
+
+    `cause` says why a loss was one, in words; empty for all else.
+    """
 
     topic: str
     partition: int
@@ -139,6 +153,11 @@ class LedgerEntry:
     writer_id: UUID | None
     counts: Counts
     updated_at: datetime | None = None
+    cause: str = ""
+
+    @property
+    def offsets(self) -> OffsetRange:
+        return OffsetRange(self.partition, self.start_offset, self.end_offset)
 
     @property
     def span(self) -> int:
@@ -167,6 +186,7 @@ class Commit:
     writer_id: UUID
     counts: Counts
     outcome: Outcome = Outcome.INGESTED
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +294,9 @@ def find_flaws(
         counted = entry.accounted
         if entry.outcome.is_ingested and counted != entry.span:
             problem = f"{entry.span} offsets up to {entry.end_offset}, but {counted} accounted for"
+            flaws.append(Flaw(entry.partition, entry.start_offset, problem))
+        elif counted and entry.outcome.is_loss:
+            problem = f"{entry.outcome} up to {entry.end_offset}, but {counted} accounted for"
             flaws.append(Flaw(entry.partition, entry.start_offset, problem))
     for (partition, epoch), chain in chains.items():
         chain.sort(key=lambda entry: entry.start_offset)

@@ -29,7 +29,7 @@ def fold_entries(
 
     Returns:
         The new entries, each over at least two old ones that tile it without gap or overlap and
-        whose sums add up. Never one over a gap, an expired or rebased range, or the newest entry
+        whose sums add up. Never one over a gap, a loss or a rebased range, or the newest entry
         of a chain: a run may still extend that one.
     """
     chains: dict[tuple[str, int, int], list[LedgerEntry]] = {}

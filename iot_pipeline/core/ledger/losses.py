@@ -1,10 +1,17 @@
-"""Records that Kafka deleted before they were read: written into the ledger, seen by a person."""
+"""Records that were not read and never will be by themselves: in the ledger, seen by a person."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
+
+# What became of "up to N records", said of a loss.
+LOST_HOW = {
+    Outcome.EXPIRED: "deleted by Kafka before they were read",
+    Outcome.SKIPPED: "passed over by `iot rebase`",
+    Outcome.UNREADABLE: "not readable in Kafka",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +23,7 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A range of the log that expired unread; `loss_id` names it for good."""
+    """A range of the log that was left unread; `loss_id` names it for good."""
 
     loss_id: str
     entry: LedgerEntry
@@ -26,12 +33,53 @@ class Loss:
 def find_losses(
     entries: Iterable[LedgerEntry], acknowledged: Mapping[str, Acknowledgement]
 ) -> list[Loss]:
-    """Every expired range of the ledger, newest first."""
+    """Every loss of the ledger, newest first.
+
+    An acknowledgement holds for all that it covered: a loss of which a part was ingested later has
+    another ID, and need not be acknowledged again.
+    """
+    covered = [(_parse_id(loss_id), said) for loss_id, said in acknowledged.items()]
     losses = []
     for entry in entries:
-        if entry.outcome is not Outcome.EXPIRED:
+        if not entry.outcome.is_loss:
             continue
-        loss_id = f"{entry.epoch}:{entry.partition}:{entry.start_offset}-{entry.end_offset}"
-        losses.append(Loss(loss_id, entry, acknowledged.get(loss_id)))
+        epoch, partition, start, end = (
+            entry.epoch, entry.partition, entry.start_offset, entry.end_offset
+        )  # fmt: skip
+        seen = next(
+            (
+                said
+                for (seen_epoch, seen_partition, first, last), said in covered
+                if (seen_epoch, seen_partition) == (epoch, partition)
+                and first <= start
+                and end <= last
+            ),
+            None,
+        )
+        losses.append(Loss(f"{epoch}:{partition}:{start}-{end}", entry, seen))
     losses.sort(key=lambda loss: (-loss.entry.epoch, loss.entry.partition, -loss.entry.end_offset))
     return losses
+
+
+def sum_losses(losses: Iterable[Loss]) -> dict[Outcome, int]:
+    """Offsets by what became of them; only what there is."""
+    total: dict[Outcome, int] = {}
+    for loss in losses:
+        outcome = loss.entry.outcome
+        total[outcome] = total.get(outcome, 0) + loss.entry.span
+    return total
+
+
+def say_losses(offsets: Mapping[Outcome, int]) -> str:
+    """How many records were lost how, such as "up to 50 passed over by `iot rebase`"."""
+    return ", ".join(
+        f"up to {offsets[outcome]:,} {how}"
+        for outcome, how in LOST_HOW.items()
+        if outcome in offsets
+    )
+
+
+def _parse_id(loss_id: str) -> tuple[int, int, int, int]:
+    epoch, partition, offsets = loss_id.split(":")
+    start, end = offsets.split("-")
+    return int(epoch), int(partition), int(start), int(end)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
-from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
@@ -237,14 +237,18 @@ class Judge:
     ledger: Sequence[LedgerEntry]
     result: AuditResult
     sums: RowSums = field(default_factory=RowSums)
+    losses: list[LedgerEntry] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.losses = [entry for entry in self.ledger if entry.outcome.is_loss]
 
     def judge_rejected(self, stretch: Stretch) -> None:
         """Messages that are no readings: each must have its dead letter."""
         for partition, offset in stretch.rejected:
             if (partition, offset) in self.letters:
                 self.result.fates[Fate.REJECTED] += 1
-            elif self._is_expired(partition, offset):
-                self.result.fates[Fate.EXPIRED] += 1
+            elif (lost := self._lost_as(partition, offset)) is not None:
+                self.result.fates[lost] += 1
             else:
                 self.result.fates[Fate.LOST] += 1
                 detail = "the message is no reading, and no dead letter keeps it"
@@ -338,8 +342,8 @@ class Judge:
             return Fate.AGED_OUT
         if self.deletions.covers(place[0], ms, written_us):
             return Fate.DELETED
-        if self._is_expired(partition, offset):
-            return Fate.EXPIRED
+        if (lost := self._lost_as(partition, offset)) is not None:
+            return lost
         self.result.name(Finding(Fate.LOST, place[0], ms, partition, offset, detail))
         return Fate.LOST
 
@@ -352,20 +356,19 @@ class Judge:
         )
         self.result.name(Finding(Fate.TORN, place[0], ms, *record_of(row), detail))
 
-    def _is_expired(self, partition: int, offset: int) -> bool:
-        return any(
-            entry.outcome is Outcome.EXPIRED
-            and entry.partition == partition
-            and entry.start_offset <= offset < entry.end_offset
-            for entry in self.ledger
-        )
+    def _lost_as(self, partition: int, offset: int) -> Fate | None:
+        """What the ledger says of an offset that was left unread; None: it was read."""
+        for entry in self.losses:
+            if entry.partition == partition and entry.start_offset <= offset < entry.end_offset:
+                return Fate(entry.outcome.value)
+        return None
 
     def count_gone(self, gone: OffsetRange) -> None:
-        """Offsets that Kafka does not have any more: expired where the ledger says so."""
-        expired = sum(
-            max(0, min(gone.end, entry.end_offset) - max(gone.start, entry.start_offset))
-            for entry in self.ledger
-            if entry.outcome is Outcome.EXPIRED and entry.partition == gone.partition
-        )
-        self.result.fates[Fate.EXPIRED] += expired
-        self.result.fates[Fate.UNVERIFIABLE] += gone.span - expired
+        """Offsets that Kafka does not have any more: a loss where the ledger says so."""
+        unknown = gone.span
+        for entry in self.losses:
+            inside = min(gone.end, entry.end_offset) - max(gone.start, entry.start_offset)
+            if entry.partition == gone.partition and inside > 0:
+                self.result.fates[Fate(entry.outcome.value)] += inside
+                unknown -= inside
+        self.result.fates[Fate.UNVERIFIABLE] += unknown

@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
 
+from iot_pipeline.core.ledger.chain import LOSSES
+from iot_pipeline.core.ledger.losses import LOST_HOW
 from iot_pipeline.core.proof.read_back import MAX_NAMED
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.words import iot_command
@@ -20,6 +22,8 @@ class Fate(enum.StrEnum):
     DELETED = "deleted"
     HOLES = "holes"
     EXPIRED = "expired"
+    SKIPPED = "skipped"
+    UNREADABLE = "unreadable"
     UNVERIFIABLE = "unverifiable"
     IN_FLIGHT = "in_flight"
     LOST = "lost"
@@ -29,7 +33,8 @@ class Fate(enum.StrEnum):
 
 DEFECTS = (Fate.LOST, Fate.TORN, Fate.STRAY)
 # Of these no record could be compared with a row: an audit says so, and proves nothing of them.
-UNPROVEN = (Fate.EXPIRED, Fate.UNVERIFIABLE, Fate.IN_FLIGHT)
+UNREAD = (*(Fate(outcome.value) for outcome in LOSSES), Fate.UNVERIFIABLE)
+UNPROVEN = (*UNREAD, Fate.IN_FLIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +103,10 @@ class AuditResult:
 
 
 _WHY_UNPROVEN = {
-    Fate.EXPIRED: (
-        "{:,} expired: Kafka deleted them before they were read, `iot losses` lists them"
-    ),
+    **{
+        Fate(outcome.value): f"{{:,}} {outcome}: {how}, `iot losses` lists them"
+        for outcome, how in LOST_HOW.items()
+    },
     Fate.UNVERIFIABLE: (
         "{:,} are unverifiable: Kafka does not have their records any more, so no row can be "
         "compared with them"

@@ -46,6 +46,7 @@ def judge(
     numbers = {
         "offsets": span,
         "accounted_for": sum(entry.accounted for entry in ingested),
+        "left_unread": sum(entry.span for entry in entries if entry.outcome.is_loss),
         "ranges_wrong": len(wrong),
     }
     if wrong:
@@ -55,7 +56,9 @@ def judge(
             "drain them again."
         )
         return CheckVerdict(False, said, numbers, severity=Severity.ERROR)
-    said = f"Each of {span:,} offsets is stored, superseded, rejected, aged out or a hole."
+    unread = numbers["left_unread"]
+    said = f"Each of {span:,} offsets is stored, superseded, rejected, aged out or a hole"
+    said += f"; {unread:,} more were left unread, see nothing_left_unread." if unread else "."
     return CheckVerdict(True, said, numbers)
 
 

@@ -1,14 +1,15 @@
 """Ask the ledger for sums without reading its past each time.
 
 What is older than some entry was summed once and is kept (`core.ledger.sums`); newer entries are
-asked for. A kept sum is only believed while the entry that it ends at is there: folding may put
-another in its place, and then the whole ledger is asked.
+asked for. A kept sum is only believed while the entry that it ends at is there, and the losses that
+it lists are: folding may put another in the place of the one, and a loss may be ingested later.
+Then the whole ledger is asked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
-from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import LOSSES, ChainLink, LedgerEntry
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, extend_sum, place_of
 from iot_pipeline.stages.ports import LedgerStore, LedgerSums
 
@@ -37,25 +38,34 @@ class KeptSums:
         for older in kept.values():
             yield {day: older.stored_by_day.get(day, 0) for day in days}
 
-    def read_expired(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
-        """The entries of the whole ledger with the outcome `expired`."""
-        kept, expired = self._read(topic, partitions), Outcome.EXPIRED
-        found = self._ledger.read_entries(topic, partitions, places=_ends(kept), outcome=expired)
-        older = [
-            self._ledger.read_at(topic, partition, place)
-            for partition, known in kept.items()
-            for place in known.expired
-        ]
-        if None in older or not self._hold(topic, kept):
-            return self._ledger.read_entries(topic, partitions, outcome=expired)
-        return found + [entry for entry in older if entry is not None]
+    def read_losses(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
+        """The entries of the whole ledger that are losses."""
+        kept = self._read(topic, partitions)
+        newer = self._ledger.read_entries(topic, partitions, places=_ends(kept), outcomes=LOSSES)
+        # What is at the places: losses, and the newest entry, which `newer` has if it is one.
+        older = self._find(topic, kept)
+        if older is None:
+            return self._ledger.read_entries(topic, partitions, outcomes=LOSSES)
+        return newer + [e for e in older if place_of(e) != kept[e.partition].until]
 
     def _read(self, topic: str, partitions: Sequence[int]) -> dict[int, LedgerSum]:
         return {p: kept for p, kept in self._sums.read_sums(topic).items() if p in partitions}
 
     def _hold(self, topic: str, kept: Mapping[int, LedgerSum]) -> bool:
-        # Asked after the newer part was: what was folded since is in neither.
-        return all(self._ledger.read_at(topic, p, older.until) for p, older in kept.items())
+        return self._find(topic, kept) is not None
+
+    def _find(self, topic: str, kept: Mapping[int, LedgerSum]) -> list[LedgerEntry] | None:
+        """What the sums stand on; None where one does not hold.
+
+        Asked after the newer part was: what was folded since is in neither.
+        """
+        entries: list[LedgerEntry] = []
+        for partition, older in kept.items():
+            found = self._ledger.read_at(topic, partition, older.places)
+            if not older.holds(found):
+                return None
+            entries += found
+        return entries
 
 
 def keep_sums(
@@ -75,7 +85,7 @@ def keep_sums(
     for partition in partitions:
         older = kept.get(partition)
         moved = None
-        if older is not None:
+        if older is not None and older.holds(ledger.read_at(topic, partition, older.places)):
             newer = ledger.read_entries(topic, [partition], places={partition: older.until})
             moved = extend_sum(older, newer)
         if moved is None:
@@ -104,7 +114,12 @@ def keep_sums_in_passing(
             topic, [partition], places={partition: older.until}, limit=_READ_IN_PASSING
         )
         moved = extend_sum(older, entries)
-        if moved is not None and moved != older:
+        # One whose losses are none any more is left to a check on its own.
+        if (
+            moved is not None
+            and moved != older
+            and older.holds(ledger.read_at(topic, partition, older.places))
+        ):
             sums.write_sum(topic, moved)
 
 

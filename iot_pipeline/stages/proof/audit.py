@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
-from iot_pipeline.core.proof.audit_result import AuditResult, Fate
+from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
@@ -295,7 +295,7 @@ class _Audit:
         """Write times, both inclusive, in which every record was read."""
         first = max(self._first_ms.values(), default=0)
         last = min(self._last_ms.values(), default=-1)
-        is_whole = not (self._result.fates[Fate.EXPIRED] or self._result.fates[Fate.UNVERIFIABLE])
+        is_whole = not any(self._result.fates[fate] for fate in UNREAD)
         is_from_start = is_whole and all(
             any(i.partition == p and i.start <= state.low for i in self._result.ranges)
             for p, state in self._states.items()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.ledger.chain import Counts, of_current_epoch, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
@@ -242,6 +243,8 @@ def replay(
                 for written in turns:
                     if written is not None:
                         replaying.read_back(written.batch)
+            if batches.stopped:
+                raise sum_up(plan.topic.name, batches.stopped)
     finally:
         progress.seconds = time.monotonic() - began
     return progress

@@ -1,12 +1,13 @@
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import LOSSES, Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.folding import fold_entries
-from iot_pipeline.core.ledger.sums import MAX_EXPIRED, extend_sum, place_of
+from iot_pipeline.core.ledger.sums import MAX_LOSSES, extend_sum, place_of
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
@@ -28,11 +29,11 @@ def total_of(entries):
 
 @st.composite
 def chains(draw):
-    """One Kafka partition's ledger, oldest first, some of it expired, in one or two epochs."""
+    """One Kafka partition's ledger, oldest first, some of it lost, in one or two epochs."""
     found, at = [], 0
     for epoch in range(draw(st.integers(1, 2))):
         for _ in range(draw(st.integers(1, 12))):
-            outcome = draw(st.sampled_from([Outcome.INGESTED] * 4 + [Outcome.EXPIRED]))
+            outcome = draw(st.sampled_from([Outcome.INGESTED] * 6 + list(LOSSES)))
             span = draw(st.integers(1, 9))
             days_ago = draw(st.integers(0, 5))
             found.append(entry(at, at + span, days_ago=days_ago, outcome=outcome, epoch=epoch))
@@ -50,8 +51,15 @@ def test_a_sum_moved_on_in_any_steps_is_that_of_all_entries_before_the_newest(ch
         assert kept is not None
         assert kept.until == place_of(chain[end - 1])
         assert kept.stored_by_day == total_of(chain[: end - 1])
-        expired = [place_of(e) for e in chain[: end - 1] if e.outcome is Outcome.EXPIRED]
-        assert list(kept.expired) == expired
+        losses = [e for e in chain[: end - 1] if e.outcome.is_loss]
+        assert kept.places == [kept.until, *map(place_of, losses)]
+        assert kept.holds(chain)
+        for lost in losses:
+            others = [e for e in chain if e is not lost]
+            ingested = replace(lost, outcome=Outcome.INGESTED)
+            half = replace(lost, end_offset=lost.end_offset - 1)
+            for found in (others, [*others, ingested], [*others, half]):
+                assert not kept.holds(found), "a loss that is none any more"
 
 
 @given(chains(), st.integers(1, 30))
@@ -92,5 +100,5 @@ def test_of_too_many_losses_no_sum_is_kept():
         return [entry(at, at + 1, outcome=Outcome.EXPIRED) for at in range(count)]
 
     newest = entry(500, 501, epoch=1)
-    assert extend_sum(None, [*losses(MAX_EXPIRED), newest]) is not None
-    assert extend_sum(None, [*losses(MAX_EXPIRED + 1), newest]) is None
+    assert extend_sum(None, [*losses(MAX_LOSSES), newest]) is not None
+    assert extend_sum(None, [*losses(MAX_LOSSES + 1), newest]) is None

@@ -27,14 +27,16 @@ def test_strays_are_not_mentioned_as_absent_when_nobody_looked_for_them() -> Non
     assert "were not looked for" in sentence
 
 
-@pytest.mark.parametrize("unproven", ["expired", "unverifiable", "in_flight"])
+@pytest.mark.parametrize(
+    "unproven", ["expired", "skipped", "unreadable", "unverifiable", "in_flight"]
+)
 def test_nothing_is_claimed_of_what_could_not_be_compared(unproven: str) -> None:
     some: dict[str, Any] = {unproven: 680}
     first, why = audited(700, stored=20, **some)
     assert first == (
         "20 of 700 offsets are proven: none of these is lost or torn, and no row is stray"
     )
-    assert why.startswith(f"680 {'expired' if unproven == 'expired' else 'are'}")
+    assert why.startswith(f"680 {'are' if unproven in ('unverifiable', 'in_flight') else unproven}")
     assert audited(680, **some)[0] == "none of 680 offsets could be proven"
 
 

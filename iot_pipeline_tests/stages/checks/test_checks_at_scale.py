@@ -10,7 +10,7 @@ import pytest
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Connections, Tables
-from iot_pipeline.core.ledger.chain import Outcome
+from iot_pipeline.core.ledger.chain import LOSSES
 from iot_pipeline.core.reading.spans import BUCKETS
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.machinery.facts import Facts
@@ -80,7 +80,7 @@ def _questions(
         # Long after the last run there is no recent entry to stop at.
         "days after a silence": lambda: days_alone(facts(timedelta(days=9))),
         "ranges": lambda: facts().newest_ingested,
-        "losses": lambda: ledger.read_entries(topic, parts, outcome=Outcome.EXPIRED),
+        "losses": lambda: ledger.read_entries(topic, parts, outcomes=LOSSES),
     }
 
 

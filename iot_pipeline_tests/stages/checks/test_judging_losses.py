@@ -1,18 +1,19 @@
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.checks.verdicts import Severity
-from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
-from iot_pipeline.core.ledger.losses import Acknowledgement, Loss
+from iot_pipeline.core.ledger.chain import LOSSES, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.losses import LOST_HOW, Acknowledgement, Loss
 from iot_pipeline.core.proof.dead_letters import SourceCoordinates, StoredLetter
 from iot_pipeline.core.proof.read_back import ReadBack
 from iot_pipeline.core.reading.lag import PartitionLag
 from iot_pipeline.core.reading.offsets import PartitionState
 from iot_pipeline.stages.checks.dead_letters_are_few import judge as judge_dead_letters
-from iot_pipeline.stages.checks.nothing_expired_unread import judge as judge_losses
+from iot_pipeline.stages.checks.nothing_left_unread import judge as judge_losses
 from iot_pipeline.stages.checks.retention_is_far import FOR_EVER_SECONDS, measure_headroom
 from iot_pipeline.stages.checks.retention_is_far import judge as judge_retention
 from iot_pipeline.stages.checks.rows_read_back_equal import judge as judge_read_back
@@ -91,8 +92,8 @@ def test_a_read_back_that_ran_out_of_time_says_how_many_rows_are_left():
 STORED = [(), (EQUAL,), (None,), (TORN,)]
 
 
-def loss(seen=None, start=100, end=150):
-    entry = LedgerEntry("t", 0, 0, start, end, Outcome.EXPIRED, "run1", uuid4(), Counts())
+def loss(seen=None, start=100, end=150, outcome=Outcome.EXPIRED):
+    entry = LedgerEntry("t", 0, 0, start, end, outcome, "run1", uuid4(), Counts())
     return Loss(f"0:0:{start}-{end}", entry, seen)
 
 
@@ -102,9 +103,23 @@ def test_a_loss_is_an_error_until_somebody_has_seen_it():
     assert not verdict.passed
     assert verdict.severity is Severity.ERROR
     assert "`iot losses --acknowledge 0:0:100-150 --reason TEXT`" in verdict.sentence
-    assert verdict.numbers == {"losses": 2, "unacknowledged": 1, "records_at_most": 60}
+    assert "up to 50 deleted by Kafka before they were read (0:0:100-150)" in verdict.sentence
+    numbers = {"losses": 2, "unacknowledged": 1, "records_at_most": 60}
+    assert verdict.numbers.items() >= numbers.items()
     assert judge_losses([loss(seen)]).passed
     assert judge_losses([]).passed
+
+
+@pytest.mark.parametrize("outcome", LOSSES)
+def test_every_kind_of_loss_is_red_by_its_own_name_and_with_what_helps(outcome):
+    verdict = judge_losses([loss(outcome=outcome)])
+    assert (verdict.passed, verdict.severity) == (False, Severity.ERROR)
+    assert LOST_HOW[outcome] in verdict.sentence
+    assert verdict.numbers[f"{outcome}_at_most"] == 50
+    others = [how for why, how in LOST_HOW.items() if why is not outcome]
+    assert not any(how in verdict.sentence for how in others)
+    if outcome is Outcome.SKIPPED:
+        assert "`iot replay --offsets 0:100-150`" in verdict.sentence
 
 
 def headroom(

@@ -10,8 +10,8 @@ import pytest
 
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
-from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
-from iot_pipeline.core.ledger.sums import EntryPlace, place_of
+from iot_pipeline.core.ledger.chain import LOSSES, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.sums import EntryPlace, LossPlace, place_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.ledger.folding import fold_ledger
 from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
@@ -67,9 +67,9 @@ def by_day(source: CassandraLedgerStore | KeptSums, topic: str) -> dict[date, in
 
 def expired(source: CassandraLedgerStore | KeptSums, topic: str) -> list[LedgerEntry]:
     if isinstance(source, KeptSums):
-        found = source.read_expired(topic, PARTITIONS)
+        found = source.read_losses(topic, PARTITIONS)
     else:
-        found = source.read_entries(topic, PARTITIONS, outcome=Outcome.EXPIRED)
+        found = source.read_entries(topic, PARTITIONS, outcomes=LOSSES)
     return sorted(found, key=lambda entry: (entry.partition, place_of(entry)))
 
 
@@ -106,7 +106,8 @@ def test_kept_sums_say_what_the_whole_ledger_says(
     now = check_equal(pipeline)
     assert sum(now.values()) == sum(before.values()) + 7 * 12 + 5
     keep_sums(ledger, sums, topic, PARTITIONS)
-    assert sums.read_sums(topic)[0].expired == (place_of(lost),)
+    place = LossPlace(*place_of(lost), lost.end_offset)
+    assert sums.read_sums(topic)[0].losses == (place,)
     assert check_equal(pipeline) == now
     assert [place_of(entry) for entry in expired(KeptSums(ledger, sums), topic)] == [place_of(lost)]
 
@@ -137,7 +138,9 @@ def test_a_sum_that_ends_where_nothing_begins_is_not_believed(
     assert check_equal(pipeline) == before
     keep_sums(ledger, sums, topic, PARTITIONS)
     assert check_equal(pipeline) == before
-    assert all(ledger.read_at(topic, p, k.until) for p, k in sums.read_sums(topic).items())
+    assert all(
+        k.holds(ledger.read_at(topic, p, k.places)) for p, k in sums.read_sums(topic).items()
+    )
 
 
 def test_a_run_moves_a_sum_on_when_it_is_worth_it_and_never_reads_the_past(

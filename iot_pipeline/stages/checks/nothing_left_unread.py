@@ -1,0 +1,63 @@
+from collections.abc import Sequence
+
+from iot_pipeline.core.checks.device_table import some
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.ledger.chain import LOSSES, Outcome
+from iot_pipeline.core.ledger.losses import Loss, find_losses, say_losses, sum_losses
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
+from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.ledger.sums import KeptSums
+
+_ADVICE = {
+    Outcome.EXPIRED: "Raise the topic's retention.ms.",
+    Outcome.SKIPPED: "While Kafka has them, `iot replay --offsets {}` ingests them after all.",
+    Outcome.UNREADABLE: "`iot losses` has the cause of each.",
+}
+
+
+def look(facts: Facts) -> CheckVerdict:
+    """The ledger's losses, and what people have said of them."""
+    topic, ledger = facts.settings.topic, facts.ports.ledger
+    if facts.run is None:
+        entries = ledger.read_entries(topic, facts.parts, outcomes=LOSSES)
+    else:
+        entries = KeptSums(ledger, facts.ports.ledger_sums).read_losses(topic, facts.parts)
+    seen = facts.ports.acknowledgements.acknowledged_losses(topic) if entries else {}
+    return judge(find_losses(entries, seen))
+
+
+def judge(losses: Sequence[Loss]) -> CheckVerdict:
+    """A loss is red until a person has acknowledged it."""
+    unseen = [loss for loss in losses if loss.acknowledgement is None]
+    offsets = sum_losses(losses)
+    numbers = {
+        "losses": len(losses),
+        "unacknowledged": len(unseen),
+        "records_at_most": sum(offsets.values()),
+        **{f"{outcome}_at_most": offsets.get(outcome, 0) for outcome in LOSSES},
+    }
+    if unseen:
+        first = {loss.entry.outcome: loss.entry.offsets for loss in reversed(unseen)}
+        advice = [said.format(first[why]) for why, said in _ADVICE.items() if why in first]
+        said = (
+            f"Records were left unread: {say_losses(sum_losses(unseen))} "
+            f"({some([loss.loss_id for loss in unseen])}). {' '.join(advice)} `iot losses` lists "
+            f"them, `iot losses --acknowledge {unseen[0].loss_id} --reason TEXT` notes that you "
+            "have seen it."
+        )
+        return CheckVerdict(False, said, numbers, severity=Severity.ERROR)
+    if losses:
+        seen = f"a person has acknowledged all {len(losses):,} losses"
+        return CheckVerdict(True, f"No new one: {seen} ({say_losses(offsets)}).", numbers)
+    return CheckVerdict(True, "The ledger has no loss: no offset was left unread.", numbers)
+
+
+CHECK = Check(
+    "nothing_left_unread",
+    "No record was left unread: deleted by Kafka before, passed over by a rebase, or unreadable. "
+    "Or a person has acknowledged it.",
+    look,
+    order=80,
+    severity=Severity.ERROR,
+    asks=(CASSANDRA,),
+)
