@@ -47,7 +47,7 @@ def thawing(services: Services):
 def unread(pipeline: Pipeline) -> None:
     """Readings, and a record that is none: its letter is a question as well."""
     produce(pipeline.brokers, pipeline.topic, fleet("d", 5, SENT))
-    produce(pipeline.brokers, pipeline.topic, [("d", b"not a reading")])
+    produce(pipeline.brokers, pipeline.topic, [(b"d", b"not a reading")])
 
 
 def when_all_is_committed(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
