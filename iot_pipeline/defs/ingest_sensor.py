@@ -37,6 +37,7 @@ from iot_pipeline.defs.verdicts import (
 )
 from iot_pipeline.errors import (
     CassandraUnavailableError,
+    ConfigurationError,
     OffsetsExpiredError,
     PermanentError,
     PipelineError,
@@ -120,7 +121,7 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         return dg.SensorResult(run_requests=[request])
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_show_unseen(context.instance, exc))
-    except PermanentError as exc:
+    except (PermanentError, ConfigurationError) as exc:
         # The tick fails and says so; the check must not stay green meanwhile.
         _show_unseen(context.instance, exc)
         raise
