@@ -29,7 +29,7 @@ from cassandra.query import (
 )
 
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
-from iot_pipeline.errors import PipelineError
+from iot_pipeline.errors import ConfigurationError, PipelineError
 from iot_pipeline.settings import Settings
 
 T = TypeVar("T")
@@ -164,9 +164,23 @@ class CassandraClient:
             self._cluster = Cluster(**options)
             self._session = self._cluster.connect()
         except DRIVER_ERRORS as exc:
+            others = self._other_datacenters()
             self.close()
+            if others:
+                raise ConfigurationError(
+                    f"connecting: IOT_DATACENTER={datacenter}: the nodes that answer are in "
+                    f"{', '.join(others)}"
+                ) from exc
             raise translate(exc, "connecting") from exc
         assert isinstance(self._session, Session)
+
+    def _other_datacenters(self) -> list[str]:
+        """The datacenters there are, where the one that is set is none of them."""
+        wanted = self.settings.datacenter
+        if not wanted or self._cluster is None:
+            return []
+        known = {str(h.datacenter) for h in self._cluster.metadata.all_hosts() if h.datacenter}
+        return [] if wanted in known else sorted(known)
 
     def _profile(self, datacenter: str, make_rows: Any) -> Any:
         return ExecutionProfile(

@@ -78,6 +78,16 @@ _ERRNO = {
 }
 DRIVER_ERRORS = (*_TRANSIENT, *_PERMANENT)
 
+# What a replica gives up at, though it is well: the same request will not do better later.
+_HOPELESS = {
+    "READ_TOO_MANY_TOMBSTONES": (
+        "gave up at more deleted or expired cells than its tombstone_failure_threshold allows. "
+        "They stay until gc_grace_seconds after they died and a compaction then: ask for a "
+        "shorter time, or raise the threshold"
+    ),
+    "READ_SIZE": "gave up at an answer larger than its read size limit: ask for a shorter time",
+}
+
 _NO_TABLE = (
     "unconfigured table",
     "does not exist",
@@ -110,6 +120,10 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
         return ConfigurationError(f"{doing}: no host that IOT_CONTACT_POINTS names can be resolved")
     if isinstance(exc, ProtocolVersionUnsupported):
         return ConfigurationError(f"{doing}: this server is not Cassandra 4 or 5")
+    if isinstance(exc, CoordinationFailure):
+        for reason, words in _HOPELESS.items():
+            if reason in str(exc):
+                return PermanentError(f"{doing}: Cassandra {words}")
     if isinstance(exc, _TRANSIENT):
         return CassandraUnavailableError(f"{doing}: Cassandra {_in_words(exc)}")
     text = _message(exc)

@@ -1,5 +1,6 @@
 """How every Kafka client of ours reaches the brokers; what else it is told is its own module's."""
 
+import re
 from typing import Any
 
 from iot_pipeline.settings import Settings
@@ -18,3 +19,33 @@ class _Silent:
 
 
 SILENT = _Silent()
+
+# What librdkafka logs where no wait will help, and what it means.
+_NEVER = (
+    (
+        re.compile(r"Failed to resolve '(?P<at>[^']+)': Name or service not known"),
+        "no such host name; IOT_BOOTSTRAP_SERVERS is where Kafka is",
+    ),
+    (
+        re.compile(r"(?P<at>\S+)/bootstrap: Receive failed: Invalid response size .*APIVERSION"),
+        "what answers there is not Kafka, or wants TLS; IOT_BOOTSTRAP_SERVERS is where Kafka is",
+    ),
+)
+
+
+class Heard:
+    """As SILENT, but remembers what the client last complained about."""
+
+    def __init__(self) -> None:
+        self._line = ""
+
+    def log(self, _level: int, _form: str, *words: object) -> None:
+        self._line = str(words[-1]) if words else ""
+
+    def why_never(self) -> str:
+        """Address and reason, where the complaint cannot pass by itself; else empty."""
+        for pattern, meaning in _NEVER:
+            found = pattern.search(self._line)
+            if found is not None:
+                return f"{found['at'].split('/')[-1]}: {meaning}"
+        return ""

@@ -18,13 +18,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
-from iot_pipeline.clients.kafka import SILENT, client_config
+from iot_pipeline.clients.kafka import Heard, client_config
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
-from iot_pipeline.errors import KafkaUnavailableError, PermanentError
+from iot_pipeline.errors import ConfigurationError, KafkaUnavailableError, PermanentError
 from iot_pipeline.settings import Settings
 
 _READ_AGAIN_SECONDS = 30.0
@@ -39,6 +39,7 @@ class KafkaLog:
 
     Raises:
         KafkaUnavailableError: no broker answered in time.
+        ConfigurationError: none has ever answered, and none can at these addresses.
         SchemaMismatchError: the topic does not exist.
     """
 
@@ -47,6 +48,7 @@ class KafkaLog:
         self._timeout = timeout_seconds
         self._config = client_config(settings)
         self._admin_client: Any = None
+        self._heard, self._has_answered = Heard(), False
         self._mirrored: Future[Any] | None = None
         self._to_mirror: tuple[str, dict[int, int]] | None = None
 
@@ -54,7 +56,7 @@ class KafkaLog:
     def _admin(self) -> Any:
         if self._admin_client is None:
             self._admin_client = AdminClient(
-                {**self._config, "reconnect.backoff.max.ms": 1000}, logger=SILENT
+                {**self._config, "reconnect.backoff.max.ms": 1000}, logger=self._heard
             )
         return self._admin_client
 
@@ -63,16 +65,29 @@ class KafkaLog:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                return future.result(timeout=0.2)
+                answer = future.result(timeout=0.2)
+                self._has_answered = True
+                return answer
             except FutureTimeoutError:
                 if time.monotonic() > deadline:
+                    self._refuse_where_none_can_answer(doing)
                     raise KafkaUnavailableError(
                         f"{doing}: Kafka at {self.settings.bootstrap_servers} did not answer in "
                         f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts "
                         "it here"
                     ) from None
             except KafkaException as exc:
-                raise translate(exc, doing, at=self.settings.bootstrap_servers) from exc
+                error = translate(exc, doing, at=self.settings.bootstrap_servers)
+                if isinstance(error, KafkaUnavailableError):
+                    self._refuse_where_none_can_answer(doing)
+                raise error from exc
+
+    def _refuse_where_none_can_answer(self, doing: str) -> None:
+        # Names and ports of brokers that were there before are right, whatever is wrong now.
+        if not self._has_answered:
+            self._admin.poll(0)  # logs come with it
+            if why := self._heard.why_never():
+                raise ConfigurationError(f"{doing}: {why}")
 
     def describe(self, topic: str) -> TopicInfo:
         doing = f"describing topic {topic}"

@@ -89,6 +89,12 @@ class CassandraSchema(Table):
         )
         return dict(rows[0].replication) if rows else None
 
+    def nodes(self) -> int:
+        """How many nodes the datacenter we talk to has, up or down."""
+        here = self.local_datacenter()
+        hosts = self._client.session.cluster.metadata.all_hosts()
+        return sum(host.datacenter == here for host in hosts)
+
     def local_datacenter(self) -> str:
         rows = self._run("SELECT data_center FROM system.local", doing="asking for the datacenter")
         return str(rows[0].data_center)

@@ -26,6 +26,7 @@ from iot_pipeline.defs.lanes import (
     end_gone_runs,
     format_ranges,
     ingest_lanes,
+    why_queued,
 )
 from iot_pipeline.defs.names import FOLLOW, LANE, MODE, RANGES, SENSOR_DATA
 from iot_pipeline.defs.verdicts import (
@@ -37,6 +38,7 @@ from iot_pipeline.defs.verdicts import (
 )
 from iot_pipeline.errors import (
     CassandraUnavailableError,
+    ConfigurationError,
     OffsetsExpiredError,
     PermanentError,
     PipelineError,
@@ -113,7 +115,7 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         return dg.SkipReason(_show_unseen(context.instance, exc))
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_show_unseen(context.instance, exc))
-    except PermanentError as exc:
+    except (PermanentError, ConfigurationError) as exc:
         # The tick fails and says so; the check must not stay green meanwhile.
         _show_unseen(context.instance, exc)
         raise
@@ -238,6 +240,8 @@ def _why_wait(
     first = next((record for record in active if record.start_time), active[0])
     run = first.dagster_run
     said = f"run {run.run_id[:8]} of {SENSOR_DATA.to_user_string()} is {run.status.value}"
+    if run.status is dg.DagsterRunStatus.QUEUED:
+        said += why_queued(instance)
     if follow_seconds is not None and run.tags.get(MODE) == FOLLOW and first.start_time:
         left = first.start_time + follow_seconds - time.time()
         if len(active) == 1 and left < _HAND_OVER_SECONDS:

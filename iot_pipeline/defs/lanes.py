@@ -26,6 +26,7 @@ _HAS_A_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 # Between STARTED and the first tag lies a second or two of imports; far more means that the
 # process died there.
 _SILENT_SECONDS = 120.0
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,31 @@ def runs_in_lane(instance: dg.DagsterInstance, lane: str) -> list[dg.RunRecord]:
     """Runs that carry the lane's tag and have not ended, oldest first."""
     filters = dg.RunsFilter(statuses=_IN_PROGRESS, tags={LANE: lane})
     return sorted(instance.get_run_records(filters, limit=200), key=_age)
+
+
+def why_queued(instance: dg.DagsterInstance) -> str:
+    """What a run that is queued waits for when all slots are taken, and by whom; else empty."""
+    config = instance.get_concurrency_config().run_queue_config
+    most = config.max_concurrent_runs if config else -1
+    if most < 0:
+        return ""
+    waiting = dg.DagsterRunStatus.QUEUED
+    filters = dg.RunsFilter(statuses=[status for status in _IN_PROGRESS if status != waiting])
+    at_work = sorted(instance.get_run_records(filters, limit=200), key=_age)
+    if len(at_work) < most:
+        return ""
+    names = [
+        f"{record.dagster_run.run_id[:8]} ({record.dagster_run.job_name}, since "
+        f"{record.create_timestamp:%Y-%m-%d %H:%M} UTC)"
+        for record in at_work[:_MOST_NAMED]
+    ]
+    more = len(at_work) - len(names)
+    return (
+        f": all {most} slots of Dagster are taken by {', '.join(names)}"
+        f"{f' and {more} more' if more else ''}. Terminate one of them, or raise "
+        "concurrency.runs.max_concurrent_runs in DAGSTER_HOME's dagster.yaml; the file that this "
+        "version ships keeps a slot for ingestion"
+    )
 
 
 def _age(record: dg.RunRecord) -> tuple[float, str]:

@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import ConfigDict, Field, ValidationError
 
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.defs.names import MAX_RUNTIME, NO_RETRY
+from iot_pipeline.defs.names import BESIDE, MAX_RUNTIME, NO_RETRY, SLOT
 from iot_pipeline.errors import ConfigurationError, PlanError
 
 
@@ -56,17 +56,19 @@ def job_of(
     description: str,
     max_seconds: int,
     config: type[dg.Config] | None = None,
+    slot: str = BESIDE,
 ) -> dg.JobDefinition:
     """A job of ops that do not wait for each other; not retried, and ended after `max_seconds`.
 
-    `config` is that of the whole job, given to the first op and checked before there is a run.
+    It never takes the place of ingestion: `slot` limits how many of its kind run. `config` is that
+    of the whole job, given to the first op and checked before there is a run.
     """
 
     @dg.job(
         name=name,
         config=config and _checked_config(config, ops[0].name),  # type: ignore[arg-type]
         description=description,
-        tags={MAX_RUNTIME: str(max_seconds), **NO_RETRY},
+        tags={MAX_RUNTIME: str(max_seconds), SLOT: slot, **NO_RETRY},
     )
     def job() -> None:
         for op in ops:

@@ -20,6 +20,10 @@ OWNERS = ["team:data-engineering"]
 
 # One run at a time per value: dagster.yaml limits it.
 LANE = "iot/lane"
+# What a run does beside ingestion: dagster.yaml lets two of each kind run, so that ingestion always
+# finds a slot. Runs of ingestion have none.
+SLOT = "iot/slot"
+SIMULATION, BESIDE = "simulation", "beside"
 # What a run is to drain, and what it has committed: `P:START-END`, separated by blanks, and
 # whole, because a re-execution reads them. Too long for the list of runs: tags with this prefix
 # are shown under "View all tags" alone.

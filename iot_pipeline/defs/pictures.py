@@ -19,7 +19,7 @@ from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.rollups.day_view import DayView, recent_days
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.times import moment_of
-from iot_pipeline.errors import TransientError
+from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.fleet.view import view_fleet
 
 _MOST_PROBLEMS = 15
@@ -37,6 +37,15 @@ def picture_metadata(connections: Connections, run_id: str, fleet: Fleet | None)
     """
     if fleet is None:
         return {"pictures": dg.MetadataValue.text("not drawn: the devices could not be looked at")}
+    try:
+        return _due_pictures(connections, run_id, fleet)
+    except (PipelineError, OSError) as exc:
+        # The rows are stored: a server that went away, or a disk that is full, must not fail the
+        # run for a picture.
+        return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}
+
+
+def _due_pictures(connections: Connections, run_id: str, fleet: Fleet) -> Metadata:
     settings = connections.settings
     kept = last_drawing(settings)
     last = kept.read() or LastDrawing()
@@ -45,11 +54,7 @@ def picture_metadata(connections: Connections, run_id: str, fleet: Fleet | None)
     if not last.is_over(now_ms):
         return {"pictures": dg.MetadataValue.md(_where(last))}
     began = time.monotonic()
-    try:
-        view = view_fleet(connections, settings.topic, fleet, now)
-    except TransientError as exc:
-        # The rows are stored: a server that went away now must not fail the run for a picture.
-        return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}
+    view = view_fleet(connections, settings.topic, fleet, now)
     # Half a second of imports, only when something is drawn.
     from iot_pipeline.artifacts.fleet_pictures import draw_album
 

@@ -22,7 +22,7 @@ from iot_pipeline.core.rollups.days import (
     choose_due_days,
     find_first_day,
 )
-from iot_pipeline.defs.lanes import end_gone_runs, runs_in_lane
+from iot_pipeline.defs.lanes import end_gone_runs, runs_in_lane, why_queued
 from iot_pipeline.defs.names import LANE
 from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, rollup_lane
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, TransientError
@@ -80,6 +80,8 @@ def _tick(
     if active:
         run = active[0].dagster_run
         said = f"run {run.run_id[:8]} of the rollups is {run.status.value}"
+        if run.status is dg.DagsterRunStatus.QUEUED:
+            said += why_queued(context.instance)
         return dg.SkipReason("; ".join([said, *ended]))
     client = _client(settings)
     ports, now = Tables(client).rollup_ports, datetime.now(UTC)

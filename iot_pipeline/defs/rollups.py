@@ -5,7 +5,7 @@ has. Who asks for rebuilds is `defs.rollup_sensor`, or a person: Materialize wit
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -15,7 +15,6 @@ from iot_pipeline.artifacts import kept
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.day_view import DayView
-from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import STATISTICS
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import plain
@@ -32,12 +31,11 @@ from iot_pipeline.defs.names import (
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
 from iot_pipeline.defs.verdicts import SEVERITIES
-from iot_pipeline.errors import RollupFrozenError
+from iot_pipeline.errors import PipelineError, RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.machinery.check import DAILY, HOURLY
 from iot_pipeline.stages.checks.machinery.facts import Facts, RunBudget
 from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
-from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupProgress, rebuild_day
 
@@ -205,7 +203,7 @@ class RollupRun:
             # so that it does not matter which page a person opens.
             pictures: Metadata = {}
             if day == view.day:
-                pictures = {**day_picture(view), **days_picture(self._records().values())}
+                pictures = {**day_picture(view), **self._days_picture()}
             for key in sorted(keys):
                 yield _materialization(key, progress, pictures)
         seconds = time.monotonic() - began
@@ -244,27 +242,36 @@ class RollupRun:
             observe=view.add if day == view.day else lambda _: None,
         )
 
-    def _records(self) -> Mapping[date, DayRecord]:
+    def _days_picture(self) -> Metadata:
+        # The day is rolled up: what is asked from here on must not fail the run.
         settings = self.connections.settings
-        return retry_transient(
-            lambda: self.connections.rollups.read_records(settings.topic),
-            give_up_after_seconds=settings.retry_seconds,
-        )
+        try:
+            return days_picture(self.connections.rollups.read_records(settings.topic).values())
+        except PipelineError as exc:
+            return {"days": dg.MetadataValue.text(f"not drawn: {exc}")}
 
-    def _compare(self, done: Sequence[RollupProgress], seconds: float) -> Comparisons:
-        """The days of this run, as many devices of them as a quarter of a tenth of it allows."""
+    def _compare(
+        self, done: Sequence[RollupProgress], seconds: float
+    ) -> Comparisons | PipelineError:
+        """The days of this run, as many devices of them as a quarter of a tenth of it allows.
+
+        The error where that could not be looked at: the days are rolled up all the same.
+        """
         settings = self.connections.settings
-        return compare_days(
-            self.connections.rollup_ports,
-            settings.topic,
-            [progress.day for progress in reversed(done)],
-            budget_seconds=RunBudget(seconds).part(0.25),
-            retry_seconds=settings.retry_seconds,
-            patience_seconds=_RUN_PATIENCE_SECONDS,
-            retention_days=settings.retention_days,
-        )
+        try:
+            return compare_days(
+                self.connections.rollup_ports,
+                settings.topic,
+                [progress.day for progress in reversed(done)],
+                budget_seconds=RunBudget(seconds).part(0.25),
+                retry_seconds=settings.retry_seconds,
+                patience_seconds=_RUN_PATIENCE_SECONDS,
+                retention_days=settings.retention_days,
+            )
+        except PipelineError as exc:
+            return exc
 
-    def _check(self, compared: Comparisons | None) -> Events:
+    def _check(self, compared: Comparisons | PipelineError | None) -> Events:
         wanted = self.context.selected_asset_check_keys
         checks = [
             check

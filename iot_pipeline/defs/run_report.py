@@ -15,7 +15,7 @@ from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
-from iot_pipeline.errors import TransientError
+from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters
@@ -274,8 +274,9 @@ def _observe_dead_letters(
         marks = log.watermarks(dead_letter_topic)
         most = min(rejected, _MOST_READ) + _COME_SINCE
         found = read_newest_letters(log, dead_letter_topic, most).letters
-    except TransientError as exc:
-        # The letters are there; a broker that went away now must not fail the run for a table.
+    except PipelineError as exc:
+        # The letters are there; a topic or broker that is gone now must not fail the run for a
+        # table.
         summary = f"{_counted(rejected)} could not be readings; why was not read: {exc}"
         return _observation(summary, metadata)
     letters = [item.letter for item in found if _is_of(item.letter, topic, ranges)]

@@ -25,6 +25,7 @@ from iot_pipeline.core.simulator.plan import (
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_moment
 from iot_pipeline.defs.launchpad import Asked, job_of
+from iot_pipeline.defs.names import SIMULATION
 from iot_pipeline.defs.resources import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
@@ -271,4 +272,5 @@ simulate = job_of(
         "count; a scenario leaves a manifest of what was sent."
     ),
     max_seconds=MAX_SECONDS + 600,
+    slot=SIMULATION,
 )

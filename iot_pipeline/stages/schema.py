@@ -15,11 +15,13 @@ from iot_pipeline.core.checks.schema import (
     Difference,
     TopicPlan,
     check_owner,
+    check_quorum,
     choose_migrations,
     compare_table,
     compare_topic,
     describe_durability,
     read_tables,
+    replicas_in,
 )
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
@@ -87,11 +89,19 @@ def setup_schema(
         say: told each step.
 
     Raises:
-        ConfigurationError: the keyspace belongs to another topic; nothing was made.
+        ConfigurationError: the keyspace belongs to another topic, or wants more replicas than
+            there are nodes; nothing was made.
         SchemaMismatchError: something that exists would lose or tear readings; a migration
             changed after it was applied.
     """
     report = SchemaReport()
+    options = tables.keyspace_replication()
+    check_quorum(
+        settings.keyspace,
+        settings.keyspace_replication if options is None else replicas_in(options),
+        tables.nodes(),
+        is_new=options is None,
+    )
     check_owner(settings.keyspace, tables.owner(), settings.topic)
     for plan in topic_plans(settings):
         say(f"topic {plan.name}")
@@ -165,11 +175,7 @@ def check_schema(
     for table, expected in read_tables(tables.migrations).items():
         found = tables.columns(table)
         report.differences += compare_table(settings.keyspace, table, expected, found)
-    options = tables.keyspace_replication() or {}
-    replication = min(
-        (int(str(value).split("/")[0]) for name, value in options.items() if name != "class"),
-        default=1,
-    )
+    replication = replicas_in(tables.keyspace_replication() or {})
     if replication == 1:
         report.notes.append(
             f"keyspace {settings.keyspace} has one replica: while its node is down nothing is "

@@ -1,5 +1,6 @@
 """Every name people and scripts rely on, pinned; and that loading them needs no server."""
 
+import importlib.resources
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.errors import ConfigurationError
@@ -112,6 +114,26 @@ def test_ingest_runs_share_one_lane_per_topic(definitions: dg.Definitions) -> No
     assert definitions.resolve_job_def("rollups").tags["iot/lane"] == "iot_data/rollups"
     for beside in ("checks", "replay", "replay_dead_letters", "audit"):
         assert "iot/lane" not in definitions.resolve_job_def(beside).tags
+
+
+def test_whatever_runs_beside_ingestion_leaves_it_a_slot(definitions: dg.Definitions) -> None:
+    shipped = importlib.resources.files("iot_pipeline.defs") / "dagster.yaml"
+    runs = yaml.safe_load(shipped.read_text())["concurrency"]["runs"]
+    limits = {item["key"]: item for item in runs["tag_concurrency_limits"]}
+    kinds, beside = set(), 0
+    for job in definitions.resolve_all_job_defs():
+        if job.name.startswith("__") or job.name == "ingest":
+            continue
+        if job.name == "rollups":
+            # Each of its runs names a day or a range of days, whatever launches it.
+            beside += limits["dagster/partition"]["limit"]
+            beside += limits["dagster/asset_partition_range_start"]["limit"]
+        else:
+            kinds.add(job.tags["iot/slot"])
+    assert limits["iot/slot"]["value"] == {"applyLimitPerUniqueValue": True}
+    beside += len(kinds) * limits["iot/slot"]["limit"]
+    assert "iot/slot" not in definitions.resolve_job_def("ingest").tags
+    assert runs["max_concurrent_runs"] == beside + 1
 
 
 def test_sensor_and_schedules_are_stopped_until_somebody_starts_them(

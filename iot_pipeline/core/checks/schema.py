@@ -213,6 +213,32 @@ def check_owner(keyspace: str, owner: str | None, topic: str) -> None:
         )
 
 
+def replicas_in(options: Mapping[str, str]) -> int:
+    """The replicas of a keyspace by its options, in the datacenter that has the fewest."""
+    counts = (int(str(value).split("/")[0]) for name, value in options.items() if name != "class")
+    return min(counts, default=1)
+
+
+def check_quorum(keyspace: str, replicas: int, nodes: int, *, is_new: bool) -> None:
+    """Refuse a keyspace whose quorum is more nodes than the datacenter has, up or down.
+
+    Raises:
+        ConfigurationError: nothing could ever be written or read.
+    """
+    quorum = replicas // 2 + 1
+    if quorum > nodes:
+        remedy = (
+            f"Set IOT_KEYSPACE_REPLICATION to {nodes} at most"
+            if is_new
+            else f"Add nodes, or ALTER KEYSPACE {keyspace} to fewer replicas"
+        )
+        raise ConfigurationError(
+            f"keyspace {keyspace} with {replicas} replicas: each write needs {quorum} of them, and "
+            f"the datacenter has {nodes} node{'' if nodes == 1 else 's'}. Nothing was "
+            f"made. {remedy}"
+        )
+
+
 def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
     differences = []
     if info.partitions != plan.partitions:

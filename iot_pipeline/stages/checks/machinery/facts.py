@@ -145,7 +145,8 @@ class Facts:
         run: what the run did that brings the checks; None: they look on their own.
         suspects: by check, what it found wrong the last time; looked at in any case.
         is_first: a check has no verdict yet: a run gives them more time, once.
-        compared: rollups beside their rows, where that was looked up already.
+        compared: rollups beside their rows, where that was looked up already, or why it could not
+            be.
     """
 
     def __init__(
@@ -155,14 +156,16 @@ class Facts:
         run: RunFacts | None = None,
         suspects: Mapping[str, Sequence[str]] | None = None,
         is_first: bool = False,
-        compared: Comparisons | None = None,
+        compared: Comparisons | PipelineError | None = None,
     ) -> None:
         self.ports, self.now, self.run = ports, now, run
         self.settings = ports.settings
         self.suspects = suspects or {}
         self._least_seconds = _FIRST_LOOK_SECONDS if is_first else 0.0
         self.known: dict[str, tuple[Any, PipelineError | None]] = {}
-        if compared is not None:
+        if isinstance(compared, PipelineError):
+            self.known["compared"] = None, compared
+        elif compared is not None:
             self.known["compared"] = compared, None
         self._budget = RunBudget(run.part.seconds) if run is not None else None
 
