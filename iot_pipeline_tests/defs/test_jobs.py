@@ -169,7 +169,7 @@ def test_a_row_that_is_torn_turns_the_read_back_red(
     assert not check.passed
     assert check.severity == dg.AssetCheckSeverity.ERROR
     assert check.metadata["torn"].value == 1
-    assert f"`iot trace {name}_0 {ms / 1000:.3f}`" in str(check.description)
+    assert f"`iot mend {name}_0 {ms / 1000:.3f}`" in str(check.description)
 
 
 def test_rows_that_iot_delete_removed_are_not_missed_by_the_read_back(
