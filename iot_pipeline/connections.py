@@ -26,6 +26,8 @@ from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.ingest.sizing import largest_micro_batch
+from iot_pipeline.core.proof.audit_result import dying
+from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
@@ -81,6 +83,7 @@ class Connections(Tables):
             self.deletions,
             self.mends,
             self.audits,
+            live_seconds=self._live_seconds,
         )
         self.quality_limits = settings.quality_limits
 
@@ -89,12 +92,24 @@ class Connections(Tables):
         self.log.close()
         self.cassandra.close()
 
+    def _live_seconds(self) -> int:
+        return 0 if self.settings.retention_days else self.tables.live_seconds()
+
     def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
         """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
         topics = KafkaTopics(self.settings)
         return setup_schema(topics, self.log, self.tables, self.settings, say)
 
     def replay(self, plan: Plan, run: Run, progress: ReplayProgress, **watched: Any) -> None:
+        """Write ranges again.
+
+        Raises:
+            SchemaMismatchError: the table would forget the rows at once (`default_time_to_live`).
+        """
+        if live_seconds := self._live_seconds():
+            raise SchemaMismatchError(
+                f"replaying: {self.settings.keyspace}.sensor_data {dying(live_seconds)}"
+            )
         replay(
             plan,
             self.ports,

@@ -74,7 +74,8 @@ def _as_dict(result: AuditResult) -> dict[str, object]:
         "ranges": [str(item) for item in result.ranges],
         "is_stray_judged": result.is_stray_judged,
         "findings": [
-            {**dataclasses.asdict(finding), "repair": finding.repair} for finding in result.findings
+            {**dataclasses.asdict(finding), "repair": result.repair_of(finding)}
+            for finding in result.findings
         ],
         "seconds": round(result.seconds, 3),
         "offsets_per_second": round(result.offsets / result.seconds) if result.seconds else None,
@@ -89,6 +90,6 @@ def _print_audit(result: AuditResult) -> None:
         title=f"{result.offsets:,} offsets in {result.seconds:.1f} s ({rate:,.0f}/s)",
     )
     for finding in result.findings:
-        say(f"{finding}\n  -> `{finding.repair}`")
+        say(f"{finding}\n  -> `{result.repair_of(finding)}`")
     for sentence in conclude(result):
         say(sentence)

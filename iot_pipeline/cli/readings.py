@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -14,13 +14,14 @@ import click
 
 from iot_pipeline.cli.output import has_colour, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
-from iot_pipeline.cli.ranges import devices_argument
+from iot_pipeline.cli.ranges import EARLIEST, devices_argument
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Tables
 from iot_pipeline.core.fleet.series import Series, thin
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
-from iot_pipeline.core.times import Window, choose_window, in_utc, moment_of
+from iot_pipeline.core.times import MS_PER_DAY, Window, choose_window, in_utc, moment_of
+from iot_pipeline.core.words import iot_command
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.files import whole_file
 from iot_pipeline.settings import Settings
@@ -72,7 +73,10 @@ def readings_command(
     out: Path | None,
     save: Path | None,
 ) -> None:
-    """Show devices' readings; without a time, those of each device's newest day."""
+    """Show devices' readings; without a time, those of each device's newest day up to now.
+
+    Readings that lie ahead of now, because a clock was ahead, are said, and shown with --since.
+    """
     chosen = _check(limit, form, as_json, out, save)
     window = choose_window(last, since, until, datetime.now(UTC))
     settings = Settings.from_env()
@@ -129,7 +133,10 @@ def _list(
 ) -> None:
     tables = Tables(client)
     found = {
-        name: read_newest(tables.rows, tables.days, name, limit + 1, window) for name in devices
+        name: read_newest(
+            tables.rows, tables.days, name, limit + 1, window or _up_to_now(tables, name)
+        )
+        for name in devices
     }
     if as_json:
         documents = [
@@ -144,6 +151,27 @@ def _list(
     if any(len(readings) > limit for readings in found.values()):
         each = "" if len(found) == 1 else " of each"
         say(f"the newest {limit:,}{each}; there are more: --limit or --until", err=True)
+
+
+def _up_to_now(tables: Tables, device_id: str) -> Window | None:
+    """None, or, where readings lie ahead of now, the newest day up to now; says what lies ahead."""
+    now = datetime.now(UTC)
+    settings = tables.cassandra.settings
+    until = now + timedelta(milliseconds=settings.quality_limits.ahead_ms)
+    newest = read_newest(tables.rows, tables.days, device_id, 1)
+    if not newest or newest[0][0] <= until.timestamp() * 1000:
+        return None
+    later = iot_command("readings", "--since", in_utc(now), then=(device_id,))
+    say(
+        f"{device_id}: readings lie ahead of now, up to {in_utc(moment_of(newest[0][0]))}: its "
+        f"clock was ahead, or is. `{later}` shows them; here are those up to now",
+        err=True,
+    )
+    past = Window(EARLIEST, until)
+    found = read_newest(tables.rows, tables.days, device_id, 1, past)
+    if not found:
+        return past
+    return Window(moment_of(found[0][0] // MS_PER_DAY * MS_PER_DAY), until)
 
 
 def _as_dict(device_id: str, readings: Sequence[PlainRow], is_cut: bool) -> dict[str, object]:
@@ -184,12 +212,13 @@ def _pages(
 
     def spans() -> Iterator[Span]:
         for device_id in devices:
-            days = tables.days.days_of(device_id, window)
-            if window is None:
+            chosen = window or _up_to_now(tables, device_id)
+            days = tables.days.days_of(device_id, chosen)
+            if chosen is None:
                 newest = next(days, None)
                 days = iter([] if newest is None else [newest])
             for day in sorted(days):
-                yield day_span(device_id, day, window)
+                yield day_span(device_id, day, chosen)
 
     return stream_pages(tables.rows, spans(), retry_seconds=retry_seconds)
 

@@ -35,8 +35,8 @@ from iot_pipeline.stages.rollups.rebuild import RollupProgress, read_rollups, re
 def rollup_command(day: str | None, since: str | None, until: str | None, as_json: bool) -> None:
     """Rebuild the hourly and daily rollups of days from their rows.
 
-    Idempotent, and safe beside anything. Exit code 1: rows of a day age out, so its rollups were
-    left as they are; the other days are done.
+    Idempotent, and safe beside anything. Exit code 1: rows of a day age out, or are gone, so its
+    rollups were left as they are; the other days are done.
     """
     settings = Settings.from_env()
     days = choose_days(day, since, until, datetime.now(UTC).date())
@@ -74,15 +74,18 @@ def rollup_command(day: str | None, since: str | None, until: str | None, as_jso
         }
         for item in done
     ]
+    warnings = [item.warning for item in done if item.warning]
+    for warning in warnings:
+        say(f"iot: {warning}", err=True)
     if as_json:
-        print_json({"days": rows, "frozen": frozen})
+        print_json({"days": rows, "frozen": frozen, "warnings": warnings})
     else:
         shown = "{day} {readings:,} {devices:,} {hours:,} {seconds:.1f} {rows_per_second:,.0f}"
         print_table(
             ("day", "readings", "devices", "hours", "seconds", "rows/s"),
             [shown.format_map(row).split() for row in rows],
         )
-    if frozen:
+    if frozen or warnings:
         sys.exit(EXIT_FOUND)
 
 

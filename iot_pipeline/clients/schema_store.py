@@ -169,6 +169,26 @@ class CassandraSchema(Table):
         )
         return {row.column_name: (row.type, row.kind) for row in rows}
 
+    def options(self, table: str) -> dict[str, str]:
+        """Those that `read_options` names, as system_schema has them; empty without the table."""
+        rows = self._run(
+            "SELECT default_time_to_live, gc_grace_seconds, compaction FROM system_schema.tables "
+            "WHERE keyspace_name = ? AND table_name = ?",
+            (self._keyspace, table),
+            doing=f"reading the options of {table}",
+        )
+        if not rows:
+            return {}
+        return {
+            "default_time_to_live": str(rows[0].default_time_to_live),
+            "gc_grace_seconds": str(rows[0].gc_grace_seconds),
+            "compaction": str(rows[0].compaction["class"]).rpartition(".")[2],
+        }
+
+    def live_seconds(self) -> int:
+        """How long a reading lives that is written without a lifetime of its own; 0: for ever."""
+        return int(self.options("sensor_data").get("default_time_to_live", 0))
+
     def commitlog_modes(self) -> dict[str, str]:
         """Node -> commitlog_sync of every node that is up, from its own settings."""
         session = self._client.session

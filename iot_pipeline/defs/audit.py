@@ -97,14 +97,14 @@ def _report(context: dg.OpExecutionContext, result: AuditResult) -> Events:
     )
     words = dg.MetadataValue.md(_page(result))
     for finding in result.findings:
-        context.log.error("%s -> %s", finding, finding.repair)
+        context.log.error("%s -> %s", finding, result.repair_of(finding))
     if result.is_clean:
         for sentence in conclude(result):
             context.log.info("%s", sentence)
         yield dg.Output(None, metadata={**numbers, "in_words": words})
         return
     defects = ", ".join(f"{result.fates[fate]:,} {fate.value}" for fate in DEFECTS)
-    first = "; ".join(f"{item} -> `{item.repair}`" for item in result.findings[:_SHOWN])
+    first = "; ".join(f"{item} -> `{result.repair_of(item)}`" for item in result.findings[:_SHOWN])
     raise dg.Failure(
         description=f"auditing {format_ranges(result.ranges)}: {defects}. {first}. "
         "docs/runbook.md says what each means",
@@ -119,7 +119,7 @@ def _page(result: AuditResult) -> str:
     lines += [f"| {fate.value} | {result.fates[fate]:,} |" for fate in Fate]
     if not result.is_stray_judged:
         lines += ["", "Rows without a record were not looked for: not every partition was read."]
-    lines += [f"- {finding}: `{finding.repair}`" for finding in result.findings]
+    lines += [f"- {finding}: `{result.repair_of(finding)}`" for finding in result.findings]
     return "\n".join(lines)
 
 

@@ -199,6 +199,8 @@ class RollupRun:
                 self.context.log.warning("%s", exc)
                 continue
             done.append(progress)
+            if progress.warning:
+                self.context.log.error("%s", progress.warning)
             # One picture a run: of a year of days no person looks at each. The same on both assets,
             # so that it does not matter which page a person opens.
             pictures: Metadata = {}
@@ -299,6 +301,8 @@ def _materialization(
         f"{progress.readings:,} readings of {progress.devices:,} devices make {rollups:,} rollups, "
         f"in {progress.seconds:.1f} s"
     )
+    if progress.warning:
+        summary += f"; {progress.warning}"
     return dg.AssetMaterialization(
         key,
         partition=str(progress.day),

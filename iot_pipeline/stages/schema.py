@@ -17,9 +17,12 @@ from iot_pipeline.core.checks.schema import (
     check_owner,
     check_quorum,
     choose_migrations,
+    compare_options,
     compare_table,
     compare_topic,
     describe_durability,
+    made_by,
+    read_options,
     read_tables,
     replicas_in,
 )
@@ -123,6 +126,7 @@ def setup_schema(
             say(f"migration {migration.name}")
             tables.apply(migration, holder)
             report.created.append(f"migration {migration.name}")
+        _make_dropped(tables, holder, report)
     finally:
         tables.unlock(holder)
     check_schema(reader, tables, settings, report)
@@ -131,6 +135,20 @@ def setup_schema(
             "setting up: " + "; ".join(str(difference) for difference in report.fatal)
         )
     return report
+
+
+def _make_dropped(tables: TableStore, holder: str, report: SchemaReport) -> None:
+    """Make tables again that a migration has made and that are gone, empty."""
+    gone = [name for name in read_tables(tables.migrations) if not tables.columns(name)]
+    for migration in tables.migrations if gone else ():
+        again = made_by(migration, gone)
+        if again.statements:
+            tables.apply(again, holder)
+    report.created += [
+        f"table {name} again, empty: it was dropped. `iot audit --all` says which readings are "
+        "gone, `iot replay` writes what Kafka still has"
+        for name in gone
+    ]
 
 
 def wait_for_topic(reader: RecordLog, topic: str, timeout_seconds: float = 10.0) -> None:
@@ -175,6 +193,12 @@ def check_schema(
     for table, expected in read_tables(tables.migrations).items():
         found = tables.columns(table)
         report.differences += compare_table(settings.keyspace, table, expected, found)
+    for table, wanted in read_options(tables.migrations).items():
+        has = tables.options(table)
+        if table == "sensor_data" and settings.retention_days:
+            # Each row says itself how long it lives.
+            has.pop("default_time_to_live", None)
+        report.differences += compare_options(settings.keyspace, table, wanted, has)
     replication = replicas_in(tables.keyspace_replication() or {})
     if replication == 1:
         report.notes.append(

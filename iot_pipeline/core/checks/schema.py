@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
@@ -18,6 +18,8 @@ _CONSEQUENCES = {
     "retention.ms": "Kafka keeps records that long; altering a topic is left to you",
     "max.message.bytes": "large dead letters are sent in parts, or refused",
 }
+# What a table is made with, where its `.cql` file says nothing else.
+_OPTIONS = {"default_time_to_live": "0", "gc_grace_seconds": "864000"}
 _MIGRATION_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.cql")
 
 # The largest record Kafka takes is about 1 MiB; headers come on top of it in the dead-letter topic.
@@ -26,8 +28,9 @@ DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 # A `.cql` file names its tables `${keyspace}.name`; each column is a line of its own.
 _TABLE = re.compile(
     r"CREATE TABLE (?:IF NOT EXISTS )?\$\{keyspace\}\.(?P<name>\w+) \((?P<columns>.*?)\)"
-    r"(?: WITH .*)?"
+    r"(?: WITH (?P<options>.*))?"
 )
+_COMPACTION = re.compile(r"compaction = \{'class': '(\w+)'")
 _ADDED = re.compile(r"ALTER TABLE \$\{keyspace\}\.(?P<name>\w+) ADD (?P<column>.*)")
 _PRIMARY_KEY = re.compile(
     r"PRIMARY KEY \((?:\((?P<several>[^)]*)\)|(?P<one>\w+))(?P<clustering>.*)\)"
@@ -143,6 +146,62 @@ def read_tables(migrations: Iterable[Migration]) -> dict[str, Columns]:
     return dict(tables)
 
 
+def read_options(migrations: Iterable[Migration]) -> dict[str, dict[str, str]]:
+    """The options that these migrations give each table, as far as they are compared."""
+    found: dict[str, dict[str, str]] = {}
+    for migration in migrations:
+        for statement in migration.statements:
+            table = _TABLE.fullmatch(" ".join(statement.split()))
+            if table is not None:
+                given = _COMPACTION.search(table["options"] or "")
+                found[table["name"]] = _OPTIONS | ({"compaction": given[1]} if given else {})
+    return found
+
+
+def made_by(migration: Migration, tables: Collection[str]) -> Migration:
+    """The migration, with its statements on these tables alone."""
+    found = [
+        (statement, _TABLE.fullmatch(code) or _ADDED.fullmatch(code))
+        for statement in migration.statements
+        for code in [" ".join(statement.split())]
+    ]
+    statements = tuple(text for text, on in found if on is not None and on["name"] in tables)
+    return replace(migration, statements=statements)
+
+
+def compare_options(
+    keyspace: str, table: str, expected: Mapping[str, str], found: Mapping[str, str]
+) -> list[Difference]:
+    """A table's options against those its `.cql` file gives it."""
+    where = f"{keyspace}.{table}"
+    return [
+        Difference(
+            f"table {where}: {name}",
+            found[name],
+            value,
+            _what_it_means(where, name, found[name]),
+            is_fatal=name == "default_time_to_live",
+        )
+        for name, value in expected.items()
+        if found.get(name, value) != value
+    ]
+
+
+def _what_it_means(where: str, name: str, found: str) -> str:
+    if name == "default_time_to_live":
+        return (
+            f"rows die {int(found):,} s after they were written, and rows of a replay would too. "
+            f"`iot cql` only reads: in cqlsh, ALTER TABLE {where} WITH default_time_to_live = 0, "
+            "then `iot audit --all` names what is gone already"
+        )
+    if name == "gc_grace_seconds":
+        return (
+            "a replica that was away for longer brings deleted rows back, and dead cells, which "
+            "each read passes over, stay for as long"
+        )
+    return "rows that are over their retention are not dropped by whole files: the disk grows"
+
+
 def _read_columns(text: str) -> dict[str, tuple[str, str]]:
     columns: dict[str, tuple[str, str]] = {}
     for part in _split_outside_brackets(text):
@@ -179,7 +238,19 @@ def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) 
                 f"table {keyspace}.{table}", "missing", "present", "`iot setup` makes it", True
             )
         ]
-    differences = []
+    differences = [
+        Difference(
+            f"column {keyspace}.{table}.{column}",
+            f"{kind} {cql_type}",
+            "missing",
+            "rows have another key than designed, so none can be written"
+            if kind in ("partition_key", "clustering")
+            else "nothing here reads or writes it, and a migration that adds it would fail",
+            is_fatal=kind in ("partition_key", "clustering"),
+        )
+        for column, (cql_type, kind) in found.items()
+        if column not in expected
+    ]
     for column, (cql_type, kind) in expected.items():
         has = found.get(column)
         if has != (cql_type, kind):

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import msgspec
 
+from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.delays import FleetRecord
 from iot_pipeline.core.fleet.evidence import KEPT_HOURS, WINDOW_MS, Half
-from iot_pipeline.core.fleet.state import TAIL, DeviceState
+from iot_pipeline.core.fleet.state import TAIL, DeviceState, went_back
 
 _ENCODER = msgspec.msgpack.Encoder()
 _T = TypeVar("_T", DeviceState, FleetRecord)
@@ -67,6 +68,9 @@ def merge(older: DeviceState, newer: DeviceState) -> DeviceState:
         merged.late_most_ms = max(older.late_most_ms, newer.late_most_ms)
     if older.clock_at_ms > newer.clock_at_ms:
         merged.clock_at_ms, merged.clock_off_ms = older.clock_at_ms, older.clock_off_ms
+    merged.restarts = older.restarts + newer.restarts
+    if why_off(newer.begin_ms, newer.arrived_ms) == RESET:
+        merged.restarts += went_back(older.measured_ms, newer.begin_ms)
     if older.odd is not None and newer.odd_at_ms - older.odd_at_ms <= WINDOW_MS:
         if newer.odd is None or older.odd.badness > newer.odd.badness:
             merged.odd = older.odd

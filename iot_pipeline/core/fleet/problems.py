@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from statistics import median
 
+from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.delays import Delays
 from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
 from iot_pipeline.core.fleet.lacking_hours import FleetHours
@@ -153,6 +154,17 @@ def off_in_words(state: DeviceState) -> str:
     return f"{in_words(abs(state.clock_off_ms) / 1000)} {way}"
 
 
+def _cause_in_words(state: DeviceState) -> str:
+    cause = why_off(state.clock_at_ms + state.clock_off_ms, state.clock_at_ms)
+    if cause == RESET and state.restarts:
+        times = "once" if state.restarts == 1 else f"{state.restarts:,} times"
+        cause += (
+            f"; it began anew {times}, and readings of earlier starts are overwritten where their "
+            "timestamps came again"
+        )
+    return f": {cause}" if cause else ""
+
+
 def odd_in_words(state: DeviceState, as_of_ms: float) -> str:
     odd, apart = state.odd, state.apart
     if odd is not None and as_of_ms - state.odd_at_ms <= state.window_ms:
@@ -204,7 +216,7 @@ def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[Device
         said = f"no reading for {in_words(silence / 1000)}, usually one every {usual}"
         yield DeviceProblem(name, Trouble.SILENT, said, silence)
     if is_clock_wrong(state, as_of):
-        said = f"its clock is {off_in_words(state)}"
+        said = f"its clock is {off_in_words(state)}{_cause_in_words(state)}"
         yield DeviceProblem(name, Trouble.CLOCK, said, abs(state.clock_off_ms))
     elif is_late(state, as_of):
         most = in_words(state.late_most_ms / 1000)

@@ -13,6 +13,7 @@ from zlib import crc32
 import msgspec
 
 from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_cadence
+from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.evidence import HALF_MS, KEPT_HOURS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.quantities import QUANTITIES
@@ -36,12 +37,17 @@ _SAME_RHYTHM = 0.2
 _NEWEST_SHARE = 0.3
 # Which states can be read back: those of this form, and of these quantities. Raise the number when
 # a field comes, goes or changes its meaning.
-_FORM = crc32(repr((2, [quantity.name for quantity in QUANTITIES])).encode())
+_FORM = crc32(repr((3, [quantity.name for quantity in QUANTITIES])).encode())
 
 # The newest arrival of some readings of one device, the number of the half window in which all
 # arrived and the hour in which all were measured (-1: several), how many at the end have equal
 # values, the last values, and the longest delay.
 Calm = tuple[int, int, int, int, tuple[float, ...], int]
+
+
+def went_back(before_ms: int, ms: int) -> bool:
+    """Whether a clock that is reset at each start has started anew between these."""
+    return ms < before_ms - STEADY_MS
 
 
 class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
@@ -54,8 +60,9 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
 
     Each kind of trouble has the time of its latest evidence (`late_at_ms`, `clock_at_ms`,
     `odd_at_ms`, `apart_at_ms`, by the broker's clock). `clock_off_ms` is above 0 when the clock is
-    ahead. `steady_rows` readings at the end are late by the same; whether that is a clock shows
-    only later. A device that pauses for `pause_ms` again and again (`pauses` times) sleeps.
+    ahead; a clock that was reset has begun anew `restarts` times since. `steady_rows` readings at
+    the end are late by the same; whether that is a clock shows only later. A device that pauses for
+    `pause_ms` again and again (`pauses` times) sleeps.
     """
 
     begin_ms: int = 0
@@ -77,6 +84,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     steady_at_ms: int = 0
     clock_at_ms: int = 0
     clock_off_ms: int = 0
+    restarts: int = 0
     odd_at_ms: int = 0
     odd: Odd | None = None
     apart_at_ms: int = 0
@@ -148,6 +156,10 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         is_wrong = False
         if delay > limits.late_ms:
             is_wrong = self._follow_delay(delay, ms, at, limits)
+            if delay > limits.backfill_ms and (cause := why_off(ms, at)):
+                is_wrong = True
+                self._note_clock(ms, at)
+                self.restarts += cause == RESET and went_back(self.measured_ms, ms)
             if delay > limits.backfill_ms and not is_wrong:
                 self.backfilled += 1
                 self.backfilled_at_ms = max(self.backfilled_at_ms, at)

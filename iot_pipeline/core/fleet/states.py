@@ -12,6 +12,7 @@ from operator import itemgetter, sub
 import numpy as np
 import numpy.typing as npt
 
+from iot_pipeline.core.fleet.clocks import why_off
 from iot_pipeline.core.fleet.delays import EDGES, Delays, FleetRecord
 from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS
 from iot_pipeline.core.fleet.lacking_hours import note_lacking
@@ -169,7 +170,8 @@ class FleetStates:
                 continue
             name = place[0]
             state = self.devices.get(name) or DeviceState()
-            if _is_plain_backfill(state, group, first, self.limits):
+            is_clock = why_off(first, arrived_ms(group[first][0]))
+            if not is_clock and _is_plain_backfill(state, group, first, self.limits):
                 self.devices[name] = state
                 self.changed.add(name)
             else:

@@ -82,6 +82,14 @@ class AuditResult:
     is_stray_judged: bool = False
     records: int = 0
     seconds: float = 0.0
+    # How long a row that is replayed would live; 0: as long as it should.
+    live_seconds: int = 0
+
+    def repair_of(self, finding: Finding) -> str:
+        """The command that repairs it, or that says what has to be done first."""
+        if self.live_seconds and finding.fate is Fate.LOST:
+            return iot_command("setup")
+        return finding.repair
 
     @property
     def offsets(self) -> int:
@@ -115,6 +123,14 @@ _WHY_UNPROVEN = {
 }
 
 
+def dying(live_seconds: int) -> str:
+    """What a table with this default_time_to_live does, and what to do first; for an advice."""
+    return (
+        f"forgets rows {live_seconds:,} s after they were written (default_time_to_live), so a "
+        "replay would write rows that die again. `iot setup` says what to alter; replay then"
+    )
+
+
 def conclude(result: AuditResult) -> list[str]:
     """Sentences, at least one; "nothing is lost" only of offsets that were looked at."""
     if not result.offsets:
@@ -122,6 +138,8 @@ def conclude(result: AuditResult) -> list[str]:
     unproven = [
         _WHY_UNPROVEN[fate].format(result.fates[fate]) for fate in UNPROVEN if result.fates[fate]
     ]
+    if result.live_seconds:
+        unproven.append(f"the table sensor_data {dying(result.live_seconds)}")
     return [_verdict(result), *unproven]
 
 

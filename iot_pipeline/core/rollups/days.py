@@ -61,12 +61,14 @@ class DayFacts:
     """What the ledgers say of one UTC day.
 
     `oldest_ms` is a time at or before the day's first record arrived in Kafka, None when only a
-    deletion names the day. `names` are the replays and deletions that touched it.
+    deletion names the day. `names` are the replays and deletions that touched it;
+    `is_deleted`: a deletion did.
     """
 
     stored: int = 0
     oldest_ms: int | None = None
     names: set[str] = field(default_factory=set)
+    is_deleted: bool = False
 
     @property
     def seen(self) -> str:
@@ -133,6 +135,7 @@ def gather_facts(
         is_fresh = now - deletion.deleted_at < DELETION_SETTLES
         for day in deletion.rows_by_day:
             days[day].names.add(f"{deletion.name}{' fresh' if is_fresh else ''}")
+            days[day].is_deleted = True
     return dict(days)
 
 

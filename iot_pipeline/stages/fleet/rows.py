@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from iot_pipeline.core.fleet.clocks import fits_day
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
@@ -28,7 +29,7 @@ from iot_pipeline.stages.ports import (
 )
 from iot_pipeline.stages.requests import ask_all
 
-# Of a clock that is far ahead the days it says are looked at, the newest of them.
+# Of a clock that is far off the days it says are looked at, the newest of them.
 _MOST_DAYS_AHEAD = 30
 _NEWEST_ROWS = 120
 _ROWS_OF_A_MINUTE = 600
@@ -64,12 +65,15 @@ def list_devices(
 ) -> dict[str, list[int]]:
     """device_id -> days it has rows on, newest first: of the last days, and of days to come.
 
+    Of days long past those that a clock of today says which was reset or rolled over, the newest.
     Today and yesterday are listed in any case.
     """
     today = as_of_ms // MS_PER_DAY
     days = [day_number(day) for day in reversed(known.days())]
     ahead = [day for day in days if day > today][:_MOST_DAYS_AHEAD]
     back = [day for day in days if today - expected_days < day <= today]
+    wrong = [day for day in days if fits_day(day * MS_PER_DAY, as_of_ms)]
+    back += wrong[:_MOST_DAYS_AHEAD]
     listed: dict[str, list[int]] = {}
     for day in [*ahead, *back]:
         if day < today - 1 and until.clock() > until.deadline:

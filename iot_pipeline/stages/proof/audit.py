@@ -156,6 +156,8 @@ class _Audit:
             raise TopicChangedError(
                 f"auditing {self._topic}: it was deleted and made again meanwhile: nothing proved"
             )
+        if result.fates[Fate.LOST]:
+            result.live_seconds = self._ports.live_seconds()
         result.seconds = time.monotonic() - self._began
         self._ports.audits.record_audit(
             self._topic, self._info.topic_id, audit_id, self._started_at, result

@@ -27,7 +27,8 @@ WINDOW_RECORDS = 200_000
 class AuditPorts:
     """Everything an audit reads, and the one place it writes to.
 
-    Records are judged `window_records` at a time.
+    Records are judged `window_records` at a time. `live_seconds` says how long a row lives that is
+    written without a lifetime of its own; 0: for ever.
     """
 
     settings: Settings
@@ -40,6 +41,7 @@ class AuditPorts:
     mends: MendLog
     audits: Audits
     window_records: int = WINDOW_RECORDS
+    live_seconds: Callable[[], int] = lambda: 0
 
     def read_deletions(self) -> Deletions:
         """What `iot delete` removed."""

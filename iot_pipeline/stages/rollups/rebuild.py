@@ -57,19 +57,42 @@ class RollupPorts:
 
 @dataclass(slots=True)
 class RollupProgress:
-    """One day's rebuild so far: devices whose rollups are acknowledged, readings read."""
+    """One day's rebuild so far: devices whose rollups are acknowledged, readings read.
+
+    `kept` are devices whose rollups stayed as they were, because rows that they were made of are
+    gone; `stored` is what the ledgers stored of the day, 0 when a deletion touched it.
+    """
 
     day: date
     devices: int = 0
     devices_done: int = 0
     readings: int = 0
     hours: int = 0
+    kept: int = 0
+    stored: int = 0
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
     @property
     def rows_per_second(self) -> float:
         return self.readings / self.seconds if self.seconds else 0.0
+
+    @property
+    def warning(self) -> str:
+        """What a person has to know of rows that are gone; empty when none seem to be."""
+        why = "The table's default_time_to_live or a foreign DELETE may be why: `iot setup`"
+        if self.kept:
+            return (
+                f"rows of {self.day} are gone: the rollups of {self.kept:,} of {self.devices:,} "
+                f"devices stay as they were, because fewer readings are there now. {why} and "
+                f"`iot audit --day {self.day}` say more"
+            )
+        if self.stored and not self.readings:
+            return (
+                f"rows of {self.day} are gone: the ledger stored {self.stored:,}, and none is "
+                f"there. {why} and `iot audit --day {self.day}` say more"
+            )
+        return ""
 
     @property
     def eta_seconds(self) -> float | None:
@@ -129,10 +152,20 @@ def rebuild_day(
         )
     write_time_us = _write_time_us(now, record)
     devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
+    is_deleted = of_day is not None and of_day.is_deleted
     progress = RollupProgress(day, len(devices))
+    progress.stored = 0 if of_day is None or is_deleted else of_day.stored
     flight = Flight(ports.rows.wait, retry_seconds)
     rebuild = _Rebuild(
-        ports, day_number(day), write_time_us, page_rows, flight, progress, on_progress, observe
+        ports,
+        day_number(day),
+        write_time_us,
+        page_rows,
+        flight,
+        progress,
+        on_progress,
+        observe,
+        may_shrink=record is None or is_deleted,
     )
     flight.feed(devices, rebuild.read, _IN_FLIGHT)
     done = DayRecord(
@@ -231,12 +264,34 @@ class _Rebuild:
     progress: RollupProgress
     on_progress: Callable[[RollupProgress], None]
     observe: Callable[[Mapping[int, Rollup]], None]
+    # Rows become fewer by a deletion, and it is remembered. Else they are gone, and what was made
+    # of them is all that is left.
+    may_shrink: bool = True
 
     def read(self, device_id: str) -> None:
         def take(hours: Mapping[int, Rollup]) -> None:
-            self._write(device_id, hours)
+            if self.may_shrink:
+                self._write(device_id, hours)
+                return
+            self.flight.start(
+                lambda: self.ports.rollups.start_days(device_id, self.day, self.day),
+                lambda known: self._write_unless_smaller(device_id, hours, known),
+            )
 
         read_hours(self.flight, self.ports.rows, device_id, self.day, self.page_rows, take)
+
+    def _write_unless_smaller(
+        self, device_id: str, hours: Mapping[int, Rollup], known: Rollups
+    ) -> None:
+        count = sum(hour.count for hour in hours.values())
+        if any(rollup.count > count for rollup in known.found.values()):
+            self.progress.readings += count
+            self.progress.kept += 1
+            self.progress.devices_done += 1
+            self.progress.seconds = time.monotonic() - self.progress.began
+            self.on_progress(self.progress)
+        else:
+            self._write(device_id, hours)
 
     def _write(self, device_id: str, hours: Mapping[int, Rollup]) -> None:
         self.observe(hours)

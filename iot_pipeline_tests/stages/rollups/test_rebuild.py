@@ -183,11 +183,39 @@ def test_an_hour_whose_readings_were_deleted_has_no_rollup_after_a_rebuild(world
 
 def test_a_device_without_readings_left_has_no_rollup_at_all(world: World) -> None:
     world.rebuild()
-    for place in [place for place in world.rows.store.cells if place[0] == "device_1"]:
-        del world.rows.store.cells[place]
-    world.rebuild()
+    world.remember_deletion("device_1", {DAY: 206})
+    lose_rows(world, "device_1")
+    assert world.rebuild().warning == ""
     assert world.hours("device_1") == {}
     assert world.store.days.read("device_1", DAY_MS, DAY_MS + 1) == {}
+
+
+def lose_rows(world: World, device_id: str, keep: int = 0) -> None:
+    cells = world.rows.store.cells
+    for place in sorted(place for place in cells if place[0] == device_id)[keep:]:
+        del cells[place]
+
+
+@pytest.mark.parametrize("keep", [0, 10])
+def test_rollups_whose_rows_are_gone_stay_as_they_were_and_that_is_said(
+    world: World, keep: int
+) -> None:
+    world.rebuild()
+    hours, day = world.hours("device_1"), world.store.days.read("device_1", DAY_MS, DAY_MS + 1)
+    lose_rows(world, "device_1", keep)
+    world.ingest("device_0", {DAY_MS + 1: (1.0, 2.0)})
+    progress = world.rebuild()
+    assert (progress.kept, progress.devices_done) == (1, 3)
+    assert world.hours("device_1") == hours
+    assert world.store.days.read("device_1", DAY_MS, DAY_MS + 1) == day
+    assert world.hours("device_0")[DAY_MS].count == 10, "the others are rebuilt"
+    assert f"rows of {DAY} are gone: the rollups of 1 of 3 devices stay as" in progress.warning
+    assert not world.is_touched(), "it is not tried again every minute"
+
+
+def test_a_day_whose_rows_were_gone_before_its_first_rebuild_says_so(world: World) -> None:
+    world.rows.store.cells.clear()
+    assert f"rows of {DAY} are gone: the ledger stored 618, and none" in world.rebuild().warning
 
 
 def test_what_is_committed_while_a_rebuild_reads_leaves_the_day_touched(world: World) -> None:

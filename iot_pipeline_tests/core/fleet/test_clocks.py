@@ -1,0 +1,81 @@
+"""Clocks that were reset, rolled over or overflowed are named with their cause; history is not."""
+
+import pytest
+
+from iot_pipeline.core.fleet.clocks import RESET, ROLLED_OVER, fits_day, why_off
+from iot_pipeline.core.fleet.problems import Trouble
+from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.states import FleetStates
+from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.times import MS_PER_DAY
+
+NOW = 1_795_000_000_000
+RESET_MS = 946_684_800_000
+WEEKS = 1_024 * 7 * MS_PER_DAY
+
+
+@pytest.mark.parametrize(
+    ("measured", "cause"),
+    [
+        (RESET_MS + 10_000, RESET),
+        (RESET_MS + 40 * MS_PER_DAY, RESET),
+        (NOW - WEEKS - 600_000, ROLLED_OVER),
+        (NOW - WEEKS - 30 * MS_PER_DAY, ""),
+        (NOW - 400 * MS_PER_DAY, ""),
+        (RESET_MS + 5_000 * MS_PER_DAY, ""),
+        (NOW + 60_000, ""),
+        (NOW, ""),
+    ],
+)
+def test_a_cause_fits_or_none_does(measured: int, cause: str) -> None:
+    assert why_off(measured, NOW) == cause
+    assert fits_day(measured // MS_PER_DAY * MS_PER_DAY, NOW) == bool(cause)
+
+
+@pytest.mark.parametrize(
+    ("measured", "year"), [(2_085_978_496_000, 2036), (2_147_483_648_000, 2038)]
+)
+def test_overflows_ahead_are_named(measured: int, year: int) -> None:
+    assert str(year) in why_off(measured, NOW)
+    assert why_off(measured, measured + 1000) == "", "then it is the time"
+
+
+def burst(begin_ms: int, arrived_ms: int, name: str = "d") -> dict[tuple[str, int], RowsByTime]:
+    """An hour's buffer, sent at once: every reading is late by another time."""
+    rows: RowsByTime = {
+        begin_ms + 10_000 * n: ((arrived_ms + n) * 1000, 0, n, 20.0 + n % 7 / 10, 50.0)
+        for n in range(60)
+    }
+    return {(name, begin_ms // MS_PER_DAY): rows}
+
+
+def problems(states: FleetStates, at: int) -> dict[str, str]:
+    return {p.device_id: p.sentence for p in states.fleet(at).problems[Trouble.CLOCK]}
+
+
+def test_devices_that_send_bursts_with_a_wrong_clock_are_found_and_are_expected_to_report() -> None:
+    states = FleetStates(QualityLimits())
+    states.fold(burst(RESET_MS, NOW, "rtc"))
+    states.fold(burst(NOW - WEEKS - 600_000, NOW, "gps"))
+    states.fold(burst(NOW - 600_000, NOW, "good"))
+    found = problems(states, NOW + 1000)
+    assert found.keys() == {"rtc", "gps"}
+    assert found["rtc"].endswith(f"behind: {RESET}")
+    assert found["gps"].endswith(f"behind: {ROLLED_OVER}")
+    assert states.fleet(NOW + 1000).states.keys() == {"rtc", "gps", "good"}
+    assert states.devices["rtc"].backfilled == 0
+
+
+def test_earlier_starts_that_later_ones_overwrite_are_told() -> None:
+    states = FleetStates(QualityLimits())
+    states.fold(burst(RESET_MS, NOW))
+    states.fold(burst(RESET_MS, NOW + 3_600_000))
+    (said,) = problems(states, NOW + 3_601_000).values()
+    assert "it began anew once, and readings of earlier starts are overwritten" in said
+
+
+def test_history_that_is_sent_now_is_no_clock() -> None:
+    states = FleetStates(QualityLimits())
+    states.fold(burst(NOW - 400 * MS_PER_DAY, NOW))
+    assert problems(states, NOW) == {}
+    assert states.devices["d"].backfilled == 60
