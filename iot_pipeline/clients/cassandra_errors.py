@@ -7,6 +7,8 @@ from cassandra import (
     CoordinationFailure,
     DriverException,
     OperationTimedOut,
+    ReadFailure,
+    ReadTimeout,
     RequestExecutionException,
     RequestValidationException,
     Timeout,
@@ -33,12 +35,14 @@ from cassandra.protocol import (
 )
 
 from iot_pipeline.errors import (
+    CassandraSlowError,
     CassandraUnavailableError,
     ConfigurationError,
     PermanentError,
     PipelineError,
     RowsRefusedError,
     SchemaMismatchError,
+    TooManyTombstonesError,
 )
 
 _TRANSIENT = (
@@ -78,6 +82,9 @@ _ERRNO = {
 }
 DRIVER_ERRORS = (*_TRANSIENT, *_PERMANENT)
 
+# Protocol 4 tells it in words alone.
+_TOMBSTONES = "READ_TOO_MANY_TOMBSTONES"
+
 _NO_TABLE = (
     "unconfigured table",
     "does not exist",
@@ -110,6 +117,14 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
         return ConfigurationError(f"{doing}: no host that IOT_CONTACT_POINTS names can be resolved")
     if isinstance(exc, ProtocolVersionUnsupported):
         return ConfigurationError(f"{doing}: this server is not Cassandra 4 or 5")
+    if isinstance(exc, ReadFailure) and _TOMBSTONES in str(exc):
+        return TooManyTombstonesError(
+            f"{doing}: Cassandra gave up: more than 100,000 deleted or expired cells lie in what "
+            "was asked for. They are there until gc_grace_seconds are over and Cassandra has "
+            "compacted; ask for less at once"
+        )
+    if isinstance(exc, (OperationTimedOut, ReadTimeout)):
+        return CassandraSlowError(f"{doing}: Cassandra {_in_words(exc)}")
     if isinstance(exc, _TRANSIENT):
         return CassandraUnavailableError(f"{doing}: Cassandra {_in_words(exc)}")
     text = _message(exc)
