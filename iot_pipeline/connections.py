@@ -36,6 +36,7 @@ from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
+from iot_pipeline.stages.reading.slices import SlicedRows
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
 from iot_pipeline.stages.schema import SchemaReport, setup_schema
@@ -46,7 +47,7 @@ class Tables:
 
     def __init__(self, cassandra: CassandraClient) -> None:
         self.cassandra = cassandra
-        self.rows = CassandraSensorData(cassandra)
+        self.rows = SlicedRows(CassandraSensorData(cassandra), cassandra.settings.retention_days)
         self.days = CassandraDeviceDays(cassandra)
         self.ledger = CassandraLedgerStore(cassandra)
         self.ledger_sums = CassandraLedgerSums(cassandra)

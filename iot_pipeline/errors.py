@@ -30,6 +30,10 @@ class CassandraUnavailableError(TransientError):
     """Cassandra did not answer, or not in time, or not with enough replicas."""
 
 
+class CassandraSlowError(CassandraUnavailableError):
+    """Cassandra was asked and did not answer in time; a smaller question may be answered."""
+
+
 class PermanentError(PipelineError):
     """A retry cannot change the answer; a person has to."""
 
@@ -48,6 +52,10 @@ class CheckpointWentBackError(PermanentError):
 
 class SchemaMismatchError(PermanentError):
     """A topic, a table or a migration differs from what this version expects."""
+
+
+class TooManyTombstonesError(PermanentError):
+    """Too many deleted or expired cells lie in what one question reads; ask for less at once."""
 
 
 class RowsRefusedError(PermanentError):

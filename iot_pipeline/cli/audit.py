@@ -73,6 +73,7 @@ def _as_dict(result: AuditResult) -> dict[str, object]:
         "proven": result.proven,
         "ranges": [str(item) for item in result.ranges],
         "is_stray_judged": result.is_stray_judged,
+        "is_listed": result.is_listed,
         "findings": [
             {**dataclasses.asdict(finding), "repair": result.repair_of(finding)}
             for finding in result.findings

@@ -7,6 +7,7 @@ from cassandra import (
     CoordinationFailure,
     DriverException,
     OperationTimedOut,
+    ReadTimeout,
     RequestExecutionException,
     RequestValidationException,
     Timeout,
@@ -33,12 +34,14 @@ from cassandra.protocol import (
 )
 
 from iot_pipeline.errors import (
+    CassandraSlowError,
     CassandraUnavailableError,
     ConfigurationError,
     PermanentError,
     PipelineError,
     RowsRefusedError,
     SchemaMismatchError,
+    TooManyTombstonesError,
 )
 
 _TRANSIENT = (
@@ -79,14 +82,8 @@ _ERRNO = {
 DRIVER_ERRORS = (*_TRANSIENT, *_PERMANENT)
 
 # What a replica gives up at, though it is well: the same request will not do better later.
-_HOPELESS = {
-    "READ_TOO_MANY_TOMBSTONES": (
-        "gave up at more deleted or expired cells than its tombstone_failure_threshold allows. "
-        "They stay until gc_grace_seconds after they died and a compaction then: ask for a "
-        "shorter time, or raise the threshold"
-    ),
-    "READ_SIZE": "gave up at an answer larger than its read size limit: ask for a shorter time",
-}
+# Protocol 4 tells it in words alone.
+_TOMBSTONES, _READ_SIZE = "READ_TOO_MANY_TOMBSTONES", "READ_SIZE"
 
 _NO_TABLE = (
     "unconfigured table",
@@ -120,10 +117,19 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
         return ConfigurationError(f"{doing}: no host that IOT_CONTACT_POINTS names can be resolved")
     if isinstance(exc, ProtocolVersionUnsupported):
         return ConfigurationError(f"{doing}: this server is not Cassandra 4 or 5")
-    if isinstance(exc, CoordinationFailure):
-        for reason, words in _HOPELESS.items():
-            if reason in str(exc):
-                return PermanentError(f"{doing}: Cassandra {words}")
+    if isinstance(exc, CoordinationFailure) and _TOMBSTONES in str(exc):
+        return TooManyTombstonesError(
+            f"{doing}: Cassandra gave up at more deleted or expired cells than its "
+            "tombstone_failure_threshold allows. They stay until gc_grace_seconds after they died "
+            "and a compaction then: ask for a shorter time, or raise the threshold"
+        )
+    if isinstance(exc, CoordinationFailure) and _READ_SIZE in str(exc):
+        return PermanentError(
+            f"{doing}: Cassandra gave up at an answer larger than its read size limit: ask for a "
+            "shorter time"
+        )
+    if isinstance(exc, (OperationTimedOut, ReadTimeout)):
+        return CassandraSlowError(f"{doing}: Cassandra {_in_words(exc)}")
     if isinstance(exc, _TRANSIENT):
         return CassandraUnavailableError(f"{doing}: Cassandra {_in_words(exc)}")
     text = _message(exc)

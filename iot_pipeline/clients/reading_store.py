@@ -16,7 +16,8 @@ from iot_pipeline.clients.sensor_data import COLUMNS, SENSOR_DATA
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 
-DEVICE_TTL_EXTRA_SECONDS = 2 * 86_400
+# Twice as long as a note may be old when a row is written, `row_writer.DEVICE_REFRESH_MS`.
+DEVICE_TTL_EXTRA_SECONDS = 12 * 3600
 # Cassandra refuses a TTL of more than 20 years of 365 days, which is our longest retention.
 _MAX_TTL_SECONDS = 20 * 365 * 86_400
 

@@ -7,11 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, Table, ms_of
-from iot_pipeline.core.fleet.view import Slot
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import PlainRow, Span
+from iot_pipeline.core.reading.spans import (
+    Counted,
+    PieceCount,
+    PieceMean,
+    PlainRow,
+    Span,
+    Summed,
+)
 from iot_pipeline.core.times import day_number, day_of
 
 SENSOR_DATA = "{ks}.sensor_data"
@@ -27,9 +33,12 @@ _RANGE = f"SELECT {_STORED} {_OF_PLACE} {_BETWEEN} LIMIT ?"
 _TIMES = f"SELECT {_STORED} {_OF_PLACE} AND timestamp IN ?"
 _OLDEST = f"SELECT {_PLAIN} {_OF_PLACE} {_BETWEEN} ORDER BY timestamp ASC LIMIT ?"
 _NEWEST = f"SELECT {_PLAIN} {_OF_PLACE} {_BETWEEN} LIMIT ?"
-_COUNT = f"SELECT COUNT(*) {_OF_PLACE}"
+_COUNT = f"SELECT COUNT(*) {_OF_PLACE} {_BETWEEN}"
 # Added up where they are: rows that are as they should be need not travel a second time.
-_SUMS = f"SELECT COUNT(*), {', '.join(f'SUM(WRITETIME({name}))' for name in VALUES)} {_OF_PLACE}"
+_SUMS = (
+    f"SELECT COUNT(*), {', '.join(f'SUM(WRITETIME({name}))' for name in VALUES)} "
+    f"{_OF_PLACE} {_BETWEEN}"
+)
 # Counted and averaged where they are: one row per piece travels. The length of a piece stands in
 # the text: Cassandra takes no marker there, and few lengths are used.
 _PIECE = "floor(timestamp, {seconds}s)"
@@ -38,7 +47,8 @@ _COUNTS = (
     f"GROUP BY device_id, day, {_PIECE}"
 )
 _MEANS = (
-    f"SELECT to_unix_timestamp({_PIECE}), AVG({VALUES[0]}) {_OF_PLACE} {_BETWEEN} GROUP BY {_PIECE}"
+    f"SELECT to_unix_timestamp({_PIECE}), COUNT({VALUES[0]}), AVG({VALUES[0]}) "
+    f"{_OF_PLACE} {_BETWEEN} GROUP BY {_PIECE}"
 )
 _PLACES = f"SELECT DISTINCT device_id, day FROM {SENSOR_DATA}"
 _DELETE = (
@@ -49,7 +59,7 @@ _SLOW_SECONDS = 60.0
 
 
 class CassandraSensorData(Table):
-    """A `SensorData`."""
+    """A `SensorData`: each question is one statement, however large."""
 
     def start_range(self, span: Span, limit: int) -> PendingAnswer[list[tuple[int, StoredRow]]]:
         doing = self._doing("reading", span.device_id)
@@ -68,26 +78,22 @@ class CassandraSensorData(Table):
         doing = self._doing("reading", span.device_id)
         return self._start(cql, (*_bound(span), limit), doing, _as_they_are)
 
-    def start_sums(
-        self, device_id: str, day_number: int
-    ) -> PendingAnswer[tuple[int, Sequence[int]]]:
-        values = (device_id, day_number + DAY_ZERO)
-        return self._start(_SUMS, values, self._doing("adding up", device_id), _sums)
+    def start_sums(self, span: Span) -> PendingAnswer[Summed]:
+        return self._start(_SUMS, _bound(span), self._doing("adding up", span.device_id), _sums)
 
-    def start_count(self, device_id: str, day_number: int) -> PendingAnswer[int]:
-        values = (device_id, day_number + DAY_ZERO)
-        doing = self._doing("counting", device_id)
-        return self._start(_COUNT, values, doing, lambda rows: int(rows[0][0]))
+    def start_count(self, span: Span) -> PendingAnswer[Counted]:
+        doing = self._doing("counting", span.device_id)
+        return self._start(_COUNT, _bound(span), doing, lambda rows: Counted(rows[0][0]))
 
-    def start_counts(self, span: Span, piece_ms: int) -> PendingAnswer[list[tuple[int, int, int]]]:
+    def start_counts(self, span: Span, piece_ms: int) -> PendingAnswer[list[PieceCount]]:
         return self._start(
             _COUNTS.replace("{seconds}", str(piece_ms // 1000)),
             _bound(span),
             self._doing("counting", span.device_id),
-            lambda rows: [(ms_of(at), count, ms_of(first)) for at, count, first in rows],
+            lambda rows: sorted((ms_of(at), count, ms_of(first)) for at, count, first in rows),
         )
 
-    def start_means(self, span: Span, piece_ms: int) -> PendingAnswer[Sequence[Slot]]:
+    def start_means(self, span: Span, piece_ms: int) -> PendingAnswer[list[PieceMean]]:
         return self._start(
             _MEANS.replace("{seconds}", str(piece_ms // 1000)),
             _bound(span),
@@ -127,7 +133,7 @@ def _stored_rows(rows: Sequence[Any]) -> list[tuple[int, StoredRow]]:
     return [(row[0], row[1:]) for row in rows]
 
 
-def _sums(rows: Sequence[Any]) -> tuple[int, Sequence[int]]:
+def _sums(rows: Sequence[Any]) -> Summed:
     """Cassandra's own sums wrap at 64 bits, as ours do."""
     count, *totals = rows[0]
-    return count, [total % 2**64 for total in totals]
+    return Summed(count, [total % 2**64 for total in totals])

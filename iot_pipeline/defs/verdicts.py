@@ -172,7 +172,7 @@ def choose_shown(
         verdict, last = by_name.get(check.name), before.get(check.name)
         if verdict is not None and last is not None and not verdict.is_looked:
             # What was wrong is looked at again, though it could not be now.
-            verdict = replace(verdict, suspects=last.suspects)
+            verdict = replace(verdict, suspects=verdict.suspects or last.suspects)
         needs_whole = _needs_whole_look(check, verdict, last, is_whole=is_whole)
         if verdict is not None and verdict.passed and needs_whole:
             verdict = None  # it saw a part: that is no answer
@@ -181,6 +181,7 @@ def choose_shown(
             continue
         if verdict is None:
             verdict = not_looked(_ONLY_WHOLE if needs_whole else _NOT_YET)
+            verdict = replace(verdict, suspects=last.suspects if last is not None else ())
         chosen.append(_in_words_of_dagster(check, verdict, looked_at, needs_whole))
     return chosen
 

@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 from iot_pipeline.core.checks.schema import Migration, TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
-from iot_pipeline.core.fleet.view import Slot
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
     Commit,
@@ -31,7 +30,14 @@ from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.core.reading.spans import PlainRow, Span
+from iot_pipeline.core.reading.spans import (
+    Counted,
+    PieceCount,
+    PieceMean,
+    PlainRow,
+    Span,
+    Summed,
+)
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart, ReplayedPart
 from iot_pipeline.core.rollups.statistics import Rollup
@@ -160,7 +166,9 @@ MAX_TIMES_PER_READ = 100
 class SensorData(Protocol):
     """The table of readings: asked by the Cassandra partition, (device_id, day_number).
 
-    A `limit` is at most MAX_ROWS_PER_READ.
+    A `limit` is at most MAX_ROWS_PER_READ. Cassandra gives up on a statement that meets 100,000
+    deleted or expired cells, or that takes too long: `stages.reading.slices` asks so that none
+    does, and is what everything else stands on.
     """
 
     def start_range(self, span: Span, limit: int) -> Answer[Sequence[tuple[int, StoredRow]]]:
@@ -176,22 +184,16 @@ class SensorData(Protocol):
     ) -> Answer[Sequence[PlainRow]]:
         """Start reading rows without their write times, the oldest first unless it says."""
 
-    def start_sums(self, device_id: str, day_number: int) -> Answer[tuple[int, Sequence[int]]]:
-        """Start adding up a partition: its rows, and per quantity the sum of the write times.
+    def start_sums(self, span: Span) -> Answer[Summed]:
+        """Start adding up the newest part of a span; ask on with the rest."""
 
-        Each sum modulo 2**64.
-        """
+    def start_count(self, span: Span) -> Answer[Counted]:
+        """Start counting the newest part of a span; ask on with the rest."""
 
-    def start_count(self, device_id: str, day_number: int) -> Answer[int]:
-        """Start counting the rows of a partition."""
+    def start_counts(self, span: Span, piece_ms: int) -> Answer[Sequence[PieceCount]]:
+        """Start counting by pieces of whole seconds, oldest first; only pieces with any."""
 
-    def start_counts(self, span: Span, piece_ms: int) -> Answer[Sequence[tuple[int, int, int]]]:
-        """Start counting by pieces of whole seconds: (begin of the piece, rows, the first of them).
-
-        Only pieces with any.
-        """
-
-    def start_means(self, span: Span, piece_ms: int) -> Answer[Sequence[Slot]]:
+    def start_means(self, span: Span, piece_ms: int) -> Answer[Sequence[PieceMean]]:
         """Start averaging the first quantity by such pieces, oldest first."""
 
     def all_places(self) -> Iterator[Place]:

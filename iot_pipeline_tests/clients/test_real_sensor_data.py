@@ -8,9 +8,9 @@ from datetime import date
 import pytest
 
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
-from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, day_number
+from iot_pipeline.stages.ports import SensorData
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import settle
 from iot_pipeline_tests.stages.contracts_readings import (
@@ -28,7 +28,7 @@ class RealRowsWorld:
     device_id: str = field(default_factory=lambda: f"paged_{uuid.uuid4().hex[:8]}")
 
     @property
-    def rows(self) -> CassandraSensorData:
+    def rows(self) -> SensorData:
         return self.pipeline.connections.rows
 
     @property

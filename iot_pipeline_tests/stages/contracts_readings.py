@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Protocol, TypeVar
 
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.reading.spans import Span, day_span
+from iot_pipeline.core.reading.spans import Counted, Span, Summed, day_span, whole_day
 from iot_pipeline.core.times import MS_PER_DAY, Window
 from iot_pipeline.stages.ports import Answer, DeviceDays, SensorData
 from iot_pipeline.stages.requests import wait_for
@@ -54,7 +54,7 @@ class SensorDataContract:
 
     def test_an_answer_tells_when_it_came(self, rows_world: RowsWorld) -> None:
         before = datetime.now(UTC).timestamp()
-        pending = rows_world.rows.start_count(rows_world.device_id, NUMBER)
+        pending = rows_world.rows.start_count(whole_day(rows_world.device_id, NUMBER))
         self.answer(rows_world, pending)
         assert before - 1 <= pending.answered_at <= datetime.now(UTC).timestamp() + 1
 
@@ -82,13 +82,12 @@ class SensorDataContract:
         rows_world.write({MIDNIGHT_MS: 1.0, MIDNIGHT_MS + 1: 2.0, MIDNIGHT_MS - 1: 3.0})
         rows_world.write({MIDNIGHT_MS + 2: 1.0}, ARRIVED_MS + 5)
         rows, name = rows_world.rows, rows_world.device_id
-        assert self.answer(rows_world, rows.start_count(name, NUMBER)) == 3
+        day, empty = whole_day(name, NUMBER), whole_day(name, NUMBER - 9)
+        assert self.answer(rows_world, rows.start_count(day)) == Counted(3)
         total = (3 * ARRIVED_MS + 5) * 1000
-        count, totals = self.answer(rows_world, rows.start_sums(name, NUMBER))
-        assert (count, list(totals)) == (3, [total, total])
-        count, totals = self.answer(rows_world, rows.start_sums(name, NUMBER - 9))
-        assert (count, list(totals)) == (0, [0, 0])
-        assert self.answer(rows_world, rows.start_count(name, NUMBER - 9)) == 0
+        assert self.answer(rows_world, rows.start_sums(day)) == Summed(3, [total, total])
+        assert self.answer(rows_world, rows.start_sums(empty)) == Summed(0, [0, 0])
+        assert self.answer(rows_world, rows.start_count(empty)) == Counted(0)
 
     def test_rows_are_counted_by_pieces_of_a_day_within_the_bounds(
         self, rows_world: RowsWorld
@@ -117,7 +116,7 @@ class SensorDataContract:
             Span(rows_world.device_id, NUMBER, hour, hour + MS_PER_HOUR - 1), 600_000
         )
         found = self.answer(rows_world, pending)
-        assert list(found) == [(hour, 15.0), (hour + 600_000, 7.0)]
+        assert list(found) == [(hour, 2, 15.0), (hour + 600_000, 1, 7.0)]
         long_ago = Span(rows_world.device_id, NUMBER - 9, 0, hour)
         nothing = rows_world.rows.start_means(long_ago, 60_000)
         assert list(self.answer(rows_world, nothing)) == []

@@ -6,11 +6,17 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any, TypeVar
 
-from iot_pipeline.core.fleet.view import Slot
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.spans import PlainRow, Span
+from iot_pipeline.core.reading.spans import (
+    Counted,
+    PieceCount,
+    PieceMean,
+    PlainRow,
+    Span,
+    Summed,
+)
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
 from iot_pipeline_tests.stages.fakes import FakeAnswer, FakeStore, answer
@@ -62,16 +68,16 @@ class FakeSensorData:
         found = self._plain(*_parts(span))
         return self._answer("page", found[: -limit - 1 : -1] if newest_first else found[:limit])
 
-    def start_sums(self, device_id: str, day_number: int) -> FakeAnswer[tuple[int, Sequence[int]]]:
-        rows = [row for _, row in self._all(device_id, day_number)]
+    def start_sums(self, span: Span) -> FakeAnswer[Summed]:
+        rows = [row for _, row in self._between(*_parts(span))]
         totals = [sum(int(us or 0) for us in column) % 2**64 for column in zip(*rows, strict=True)]
         totals = totals[VALUES:] or [0] * VALUES
-        return self._answer("sums", (len(rows), totals))
+        return self._answer("sums", Summed(len(rows), totals))
 
-    def start_count(self, device_id: str, day_number: int) -> FakeAnswer[int]:
-        return self._answer("count", len(self._all(device_id, day_number)))
+    def start_count(self, span: Span) -> FakeAnswer[Counted]:
+        return self._answer("count", Counted(len(self._between(*_parts(span)))))
 
-    def start_counts(self, span: Span, piece_ms: int) -> FakeAnswer[list[tuple[int, int, int]]]:
+    def start_counts(self, span: Span, piece_ms: int) -> FakeAnswer[list[PieceCount]]:
         pieces: dict[int, list[int]] = {}
         for ms, _ in self._between(*_parts(span)):
             pieces.setdefault(ms // piece_ms * piece_ms, []).append(ms)
@@ -79,11 +85,11 @@ class FakeSensorData:
             "counts", [(begin, len(times), times[0]) for begin, times in pieces.items()]
         )
 
-    def start_means(self, span: Span, piece_ms: int) -> FakeAnswer[list[Slot]]:
+    def start_means(self, span: Span, piece_ms: int) -> FakeAnswer[list[PieceMean]]:
         pieces: dict[int, list[float]] = {}
         for ms, *values in self._plain(*_parts(span)):
             pieces.setdefault(ms // piece_ms * piece_ms, []).append(values[0] or 0.0)
-        means: list[Slot] = [(begin, sum(of) / len(of)) for begin, of in pieces.items()]
+        means: list[PieceMean] = [(at, len(of), sum(of) / len(of)) for at, of in pieces.items()]
         return self._answer("means", means)
 
     def all_places(self) -> Iterator[Place]:
@@ -111,9 +117,6 @@ class FakeSensorData:
                 row = (*(cell[1] for cell in of_row), *(cell[0] for cell in of_row))
                 found.append((ms, row))
         return sorted(found)
-
-    def _all(self, device_id: str, day_number: int) -> StoredRows:
-        return self._between(device_id, day_number, 0, 1 << 62)
 
     def _plain(
         self, device_id: str, day_number: int, first_ms: int, last_ms: int

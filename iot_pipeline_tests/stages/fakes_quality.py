@@ -54,7 +54,8 @@ class TimeLapse(FakeSensorData):
 
     def devices(self, day: date) -> list[str]:
         number = day_number(day)
-        return [name for name, of in sorted(self._rows) if of == number and self._all(name, of)]
+        names = [name for name, of in sorted(self._rows) if of == number]
+        return [name for name in names if self._between(name, number, 0, 1 << 62)]
 
     def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
         days = [day for day in self.days() if device_id in self.devices(day)]

@@ -71,7 +71,8 @@ class AuditResult:
     """Every offset of the audited ranges by its fate, rows per day, and the first defects.
 
     `fates` without STRAY add up to the ranges' spans. `is_stray_judged` says whether rows
-    without a record were looked for at all.
+    without a record were looked for at all; `is_listed`, whether in every partition that the audit
+    is about: Cassandra cannot list those of a table that holds too many expired rows.
     """
 
     ranges: list[OffsetRange] = field(default_factory=list)
@@ -80,6 +81,7 @@ class AuditResult:
     superseded_by_day: Counter[date] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     is_stray_judged: bool = False
+    is_listed: bool = True
     records: int = 0
     seconds: float = 0.0
     # How long a row that is replayed would live; 0: as long as it should.
@@ -131,6 +133,13 @@ def dying(live_seconds: int) -> str:
     )
 
 
+_UNLISTED = (
+    "not looked at: partitions of sensor_data that devices_by_day does not name. Cassandra cannot "
+    "list the table's partitions while more than 100,000 deleted or expired cells lie before a row "
+    "that lives; rows that another program wrote there were not looked for"
+)
+
+
 def conclude(result: AuditResult) -> list[str]:
     """Sentences, at least one; "nothing is lost" only of offsets that were looked at."""
     if not result.offsets:
@@ -140,7 +149,8 @@ def conclude(result: AuditResult) -> list[str]:
     ]
     if result.live_seconds:
         unproven.append(f"the table sensor_data {dying(result.live_seconds)}")
-    return [_verdict(result), *unproven]
+    unlisted = [] if result.is_listed else [_UNLISTED]
+    return [_verdict(result), *unproven, *unlisted]
 
 
 def _verdict(result: AuditResult) -> str:

@@ -28,6 +28,29 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """The rows of the newest part of a span; `rest` is what was not counted, None at the end."""
+
+    rows: int
+    rest: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """The same, and per quantity the sum of the write times, modulo 2**64."""
+
+    rows: int
+    totals: Sequence[int]
+    rest: Span | None = None
+
+
+# Of a piece of time: its first millisecond, the rows in it, and the first of them.
+PieceCount = tuple[int, int, int]
+# Its first millisecond, the rows that have the first quantity, and its mean: None without any.
+PieceMean = tuple[int, int, float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Some rows of one device, oldest first, at least one."""
 
@@ -42,6 +65,11 @@ def bucket_of(device_id: str) -> int:
 def share_of(device_id: str, shares: int) -> int:
     """Which of `shares` parts a device belongs to: the same in every process and version."""
     return zlib.crc32(device_id.encode()) % shares
+
+
+def whole_day(device_id: str, number: int) -> Span:
+    """A whole Cassandra partition."""
+    return Span(device_id, number, number * MS_PER_DAY, (number + 1) * MS_PER_DAY - 1)
 
 
 def day_span(device_id: str, day: date, window: Window | None = None) -> Span:

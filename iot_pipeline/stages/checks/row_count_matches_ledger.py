@@ -1,11 +1,12 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
 from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
-from iot_pipeline.stages.checks.machinery.row_counts import DayCount, count_days
+from iot_pipeline.stages.checks.machinery.row_counts import CountSoFar, DayCount, count_days
 from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
 from iot_pipeline.stages.ports import LedgerStore
 
@@ -29,7 +30,14 @@ def look(facts: Facts) -> CheckVerdict | None:
         days = set(run.days)
         if not run.is_growing:
             patience = _PATIENCE_WHILE_ONE_RUN_WRITES_SECONDS
-    days |= {date.fromisoformat(day) for day in facts.suspects.get(_NAME, ())}
+    last = facts.suspects.get(_NAME, ())
+    # Kept with the verdict, as suspects are: what a person reads and where it goes on are one row.
+    begun = {part.day: part for part in map(CountSoFar.parse, last) if part is not None}
+    suspects = {text for text in last if CountSoFar.parse(text) is None}
+    days |= {date.fromisoformat(day) for day in suspects}
+    # Only a look on its own has the time to go on; a run counts its own days from the beginning.
+    mine = {} if run is not None else begun
+    days |= mine.keys()
     compared = count_days(
         ledger,
         facts.ports.rows,
@@ -39,18 +47,29 @@ def look(facts: Facts) -> CheckVerdict | None:
         sorted(days, reverse=True),
         budget_seconds=facts.seconds(0.25),
         patience_seconds=patience,
+        begun=mine,
     )
     if run is None:
         keep_sums(whole, sums, facts.settings.topic, facts.parts)
     else:
         keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
     verdict = judge(compared)
-    # A part of a day that has no row too many says nothing of it: it clears no suspect.
     part = {str(day.day) for day in compared if not day.is_whole}
-    is_cleared = not part & set(facts.suspects.get(_NAME, ()))
-    if not verdict.passed or not compared or (len(part) < len(compared) and is_cleared):
-        return verdict
-    return None if run is not None else not_looked(verdict.sentence, verdict.numbers)
+    left = {day.day: day.so_far for day in compared if day.so_far and not day.surplus}
+    if run is not None:
+        left = {**begun}
+        # What was counted whole now needs no going on.
+        for day in compared:
+            if day.is_whole:
+                left.pop(day.day, None)
+    # A part of a day that has no row too many says nothing of it: it clears no suspect.
+    uncleared = part & suspects
+    kept = [*dict.fromkeys([*verdict.suspects, *sorted(uncleared)]), *map(str, left.values())]
+    if not verdict.passed or not compared or (len(part) < len(compared) and not uncleared):
+        return replace(verdict, suspects=kept)
+    if run is not None:
+        return None
+    return replace(not_looked(verdict.sentence, verdict.numbers), suspects=kept)
 
 
 def days_alone(facts: Facts) -> set[date]:
@@ -122,7 +141,7 @@ def _say_part(part: Sequence[DayCount]) -> str:
     )
     return (
         f"The time of this check did not suffice to count whole: {counted}. The schedule "
-        "checks_every_5_minutes has more of it (IOT_CHECK_SECONDS)."
+        "checks_every_5_minutes goes on where it was each time (IOT_CHECK_SECONDS)."
     )
 
 

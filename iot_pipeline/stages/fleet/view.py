@@ -52,5 +52,5 @@ def view_fleet(ports: ViewPorts, topic: str, fleet: Fleet, now: datetime) -> Fle
         lambda span: ports.rows.start_means(span, slot_ms),
         ports.rows.wait,
     ):
-        slots[span.device_id].extend(answer.found)
+        slots[span.device_id].extend((begin, mean) for begin, _, mean in answer.found)
     return put_together(now, fleet, flow, slots, slot_ms)

@@ -28,8 +28,9 @@ _log = logging.getLogger(__name__)
 MAX_ROWS_PER_BATCH = MOST_ROWS_PER_PARTITION
 MAX_DEVICES_PER_BATCH = MAX_ROWS_PER_BATCH
 # A row in devices_by_day is written again when the last write is older: with a TTL it would
-# otherwise end before rows that arrived later for the same day.
-DEVICE_REFRESH_MS = 86_400_000
+# otherwise end before rows that arrived later for the same day. It lives this long beyond them, and
+# as long again; then no question is asked any more about rows that have expired.
+DEVICE_REFRESH_MS = 6 * 3_600_000
 # Groups of fewer rows share a CQL batch: within Cassandra's guard rails for batches that span
 # partitions: 10 of them and 5 KiB, which 50 rows are below. No
 # more of them than the window asks for: Cassandra applies the partitions of one request one after

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.proof.read_back import Place, ReadBack, StoredRow
-from iot_pipeline.core.reading.spans import Span
+from iot_pipeline.core.reading.spans import Span, Summed, whole_day
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ports import (
@@ -26,8 +26,6 @@ READS_IN_FLIGHT = 64
 SUMS_IN_FLIGHT = 16
 
 StoredRows = Answer[Sequence[tuple[int, StoredRow]]]
-# Rows, and per quantity the sum of the write times.
-Sums = tuple[int, Sequence[int]]
 Fetched = tuple[Place, Sequence[int], dict[int, StoredRow]]
 
 
@@ -102,12 +100,16 @@ def scan_rows(
 
 def sum_rows(
     reader: SensorData, places: Iterable[Place], give_up_after_seconds: float
-) -> Iterator[tuple[Place, Sums]]:
-    """Rows of these partitions, and the sums of their write times."""
-    for place, answer in Flight(reader.wait, give_up_after_seconds).answers(
-        places, lambda place: reader.start_sums(*place), SUMS_IN_FLIGHT, in_order=False
+) -> Iterator[tuple[Place, Summed]]:
+    """Rows of these partitions, and the sums of their write times; a place maybe several times."""
+    for span, answer in Flight(reader.wait, give_up_after_seconds).answers(
+        (whole_day(*place) for place in places),
+        reader.start_sums,
+        SUMS_IN_FLIGHT,
+        again=lambda _, answer: [answer.found.rest] if answer.found.rest else [],
+        in_order=False,
     ):
-        yield place, answer.found
+        yield (span.device_id, span.day_number), answer.found
 
 
 def read_back(

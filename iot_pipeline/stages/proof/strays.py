@@ -13,7 +13,8 @@ from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import Place, write_times_in
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import arrived_ms
-from iot_pipeline.core.times import day_of
+from iot_pipeline.core.times import day_number, day_of
+from iot_pipeline.errors import TooManyTombstonesError
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import scan_rows, sum_rows
 from iot_pipeline.stages.proof.trace import Written, find_records
@@ -55,7 +56,7 @@ class StraySearch:
         summed = RowSums()
         rows, give_up = self.ports.rows, self.ports.settings.retry_seconds
         for place, sums in sum_rows(rows, self._places(), give_up):
-            summed.add(place, sums[0], *sums[1])
+            summed.add(place, sums.rows, *sums.totals)
             self.tell()
         # A row that a record outside of the span has written is no difference: only row by row
         # can those be left out.
@@ -125,12 +126,18 @@ class StraySearch:
         return explained
 
     def _places(self) -> Iterator[Place]:
-        if self.days is None:
-            yield from self.ports.rows.all_places()
-            return
-        for day_number in self.days:
-            for device_id in self.ports.days.devices(day_of(day_number)):
-                yield device_id, day_number
+        days = self.days
+        if days is None:
+            try:
+                yield from list(self.ports.rows.all_places())
+                return
+            except TooManyTombstonesError:
+                self.result.is_listed = False
+            # Rows that live have a note there, if they are the pipeline's.
+            days = [day_number(day) for day in self.ports.days.days()]
+        for number in days:
+            for device_id in self.ports.days.devices(day_of(number)):
+                yield device_id, number
 
     def _scan(self, places: Iterable[Place]) -> Iterator[tuple[Place, int, Sequence[int | None]]]:
         """Every row of these partitions: (place, timestamp_ms, write times of its cells)."""

@@ -1,19 +1,51 @@
 """Count the rows of days, and read beside them what the ledgers say was stored.
 
-Bounded: counting ends when its time is over and says what was not counted. True beside running
-drains: the ledgers are read before and after the rows, and a run that commits meanwhile lies
-between. Changes nothing.
+Bounded: counting ends when its time is over and says what was not counted; the next look goes on
+there. True beside running drains: the ledgers are read before the first row and after the last,
+and what a run commits meanwhile lies between. Changes nothing.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Self
 
+from iot_pipeline.core.reading.spans import Counted, Span, whole_day
 from iot_pipeline.core.times import day_number
 from iot_pipeline.stages.ledger.sums import KeptSums
-from iot_pipeline.stages.ports import DeviceDays, LedgerStore, SensorData
-from iot_pipeline.stages.requests import ask_all
+from iot_pipeline.stages.ports import Answer, DeviceDays, LedgerStore, SensorData
+from iot_pipeline.stages.requests import Flight
+
+
+@dataclass(frozen=True, slots=True)
+class CountSoFar:
+    """How far the count of a day is: what one look leaves to the next, as a line of text.
+
+    Rows of devices before `device_id`, in the order of names, and of that device those after
+    `before_ms`; `ledger_before` is what the ledgers said when the count began.
+    """
+
+    day: date
+    rows: int
+    ledger_before: int
+    before_ms: int
+    device_id: str
+
+    def __str__(self) -> str:
+        numbers = f"{self.rows} {self.ledger_before} {self.before_ms}"
+        return f"{self.day} {numbers} {self.device_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """None: the text is something else."""
+        parts = text.split(" ", 4)
+        if len(parts) < 5:
+            return None
+        day, rows, ledger_before, before_ms, device_id = parts
+        counted = int(rows), int(ledger_before), int(before_ms)
+        return cls(date.fromisoformat(day), *counted, device_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +54,8 @@ class DayCount:
 
     `ledger_before` and `ledger_after` were read before and after counting, so a run that commits
     meanwhile is between them; None when the time did not suffice to read the ledgers.
-    `devices_counted` of the `devices` that have rows that day were counted.
+    `devices_counted` of the `devices` that have rows that day were counted, in this look and those
+    before it that left it the rest; `so_far` is where the next look goes on.
     """
 
     day: date
@@ -31,6 +64,7 @@ class DayCount:
     devices: int
     ledger_before: int | None
     ledger_after: int | None
+    so_far: CountSoFar | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -59,6 +93,7 @@ def count_days(
     *,
     budget_seconds: float,
     patience_seconds: float = 0.0,
+    begun: Mapping[date, CountSoFar] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[DayCount]:
     """Count the rows of these days, and compare with what the ledgers stored.
@@ -68,24 +103,24 @@ def count_days(
         budget_seconds: for reading the ledgers and counting, together.
         patience_seconds: rows beyond the ledger may belong to a micro-batch that commits within
             a second or so: look again this long before calling them too many.
+        begun: counts that an earlier look left unfinished; they go on.
     """
-    chosen = list(days)
+    chosen, begun = list(days), begun or {}
     deadline = clock() + budget_seconds
     before = _sum_days(ledger, topic, partitions, chosen, deadline, clock)
-    counts = [_count_day(rows, known.devices(day), day, deadline, clock) for day in chosen]
+    if before is not None:
+        before |= {day: begun[day].ledger_before for day in chosen if day in begun}
+    counts = [
+        _count_day(rows, known.devices(day), day, begun.get(day), lambda: clock() > deadline)
+        for day in chosen
+    ]
     give_up_at = clock() + patience_seconds
     while True:
         # As much time again: without this read a run that commits meanwhile looks like a defect.
         again = clock() + budget_seconds
         after = before and _sum_days(ledger, topic, partitions, chosen, again, clock)
         compared = [
-            DayCount(
-                day,
-                *count,
-                None if before is None else before[day],
-                None if after is None else after[day],
-            )
-            for day, count in zip(chosen, counts, strict=True)
+            _compare(day, count, before, after) for day, count in zip(chosen, counts, strict=True)
         ]
         if not any(day.surplus for day in compared) or clock() >= give_up_at:
             return compared
@@ -110,13 +145,75 @@ def _sum_days(
     return total
 
 
+@dataclass(slots=True)
+class _Count:
+    """Of a day, in the order of devices; `device_id` is where to go on, None at the end."""
+
+    rows: int
+    devices: Sequence[str]
+    device_id: str | None
+    before_ms: int
+
+    @property
+    def devices_counted(self) -> int:
+        devices = self.devices
+        return len(devices) if self.device_id is None else bisect_left(devices, self.device_id)
+
+
 def _count_day(
-    rows: SensorData, devices: Sequence[str], day: date, deadline: float, clock: Callable[[], float]
-) -> tuple[int, int, int]:
-    """(rows, devices counted, devices) of a day."""
+    rows: SensorData,
+    devices: Sequence[str],
+    day: date,
+    begun: CountSoFar | None,
+    is_over: Callable[[], bool],
+) -> _Count:
+    """Count from where it was begun; one slice of a device at least, however late it is."""
     number = day_number(day)
-    answers = ask_all(
-        devices, lambda device_id: rows.start_count(device_id, number), rows.wait, deadline, clock
+    spans = [whole_day(name, number) for name in devices]
+    count = _Count(0, devices, None, 0)
+    if begun is not None:
+        spans = spans[bisect_left(devices, begun.device_id) :]
+        count.rows = begun.rows
+        if spans and spans[0].device_id == begun.device_id:
+            spans[0] = replace(spans[0], last_ms=begun.before_ms - 1)
+    cut: dict[str, Span] = {}
+
+    def rest(span: Span, answer: Answer[Counted]) -> list[Span]:
+        left = answer.found.rest
+        if left is not None and is_over():
+            cut[span.device_id] = left
+            return []
+        return [left] if left is not None else []
+
+    reached = 0
+    # In order, so that one place tells what is counted.
+    for span, answer in Flight(rows.wait, 0.0).answers(
+        spans, rows.start_count, again=rest, is_over=is_over
+    ):
+        count.rows += answer.found.rows
+        if span.device_id in cut:
+            count.device_id, count.before_ms = span.device_id, cut[span.device_id].last_ms + 1
+            return count
+        if answer.found.rest is None:
+            reached += 1
+    if reached < len(spans):
+        left = spans[reached]
+        count.device_id, count.before_ms = left.device_id, left.last_ms + 1
+    return count
+
+
+def _compare(
+    day: date, count: _Count, before: Mapping[date, int] | None, after: Mapping[date, int] | None
+) -> DayCount:
+    so_far = None
+    if count.device_id is not None and before is not None:
+        so_far = CountSoFar(day, count.rows, before[day], count.before_ms, count.device_id)
+    return DayCount(
+        day,
+        count.rows,
+        count.devices_counted,
+        len(count.devices),
+        None if before is None else before[day],
+        None if after is None else after[day],
+        so_far,
     )
-    counts = [answer.found for _, answer in answers]
-    return sum(counts), len(counts), len(devices)
