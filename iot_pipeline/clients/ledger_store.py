@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from iot_pipeline.clients.cassandra import PendingAnswer
 from iot_pipeline.clients.ledger_reads import (
@@ -18,7 +17,8 @@ from iot_pipeline.clients.ledger_reads import (
     entry_of,
 )
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState, Outcome
+from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.ledger.losses import Recovery
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 
 _CHECKPOINT = f"SELECT next_offset, current_epoch, topic_id FROM {LEDGER} {OF_PARTITION} LIMIT 1"
@@ -36,6 +36,7 @@ _WRITE_ENTRY = (
     f"UPDATE {LEDGER} SET {', '.join(f'{column} = ?' for column in ENTRY_COLUMNS)} "
     f"{OF_PARTITION} AND epoch = ? AND start_offset = ?"
 )
+_REPLACE_ENTRY = f"{_WRITE_ENTRY} IF outcome = ? AND end_offset = ?"
 _DROP_WITHIN = (
     f"DELETE FROM {LEDGER} {OF_PARTITION} AND epoch = ? AND start_offset > ? AND start_offset < ?"
 )
@@ -113,30 +114,30 @@ class CassandraLedgerStore(LedgerReads):
         )
 
     def send_rebase(
-        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+        self, old: Checkpoint, new: Checkpoint, entries: Sequence[LedgerEntry]
     ) -> PendingAnswer[Any]:
-        # At the end of the old chain, where no run will ever write again: the first run of the new
-        # epoch has a row of its own.
-        seam = LedgerEntry(
-            topic,
-            old.partition,
-            old.epoch,
-            old.next_offset,
-            old.next_offset,
-            Outcome.REBASED,
-            run_id,
-            writer_id,
-            Counts(),
-            datetime.now(UTC),
-        )
+        topic = entries[0].topic
         after = (new.next_offset, new.topic_id, new.epoch)
         before = (old.next_offset, old.topic_id, old.epoch)
         return self._send(
             [
                 (_REBASE, (*after, topic, old.partition, *before)),
-                (_WRITE_ENTRY, _entry_values(seam)),
+                *((_WRITE_ENTRY, _entry_values(entry)) for entry in entries),
             ],
             f"rebasing {topic}[{old.partition}] to {new.next_offset}",
+            is_conditional=True,
+        )
+
+    def send_recovery(self, recovery: Recovery) -> PendingAnswer[Any]:
+        # The first entry begins where the loss does, so its row is the one to be as it was.
+        loss, (first, *others) = recovery.loss, recovery.entries
+        as_it_was = (loss.outcome.value, loss.end_offset)
+        return self._send(
+            [
+                (_REPLACE_ENTRY, (*_entry_values(first), *as_it_was)),
+                *((_WRITE_ENTRY, _entry_values(entry)) for entry in others),
+            ],
+            f"ingesting {recovery.ingested.offsets} of {loss.topic}, which was {loss.outcome}",
             is_conditional=True,
         )
 

@@ -21,7 +21,7 @@ from iot_pipeline.core.ledger.chain import (
     LedgerState,
     Outcome,
 )
-from iot_pipeline.core.ledger.losses import Acknowledgement
+from iot_pipeline.core.ledger.losses import Acknowledgement, Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.audit_result import AuditResult
@@ -228,9 +228,19 @@ class LedgerStore(Protocol):
     def send_commit(self, commit: Commit) -> PendingCommit: ...
 
     def send_rebase(
-        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+        self, old: Checkpoint, new: Checkpoint, entries: Sequence[LedgerEntry]
     ) -> PendingCommit:
-        """Start the conditional write that begins a new epoch and shows the seam in the old one."""
+        """Start the conditional write that begins a new epoch, and writes these entries with it.
+
+        At least one, all of one Kafka partition: the seam in the old chain, and what the new one
+        leaves unread.
+        """
+
+    def send_recovery(self, recovery: Recovery) -> PendingCommit:
+        """Start the conditional write that puts entries in the place of a loss.
+
+        It is applied only while the loss is in the ledger as `recovery` has it.
+        """
 
     def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
         """What the ledger says now, read serially, to decide a commit of unknown outcome.

@@ -1,7 +1,7 @@
 """The chain of ranges that runs leave behind, its sums, and who may extend it.
 
 Every offset below the checkpoint is in exactly one entry, and for what was ingested
-`span = stored + superseded + rejected + aged_out + holes`.
+`span = stored + superseded + repeated + rejected + aged_out + holes`.
 """
 
 import enum
@@ -16,7 +16,7 @@ from uuid import UUID
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, check_moved_forward
 
 # What becomes of an offset that was ingested: the names of its count, wherever it is counted.
-FATES = ("stored", "superseded", "rejected", "aged_out", "holes")
+FATES = ("stored", "superseded", "repeated", "rejected", "aged_out", "holes")
 _fates_of = attrgetter(*FATES)
 
 
@@ -48,7 +48,8 @@ LOSSES = (Outcome.EXPIRED, Outcome.SKIPPED, Outcome.UNREADABLE)
 class Counts:
     """The fates of the offsets of a range; `stored_by_day` counts stored rows per UTC day.
 
-    A record that loses its key to one of a later micro-batch stays stored here; an audit calls it
+    `superseded` lost their key to a record with other values, `repeated` to one with the same. A
+    record that loses its key to one of a later micro-batch stays stored here; an audit calls it
     superseded, and counts the rows that there are.
 
     `first_record_ms` and `last_record_ms` are Kafka timestamps; None when there was no record.
@@ -56,6 +57,7 @@ class Counts:
 
     stored: int = 0
     superseded: int = 0
+    repeated: int = 0
     rejected: int = 0
     aged_out: int = 0
     holes: int = 0
@@ -123,6 +125,7 @@ class ChainLink(NamedTuple):
     run_id: str
     stored: int
     superseded: int
+    repeated: int
     rejected: int
     aged_out: int
     holes: int

@@ -17,6 +17,7 @@ class Fate(enum.StrEnum):
 
     STORED = "stored"
     SUPERSEDED = "superseded"
+    REPEATED = "repeated"
     REJECTED = "rejected"
     AGED_OUT = "aged_out"
     DELETED = "deleted"
