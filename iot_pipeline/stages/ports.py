@@ -28,6 +28,7 @@ from iot_pipeline.core.proof.audit_result import AuditResult
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import Place, StoredRow
+from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
@@ -372,6 +373,16 @@ class Audits(Protocol):
 
     def read_last_audit(self, topic: str) -> LastAudit | None:
         """The newest audit of the topic, None when there was none."""
+
+
+class Settlements(Protocol):
+    """Why days have fewer rows than the ledger stored, as far as it was found out."""
+
+    def read_settlement(self, topic: str, day: date) -> KeptSettlement:
+        """An empty one where nothing is kept."""
+
+    def keep_settlement(self, topic: str, day: date, kept: KeptSettlement) -> None:
+        """In the place of an earlier one."""
 
 
 class AuditLog(Protocol):

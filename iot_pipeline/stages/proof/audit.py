@@ -75,7 +75,7 @@ def choose_ranges(
 def audit(
     ranges: Sequence[OffsetRange],
     ports: AuditPorts,
-    audit_id: str,
+    audit_id: str | None,
     *,
     every_place: bool = False,
     on_progress: Callable[[AuditProgress], None] = lambda _: None,
@@ -85,7 +85,7 @@ def audit(
 
     Args:
         ranges: offsets of the topic; above the last stable offset is refused.
-        audit_id: names the audit where it is kept.
+        audit_id: names the audit where it is kept; None: it is not, for it is a part of a look.
         every_place: look for rows without a record in every partition of the table, not only on
             the days that the records are of.
         on_progress: called a few times a second.
@@ -133,7 +133,7 @@ class _Audit:
                 )
                 raise PlanError(f"auditing {self._topic} {item}: {end}")
 
-    def run(self, audit_id: str) -> AuditResult:
+    def run(self, audit_id: str | None) -> AuditResult:
         result = self._result
         judge = Judge(
             self._read_letters(),
@@ -157,9 +157,10 @@ class _Audit:
                 f"auditing {self._topic}: it was deleted and made again meanwhile: nothing proved"
             )
         result.seconds = time.monotonic() - self._began
-        self._ports.audits.record_audit(
-            self._topic, self._info.topic_id, audit_id, self._started_at, result
-        )
+        if audit_id is not None:
+            self._ports.audits.record_audit(
+                self._topic, self._info.topic_id, audit_id, self._started_at, result
+            )
         return result
 
     # What the records are compared with.
