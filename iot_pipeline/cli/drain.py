@@ -121,7 +121,7 @@ def _report(
             return
     if drained.planned_offsets or drained.ranges or drained.in_doubt:
         _print_drained(drained, latency)
-    elif outcome.plan is not None and is_done:
+    elif outcome.plan is not None and is_done and not outcome.stopped:
         say(_nothing_lags(outcome.plan, partitions))
 
 
@@ -159,7 +159,7 @@ def _print_drained(drained: DrainProgress, latency: Latencies) -> None:
     for item in drained.ranges:
         say(f"  partition {item.partition}: {item.start} to {item.end}")
     for one in drained.fenced:
-        say(f"fenced: {one}; this run stopped, nothing is wrong")
+        say(f"fenced: {one}; this run left that partition, nothing is wrong")
     for item in drained.in_doubt:
         say(f"in doubt: {item}, cut off while it was committed; `iot ledger` says whether it was")
     if drained.split_ms:

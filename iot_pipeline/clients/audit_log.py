@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.dead_letters import (
     SOURCE_OFFSET,
@@ -56,7 +57,7 @@ class KafkaAuditLog:
         """(partition, offset) of the source record of every dead letter of this topic."""
         for messages in self._consume(dead_letter_topic, ranges):
             for message in messages:
-                headers = dict(message.headers() or ())
+                headers = dict(read_headers(message) or ())
                 if headers.get(SOURCE_TOPIC) != topic.encode():
                     continue
                 # Letters of before this header existed have none; their topic is all they say.

@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
+from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError
@@ -174,7 +175,7 @@ class KafkaLog:
         )
         quiet_since = time.monotonic()
         try:
-            while len(source.finished) < len(ranges):
+            while len(source.finished) + len(source.stopped) < len(ranges):
                 records = source.poll(0.1)
                 yield from records
                 now = time.monotonic()
@@ -185,6 +186,8 @@ class KafkaLog:
                         f"reading {topic} {', '.join(map(str, ranges))} again: nothing came for "
                         f"{_READ_AGAIN_SECONDS:g} s ({source.trouble or 'no error was reported'})"
                     )
+            if source.stopped:
+                raise sum_up(topic, source.stopped)
         finally:
             source.close()
 

@@ -17,6 +17,7 @@ from confluent_kafka import (
 
 from iot_pipeline.clients.kafka import SILENT
 from iot_pipeline.clients.kafka_errors import in_words, translate
+from iot_pipeline.clients.kafka_headers import LazyHeaders
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -65,8 +66,10 @@ class KafkaRangeSource:
         self._finished: set[int] = set()
         self._at_end: dict[int, int] = {}
         self._trouble: KafkaError | None = None
-        self._failure: PipelineError | None = None
-        self._lost_at: int | None = None
+        self._stopped: dict[int, PipelineError] = {}
+        self._left: set[int] = set()
+        # Kafka has not the next offset of these, and has not said yet where its log is.
+        self._lost: set[int] = set()
         self._consumer = Consumer(
             {
                 **config,
@@ -106,6 +109,10 @@ class KafkaRangeSource:
         return self._at_end
 
     @property
+    def stopped(self) -> Mapping[int, PipelineError]:
+        return self._stopped
+
+    @property
     def trouble(self) -> str:
         """What the client last complained about, for a message; empty when nothing."""
         return "" if self._trouble is None else in_words(self._trouble)
@@ -113,42 +120,38 @@ class KafkaRangeSource:
     def poll(self, timeout_seconds: float) -> list[Record]:
         """As the port says.
 
+        A partition is stopped by OffsetsExpiredError (Kafka deleted its next record), by
+        TopicChangedError (its log ends before the next offset: truncated or recreated) and by
+        SchemaMismatchError (its records carry a producer's timestamps).
+
         Raises:
             KafkaUnavailableError: Kafka does not have the next offset of a range, and did not say
                 where its log begins and ends; asked again with the next call.
-            OffsetsExpiredError: Kafka deleted the next record of a range.
-            TopicChangedError: the log ends before the next offset: truncated or recreated.
-            SchemaMismatchError: the topic is gone, or its records carry a producer's timestamps.
+            SchemaMismatchError: the topic is gone.
         """
         return [record for chunk in self.poll_chunks(timeout_seconds) for record in chunk]
 
     def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
-        if self._lost_at is not None:
-            raise self._why_lost(self._lost_at)
-        if self._failure is not None:
-            raise self._failure
+        for partition in sorted(self._lost):
+            why = self._why_lost(partition)
+            if isinstance(why, (KafkaUnavailableError, SchemaMismatchError)):
+                raise why  # not known yet; or of the whole topic
+            self._stop(partition, why)
+            self._lost.discard(partition)
         chunks: list[RecordChunk] = []
         messages = self._consumer.consume(_MESSAGES_PER_CALL, timeout_seconds)
         for start, stop in _runs(messages):
             first = messages[start]
-            error = first.error()
+            partition, error = first.partition(), first.error()
+            if partition in self._left:
+                continue  # what was fetched before it was left
             if error is None:
-                chunks += self._chunk(first.partition(), messages[start:stop])
-                continue
-            if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                chunks += self._chunk(partition, messages[start:stop])
+            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 # The consumer has stopped at this partition for good: nothing more is given out.
-                self._lost_at = first.partition()
-                break
-            self._failure = self._take_error(error, first.partition(), first.offset())
-            if self._failure is not None:
-                break
-        # Good records that came before an error are given out first: dropped here they would look
-        # like holes.
-        if not chunks:
-            if self._lost_at is not None:
-                raise self._why_lost(self._lost_at)
-            if self._failure is not None:
-                raise self._failure
+                self._lost.add(partition)
+            else:
+                self._take_error(error, partition, first.offset())
         return chunks
 
     def _chunk(self, partition: int, messages: list[Any]) -> list[RecordChunk]:
@@ -162,9 +165,13 @@ class KafkaRangeSource:
             messages, offsets = messages[:inside], offsets[:inside]
         stamps = list(map(Message.timestamp, messages))
         if not self._accept_producer_timestamps:
-            for offset, (kind, _) in zip(offsets, stamps, strict=True):
+            for at, (kind, _) in enumerate(stamps):
                 if kind != TIMESTAMP_LOG_APPEND_TIME:
-                    raise self._stamped_by_producer(partition, offset)
+                    self._stop(partition, self._stamped_by_producer(partition, offsets[at]))
+                    if not at:
+                        return []
+                    messages, offsets, stamps = messages[:at], offsets[:at], stamps[:at]
+                    break
         self._next[partition] = offsets[-1] + 1
         self._at_end.pop(partition, None)
         return [
@@ -174,7 +181,7 @@ class KafkaRangeSource:
                 [produced_ms for _, produced_ms in stamps],
                 list(map(Message.value, messages)),
                 list(map(Message.key, messages)),
-                list(map(Message.headers, messages)),
+                LazyHeaders(messages),
             )
         ]
 
@@ -188,20 +195,32 @@ class KafkaRangeSource:
     def _finish(self, partition: int) -> None:
         if partition not in self._finished:
             self._finished.add(partition)
+            self.leave(partition)
+
+    def _stop(self, partition: int, why: PipelineError) -> None:
+        self._stopped[partition] = why
+        self._finished.discard(partition)  # its end was fetched already, and is not given out
+        self.leave(partition)
+
+    def leave(self, partition: int) -> None:
+        if partition not in self._left:
+            self._left.add(partition)
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
-    def _take_error(self, error: KafkaError, partition: int, offset: int) -> PipelineError | None:
+    def _take_error(self, error: KafkaError, partition: int, offset: int) -> None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             self._at_end[partition] = offset
             if offset >= self._ends.get(partition, offset + 1):
                 self._finish(partition)
-            return None
+            return
         translated = translate(error, self._doing(partition))
         if isinstance(translated, KafkaUnavailableError):
             self._trouble = error
-            return None
-        return translated
+        elif partition in self._ends and not isinstance(translated, SchemaMismatchError):
+            self._stop(partition, translated)
+        else:
+            raise translated  # of the topic, not of one partition
 
     def _doing(self, partition: int) -> str:
         return f"reading {self._topic}[{partition}] at {self._next.get(partition)}"

@@ -17,6 +17,7 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
+from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.lag import measure_lag
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG, run_config_for
 from iot_pipeline.defs.lanes import (
@@ -110,20 +111,25 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     except CassandraUnavailableError as exc:
         cassandra.close()  # the next tick connects anew, wherever the node is by then
         return dg.SkipReason(_show_unseen(context.instance, exc))
-    except OffsetsExpiredError as exc:
-        if settings.on_expired == HALT:
-            _show_unseen(context.instance, exc)
-            raise
-        # The run records the loss; it plans by itself, because nothing can be planned before.
-        request = _follow_request(lane) if is_following else _drain_request(lane)
-        return dg.SensorResult(run_requests=[request])
     except (TransientError, SchemaMismatchError) as exc:
         return dg.SkipReason(_show_unseen(context.instance, exc))
     except PermanentError as exc:
         # The tick fails and says so; the check must not stay green meanwhile.
         _show_unseen(context.instance, exc)
         raise
-    _show_old_lag(context.instance, log, cassandra, settings)
+    if plan.stopped:
+        expired = any(isinstance(item, OffsetsExpiredError) for item in plan.stopped.values())
+        if expired and settings.on_expired != HALT:
+            # The run records the loss; it plans by itself, because nothing can be planned before.
+            request = _follow_request(lane) if is_following else _drain_request(lane)
+            return dg.SensorResult(run_requests=[request])
+        stopped = sum_up(settings.topic, plan.stopped)
+        _show_unseen(context.instance, stopped)
+        if not plan.ingest:
+            raise stopped
+        # The others are drained; the run fails at its end, for it plans the same.
+    else:
+        _show_old_lag(context.instance, log, cassandra, settings)
     if is_following:
         return dg.SensorResult(run_requests=[_follow_request(lane)])
     if not plan.ingest:

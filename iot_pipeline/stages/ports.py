@@ -69,6 +69,8 @@ class RecordSource(Protocol):
         Records of finished ranges never come; a partition's range is finished when everything
         up to its end was given out or does not exist. A poll that raises TransientError has
         taken nothing: the next one goes on where it was.
+
+        Trouble of one partition raises nothing: see `stopped`. What was before it comes first.
         """
 
     def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
@@ -83,6 +85,13 @@ class RecordSource(Protocol):
 
         With the offset at which the log ended: what lies between is holes.
         """
+
+    @property
+    def stopped(self) -> Mapping[int, PipelineError]:
+        """Partitions that cannot be read on, and why; the others go on."""
+
+    def leave(self, partition: int) -> None:
+        """Give out no more of a partition; that of one that was left already changes nothing."""
 
     def close(self) -> None: ...
 

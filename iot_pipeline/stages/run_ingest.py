@@ -1,7 +1,11 @@
 """One ingest run, whoever asks for it: the only place that knows its order.
 
     plan -> replay what lies below the checkpoints -> drain, or follow
-         -> where Kafka deleted records unread: halt, or record the loss and plan again
+         -> where Kafka deleted records unread: leave that partition, or record the loss and plan
+            again
+
+Trouble of one partition stops that partition: the others are drained to their ends, and then the
+run fails with one error that names every one it had to leave.
 
 The command line, a run that drains and a run that follows hand in a request and get the same facts
 back; what they do with them is showing.
@@ -14,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
@@ -83,6 +88,7 @@ class IngestOutcome:
 
     Args:
         plan: the latest; None: it came to none, so nothing is known of the topic.
+        stopped: the partitions that this run had to leave, and why, as of its latest plan.
         drained: what was read, stored and committed, plan by plan.
         replayed: what was written again; nothing planned when nothing lay below the checkpoints.
         lost: what Kafka had deleted unread, and this run recorded.
@@ -95,6 +101,7 @@ class IngestOutcome:
     probe: LatencyProbe
     fleet: FleetKeeper
     plan: Plan | None = None
+    stopped: dict[int, PipelineError] = field(default_factory=dict)
     drained: DrainProgress = field(default_factory=DrainProgress)
     replayed: ReplayProgress = field(default_factory=lambda: ReplayProgress([]))
     lost: list[OffsetRange] = field(default_factory=list)
@@ -148,7 +155,8 @@ def run_ingest(
         PlanError: ranges that cannot be drained.
         OffsetsExpiredError: by policy `halt`, with the time of the loss where it is known.
         TopicChangedError, SchemaMismatchError, CheckpointWentBackError, RowsRefusedError,
-        TransientError: see their names. What was achieved until then is in `outcome`.
+        TransientError: see their names. What was achieved until then is in `outcome`: where some
+        partitions had to be left, all that the others had.
     """
     outcome = outcome or new_outcome(connections)
     work = _Work(request, connections, outcome, watcher or Watcher(), clock)
@@ -191,35 +199,52 @@ class _Work:
     watcher: Watcher
     clock: Callable[[], float]
     stays_until: float | None = None
+    is_second_look: bool = False
 
     def run(self) -> None:
-        """Plan and work, again after each loss; halt at one where that is the policy."""
+        """Plan and work, again after each loss that is recorded; fail for what is left."""
+        while True:
+            self._once()
+            if not self._see_to_losses():
+                break
+        stopped = self.outcome.stopped
+        if stopped:
+            error = sum_up(self.request.topic, stopped)
+            raise type(error)(f"{error}{self._when_lost()}") from stopped[min(stopped)]
+
+    def _see_to_losses(self) -> bool:
+        """Record what can be, by policy; whether to plan again."""
         request, ports = self.request, self.connections.ports
         log, ledger = ports.log, ports.ledger
-        is_second_look = False
-        while True:
-            try:
-                self._once()
-                return
-            except OffsetsExpiredError as exc:
-                if request.on_expired == HALT:
-                    lost = when_lost(log, ledger, request.topic)
-                    raise OffsetsExpiredError(f"{exc}{lost}") from exc
-                recorded = record_losses(
-                    log, ledger, request.topic, request.run, request.config.retry_seconds
-                )
-                if recorded:
-                    self.outcome.lost += recorded
-                    self.watcher.lost(recorded)
-                elif not find_expired(log, ledger, request.topic):
-                    # Another run recorded it, or the log was wrong about it: look again, once.
-                    if is_second_look:
-                        raise
-                    is_second_look = True
+        if not any(self._is_recorded(error) for error in self.outcome.stopped.values()):
+            return False
+        recorded = record_losses(
+            log, ledger, request.topic, request.run, request.config.retry_seconds
+        )
+        if recorded:
+            self.outcome.lost += recorded
+            self.watcher.lost(recorded)
+            return True
+        # Another run recorded it, or the log was wrong about it: look again, once.
+        if find_expired(log, ledger, request.topic) or self.is_second_look:
+            return False
+        self.is_second_look = True
+        return True
+
+    def _is_recorded(self, error: PipelineError) -> bool:
+        return isinstance(error, OffsetsExpiredError) and self.request.on_expired != HALT
+
+    def _when_lost(self) -> str:
+        if not any(isinstance(e, OffsetsExpiredError) for e in self.outcome.stopped.values()):
+            return ""
+        ports = self.connections.ports
+        return when_lost(ports.log, ports.ledger, self.request.topic)
 
     def _once(self) -> None:
         plan = self._plan()
-        self.outcome.plan = plan
+        self.outcome.plan, self.outcome.stopped = plan, dict(plan.stopped)
+        if any(map(self._is_recorded, plan.stopped.values())):
+            return  # first that, so that no partition waits for the others' ends
         self.outcome.ahead = self._who_is_ahead(plan)
         self.outcome.replayed.planned = [] if self.outcome.ahead else plan.replay
         self.watcher.planned(plan)
@@ -280,7 +305,8 @@ class _Work:
             if self.stays_until is None:
                 self.stays_until = now + request.follow.seconds
             left = max(0.0, self.stays_until - now)
-            config = replace(config, follow=replace(request.follow, seconds=left))
+            follow = replace(request.follow, seconds=left, ends_at=self._is_recorded)
+            config = replace(config, follow=follow)
             plan = open_ended(plan, request.partitions)
             drained.begin([])
         drain(
@@ -293,3 +319,4 @@ class _Work:
             observe=lambda batch: self.outcome.fleet.observe(batch, time.time_ns() // 1_000_000),
             turn=self.outcome.fleet.work,
         )
+        self.outcome.stopped |= drained.stopped

@@ -7,9 +7,11 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from iot_pipeline.clients.kafka_source import KafkaRangeSource
+from iot_pipeline.core.proof.dead_letters import HEADERS_LOST
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import KafkaUnavailableError, SchemaMismatchError, TopicChangedError
+from iot_pipeline_tests.foreign_headers import send_foreign_header
 
 
 def _produce(brokers: str, topic: str, partitions: int, count: int) -> None:
@@ -115,9 +117,10 @@ def test_a_lost_offset_is_asked_about_again_until_kafka_says_where_its_log_is(
         for _ in range(2):
             with pytest.raises(KafkaUnavailableError, match=r"source_lost\[0\] at 50.*no such"):
                 _poll_until_it_fails(source)
-        for _ in range(2):
-            with pytest.raises(TopicChangedError, match="the log ends at 10"):
-                _poll_until_it_fails(source)
+        while not source.stopped:
+            assert source.poll(0.2) == []
+        assert isinstance(source.stopped[0], TopicChangedError)
+        assert "the log ends at 10" in str(source.stopped[0])
     finally:
         source.close()
 
@@ -129,3 +132,25 @@ def test_a_lost_offset_of_a_topic_that_is_gone_is_no_reason_to_try_again(kafka_w
             _poll_until_it_fails(source)
     finally:
         source.close()
+
+
+def test_a_header_whose_name_is_no_text_stops_no_reading(kafka_wire: str) -> None:
+    topic = "source_headers"
+    _produce(kafka_wire, topic, 1, 100)
+    send_foreign_header(kafka_wire, topic, b"7")
+    _produce(kafka_wire, topic, 1, 2)
+    source = _source(kafka_wire, topic, {0: 103})
+    chunks: list[RecordChunk] = []
+    try:
+        while not source.finished:
+            chunks += source.poll_chunks(0.2)
+    finally:
+        source.close()
+    (chunk,) = chunks
+    assert list(chunk.values)[99:] == [b"99", b"7", b"0", b"1"]
+    assert [record.headers for record in chunk][99] == [("n", b"99")]
+    # Asked twice, and through parts: the client's second answer would be a null pointer.
+    lost = [(HEADERS_LOST, b"the name of a header is not UTF-8: none is kept")]
+    for found in (chunk.record(100), *chunk.part(100, 101), *chunk.part(99, 102).part(1, 2)):
+        assert found.headers == lost
+    assert [record.headers for record in chunk.part(101, 103)] == [None, [("n", b"1")]]

@@ -9,7 +9,8 @@ from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.errors import KafkaUnavailableError, SchemaMismatchError
 from iot_pipeline.settings import Settings
-from iot_pipeline_tests.load import produce
+from iot_pipeline_tests.foreign_headers import send_foreign_header
+from iot_pipeline_tests.load import ORIGIN_SECONDS, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import free_ports
 
@@ -88,3 +89,23 @@ def test_delivery_to_a_topic_that_is_not_there_is_said_so(settings: Settings) ->
     with pytest.raises((SchemaMismatchError, KafkaUnavailableError), match="delivering 1"):
         sink.deliver("t", "uuid", [letter(1, b"x")])
     sink.close()
+
+
+def test_a_letter_of_a_record_with_unreadable_headers_keeps_the_rest_and_says_so(
+    pipeline: Pipeline,
+) -> None:
+    for value in (b"nonsense", reading_json("cafe", ORIGIN_SECONDS)):
+        send_foreign_header(pipeline.brokers, pipeline.topic, value)
+    send_foreign_header(pipeline.brokers, pipeline.settings.dead_letter_topic, b"a stranger's")
+    pipeline.drain()
+    assert len(pipeline.rows("cafe")) == 1
+    (found,) = pipeline.iot("dead-letters", "show", "0:0", "--json")
+    assert (found["value"], found["headers"]) == (
+        "nonsense",
+        [["iot.headers_lost", "the name of a header is not UTF-8: none is kept"]],
+    )
+    assert pipeline.iot("dead-letters", "list", "--json")["foreign"] == 1
+    assert pipeline.iot("dead-letters", "replay", "--json")["still_rejected"] == {"not_json": 1}
+    assert pipeline.iot("trace", "cafe", str(ORIGIN_SECONDS), "--json")
+    assert pipeline.iot("audit", "--all", "--json")["lost"] == 0
+    assert pipeline.iot("lag", "--json")["lag"] == 0

@@ -175,16 +175,23 @@ class FakeSource:
     ranges: list[OffsetRange]
     positions: dict[int, int]
     closed: bool = False
+    stopped: dict[int, PipelineError] = field(default_factory=dict)
+    left: set[int] = field(default_factory=set)
 
     def poll(self, timeout_seconds: float) -> list[Record]:
         assert not self.closed, "polled after it was closed"
         records: list[Record] = []
         for item in self.ranges:
             p = item.partition
+            if p in self.left:
+                continue
             while self.positions[p] < item.end and len(records) < self.log.poll_records:
                 at = self.positions[p]
                 if at < self.log.low[p] or at > self.log.end(p):
-                    raise OffsetsExpiredError(f"reading {self.log.topic}[{p}]: {at} is gone")
+                    gone = f"reading {self.log.topic}[{p}]: {at} is gone"
+                    self.stopped[p] = OffsetsExpiredError(gone)
+                    self.leave(p)
+                    break
                 if at == self.log.end(p):
                     break
                 kind, record = self.log.at(p, at)
@@ -207,6 +214,9 @@ class FakeSource:
     @property
     def at_end(self) -> Mapping[int, int]:
         return {p: self.log.end(p) for p, at in self.positions.items() if at >= self.log.end(p)}
+
+    def leave(self, partition: int) -> None:
+        self.left.add(partition)
 
     def close(self) -> None:
         if not self.closed:

@@ -129,6 +129,13 @@ class FailingSource:
     def at_end(self) -> Mapping[int, int]:
         return self.inner.at_end
 
+    @property
+    def stopped(self) -> Mapping[int, PipelineError]:
+        return self.inner.stopped
+
+    def leave(self, partition: int) -> None:
+        self.inner.leave(partition)
+
     def close(self) -> None:
         self.inner.close()
 

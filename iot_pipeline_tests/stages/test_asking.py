@@ -11,7 +11,7 @@ from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.errors import KafkaUnavailableError
+from iot_pipeline.errors import KafkaUnavailableError, PipelineError
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters
@@ -41,6 +41,13 @@ class ListSource:
 
     @property
     def at_end(self) -> Mapping[int, int]:
+        raise NotImplementedError
+
+    @property
+    def stopped(self) -> Mapping[int, PipelineError]:
+        return {}
+
+    def leave(self, partition: int) -> None:
         raise NotImplementedError
 
     @property

@@ -20,6 +20,8 @@ TOPIC_ID = "iot.topic_id"
 REASON = "iot.reason"
 MESSAGE = "iot.message"
 PART = "iot.part"
+# In the place of a source's headers that could not be read.
+HEADERS_LOST = "iot.headers_lost"
 _REQUIRED = (SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, REASON)
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 # Two bytes of UTF-8 that are cut in the middle end a message with this; no reader needs it.

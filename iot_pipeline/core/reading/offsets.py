@@ -109,23 +109,9 @@ def plan_offsets(
     """
     starts: dict[int, int] = {}
     ends: dict[int, int] = {}
-    expired = []
     for state in states:
-        if state.checkpoint is None:
-            raise PlanError(f"planning {state.topic}[{state.partition}]: it has no checkpoint yet")
-        if state.checkpoint < state.low:
-            expired.append(state)
-        if state.checkpoint > state.last_stable:
-            raise TopicChangedError(
-                f"planning {state.topic}[{state.partition}]: checkpoint {state.checkpoint} is "
-                f"above the end of the log {state.last_stable}: the topic was truncated, or "
-                "Kafka was restored from an older state. Nothing was read. Find out what happened "
-                "to the topic before anything else writes to it"
-            )
-        starts[state.partition] = state.checkpoint
+        starts[state.partition] = check_reach(state)
         ends[state.partition] = state.last_stable
-    if expired:
-        raise _expired_error(expired)
     lag = {p: ends[p] - starts[p] for p in starts if ends[p] > starts[p]}
     share = lag if max_records is None else _share_evenly(lag, max_records)
     return [
@@ -135,15 +121,34 @@ def plan_offsets(
     ]
 
 
-def _expired_error(states: Iterable[PartitionState]) -> OffsetsExpiredError:
-    said = "; ".join(
-        f"{state.topic}[{state.partition}]: checkpoint {state.checkpoint} is below the low "
-        f"watermark {state.low}, up to {state.low - (state.checkpoint or 0)} records were deleted "
-        f"unread (offsets {state.checkpoint} to {state.low - 1})"
-        for state in states
-    )
+def check_reach(state: PartitionState) -> int:
+    """The checkpoint, where the log can be read on from it.
+
+    Raises:
+        PlanError: there is none.
+        OffsetsExpiredError, TopicChangedError: as `plan_offsets`.
+    """
+    if state.checkpoint is None:
+        raise PlanError(f"planning {state.topic}[{state.partition}]: it has no checkpoint yet")
+    if state.checkpoint < state.low:
+        raise _expired_error(state)
+    if state.checkpoint > state.last_stable:
+        raise TopicChangedError(
+            f"planning {state.topic}[{state.partition}]: checkpoint {state.checkpoint} is above "
+            f"the end of the log {state.last_stable}: the topic was truncated, or Kafka was "
+            "restored from an older state. Nothing was read. Find out what happened to the topic "
+            "before anything else writes to it"
+        )
+    return state.checkpoint
+
+
+def _expired_error(state: PartitionState) -> OffsetsExpiredError:
+    checkpoint = state.checkpoint or 0
     return OffsetsExpiredError(
-        f"planning {said}. Kafka deletes sooner than we read: raise the topic's "
+        f"planning {state.topic}[{state.partition}]: checkpoint {checkpoint} is below the low "
+        f"watermark {state.low}, up to {state.low - checkpoint} records were deleted unread "
+        f"(offsets {checkpoint} to {state.low - 1}). Kafka deletes sooner than we read: raise the "
+        "topic's "
         "retention.ms, then set IOT_ON_EXPIRED=record to write the loss into the ledger and "
         "go on, or restore the topic"
     )
@@ -250,7 +255,7 @@ def split_at_checkpoint(
             )
         checkpoint = state.checkpoint if state.checkpoint is not None else state.low
         if checkpoint < state.low and item.start < state.low and item.end > checkpoint:
-            raise _expired_error([state])
+            raise _expired_error(state)
         if item.start < state.low:
             raise PlanError(
                 f"draining {topic} {item}: Kafka has deleted {item.start} to "

@@ -18,7 +18,7 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Applied, Commit, Counts, Fenced, Rebased
 from iot_pipeline.core.reading.decoding import DeadLetter
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.errors import OffsetsExpiredError, PermanentError, TransientError
+from iot_pipeline.errors import CheckpointWentBackError, PermanentError, TransientError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports, Written
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
@@ -50,6 +50,9 @@ def drain(
 ) -> DrainProgress:
     """Ingest `plan.ingest`, exactly those offsets, and account for every one of them.
 
+    Trouble of one partition raises nothing: the others are drained to their ends, and
+    `progress.stopped` says why that one was not.
+
     Args:
         plan: ranges that start at the checkpoints; those of a run that follows have no end
             (`open_ended`).
@@ -64,8 +67,6 @@ def drain(
 
     Raises:
         TopicChangedError: the topic was recreated; nothing of it was written.
-        OffsetsExpiredError: Kafka deleted records of the range before they were read.
-        CheckpointWentBackError: the ledger is behind what was committed.
         RowsRefusedError: Cassandra refuses too much.
         TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
     """
@@ -103,33 +104,25 @@ def _write_and_account(
 
     Never in another order: an offset below the checkpoint is read again by a person's wish alone.
     """
-    expired: OffsetsExpiredError | None = None
     unknown_fields = 0
-    try:
-        with closing(batches.written()) as turns:
-            for written in turns:
-                if written is not None:  # its rows are acknowledged
-                    progress.unknown_fields += batches.unknown_fields - unknown_fields
-                    unknown_fields = batches.unknown_fields
-                    checkpoints.take_in(written)
-                checkpoints.settle_decided()
-                if checkpoints.is_fenced:
-                    return
-                if checkpoints.is_due:
-                    checkpoints.deliver_letters()
-                    checkpoints.move()
-                turn()
-    except OffsetsExpiredError as exc:
-        # What was written before the log ran out is committed first: recorded as expired, its
-        # dead letters would be lost with Kafka's copy of them.
-        expired = exc
+    with closing(batches.written()) as turns:
+        for written in turns:
+            if written is not None:  # its rows are acknowledged
+                progress.unknown_fields += batches.unknown_fields - unknown_fields
+                unknown_fields = batches.unknown_fields
+                checkpoints.take_in(written)
+            checkpoints.settle_decided()
+            for partition in checkpoints.lost - batches.left:
+                batches.leave(partition)
+            if checkpoints.is_due:
+                checkpoints.deliver_letters()
+                checkpoints.move()
+            turn()
+    progress.stopped |= batches.stopped
     checkpoints.settle()
-    if not checkpoints.is_fenced:
-        checkpoints.deliver_letters()
-        checkpoints.move()
-        checkpoints.settle()
-    if expired is not None and not checkpoints.is_fenced:
-        raise expired
+    checkpoints.deliver_letters()
+    checkpoints.move()
+    checkpoints.settle()
 
 
 class _Checkpoints:
@@ -159,7 +152,8 @@ class _Checkpoints:
         self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
         self._commit_due = 0.0
         self._pending: list[InFlight] = []
-        self.is_fenced = False
+        # Partitions whose checkpoint is not ours to move any more.
+        self.lost: set[int] = set()
         # The same, for who observes: acknowledged, and on their way to be committed.
         self._written: list[MicroBatch] = []
         self._committing: list[MicroBatch] = []
@@ -168,10 +162,13 @@ class _Checkpoints:
         """Count a micro-batch whose rows are acknowledged."""
         batch = written.batch
         self._written.append(batch)
-        self._letters += written.letters
-        self._ends.update(batch.ends)
+        self._letters += [
+            letter for letter in written.letters if letter.record.partition not in self.lost
+        ]
         for partition, counts in batch.counts.items():
-            self._counts[partition] = self._counts.get(partition, Counts()) + counts
+            if partition not in self.lost:
+                self._ends[partition] = batch.ends[partition]
+                self._counts[partition] = self._counts.get(partition, Counts()) + counts
         self._progress.split_ms += batch.split_ms
         self._progress.micro_batches += 1
         if self._config.follow is None:
@@ -229,29 +226,32 @@ class _Checkpoints:
         """Wait until the commits on their way are decided, and note what they moved."""
         if not self._pending:
             return
-        rebased: PermanentError | None = None
         moved: dict[int, int] = {}
-        # Each outcome is noted as soon as it is known: settle_all and `rebased` raise last. And a
-        # commit leaves `pending` only when it was noted: Terminate may come between any two lines.
+        # Each outcome is noted as soon as it is known: settle_all raises last. And a commit leaves
+        # `pending` only when it was noted: Terminate may come between any two lines.
         for item, outcome in settle_all(
             self._ports.ledger, self._pending, self._config.retry_seconds
         ):
             commit = item.commit
             if isinstance(outcome, Rebased):
-                rebased = PermanentError(
-                    f"committing {self._topic}: {outcome}, this run read epoch {commit.epoch} of "
-                    f"topic {commit.topic_id}: it was rebased meanwhile. Run again"
+                self._lose(
+                    commit.partition,
+                    PermanentError(
+                        f"committing {self._topic}: {outcome}, this run read epoch {commit.epoch} "
+                        f"of topic {commit.topic_id}: it was rebased meanwhile. Run again"
+                    ),
                 )
+            elif isinstance(outcome, CheckpointWentBackError):
+                self._lose(commit.partition, outcome)
             else:
                 self._note(commit, outcome)
             if outcome is Applied.YES:
                 moved[commit.partition] = commit.end
             self._pending.remove(item)
-        if rebased is not None:
-            raise rebased
         committed, self._committing = self._committing, []
-        if not self.is_fenced:
-            for batch in committed:
+        for batch in committed:
+            # Of what another run has committed it is that run who counts the readings.
+            if self.lost.isdisjoint(batch.ends):
                 self._observe(batch)
         self._mirror(moved)
         self._on_progress(self._progress)
@@ -259,13 +259,22 @@ class _Checkpoints:
     def _note(self, commit: Commit, outcome: Applied | Fenced) -> None:
         """Once or again: the same afterwards."""
         if isinstance(outcome, Fenced):
-            self.is_fenced = True
+            self._lose(commit.partition)
             if outcome not in self._progress.fenced:
                 self._progress.fenced.append(outcome)
             return
         self._committed[commit.partition] = commit.end
         item = OffsetRange(commit.partition, commit.run_start, commit.end)
         self._progress.committed[commit.partition, commit.run_start] = item, commit.counts
+
+    def _lose(self, partition: int, why: PermanentError | None = None) -> None:
+        """Move this partition's checkpoint no more; `why` is the trouble, if it is one."""
+        self.lost.add(partition)
+        self._ends.pop(partition, None)
+        self._counts.pop(partition, None)
+        self._letters = [item for item in self._letters if item.record.partition != partition]
+        if why is not None:
+            self._progress.stopped[partition] = why
 
     def note_last_answers(self) -> None:
         """After an error or Terminate: what commits on their way still moved.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.ingest.planning import Plan
 
 # The end of an open range: no log grows so long.
@@ -29,6 +30,8 @@ class Follow:
             arrives during a write makes the next slice, so slices grow with the load.
         commit_seconds: how long acknowledged rows may wait for their checkpoint.
         should_stop: asked all the time; True ends the run within a second, all committed.
+        ends_at: whether the run ends for this trouble of one partition, so that its caller can see
+            to it; by default the other partitions are followed on.
         clock: monotonic seconds.
     """
 
@@ -36,6 +39,7 @@ class Follow:
     linger_seconds: float = 0.01
     commit_seconds: float = 0.5
     should_stop: Callable[[], bool] = lambda: False
+    ends_at: Callable[[PipelineError], bool] = lambda _: False
     clock: Callable[[], float] = time.monotonic
 
     def starting_at(self, started: float) -> Callable[[], bool]:
@@ -51,6 +55,7 @@ def open_ended(plan: Plan, partitions: Container[int] | None = None) -> Plan:
     ranges = [
         OffsetRange(state.partition, plan.checkpoints[state.partition].next_offset, NO_END)
         for state in plan.states
-        if partitions is None or state.partition in partitions
+        if state.partition not in plan.stopped
+        and (partitions is None or state.partition in partitions)
     ]
     return replace(plan, ingest=ranges, replay=[])

@@ -29,8 +29,8 @@ from iot_pipeline.core.reading.offsets import (
 from iot_pipeline.core.reading.write_times import Row, aged_before_ms
 from iot_pipeline.errors import (
     KafkaUnavailableError,
-    OffsetsExpiredError,
     PermanentError,
+    PipelineError,
     TransientError,
 )
 from iot_pipeline.stages.ingest.following import (
@@ -134,22 +134,31 @@ class MicroBatches:
         self._seen = dict(self._next)
         self._open = OpenMilliseconds(self._retry(lambda: self._read_settled(entries)))
         self._met: set[int] = set()
+        # Nothing more is expected of these: finished, stopped or left.
         self._released: set[int] = set()
+        self._left: set[int] = set()
         self._decoder = ReadingDecoder(config.rules)
         at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
         self._writers = Writers(
             ports.store, at_once, config.requests_in_flight, config.retry_seconds
         )
         self._is_last = False
-        self._expired: OffsetsExpiredError | None = None
+        # Partitions that are read no more, and why; what was read of them is written and given out.
+        self.stopped: dict[int, PipelineError] = {}
         self._source = self._retry(lambda: ports.log.open_ranges(self._topic, ranges))
+
+    @property
+    def left(self) -> frozenset[int]:
+        return frozenset(self._left)
 
     @property
     def unknown_fields(self) -> int:
         return self._decoder.unknown_fields
 
     def written(self) -> Generator[Written | None, None, None]:
-        """Until every range is finished, or a follow run is over; closing it ends it earlier.
+        """Until every range is finished or stopped, or a follow run is over.
+
+        Closing it ends it earlier. `stopped` then says which ranges were not read to their ends.
 
         Yields:
             Each micro-batch in order, once its rows are acknowledged. Between polls, None: what
@@ -157,8 +166,6 @@ class MicroBatches:
 
         Raises:
             TopicChangedError: the topic was recreated; nothing of it was written.
-            OffsetsExpiredError: Kafka deleted records before they were read; all that was read
-                until then was yielded first.
             RowsRefusedError: Cassandra refuses too much.
             TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
         """
@@ -177,14 +184,16 @@ class MicroBatches:
             self._check_holes(batch)
             self._prepare(batch)
             self._writers.begin(batch)
-            if self._is_last or self._expired is not None:
+            if self._is_last:
                 break
         while self._writers.is_busy:
             yield from self._pump(_POLL_SECONDS)
             yield None
-        if self._expired is not None:
-            # What was read before the log ran out is safe and given out by now.
-            raise self._expired
+
+    def leave(self, partition: int) -> None:
+        """Read no more of a partition: another run has it."""
+        self._source.leave(partition)
+        self._left.add(partition)
 
     # Consuming and decoding overlap the writes of the micro-batch before.
 
@@ -204,13 +213,7 @@ class MicroBatches:
             yield None
             busy = self._writers.is_full
             asked = time.monotonic()
-            try:
-                chunks, error = self._poll(self._poll_seconds())
-            except OffsetsExpiredError as exc:
-                self._expired = exc
-                for partition in self._ranges:
-                    self._release(builder, partition)
-                break
+            chunks, error = self._poll(self._poll_seconds())
             now = time.monotonic()
             # Only time spent waiting for Kafka counts: after a minute of waiting for Cassandra
             # one empty poll says nothing about Kafka.
@@ -218,13 +221,11 @@ class MicroBatches:
             for chunk in chunks:
                 quiet_seconds = 0.0
                 self._take_in(builder, chunk)
-            for partition in self._source.finished - self._released:
+            if self._release_done(builder):
                 quiet_seconds = 0.0
-                self._release(builder, partition)
-                self._released.add(partition)
             if self._follow is not None:
                 self._release_at_end(builder)
-                if self._is_over():
+                if self._is_over() or self._is_last or len(self._released) == len(self._ranges):
                     break
                 if first_at is None and (builder.records or self._has_passed_holes()):
                     first_at = now
@@ -240,7 +241,7 @@ class MicroBatches:
             if builder.records and not busy and now - began > self._config.micro_batch_seconds:
                 break
             if quiet_seconds > self._config.retry_seconds:
-                waiting = sorted(set(self._ranges) - self._source.finished)
+                waiting = sorted(set(self._ranges) - self._released)
                 raise KafkaUnavailableError(
                     f"reading {self._topic}: no record of partitions {waiting} for "
                     f"{self._config.retry_seconds:g} s, their ranges end at "
@@ -250,7 +251,9 @@ class MicroBatches:
         ends = {}
         held = self._open.next_offsets()
         for partition, item in self._ranges.items():
-            if partition in self._released:
+            if partition in self._left or partition in self.stopped:
+                ends[partition] = self._seen[partition]
+            elif partition in self._released:
                 ends[partition] = item.end
             else:
                 ends[partition] = held.get(partition, self._seen[partition])
@@ -274,8 +277,23 @@ class MicroBatches:
             return _BUSY_POLL_SECONDS
         return _POLL_SECONDS if self._follow is None else FOLLOW_POLL_SECONDS
 
+    def _release_done(self, builder: MicroBatchBuilder) -> bool:
+        """Take in what was held of partitions that give no more; whether there were any."""
+        source = self._source
+        done = (source.finished | source.stopped.keys() | self._left) - self._released
+        for partition in done:
+            self._release(builder, partition)
+            if partition in source.stopped:
+                self.stopped[partition] = source.stopped[partition]
+                if self._follow is not None and self._follow.ends_at(self.stopped[partition]):
+                    self._is_last = True
+        self._released |= done
+        return bool(done)
+
     def _release_at_end(self, builder: MicroBatchBuilder) -> None:
         for partition, end in self._source.at_end.items():
+            if partition in self._released:
+                continue
             self._release(builder, partition)
             # The last offsets may be holes: an aborted transaction, say.
             self._seen[partition] = max(self._seen[partition], end)

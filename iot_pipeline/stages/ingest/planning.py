@@ -4,7 +4,7 @@ First contact with a topic happens here: a partition without a checkpoint gets o
 """
 
 from collections.abc import Collection, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from iot_pipeline.core.checks.schema import check_owner
@@ -14,11 +14,19 @@ from iot_pipeline.core.reading.offsets import (
     PartitionState,
     TopicInfo,
     check_checkpoint_id,
+    check_reach,
     plan_offsets,
     split_at_checkpoint,
     subtract_ranges,
 )
-from iot_pipeline.errors import PlanError, SchemaMismatchError
+from iot_pipeline.errors import (
+    OffsetsExpiredError,
+    PermanentError,
+    PipelineError,
+    PlanError,
+    SchemaMismatchError,
+    TopicChangedError,
+)
 from iot_pipeline.stages.ports import LedgerStore, RecordLog
 
 LOG_APPEND_TIME = "LogAppendTime"
@@ -26,13 +34,18 @@ LOG_APPEND_TIME = "LogAppendTime"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one run is to do; `ingest` starts at the checkpoints, `replay` lies below them."""
+    """What one run is to do; `ingest` starts at the checkpoints, `replay` lies below them.
+
+    `stopped` says which of the partitions asked for cannot be read on, and why: nothing of them is
+    in `ingest`.
+    """
 
     topic: TopicInfo
     checkpoints: dict[int, Checkpoint]
     states: list[PartitionState]
     ingest: list[OffsetRange]
     replay: list[OffsetRange]
+    stopped: dict[int, PipelineError] = field(default_factory=dict)
 
     @property
     def lag(self) -> int:
@@ -40,20 +53,38 @@ class Plan:
 
 
 def read_states(
-    log: RecordLog, ledger: LedgerStore, topic: str
+    log: RecordLog,
+    ledger: LedgerStore,
+    topic: str,
+    strangers: dict[int, PipelineError] | None = None,
 ) -> tuple[TopicInfo, dict[int, Checkpoint], list[PartitionState]]:
     """Where Kafka and the ledger are now; changes nothing.
 
+    Args:
+        strangers: gets the partitions whose checkpoint belongs to another incarnation of the topic
+            while others belong to this one: a `rebase` that was not finished.
+
     Raises:
         SchemaMismatchError: the topic does not exist.
-        TopicChangedError: it is another topic than the ledger's, under the same name.
+        TopicChangedError: it is another topic than the ledger's, under the same name; without
+            `strangers` also where that is so of one partition.
     """
     info = log.describe(topic)
     # Checkpoints before watermarks: the other way round a run that is just ahead of us would
     # put a checkpoint above the end of the log that we read before it.
     checkpoints = ledger.read_checkpoints(topic, range(info.partitions))
-    for checkpoint in checkpoints.values():
-        check_checkpoint_id(topic, checkpoint, info.topic_id)
+    found: dict[int, PipelineError] = {}
+    for partition, checkpoint in checkpoints.items():
+        try:
+            check_checkpoint_id(topic, checkpoint, info.topic_id)
+        except TopicChangedError as exc:
+            if strangers is None:
+                raise
+            found[partition] = exc
+    if strangers is not None and found:
+        if len(found) == len(checkpoints):
+            raise found[min(found)]
+        strangers.update(found)
     states = [
         PartitionState(
             topic,
@@ -96,9 +127,11 @@ def make_plan(
     Raises:
         ConfigurationError: the keyspace belongs to another topic.
         PlanError: ranges that cannot be drained; a partition that does not exist.
-        OffsetsExpiredError, TopicChangedError, SchemaMismatchError: see their names.
+        TopicChangedError: the whole topic is another one.
+        SchemaMismatchError: the topic is not there, or not as it must be.
     """
-    info, checkpoints, states = read_states(log, ledger, topic)
+    stopped: dict[int, PipelineError] = {}
+    info, checkpoints, states = read_states(log, ledger, topic, stopped)
     stamped = info.config.get("message.timestamp.type", LOG_APPEND_TIME)
     if stamped != LOG_APPEND_TIME and not accept_producer_timestamps:
         raise SchemaMismatchError(
@@ -107,14 +140,14 @@ def make_plan(
             "topic, or set IOT_ACCEPT_PRODUCER_TIMESTAMPS=true and trust every producer's clock"
         )
     missing = [state for state in states if state.checkpoint is None]
-    if missing:
+    if missing and not stopped:
         # Later there is a checkpoint, so the question was answered.
         check_owner(ledger.keyspace, ledger.owner(), topic)
         _make_first_contact(log, ledger, info, checkpoints, missing, start_at)
-        info, checkpoints, states = read_states(log, ledger, topic)
+        info, checkpoints, states = read_states(log, ledger, topic, stopped)
+    stopped = {s.partition: exc for s in states if (exc := _why_stopped(s))} | stopped
     if offsets:
-        replay, ingest = split_at_checkpoint(topic, subtract_ranges(offsets, done), states)
-        return Plan(info, checkpoints, states, ingest, replay)
+        return _plan_asked(topic, info, checkpoints, states, stopped, offsets, done)
     chosen = states
     if partitions is not None:
         named = partitions if isinstance(partitions, Collection) else ()
@@ -124,7 +157,46 @@ def make_plan(
                 f"planning {topic}: no partition {min(unknown)}; it has 0 to {info.partitions - 1}"
             )
         chosen = [state for state in states if state.partition in partitions]
-    return Plan(info, checkpoints, states, plan_offsets(chosen, max_records), [])
+    sound = [state for state in chosen if state.partition not in stopped]
+    stopped = {s.partition: stopped[s.partition] for s in chosen if s.partition in stopped}
+    return Plan(info, checkpoints, states, plan_offsets(sound, max_records), [], stopped)
+
+
+def _why_stopped(state: PartitionState) -> PipelineError | None:
+    try:
+        check_reach(state)
+    except PermanentError as exc:
+        return exc
+    return None
+
+
+def _plan_asked(
+    topic: str,
+    info: TopicInfo,
+    checkpoints: dict[int, Checkpoint],
+    states: list[PartitionState],
+    stopped: dict[int, PipelineError],
+    offsets: Sequence[OffsetRange],
+    done: Sequence[OffsetRange],
+) -> Plan:
+    """What was asked for, but for partitions that cannot be read on."""
+    plan = Plan(info, checkpoints, states, [], [])
+    left = subtract_ranges(offsets, done)
+    for partition in sorted({item.partition for item in left}):
+        own = [item for item in left if item.partition == partition]
+        try:
+            replay, ingest = split_at_checkpoint(topic, own, states)
+        except OffsetsExpiredError as exc:
+            plan.stopped[partition] = exc
+            continue
+        plan.replay.extend(replay)
+        if not ingest:
+            continue
+        if partition in stopped:
+            plan.stopped[partition] = stopped[partition]
+        else:
+            plan.ingest.extend(ingest)
+    return plan
 
 
 def _make_first_contact(

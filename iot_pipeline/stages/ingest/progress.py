@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from iot_pipeline.core.ledger.chain import Counts, Fenced, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.errors import PipelineError
 
 
 @dataclass(slots=True)
@@ -11,8 +12,9 @@ class DrainProgress:
     """What a run has achieved so far, over all of its plans: past a loss it plans again.
 
     `planned` is of the latest plan. `committed` has, by (partition, start), each range and its
-    counts: one row of the ledger. `fenced` is not empty when another run moved a checkpoint first:
-    this one then stopped, and nothing is wrong. `in_doubt` are ranges beyond those committed whose
+    counts: one row of the ledger. `fenced` names the partitions whose checkpoint another run moved
+    first: this one left them, and nothing is wrong. `stopped` says which partitions it had to leave
+    in its latest plan, and why; that is wrong. `in_doubt` are ranges beyond those committed whose
     commit was on its way when the run was cut off, and of which nothing could be learned in time:
     the ledger says, any time later.
     """
@@ -20,6 +22,7 @@ class DrainProgress:
     planned: list[OffsetRange] = field(default_factory=list)
     committed: dict[tuple[int, int], tuple[OffsetRange, Counts]] = field(default_factory=dict)
     fenced: list[Fenced] = field(default_factory=list)
+    stopped: dict[int, PipelineError] = field(default_factory=dict)
     in_doubt: list[OffsetRange] = field(default_factory=list)
     split_ms: int = 0
     unknown_fields: int = 0
@@ -30,6 +33,7 @@ class DrainProgress:
     def begin(self, planned: list[OffsetRange]) -> None:
         """Go on with the next plan."""
         self.planned, self._done_by_earlier_plans = planned, self.done_offsets
+        self.stopped = {}
 
     @property
     def parts(self) -> list[tuple[OffsetRange, Counts]]:

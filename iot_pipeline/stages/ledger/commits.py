@@ -6,7 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.ledger.chain import Applied, Commit, Fenced, Rebased, decide_commit
-from iot_pipeline.errors import CassandraUnavailableError, PipelineError, TransientError
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    CheckpointWentBackError,
+    PipelineError,
+    TransientError,
+)
 from iot_pipeline.stages.ports import LedgerStore, PendingCommit
 from iot_pipeline.stages.requests import NotSent, backoff_seconds, retry_transient
 
@@ -16,6 +21,7 @@ MAX_SENDS = 6  # the first, and five times again
 
 
 Outcome = Applied | Fenced | Rebased
+Settled = Outcome | CheckpointWentBackError
 
 
 @dataclass(eq=False, slots=True)
@@ -57,8 +63,14 @@ def commit_all(
     """
     pending = [InFlight(commit) for commit in commits]
     send_all(ledger, pending)
+    failed: CheckpointWentBackError | None = None
     for item, outcome in settle_all(ledger, pending, give_up_after_seconds):
-        yield item.commit, outcome
+        if isinstance(outcome, CheckpointWentBackError):
+            failed = failed or outcome
+        else:
+            yield item.commit, outcome
+    if failed is not None:
+        raise failed
 
 
 def send_all(ledger: LedgerStore, pending: Sequence[InFlight]) -> None:
@@ -69,8 +81,10 @@ def send_all(ledger: LedgerStore, pending: Sequence[InFlight]) -> None:
 
 def settle_all(
     ledger: LedgerStore, pending: Sequence[InFlight], give_up_after_seconds: float
-) -> Iterator[tuple[InFlight, Outcome]]:
+) -> Iterator[tuple[InFlight, Settled]]:
     """What became of commits that were sent; waits for each, as `commit_all` does.
+
+    A checkpoint that went back is given out like an outcome: it is trouble of that partition.
 
     The caller may take each out of `pending` when it has noted what is said of it.
     """
@@ -80,7 +94,9 @@ def settle_all(
             # After one failure the others are asked once: an outage is waited out once, not
             # once per partition.
             patience = give_up_after_seconds if failed is None else 0.0
-            outcome = _settle(ledger, item, patience)
+            outcome: Settled = _settle(ledger, item, patience)
+        except CheckpointWentBackError as exc:
+            yield item, exc
         except PipelineError as exc:
             failed = failed or exc
         else:

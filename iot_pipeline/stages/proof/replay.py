@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.ledger.chain import Counts, Outcome, of_current_epoch, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
@@ -270,6 +271,8 @@ def replay(
                         replaying.read_back(written.batch)
                         if recovering is not None:
                             recovering.take_in(written)
+            if batches.stopped:
+                raise sum_up(plan.topic.name, batches.stopped)
             if recovering is not None:
                 progress.recovered += recovering.finish(*own.values())
     finally:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
+from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -23,12 +24,13 @@ def read_ranges(
 
     Raises:
         KafkaUnavailableError: nothing came for `give_up_after_seconds`.
-        OffsetsExpiredError, TopicChangedError: the range is no longer in the log.
+        OffsetsExpiredError, TopicChangedError: a range is no longer in the log. The others were
+            read to their ends.
     """
     source = log.open_ranges(topic, ranges)
     heard_at = time.monotonic()
     try:
-        while len(source.finished) < len(ranges):
+        while len(source.finished) + len(source.stopped) < len(ranges):
             trouble: TransientError | None = None
             try:
                 records = source.poll(_POLL_SECONDS)
@@ -42,6 +44,8 @@ def read_ranges(
                     f"reading {topic} {', '.join(map(str, ranges))}: nothing came for "
                     f"{give_up_after_seconds:g} s; {trouble or 'is Kafka up? (`iot status`)'}"
                 ) from trouble
+        if source.stopped:
+            raise sum_up(topic, source.stopped)
     finally:
         source.close()
 

@@ -7,6 +7,7 @@ import pytest
 
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
+    CheckpointWentBackError,
     OffsetsExpiredError,
     PermanentError,
     PipelineError,
@@ -187,12 +188,45 @@ def test_a_topic_recreated_at_any_call_is_not_written():
         )
 
 
-def test_records_deleted_while_they_are_read_stop_the_run():
+def test_records_deleted_while_they_are_read_stop_their_partition_and_no_other():
     world = a_busy_world()
     faults = Faults(2, How.HOOK, only="source.poll", hook=lambda: world.log.delete_before(0, 9))
-    with pytest.raises(OffsetsExpiredError):
-        world.drain(faults=faults)
+    stopped = world.drain(faults=faults).stopped
+    assert [(p, type(why)) for p, why in stopped.items()] == [(0, OffsetsExpiredError)]
+    assert world.ledger.checkpoints["iot_data", 0].next_offset < 9
+    assert world.ledger.checkpoints["iot_data", 1].next_offset == world.log.end(1)
     world.check()
+
+
+def test_a_partition_that_another_run_has_is_left_and_the_others_are_drained():
+    world = a_busy_world()
+    plan = world.plan()
+
+    def overtake() -> None:
+        before = world.ledger.checkpoints["iot_data", 0]
+        ahead = replace(before, next_offset=before.next_offset + 1)
+        world.ledger.checkpoints["iot_data", 0] = ahead
+
+    faults = Faults(1, How.HOOK, only="ledger.send_commit", hook=overtake)
+    progress = world.drain(plan, faults)
+    assert [one.partition for one in progress.fenced] == [0]
+    assert progress.stopped == {}
+    assert world.ledger.checkpoints["iot_data", 0].next_offset == 1
+    assert world.ledger.checkpoints["iot_data", 1].next_offset == world.log.end(1)
+
+
+def test_a_checkpoint_that_went_back_stops_its_partition_and_no_other():
+    world = a_busy_world()
+    plan = world.plan()
+    faults = Faults(
+        2,
+        How.HOOK,
+        only="ledger.send_commit",
+        hook=lambda: world.ledger.checkpoints.pop(("iot_data", 0)),
+    )
+    stopped = world.drain(plan, faults).stopped
+    assert [(p, type(why)) for p, why in stopped.items()] == [(0, CheckpointWentBackError)]
+    assert world.ledger.checkpoints["iot_data", 1].next_offset == world.log.end(1)
 
 
 def test_a_committed_record_that_was_not_given_out_stops_the_run_before_anything_is_written():

@@ -183,6 +183,7 @@ def test_one_empty_poll_after_a_long_wait_for_cassandra_is_no_loss_of_kafka(monk
             return self.inner.poll(timeout_seconds) if empty[0] else []
 
         finished = property(lambda self: self.inner.finished)
+        stopped = property(lambda self: self.inner.stopped)
 
         def close(self):
             self.inner.close()

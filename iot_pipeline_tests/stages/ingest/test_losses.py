@@ -5,6 +5,7 @@ import pytest
 from iot_pipeline.core.ledger.chain import Outcome, find_flaws
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError
+from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.losses import find_expired, record_losses
 from iot_pipeline.stages.ports import Run
 from iot_pipeline_tests.stages.fakes import writer_id
@@ -47,14 +48,45 @@ def check(world: World, lost: list[OffsetRange]) -> None:
     assert len(rows) + len(letters) == sum(e.counts.accounted for e in entries)
 
 
-def test_by_default_a_loss_halts_and_nothing_moves():
+def test_by_default_a_loss_stops_its_partition_and_the_others_are_drained():
     world = a_world()
     world.plan()
     world.log.delete_before(0, 7)
     with pytest.raises(OffsetsExpiredError, match="offsets 0 to 6"):
         go_past(world, "halt")
     assert find_expired(world.log, world.ledger, "iot_data") == [OffsetRange(0, 0, 7)]
-    assert not world.ledger.entries
+    checkpoints = world.ledger.read_checkpoints("iot_data", range(2))
+    assert {p: c.next_offset for p, c in checkpoints.items()} == {0: 0, 1: 20}
+    with pytest.raises(OffsetsExpiredError, match="offsets 0 to 6"):
+        go_past(world, "halt")  # as long as it lasts, every run says so
+
+
+@pytest.mark.parametrize("policy", ["halt", "record"])
+def test_a_run_that_follows_goes_on_with_the_others_and_fails_at_its_end(policy):
+    world = a_world()
+    faults = Faults(2, How.HOOK, only="source.poll", hook=lambda: world.log.delete_before(0, 30))
+    goes_on = [lambda: world.write(1, at=T0 + 1000), lambda: world.write(1, at=T0 + 2000)]
+
+    def is_over() -> bool:
+        checkpoints = world.ledger.read_checkpoints("iot_data", range(2))
+        if len(checkpoints) < 2 or checkpoints[1].next_offset < world.log.end(1):
+            return False
+        if policy == "record" and checkpoints[0].next_offset < world.log.end(0):
+            return False
+        if not goes_on:
+            return True
+        goes_on.pop()()
+        world.log.tick()
+        return False
+
+    follow = Follow(seconds=20.0, commit_seconds=0.0, should_stop=is_over)
+    if policy == "record":
+        assert world.ingest(faults, LOSER, on_expired=policy, follow=follow).lost
+    else:
+        with pytest.raises(OffsetsExpiredError, match=r"iot_data\[0\]"):
+            world.ingest(faults, LOSER, on_expired=policy, follow=follow)
+    assert not goes_on
+    assert world.ledger.checkpoints["iot_data", 1].next_offset == 22
 
 
 def test_a_loss_before_the_run_is_recorded_once_and_the_rest_is_drained():

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -111,8 +112,7 @@ def test_what_expired_in_an_added_partition_before_it_was_seen_is_a_loss():
     for step in range(4):
         world.write(2, at=T0 + step)
     world.log.delete_before(2, 3)
-    with pytest.raises(OffsetsExpiredError, match="offsets 0 to 2"):
-        world.plan()
+    assert "offsets 0 to 2" in str(world.plan().stopped[2])
 
 
 @pytest.mark.parametrize("dies_at", [1, 2])
@@ -163,12 +163,29 @@ def test_a_recreated_topic_is_refused():
         world.plan()
 
 
-def test_records_that_expired_unread_stop_the_plan():
+def test_records_that_expired_unread_stop_their_partition_and_no_other():
     world = a_world()
     world.plan()
     world.log.delete_before(1, 2)
-    with pytest.raises(OffsetsExpiredError, match=r"iot_data\[1\].*up to 2 records"):
-        world.plan()
+    for options in ({}, {"offsets": [OffsetRange(0, 0, 5), OffsetRange(1, 0, 5)]}):
+        plan = world.plan(**options)
+        assert plan.ingest == [OffsetRange(0, 0, 5)]
+        (why,) = plan.stopped.values()
+        assert isinstance(why, OffsetsExpiredError)
+        assert re.search(r"iot_data\[1\].*up to 2 records", str(why))
+    assert world.plan(partitions=[0]).stopped == {}
+
+
+def test_a_checkpoint_of_another_incarnation_stops_its_partition_and_no_other():
+    world = a_world()
+    world.plan()
+    half_rebased = replace(world.ledger.checkpoints["iot_data", 0], topic_id="the old one")
+    world.ledger.checkpoints["iot_data", 0] = half_rebased
+    plan = world.plan()
+    assert plan.ingest == [OffsetRange(1, 0, 5)]
+    assert isinstance(plan.stopped[0], TopicChangedError)
+    with pytest.raises(TopicChangedError):
+        read_states(world.log, world.ledger, "iot_data")
 
 
 def test_a_budget_is_shared_by_the_partitions():

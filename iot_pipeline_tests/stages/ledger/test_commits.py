@@ -106,8 +106,8 @@ def test_a_ledger_that_went_back_stops_the_run_and_says_so(found):
 
     world.write(0, at=T0 + 50)
     faults = Faults(3, How.HOOK, only="ledger.send_commit", hook=go_back)
-    with pytest.raises(CheckpointWentBackError):
-        world.drain(plan, faults=faults)
+    stopped = world.drain(plan, faults=faults).stopped
+    assert [(p, type(why)) for p, why in stopped.items()] == [(0, CheckpointWentBackError)]
     world.check_nothing_is_lost()
 
 
@@ -120,6 +120,6 @@ def test_a_rebase_meanwhile_stops_the_run_and_what_was_committed_elsewhere_is_kn
         world.ledger.checkpoints["iot_data", 0] = replace(old, epoch=1, next_offset=0)
 
     faults = Faults(1, How.HOOK, only="ledger.send_commit", hook=rebase)
-    with pytest.raises(PermanentError, match="it was rebased meanwhile"):
-        world.drain(faults=faults, progress=progress)
+    world.drain(faults=faults, progress=progress)
+    assert "it was rebased meanwhile" in str(progress.stopped[0])
     assert [item.partition for item in progress.ranges] == [1]
