@@ -73,6 +73,8 @@ def _as_dict(result: AuditResult) -> dict[str, object]:
         "proven": result.proven,
         "ranges": [str(item) for item in result.ranges],
         "is_stray_judged": result.is_stray_judged,
+        "lost_ranges": [str(item) for item in result.lost.ranges],
+        "rows_unverifiable": result.rows_unverifiable,
         "findings": [
             {**dataclasses.asdict(finding), "repair": finding.repair} for finding in result.findings
         ],
@@ -89,6 +91,8 @@ def _print_audit(result: AuditResult) -> None:
         title=f"{result.offsets:,} offsets in {result.seconds:.1f} s ({rate:,.0f}/s)",
     )
     for finding in result.findings:
-        say(f"{finding}\n  -> `{finding.repair}`")
+        say(str(finding) if finding.fate is Fate.LOST else f"{finding}\n  -> `{finding.repair}`")
+    if result.lost.ranges:
+        say(f"  -> `{result.lost.repair}`")
     for sentence in conclude(result):
         say(sentence)

@@ -50,6 +50,7 @@ def rebase_command(
             new_cli_run(),
             topic_id=topic_id,
             skip_reason=reason,
+            proof=connections.audit_ports,
             retry_seconds=settings.retry_seconds,
         )
     if as_json:

@@ -19,17 +19,25 @@ from iot_pipeline.clients.ledger_reads import (
 from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState
 from iot_pipeline.core.ledger.losses import Recovery
+from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 
-_CHECKPOINT = f"SELECT next_offset, current_epoch, topic_id FROM {LEDGER} {OF_PARTITION} LIMIT 1"
+_CHECKPOINT = (
+    f"SELECT next_offset, current_epoch, topic_id, fingerprint FROM {LEDGER} {OF_PARTITION} LIMIT 1"
+)
 _FIRST_CONTACT = (
     f"UPDATE {LEDGER} SET next_offset = ?, current_epoch = ?, topic_id = ? {OF_PARTITION} "
     "IF next_offset = null"
 )
 _UNMOVED = "IF next_offset = ? AND topic_id = ? AND current_epoch = ?"
 _MOVE_CHECKPOINT = f"UPDATE {LEDGER} SET next_offset = ? {OF_PARTITION} {_UNMOVED}"
+_MOVE_WITH_FINGERPRINT = (
+    f"UPDATE {LEDGER} SET next_offset = ?, fingerprint = ? {OF_PARTITION} {_UNMOVED}"
+)
+# A new epoch has read nothing yet.
 _REBASE = (
-    f"UPDATE {LEDGER} SET next_offset = ?, topic_id = ?, current_epoch = ? {OF_PARTITION} "
+    f"UPDATE {LEDGER} SET next_offset = ?, topic_id = ?, current_epoch = ?, fingerprint = null "
+    f"{OF_PARTITION} "
     f"{_UNMOVED}"
 )
 _WRITE_ENTRY = (
@@ -69,7 +77,8 @@ class CassandraLedgerStore(LedgerReads):
         if not rows or rows[0].next_offset is None:
             return None
         row = rows[0]
-        return Checkpoint(partition, row.next_offset, row.current_epoch, row.topic_id)
+        known = Fingerprint(*row.fingerprint) if row.fingerprint else None
+        return Checkpoint(partition, row.next_offset, row.current_epoch, row.topic_id, known)
 
     @property
     def keyspace(self) -> str:
@@ -106,9 +115,12 @@ class CassandraLedgerStore(LedgerReads):
             datetime.now(UTC),
             commit.cause,
         )
-        move = (commit.end, *place, commit.expected, commit.topic_id, commit.epoch)
+        where = (*place, commit.expected, commit.topic_id, commit.epoch)
+        move: tuple[str, tuple[Any, ...]] = (_MOVE_CHECKPOINT, (commit.end, *where))
+        if commit.fingerprint is not None:
+            move = (_MOVE_WITH_FINGERPRINT, (commit.end, tuple(commit.fingerprint), *where))
         return self._send(
-            [(_MOVE_CHECKPOINT, move), (_WRITE_ENTRY, _entry_values(entry))],
+            [move, (_WRITE_ENTRY, _entry_values(entry))],
             f"committing {commit.topic}[{commit.partition}] at {commit.end}",
             is_conditional=True,
         )

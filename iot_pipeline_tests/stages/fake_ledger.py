@@ -56,7 +56,10 @@ class FakeLedger:
         expected = Checkpoint(commit.partition, commit.expected, commit.epoch, commit.topic_id)
         applied = self.checkpoints.get(place) == expected
         if applied:
-            self.checkpoints[place] = replace(expected, next_offset=commit.end)
+            known = self.checkpoints[place].fingerprint
+            self.checkpoints[place] = replace(
+                expected, next_offset=commit.end, fingerprint=commit.fingerprint or known
+            )
             self.entries[*place, commit.epoch, commit.run_start] = LedgerEntry(
                 commit.topic,
                 commit.partition,

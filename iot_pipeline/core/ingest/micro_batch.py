@@ -25,6 +25,7 @@ from iot_pipeline.core.reading.decoding import (
     find_device_id_problem,
     timestamp_ms,
 )
+from iot_pipeline.core.reading.fingerprints import Fingerprint, fingerprint_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
     US_PER_MS,
@@ -54,7 +55,7 @@ class MicroBatch:
     `groups` holds the winners by (device_id, day number); `ends` says, for every Kafka partition
     that moved, where its checkpoint goes; `counts` has the same keys. `losers` are the superseded
     rows by the (partition, offset) of the one that won. No row's Kafka timestamp exceeds
-    `newest_ms`.
+    `newest_ms`. `fingerprints` are of the last record of each Kafka partition that has one.
     """
 
     groups: dict[tuple[str, int], RowsByTime]
@@ -66,6 +67,7 @@ class MicroBatch:
     split_ms: int = 0
     losers: dict[tuple[int, int], list[Row]] = field(default_factory=dict)
     newest_ms: int = 1 << 62
+    fingerprints: dict[int, Fingerprint] = field(default_factory=dict)
 
     def reject(self, record: Record, decoder: ReadingDecoder) -> None:
         """Count a row that the store refused as rejected: its record becomes a dead letter."""
@@ -123,6 +125,8 @@ class _PartitionTally:
     aged_out: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
+    # The last record: what its fingerprint is made of, once for all of them.
+    last: tuple[int, int, bytes | None, bytes | None] | None = None
 
     @property
     def stored(self) -> int:
@@ -180,6 +184,7 @@ class MicroBatchBuilder:
         if tally.first_ms is None:
             tally.first_ms = chunk.produced_ms[0]
         tally.last_ms = chunk.produced_ms[-1]
+        tally.last = offsets[-1], tally.last_ms, chunk.message_keys[-1], chunk.values[-1]
         self._newest_ms = max(self._newest_ms, max(chunk.produced_ms))
         if offsets[-1] - tally.expected + 1 != count:
             expected = tally.expected
@@ -382,4 +387,9 @@ class MicroBatchBuilder:
             self.split_ms,
             {place: losers for place, (_, losers) in self._losers.items()},
             self._newest_ms,
+            {
+                partition: fingerprint_of(*tally.last)
+                for partition, tally in self._tallies.items()
+                if partition in moved and tally.last is not None
+            },
         )

@@ -13,6 +13,7 @@ from operator import add, attrgetter, sub
 from typing import NamedTuple
 from uuid import UUID
 
+from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, check_moved_forward
 
 # What becomes of an offset that was ingested: the names of its count, wherever it is counted.
@@ -176,6 +177,7 @@ class Commit:
     """One conditional write: the checkpoint from `expected` to `end`, and the run's row with it.
 
     `counts` are those of the whole row [run_start, end), not of the micro-batch alone.
+    `fingerprint` is of the last record below `end`; None: what the ledger has of it stays.
     """
 
     topic: str
@@ -190,6 +192,7 @@ class Commit:
     counts: Counts
     outcome: Outcome = Outcome.INGESTED
     cause: str = ""
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,22 @@ Every offset that is passed over is in the ledger by the same conditional write 
 checkpoint, so it is a loss that stays in sight, and no two runs can differ about it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, LedgerEntry, Outcome, Rebased
 from iot_pipeline.core.ledger.rebase import Move, Target, check_said_id, decide_move, find_start
-from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
 from iot_pipeline.errors import PlanError, TopicChangedError
+from iot_pipeline.stages.ingest.cut_logs import LogComparison
 from iot_pipeline.stages.ledger.commits import commit_all
-from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
+from iot_pipeline.stages.ports import LedgerStore, RecordLogReader, Run
+from iot_pipeline.stages.proof.ports import AuditPorts
 
 
 def rebase(
-    log: RecordLog,
+    log: RecordLogReader,
     ledger: LedgerStore,
     topic: str,
     target: Target,
@@ -25,6 +27,7 @@ def rebase(
     *,
     topic_id: str | None = None,
     skip_reason: str | None = None,
+    proof: AuditPorts | None = None,
     retry_seconds: float = 30.0,
 ) -> list[Move]:
     """Move checkpoints to where the person wants them; all is decided before anything is written.
@@ -38,6 +41,8 @@ def rebase(
         topic_id: the UUID that the person read in the error: a topic that appeared since is
             refused. None: only what the ledger knows will do.
         skip_reason: why unread records of an intact log are passed over; None: they are not.
+        proof: where the rows are, to tell a log that was cut from an intact one; None: by its ends
+            alone.
 
     Returns:
         What was done, by partition, at least one.
@@ -46,7 +51,10 @@ def rebase(
         TopicChangedError: Kafka has yet another topic, or a run moved a checkpoint meanwhile.
         PlanError: nothing needs it; it would go back in an intact log; there is no such offset.
     """
-    moves = plan_rebase(log, ledger, topic, target, topic_id, skip_reason is not None)
+    comparison = LogComparison(log, proof) if proof is not None else None
+    moves = plan_rebase(
+        log, ledger, topic, target, topic_id, skip_reason is not None, comparison, retry_seconds
+    )
     cause = f"passed over by `iot rebase {target.said}`"
     if skip_reason:
         cause += f": {skip_reason}"
@@ -56,12 +64,14 @@ def rebase(
 
 
 def plan_rebase(
-    log: RecordLog,
+    log: RecordLogReader,
     ledger: LedgerStore,
     topic: str,
     target: Target,
     topic_id: str | None,
     is_skip: bool,
+    comparison: LogComparison | None,
+    retry_seconds: float,
 ) -> list[Move]:
     """What `rebase` would do; changes nothing, raises as it does."""
     info = log.describe(topic)
@@ -74,6 +84,7 @@ def plan_rebase(
         raise PlanError(
             f"rebasing {topic}: no partition {min(unknown)}; it has 0 to {info.partitions - 1}"
         )
+    doubted = _find_doubted(topic, info.topic_id, old, marks, comparison, retry_seconds)
     epochs = [c.epoch + (c.topic_id != info.topic_id) for c in old.values()]
     moves = []
     for partition, mark in sorted(marks.items()):
@@ -84,7 +95,8 @@ def plan_rebase(
         start = find_start(topic, mark, where, at_time)
         if isinstance(where, datetime) and before and before.topic_id == info.topic_id:
             # A partition that is past this moment already has nothing to pass over.
-            start = max(start, min(before.next_offset, mark.last_stable))
+            reached = min(before.next_offset, mark.last_stable)
+            start = max(start, min(reached, doubted.get(partition, reached)))
         move = decide_move(
             topic,
             mark,
@@ -93,6 +105,7 @@ def plan_rebase(
             topic_id=info.topic_id,
             new_partition_epoch=max(epochs, default=0),
             is_skip=is_skip,
+            doubted_from=doubted.get(partition),
         )
         if move is not None:
             moves.append(move)
@@ -107,6 +120,28 @@ def plan_rebase(
             )
         )
     return moves
+
+
+def _find_doubted(
+    topic: str,
+    topic_id: str,
+    checkpoints: Mapping[int, Checkpoint],
+    marks: Mapping[int, Watermarks],
+    comparison: LogComparison | None,
+    retry_seconds: float,
+) -> dict[int, int]:
+    """The first offset in doubt of each log that was cut, of the topic that the ledger knows."""
+    if comparison is None:
+        return {}
+    same = [c for c in checkpoints.values() if c.topic_id == topic_id and c.partition in marks]
+    doubts = comparison.find_doubts(topic, same, marks.values(), retry_seconds)
+    first = {partition: doubt.offsets.start for partition, doubt in doubts.items()}
+    for checkpoint in same:
+        mark = marks[checkpoint.partition]
+        if checkpoint.next_offset > mark.last_stable:
+            reach = OffsetRange(mark.partition, mark.low, mark.last_stable)
+            first[mark.partition] = comparison.first_in_doubt(topic, reach, retry_seconds)
+    return first
 
 
 def _carry_out(

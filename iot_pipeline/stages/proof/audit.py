@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
+from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
@@ -121,6 +122,7 @@ class _Audit:
         self._check_ranges()
         self._progress = AuditProgress(total=self._result.offsets)
         self._days: set[int] = set()
+        self._ledger: list[LedgerEntry] = []
         self._first_ms: dict[int, int] = {}
         self._last_ms: dict[int, int] = {}
 
@@ -182,8 +184,8 @@ class _Audit:
 
     def _entries(self) -> list[LedgerEntry]:
         partitions = sorted({item.partition for item in self._result.ranges})
-        entries = self._ports.ledger.read_entries(self._topic, partitions)
-        return of_current_epoch(entries, self._checkpoints)
+        self._ledger = self._ports.ledger.read_entries(self._topic, partitions)
+        return of_current_epoch(self._ledger, self._checkpoints)
 
     # Records.
 
@@ -325,6 +327,7 @@ class _Audit:
             readable,
             self._span_us(),
             max(self._last_ms.values(), default=0),
+            FormerRows.of(self._ledger, self._checkpoints),
             None if self._every_place else sorted(self._days),
             self._result,
             self._tell,
