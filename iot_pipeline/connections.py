@@ -21,6 +21,7 @@ from iot_pipeline.clients.remembered import (
     CassandraAudits,
     CassandraDeletions,
     CassandraMendedRows,
+    CassandraSettlements,
 )
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
@@ -53,6 +54,7 @@ class Tables:
         self.ledger_sums = CassandraLedgerSums(cassandra)
         self.rollups = CassandraRollupStore(cassandra)
         self.audits = CassandraAudits(cassandra)
+        self.settlements = CassandraSettlements(cassandra)
         self.deletions = CassandraDeletions(cassandra)
         self.mends = CassandraMendedRows(cassandra)
         self.acknowledgements = CassandraAcknowledgedLosses(cassandra)

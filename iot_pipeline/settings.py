@@ -145,6 +145,8 @@ class Settings(_Limits):
     """how long a check on its own may count rows"""
     dead_letter_share: float = Field(0.01, ge=0, le=1)
     """the check dead_letters_are_few warns above this share"""
+    superseded_share: float = Field(0.01, ge=0, le=1)
+    """the check superseded_are_few warns above this share"""
 
     run_history_days: float = Field(7, ge=0)
     """how long successful Dagster runs are kept"""

@@ -194,7 +194,7 @@ def the_topic_was_made_again(pipeline: Pipeline, name: str) -> None:
     assert len(pipeline.rows(f"{name}_new_0")) == 5
 
 
-@tries("iot rebase --topic-id UUID --at latest")
+@tries("iot rebase --at earliest")
 def the_topic_was_truncated(pipeline: Pipeline, name: str) -> None:
     fill(pipeline, name)
     # What a topic restored from a backup looks like from here.
@@ -204,12 +204,69 @@ def the_topic_was_truncated(pipeline: Pipeline, name: str) -> None:
         "AND kafka_partition = 0 IF next_offset = 300",
     )
     assert "above the end of the log" in pipeline.iot("drain", exit_code=1)
-    said = pipeline.iot("rebase", "--topic-id", "UUID", "--at", "latest", exit_code=1)
-    (topic_id,) = re.findall(r"Kafka has topic (\S+) now", said)
-    pipeline.iot("rebase", "--topic-id", topic_id, "--at", "latest")
+    before = pipeline.rows(f"{name}_0")
+    pipeline.iot("rebase", "--at", "earliest")
     produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_later", 1, 5), partition=0)
     pipeline.iot("drain")
     assert len(pipeline.rows(f"{name}_later_0")) == 5
+    assert pipeline.rows(f"{name}_0") == before
+    assert not pipeline.iot("losses", "--json", "--exit-code")["losses"]
+
+
+@tries("iot rebase --topic-id NEW --at TIME")
+def a_mirror_takes_over(pipeline: Pipeline, name: str) -> None:
+    readings = list(fleet(name, 3, 300))
+    produce(pipeline.brokers, pipeline.topic, readings[:200], partition=0)
+    pipeline.drain()
+    before = pipeline.rows(f"{name}_0")
+    # The mirror: a topic of the same name, with other offsets and the same readings, and more.
+    recreate(pipeline)
+    lone = reading_json(f"{name}_lone", ORIGIN_SECONDS)
+    produce(pipeline.brokers, pipeline.topic, [(b"lone", lone)], partition=0)
+    produce(pipeline.brokers, pipeline.topic, readings, partition=0)
+    (new_id,) = re.findall(
+        r"iot rebase --topic-id (\S+) --at earliest", pipeline.iot("drain", exit_code=1)
+    )
+    pipeline.iot("rebase", "--topic-id", new_id, "--at", "2020-01-01")
+    pipeline.iot("drain")
+    found = pipeline.rows(f"{name}_0")
+    assert len(found) == 100
+    assert all(found[ms][:2] == row[:2] for ms, row in before.items())
+    assert len(pipeline.rows(f"{name}_lone")) == 1
+    assert not pipeline.iot("ledger", "--json")["flaws"]
+    assert "nothing is lost, torn or stray" in pipeline.iot("audit", "--all")
+
+
+@tries("iot rebase --at P:N --skip REASON")
+def unread_records_are_not_wanted(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    assert "nothing needs a rebase" in pipeline.iot("rebase", "--at", "latest", exit_code=1)
+    produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_more", 1, 100), partition=0)
+    assert "nothing needs a rebase" in pipeline.iot("rebase", "--at", "latest", exit_code=1)
+    back = pipeline.iot("rebase", "--at", "0:50", "--skip", "why", exit_code=1)
+    assert "`iot replay --offsets 0:50-300`" in back
+    said = pipeline.iot("rebase", "--at", "0:380", "--skip", "a test load")
+    assert "80 offsets (0:300-380) are in the ledger as skipped" in said
+    assert pipeline.iot("drain", "--json")["ranges"] == ["0:380-400"]
+    assert pipeline.iot("lag", "--json", exit_code=0)
+    (loss,) = pipeline.iot("losses", "--json")["losses"]
+    assert (loss["loss_id"], loss["outcome"]) == ("0:0:300-380", "skipped")
+    assert loss["cause"].endswith("`iot rebase --at 0:380`: a test load")
+    pipeline.iot("losses", "--exit-code", exit_code=1)
+    assert "left unread: up to 80 passed over" in pipeline.iot("ledger")
+    report = pipeline.iot("audit", "--json", "--all")
+    assert (report["skipped"], report["stored"], report["lost"]) == (80, 320, 0)
+    pipeline.iot("losses", "--acknowledge", loss["loss_id"], "--reason", "seen")
+    said = pipeline.iot("replay", "--offsets", "0:290-350")
+    assert "0:300-350 was skipped in the ledger, and is ingested now" in said
+    (left,) = pipeline.iot("losses", "--json", "--exit-code")["losses"]
+    assert (left["loss_id"], left["is_acknowledged"]) == ("0:0:350-380", True)
+    assert pipeline.iot("drain", "--json", "--offsets", "0:350-380")["replay"]
+    assert pipeline.iot("losses", "--json")["losses"] == []
+    ledger = pipeline.iot("ledger", "--json")
+    assert (ledger["flaws"], ledger["total"]["stored"]) == ([], 400)
+    assert len(pipeline.rows(f"{name}_more_0")) == 100
+    assert "nothing is lost, torn or stray" in pipeline.iot("audit", "--all")
 
 
 @tries()

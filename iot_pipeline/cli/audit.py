@@ -74,6 +74,8 @@ def _as_dict(result: AuditResult) -> dict[str, object]:
         "ranges": [str(item) for item in result.ranges],
         "is_stray_judged": result.is_stray_judged,
         "is_listed": result.is_listed,
+        "lost_ranges": [str(item) for item in result.lost.ranges],
+        "rows_unverifiable": result.rows_unverifiable,
         "findings": [
             {**dataclasses.asdict(finding), "repair": result.repair_of(finding)}
             for finding in result.findings
@@ -91,6 +93,9 @@ def _print_audit(result: AuditResult) -> None:
         title=f"{result.offsets:,} offsets in {result.seconds:.1f} s ({rate:,.0f}/s)",
     )
     for finding in result.findings:
-        say(f"{finding}\n  -> `{result.repair_of(finding)}`")
+        is_lost = finding.fate is Fate.LOST
+        say(str(finding) if is_lost else f"{finding}\n  -> `{finding.repair}`")
+    if result.lost.ranges:
+        say(f"  -> `{result.lost_repair}`")
     for sentence in conclude(result):
         say(sentence)

@@ -37,6 +37,14 @@ _FETCH_BYTES = 524_288
 _WATERMARKS_SECONDS = 2.0
 
 
+# The log does not have the next offset, or not as the leader epoch of the one before says.
+_LOST_ITS_PLACE = (
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError.OFFSET_OUT_OF_RANGE,
+    KafkaError._LOG_TRUNCATION,
+)
+
+
 class KafkaRangeSource:
     """A `RecordSource`: gives out the records of its ranges, and knows when each is finished.
 
@@ -147,7 +155,7 @@ class KafkaRangeSource:
                 continue  # what was fetched before it was left
             if error is None:
                 chunks += self._chunk(partition, messages[start:stop])
-            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            elif error.code() in _LOST_ITS_PLACE:
                 # The consumer has stopped at this partition for good: nothing more is given out.
                 self._lost.add(partition)
             else:
@@ -243,6 +251,13 @@ class KafkaRangeSource:
                 f"{doing}: the low watermark is {low} now, up to {low - position} records were "
                 "deleted while they were being read. Raise the topic's retention.ms, then set "
                 "IOT_ON_EXPIRED=record to write the loss into the ledger and go on"
+            )
+        if position <= high:
+            return TopicChangedError(
+                f"{doing}: the log was cut back before this offset while it was read, and has "
+                f"grown again to {high} (an unclean election). Nothing of it was written. Run "
+                "again: the next run compares what Kafka has with what was read, and says which "
+                "offsets are in doubt"
             )
         return TopicChangedError(
             f"{doing}: the log ends at {high}: the topic was truncated or made again. Nothing of "

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from iot_pipeline.clients.cassandra import PendingAnswer
 from iot_pipeline.clients.ledger_reads import (
@@ -18,24 +17,34 @@ from iot_pipeline.clients.ledger_reads import (
     entry_of,
 )
 from iot_pipeline.clients.schema_store import CassandraSchema
-from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState, Outcome
+from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.ledger.losses import Recovery
+from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 
-_CHECKPOINT = f"SELECT next_offset, current_epoch, topic_id FROM {LEDGER} {OF_PARTITION} LIMIT 1"
+_CHECKPOINT = (
+    f"SELECT next_offset, current_epoch, topic_id, fingerprint FROM {LEDGER} {OF_PARTITION} LIMIT 1"
+)
 _FIRST_CONTACT = (
     f"UPDATE {LEDGER} SET next_offset = ?, current_epoch = ?, topic_id = ? {OF_PARTITION} "
     "IF next_offset = null"
 )
 _UNMOVED = "IF next_offset = ? AND topic_id = ? AND current_epoch = ?"
 _MOVE_CHECKPOINT = f"UPDATE {LEDGER} SET next_offset = ? {OF_PARTITION} {_UNMOVED}"
+_MOVE_WITH_FINGERPRINT = (
+    f"UPDATE {LEDGER} SET next_offset = ?, fingerprint = ? {OF_PARTITION} {_UNMOVED}"
+)
+# A new epoch has read nothing yet.
 _REBASE = (
-    f"UPDATE {LEDGER} SET next_offset = ?, topic_id = ?, current_epoch = ? {OF_PARTITION} "
+    f"UPDATE {LEDGER} SET next_offset = ?, topic_id = ?, current_epoch = ?, fingerprint = null "
+    f"{OF_PARTITION} "
     f"{_UNMOVED}"
 )
 _WRITE_ENTRY = (
     f"UPDATE {LEDGER} SET {', '.join(f'{column} = ?' for column in ENTRY_COLUMNS)} "
     f"{OF_PARTITION} AND epoch = ? AND start_offset = ?"
 )
+_REPLACE_ENTRY = f"{_WRITE_ENTRY} IF outcome = ? AND end_offset = ?"
 _DROP_WITHIN = (
     f"DELETE FROM {LEDGER} {OF_PARTITION} AND epoch = ? AND start_offset > ? AND start_offset < ?"
 )
@@ -68,7 +77,8 @@ class CassandraLedgerStore(LedgerReads):
         if not rows or rows[0].next_offset is None:
             return None
         row = rows[0]
-        return Checkpoint(partition, row.next_offset, row.current_epoch, row.topic_id)
+        known = Fingerprint(*row.fingerprint) if row.fingerprint else None
+        return Checkpoint(partition, row.next_offset, row.current_epoch, row.topic_id, known)
 
     @property
     def keyspace(self) -> str:
@@ -105,38 +115,41 @@ class CassandraLedgerStore(LedgerReads):
             datetime.now(UTC),
             commit.cause,
         )
-        move = (commit.end, *place, commit.expected, commit.topic_id, commit.epoch)
+        where = (*place, commit.expected, commit.topic_id, commit.epoch)
+        move: tuple[str, tuple[Any, ...]] = (_MOVE_CHECKPOINT, (commit.end, *where))
+        if commit.fingerprint is not None:
+            move = (_MOVE_WITH_FINGERPRINT, (commit.end, tuple(commit.fingerprint), *where))
         return self._send(
-            [(_MOVE_CHECKPOINT, move), (_WRITE_ENTRY, _entry_values(entry))],
+            [move, (_WRITE_ENTRY, _entry_values(entry))],
             f"committing {commit.topic}[{commit.partition}] at {commit.end}",
             is_conditional=True,
         )
 
     def send_rebase(
-        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+        self, old: Checkpoint, new: Checkpoint, entries: Sequence[LedgerEntry]
     ) -> PendingAnswer[Any]:
-        # At the end of the old chain, where no run will ever write again: the first run of the new
-        # epoch has a row of its own.
-        seam = LedgerEntry(
-            topic,
-            old.partition,
-            old.epoch,
-            old.next_offset,
-            old.next_offset,
-            Outcome.REBASED,
-            run_id,
-            writer_id,
-            Counts(),
-            datetime.now(UTC),
-        )
+        topic = entries[0].topic
         after = (new.next_offset, new.topic_id, new.epoch)
         before = (old.next_offset, old.topic_id, old.epoch)
         return self._send(
             [
                 (_REBASE, (*after, topic, old.partition, *before)),
-                (_WRITE_ENTRY, _entry_values(seam)),
+                *((_WRITE_ENTRY, _entry_values(entry)) for entry in entries),
             ],
             f"rebasing {topic}[{old.partition}] to {new.next_offset}",
+            is_conditional=True,
+        )
+
+    def send_recovery(self, recovery: Recovery) -> PendingAnswer[Any]:
+        # The first entry begins where the loss does, so its row is the one to be as it was.
+        loss, (first, *others) = recovery.loss, recovery.entries
+        as_it_was = (loss.outcome.value, loss.end_offset)
+        return self._send(
+            [
+                (_REPLACE_ENTRY, (*_entry_values(first), *as_it_was)),
+                *((_WRITE_ENTRY, _entry_values(entry)) for entry in others),
+            ],
+            f"ingesting {recovery.ingested.offsets} of {loss.topic}, which was {loss.outcome}",
             is_conditional=True,
         )
 

@@ -10,10 +10,13 @@ from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
+from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.rollups.days import DeletedPart
 
 _AUDITS = "{ks}.audits"
 _LAST_AUDIT = f"SELECT started_at, fates FROM {_AUDITS} WHERE topic = ? LIMIT 1"
+_SETTLEMENTS = "{ks}.settled_days"
+_SETTLED = f"SELECT pieces, explained, settled_at FROM {_SETTLEMENTS} WHERE topic = ? AND day = ?"
 _LOSSES = "{ks}.acknowledged_losses"
 _ACKNOWLEDGED = f"SELECT * FROM {_LOSSES} WHERE topic = ?"
 # All of them: people delete seldom, and rows are torn seldom.
@@ -54,6 +57,24 @@ class CassandraAudits(Table):
         if not rows:
             return None
         return LastAudit(aware(rows[0].started_at), dict(rows[0].fates or {}))
+
+
+class CassandraSettlements(Table):
+    """A `Settlements`."""
+
+    def read_settlement(self, topic: str, day: date) -> KeptSettlement:
+        doing = f"reading what is known of the rows of {day}"
+        rows = self._run(_SETTLED, (topic, day), doing=doing)
+        if not rows:
+            return KeptSettlement()
+        at = rows[0].settled_at
+        pieces = dict(rows[0].pieces or {})
+        return KeptSettlement(pieces, rows[0].explained or 0, aware(at) if at else None)
+
+    def keep_settlement(self, topic: str, day: date, kept: KeptSettlement) -> None:
+        row = {"topic": topic, "day": day, "pieces": dict(kept.pieces)}
+        row |= {"explained": kept.explained, "settled_at": kept.settled_at}
+        self._insert(_SETTLEMENTS, row, doing=f"remembering what is known of the rows of {day}")
 
 
 class CassandraAcknowledgedLosses(Table):

@@ -72,6 +72,7 @@ class RunReport:
         total, latencies = self.progress.total, self.latencies.numbers()
         rare = {
             "superseded": total.superseded,
+            "repeated": total.repeated,
             "aged_out": total.aged_out,
             "holes": total.holes,
             "offsets_expired": sum(item.span for item in self.lost),
@@ -226,7 +227,13 @@ class RunReport:
         if total.superseded:
             remarks.append(
                 f"{total.superseded:,} readings had the device and millisecond of another one "
-                "in the same micro-batch, and that one is the row."
+                "with other values in the same micro-batch, and that one is the row: two devices "
+                "of one id, or more than one reading in a millisecond."
+            )
+        if total.repeated:
+            remarks.append(
+                f"{total.repeated:,} readings were sent again in the same micro-batch, with the "
+                "same values: one row each, nothing is missing."
             )
         if total.holes:
             remarks.append(

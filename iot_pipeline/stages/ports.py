@@ -20,13 +20,14 @@ from iot_pipeline.core.ledger.chain import (
     LedgerState,
     Outcome,
 )
-from iot_pipeline.core.ledger.losses import Acknowledgement
+from iot_pipeline.core.ledger.losses import Acknowledgement, Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.audit_result import AuditResult
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import Place, StoredRow
+from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
@@ -239,9 +240,19 @@ class LedgerStore(Protocol):
     def send_commit(self, commit: Commit) -> PendingCommit: ...
 
     def send_rebase(
-        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+        self, old: Checkpoint, new: Checkpoint, entries: Sequence[LedgerEntry]
     ) -> PendingCommit:
-        """Start the conditional write that begins a new epoch and shows the seam in the old one."""
+        """Start the conditional write that begins a new epoch, and writes these entries with it.
+
+        At least one, all of one Kafka partition: the seam in the old chain, and what the new one
+        leaves unread.
+        """
+
+    def send_recovery(self, recovery: Recovery) -> PendingCommit:
+        """Start the conditional write that puts entries in the place of a loss.
+
+        It is applied only while the loss is in the ledger as `recovery` has it.
+        """
 
     def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
         """What the ledger says now, read serially, to decide a commit of unknown outcome.
@@ -373,6 +384,16 @@ class Audits(Protocol):
 
     def read_last_audit(self, topic: str) -> LastAudit | None:
         """The newest audit of the topic, None when there was none."""
+
+
+class Settlements(Protocol):
+    """Why days have fewer rows than the ledger stored, as far as it was found out."""
+
+    def read_settlement(self, topic: str, day: date) -> KeptSettlement:
+        """An empty one where nothing is kept."""
+
+    def keep_settlement(self, topic: str, day: date, kept: KeptSettlement) -> None:
+        """In the place of an earlier one."""
 
 
 class AuditLog(Protocol):

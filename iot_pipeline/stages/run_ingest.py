@@ -19,10 +19,11 @@ from typing import Protocol
 
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.stopped import sum_up
-from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
+from iot_pipeline.stages.ingest.cut_logs import LogComparison
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.latency import LatencyProbe
@@ -200,6 +201,8 @@ class _Work:
     clock: Callable[[], float]
     stays_until: float | None = None
     is_second_look: bool = False
+    _compared: set[int] = field(default_factory=set)
+    _cut: dict[int, PipelineError] = field(default_factory=dict)
 
     def run(self) -> None:
         """Plan and work, again after each loss that is recorded; fail for what is left."""
@@ -268,7 +271,20 @@ class _Work:
             offsets=request.offsets,
             done=[*self.outcome.lost, *self.outcome.achieved],
             accept_producer_timestamps=request.accept_producer_timestamps,
+            compare=self._compare,
         )
+
+    def _compare(
+        self, checkpoints: Sequence[Checkpoint], marks: Sequence[Watermarks]
+    ) -> dict[int, PipelineError]:
+        # Once a run: what it reads itself from then on, the client watches.
+        compared = [c for c in checkpoints if c.partition not in self._compared]
+        self._compared |= {c.partition for c in compared}
+        topic = self.request.topic
+        comparison = LogComparison(self.connections.ports.log, self.connections.audit_ports)
+        doubts = comparison.find_doubts(topic, compared, marks, self.request.config.retry_seconds)
+        self._cut |= {partition: doubt.error(topic) for partition, doubt in doubts.items()}
+        return self._cut
 
     def _who_is_ahead(self, plan: Plan) -> list[str]:
         if not (self.request.is_planned and plan.replay):

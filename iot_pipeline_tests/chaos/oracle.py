@@ -15,7 +15,7 @@ were ingested, need not have a row: where one is there it must be theirs.
 """
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +26,8 @@ LOSSES = ("expired", "skipped", "unreadable")
 
 # (device_id, milliseconds since 1970)
 Key = tuple[str, int]
+# By (epoch, partition), in order.
+_Offsets = defaultdict[tuple[int, int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Entry:
     outcome: str
     stored: int
     superseded: int
+    repeated: int
     rejected: int
     aged_out: int
     holes: int
@@ -230,8 +233,9 @@ def _judge_letters(facts: Facts, verdict: Verdict) -> None:
 
 
 def _judge_ledger(facts: Facts, verdict: Verdict) -> None:
-    bad_at: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    all_at: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    all_at: _Offsets = defaultdict(list)
+    bad_at: _Offsets = defaultdict(list)
+    repeats_at, differing_at = _find_rivals(facts)
     for record in sorted(facts.records, key=lambda record: record.place):
         all_at[record.epoch, record.partition].append(record.offset)
         attempt = facts.attempted.get(record.number)
@@ -251,6 +255,11 @@ def _judge_ledger(facts: Facts, verdict: Verdict) -> None:
             reached = entry.end
             at = epoch, partition
             _judge_sums(entry, all_at[at], bad_at[at], verdict)
+            # Who lost to whom inside a micro-batch is not known here, only who can have.
+            for fate, possible in (("repeated", repeats_at[at]), ("superseded", differing_at[at])):
+                most = bisect_left(possible, entry.end) - bisect_left(possible, entry.start)
+                if getattr(entry, fate) > most:
+                    verdict.faults["ledger sums"].append(f"{entry}: {most} can be {fate}")
         if epoch != facts.epoch:
             continue
         checkpoint = facts.checkpoints.get(partition, 0)
@@ -264,9 +273,33 @@ def _judge_ledger(facts: Facts, verdict: Verdict) -> None:
             )
 
 
+def _find_rivals(facts: Facts) -> tuple["_Offsets", "_Offsets"]:
+    """Records that another one of their key repeats, and those that another one contradicts."""
+    of_key: defaultdict[Key, list[tuple[Found, tuple[float, float]]]] = defaultdict(list)
+    for record in sorted(facts.records, key=lambda record: record.place):
+        attempt = facts.attempted.get(record.number)
+        if attempt is not None and attempt.reading is not None:
+            of_key[attempt.reading[:2]].append((record, attempt.reading[2:]))
+    repeats: _Offsets = defaultdict(list)
+    differing: _Offsets = defaultdict(list)
+    for rivals in of_key.values():
+        count = Counter(values for _, values in rivals)
+        for record, values in rivals:
+            at = record.epoch, record.partition
+            if count[values] > 1:
+                repeats[at].append(record.offset)
+            if count[values] < len(rivals):
+                differing[at].append(record.offset)
+    for found in (repeats, differing):
+        for offsets in found.values():
+            offsets.sort()
+    return repeats, differing
+
+
 def _judge_sums(entry: Entry, offsets: list[int], bad: list[int], verdict: Verdict) -> None:
     span = entry.end - entry.start
-    accounted = entry.stored + entry.superseded + entry.rejected + entry.aged_out + entry.holes
+    lost_key = entry.superseded + entry.repeated
+    accounted = entry.stored + lost_key + entry.rejected + entry.aged_out + entry.holes
     if entry.outcome in LOSSES and accounted:
         verdict.faults["ledger sums"].append(f"{entry}: left unread, and {accounted} counted")
     if entry.outcome not in ("ingested", "folded"):

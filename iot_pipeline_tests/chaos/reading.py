@@ -160,8 +160,8 @@ def _read_tables(session: Session, topic: str, keyspace: str, facts: Facts) -> N
     facts.epoch = read_epoch(session, keyspace, topic)
     for partition in facts.checkpoints:
         statement = SimpleStatement(
-            "SELECT epoch, start_offset, end_offset, outcome, stored, superseded, rejected, "
-            f"aged_out, holes FROM {keyspace}.ingest_ledger "
+            "SELECT epoch, start_offset, end_offset, outcome, stored, superseded, repeated, "
+            f"rejected, aged_out, holes FROM {keyspace}.ingest_ledger "
             "WHERE topic = %s AND kafka_partition = %s",
             consistency_level=ConsistencyLevel.SERIAL,
         )

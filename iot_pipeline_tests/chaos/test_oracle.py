@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from iot_pipeline_tests.chaos.oracle import Attempt, Entry, Facts, Found, Row, judge
+from iot_pipeline_tests.chaos.oracle import LOSSES, Attempt, Entry, Facts, Found, Row, judge
 
 MS = 1_735_444_918_316
 DAY = date(2024, 12, 29)
@@ -36,8 +36,8 @@ def good() -> Facts:
         },
         devices={(DAY, "d"), (DAY, "e")},
         entries=[
-            Entry(0, 0, 0, 2, "ingested", 1, 1, 0, 0, 0),
-            Entry(0, 0, 2, 4, "ingested", 1, 0, 1, 0, 0),
+            Entry(0, 0, 0, 2, "ingested", 1, 1, 0, 0, 0, 0),
+            Entry(0, 0, 2, 4, "ingested", 1, 0, 0, 1, 0, 0),
         ],
         checkpoints={0: 4, 1: 0},
     )
@@ -54,6 +54,29 @@ def _change_row(facts: Facts, **changes: object) -> None:
 
 def _change_entry(facts: Facts, at: int, **changes: object) -> None:
     facts.entries[at] = dataclasses.replace(facts.entries[at], **changes)  # type: ignore[arg-type]
+
+
+def _skip(facts: Facts) -> None:
+    """The second range was passed over: nothing of it is stored, and the ledger says so."""
+    facts.entries[1] = Entry(0, 0, 2, 4, "skipped", 0, 0, 0, 0, 0, 0)
+    facts.rows.pop(("e", MS))
+    facts.letters.clear()
+
+
+@pytest.mark.parametrize("outcome", LOSSES)
+def test_what_the_ledger_says_was_left_unread_need_not_be_there(outcome: str) -> None:
+    facts = good()
+    _skip(facts)
+    _change_entry(facts, 1, outcome=outcome)
+    assert str(judge(facts)) == "clean: 4 records, 1 rows"
+
+
+def test_readings_sent_again_as_they_were_are_repeated() -> None:
+    facts = good()
+    facts.attempted = {**facts.attempted, 0: Attempt(b"a", ("d", MS, 3.0, 1.0))}
+    assert judge(facts).kinds == {"ledger sums"}, "they do not differ"
+    _change_entry(facts, 0, superseded=0, repeated=1)
+    assert judge(facts).is_clean
 
 
 LIES: list[tuple[str, Callable[[Facts], object]]] = [
@@ -76,6 +99,11 @@ LIES: list[tuple[str, Callable[[Facts], object]]] = [
     ("ledger sums", lambda f: _change_entry(f, 0, stored=2)),
     ("ledger sums", lambda f: _change_entry(f, 1, rejected=0, stored=2)),
     ("ledger sums", lambda f: _change_entry(f, 0, superseded=0, holes=1)),
+    ("ledger sums", lambda f: _change_entry(f, 0, superseded=0, repeated=1)),
+    ("ledger sums", lambda f: _change_entry(f, 1, stored=0, superseded=1)),
+    ("ledger sums", lambda f: _change_entry(f, 1, outcome="skipped")),
+    ("checkpoint off the chain", lambda f: (_skip(f), f.entries.pop(1))),
+    ("lost", lambda f: (_skip(f), _change_entry(f, 1, outcome="ingested", stored=1, rejected=1))),
     ("checkpoint off the chain", lambda f: f.checkpoints.update({0: 3})),
     ("not drained", lambda f: f.ends.update({1: 7})),
 ]

@@ -73,6 +73,7 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
         "nothing_left_unread",
         "retention_is_far",
         "dead_letters_are_few",
+        "superseded_are_few",
         "values_are_plausible",
         "devices_are_reporting",
         "readings_are_on_time",

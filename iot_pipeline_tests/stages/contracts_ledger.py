@@ -18,6 +18,7 @@ from iot_pipeline.core.ledger.chain import (
     Outcome,
     decide_commit,
 )
+from iot_pipeline.core.ledger.losses import recover
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, LossPlace, place_of
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.stages.ports import (
@@ -246,14 +247,50 @@ class LedgerStoreContract:
         assert settle_commit(ledger, commit)
         old, new = Checkpoint(0, 110, 0, "uuid"), Checkpoint(0, 3, 1, "other")
         for at, is_applied in ((replace(old, next_offset=100), False), (old, True), (old, False)):
-            sent = ledger.send_rebase(topic, at, new, "run-r", uuid4())
+            seam = replace(ledger.read_entries(topic, [0])[-1], counts=Counts())
+            seam = replace(seam, start_offset=110, outcome=Outcome.REBASED)
+            skipped = replace(
+                seam, epoch=1, start_offset=0, end_offset=3, outcome=Outcome.SKIPPED, cause="x"
+            )
+            sent = ledger.send_rebase(at, new, [seam, skipped])
             while not sent.done:
                 ledger.wait(0.1)
             assert (sent.error, sent.applied) == (None, is_applied)
         assert ledger.read_checkpoints(topic, [0]) == {0: new}
-        seam = ledger.read_entries(topic, [0], limit=1)[0]
+        found, seam = ledger.read_entries(topic, [0], limit=2)
+        assert found == skipped
         assert (seam.epoch, seam.start_offset, seam.end_offset) == (0, 110, 110)
         assert (seam.outcome, seam.counts) == (Outcome.REBASED, Counts())
+
+    def test_a_loss_gives_way_to_what_was_ingested_of_it_once(self, ledger_world, commit):
+        ledger, topic = ledger_world.ledger, commit.topic
+        lost = replace(commit, outcome=Outcome.SKIPPED, counts=Counts(), cause="why")
+        assert settle_commit(ledger, lost)
+        (loss,) = ledger.read_entries(topic, [0])
+        counts = Counts(stored=2, repeated=1)
+        now = loss.updated_at
+
+        def send(recovery):
+            sent = ledger.send_recovery(recovery)
+            while not sent.done:
+                ledger.wait(0.1)
+            assert sent.error is None
+            return sent.applied
+
+        middle = recover(loss, OffsetRange(0, 103, 106), counts, "run-b", uuid4(), now)
+        assert send(middle)
+        assert not send(middle), "the loss is not as it was"
+        whole = recover(loss, loss.offsets, Counts(stored=10), "run-b", uuid4(), now)
+        assert not send(whole)
+        entries = ledger.read_entries(topic, [0])
+        assert entries == list(middle.entries)[::-1]
+        assert [(e.start_offset, e.end_offset, e.outcome, e.cause) for e in entries] == [
+            (106, 110, Outcome.SKIPPED, "why"),
+            (103, 106, Outcome.INGESTED, ""),
+            (100, 103, Outcome.SKIPPED, "why"),
+        ]
+        assert entries[1].counts == counts
+        assert ledger.read_checkpoints(topic, [0])[0].next_offset == 110
 
     def test_entries_may_be_asked_since_a_time(self, ledger_world, commit):
         assert settle_commit(ledger_world.ledger, commit)

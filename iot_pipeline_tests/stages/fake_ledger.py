@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
-from uuid import UUID
 
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
@@ -14,6 +13,7 @@ from iot_pipeline.core.ledger.chain import (
     LedgerState,
     Outcome,
 )
+from iot_pipeline.core.ledger.losses import Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, place_of
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.core.rollups.days import IngestedPart, ReplayedPart
@@ -56,7 +56,10 @@ class FakeLedger:
         expected = Checkpoint(commit.partition, commit.expected, commit.epoch, commit.topic_id)
         applied = self.checkpoints.get(place) == expected
         if applied:
-            self.checkpoints[place] = replace(expected, next_offset=commit.end)
+            known = self.checkpoints[place].fingerprint
+            self.checkpoints[place] = replace(
+                expected, next_offset=commit.end, fingerprint=commit.fingerprint or known
+            )
             self.entries[*place, commit.epoch, commit.run_start] = LedgerEntry(
                 commit.topic,
                 commit.partition,
@@ -74,24 +77,28 @@ class FakeLedger:
         return FakePending(applied, looks=self.looks_until_answered)
 
     def send_rebase(
-        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+        self, old: Checkpoint, new: Checkpoint, entries: Sequence[LedgerEntry]
     ) -> FakePending:
-        place = (topic, old.partition)
+        place = (entries[0].topic, old.partition)
         applied = self.checkpoints.get(place) == old
         if applied:
             self.checkpoints[place] = new
-            self.entries[*place, old.epoch, old.next_offset] = LedgerEntry(
-                *place,
-                old.epoch,
-                old.next_offset,
-                old.next_offset,
-                Outcome.REBASED,
-                run_id,
-                writer_id,
-                Counts(),
-                datetime.fromtimestamp(NOW_MS / 1000, UTC),
-            )
+            self._write(entries)
         return FakePending(applied, looks=self.looks_until_answered)
+
+    def send_recovery(self, recovery: Recovery) -> FakePending:
+        loss = recovery.loss
+        found = self.entries.get((loss.topic, loss.partition, *place_of(loss)))
+        applied = found is not None and (found.outcome, found.end_offset) == (
+            loss.outcome, loss.end_offset,
+        )  # fmt: skip
+        if applied:
+            self._write(recovery.entries)
+        return FakePending(applied, looks=self.looks_until_answered)
+
+    def _write(self, entries: Sequence[LedgerEntry]) -> None:
+        for entry in entries:
+            self.entries[entry.topic, entry.partition, *place_of(entry)] = entry
 
     def read_state(self, commit: Commit, timeout_seconds: float | None = None) -> LedgerState:
         entries = self.read_entries(commit.topic, [commit.partition])

@@ -57,6 +57,7 @@ class FakeLog:
     mirrored: dict[int, int] = field(default_factory=dict)
     skip: set[tuple[int, int]] = field(default_factory=set)  # a consumer's defect: not given out
     open_sources: int = 0
+    opened: int = 0
     low: Counter[int] = field(default_factory=Counter)
     open_transaction_at: dict[int, int] = field(default_factory=dict)
     _log: defaultdict[int, list[tuple[Kind, Record]]] = field(
@@ -85,6 +86,15 @@ class FakeLog:
     def append_aborted(self, partition: int, value: bytes) -> None:
         self.append(partition, value, kind=Kind.ABORTED)
         self.append_hole(partition)
+
+    def cut(self, partition: int, end: int) -> None:
+        """Forget the end of a log, as an unclean election does."""
+        del self._log[partition][end:]
+
+    def compact(self, partition: int, offset: int) -> None:
+        """Take a record away that a later one of its key replaces."""
+        _, record = self._log[partition][offset]
+        self._log[partition][offset] = Kind.NOTHING, record
 
     def delete_before(self, partition: int, offset: int) -> None:
         self.low[partition] = offset
@@ -148,6 +158,7 @@ class FakeLog:
 
     def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> "FakeSource":
         self.open_sources += 1
+        self.opened += 1
         return FakeSource(self, list(ranges), {item.partition: item.start for item in ranges})
 
     def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:

@@ -1,11 +1,10 @@
 """Calls that fail: number k, in any of the ways that a call can, and what meets them."""
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from iot_pipeline.core.ledger.chain import (
     Commit,
@@ -13,6 +12,8 @@ from iot_pipeline.core.ledger.chain import (
     LedgerEntry,
     LedgerState,
 )
+from iot_pipeline.core.ledger.losses import Recovery
+from iot_pipeline.core.ledger.sums import EntryPlace
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
@@ -262,13 +263,28 @@ class FailingLedger(FakeLedger):
         )  # fmt: skip
 
     def send_rebase(
-        self, topic: str, old: Checkpoint, new: Checkpoint, run_id: str, writer_id: UUID
+        self, old: Checkpoint, new: Checkpoint, entries: Sequence[LedgerEntry]
     ) -> FakePending:
         return self.faults.send(
             "ledger.send_rebase",
-            lambda: self.inner.send_rebase(topic, old, new, run_id, writer_id),
+            lambda: self.inner.send_rebase(old, new, entries),
             CassandraUnavailableError,
         )
+
+    def send_recovery(self, recovery: Recovery) -> FakePending:
+        return self.faults.send(
+            "ledger.send_recovery",
+            lambda: self.inner.send_recovery(recovery),
+            CassandraUnavailableError,
+        )
+
+    def read_at(
+        self, topic: str, partition: int, places: Collection[EntryPlace]
+    ) -> list[LedgerEntry]:
+        return _call(
+            self.faults, "ledger.read_at",
+            lambda: self.inner.read_at(topic, partition, places), "cassandra",
+        )  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -5,16 +5,18 @@ it would have ended without.
 """
 
 import copy
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
 
-from iot_pipeline.core.ledger.chain import find_flaws
+from iot_pipeline.core.ledger.chain import LOSSES, Outcome, find_flaws
+from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import Window
-from iot_pipeline.errors import PermanentError, TransientError
-from iot_pipeline.stages.ingest.losses import rebase
+from iot_pipeline.errors import PermanentError, PlanError, TransientError
+from iot_pipeline.stages.ingest.rebase import rebase
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.deletions import delete_readings
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
@@ -148,7 +150,10 @@ def a_world_made_again(partitions: int = 3) -> World:
 
 def rebase_all(world: World, faults: Faults, at: str = "earliest"):
     log, ledger = FailingLog(world.log, faults), FailingLedger(world.ledger, faults)
-    return rebase(log, ledger, "iot_data", world.log.uuid, at, Run("person", writer_id(3)))
+    run = Run("person", writer_id(3))
+    return rebase(
+        log, ledger, "iot_data", parse_target([at]), run, topic_id=world.log.uuid, retry_seconds=0.2
+    )
 
 
 def check_rebased(world: World, rows: int) -> None:
@@ -173,20 +178,81 @@ def test_a_rebase_that_fails_at_any_call_is_said_again_and_nothing_of_the_new_to
         try:
             rebase_all(world, Faults(at, how))
         except FAILURES:
-            rebase_all(world, Faults())
+            with suppress(PlanError):  # "nothing needs a rebase": it was done before it failed
+                rebase_all(world, Faults())
         check_rebased(world, rows=12)
+
+
+@pytest.mark.parametrize("how", EVERY_HOW)
+def test_a_skip_that_fails_at_any_call_is_said_again_and_passes_over_the_same(how):
+    def skip(world: World, faults: Faults):
+        log, ledger = FailingLog(world.log, faults), FailingLedger(world.ledger, faults)
+        target, run = parse_target(["0:latest", "1:2"]), Run("person", writer_id(3))
+        return rebase(log, ledger, "iot_data", target, run, skip_reason="old", retry_seconds=0.2)
+
+    def a_world() -> World:
+        world = a_busy_world()
+        world.plan()
+        return world
+
+    seams = calls_of(lambda faults: skip(a_world(), faults))
+    for at in range(1, len(seams) + 1):
+        world = a_world()
+        try:
+            skip(world, Faults(at, how))
+        except FAILURES:
+            with suppress(PlanError):
+                skip(world, Faults())
+        entries = world.ledger.read_entries("iot_data", range(2))
+        assert [(e.offsets, e.outcome) for e in entries] == [
+            (OffsetRange(0, 0, world.log.end(0)), Outcome.SKIPPED),
+            (OffsetRange(1, 0, 2), Outcome.SKIPPED),
+        ]
+        assert all("`iot rebase --at 0:latest --at 1:2`: old" in e.cause for e in entries)
+        checkpoints = world.ledger.read_checkpoints("iot_data", range(2))
+        assert find_flaws(entries, checkpoints.values()) == []
+
+
+@pytest.mark.parametrize("how", EVERY_HOW)
+def test_a_loss_that_is_ingested_later_fails_at_any_call_and_is_counted_once(how):
+    def a_world() -> World:
+        world = a_busy_world()
+        world.plan()
+        rebase(
+            world.log, world.ledger, "iot_data", parse_target(["latest"]),
+            Run("person", writer_id(3)), skip_reason="late",
+        )  # fmt: skip
+        return world
+
+    expected = a_busy_world()
+    expected.drain()
+    seams = calls_of(lambda faults: replay_all(a_world(), faults))
+    assert {"ledger.send_recovery", "dead_letters.deliver"} <= set(seams)
+    for at in range(1, len(seams) + 1):
+        world = a_world()
+        try:
+            replay_all(world, Faults(at, how))
+        except FAILURES:
+            replay_all(world, Faults())
+        assert world.store.rows() == expected.store.rows(), f"call {at}, {seams[at - 1]}"
+        world.check()
+        entries = world.ledger.read_entries("iot_data", range(2))
+        assert {e.outcome for e in entries} == {Outcome.INGESTED}
 
 
 def test_a_partition_that_the_old_topic_lacked_begins_where_the_person_said():
     world = a_world_made_again()
     world.log.delete_before(2, 1)
     moved = rebase_all(world, Faults(), "latest")
-    assert [(old is None, new.next_offset) for old, new in moved] == [
-        (False, 4),
-        (False, 4),
-        (True, 4),
+    assert [(move.before is None, move.after.next_offset, move.skipped) for move in moved] == [
+        (False, 4, OffsetRange(0, 0, 4)),
+        (False, 4, OffsetRange(1, 0, 4)),
+        (True, 4, OffsetRange(2, 1, 4)),
     ]
     check_rebased(world, rows=0)
+    entries = world.ledger.read_entries("iot_data", range(3), outcomes=LOSSES)
+    assert [entry.offsets for entry in entries] == [move.skipped for move in moved]
+    assert {entry.outcome for entry in entries} == {Outcome.SKIPPED}
     again = a_world_made_again()
     again.log.delete_before(2, 1)
     rebase_all(again, Faults(), "earliest")

@@ -111,9 +111,11 @@ def _everything_stored(health: Health) -> _Said:
     ]
     if counts.superseded:
         more.append(
-            f"{counts.superseded:,} messages repeated a reading of the same device and moment; "
-            "the one that arrived in the latest millisecond counts."
+            f"{counts.superseded:,} messages said something else of the same device and moment "
+            "than another one; the one that arrived in the latest millisecond counts."
         )
+    if counts.repeated:
+        more.append(f"{counts.repeated:,} messages repeated a reading word for word: one row each.")
     if counts.aged_out:
         more.append(f"{counts.aged_out:,} were older than readings are kept, and left out.")
     if audit is None:

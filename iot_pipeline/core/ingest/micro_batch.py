@@ -25,6 +25,7 @@ from iot_pipeline.core.reading.decoding import (
     find_device_id_problem,
     timestamp_ms,
 )
+from iot_pipeline.core.reading.fingerprints import Fingerprint, fingerprint_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
     US_PER_MS,
@@ -54,7 +55,7 @@ class MicroBatch:
     `groups` holds the winners by (device_id, day number); `ends` says, for every Kafka partition
     that moved, where its checkpoint goes; `counts` has the same keys. `losers` are the superseded
     rows by the (partition, offset) of the one that won. No row's Kafka timestamp exceeds
-    `newest_ms`.
+    `newest_ms`. `fingerprints` are of the last record of each Kafka partition that has one.
     """
 
     groups: dict[tuple[str, int], RowsByTime]
@@ -66,6 +67,7 @@ class MicroBatch:
     split_ms: int = 0
     losers: dict[tuple[int, int], list[Row]] = field(default_factory=dict)
     newest_ms: int = 1 << 62
+    fingerprints: dict[int, Fingerprint] = field(default_factory=dict)
 
     def reject(self, record: Record, decoder: ReadingDecoder) -> None:
         """Count a row that the store refused as rejected: its record becomes a dead letter."""
@@ -73,20 +75,28 @@ class MicroBatch:
         decoded = ReadingDecoder(decoder.rules).decode(record.value)
         assert not isinstance(decoded, Rejection), "it made a row, so it was a reading"
         day = day_of(timestamp_ms(decoded.timestamp) // MS_PER_DAY)
-        self._move(record.partition, "stored", "rejected")
-        counts = self.counts[record.partition]
+        self._unstore(record.partition, day, "rejected")
+
+    def supersede(self, row: Row, day_number: int, *, is_repeat: bool = False) -> None:
+        """Count a row that is not to be written after all, as another one is in its place.
+
+        Args:
+            day_number: the row's day.
+            is_repeat: whether that one has the same values.
+        """
+        self._unstore(row[2], day_of(day_number), "repeated" if is_repeat else "superseded")
+
+    def reject_loser(self, row: Row, *, is_repeat: bool) -> None:
+        """Count a row as rejected that lost to one that the store then refused."""
+        self._move(row[2], "repeated" if is_repeat else "superseded", "rejected")
+
+    def _unstore(self, partition: int, day: date, won: str) -> None:
+        self._move(partition, "stored", won)
+        counts = self.counts[partition]
         by_day = {**counts.stored_by_day, day: counts.stored_by_day[day] - 1}
-        self.counts[record.partition] = replace(
+        self.counts[partition] = replace(
             counts, stored_by_day={day: rows for day, rows in by_day.items() if rows}
         )
-
-    def supersede(self, row: Row) -> None:
-        """Count a row as superseded that is not to be written after all."""
-        self._move(row[2], "stored", "superseded")
-
-    def reject_loser(self, record: Record) -> None:
-        """Count a record as rejected that lost to a row that the store then refused."""
-        self._move(record.partition, "superseded", "rejected")
 
     def _move(self, partition: int, lost: str, won: str) -> None:
         """Count one record under another fate."""
@@ -110,14 +120,18 @@ class _PartitionTally:
     holes: list[OffsetRange] = field(default_factory=list)
     records: int = 0
     superseded: int = 0
+    repeated: int = 0
     rejected: int = 0
     aged_out: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
+    # The last record: what its fingerprint is made of, once for all of them.
+    last: tuple[int, int, bytes | None, bytes | None] | None = None
 
     @property
     def stored(self) -> int:
-        return self.records - self.superseded - self.rejected - self.aged_out
+        lost_their_key = self.superseded + self.repeated
+        return self.records - lost_their_key - self.rejected - self.aged_out
 
 
 @dataclass(slots=True)
@@ -146,7 +160,8 @@ class MicroBatchBuilder:
     _days: dict[int, dict[str, RowsByTime]] = field(default_factory=dict)
     _dead_letters: list[DeadLetter] = field(default_factory=list)
     _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
-    _losers: dict[tuple[int, int], list[Row]] = field(default_factory=dict)
+    # By the record of the winner: the winner, and what lost to it.
+    _losers: dict[tuple[int, int], tuple[Row, list[Row]]] = field(default_factory=dict)
 
     def add(self, chunk: RecordChunk) -> None:
         """Take records in; those of one partition in the order of their offsets."""
@@ -169,6 +184,7 @@ class MicroBatchBuilder:
         if tally.first_ms is None:
             tally.first_ms = chunk.produced_ms[0]
         tally.last_ms = chunk.produced_ms[-1]
+        tally.last = offsets[-1], tally.last_ms, chunk.message_keys[-1], chunk.values[-1]
         self._newest_ms = max(self._newest_ms, max(chunk.produced_ms))
         if offsets[-1] - tally.expected + 1 != count:
             expected = tally.expected
@@ -283,16 +299,24 @@ class MicroBatchBuilder:
 
     def _supersede(self, loser: Row, winner: Row) -> None:
         # Kept for the case that the store refuses the winner: then nothing superseded them.
-        kept = self._losers.pop(record_of(loser), [])
+        _, kept = self._losers.pop(record_of(loser), (loser, []))
         if self._is_own(loser):
             self._tallies[loser[2]].superseded += 1
             kept.append(loser)
         known = self._losers.get(record_of(winner))
         if known is not None:
-            known += kept
+            known[1].extend(kept)
         elif kept:
             # Moved, not copied: a thousand records of one key each win over the one before.
-            self._losers[record_of(winner)] = kept
+            self._losers[record_of(winner)] = winner, kept
+
+    def _tell_repeats(self) -> None:
+        """Of what lost, tell apart what has its winner's values: only known at the end."""
+        for winner, losers in self._losers.values():
+            for loser in losers:
+                if loser[3:] == winner[3:]:
+                    self._tallies[loser[2]].superseded -= 1
+                    self._tallies[loser[2]].repeated += 1
 
     def _stored_on(
         self, day_number: int, groups: Mapping[tuple[str, int], RowsByTime]
@@ -323,6 +347,8 @@ class MicroBatchBuilder:
                 for place, group in groups.items()
                 if (own_rows := {ms: row for ms, row in group.items() if self._is_own(row)})
             }
+        # Last before the tallies are read, and once: it changes them.
+        self._tell_repeats()
         stored_by_day: dict[int, dict[date, int]] = {partition: {} for partition in ends}
         for day_number in self._days:
             day = day_of(day_number)
@@ -343,6 +369,7 @@ class MicroBatchBuilder:
             counts[partition] = Counts(
                 stored=sum(by_day.values()),
                 superseded=tally.superseded,
+                repeated=tally.repeated,
                 rejected=tally.rejected,
                 aged_out=tally.aged_out,
                 holes=end - start - tally.records,
@@ -358,6 +385,11 @@ class MicroBatchBuilder:
             counts,
             holes,
             self.split_ms,
-            self._losers,
+            {place: losers for place, (_, losers) in self._losers.items()},
             self._newest_ms,
+            {
+                partition: fingerprint_of(*tally.last)
+                for partition, tally in self._tallies.items()
+                if partition in moved and tally.last is not None
+            },
         )

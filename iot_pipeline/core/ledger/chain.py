@@ -1,7 +1,7 @@
 """The chain of ranges that runs leave behind, its sums, and who may extend it.
 
 Every offset below the checkpoint is in exactly one entry, and for what was ingested
-`span = stored + superseded + rejected + aged_out + holes`.
+`span = stored + superseded + repeated + rejected + aged_out + holes`.
 """
 
 import enum
@@ -13,10 +13,11 @@ from operator import add, attrgetter, sub
 from typing import NamedTuple
 from uuid import UUID
 
+from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, check_moved_forward
 
 # What becomes of an offset that was ingested: the names of its count, wherever it is counted.
-FATES = ("stored", "superseded", "rejected", "aged_out", "holes")
+FATES = ("stored", "superseded", "repeated", "rejected", "aged_out", "holes")
 _fates_of = attrgetter(*FATES)
 
 
@@ -48,7 +49,8 @@ LOSSES = (Outcome.EXPIRED, Outcome.SKIPPED, Outcome.UNREADABLE)
 class Counts:
     """The fates of the offsets of a range; `stored_by_day` counts stored rows per UTC day.
 
-    A record that loses its key to one of a later micro-batch stays stored here; an audit calls it
+    `superseded` lost their key to a record with other values, `repeated` to one with the same. A
+    record that loses its key to one of a later micro-batch stays stored here; an audit calls it
     superseded, and counts the rows that there are.
 
     `first_record_ms` and `last_record_ms` are Kafka timestamps; None when there was no record.
@@ -56,6 +58,7 @@ class Counts:
 
     stored: int = 0
     superseded: int = 0
+    repeated: int = 0
     rejected: int = 0
     aged_out: int = 0
     holes: int = 0
@@ -123,6 +126,7 @@ class ChainLink(NamedTuple):
     run_id: str
     stored: int
     superseded: int
+    repeated: int
     rejected: int
     aged_out: int
     holes: int
@@ -173,6 +177,7 @@ class Commit:
     """One conditional write: the checkpoint from `expected` to `end`, and the run's row with it.
 
     `counts` are those of the whole row [run_start, end), not of the micro-batch alone.
+    `fingerprint` is of the last record below `end`; None: what the ledger has of it stays.
     """
 
     topic: str
@@ -187,6 +192,7 @@ class Commit:
     counts: Counts
     outcome: Outcome = Outcome.INGESTED
     cause: str = ""
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)

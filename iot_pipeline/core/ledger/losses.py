@@ -1,10 +1,12 @@
 """Records that were not read and never will be by themselves: in the ledger, seen by a person."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
-from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.reading.offsets import OffsetRange
 
 # What became of "up to N records", said of a loss.
 LOST_HOW = {
@@ -59,6 +61,51 @@ def find_losses(
         losses.append(Loss(f"{epoch}:{partition}:{start}-{end}", entry, seen))
     losses.sort(key=lambda loss: (-loss.entry.epoch, loss.entry.partition, -loss.entry.end_offset))
     return losses
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A loss, of which `ingested` was read after all, and the entries that take its place.
+
+    They tile it; the first begins where it did. What is left of the loss stays one.
+    """
+
+    loss: LedgerEntry
+    ingested: LedgerEntry
+    entries: tuple[LedgerEntry, ...]
+
+
+def recover(
+    loss: LedgerEntry,
+    part: OffsetRange,
+    counts: Counts,
+    run_id: str,
+    writer_id: UUID,
+    now: datetime,
+) -> Recovery:
+    """Turn a part of a loss, or all of it, into what was ingested.
+
+    Args:
+        loss: as the ledger has it.
+        part: inside of it.
+        counts: the fates of all offsets of the part.
+    """
+    assert loss.start_offset <= part.start < part.end <= loss.end_offset
+    assert counts.accounted == part.span, f"{part}: {counts}"
+    ingested = replace(
+        loss,
+        start_offset=part.start,
+        end_offset=part.end,
+        outcome=Outcome.INGESTED,
+        run_id=run_id,
+        writer_id=writer_id,
+        counts=counts,
+        updated_at=now,
+        cause="",
+    )
+    before = [replace(loss, end_offset=part.start)] if loss.start_offset < part.start else []
+    after = [replace(loss, start_offset=part.end)] if part.end < loss.end_offset else []
+    return Recovery(loss, ingested, (*before, ingested, *after))
 
 
 def sum_losses(losses: Iterable[Loss]) -> dict[Outcome, int]:

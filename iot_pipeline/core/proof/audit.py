@@ -212,6 +212,15 @@ class Stretch:
                     group[ms] = [rival, row]
 
 
+# The row of their key is another record's; which is no defect.
+NO_ROW_OF_ITS_OWN = (Fate.SUPERSEDED, Fate.REPEATED)
+
+
+def _fate_beside(row: Row, stored: StoredRow) -> Fate:
+    """Of a record whose row is another one's: whether that says the same."""
+    return Fate.REPEATED if values_in(stored) == row[3:] else Fate.SUPERSEDED
+
+
 def rows_in(found: Row | list[Row]) -> Sequence[Row]:
     """The rows of one key, as a `Stretch` keeps them: a list for each would cost as much as all."""
     return found if isinstance(found, list) else (found,)
@@ -263,7 +272,7 @@ class Judge:
     ) -> list[Tie]:
         """Judge the records of some keys; gives back what only more records can tell."""
         ties: list[Tie] = []
-        stored_count = superseded_count = total = 0
+        stored_count = without_row = total = 0
         stored_at = found.get
         for ms in times:
             record, stored = records[ms], stored_at(ms)
@@ -283,25 +292,23 @@ class Judge:
                     claimed = True
                     stored_count += 1
                     total += row[0]
-                elif fate is Fate.SUPERSEDED:
-                    superseded_count += 1
                 else:
+                    without_row += fate in NO_ROW_OF_ITS_OWN
                     self.result.fates[fate] += 1
         day = day_of(place[1])
         if stored_count:
             self.sums.add(place, stored_count, *[total] * len(QUANTITIES))
             self.result.fates[Fate.STORED] += stored_count
             self.result.stored_by_day[day] += stored_count
-        if superseded_count:
-            self.result.fates[Fate.SUPERSEDED] += superseded_count
-            self.result.superseded_by_day[day] += superseded_count
+        if without_row:
+            self.result.superseded_by_day[day] += without_row
         return ties
 
     def settle_tie(self, tie: Tie, rivals: Iterable[Row]) -> None:
         """Decide a tie, given every record of the key with the row's write time."""
         values = values_in(tie.stored)
         if any(rival[3:] == values for rival in rivals):
-            self.result.fates[Fate.SUPERSEDED] += 1
+            self.result.fates[_fate_beside(tie.row, tie.stored)] += 1
             self.result.superseded_by_day[day_of(tie.place[1])] += 1
             return
         self._torn(tie.place, tie.timestamp_ms, tie.row, tie.stored)
@@ -323,15 +330,15 @@ class Judge:
             self._torn(place, ms, row, stored)
             return Fate.TORN
         if state is RowState.NEWER:
-            return Fate.SUPERSEDED
+            return _fate_beside(row, stored)
         if state is RowState.OLDER:
             detail = f"the row is older, written at {write_times_in(stored)[0]} µs"
             return self._fate_without_row(place, ms, row, detail)
         if state is RowState.EQUAL:
             # One row: of two equal records with one write time only one has stored it.
-            return Fate.SUPERSEDED if claimed else Fate.STORED
+            return Fate.REPEATED if claimed else Fate.STORED
         if any(stored == as_stored(rival) for rival in rivals):
-            return Fate.SUPERSEDED
+            return _fate_beside(row, stored)
         return None
 
     def _fate_without_row(self, place: Place, ms: int, row: Row, detail: str) -> Fate:

@@ -17,6 +17,7 @@ class Fate(enum.StrEnum):
 
     STORED = "stored"
     SUPERSEDED = "superseded"
+    REPEATED = "repeated"
     REJECTED = "rejected"
     AGED_OUT = "aged_out"
     DELETED = "deleted"
@@ -31,6 +32,8 @@ class Fate(enum.StrEnum):
     STRAY = "stray"
 
 
+# Lost records less than so far from each other are replayed together.
+_BLOCK_OFFSETS = 1_000
 DEFECTS = (Fate.LOST, Fate.TORN, Fate.STRAY)
 # Of these no record could be compared with a row: an audit says so, and proves nothing of them.
 UNREAD = (*(Fate(outcome.value) for outcome in LOSSES), Fate.UNVERIFIABLE)
@@ -67,12 +70,48 @@ class Finding:
 
 
 @dataclass(slots=True)
+class LostOffsets:
+    """Where records are lost, in ranges: in bounded memory, whatever their number and order.
+
+    Lost records that are close to each other are in one range: a replay of what lies between
+    changes nothing.
+    """
+
+    _blocks: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, partition: int, offset: int) -> None:
+        block = partition, offset // _BLOCK_OFFSETS
+        first, last = self._blocks.get(block, (offset, offset))
+        self._blocks[block] = min(first, offset), max(last, offset)
+
+    @property
+    def ranges(self) -> list[OffsetRange]:
+        """In order, each from its first lost record to its last."""
+        found: list[OffsetRange] = []
+        for (partition, _), (first, last) in sorted(self._blocks.items()):
+            before = found[-1] if found else None
+            if before and before.partition == partition and first - before.end < _BLOCK_OFFSETS:
+                found[-1] = OffsetRange(partition, before.start, last + 1)
+            else:
+                found.append(OffsetRange(partition, first, last + 1))
+        return found
+
+    @property
+    def repair(self) -> str:
+        """The command that writes them again; of the first ranges where there are many."""
+        asked = [part for item in self.ranges[:MAX_NAMED] for part in ("--offsets", str(item))]
+        return iot_command("replay", *asked)
+
+
+@dataclass(slots=True)
 class AuditResult:
     """Every offset of the audited ranges by its fate, rows per day, and the first defects.
 
     `fates` without STRAY add up to the ranges' spans. `is_stray_judged` says whether rows
     without a record were looked for at all; `is_listed`, whether in every partition that the audit
     is about: Cassandra cannot list those of a table that holds too many expired rows.
+    `rows_unverifiable` were written before a rebase, and their records are not in this log: they
+    count no offset.
     """
 
     ranges: list[OffsetRange] = field(default_factory=list)
@@ -80,6 +119,8 @@ class AuditResult:
     stored_by_day: Counter[date] = field(default_factory=Counter)
     superseded_by_day: Counter[date] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    lost: LostOffsets = field(default_factory=LostOffsets)
+    rows_unverifiable: int = 0
     is_stray_judged: bool = False
     is_listed: bool = True
     records: int = 0
@@ -92,6 +133,11 @@ class AuditResult:
         if self.live_seconds and finding.fate is Fate.LOST:
             return iot_command("setup")
         return finding.repair
+
+    @property
+    def lost_repair(self) -> str:
+        """The command that drains all that was lost again, or what has to be done before it."""
+        return iot_command("setup") if self.live_seconds else self.lost.repair
 
     @property
     def offsets(self) -> int:
@@ -108,10 +154,16 @@ class AuditResult:
 
     def name(self, finding: Finding) -> None:
         """Keep the first few of each kind: a table of lost rows is as long as the log."""
+        if finding.fate is Fate.LOST and finding.partition is not None:
+            self.lost.add(finding.partition, finding.offset or 0)
         if sum(found.fate is finding.fate for found in self.findings) < MAX_NAMED:
             self.findings.append(finding)
 
 
+_WHY_FORMER = (
+    "{:,} rows are unverifiable: they were written before a rebase, from records that are not in "
+    "this log"
+)
 _WHY_UNPROVEN = {
     **{
         Fate(outcome.value): f"{{:,}} {outcome}: {how}, `iot losses` lists them"
@@ -144,13 +196,14 @@ def conclude(result: AuditResult) -> list[str]:
     """Sentences, at least one; "nothing is lost" only of offsets that were looked at."""
     if not result.offsets:
         return ["nothing was audited: the ledger has no offsets there"]
+    former = [_WHY_FORMER.format(result.rows_unverifiable)] if result.rows_unverifiable else []
     unproven = [
         _WHY_UNPROVEN[fate].format(result.fates[fate]) for fate in UNPROVEN if result.fates[fate]
     ]
     if result.live_seconds:
         unproven.append(f"the table sensor_data {dying(result.live_seconds)}")
     unlisted = [] if result.is_listed else [_UNLISTED]
-    return [_verdict(result), *unproven, *unlisted]
+    return [_verdict(result), *unproven, *former, *unlisted]
 
 
 def _verdict(result: AuditResult) -> str:

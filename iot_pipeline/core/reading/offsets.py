@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.errors import (
     CheckpointWentBackError,
     ConfigurationError,
@@ -62,13 +63,15 @@ class TopicInfo:
 class Checkpoint:
     """The next offset to ingest, as the ledger keeps it, and the incarnation it belongs to.
 
-    `topic_id` is Kafka's UUID of the topic, `epoch` counts those the ledger has seen.
+    `topic_id` is Kafka's UUID of the topic, `epoch` counts those the ledger has seen. `fingerprint`
+    is of the last record below it; None: it is not known, or no record was read yet.
     """
 
     partition: int
     next_offset: int
     epoch: int
     topic_id: str
+    fingerprint: Fingerprint | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

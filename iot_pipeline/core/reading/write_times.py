@@ -60,6 +60,13 @@ def arrived_ms(write_time_us: int) -> int:
     return write_time_us // US_PER_MS
 
 
+def may_be_of(write_time_us: int, partition: int) -> bool:
+    """Whether a record of this Kafka partition can make a row with this write time."""
+    digits = write_time_us % US_PER_MS
+    is_records = digits < _OFFSETS_APART * _PARTITIONS_APART
+    return is_records and digits % _PARTITIONS_APART == partition % _PARTITIONS_APART
+
+
 def first_us(produced_ms: int) -> int:
     """The lowest write time that a record of this broker millisecond can have."""
     return produced_ms * US_PER_MS

@@ -4,17 +4,23 @@ from datetime import date, timedelta
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
+from iot_pipeline.core.proof.settling import Settlement
+from iot_pipeline.core.times import in_utc
+from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.checks.machinery.row_counts import CountSoFar, DayCount, count_days
 from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
 from iot_pipeline.stages.ports import LedgerStore
+from iot_pipeline.stages.proof.settling import settle_day
 
 _NAME = "row_count_matches_ledger"
 # The day before is counted once more, whole, by a look soon after midnight UTC.
 _DAY_IS_FRESHLY_CLOSED = timedelta(minutes=15)
 # A micro-batch that was written when the rows were counted commits within this.
 _PATIENCE_SECONDS = 5.0
+# A run believes for so long that a day that was settled is; the schedule looks every 5 minutes.
+_IS_SETTLED_FOR = timedelta(minutes=15)
 _PATIENCE_WHILE_ONE_RUN_WRITES_SECONDS = 0.5
 
 
@@ -53,7 +59,7 @@ def look(facts: Facts) -> CheckVerdict | None:
         keep_sums(whole, sums, facts.settings.topic, facts.parts)
     else:
         keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
-    verdict = judge(compared)
+    verdict = judge(compared, _settle(facts, compared))
     part = {str(day.day) for day in compared if not day.is_whole}
     left = {day.day: day.so_far for day in compared if day.so_far and not day.surplus}
     if run is not None:
@@ -72,6 +78,35 @@ def look(facts: Facts) -> CheckVerdict | None:
     return replace(not_looked(verdict.sentence, verdict.numbers), suspects=kept)
 
 
+def _settle(facts: Facts, compared: Sequence[DayCount]) -> list[Settlement]:
+    """Why days have fewer rows: found out by a look on its own, and remembered for a run."""
+    settlements = []
+    for day in compared:
+        if not day.deficit:
+            continue
+        if facts.run is None:
+            try:
+                settled = settle_day(
+                    facts.ports.audit_ports,
+                    facts.ports.settlements,
+                    facts.parts,
+                    day.day,
+                    day.deficit,
+                    budget_seconds=facts.seconds(0.2),
+                )
+            except PipelineError as exc:
+                # The rows were counted all the same, and that is told.
+                settled = Settlement(day.day, day.deficit, problem=str(exc))
+            settlements.append(settled)
+            continue
+        kept = facts.ports.settlements.read_settlement(facts.settings.topic, day.day)
+        if kept.settled_at is not None and facts.now - kept.settled_at < _IS_SETTLED_FOR:
+            # What came since is compared by the next look on its own.
+            explained = max(kept.explained, day.deficit)
+            settlements.append(Settlement(day.day, day.deficit, explained, as_of=kept.settled_at))
+    return settlements
+
+
 def days_alone(facts: Facts) -> set[date]:
     """Those of the last hour's runs; soon after midnight UTC also the day that has just closed.
 
@@ -86,19 +121,22 @@ def days_alone(facts: Facts) -> set[date]:
     return days
 
 
-def judge(days: Sequence[DayCount]) -> CheckVerdict:
+def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> CheckVerdict:
     """Rows per day in Cassandra against the ledgers; days that were not counted whole are said.
 
     Only surplus and deficit are facts worth a warning: both have harmless causes, so the
     verdict names the command that tells them apart.
     """
     more = [day for day in days if day.surplus]
-    fewer = [day for day in days if day.deficit]
+    known = {item.day: item for item in settlements}
+    settled = {day for day, item in known.items() if item.is_settled}
+    fewer = [day for day in days if day.deficit and day.day not in settled]
     part = [day for day in days if not day.is_whole]
     numbers = {
         "rows": sum(day.rows for day in days),
         "rows_in_ledger": sum(day.ledger_after or 0 for day in days),
         "rows_missing": sum(day.deficit for day in fewer),
+        "rows_sent_again": sum(item.missing for item in settlements if item.is_settled),
         "rows_too_many": sum(day.surplus for day in more),
         "days": len(days),
         "days_not_whole": len(part),
@@ -109,7 +147,11 @@ def judge(days: Sequence[DayCount]) -> CheckVerdict:
             f"{some([day.day for day in fewer])}: {numbers['rows_missing']:,} rows fewer than the "
             "ledger stored. Either readings were sent again later (same device and millisecond), "
             f"or rows are missing; `iot audit --day {fewer[0].day}` tells which."
+            + "".join(_say_so_far(known[day.day]) for day in fewer if day.day in known)
         )
+    for item in settlements:
+        if item.is_settled:
+            said.append(_say_settled(item))
     if more:
         said.append(
             f"{some([day.day for day in more])}: {numbers['rows_too_many']:,} rows more than the "
@@ -126,8 +168,42 @@ def judge(days: Sequence[DayCount]) -> CheckVerdict:
     if part:
         said.append(_say_part(part))
     # Counted again the next time, whatever days that look is about: red until they agree.
-    suspects = [str(day.day) for day in days if day.surplus or day.deficit]
+    suspects = [str(day.day) for day in days if day.surplus or day in fewer]
     return CheckVerdict(not suspects, " ".join(said), numbers, suspects=suspects)
+
+
+def _say_settled(item: Settlement) -> str:
+    fewer = f"{item.day}: {item.missing:,} rows fewer than the ledger stored"
+    if item.as_of is not None:
+        return (
+            f"{fewer}. At {in_utc(item.as_of)} an audit had found the row of every record, so they "
+            "were sent again later; what came since is compared by checks_every_5_minutes."
+        )
+    return (
+        f"{fewer}, and none is missing: an audit found the row of every record; "
+        f"{item.explained:,} were sent again later (same device and millisecond)."
+    )
+
+
+def _say_so_far(item: Settlement) -> str:
+    if item.problem:
+        return f" Why could not be found out now: {item.problem}."
+    if item.defects:
+        return f" This look found {item.defects:,} records of {item.day} without their row."
+    if item.unverifiable:
+        return (
+            f" {item.unverifiable:,} offsets of {item.day} could not be compared: Kafka does not "
+            "have them any more, or they were left unread."
+        )
+    if item.compared < item.offsets:
+        return (
+            f" {item.compared:,} of {item.offsets:,} offsets of {item.day} were compared so far, "
+            "and all have their row; the next look goes on."
+        )
+    return (
+        f" Its {item.offsets:,} offsets were compared: {item.explained:,} records were sent again, "
+        "which does not explain all."
+    )
 
 
 def _say_part(part: Sequence[DayCount]) -> str:
@@ -147,8 +223,8 @@ def _say_part(part: Sequence[DayCount]) -> str:
 
 CHECK = Check(
     _NAME,
-    "Rows counted in Cassandra, day by day, against what the ledger says was stored. Fewer or more "
-    "is a warning, with the command that tells why.",
+    "Rows counted in Cassandra, day by day, against what the ledger says was stored. On its own "
+    "the check finds out why there are fewer: records sent again are no warning, missing rows are.",
     look,
     order=20,
     asks=(CASSANDRA,),

@@ -17,6 +17,7 @@ from contextlib import closing
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Applied, Commit, Counts, Fenced, Rebased
 from iot_pipeline.core.reading.decoding import DeadLetter
+from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import CheckpointWentBackError, PermanentError, TransientError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports, Written
@@ -149,6 +150,7 @@ class _Checkpoints:
         self._letters: list[DeadLetter] = []
         self._ends: dict[int, int] = {}
         self._counts: dict[int, Counts] = {}
+        self._fingerprints: dict[int, Fingerprint] = {}
         self._commit_seconds = config.follow.commit_seconds if config.follow else 0.0
         self._commit_due = 0.0
         self._pending: list[InFlight] = []
@@ -162,6 +164,7 @@ class _Checkpoints:
         """Count a micro-batch whose rows are acknowledged."""
         batch = written.batch
         self._written.append(batch)
+        self._fingerprints.update(batch.fingerprints)
         self._letters += [
             letter for letter in written.letters if letter.record.partition not in self.lost
         ]
@@ -215,6 +218,8 @@ class _Checkpoints:
             run_id=self._run.run_id,
             writer_id=self._run.writer_id,
             counts=counts + self._counts[partition],
+            # Of the last record, however long ago: holes alone leave what the ledger has.
+            fingerprint=self._fingerprints.get(partition),
         )
 
     def settle_decided(self) -> None:

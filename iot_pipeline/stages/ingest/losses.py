@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, Outcome, Rebased
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.core.times import in_utc
-from iot_pipeline.errors import TopicChangedError, TransientError
+from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.commits import commit_all
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
@@ -93,62 +93,3 @@ def when_lost(log: RecordLog, ledger: LedgerStore, topic: str) -> str:
         return ""
     after = datetime.fromtimestamp(min(since) / 1000, UTC)
     return f". They arrived in Kafka after {in_utc(after)}"
-
-
-def rebase(
-    log: RecordLog,
-    ledger: LedgerStore,
-    topic: str,
-    topic_id: str,
-    at: str,
-    run: Run,
-) -> list[tuple[Checkpoint | None, Checkpoint]]:
-    """Accept another incarnation of the topic: a new epoch begins, the old chain ends in a seam.
-
-    Args:
-        log: Kafka, which must have the topic with this UUID now.
-        topic_id: the UUID that the person read in the error: what appeared since is refused.
-        at: earliest, latest, or an offset for every partition.
-
-    Returns:
-        (old, new) checkpoint per partition of the new topic; old is None where the old topic had
-        no such partition.
-
-    Raises:
-        TopicChangedError: Kafka has yet another topic, or a run moved a checkpoint meanwhile.
-    """
-    info = log.describe(topic)
-    if info.topic_id != topic_id:
-        raise TopicChangedError(
-            f"rebasing {topic}: Kafka has topic {info.topic_id} now, not {topic_id}. Look what "
-            "happened to it, then say the UUID you want"
-        )
-    old = ledger.read_checkpoints(topic, range(info.partitions))
-    epoch = max((checkpoint.epoch for checkpoint in old.values()), default=0) + 1
-    moved: list[tuple[Checkpoint | None, Checkpoint]] = []
-    for marks in log.watermarks(topic):
-        before = old.get(marks.partition)
-        if at == "latest":
-            start = marks.last_stable
-        else:
-            start = marks.low if at == "earliest" else int(at)
-        start = min(max(start, marks.low), marks.last_stable)
-        after = Checkpoint(marks.partition, start, epoch, topic_id)
-        if before is None:
-            # Left to the next plan it would start at 0, whatever was asked for here.
-            ledger.first_contact(topic, after)
-            moved.append((None, after))
-            continue
-        pending = ledger.send_rebase(topic, before, after, run.run_id, run.writer_id)
-        while not pending.done:
-            ledger.wait(0.1)
-        if pending.error is not None or not pending.applied:
-            found = ledger.read_checkpoints(topic, [marks.partition]).get(marks.partition)
-            if found != after:
-                raise TopicChangedError(
-                    f"rebasing {topic}[{marks.partition}]: a run moved its checkpoint from "
-                    f"{before.next_offset} meanwhile, or Cassandra did not answer. Stop what "
-                    "ingests, then say it again"
-                ) from pending.error
-        moved.append((before, after))
-    return moved

@@ -3,7 +3,7 @@
 First contact with a topic happens here: a partition without a checkpoint gets one.
 """
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from iot_pipeline.core.reading.offsets import (
     OffsetRange,
     PartitionState,
     TopicInfo,
+    Watermarks,
     check_checkpoint_id,
     check_reach,
     plan_offsets,
@@ -30,6 +31,9 @@ from iot_pipeline.errors import (
 from iot_pipeline.stages.ports import LedgerStore, RecordLog
 
 LOG_APPEND_TIME = "LogAppendTime"
+
+
+Compare = Callable[[Sequence[Checkpoint], Sequence[Watermarks]], Mapping[int, PipelineError]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ def make_plan(
     offsets: Sequence[OffsetRange] = (),
     done: Sequence[OffsetRange] = (),
     accept_producer_timestamps: bool = False,
+    compare: Compare = lambda *_: {},
 ) -> Plan:
     """Plan from the checkpoints to the last stable offsets, or sort the ranges asked for.
 
@@ -123,6 +128,7 @@ def make_plan(
         done: what the run is through with, by draining it or by recording its loss: not planned
             again, though it was asked for.
         accept_producer_timestamps: whether a topic that is not LogAppendTime will do.
+        compare: finds the partitions whose log is not the one that was read; a run does.
 
     Raises:
         ConfigurationError: the keyspace belongs to another topic.
@@ -146,6 +152,8 @@ def make_plan(
         _make_first_contact(log, ledger, info, checkpoints, missing, start_at)
         info, checkpoints, states = read_states(log, ledger, topic, stopped)
     stopped = {s.partition: exc for s in states if (exc := _why_stopped(s))} | stopped
+    known = [c for p, c in checkpoints.items() if p not in stopped]
+    stopped |= compare(known, [Watermarks(s.partition, s.low, s.last_stable) for s in states])
     if offsets:
         return _plan_asked(topic, info, checkpoints, states, stopped, offsets, done)
     chosen = states

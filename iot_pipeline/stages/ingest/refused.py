@@ -26,10 +26,14 @@ def refused_letters(
     Raises:
         PermanentError: a record is not in Kafka any more, so no letter can keep it.
     """
-    winners = {record_of(row): row[0] for row in rows_refused}
     # What lost to a refused row has no row either: without a letter it would be lost.
-    losers = {record_of(row): row[0] for place in winners for row in batch.losers.get(place, ())}
-    refused = winners | losers
+    losers = {
+        record_of(row): (row, winner)
+        for winner in rows_refused
+        for row in batch.losers.get(record_of(winner), ())
+    }
+    refused = {record_of(row): row[0] for row in rows_refused}
+    refused |= {place: row[0] for place, (row, _) in losers.items()}
     records = read_offsets(refused)
     found = {
         (record.partition, record.offset): record
@@ -51,7 +55,8 @@ def refused_letters(
     for place in sorted(found):
         if place in losers:
             told = "Cassandra refused the row that won over this one"
-            batch.reject_loser(found[place])
+            loser, winner = losers[place]
+            batch.reject_loser(loser, is_repeat=loser[3:] == winner[3:])
         else:
             told = "Cassandra refused the row"
             batch.reject(found[place], decoder)

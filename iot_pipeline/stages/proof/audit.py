@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
+from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
@@ -75,7 +76,7 @@ def choose_ranges(
 def audit(
     ranges: Sequence[OffsetRange],
     ports: AuditPorts,
-    audit_id: str,
+    audit_id: str | None,
     *,
     every_place: bool = False,
     on_progress: Callable[[AuditProgress], None] = lambda _: None,
@@ -85,7 +86,7 @@ def audit(
 
     Args:
         ranges: offsets of the topic; above the last stable offset is refused.
-        audit_id: names the audit where it is kept.
+        audit_id: names the audit where it is kept; None: it is not, for it is a part of a look.
         every_place: look for rows without a record in every partition of the table, not only on
             the days that the records are of.
         on_progress: called a few times a second.
@@ -121,6 +122,7 @@ class _Audit:
         self._check_ranges()
         self._progress = AuditProgress(total=self._result.offsets)
         self._days: set[int] = set()
+        self._ledger: list[LedgerEntry] = []
         self._first_ms: dict[int, int] = {}
         self._last_ms: dict[int, int] = {}
 
@@ -133,7 +135,7 @@ class _Audit:
                 )
                 raise PlanError(f"auditing {self._topic} {item}: {end}")
 
-    def run(self, audit_id: str) -> AuditResult:
+    def run(self, audit_id: str | None) -> AuditResult:
         result = self._result
         judge = Judge(
             self._read_letters(),
@@ -159,9 +161,10 @@ class _Audit:
         if result.fates[Fate.LOST]:
             result.live_seconds = self._ports.live_seconds()
         result.seconds = time.monotonic() - self._began
-        self._ports.audits.record_audit(
-            self._topic, self._info.topic_id, audit_id, self._started_at, result
-        )
+        if audit_id is not None:
+            self._ports.audits.record_audit(
+                self._topic, self._info.topic_id, audit_id, self._started_at, result
+            )
         return result
 
     # What the records are compared with.
@@ -183,8 +186,8 @@ class _Audit:
 
     def _entries(self) -> list[LedgerEntry]:
         partitions = sorted({item.partition for item in self._result.ranges})
-        entries = self._ports.ledger.read_entries(self._topic, partitions)
-        return of_current_epoch(entries, self._checkpoints)
+        self._ledger = self._ports.ledger.read_entries(self._topic, partitions)
+        return of_current_epoch(self._ledger, self._checkpoints)
 
     # Records.
 
@@ -326,6 +329,7 @@ class _Audit:
             readable,
             self._span_us(),
             max(self._last_ms.values(), default=0),
+            FormerRows.of(self._ledger, self._checkpoints),
             None if self._every_place else sorted(self._days),
             self._result,
             self._tell,

@@ -4,6 +4,9 @@ A replay restores what is missing. It does not change what is there: it looks fi
 row only where an older one is or none. Records before the range that share its first broker
 millisecond compete for their keys, as they do in a drain. Rejected records are dead letters
 already: counted, not sent again.
+
+What the ledger has as a loss was never read. A replay reads it after all: its dead letters are
+delivered, and one conditional write turns the loss, or that part of it, into what was ingested.
 """
 
 import time
@@ -14,17 +17,31 @@ from datetime import UTC, datetime
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ingest.stopped import sum_up
-from iot_pipeline.core.ledger.chain import Counts, of_current_epoch, sum_counts
+from iot_pipeline.core.ledger.chain import Counts, Outcome, of_current_epoch, sum_counts
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
-from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState, should_write
-from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState, in_rounds, join_ranges
+from iot_pipeline.core.proof.read_back import (
+    NOT_WHOLE,
+    ReadBack,
+    RowState,
+    as_stored,
+    should_write,
+    values_in,
+)
+from iot_pipeline.core.reading.offsets import (
+    OffsetRange,
+    PartitionState,
+    in_rounds,
+    join_ranges,
+    subtract_ranges,
+)
 from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan, read_states
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows, read_back
+from iot_pipeline.stages.proof.recovery import Recovering, lost_parts
 from iot_pipeline.stages.requests import retry_transient
 
 
@@ -35,11 +52,12 @@ class ReplayProgress:
     `counts` are of the records replayed: `stored` have their rows, written again or there before;
     `superseded` include `deleted`, those that `iot delete` removed and that were left so.
     `read_back` says which rows are not there after all. `gone` are the parts asked for that Kafka
-    has deleted.
+    has deleted, `recovered` those that were losses of the ledger, each with what it was.
     """
 
     planned: list[OffsetRange]
     gone: list[OffsetRange] = field(default_factory=list)
+    recovered: list[tuple[OffsetRange, Outcome]] = field(default_factory=list)
     achieved: list[OffsetRange] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     deleted: int = 0
@@ -60,6 +78,7 @@ class ReplayProgress:
         return {
             **self.counts.by_fate(),
             "deleted": self.deleted,
+            "recovered": sum(item.span for item, _ in self.recovered),
             "seconds": round(self.seconds, 3),
         }
 
@@ -71,14 +90,16 @@ class ReplayProgress:
                 f"gone: Kafka has deleted {item}; that part cannot be replayed"
                 for item in self.gone
             ),
-            f"replayed {self.done_offsets:,} offsets = {counts.stored:,} written + "
-            f"{counts.superseded:,} superseded + {counts.rejected:,} rejected (dead letters "
-            f"already) + {counts.aged_out:,} aged out + {counts.holes:,} holes, in "
-            f"{self.seconds:.1f} s; no checkpoint moved",
+            f"replayed {self.done_offsets:,} offsets = {counts}, in {self.seconds:.1f} s; no "
+            "checkpoint moved",
             *(
                 f"  partition {item.partition}: {item.start} to {item.end}"
                 for item in self.achieved
             ),
+        ]
+        said += [
+            f"{item} was {why} in the ledger, and is ingested now: counted once"
+            for item, why in self.recovered
         ]
         if self.deleted:
             said.append(f"{self.deleted:,} rows stay deleted (`iot delete`)")
@@ -215,7 +236,10 @@ def replay(
             lambda: ports.ledger.read_entries(plan.topic.name, partitions),
             give_up_after_seconds=config.retry_seconds,
         )
-        for own in in_rounds(plan.replay):
+        lost = lost_parts(of_current_epoch(entries, plan.checkpoints), plan.replay)
+        rounds = in_rounds(subtract_ranges(plan.replay, lost))
+        for own in [*rounds, *({item.partition: item} for item in lost)]:
+            is_lost = not own.items().isdisjoint((item.partition, item) for item in lost)
             replaying = _Replay(
                 plan.topic.name,
                 own,
@@ -228,7 +252,9 @@ def replay(
                 mended,
                 progress,
                 on_progress,
+                is_lost,
             )
+            recovering = Recovering(plan, ports, run, config.retry_seconds) if is_lost else None
             batches = MicroBatches(
                 plan.topic,
                 plan.checkpoints,
@@ -243,8 +269,12 @@ def replay(
                 for written in turns:
                     if written is not None:
                         replaying.read_back(written.batch)
+                        if recovering is not None:
+                            recovering.take_in(written)
             if batches.stopped:
                 raise sum_up(plan.topic.name, batches.stopped)
+            if recovering is not None:
+                progress.recovered += recovering.finish(*own.values())
     finally:
         progress.seconds = time.monotonic() - began
     return progress
@@ -265,6 +295,7 @@ class _Replay:
     mended: MendedRows
     progress: ReplayProgress
     on_progress: Callable[[ReplayProgress], None]
+    is_recovering: bool
     _done: list[OffsetRange] = field(default_factory=list)
     _reached: dict[int, int] = field(default_factory=dict)
 
@@ -280,7 +311,7 @@ class _Replay:
         """
         for place, group in batch.groups.items():
             for ms in self.deletions.covered(place[0], group):
-                batch.supersede(group.pop(ms))
+                batch.supersede(group.pop(ms), place[1])
                 self.progress.deleted += 1
             for ms, row in group.items():
                 group[ms] = self.mended.row_of(place[0], ms, row)
@@ -289,11 +320,13 @@ class _Replay:
             group = batch.groups[place]
             for ms in times:
                 row, stored = group[ms], found.get(ms)
-                if should_write(row, stored):
+                # Of a loss that is recovered again, rows may be there whose device is not noted.
+                if should_write(row, stored) or (self.is_recovering and stored == as_stored(row)):
                     continue
                 state = self.progress.read_back.take(place, ms, row, stored)
                 if state in (RowState.NEWER, RowState.TIED):
-                    batch.supersede(row)
+                    assert stored is not None
+                    batch.supersede(row, place[1], is_repeat=values_in(stored) == row[3:])
                 del group[ms]
         for place in [place for place, group in batch.groups.items() if not group]:
             del batch.groups[place]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from iot_pipeline.core.proof.audit import BUCKETS, RowSums, hash_row, rows_in
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
+from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import Place, write_times_in
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -34,6 +35,7 @@ class StraySearch:
         readable: the offsets that were read.
         span_us: write times, both inclusive, in which every record was read; others are not judged.
         newest_ms: Kafka timestamp of the newest record read.
+        former: until when rows of a partition may be of records from before a rebase.
         days: days since 1970 to look at; None: every partition of the table.
         result: where strays are counted and named.
     """
@@ -43,6 +45,7 @@ class StraySearch:
     readable: Sequence[OffsetRange]
     span_us: tuple[int, int]
     newest_ms: int
+    former: FormerRows
     days: Sequence[int] | None
     result: AuditResult
     tell: Callable[[], None]
@@ -108,6 +111,9 @@ class StraySearch:
             if found.get((place, ms, written_us)) or (place, ms) in named:
                 continue
             named.add((place, ms))  # a row of two strange writes is one stray
+            if self.former.may_have_written(written_us):
+                self.result.rows_unverifiable += 1
+                continue
             self.result.fates[Fate.STRAY] += 1
             detail = f"no record wrote it, at {written_us} µs"
             self.result.name(Finding(Fate.STRAY, place[0], ms, None, None, detail))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.checks.verdicts import Severity
-from iot_pipeline.core.ledger.chain import LOSSES, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.chain import LOSSES, ChainLink, Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.losses import LOST_HOW, Acknowledgement, Loss
 from iot_pipeline.core.proof.dead_letters import SourceCoordinates, StoredLetter
 from iot_pipeline.core.proof.read_back import ReadBack
@@ -17,6 +17,7 @@ from iot_pipeline.stages.checks.nothing_left_unread import judge as judge_losses
 from iot_pipeline.stages.checks.retention_is_far import FOR_EVER_SECONDS, measure_headroom
 from iot_pipeline.stages.checks.retention_is_far import judge as judge_retention
 from iot_pipeline.stages.checks.rows_read_back_equal import judge as judge_read_back
+from iot_pipeline.stages.checks.superseded_are_few import judge as judge_superseded
 
 PLACE = ("device_2", 20_000)
 MS = 20_000 * 86_400_000
@@ -120,6 +121,20 @@ def test_every_kind_of_loss_is_red_by_its_own_name_and_with_what_helps(outcome):
     assert not any(how in verdict.sentence for how in others)
     if outcome is Outcome.SKIPPED:
         assert "`iot replay --offsets 0:100-150`" in verdict.sentence
+
+
+def link(stored=0, superseded=0, repeated=0):
+    return ChainLink(0, 0, 0, 1, Outcome.INGESTED, "r", stored, superseded, repeated, 0, 0, 0)
+
+
+def test_differing_readings_of_one_millisecond_are_yellow_above_their_share_and_repeats_never():
+    assert judge_superseded([link(500, repeated=500), link(0, 5)], 0.01).passed
+    verdict = judge_superseded([link(90), link(0, 10)], 0.01)
+    assert (verdict.passed, verdict.severity) == (False, Severity.WARN)
+    assert "10 of 100 readings of the last hour (10.00%) are not in the table" in verdict.sentence
+    assert "Two devices use one id, or a device takes more than one" in verdict.sentence
+    assert judge_superseded([], 0.01).numbers.keys() == verdict.numbers.keys()
+    assert judge_superseded([], 0.0).sentence == "No reading was ingested in the last hour."
 
 
 def headroom(

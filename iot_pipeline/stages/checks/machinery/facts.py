@@ -29,6 +29,7 @@ from iot_pipeline.stages.ports import (
     LedgerSums,
     RecordLogReader,
     SensorData,
+    Settlements,
     TableStore,
 )
 from iot_pipeline.stages.proof.ports import AuditPorts
@@ -73,6 +74,8 @@ class CheckPorts(Protocol):
     def rollup_ports(self) -> RollupPorts: ...
     @property
     def audit_ports(self) -> AuditPorts: ...
+    @property
+    def settlements(self) -> Settlements: ...
     @property
     def acknowledgements(self) -> Acknowledgements: ...
     @property

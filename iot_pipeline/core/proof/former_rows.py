@@ -1,0 +1,36 @@
+"""Rows from before a rebase: their records were in a log that Kafka does not have any more."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from iot_pipeline.core.ledger.chain import LedgerEntry
+from iot_pipeline.core.reading.offsets import Checkpoint
+from iot_pipeline.core.reading.write_times import arrived_ms, may_be_of
+
+
+@dataclass(frozen=True, slots=True)
+class FormerRows:
+    """Which rows may be of records that were ingested in an earlier epoch.
+
+    `until_ms` has, by Kafka partition, the Kafka timestamp of the newest of those records.
+    """
+
+    until_ms: Mapping[int, int]
+
+    @classmethod
+    def of(cls, entries: Iterable[LedgerEntry], checkpoints: Mapping[int, Checkpoint]) -> Self:
+        """By the whole ledger of the partitions, all epochs of it."""
+        until: dict[int, int] = {}
+        for entry in entries:
+            checkpoint, last_ms = checkpoints.get(entry.partition), entry.counts.last_record_ms
+            if checkpoint is not None and entry.epoch < checkpoint.epoch and last_ms is not None:
+                until[entry.partition] = max(last_ms, until.get(entry.partition, last_ms))
+        return cls(until)
+
+    def may_have_written(self, written_us: int) -> bool:
+        """Whether a record of then can have this write time."""
+        return any(
+            arrived_ms(written_us) <= until and may_be_of(written_us, partition)
+            for partition, until in self.until_ms.items()
+        )

@@ -1,0 +1,90 @@
+"""Why a day has fewer rows than the ledger stored: settled piece by piece of the log.
+
+A record that is sent again, in a later micro-batch, makes no second row, and no write can know. An
+audit of the day's offsets does: where every record has its row or a later one's, what is missing is
+what was sent again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import NamedTuple
+
+from iot_pipeline.core.ledger.chain import LedgerEntry
+from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges
+
+# Offsets that are compared, and remembered, together.
+PIECE_OFFSETS = 250_000
+
+
+class Piece(NamedTuple):
+    """A part of the log, inside one epoch, that has readings of the day."""
+
+    epoch: int
+    offsets: OffsetRange
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.offsets}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSettlement:
+    """What is remembered of a day.
+
+    `pieces` has the rows that are of a piece's records, by its name; `explained` says how many rows
+    fewer than the ledger stored are known to be records sent again. `settled_at` is None until
+    everything was compared once.
+    """
+
+    pieces: Mapping[str, int] = field(default_factory=dict)
+    explained: int = 0
+    settled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is known of a day's missing rows after a look.
+
+    Args:
+        missing: rows fewer than the ledger stored.
+        explained: of them, records whose row a later one has; known when all was compared.
+        compared: offsets, of `offsets` that have readings of the day.
+        defects: records without a row, or with a torn one, that this look found.
+        unverifiable: offsets whose record Kafka does not have any more.
+        problem: why it could not look, in words.
+        as_of: of a look before this one: what came since was not compared.
+    """
+
+    day: date
+    missing: int
+    explained: int = 0
+    compared: int = 0
+    offsets: int = 0
+    defects: int = 0
+    unverifiable: int = 0
+    problem: str = ""
+    as_of: datetime | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return self.defects == 0 and self.missing <= self.explained
+
+
+def pieces_of(entries: Iterable[LedgerEntry], day: date) -> list[Piece]:
+    """The log's parts that have readings of the day, cut at multiples of PIECE_OFFSETS.
+
+    Ordered so that those of the newest offsets come first: what is sent again is sent soon.
+    """
+    by_epoch: dict[int, list[OffsetRange]] = {}
+    for entry in entries:
+        if entry.counts.stored_by_day.get(day):
+            by_epoch.setdefault(entry.epoch, []).append(entry.offsets)
+    pieces = []
+    for epoch, ranges in by_epoch.items():
+        for item in join_ranges(ranges):
+            start = item.start
+            while start < item.end:
+                end = min(item.end, (start // PIECE_OFFSETS + 1) * PIECE_OFFSETS)
+                pieces.append(Piece(epoch, OffsetRange(item.partition, start, end)))
+                start = end
+    return sorted(pieces, key=lambda piece: (-piece.offsets.end, piece.offsets.partition))

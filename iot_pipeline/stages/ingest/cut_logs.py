@@ -1,0 +1,160 @@
+"""Notice a log that was cut back and has grown again: same topic, same UUID, other records.
+
+An unclean election or a restored disk does that. Each commit keeps a fingerprint of the last record
+that it covers; here it is compared with what Kafka has in that place now. Costs one fetch per Kafka
+partition, all in one consumer. Changes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from iot_pipeline.core.proof.read_back import RowState, judge_row
+from iot_pipeline.core.reading.decoding import ReadingDecoder, Record, Rejection, columns_of
+from iot_pipeline.core.reading.decoding import timestamp_ms as ms_of
+from iot_pipeline.core.reading.fingerprints import find_difference
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
+from iot_pipeline.core.reading.write_times import Row, write_time_us
+from iot_pipeline.core.times import MS_PER_DAY
+from iot_pipeline.errors import TopicChangedError
+from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.proof.ports import AuditPorts
+from iot_pipeline.stages.proof.read_back import fetch_rows
+from iot_pipeline.stages.reading.log import read_ranges
+
+# So far from the fingerprinted record it is looked whether what were holes are holes still.
+_HOLES_LOOKED_AT = 10_000
+# Offsets of the first look back; each further one takes four times as many.
+_FIRST_LOOK = 1_000
+_LOOKS = 4
+_NOT_INGESTED = (RowState.MISSING, RowState.OLDER)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Offsets below a checkpoint whose records are not those that were read.
+
+    `what` is how that was noticed, in words.
+    """
+
+    offsets: OffsetRange
+    what: str
+
+    def error(self, topic: str) -> TopicChangedError:
+        """What a run says that stops at it."""
+        item = self.offsets
+        return TopicChangedError(
+            f"planning {topic}[{item.partition}]: the log is not the one that was read up to the "
+            f"checkpoint {item.end}: {self.what}. Kafka lost the end of this log (an unclean "
+            "election, or a disk that was restored) and it has grown again. Offsets "
+            f"{item} are in doubt: what is there now was never read. Nothing of it was written. "
+            "Ask senders for what Kafka lost; then "
+            f"`iot rebase --at {item.partition}:{item.start}` drains these offsets, in a new epoch"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LogComparison:
+    """Compares what Kafka has with what the ledger remembers of it.
+
+    Args:
+        rows: says which records were ingested, to narrow down what is in doubt.
+    """
+
+    log: RecordLogReader
+    rows: AuditPorts
+
+    def find_doubts(
+        self,
+        topic: str,
+        checkpoints: Iterable[Checkpoint],
+        marks: Iterable[Watermarks],
+        retry_seconds: float,
+    ) -> dict[int, Doubt]:
+        """The partitions whose log is not the one that was read; those not known are left out.
+
+        Raises:
+            KafkaUnavailableError, CassandraUnavailableError: no answer for long.
+        """
+        known = {c.partition: c for c in checkpoints if c.fingerprint is not None}
+        ranges = {}
+        marks = list(marks)
+        for mark in marks:
+            checkpoint = known.get(mark.partition)
+            if checkpoint is None or checkpoint.fingerprint is None:
+                continue
+            start = max(mark.low, checkpoint.fingerprint.offset)
+            end = min(checkpoint.next_offset, mark.last_stable, start + _HOLES_LOOKED_AT)
+            # Deleted as far as that, or cut back and not grown again, which the plan says itself.
+            if start < end and checkpoint.next_offset <= mark.last_stable:
+                ranges[mark.partition] = OffsetRange(mark.partition, start, end)
+        found = self._read(topic, list(ranges.values()), retry_seconds)
+        doubts = {}
+        low = {mark.partition: mark.low for mark in marks}
+        for partition in ranges:
+            checkpoint = known[partition]
+            assert checkpoint.fingerprint is not None
+            what = find_difference(checkpoint.fingerprint, found[partition])
+            if what is not None:
+                reach = OffsetRange(partition, low[partition], checkpoint.next_offset)
+                start = self.first_in_doubt(topic, reach, retry_seconds)
+                doubts[partition] = Doubt(
+                    OffsetRange(partition, start, checkpoint.next_offset), what
+                )
+        return doubts
+
+    def first_in_doubt(self, topic: str, reach: OffsetRange, retry_seconds: float) -> int:
+        """From where on it is not known that the records of `reach` were ingested.
+
+        Looks back from its end. A row with the write time of a record shows that just this record
+        was ingested; the first one below all records without a row is the end of what is certain.
+        """
+        at, look = reach.end, _FIRST_LOOK
+        known: dict[int, RowState] = {}
+        boundary = reach.end
+        for _ in range(_LOOKS):
+            part = OffsetRange(reach.partition, max(reach.start, at - look), at)
+            if part.span < 1:
+                break
+            records = self._read(topic, [part], retry_seconds)[reach.partition]
+            states = self._states(records, retry_seconds)
+            known |= states
+            at, look = part.start, look * 4
+            missing = [offset for offset, state in states.items() if state in _NOT_INGESTED]
+            boundary = min([boundary, *missing])
+            ingested = [o for o, s in known.items() if s is RowState.EQUAL and o < boundary]
+            if ingested and not missing:
+                return max(ingested) + 1
+        below = [o for o, s in known.items() if s is RowState.EQUAL and o < boundary]
+        return max(below) + 1 if below else at
+
+    def _states(self, records: Iterable[Record], retry_seconds: float) -> dict[int, RowState]:
+        """How the row of each reading stands to it, by offset; what is no reading has none."""
+        decoder = ReadingDecoder(self.rows.settings.reading_rules)
+        wanted: defaultdict[tuple[str, int], dict[int, list[Row]]] = defaultdict(dict)
+        for record in records:
+            reading = decoder.decode(record.value)
+            if isinstance(reading, Rejection):
+                continue
+            ms = ms_of(reading.timestamp)
+            written = write_time_us(record.produced_ms, record.offset, record.partition)
+            values = [next(column) for column in columns_of([reading])]
+            row: Row = (written, record.offset, record.partition, *values)
+            wanted[reading.device_id, ms // MS_PER_DAY].setdefault(ms, []).append(row)
+        asked = ((place, sorted(group)) for place, group in wanted.items())
+        states = {}
+        for place, times, stored in fetch_rows(self.rows.rows, asked, retry_seconds):
+            for ms in times:
+                for row in wanted[place][ms]:
+                    states[row[1]] = judge_row(row, stored.get(ms))
+        return states
+
+    def _read(
+        self, topic: str, ranges: list[OffsetRange], retry_seconds: float
+    ) -> Mapping[int, list[Record]]:
+        found: defaultdict[int, list[Record]] = defaultdict(list)
+        if ranges:
+            for records in read_ranges(self.log, topic, ranges, retry_seconds):
+                for record in records:
+                    found[record.partition].append(record)
+        return found

@@ -1,0 +1,77 @@
+"""Find out why a day has fewer rows than the ledger stored: a bounded audit that is remembered.
+
+Only what is new since the last look is compared, and what is newest once more where that does not
+explain all: in time even a day that is too large for one look is settled.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+
+from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
+from iot_pipeline.core.proof.audit_result import UNREAD, Fate
+from iot_pipeline.core.proof.settling import KeptSettlement, Settlement, pieces_of
+from iot_pipeline.stages.ports import Settlements
+from iot_pipeline.stages.proof.audit import audit
+from iot_pipeline.stages.proof.ports import AuditPorts
+
+
+def settle_day(
+    ports: AuditPorts,
+    settlements: Settlements,
+    partitions: Sequence[int],
+    day: date,
+    missing: int,
+    *,
+    budget_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Settlement:
+    """Compare the day's records with their rows, as many as there is time for.
+
+    Args:
+        missing: rows fewer than the ledger had stored when they were counted.
+        budget_seconds: no piece is begun later; at least one is compared.
+    """
+    topic, deadline = ports.settings.topic, clock() + budget_seconds
+    entries = of_current_epoch(
+        ports.ledger.read_entries(topic, partitions),
+        ports.ledger.read_checkpoints(topic, partitions),
+    )
+    pieces = pieces_of(entries, day)
+    kept = settlements.read_settlement(topic, day)
+    found = {str(piece): kept.pieces[str(piece)] for piece in pieces if str(piece) in kept.pieces}
+    defects = unverifiable = 0
+    stored = _stored_on(entries, day)
+    # What was never compared first; then the newest again, until all is explained.
+    new = [piece for piece in pieces if str(piece) not in found]
+    again = [piece for piece in pieces if str(piece) in found]
+    for number, piece in enumerate([*new, *again]):
+        is_known = len(found) == len(pieces)
+        if is_known and missing <= stored - sum(found.values()):
+            break
+        if number and clock() > deadline:
+            break
+        result = audit([piece.offsets], ports, audit_id=None)
+        defects += result.fates[Fate.LOST] + result.fates[Fate.TORN]
+        unverifiable += sum(result.fates[fate] for fate in UNREAD)
+        if not any(result.fates[fate] for fate in (Fate.LOST, Fate.TORN, *UNREAD)):
+            found[str(piece)] = result.stored_by_day[day]
+    is_whole = len(found) == len(pieces)
+    explained = max(0, stored - sum(found.values())) if is_whole else 0
+    compared = sum(piece.offsets.span for piece in pieces if str(piece) in found)
+    settlement = Settlement(
+        day,
+        missing,
+        explained,
+        compared,
+        sum(piece.offsets.span for piece in pieces),
+        defects,
+        unverifiable,
+    )
+    settled_at = datetime.now(UTC) if settlement.is_settled else None
+    settlements.keep_settlement(topic, day, KeptSettlement(found, explained, settled_at))
+    return settlement
+
+
+def _stored_on(entries: Sequence[LedgerEntry], day: date) -> int:
+    return sum(entry.counts.stored_by_day.get(day, 0) for entry in entries)

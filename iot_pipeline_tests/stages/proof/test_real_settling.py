@@ -1,0 +1,83 @@
+"""A day with fewer rows than the ledger stored: the scheduled look finds out why."""
+
+import uuid
+from datetime import UTC, date, datetime
+
+import pytest
+
+from iot_pipeline.core.checks.verdicts import CheckVerdict
+from iot_pipeline.core.proof import settling
+from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.checks.row_count_matches_ledger import look
+from iot_pipeline_tests.load import fleet, produce
+from iot_pipeline_tests.pipeline import Pipeline
+
+pytestmark = pytest.mark.services
+
+DAY = date(2024, 12, 29)
+
+
+@pytest.fixture
+def keyspace() -> str:
+    return f"settled_{uuid.uuid4().hex[:8]}"
+
+
+def scheduled_look(pipeline: Pipeline) -> CheckVerdict:
+    verdict = look(Facts(pipeline.connections, datetime.now(UTC)))
+    assert verdict is not None
+    return verdict
+
+
+def test_readings_sent_again_are_told_from_rows_that_are_missing(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, connections = f"again_{uuid.uuid4().hex[:8]}", pipeline.connections
+    monkeypatch.setattr(settling, "PIECE_OFFSETS", 100)
+    for partition in (0, 1):
+        produce(pipeline.brokers, pipeline.topic, fleet(name, 3, 250), partition=partition)
+        pipeline.drain()
+    verdict = scheduled_look(pipeline)
+    assert verdict.passed, verdict.sentence
+    assert "250 rows fewer than the ledger stored, and none is missing" in verdict.sentence
+    assert verdict.numbers["rows_sent_again"] == 250
+    kept = connections.settlements.read_settlement(pipeline.topic, DAY)
+    assert len(kept.pieces) == 6
+    assert kept.explained == 250
+    assert connections.audits.read_last_audit(pipeline.topic) is None, "no audit of a person's"
+
+    # Sent again once more, and a row that is deleted behind our back: not explained by that.
+    produce(pipeline.brokers, pipeline.topic, fleet(name, 3, 90), partition=0)
+    pipeline.drain()
+    verdict = scheduled_look(pipeline)
+    assert verdict.passed, verdict.sentence
+    assert "340 rows fewer" in verdict.sentence
+    connections.cassandra.execute(
+        f"DELETE FROM {pipeline.settings.keyspace}.sensor_data WHERE device_id = '{name}_0' "
+        f"AND day = '{DAY}' AND timestamp = 1735444918000",
+        doing="deleting a row behind the ledger's back",
+    )
+    verdict = scheduled_look(pipeline)
+    assert not verdict.passed
+    assert "records of 2024-12-29 without their row" in verdict.sentence
+    assert verdict.numbers["rows_missing"] == 341
+
+
+def test_a_day_too_large_for_one_look_is_settled_in_several(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"large_{uuid.uuid4().hex[:8]}"
+    monkeypatch.setattr(settling, "PIECE_OFFSETS", 100)
+    for _ in range(2):
+        produce(pipeline.brokers, pipeline.topic, fleet(name, 3, 150), partition=0)
+        pipeline.drain()
+    for compared in (100, 200, None):
+        facts = Facts(pipeline.connections, datetime.now(UTC))
+        monkeypatch.setattr(facts, "seconds", lambda share: 30.0 if share != 0.2 else -1.0)
+        verdict = look(facts)
+        assert verdict is not None
+        if compared is None:
+            assert verdict.passed, verdict.sentence
+        else:
+            assert f"{compared} of 300 offsets of 2024-12-29 were compared so far" in (
+                verdict.sentence
+            )
