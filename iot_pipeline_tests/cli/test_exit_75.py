@@ -65,6 +65,6 @@ def test_a_quorum_that_exists_is_enough(replicas: int, nodes: int) -> None:
 def test_what_a_healthy_replica_gives_up_at_is_not_tried_again() -> None:
     text = "Operation failed - received 0 responses and 1 failures: {} from /127.0.0.1:7000"
     hopeless = translate(ReadFailure(text.format("READ_TOO_MANY_TOMBSTONES")), "reading rows")
-    assert type(hopeless) is PermanentError
+    assert isinstance(hopeless, PermanentError)
     assert "tombstone_failure_threshold" in str(hopeless)
     assert isinstance(translate(ReadFailure(text.format("UNKNOWN")), "reading"), TransientError)
