@@ -90,9 +90,7 @@ def _print_audit(result: AuditResult) -> None:
         [(fate.value, f"{result.fates[fate]:,}") for fate in Fate],
         title=f"{result.offsets:,} offsets in {result.seconds:.1f} s ({rate:,.0f}/s)",
     )
-    for finding in result.findings:
-        say(str(finding) if finding.fate is Fate.LOST else f"{finding}\n  -> `{finding.repair}`")
-    if result.lost.ranges:
-        say(f"  -> `{result.lost.repair}`")
+    for finding, command in result.repairs:
+        say(f"{finding}\n  -> `{command}`" if command else str(finding))
     for sentence in conclude(result):
         say(sentence)

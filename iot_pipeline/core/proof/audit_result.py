@@ -109,7 +109,8 @@ class AuditResult:
 
     `fates` without STRAY add up to the ranges' spans. `is_stray_judged` says whether rows
     without a record were looked for at all. `rows_unverifiable` were written before a rebase, and
-    their records are not in this log: they count no offset.
+    their records are not in this log: they count no offset. `doubts` say which logs are not those
+    that were read, in sentences.
     """
 
     ranges: list[OffsetRange] = field(default_factory=list)
@@ -119,6 +120,7 @@ class AuditResult:
     findings: list[Finding] = field(default_factory=list)
     lost: LostOffsets = field(default_factory=LostOffsets)
     rows_unverifiable: int = 0
+    doubts: list[str] = field(default_factory=list)
     is_stray_judged: bool = False
     records: int = 0
     seconds: float = 0.0
@@ -136,6 +138,17 @@ class AuditResult:
         """Offsets whose record was read and compared, or that are known to have none."""
         return self.offsets - sum(self.fates[fate] for fate in UNPROVEN)
 
+    @property
+    def repairs(self) -> list[tuple[Finding, str]]:
+        """Each finding with the command for it; one command for all that is lost, at its first."""
+        shown, is_lost_shown = [], False
+        for finding in self.findings:
+            command = finding.repair
+            if finding.fate is Fate.LOST:
+                command, is_lost_shown = ("" if is_lost_shown else self.lost.repair), True
+            shown.append((finding, command))
+        return shown
+
     def name(self, finding: Finding) -> None:
         """Keep the first few of each kind: a table of lost rows is as long as the log."""
         if finding.fate is Fate.LOST and finding.partition is not None:
@@ -145,8 +158,8 @@ class AuditResult:
 
 
 _WHY_FORMER = (
-    "{:,} rows are unverifiable: they were written before a rebase, from records that are not in "
-    "this log"
+    "{:,} rows are unverifiable: they were written before a rebase, or before Kafka lost the end "
+    "of its log, from records that are not in this log"
 )
 _WHY_UNPROVEN = {
     **{
@@ -169,7 +182,7 @@ def conclude(result: AuditResult) -> list[str]:
     unproven = [
         _WHY_UNPROVEN[fate].format(result.fates[fate]) for fate in UNPROVEN if result.fates[fate]
     ]
-    return [_verdict(result), *unproven, *former]
+    return [_verdict(result), *unproven, *former, *result.doubts]
 
 
 def _verdict(result: AuditResult) -> str:
