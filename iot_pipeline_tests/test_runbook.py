@@ -237,6 +237,23 @@ def a_mirror_takes_over(pipeline: Pipeline, name: str) -> None:
     assert "nothing is lost, torn or stray" in pipeline.iot("audit", "--all")
 
 
+@tries("iot rebase --at P:N")
+def a_log_has_grown_again(pipeline: Pipeline, name: str) -> None:
+    fill(pipeline, name)
+    cql(
+        pipeline,
+        f"UPDATE {{ledger}} SET fingerprint = (299, 1, 2) WHERE topic = '{pipeline.topic}' "
+        "AND kafka_partition = 0 IF next_offset = 300",
+    )
+    produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_later", 1, 5), partition=0)
+    said = pipeline.iot("drain", exit_code=1)
+    assert "the log is not the one that was read" in said
+    (where,) = re.findall(r"`iot rebase --at (0:\d+)`", said)
+    pipeline.iot("rebase", "--at", where)
+    pipeline.iot("drain")
+    assert len(pipeline.rows(f"{name}_later_0")) == 5
+
+
 @tries("iot rebase --at P:N --skip REASON")
 def unread_records_are_not_wanted(pipeline: Pipeline, name: str) -> None:
     fill(pipeline, name)

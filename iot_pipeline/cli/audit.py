@@ -77,8 +77,8 @@ def _as_dict(result: AuditResult) -> dict[str, object]:
         "lost_ranges": [str(item) for item in result.lost.ranges],
         "rows_unverifiable": result.rows_unverifiable,
         "findings": [
-            {**dataclasses.asdict(finding), "repair": result.repair_of(finding)}
-            for finding in result.findings
+            {**dataclasses.asdict(finding), "repair": command}
+            for finding, command in result.repairs
         ],
         "seconds": round(result.seconds, 3),
         "offsets_per_second": round(result.offsets / result.seconds) if result.seconds else None,
@@ -92,10 +92,7 @@ def _print_audit(result: AuditResult) -> None:
         [(fate.value, f"{result.fates[fate]:,}") for fate in Fate],
         title=f"{result.offsets:,} offsets in {result.seconds:.1f} s ({rate:,.0f}/s)",
     )
-    for finding in result.findings:
-        is_lost = finding.fate is Fate.LOST
-        say(str(finding) if is_lost else f"{finding}\n  -> `{finding.repair}`")
-    if result.lost.ranges:
-        say(f"  -> `{result.lost_repair}`")
+    for finding, command in result.repairs:
+        say(f"{finding}\n  -> `{command}`" if command else str(finding))
     for sentence in conclude(result):
         say(sentence)

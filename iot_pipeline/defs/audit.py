@@ -96,15 +96,18 @@ def _report(context: dg.OpExecutionContext, result: AuditResult) -> Events:
         metadata={f"audit_{name}": number for name, number in numbers.items()},
     )
     words = dg.MetadataValue.md(_page(result))
-    for finding in result.findings:
-        context.log.error("%s -> %s", finding, result.repair_of(finding))
+    for finding, command in result.repairs:
+        context.log.error("%s%s", finding, f" -> {command}" if command else "")
     if result.is_clean:
         for sentence in conclude(result):
             context.log.info("%s", sentence)
         yield dg.Output(None, metadata={**numbers, "in_words": words})
         return
     defects = ", ".join(f"{result.fates[fate]:,} {fate.value}" for fate in DEFECTS)
-    first = "; ".join(f"{item} -> `{result.repair_of(item)}`" for item in result.findings[:_SHOWN])
+    first = "; ".join(
+        f"{item} -> `{command}`" if command else str(item)
+        for item, command in result.repairs[:_SHOWN]
+    )
     raise dg.Failure(
         description=f"auditing {format_ranges(result.ranges)}: {defects}. {first}. "
         "docs/runbook.md says what each means",
@@ -119,7 +122,9 @@ def _page(result: AuditResult) -> str:
     lines += [f"| {fate.value} | {result.fates[fate]:,} |" for fate in Fate]
     if not result.is_stray_judged:
         lines += ["", "Rows without a record were not looked for: not every partition was read."]
-    lines += [f"- {finding}: `{result.repair_of(finding)}`" for finding in result.findings]
+    lines += [
+        f"- {item}: `{command}`" if command else f"- {item}" for item, command in result.repairs
+    ]
     return "\n".join(lines)
 
 

@@ -111,7 +111,7 @@ class AuditResult:
     without a record were looked for at all; `is_listed`, whether in every partition that the audit
     is about: Cassandra cannot list those of a table that holds too many expired rows.
     `rows_unverifiable` were written before a rebase, and their records are not in this log: they
-    count no offset.
+    count no offset. `doubts` say which logs are not those that were read, in sentences.
     """
 
     ranges: list[OffsetRange] = field(default_factory=list)
@@ -121,23 +121,13 @@ class AuditResult:
     findings: list[Finding] = field(default_factory=list)
     lost: LostOffsets = field(default_factory=LostOffsets)
     rows_unverifiable: int = 0
+    doubts: list[str] = field(default_factory=list)
     is_stray_judged: bool = False
     is_listed: bool = True
     records: int = 0
     seconds: float = 0.0
     # How long a row that is replayed would live; 0: as long as it should.
     live_seconds: int = 0
-
-    def repair_of(self, finding: Finding) -> str:
-        """The command that repairs it, or that says what has to be done first."""
-        if self.live_seconds and finding.fate is Fate.LOST:
-            return iot_command("setup")
-        return finding.repair
-
-    @property
-    def lost_repair(self) -> str:
-        """The command that drains all that was lost again, or what has to be done before it."""
-        return iot_command("setup") if self.live_seconds else self.lost.repair
 
     @property
     def offsets(self) -> int:
@@ -152,6 +142,21 @@ class AuditResult:
         """Offsets whose record was read and compared, or that are known to have none."""
         return self.offsets - sum(self.fates[fate] for fate in UNPROVEN)
 
+    @property
+    def repairs(self) -> list[tuple[Finding, str]]:
+        """Each finding with the command for it; one command for all that is lost, at its first.
+
+        Where a replayed row would die at once, the command is the one that says what to alter.
+        """
+        of_lost = iot_command("setup") if self.live_seconds else self.lost.repair
+        shown, is_lost_shown = [], False
+        for finding in self.findings:
+            command = finding.repair
+            if finding.fate is Fate.LOST:
+                command, is_lost_shown = ("" if is_lost_shown else of_lost), True
+            shown.append((finding, command))
+        return shown
+
     def name(self, finding: Finding) -> None:
         """Keep the first few of each kind: a table of lost rows is as long as the log."""
         if finding.fate is Fate.LOST and finding.partition is not None:
@@ -161,8 +166,8 @@ class AuditResult:
 
 
 _WHY_FORMER = (
-    "{:,} rows are unverifiable: they were written before a rebase, from records that are not in "
-    "this log"
+    "{:,} rows are unverifiable: they were written before a rebase, or before Kafka lost the end "
+    "of its log, from records that are not in this log"
 )
 _WHY_UNPROVEN = {
     **{
@@ -203,7 +208,7 @@ def conclude(result: AuditResult) -> list[str]:
     if result.live_seconds:
         unproven.append(f"the table sensor_data {dying(result.live_seconds)}")
     unlisted = [] if result.is_listed else [_UNLISTED]
-    return [_verdict(result), *unproven, *former, *unlisted]
+    return [_verdict(result), *unproven, *former, *result.doubts, *unlisted]
 
 
 def _verdict(result: AuditResult) -> str:

@@ -1,6 +1,6 @@
-"""Rows from before a rebase: their records were in a log that Kafka does not have any more."""
+"""Rows whose records Kafka does not have any more, though it has the log: it is another one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,7 +11,7 @@ from iot_pipeline.core.reading.write_times import arrived_ms, may_be_of
 
 @dataclass(frozen=True, slots=True)
 class FormerRows:
-    """Which rows may be of records that were ingested in an earlier epoch.
+    """Which rows may be of records that were ingested before a rebase, or before the log was cut.
 
     `until_ms` has, by Kafka partition, the Kafka timestamp of the newest of those records.
     """
@@ -19,12 +19,19 @@ class FormerRows:
     until_ms: Mapping[int, int]
 
     @classmethod
-    def of(cls, entries: Iterable[LedgerEntry], checkpoints: Mapping[int, Checkpoint]) -> Self:
-        """By the whole ledger of the partitions, all epochs of it."""
+    def of(
+        cls,
+        entries: Iterable[LedgerEntry],
+        checkpoints: Mapping[int, Checkpoint],
+        cut: Collection[int],
+    ) -> Self:
+        """By the whole ledger of the partitions, all epochs of it; `cut` are those in doubt."""
         until: dict[int, int] = {}
         for entry in entries:
             checkpoint, last_ms = checkpoints.get(entry.partition), entry.counts.last_record_ms
-            if checkpoint is not None and entry.epoch < checkpoint.epoch and last_ms is not None:
+            if checkpoint is None or last_ms is None:
+                continue
+            if entry.epoch < checkpoint.epoch or entry.partition in cut:
                 until[entry.partition] = max(last_ms, until.get(entry.partition, last_ms))
         return cls(until)
 

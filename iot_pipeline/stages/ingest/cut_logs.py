@@ -7,6 +7,7 @@ partition, all in one consumer. Changes nothing.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from iot_pipeline.core.proof.read_back import RowState, judge_row
@@ -16,7 +17,7 @@ from iot_pipeline.core.reading.fingerprints import find_difference
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
 from iot_pipeline.core.reading.write_times import Row, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
-from iot_pipeline.errors import TopicChangedError
+from iot_pipeline.errors import PermanentError, TopicChangedError
 from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
@@ -40,11 +41,11 @@ class Doubt:
     offsets: OffsetRange
     what: str
 
-    def error(self, topic: str) -> TopicChangedError:
-        """What a run says that stops at it."""
+    def error(self, topic: str, doing: str = "planning") -> TopicChangedError:
+        """What a run says that stops at it; `doing` is what was tried."""
         item = self.offsets
         return TopicChangedError(
-            f"planning {topic}[{item.partition}]: the log is not the one that was read up to the "
+            f"{doing} {topic}[{item.partition}]: the log is not the one that was read up to the "
             f"checkpoint {item.end}: {self.what}. Kafka lost the end of this log (an unclean "
             "election, or a disk that was restored) and it has grown again. Offsets "
             f"{item} are in doubt: what is there now was never read. Nothing of it was written. "
@@ -88,7 +89,10 @@ class LogComparison:
             # Deleted as far as that, or cut back and not grown again, which the plan says itself.
             if start < end and checkpoint.next_offset <= mark.last_stable:
                 ranges[mark.partition] = OffsetRange(mark.partition, start, end)
-        found = self._read(topic, list(ranges.values()), retry_seconds)
+        found: Mapping[int, list[Record]] = defaultdict(list)
+        # What cannot be read shows nothing of the log; why it cannot is said when it is drained.
+        with suppress(PermanentError):
+            self._read(topic, list(ranges.values()), retry_seconds, found)
         doubts = {}
         low = {mark.partition: mark.low for mark in marks}
         for partition in ranges:
@@ -116,7 +120,10 @@ class LogComparison:
             part = OffsetRange(reach.partition, max(reach.start, at - look), at)
             if part.span < 1:
                 break
-            records = self._read(topic, [part], retry_seconds)[reach.partition]
+            try:
+                records = self._read(topic, [part], retry_seconds)[reach.partition]
+            except PermanentError:
+                return reach.start  # a part that cannot be read: nothing is certain
             states = self._states(records, retry_seconds)
             known |= states
             at, look = part.start, look * 4
@@ -150,9 +157,13 @@ class LogComparison:
         return states
 
     def _read(
-        self, topic: str, ranges: list[OffsetRange], retry_seconds: float
+        self,
+        topic: str,
+        ranges: list[OffsetRange],
+        retry_seconds: float,
+        into: Mapping[int, list[Record]] | None = None,
     ) -> Mapping[int, list[Record]]:
-        found: defaultdict[int, list[Record]] = defaultdict(list)
+        found = defaultdict(list) if into is None else into
         if ranges:
             for records in read_ranges(self.log, topic, ranges, retry_seconds):
                 for record in records:

@@ -16,9 +16,10 @@ from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Str
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.reading.decoding import ReadingDecoder
-from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds, join_ranges
+from iot_pipeline.core.reading.offsets import OffsetRange, Watermarks, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
+from iot_pipeline.stages.ingest.cut_logs import LogComparison
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.proof.ports import AuditPorts
@@ -123,6 +124,7 @@ class _Audit:
         self._progress = AuditProgress(total=self._result.offsets)
         self._days: set[int] = set()
         self._ledger: list[LedgerEntry] = []
+        self._cut: set[int] = set()
         self._first_ms: dict[int, int] = {}
         self._last_ms: dict[int, int] = {}
 
@@ -146,6 +148,7 @@ class _Audit:
             self._entries(),
             result,
         )
+        self._compare_logs()
         readable = self._split(judge)
         ties: list[Tie] = []
         for ranges in in_rounds(readable):
@@ -188,6 +191,20 @@ class _Audit:
         partitions = sorted({item.partition for item in self._result.ranges})
         self._ledger = self._ports.ledger.read_entries(self._topic, partitions)
         return of_current_epoch(self._ledger, self._checkpoints)
+
+    def _compare_logs(self) -> None:
+        """Is each log the one that was read? Rows of what Kafka lost are not stray then."""
+        asked = {item.partition for item in self._result.ranges}
+        doubts = LogComparison(self._ports.log, self._ports).find_doubts(
+            self._topic,
+            [c for p, c in self._checkpoints.items() if p in asked],
+            [Watermarks(s.partition, s.low, s.last_stable) for s in self._states.values()],
+            self._settings.retry_seconds,
+        )
+        self._cut = set(doubts)
+        self._result.doubts = [
+            str(doubt.error(self._topic, "auditing")) for doubt in doubts.values()
+        ]
 
     # Records.
 
@@ -329,7 +346,7 @@ class _Audit:
             readable,
             self._span_us(),
             max(self._last_ms.values(), default=0),
-            FormerRows.of(self._ledger, self._checkpoints),
+            FormerRows.of(self._ledger, self._checkpoints, self._cut),
             None if self._every_place else sorted(self._days),
             self._result,
             self._tell,

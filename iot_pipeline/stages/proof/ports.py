@@ -16,7 +16,7 @@ from iot_pipeline.stages.ports import (
     DeviceDays,
     LedgerStore,
     MendLog,
-    RecordLog,
+    RecordLogReader,
     SensorData,
 )
 
@@ -32,7 +32,7 @@ class AuditPorts:
     """
 
     settings: Settings
-    log: RecordLog
+    log: RecordLogReader
     ledger: LedgerStore
     records: AuditLog
     rows: SensorData

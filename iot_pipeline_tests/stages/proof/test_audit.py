@@ -2,11 +2,13 @@
 
 import pytest
 
-from iot_pipeline.core.proof.audit_result import Fate
+from iot_pipeline.core.ledger.rebase import parse_target
+from iot_pipeline.core.proof.audit_result import Fate, conclude
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.losses import record_losses
+from iot_pipeline.stages.ingest.rebase import rebase
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit, choose_ranges
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
@@ -183,3 +185,51 @@ def test_ties_across_partitions_and_windows_are_settled_by_a_few_readings_of_the
     assert found == {Fate.STORED: 300, Fate.SUPERSEDED: 300}
     assert outside.readings < 10
     assert world.log.now_ms > NOW_MS
+
+
+# A log that was cut back and has grown again.
+
+
+def a_log_grown_again(more: int = 8) -> World:
+    """Ten ingested, the end from 5 on lost, and `more` others in its place."""
+    world = World()
+    for step in range(10):
+        world.write(device="d", at=T0 + step)
+        world.log.tick()
+    world.ingest()
+    world.log.cut(0, 5)
+    world.log.tick(5_000)
+    for step in range(more):
+        world.write(device="new", at=T0 + step)
+        world.log.tick()
+    return world
+
+
+def test_what_is_lost_is_told_in_ranges_with_one_command():
+    result = run(a_log_grown_again())
+    assert result.fates[Fate.LOST] == 5
+    assert result.lost.ranges == [OffsetRange(0, 5, 10)]
+    commands = [command for _, command in result.repairs if command]
+    assert commands == ["iot replay --offsets 0:5-10"]
+    # Nor are the rows whose records Kafka lost called stray: the log says that it is another one.
+    assert (result.fates[Fate.STRAY], result.rows_unverifiable) == (0, 5)
+    assert any("Offsets 0:5-10 are in doubt" in sentence for sentence in conclude(result))
+
+
+def test_rows_from_before_a_rebase_are_unverifiable_not_stray():
+    world = a_log_grown_again()
+    rebase(
+        world.log, world.ledger, "iot_data", parse_target(["0:0"]), Run("p", writer_id(7)),
+        proof=world.proof(),
+    )  # fmt: skip
+    world.ingest()
+    outside = Outside(world)
+    result = audit_of(outside)
+    assert {fate: n for fate, n in result.fates.items() if n} == {Fate.STORED: 13}
+    assert result.rows_unverifiable == 5
+    assert any("5 rows are unverifiable" in sentence for sentence in conclude(result))
+    # A row that no record of then can have written is a stray all the same.
+    us = world.log.at(0, 2)[1].produced_ms * 1000 + 993
+    world.store.cells["d", DAY, T0_MS + 77] = {"temperature": (us, 1.0), "humidity": (us, 2.0)}
+    stray = audit_of(Outside(world))
+    assert (stray.fates[Fate.STRAY], stray.rows_unverifiable) == (1, 5)
