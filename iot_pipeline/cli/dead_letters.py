@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -18,16 +18,18 @@ from iot_pipeline.cli.output import (
 )
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
-from iot_pipeline.connections import open_connections
+from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.proof.dead_letters import StoredLetter, preview
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
 from iot_pipeline.core.words import iot_command
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.proof.dead_letters import FoundLetter, read_newest_letters
+from iot_pipeline.stages.proof.dead_letters import FoundLetter, find_letter, read_newest_letters
 from iot_pipeline.stages.proof.replay_dead_letters import read_letters
 
+# Read in a second or two, whatever the topic holds.
+_SAMPLED = 10_000
 _REASONS = [reason.value for reason in Reason]
 reason_option = click.option(
     "--reason",
@@ -147,21 +149,37 @@ def _letters(settings: Settings) -> Iterator[StoredLetter]:
 
 @dead_letters_command.command("show")
 @click.argument("place", metavar="PARTITION:OFFSET")
+@click.option("--all", "is_all", is_flag=True, help="Read every letter, where order hides it.")
 @json_option
-def show_command(place: str, as_json: bool) -> None:
+def show_command(place: str, is_all: bool, as_json: bool) -> None:
     """Show one dead letter whole, by the coordinates of its source record."""
     partition, _, offset = place.partition(":")
     if not (partition.isdecimal() and offset.isdecimal()):
         raise ConfigurationError(f"{place}: expected PARTITION:OFFSET, such as 0:123")
     settings = Settings.from_env()
     wanted = (int(partition), int(offset))
-    found = [
-        letter
-        for letter in _letters(settings)
-        if (letter.source.partition, letter.source.offset) == wanted
-    ]
+    topic, letters = settings.topic, settings.dead_letter_topic
+    found: Iterable[StoredLetter]
+    if is_all:
+        found = (
+            letter
+            for letter in _letters(settings)
+            if (letter.source.partition, letter.source.offset) == wanted
+        )
+    else:
+        with closing(KafkaLog(settings)) as log:
+            found = find_letter(log, letters, topic, wanted)
+    found = list(found)
+    if not found and is_all:
+        say(f"{letters} has no letter of {topic} {place}", err=True)
+        sys.exit(EXIT_FOUND)
     if not found:
-        say(f"{settings.dead_letter_topic} has no letter of {settings.topic} {place}", err=True)
+        say(
+            f"{letters} has no letter of {topic} {place} where the order of letters puts it. One "
+            "that was delivered again may lie elsewhere: "
+            f"`{iot_command('dead-letters', 'show', '--all', place)}` reads all of them",
+            err=True,
+        )
         sys.exit(EXIT_FOUND)
     shown: list[dict[str, Any]] = [
         {
@@ -183,25 +201,61 @@ def show_command(place: str, as_json: bool) -> None:
 @dead_letters_command.command("stats")
 @reason_option
 @click.option("--since", metavar="TIME", help="Delivered from this time on.")
+@click.option("--all", "is_all", is_flag=True, help="Read every letter, however many there are.")
 @json_option
-def stats_command(reason: str | None, since: str | None, as_json: bool) -> None:
-    """Count dead letters by reason."""
+def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: bool) -> None:
+    """Count dead letters by reason: of the newest 10,000, or of all with --all.
+
+    How many records were rejected since the beginning is the ledger's count.
+    """
     settings = Settings.from_env()
     since_ms = parse_moment(since).timestamp() * 1000 if since else 0
     counts: Counter[str] = Counter()
     newest: dict[str, int] = {}
-    for letter in _letters(settings):
-        if reason in (None, letter.reason) and letter.delivered_ms >= since_ms:
+    oldest_ms, left = float("inf"), 0
+    with open_connections(settings) as connections:
+        rejected, span = _count_rejected(connections)
+        if is_all:
+            letters: Iterable[StoredLetter] = _letters(settings)
+        else:
+            found = read_newest_letters(connections.log, settings.dead_letter_topic, _SAMPLED)
+            letters = [item.letter for item in found.letters]
+            left = 0 if found.is_all and len(letters) < _SAMPLED else max(0, span - len(letters))
+    for letter in letters:
+        oldest_ms = min(oldest_ms, letter.delivered_ms)
+        is_ours = letter.source.topic == settings.topic
+        if is_ours and reason in (None, letter.reason) and letter.delivered_ms >= since_ms:
             counts[letter.reason] += 1
             newest[letter.reason] = max(newest.get(letter.reason, 0), letter.delivered_ms)
+    if oldest_ms < since_ms:
+        left = 0  # those before are not asked for
     if as_json:
-        print_json({"letters": counts.total(), "by_reason": dict(counts)})
+        print_json(
+            {
+                "letters": counts.total(),
+                "by_reason": dict(counts),
+                "rejected": rejected,
+                "not_looked_at": left,
+            }
+        )
         return
     print_table(
         ("reason", "letters", "newest"),
         [(name, f"{count:,}", moment_of(newest[name])) for name, count in counts.most_common()],
         title=f"{counts.total():,} dead letters of {settings.topic}",
     )
+    say(f"{rejected:,} records were rejected since the beginning, by the ledger")
+    if left:
+        say(f"{left:,} older letters were not looked at: --all counts their reasons too")
+
+
+def _count_rejected(connections: Connections) -> tuple[int, int]:
+    """(records that the ledger says were rejected, offsets of the topic of dead letters)."""
+    settings, ledger = connections.settings, connections.ledger
+    partitions = ledger.partitions(settings.topic)
+    rejected = sum(link.rejected for link in ledger.read_links(settings.topic, partitions))
+    marks = connections.log.watermarks(settings.dead_letter_topic)
+    return rejected, sum(mark.last_stable - mark.low for mark in marks)
 
 
 @dead_letters_command.command("replay")

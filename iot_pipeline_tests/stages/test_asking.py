@@ -8,13 +8,16 @@ import pytest
 
 from iot_pipeline.clients import dead_letters
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.proof import dead_letters as names
+from iot_pipeline.core.proof.dead_letters import Header
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ledger.chain import read_chain
-from iot_pipeline.stages.proof.dead_letters import read_newest_letters
+from iot_pipeline.stages.proof import dead_letters as stages_dead_letters
+from iot_pipeline.stages.proof.dead_letters import find_letter, read_newest_letters
 from iot_pipeline_tests.stages.world import World
 
 NOW = datetime.fromtimestamp(100, UTC)
@@ -209,6 +212,34 @@ def test_the_newest_letters_are_found_without_reading_the_whole_topic() -> None:
     assert [list(ranges) for ranges, _ in log.opened] == [[OffsetRange(0, 1500, 2000)]]
     assert found.letters[0].value_bytes == 5000
     assert len(found.letters[0].letter.value or b"") == 1024, "a list keeps beginnings only"
+
+
+@pytest.mark.parametrize("burst", [1, 2_000])
+@pytest.mark.parametrize("wanted", [(0, 0), (2, 10_001), (0, 18_001), (1, 5)])
+def test_the_letter_of_a_record_is_found_without_reading_the_whole_topic(
+    burst: int, wanted: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three source partitions, in turn or in bursts; of every record but each seventh a letter."""
+    monkeypatch.setattr(stages_dead_letters, "_READ_WHOLE", 1_000)
+    monkeypatch.setattr(stages_dead_letters, "_CHUNK_OFFSETS", 50)
+    records: list[Record] = []
+    for number in range(20_000):
+        place = number // burst % 3, number
+        if number % 7 == 3 and place != wanted:
+            continue
+        headers: list[Header] = [
+            (names.SOURCE_TOPIC, b"t"),
+            (names.SOURCE_PARTITION, str(place[0]).encode()),
+            (names.SOURCE_OFFSET, str(number).encode()),
+            (names.REASON, b"not_json"),
+        ]
+        records.append(Record(0, len(records), 1, None, b"x", headers))
+    log = ListLog(records, {0: len(records)})
+    found = find_letter(log, "dlq", "t", wanted)
+    places = [(item.source.partition, item.source.offset) for item in found]
+    assert places == ([wanted] if wanted[1] // burst % 3 == wanted[0] else [])
+    read = sum(item.span for ranges, _ in log.opened for item in ranges)
+    assert read < len(records) / 2
 
 
 def test_letters_of_one_reason_are_looked_for_further_back_and_duplicates_do_not_count() -> None:

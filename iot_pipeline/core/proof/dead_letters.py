@@ -23,6 +23,8 @@ PART = "iot.part"
 # In the place of a source's headers that could not be read.
 HEADERS_LOST = "iot.headers_lost"
 _REQUIRED = (SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, REASON)
+# Offsets of a block; 128 bytes.
+_BLOCK = 1024
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 # Two bytes of UTF-8 that are cut in the middle end a message with this; no reader needs it.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -73,7 +75,7 @@ class LetterReader:
 
     def __init__(self) -> None:
         self.foreign = 0
-        self._seen: set[SourceCoordinates] = set()
+        self._seen = _SeenSources()
         self._parts: defaultdict[SourceCoordinates, dict[int, Record]] = defaultdict(dict)
 
     @property
@@ -89,7 +91,7 @@ class LetterReader:
         if source is None:
             self.foreign += 1
             return None
-        if source in self._seen:
+        if self._seen.has(source):
             return None
         number, count = _part_of(record)
         if count == 1:
@@ -103,6 +105,29 @@ class LetterReader:
         self._seen.add(source)
         value = b"".join(parts[at].value or b"" for at in sorted(parts))
         return _letter(source, headers, parts[min(parts)], value)
+
+
+class _SeenSources:
+    """Which source records were met: a bit each, in blocks of offsets; letters come in floods."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[tuple[str, str, int, int], bytearray] = {}
+
+    def has(self, source: SourceCoordinates) -> bool:
+        block = self._blocks.get(_block_of(source))
+        return block is not None and bool(block[source.offset % _BLOCK // 8] & _bit_of(source))
+
+    def add(self, source: SourceCoordinates) -> None:
+        block = self._blocks.setdefault(_block_of(source), bytearray(_BLOCK // 8))
+        block[source.offset % _BLOCK // 8] |= _bit_of(source)
+
+
+def _block_of(source: SourceCoordinates) -> tuple[str, str, int, int]:
+    return source.topic, source.topic_id, source.partition, source.offset // _BLOCK
+
+
+def _bit_of(source: SourceCoordinates) -> int:
+    return 1 << source.offset % 8
 
 
 def preview(value: bytes | None, length: int = 80) -> str:

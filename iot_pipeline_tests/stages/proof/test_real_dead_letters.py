@@ -14,7 +14,12 @@ def test_what_a_fixed_rule_accepts_is_stored_as_if_it_had_never_failed(pipeline)
     produce(pipeline.brokers, pipeline.topic, [*hot, (None, b"bad"), later], partition=0)
     pipeline.iot("drain")
     stats = pipeline.iot("dead-letters", "stats", "--json")
-    assert stats == {"letters": 6, "by_reason": {"out_of_range": 5, "not_json": 1}}
+    assert stats == {
+        "letters": 6,
+        "by_reason": {"out_of_range": 5, "not_json": 1},
+        "rejected": 6,
+        "not_looked_at": 0,
+    }
     (shown,) = pipeline.iot("dead-letters", "show", "0:5", "--json")
     assert (shown["value"], shown["reason"]) == ("bad", "not_json")
 
