@@ -5,6 +5,7 @@ before anything is contacted. What a run may change is Dagster config, never a s
 server is and what is secret is a setting, never Dagster config.
 """
 
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -203,8 +204,8 @@ class Settings(_Limits):
         if env is None:
             env = os.environ
             env_file = project_root() / ".env"
-        in_file = dotenv_values(env_file) if env_file and env_file.is_file() else {}
-        read = {**{k: v for k, v in in_file.items() if v is not None}, **env}
+        in_file = _read_env_file(env_file) if env_file else {}
+        read = {**in_file, **env}
         values = {k: v for k, v in read.items() if k.startswith("IOT_")}
         unknown = sorted(
             k for k in values if k[4:].lower() not in cls.model_fields and not _is_foreign(k)
@@ -329,6 +330,28 @@ class Settings(_Limits):
                 shown = str(value)
             is_unset = name not in self.model_fields_set
             yield f"IOT_{name.upper()}", shown, field.description or "", is_unset
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    """The variables of a `.env`; none where there is no such file.
+
+    Raises:
+        ConfigurationError: it is not UTF-8, as an editor on Windows may save it.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return {}
+    except UnicodeDecodeError:
+        text = "\0"
+    except OSError as exc:
+        raise ConfigurationError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
+    if "\0" in text:
+        raise ConfigurationError(
+            f"{path}: it is not UTF-8 (UTF-16, as an editor on Windows saves it?): save it as UTF-8"
+        )
+    found = dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _is_foreign(variable: str) -> bool:
