@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     create_model,
@@ -42,6 +43,27 @@ def project_root() -> Path:
         if (folder / "docker-compose.yml").is_file() and (folder / "services").is_dir():
             return folder
     return here
+
+
+def env_file() -> Path:
+    """Where `.env` is looked for; there may be none."""
+    return project_root() / ".env"
+
+
+def is_injected(variable: str, value: str) -> bool:
+    """Whether an orchestrator put it there, because a service of it is called `iot-...`.
+
+    Kubernetes and Docker's links do; it is no setting, though IOT_KAFKA_PORT has the name of one.
+    """
+    is_service = re.fullmatch(r"IOT_\w+?_SERVICE_(HOST|PORT(_\w+)?)", variable)
+    is_link = re.fullmatch(r"IOT_\w+?_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?", variable)
+    is_address = re.match(r"(tcp|udp|sctp)://", value)
+    return bool(is_service or (is_link and (is_address or is_link[1])))
+
+
+def injected_variables() -> list[str]:
+    """Those of this process, as NAME=VALUE."""
+    return sorted(f"{k}={v}" for k, v in os.environ.items() if is_injected(k, v))
 
 
 def _limits() -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -76,6 +98,8 @@ class Settings(_Limits):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # Where things are.
     bootstrap_servers: str = ""
@@ -200,13 +224,11 @@ class Settings(_Limits):
                 also for an `IOT_` variable that does not exist (a misspelt one would
                 otherwise be ignored).
         """
-        env_file: Path | None = None
+        in_file: Mapping[str, str] = {}
         if env is None:
-            env = os.environ
-            env_file = project_root() / ".env"
-        in_file = _read_env_file(env_file) if env_file else {}
+            env, in_file = os.environ, _read_env_file(env_file())
         read = {**in_file, **env}
-        values = {k: v for k, v in read.items() if k.startswith("IOT_")}
+        values = {k: v for k, v in read.items() if k.startswith("IOT_") and not is_injected(k, v)}
         unknown = sorted(
             k for k in values if k[4:].lower() not in cls.model_fields and not _is_foreign(k)
         )
@@ -216,9 +238,14 @@ class Settings(_Limits):
             )
         given = {k[4:].lower(): v for k, v in values.items() if not _is_foreign(k)}
         try:
-            return cls.model_validate(given)
+            settings = cls.model_validate(given)
         except ValidationError as exc:
             raise ConfigurationError(_explain(exc, cls)) from None
+        settings._origins = {
+            name: "environment" if env.get(f"IOT_{name.upper()}") == value else ".env"
+            for name, value in given.items()
+        }
+        return settings
 
     @field_validator("contact_points", mode="before")
     @classmethod
@@ -315,8 +342,11 @@ class Settings(_Limits):
     def consumer_group(self) -> str:
         return f"iot_pipeline.{self.topic}"
 
-    def rows(self) -> Iterator[tuple[str, str, str, bool]]:
-        """(variable, value with secrets hidden, description, is it not set) per setting."""
+    def rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """(variable, value with secrets hidden, description, where it comes from) per setting.
+
+        It comes from the environment, from `.env`, from another setting; empty: it is the default.
+        """
         own_first = sorted(
             type(self).model_fields.items(), key=lambda item: item[0] in _Limits.model_fields
         )
@@ -328,8 +358,10 @@ class Settings(_Limits):
                 shown = ",".join(value)
             else:
                 shown = str(value)
-            is_unset = name not in self.model_fields_set
-            yield f"IOT_{name.upper()}", shown, field.description or "", is_unset
+            origin = self._origins.get(name, "")
+            if name == "bootstrap_servers" and not origin and "kafka_port" in self._origins:
+                origin = "IOT_KAFKA_PORT"
+            yield f"IOT_{name.upper()}", shown, field.description or "", origin
 
 
 def _read_env_file(path: Path) -> dict[str, str]:

@@ -138,6 +138,8 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except PipelineError as exc:
         say(f"iot: {exc}", err=True)
+        if isinstance(exc, TransientError) and (why := _nothing_is_set()):
+            say(why, err=True)
         if isinstance(exc, ConfigurationError):
             sys.exit(EXIT_CONFIGURATION)
         sys.exit(EXIT_TRANSIENT if isinstance(exc, TransientError) else EXIT_FAILED)
@@ -146,6 +148,15 @@ def main() -> None:
         _drop_output()
         say(f"iot: {_in_words(exc)}", err=True)
         sys.exit(EXIT_CONFIGURATION if exc.errno in _WRONG_PATH else EXIT_FAILED)
+
+
+def _nothing_is_set() -> str:
+    """Why a server may be away that runs: a `.env` in another folder was not found."""
+    from iot_pipeline.settings import env_file
+
+    if env_file().is_file() or any(name.startswith("IOT_") for name in os.environ):
+        return ""
+    return f"no IOT_ variable is set and there is no {env_file()}: these are the default addresses"
 
 
 def _in_words(exc: OSError) -> str:
