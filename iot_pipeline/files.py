@@ -1,7 +1,10 @@
 """Files that appear under their name when they are whole, and not at all else."""
 
+import errno
 import glob
 import os
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +22,17 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Where to write what is to be `path`; it gets that name when the block ends well.
 
     Its bytes are on disk before: a power cut leaves the old file or the new one. Else it is
-    deleted, and so is what killed processes left of this file. Folders are made.
+    deleted, and so is what killed processes left of this file. Folders are made. A link is written
+    through, and a file that is replaced keeps its mode and owner.
 
     Yields:
         A path in the same folder, with a leading dot, which readers of the folder skip.
+
+    Raises:
+        OSError: no room, no permission; or what has the name is no file, and is left alone.
     """
+    path = path.resolve()
+    before = _stat_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         writer = left.name.split(".")[-2]
@@ -34,10 +43,47 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        partial.replace(path)
+        _put(partial, path, before)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def is_stream(path: Path) -> bool:
+    """Whether what has the name is a FIFO or a device: written to as it is, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _stat_of(path: Path) -> os.stat_result | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a FIFO, a device or a socket, not a file", str(path))
+    return found
+
+
+def _put(partial: Path, path: Path, before: os.stat_result | None) -> None:
+    """Give the whole file its name; with the mode and owner of what had it before."""
+    if before is not None:
+        os.chmod(partial, stat.S_IMODE(before.st_mode))
+        made = partial.stat()
+        if (made.st_uid, made.st_gid) != (before.st_uid, before.st_gid):
+            try:
+                os.chown(partial, before.st_uid, before.st_gid)
+            except PermissionError:
+                # Another's file that we may write to: only its content is ours to change.
+                shutil.copyfile(partial, path)
+                partial.unlink()
+                return
+    partial.replace(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ before anything is contacted. What a run may change is Dagster config, never a s
 server is and what is secret is a setting, never Dagster config.
 """
 
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     create_model,
@@ -41,6 +43,27 @@ def project_root() -> Path:
         if (folder / "docker-compose.yml").is_file() and (folder / "services").is_dir():
             return folder
     return here
+
+
+def env_file() -> Path:
+    """Where `.env` is looked for; there may be none."""
+    return project_root() / ".env"
+
+
+def is_injected(variable: str, value: str) -> bool:
+    """Whether an orchestrator put it there, because a service of it is called `iot-...`.
+
+    Kubernetes and Docker's links do; it is no setting, though IOT_KAFKA_PORT has the name of one.
+    """
+    is_service = re.fullmatch(r"IOT_\w+?_SERVICE_(HOST|PORT(_\w+)?)", variable)
+    is_link = re.fullmatch(r"IOT_\w+?_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?", variable)
+    is_address = re.match(r"(tcp|udp|sctp)://", value)
+    return bool(is_service or (is_link and (is_address or is_link[1])))
+
+
+def injected_variables() -> list[str]:
+    """Those of this process, as NAME=VALUE."""
+    return sorted(f"{k}={v}" for k, v in os.environ.items() if is_injected(k, v))
 
 
 def _limits() -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -75,6 +98,8 @@ class Settings(_Limits):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # Where things are.
     bootstrap_servers: str = ""
@@ -201,13 +226,11 @@ class Settings(_Limits):
                 also for an `IOT_` variable that does not exist (a misspelt one would
                 otherwise be ignored).
         """
-        env_file: Path | None = None
+        in_file: Mapping[str, str] = {}
         if env is None:
-            env = os.environ
-            env_file = project_root() / ".env"
-        in_file = dotenv_values(env_file) if env_file and env_file.is_file() else {}
-        read = {**{k: v for k, v in in_file.items() if v is not None}, **env}
-        values = {k: v for k, v in read.items() if k.startswith("IOT_")}
+            env, in_file = os.environ, _read_env_file(env_file())
+        read = {**in_file, **env}
+        values = {k: v for k, v in read.items() if k.startswith("IOT_") and not is_injected(k, v)}
         unknown = sorted(
             k for k in values if k[4:].lower() not in cls.model_fields and not _is_foreign(k)
         )
@@ -217,9 +240,14 @@ class Settings(_Limits):
             )
         given = {k[4:].lower(): v for k, v in values.items() if not _is_foreign(k)}
         try:
-            return cls.model_validate(given)
+            settings = cls.model_validate(given)
         except ValidationError as exc:
             raise ConfigurationError(_explain(exc, cls)) from None
+        settings._origins = {
+            name: "environment" if env.get(f"IOT_{name.upper()}") == value else ".env"
+            for name, value in given.items()
+        }
+        return settings
 
     @field_validator("contact_points", mode="before")
     @classmethod
@@ -316,8 +344,11 @@ class Settings(_Limits):
     def consumer_group(self) -> str:
         return f"iot_pipeline.{self.topic}"
 
-    def rows(self) -> Iterator[tuple[str, str, str, bool]]:
-        """(variable, value with secrets hidden, description, is it not set) per setting."""
+    def rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """(variable, value with secrets hidden, description, where it comes from) per setting.
+
+        It comes from the environment, from `.env`, from another setting; empty: it is the default.
+        """
         own_first = sorted(
             type(self).model_fields.items(), key=lambda item: item[0] in _Limits.model_fields
         )
@@ -329,8 +360,32 @@ class Settings(_Limits):
                 shown = ",".join(value)
             else:
                 shown = str(value)
-            is_unset = name not in self.model_fields_set
-            yield f"IOT_{name.upper()}", shown, field.description or "", is_unset
+            origin = self._origins.get(name, "")
+            if name == "bootstrap_servers" and not origin and "kafka_port" in self._origins:
+                origin = "IOT_KAFKA_PORT"
+            yield f"IOT_{name.upper()}", shown, field.description or "", origin
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    """The variables of a `.env`; none where there is no such file.
+
+    Raises:
+        ConfigurationError: it is not UTF-8, as an editor on Windows may save it.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return {}
+    except UnicodeDecodeError:
+        text = "\0"
+    except OSError as exc:
+        raise ConfigurationError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
+    if "\0" in text:
+        raise ConfigurationError(
+            f"{path}: it is not UTF-8 (UTF-16, as an editor on Windows saves it?): save it as UTF-8"
+        )
+    found = dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _is_foreign(variable: str) -> bool:

@@ -120,6 +120,51 @@ def test_the_environment_beats_dotenv_which_beats_the_default(tmp_path):
     assert values["IOT_PARTITIONS"] == "4"
 
 
+SERVICE_LINKS = {
+    "IOT_KAFKA_SERVICE_HOST": "10.0.0.7",
+    "IOT_KAFKA_SERVICE_PORT": "9092",
+    "IOT_KAFKA_SERVICE_PORT_CLIENTS": "9092",
+    "IOT_KAFKA_PORT": "tcp://10.0.0.7:9092",
+    "IOT_KAFKA_PORT_9092_TCP": "tcp://10.0.0.7:9092",
+    "IOT_KAFKA_PORT_9092_TCP_PROTO": "tcp",
+    "IOT_KAFKA_PORT_9092_TCP_PORT": "9092",
+    "IOT_KAFKA_PORT_9092_TCP_ADDR": "10.0.0.7",
+    "IOT_WEB_UI_SERVICE_HOST": "10.0.0.8",
+}
+
+
+def test_what_an_orchestrator_injects_is_no_setting_and_is_named(tmp_path):
+    assert Settings.from_env(SERVICE_LINKS).kafka_port == 9092
+    assert Settings.from_env({"IOT_KAFKA_PORT": "9193"}).kafka_port == 9193
+    with pytest.raises(ConfigurationError, match="IOT_KAFKA_PORT=http://x"):
+        Settings.from_env({"IOT_KAFKA_PORT": "http://x"})
+    said = _iot(tmp_path, "settings", **SERVICE_LINKS).stdout
+    assert "ignored: IOT_KAFKA_PORT=tcp://10.0.0.7:9092, " in said
+    assert "`enableServiceLinks: false`" in said
+
+
+def test_where_each_value_comes_from_is_listed_and_whether_there_is_a_dotenv(tmp_path):
+    said = _iot(tmp_path, "settings", IOT_TOPIC="mine").stdout
+    assert f"there is no {tmp_path / '.env'}: " in said
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfIOT_KAFKA_PORT=9193\nIOT_TOPIC=theirs\n")
+    said = _iot(tmp_path, "settings", IOT_TOPIC="mine", IOT_KEYSPACE="iot_data").stdout
+    assert f"read: {tmp_path / '.env'}" in said
+    origins = {line.split()[0]: line for line in said.splitlines() if line.startswith("IOT_")}
+    assert "environment" in origins["IOT_TOPIC"]
+    assert "environment" in origins["IOT_KEYSPACE"], "set, though it is the default"
+    assert " .env " in origins["IOT_KAFKA_PORT"]
+    assert "127.0.0.1:9193" in origins["IOT_BOOTSTRAP_SERVERS"]
+    assert " IOT_KAFKA_PORT " in origins["IOT_BOOTSTRAP_SERVERS"]
+    rest = [line for name, line in origins.items() if name.startswith("IOT_CASSANDRA")]
+    assert not any("environment" in line or " .env " in line for line in rest)
+
+
+def test_servers_that_are_away_are_perhaps_those_of_another_folder(tmp_path):
+    answer = _iot(tmp_path, "lag")
+    assert answer.returncode == 75, "nothing answers at the default addresses of a test machine"
+    assert f"no IOT_ variable is set and there is no {tmp_path / '.env'}: these" in answer.stderr
+
+
 def test_a_wrong_setting_ends_a_command_with_exit_code_2_before_any_connection(tmp_path):
     # Port 1 answers nobody: were it contacted, the message would speak of Kafka.
     answer = _iot(

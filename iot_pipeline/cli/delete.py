@@ -1,9 +1,8 @@
-import getpass
-
 import click
 
 from iot_pipeline.cli.output import ask_whether, json_option, print_json, say
 from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window, device_argument
+from iot_pipeline.cli.runs import who
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.times import Window, in_utc
 from iot_pipeline.errors import ConfigurationError
@@ -49,7 +48,7 @@ def delete_command(
             device_id,
             bounded,
             reason,
-            getpass.getuser(),
+            who(),
             connections.settings.retry_seconds,
         )
     deleted = sum(rows_by_day.values())

@@ -1,5 +1,3 @@
-import getpass
-
 import click
 
 from iot_pipeline.cli.output import (
@@ -10,6 +8,7 @@ from iot_pipeline.cli.output import (
     print_table,
     say,
 )
+from iot_pipeline.cli.runs import who
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.ledger.losses import Acknowledgement, Loss, find_losses
@@ -59,7 +58,7 @@ def losses_command(
 def _acknowledge(
     connections: Connections, entries: list[LedgerEntry], loss_id: str, reason: str
 ) -> None:
-    topic, by = connections.settings.topic, getpass.getuser()
+    topic, by = connections.settings.topic, who()
     if loss_id not in {loss.loss_id for loss in find_losses(entries, {})}:
         raise ConfigurationError(f"--acknowledge {loss_id}: `iot losses` has no such ID")
     kept = connections.acknowledgements.acknowledge_loss(topic, loss_id, reason, by)

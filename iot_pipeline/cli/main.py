@@ -1,5 +1,6 @@
 """The `iot` command: its commands found, errors turned into messages and exit codes."""
 
+import errno
 import importlib
 import logging
 import os
@@ -7,7 +8,7 @@ import sys
 
 import click
 
-from iot_pipeline.cli.output import say, write_commands
+from iot_pipeline.cli.output import make_writable, say, write_commands
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
 
@@ -26,6 +27,26 @@ EXIT_CODES = {
     EXIT_INTERRUPTED: "ended by Ctrl-C",
     EXIT_CLOSED_PIPE: "what read the output has ended, such as `head`",
     143: "ended by SIGTERM",
+}
+
+# A path that an option or a setting names, and that cannot be used.
+_WRONG_PATH = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EROFS,
+    errno.EINVAL,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
+_REMEDIES = {
+    errno.ENOSPC: "Make room, then run it again",
+    errno.EDQUOT: "Make room, then run it again",
+    errno.EACCES: "Run it as a user who may, or choose another place",
+    errno.EPERM: "Run it as a user who may, or choose another place",
+    errno.EIO: "The disk or terminal is broken: look at the system's log",
 }
 
 # What a person wants to do, and the commands for it. `iot dead-letters` is `dead_letters_command`
@@ -62,8 +83,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Python would complain once more when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             sys.exit(EXIT_CLOSED_PIPE)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -105,6 +125,7 @@ def iot(verbose: bool) -> None:
 
 def main() -> None:
     """Run `iot`; every error we raise becomes one message on stderr and an exit code."""
+    make_writable()
     try:
         iot.main(prog_name="iot", standalone_mode=False)
     except click.Abort:
@@ -117,6 +138,40 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except PipelineError as exc:
         say(f"iot: {exc}", err=True)
+        if isinstance(exc, TransientError) and (why := _nothing_is_set()):
+            say(why, err=True)
         if isinstance(exc, ConfigurationError):
             sys.exit(EXIT_CONFIGURATION)
         sys.exit(EXIT_TRANSIENT if isinstance(exc, TransientError) else EXIT_FAILED)
+    except OSError as exc:
+        # Files and the terminal alone end here: clients make their own errors of the network's.
+        _drop_output()
+        say(f"iot: {_in_words(exc)}", err=True)
+        sys.exit(EXIT_CONFIGURATION if exc.errno in _WRONG_PATH else EXIT_FAILED)
+
+
+def _nothing_is_set() -> str:
+    """Why a server may be away that runs: a `.env` in another folder was not found."""
+    from iot_pipeline.settings import env_file
+
+    if env_file().is_file() or any(name.startswith("IOT_") for name in os.environ):
+        return ""
+    return f"no IOT_ variable is set and there is no {env_file()}: these are the default addresses"
+
+
+def _in_words(exc: OSError) -> str:
+    where = "writing the output" if exc.filename is None else str(exc.filename)
+    what = (exc.strerror or str(exc)).lower()
+    return f"{where}: {what}. {_REMEDIES.get(exc.errno or 0, 'Choose another place')}"
+
+
+def _drop_output() -> None:
+    """Python would complain once more when it flushes at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
+        except ValueError:
+            continue  # closed

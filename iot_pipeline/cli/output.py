@@ -5,7 +5,10 @@ several lines; nothing is cut off, because other commands need what stands there
 sentence and a row are one line each.
 """
 
+import codecs
+import io
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -23,6 +26,8 @@ from iot_pipeline.errors import ConfigurationError
 # What was looked for is there, is not there, or did not work: the message says which.
 EXIT_FOUND = 1
 _FIRST_SENTENCE = re.compile(r".*?[.!?](?=\s|$)", re.DOTALL)
+# What an encoding that lacks them gets instead; any other character is shown by its number.
+_STAND_INS = {"─": "-", "━": "=", "°": "", "…": "...", "–": "-", "−": "-"}
 _GAP, _INDENT = "  ", "    "
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?%?")
 # What a person pastes is not folded: a command in backticks stays on one line.
@@ -90,7 +95,26 @@ def ask_whether(question: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document; instants in UTC to the millisecond, days, anything else as text."""
-    click.echo(json.dumps(value, default=_as_text, ensure_ascii=False))
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    click.echo(json.dumps(value, default=_as_text, ensure_ascii=not is_utf8))
+
+
+def make_writable() -> None:
+    """Let stdout and stderr take any text: closed ones take all, narrow encodings a stand-in."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    codecs.register_error("iot", _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "surrogateescape":
+            stream.reconfigure(errors="iot")
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(_STAND_INS.get(char, ascii(char)[1:-1]) for char in text), error.end
 
 
 def say(text: str, *, err: bool = False) -> None:

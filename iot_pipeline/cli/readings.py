@@ -23,7 +23,7 @@ from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
 from iot_pipeline.core.times import MS_PER_DAY, Window, choose_window, in_utc, moment_of
 from iot_pipeline.core.words import iot_command
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.files import whole_file
+from iot_pipeline.files import is_stream, whole_file
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.reading.in_order import read_newest, stream_pages
 
@@ -234,6 +234,10 @@ def _sink(out: Path | None, form: str) -> Iterator[IO[bytes]]:
             # `| head` has seen enough. Python would complain once more when it flushes at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
+    if is_stream(out):
+        with out.open("wb") as stream:
+            yield stream
+        return
     with whole_file(out) as partial, partial.open("wb") as file:
         yield file
 
@@ -307,6 +311,7 @@ def _plot(
     if save is not None:
         from iot_pipeline.artifacts.readings_picture import draw_readings
 
-        save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_bytes(draw_readings(series))
+        picture = draw_readings(series)
+        with whole_file(save) as partial:
+            partial.write_bytes(picture)
         say(f"drawn into {save}", err=True)

@@ -3,6 +3,8 @@
 Commands that stay or send end when they have put things in order.
 """
 
+import getpass
+import os
 import signal
 import uuid
 from types import FrameType
@@ -15,6 +17,14 @@ def new_cli_run() -> Run:
     """A run from the command line: `cli-<uuid>`; two in one process never share a writer."""
     writer = uuid.uuid4()
     return Run(f"cli-{writer}", writer)
+
+
+def who() -> str:
+    """Who runs the command, for what is remembered; a user id without a name is its number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
 
 
 class Stop:

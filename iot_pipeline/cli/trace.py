@@ -1,6 +1,5 @@
 """`iot trace` shows the record behind a row, `iot mend` writes a row that mixes two readings."""
 
-import getpass
 import sys
 import uuid
 
@@ -8,6 +7,7 @@ import click
 
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.cli.ranges import timestamp_ms_of
+from iot_pipeline.cli.runs import who
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.dead_letters import preview
 from iot_pipeline.core.reading.quantities import QUANTITIES
@@ -100,7 +100,7 @@ def mend_command(device_id: str, timestamp: str, as_json: bool) -> None:
             Run(f"mend-{uuid.uuid4()}", uuid.uuid4()),
             device_id,
             ms,
-            getpass.getuser(),
+            who(),
         )
     written_us, offset, partition, *values = done.winner
     if as_json:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iot_pipeline.artifacts.parquet import parquet_file
-from iot_pipeline.files import whole_file
+from iot_pipeline.files import is_stream, whole_file
 from iot_pipeline_tests.servers import clean_environment
 
 
@@ -43,7 +43,7 @@ def test_what_a_killed_process_left_goes_with_the_next_file_of_that_name(tmp_pat
     path = tmp_path / "device [1].csv"
     code = (
         "import os, sys, pathlib\n"
-        "from iot_pipeline.files import whole_file\n"
+        "from iot_pipeline.files import is_stream, whole_file\n"
         "with whole_file(pathlib.Path(sys.argv[1])) as partial:\n"
         "    partial.write_text('half')\n"
         "    os.kill(os.getpid(), 9)\n"
@@ -78,3 +78,48 @@ def test_a_parquet_file_that_was_given_up_is_not_there(tmp_path: Path) -> None:
     with parquet_file(path):
         pass
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_link_is_written_through_and_mode_and_owner_stay(tmp_path: Path) -> None:
+    target, link = tmp_path / "far" / "readings.csv", tmp_path / "link.csv"
+    target.parent.mkdir()
+    target.write_text("yesterday's")
+    target.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(target, 54_321, 54_321)
+    link.symlink_to(target)
+    before = target.stat()
+    with whole_file(link) as partial:
+        partial.write_text("today's")
+    assert link.is_symlink()
+    assert target.read_text() == "today's"
+    after = target.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
+    dangling = tmp_path / "dangling.csv"
+    dangling.symlink_to(tmp_path / "not yet.csv")
+    with whole_file(dangling) as partial:
+        partial.write_text("new")
+    assert dangling.is_symlink()
+    assert (tmp_path / "not yet.csv").read_text() == "new"
+
+
+def test_what_is_no_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+    fifo, folder = tmp_path / "fifo", tmp_path / "folder"
+    os.mkfifo(fifo)
+    folder.mkdir()
+    for path, said in (
+        (fifo, "it is a FIFO"),
+        (folder, "it is a folder"),
+        (Path("/dev/null"), "a"),
+    ):
+        with pytest.raises(OSError, match=said), whole_file(path):
+            raise AssertionError("it was opened")
+    assert fifo.is_fifo()
+    assert is_stream(fifo)
+    assert is_stream(Path("/dev/null"))
+    assert not is_stream(folder)
+    assert not is_stream(tmp_path / "none")

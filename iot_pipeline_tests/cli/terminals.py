@@ -5,20 +5,26 @@ invocations cost a hundred forks instead of a hundred times a second of imports.
 """
 
 import fcntl
+import io
 import json
 import os
 import pty
+import pwd
 import re
 import selectors
+import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.cells import cell_len
@@ -40,6 +46,20 @@ class Terminal:
     columns: int | None
     term: str = "xterm-256color"
     no_color: str = ""
+    trouble: str = ""
+
+
+# What surrounds a command and is wrong, by the name that `trouble` has.
+TROUBLES: dict[str, Callable[[], None]] = {
+    "an encoding without umlauts": lambda: _encode_as("ascii"),
+    "a full disk": lambda: _write_into("/dev/full"),
+    "no output at all": lambda: setattr(sys, "stdout", None),
+    "a reader that has gone": lambda: _write_into(_closed_pipe()),
+    "a user without a name": lambda: _be_nobody(),
+    "a .env in UTF-16": lambda: _write_env("IOT_TOPIC=x".encode("utf-16")),
+    "a .env that is a folder": lambda: Path(_new_root(), ".env").mkdir(),
+    "a data folder that is a file": lambda: _use_data_dir("/dev/null"),
+}
 
 
 TERMINALS = (
@@ -199,6 +219,8 @@ def _become(arguments: list[str], terminal: Terminal, env: dict[str, str]) -> No
         for name in ("COLUMNS", "LINES", "FORCE_COLOR"):
             os.environ.pop(name, None)
         sys.argv = ["iot", *arguments]
+        if terminal.trouble:
+            TROUBLES[terminal.trouble]()
         main()
         code = 0
     except SystemExit as exc:
@@ -207,9 +229,54 @@ def _become(arguments: list[str], terminal: Terminal, env: dict[str, str]) -> No
         traceback.print_exc()
         code = 1
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
         os._exit(code)
+
+
+def _encode_as(encoding: str) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding=encoding, errors="strict")
+
+
+def _write_into(where: str | int) -> None:
+    os.dup2(os.open(where, os.O_WRONLY) if isinstance(where, str) else where, 1)
+
+
+def _closed_pipe() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it, whatever forked us
+    return writer
+
+
+def _be_nobody() -> None:
+    for name in ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME"):
+        os.environ.pop(name, None)
+
+    def unknown(_: int) -> NoReturn:
+        raise KeyError("getpwuid(): uid not found")  # what the system says of such a user
+
+    pwd.getpwuid = unknown
+
+
+def _new_root() -> str:
+    """A folder that `iot` takes for a project's root, and that we are in."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "docker-compose.yml").touch()
+    (folder / "services").mkdir()
+    os.chdir(folder)
+    return str(folder)
+
+
+def _write_env(content: bytes) -> None:
+    Path(_new_root(), ".env").write_bytes(content)
+
+
+def _use_data_dir(path: str) -> None:
+    os.environ["IOT_DATA_DIR"] = path
 
 
 def _read(child: _Child) -> bool:

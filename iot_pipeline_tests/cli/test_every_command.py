@@ -13,7 +13,14 @@ import pytest
 
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
-from iot_pipeline_tests.cli.terminals import TERMINALS, Seen, Terminal, all_commands, run_all
+from iot_pipeline_tests.cli.terminals import (
+    TERMINALS,
+    TROUBLES,
+    Seen,
+    Terminal,
+    all_commands,
+    run_all,
+)
 from iot_pipeline_tests.load import delete_before, fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import Services, free_ports
@@ -163,6 +170,49 @@ def test_with_servers_away_every_command_says_so_and_ends(nowhere: dict[str, str
             found += [f"it claims {claim!r}\n{one}" for claim in CLAIMS if claim in one.plain]
             if "127.0.0.1:" not in one.plain:
                 found.append(f"it does not say which server is away\n{one}")
+    assert not found, "\n\n".join(found)
+
+
+# Codes that a command may end with, whatever it was going to say: the trouble is met first, or not
+# at all where nothing is written.
+MAY_END_WITH = {
+    "a full disk": {1},
+    "a reader that has gone": {141},
+    "a .env in UTF-16": {0, 2},
+    # Its folder has an empty docker-compose.yml.
+    "a .env that is a folder": {0, 1, 2},
+    "a data folder that is a file": {2},
+    "a user without a name": {1, 2},
+}
+
+
+def test_whatever_is_wrong_around_it_every_command_says_one_sentence_and_ends(
+    nowhere: dict[str, str],
+) -> None:
+    known = UNKNOWN | {"out": nowhere["IOT_DATA_DIR"] + "/export"}
+    asked = [
+        (name, example, Terminal(trouble, None, trouble=trouble))
+        for name, examples in EXAMPLES.items()
+        for example in examples[:1]
+        for trouble in TROUBLES
+    ]
+    words = [_words(n, e, known) for n, e, _ in asked]
+    seen = run_all(
+        [(w, t) for w, (_, _, t) in zip(words, asked, strict=True)], nowhere, at_once=200
+    )
+    found = []
+    for (_, example, terminal), one in zip(asked, seen, strict=True):
+        allowed = {example.away} | MAY_END_WITH.get(terminal.trouble, set())
+        if one.code not in allowed:
+            found.append(f"exit code {one.code}, not one of {sorted(allowed)}\n{one}")
+        if "Traceback" in one.text or "Exception ignored" in one.text:
+            found.append(f"a traceback\n{one}")
+        if (
+            terminal.trouble == "a .env in UTF-16"
+            and one.code
+            and ".env: it is not UTF-8" not in one.text
+        ):
+            found.append(f"it does not name the file\n{one}")
     assert not found, "\n\n".join(found)
 
 

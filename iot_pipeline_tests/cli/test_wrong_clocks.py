@@ -44,4 +44,4 @@ def test_the_newest_readings_are_those_up_to_now_and_what_lies_ahead_is_said(
     ahead = pipeline.iot("readings", "esp_1", "--json", "--since", "2036-01-01")
     assert len(ahead["readings"]) == 1
     send(pipeline, "esp_2", [2_085_978_496.0])
-    assert "no readings of esp_2 in that time" in pipeline.iot("readings", "esp_2")
+    assert "no readings of esp_2\nesp_2: readings lie ahead" in pipeline.iot("readings", "esp_2")

@@ -78,17 +78,24 @@ def merge(older: DeviceState, newer: DeviceState) -> DeviceState:
     if older.apart_at_ms > newer.apart_at_ms:
         merged.apart_at_ms, merged.apart = older.apart_at_ms, older.apart
     if not newer.pauses:
-        merged.visit_ms, merged.pauses, merged.pause_ms = (
-            older.visit_ms,
-            older.pauses,
-            older.pause_ms,
-        )
+        for name in ("visit_ms", "visit_event_ms", "pauses", "pause_ms"):
+            setattr(merged, name, getattr(older, name))
+    if newer.nights <= 1:
+        _continue_nights(older, newer, merged)
     merged.regular_votes = newer.regular_votes or older.regular_votes
     if not newer.interval_ms:
         merged.interval_ms, merged.long_ms = older.interval_ms, older.long_ms
     merged.lacking = {**older.lacking, **newer.lacking}
     merged.next_hour = older.next_hour
     return merged
+
+
+def _continue_nights(older: DeviceState, newer: DeviceState, merged: DeviceState) -> None:
+    """The nights that `newer` has seen go on from those of `older`."""
+    for name in ("nights", "night_ms", "night_at_ms"):
+        setattr(merged, name, getattr(older, name))
+    if newer.nights:
+        merged.note_night(newer.night_at_ms, newer.night_ms)
 
 
 def _newest_halves(older: DeviceState, newer: DeviceState) -> tuple[Half, Half]:

@@ -56,7 +56,8 @@ class HourShare:
 
 def known_interval_ms(state: DeviceState) -> float:
     """The interval to expect readings by; 0 of a device that has no rhythm, or sleeps."""
-    if not state.is_regular or state.usual_pause_ms or state.interval_ms > _SLOWEST_MS:
+    is_away = state.usual_pause_ms or state.sleeps_at_night
+    if not state.is_regular or is_away or state.interval_ms > _SLOWEST_MS:
         return 0.0
     return state.interval_ms
 

@@ -131,12 +131,15 @@ def is_silent(state: DeviceState, as_of_ms: float, limits: QualityLimits) -> boo
     """
     usual = limits.silent_intervals * state.arrival_interval_ms
     late = state.late_most_ms if is_late(state, as_of_ms) else 0
-    limit = max(limits.silent_seconds * 1000, usual) + late
+    # Half as long again: a night in winter, an upload that is late.
+    limit = max(limits.silent_seconds * 1000, usual, 1.5 * state.usual_night_ms) + late
     return bool(state.interval_ms) and as_of_ms - state.arrived_ms > limit
 
 
 def is_late(state: DeviceState, as_of_ms: float) -> bool:
     """Whether more of its readings than are fine came late, within its window."""
+    if state.late_most_ms <= 1.5 * state.usual_pause_ms:
+        return False  # what it sends in bundles is as old as they are long
     return bool(state.late_at_ms) and as_of_ms - state.late_at_ms <= state.window_ms
 
 

@@ -17,7 +17,7 @@ from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.evidence import HALF_MS, KEPT_HOURS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.times import MS_PER_HOUR
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
 # Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
 TAIL = 24
@@ -28,6 +28,9 @@ _STEADY_SPAN_MS = 10_000
 # Awake for at most a quarter of its pauses, three times: it sleeps, or sends bundles.
 _AWAKE_PARTS = 4
 _LEAST_PAUSES = 3
+# A long pause that begins within two hours of the time of day of the one before is a night.
+_NIGHT_TOLERANCE_MS = 2 * MS_PER_HOUR
+_LEAST_NIGHTS = 2
 # A few readings of an irregular device look regular by chance.
 _LEAST_VOTES = 2
 _MOST_VOTES = 4
@@ -50,6 +53,11 @@ def went_back(before_ms: int, ms: int) -> bool:
     return ms < before_ms - STEADY_MS
 
 
+def _is_same_time_of_day(one_ms: int, other_ms: int) -> bool:
+    apart = abs(one_ms - other_ms) % MS_PER_DAY
+    return min(apart, MS_PER_DAY - apart) <= _NIGHT_TOLERANCE_MS
+
+
 class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     """One device; about 300 bytes when kept.
 
@@ -62,7 +70,9 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     `odd_at_ms`, `apart_at_ms`, by the broker's clock). `clock_off_ms` is above 0 when the clock is
     ahead; a clock that was reset has begun anew `restarts` times since. `steady_rows` readings at
     the end are late by the same; whether that is a clock shows only later. A device that pauses for
-    `pause_ms` again and again (`pauses` times) sleeps.
+    `pause_ms` again and again (`pauses` times) sleeps; it came back at `visit_ms`, with readings
+    from `visit_event_ms` on. `nights` times in a row it fell silent at the time of day of
+    `night_at_ms`, the last time for `night_ms`.
     """
 
     begin_ms: int = 0
@@ -92,8 +102,12 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     backfilled: int = 0
     backfilled_at_ms: int = 0
     visit_ms: int = 0
+    visit_event_ms: int = 0
     pause_ms: int = 0
     pauses: int = 0
+    night_ms: int = 0
+    night_at_ms: int = 0
+    nights: int = 0
     # Learned now and then, 0 until then. Arrivals further apart than the second end a visit.
     interval_ms: float = 0.0
     long_ms: int = 0
@@ -120,8 +134,30 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
 
     @property
     def usual_pause_ms(self) -> int:
-        """For how long it is not heard of again and again; 0 when it does not do that."""
-        return self.pause_ms if self.pauses >= _LEAST_PAUSES else 0
+        """For how long it is not heard of again and again; 0 when it does not do that.
+
+        One that sends an hour in a second comes again in an hour: that shows before three pauses.
+        """
+        if self.pauses >= _LEAST_PAUSES:
+            return self.pause_ms
+        if self.clock_at_ms and self.clock_at_ms >= self.visit_ms:
+            return 0  # times of a wrong clock tell no length
+        bundle_ms = self.measured_ms - self.visit_event_ms
+        if bundle_ms <= _AWAKE_PARTS * max(1_000, self.arrived_ms - self.visit_ms):
+            return 0
+        if self.pauses:
+            return self.pause_ms if 2 * bundle_ms >= self.pause_ms else 0
+        return bundle_ms if self.visit_event_ms == self.begin_ms else 0
+
+    @property
+    def sleeps_at_night(self) -> bool:
+        return self.nights >= _LEAST_NIGHTS
+
+    @property
+    def usual_night_ms(self) -> int:
+        """For how long it may be silent now, as every night; 0 when it should be awake."""
+        is_its_time = _is_same_time_of_day(self.arrived_ms, self.night_at_ms)
+        return self.night_ms if self.sleeps_at_night and is_its_time else 0
 
     @property
     def window_ms(self) -> float:
@@ -178,10 +214,11 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
                 half.outside += 1
                 self._note_odd(Odd(quantity.name, value, None, ms), at)
         if not self.rows:
-            self.begin_ms, self.visit_ms = ms, at
+            self.begin_ms, self.visit_ms, self.visit_event_ms = ms, at, ms
         else:
             if self.long_ms and at - self.arrived_ms > self.long_ms:
                 self._end_visit(at)
+                self.visit_event_ms = ms
             minutes = abs(ms - self.tail[-1]) / 60_000
             for value, before, quantity in zip(values, self.values, limits.quantities, strict=True):
                 step = abs(value - before) - quantity.jump
@@ -251,7 +288,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         self.rows = rows + count
         if rows < _LEARN_AT[-1]:
             if not rows:
-                self.begin_ms = times_ms[0]
+                self.begin_ms = self.visit_event_ms = times_ms[0]
                 self.visit_ms = arrivals_ms[0] if arrivals_ms else newest_at
             for at in _LEARN_AT:
                 if rows < at <= self.rows:
@@ -361,6 +398,8 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         """It was away and is back: has it been awake for much shorter than it was away?"""
         gap, awake = at - self.arrived_ms, self.arrived_ms - self.visit_ms
         self.visit_ms = at
+        if gap > _NIGHT_TOLERANCE_MS:
+            self.note_night(self.arrived_ms, gap)
         if awake * _AWAKE_PARTS > gap:
             self.pauses = self.pause_ms = 0
         elif self.pauses and self.pause_ms / 2 <= gap <= self.pause_ms * 2:
@@ -368,3 +407,10 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
             self.pause_ms = (self.pause_ms + gap) // 2
         else:
             self.pauses, self.pause_ms = 1, gap
+
+    def note_night(self, began_ms: int, gap_ms: int) -> None:
+        """It was silent for hours: at the time of day at which it was the day before?"""
+        is_next = began_ms - self.night_at_ms <= MS_PER_DAY + _NIGHT_TOLERANCE_MS
+        is_same = is_next and _is_same_time_of_day(began_ms, self.night_at_ms)
+        self.nights = self.nights + 1 if is_same else 1
+        self.night_ms, self.night_at_ms = gap_ms, began_ms

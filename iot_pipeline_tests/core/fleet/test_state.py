@@ -29,6 +29,7 @@ START_MS = 1_772_409_600_000
 Row = tuple[int, int, float, float]
 # What is decided at the end of a part, or learned when a half window ends.
 LEARNED = {"late_at_ms", "late_most_ms", "visit_ms", "pause_ms", "pauses", "long_ms"}
+LEARNED |= {"visit_event_ms", "nights", "night_ms", "night_at_ms"}
 LEARNED |= {"interval_ms", "regular_votes", "half", "before"}
 
 
