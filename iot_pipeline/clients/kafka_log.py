@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -21,11 +21,15 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from iot_pipeline.clients.kafka import SILENT, client_config
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
+from iot_pipeline.clients.unreadable import LOG_APPEND_TIME, Explainer
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError
 from iot_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from iot_pipeline.clients.kafka_raw import RawKafka
 
 _READ_AGAIN_SECONDS = 30.0
 
@@ -47,8 +51,18 @@ class KafkaLog:
         self._timeout = timeout_seconds
         self._config = client_config(settings)
         self._admin_client: Any = None
+        self._raw_client: RawKafka | None = None
+        self._explainer = Explainer(self._raw, self._stamped_by)
         self._mirrored: Future[Any] | None = None
         self._to_mirror: tuple[str, dict[int, int]] | None = None
+
+    def _raw(self) -> "RawKafka":
+        if self._raw_client is None:
+            # 150 ms that no command should pay before there is trouble.
+            from iot_pipeline.clients.kafka_raw import RawKafka
+
+            self._raw_client = RawKafka(self.settings, self._timeout)
+        return self._raw_client
 
     @property
     def _admin(self) -> Any:
@@ -130,8 +144,14 @@ class KafkaLog:
             self._config,
             topic,
             ranges,
-            accept_producer_timestamps=self.settings.accept_producer_timestamps,
+            # Of a letter it does not matter whose clock says when it was sent.
+            accept_producer_timestamps=self.settings.accept_producer_timestamps
+            or topic == self.settings.dead_letter_topic,
+            explainer=self._explainer,
         )
+
+    def _stamped_by(self, topic: str) -> str:
+        return self.describe(topic).config.get("message.timestamp.type", LOG_APPEND_TIME)
 
     def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
         records: list[Record] = []
@@ -172,6 +192,7 @@ class KafkaLog:
             ranges,
             accept_producer_timestamps=True,
             read_uncommitted=read_uncommitted,
+            explainer=self._explainer,
         )
         quiet_since = time.monotonic()
         try:
@@ -223,6 +244,9 @@ class KafkaLog:
 
     def close(self) -> None:
         """Send the last mirror, waiting at most a second for it."""
+        raw, self._raw_client = self._raw_client, None
+        if raw is not None:
+            raw.close()
         if self._admin_client is None:
             return
         deadline = time.monotonic() + 1.0

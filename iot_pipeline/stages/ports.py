@@ -4,7 +4,7 @@ One contract suite per port runs on the fake and on the real client (iot_pipelin
 Every method may raise TransientError (try again) or PermanentError (tell a person); none retries.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol, TypeVar
@@ -379,7 +379,12 @@ class AuditLog(Protocol):
     def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]: ...
 
     def letter_places(
-        self, dead_letter_topic: str, ranges: Sequence[OffsetRange], topic: str, topic_id: str
+        self,
+        dead_letter_topic: str,
+        ranges: Sequence[OffsetRange],
+        topic: str,
+        topic_id: str,
+        on_unreadable: Callable[[OffsetRange], None],
     ) -> Iterator[tuple[int, int]]: ...
 
 
