@@ -24,6 +24,7 @@ from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.clients.unreadable import LOG_APPEND_TIME, Explainer
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError
 from iot_pipeline.settings import Settings
@@ -131,10 +132,54 @@ class KafkaLog:
             for p, mark in zip(partitions, marks, strict=True)
         }
 
-    def _list_offsets(self, partitions: list[Any], spec: Any, doing: str) -> dict[Any, int]:
+    def held_back(self, topic: str, last_stable: Mapping[int, int]) -> dict[int, Held]:
+        ends = self._list_offsets(
+            [TopicPartition(topic, partition) for partition in last_stable],
+            OffsetSpec.latest(),
+            f"looking for the end of {topic}",
+            IsolationLevel.READ_UNCOMMITTED,
+        )
+        return {
+            place.partition: Held(end, self._stamp_at(topic, place.partition, at))
+            for place, end in ends.items()
+            if end > (at := last_stable[place.partition])
+        }
+
+    def _stamp_at(self, topic: str, partition: int, offset: int) -> int | None:
+        batches = self._raw().batches(topic, partition, offset, 1)
+        return batches[0].newest_ms if batches else None
+
+    def open_transactions(self, topic: str, partitions: Sequence[int]) -> list[OpenTransaction]:
+        raw = self._raw()
+        found = [
+            (partition, producer)
+            for partition, producers in sorted(raw.producers(topic, partitions).items())
+            for producer in producers
+            if producer.current_transaction_start_offset >= 0
+        ]
+        names = raw.transactional_ids([producer.producer_id for _, producer in found])
+        return [
+            OpenTransaction(
+                partition,
+                producer.current_transaction_start_offset,
+                producer.producer_id,
+                producer.producer_epoch,
+                self._stamp_at(topic, partition, producer.current_transaction_start_offset),
+                names.get(producer.producer_id),
+            )
+            for partition, producer in found
+        ]
+
+    def _list_offsets(
+        self,
+        partitions: list[Any],
+        spec: Any,
+        doing: str,
+        isolation_level: Any = IsolationLevel.READ_COMMITTED,
+    ) -> dict[Any, int]:
         asked = self._admin.list_offsets(
             dict.fromkeys(partitions, spec),
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=isolation_level,
             request_timeout=self._timeout,
         )
         return {p: self._answer(future, doing).offset for p, future in asked.items()}

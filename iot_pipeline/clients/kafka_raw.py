@@ -107,19 +107,17 @@ class RawKafka:
             found = client.describe_producers(wanted)
             return {place.partition: list(state.active_producers) for place, state in found.items()}
 
-    def transactions(self, producer_ids: Sequence[int]) -> dict[int, tuple[str, Any]]:
-        """By producer id, the transactional id and what its coordinator says of the transaction."""
+    def transactional_ids(self, producer_ids: Sequence[int]) -> dict[int, str]:
+        """By producer id, that of a transaction that a coordinator knows of."""
+        if not producer_ids:
+            return {}
         with self._asking("asking for transactions") as client:
-            listed = [
-                one
-                for ones in client.list_transactions(
-                    producer_id_filters=list(producer_ids)
-                ).values()
+            by_broker = client.list_transactions(producer_id_filters=list(producer_ids))
+            return {
+                one.producer_id: str(one.transactional_id)
+                for ones in by_broker.values()
                 for one in ones
-            ]
-            names = {one.producer_id: one.transactional_id for one in listed}
-            told = client.describe_transactions(list(names.values())) if names else {}
-            return {number: (name, told[name]) for number, name in names.items() if name in told}
+            }
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[Any]:

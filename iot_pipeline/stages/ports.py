@@ -30,6 +30,7 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.reading.spans import PlainRow, Span
 from iot_pipeline.core.reading.write_times import RowsByTime
@@ -102,6 +103,12 @@ class RecordLogReader(RecordLog, Protocol):
 
     def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
         """The records at (partition, offset), each a record that exists."""
+
+    def held_back(self, topic: str, last_stable: Mapping[int, int]) -> dict[int, Held]:
+        """By partition, what lies behind the last stable offset; only where something does."""
+
+    def open_transactions(self, topic: str, partitions: Sequence[int]) -> Sequence[OpenTransaction]:
+        """Those that hold records of these partitions back, by partition and offset."""
 
     def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
         """Committed records inside ranges that were read as holes: always a defect."""

@@ -49,7 +49,12 @@ def test_what_can_be_read_around_bad_batches_is_stored_and_the_bad_ones_are_reco
     assert "restore them in Kafka" in said
     assert "IOT_ON_UNREADABLE=record" in said
     assert (len(pipeline.rows("good")), pipeline.count_rows("other", 1)) == (10, 50)
-    (pipeline.env).update(IOT_ON_UNREADABLE="record")  # type: ignore[attr-defined]
+    # Offsets are told whatever the records are, and the batch's header says since when it waits.
+    lag = pipeline.iot("lag", "--json")
+    assert (lag["partitions"][0]["lag"], lag["lag"]) == (2 * _BOMB_RECORDS + 20,) * 2
+    assert 0 < lag["lag_seconds"] < 600
+
+    pipeline.env.update(IOT_ON_UNREADABLE="record")  # type: ignore[attr-defined]
     said = pipeline.iot("drain")
     assert f"LOST: {first} was not read" in said
     assert f"LOST: {second} was not read" in said
