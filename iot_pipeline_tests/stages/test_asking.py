@@ -175,7 +175,7 @@ def test_a_broker_that_gives_nothing_ends_the_question_in_time() -> None:
     assert "reading the lag of t[0]: no record in 0.05 s" in lag.why_unknown
     assert log.opened[0][1].is_closed
     with pytest.raises(KafkaUnavailableError, match=r"no record in 0.05 s"):
-        first_record_ms(log, "t", [OffsetRange(0, 0, 3)], 0.05)  # type: ignore[arg-type]
+        first_record_ms(log, "t", [OffsetRange(0, 0, 3)], 0.05)
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2, 3, 6, 100])
