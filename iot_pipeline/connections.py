@@ -166,6 +166,7 @@ def ingest_request(settings: Settings, run: Run, **asked: Any) -> IngestRequest:
         drain_config(settings),
         start_at=settings.start_at,
         on_expired=settings.on_expired,
+        on_unreadable=settings.on_unreadable,
         accept_producer_timestamps=settings.accept_producer_timestamps,
         **asked,
     )

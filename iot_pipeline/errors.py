@@ -42,6 +42,28 @@ class OffsetsExpiredError(PermanentError):
     """Kafka deleted records above the checkpoint before they were read."""
 
 
+class UnreadableError(PermanentError):
+    """Kafka has records that nobody can read: offsets [start, end) of one partition.
+
+    `cause` says why, in words, as the ledger keeps it. An `end` of 0: it cannot be told.
+    `newest_ms` is the Kafka timestamp of the newest of the first batch, None where it may lie.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        partition: int = -1,
+        start: int = 0,
+        end: int = 0,
+        cause: str = "",
+        newest_ms: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.partition, self.start, self.end = partition, start, end
+        self.cause, self.newest_ms = cause, newest_ms
+
+
 class TopicChangedError(PermanentError):
     """The topic was recreated, truncated or swapped since the checkpoint was written."""
 

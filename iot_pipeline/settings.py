@@ -138,6 +138,8 @@ class Settings(_Limits):
     """accept a topic that is not LogAppendTime (write times then lie)"""
     on_expired: Literal["halt", "record"] = "halt"
     """records deleted unread: halt, or record the loss and go on"""
+    on_unreadable: Literal["halt", "record"] = "halt"
+    """records that cannot be read: halt, or record the loss and go on"""
     max_value_bytes: int = Field(65_536, ge=64, le=16_777_216)
     """larger messages are dead letters"""
 

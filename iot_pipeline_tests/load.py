@@ -167,3 +167,25 @@ def delete_before(bootstrap_servers: str, topic: str, partition: int, offset: in
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     for future in admin.delete_records([TopicPartition(topic, partition, offset)]).values():
         future.result(30)
+
+
+def send_bomb(brokers: str, topic: str, records: int, *, partition: int) -> None:
+    """Good readings in one zstd batch that unpacks to more than a client of ours takes.
+
+    60,000 bytes each; 1,800 of them are 108 MB, and some 20 KB on the wire.
+    """
+    producer = Producer(
+        {
+            "bootstrap.servers": brokers,
+            "compression.type": "zstd",
+            "linger.ms": 30_000,
+            "batch.size": 1_900_000_000,
+            "batch.num.messages": records,
+            "message.max.bytes": 1_000_000_000,
+            "queue.buffering.max.kbytes": 2_000_000,
+        }
+    )
+    for number in range(records):
+        value = reading_json("fat", ORIGIN_SECONDS + number).ljust(60_000)
+        producer.produce(topic, value, partition=partition)
+    assert producer.flush(60) == 0

@@ -21,6 +21,7 @@ from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.proof.dead_letters import StoredLetter, preview
 from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
 from iot_pipeline.core.words import iot_command
 from iot_pipeline.errors import ConfigurationError
@@ -67,6 +68,7 @@ def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> N
                 "foreign": found.foreign,
                 "incomplete": found.incomplete,
                 "is_all": found.is_all,
+                "unreadable": found.unreadable,
             }
         )
         return
@@ -75,10 +77,16 @@ def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> N
         say(f"{settings.dead_letter_topic} has no {which}")
     if found.letters:
         _print_letters(found.letters, settings.dead_letter_topic)
+    _say_unreadable(found.unreadable, settings.dead_letter_topic)
     if found.foreign:
         say(f"{found.foreign:,} records are no dead letters of ours and are left out")
     if found.incomplete:
         say(f"{found.incomplete:,} letters came in parts that are not all there")
+
+
+def _say_unreadable(offsets: int, topic: str) -> None:
+    if offsets:
+        say(f"{offsets:,} offsets of {topic} cannot be read, so letters may be missing", err=True)
 
 
 def _print_letters(letters: Sequence[FoundLetter], topic: str) -> None:
@@ -141,10 +149,13 @@ def _text(value: bytes | None, most: int | None = None) -> str | None:
 
 
 def _letters(settings: Settings) -> Iterator[StoredLetter]:
+    unreadable: list[OffsetRange] = []
+    topic = settings.dead_letter_topic
     with closing(KafkaLog(settings)) as log:
         yield from read_letters(
-            log, settings.dead_letter_topic, settings.topic, settings.retry_seconds
+            log, topic, settings.topic, settings.retry_seconds, unreadable.append
         )
+    _say_unreadable(sum(item.span for item in unreadable), topic)
 
 
 @dead_letters_command.command("show")
@@ -272,6 +283,7 @@ def replay_command(reason: str | None, as_json: bool) -> None:
         print_json({**result.numbers(), "still_rejected": dict(result.still_rejected)})
         return
     say(str(result))
+    _say_unreadable(sum(item.span for item in result.unreadable), "the dead-letter topic")
     for name, count in result.still_rejected.most_common():
         if count:
             say(f"  {name}: {count:,}")

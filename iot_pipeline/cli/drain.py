@@ -184,7 +184,7 @@ class RunLine(Watcher):
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         """Say it at once: a run that stays may go on for hours."""
         for item in ranges:
-            say(f"LOST: {item} expired unread; it is in the ledger, see `iot losses`", err=True)
+            say(f"LOST: {item} was not read; it is in the ledger, `iot losses` says why", err=True)
 
 
 class DrainLine(RunLine):

@@ -2,9 +2,10 @@ from datetime import UTC, datetime
 
 import click
 
-from iot_pipeline.cli.output import json_option, print_json, print_table
+from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.reading.lag import total_lag
+from iot_pipeline.core.times import in_words
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.lag import read_lag
 
@@ -14,7 +15,8 @@ from iot_pipeline.stages.ingest.lag import read_lag
 def lag_command(as_json: bool) -> None:
     """Show how far ingestion is behind Kafka, in offsets and in seconds.
 
-    Seconds are the age of the record at the checkpoint, by Kafka's clock; 0 when none waits.
+    Seconds are the age of the record at the checkpoint, by Kafka's clock; 0 when none waits. What
+    an open transaction holds back lies between the last stable offset and the log's end.
     """
     settings = Settings.from_env()
     with open_connections(settings) as connections:
@@ -31,12 +33,17 @@ def lag_command(as_json: bool) -> None:
                         "low_watermark": lag.state.low,
                         "last_stable_offset": lag.state.last_stable,
                         "lag": lag.state.lag,
-                        "lag_seconds": round(lag.lag_seconds, 3),
+                        "lag_seconds": _rounded(lag.lag_seconds),
+                        "why_unknown": lag.why_unknown or None,
+                        "log_end_offset": lag.state.last_stable + lag.held_offsets,
+                        "held_back": lag.held_offsets,
+                        "held_back_seconds": _rounded(lag.held_seconds),
                     }
                     for lag in lags
                 ],
                 "lag": total.lag_offsets,
-                "lag_seconds": round(total.lag_seconds, 3),
+                "lag_seconds": None if total.unknown else _rounded(total.lag_seconds),
+                "held_back": total.held_offsets,
             }
         )
         return
@@ -46,10 +53,31 @@ def lag_command(as_json: bool) -> None:
             "never ingested" if lag.state.checkpoint is None else lag.state.checkpoint,
             lag.state.last_stable,
             f"{lag.state.lag:,}",
-            f"{lag.lag_seconds:,.1f}",
+            _seconds(lag.lag_seconds),
+            lag.state.last_stable + lag.held_offsets,
         )
         for lag in lags
     ]
-    rows.append(("total", "", "", f"{total.lag_offsets:,}", f"{total.lag_seconds:,.1f}"))
-    columns = ("partition", "checkpoint", "last stable offset", "lag (offsets)", "lag (seconds)")
+    seconds = _seconds(None if total.unknown else total.lag_seconds)
+    rows.append(("total", "", "", f"{total.lag_offsets:,}", seconds, ""))
+    columns = (
+        "partition", "checkpoint", "last stable", "lag (offsets)", "(seconds)", "log end",
+    )  # fmt: skip
     print_table(columns, rows, title=settings.topic)
+    for lag in lags:
+        if lag.why_unknown:
+            say(f"partition {lag.state.partition}: seconds are unknown, because {lag.why_unknown}")
+        if lag.held_offsets:
+            since = "" if lag.held_seconds is None else f" since {in_words(lag.held_seconds)}"
+            say(
+                f"partition {lag.state.partition}: {lag.held_offsets:,} offsets are held back by "
+                f"an open transaction{since}; the check no_transaction_is_left_open names it"
+            )
+
+
+def _seconds(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds:,.1f}"
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -11,6 +11,12 @@ def client_config(settings: Settings) -> dict[str, Any]:
     return {"bootstrap.servers": settings.bootstrap_servers}
 
 
+def raw_config(settings: Settings) -> dict[str, Any]:
+    """The same in the words of kafka-python."""
+    servers = settings.bootstrap_servers.split(",")
+    return {"bootstrap_servers": [server.strip() for server in servers]}
+
+
 class _Silent:
     """librdkafka's own log lines say every reconnect; our messages say what it means."""
 

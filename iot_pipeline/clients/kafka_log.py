@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -21,11 +21,16 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from iot_pipeline.clients.kafka import Heard, client_config
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
+from iot_pipeline.clients.unreadable import LOG_APPEND_TIME, Explainer
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.errors import ConfigurationError, KafkaUnavailableError, PermanentError
 from iot_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from iot_pipeline.clients.kafka_raw import RawKafka
 
 _READ_AGAIN_SECONDS = 30.0
 
@@ -49,8 +54,18 @@ class KafkaLog:
         self._config = client_config(settings)
         self._admin_client: Any = None
         self._heard, self._has_answered = Heard(), False
+        self._raw_client: RawKafka | None = None
+        self._explainer = Explainer(self._raw, self._stamped_by)
         self._mirrored: Future[Any] | None = None
         self._to_mirror: tuple[str, dict[int, int]] | None = None
+
+    def _raw(self) -> "RawKafka":
+        if self._raw_client is None:
+            # 150 ms that no command should pay before there is trouble.
+            from iot_pipeline.clients.kafka_raw import RawKafka
+
+            self._raw_client = RawKafka(self.settings, self._timeout)
+        return self._raw_client
 
     @property
     def _admin(self) -> Any:
@@ -132,10 +147,54 @@ class KafkaLog:
             for p, mark in zip(partitions, marks, strict=True)
         }
 
-    def _list_offsets(self, partitions: list[Any], spec: Any, doing: str) -> dict[Any, int]:
+    def held_back(self, topic: str, last_stable: Mapping[int, int]) -> dict[int, Held]:
+        ends = self._list_offsets(
+            [TopicPartition(topic, partition) for partition in last_stable],
+            OffsetSpec.latest(),
+            f"looking for the end of {topic}",
+            IsolationLevel.READ_UNCOMMITTED,
+        )
+        return {
+            place.partition: Held(end, self._stamp_at(topic, place.partition, at))
+            for place, end in ends.items()
+            if end > (at := last_stable[place.partition])
+        }
+
+    def _stamp_at(self, topic: str, partition: int, offset: int) -> int | None:
+        batches = self._raw().batches(topic, partition, offset, 1)
+        return batches[0].newest_ms if batches else None
+
+    def open_transactions(self, topic: str, partitions: Sequence[int]) -> list[OpenTransaction]:
+        raw = self._raw()
+        found = [
+            (partition, producer)
+            for partition, producers in sorted(raw.producers(topic, partitions).items())
+            for producer in producers
+            if producer.current_transaction_start_offset >= 0
+        ]
+        names = raw.transactional_ids([producer.producer_id for _, producer in found])
+        return [
+            OpenTransaction(
+                partition,
+                producer.current_transaction_start_offset,
+                producer.producer_id,
+                producer.producer_epoch,
+                self._stamp_at(topic, partition, producer.current_transaction_start_offset),
+                names.get(producer.producer_id),
+            )
+            for partition, producer in found
+        ]
+
+    def _list_offsets(
+        self,
+        partitions: list[Any],
+        spec: Any,
+        doing: str,
+        isolation_level: Any = IsolationLevel.READ_COMMITTED,
+    ) -> dict[Any, int]:
         asked = self._admin.list_offsets(
             dict.fromkeys(partitions, spec),
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=isolation_level,
             request_timeout=self._timeout,
         )
         return {p: self._answer(future, doing).offset for p, future in asked.items()}
@@ -145,8 +204,14 @@ class KafkaLog:
             self._config,
             topic,
             ranges,
-            accept_producer_timestamps=self.settings.accept_producer_timestamps,
+            # Of a letter it does not matter whose clock says when it was sent.
+            accept_producer_timestamps=self.settings.accept_producer_timestamps
+            or topic == self.settings.dead_letter_topic,
+            explainer=self._explainer,
         )
+
+    def _stamped_by(self, topic: str) -> str:
+        return self.describe(topic).config.get("message.timestamp.type", LOG_APPEND_TIME)
 
     def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
         records: list[Record] = []
@@ -187,6 +252,7 @@ class KafkaLog:
             ranges,
             accept_producer_timestamps=True,
             read_uncommitted=read_uncommitted,
+            explainer=self._explainer,
         )
         quiet_since = time.monotonic()
         try:
@@ -238,6 +304,9 @@ class KafkaLog:
 
     def close(self) -> None:
         """Send the last mirror, waiting at most a second for it."""
+        raw, self._raw_client = self._raw_client, None
+        if raw is not None:
+            raw.close()
         if self._admin_client is None:
             return
         deadline = time.monotonic() + 1.0

@@ -1,7 +1,8 @@
 """Read exact ranges of a topic: `assign()` with explicit offsets, committed records only."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import compress, pairwise
 from operator import ne
 from typing import Any
@@ -18,6 +19,7 @@ from confluent_kafka import (
 from iot_pipeline.clients.kafka import SILENT
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import LazyHeaders
+from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -56,6 +58,7 @@ class KafkaRangeSource:
         ranges: at most one per Kafka partition.
         accept_producer_timestamps: whether records need not be stamped by the broker.
         read_uncommitted: see records of open and aborted transactions too.
+        explainer: finds out which records cannot be read; None: what the client says must do.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class KafkaRangeSource:
         *,
         accept_producer_timestamps: bool = False,
         read_uncommitted: bool = False,
+        explainer: Explainer | None = None,
     ) -> None:
         self._topic = topic
         self._accept_producer_timestamps = accept_producer_timestamps
@@ -76,8 +80,9 @@ class KafkaRangeSource:
         self._trouble: KafkaError | None = None
         self._stopped: dict[int, PipelineError] = {}
         self._left: set[int] = set()
-        # Kafka has not the next offset of these, and has not said yet where its log is.
-        self._lost: set[int] = set()
+        # Partitions that the client gives no more of; Kafka has not said yet why.
+        self._unexplained: dict[int, Callable[[], PipelineError]] = {}
+        self._explainer = explainer
         self._consumer = Consumer(
             {
                 **config,
@@ -129,8 +134,9 @@ class KafkaRangeSource:
         """As the port says.
 
         A partition is stopped by OffsetsExpiredError (Kafka deleted its next record), by
-        TopicChangedError (its log ends before the next offset: truncated or recreated) and by
-        SchemaMismatchError (its records carry a producer's timestamps).
+        TopicChangedError (its log ends before the next offset: truncated or recreated), by
+        UnreadableError (its next records cannot be unpacked, are damaged, or carry timestamps of
+        their producers) and by SchemaMismatchError (all of its records do).
 
         Raises:
             KafkaUnavailableError: Kafka does not have the next offset of a range, and did not say
@@ -140,12 +146,10 @@ class KafkaRangeSource:
         return [record for chunk in self.poll_chunks(timeout_seconds) for record in chunk]
 
     def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
-        for partition in sorted(self._lost):
-            why = self._why_lost(partition)
-            if isinstance(why, (KafkaUnavailableError, SchemaMismatchError)):
-                raise why  # not known yet; or of the whole topic
+        for partition, explain in list(self._unexplained.items()):
+            why = explain()  # raises what may be known with the next call
             self._stop(partition, why)
-            self._lost.discard(partition)
+            del self._unexplained[partition]
         chunks: list[RecordChunk] = []
         messages = self._consumer.consume(_MESSAGES_PER_CALL, timeout_seconds)
         for start, stop in _runs(messages):
@@ -157,7 +161,7 @@ class KafkaRangeSource:
                 chunks += self._chunk(partition, messages[start:stop])
             elif error.code() in _LOST_ITS_PLACE:
                 # The consumer has stopped at this partition for good: nothing more is given out.
-                self._lost.add(partition)
+                self._unexplained[partition] = partial(self._why_lost, partition)
             else:
                 self._take_error(error, partition, first.offset())
         return chunks
@@ -175,7 +179,7 @@ class KafkaRangeSource:
         if not self._accept_producer_timestamps:
             for at, (kind, _) in enumerate(stamps):
                 if kind != TIMESTAMP_LOG_APPEND_TIME:
-                    self._stop(partition, self._stamped_by_producer(partition, offsets[at]))
+                    self._leave_stamped(partition, offsets[at])
                     if not at:
                         return []
                     messages, offsets, stamps = messages[:at], offsets[:at], stamps[:at]
@@ -193,12 +197,14 @@ class KafkaRangeSource:
             )
         ]
 
-    def _stamped_by_producer(self, partition: int, offset: int) -> SchemaMismatchError:
-        return SchemaMismatchError(
-            f"reading {self._topic}[{partition}] at {offset}: the record is stamped by its "
-            "producer, not by the broker. Set the topic's message.timestamp.type to "
-            "LogAppendTime, or IOT_ACCEPT_PRODUCER_TIMESTAMPS=true and trust every clock"
-        )
+    def _leave_stamped(self, partition: int, offset: int) -> None:
+        self._put_by(partition)
+        if self._explainer is None:
+            text = f"reading {self._topic}[{partition}] at {offset}: stamped by its producer"
+            self._stopped[partition] = SchemaMismatchError(text)
+            return
+        explain = self._explainer.explain_stamp
+        self._unexplained[partition] = partial(explain, self._topic, partition, offset)
 
     def _finish(self, partition: int) -> None:
         if partition not in self._finished:
@@ -207,6 +213,9 @@ class KafkaRangeSource:
 
     def _stop(self, partition: int, why: PipelineError) -> None:
         self._stopped[partition] = why
+        self._put_by(partition)
+
+    def _put_by(self, partition: int) -> None:
         self._finished.discard(partition)  # its end was fetched already, and is not given out
         self.leave(partition)
 
@@ -221,6 +230,13 @@ class KafkaRangeSource:
             self._at_end[partition] = offset
             if offset >= self._ends.get(partition, offset + 1):
                 self._finish(partition)
+            return
+        if code in UNREADABLE_CODES and partition in self._ends and self._explainer is not None:
+            # The client goes on behind a wrong checksum: nothing of that may be taken.
+            self._put_by(partition)
+            explain = self._explainer.explain_batch
+            at, said = self._next[partition], in_words(error)
+            self._unexplained[partition] = partial(explain, self._topic, partition, at, said)
             return
         translated = translate(error, self._doing(partition))
         if isinstance(translated, KafkaUnavailableError):
@@ -242,9 +258,9 @@ class KafkaRangeSource:
         except KafkaException as exc:
             # Whether records expired or the topic is another one decides what a person does:
             # never guessed, asked again.
-            return translate(
+            raise translate(
                 exc.args[0], f"{doing}: Kafka has no such offset; asking where its log begins"
-            )
+            ) from exc
         position = self._next[partition]
         if position < low:
             return OffsetsExpiredError(

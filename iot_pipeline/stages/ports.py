@@ -4,7 +4,7 @@ One contract suite per port runs on the fake and on the real client (iot_pipelin
 Every method may raise TransientError (try again) or PermanentError (tell a person); none retries.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol, TypeVar
@@ -30,6 +30,7 @@ from iot_pipeline.core.proof.read_back import Place, StoredRow
 from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.reading.spans import (
     Counted,
@@ -109,6 +110,12 @@ class RecordLogReader(RecordLog, Protocol):
 
     def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
         """The records at (partition, offset), each a record that exists."""
+
+    def held_back(self, topic: str, last_stable: Mapping[int, int]) -> dict[int, Held]:
+        """By partition, what lies behind the last stable offset; only where something does."""
+
+    def open_transactions(self, topic: str, partitions: Sequence[int]) -> Sequence[OpenTransaction]:
+        """Those that hold records of these partitions back, by partition and offset."""
 
     def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
         """Committed records inside ranges that were read as holes: always a defect."""
@@ -402,7 +409,12 @@ class AuditLog(Protocol):
     def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]: ...
 
     def letter_places(
-        self, dead_letter_topic: str, ranges: Sequence[OffsetRange], topic: str, topic_id: str
+        self,
+        dead_letter_topic: str,
+        ranges: Sequence[OffsetRange],
+        topic: str,
+        topic_id: str,
+        on_unreadable: Callable[[OffsetRange], None],
     ) -> Iterator[tuple[int, int]]: ...
 
 

@@ -20,18 +20,24 @@ from typing import Protocol
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
-from iot_pipeline.errors import OffsetsExpiredError, PipelineError
+from iot_pipeline.errors import OffsetsExpiredError, PipelineError, UnreadableError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
-from iot_pipeline.stages.ingest.cut_logs import LogComparison
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.latency import LatencyProbe
-from iot_pipeline.stages.ingest.losses import HALT, find_expired, record_losses, when_lost
+from iot_pipeline.stages.ingest.losses import (
+    HALT,
+    find_expired,
+    record_losses,
+    record_unreadable,
+    when_lost,
+)
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 
@@ -54,6 +60,7 @@ class IngestRequest:
             below them now was ingested by another run meanwhile, and is not to be replayed.
         start_at: where first contact with a topic starts (`make_plan`).
         on_expired: `halt` or `record`: what to do about records that Kafka deleted unread.
+        on_unreadable: the same, about records that cannot be read.
         accept_producer_timestamps: whether a topic that is not LogAppendTime will do.
     """
 
@@ -67,6 +74,7 @@ class IngestRequest:
     is_planned: bool = False
     start_at: str = "earliest"
     on_expired: str = HALT
+    on_unreadable: str = HALT
     accept_producer_timestamps: bool = False
 
 
@@ -92,7 +100,7 @@ class IngestOutcome:
         stopped: the partitions that this run had to leave, and why, as of its latest plan.
         drained: what was read, stored and committed, plan by plan.
         replayed: what was written again; nothing planned when nothing lay below the checkpoints.
-        lost: what Kafka had deleted unread, and this run recorded.
+        lost: what Kafka had deleted unread, or could not give out, and this run recorded.
         ahead: for each partition that another run has ingested before this one was to, who and
             how far, in words.
         probe: measures how soon rows can be read.
@@ -132,7 +140,7 @@ class Watcher:
         """Checkpoints have moved."""
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
-        """These offsets were deleted unread, and are in the ledger as `expired` now."""
+        """These offsets were not read, and are in the ledger as a loss now."""
 
 
 def run_ingest(
@@ -213,7 +221,8 @@ class _Work:
         stopped = self.outcome.stopped
         if stopped:
             error = sum_up(self.request.topic, stopped)
-            raise type(error)(f"{error}{self._when_lost()}") from stopped[min(stopped)]
+            when = self._when_lost()
+            raise type(error)(f"{error}{when}") if when else error
 
     def _see_to_losses(self) -> bool:
         """Record what can be, by policy; whether to plan again."""
@@ -221,9 +230,15 @@ class _Work:
         log, ledger = ports.log, ports.ledger
         if not any(self._is_recorded(error) for error in self.outcome.stopped.values()):
             return False
-        recorded = record_losses(
-            log, ledger, request.topic, request.run, request.config.retry_seconds
+        retry_seconds = request.config.retry_seconds
+        recorded = record_unreadable(
+            ledger, request.topic, request.run, self._unreadable(), retry_seconds
         )
+        if any(
+            isinstance(error, OffsetsExpiredError) and self._is_recorded(error)
+            for error in self.outcome.stopped.values()
+        ):
+            recorded += record_losses(log, ledger, request.topic, request.run, retry_seconds)
         if recorded:
             self.outcome.lost += recorded
             self.watcher.lost(recorded)
@@ -235,7 +250,17 @@ class _Work:
         return True
 
     def _is_recorded(self, error: PipelineError) -> bool:
+        if isinstance(error, UnreadableError):
+            return error.end > error.start and self.request.on_unreadable != HALT
         return isinstance(error, OffsetsExpiredError) and self.request.on_expired != HALT
+
+    def _unreadable(self) -> list[UnreadableError]:
+        """What is to be recorded of it; empty by policy `halt`."""
+        return [
+            error
+            for error in self.outcome.stopped.values()
+            if isinstance(error, UnreadableError) and self._is_recorded(error)
+        ]
 
     def _when_lost(self) -> str:
         if not any(isinstance(e, OffsetsExpiredError) for e in self.outcome.stopped.values()):

@@ -68,6 +68,7 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
         "ledger_has_no_gap",
         "acknowledged_is_durable",
         "lag_is_within_limit",
+        "no_transaction_is_left_open",
         "schema_matches",
         "rows_read_back_equal",
         "nothing_left_unread",

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import RowsByTime
@@ -166,6 +167,20 @@ class FakeLog:
             self._log[p][offset][1]
             for p, offset in offsets
             if self.low[p] <= offset < len(self._log[p]) and self._log[p][offset][0] is Kind.RECORD
+        ]
+
+    def held_back(self, topic: str, last_stable: Mapping[int, int]) -> dict[int, Held]:
+        return {
+            p: Held(len(self._log[p]), self._log[p][at][1].produced_ms)
+            for p, at in last_stable.items()
+            if len(self._log[p]) > at
+        }
+
+    def open_transactions(self, topic: str, partitions: Sequence[int]) -> list[OpenTransaction]:
+        return [
+            OpenTransaction(p, at, 1, 0, self._log[p][at][1].produced_ms, None)
+            for p, at in self.open_transaction_at.items()
+            if p in partitions
         ]
 
     def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:

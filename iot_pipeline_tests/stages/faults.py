@@ -16,6 +16,7 @@ from iot_pipeline.core.ledger.losses import Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import (
@@ -173,6 +174,12 @@ class FailingLog:
             self.faults, "log.read_offsets", lambda: self.inner.read_offsets(topic, offsets),
             "kafka",
         )  # fmt: skip
+
+    def held_back(self, topic: str, last_stable: Mapping[int, int]) -> dict[int, Held]:
+        return self.inner.held_back(topic, last_stable)
+
+    def open_transactions(self, topic: str, partitions: Sequence[int]) -> list[OpenTransaction]:
+        return self.inner.open_transactions(topic, partitions)
 
     def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
         return _call(

@@ -139,7 +139,7 @@ class Outside:
             **options,
         )
 
-    def letter_places(self, dlq, ranges, topic, topic_id):
+    def letter_places(self, dlq, ranges, topic, topic_id, on_unreadable):
         return iter(self.world.letters.by_place())
 
     def watermarks(self, topic: str):

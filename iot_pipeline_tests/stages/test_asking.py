@@ -12,9 +12,10 @@ from iot_pipeline.core.proof import dead_letters as names
 from iot_pipeline.core.proof.dead_letters import Header
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
+from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError
-from iot_pipeline.stages.ingest.lag import read_lag
+from iot_pipeline.stages.ingest.lag import first_record_ms, read_lag
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline.stages.proof import dead_letters as stages_dead_letters
 from iot_pipeline.stages.proof.dead_letters import find_letter, read_newest_letters
@@ -95,6 +96,12 @@ class ListLog:
     def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
         raise NotImplementedError
 
+    def held_back(self, topic: str, last_stable: Mapping[int, int]) -> dict[int, Held]:
+        return {}
+
+    def open_transactions(self, topic: str, partitions: Sequence[int]) -> list[OpenTransaction]:
+        raise NotImplementedError
+
     def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
         raise NotImplementedError
 
@@ -124,7 +131,9 @@ class MovingLedger:
         ]
 
 
-def lag_of(log: ListLog, ledger: MovingLedger, **named: float) -> dict[int, tuple[int, float]]:
+def lag_of(
+    log: ListLog, ledger: MovingLedger, **named: float
+) -> dict[int, tuple[int, float | None]]:
     lags = read_lag(log, ledger, "t", NOW, **named)  # type: ignore[arg-type]
     return {lag.state.partition: (lag.state.lag, lag.lag_seconds) for lag in lags}
 
@@ -164,9 +173,12 @@ def test_a_checkpoint_below_the_low_watermark_is_measured_at_what_is_left() -> N
 def test_a_broker_that_gives_nothing_ends_the_question_in_time() -> None:
     log = ListLog([], {0: 3})
     log.is_mute = True
-    with pytest.raises(KafkaUnavailableError, match=r"no record of partitions \[0\]"):
-        lag_of(log, MovingLedger({0: 0}), timeout_seconds=0.05)
+    (lag,) = read_lag(log, MovingLedger({0: 0}), "t", NOW, timeout_seconds=0.05)  # type: ignore[arg-type]
+    assert (lag.state.lag, lag.lag_seconds) == (3, None)
+    assert "reading the lag of t[0]: no record in 0.05 s" in lag.why_unknown
     assert log.opened[0][1].is_closed
+    with pytest.raises(KafkaUnavailableError, match=r"no record in 0.05 s"):
+        first_record_ms(log, "t", [OffsetRange(0, 0, 3)], 0.05)
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2, 3, 6, 100])

@@ -34,15 +34,17 @@ from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 @dataclass(frozen=True, slots=True)
 class RawRecords:
-    """Messages of any of the partitions as they came, each partition's in order, at least one.
+    """Messages of any of the partitions as they came, each partition's in order.
 
-    Parallel lists: an object per record would cost as much as all else that is done with it.
+    Parallel lists: an object per record would cost as much as all else that is done with it. There
+    is at least one message, or none and `unreadable` offsets that were jumped over.
     """
 
     partitions: Sequence[int]
     offsets: Sequence[int]
     produced_ms: Sequence[int]
     values: Sequence[bytes | None]
+    unreadable: tuple[OffsetRange, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -246,6 +248,8 @@ class Judge:
     ledger: Sequence[LedgerEntry]
     result: AuditResult
     sums: RowSums = field(default_factory=RowSums)
+    # False: a part of the dead-letter topic cannot be read, so a letter may be there.
+    has_all_letters: bool = True
     losses: list[LedgerEntry] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -258,6 +262,8 @@ class Judge:
                 self.result.fates[Fate.REJECTED] += 1
             elif (lost := self._lost_as(partition, offset)) is not None:
                 self.result.fates[lost] += 1
+            elif not self.has_all_letters:
+                self.result.fates[Fate.UNVERIFIABLE] += 1
             else:
                 self.result.fates[Fate.LOST] += 1
                 detail = "the message is no reading, and no dead letter keeps it"

@@ -17,13 +17,22 @@ def judge(lags: Sequence[PartitionLag], limit_seconds: float) -> CheckVerdict:
     numbers = {
         "lag_seconds": round(total.lag_seconds, 3),
         "lag_offsets": total.lag_offsets,
+        "held_back_offsets": total.held_offsets,
         "limit_seconds": limit_seconds,
     }
     waiting = f"{total.lag_offsets:,} offsets are waiting, the oldest since"
+    if total.unknown:
+        said = (
+            f"{total.lag_offsets:,} offsets are waiting. Since when is not known, because "
+            f"{total.unknown}"
+        )
+        return CheckVerdict(False, said, numbers)
     if total.lag_seconds <= limit_seconds:
         said = f"{waiting} {total.lag_seconds:.1f} s; the limit is {limit_seconds:g} s."
+        if total.held_offsets:
+            said += f" {total.held_offsets:,} more lie behind an open transaction."
         return CheckVerdict(True, said, numbers)
-    worst = max(lags, key=lambda lag: lag.lag_seconds)
+    worst = max(lags, key=lambda lag: lag.lag_seconds or 0.0)
     said = (
         f"{waiting} {total.lag_seconds:,.0f} s in partition {worst.state.partition}; the limit is "
         f"{limit_seconds:g} s. Is the sensor iot_data_lag on, do its last ticks say why they skip, "

@@ -2,9 +2,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
-from iot_pipeline.core.reading.lag import PartitionLag
+from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_words
+from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.checks.machinery.check import Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.ingest.lag import first_record_ms
@@ -27,6 +28,8 @@ def look(facts: Facts) -> CheckVerdict:
             if lag.state.last_stable > lag.state.low > 0
         ]
         oldest = first_record_ms(facts.ports.log, facts.settings.topic, full, _LOG_SECONDS)
+    if retention_ms is not None and (unknown := total_lag(facts.lags).unknown):
+        raise PermanentError(f"how old the first unread record is, is not known, because {unknown}")
     now_ms = facts.now.timestamp() * 1000
     ages = {partition: (now_ms - ms) / 1000 for partition, ms in oldest.items()}
     return judge(
@@ -74,7 +77,7 @@ def measure_headroom(
     checkpoint = lag.state.low if lag.state.checkpoint is None else lag.state.checkpoint
     keeps = left = FOR_EVER_SECONDS
     if retention_ms is not None:
-        keeps, left = retention_ms / 1000, retention_ms / 1000 - lag.lag_seconds
+        keeps, left = retention_ms / 1000, retention_ms / 1000 - (lag.lag_seconds or 0.0)
     if checkpoint < lag.state.low:
         left = 0.0  # it has begun
     # A log that is limited by size and full loses at its start what arrives at its end; while it

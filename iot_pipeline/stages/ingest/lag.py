@@ -10,7 +10,12 @@ from datetime import datetime
 
 from iot_pipeline.core.reading.lag import PartitionLag, measure_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.errors import KafkaUnavailableError
+from iot_pipeline.errors import (
+    KafkaUnavailableError,
+    PipelineError,
+    TransientError,
+    UnreadableError,
+)
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ports import LedgerStore, RecordLogReader
 
@@ -25,26 +30,38 @@ def read_lag(
     *,
     timeout_seconds: float = 3.0,
 ) -> list[PartitionLag]:
-    """The lag of every Kafka partition, in order.
+    """The lag of every Kafka partition, in order: offsets always, seconds where they are known.
 
     Args:
         now: what seconds are measured against, aware.
         timeout_seconds: how long the records at the checkpoints may take, all together.
 
     Raises:
-        KafkaUnavailableError: no record came in that time.
+        KafkaUnavailableError, CassandraUnavailableError: ends or checkpoints could not be asked.
         SchemaMismatchError: the topic does not exist.
         TopicChangedError: it is another topic than the ledger's.
     """
-    _, _, states = read_states(log, ledger, topic)
+    strangers: dict[int, PipelineError] = {}
+    _, _, states = read_states(log, ledger, topic, strangers)
     behind = [
         OffsetRange(state.partition, max(state.checkpoint or 0, state.low), state.last_stable)
         for state in states
-        if state.lag
+        if state.lag and state.partition not in strangers
     ]
-    oldest = first_record_ms(log, topic, behind, timeout_seconds)
+    oldest, unknown = _first_records(log, topic, behind, timeout_seconds)
+    unknown |= {partition: str(why) for partition, why in strangers.items()}
+    held = log.held_back(topic, {state.partition: state.last_stable for state in states})
     now_ms = int(now.timestamp() * 1000)
-    return [measure_lag(state, oldest.get(state.partition), now_ms) for state in states]
+    return [
+        measure_lag(
+            state,
+            oldest.get(state.partition),
+            now_ms,
+            unknown.get(state.partition, ""),
+            held.get(state.partition),
+        )
+        for state in states
+    ]
 
 
 def first_record_ms(
@@ -57,24 +74,43 @@ def first_record_ms(
         timeout_seconds: for all of them together.
 
     Raises:
-        KafkaUnavailableError: some range gave neither a record nor its end in time.
+        KafkaUnavailableError: of some range it could not be told.
     """
+    found, unknown = _first_records(log, topic, ranges, timeout_seconds)
+    if unknown:
+        raise KafkaUnavailableError(unknown[min(unknown)])
+    return found
+
+
+def _first_records(
+    log: RecordLogReader, topic: str, ranges: Collection[OffsetRange], timeout_seconds: float
+) -> tuple[dict[int, int], dict[int, str]]:
+    """By partition: when its first record arrived; or why that could not be told."""
     found: dict[int, int] = {}
     waiting = {item.partition for item in ranges}
     if not waiting:
-        return found
+        return found, {}
     source = log.open_ranges(topic, list(ranges))
     deadline = time.monotonic() + timeout_seconds
+    trouble = ""
     try:
-        while waiting:
-            for record in source.poll(_POLL_SECONDS):
-                found.setdefault(record.partition, record.produced_ms)
-            waiting -= found.keys() | source.finished
-            if waiting and time.monotonic() > deadline:
-                raise KafkaUnavailableError(
-                    f"reading the lag of {topic}: no record of partitions {sorted(waiting)} in "
-                    f"{timeout_seconds:g} s; `iot status` says whether Kafka runs"
-                )
+        while waiting and time.monotonic() < deadline:
+            try:
+                for record in source.poll(_POLL_SECONDS):
+                    found.setdefault(record.partition, record.produced_ms)
+            except TransientError as exc:
+                trouble = f" ({exc})"
+                time.sleep(_POLL_SECONDS)
+            for partition, why in source.stopped.items():
+                if isinstance(why, UnreadableError) and why.newest_ms is not None:
+                    found.setdefault(partition, why.newest_ms)
+            waiting -= found.keys() | source.finished | source.stopped.keys()
+        unknown = {p: str(why) for p, why in source.stopped.items() if p not in found}
     finally:
         source.close()
-    return found
+    for partition in waiting:
+        unknown[partition] = (
+            f"reading the lag of {topic}[{partition}]: no record in {timeout_seconds:g} s"
+            f"{trouble}; `iot status` says whether Kafka runs"
+        )
+    return found, unknown

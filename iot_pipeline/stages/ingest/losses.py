@@ -1,15 +1,16 @@
-"""What Kafka deleted before it was read: found, and written into the ledger.
+"""What was not read, for Kafka deleted it before or cannot give it out: written into the ledger.
 
 The ledger row of a loss moves the checkpoint by the same conditional write as any other: no two
 runs record it, and the chain has no gap.
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, Outcome, Rebased
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.core.times import in_utc
-from iot_pipeline.errors import TransientError
+from iot_pipeline.errors import TransientError, UnreadableError
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.commits import commit_all
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
@@ -38,9 +39,43 @@ def record_losses(
     expired = find_expired(log, ledger, topic)
     if not expired:
         return []
-    checkpoints = ledger.read_checkpoints(topic, [item.partition for item in expired])
+    return _commit_losses(
+        ledger, topic, run, [(item, Outcome.EXPIRED, "") for item in expired], retry_seconds
+    )
+
+
+def record_unreadable(
+    ledger: LedgerStore,
+    topic: str,
+    run: Run,
+    found: Iterable[UnreadableError],
+    retry_seconds: float,
+) -> list[OffsetRange]:
+    """Write what cannot be read into the ledger, and move the checkpoints past it.
+
+    Args:
+        found: those that say where they end.
+
+    Returns:
+        As `record_losses`.
+    """
+    losses = [
+        (OffsetRange(item.partition, item.start, item.end), Outcome.UNREADABLE, item.cause)
+        for item in found
+    ]
+    return _commit_losses(ledger, topic, run, losses, retry_seconds)
+
+
+def _commit_losses(
+    ledger: LedgerStore,
+    topic: str,
+    run: Run,
+    losses: Sequence[tuple[OffsetRange, Outcome, str]],
+    retry_seconds: float,
+) -> list[OffsetRange]:
+    checkpoints = ledger.read_checkpoints(topic, [item.partition for item, _, _ in losses])
     commits = []
-    for item in expired:
+    for item, outcome, cause in losses:
         checkpoint = checkpoints[item.partition]
         if checkpoint.next_offset != item.start:
             continue
@@ -58,7 +93,8 @@ def record_losses(
                 run_id=run.run_id,
                 writer_id=run.writer_id,
                 counts=Counts(first_record_ms=after_ms),
-                outcome=Outcome.EXPIRED,
+                outcome=outcome,
+                cause=cause,
             )
         )
     return [

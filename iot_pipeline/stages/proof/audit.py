@@ -16,12 +16,18 @@ from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Str
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.reading.decoding import ReadingDecoder
-from iot_pipeline.core.reading.offsets import OffsetRange, Watermarks, in_rounds, join_ranges
+from iot_pipeline.core.reading.offsets import (
+    OffsetRange,
+    Watermarks,
+    in_rounds,
+    join_ranges,
+    subtract_ranges,
+)
 from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
-from iot_pipeline.stages.ingest.cut_logs import LogComparison
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
+from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.proof.strays import StraySearch
@@ -122,6 +128,7 @@ class _Audit:
         self._result = AuditResult(join_ranges(ranges))
         self._check_ranges()
         self._progress = AuditProgress(total=self._result.offsets)
+        self._unread_letters: list[OffsetRange] = []
         self._days: set[int] = set()
         self._ledger: list[LedgerEntry] = []
         self._cut: set[int] = set()
@@ -149,6 +156,7 @@ class _Audit:
             result,
         )
         self._compare_logs()
+        judge.has_all_letters = not self._unread_letters
         readable = self._split(judge)
         ties: list[Tie] = []
         for ranges in in_rounds(readable):
@@ -182,7 +190,7 @@ class _Audit:
         return LetterIndex(
             (partition, offset)
             for partition, offset in self._ports.records.letter_places(
-                dlq, ranges, self._topic, self._info.topic_id
+                dlq, ranges, self._topic, self._info.topic_id, self._unread_letters.append
             )
             if any(item.start <= offset < item.end for item in wanted.get(partition, ()))
         )
@@ -240,7 +248,11 @@ class _Audit:
         decoder = ReadingDecoder(self._settings.reading_rules)
         stretch = Stretch(decoder)
         seen = Seen({item.partition: item.start for item in ranges})
+        unreadable: list[OffsetRange] = []
         for records in self._ports.records.read(self._topic, ranges):
+            unreadable += records.unreadable
+            if not len(records):
+                continue
             seen.take(records)
             self._first_ms = {**seen.first_ms, **self._first_ms}
             self._last_ms.update(seen.last_ms)
@@ -249,16 +261,18 @@ class _Audit:
                 yield stretch
                 stretch = Stretch(decoder)
         yield stretch
-        self._count_jumped(
-            [
-                *seen.jumped,
-                *(
-                    OffsetRange(item.partition, seen.expected[item.partition], item.end)
-                    for item in ranges
-                    if seen.expected[item.partition] < item.end
-                ),
-            ]
-        )
+        self._count(Fate.UNREADABLE, sum(item.span for item in unreadable))
+        jumped = [
+            *seen.jumped,
+            *(
+                OffsetRange(item.partition, seen.expected[item.partition], item.end)
+                for item in ranges
+                if seen.expected[item.partition] < item.end
+            ),
+        ]
+        if unreadable:
+            jumped = subtract_ranges(jumped, unreadable)
+        self._count_jumped(jumped)
 
     def _count_jumped(self, jumped: Sequence[OffsetRange]) -> None:
         # What Kafka deleted while we read looks like a hole; below its low watermark of now

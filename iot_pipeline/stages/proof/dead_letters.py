@@ -7,7 +7,7 @@ from itertools import chain
 from random import Random
 
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
-from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges
 from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.reading.log import read_ranges
 
@@ -35,13 +35,15 @@ class FoundLetters:
     """What a look into the topic found, newest first.
 
     `foreign` records are not ours; of `incomplete` letters some part is missing or was not read;
-    `is_all` says that the whole topic was read.
+    `is_all` says that the whole topic was read, but for `unreadable` offsets, which Kafka cannot
+    give out.
     """
 
     letters: list[FoundLetter]
     foreign: int
     incomplete: int
     is_all: bool
+    unreadable: int = 0
 
 
 def read_newest_letters(
@@ -58,6 +60,7 @@ def read_newest_letters(
     """
     reader = LetterReader()
     found: list[FoundLetter] = []
+    unreadable: list[OffsetRange] = []
     ends = {m.partition: (m.low, m.last_stable) for m in log.watermarks(dead_letter_topic)}
     while True:
         # The first parts of a letter may lie before the chunk that its last one is in.
@@ -69,14 +72,16 @@ def read_newest_letters(
         ]
         if enough or not ranges:
             break
-        read = read_ranges(log, dead_letter_topic, ranges, _SILENCE_SECONDS)
+        read = read_ranges(log, dead_letter_topic, ranges, _SILENCE_SECONDS, unreadable.append)
         for record in chain.from_iterable(read):
             letter = reader.add(record)
             if letter is not None and reason in (None, letter.reason):
                 found.append(_shorten(letter))
         ends |= {item.partition: (ends[item.partition][0], item.start) for item in ranges}
         found = sorted(found, key=_newest_first)[:last]
-    return FoundLetters(found, reader.foreign, reader.incomplete, not ranges)
+    # A bad batch that chunks end in is met from each of them.
+    spans = sum(item.span for item in join_ranges(unreadable))
+    return FoundLetters(found, reader.foreign, reader.incomplete, not ranges, spans)
 
 
 def find_letter(

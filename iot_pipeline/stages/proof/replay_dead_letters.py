@@ -42,7 +42,8 @@ class LetterReplay:
     """What became of every letter: `letters` is the sum of all the others.
 
     `present` were stored by an earlier replay; `superseded` lost to another record or to
-    `iot delete`; `still_rejected` is by the reason of now.
+    `iot delete`; `still_rejected` is by the reason of now. `unreadable` offsets of the
+    dead-letter topic may hold more letters.
     """
 
     letters: int = 0
@@ -52,6 +53,7 @@ class LetterReplay:
     aged_out: int = 0
     still_rejected: Counter[str] = field(default_factory=Counter)
     new_rows_by_day: Counter[date] = field(default_factory=Counter)
+    unreadable: list[OffsetRange] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
@@ -72,9 +74,16 @@ class LetterReplay:
 
 
 def read_letters(
-    log: RecordLogReader, dead_letter_topic: str, topic: str, give_up_after_seconds: float
+    log: RecordLogReader,
+    dead_letter_topic: str,
+    topic: str,
+    give_up_after_seconds: float,
+    on_unreadable: Callable[[OffsetRange], None],
 ) -> Iterator[StoredLetter]:
-    """Every dead letter of a topic, oldest first, each source record once."""
+    """Every dead letter of a topic, oldest first, each source record once.
+
+    `on_unreadable` gets the offsets of the dead-letter topic that cannot be read.
+    """
     reader = LetterReader()
     marks = log.watermarks(dead_letter_topic)
     ranges = [
@@ -82,7 +91,9 @@ def read_letters(
     ]
     if not ranges:
         return
-    for records in read_ranges(log, dead_letter_topic, ranges, give_up_after_seconds):
+    for records in read_ranges(
+        log, dead_letter_topic, ranges, give_up_after_seconds, on_unreadable
+    ):
         for record in records:
             letter = reader.add(record)
             if letter is not None and letter.source.topic == topic:
@@ -115,7 +126,8 @@ def replay_dead_letters(
     """
     topic, letters = proof.settings.topic, proof.settings.dead_letter_topic
     work = _Work(ports, proof, run, config, wall_clock)
-    for letter in read_letters(ports.log, letters, topic, config.retry_seconds):
+    unreadable = work.result.unreadable.append
+    for letter in read_letters(ports.log, letters, topic, config.retry_seconds, unreadable):
         if reason in (None, letter.reason):
             work.take(letter)
     work.write()

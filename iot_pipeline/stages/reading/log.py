@@ -2,14 +2,19 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.errors import KafkaUnavailableError, OffsetsExpiredError, TransientError
+from iot_pipeline.errors import (
+    KafkaUnavailableError,
+    OffsetsExpiredError,
+    TransientError,
+    UnreadableError,
+)
 from iot_pipeline.stages.ports import RecordLogReader
 
 _POLL_SECONDS = 0.1
@@ -18,9 +23,16 @@ _FIRST_LOOK = 1_000
 
 
 def read_ranges(
-    log: RecordLogReader, topic: str, ranges: Sequence[OffsetRange], give_up_after_seconds: float
+    log: RecordLogReader,
+    topic: str,
+    ranges: Sequence[OffsetRange],
+    give_up_after_seconds: float,
+    on_unreadable: Callable[[OffsetRange], None] | None = None,
 ) -> Iterator[list[Record]]:
     """The records of ranges, at most one per partition, each partition's in order.
+
+    Args:
+        on_unreadable: gets what cannot be read, and it is jumped over; None: it raises.
 
     Raises:
         KafkaUnavailableError: nothing came for `give_up_after_seconds`.
@@ -44,10 +56,22 @@ def read_ranges(
                     f"reading {topic} {', '.join(map(str, ranges))}: nothing came for "
                     f"{give_up_after_seconds:g} s; {trouble or 'is Kafka up? (`iot status`)'}"
                 ) from trouble
-        if source.stopped:
-            raise sum_up(topic, source.stopped)
+        stopped = dict(source.stopped)
     finally:
         source.close()
+    behind: list[OffsetRange] = []
+    for partition, why in list(stopped.items()):
+        if on_unreadable is not None and isinstance(why, UnreadableError):
+            (asked,) = (item for item in ranges if item.partition == partition)
+            end = min(why.end, asked.end) or asked.end
+            on_unreadable(OffsetRange(partition, why.start, end))
+            behind.append(OffsetRange(partition, end, asked.end))
+            del stopped[partition]
+    if stopped:
+        raise sum_up(topic, stopped)
+    left = [item for item in behind if item.span]
+    if left:
+        yield from read_ranges(log, topic, left, give_up_after_seconds, on_unreadable)
 
 
 def read_millisecond_before(

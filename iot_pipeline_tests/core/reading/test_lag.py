@@ -1,6 +1,6 @@
 """How far behind: offsets add up, seconds are those of the one furthest behind."""
 
-from iot_pipeline.core.reading.lag import measure_lag, total_lag
+from iot_pipeline.core.reading.lag import Held, measure_lag, total_lag
 from iot_pipeline.core.reading.offsets import PartitionState
 
 
@@ -36,3 +36,17 @@ def test_a_total_adds_offsets_and_takes_the_longest_time() -> None:
     assert (total.lag_offsets, total.lag_seconds) == (7, 2.0)
     nothing = total_lag([])
     assert (nothing.lag_offsets, nothing.lag_seconds) == (0, 0.0)
+
+
+def test_what_is_not_known_is_no_zero() -> None:
+    unknown = measure_lag(state(0, 0, 10, 4), None, 3_000, "nobody answered")
+    assert (unknown.lag_seconds, unknown.why_unknown) == (None, "nobody answered")
+    total = total_lag([measure_lag(state(1, 0, 5, 4), 2_000, 3_000), unknown])
+    assert (total.lag_offsets, total.lag_seconds, total.unknown) == (7, 1.0, "nobody answered")
+
+
+def test_what_an_open_transaction_holds_back_is_told_apart_from_the_lag() -> None:
+    lag = measure_lag(state(0, 0, 10, 10), None, 60_000, held=Held(25, 15_000))
+    assert (lag.state.lag, lag.lag_seconds, lag.held_offsets, lag.held_seconds) == (0, 0, 15, 45)
+    total = total_lag([lag, measure_lag(state(1, 0, 5, 5), None, 60_000, held=Held(5, None))])
+    assert (total.held_offsets, total.behind_seconds) == (15, 45.0)

@@ -246,7 +246,8 @@ class Facts:
     @_Fact
     def fleet(self) -> Fleet:
         """The devices as they are, and their problems."""
-        lag_seconds = total_lag(self.lags).lag_seconds
+        # Neither is a device silent whose readings an open transaction holds back.
+        lag_seconds = total_lag(self.lags).behind_seconds
         seconds = self.seconds(0.6)
         if self.run is not None and self.run.fleet is not None:
             return self.run.fleet.look(self.now, lag_seconds, seconds)
