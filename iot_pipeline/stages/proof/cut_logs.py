@@ -44,13 +44,18 @@ class Doubt:
     def error(self, topic: str, doing: str = "planning") -> TopicChangedError:
         """What a run says that stops at it; `doing` is what was tried."""
         item = self.offsets
+        # A replay may have written the rows of what is there now; then only the ledger is behind.
+        doubted = (
+            f"Offsets {item} are in doubt: what is there now was never read"
+            if item.span
+            else "What is there now has its rows, by a replay, but no ledger counts it"
+        )
         return TopicChangedError(
             f"{doing} {topic}[{item.partition}]: the log is not the one that was read up to the "
             f"checkpoint {item.end}: {self.what}. Kafka lost the end of this log (an unclean "
-            "election, or a disk that was restored) and it has grown again. Offsets "
-            f"{item} are in doubt: what is there now was never read. Nothing of it was written. "
-            "Ask senders for what Kafka lost; then "
-            f"`iot rebase --at {item.partition}:{item.start}` drains these offsets, in a new epoch"
+            f"election, or a disk that was restored) and it has grown again. {doubted}. Nothing "
+            "was written now. Ask senders for what Kafka lost; then "
+            f"`iot rebase --at {item.partition}:{item.start}` goes on from there in a new epoch"
         )
 
 

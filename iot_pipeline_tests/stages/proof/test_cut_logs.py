@@ -11,9 +11,10 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import PermanentError, PlanError, TopicChangedError, TransientError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.rebase import rebase
+from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.faults import Faults, How
-from iot_pipeline_tests.stages.world import T0, World
+from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 PERSON = Run("person", writer_id(90))
 
@@ -144,6 +145,15 @@ def test_records_whose_rows_are_newer_or_gone_make_the_doubt_larger_never_smalle
     assert "Offsets 0:20-25 are in doubt" in refusal(world)
     grow_again(world, 0, 8, 30)
     assert "Offsets 0:5-25 are in doubt" in refusal(world)
+
+
+def test_records_that_a_replay_has_written_do_not_hide_those_below_them():
+    world = a_world(partitions=1)
+    grow_again(world, 0, 12, 8)
+    plan = plan_replay(world.log, world.ledger, "iot_data", [OffsetRange(0, 17, 19)]).plan
+    replay(plan, world.ports(), world.proof(), PERSON, CONFIG)
+    assert rows_of(world, "new_0") == 2
+    assert "Offsets 0:12-20 are in doubt" in refusal(world)
 
 
 def test_a_run_asks_for_it_once_with_one_consumer_for_all_partitions():
