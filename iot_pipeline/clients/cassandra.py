@@ -401,6 +401,18 @@ class Table:
             lambda: self._prepare(template).bind(values), doing, find, PLAIN_TUPLES
         )
 
+    def _start_serial(
+        self, template: str, values: Sequence[Any], doing: str
+    ) -> PendingAnswer[Sequence[Any]]:
+        """Ask for what Paxos has accepted, without waiting; rows as named tuples."""
+
+        def make() -> Any:
+            bound = self._prepare(template).bind(tuple(values))
+            bound.consistency_level = _SERIAL[self._client.settings.serial_consistency]
+            return bound
+
+        return self._client.start(make, doing)
+
 
 def unlogged_batch() -> Any:
     """An empty UNLOGGED batch that may be sent twice."""

@@ -35,6 +35,8 @@ _MESSAGES_PER_CALL = 1000
 # What librdkafka may keep of records we have not asked for yet; a fetch on its way comes on top.
 _QUEUE_KBYTES = 16_384
 _FETCH_BYTES = 524_288
+# And of all partitions in one answer: 50 MB by default, which unpacks to several times as much.
+_FETCH_BYTES_OF_ALL = 8_388_608
 # Not long: an interrupt waits for it, and who did not answer is asked again.
 _WATERMARKS_SECONDS = 2.0
 
@@ -100,6 +102,7 @@ class KafkaRangeSource:
                 "queued.max.messages.kbytes": _QUEUE_KBYTES,
                 # Compressed, and per partition: what a fetch unpacks to comes on top of the queue.
                 "max.partition.fetch.bytes": _FETCH_BYTES,
+                "fetch.max.bytes": _FETCH_BYTES_OF_ALL,
                 "reconnect.backoff.max.ms": 1000,
                 "error_cb": self._remember,
             },

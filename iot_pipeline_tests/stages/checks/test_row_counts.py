@@ -1,0 +1,119 @@
+"""A day that one look cannot count whole is counted by several, each where the last one ended."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import pytest
+
+from iot_pipeline.core.reading.spans import Counted, PlainRow, Span
+from iot_pipeline.stages.checks.machinery.row_counts import CountSoFar, DayCount, count_days
+from iot_pipeline.stages.reading.slices import SlicedRows
+from iot_pipeline_tests.stages.contracts_readings import DAY, MIDNIGHT_MS
+from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
+from iot_pipeline_tests.stages.fakes import FakeAnswer
+
+TOTAL = 10 + 4_000 + 40 * 10
+
+
+@dataclass
+class Sums:
+    """What the ledgers say of the day."""
+
+    rows: int
+
+    def stored_by_day(self, *_: object) -> Iterator[dict[date, int]]:
+        yield {DAY: self.rows}
+
+
+@dataclass(slots=True)
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(slots=True)
+class SlowRows(FakeSensorData):
+    """Each question takes a second."""
+
+    clock: Clock = field(default_factory=Clock)
+
+    def start_count(self, span: Span) -> FakeAnswer[Counted]:
+        self.clock.now += 1
+        return FakeSensorData.start_count(self, span)
+
+    def start_page(
+        self, span: Span, limit: int, *, newest_first: bool = False
+    ) -> FakeAnswer[Sequence[PlainRow]]:
+        self.clock.now += 1
+        return FakeSensorData.start_page(self, span, limit, newest_first=newest_first)
+
+
+def look(
+    rows: SlowRows, ledger: Sums, so_far: CountSoFar | None = None, seconds: float = 2.5
+) -> DayCount:
+    (day,) = count_days(
+        ledger,  # type: ignore[arg-type]
+        SlicedRows(rows, rows_at_once=500),
+        FakeDeviceDays(rows.store),
+        "t",
+        [0],
+        [DAY],
+        budget_seconds=seconds,
+        begun={DAY: so_far} if so_far else None,
+        clock=rows.clock,
+    )
+    return day
+
+
+@pytest.fixture
+def rows() -> SlowRows:
+    """One hot device between two that have few rows, and 40 behind."""
+    rows = SlowRows()
+    rows.add("a quiet one", [MIDNIGHT_MS + at for at in range(10)])
+    rows.add("hot", [MIDNIGHT_MS + 10 * at for at in range(4_000)])
+    for number in range(40):
+        rows.add(f"z{number:02}", [MIDNIGHT_MS + at for at in range(10)])
+    return rows
+
+
+def test_a_count_that_does_not_finish_goes_on_where_it_was_within_a_device_as_well(
+    rows: SlowRows,
+) -> None:
+    so_far, looks, cut_within = None, 0, set()
+    while True:
+        day = look(rows, Sums(TOTAL), so_far)
+        looks += 1
+        if day.is_whole:
+            break
+        assert day.deficit == day.surplus == 0
+        assert day.so_far is not None
+        assert str(day.so_far) != str(so_far)
+        so_far = CountSoFar.parse(str(day.so_far))
+        assert so_far == day.so_far
+        cut_within.add(so_far.device_id)
+    assert (day.rows, day.devices_counted, day.surplus, day.deficit) == (TOTAL, 42, 0, 0)
+    assert looks > 3
+    assert "hot" in cut_within
+
+
+def test_what_is_ingested_between_two_looks_is_neither_too_much_nor_too_little(
+    rows: SlowRows,
+) -> None:
+    day = look(rows, Sums(TOTAL))
+    # Before the place where the count goes on, so it is never counted; and behind it.
+    rows.add("0 new", [MIDNIGHT_MS])
+    rows.add("zz new", [MIDNIGHT_MS])
+    while not day.is_whole:
+        day = look(rows, Sums(TOTAL + 2), day.so_far)
+    assert (day.rows, day.ledger_before, day.ledger_after) == (TOTAL + 1, TOTAL, TOTAL + 2)
+    assert (day.surplus, day.deficit) == (0, 0)
+
+
+def test_a_row_that_is_missing_is_found_by_the_look_that_ends_the_count(rows: SlowRows) -> None:
+    day = look(rows, Sums(TOTAL + 1))
+    while not day.is_whole:
+        day = look(rows, Sums(TOTAL + 1), day.so_far)
+    assert day.deficit == 1
