@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -29,6 +30,7 @@ EXIT_CODES = {
     143: "ended by SIGTERM",
 }
 
+_LONGEST_ARGUMENT = 32_768
 # A path that an option or a setting names, and that cannot be used.
 _WRONG_PATH = (
     errno.EACCES,
@@ -127,6 +129,7 @@ def main() -> None:
     """Run `iot`; every error we raise becomes one message on stderr and an exit code."""
     make_writable()
     try:
+        _check_arguments(sys.argv[1:])
         iot.main(prog_name="iot", standalone_mode=False)
     except click.Abort:
         say("interrupted", err=True)
@@ -148,6 +151,21 @@ def main() -> None:
         _drop_output()
         say(f"iot: {_in_words(exc)}", err=True)
         sys.exit(EXIT_CONFIGURATION if exc.errno in _WRONG_PATH else EXIT_FAILED)
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what no table, topic or file could take, whichever command it is for."""
+    for argument in arguments:
+        shown = ascii(argument[:40])
+        try:
+            length = len(argument.encode())
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"{shown}: expected arguments in UTF-8") from None
+        if length > _LONGEST_ARGUMENT:
+            raise ConfigurationError(
+                f"{shown} and so on: {length:,} bytes, and no argument is longer than "
+                f"{_LONGEST_ARGUMENT:,}"
+            )
 
 
 def _nothing_is_set() -> str:

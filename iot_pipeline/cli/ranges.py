@@ -16,6 +16,7 @@ from iot_pipeline.errors import ConfigurationError
 
 EARLIEST = datetime.fromtimestamp(EARLIEST_SECONDS, UTC)
 LATEST = datetime.fromtimestamp(LATEST_SECONDS, UTC)
+_SMALLER_UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 _LONGEST_DAYS = 36_525
 
 
@@ -44,11 +45,29 @@ offsets_option = click.option(
 
 
 def timestamp_ms_of(text: str) -> int:
-    """The milliseconds of a TIMESTAMP: as `iot readings` shows it, or in seconds since 1970."""
+    """The milliseconds of a TIMESTAMP: as `iot readings` shows it, or in seconds since 1970.
+
+    Raises:
+        ConfigurationError: neither, or not between 2000 and 2100, with the unit it may be in.
+    """
     try:
-        return timestamp_ms(float(text))
-    except (ValueError, OverflowError):
-        return timestamp_ms(parse_moment(text).timestamp())
+        seconds = float(text)
+    except ValueError:
+        seconds = parse_moment(text).timestamp()
+    if not EARLIEST_SECONDS <= seconds < LATEST_SECONDS:
+        hint = next(
+            (
+                f"; these may be {unit}: {seconds / factor:.3f} is in seconds"
+                for unit, factor in _SMALLER_UNITS.items()
+                if EARLIEST_SECONDS <= seconds / factor < LATEST_SECONDS
+            ),
+            "",
+        )
+        raise ConfigurationError(
+            f"{text}: expected a time between 2000 and 2100, such as 2026-01-31T12:00:00Z, or in "
+            f"seconds since 1970{hint}"
+        )
+    return timestamp_ms(seconds)
 
 
 def day_or_window(day: str | None, since: str | None, until: str | None) -> Window | None:

@@ -31,6 +31,8 @@ Format = Literal["table", "json", "csv", "parquet", "plot"]
 _FORMATS = get_args(Format)
 _FIELDS = ("timestamp", *(quantity.name for quantity in QUANTITIES))
 _LISTED = 1000
+# A device chooses its own id, and a spreadsheet runs what begins so.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 # 24 MB: a plot thins them anyway.
 _PLOTTED = 1_000_000
 
@@ -259,11 +261,16 @@ def _csv_readings(sink: IO[bytes]) -> Iterator[Callable[[Page], None]]:
 
     def write(page: Page) -> None:
         writer.writerows(
-            (page.device_id, in_utc(moment_of(ms), "milliseconds"), *values)
+            (_as_text(page.device_id), in_utc(moment_of(ms), "milliseconds"), *values)
             for ms, *values in page.rows
         )
 
     yield write
+
+
+def _as_text(device_id: str) -> str:
+    """The id, such that no spreadsheet takes it for a formula: those get a quote in front."""
+    return f"'{device_id}" if device_id.startswith(_FORMULA_STARTS) else device_id
 
 
 @contextmanager

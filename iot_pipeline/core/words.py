@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import unicodedata
 
 _CODE = re.compile(r"(`[^`]*`)")
 # What Markdown takes for itself. An underscore inside a word (IOT_TOPIC, device_2) it leaves alone.
@@ -39,4 +40,21 @@ def iot_command(*words: object, then: tuple[object, ...] = ()) -> str:
     """
     arguments = [str(word) for word in then]
     marker = ["--"] if any(word.startswith("-") for word in arguments) else []
-    return shlex.join(["iot", *map(str, words), *marker, *arguments])
+    return " ".join(map(_quote, ["iot", *map(str, words), *marker, *arguments]))
+
+
+def _quote(word: str) -> str:
+    """As a shell reads it; what moves a terminal's cursor is written as an escape."""
+    if not any(map(_is_control, word)):
+        return shlex.quote(word)
+    return "$'" + "".join(map(_escape, word)) + "'"
+
+
+def _escape(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    return f"\\U{ord(character):08x}" if _is_control(character) else character
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"

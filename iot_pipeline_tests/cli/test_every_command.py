@@ -216,6 +216,46 @@ def test_whatever_is_wrong_around_it_every_command_says_one_sentence_and_ends(
     assert not found, "\n\n".join(found)
 
 
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [("x" * 70_000, "70,000 bytes"), ("\udcff", "expected arguments in UTF-8")],
+    ids=["70 KB", "no UTF-8"],
+)
+def test_an_argument_that_nothing_could_take_is_a_sentence_of_every_command(
+    nowhere: dict[str, str], argument: str, said: str
+) -> None:
+    pipe = TERMINALS[-1]
+    asked = [([*name.split(), argument], pipe) for name in EXAMPLES]
+    found = []
+    for one in run_all(asked, nowhere, at_once=200):
+        if one.code != 2 or said not in one.text or "Traceback" in one.text:
+            found.append(str(one)[-2_000:])
+        if len(one.text) > 300:
+            found.append(f"it repeats all of it: {one.text[:200]}")
+    assert not found, "\n\n".join(found)
+
+
+@pytest.mark.parametrize("command", ["trace", "mend"])
+@pytest.mark.parametrize(
+    ("timestamp", "said"),
+    [
+        ("1700000000000", "milliseconds: 1700000000.000 is in seconds"),
+        ("1700000000000000", "microseconds: 1700000000.000 is in seconds"),
+        ("1700000000000000000", "nanoseconds: 1700000000.000 is in seconds"),
+        ("1e300", "expected a time between 2000 and 2100"),
+        ("nan", "expected a time between 2000 and 2100"),
+        ("9999-01-01", "expected a time between 2000 and 2100"),
+        ("yesterday", "expected a time such as"),
+    ],
+)
+def test_a_time_in_another_unit_is_told(
+    nowhere: dict[str, str], command: str, timestamp: str, said: str
+) -> None:
+    (seen,) = run_all([([command, "device_1", timestamp], TERMINALS[-1])], nowhere, at_once=1)
+    assert seen.code == 2
+    assert said in seen.text
+
+
 # With servers.
 
 

@@ -1,10 +1,13 @@
 """Commands that sentences suggest can be pasted, whatever a device calls itself."""
 
 import ast
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 import click
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -45,3 +48,32 @@ def test_no_sentence_puts_a_device_id_into_a_command_by_itself() -> None:
                 found += [f"{path}: {text}" for text in inside if "device" in text.split("`")[0]]
     # `iot devices` names a command, not a device.
     assert [text for text in found if "{" in text.split(": ", 1)[1].split("`")[0]] == []
+
+
+@pytest.mark.parametrize(
+    "device_id",
+    [
+        "a b; touch FILE",
+        "-rf",
+        "it's",
+        "--help",
+        "a\nb",
+        "\x1b[2J'\\",
+        "$(id)`id`",
+        "é\u200b",
+        "!x",
+    ],
+)
+def test_a_suggested_command_can_be_pasted_whatever_the_device_is_called(device_id: str) -> None:
+    command = iot_command("readings", then=(device_id,))
+    assert "\n" not in command
+    assert "\x1b" not in command
+    done = subprocess.run(
+        ["bash", "-c", f"iot() {{ printf '%s\\0' \"$@\"; }}; {command}"],
+        capture_output=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+    )
+    *before, last = done.stdout.decode().rstrip("\0").split("\0")
+    assert last == device_id
+    assert before == ["readings", *(["--"] if device_id.startswith("-") else [])]
