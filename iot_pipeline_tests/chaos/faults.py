@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from confluent_kafka import Producer
+
 from iot_pipeline_tests.chaos.world import Drains, World
 
 FROZEN_SECONDS = (2.0, 8.0)
@@ -126,6 +128,25 @@ def retention_passes(harness: Harness, dice: random.Random) -> None:
                 _signal(pid, signal.SIGCONT)
 
 
+def open_transaction(harness: Harness, dice: random.Random) -> None:
+    """Nothing behind a producer that hesitates may be given out, and nothing may be lost."""
+    with harness.alone_with("kafka"), held_back(harness.world):
+        time.sleep(dice.uniform(1, 4))
+
+
+@contextlib.contextmanager
+def held_back(world: World) -> Iterator[None]:
+    """A transaction is open on one Kafka partition meanwhile, and is aborted."""
+    brokers, topic = world.services.bootstrap_servers, world.env["IOT_TOPIC"]
+    producer = Producer({"bootstrap.servers": brokers, "transactional.id": f"idle of {topic}"})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    producer.produce(topic, b"of an aborted transaction", partition=0)
+    assert producer.flush(60) == 0
+    yield
+    producer.abort_transaction(60)
+
+
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
@@ -142,6 +163,7 @@ FAULTS: dict[str, Fault] = {
     "Cassandra frozen": _freeze("cassandra"),
     "retention passes": retention_passes,
     "both frozen": _freeze("kafka", "cassandra"),
+    "an open transaction": open_transaction,
     "restart of Kafka": _restart("kafka"),
     "restart of Cassandra": _restart("cassandra"),
 }

@@ -7,6 +7,7 @@ from subprocess import Popen
 
 import pytest
 
+from iot_pipeline_tests.chaos.faults import held_back
 from iot_pipeline_tests.chaos.load import BAD, ORIGIN_MS
 from iot_pipeline_tests.chaos.world import World
 from iot_pipeline_tests.patience import until
@@ -111,3 +112,21 @@ def test_poison_in_every_position_of_a_micro_batch_stops_nothing(
     verdict = world.ask_oracle()
     assert verdict.is_clean, verdict
     assert len(world.collect().letters) == 51
+
+
+def test_what_an_open_transaction_holds_back_is_told_and_stored_when_it_ends(
+    chaos_services: OwnServices, seed: int
+) -> None:
+    world = World.on(chaos_services, seed, IOT_PARTITIONS="2")
+    world.load.send(500)
+    with held_back(world):
+        world.load.send(2000)
+        world.iot("drain")
+        told = world.iot("lag", "--json")
+        assert told["held_back"] > 500
+        assert (told["partitions"][0]["lag"], told["partitions"][1]["held_back"]) == (0, 0)
+    world.drain_all()
+    verdict = world.ask_oracle()
+    assert verdict.is_clean, verdict
+    audit = world.audit()
+    assert (audit["lost"], audit["torn"], audit["stray"]) == (0, 0, 0), audit

@@ -6,6 +6,7 @@ from iot_pipeline.core.ledger.chain import LOSSES, Outcome
 from iot_pipeline.core.ledger.losses import Loss, find_losses, say_losses, sum_losses
 from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.checks.retention_is_far import compacted_at_most, is_compacted
 from iot_pipeline.stages.ledger.sums import KeptSums
 
 _ADVICE = {
@@ -23,17 +24,23 @@ def look(facts: Facts) -> CheckVerdict:
     else:
         entries = KeptSums(ledger, facts.ports.ledger_sums).read_losses(topic, facts.parts)
     seen = facts.ports.acknowledgements.acknowledged_losses(topic) if entries else {}
-    return judge(find_losses(entries, seen))
+    compacted = compacted_at_most(facts) if is_compacted(facts.topic.config) else 0
+    return judge(find_losses(entries, seen), compacted)
 
 
-def judge(losses: Sequence[Loss]) -> CheckVerdict:
-    """A loss is red until a person has acknowledged it."""
+def judge(losses: Sequence[Loss], compacted: int = 0) -> CheckVerdict:
+    """A loss is red until a person has acknowledged it.
+
+    `compacted` offsets may have been dropped by Kafka before they were read: they are holes in the
+    ledger, not losses, and `retention_is_far` is red while it goes on.
+    """
     unseen = [loss for loss in losses if loss.acknowledgement is None]
     offsets = sum_losses(losses)
     numbers = {
         "losses": len(losses),
         "unacknowledged": len(unseen),
         "records_at_most": sum(offsets.values()),
+        "compacted_at_most": compacted,
         **{f"{outcome}_at_most": offsets.get(outcome, 0) for outcome in LOSSES},
     }
     if unseen:
@@ -49,6 +56,9 @@ def judge(losses: Sequence[Loss]) -> CheckVerdict:
     if losses:
         seen = f"a person has acknowledged all {len(losses):,} losses"
         return CheckVerdict(True, f"No new one: {seen} ({say_losses(offsets)}).", numbers)
+    if compacted:
+        said = f"The ledger has no loss, but up to {compacted:,} offsets were compacted unread."
+        return CheckVerdict(True, f"{said} See the check retention_is_far.", numbers)
     return CheckVerdict(True, "The ledger has no loss: no offset was left unread.", numbers)
 
 
