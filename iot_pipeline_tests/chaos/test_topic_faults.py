@@ -1,5 +1,6 @@
 """A topic that is made again, or loses records, in the middle of a run; and poison everywhere."""
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -122,7 +123,7 @@ def test_what_an_open_transaction_holds_back_is_told_and_stored_when_it_ends(
     with held_back(world):
         world.load.send(2000)
         world.iot("drain")
-        told = world.iot("lag", "--json")
+        told = json.loads(world.iot("lag", "--json"))
         assert told["held_back"] > 500
         assert (told["partitions"][0]["lag"], told["partitions"][1]["held_back"]) == (0, 0)
     world.drain_all()
