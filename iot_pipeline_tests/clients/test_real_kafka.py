@@ -58,6 +58,8 @@ def read(source: KafkaRangeSource, partitions: int = 1, seconds: float = 20) -> 
             f"{len(records)} records, not finished: {source.trouble}"
         )
         records += source.poll(0.1)
+        for why in source.stopped.values():
+            raise why
     source.close()
     return records
 
