@@ -138,7 +138,7 @@ class FollowRun(Watcher):
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         for item in ranges:
-            self._lines.put((True, f"LOST: {item} expired unread; `iot losses` lists it"))
+            self._lines.put((True, f"LOST: {item} was not read; `iot losses` says why"))
 
     # In Dagster's thread.
 

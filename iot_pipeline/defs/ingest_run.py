@@ -75,7 +75,7 @@ class _RunLog(Watcher):
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         for item in ranges:
             self.context.log.error(
-                "LOST: %s expired unread; it is in the ledger, `iot losses` lists it", item
+                "LOST: %s was not read; it is in the ledger, `iot losses` says why", item
             )
 
 

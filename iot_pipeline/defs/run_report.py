@@ -36,7 +36,7 @@ class RunReport:
     """What one ingest run did.
 
     `ahead` says who ingested, before or meanwhile, what this run was to. `lags` were read when it
-    was done; None: they could not be. `lost` is what had expired unread and was recorded so.
+    was done; None: they could not be. `lost` is what could not be read and was recorded so.
     `latencies` are those of a sample of its rows, from the broker's timestamp to the answer that
     held the row. For a run that stays it is what it did since its last report, and `started_at` is
     when that was.
@@ -124,7 +124,7 @@ class RunReport:
         rejected = self.progress.total.rejected
         parts = [self.headline()]
         if self.lost:
-            parts.append(f"LOST: {sum(item.span for item in self.lost):,} offsets expired unread")
+            parts.append(f"LOST: {sum(item.span for item in self.lost):,} offsets were not read")
         if rejected:
             parts.append(f"{rejected:,} could not be readings")
         if self.lags is None:
@@ -191,8 +191,8 @@ class RunReport:
         if self.lost:
             ranges = ", ".join(map(str, self.lost))
             remarks.append(
-                f"**LOST: {ranges} expired unread**: Kafka deleted them before they were read. "
-                "They are in the ledger as `expired`; `iot losses` lists them."
+                f"**LOST: {ranges} were not read**: Kafka deleted them before, or cannot give them "
+                "out. They are in the ledger; `iot losses` says why of each."
             )
         if self.replayed.planned:
             ranges = ", ".join(map(str, self.replayed.achieved)) or "nothing yet"

@@ -295,6 +295,7 @@ class _Work:
             partitions=request.partitions,
             offsets=request.offsets,
             done=[*self.outcome.lost, *self.outcome.achieved],
+            is_planned=request.is_planned,
             accept_producer_timestamps=request.accept_producer_timestamps,
             compare=self._compare,
         )

@@ -113,6 +113,7 @@ def make_plan(
     partitions: Container[int] | None = None,
     offsets: Sequence[OffsetRange] = (),
     done: Sequence[OffsetRange] = (),
+    is_planned: bool = False,
     accept_producer_timestamps: bool = False,
     compare: Compare = lambda *_: {},
 ) -> Plan:
@@ -127,6 +128,8 @@ def make_plan(
         offsets: explicit ranges; then nothing else is planned.
         done: what the run is through with, by draining it or by recording its loss: not planned
             again, though it was asked for.
+        is_planned: `offsets` are all that an earlier plan could read: the partitions that it could
+            not are stopped here too.
         accept_producer_timestamps: whether a topic that is not LogAppendTime will do.
         compare: finds the partitions whose log is not the one that was read; a run does.
 
@@ -155,7 +158,7 @@ def make_plan(
     known = [c for p, c in checkpoints.items() if p not in stopped]
     stopped |= compare(known, [Watermarks(s.partition, s.low, s.last_stable) for s in states])
     if offsets:
-        return _plan_asked(topic, info, checkpoints, states, stopped, offsets, done)
+        return _plan_asked(topic, info, checkpoints, states, stopped, offsets, done, is_planned)
     chosen = states
     if partitions is not None:
         named = partitions if isinstance(partitions, Collection) else ()
@@ -186,9 +189,11 @@ def _plan_asked(
     stopped: dict[int, PipelineError],
     offsets: Sequence[OffsetRange],
     done: Sequence[OffsetRange],
+    is_planned: bool,
 ) -> Plan:
     """What was asked for, but for partitions that cannot be read on."""
-    plan = Plan(info, checkpoints, states, [], [])
+    # Those of a plan were left out of it, and the run is to say so.
+    plan = Plan(info, checkpoints, states, [], [], dict(stopped) if is_planned else {})
     left = subtract_ranges(offsets, done)
     for partition in sorted({item.partition for item in left}):
         own = [item for item in left if item.partition == partition]

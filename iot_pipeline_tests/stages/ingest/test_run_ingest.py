@@ -11,6 +11,7 @@ from iot_pipeline.errors import (
     CassandraUnavailableError,
     ConfigurationError,
     KafkaUnavailableError,
+    OffsetsExpiredError,
 )
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome
 from iot_pipeline_tests.stages.faults import Crash, Faults, How
@@ -79,6 +80,17 @@ def test_what_a_sensor_planned_and_another_run_has_ingested_meanwhile_is_not_rep
     assert outcome.overtaken_by == ["partition 0: run run-1 is at offset 8"]
     assert outcome.replayed.planned == []
     assert outcome.drained.ranges == [OffsetRange(0, 8, 9)]
+
+
+def test_a_run_that_was_planned_for_the_sound_partitions_fails_for_the_others():
+    world = a_world()
+    world.plan()
+    world.log.delete_before(1, 3)
+    outcome = an_outcome(world)
+    with pytest.raises(OffsetsExpiredError, match=r"iot_data\[1\]"):
+        world.ingest(offsets=[OffsetRange(0, 0, 8)], is_planned=True, outcome=outcome)
+    assert outcome.drained.ranges == [OffsetRange(0, 0, 8)]
+    world.ingest(offsets=[OffsetRange(0, 2, 8)])  # a person asked for this one alone
 
 
 def test_the_caller_is_told_of_a_loss_before_the_run_plans_again():
