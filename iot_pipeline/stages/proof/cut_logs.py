@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from iot_pipeline.core.ledger.chain import Outcome
 from iot_pipeline.core.proof.read_back import RowState, judge_row
 from iot_pipeline.core.reading.decoding import ReadingDecoder, Record, Rejection, columns_of
 from iot_pipeline.core.reading.decoding import timestamp_ms as ms_of
@@ -91,6 +92,8 @@ class LogComparison:
                 continue
             start = max(mark.low, checkpoint.fingerprint.offset)
             end = min(checkpoint.next_offset, mark.last_stable, start + _HOLES_LOOKED_AT)
+            if checkpoint.next_offset > checkpoint.fingerprint.offset + 1:
+                end = min(end, self._end_of_holes(topic, checkpoint, checkpoint.fingerprint.offset))
             # Deleted as far as that, or cut back and not grown again, which the plan says itself.
             if start < end and checkpoint.next_offset <= mark.last_stable:
                 ranges[mark.partition] = OffsetRange(mark.partition, start, end)
@@ -111,6 +114,22 @@ class LogComparison:
                     OffsetRange(partition, start, checkpoint.next_offset), what
                 )
         return doubts
+
+    def _end_of_holes(self, topic: str, checkpoint: Checkpoint, last: int) -> int:
+        """Up to where everything behind the last record was a hole, by the ledger.
+
+        What was left unread may hold records, and so may what was recovered of it later.
+        """
+        end = checkpoint.next_offset
+        for entry in self.rows.ledger.read_entries(topic, [checkpoint.partition]):
+            if entry.epoch != checkpoint.epoch or entry.end_offset <= last:
+                continue
+            if entry.start_offset > last:
+                if entry.outcome.is_loss or entry.counts.accounted != entry.counts.holes:
+                    end = min(end, entry.start_offset)
+            elif entry.outcome is Outcome.FOLDED:
+                end = min(end, last + 1)
+        return end
 
     def first_in_doubt(self, topic: str, reach: OffsetRange, retry_seconds: float) -> int:
         """From where on it is not known that the records of `reach` were ingested.

@@ -156,6 +156,28 @@ def test_records_that_a_replay_has_written_do_not_hide_those_below_them():
     assert "Offsets 0:12-20 are in doubt" in refusal(world)
 
 
+def test_what_was_passed_over_behind_the_last_record_is_no_sign_of_a_cut():
+    world = a_world(partitions=1)
+    for step in range(10):
+        world.write(0, device="later", at=T0 + step)
+    rebase(
+        world.log, world.ledger, "iot_data", parse_target(["0:26"]), PERSON,
+        skip_reason="why", proof=world.proof(),
+    )  # fmt: skip
+    assert world.ingest().drained.total.stored == 4
+    rebase_to_end = parse_target(["0:latest"])
+    world.write(0, device="later", at=T0 + 20)
+    rebase(
+        world.log, world.ledger, "iot_data", rebase_to_end, PERSON, skip_reason="why",
+        proof=world.proof(),
+    )  # fmt: skip
+    assert not world.ingest().stopped
+    # And when it was ingested after all.
+    plan = plan_replay(world.log, world.ledger, "iot_data", [OffsetRange(0, 30, 31)]).plan
+    replay(plan, world.ports(), world.proof(), PERSON, CONFIG)
+    assert not world.ingest().stopped
+
+
 def test_a_run_asks_for_it_once_with_one_consumer_for_all_partitions():
     world = a_world(partitions=3)
     opened = world.log.opened
