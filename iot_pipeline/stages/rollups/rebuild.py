@@ -59,8 +59,8 @@ class RollupPorts:
 class RollupProgress:
     """One day's rebuild so far: devices whose rollups are acknowledged, readings read.
 
-    `kept` are devices whose rollups stayed as they were, because rows that they were made of are
-    gone; `stored` is what the ledgers stored of the day, 0 when a deletion touched it.
+    `kept` are devices whose rollups stayed as they were, because all rows that they were made of
+    are gone; `stored` is what the ledgers stored of the day, 0 when a deletion touched it.
     """
 
     day: date
@@ -84,7 +84,7 @@ class RollupProgress:
         if self.kept:
             return (
                 f"rows of {self.day} are gone: the rollups of {self.kept:,} of {self.devices:,} "
-                f"devices stay as they were, because fewer readings are there now. {why} and "
+                f"devices stay as they were, because no reading of theirs is left. {why} and "
                 f"`iot audit --day {self.day}` say more"
             )
         if self.stored and not self.readings:
@@ -165,7 +165,7 @@ def rebuild_day(
         progress,
         on_progress,
         observe,
-        may_shrink=record is None or is_deleted,
+        may_vanish=record is None or is_deleted,
     )
     flight.feed(devices, rebuild.read, _IN_FLIGHT)
     done = DayRecord(
@@ -264,28 +264,26 @@ class _Rebuild:
     progress: RollupProgress
     on_progress: Callable[[RollupProgress], None]
     observe: Callable[[Mapping[int, Rollup]], None]
-    # Rows become fewer by a deletion, and it is remembered. Else they are gone, and what was made
-    # of them is all that is left.
-    may_shrink: bool = True
+    # All rows of a device go by a deletion, and it is remembered. Else what was made of them is all
+    # that is left.
+    may_vanish: bool = True
 
     def read(self, device_id: str) -> None:
         def take(hours: Mapping[int, Rollup]) -> None:
-            if self.may_shrink:
+            if self.may_vanish:
                 self._write(device_id, hours)
                 return
             self.flight.start(
                 lambda: self.ports.rollups.start_days(device_id, self.day, self.day),
-                lambda known: self._write_unless_smaller(device_id, hours, known),
+                lambda known: self._write_unless_gone(device_id, hours, known),
             )
 
         read_hours(self.flight, self.ports.rows, device_id, self.day, self.page_rows, take)
 
-    def _write_unless_smaller(
+    def _write_unless_gone(
         self, device_id: str, hours: Mapping[int, Rollup], known: Rollups
     ) -> None:
-        count = sum(hour.count for hour in hours.values())
-        if any(rollup.count > count for rollup in known.found.values()):
-            self.progress.readings += count
+        if not hours and known.found:
             self.progress.kept += 1
             self.progress.devices_done += 1
             self.progress.seconds = time.monotonic() - self.progress.began
