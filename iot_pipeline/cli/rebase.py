@@ -6,7 +6,7 @@ from iot_pipeline.connections import open_connections
 from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest.rebase import rebase, say_moves
+from iot_pipeline.stages.proof.rebase import rebase, say_moves
 
 
 @click.command("rebase")

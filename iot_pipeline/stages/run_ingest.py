@@ -23,7 +23,6 @@ from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermark
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
-from iot_pipeline.stages.ingest.cut_logs import LogComparison
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.latency import LatencyProbe
@@ -32,6 +31,7 @@ from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 

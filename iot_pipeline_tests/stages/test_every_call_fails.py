@@ -16,9 +16,9 @@ from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PermanentError, PlanError, TransientError
-from iot_pipeline.stages.ingest.rebase import rebase
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.deletions import delete_readings
+from iot_pipeline.stages.proof.rebase import rebase
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline_tests.stages.fake_rows import FailingSensorData, FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import writer_id

@@ -19,9 +19,9 @@ from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, Watermarks, in_rounds, join_ranges
 from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
-from iot_pipeline.stages.ingest.cut_logs import LogComparison
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
+from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.proof.strays import StraySearch

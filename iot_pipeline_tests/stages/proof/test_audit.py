@@ -8,9 +8,9 @@ from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.losses import record_losses
-from iot_pipeline.stages.ingest.rebase import rebase
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit, choose_ranges
+from iot_pipeline.stages.proof.rebase import rebase
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
 from iot_pipeline_tests.stages.outside import Outside

@@ -12,9 +12,9 @@ from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, LedgerEntry, 
 from iot_pipeline.core.ledger.rebase import Move, Target, check_said_id, decide_move, find_start
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
 from iot_pipeline.errors import PlanError, TopicChangedError
-from iot_pipeline.stages.ingest.cut_logs import LogComparison
 from iot_pipeline.stages.ledger.commits import commit_all
 from iot_pipeline.stages.ports import LedgerStore, RecordLogReader, Run
+from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 
 
