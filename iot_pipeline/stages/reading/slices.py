@@ -170,7 +170,8 @@ class SlicedRows:
             )
             found += answer.found
             rest = _behind(rest, part, newest_first=newest_first)
-        self._note_density(span, found)
+        if len(found) < limit or limit >= _TELLING:  # a few rows say nothing of the rest
+            self._note_density(span, found)
         return found
 
     def _count(self, span: Span) -> _Steps[Counted]:
@@ -210,15 +211,26 @@ class SlicedRows:
         self, span: Span, piece_ms: int, method: Literal["start_counts", "start_means"]
     ) -> _Steps[list[Any]]:
         """What is found of pieces, in parts where a slice ends within one."""
-        if (span.device_id, span.day_number) not in self._dense:
-            # Asked for its newest rows just before, as the fleet is, or now.
-            yield from self._page(span, _LOOKED_AT, self._start_newest, newest_first=True)
+        place = (span.device_id, span.day_number)
         found: list[Any] = []
         rest: Span | None = span
         while rest is not None:
-            length_ms = self._dense.get((span.device_id, span.day_number), MS_PER_DAY)
+            target = rest
+            if self._dense.get(place, 0) <= rest.last_ms - rest.first_ms:
+                # The newest rows say where the next ones lie, and how densely.
+                part, looked = yield from self._ask(
+                    rest, lambda part: self._start_newest(part, _LOOKED_AT)
+                )
+                rows = looked.found
+                if not rows:
+                    rest = _behind(rest, part)
+                    continue
+                self._note_density(part, rows)
+                target = replace(part, last_ms=rows[0][0])
+                if len(rows) == _LOOKED_AT:
+                    target = _newest(target, self._dense[place])
             part, answer = yield from self._ask(
-                _newest(rest, length_ms), lambda part: getattr(self._rows, method)(part, piece_ms)
+                target, lambda part: getattr(self._rows, method)(part, piece_ms)
             )
             found += answer.found
             rest = _behind(rest, part)
