@@ -23,7 +23,7 @@ from iot_pipeline.core.ledger.chain import (
 )
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.errors import PermanentError, SchemaMismatchError
+from iot_pipeline.errors import OffsetsExpiredError, SchemaMismatchError
 from iot_pipeline.stages.ports import (
     DeadLetterSink,
     Pending,
@@ -99,6 +99,7 @@ def read_ranges(
     try:
         while wanted - source.finished:
             assert time.monotonic() < give_up_at, f"not finished, {len(records)} records so far"
+            assert not source.stopped
             before = source.finished
             records += source.poll(0.1)
             assert before <= source.finished, "what is finished stays so"
@@ -189,12 +190,25 @@ class RecordLogContract:
         source.close()
         source.close()
 
-    def test_reading_what_was_deleted_is_an_error_and_not_a_jump(self, log_world):
+    def test_reading_what_was_deleted_stops_that_partition_and_no_other(self, log_world):
         for _ in range(5):
             log_world.append(0, b"a")
+        log_world.append(1, b"b")
         log_world.delete_before(0, 3)
-        with pytest.raises(PermanentError):
-            read_ranges(log_world, [OffsetRange(0, 1, 5)])
+        wanted = [OffsetRange(0, 1, 5), OffsetRange(1, 0, 1)]
+        source = log_world.log.open_ranges(log_world.topic, wanted)
+        records: list[Record] = []
+        give_up_at = until(30.0)
+        try:
+            while not (source.stopped and source.finished):
+                assert time.monotonic() < give_up_at
+                records += source.poll(0.1)
+            assert places(records) == [(1, 0)], "what is left of partition 0 would be a jump"
+            assert source.finished == {1}
+            assert list(source.stopped) == [0]
+            assert isinstance(source.stopped[0], OffsetsExpiredError)
+        finally:
+            source.close()
 
     def test_records_at_offsets_are_found(self, log_world):
         for number in range(6):
