@@ -69,8 +69,9 @@ def lag_command(as_json: bool) -> None:
             say(f"partition {lag.state.partition}: seconds are unknown, because {lag.why_unknown}")
         if lag.held_offsets:
             since = "" if lag.held_seconds is None else f" since {in_words(lag.held_seconds)}"
+            held = "1 offset is" if lag.held_offsets == 1 else f"{lag.held_offsets:,} offsets are"
             say(
-                f"partition {lag.state.partition}: {lag.held_offsets:,} offsets are held back by "
+                f"partition {lag.state.partition}: {held} held back by "
                 f"an open transaction{since}; the check no_transaction_is_left_open names it"
             )
 

@@ -148,16 +148,17 @@ class KafkaLog:
         }
 
     def held_back(self, topic: str, last_stable: Mapping[int, int]) -> dict[int, Held]:
-        ends = self._list_offsets(
-            [TopicPartition(topic, partition) for partition in last_stable],
-            OffsetSpec.latest(),
-            f"looking for the end of {topic}",
-            IsolationLevel.READ_UNCOMMITTED,
-        )
+        doing = f"looking for the end of {topic}"
+        places = [TopicPartition(topic, partition) for partition in last_stable]
+        latest = OffsetSpec.latest()
+        ends = self._list_offsets(places, latest, doing, IsolationLevel.READ_UNCOMMITTED)
+        further = [place for place, end in ends.items() if end > last_stable[place.partition]]
+        # Asked after the ends: what only arrived between two questions is stable by now.
+        now = self._list_offsets(further, latest, doing) if further else {}
         return {
-            place.partition: Held(end, self._stamp_at(topic, place.partition, at))
-            for place, end in ends.items()
-            if end > (at := last_stable[place.partition])
+            place.partition: Held(ends[place], self._stamp_at(topic, place.partition, at))
+            for place in further
+            if now[place] == (at := last_stable[place.partition])
         }
 
     def _stamp_at(self, topic: str, partition: int, offset: int) -> int | None:

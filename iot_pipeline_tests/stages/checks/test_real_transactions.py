@@ -55,3 +55,10 @@ def test_an_open_transaction_is_named_until_it_ends(pipeline: Pipeline) -> None:
     assert done is not None
     assert (done.passed, done.sentence) == (True, "No open transaction holds readings back.")
     assert len(pipeline.rows("behind_0")) == 30
+
+
+def test_what_arrived_between_two_questions_is_not_held_back(pipeline: Pipeline) -> None:
+    produce(pipeline.brokers, pipeline.topic, fleet("before", 1, 10), partition=0)
+    before = {mark.partition: mark.last_stable for mark in pipeline.log.watermarks(pipeline.topic)}
+    produce(pipeline.brokers, pipeline.topic, fleet("since", 1, 5), partition=0)
+    assert pipeline.log.held_back(pipeline.topic, before) == {}
