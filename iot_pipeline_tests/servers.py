@@ -13,7 +13,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import psutil
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import open_connections
-from iot_pipeline.errors import PipelineError
+from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 
@@ -80,14 +79,22 @@ class Services:
 
     def _disown(self, keyspace: str) -> None:
         """Have the keyspace, if there is one, belong to no topic: it passes from test to test."""
-        if not self.clients:
-            self.clients.append(CassandraClient(Settings.from_env(self.env)))
-        # Conditional as the claim is: a plain write beside it could have the older time.
-        with suppress(PipelineError):
-            self.clients[0].execute(
-                f"DELETE FROM {keyspace}.schema_migrations WHERE version = -1 IF EXISTS",
-                doing=f"having {keyspace} belong to no topic",
-            )
+        for _ in range(2):
+            if not self.clients:
+                self.clients.append(CassandraClient(Settings.from_env(self.env)))
+            # Conditional as the claim is: a plain write beside it could have the older time.
+            try:
+                self.clients[0].execute(
+                    f"DELETE FROM {keyspace}.schema_migrations WHERE version = -1 IF EXISTS",
+                    doing=f"having {keyspace} belong to no topic",
+                )
+            except TransientError:
+                # The node was killed since: this client connects again later than it starts.
+                self.clients.pop().close()
+            except PipelineError:
+                return  # there is no such keyspace yet
+            else:
+                return
 
     def drop_made_up(self) -> None:
         """Drop the keyspaces that `environment` named: unused tables stay in Cassandra's heap."""

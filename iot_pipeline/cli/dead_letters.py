@@ -232,6 +232,7 @@ def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: 
             found = read_newest_letters(connections.log, settings.dead_letter_topic, _SAMPLED)
             letters = [item.letter for item in found.letters]
             left = 0 if found.is_all and len(letters) < _SAMPLED else max(0, span - len(letters))
+            _say_unreadable(found.unreadable, settings.dead_letter_topic)
     for letter in letters:
         oldest_ms = min(oldest_ms, letter.delivered_ms)
         is_ours = letter.source.topic == settings.topic

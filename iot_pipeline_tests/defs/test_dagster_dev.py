@@ -16,7 +16,7 @@ import pytest
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.ledger.chain import LedgerEntry, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.spans import whole_day
+from iot_pipeline.core.reading.spans import Span, whole_day
 from iot_pipeline.core.times import day_number
 from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.defs.instance import prepare_instance
@@ -56,8 +56,10 @@ class Set:
         # A test may run across midnight.
         for day in {datetime.now(UTC).date(), *self.days()}:
             for device in self.connections.days.devices(day):
-                span = whole_day(device, day_number(day))
-                total += requests.wait_for(rows.start_count(span), rows.wait).rows
+                rest: Span | None = whole_day(device, day_number(day))
+                while rest is not None:
+                    counted = requests.wait_for(rows.start_count(rest), rows.wait)
+                    total, rest = total + counted.rows, counted.rest
         return total
 
     def days(self) -> set[date]:

@@ -288,8 +288,10 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         self.rows = rows + count
         if rows < _LEARN_AT[-1]:
             if not rows:
-                self.begin_ms = self.visit_event_ms = times_ms[0]
+                self.begin_ms = times_ms[0]
                 self.visit_ms = arrivals_ms[0] if arrivals_ms else newest_at
+                # Where the first arrival is not known, how long the bundle was is not either.
+                self.visit_event_ms = times_ms[0 if arrivals_ms else -1]
             for at in _LEARN_AT:
                 if rows < at <= self.rows:
                     self.learn(limits)
