@@ -44,9 +44,6 @@ PERIODIC = (
 # eleven tables: a quarter of the time without it (26 to 6 s for five keyspaces, measured). Not for
 # servers that a test kills: the schema has to be there afterwards.
 SCHEMA_IS_NOT_FLUSHED = "-Dcassandra.unsafesystem=true"
-# Servers of a test live for minutes: optimizing their code costs more than it brings (half the CPU
-# of starting both and of five keyspaces, measured).
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 @dataclass(frozen=True, kw_only=True)
