@@ -78,8 +78,8 @@ class KafkaAuditLog:
             if isinstance(found, OffsetRange):
                 on_unreadable(found)
                 continue
-            for message in found:
-                headers = dict(read_headers(message) or ())
+            for read in read_headers(found):
+                headers = dict(read or ())
                 if headers.get(SOURCE_TOPIC) != topic.encode():
                     continue
                 # Letters of before this header existed have none; their topic is all they say.

@@ -18,7 +18,7 @@ from confluent_kafka import (
 
 from iot_pipeline.clients.kafka import SILENT
 from iot_pipeline.clients.kafka_errors import in_words, translate
-from iot_pipeline.clients.kafka_headers import LazyHeaders
+from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import Record
@@ -196,7 +196,7 @@ class KafkaRangeSource:
                 [produced_ms for _, produced_ms in stamps],
                 list(map(Message.value, messages)),
                 list(map(Message.key, messages)),
-                LazyHeaders(messages),
+                read_headers(messages),
             )
         ]
 
