@@ -43,7 +43,7 @@ class OffsetsExpiredError(PermanentError):
 
 
 class UnreadableError(PermanentError):
-    """Kafka has records that nobody can read: offsets [start, end) of one partition.
+    """Kafka has records that it cannot hand out: offsets [start, end) of one partition.
 
     `cause` says why, in words, as the ledger keeps it. An `end` of 0: it cannot be told.
     `newest_ms` is the Kafka timestamp of the newest of the first batch, None where it may lie.

@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from iot_pipeline.clients.kafka import Heard, client_config
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
-from iot_pipeline.clients.unreadable import LOG_APPEND_TIME, Explainer
+from iot_pipeline.clients.unreadable import Explainer
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
@@ -212,7 +212,7 @@ class KafkaLog:
         )
 
     def _stamped_by(self, topic: str) -> str:
-        return self.describe(topic).config.get("message.timestamp.type", LOG_APPEND_TIME)
+        return self.describe(topic).stamped_by
 
     def read_offsets(self, topic: str, offsets: Iterable[tuple[int, int]]) -> list[Record]:
         records: list[Record] = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError
 
+from iot_pipeline.core.reading.offsets import LOG_APPEND_TIME
 from iot_pipeline.errors import PipelineError, SchemaMismatchError, UnreadableError
 
 # What the client says of a batch that it cannot unpack, or whose checksum is wrong.
@@ -23,7 +24,6 @@ UNREADABLE_CODES = frozenset(
         KafkaError.INVALID_MSG,
     }
 )
-LOG_APPEND_TIME = "LogAppendTime"
 
 if TYPE_CHECKING:
     from iot_pipeline.clients.kafka_raw import Batch, RawKafka

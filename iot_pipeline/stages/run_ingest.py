@@ -228,16 +228,13 @@ class _Work:
         """Record what can be, by policy; whether to plan again."""
         request, ports = self.request, self.connections.ports
         log, ledger = ports.log, ports.ledger
-        if not any(self._is_recorded(error) for error in self.outcome.stopped.values()):
+        losses = [error for error in self.outcome.stopped.values() if self._is_recorded(error)]
+        if not losses:
             return False
         retry_seconds = request.config.retry_seconds
-        recorded = record_unreadable(
-            ledger, request.topic, request.run, self._unreadable(), retry_seconds
-        )
-        if any(
-            isinstance(error, OffsetsExpiredError) and self._is_recorded(error)
-            for error in self.outcome.stopped.values()
-        ):
+        unreadable = [error for error in losses if isinstance(error, UnreadableError)]
+        recorded = record_unreadable(ledger, request.topic, request.run, unreadable, retry_seconds)
+        if len(unreadable) < len(losses):  # the others expired
             recorded += record_losses(log, ledger, request.topic, request.run, retry_seconds)
         if recorded:
             self.outcome.lost += recorded
@@ -253,14 +250,6 @@ class _Work:
         if isinstance(error, UnreadableError):
             return error.end > error.start and self.request.on_unreadable != HALT
         return isinstance(error, OffsetsExpiredError) and self.request.on_expired != HALT
-
-    def _unreadable(self) -> list[UnreadableError]:
-        """What is to be recorded of it; empty by policy `halt`."""
-        return [
-            error
-            for error in self.outcome.stopped.values()
-            if isinstance(error, UnreadableError) and self._is_recorded(error)
-        ]
 
     def _when_lost(self) -> str:
         if not any(isinstance(e, OffsetsExpiredError) for e in self.outcome.stopped.values()):
@@ -318,7 +307,7 @@ class _Work:
         ahead = []
         for item in plan.replay:
             entries = self.connections.ports.ledger.read_entries(
-                self.request.topic, [item.partition]
+                self.request.topic, [item.partition], limit=1
             )
             # The newest entry is that of the run whose checkpoint this is.
             owner = f"run {entries[0].run_id}" if entries else "another run"

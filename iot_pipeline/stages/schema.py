@@ -26,9 +26,9 @@ from iot_pipeline.core.checks.schema import (
     read_tables,
     replicas_in,
 )
+from iot_pipeline.core.reading.offsets import LOG_APPEND_TIME
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ingest.planning import LOG_APPEND_TIME
 from iot_pipeline.stages.ports import RecordLog, TableStore, TopicStore
 
 

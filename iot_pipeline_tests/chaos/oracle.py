@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 _SHOWN = 5
-# What of the log was left unread, by the ledger: nobody owes these records a row.
+# What of the log was left unread, by the ledger: these records need no row.
 LOSSES = ("expired", "skipped", "unreadable")
 
 # (device_id, milliseconds since 1970)

@@ -78,7 +78,7 @@ def measure_lag(
     """Never negative: the broker's clock may run ahead of ours.
 
     `oldest_ms` is the Kafka timestamp of the record at the checkpoint, or of the first one after it
-    when that is a hole; None when no record is left, or with `why_unknown` when nobody could tell.
+    when that is a hole; None when no record is left, or with `why_unknown` when it is not known.
     """
     is_unknown = oldest_ms is None and why_unknown
     seconds = None if is_unknown else _seconds_since(oldest_ms, now_ms)

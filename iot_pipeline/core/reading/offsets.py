@@ -13,6 +13,8 @@ from iot_pipeline.errors import (
     TopicChangedError,
 )
 
+# The broker stamps each record; the other way is CreateTime, by its producer.
+LOG_APPEND_TIME = "LogAppendTime"
 _RANGE = re.compile(r"(\d+):(\d+)-(\d+)")
 
 
@@ -57,6 +59,11 @@ class TopicInfo:
     topic_id: str
     partitions: int
     config: Mapping[str, str]
+
+    @property
+    def stamped_by(self) -> str:
+        """Its message.timestamp.type."""
+        return self.config.get("message.timestamp.type", LOG_APPEND_TIME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,9 @@ def look(facts: Facts) -> CheckVerdict | None:
             patience = _PATIENCE_WHILE_ONE_RUN_WRITES_SECONDS
     last = facts.suspects.get(_NAME, ())
     # Kept with the verdict, as suspects are: what a person reads and where it goes on are one row.
-    begun = {part.day: part for part in map(CountSoFar.parse, last) if part is not None}
-    suspects = {text for text in last if CountSoFar.parse(text) is None}
+    parsed = {text: CountSoFar.parse(text) for text in last}
+    begun = {part.day: part for part in parsed.values() if part is not None}
+    suspects = {text for text, part in parsed.items() if part is None}
     days |= {date.fromisoformat(day) for day in suspects}
     # Only a look on its own has the time to go on; a run counts its own days from the beginning.
     mine = {} if run is not None else begun
@@ -61,16 +62,14 @@ def look(facts: Facts) -> CheckVerdict | None:
         keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
     verdict = judge(compared, _settle(facts, compared))
     part = {str(day.day) for day in compared if not day.is_whole}
-    left = {day.day: day.so_far for day in compared if day.so_far and not day.surplus}
-    if run is not None:
-        left = {**begun}
-        # What was counted whole now needs no going on.
-        for day in compared:
-            if day.is_whole:
-                left.pop(day.day, None)
+    if run is None:
+        left = [day.so_far for day in compared if day.so_far and not day.surplus]
+    else:
+        whole_now = {day.day for day in compared if day.is_whole}
+        left = [so_far for day, so_far in begun.items() if day not in whole_now]
     # A part of a day that has no row too many says nothing of it: it clears no suspect.
     uncleared = part & suspects
-    kept = [*dict.fromkeys([*verdict.suspects, *sorted(uncleared)]), *map(str, left.values())]
+    kept = [*dict.fromkeys([*verdict.suspects, *sorted(uncleared)]), *map(str, left)]
     if not verdict.passed or not compared or (len(part) < len(compared) and not uncleared):
         return replace(verdict, suspects=kept)
     if run is not None:

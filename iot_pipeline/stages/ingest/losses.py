@@ -5,14 +5,13 @@ runs record it, and the chain has no gap.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
-from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, Outcome, Rebased
+from iot_pipeline.core.ledger.chain import Fenced, Outcome, Rebased
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
-from iot_pipeline.core.times import in_utc
+from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.errors import TransientError, UnreadableError
 from iot_pipeline.stages.ingest.planning import read_states
-from iot_pipeline.stages.ledger.commits import commit_all
+from iot_pipeline.stages.ledger.commits import commit_all, loss_commit
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
 
 HALT = "halt"
@@ -82,20 +81,7 @@ def _commit_losses(
         # They arrived after the last record that was ingested.
         after_ms = last_ingested_ms(ledger, topic, checkpoint)
         commits.append(
-            Commit(
-                topic=topic,
-                partition=item.partition,
-                epoch=checkpoint.epoch,
-                topic_id=checkpoint.topic_id,
-                run_start=item.start,
-                expected=item.start,
-                end=item.end,
-                run_id=run.run_id,
-                writer_id=run.writer_id,
-                counts=Counts(first_record_ms=after_ms),
-                outcome=outcome,
-                cause=cause,
-            )
+            loss_commit(topic, checkpoint, item, outcome, run, cause=cause, after_ms=after_ms)
         )
     return [
         OffsetRange(commit.partition, commit.run_start, commit.end)
@@ -127,5 +113,4 @@ def when_lost(log: RecordLog, ledger: LedgerStore, topic: str) -> str:
     since = [ms for ms in known if ms is not None]
     if not since:
         return ""
-    after = datetime.fromtimestamp(min(since) / 1000, UTC)
-    return f". They arrived in Kafka after {in_utc(after)}"
+    return f". They arrived in Kafka after {in_utc(moment_of(min(since)))}"

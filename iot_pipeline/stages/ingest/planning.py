@@ -9,6 +9,7 @@ from datetime import datetime
 
 from iot_pipeline.core.checks.schema import check_owner
 from iot_pipeline.core.reading.offsets import (
+    LOG_APPEND_TIME,
     Checkpoint,
     OffsetRange,
     PartitionState,
@@ -29,9 +30,6 @@ from iot_pipeline.errors import (
     TopicChangedError,
 )
 from iot_pipeline.stages.ports import LedgerStore, RecordLog
-
-LOG_APPEND_TIME = "LogAppendTime"
-
 
 Compare = Callable[[Sequence[Checkpoint], Sequence[Watermarks]], Mapping[int, PipelineError]]
 
@@ -141,10 +139,9 @@ def make_plan(
     """
     stopped: dict[int, PipelineError] = {}
     info, checkpoints, states = read_states(log, ledger, topic, stopped)
-    stamped = info.config.get("message.timestamp.type", LOG_APPEND_TIME)
-    if stamped != LOG_APPEND_TIME and not accept_producer_timestamps:
+    if info.stamped_by != LOG_APPEND_TIME and not accept_producer_timestamps:
         raise SchemaMismatchError(
-            f"planning {topic}: its message.timestamp.type is {stamped}, expected "
+            f"planning {topic}: its message.timestamp.type is {info.stamped_by}, expected "
             f"{LOG_APPEND_TIME}: a producer's wrong clock would pin a row for ever. Alter the "
             "topic, or set IOT_ACCEPT_PRODUCER_TIMESTAMPS=true and trust every producer's clock"
         )

@@ -5,14 +5,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.ledger.chain import Applied, Commit, Fenced, Rebased, decide_commit
+from iot_pipeline.core.ledger.chain import (
+    Applied,
+    Commit,
+    Counts,
+    Fenced,
+    Outcome,
+    Rebased,
+    decide_commit,
+)
+from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     CheckpointWentBackError,
     PipelineError,
     TransientError,
 )
-from iot_pipeline.stages.ports import LedgerStore, PendingCommit
+from iot_pipeline.stages.ports import LedgerStore, PendingCommit, Run
 from iot_pipeline.stages.requests import NotSent, backoff_seconds, retry_transient
 
 _log = logging.getLogger(__name__)
@@ -20,8 +29,8 @@ _log = logging.getLogger(__name__)
 MAX_SENDS = 6  # the first, and five times again
 
 
-Outcome = Applied | Fenced | Rebased
-Settled = Outcome | CheckpointWentBackError
+Decision = Applied | Fenced | Rebased
+Settled = Decision | CheckpointWentBackError
 
 
 @dataclass(eq=False, slots=True)
@@ -48,9 +57,40 @@ class InFlight:
             self.sent = NotSent(exc)
 
 
+def loss_commit(
+    topic: str,
+    checkpoint: Checkpoint,
+    item: OffsetRange,
+    outcome: Outcome,
+    run: Run,
+    *,
+    cause: str = "",
+    after_ms: int | None = None,
+) -> Commit:
+    """The checkpoint past a range that was left unread, with an entry of the ledger that says so.
+
+    Args:
+        after_ms: when the last record before it arrived in Kafka, if known.
+    """
+    return Commit(
+        topic=topic,
+        partition=item.partition,
+        epoch=checkpoint.epoch,
+        topic_id=checkpoint.topic_id,
+        run_start=item.start,
+        expected=item.start,
+        end=item.end,
+        run_id=run.run_id,
+        writer_id=run.writer_id,
+        counts=Counts(first_record_ms=after_ms),
+        outcome=outcome,
+        cause=cause,
+    )
+
+
 def commit_all(
     ledger: LedgerStore, commits: Sequence[Commit], give_up_after_seconds: float
-) -> Iterator[tuple[Commit, Outcome]]:
+) -> Iterator[tuple[Commit, Decision]]:
     """Send every commit, and say what became of each: applied, fenced or rebased, never unknown.
 
     Each is said as soon as it is certain, and an error of one is raised only when the others are
@@ -107,7 +147,7 @@ def settle_all(
 
 def last_answers(
     ledger: LedgerStore, pending: Sequence[InFlight], answer_seconds: float, ask_seconds: float
-) -> Iterator[tuple[InFlight, Outcome | None]]:
+) -> Iterator[tuple[InFlight, Decision | None]]:
     """What became of commits when a run is cut off: nothing is sent again, nothing raised.
 
     None where the outcome stays unknown: the answer did not come in time, and the ledger did not
@@ -138,7 +178,7 @@ def last_answers(
             if left <= 0:
                 raise CassandraUnavailableError("no time is left to ask")
             # Three questions each (`LedgerStore.read_state`).
-            outcome: Outcome | None = decide_commit(
+            outcome: Decision | None = decide_commit(
                 item.commit, ledger.read_state(item.commit, timeout_seconds=left / 3)
             )
         except PipelineError:
@@ -150,7 +190,7 @@ def last_answers(
             yield item, outcome
 
 
-def _settle(ledger: LedgerStore, item: InFlight, give_up_after_seconds: float) -> Outcome:
+def _settle(ledger: LedgerStore, item: InFlight, give_up_after_seconds: float) -> Decision:
     commit = item.commit
     for attempt in range(1, MAX_SENDS + 1):
         sent = item.sent

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from iot_pipeline.core.ledger.chain import Outcome
+from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 from iot_pipeline.core.proof.read_back import RowState, judge_row
 from iot_pipeline.core.reading.decoding import ReadingDecoder, Record, Rejection, columns_of
 from iot_pipeline.core.reading.decoding import timestamp_ms as ms_of
@@ -26,6 +26,8 @@ from iot_pipeline.stages.reading.log import read_ranges
 
 # So far from the fingerprinted record it is looked whether what were holes are holes still.
 _HOLES_LOOKED_AT = 10_000
+# Entries of the first look for what was ingested last; ten times as many where that is further.
+_NEWEST_ENTRIES = 20
 # Offsets of the first look back; each further one takes four times as many.
 _FIRST_LOOK = 1_000
 _LOOKS = 4
@@ -121,7 +123,7 @@ class LogComparison:
         What was left unread may hold records, and so may what was recovered of it later.
         """
         end = checkpoint.next_offset
-        for entry in self.rows.ledger.read_entries(topic, [checkpoint.partition]):
+        for entry in self._entries_behind(topic, checkpoint, last):
             if entry.epoch != checkpoint.epoch or entry.end_offset <= last:
                 continue
             if entry.start_offset > last:
@@ -130,6 +132,18 @@ class LogComparison:
             elif entry.outcome is Outcome.FOLDED:
                 end = min(end, last + 1)
         return end
+
+    def _entries_behind(self, topic: str, checkpoint: Checkpoint, last: int) -> list[LedgerEntry]:
+        """The newest entries, back to that of the last record: a ledger of years is not read."""
+        limit = _NEWEST_ENTRIES
+        while True:
+            entries = self.rows.ledger.read_entries(topic, [checkpoint.partition], limit=limit)
+            if len(entries) < limit or (entries[-1].epoch, entries[-1].start_offset) <= (
+                checkpoint.epoch,
+                last,
+            ):
+                return entries
+            limit *= 10
 
     def first_in_doubt(self, topic: str, reach: OffsetRange, retry_seconds: float) -> int:
         """From where on it is not known that the records of `reach` were ingested.

@@ -12,7 +12,7 @@ from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.reading.log import read_ranges
 
 _CHUNK_OFFSETS = 500
-# Letters of other Kafka partitions lie between: more are read at once after so many looks in vain.
+# Letters of other Kafka partitions lie between: more are read at once after this many empty looks.
 _MOST_LOOKED_AT = 32_000
 _MOST_EMPTY = 8
 # What is left is read, letter by letter: about a second.

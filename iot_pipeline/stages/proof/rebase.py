@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ledger.chain import Commit, Counts, Fenced, LedgerEntry, Outcome, Rebased
+from iot_pipeline.core.ledger.chain import Counts, Fenced, LedgerEntry, Outcome, Rebased
 from iot_pipeline.core.ledger.rebase import Move, Target, check_said_id, decide_move, find_start
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
 from iot_pipeline.errors import PlanError, TopicChangedError
-from iot_pipeline.stages.ledger.commits import commit_all
+from iot_pipeline.stages.ledger.commits import commit_all, loss_commit
 from iot_pipeline.stages.ports import LedgerStore, RecordLogReader, Run
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
@@ -158,20 +158,7 @@ def _carry_out(
         ledger.first_contact(topic, before)
     for item, outcome in move.passed:
         why = cause if outcome is Outcome.SKIPPED else ""
-        commit = Commit(
-            topic=topic,
-            partition=item.partition,
-            epoch=before.epoch,
-            topic_id=before.topic_id,
-            run_start=item.start,
-            expected=item.start,
-            end=item.end,
-            run_id=run.run_id,
-            writer_id=run.writer_id,
-            counts=Counts(),
-            outcome=outcome,
-            cause=why,
-        )
+        commit = loss_commit(topic, before, item, outcome, run, cause=why)
         for _, decided in commit_all(ledger, [commit], retry_seconds):
             if isinstance(decided, (Fenced, Rebased)):
                 raise _moved_meanwhile(topic, item.partition, item.start)

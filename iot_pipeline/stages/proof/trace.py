@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from random import Random
 
 from iot_pipeline.core.proof.audit import RawRecords, rows_in
@@ -23,7 +22,7 @@ from iot_pipeline.core.reading.write_times import (
     winner_of,
     write_times_us,
 )
-from iot_pipeline.core.times import MS_PER_DAY
+from iot_pipeline.core.times import MS_PER_DAY, moment_of
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_row, fetch_rows
 
@@ -87,7 +86,7 @@ def _ranges_of(ports: AuditPorts, milliseconds: Collection[int]) -> list[OffsetR
     """Offsets that hold all records of these broker milliseconds, and a few between them."""
     at: dict[int, dict[int, int]] = {}
     for edge in sorted({edge for ms in milliseconds for edge in (ms, ms + 1)}):
-        moment = datetime.fromtimestamp(edge / 1000, UTC)
+        moment = moment_of(edge)
         at[edge] = ports.log.offsets_at(ports.settings.topic, moment)
     ranges: list[OffsetRange] = []
     for partition in sorted({p for starts in at.values() for p in starts}):

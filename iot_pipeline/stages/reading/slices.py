@@ -296,7 +296,7 @@ class SlicedRows:
         _forget_oldest(self._learned)
 
     def _note_density(self, span: Span, rows: Sequence[tuple[Any, ...]]) -> None:
-        """How long about so many rows are as one statement may be about."""
+        """How long a slice of about `rows_at_once` rows is, by rows that were read."""
         took_ms = span.last_ms - span.first_ms + 1
         if len(rows) >= _TELLING:
             took_ms = abs(rows[-1][0] - rows[0][0]) + 1
