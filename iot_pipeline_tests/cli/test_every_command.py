@@ -235,25 +235,29 @@ def test_an_argument_that_nothing_could_take_is_a_sentence_of_every_command(
     assert not found, "\n\n".join(found)
 
 
-@pytest.mark.parametrize("command", ["trace", "mend"])
-@pytest.mark.parametrize(
-    ("timestamp", "said"),
-    [
-        ("1700000000000", "milliseconds: 1700000000.000 is in seconds"),
-        ("1700000000000000", "microseconds: 1700000000.000 is in seconds"),
-        ("1700000000000000000", "nanoseconds: 1700000000.000 is in seconds"),
-        ("1e300", "expected a time between 2000 and 2100"),
-        ("nan", "expected a time between 2000 and 2100"),
-        ("9999-01-01", "expected a time between 2000 and 2100"),
-        ("yesterday", "expected a time such as"),
-    ],
-)
-def test_a_time_in_another_unit_is_told(
-    nowhere: dict[str, str], command: str, timestamp: str, said: str
-) -> None:
-    (seen,) = run_all([([command, "device_1", timestamp], TERMINALS[-1])], nowhere, at_once=1)
-    assert seen.code == 2
-    assert said in seen.text
+# What a person types for a moment, and what is said of it.
+UNITS = {
+    "1700000000000": "milliseconds: 1700000000.000 is in seconds",
+    "1700000000000000": "microseconds: 1700000000.000 is in seconds",
+    "1700000000000000000": "nanoseconds: 1700000000.000 is in seconds",
+    "1e300": "expected a time between 2000 and 2100",
+    "nan": "expected a time between 2000 and 2100",
+    "9999-01-01": "expected a time between 2000 and 2100",
+    "yesterday": "expected a time such as",
+}
+
+
+def test_a_time_in_another_unit_is_told(nowhere: dict[str, str]) -> None:
+    asked = [(command, timestamp) for command in ("trace", "mend") for timestamp in UNITS]
+    invocations = [([command, "device_1", moment], TERMINALS[-1]) for command, moment in asked]
+    found = [
+        str(seen)
+        for seen, (_, timestamp) in zip(
+            run_all(invocations, nowhere, at_once=4), asked, strict=True
+        )
+        if seen.code != 2 or UNITS[timestamp] not in seen.text
+    ]
+    assert not found, "\n\n".join(found)
 
 
 # With servers.
