@@ -28,12 +28,11 @@ from iot_pipeline.core.reading.decoding import (
 from iot_pipeline.core.reading.fingerprints import Fingerprint, fingerprint_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import (
-    US_PER_MS,
     Row,
     RowsByTime,
-    digits_by_offset,
     rank,
     record_of,
+    write_times_of_partition,
 )
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 
@@ -198,13 +197,7 @@ class MicroBatchBuilder:
         # A microsecond per record here is a third of what a drain costs, so what can be done with
         # all records at once is done by functions in C; the loop has what is left.
         readings, offsets, produced_ms = self._read(chunk, tally)
-        # write_time_us() of core.reading.write_times, as a look into a table.
-        digits = digits_by_offset(chunk.partition)
-        apart = len(digits)
-        write_times = [
-            ms * US_PER_MS + digits[offset % apart]
-            for ms, offset in zip(produced_ms, offsets, strict=True)
-        ]
+        write_times = write_times_of_partition(produced_ms, offsets, chunk.partition)
         rows: Iterator[Row] = zip(
             write_times, offsets, repeat(chunk.partition), *columns_of(readings), strict=False
         )

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from iot_pipeline.core.reading.write_times import (
     Row,
     arrived_ms,
-    digits_by_offset,
     first_us,
     rank,
     winner_of,
     write_time_us,
+    write_times_of_partition,
     write_times_us,
 )
 
@@ -33,11 +33,24 @@ def test_a_write_time_lies_in_its_millisecond_below_the_digits_of_no_record(
 ) -> None:
     written_us = write_time_us(ms, offset, partition)
     assert arrived_ms(written_us) == ms
-    # The ways to ask for many at once say the same.
-    assert write_times_us([ms], [offset], [partition]) == [written_us]
-    digits = digits_by_offset(partition)
-    assert first_us(ms) + digits[offset % len(digits)] == written_us
     assert first_us(ms) <= written_us < ms * 1000 + 992
+
+
+@given(
+    st.sets(st.integers(0, 200)) | st.integers(0, 200).map(lambda count: set(range(count))),
+    offsets,
+    partitions,
+)
+def test_the_ways_to_ask_for_many_at_once_say_the_same(
+    places: set[int], first: int, partition: int
+) -> None:
+    records = [first + place for place in sorted(places)]
+    stamps = [MS + offset % 3 for offset in records]
+    one_by_one = [
+        write_time_us(ms, offset, partition) for ms, offset in zip(stamps, records, strict=True)
+    ]
+    assert write_times_of_partition(stamps, records, partition) == one_by_one
+    assert write_times_us(stamps, records, [partition] * len(records)) == one_by_one
 
 
 @given(offsets, st.integers(1, 61), st.integers(0, 15), st.integers(0, 15))
