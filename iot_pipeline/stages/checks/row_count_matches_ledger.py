@@ -159,9 +159,7 @@ def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> C
         )
     whole = len(days) - len(part)
     if not said and whole:
-        rows = sum(day.rows for day in days if day.is_whole)
-        of_days = "1 day" if whole == 1 else f"{whole} days"
-        said.append(f"{rows:,} rows of {of_days} are what the ledger stored.")
+        said.append(_say_equal([day for day in days if day.is_whole]))
     elif not said:
         said.append("Nothing was compared." if days else "No rows to count yet.")
     if part:
@@ -169,6 +167,16 @@ def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> C
     # Counted again the next time, whatever days that look is about: red until they agree.
     suspects = [str(day.day) for day in days if day.surplus or day in fewer]
     return CheckVerdict(not suspects, " ".join(said), numbers, suspects=suspects)
+
+
+def _say_equal(days: Sequence[DayCount]) -> str:
+    rows = sum(day.rows for day in days)
+    of_days = "1 day" if len(days) == 1 else f"{len(days)} days"
+    before = sum(day.ledger_before or 0 for day in days)
+    after = sum(day.ledger_after or 0 for day in days)
+    # A run wrote meanwhile: a person who compares two numbers must not find them unequal.
+    meanwhile = "" if before == after else f" while they were counted: {before:,} to {after:,}"
+    return f"{rows:,} rows of {of_days} are what the ledger stored{meanwhile}."
 
 
 def _say_settled(item: Settlement) -> str:

@@ -110,6 +110,15 @@ def test_a_count_between_both_looks_at_the_ledger_is_green(before, part, rest):
 
 
 @pytest.mark.parametrize(
+    ("after", "words"),
+    [(100, "100 rows of 1 day are what the ledger stored."), (107, "counted: 95 to 107.")],
+)
+def test_a_count_beside_a_run_says_both_numbers_that_it_lies_between(after, words):
+    before = 100 if after == 100 else 95
+    assert judge_row_counts([count(100, before, after)]).sentence.endswith(words)
+
+
+@pytest.mark.parametrize(
     ("rows", "number", "words"),
     [(99, "rows_missing", "1 rows fewer"), (101, "rows_too_many", "1 rows more")],
 )
