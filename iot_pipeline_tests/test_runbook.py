@@ -142,7 +142,7 @@ def a_row_is_torn(pipeline: Pipeline, name: str) -> None:
         said = pipeline.iot(
             "delete", device, "--since", span[0], "--until", span[1], "--reason", "torn"
         )
-    assert "deleted 1 readings" in said
+    assert "deleted 1 reading " in said
     pipeline.iot("audit", "--all")
 
 

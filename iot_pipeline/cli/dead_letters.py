@@ -23,7 +23,7 @@ from iot_pipeline.core.proof.dead_letters import StoredLetter, preview
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
-from iot_pipeline.core.words import iot_command
+from iot_pipeline.core.words import counted, iot_command
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.dead_letters import FoundLetter, find_letter, read_newest_letters
@@ -79,14 +79,18 @@ def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> N
         _print_letters(found.letters, settings.dead_letter_topic)
     _say_unreadable(found.unreadable, settings.dead_letter_topic)
     if found.foreign:
-        say(f"{found.foreign:,} records are no dead letters of ours and are left out")
+        said = counted(found.foreign, "record is no dead letter", "records are no dead letters")
+        say(f"{said} of ours: left out")
     if found.incomplete:
         say(f"{found.incomplete:,} letters came in parts that are not all there")
 
 
 def _say_unreadable(offsets: int, topic: str) -> None:
     if offsets:
-        say(f"{offsets:,} offsets of {topic} cannot be read, so letters may be missing", err=True)
+        say(
+            f"{counted(offsets, 'offset')} of {topic} cannot be read, so letters may be missing",
+            err=True,
+        )
 
 
 def _print_letters(letters: Sequence[FoundLetter], topic: str) -> None:
@@ -254,9 +258,12 @@ def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: 
     print_table(
         ("reason", "letters", "newest"),
         [(name, f"{count:,}", moment_of(newest[name])) for name, count in counts.most_common()],
-        title=f"{counts.total():,} dead letters of {settings.topic}",
+        title=f"{counted(counts.total(), 'dead letter')} of {settings.topic}",
     )
-    say(f"{rejected:,} records were rejected since the beginning, by the ledger")
+    say(
+        f"{counted(rejected, 'record was', 'records were')} rejected since the beginning, "
+        "by the ledger"
+    )
     if left:
         say(f"{left:,} older letters were not looked at: --all counts their reasons too")
 

@@ -5,6 +5,7 @@ from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window, device_argu
 from iot_pipeline.cli.runs import who
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.times import Window, in_utc
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.proof.deletions import delete_readings
@@ -56,4 +57,5 @@ def delete_command(
         by_day = {str(day): rows for day, rows in rows_by_day.items()}
         print_json({"device_id": device_id, "deleted": deleted, "by_day": by_day})
         return
-    say(f"deleted {deleted:,} readings of {device_id} on {len(rows_by_day):,} days")
+    days = counted(len(rows_by_day), "day")
+    say(f"deleted {counted(deleted, 'reading')} of {device_id} on {days}")

@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from iot_pipeline.core.words import counted
+
 OVER = ("SUCCESS", "FAILURE", "CANCELED")
 _PLACEHOLDER = "DEVICE"
 # "Implausible values from kitchen_1, kitchen_2: ..."; where a check has no table of devices.
@@ -117,7 +119,7 @@ def _readings(before: Look, now: Look) -> Iterator[str]:
         waited = ""
         if now.latency_ms is not None:
             waited = f", each {now.latency_ms:,.0f} ms after it arrived in Kafka (p50)"
-        yield f"first readings: {now.stored:,} rows stored{waited}"
+        yield f"first readings: {counted(now.stored, 'row')} stored{waited}"
 
 
 def _checks(before: Look, now: Look, command: str) -> Iterator[str]:
@@ -130,7 +132,7 @@ def _checks(before: Look, now: Look, command: str) -> Iterator[str]:
     news = [name for name in sorted(now.unlooked) if name not in before.unlooked]
     if news:
         why = " ".join(now.unlooked[news[0]].split())
-        yield f"{len(news)} checks could not look, {news[0]} for one: {why}"
+        yield f"{counted(len(news), 'check')} could not look, {news[0]} for one: {why}"
     elif before.unlooked and not now.unlooked:
         yield "all checks look again"
     if now.is_all_green and not before.is_all_green:

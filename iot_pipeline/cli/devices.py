@@ -17,6 +17,7 @@ from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.view import natural_key
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, in_words, moment_of
+from iot_pipeline.core.words import counted
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.machinery.facts import Facts
 
@@ -100,8 +101,8 @@ def _print(shown: list[str], fleet: Fleet, words: dict[str, str], *, is_narrow: 
 
 def _summary(fleet: Fleet, silent: int, troubled: int, days: int) -> Iterator[str]:
     yield (
-        f"{fleet.known:,} devices reported in the last {days} days, {silent:,} of them silent, "
-        f"{troubled:,} with a problem"
+        f"{counted(fleet.known, 'device')} reported in the last {days} days, "
+        f"{silent:,} of them silent, {troubled:,} with a problem"
     )
     if fleet.unlooked:
         yield f"{fleet.unlooked:,} of them were not looked at: there was no time for it"

@@ -13,6 +13,7 @@ from iot_pipeline.cli.runs import Stop, new_cli_run
 from iot_pipeline.connections import ingest_request, open_connections
 from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.following import Follow
@@ -153,9 +154,9 @@ def _as_dict(outcome: IngestOutcome, run_id: str, latency: Latencies) -> dict[st
 def _print_drained(drained: DrainProgress, latency: Latencies) -> None:
     total, seconds = drained.total, drained.seconds
     rate = total.stored / seconds if seconds else 0
-    say(f"{total.accounted:,} offsets = {total}, in {seconds:.1f} s ({rate:,.0f} rows/s)")
+    say(f"{counted(total.accounted, 'offset')} = {total}, in {seconds:.1f} s ({rate:,.0f} rows/s)")
     if latency.samples:
-        say(f"{latency} ({latency.samples:,} rows read back)")
+        say(f"{latency} ({counted(latency.samples, 'row')} read back)")
     for item in drained.ranges:
         say(f"  partition {item.partition}: {item.start} to {item.end}")
     for one in drained.fenced:

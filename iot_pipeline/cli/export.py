@@ -10,6 +10,7 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import day_option, since_option, span_of_days, until_option
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Tables
+from iot_pipeline.core.words import counted
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.reading.export import ExportedDay, export_day
 
@@ -76,8 +77,8 @@ def _say(done: ExportedDay) -> None:
     rate = done.rows / done.seconds if done.seconds else 0
     size = done.path.stat().st_size
     say(
-        f"{done.day}: {done.rows:,} readings of {done.devices:,} devices, {size / 1e6:.1f} MB, "
-        f"{done.seconds:.1f} s ({rate:,.0f}/s) -> {done.path}"
+        f"{done.day}: {counted(done.rows, 'reading')} of {counted(done.devices, 'device')}, "
+        f"{size / 1e6:.1f} MB, {done.seconds:.1f} s ({rate:,.0f}/s) -> {done.path}"
     )
     if done.day >= datetime.now(UTC).date():
         say("that day is not over: export it again later for the rest", err=True)

@@ -6,6 +6,7 @@ from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.core.times import in_words
+from iot_pipeline.core.words import counted
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.lag import read_lag
 
@@ -69,7 +70,7 @@ def lag_command(as_json: bool) -> None:
             say(f"partition {lag.state.partition}: seconds are unknown, because {lag.why_unknown}")
         if lag.held_offsets:
             since = "" if lag.held_seconds is None else f" since {in_words(lag.held_seconds)}"
-            held = "1 offset is" if lag.held_offsets == 1 else f"{lag.held_offsets:,} offsets are"
+            held = counted(lag.held_offsets, "offset is", "offsets are")
             say(
                 f"partition {lag.state.partition}: {held} held back by "
                 f"an open transaction{since}; the check no_transaction_is_left_open names it"

@@ -21,7 +21,7 @@ from iot_pipeline.core.fleet.series import Series, thin
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
 from iot_pipeline.core.times import MS_PER_DAY, Window, choose_window, in_utc, moment_of
-from iot_pipeline.core.words import iot_command
+from iot_pipeline.core.words import counted, iot_command
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.files import is_stream, whole_file
 from iot_pipeline.settings import Settings
@@ -91,7 +91,10 @@ def readings_command(
             with _sink(out, chosen) as sink:
                 rows = _write(pages, sink, chosen)
             if out is not None:
-                say(f"{rows:,} readings of {len(devices)} devices in {out}", err=True)
+                say(
+                    f"{counted(rows, 'reading')} of {counted(len(devices), 'device')} in {out}",
+                    err=True,
+                )
         if chosen == "plot" or save is not None:
             pages = _pages(client, devices, window, settings.retry_seconds)
             _plot(_gather(pages), devices, window, save, in_terminal=chosen == "plot")

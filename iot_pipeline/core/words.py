@@ -1,4 +1,4 @@
-"""Words on their way out: to a shell, which must be able to take them back, and to Markdown."""
+"""Words on their way out: counted, to Markdown, and to a shell, which must take them back."""
 
 import re
 import shlex
@@ -28,6 +28,11 @@ def as_written(text: str) -> str:
 def _outside_code(found: re.Pattern[str], by: str, text: str) -> str:
     parts = enumerate(_CODE.split(text))
     return "".join(part if number % 2 else found.sub(by, part) for number, part in parts)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 row`, `2,345 rows`; `many` where an s does not make it."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def iot_command(*words: object, then: tuple[object, ...] = ()) -> str:

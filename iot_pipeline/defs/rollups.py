@@ -17,7 +17,7 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.day_view import DayView
 from iot_pipeline.core.rollups.statistics import STATISTICS
 from iot_pipeline.core.times import in_words
-from iot_pipeline.core.words import plain
+from iot_pipeline.core.words import counted, plain
 from iot_pipeline.defs.names import (
     DAILY_READINGS,
     GROUP,
@@ -212,7 +212,7 @@ class RollupRun:
         rows = sum(progress.readings for progress in done)
         self.context.log.info(
             f"{len(done)} of {len(days)} days rolled up"
-            f"{f', {len(frozen)} are frozen' if frozen else ''}: {rows:,} readings in "
+            f"{f', {len(frozen)} are frozen' if frozen else ''}: {counted(rows, 'reading')} in "
             f"{seconds:.1f} s, {rows / seconds if seconds else 0:,.0f}/s"
         )
         yield from self._check(self._compare(done, seconds))

@@ -13,7 +13,7 @@ from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.proof.dead_letters import StoredLetter, dead_letter_topic_of, sender_of
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.words import plain
+from iot_pipeline.core.words import counted, plain
 from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.ingest.progress import DrainProgress
@@ -284,13 +284,13 @@ def _observe_dead_letters(
     except PipelineError as exc:
         # The letters are there; a topic or broker that is gone now must not fail the run for a
         # table.
-        summary = f"{_counted(rejected)} could not be readings; why was not read: {exc}"
+        summary = f"{counted(rejected, 'record')} could not be readings; why was not read: {exc}"
         return _observation(summary, metadata)
     letters = [item.letter for item in found if _is_of(item.letter, topic, ranges)]
     reasons = Counter(letter.reason for letter in letters)
     kept = sum(mark.last_stable - mark.low for mark in marks)
     said = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common())
-    summary = f"{_counted(rejected)} could not be readings: {said or 'reasons not read'}"
+    summary = f"{counted(rejected, 'record')} could not be readings: {said or 'reasons not read'}"
     if len(letters) < rejected:
         summary += f", of the newest {len(letters):,}"
     metadata |= {"kept": kept, **dict(sorted(reasons.items()))}
@@ -304,10 +304,6 @@ def _observation(summary: str, metadata: dict[str, Any]) -> dg.AssetObservation:
         description=plain(f"{summary}; `iot dead-letters list` shows them"),
         metadata={"summary": summary, **metadata},
     )
-
-
-def _counted(records: int) -> str:
-    return "1 record" if records == 1 else f"{records:,} records"
 
 
 def _is_of(letter: StoredLetter, topic: str, ranges: Sequence[OffsetRange]) -> bool:

@@ -177,7 +177,7 @@ def test_ranges_that_would_skip_offsets_fail_with_advice_and_no_retry(
     config = run_config_for([OffsetRange(marks[0].partition, 1, 2)])
     outcome = dagster.launch("ingest", config)
     assert not outcome.is_success
-    assert "would skip 1 offsets" in outcome.failure
+    assert "would skip 1 offset." in outcome.failure
     assert outcome.metadata is None
 
 

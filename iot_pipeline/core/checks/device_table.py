@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.times import moment_of
+from iot_pipeline.core.words import counted
 
 # What Dagster shows of a check fits on a screen.
 MOST_ROWS = 20
@@ -63,7 +64,7 @@ def _visible(text: str) -> str:
 
 def count_devices(count: int) -> str:
     """`1 device`, `2,000 devices`."""
-    return "1 device" if count == 1 else f"{count:,} devices"
+    return counted(count, "device")
 
 
 def name_some(names: Sequence[str]) -> str:

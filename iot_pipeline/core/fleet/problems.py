@@ -16,6 +16,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, in_words
+from iot_pipeline.core.words import counted
 
 _NUMBER_AT_END = re.compile(r"[\W_]*\d+$")
 # Neighbours are compared when there are five, heard of within ten minutes of each other.
@@ -240,7 +241,6 @@ def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[Device
         shares = fleet.hours.lacking(state)
         if shares:
             worst = max(1 - share.share for share in shares)
-            of = "1 hour" if len(shares) == 1 else f"{len(shares)} hours"
-            said = f"readings missing in {of}, {worst:.0%} in the worst"
+            said = f"readings missing in {counted(len(shares), 'hour')}, {worst:.0%} in the worst"
             missing = sum(share.missing for share in shares)
             yield DeviceProblem(name, Trouble.INCOMPLETE, said, missing)

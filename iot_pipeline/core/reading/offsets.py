@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.reading.fingerprints import Fingerprint
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import (
     CheckpointWentBackError,
     ConfigurationError,
@@ -156,7 +157,8 @@ def _expired_error(state: PartitionState) -> OffsetsExpiredError:
     checkpoint = state.checkpoint or 0
     return OffsetsExpiredError(
         f"planning {state.topic}[{state.partition}]: checkpoint {checkpoint} is below the low "
-        f"watermark {state.low}, up to {state.low - checkpoint} records were deleted unread "
+        f"watermark {state.low}, up to "
+        f"{counted(state.low - checkpoint, 'record was', 'records were')} deleted unread "
         f"(offsets {checkpoint} to {state.low - 1}). Kafka deletes sooner than we read: raise the "
         "topic's "
         "retention.ms, then set IOT_ON_EXPIRED=record to write the loss into the ledger and "
@@ -274,7 +276,7 @@ def split_at_checkpoint(
         if item.start > checkpoint:
             raise PlanError(
                 f"draining {topic} {item}: the checkpoint is at {checkpoint}, so starting at "
-                f"{item.start} would skip {item.start - checkpoint} offsets. Drain "
+                f"{item.start} would skip {counted(item.start - checkpoint, 'offset')}. Drain "
                 f"{item.partition}:{checkpoint}-{item.end} instead; where the checkpoint moved "
                 "back since this range was planned, plan again"
             )

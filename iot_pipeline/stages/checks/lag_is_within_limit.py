@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
+from iot_pipeline.core.words import counted
 from iot_pipeline.stages.checks.machinery.check import Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 
@@ -20,11 +21,11 @@ def judge(lags: Sequence[PartitionLag], limit_seconds: float) -> CheckVerdict:
         "held_back_offsets": total.held_offsets,
         "limit_seconds": limit_seconds,
     }
-    waiting = f"{total.lag_offsets:,} offsets are waiting, the oldest since"
+    waiting = f"{counted(total.lag_offsets, 'offset is', 'offsets are')} waiting, the oldest since"
     if total.unknown:
         said = (
-            f"{total.lag_offsets:,} offsets are waiting. Since when is not known, because "
-            f"{total.unknown}"
+            f"{counted(total.lag_offsets, 'offset is', 'offsets are')} waiting. "
+            f"Since when is not known, because {total.unknown}"
         )
         return CheckVerdict(False, said, numbers)
     if total.lag_seconds <= limit_seconds:

@@ -4,6 +4,7 @@ from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.lag import OpenTransaction, PartitionLag, total_lag
 from iot_pipeline.core.times import in_words
+from iot_pipeline.core.words import counted
 from iot_pipeline.stages.checks.machinery.check import KAFKA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 
@@ -41,8 +42,9 @@ def judge(
         said = "No open transaction holds readings back."
         if found:
             said = (
-                f"{total.held_offsets:,} offsets wait for open transactions, the oldest since "
-                f"{in_words(total.held_seconds)}; the limit is {limit_seconds:g} s."
+                f"{counted(total.held_offsets, 'offset waits', 'offsets wait')} for open "
+                f"transactions, the oldest since {in_words(total.held_seconds)}; "
+                f"the limit is {limit_seconds:g} s."
             )
         return CheckVerdict(True, said, numbers)
     first = old[0]

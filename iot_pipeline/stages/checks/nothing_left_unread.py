@@ -4,6 +4,7 @@ from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ledger.chain import LOSSES, Outcome
 from iot_pipeline.core.ledger.losses import Loss, find_losses, say_losses, sum_losses
+from iot_pipeline.core.words import counted
 from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.checks.retention_is_far import compacted_at_most, is_compacted
@@ -54,10 +55,12 @@ def judge(losses: Sequence[Loss], compacted: int = 0) -> CheckVerdict:
         )
         return CheckVerdict(False, said, numbers, severity=Severity.ERROR)
     if losses:
-        seen = f"a person has acknowledged all {len(losses):,} losses"
+        all_of_them = "the loss" if len(losses) == 1 else f"all {len(losses):,} losses"
+        seen = f"a person has acknowledged {all_of_them}"
         return CheckVerdict(True, f"No new one: {seen} ({say_losses(offsets)}).", numbers)
     if compacted:
-        said = f"The ledger has no loss, but up to {compacted:,} offsets were compacted unread."
+        unread = counted(compacted, "offset was", "offsets were")
+        said = f"The ledger has no loss, but up to {unread} compacted unread."
         return CheckVerdict(True, f"{said} See the check retention_is_far.", numbers)
     return CheckVerdict(True, "The ledger has no loss: no offset was left unread.", numbers)
 

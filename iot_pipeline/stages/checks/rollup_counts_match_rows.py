@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.words import counted
 from iot_pipeline.stages.checks.machinery.families import coverage, fine, on_rollups
 from iot_pipeline.stages.rollups.comparison import DayComparison
 
@@ -18,7 +19,8 @@ def judge(days: Sequence[DayComparison]) -> CheckVerdict:
     if not off:
         return CheckVerdict(True, fine(days, "are all counted"), numbers)
     told = [
-        f"{day.day}: the rollups count {day.counted:,} readings, the table has {day.rows:,}"
+        f"{day.day}: the rollups count {counted(day.counted, 'reading')}, "
+        f"the table has {day.rows:,}"
         for day in off
     ]
     said = (

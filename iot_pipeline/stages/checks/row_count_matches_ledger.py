@@ -6,6 +6,7 @@ from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
 from iot_pipeline.core.proof.settling import Settlement
 from iot_pipeline.core.times import in_utc
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
@@ -143,9 +144,9 @@ def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> C
     said = []
     if fewer:
         said.append(
-            f"{some([day.day for day in fewer])}: {numbers['rows_missing']:,} rows fewer than the "
-            "ledger stored. Either readings were sent again later (same device and millisecond), "
-            f"or rows are missing; `iot audit --day {fewer[0].day}` tells which."
+            f"{some([day.day for day in fewer])}: {counted(numbers['rows_missing'], 'row')} fewer "
+            "than the ledger stored. Either readings were sent again later (same device and "
+            f"millisecond), or rows are missing; `iot audit --day {fewer[0].day}` tells which."
             + "".join(_say_so_far(known[day.day]) for day in fewer if day.day in known)
         )
     for item in settlements:
@@ -153,9 +154,9 @@ def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> C
             said.append(_say_settled(item))
     if more:
         said.append(
-            f"{some([day.day for day in more])}: {numbers['rows_too_many']:,} rows more than the "
-            "ledger stored. Either a run died ahead of the checkpoint, which the next run settles, "
-            f"or another program writes here; `iot audit --day {more[0].day}` tells which."
+            f"{some([day.day for day in more])}: {counted(numbers['rows_too_many'], 'row')} more "
+            "than the ledger stored. Either a run died ahead of the checkpoint, which the next run "
+            f"settles, or another program writes here; `iot audit --day {more[0].day}` tells which."
         )
     whole = len(days) - len(part)
     if not said and whole:
@@ -171,16 +172,16 @@ def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> C
 
 def _say_equal(days: Sequence[DayCount]) -> str:
     rows = sum(day.rows for day in days)
-    of_days = "1 day" if len(days) == 1 else f"{len(days)} days"
     before = sum(day.ledger_before or 0 for day in days)
     after = sum(day.ledger_after or 0 for day in days)
     # A run wrote meanwhile: a person who compares two numbers must not find them unequal.
     meanwhile = "" if before == after else f" while they were counted: {before:,} to {after:,}"
-    return f"{rows:,} rows of {of_days} are what the ledger stored{meanwhile}."
+    what = f"{counted(rows, 'row')} of {counted(len(days), 'day')}"
+    return f"{what} are what the ledger stored{meanwhile}."
 
 
 def _say_settled(item: Settlement) -> str:
-    fewer = f"{item.day}: {item.missing:,} rows fewer than the ledger stored"
+    fewer = f"{item.day}: {counted(item.missing, 'row')} fewer than the ledger stored"
     if item.as_of is not None:
         return (
             f"{fewer}. At {in_utc(item.as_of)} an audit had found the row of every record, so they "
@@ -196,7 +197,9 @@ def _say_so_far(item: Settlement) -> str:
     if item.problem:
         return f" Why could not be found out now: {item.problem}."
     if item.defects:
-        return f" This look found {item.defects:,} records of {item.day} without their row."
+        return (
+            f" This look found {counted(item.defects, 'record')} of {item.day} without their row."
+        )
     if item.unverifiable:
         return (
             f" {item.unverifiable:,} offsets of {item.day} could not be compared: Kafka does not "

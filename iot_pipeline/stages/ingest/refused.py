@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.reading.decoding import DeadLetter, ReadingDecoder, Reason, Record
 from iot_pipeline.core.reading.write_times import Row, record_of, write_time_us
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PermanentError
 
 
@@ -46,7 +47,7 @@ def refused_letters(
     if missing:
         check_identity()
         raise PermanentError(
-            f"writing {topic}: Cassandra refused {len(refused)} rows, and "
+            f"writing {topic}: Cassandra refused {counted(len(refused), 'row')}, and "
             f"{len(missing)} of their records, the first at {missing[0]}, are not in Kafka any "
             "more, so no dead letter can keep them. Nothing moved; compare the table with "
             "`iot setup`, then run again"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from iot_pipeline.core.ledger.chain import Counts, Fenced, LedgerEntry, Outcome, Rebased
 from iot_pipeline.core.ledger.rebase import Move, Target, check_said_id, decide_move, find_start
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ledger.commits import commit_all, loss_commit
 from iot_pipeline.stages.ports import LedgerStore, RecordLogReader, Run
@@ -221,7 +222,7 @@ def say_moves(moves: Sequence[Move]) -> list[str]:
         else:
             where += f"the checkpoint moved from {before.next_offset} to {after.next_offset}"
         losses = [
-            f"{item.span:,} offsets ({item}) are in the ledger as {why}"
+            f"{counted(item.span, 'offset is', 'offsets are')} ({item}) in the ledger as {why}"
             for item, why in move.passed
         ]
         said.append("; ".join([where, *losses]))

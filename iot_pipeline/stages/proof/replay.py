@@ -35,6 +35,7 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan, read_states
@@ -102,7 +103,7 @@ class ReplayProgress:
             for item, why in self.recovered
         ]
         if self.deleted:
-            said.append(f"{self.deleted:,} rows stay deleted (`iot delete`)")
+            said.append(f"{counted(self.deleted, 'row stays', 'rows stay')} deleted (`iot delete`)")
         if read_back.rows:
             equal = read_back.states[RowState.EQUAL]
             said.append(f"read back: {equal:,} of {read_back.rows:,} rows are as their records say")

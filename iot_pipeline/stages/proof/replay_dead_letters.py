@@ -25,6 +25,7 @@ from iot_pipeline.core.reading.write_times import (
     write_time_us,
 )
 from iot_pipeline.core.times import MS_PER_DAY, day_of
+from iot_pipeline.core.words import counted
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import RecordLogReader, Run
@@ -57,9 +58,9 @@ class LetterReplay:
 
     def __str__(self) -> str:
         return (
-            f"{self.letters:,} dead letters = {self.stored:,} stored + {self.present:,} stored "
-            f"before + {self.superseded:,} superseded + {self.aged_out:,} aged out + "
-            f"{self.still_rejected.total():,} still rejected"
+            f"{counted(self.letters, 'dead letter')} = {self.stored:,} stored + "
+            f"{self.present:,} stored before + {self.superseded:,} superseded + "
+            f"{self.aged_out:,} aged out + {self.still_rejected.total():,} still rejected"
         )
 
     def numbers(self) -> dict[str, int]:

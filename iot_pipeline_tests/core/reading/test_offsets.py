@@ -197,7 +197,7 @@ def test_ranges_split_at_the_checkpoint_lose_nothing_and_skip_nothing(ranges, on
         (OffsetRange(0, 10, 101), "the log ends at 100"),
         (OffsetRange(0, 4, 20), "Kafka has deleted 4 to 4; what is left starts at 5"),
         (OffsetRange(0, 1, 3), "Kafka has deleted 1 to 2"),
-        (OffsetRange(0, 51, 60), "starting at 51 would skip 1 offsets. Drain 0:50-60 instead"),
+        (OffsetRange(0, 51, 60), "starting at 51 would skip 1 offset. Drain 0:50-60 instead"),
     ],
 )
 def test_ranges_that_cannot_be_drained_are_refused_in_words(wanted, words):

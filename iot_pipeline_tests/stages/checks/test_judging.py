@@ -120,7 +120,7 @@ def test_a_count_beside_a_run_says_both_numbers_that_it_lies_between(after, word
 
 @pytest.mark.parametrize(
     ("rows", "number", "words"),
-    [(99, "rows_missing", "1 rows fewer"), (101, "rows_too_many", "1 rows more")],
+    [(99, "rows_missing", "1 row fewer"), (101, "rows_too_many", "1 row more")],
 )
 def test_one_row_too_few_or_too_many_warns_with_the_command(rows, number, words):
     verdict = judge_row_counts([count(rows, 100), count(50, 50, day=date(2026, 3, 9))])

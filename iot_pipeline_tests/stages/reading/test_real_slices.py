@@ -83,7 +83,7 @@ def test_expired_rows_of_a_day_hide_no_answer(pipeline: Pipeline) -> None:
     )
     assert (counted.rows, counted.devices_counted) == (2, 1)
     assert len(pipeline.iot("readings", "hot", "--json")["readings"]) == 2
-    assert "2 readings of 1 devices" in pipeline.iot(
+    assert "2 readings of 1 device," in pipeline.iot(
         "export", "--day", str(DAY), "--out", str(pipeline.settings.data_dir)
     )
     report = pipeline.iot("audit", "--json")

@@ -13,6 +13,7 @@ from iot_pipeline.core.checks.device_table import (
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Numbers, Severity, not_looked
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState
+from iot_pipeline.core.words import counted
 from iot_pipeline.stages.checks.machinery.check import CASSANDRA, DAILY, HOURLY, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.rollups.comparison import DayComparison
@@ -137,8 +138,8 @@ def fine(days: Sequence[DayComparison], what: str) -> str:
     part = [day for day in days if day.compared < day.devices]
     said = "Nothing to compare."
     if settled:
-        of_days = "1 day" if len(settled) == 1 else f"{len(settled)} days"
-        said = f"{sum(day.rows for day in settled):,} rows of {of_days} {what}."
+        rows = sum(day.rows for day in settled)
+        said = f"{counted(rows, 'row')} of {counted(len(settled), 'day')} {what}."
     if touched:
         said += (
             f" Rows of {some(touched, ', ')} changed since their rebuild; the sensor "
