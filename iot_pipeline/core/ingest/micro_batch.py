@@ -1,11 +1,11 @@
 """Records become a micro-batch: decoded or rejected, winners found, grouped for Cassandra."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import compress, repeat
-from operator import attrgetter, itemgetter
+from operator import attrgetter, getitem, is_not, itemgetter
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,41 @@ class _PartitionTally:
         return self.records - lost_their_key - self.rejected - self.aged_out
 
 
+class _NoDeviceError(Exception):
+    """No device can have this id."""
+
+    def __init__(self, device_id: str) -> None:
+        self.device_id = device_id
+
+
+class _Groups(dict[str, RowsByTime]):
+    """By device; a device that is new gets its group when it is asked for."""
+
+    __slots__ = ("_is_device",)
+
+    def __init__(self, is_device: Callable[[str], bool]) -> None:
+        self._is_device = is_device
+
+    def __missing__(self, device_id: str) -> RowsByTime:
+        if not self._is_device(device_id):
+            raise _NoDeviceError(device_id)
+        group = self[device_id] = RowsByTime()
+        return group
+
+
+class _Days(dict[int, _Groups]):
+    """By day number; nearly all readings of a micro-batch are of one day."""
+
+    __slots__ = ("_is_device",)
+
+    def __init__(self, is_device: Callable[[str], bool]) -> None:
+        self._is_device = is_device
+
+    def __missing__(self, day_number: int) -> _Groups:
+        groups = self[day_number] = _Groups(self._is_device)
+        return groups
+
+
 @dataclass(slots=True)
 class MicroBatchBuilder:
     """Folds records into one micro-batch; `build` ends it.
@@ -155,12 +190,14 @@ class MicroBatchBuilder:
     kept_bytes: int = 0
     _newest_ms: int = 0
     _has_rivals: bool = False
-    # By day number, then by device: nearly all readings of a micro-batch are of one day.
-    _days: dict[int, dict[str, RowsByTime]] = field(default_factory=dict)
+    _days: _Days = field(init=False)
     _dead_letters: list[DeadLetter] = field(default_factory=list)
     _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
     # By the record of the winner: the winner, and what lost to it.
     _losers: dict[tuple[int, int], tuple[Row, list[Row]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._days = _Days(self.decoder.is_device)
 
     def add(self, chunk: RecordChunk) -> None:
         """Take records in; those of one partition in the order of their offsets."""
@@ -195,37 +232,50 @@ class MicroBatchBuilder:
 
     def _place(self, chunk: RecordChunk, tally: _PartitionTally | None) -> None:
         # A microsecond per record here is a third of what a drain costs, so what can be done with
-        # all records at once is done by functions in C; the loop has what is left.
+        # all records at once is done by functions in C; loops have what is left.
         readings, offsets, produced_ms = self._read(chunk, tally)
+        if not readings:
+            return
         write_times = write_times_of_partition(produced_ms, offsets, chunk.partition)
-        rows: Iterator[Row] = zip(
-            write_times, offsets, repeat(chunk.partition), *columns_of(readings), strict=False
+        columns = columns_of(readings)
+        rows: list[Row] = list(
+            zip(write_times, offsets, repeat(chunk.partition), *columns, strict=False)
         )
         times = timestamps_ms(map(_seconds_of, readings), len(readings))
-        known_day = -1
-        groups: dict[str, RowsByTime] = {}
-        for device_id, ms, day_number, row in zip(
-            map(_device_of, readings),
-            times.tolist(),
-            (times // MS_PER_DAY).tolist(),
-            rows,
-            strict=True,
-        ):
-            if day_number != known_day:
-                groups, known_day = self._days.setdefault(day_number, {}), day_number
-            group = groups.get(device_id)
-            if group is None:
-                if not self.decoder.is_device(device_id):
-                    self._reject_device(chunk.record_at(row[1]), device_id, tally)
-                    continue
-                group = groups[device_id] = {}
-            rival = group.setdefault(ms, row)
-            if rival is not row:
-                if rank(row) < rank(rival):
-                    group[ms] = row
-                    self._supersede(rival, row)
-                else:
-                    self._supersede(row, rival)
+        times_ms, days = times.tolist(), times // MS_PER_DAY
+        first_day = int(days[0])
+        by_day = (
+            repeat(self._days[first_day])
+            if (days == first_day).all()
+            else map(self._days.__getitem__, days.tolist())
+        )
+        # One step of all of these is one record. Where a device is none, `groups` has taken its
+        # record, and the others have not.
+        groups = map(getitem, by_day, map(_device_of, readings))
+        ms_left, rows_left, compared = iter(times_ms), iter(rows), iter(rows)
+        rivals = map(dict.setdefault, groups, ms_left, rows_left)
+        conflicts = compress(range(len(rows)), map(is_not, rivals, compared))
+        while True:
+            try:
+                for at in conflicts:
+                    self._settle(
+                        self._days[int(days[at])][readings[at].device_id], times_ms[at], rows[at]
+                    )
+                return
+            except _NoDeviceError as exc:
+                offset = next(compared)[1]
+                next(ms_left)
+                next(rows_left)
+                self._reject_device(chunk.record_at(offset), exc.device_id, tally)
+
+    def _settle(self, group: RowsByTime, ms: int, row: Row) -> None:
+        """Of two rows of one key, the one that wins stays."""
+        rival = group[ms]
+        if rank(row) < rank(rival):
+            group[ms] = row
+            self._supersede(rival, row)
+        else:
+            self._supersede(row, rival)
 
     def _read(
         self, chunk: RecordChunk, tally: _PartitionTally | None
