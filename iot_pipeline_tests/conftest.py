@@ -15,6 +15,7 @@ import pytest
 
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline_tests.chaos.summary import write_summary
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import (
@@ -122,7 +123,8 @@ def settings(settings_env: dict[str, str]) -> Settings:
 def pipeline(settings: Settings, settings_env: dict[str, str]) -> Iterator[Pipeline]:
     """Topics of the test's own and the session's tables, set up, with clients of them."""
     with open_connections(settings) as connections:
-        connections.set_up()
+        # Safe to do again; a machine that stood still for ten seconds is not what a test is about.
+        retry_transient(connections.set_up, give_up_after_seconds=60)
         yield Pipeline(settings, settings_env, connections)
 
 
