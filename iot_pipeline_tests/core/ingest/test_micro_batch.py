@@ -68,7 +68,7 @@ def build(starts, ends, records, **options):
 
 @st.composite
 def logs(draw, partitions: int = 3, length: int = 40):
-    """Logs: holes, bad records, ids of no device, few keys and milliseconds, so that all collide."""
+    """Logs with holes, bad records, ids of no device, few keys and milliseconds: all collide."""
     log = {}
     for partition in range(draw(st.integers(1, partitions))):
         start = draw(st.integers(0, 5000))
