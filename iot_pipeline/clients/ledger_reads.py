@@ -42,6 +42,9 @@ _LINKS = (
 _PARTITIONS = f"SELECT DISTINCT topic, kafka_partition FROM {LEDGER}"
 # A question for what is new stops soon: most of a page of 5,000 would be decoded in vain.
 _NEW_ROWS_PER_PAGE = 200
+# Where many Kafka partitions are asked for at once, their first pages are held together.
+_MANY_PARTITIONS = 4
+_ROWS_PER_PAGE_OF_MANY = 500
 # Summed where the entries are: a year of them is 70,000 rows, and these are one.
 _STORED_BY_DAY = f"SELECT {{sums}} FROM {LEDGER} {OF_PARTITION}"
 _REPLAYED_BY_DAY = f"SELECT {{sums}} FROM {REPLAYS} WHERE topic = ?"
@@ -76,7 +79,7 @@ class LedgerReads(Table):
         outcomes: Collection[Outcome] = (),
         limit: int | None = None,
     ) -> list[LedgerEntry]:
-        entries = []
+        asked = []
         for partition in partitions:
             cql, values = ENTRIES, [topic, partition]
             if places and partition in places:
@@ -88,12 +91,10 @@ class LedgerReads(Table):
             if outcomes:
                 # One Cassandra partition: the filter saves the transport, and every run asks this.
                 cql += " ALLOW FILTERING"
-            for row in self._client.stream(
-                self._cql(cql),
-                values,
-                doing=f"reading the ledger of {topic}[{partition}]",
-                page_rows=_NEW_ROWS_PER_PAGE if since else None,
-            ):
+            asked.append((self._cql(cql), values, f"reading the ledger of {topic}[{partition}]"))
+        entries = []
+        for rows in self._client.streams(asked, page_rows=_page_rows(partitions, since)):
+            for row in rows:
                 entry = entry_of([row])
                 if entry is None:
                     continue
@@ -109,15 +110,15 @@ class LedgerReads(Table):
         more = ", to_unix_timestamp(updated_at)" if since else ""
         cql = _LINKS.format(ks=self._client.keyspace, more=more)
         before_ms = since.timestamp() * 1000 if since else 0.0
+        asked = [
+            (cql, (topic, partition), f"walking the ledger of {topic}[{partition}]")
+            for partition in partitions
+        ]
         links = []
-        for partition in partitions:
-            for place, epoch, start, end, outcome, run_id, *counts in self._client.stream(
-                cql,
-                (topic, partition),
-                doing=f"walking the ledger of {topic}[{partition}]",
-                profile=PLAIN_TUPLES,
-                page_rows=_NEW_ROWS_PER_PAGE if since else None,
-            ):
+        for rows in self._client.streams(
+            asked, page_rows=_page_rows(partitions, since), profile=PLAIN_TUPLES
+        ):
+            for place, epoch, start, end, outcome, run_id, *counts in rows:
                 # The checkpoint is static and outlives every row.
                 if start is None:
                     continue
@@ -202,6 +203,12 @@ class LedgerReads(Table):
             )
             for row in rows
         ]
+
+
+def _page_rows(partitions: Sequence[int], since: datetime | None) -> int | None:
+    if since:
+        return _NEW_ROWS_PER_PAGE
+    return _ROWS_PER_PAGE_OF_MANY if len(partitions) > _MANY_PARTITIONS else None
 
 
 def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:

@@ -241,8 +241,8 @@ class LedgerStore(Protocol):
     def owner(self) -> str | None:
         """The topic that the keyspace was set up for; None: for none."""
 
-    def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
-        """Set a checkpoint where there is none; one that is there stays."""
+    def first_contact(self, topic: str, checkpoints: Sequence[Checkpoint]) -> None:
+        """Set checkpoints where there are none, in any order; those that are there stay."""
 
     def send_commit(self, commit: Commit) -> PendingCommit: ...
 

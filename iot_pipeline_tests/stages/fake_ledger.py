@@ -47,8 +47,9 @@ class FakeLedger:
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
         return {p: self.checkpoints[topic, p] for p in partitions if (topic, p) in self.checkpoints}
 
-    def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
-        self.checkpoints.setdefault((topic, checkpoint.partition), checkpoint)
+    def first_contact(self, topic: str, checkpoints: Sequence[Checkpoint]) -> None:
+        for checkpoint in checkpoints:
+            self.checkpoints.setdefault((topic, checkpoint.partition), checkpoint)
 
     def send_commit(self, commit: Commit) -> FakePending:
         self.commits.append(commit)

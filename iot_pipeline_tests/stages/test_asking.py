@@ -33,6 +33,7 @@ class ListSource:
         self._left = [r for r in self._left if r.offset < ends[r.partition].end]
         self._partitions, self._is_mute = frozenset(ends), is_mute
         self.is_closed = False
+        self.has_left: list[int] = []
 
     def poll(self, timeout_seconds: float) -> list[Record]:
         if self._is_mute:
@@ -52,7 +53,8 @@ class ListSource:
         return {}
 
     def leave(self, partition: int) -> None:
-        raise NotImplementedError
+        self.has_left.append(partition)
+        self._left = [record for record in self._left if record.partition != partition]
 
     @property
     def finished(self) -> frozenset[int]:
@@ -156,6 +158,16 @@ def test_lag_is_measured_at_the_checkpoint_or_at_the_first_record_after_a_hole()
     }
     assert len(log.opened) == 1, "one source over all lagging partitions"
     assert log.opened[0][1].is_closed
+
+
+def test_a_partition_is_left_as_soon_as_its_first_record_is_known() -> None:
+    # Else the backlogs of a thousand partitions are read, and the time is over before the last one.
+    records = [r for p in range(3) for r in records_at(p, **{f"o{n}": 10 + n for n in range(150)})]
+    log = ListLog(records, dict.fromkeys(range(3), 150))
+    assert lag_of(log, MovingLedger(dict.fromkeys(range(3), 0))) == dict.fromkeys(
+        range(3), (150, 90.0)
+    )
+    assert log.opened[0][1].has_left == [0, 1, 2]
 
 
 def test_no_record_is_read_when_nothing_lags() -> None:
