@@ -17,9 +17,9 @@ def raw_config(settings: Settings) -> dict[str, Any]:
     return {"bootstrap_servers": [server.strip() for server in servers]}
 
 
-# What a consumer holds that was not asked for yet, and what an answer of a broker adds to it: packed,
-# of one partition and of all. 50 MB by default, which unpacks to ten times as much, for the client
-# needs 442 bytes more for each message: so it is where hundreds of partitions have a backlog.
+# What a consumer holds that was not asked for yet; and what an answer of a broker brings, packed,
+# of one partition and of all of them. By default that is 50 MB, which unpacks to ten times as much
+# where hundreds of partitions have a backlog: the client needs 442 bytes more for each message.
 BOUNDED_MEMORY = {
     "queued.max.messages.kbytes": 16_384,
     "max.partition.fetch.bytes": 524_288,
