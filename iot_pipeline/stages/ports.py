@@ -222,6 +222,12 @@ class DeviceDays(Protocol):
     def devices(self, day: date) -> list[str]:
         """Those that have rows on that day, by name."""
 
+    def walk(self, day: date, since: str = "") -> Iterator[str]:
+        """The same from the name `since` on, found as they are taken: a day may have millions."""
+
+    def count(self, day: date) -> int:
+        """How many there are."""
+
     def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
         """Those of one device that the window touches, newest first, found as they are taken."""
 
