@@ -272,6 +272,25 @@ def test_letters_of_one_reason_are_looked_for_further_back_and_duplicates_do_not
     assert offsets == list(range(1998, 1998 - 900, -3))
 
 
+def test_a_rare_reason_is_looked_for_in_few_steps_and_no_further_than_asked() -> None:
+    log = letters_topic(20_000)
+    found = read_newest_letters(log, "dlq", 10, "of_no_letter", most=3_000)
+    assert (found.letters, found.is_all) == ([], False)
+    # 500, 1,000 and 2,000: each look costs a consumer.
+    assert [ranges[0].span for ranges, _ in log.opened] == [500, 1_000, 2_000]
+    assert found.left == 20_000 - 3_500
+    whole = read_newest_letters(letters_topic(20_000), "dlq", 10, "of_no_letter")
+    assert (whole.is_all, whole.left) == (True, 0)
+
+
+def test_a_look_holds_no_more_letters_than_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stages_dead_letters, "_SPARE_LETTERS", 5)
+    found = read_newest_letters(letters_topic(2000), "dlq", 40)
+    assert [f.letter.source.offset for f in found.letters] == list(range(1999, 1959, -1))
+
+
 def test_a_short_topic_is_read_whole() -> None:
     found = read_newest_letters(letters_topic(3), "dlq", 10)
     assert (len(found.letters), found.is_all, found.foreign, found.incomplete) == (3, True, 0, 0)
