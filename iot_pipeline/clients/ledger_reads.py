@@ -32,6 +32,10 @@ ENTRIES = (
     f"FROM {LEDGER} {OF_PARTITION}"
 )
 ENTRY_AT = f"{ENTRIES} AND epoch = ? AND start_offset = ?"
+_FIRST = (
+    f"SELECT start_offset FROM {LEDGER} {OF_PARTITION} AND epoch = ? "
+    "ORDER BY epoch ASC, start_offset ASC LIMIT 1"
+)
 _AT_PLACES = f"{ENTRIES} AND (epoch, start_offset) IN ?"
 _SINCE = " AND (epoch, start_offset) >= (?, ?)"
 # No map, no time, no uuid: those are four fifths of what reading an entry costs the client.
@@ -77,6 +81,7 @@ class LedgerReads(Table):
         *,
         places: Mapping[int, EntryPlace] | None = None,
         outcomes: Collection[Outcome] = (),
+        day: date | None = None,
         limit: int | None = None,
     ) -> list[LedgerEntry]:
         asked = []
@@ -86,9 +91,11 @@ class LedgerReads(Table):
                 cql, values = cql + _SINCE, [*values, *places[partition]]
             if outcomes:
                 cql, values = f"{cql} AND outcome IN ?", [*values, [str(o) for o in outcomes]]
+            if day is not None:
+                cql, values = f"{cql} AND stored_by_day CONTAINS KEY ?", [*values, day]
             if limit is not None:
                 cql, values = f"{cql} LIMIT ?", [*values, limit]
-            if outcomes:
+            if outcomes or day is not None:
                 # One Cassandra partition: the filter saves the transport, and every run asks this.
                 cql += " ALLOW FILTERING"
             asked.append((self._cql(cql), values, f"reading the ledger of {topic}[{partition}]"))
@@ -102,6 +109,12 @@ class LedgerReads(Table):
                     break
                 entries.append(entry)
         return entries
+
+    def first_offset(self, topic: str, partition: int, epoch: int) -> int | None:
+        rows = self._run(
+            _FIRST, (topic, partition, epoch), doing=f"asking where {topic}[{partition}] begins"
+        )
+        return rows[0].start_offset if rows else None
 
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None

@@ -281,6 +281,7 @@ class LedgerStore(Protocol):
         *,
         places: Mapping[int, EntryPlace] | None = None,
         outcomes: Collection[Outcome] = (),
+        day: date | None = None,
         limit: int | None = None,
     ) -> list[LedgerEntry]:
         """The ledger, newest epoch and offset first within each partition.
@@ -289,8 +290,12 @@ class LedgerStore(Protocol):
             since: stop at the first entry last updated before.
             places: by Kafka partition, the entry to end with; older ones are left out.
             outcomes: only those with one of these; empty: all.
+            day: only those that stored rows of this UTC day.
             limit: of each partition, however long the ledger is.
         """
+
+    def first_offset(self, topic: str, partition: int, epoch: int) -> int | None:
+        """Where the ledger of an epoch begins; None: it has no entry."""
 
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None

@@ -117,6 +117,7 @@ class FakeLedger:
         *,
         places: Mapping[int, EntryPlace] | None = None,
         outcomes: Collection[Outcome] = (),
+        day: date | None = None,
         limit: int | None = None,
     ) -> list[LedgerEntry]:
         found: list[LedgerEntry] = []
@@ -127,10 +128,15 @@ class FakeLedger:
                 if (entry.topic, entry.partition) == (topic, partition)
                 and (since is None or entry.updated_at is None or entry.updated_at >= since)
                 and (not outcomes or entry.outcome in outcomes)
+                and (day is None or day in entry.counts.stored_by_day)
                 and (not places or partition not in places or place_of(entry) >= places[partition])
             ]
             found += sorted(own, key=place_of, reverse=True)[:limit]
         return found
+
+    def first_offset(self, topic: str, partition: int, epoch: int) -> int | None:
+        entries = self.read_entries(topic, [partition])
+        return min((e.start_offset for e in entries if e.epoch == epoch), default=None)
 
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
