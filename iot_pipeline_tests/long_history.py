@@ -1,11 +1,13 @@
 """A pipeline with a past: ledger entries and Cassandra partitions as years of runs leave them."""
 
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from typing import Any
 
-from iot_pipeline.clients.cassandra import CassandraClient, unlogged_batch
+from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer, unlogged_batch
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.reading.spans import bucket_of
 
@@ -93,7 +95,11 @@ def _write(
     values: Iterator[tuple[object, ...]],
     per_batch: int = _PER_BATCH,
 ) -> None:
-    in_flight = []
+    in_flight: deque[PendingAnswer[Any]] = deque()
+
+    def finish_first() -> None:
+        client.finish(in_flight.popleft())
+
     batch, size = unlogged_batch(), 0
     for one in values:
         batch.add(statement, one)
@@ -101,12 +107,9 @@ def _write(
         if size == per_batch:
             in_flight.append(client.start(partial(_same, batch), "writing a past"))
             batch, size = unlogged_batch(), 0
-        while len([pending for pending in in_flight if not pending.done]) > 16:
-            client.wait(0.05)
+        while len(in_flight) > 16:
+            finish_first()
     if size:
         in_flight.append(client.start(lambda: batch, "writing a past"))
-    for pending in in_flight:
-        while not pending.done:
-            client.wait(0.05)
-        if pending.error is not None:
-            raise pending.error
+    while in_flight:
+        finish_first()

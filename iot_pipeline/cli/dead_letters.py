@@ -31,6 +31,7 @@ from iot_pipeline.stages.proof.replay_dead_letters import read_letters
 
 # Read in a second or two, whatever the topic holds.
 _SAMPLED = 10_000
+_LOOKED_THROUGH = 100_000
 _REASONS = [reason.value for reason in Reason]
 reason_option = click.option(
     "--reason",
@@ -54,12 +55,17 @@ def dead_letters_command() -> None:
     help="How many, the newest.",
 )
 @reason_option
+@click.option("--all", "is_all", is_flag=True, help="Look through every letter for the reason.")
 @json_option
-def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> None:
-    """List the newest dead letters: source, reason, message and the beginning of the value."""
+def list_dead_letters_command(last: int, reason: str | None, is_all: bool, as_json: bool) -> None:
+    """List the newest dead letters: source, reason, message and the beginning of the value.
+
+    A reason is looked for among the newest 100,000 letters or so, or among all with --all.
+    """
     settings = Settings.from_env()
+    most = None if is_all or reason is None else _LOOKED_THROUGH
     with closing(KafkaLog(settings)) as log:
-        found = read_newest_letters(log, settings.dead_letter_topic, last, reason)
+        found = read_newest_letters(log, settings.dead_letter_topic, last, reason, most)
     if as_json:
         print_json(
             {
@@ -68,6 +74,7 @@ def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> N
                 "foreign": found.foreign,
                 "incomplete": found.incomplete,
                 "is_all": found.is_all,
+                "not_looked_at": found.left if len(found.letters) < last else 0,
                 "unreadable": found.unreadable,
             }
         )
@@ -78,6 +85,10 @@ def list_dead_letters_command(last: int, reason: str | None, as_json: bool) -> N
     if found.letters:
         _print_letters(found.letters, settings.dead_letter_topic)
     _say_unreadable(found.unreadable, settings.dead_letter_topic)
+    if found.left and len(found.letters) < last:
+        if not found.letters:
+            say(f"none of the newest letters of {settings.dead_letter_topic} has this reason")
+        say(f"{found.left:,} older letters were not looked at: --all looks through them too")
     if found.foreign:
         said = counted(found.foreign, "record is no dead letter", "records are no dead letters")
         say(f"{said} of ours: left out")

@@ -10,6 +10,9 @@ from iot_pipeline.core.words import counted
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.lag import read_lag
 
+# Of one kind, mostly: a thousand partitions would say it a thousand times.
+_REASONS = 5
+
 
 @click.command("lag")
 @json_option
@@ -65,9 +68,13 @@ def lag_command(as_json: bool) -> None:
         "partition", "checkpoint", "last stable", "lag (offsets)", "(seconds)", "log end",
     )  # fmt: skip
     print_table(columns, rows, title=settings.topic)
+    unknown = [lag for lag in lags if lag.why_unknown]
+    for lag in unknown[:_REASONS]:
+        say(f"partition {lag.state.partition}: seconds are unknown, because {lag.why_unknown}")
+    if len(unknown) > _REASONS:
+        more = f"{len(unknown) - _REASONS:,} more partitions"
+        say(f"seconds are unknown in {more} too; --json has the reason of each")
     for lag in lags:
-        if lag.why_unknown:
-            say(f"partition {lag.state.partition}: seconds are unknown, because {lag.why_unknown}")
         if lag.held_offsets:
             since = "" if lag.held_seconds is None else f" since {in_words(lag.held_seconds)}"
             held = counted(lag.held_offsets, "offset is", "offsets are")

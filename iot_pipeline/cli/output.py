@@ -14,6 +14,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
+from itertools import islice
 from typing import IO, Any, TypeVar
 
 import click
@@ -29,6 +30,7 @@ _FIRST_SENTENCE = re.compile(r".*?[.!?](?=\s|$)", re.DOTALL)
 # What an encoding that lacks them gets instead; any other character is shown by its number.
 _STAND_INS = {"─": "-", "━": "=", "°": "", "…": "...", "–": "-", "−": "-"}
 _GAP, _INDENT = "  ", "    "
+_BLOCK_ROWS = 500
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?%?")
 # What a person pastes is not folded: a command in backticks stays on one line.
 _UNBROKEN = re.compile(r"(?:`[^`]*`|\S)+")
@@ -95,8 +97,21 @@ def ask_whether(question: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document; instants in UTC to the millisecond, days, anything else as text."""
+    click.echo(_as_json(value))
+
+
+def _as_json(value: Any) -> str:
     is_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
-    click.echo(json.dumps(value, default=_as_text, ensure_ascii=not is_utf8))
+    return json.dumps(value, default=_as_text, ensure_ascii=not is_utf8)
+
+
+def print_json_list(name: str, items: Iterable[Any], rest: Callable[[], dict[str, Any]]) -> None:
+    """One JSON object whose first member is a list, printed as its items come, then the others."""
+    click.echo(f"{{{json.dumps(name)}: [", nl=False)
+    for number, item in enumerate(items):
+        click.echo(", " if number else "", nl=False)
+        click.echo(_as_json(item), nl=False)
+    click.echo(f"], {_as_json(rest())[1:]}")
 
 
 def make_writable() -> None:
@@ -136,6 +151,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     cells = [[_cell(value) for value in row] for row in rows]
     for line in _lay_out(list(columns), cells, _terminal_width(sys.stdout)):
         click.echo(line)
+
+
+def print_long_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table of any length in bounded memory.
+
+    It is laid out block by block, each under a heading of its own: a terminal shows but one.
+    """
+    left = iter(rows)
+    while block := list(islice(left, _BLOCK_ROWS)):
+        print_table(columns, block)
 
 
 def has_colour(stream: IO[str]) -> bool:

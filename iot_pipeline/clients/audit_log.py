@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from iot_pipeline.clients.kafka import SILENT, client_config
+from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, client_config
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
@@ -106,7 +106,7 @@ class KafkaAuditLog:
                 "isolation.level": "read_committed",
                 "fetch.queue.backoff.ms": 10,
                 "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 65_536,
+                **BOUNDED_MEMORY,
             },
             logger=SILENT,
         )

@@ -17,6 +17,16 @@ def raw_config(settings: Settings) -> dict[str, Any]:
     return {"bootstrap_servers": [server.strip() for server in servers]}
 
 
+# What a consumer holds that was not asked for yet; and what an answer of a broker brings, packed,
+# of one partition and of all of them. By default that is 50 MB, which unpacks to ten times as much
+# where hundreds of partitions have a backlog: the client needs 442 bytes more for each message.
+BOUNDED_MEMORY = {
+    "queued.max.messages.kbytes": 16_384,
+    "max.partition.fetch.bytes": 524_288,
+    "fetch.max.bytes": 8_388_608,
+}
+
+
 class _Silent:
     """librdkafka's own log lines say every reconnect; our messages say what it means."""
 

@@ -16,7 +16,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from iot_pipeline.clients.kafka import SILENT
+from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
@@ -32,11 +32,6 @@ from iot_pipeline.errors import (
 )
 
 _MESSAGES_PER_CALL = 1000
-# What librdkafka may keep of records we have not asked for yet; a fetch on its way comes on top.
-_QUEUE_KBYTES = 16_384
-_FETCH_BYTES = 524_288
-# And of all partitions in one answer: 50 MB by default, which unpacks to several times as much.
-_FETCH_BYTES_OF_ALL = 8_388_608
 # Not long: an interrupt waits for it, and who did not answer is asked again.
 _WATERMARKS_SECONDS = 2.0
 
@@ -99,10 +94,7 @@ class KafkaRangeSource:
                 # 1000 by default: reading a backlog then takes up to 20 times as long (measured).
                 "fetch.queue.backoff.ms": 10,
                 "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": _QUEUE_KBYTES,
-                # Compressed, and per partition: what a fetch unpacks to comes on top of the queue.
-                "max.partition.fetch.bytes": _FETCH_BYTES,
-                "fetch.max.bytes": _FETCH_BYTES_OF_ALL,
+                **BOUNDED_MEMORY,
                 "reconnect.backoff.max.ms": 1000,
                 "error_cb": self._remember,
             },

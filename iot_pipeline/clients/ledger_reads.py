@@ -32,6 +32,10 @@ ENTRIES = (
     f"FROM {LEDGER} {OF_PARTITION}"
 )
 ENTRY_AT = f"{ENTRIES} AND epoch = ? AND start_offset = ?"
+_FIRST = (
+    f"SELECT start_offset FROM {LEDGER} {OF_PARTITION} AND epoch = ? "
+    "ORDER BY epoch ASC, start_offset ASC LIMIT 1"
+)
 _AT_PLACES = f"{ENTRIES} AND (epoch, start_offset) IN ?"
 _SINCE = " AND (epoch, start_offset) >= (?, ?)"
 # No map, no time, no uuid: those are four fifths of what reading an entry costs the client.
@@ -42,6 +46,9 @@ _LINKS = (
 _PARTITIONS = f"SELECT DISTINCT topic, kafka_partition FROM {LEDGER}"
 # A question for what is new stops soon: most of a page of 5,000 would be decoded in vain.
 _NEW_ROWS_PER_PAGE = 200
+# Where many Kafka partitions are asked for at once, their first pages are held together.
+_MANY_PARTITIONS = 4
+_ROWS_PER_PAGE_OF_MANY = 500
 # Summed where the entries are: a year of them is 70,000 rows, and these are one.
 _STORED_BY_DAY = f"SELECT {{sums}} FROM {LEDGER} {OF_PARTITION}"
 _REPLAYED_BY_DAY = f"SELECT {{sums}} FROM {REPLAYS} WHERE topic = ?"
@@ -74,26 +81,27 @@ class LedgerReads(Table):
         *,
         places: Mapping[int, EntryPlace] | None = None,
         outcomes: Collection[Outcome] = (),
+        day: date | None = None,
         limit: int | None = None,
     ) -> list[LedgerEntry]:
-        entries = []
+        asked = []
         for partition in partitions:
             cql, values = ENTRIES, [topic, partition]
             if places and partition in places:
                 cql, values = cql + _SINCE, [*values, *places[partition]]
             if outcomes:
                 cql, values = f"{cql} AND outcome IN ?", [*values, [str(o) for o in outcomes]]
+            if day is not None:
+                cql, values = f"{cql} AND stored_by_day CONTAINS KEY ?", [*values, day]
             if limit is not None:
                 cql, values = f"{cql} LIMIT ?", [*values, limit]
-            if outcomes:
+            if outcomes or day is not None:
                 # One Cassandra partition: the filter saves the transport, and every run asks this.
                 cql += " ALLOW FILTERING"
-            for row in self._client.stream(
-                self._cql(cql),
-                values,
-                doing=f"reading the ledger of {topic}[{partition}]",
-                page_rows=_NEW_ROWS_PER_PAGE if since else None,
-            ):
+            asked.append((self._cql(cql), values, f"reading the ledger of {topic}[{partition}]"))
+        entries = []
+        for rows in self._client.streams(asked, page_rows=_page_rows(partitions, since)):
+            for row in rows:
                 entry = entry_of([row])
                 if entry is None:
                     continue
@@ -102,6 +110,12 @@ class LedgerReads(Table):
                 entries.append(entry)
         return entries
 
+    def first_offset(self, topic: str, partition: int, epoch: int) -> int | None:
+        rows = self._run(
+            _FIRST, (topic, partition, epoch), doing=f"asking where {topic}[{partition}] begins"
+        )
+        return rows[0].start_offset if rows else None
+
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
     ) -> list[ChainLink]:
@@ -109,15 +123,15 @@ class LedgerReads(Table):
         more = ", to_unix_timestamp(updated_at)" if since else ""
         cql = _LINKS.format(ks=self._client.keyspace, more=more)
         before_ms = since.timestamp() * 1000 if since else 0.0
+        asked = [
+            (cql, (topic, partition), f"walking the ledger of {topic}[{partition}]")
+            for partition in partitions
+        ]
         links = []
-        for partition in partitions:
-            for place, epoch, start, end, outcome, run_id, *counts in self._client.stream(
-                cql,
-                (topic, partition),
-                doing=f"walking the ledger of {topic}[{partition}]",
-                profile=PLAIN_TUPLES,
-                page_rows=_NEW_ROWS_PER_PAGE if since else None,
-            ):
+        for rows in self._client.streams(
+            asked, page_rows=_page_rows(partitions, since), profile=PLAIN_TUPLES
+        ):
+            for place, epoch, start, end, outcome, run_id, *counts in rows:
                 # The checkpoint is static and outlives every row.
                 if start is None:
                     continue
@@ -202,6 +216,12 @@ class LedgerReads(Table):
             )
             for row in rows
         ]
+
+
+def _page_rows(partitions: Sequence[int], since: datetime | None) -> int | None:
+    if since:
+        return _NEW_ROWS_PER_PAGE
+    return _ROWS_PER_PAGE_OF_MANY if len(partitions) > _MANY_PARTITIONS else None
 
 
 def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:

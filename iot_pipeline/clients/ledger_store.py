@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer
+from iot_pipeline.clients.cassandra import PendingAnswer, all_rows
 from iot_pipeline.clients.ledger_reads import (
     COUNT_COLUMNS,
     ENTRIES,
@@ -102,18 +102,19 @@ class CassandraLedgerStore(LedgerReads):
     def owner(self) -> str | None:
         return CassandraSchema(self._client).owner()
 
-    def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
-        self._run(
-            _FIRST_CONTACT,
-            (
-                checkpoint.next_offset,
-                checkpoint.epoch,
-                checkpoint.topic_id,
-                topic,
-                checkpoint.partition,
-            ),
-            doing=f"setting the first checkpoint of {topic}[{checkpoint.partition}]",
-        )
+    def first_contact(self, topic: str, checkpoints: Sequence[Checkpoint]) -> None:
+        for at in range(0, len(checkpoints), _CHECKPOINTS_AT_ONCE):
+            sent = [
+                self._start(
+                    _FIRST_CONTACT,
+                    (new.next_offset, new.epoch, new.topic_id, topic, new.partition),
+                    f"setting the first checkpoint of {topic}[{new.partition}]",
+                    all_rows,
+                )
+                for new in checkpoints[at : at + _CHECKPOINTS_AT_ONCE]
+            ]
+            for pending in sent:
+                self._client.finish(pending)
 
     def send_commit(self, commit: Commit) -> PendingAnswer[Any]:
         """The conditional batch moves the checkpoint and extends the run's row."""

@@ -222,6 +222,12 @@ class DeviceDays(Protocol):
     def devices(self, day: date) -> list[str]:
         """Those that have rows on that day, by name."""
 
+    def walk(self, day: date, since: str = "") -> Iterator[str]:
+        """The same from the name `since` on, found as they are taken: a day may have millions."""
+
+    def count(self, day: date) -> int:
+        """How many there are."""
+
     def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
         """Those of one device that the window touches, newest first, found as they are taken."""
 
@@ -241,8 +247,8 @@ class LedgerStore(Protocol):
     def owner(self) -> str | None:
         """The topic that the keyspace was set up for; None: for none."""
 
-    def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
-        """Set a checkpoint where there is none; one that is there stays."""
+    def first_contact(self, topic: str, checkpoints: Sequence[Checkpoint]) -> None:
+        """Set checkpoints where there are none, in any order; those that are there stay."""
 
     def send_commit(self, commit: Commit) -> PendingCommit: ...
 
@@ -275,6 +281,7 @@ class LedgerStore(Protocol):
         *,
         places: Mapping[int, EntryPlace] | None = None,
         outcomes: Collection[Outcome] = (),
+        day: date | None = None,
         limit: int | None = None,
     ) -> list[LedgerEntry]:
         """The ledger, newest epoch and offset first within each partition.
@@ -283,8 +290,12 @@ class LedgerStore(Protocol):
             since: stop at the first entry last updated before.
             places: by Kafka partition, the entry to end with; older ones are left out.
             outcomes: only those with one of these; empty: all.
+            day: only those that stored rows of this UTC day.
             limit: of each partition, however long the ledger is.
         """
+
+    def first_offset(self, topic: str, partition: int, epoch: int) -> int | None:
+        """Where the ledger of an epoch begins; None: it has no entry."""
 
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None

@@ -65,6 +65,7 @@ def topic_plans(settings: Settings) -> list[TopicPlan]:
             settings.partitions,
             settings.topic_replication,
             {**common, "retention.ms": str(retention_ms)},
+            limits_batches=True,
         ),
         TopicPlan(
             settings.dead_letter_topic,

@@ -30,7 +30,7 @@ ME, OTHER = uuid.uuid4(), uuid.uuid4()
 
 @pytest.fixture
 def ledger(pipeline: Pipeline) -> CassandraLedgerStore:
-    pipeline.connections.ledger.first_contact(pipeline.topic, Checkpoint(0, 100, 0, "uuid"))
+    pipeline.connections.ledger.first_contact(pipeline.topic, [Checkpoint(0, 100, 0, "uuid")])
     return pipeline.connections.ledger
 
 
@@ -69,7 +69,7 @@ def test_a_commit_moves_the_checkpoint_and_extends_the_runs_row_at_once(
 def test_a_first_contact_never_moves_a_checkpoint_that_is_there(
     pipeline: Pipeline, ledger: CassandraLedgerStore
 ) -> None:
-    ledger.first_contact(pipeline.topic, Checkpoint(0, 7, 3, "another"))
+    ledger.first_contact(pipeline.topic, [Checkpoint(0, 7, 3, "another")])
     assert ledger.read_checkpoints(pipeline.topic, [0]) == {0: Checkpoint(0, 100, 0, "uuid")}
 
 

@@ -54,7 +54,7 @@ class LedgerStoreContract:
     @pytest.fixture
     def commit(self, ledger_world):
         """The first commit of a run over 0:100-110, the checkpoint being there."""
-        ledger_world.ledger.first_contact(ledger_world.topic, Checkpoint(0, 100, 0, "uuid"))
+        ledger_world.ledger.first_contact(ledger_world.topic, [Checkpoint(0, 100, 0, "uuid")])
         return Commit(
             ledger_world.topic, 0, 0, "uuid", 100, 100, 110, "run-a", uuid4(), COUNTS
         )  # fmt: skip
@@ -63,10 +63,28 @@ class LedgerStoreContract:
         assert ledger_world.ledger.read_checkpoints(ledger_world.topic, [0, 1]) == {}
         assert ledger_world.ledger.read_entries(ledger_world.topic, [0, 1]) == []
 
+    def test_of_a_long_ledger_one_day_and_its_beginning_can_be_asked_for(
+        self, ledger_world: LedgerWorld
+    ) -> None:
+        ledger, topic = ledger_world.ledger, ledger_world.topic
+        ledger.first_contact(topic, [Checkpoint(1, 0, 0, "uuid")])
+        assert ledger.first_offset(topic, 1, 0) is None
+        days = [date(2024, 12, 28), date(2024, 12, 29)]
+        for at in range(4):
+            counts = Counts(stored=10, stored_by_day={days[at % 2]: 10})
+            commit = Commit(
+                topic, 1, 0, "uuid", 10 * at, 10 * at, 10 * at + 10, "run", uuid4(), counts
+            )
+            assert settle_commit(ledger, commit)
+        found = ledger.read_entries(topic, [1], day=days[0])
+        assert [entry.start_offset for entry in found] == [20, 0]
+        assert ledger.first_offset(topic, 1, 0) == 0
+        assert ledger.first_offset(topic, 1, 1) is None
+
     def test_first_contact_is_made_once_and_the_first_stands(self, ledger_world):
         ledger, topic = ledger_world.ledger, ledger_world.topic
-        ledger.first_contact(topic, Checkpoint(1, 7, 2, "uuid"))
-        ledger.first_contact(topic, Checkpoint(1, 0, 0, "other"))
+        ledger.first_contact(topic, [Checkpoint(1, 7, 2, "uuid")])
+        ledger.first_contact(topic, [Checkpoint(1, 0, 0, "other")])
         assert ledger.read_checkpoints(topic, range(3)) == {1: Checkpoint(1, 7, 2, "uuid")}
         assert ledger.read_entries(topic, [1]) == [], "a checkpoint alone is no entry"
         assert ledger.read_links(topic, [1]) == []
@@ -157,7 +175,7 @@ class LedgerStoreContract:
         assert sum(isinstance(decision, Fenced) for decision in decisions) == 3
 
     def test_entries_are_newest_first_within_each_partition(self, ledger_world, commit):
-        ledger_world.ledger.first_contact(commit.topic, Checkpoint(1, 0, 0, "uuid"))
+        ledger_world.ledger.first_contact(commit.topic, [Checkpoint(1, 0, 0, "uuid")])
         for start, end in ((100, 110), (110, 120), (120, 125)):
             assert settle_commit(
                 ledger_world.ledger,

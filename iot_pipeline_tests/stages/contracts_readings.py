@@ -173,7 +173,12 @@ class DeviceDaysContract:
         """More than a page in each of eight buckets."""
         names = {f"{rows_world.device_id}_{number}" for number in range(45_000)}
         rows_world.note(names, date(2003, 5, 6))
-        assert names <= set(rows_world.days.devices(date(2003, 5, 6)))
+        found = rows_world.days.devices(date(2003, 5, 6))
+        assert names <= set(found)
+        assert found == sorted(found)
+        assert rows_world.days.count(date(2003, 5, 6)) == len(found)
+        middle = found[len(found) // 2]
+        assert list(rows_world.days.walk(date(2003, 5, 6), middle)) == found[len(found) // 2 :]
 
     def test_a_devices_days_are_newest_first_and_those_of_the_window(
         self, rows_world: RowsWorld

@@ -47,8 +47,9 @@ class FakeLedger:
     def read_checkpoints(self, topic: str, partitions: Sequence[int]) -> dict[int, Checkpoint]:
         return {p: self.checkpoints[topic, p] for p in partitions if (topic, p) in self.checkpoints}
 
-    def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
-        self.checkpoints.setdefault((topic, checkpoint.partition), checkpoint)
+    def first_contact(self, topic: str, checkpoints: Sequence[Checkpoint]) -> None:
+        for checkpoint in checkpoints:
+            self.checkpoints.setdefault((topic, checkpoint.partition), checkpoint)
 
     def send_commit(self, commit: Commit) -> FakePending:
         self.commits.append(commit)
@@ -116,6 +117,7 @@ class FakeLedger:
         *,
         places: Mapping[int, EntryPlace] | None = None,
         outcomes: Collection[Outcome] = (),
+        day: date | None = None,
         limit: int | None = None,
     ) -> list[LedgerEntry]:
         found: list[LedgerEntry] = []
@@ -126,10 +128,15 @@ class FakeLedger:
                 if (entry.topic, entry.partition) == (topic, partition)
                 and (since is None or entry.updated_at is None or entry.updated_at >= since)
                 and (not outcomes or entry.outcome in outcomes)
+                and (day is None or day in entry.counts.stored_by_day)
                 and (not places or partition not in places or place_of(entry) >= places[partition])
             ]
             found += sorted(own, key=place_of, reverse=True)[:limit]
         return found
+
+    def first_offset(self, topic: str, partition: int, epoch: int) -> int | None:
+        entries = self.read_entries(topic, [partition])
+        return min((e.start_offset for e in entries if e.epoch == epoch), default=None)
 
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None

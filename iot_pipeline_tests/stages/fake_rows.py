@@ -146,6 +146,12 @@ class FakeDeviceDays:
             raise self.failures.pop(0)
         return sorted(self.store.devices[day_number(day)])
 
+    def walk(self, day: date, since: str = "") -> Iterator[str]:
+        return iter([name for name in self.devices(day) if name >= since])
+
+    def count(self, day: date) -> int:
+        return len(self.devices(day))
+
     def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
         def find() -> list[date]:
             days = self.days()

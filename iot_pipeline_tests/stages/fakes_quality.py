@@ -57,6 +57,12 @@ class TimeLapse(FakeSensorData):
         names = [name for name, of in sorted(self._rows) if of == number]
         return [name for name in names if self._between(name, number, 0, 1 << 62)]
 
+    def walk(self, day: date, since: str = "") -> Iterator[str]:
+        return iter([name for name in self.devices(day) if name >= since])
+
+    def count(self, day: date) -> int:
+        return len(self.devices(day))
+
     def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
         days = [day for day in self.days() if device_id in self.devices(day)]
         yield from window.days_within(days) if window else reversed(days)

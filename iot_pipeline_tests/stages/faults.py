@@ -230,10 +230,10 @@ class FailingLedger(FakeLedger):
             lambda: self.inner.read_checkpoints(topic, partitions), "cassandra",
         )  # fmt: skip
 
-    def first_contact(self, topic: str, checkpoint: Checkpoint) -> None:
+    def first_contact(self, topic: str, checkpoints: Sequence[Checkpoint]) -> None:
         _call(
             self.faults, "ledger.first_contact",
-            lambda: self.inner.first_contact(topic, checkpoint), "cassandra",
+            lambda: self.inner.first_contact(topic, checkpoints), "cassandra",
         )  # fmt: skip
 
     def send_commit(self, commit: Commit) -> FakePending:

@@ -33,6 +33,7 @@ class ListSource:
         self._left = [r for r in self._left if r.offset < ends[r.partition].end]
         self._partitions, self._is_mute = frozenset(ends), is_mute
         self.is_closed = False
+        self.has_left: list[int] = []
 
     def poll(self, timeout_seconds: float) -> list[Record]:
         if self._is_mute:
@@ -52,7 +53,8 @@ class ListSource:
         return {}
 
     def leave(self, partition: int) -> None:
-        raise NotImplementedError
+        self.has_left.append(partition)
+        self._left = [record for record in self._left if record.partition != partition]
 
     @property
     def finished(self) -> frozenset[int]:
@@ -158,6 +160,16 @@ def test_lag_is_measured_at_the_checkpoint_or_at_the_first_record_after_a_hole()
     assert log.opened[0][1].is_closed
 
 
+def test_a_partition_is_left_as_soon_as_its_first_record_is_known() -> None:
+    # Else the backlogs of a thousand partitions are read, and the time is over before the last one.
+    records = [r for p in range(3) for r in records_at(p, **{f"o{n}": 10 + n for n in range(150)})]
+    log = ListLog(records, dict.fromkeys(range(3), 150))
+    assert lag_of(log, MovingLedger(dict.fromkeys(range(3), 0))) == dict.fromkeys(
+        range(3), (150, 90.0)
+    )
+    assert log.opened[0][1].has_left == [0, 1, 2]
+
+
 def test_no_record_is_read_when_nothing_lags() -> None:
     log = ListLog([], {0: 3})
     assert lag_of(log, MovingLedger({0: 3})) == {0: (0, 0.0)}
@@ -258,6 +270,25 @@ def test_letters_of_one_reason_are_looked_for_further_back_and_duplicates_do_not
     found = read_newest_letters(letters_topic(2000, repeat_every=2), "dlq", 300, "no_value")
     offsets = [f.letter.source.offset for f in found.letters]
     assert offsets == list(range(1998, 1998 - 900, -3))
+
+
+def test_a_rare_reason_is_looked_for_in_few_steps_and_no_further_than_asked() -> None:
+    log = letters_topic(20_000)
+    found = read_newest_letters(log, "dlq", 10, "of_no_letter", most=3_000)
+    assert (found.letters, found.is_all) == ([], False)
+    # 500, 1,000 and 2,000: each look costs a consumer.
+    assert [ranges[0].span for ranges, _ in log.opened] == [500, 1_000, 2_000]
+    assert found.left == 20_000 - 3_500
+    whole = read_newest_letters(letters_topic(20_000), "dlq", 10, "of_no_letter")
+    assert (whole.is_all, whole.left) == (True, 0)
+
+
+def test_a_look_holds_no_more_letters_than_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stages_dead_letters, "_SPARE_LETTERS", 5)
+    found = read_newest_letters(letters_topic(2000), "dlq", 40)
+    assert [f.letter.source.offset for f in found.letters] == list(range(1999, 1959, -1))
 
 
 def test_a_short_topic_is_read_whole() -> None:

@@ -25,6 +25,11 @@ _MIGRATION_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.cql")
 # The largest record Kafka takes is about 1 MiB; headers come on top of it in the dead-letter topic.
 DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 
+# Kafka's own limit, unless it is raised, of a batch as it lies in the log. What that unpacks to has
+# no limit but how far a codec can pack: gzip 1,032 times, lz4 255 times, snappy 21 times.
+_BATCH_BYTES = 1_048_588
+_GZIP_FACTOR = 1_032
+
 # A `.cql` file names its tables `${keyspace}.name`; each column is a line of its own.
 _TABLE = re.compile(
     r"CREATE TABLE (?:IF NOT EXISTS )?\$\{keyspace\}\.(?P<name>\w+) \((?P<columns>.*?)\)"
@@ -66,12 +71,16 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """How a topic is made, and what an existing one is compared with."""
+    """How a topic is made, and what an existing one is compared with.
+
+    `limits_batches`: whether a batch of it may be no larger than Kafka lets it by itself.
+    """
 
     name: str
     partitions: int
     replication: int
     config: Mapping[str, str]
+    limits_batches: bool = False
 
 
 def read_migrations(files: Mapping[str, str]) -> list[Migration]:
@@ -332,6 +341,17 @@ def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
                 expected,
                 _CONSEQUENCES.get(name, "left as it is"),
                 is_fatal=name == "message.timestamp.type",
+            )
+        )
+    largest = int(info.config.get("max.message.bytes") or 0)
+    if plan.limits_batches and largest > _BATCH_BYTES:
+        differences.append(
+            Difference(
+                f"topic {plan.name}: max.message.bytes",
+                f"{largest:,}",
+                f"{_BATCH_BYTES:,} at most",
+                f"one batch of gzip may unpack to {largest * _GZIP_FACTOR / 1e9:,.1f} GB, and "
+                "Kafka's client holds it whole, whatever IOT_MEMORY_BUDGET_MB is",
             )
         )
     return differences

@@ -3,7 +3,7 @@
 import enum
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from statistics import median
@@ -93,18 +93,21 @@ class Fleet:
 
     @cached_property
     def by_device(self) -> Mapping[str, list[DeviceProblem]]:
-        """The problems of each device that has any, those with the worst kind first.
-
-        A device that is silent lacks readings as well, and that is no news.
-        """
+        """The problems of each device that has any, those with the worst kind first."""
         found: defaultdict[str, list[DeviceProblem]] = defaultdict(list)
         for trouble in Trouble:
             for problem in self.problems[trouble]:
                 of_device = found[problem.device_id]
-                if trouble is not Trouble.INCOMPLETE or all(
-                    known.trouble is not Trouble.SILENT for known in of_device
-                ):
+                if not _is_no_news(problem, of_device):
                     of_device.append(problem)
+        return found
+
+    def problems_of(self, device_id: str, state: DeviceState) -> list[DeviceProblem]:
+        """The same of one device, which `states` need not have."""
+        found: list[DeviceProblem] = []
+        for problem in _problems_of(device_id, state, self):
+            if not _is_no_news(problem, found):
+                found.append(problem)
         return found
 
     @cached_property
@@ -114,6 +117,12 @@ class Fleet:
             (name, ", ".join(p.trouble for p in said), "; ".join(p.sentence for p in said))
             for name, said in self.by_device.items()
         ]
+
+
+def _is_no_news(problem: DeviceProblem, known: Sequence[DeviceProblem]) -> bool:
+    """A device that is silent lacks readings as well."""
+    is_silent_one = any(other.trouble is Trouble.SILENT for other in known)
+    return problem.trouble is Trouble.INCOMPLETE and is_silent_one
 
 
 def expected_states(

@@ -238,22 +238,18 @@ class Judge:
         mended: torn rows that were written again.
         aged_before_ms: rows of records that arrived before have outlived their retention;
             None: rows live for ever.
-        ledger: entries of the audited partitions in the current epoch.
+        losses: what the ledger's current epoch says was left unread.
     """
 
     letters: LetterIndex
     deletions: Deletions
     mended: MendedRows
     aged_before_ms: int | None
-    ledger: Sequence[LedgerEntry]
+    losses: Sequence[LedgerEntry]
     result: AuditResult
     sums: RowSums = field(default_factory=RowSums)
     # False: a part of the dead-letter topic cannot be read, so a letter may be there.
     has_all_letters: bool = True
-    losses: list[LedgerEntry] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.losses = [entry for entry in self.ledger if entry.outcome.is_loss]
 
     def judge_rejected(self, stretch: Stretch) -> None:
         """Messages that are no readings: each must have its dead letter."""

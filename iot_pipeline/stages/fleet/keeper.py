@@ -309,7 +309,9 @@ class FleetKeeper:
         made = FleetStates(self.limits)
         with self._lock:
             self._fold()
-            missing = {name: on for name, on in listed.items() if name not in self._states.devices}
+            missing = {
+                name: on for name, on in listed.days_of.items() if name not in self._states.devices
+            }
         names = make_states(self.ports, made, missing, as_of_ms, until)
         with self._lock:
             self._fold()
@@ -319,8 +321,8 @@ class FleetKeeper:
                 self._states.changed.add(name)
                 self._made.add(name)
             merge_records(record, made.record)
-            record.listed_ms, record.listed = as_of_ms, len(listed)
-            record.unlooked = len(missing) - len(names)
+            record.listed_ms, record.listed = as_of_ms, listed.known
+            record.unlooked = len(missing) - len(names) + listed.known - len(listed.days_of)
 
     def _hear_silent(self, as_of_ms: int, until: Until) -> None:
         """Devices that seem silent are asked about once: their state may be a minute old.

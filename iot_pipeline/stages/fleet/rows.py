@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from iot_pipeline.core.fleet.clocks import fits_day
 from iot_pipeline.core.fleet.problems import is_silent
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.core.fleet.states import FleetStates, fold_rows
+from iot_pipeline.core.fleet.states import MOST_DEVICES, FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
@@ -59,29 +59,50 @@ class Until:
     clock: Callable[[], float]
 
 
-_UNTIL_DONE = Until(math.inf, time.monotonic)
+UNTIL_DONE = Until(math.inf, time.monotonic)
 
 
-def list_devices(
-    known: DeviceDays, as_of_ms: int, expected_days: int, until: Until
-) -> dict[str, list[int]]:
-    """device_id -> days it has rows on, newest first: of the last days, and of days to come.
+@dataclass(slots=True)
+class Listed:
+    """Devices with rows of the last days, and the days of each, newest first; `known` at least."""
+
+    days_of: dict[str, list[int]]
+    known: int = 0
+
+
+def days_looked_at(known: DeviceDays, as_of_ms: int, expected_days: int) -> list[int]:
+    """Those whose devices are listed: days to come, then the last days, newest first.
 
     Of days long past those that a clock of today says which was reset or rolled over, the newest.
-    Today and yesterday are listed in any case.
     """
     today = as_of_ms // MS_PER_DAY
     days = [day_number(day) for day in reversed(known.days())]
     ahead = [day for day in days if day > today][:_MOST_DAYS_AHEAD]
     back = [day for day in days if today - expected_days < day <= today]
     wrong = [day for day in days if fits_day(day * MS_PER_DAY, as_of_ms)]
-    back += wrong[:_MOST_DAYS_AHEAD]
-    listed: dict[str, list[int]] = {}
-    for day in [*ahead, *back]:
+    return [*ahead, *back, *wrong[:_MOST_DAYS_AHEAD]]
+
+
+def list_devices(known: DeviceDays, as_of_ms: int, expected_days: int, until: Until) -> Listed:
+    """The first of the devices by name, as many as a look can hold, and how many there are.
+
+    Today and yesterday are listed in any case.
+    """
+    today = as_of_ms // MS_PER_DAY
+    listed = Listed({})
+    for day in days_looked_at(known, as_of_ms, expected_days):
         if day < today - 1 and until.clock() > until.deadline:
             break
-        for name in known.devices(day_of(day)):
-            listed.setdefault(name, []).append(day)
+        for name in known.walk(day_of(day)):
+            if name in listed.days_of:
+                listed.days_of[name].append(day)
+            elif len(listed.days_of) < MOST_DEVICES:
+                listed.days_of[name] = [day]
+            else:
+                # Millions of names are seconds and memory; Cassandra counts them where they are.
+                listed.known = max(listed.known, known.count(day_of(day)))
+                break
+    listed.known = max(listed.known, len(listed.days_of))
     return listed
 
 
@@ -173,7 +194,7 @@ def _count_hours(
 
 
 def _count(
-    ports: FleetPorts, spans: Iterable[Span], until: Until = _UNTIL_DONE
+    ports: FleetPorts, spans: Iterable[Span], until: Until = UNTIL_DONE
 ) -> Iterator[tuple[Span, Answer[Sequence[tuple[int, int, int]]]]]:
     """How many readings there are of each span, hour by hour."""
     return ask_all(
@@ -228,6 +249,26 @@ def look_again(
         # Both clocks may lead to the same rows.
         found.setdefault(span.device_id, {}).update(news)
     return {name: _as_they_arrived(readings) for name, readings in found.items()}
+
+
+def read_last(
+    ports: FleetPorts, days_of: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[str, _Reading]]:
+    """The newest reading of each device on the first of its days that still has one."""
+    left = {name: list(days) for name, days in days_of.items() if days}
+    while left:
+        spans = [
+            Span(name, days[0], days[0] * MS_PER_DAY, _end_of(days[0]))
+            for name, days in left.items()
+        ]
+        for span, answer in ask_all(
+            spans, lambda span: ports.rows.start_range(span, 1), ports.rows.wait
+        ):
+            readings = _as_they_arrived(_readings(answer))
+            if readings:
+                yield span.device_id, readings[-1]
+                left[span.device_id] = []
+        left = {name: days[1:] for name, days in left.items() if days[1:]}
 
 
 def count_again(

@@ -104,7 +104,11 @@ def _first_records(
             for partition, why in source.stopped.items():
                 if isinstance(why, UnreadableError) and why.newest_ms is not None:
                     found.setdefault(partition, why.newest_ms)
-            waiting -= found.keys() | source.finished | source.stopped.keys()
+            done = waiting & (found.keys() | source.finished | source.stopped.keys())
+            for partition in done & found.keys():
+                # A thousand backlogs would stand in each other's way, and in memory.
+                source.leave(partition)
+            waiting -= done
         unknown = {p: str(why) for p, why in source.stopped.items() if p not in found}
     finally:
         source.close()

@@ -230,5 +230,7 @@ def _make_first_contact(
             state.partition: min(at_time[state.partition], state.last_stable) for state in missing
         }
     epoch = max((checkpoint.epoch for checkpoint in checkpoints.values()), default=0)
-    for partition, start in sorted(starts.items(), reverse=True):
-        ledger.first_contact(info.name, Checkpoint(partition, start, epoch, info.topic_id))
+    new = [Checkpoint(p, start, epoch, info.topic_id) for p, start in sorted(starts.items())]
+    others, first = [c for c in new if c.partition], [c for c in new if not c.partition]
+    ledger.first_contact(info.name, others)
+    ledger.first_contact(info.name, first)

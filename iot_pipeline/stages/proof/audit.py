@@ -7,16 +7,17 @@ stretch of records at a time; rows without a record are `stages.proof.strays`'s.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
+from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry, of_current_epoch
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import (
+    Checkpoint,
     OffsetRange,
     Watermarks,
     in_rounds,
@@ -27,6 +28,7 @@ from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
+from iot_pipeline.stages.ports import LedgerStore
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
@@ -64,12 +66,10 @@ def choose_ranges(
     _, checkpoints, states = read_states(log, ledger, topic)
     starts, ends = {}, {}
     for state in states:
-        entries = of_current_epoch(ledger.read_entries(topic, [state.partition]), checkpoints)
         checkpoint = checkpoints.get(state.partition)
-        starts[state.partition] = min(
-            (entry.start_offset for entry in entries),
-            default=checkpoint.next_offset if checkpoint else state.low,
-        )
+        starts[state.partition] = state.low
+        if checkpoint is not None:
+            starts[state.partition] = first_in_ledger(ledger, topic, checkpoint)
         ends[state.partition] = state.last_stable
     if since is not None:
         at = log.offsets_at(topic, since)
@@ -78,6 +78,12 @@ def choose_ranges(
         at = log.offsets_at(topic, until)
         ends = {p: min(end, at[p]) for p, end in ends.items()}
     return [OffsetRange(p, starts[p], ends[p]) for p in sorted(starts) if ends[p] > starts[p]]
+
+
+def first_in_ledger(ledger: LedgerStore, topic: str, checkpoint: Checkpoint) -> int:
+    """Where the current epoch begins: older offsets were never ours to store."""
+    first = ledger.first_offset(topic, checkpoint.partition, checkpoint.epoch)
+    return checkpoint.next_offset if first is None else first
 
 
 def audit(
@@ -130,7 +136,6 @@ class _Audit:
         self._progress = AuditProgress(total=self._result.offsets)
         self._unread_letters: list[OffsetRange] = []
         self._days: set[int] = set()
-        self._ledger: list[LedgerEntry] = []
         self._cut: set[int] = set()
         self._first_ms: dict[int, int] = {}
         self._last_ms: dict[int, int] = {}
@@ -152,7 +157,7 @@ class _Audit:
             self._mended,
             # A row ages while we look: a minute's grace, in favour of aged_out.
             aged_before_ms(self._settings.retention_days, self._started_at.timestamp() + 60),
-            self._entries(),
+            self._losses(),
             result,
         )
         self._compare_logs()
@@ -195,10 +200,13 @@ class _Audit:
             if any(item.start <= offset < item.end for item in wanted.get(partition, ()))
         )
 
-    def _entries(self) -> list[LedgerEntry]:
-        partitions = sorted({item.partition for item in self._result.ranges})
-        self._ledger = self._ports.ledger.read_entries(self._topic, partitions)
-        return of_current_epoch(self._ledger, self._checkpoints)
+    def _losses(self) -> list[LedgerEntry]:
+        entries = self._ports.ledger.read_entries(self._topic, self._partitions, outcomes=LOSSES)
+        return of_current_epoch(entries, self._checkpoints)
+
+    @property
+    def _partitions(self) -> list[int]:
+        return sorted({item.partition for item in self._result.ranges})
 
     def _compare_logs(self) -> None:
         """Is each log the one that was read? Rows of what Kafka lost are not stray then."""
@@ -221,10 +229,13 @@ class _Audit:
         readable = []
         for item in self._result.ranges:
             state = self._states[item.partition]
-            checkpoint = state.checkpoint if state.checkpoint is not None else item.start
-            ingested_end = max(item.start, min(item.end, checkpoint))
+            checkpoint = self._checkpoints.get(item.partition)
+            next_offset = item.start if checkpoint is None else checkpoint.next_offset
+            ingested_end = max(item.start, min(item.end, next_offset))
             self._count(Fate.IN_FLIGHT, item.end - ingested_end)
-            first = self._first_in_ledger(judge.ledger, item.partition, checkpoint)
+            first = item.start
+            if checkpoint is not None:
+                first = first_in_ledger(self._ports.ledger, self._topic, checkpoint)
             start = min(ingested_end, max(item.start, state.low, first))
             if start > item.start:
                 judge.count_gone(OffsetRange(item.partition, item.start, start))
@@ -232,13 +243,6 @@ class _Audit:
             if ingested_end > start:
                 readable.append(OffsetRange(item.partition, start, ingested_end))
         return readable
-
-    def _first_in_ledger(
-        self, ledger: Iterable[LedgerEntry], partition: int, checkpoint: int
-    ) -> int:
-        # Older offsets were never ours to store: first contact started behind them.
-        starts = (entry.start_offset for entry in ledger if entry.partition == partition)
-        return min(starts, default=checkpoint)
 
     def _count(self, fate: Fate, offsets: int) -> None:
         self._result.fates[fate] += offsets
@@ -352,6 +356,10 @@ class _Audit:
             first_us(last + 1 if is_to_end else last) - 1,
         )
 
+    def _whole_ledger(self) -> Iterator[LedgerEntry]:
+        for partition in self._partitions:
+            yield from self._ports.ledger.read_entries(self._topic, [partition])
+
     def _find_strays(self, stored: RowSums, readable: Sequence[OffsetRange]) -> None:
         self._progress.step = "rows"
         StraySearch(
@@ -360,7 +368,7 @@ class _Audit:
             readable,
             self._span_us(),
             max(self._last_ms.values(), default=0),
-            FormerRows.of(self._ledger, self._checkpoints, self._cut),
+            FormerRows.of(self._whole_ledger(), self._checkpoints, self._cut),
             None if self._every_place else sorted(self._days),
             self._result,
             self._tell,

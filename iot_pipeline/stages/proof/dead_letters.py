@@ -12,6 +12,10 @@ from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.reading.log import read_ranges
 
 _CHUNK_OFFSETS = 500
+# Each further look backwards takes twice as many, for it costs a consumer of its own.
+_MOST_OFFSETS = 256_000
+# Letters that are held beyond those that were asked for.
+_SPARE_LETTERS = 1_000
 # Letters of other Kafka partitions lie between: more are read at once after this many empty looks.
 _MOST_LOOKED_AT = 32_000
 _MOST_EMPTY = 8
@@ -36,7 +40,7 @@ class FoundLetters:
 
     `foreign` records are not ours; of `incomplete` letters some part is missing or was not read;
     `is_all` says that the whole topic was read, but for `unreadable` offsets, which Kafka cannot
-    give out.
+    give out; `left` are those that were not looked at.
     """
 
     letters: list[FoundLetter]
@@ -44,15 +48,20 @@ class FoundLetters:
     incomplete: int
     is_all: bool
     unreadable: int = 0
+    left: int = 0
 
 
 def read_newest_letters(
-    log: RecordLogReader, dead_letter_topic: str, last: int, reason: str | None = None
+    log: RecordLogReader,
+    dead_letter_topic: str,
+    last: int,
+    reason: str | None = None,
+    most: int | None = None,
 ) -> FoundLetters:
     """The newest `last` letters (of one reason), each source record once.
 
     Reads backwards from the end, and no further than it must; letters of a rare reason may
-    need the whole topic.
+    need the whole topic, so after about `most` offsets it ends.
 
     Raises:
         KafkaUnavailableError: Kafka gave nothing for a while.
@@ -62,11 +71,13 @@ def read_newest_letters(
     found: list[FoundLetter] = []
     unreadable: list[OffsetRange] = []
     ends = {m.partition: (m.low, m.last_stable) for m in log.watermarks(dead_letter_topic)}
+    chunk, looked_at = _CHUNK_OFFSETS, 0
     while True:
         # The first parts of a letter may lie before the chunk that its last one is in.
         enough = len(found) >= last and not reader.incomplete
+        enough = enough or (most is not None and looked_at >= most)
         ranges = [
-            OffsetRange(partition, max(low, end - _CHUNK_OFFSETS), end)
+            OffsetRange(partition, max(low, end - chunk), end)
             for partition, (low, end) in ends.items()
             if end > low
         ]
@@ -77,11 +88,16 @@ def read_newest_letters(
             letter = reader.add(record)
             if letter is not None and reason in (None, letter.reason):
                 found.append(_shorten(letter))
+            if len(found) >= 2 * last + _SPARE_LETTERS:
+                found = sorted(found, key=_newest_first)[:last]
         ends |= {item.partition: (ends[item.partition][0], item.start) for item in ranges}
         found = sorted(found, key=_newest_first)[:last]
+        looked_at += sum(item.span for item in ranges)
+        chunk = min(_MOST_OFFSETS, 2 * chunk)
     # A bad batch that chunks end in is met from each of them.
     spans = sum(item.span for item in join_ranges(unreadable))
-    return FoundLetters(found, reader.foreign, reader.incomplete, not ranges, spans)
+    left = sum(end - low for low, end in ends.values())
+    return FoundLetters(found, reader.foreign, reader.incomplete, not ranges, spans, left)
 
 
 def find_letter(

@@ -156,7 +156,7 @@ def _carry_out(
         # Left to the next plan it would start at 0, whatever was asked for here.
         first = move.passed[0][0].start if move.passed else move.after.next_offset
         before = replace(move.after, next_offset=first)
-        ledger.first_contact(topic, before)
+        ledger.first_contact(topic, [before])
     for item, outcome in move.passed:
         why = cause if outcome is Outcome.SKIPPED else ""
         commit = loss_commit(topic, before, item, outcome, run, cause=why)

@@ -34,7 +34,7 @@ def settle_day(
     """
     topic, deadline = ports.settings.topic, clock() + budget_seconds
     entries = of_current_epoch(
-        ports.ledger.read_entries(topic, partitions),
+        ports.ledger.read_entries(topic, partitions, day=day),
         ports.ledger.read_checkpoints(topic, partitions),
     )
     pieces = pieces_of(entries, day)

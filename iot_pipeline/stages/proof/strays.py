@@ -142,7 +142,7 @@ class StraySearch:
             # Rows that live have a note there, if they are the pipeline's.
             days = [day_number(day) for day in self.ports.days.days()]
         for number in days:
-            for device_id in self.ports.days.devices(day_of(number)):
+            for device_id in self.ports.days.walk(day_of(number)):
                 yield device_id, number
 
     def _scan(self, places: Iterable[Place]) -> Iterator[tuple[Place, int, Sequence[int | None]]]:

@@ -117,3 +117,45 @@ def test_a_row_that_is_missing_is_found_by_the_look_that_ends_the_count(rows: Sl
     while not day.is_whole:
         day = look(rows, Sums(TOTAL + 1), day.so_far)
     assert day.deficit == 1
+
+
+def test_a_count_says_of_how_many_devices_it_has_how_many(rows: SlowRows) -> None:
+    day = look(rows, Sums(TOTAL))
+    while day.devices_counted < 10:
+        assert day.devices == 42
+        day = look(rows, Sums(TOTAL), day.so_far)
+    assert day.so_far is not None
+    assert day.so_far.devices == day.devices_counted
+    # As an earlier version left it.
+    old = str(day.so_far).replace(f"/{day.devices_counted}", "")
+    so_far = CountSoFar.parse(old)
+    assert so_far is not None
+    assert (so_far.before_ms, so_far.devices) == (day.so_far.before_ms, 0)
+
+
+def test_a_look_without_time_takes_no_more_names_than_it_counts(rows: SlowRows) -> None:
+    """A day may have a million, and they are not listed to count a few."""
+
+    class Walked(FakeDeviceDays):
+        taken = 0
+
+        def walk(self, day: date, since: str = "") -> Iterator[str]:
+            for name in FakeDeviceDays.walk(self, day, since):
+                Walked.taken += 1
+                yield name
+
+    for number in range(1_000):
+        rows.add(f"zz{number:04}", [MIDNIGHT_MS])
+    (day,) = count_days(
+        Sums(TOTAL + 1_000),  # type: ignore[arg-type]
+        SlicedRows(rows, rows_at_once=500),
+        Walked(rows.store),
+        "t",
+        [0],
+        [DAY],
+        budget_seconds=2.5,
+        clock=rows.clock,
+    )
+    assert not day.is_whole
+    assert day.devices == 1_042
+    assert Walked.taken < 100

@@ -216,7 +216,7 @@ def test_a_commit_whose_answer_never_comes_is_achieved_when_the_ledger_has_it():
 
 def test_what_never_left_is_not_in_doubt_and_what_was_cut_off_while_it_left_is_asked():
     ledger = FakeLedger()
-    ledger.first_contact("iot_data", Checkpoint(0, 0, 0, "uuid"))
+    ledger.first_contact("iot_data", [Checkpoint(0, 0, 0, "uuid")])
     commit = Commit("iot_data", 0, 0, "uuid", 0, 0, 5, "run", UUID(int=1), Counts(holes=5))
     never_left, leaving = InFlight(commit), InFlight(commit, has_left=True)
     assert list(last_answers(ledger, [never_left, leaving], 0.0, 1.0)) == [(leaving, None)]

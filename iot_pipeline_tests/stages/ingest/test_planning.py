@@ -87,7 +87,7 @@ def test_somebody_who_was_first_stands():
         1,
         How.HOOK,
         only="ledger.first_contact",
-        hook=lambda: world.ledger.first_contact("iot_data", theirs),
+        hook=lambda: world.ledger.first_contact("iot_data", [theirs]),
     )
     plan = make_plan(world.log, FailingLedger(world.ledger, faults), "iot_data")
     assert plan.ingest == [OffsetRange(0, 2, 5)]

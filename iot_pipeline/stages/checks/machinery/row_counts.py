@@ -6,8 +6,7 @@ and what a run commits meanwhile lies between. Changes nothing.
 """
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Self
@@ -23,8 +22,8 @@ from iot_pipeline.stages.requests import Flight
 class CountSoFar:
     """How far the count of a day is: what one look leaves to the next, as a line of text.
 
-    Rows of devices before `device_id`, in the order of names, and of that device those after
-    `before_ms`; `ledger_before` is what the ledgers said when the count began.
+    Rows of `devices` devices before `device_id`, in the order of names, and of that device those
+    after `before_ms`; `ledger_before` is what the ledgers said when the count began.
     """
 
     day: date
@@ -32,9 +31,10 @@ class CountSoFar:
     ledger_before: int
     before_ms: int
     device_id: str
+    devices: int = 0
 
     def __str__(self) -> str:
-        numbers = f"{self.rows} {self.ledger_before} {self.before_ms}"
+        numbers = f"{self.rows} {self.ledger_before} {self.before_ms}/{self.devices}"
         return f"{self.day} {numbers} {self.device_id}"
 
     @classmethod
@@ -43,9 +43,11 @@ class CountSoFar:
         parts = text.split(" ", 4)
         if len(parts) < 5:
             return None
-        day, rows, ledger_before, before_ms, device_id = parts
+        day, rows, ledger_before, before, device_id = parts
+        # Those of an earlier version do not say how many devices it was.
+        before_ms, _, devices = before.partition("/")
         counted = int(rows), int(ledger_before), int(before_ms)
-        return cls(date.fromisoformat(day), *counted, device_id)
+        return cls(date.fromisoformat(day), *counted, device_id, int(devices or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,7 @@ def count_days(
     if before is not None:
         before |= {day: begun[day].ledger_before for day in chosen if day in begun}
     counts = [
-        _count_day(rows, known.devices(day), day, begun.get(day), lambda: clock() > deadline)
-        for day in chosen
+        _count_day(rows, known, day, begun.get(day), lambda: clock() > deadline) for day in chosen
     ]
     give_up_at = clock() + patience_seconds
     while True:
@@ -150,56 +151,56 @@ class _Count:
     """Of a day, in the order of devices; `device_id` is where to go on, None at the end."""
 
     rows: int
-    devices: Sequence[str]
-    device_id: str | None
-    before_ms: int
-
-    @property
-    def devices_counted(self) -> int:
-        devices = self.devices
-        return len(devices) if self.device_id is None else bisect_left(devices, self.device_id)
+    devices_counted: int
+    devices: int
+    device_id: str | None = None
+    before_ms: int = 0
 
 
 def _count_day(
     rows: SensorData,
-    devices: Sequence[str],
+    known: DeviceDays,
     day: date,
     begun: CountSoFar | None,
     is_over: Callable[[], bool],
 ) -> _Count:
     """Count from where it was begun; one slice of a device at least, however late it is."""
     number = day_number(day)
-    spans = [whole_day(name, number) for name in devices]
-    count = _Count(0, devices, None, 0)
+    counted, reached, since = 0, 0, ""
     if begun is not None:
-        spans = spans[bisect_left(devices, begun.device_id) :]
-        count.rows = begun.rows
-        if spans and spans[0].device_id == begun.device_id:
-            spans[0] = replace(spans[0], last_ms=begun.before_ms - 1)
-    cut: dict[str, Span] = {}
+        counted, reached, since = begun.rows, begun.devices, begun.device_id
 
-    def rest(span: Span, answer: Answer[Counted]) -> list[Span]:
+    def find_spans() -> Iterator[Span]:
+        for name in known.walk(day, since):
+            span = whole_day(name, number)
+            is_begun = begun is not None and name == since
+            yield replace(span, last_ms=begun.before_ms - 1) if begun and is_begun else span
+
+    cut: Span | None = None
+
+    def rest(_: Span, answer: Answer[Counted]) -> list[Span]:
+        nonlocal cut
         left = answer.found.rest
         if left is not None and is_over():
-            cut[span.device_id] = left
+            cut = left
             return []
         return [left] if left is not None else []
 
-    reached = 0
+    spans = find_spans()
     # In order, so that one place tells what is counted.
-    for span, answer in Flight(rows.wait, 0.0).answers(
+    for _, answer in Flight(rows.wait, 0.0).answers(
         spans, rows.start_count, again=rest, is_over=is_over
     ):
-        count.rows += answer.found.rows
-        if span.device_id in cut:
-            count.device_id, count.before_ms = span.device_id, cut[span.device_id].last_ms + 1
-            return count
+        counted += answer.found.rows
+        if cut is not None:
+            break
         if answer.found.rest is None:
             reached += 1
-    if reached < len(spans):
-        left = spans[reached]
-        count.device_id, count.before_ms = left.device_id, left.last_ms + 1
-    return count
+    left = cut or next(spans, None)
+    if left is None:
+        return _Count(counted, reached, reached)
+    devices = max(known.count(day), reached + 1)
+    return _Count(counted, reached, devices, left.device_id, left.last_ms + 1)
 
 
 def _compare(
@@ -207,12 +208,14 @@ def _compare(
 ) -> DayCount:
     so_far = None
     if count.device_id is not None and before is not None:
-        so_far = CountSoFar(day, count.rows, before[day], count.before_ms, count.device_id)
+        so_far = CountSoFar(
+            day, count.rows, before[day], count.before_ms, count.device_id, count.devices_counted
+        )
     return DayCount(
         day,
         count.rows,
         count.devices_counted,
-        len(count.devices),
+        count.devices,
         None if before is None else before[day],
         None if after is None else after[day],
         so_far,
