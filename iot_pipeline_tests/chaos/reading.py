@@ -11,7 +11,7 @@ from typing import Any
 from cassandra import ConsistencyLevel, DriverException, OperationTimedOut
 from cassandra.cluster import Cluster, NoHostAvailable, Session
 from cassandra.query import SimpleStatement
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from iot_pipeline_tests.chaos.oracle import Attempt, Entry, Facts, Found, Row, Stretch
 from iot_pipeline_tests.patience import until
@@ -86,12 +86,18 @@ def read_records(
 
 def read_ends(bootstrap_servers: str, topic: str) -> dict[int, int]:
     """One past the last offset that a read_committed consumer may see, by partition."""
+    deadline = until(_PATIENCE_SECONDS)
     consumer = _new_consumer(bootstrap_servers)
     try:
-        return {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), 20)[1]
-            for partition in consumer.list_topics(topic, timeout=20).topics[topic].partitions
-        }
+        while True:
+            try:
+                known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+                places = [TopicPartition(topic, partition) for partition in known]
+                return {p.partition: consumer.get_watermark_offsets(p, 20)[1] for p in places}
+            except KafkaException:  # it came up just now, and has no leaders yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
     finally:
         consumer.close()
 
