@@ -20,7 +20,7 @@ from iot_pipeline.core.reading.decoding import DeadLetter
 from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import CheckpointWentBackError, PermanentError, TransientError
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports, Written
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ledger.commits import InFlight, last_answers, send_all, settle_all
@@ -68,7 +68,6 @@ def drain(
 
     Raises:
         TopicChangedError: the topic was recreated; nothing of it was written.
-        RowsRefusedError: Cassandra refuses too much.
         TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
     """
     progress = progress or DrainProgress(plan.ingest)
@@ -160,13 +159,12 @@ class _Checkpoints:
         self._written: list[MicroBatch] = []
         self._committing: list[MicroBatch] = []
 
-    def take_in(self, written: Written) -> None:
+    def take_in(self, batch: MicroBatch) -> None:
         """Count a micro-batch whose rows are acknowledged."""
-        batch = written.batch
         self._written.append(batch)
         self._fingerprints.update(batch.fingerprints)
         self._letters += [
-            letter for letter in written.letters if letter.record.partition not in self.lost
+            letter for letter in batch.dead_letters if letter.record.partition not in self.lost
         ]
         for partition, counts in batch.counts.items():
             if partition not in self.lost:
