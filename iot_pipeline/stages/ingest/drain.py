@@ -11,7 +11,7 @@ checkpoint and the run's row move in one conditional write.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
@@ -47,6 +47,7 @@ def drain(
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
     observe: Callable[[MicroBatch], None] = lambda _: None,
     turn: Callable[[], None] = lambda: None,
+    on_stopped: Callable[[Mapping[int, int]], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> DrainProgress:
     """Ingest `plan.ingest`, exactly those offsets, and account for every one of them.
@@ -64,6 +65,8 @@ def drain(
         observe: called with every micro-batch that was committed, and so is counted once; it must
             be quick.
         turn: called between polls, while Kafka or Cassandra is waited for; about a millisecond.
+        on_stopped: called when `progress.stopped` has grown, with the offsets that the checkpoints
+            of these partitions cannot pass.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:
@@ -86,7 +89,7 @@ def drain(
                 plan.topic, plan.checkpoints, plan.ingest, ports, config, entries, wall_clock
             )
             try:
-                _write_and_account(batches, checkpoints, progress, turn)
+                _write_and_account(batches, checkpoints, progress, turn, on_stopped)
             finally:
                 checkpoints.note_last_answers()
     finally:
@@ -99,6 +102,7 @@ def _write_and_account(
     checkpoints: "_Checkpoints",
     progress: DrainProgress,
     turn: Callable[[], None],
+    on_stopped: Callable[[Mapping[int, int]], None],
 ) -> None:
     """Rows acknowledged, then dead letters delivered, then the checkpoint moved.
 
@@ -117,8 +121,10 @@ def _write_and_account(
             if checkpoints.is_due:
                 checkpoints.deliver_letters()
                 checkpoints.move()
+            if batches.stopped.keys() - progress.stopped.keys():
+                progress.stopped |= batches.stopped
+                on_stopped(batches.stopped_at)
             turn()
-    progress.stopped |= batches.stopped
     checkpoints.settle()
     checkpoints.deliver_letters()
     checkpoints.move()

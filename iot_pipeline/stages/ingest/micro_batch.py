@@ -140,6 +140,8 @@ class MicroBatches:
         self._refused: dict[int, PipelineError] = {}
         # Partitions that are read no more, and why; what was read of them is written and given out.
         self.stopped: dict[int, PipelineError] = {}
+        # The offset that nothing given out of such a partition reaches.
+        self.stopped_at: dict[int, int] = {}
         self._source = self._retry(lambda: ports.log.open_ranges(self._topic, ranges))
 
     @property
@@ -280,6 +282,7 @@ class MicroBatches:
             self._release(builder, partition)
             if partition in source.stopped:
                 self.stopped[partition] = source.stopped[partition]
+                self.stopped_at[partition] = self._seen[partition]
                 if self._follow is not None and self._follow.ends_at(self.stopped[partition]):
                     self._is_last = True
         self._released |= done
@@ -367,6 +370,7 @@ class MicroBatches:
             yield refusals.batch
 
     def _settle_refusals(self, refusals: Refusals) -> None:
+        starts = dict(refusals.batch.starts)
         stopped = settle_refusals(
             refusals,
             self._refused,
@@ -377,6 +381,7 @@ class MicroBatches:
         )
         for partition in stopped.keys() - self._refused.keys():
             self.leave(partition)
+            self.stopped_at[partition] = starts[partition]
         self._refused |= stopped
         self.stopped |= stopped
 

@@ -132,6 +132,7 @@ class _Audit:
         self._days: set[int] = set()
         self._ledger: list[LedgerEntry] = []
         self._cut: set[int] = set()
+        self._unread: list[tuple[int, int, int]] = []
         self._first_ms: dict[int, int] = {}
         self._last_ms: dict[int, int] = {}
 
@@ -160,7 +161,7 @@ class _Audit:
         readable = self._split(judge)
         ties: list[Tie] = []
         for ranges in in_rounds(readable):
-            for stretch in self._stretches(list(ranges.values())):
+            for stretch in self._stretches(list(ranges.values()), judge):
                 self._judge(judge, stretch, ties)
         self._settle(judge, ties)
         if self._may_judge_strays():
@@ -227,7 +228,7 @@ class _Audit:
             first = self._first_in_ledger(judge.ledger, item.partition, checkpoint)
             start = min(ingested_end, max(item.start, state.low, first))
             if start > item.start:
-                judge.count_gone(OffsetRange(item.partition, item.start, start))
+                judge.count_unread(OffsetRange(item.partition, item.start, start))
                 self._progress.done += start - item.start
             if ingested_end > start:
                 readable.append(OffsetRange(item.partition, start, ingested_end))
@@ -244,13 +245,12 @@ class _Audit:
         self._result.fates[fate] += offsets
         self._progress.done += offsets
 
-    def _stretches(self, ranges: Sequence[OffsetRange]) -> Iterator[Stretch]:
+    def _stretches(self, ranges: Sequence[OffsetRange], judge: Judge) -> Iterator[Stretch]:
         decoder = ReadingDecoder(self._settings.reading_rules)
         stretch = Stretch(decoder)
         seen = Seen({item.partition: item.start for item in ranges})
-        unreadable: list[OffsetRange] = []
         for records in self._ports.records.read(self._topic, ranges):
-            unreadable += records.unreadable
+            seen.pass_over(records.unreadable)
             if not len(records):
                 continue
             seen.take(records)
@@ -261,7 +261,11 @@ class _Audit:
                 yield stretch
                 stretch = Stretch(decoder)
         yield stretch
-        self._count(Fate.UNREADABLE, sum(item.span for item in unreadable))
+        unreadable = [item for item, _, _ in seen.unread]
+        for item, since_ms, until_ms in seen.unread:
+            if judge.count_unread(item):
+                self._unread.append((item.partition, since_ms, until_ms))
+            self._progress.done += item.span
         jumped = [
             *seen.jumped,
             *(
@@ -360,7 +364,7 @@ class _Audit:
             readable,
             self._span_us(),
             max(self._last_ms.values(), default=0),
-            FormerRows.of(self._ledger, self._checkpoints, self._cut),
+            FormerRows.of(self._ledger, self._checkpoints, self._cut, self._unread),
             None if self._every_place else sorted(self._days),
             self._result,
             self._tell,
