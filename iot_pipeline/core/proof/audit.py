@@ -251,7 +251,7 @@ class Judge:
         mended: torn rows that were written again.
         aged_before_ms: rows of records that arrived before have outlived their retention;
             None: rows live for ever.
-        ledger: entries of the audited partitions in the current epoch.
+        ledger: entries about the present log of the audited partitions.
     """
 
     letters: LetterIndex

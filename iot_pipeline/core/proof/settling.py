@@ -53,6 +53,7 @@ class Settlement:
         unverifiable: offsets whose record Kafka does not have any more.
         problem: why it could not look, in words.
         as_of: of a look before this one: what came since was not compared.
+        former: readings that were stored of another log, before a rebase.
     """
 
     day: date
@@ -64,6 +65,7 @@ class Settlement:
     unverifiable: int = 0
     problem: str = ""
     as_of: datetime | None = None
+    former: int = 0
 
     @property
     def is_settled(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
+from iot_pipeline.core.ledger.chain import LedgerEntry, of_present_log
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
@@ -59,12 +59,14 @@ class AuditProgress:
 def choose_ranges(
     ports: AuditPorts, since: datetime | None = None, until: datetime | None = None
 ) -> list[OffsetRange]:
-    """All of the ledger's current chain and what lags, or what arrived in Kafka within a time."""
+    """What the ledger has of the present log, and what lags; or what arrived within a time."""
     log, ledger, topic = ports.log, ports.ledger, ports.settings.topic
     _, checkpoints, states = read_states(log, ledger, topic)
     starts, ends = {}, {}
     for state in states:
-        entries = of_current_epoch(ledger.read_entries(topic, [state.partition]), checkpoints)
+        entries = of_present_log(
+            ledger.read_entries(topic, [state.partition]), checkpoints, {state.partition: state.low}
+        )
         checkpoint = checkpoints.get(state.partition)
         starts[state.partition] = min(
             (entry.start_offset for entry in entries),
@@ -199,7 +201,8 @@ class _Audit:
     def _entries(self) -> list[LedgerEntry]:
         partitions = sorted({item.partition for item in self._result.ranges})
         self._ledger = self._ports.ledger.read_entries(self._topic, partitions)
-        return of_current_epoch(self._ledger, self._checkpoints)
+        lows = {partition: state.low for partition, state in self._states.items()}
+        return of_present_log(self._ledger, self._checkpoints, lows)
 
     def _compare_logs(self) -> None:
         """Is each log the one that was read? Rows of what Kafka lost are not stray then."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
+from iot_pipeline.core.ledger.chain import LedgerEntry, of_present_log
 from iot_pipeline.core.proof.audit_result import UNREAD, Fate
 from iot_pipeline.core.proof.settling import KeptSettlement, Settlement, pieces_of
 from iot_pipeline.stages.ports import Settlements
@@ -33,15 +33,18 @@ def settle_day(
         budget_seconds: no piece is begun later; at least one is compared.
     """
     topic, deadline = ports.settings.topic, clock() + budget_seconds
-    entries = of_current_epoch(
-        ports.ledger.read_entries(topic, partitions),
+    everything = ports.ledger.read_entries(topic, partitions)
+    entries = of_present_log(
+        everything,
         ports.ledger.read_checkpoints(topic, partitions),
+        {mark.partition: mark.low for mark in ports.log.watermarks(topic)},
     )
     pieces = pieces_of(entries, day)
     kept = settlements.read_settlement(topic, day)
     found = {str(piece): kept.pieces[str(piece)] for piece in pieces if str(piece) in kept.pieces}
     defects = unverifiable = 0
-    stored = _stored_on(entries, day)
+    # What was stored of a log of before a rebase counts too: it is in the ledger's sum.
+    stored = _stored_on(everything, day)
     # What was never compared first; then the newest again, until all is explained.
     new = [piece for piece in pieces if str(piece) not in found]
     again = [piece for piece in pieces if str(piece) in found]
@@ -67,6 +70,7 @@ def settle_day(
         sum(piece.offsets.span for piece in pieces),
         defects,
         unverifiable,
+        former=stored - _stored_on(entries, day),
     )
     settled_at = datetime.now(UTC) if settlement.is_settled else None
     settlements.keep_settlement(topic, day, KeptSettlement(found, explained, settled_at))
