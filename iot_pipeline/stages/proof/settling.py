@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 
 from iot_pipeline.core.ledger.chain import LedgerEntry, of_present_log
 from iot_pipeline.core.proof.audit_result import UNREAD, Fate
-from iot_pipeline.core.proof.settling import KeptSettlement, Settlement, pieces_of
+from iot_pipeline.core.proof.settling import Former, KeptSettlement, Settlement, pieces_of
 from iot_pipeline.stages.ports import Settlements
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.ports import AuditPorts
@@ -44,13 +44,21 @@ def settle_day(
     found = {str(piece): kept.pieces[str(piece)] for piece in pieces if str(piece) in kept.pieces}
     defects = unverifiable = 0
     # What was stored of a log of before a rebase counts too: it is in the ledger's sum.
-    stored = _stored_on(everything, day)
+    stored, present = _stored_on(everything, day), _stored_on(entries, day)
+    former = Former(stored - present, present)
+
+    def explain() -> tuple[int, int]:
+        """Rows that the ledger has more than there are to be, and rows left of a former log."""
+        beside = stored - sum(found.values())
+        left = former.rows_left(kept.pieces, beside - missing)
+        return max(0, beside - left), left
+
     # What was never compared first; then the newest again, until all is explained.
     new = [piece for piece in pieces if str(piece) not in found]
     again = [piece for piece in pieces if str(piece) in found]
     for number, piece in enumerate([*new, *again]):
         is_known = len(found) == len(pieces)
-        if is_known and missing <= stored - sum(found.values()):
+        if is_known and missing <= explain()[0]:
             break
         if number and clock() > deadline:
             break
@@ -60,7 +68,7 @@ def settle_day(
         if not any(result.fates[fate] for fate in (Fate.LOST, Fate.TORN, *UNREAD)):
             found[str(piece)] = result.stored_by_day[day]
     is_whole = len(found) == len(pieces)
-    explained = max(0, stored - sum(found.values())) if is_whole else 0
+    explained, left = explain() if is_whole else (0, None)
     compared = sum(piece.offsets.span for piece in pieces if str(piece) in found)
     settlement = Settlement(
         day,
@@ -70,10 +78,11 @@ def settle_day(
         sum(piece.offsets.span for piece in pieces),
         defects,
         unverifiable,
-        former=stored - _stored_on(entries, day),
+        former=former.stored,
     )
     settled_at = datetime.now(UTC) if settlement.is_settled else None
-    settlements.keep_settlement(topic, day, KeptSettlement(found, explained, settled_at))
+    remembered = found | former.keep(kept.pieces, left)
+    settlements.keep_settlement(topic, day, KeptSettlement(remembered, explained, settled_at))
     return settlement
 
 
