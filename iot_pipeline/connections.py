@@ -22,6 +22,7 @@ from iot_pipeline.clients.remembered import (
     CassandraDeletions,
     CassandraMendedRows,
     CassandraSettlements,
+    CassandraStops,
 )
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
@@ -55,6 +56,7 @@ class Tables:
         self.rollups = CassandraRollupStore(cassandra)
         self.audits = CassandraAudits(cassandra)
         self.settlements = CassandraSettlements(cassandra)
+        self.stops = CassandraStops(cassandra)
         self.deletions = CassandraDeletions(cassandra)
         self.mends = CassandraMendedRows(cassandra)
         self.acknowledgements = CassandraAcknowledgedLosses(cassandra)
@@ -86,7 +88,7 @@ class Connections(Tables):
             self.deletions,
             self.mends,
             self.audits,
-            live_seconds=self._live_seconds,
+            live_seconds=self.live_seconds,
         )
         self.quality_limits = settings.quality_limits
 
@@ -95,7 +97,8 @@ class Connections(Tables):
         self.log.close()
         self.cassandra.close()
 
-    def _live_seconds(self) -> int:
+    def live_seconds(self) -> int:
+        """How long a row lives that is written without a lifetime of its own; 0: for ever."""
         return 0 if self.settings.retention_days else self.tables.live_seconds()
 
     def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
@@ -109,7 +112,7 @@ class Connections(Tables):
         Raises:
             SchemaMismatchError: the table would forget the rows at once (`default_time_to_live`).
         """
-        if live_seconds := self._live_seconds():
+        if live_seconds := self.live_seconds():
             raise SchemaMismatchError(
                 f"replaying: {self.settings.keyspace}.sensor_data {dying(live_seconds)}"
             )

@@ -169,11 +169,15 @@ def delete_before(bootstrap_servers: str, topic: str, partition: int, offset: in
         future.result(30)
 
 
-def send_bomb(brokers: str, topic: str, records: int, *, partition: int) -> None:
+def send_bomb(brokers: str, topic: str, records: int, *, partition: int) -> tuple[int, int]:
     """Good readings in one zstd batch that unpacks to more than a client of ours takes.
 
     60,000 bytes each; 1,800 of them are 108 MB, and some 20 KB on the wire.
+
+    Returns:
+        Its offsets, [start, end).
     """
+    offsets: list[int] = []
     producer = Producer(
         {
             "bootstrap.servers": brokers,
@@ -183,9 +187,13 @@ def send_bomb(brokers: str, topic: str, records: int, *, partition: int) -> None
             "batch.num.messages": records,
             "message.max.bytes": 1_000_000_000,
             "queue.buffering.max.kbytes": 2_000_000,
+            "enable.idempotence": True,
+            "on_delivery": lambda error, message: offsets.append(message.offset()),
         }
     )
     for number in range(records):
         value = reading_json("fat", ORIGIN_SECONDS + number).ljust(60_000)
         producer.produce(topic, value, partition=partition)
     assert producer.flush(60) == 0
+    assert max(offsets) - min(offsets) + 1 == records, "it is not one batch"
+    return min(offsets), max(offsets) + 1

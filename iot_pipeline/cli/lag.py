@@ -4,11 +4,13 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
+from iot_pipeline.core.ingest.stopped import say_stop
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import counted
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.lag import read_lag
+from iot_pipeline.stages.ingest.stops import read_standing
 
 # Of one kind, mostly: a thousand partitions would say it a thousand times.
 _REASONS = 5
@@ -25,6 +27,9 @@ def lag_command(as_json: bool) -> None:
     settings = Settings.from_env()
     with open_connections(settings) as connections:
         lags = read_lag(connections.log, connections.ledger, settings.topic, datetime.now(UTC))
+        kept = read_standing(connections.stops, connections.ledger, settings.topic)
+    waits = {lag.state.partition: lag.state.lag for lag in lags if lag.state.lag}
+    stops = {stop.partition: stop for stop in kept if stop.partition in waits}
     total = total_lag(lags)
     if as_json:
         print_json(
@@ -42,6 +47,9 @@ def lag_command(as_json: bool) -> None:
                         "log_end_offset": lag.state.last_stable + lag.held_offsets,
                         "held_back": lag.held_offsets,
                         "held_back_seconds": _rounded(lag.held_seconds),
+                        "stopped_by": stops[p].cause
+                        if (p := lag.state.partition) in stops
+                        else None,
                     }
                     for lag in lags
                 ],
@@ -74,6 +82,8 @@ def lag_command(as_json: bool) -> None:
     if len(unknown) > _REASONS:
         more = f"{len(unknown) - _REASONS:,} more partitions"
         say(f"seconds are unknown in {more} too; --json has the reason of each")
+    for stop in stops.values():
+        say(say_stop(stop, waits[stop.partition]))
     for lag in lags:
         if lag.held_offsets:
             since = "" if lag.held_seconds is None else f" since {in_words(lag.held_seconds)}"

@@ -138,6 +138,11 @@ def _print_ledger(topic: str, walk: Chain[ChainLink], shown: Sequence[LedgerEntr
     total = ("total", *([""] if has_epochs else []), *_grouped(sum_of_all, shown_sums))
     say("")
     print_table(("partition", *epoch, "offsets", *shown_sums[1:]), [*sums, total])
+    if has_epochs:
+        say(
+            "an epoch begins with each rebase: what the log of the next one has in common with it "
+            "(a mirror, a topic that is drained again) is counted in both"
+        )
     for flaw in walk.flaws:
         say(f"FLAW: {flaw}")
     if not walk.flaws:

@@ -6,6 +6,7 @@ from typing import Any
 
 from iot_pipeline.clients.cassandra import Table, aware, by_day, ms_of
 from iot_pipeline.core.fleet.report import LastAudit
+from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.deletions import Deletion
@@ -17,6 +18,8 @@ _AUDITS = "{ks}.audits"
 _LAST_AUDIT = f"SELECT started_at, fates FROM {_AUDITS} WHERE topic = ? LIMIT 1"
 _SETTLEMENTS = "{ks}.settled_days"
 _SETTLED = f"SELECT pieces, explained, settled_at FROM {_SETTLEMENTS} WHERE topic = ? AND day = ?"
+_STOPS = "{ks}.stopped_partitions"
+_STOPPED = f"SELECT * FROM {_STOPS} WHERE topic = ?"
 _LOSSES = "{ks}.acknowledged_losses"
 _ACKNOWLEDGED = f"SELECT * FROM {_LOSSES} WHERE topic = ?"
 # All of them: people delete seldom, and rows are torn seldom.
@@ -75,6 +78,35 @@ class CassandraSettlements(Table):
         row = {"topic": topic, "day": day, "pieces": dict(kept.pieces)}
         row |= {"explained": kept.explained, "settled_at": kept.settled_at}
         self._insert(_SETTLEMENTS, row, doing=f"remembering what is known of the rows of {day}")
+
+
+class CassandraStops(Table):
+    """A `Stops`."""
+
+    def read_stops(self, topic: str) -> list[Stop]:
+        return [
+            Stop(
+                row.kafka_partition,
+                row.epoch,
+                row.next_offset,
+                aware(row.stopped_at),
+                row.run_id,
+                row.cause,
+            )
+            for row in self._run(_STOPPED, (topic,), doing="reading which partitions stand still")
+        ]
+
+    def keep_stop(self, topic: str, stop: Stop) -> None:
+        row = {
+            "topic": topic,
+            "kafka_partition": stop.partition,
+            "epoch": stop.epoch,
+            "next_offset": stop.next_offset,
+            "stopped_at": stop.since,
+            "run_id": stop.run_id,
+            "cause": stop.cause,
+        }
+        self._insert(_STOPS, row, doing=f"remembering why partition {stop.partition} stands still")
 
 
 class CassandraAcknowledgedLosses(Table):

@@ -16,6 +16,7 @@ import dagster as dg
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
+from iot_pipeline.clients.remembered import CassandraStops
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.lag import measure_lag
@@ -50,6 +51,7 @@ from iot_pipeline.stages.checks import lag_is_within_limit as lag_check
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.losses import HALT
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
+from iot_pipeline.stages.ingest.stops import read_standing
 
 # A run that stays and ends within this has its successor queued behind it. Ticks are five seconds
 # apart, and one may be late.
@@ -162,10 +164,11 @@ def _show_old_lag(
     ledger, topic = CassandraLedgerStore(cassandra), settings.topic
     try:
         lags = read_lag(log, ledger, topic, datetime.now(UTC), timeout_seconds=_ANSWER_SECONDS)
+        stops = read_standing(CassandraStops(cassandra), ledger, topic)
     except TransientError as exc:
         _show_unseen(instance, exc)
     else:
-        _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds))
+        _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds, stops))
 
 
 def _say_nothing_lags(instance: dg.DagsterInstance, plan: Plan, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from iot_pipeline.core.checks.schema import Migration, TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
+from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
     Commit,
@@ -411,6 +412,16 @@ class Settlements(Protocol):
         """An empty one where nothing is kept."""
 
     def keep_settlement(self, topic: str, day: date, kept: KeptSettlement) -> None:
+        """In the place of an earlier one."""
+
+
+class Stops(Protocol):
+    """Which Kafka partitions runs had to leave, and why: the newest of each."""
+
+    def read_stops(self, topic: str) -> list[Stop]:
+        """In the order of partitions; they may have been drained on since."""
+
+    def keep_stop(self, topic: str, stop: Stop) -> None:
         """In the place of an earlier one."""
 
 

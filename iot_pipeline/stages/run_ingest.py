@@ -12,20 +12,26 @@ back; what they do with them is showing.
 """
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
-from iot_pipeline.errors import OffsetsExpiredError, PipelineError, UnreadableError
+from iot_pipeline.errors import (
+    OffsetsExpiredError,
+    PipelineError,
+    UnreadableError,
+)
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.latency import LatencyProbe
+from iot_pipeline.stages.ingest.lifetimes import LifetimeWatch
 from iot_pipeline.stages.ingest.losses import (
     HALT,
     find_expired,
@@ -36,7 +42,8 @@ from iot_pipeline.stages.ingest.losses import (
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ingest.stops import keep_stops
+from iot_pipeline.stages.ports import Run, Stops
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
@@ -89,6 +96,9 @@ class IngestPorts(Protocol):
     def fleet_ports(self) -> FleetPorts: ...
     @property
     def quality_limits(self) -> QualityLimits: ...
+    @property
+    def stops(self) -> Stops: ...
+    def live_seconds(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -163,7 +173,8 @@ def run_ingest(
     Raises:
         PlanError: ranges that cannot be drained.
         OffsetsExpiredError: by policy `halt`, with the time of the loss where it is known.
-        TopicChangedError, SchemaMismatchError, CheckpointWentBackError, RowsRefusedError,
+        SchemaMismatchError: the table would forget rows, or is another than expected.
+        TopicChangedError, CheckpointWentBackError, RowsRefusedError,
         TransientError: see their names. What was achieved until then is in `outcome`: where some
         partitions had to be left, all that the others had.
     """
@@ -211,6 +222,11 @@ class _Work:
     is_second_look: bool = False
     _compared: set[int] = field(default_factory=set)
     _cut: dict[int, PipelineError] = field(default_factory=dict)
+    _lifetimes: LifetimeWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        live_seconds = self.connections.live_seconds
+        self._lifetimes = LifetimeWatch(self.request.topic, live_seconds, self.clock)
 
     def run(self) -> None:
         """Plan and work, again after each loss that is recorded; fail for what is left."""
@@ -260,8 +276,10 @@ class _Work:
     def _once(self) -> None:
         plan = self._plan()
         self.outcome.plan, self.outcome.stopped = plan, dict(plan.stopped)
+        self._lifetimes.refuse()
         if any(map(self._is_recorded, plan.stopped.values())):
             return  # first that, so that no partition waits for the others' ends
+        self._remember(plan.stopped, {p: plan.checkpoints[p].next_offset for p in plan.stopped})
         self.outcome.ahead = self._who_is_ahead(plan)
         self.outcome.replayed.planned = [] if self.outcome.ahead else plan.replay
         self.watcher.planned(plan)
@@ -300,6 +318,26 @@ class _Work:
         doubts = comparison.find_doubts(topic, compared, marks, self.request.config.retry_seconds)
         self._cut |= {partition: doubt.error(topic) for partition, doubt in doubts.items()}
         return self._cut
+
+    def _committed(self) -> None:
+        self.watcher.committed(self.outcome)
+        if self.request.follow is not None:
+            self._lifetimes.look_again()
+
+    def _remember(self, stopped: Mapping[int, PipelineError], at: Mapping[int, int]) -> None:
+        """Let looks know at once: a run that follows ends only later, and others may look then."""
+        assert self.outcome.plan is not None
+        checkpoints = self.outcome.plan.checkpoints
+        found = {
+            partition: (checkpoints[partition].epoch, offset, stopped[partition])
+            for partition, offset in at.items()
+            if not self._is_recorded(stopped[partition])
+        }
+        if found:
+            request, now = self.request, datetime.now(UTC)
+            retry_seconds = request.config.retry_seconds
+            stops = self.connections.stops
+            keep_stops(stops, request.topic, request.run, found, now, retry_seconds)
 
     def _who_is_ahead(self, plan: Plan) -> list[str]:
         if not (self.request.is_planned and plan.replay):
@@ -346,8 +384,9 @@ class _Work:
             request.run,
             config,
             progress=drained,
-            on_progress=lambda _: self.watcher.committed(self.outcome),
+            on_progress=lambda _: self._committed(),
             observe=lambda batch: self.outcome.fleet.observe(batch, time.time_ns() // 1_000_000),
             turn=self.outcome.fleet.work,
+            on_stopped=lambda at: self._remember(drained.stopped, at),
         )
         self.outcome.stopped |= drained.stopped

@@ -7,6 +7,7 @@ whatever the other one of a pair does meanwhile.
 import contextlib
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import Producer
 
-from iot_pipeline_tests.chaos.world import Drains, World
+from iot_pipeline_tests.chaos.oracle import Verdict
+from iot_pipeline_tests.chaos.world import EXPECTED_CODES, Drains, World
+from iot_pipeline_tests.pipeline import IOT
 
 FROZEN_SECONDS = (2.0, 8.0)
 
@@ -28,11 +31,15 @@ class Harness:
     drains: Drains
     server_kills: int = 0
     deletions: int = 0
+    cuts: int = 0
+    _neighbour: World | None = None
 
     def __post_init__(self) -> None:
         # Two faults of a pair never handle one server at once: the second waits for its turn.
         self._busy = {name: threading.Lock() for name in ("kafka", "cassandra")}
         self._count_lock = threading.Lock()
+        self._neighbour_lock = threading.Lock()
+        self._bag: list[str] = []
 
     @contextlib.contextmanager
     def alone_with(self, *names: str) -> Iterator[None]:
@@ -40,6 +47,31 @@ class Harness:
             for name in sorted(names):
                 stack.enter_context(self._busy[name])
             yield
+
+    @property
+    def neighbour(self) -> World | None:
+        """The second pipeline, if there is one by now."""
+        return self._neighbour
+
+    @contextlib.contextmanager
+    def with_neighbour(self) -> Iterator[World]:
+        """A pipeline of its own on the same servers, with a load that is sent when it is asked."""
+        with self._neighbour_lock:
+            if self._neighbour is None:
+                with self.alone_with("kafka", "cassandra"):
+                    self._neighbour = World.on(
+                        self.world.services, self.world.load.seed + 1, "neighbour"
+                    )
+                    self._neighbour.load.send(100)
+                    self._neighbour.drain_all()
+            yield self._neighbour
+
+    def next_fault(self, dice: random.Random) -> str:
+        """One after the other in some order, so that each comes before one comes twice."""
+        if not self._bag:
+            self._bag = sorted(FAULTS)
+            dice.shuffle(self._bag)
+        return self._bag.pop()
 
     def count_server_kill(self) -> None:
         with self._count_lock:
@@ -147,6 +179,63 @@ def held_back(world: World) -> Iterator[None]:
     producer.abort_transaction(60)
 
 
+def unreadable_batch(harness: Harness, dice: random.Random) -> None:
+    """A batch that unpacks to more than a client takes, between good ones."""
+    with harness.alone_with("kafka", "cassandra"):
+        harness.world.send_unreadable(dice.choice(sorted(harness.world.ends())))
+
+
+def foreign_header(harness: Harness, dice: random.Random) -> None:
+    """Records with a header whose name is not UTF-8, good ones and bad ones."""
+    with harness.alone_with("kafka"):
+        harness.world.load.send_foreign(dice.randint(3, 10))
+
+
+def log_cut_back(harness: Harness, dice: random.Random) -> None:
+    """Kafka loses the end of a log that was read, and the log grows again past the checkpoint.
+
+    Then a run stops that partition and names the command that reads what is there now.
+    """
+    world = harness.world
+    with harness.alone_with("kafka", "cassandra"), harness.drains.held():
+        world.load.pause()
+        try:
+            world.drain_all()
+            lost = world.cut_log(dice)
+        finally:
+            world.load.go_on()
+        if lost is None:
+            return
+        while world.ends()[lost.partition] <= lost.end:
+            world.load.top_up(500)
+        said = world.run([str(IOT), "drain"])
+        command = re.search(r"`iot (rebase --at \d+:\d+)`", said.stderr)
+        assert said.returncode == 1, said
+        assert command, said
+        at = int(command[1].rpartition(":")[2])
+        assert at <= lost.start, f"{lost} was lost, and {command[0]} passes over what came since"
+        world.iot(*command[1].split())
+        harness.cuts += 1
+
+
+def second_pipeline(harness: Harness, dice: random.Random) -> None:
+    """Another topic and keyspace on the same servers, drained beside the first."""
+    with harness.with_neighbour() as neighbour:
+        for _ in range(dice.randint(1, 3)):
+            with harness.alone_with("kafka"):
+                neighbour.load.send(500)
+            done = neighbour.run([str(IOT), "drain"])
+            assert done.returncode in EXPECTED_CODES, done.stderr
+
+
+def judge_neighbour(neighbour: World) -> Verdict:
+    """The second pipeline has its own records, all of them, and none of the first."""
+    neighbour.drain_all()
+    verdict = neighbour.ask_oracle()
+    assert verdict.is_clean, verdict
+    return verdict
+
+
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
@@ -164,6 +253,10 @@ FAULTS: dict[str, Fault] = {
     "retention passes": retention_passes,
     "both frozen": _freeze("kafka", "cassandra"),
     "an open transaction": open_transaction,
+    "an unreadable batch": unreadable_batch,
+    "a foreign header": foreign_header,
+    "a log cut back": log_cut_back,
+    "a second pipeline": second_pipeline,
     "restart of Kafka": _restart("kafka"),
     "restart of Cassandra": _restart("cassandra"),
 }

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException, Producer
 
 from iot_pipeline_tests.chaos.oracle import Attempt
 from iot_pipeline_tests.chaos.reading import NUMBER_HEADER
+from iot_pipeline_tests.foreign_headers import send_foreign_header
 
 # Beginning a few hours before midnight UTC, so that devices have rows on more than one day.
 ORIGIN_MS = 1_735_426_800_000
@@ -36,6 +37,7 @@ class Load:
         seed: the same seed tries to send the same messages in the same order.
         per_second: messages, about.
         devices: how many take turns.
+        name: that of the devices begins with it.
     """
 
     bootstrap_servers: str
@@ -43,6 +45,7 @@ class Load:
     seed: int
     per_second: int = 1000
     devices: int = 40
+    name: str = "chaos"
     attempted: dict[int, Attempt] = field(default_factory=dict)
     acknowledged: set[int] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
@@ -54,6 +57,8 @@ class Load:
         self._stop, self._paused = threading.Event(), threading.Event()
         self._sending = threading.Lock()
         self._extra = 0
+        # Values of records whose headers no client reads, and their numbers.
+        self.foreign: dict[bytes, int] = {}
         self._failure: BaseException | None = None
         self.renewed = 0
         self._heard_at = 0.0
@@ -76,6 +81,13 @@ class Load:
         """So many messages more, as fast as they go, by the load's own thread."""
         self._extra += count
 
+    def top_up(self, count: int) -> None:
+        """So many more, whether it runs or not, acknowledged."""
+        with self._sending:
+            for _ in range(count):
+                self._send_one(self._next())
+            self.flush()
+
     def send(self, count: int) -> None:
         """So many messages at once, in the caller's thread, all acknowledged."""
         for _ in range(count):
@@ -91,10 +103,26 @@ class Load:
         """One message that is no reading."""
         self._send_one(Attempt(value, None))
 
+    def send_foreign(self, count: int) -> None:
+        """Records with a header whose name is not UTF-8, readings and bad ones, acknowledged."""
+        for _ in range(count):
+            with self._sending:
+                number = len(self.attempted)
+                device_id = f"{self.name}_foreign"
+                attempt = _reading(device_id, ORIGIN_MS + number, *self._values())
+                if number % 3 == 0:
+                    attempt = Attempt(f"foreign and bad {number}".encode(), None)
+                assert attempt.value is not None
+                self.attempted[number] = attempt
+                self.foreign[attempt.value] = number
+            send_foreign_header(self.bootstrap_servers, self.topic, attempt.value)
+            self.acknowledged.add(number)
+
     def pause(self) -> None:
         """Send nothing more until `go_on`; returns when all that was sent is decided."""
         self._paused.set()
         with self._sending:
+            self._renew_if_stalled()
             self.flush()
 
     def go_on(self) -> None:
@@ -149,7 +177,7 @@ class Load:
         if dice < _DUPLICATES + _CONFLICTS + _BAD:
             return Attempt(self._random.choice(BAD), None)
         self._sent += 1
-        device_id = f"chaos_{self._sent % self.devices}"
+        device_id = f"{self.name}_{self._sent % self.devices}"
         fresh = _reading(device_id, ORIGIN_MS + self._sent // self.devices * 100, *self._values())
         self._recent = [*self._recent[-_RECENT:], fresh]
         return fresh

@@ -8,10 +8,12 @@ the load knows of its own sends. It knows the promise (docs/guarantees.md), not 
   a loss, and a row without a record a stranger;
 - every bad record has a dead letter with its bytes, and nothing else has one;
 - the ledger tiles each partition from its start to the checkpoint, to the end of the topic, and
-  each entry's counts are those of the records it covers.
+  each entry's counts are those of the records it covers;
+- what no client can read is in the ledger as a loss, and nothing else is called unreadable;
+- where a log was cut back and has grown again, what lies before the new epoch was read in the old.
 
-Records that the ledger says were left unread, and those of a topic that was made again before they
-were ingested, need not have a row: where one is there it must be theirs.
+Records that the ledger says were left unread, and those of a log that became another one before
+they were ingested, need not have a row: where one is there it must be theirs.
 """
 
 from bisect import bisect_left
@@ -59,6 +61,19 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Offsets [start, end) that no client can read."""
+
+    epoch: int
+    partition: int
+    start: int
+    end: int
+
+    def overlap(self, start: int, end: int) -> int:
+        return max(0, min(self.end, end) - max(self.start, start))
+
+
+@dataclass(frozen=True)
 class Row:
     """A row as the table has it; None where a cell is missing."""
 
@@ -99,7 +114,12 @@ class Facts:
     devices: set[tuple[date, str]] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
     checkpoints: dict[int, int] = field(default_factory=dict)
-    epoch: int = 0
+    epochs: dict[int, int] = field(default_factory=dict)
+    unreadable: list[Stretch] = field(default_factory=list)
+
+    def epoch_of(self, partition: int) -> int:
+        """That of the log that Kafka has now."""
+        return self.epochs.get(partition, 0)
 
     def owing(self) -> Callable[[Found], bool]:
         """Whether the ledger says that a record was ingested, or somebody still has to do it."""
@@ -115,7 +135,8 @@ class Facts:
             chain = record.epoch, record.partition
             if any(entry.start <= record.offset < entry.end for entry in lost[chain]):
                 return False
-            return record.epoch == self.epoch or record.offset < reached[chain]
+            is_current = record.epoch == self.epoch_of(record.partition)
+            return is_current or record.offset < reached[chain]
 
         return is_owed
 
@@ -245,9 +266,9 @@ def _judge_ledger(facts: Facts, verdict: Verdict) -> None:
     for entry in sorted(facts.entries, key=lambda entry: (entry.epoch, entry.start)):
         chains[entry.epoch, entry.partition].append(entry)
     for partition in facts.ends:
-        chains.setdefault((facts.epoch, partition), [])
+        chains.setdefault((facts.epoch_of(partition), partition), [])
     for (epoch, partition), chain in chains.items():
-        reached = 0
+        reached = _start_of(epoch, partition, chain, facts, verdict)
         for entry in chain:
             if entry.start != reached:
                 kind = "ledger gap" if entry.start > reached else "ledger overlap"
@@ -255,12 +276,13 @@ def _judge_ledger(facts: Facts, verdict: Verdict) -> None:
             reached = entry.end
             at = epoch, partition
             _judge_sums(entry, all_at[at], bad_at[at], verdict)
+            _judge_unreadable(entry, facts, verdict)
             # Who lost to whom inside a micro-batch is not known here, only who can have.
             for fate, possible in (("repeated", repeats_at[at]), ("superseded", differing_at[at])):
                 most = bisect_left(possible, entry.end) - bisect_left(possible, entry.start)
                 if getattr(entry, fate) > most:
                     verdict.faults["ledger sums"].append(f"{entry}: {most} can be {fate}")
-        if epoch != facts.epoch:
+        if epoch != facts.epoch_of(partition):
             continue
         checkpoint = facts.checkpoints.get(partition, 0)
         if checkpoint != reached:
@@ -271,6 +293,40 @@ def _judge_ledger(facts: Facts, verdict: Verdict) -> None:
             verdict.faults["not drained"].append(
                 f"{partition}: {checkpoint} of {facts.ends[partition]}"
             )
+
+
+def _start_of(
+    epoch: int, partition: int, chain: list[Entry], facts: Facts, verdict: Verdict
+) -> int:
+    """Where the epoch begins; what lies before it must have been read in an earlier one.
+
+    The first epoch begins at 0, and so does that of a topic that was made again.
+    """
+    if epoch == 0 or not chain:
+        return 0
+    start = chain[0].start
+    before = [e.end for e in facts.entries if (e.partition, e.epoch) == (partition, epoch - 1)]
+    reached = max(before, default=0)
+    read: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
+    for record in facts.records:
+        if record.partition == partition and record.offset < start:
+            read[record.epoch].add((record.offset, record.number))
+    unread = {place for place in read[epoch] if place[0] >= reached}
+    for offset, _ in sorted(unread | (read[epoch] - read[epoch - 1])):
+        verdict.faults["passed over by a new epoch"].append(f"{partition}@{offset}")
+    return start
+
+
+def _judge_unreadable(entry: Entry, facts: Facts, verdict: Verdict) -> None:
+    covered = sum(
+        stretch.overlap(entry.start, entry.end)
+        for stretch in facts.unreadable
+        if (stretch.epoch, stretch.partition) == (entry.epoch, entry.partition)
+    )
+    if entry.outcome == "unreadable" and covered != entry.end - entry.start:
+        verdict.faults["called unreadable"].append(f"{entry}: {covered} of them are")
+    if entry.outcome not in LOSSES and covered:
+        verdict.faults["unreadable and not lost"].append(f"{entry}: {covered} cannot be read")
 
 
 def _find_rivals(facts: Facts) -> tuple["_Offsets", "_Offsets"]:

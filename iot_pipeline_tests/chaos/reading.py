@@ -4,16 +4,16 @@ No code of the package under test.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
 from cassandra import ConsistencyLevel, DriverException, OperationTimedOut
 from cassandra.cluster import Cluster, NoHostAvailable, Session
 from cassandra.query import SimpleStatement
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from iot_pipeline_tests.chaos.oracle import Attempt, Entry, Facts, Found, Row
+from iot_pipeline_tests.chaos.oracle import Attempt, Entry, Facts, Found, Row, Stretch
 from iot_pipeline_tests.patience import until
 
 # The load numbers its messages in this header, so that equal bytes are still two records.
@@ -22,6 +22,7 @@ SOURCE_PARTITION = "__connect.errors.partition"
 SOURCE_OFFSET = "__connect.errors.offset"
 _QUIET_SECONDS = 30.0
 _PATIENCE_SECONDS = 90.0
+_CANNOT_READ = {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION}
 
 
 def collect(
@@ -33,16 +34,22 @@ def collect(
     attempted: Mapping[int, Attempt],
     acknowledged: frozenset[int],
     known: Iterable[Found] = (),
+    unreadable: Sequence[Stretch] = (),
+    foreign: Mapping[bytes, int] | None = None,
 ) -> Facts:
     """Read everything there is, after the faults and with every backlog drained.
 
-    `known` are records that were read before Kafka deleted them.
+    `known` are records that were read before Kafka deleted or lost them, `unreadable` the stretches
+    that no client can read, `foreign` the numbers of records whose headers cannot be read.
     """
-    facts = Facts(attempted, acknowledged)
+    facts = Facts(attempted, acknowledged, unreadable=list(unreadable))
     with plain_session(contact_points, cassandra_port) as session:
         _read_tables(session, topic, keyspace, facts)
     found = {record.place: record for record in known}
-    for record in read_records(bootstrap_servers, topic, facts.epoch, facts.ends):
+    current = read_records(
+        bootstrap_servers, topic, facts.epochs, facts.ends, unreadable, foreign or {}
+    )
+    for record in current:
         found[record.place] = record
     facts.records = sorted(found.values(), key=lambda record: record.place)
     for message in _read_topic(bootstrap_servers, f"{topic}.dlq", {}):
@@ -53,19 +60,46 @@ def collect(
 
 
 def read_records(
-    bootstrap_servers: str, topic: str, epoch: int, ends: dict[int, int] | None = None
+    bootstrap_servers: str,
+    topic: str,
+    epochs: Mapping[int, int],
+    ends: dict[int, int],
+    unreadable: Sequence[Stretch],
+    foreign: Mapping[bytes, int],
 ) -> Iterator[Found]:
     """Every record that the topic has now; `ends` is filled with its high watermarks."""
-    for message in _read_topic(bootstrap_servers, topic, {} if ends is None else ends):
-        headers = dict(message.headers() or ())
+    for message in _read_topic(bootstrap_servers, topic, ends, unreadable):
+        partition, value = message.partition(), message.value()
+        try:
+            number = int(dict(message.headers() or ()).get(NUMBER_HEADER) or -1)
+        except (SystemError, UnicodeDecodeError):  # a name that is not UTF-8
+            number = foreign.get(value, -1)
         yield Found(
-            message.partition(),
+            partition,
             message.offset(),
             message.timestamp()[1],
-            int(headers.get(NUMBER_HEADER) or -1),
-            message.value(),
-            epoch,
+            number,
+            value,
+            epochs.get(partition, 0),
         )
+
+
+def read_ends(bootstrap_servers: str, topic: str) -> dict[int, int]:
+    """One past the last offset that a read_committed consumer may see, by partition."""
+    deadline = until(_PATIENCE_SECONDS)
+    consumer = _new_consumer(bootstrap_servers)
+    try:
+        while True:
+            try:
+                known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+                places = [TopicPartition(topic, partition) for partition in known]
+                return {p.partition: consumer.get_watermark_offsets(p, 20)[1] for p in places}
+            except KafkaException:  # it came up just now, and has no leaders yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+    finally:
+        consumer.close()
 
 
 class plain_session:  # noqa: N801 - used as a function
@@ -147,17 +181,17 @@ def read_checkpoints(session: Session, keyspace: str, topic: str) -> dict[int, i
     return found
 
 
-def read_epoch(session: Session, keyspace: str, topic: str) -> int:
-    """How often the topic was made again and accepted; 0 before first contact, too."""
+def read_epochs(session: Session, keyspace: str, topic: str) -> dict[int, int]:
+    """By partition, how often its log became another one and was accepted."""
     rows = session.execute(
         f"SELECT DISTINCT topic, kafka_partition, current_epoch FROM {keyspace}.ingest_ledger"
     )
-    return max((row.current_epoch or 0 for row in rows if row.topic == topic), default=0)
+    return {row.kafka_partition: row.current_epoch or 0 for row in rows if row.topic == topic}
 
 
 def _read_tables(session: Session, topic: str, keyspace: str, facts: Facts) -> None:
     facts.checkpoints = read_checkpoints(session, keyspace, topic)
-    facts.epoch = read_epoch(session, keyspace, topic)
+    facts.epochs = read_epochs(session, keyspace, topic)
     for partition in facts.checkpoints:
         statement = SimpleStatement(
             "SELECT epoch, start_offset, end_offset, outcome, stored, superseded, repeated, "
@@ -180,17 +214,10 @@ def _read_tables(session: Session, topic: str, keyspace: str, facts: Facts) -> N
         facts.devices.add((row.day.date(), row.device_id))
 
 
-def _read_topic(bootstrap_servers: str, topic: str, ends: dict[int, int]) -> Iterator[Any]:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": "chaos-oracle",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-        }
-    )
+def _read_topic(
+    bootstrap_servers: str, topic: str, ends: dict[int, int], unreadable: Sequence[Stretch] = ()
+) -> Iterator[Any]:
+    consumer = _new_consumer(bootstrap_servers)
     left: set[int] = set()
     try:
         known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
@@ -200,22 +227,48 @@ def _read_topic(bootstrap_servers: str, topic: str, ends: dict[int, int]) -> Ite
             if ends[partition] > low:
                 left.add(partition)
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in left])
-        yield from _until_end(consumer, left, topic)
+        yield from _until_end(consumer, left, topic, unreadable)
     finally:
         consumer.close()
 
 
-def _until_end(consumer: Consumer, left: set[int], topic: str) -> Iterator[Any]:
+def _new_consumer(bootstrap_servers: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "chaos-oracle",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+        }
+    )
+
+
+def _until_end(
+    consumer: Consumer, left: set[int], topic: str, unreadable: Sequence[Stretch]
+) -> Iterator[Any]:
     heard_at = time.monotonic()
+    reached: dict[int, int] = {}
     while left:
         assert time.monotonic() - heard_at < _QUIET_SECONDS, f"{topic} fell silent: {left}"
         messages = consumer.consume(1000, 0.2)
         for message in messages:
             heard_at = time.monotonic()
-            error = message.error()
+            error, partition = message.error(), message.partition()
             if error is None:
+                reached[partition] = message.offset() + 1
                 yield message
+            elif error.code() in _CANNOT_READ:
+                # Only past what is known to be so; said again until the client has moved on.
+                ahead = [s for s in unreadable if s.partition == partition]
+                ahead = [s for s in ahead if s.end >= reached.get(partition, 0)]
+                assert ahead, f"reading {topic}[{partition}]: {error}"
+                end = min(ahead, key=lambda stretch: stretch.start).end
+                if end > reached.get(partition, 0):
+                    reached[partition] = end
+                    consumer.seek(TopicPartition(topic, partition, end))
             elif error.code() == KafkaError._PARTITION_EOF:
-                left.discard(message.partition())
+                left.discard(partition)
             else:
                 raise AssertionError(f"reading {topic}: {error}")

@@ -6,7 +6,16 @@ from datetime import date
 
 import pytest
 
-from iot_pipeline_tests.chaos.oracle import LOSSES, Attempt, Entry, Facts, Found, Row, judge
+from iot_pipeline_tests.chaos.oracle import (
+    LOSSES,
+    Attempt,
+    Entry,
+    Facts,
+    Found,
+    Row,
+    Stretch,
+    judge,
+)
 
 MS = 1_735_444_918_316
 DAY = date(2024, 12, 29)
@@ -68,6 +77,7 @@ def test_what_the_ledger_says_was_left_unread_need_not_be_there(outcome: str) ->
     facts = good()
     _skip(facts)
     _change_entry(facts, 1, outcome=outcome)
+    facts.unreadable += [Stretch(0, 0, 2, 4)] if outcome == "unreadable" else []
     assert str(judge(facts)) == "clean: 4 records, 1 rows"
 
 
@@ -77,6 +87,48 @@ def test_readings_sent_again_as_they_were_are_repeated() -> None:
     assert judge(facts).kinds == {"ledger sums"}, "they do not differ"
     _change_entry(facts, 0, superseded=0, repeated=1)
     assert judge(facts).is_clean
+
+
+def _cut(facts: Facts) -> None:
+    """The log lost 2 and 3 after they were read; a repeat of 2's reading came in their place."""
+    facts.attempted = {**facts.attempted, 5: Attempt(b"c", ("e", MS, 0.0, 0.0))}
+    now = [dataclasses.replace(record, epoch=1) for record in facts.records[:2]]
+    facts.records += [*now, Found(0, 2, ARRIVED + 9, 5, b"c", 1)]
+    facts.acknowledged |= {5}
+    facts.entries += [
+        Entry(0, 0, 4, 4, "rebased", 0, 0, 0, 0, 0, 0),
+        Entry(0, 1, 2, 3, "ingested", 1, 0, 0, 0, 0, 0),
+    ]
+    facts.epochs, facts.ends[0], facts.checkpoints[0] = {0: 1}, 3, 3
+    at = (ARRIVED + 9) * 1000 + 32
+    facts.rows["e", MS] = Row(0.0, 0.0, at, at, DAY)
+
+
+def test_a_log_that_was_cut_back_goes_on_in_a_new_epoch() -> None:
+    facts = good()
+    _cut(facts)
+    assert judge(facts).is_clean, judge(facts)
+
+
+def test_what_a_new_epoch_passes_over_must_have_been_read_in_the_old_one() -> None:
+    facts = good()
+    _cut(facts)
+    # Another record where 1 was: 2 is where the new epoch begins.
+    facts.records[5] = dataclasses.replace(facts.records[5], number=0, value=b"a")
+    assert judge(facts).kinds == {"passed over by a new epoch"}
+
+
+def _bomb(facts: Facts) -> None:
+    """Offsets 4 to 6 cannot be read by anyone."""
+    facts.unreadable.append(Stretch(0, 0, 4, 7))
+    facts.entries.append(Entry(0, 0, 4, 7, "unreadable", 0, 0, 0, 0, 0, 0))
+    facts.ends[0] = facts.checkpoints[0] = 7
+
+
+def test_what_no_client_can_read_is_a_loss_of_that_name() -> None:
+    facts = good()
+    _bomb(facts)
+    assert judge(facts).is_clean, judge(facts)
 
 
 LIES: list[tuple[str, Callable[[Facts], object]]] = [
@@ -105,6 +157,11 @@ LIES: list[tuple[str, Callable[[Facts], object]]] = [
     ("checkpoint off the chain", lambda f: (_skip(f), f.entries.pop(1))),
     ("lost", lambda f: (_skip(f), _change_entry(f, 1, outcome="ingested", stored=1, rejected=1))),
     ("checkpoint off the chain", lambda f: f.checkpoints.update({0: 3})),
+    ("called unreadable", lambda f: (_bomb(f), f.unreadable.clear())),
+    ("unreadable and not lost", lambda f: (_bomb(f), _change_entry(f, 2, outcome="ingested"))),
+    ("ledger gap", lambda f: (_cut(f), _change_entry(f, 1, start=3))),
+    ("checkpoint off the chain", lambda f: (_cut(f), f.epochs.update({0: 0}))),
+    ("lost", lambda f: (_cut(f), f.rows.pop(("e", MS)))),
     ("not drained", lambda f: f.ends.update({1: 7})),
 ]
 

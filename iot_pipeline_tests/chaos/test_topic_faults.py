@@ -8,9 +8,16 @@ from subprocess import Popen
 
 import pytest
 
-from iot_pipeline_tests.chaos.faults import held_back
+from iot_pipeline_tests.chaos.faults import (
+    Harness,
+    foreign_header,
+    held_back,
+    log_cut_back,
+    unreadable_batch,
+)
 from iot_pipeline_tests.chaos.load import BAD, ORIGIN_MS
-from iot_pipeline_tests.chaos.world import World
+from iot_pipeline_tests.chaos.oracle import judge
+from iot_pipeline_tests.chaos.world import Drains, World
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices
@@ -113,6 +120,32 @@ def test_poison_in_every_position_of_a_micro_batch_stops_nothing(
     verdict = world.ask_oracle()
     assert verdict.is_clean, verdict
     assert len(world.collect().letters) == 51
+
+
+def test_a_log_cut_back_and_batches_and_headers_that_cannot_be_read_lose_nothing(
+    chaos_services: OwnServices, seed: int
+) -> None:
+    world = World.on(chaos_services, seed, IOT_PARTITIONS="2")
+    dice = random.Random(seed)
+    world.load.send(500)
+    harness = Harness(world, Drains(world, lambda: [str(IOT), "drain", "--json"]))
+    harness.drains.add()
+    try:
+        for fault in (foreign_header, unreadable_batch, log_cut_back):
+            fault(harness, dice)
+            world.load.top_up(300)
+        harness.drains.stop()
+    finally:
+        harness.drains.kill_now()
+    assert not harness.drains.unexpected, harness.drains.unexpected
+    assert harness.cuts == 1
+    world.drain_all()
+    facts = world.collect()
+    verdict = judge(facts)
+    assert verdict.is_clean, verdict
+    assert any(entry.outcome == "unreadable" for entry in facts.entries)
+    audit = world.audit()
+    assert (audit["lost"], audit["torn"], audit["stray"]) == (0, 0, 0), audit
 
 
 def test_what_an_open_transaction_holds_back_is_told_and_stored_when_it_ends(

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from iot_pipeline_tests.chaos.load import Load
-from iot_pipeline_tests.chaos.oracle import Facts, Found, Verdict, judge
+from iot_pipeline_tests.chaos.log_files import Segment
+from iot_pipeline_tests.chaos.oracle import Facts, Found, Stretch, Verdict, judge
 from iot_pipeline_tests.chaos.reading import (
     Checkpoints,
     collect,
     plain_session,
-    read_epoch,
+    read_ends,
+    read_epochs,
     read_records,
 )
+from iot_pipeline_tests.load import send_bomb
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices, clean_environment
@@ -36,6 +40,18 @@ TRY_AGAIN = 75
 EXPECTED_CODES = {0, 3, TRY_AGAIN, -signal.SIGKILL}
 _AFTER_A_CRASH = {1}  # `crashing_drain` has no exit codes of its own: a traceback is 1
 _DRAIN_SECONDS = 180
+_BOMB_RECORDS = 1_800
+# Offsets that a log loses, about: whole batches.
+_MOST_CUT = 300
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Offsets [start, end) that were read, and that Kafka then lost."""
+
+    partition: int
+    start: int
+    end: int
 
 
 @dataclass
@@ -46,6 +62,7 @@ class World:
     env: dict[str, str]
     load: Load
     known: list[Found] = field(default_factory=list)
+    unreadable: list[Stretch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         services = self.services
@@ -57,16 +74,18 @@ class World:
         )
 
     @classmethod
-    def on(cls, services: OwnServices, seed: int, **overrides: str) -> "World":
-        """Fresh topics and tables, set up."""
+    def on(cls, services: OwnServices, seed: int, name: str = "chaos", **overrides: str) -> "World":
+        """Fresh topics and tables, set up; `name` begins that of the devices."""
         overrides = {
             "IOT_MICRO_BATCH_RECORDS": "1000",
             "IOT_RETRY_SECONDS": "15",
             "IOT_ON_EXPIRED": "record",
+            "IOT_ON_UNREADABLE": "record",
             **overrides,
         }
         env = services.environment(**overrides)
-        world = cls(services, env, Load(services.bootstrap_servers, env["IOT_TOPIC"], seed))
+        load = Load(services.bootstrap_servers, env["IOT_TOPIC"], seed, name=name)
+        world = cls(services, env, load)
         world.set_up()
         return world
 
@@ -131,6 +150,8 @@ class World:
             self.load.attempted,
             frozenset(self.load.acknowledged),
             self.known,
+            self.unreadable,
+            self.load.foreign,
         )
 
     def remember(self) -> dict[int, int]:
@@ -141,10 +162,60 @@ class World:
         """
         ends: dict[int, int] = {}
         services, topic = self.services, self.env["IOT_TOPIC"]
-        with plain_session(services.contact_points, services.cassandra_port) as session:
-            epoch = read_epoch(session, self.env["IOT_KEYSPACE"], topic)
-        self.known += read_records(services.bootstrap_servers, topic, epoch, ends)
+        self.known += read_records(
+            services.bootstrap_servers,
+            topic,
+            self.epochs(),
+            ends,
+            self.unreadable,
+            self.load.foreign,
+        )
         return ends
+
+    def epochs(self) -> dict[int, int]:
+        """Those of the ledger, by partition."""
+        services = self.services
+        with plain_session(services.contact_points, services.cassandra_port) as session:
+            return read_epochs(session, self.env["IOT_KEYSPACE"], self.env["IOT_TOPIC"])
+
+    def ends(self) -> dict[int, int]:
+        """Up to where Kafka has records that a reader may see, by partition."""
+        return read_ends(self.services.bootstrap_servers, self.env["IOT_TOPIC"])
+
+    def send_unreadable(self, partition: int) -> Stretch:
+        """A batch that no client can unpack, between what the load sends."""
+        services, topic = self.services, self.env["IOT_TOPIC"]
+        epoch = self.epochs().get(partition, 0)
+        offsets = send_bomb(services.bootstrap_servers, topic, _BOMB_RECORDS, partition=partition)
+        self.unreadable.append(Stretch(epoch, partition, *offsets))
+        return self.unreadable[-1]
+
+    def cut_log(self, dice: random.Random) -> Lost | None:
+        """Kafka loses the end of a log, once all was drained; None where there is nothing to lose.
+
+        The load has to pause meanwhile, and nothing may drain before the log has grown again.
+        """
+        ends, topic, epochs = self.remember(), self.env["IOT_TOPIC"], self.epochs()
+        lows = {record.partition: record.offset for record in reversed(self.known)}
+        partitions = sorted(ends)
+        dice.shuffle(partitions)
+        self.services.down("kafka")
+        try:
+            for partition in partitions:
+                segment = Segment.newest(self.services.folder, topic, partition)
+                start = segment.cut_back(dice.randint(1, _MOST_CUT), lows.get(partition, 1 << 62))
+                if start is not None:
+                    epoch = epochs[partition]
+                    # What cannot be read and is there still: the next epoch may begin before it.
+                    self.unreadable += [
+                        replace(bad, epoch=epoch + 1)
+                        for bad in self.unreadable
+                        if (bad.partition, bad.epoch) == (partition, epoch) and bad.end <= start
+                    ]
+                    return Lost(partition, start, ends[partition])
+        finally:
+            self.services.up("kafka")
+        return None
 
     def delete_some(self, dice: random.Random) -> None:
         """What retention does: the oldest records go, up to somewhere near the newest."""
@@ -213,6 +284,7 @@ class Drains:
         self._live: dict[int, subprocess.Popen[str]] = {}
         self._workers: dict[int, tuple[threading.Thread, threading.Event]] = {}
         self._numbers = itertools.count()
+        self._holds = 0
 
     def add(self) -> int:
         """One more at a time; returns the worker's number."""
@@ -235,6 +307,21 @@ class Drains:
             self._workers[worker][1].set()
         for worker in list(self._workers):
             self.remove(worker)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No drain is alive meanwhile; those that were are killed."""
+        with self._lock:
+            self._holds += 1
+        try:
+            while pids := self.pids():
+                for worker in pids:
+                    self.kill(worker)
+                time.sleep(0.05)
+            yield
+        finally:
+            with self._lock:
+                self._holds -= 1
 
     def kill_now(self) -> None:
         """SIGKILL whatever runs, at once; for cleaning up."""
@@ -262,10 +349,14 @@ class Drains:
 
     def _work(self, worker: int, stop: threading.Event) -> None:
         while not stop.is_set():
-            command = self.choose()
-            process = self.world.start(command)
             with self._lock:
-                self._live[worker] = process
+                is_held = self._holds > 0
+                if not is_held:
+                    command = self.choose()
+                    process = self._live[worker] = self.world.start(command)
+            if is_held:
+                time.sleep(0.05)
+                continue
             output, _ = process.communicate()
             with self._lock:
                 del self._live[worker]

@@ -110,11 +110,17 @@ class Outside:
     deletions: FakeDeletions = field(default_factory=FakeDeletions)
     mends: FakeMends = field(default_factory=FakeMends)
     readings: int = 0  # of the log: each is a consumer
+    unreadable: list[OffsetRange] = field(default_factory=list)
 
     def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]:
         self.readings += 1
         for item in ranges:
+            bad = [b for b in self.unreadable if b.partition == item.partition]
             for at in range(item.start, item.end):
+                if found := [b for b in bad if b.start <= at < b.end]:
+                    if at == found[0].start:
+                        yield RawRecords([], [], [], [], (found[0],))
+                    continue
                 kind, record = self.world.log.at(item.partition, at)
                 if kind is Kind.RECORD and at >= self.world.log.low[item.partition]:
                     yield RawRecords([item.partition], [at], [record.produced_ms], [record.value])

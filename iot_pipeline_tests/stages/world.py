@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.chain import find_flaws, sum_counts
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.decoding import (
@@ -66,6 +67,26 @@ class WorldPorts:
     def quality_limits(self) -> QualityLimits:
         return QualityLimits()
 
+    @property
+    def stops(self) -> "FakeStops":
+        return self.world.stops
+
+    def live_seconds(self) -> int:
+        return self.world.live_seconds
+
+
+@dataclass
+class FakeStops:
+    """A `Stops`."""
+
+    kept: dict[int, Stop] = field(default_factory=dict)
+
+    def read_stops(self, topic: str) -> list[Stop]:
+        return [self.kept[partition] for partition in sorted(self.kept)]
+
+    def keep_stop(self, topic: str, stop: Stop) -> None:
+        self.kept[stop.partition] = stop
+
 
 @dataclass(slots=True)
 class World:
@@ -77,6 +98,8 @@ class World:
     ledger: FakeLedger = field(default_factory=FakeLedger)
     letters: FakeDeadLetters = field(default_factory=FakeDeadLetters)
     states: FakeDeviceStates = field(default_factory=FakeDeviceStates)
+    stops: FakeStops = field(default_factory=FakeStops)
+    live_seconds: int = 0
     runs: int = 0
 
     def __post_init__(self) -> None:

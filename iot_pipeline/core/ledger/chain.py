@@ -343,6 +343,41 @@ def of_current_epoch(
     ]
 
 
+def of_present_log(
+    entries: Iterable[LedgerEntry],
+    checkpoints: Mapping[int, Checkpoint],
+    lows: Mapping[int, int],
+) -> list[LedgerEntry]:
+    """Those about the log that Kafka has now: of the current epoch, and what older ones read of it.
+
+    A log that was cut back keeps its beginning: the new epoch begins behind it. That of another
+    topic begins with its log, so nothing older is left.
+
+    Args:
+        lows: the low watermarks, by partition.
+
+    Returns:
+        Entries in no order; those of older epochs end where the next one begins, their counts are
+        still of all that they were.
+    """
+    found = of_current_epoch(entries, checkpoints)
+    begins = {partition: checkpoint.next_offset for partition, checkpoint in checkpoints.items()}
+    for entry in found:
+        begins[entry.partition] = min(begins[entry.partition], entry.start_offset)
+    older = [
+        entry
+        for entry in entries
+        if entry.partition in checkpoints and entry.epoch < checkpoints[entry.partition].epoch
+    ]
+    for entry in sorted(older, key=lambda entry: (-entry.epoch, -entry.start_offset)):
+        begin = begins[entry.partition]
+        end = min(entry.end_offset, begin)
+        if max(entry.start_offset, lows.get(entry.partition, 0)) < end:
+            found.append(replace(entry, end_offset=end))
+            begins[entry.partition] = entry.start_offset
+    return found
+
+
 def ingested_from(entries: Iterable[LedgerEntry], epoch: int, before: OffsetRange) -> int:
     """The offset from which on all were ingested up to the start of a range.
 

@@ -60,21 +60,34 @@ class RawRecords:
         )
 
 
+_FAR = 1 << 62
+
+
 @dataclass(slots=True)
 class Seen:
     """How far each partition was read: offsets that were jumped, first and last timestamps.
 
-    `expected` is the next offset of each partition.
+    `expected` is the next offset of each partition. `unread` has what could not be read, each with
+    the Kafka timestamps of the records around it (0, and the far future, where there is none).
     """
 
     expected: dict[int, int]
     jumped: list[OffsetRange] = field(default_factory=list)
     first_ms: dict[int, int] = field(default_factory=dict)
     last_ms: dict[int, int] = field(default_factory=dict)
+    unread: list[tuple[OffsetRange, int, int]] = field(default_factory=list)
+
+    def pass_over(self, unreadable: Iterable[OffsetRange]) -> None:
+        """What comes next in these partitions, and cannot be read."""
+        self.unread += [(i, self.last_ms.get(i.partition, 0), _FAR) for i in unreadable]
 
     def take(self, records: RawRecords) -> None:
         partitions, offsets = records.partitions, records.offsets
         ends = dict(zip(partitions, offsets, strict=True))  # the last of each
+        for at, (item, since_ms, until_ms) in enumerate(self.unread):
+            if until_ms == _FAR and item.partition in ends:
+                first_ms = records.produced_ms[partitions.index(item.partition)]
+                self.unread[at] = item, since_ms, first_ms
         for partition, last in ends.items():
             expected = self.expected[partition]
             if partition not in self.first_ms:
@@ -238,7 +251,7 @@ class Judge:
         mended: torn rows that were written again.
         aged_before_ms: rows of records that arrived before have outlived their retention;
             None: rows live for ever.
-        losses: what the ledger's current epoch says was left unread.
+        losses: what the ledger says was left unread of the present log.
     """
 
     letters: LetterIndex
@@ -372,8 +385,12 @@ class Judge:
                 return Fate(entry.outcome.value)
         return None
 
-    def count_gone(self, gone: OffsetRange) -> None:
-        """Offsets that Kafka does not have any more: a loss where the ledger says so."""
+    def count_unread(self, gone: OffsetRange) -> int:
+        """Offsets that Kafka does not have, or cannot give out: a loss where the ledger says so.
+
+        Returns:
+            How many of them were ingested, by the ledger.
+        """
         unknown = gone.span
         for entry in self.losses:
             inside = min(gone.end, entry.end_offset) - max(gone.start, entry.start_offset)
@@ -381,3 +398,4 @@ class Judge:
                 self.result.fates[Fate(entry.outcome.value)] += inside
                 unknown -= inside
         self.result.fates[Fate.UNVERIFIABLE] += unknown
+        return unknown

@@ -166,8 +166,8 @@ class AuditResult:
 
 
 _WHY_FORMER = (
-    "{:,} rows are unverifiable: they were written before a rebase, or before Kafka lost the end "
-    "of its log, from records that are not in this log"
+    "{:,} rows are unverifiable: they were written before a rebase, before Kafka lost the end of "
+    "its log, or before it could not give their records out any more"
 )
 _WHY_UNPROVEN = {
     **{
@@ -175,8 +175,8 @@ _WHY_UNPROVEN = {
         for outcome, how in LOST_HOW.items()
     },
     Fate.UNVERIFIABLE: (
-        "{:,} are unverifiable: Kafka does not have their records any more, so no row can be "
-        "compared with them"
+        "{:,} are unverifiable: Kafka does not have their records any more, or cannot give them "
+        "out, so no row can be compared with them"
     ),
     Fate.IN_FLIGHT: "{:,} are in flight: not ingested yet, audit again after the next drain",
 }
@@ -185,9 +185,14 @@ _WHY_UNPROVEN = {
 def dying(live_seconds: int) -> str:
     """What a table with this default_time_to_live does, and what to do first; for an advice."""
     return (
-        f"forgets rows {live_seconds:,} s after they were written (default_time_to_live), so a "
-        "replay would write rows that die again. `iot setup` says what to alter; replay then"
+        f"{forgets(live_seconds)}, so a replay would write rows that die again. `iot setup` says "
+        "what to alter; replay then"
     )
+
+
+def forgets(live_seconds: int) -> str:
+    """What a table with this default_time_to_live does."""
+    return f"forgets rows {live_seconds:,} s after they were written (default_time_to_live)"
 
 
 _UNLISTED = (

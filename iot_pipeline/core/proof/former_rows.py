@@ -1,6 +1,6 @@
 """Rows whose records Kafka does not have any more, though it has the log: it is another one."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,10 +13,13 @@ from iot_pipeline.core.reading.write_times import arrived_ms, may_be_of
 class FormerRows:
     """Which rows may be of records that were ingested before a rebase, or before the log was cut.
 
-    `until_ms` has, by Kafka partition, the Kafka timestamp of the newest of those records.
+    Or of records that were ingested and cannot be read any more. `until_ms` has, by Kafka
+    partition, the Kafka timestamp of the newest of the former; `unread` has the partition of each
+    stretch of the latter, and between which timestamps it lies.
     """
 
     until_ms: Mapping[int, int]
+    unread: Sequence[tuple[int, int, int]] = ()
 
     @classmethod
     def of(
@@ -24,6 +27,7 @@ class FormerRows:
         entries: Iterable[LedgerEntry],
         checkpoints: Mapping[int, Checkpoint],
         cut: Collection[int],
+        unread: Sequence[tuple[int, int, int]] = (),
     ) -> Self:
         """By the whole ledger of the partitions, all epochs of it; `cut` are those in doubt."""
         until: dict[int, int] = {}
@@ -33,11 +37,14 @@ class FormerRows:
                 continue
             if entry.epoch < checkpoint.epoch or entry.partition in cut:
                 until[entry.partition] = max(last_ms, until.get(entry.partition, last_ms))
-        return cls(until)
+        return cls(until, unread)
 
     def may_have_written(self, written_us: int) -> bool:
         """Whether a record of then can have this write time."""
         return any(
             arrived_ms(written_us) <= until and may_be_of(written_us, partition)
             for partition, until in self.until_ms.items()
+        ) or any(
+            since <= arrived_ms(written_us) <= until and may_be_of(written_us, partition)
+            for partition, since, until in self.unread
         )

@@ -15,6 +15,8 @@ from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges
 
 # Offsets that are compared, and remembered, together.
 PIECE_OFFSETS = 250_000
+# Of no piece: remembered of a log of before a rebase.
+_LEFT, _PRESENT = "former: rows left", "former: stored since"
 
 
 class Piece(NamedTuple):
@@ -53,6 +55,7 @@ class Settlement:
         unverifiable: offsets whose record Kafka does not have any more.
         problem: why it could not look, in words.
         as_of: of a look before this one: what came since was not compared.
+        former: readings that were stored of another log, before a rebase.
     """
 
     day: date
@@ -64,10 +67,41 @@ class Settlement:
     unverifiable: int = 0
     problem: str = ""
     as_of: datetime | None = None
+    former: int = 0
 
     @property
     def is_settled(self) -> bool:
         return self.defects == 0 and self.missing <= self.explained
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What is left of another log, of before a rebase: rows that no record of this one has.
+
+    They get fewer as what this log has of them (a mirror) is ingested, and by nothing else.
+
+    Args:
+        stored: readings that the ledger stored of the former log.
+        present: readings that it stored of this one.
+    """
+
+    stored: int
+    present: int
+
+    def rows_left(self, kept: Mapping[str, int], rows: int) -> int:
+        """How many rows may be of it, of `rows` that are not of this log's records.
+
+        Args:
+            kept: what `keep` gave at the look before; of nothing at the first one.
+        """
+        least = kept.get(_LEFT, 0) - (self.present - kept.get(_PRESENT, 0)) if self.stored else 0
+        return max(0, least, min(self.stored, rows))
+
+    def keep(self, kept: Mapping[str, int], left: int | None) -> dict[str, int]:
+        """To be remembered beside the pieces; what was `kept` where `left` is not known."""
+        if left is None:
+            return {name: kept[name] for name in (_LEFT, _PRESENT) if name in kept}
+        return {_LEFT: left, _PRESENT: self.present} if self.stored else {}
 
 
 def pieces_of(entries: Iterable[LedgerEntry], day: date) -> list[Piece]:

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
-from iot_pipeline.core.checks.verdicts import CheckVerdict
+from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.ingest.stopped import Stop, say_stops
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.words import counted
 from iot_pipeline.stages.checks.machinery.check import Check
@@ -9,18 +10,29 @@ from iot_pipeline.stages.checks.machinery.facts import Facts
 
 def look(facts: Facts) -> CheckVerdict:
     """Watermarks against checkpoints, and one record of each partition that lags."""
-    return judge(facts.lags, facts.settings.lag_limit_seconds)
+    lags = facts.lags
+    stops = facts.stops if total_lag(lags).lag_offsets else []
+    return judge(lags, facts.settings.lag_limit_seconds, stops)
 
 
-def judge(lags: Sequence[PartitionLag], limit_seconds: float) -> CheckVerdict:
-    """The oldest record that was not ingested yet, against the limit."""
+def judge(
+    lags: Sequence[PartitionLag], limit_seconds: float, stops: Sequence[Stop] = ()
+) -> CheckVerdict:
+    """The oldest record that was not ingested yet, against the limit; who stands still is red."""
     total = total_lag(lags)
     numbers = {
         "lag_seconds": round(total.lag_seconds, 3),
         "lag_offsets": total.lag_offsets,
         "held_back_offsets": total.held_offsets,
         "limit_seconds": limit_seconds,
+        "stopped_partitions": 0,
     }
+    waits = {lag.state.partition: lag.state.lag for lag in lags if lag.state.lag}
+    standing = [stop for stop in stops if stop.partition in waits]
+    if standing:
+        numbers["stopped_partitions"] = len(standing)
+        said = say_stops(standing, waits)
+        return CheckVerdict(False, said, numbers, severity=Severity.ERROR)
     waiting = f"{counted(total.lag_offsets, 'offset is', 'offsets are')} waiting, the oldest since"
     if total.unknown:
         said = (
@@ -46,10 +58,12 @@ def judge(lags: Sequence[PartitionLag], limit_seconds: float) -> CheckVerdict:
 CHECK = Check(
     "lag_is_within_limit",
     "How long the oldest record that was not ingested yet has waited in Kafka. Red, too, when "
-    "Kafka or Cassandra did not answer: then the lag is not known.",
+    "Kafka or Cassandra did not answer: then the lag is not known. An error while a partition "
+    "stands still: a run had to leave it, and none has drained it on since.",
     look,
     # Before all others: what a person looks at first, and what meets a dead server first.
     order=1,
+    severity=Severity.ERROR,
     is_free=True,
     settings=("IOT_LAG_LIMIT_SECONDS",),
 )

@@ -170,6 +170,13 @@ def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> C
     return CheckVerdict(not suspects, " ".join(said), numbers, suspects=suspects)
 
 
+_FORMER = (
+    " Of those that the ledger stored, {:,} are of another log, before a rebase: what this one has "
+    "of them was ingested again and is counted twice; rows of which it has no record were not "
+    "compared."
+)
+
+
 def _say_equal(days: Sequence[DayCount]) -> str:
     rows = sum(day.rows for day in days)
     before = sum(day.ledger_before or 0 for day in days)
@@ -187,10 +194,12 @@ def _say_settled(item: Settlement) -> str:
             f"{fewer}. At {in_utc(item.as_of)} an audit had found the row of every record, so they "
             "were sent again later; what came since is compared by checks_every_5_minutes."
         )
-    return (
-        f"{fewer}, and none is missing: an audit found the row of every record; "
-        f"{item.explained:,} were sent again later (same device and millisecond)."
-    )
+    found = f"{fewer}, and none is missing: an audit found the row of every record"
+    again = max(0, item.explained - item.former)
+    said = f"{found}; {again:,} were sent again later (same device and millisecond)."
+    if not item.former:
+        return said
+    return (said if again else f"{found}.") + _FORMER.format(item.former)
 
 
 def _say_so_far(item: Settlement) -> str:

@@ -11,7 +11,7 @@ checkpoint and the run's row move in one conditional write.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
@@ -20,7 +20,7 @@ from iot_pipeline.core.reading.decoding import DeadLetter
 from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import CheckpointWentBackError, PermanentError, TransientError
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports, Written
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ledger.commits import InFlight, last_answers, send_all, settle_all
@@ -47,6 +47,7 @@ def drain(
     on_progress: Callable[[DrainProgress], None] = lambda _: None,
     observe: Callable[[MicroBatch], None] = lambda _: None,
     turn: Callable[[], None] = lambda: None,
+    on_stopped: Callable[[Mapping[int, int]], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> DrainProgress:
     """Ingest `plan.ingest`, exactly those offsets, and account for every one of them.
@@ -64,11 +65,12 @@ def drain(
         observe: called with every micro-batch that was committed, and so is counted once; it must
             be quick.
         turn: called between polls, while Kafka or Cassandra is waited for; about a millisecond.
+        on_stopped: called when `progress.stopped` has grown, with the offsets that the checkpoints
+            of these partitions cannot pass.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:
         TopicChangedError: the topic was recreated; nothing of it was written.
-        RowsRefusedError: Cassandra refuses too much.
         TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
     """
     progress = progress or DrainProgress(plan.ingest)
@@ -87,7 +89,7 @@ def drain(
                 plan.topic, plan.checkpoints, plan.ingest, ports, config, entries, wall_clock
             )
             try:
-                _write_and_account(batches, checkpoints, progress, turn)
+                _write_and_account(batches, checkpoints, progress, turn, on_stopped)
             finally:
                 checkpoints.note_last_answers()
     finally:
@@ -100,6 +102,7 @@ def _write_and_account(
     checkpoints: "_Checkpoints",
     progress: DrainProgress,
     turn: Callable[[], None],
+    on_stopped: Callable[[Mapping[int, int]], None],
 ) -> None:
     """Rows acknowledged, then dead letters delivered, then the checkpoint moved.
 
@@ -118,8 +121,10 @@ def _write_and_account(
             if checkpoints.is_due:
                 checkpoints.deliver_letters()
                 checkpoints.move()
+            if batches.stopped.keys() - progress.stopped.keys():
+                progress.stopped |= batches.stopped
+                on_stopped(batches.stopped_at)
             turn()
-    progress.stopped |= batches.stopped
     checkpoints.settle()
     checkpoints.deliver_letters()
     checkpoints.move()
@@ -160,13 +165,12 @@ class _Checkpoints:
         self._written: list[MicroBatch] = []
         self._committing: list[MicroBatch] = []
 
-    def take_in(self, written: Written) -> None:
+    def take_in(self, batch: MicroBatch) -> None:
         """Count a micro-batch whose rows are acknowledged."""
-        batch = written.batch
         self._written.append(batch)
         self._fingerprints.update(batch.fingerprints)
         self._letters += [
-            letter for letter in written.letters if letter.record.partition not in self.lost
+            letter for letter in batch.dead_letters if letter.record.partition not in self.lost
         ]
         for partition, counts in batch.counts.items():
             if partition not in self.lost:

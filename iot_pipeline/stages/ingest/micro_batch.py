@@ -1,7 +1,7 @@
 """One micro-batch after another: gathered, decoded, written, acknowledged.
 
     consume -> topic UUID still the same? -> decode | reject -> winners
-            -> rows and devices_by_day, all acknowledged -> yielded as `Written`
+            -> rows and devices_by_day, all acknowledged -> yielded
 
 What follows once the rows are safe is the caller's: ingest delivers dead letters and moves
 checkpoints, a replay reads back. Consuming and decoding overlap the writes of the micro-batch
@@ -16,17 +16,18 @@ from typing import TypeVar
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
+from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.core.ingest.sizing import wanted_records
 from iot_pipeline.core.ledger.chain import LedgerEntry, ingested_from
 from iot_pipeline.core.reading.chunks import RecordChunk
-from iot_pipeline.core.reading.decoding import DeadLetter, ReadingDecoder, ReadingRules
+from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules
 from iot_pipeline.core.reading.offsets import (
     Checkpoint,
     OffsetRange,
     TopicInfo,
     check_checkpoint_id,
 )
-from iot_pipeline.core.reading.write_times import Row, aged_before_ms
+from iot_pipeline.core.reading.write_times import aged_before_ms
 from iot_pipeline.errors import (
     KafkaUnavailableError,
     PermanentError,
@@ -39,7 +40,7 @@ from iot_pipeline.stages.ingest.following import (
     Follow,
 )
 from iot_pipeline.stages.ingest.memory import rare_collections
-from iot_pipeline.stages.ingest.refused import refused_letters
+from iot_pipeline.stages.ingest.refused import settle_refusals
 from iot_pipeline.stages.ingest.writers import SLICES_AT_ONCE, Writers
 from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
 from iot_pipeline.stages.reading.log import read_millisecond_before
@@ -90,14 +91,6 @@ class Ports:
     dead_letters: DeadLetterSink
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A micro-batch whose rows are acknowledged, with the letters of what could not be a row."""
-
-    batch: MicroBatch
-    letters: list[DeadLetter]
-
-
 class MicroBatches:
     """Writes the rows of some ranges, and gives out each micro-batch when all its rows are safe.
 
@@ -143,8 +136,12 @@ class MicroBatches:
             ports.store, at_once, config.requests_in_flight, config.retry_seconds
         )
         self._is_last = False
+        # Of these the store refused too much: nothing of them is given out from there on.
+        self._refused: dict[int, PipelineError] = {}
         # Partitions that are read no more, and why; what was read of them is written and given out.
         self.stopped: dict[int, PipelineError] = {}
+        # The offset that nothing given out of such a partition reaches.
+        self.stopped_at: dict[int, int] = {}
         self._source = self._retry(lambda: ports.log.open_ranges(self._topic, ranges))
 
     @property
@@ -155,18 +152,18 @@ class MicroBatches:
     def unknown_fields(self) -> int:
         return self._decoder.unknown_fields
 
-    def written(self) -> Generator[Written | None, None, None]:
+    def written(self) -> Generator[MicroBatch | None, None, None]:
         """Until every range is finished or stopped, or a follow run is over.
 
         Closing it ends it earlier. `stopped` then says which ranges were not read to their ends.
 
         Yields:
-            Each micro-batch in order, once its rows are acknowledged. Between polls, None: what
-            the caller started for the one before can go on. The caller may not take long.
+            Each micro-batch in order, once its rows are acknowledged, with a letter for each record
+            that could not be a row. Between polls, None: what the caller started for the one before
+            can go on. The caller may not take long.
 
         Raises:
             TopicChangedError: the topic was recreated; nothing of it was written.
-            RowsRefusedError: Cassandra refuses too much.
             TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
         """
         with rare_collections():
@@ -175,7 +172,7 @@ class MicroBatches:
             finally:
                 self._source.close()
 
-    def _written(self) -> Iterator[Written | None]:
+    def _written(self) -> Iterator[MicroBatch | None]:
         while (batch := (yield from self._gather())) is not None:
             while not self._writers.has_room(batch):
                 yield from self._pump(_POLL_SECONDS)
@@ -197,7 +194,7 @@ class MicroBatches:
 
     # Consuming and decoding overlap the writes of the micro-batch before.
 
-    def _gather(self) -> Generator[Written | None, None, MicroBatch | None]:
+    def _gather(self) -> Generator[MicroBatch | None, None, MicroBatch | None]:
         if len(self._released) == len(self._ranges):
             return None
         aged_ms = aged_before_ms(self._config.retention_days, self._wall_clock())
@@ -285,6 +282,7 @@ class MicroBatches:
             self._release(builder, partition)
             if partition in source.stopped:
                 self.stopped[partition] = source.stopped[partition]
+                self.stopped_at[partition] = self._seen[partition]
                 if self._follow is not None and self._follow.ends_at(self.stopped[partition]):
                     self._is_last = True
         self._released |= done
@@ -365,21 +363,27 @@ class MicroBatches:
                 "micro-batch was written; run again, and report it if it happens twice"
             )
 
-    def _pump(self, wait_seconds: float = 0.0) -> Iterator[Written]:
-        for batch, refused in self._writers.pump(wait_seconds):
-            yield Written(batch, batch.dead_letters + self._letters_of(batch, refused))
+    def _pump(self, wait_seconds: float = 0.0) -> Iterator[MicroBatch]:
+        for refusals in self._writers.pump(wait_seconds):
+            if refusals.rows or refusals.stopped or self._refused:
+                self._settle_refusals(refusals)
+            yield refusals.batch
 
-    def _letters_of(self, batch: MicroBatch, refused: list[Row]) -> list[DeadLetter]:
-        if not refused:
-            return []
-        return refused_letters(
-            batch,
-            refused,
+    def _settle_refusals(self, refusals: Refusals) -> None:
+        starts = dict(refusals.batch.starts)
+        stopped = settle_refusals(
+            refusals,
+            self._refused,
             lambda offsets: self._retry(lambda: self._ports.log.read_offsets(self._topic, offsets)),
             self._check_identity,
             self._decoder,
             self._topic,
         )
+        for partition in stopped.keys() - self._refused.keys():
+            self.leave(partition)
+            self.stopped_at[partition] = starts[partition]
+        self._refused |= stopped
+        self.stopped |= stopped
 
     def _retry(self, call: Callable[[], _T]) -> _T:
         return retry_transient(call, give_up_after_seconds=self._config.retry_seconds)

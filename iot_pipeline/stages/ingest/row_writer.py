@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.core.ingest.sizing import MOST_ROWS_PER_PARTITION
 from iot_pipeline.core.reading.spans import bucket_of
-from iot_pipeline.core.reading.write_times import Row, RowsByTime, arrived_ms, record_of
+from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, record_of
 from iot_pipeline.core.times import day_of
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ports import Pending, ReadingStore
@@ -88,8 +89,7 @@ class RowWriter:
     requests_in_flight: int
     give_up_after_seconds: float
     clock: Callable[[], float] = time.monotonic
-    refused: list[Row] = field(default_factory=list)
-    _batch: MicroBatch | None = None
+    refusals: Refusals = field(default_factory=lambda: Refusals(_empty()))
     _refused_devices: list[tuple[int, str, RowsRefusedError]] = field(default_factory=list)
     _queue: deque[_Group] = field(default_factory=deque)
     _delayed: list[tuple[float, _Group]] = field(default_factory=list)
@@ -98,7 +98,6 @@ class RowWriter:
     _window: float = 0.0
     _slowed_at: float = 0.0
     _bytes_in_flight: int = 0
-    _rows: int = 0
     _at_most: int = 0
     _noted_devices: dict[tuple[int, str], int] = field(default_factory=dict)
 
@@ -113,10 +112,8 @@ class RowWriter:
         """
         assert not self.is_busy, "one micro-batch at a time"
         self._at_most = min(at_most or self.requests_in_flight, self.requests_in_flight)
-        self.refused, self._refused_devices = [], []
-        self._batch = batch
+        self.refusals, self._refused_devices = Refusals(batch), []
         self._failing_since = None
-        self._rows = batch.rows
         # By day and bucket: a batch of one Cassandra partition, which no guard rail is about.
         new_devices: defaultdict[tuple[int, int], dict[str, int]] = defaultdict(dict)
         newest_ms = batch.newest_ms
@@ -144,11 +141,15 @@ class RowWriter:
     def write(self, groups: dict[tuple[str, int], RowsByTime]) -> None:
         """Bring rows in that are of no micro-batch; returns when all are acknowledged or refused.
 
-        Raises what `pump` raises.
+        Raises:
+            TransientError: as `pump`.
+            RowsRefusedError: more rows were refused than a wrong row or two explain.
         """
-        self.begin(MicroBatch(groups, [], {}, {}, {}, []))
+        self.begin(_empty(groups))
         while not self.pump(0.1):
             pass
+        for error in self.refusals.stopped.values():
+            raise error
 
     @property
     def is_busy(self) -> bool:
@@ -157,11 +158,12 @@ class RowWriter:
     def pump(self, wait_seconds: float = 0.0) -> bool:
         """Send what fits the window and take in answers; True when everything is acknowledged.
 
-        Waits for answers at most `wait_seconds`, and only when nothing else can be done.
+        Waits for answers at most `wait_seconds`, and only when nothing else can be done. What was
+        refused is in `refusals`.
 
         Raises:
             TransientError: no write succeeded for `give_up_after_seconds`.
-            RowsRefusedError: more rows were refused than a wrong row or two explain: the schema is.
+            PermanentError: what Cassandra says of a table, not of rows.
         """
         while True:
             moved = self._collect() + self._send()
@@ -270,17 +272,13 @@ class RowWriter:
             self._queue.extend(_Group([part]) for part in group.parts)
             return
         device_id, day_number, rows = group.parts[0]
+        rows = self.refusals.without_stopped(rows)
         if len(rows) > 1:
             for half in _parts(rows, (len(rows) + 1) // 2):
                 self._queue.append(_Group([(device_id, day_number, half)]))
             return
-        self.refused.extend(rows.values())
-        if len(self.refused) > max(10, self._rows // 100):
-            raise RowsRefusedError(
-                f"{error}. {len(self.refused)} of {self._rows} rows of this micro-batch were "
-                "refused: the table or Cassandra's limits do not fit, not the data. Nothing moved; "
-                "compare the table with `iot setup`, then run again"
-            ) from error
+        for row in rows.values():
+            self.refusals.add(row, error)
 
     def _halve_devices(self, group: _Group, error: RowsRefusedError) -> None:
         names = list(group.devices)
@@ -293,20 +291,23 @@ class RowWriter:
             self._queue.append(_Group(day_number=group.day_number, devices=devices))
 
     def _check_refused_devices(self) -> None:
-        """A device whose rows were all refused too has none that anybody could look for."""
-        if not self._refused_devices:
-            return
-        assert self._batch is not None
-        refused = set(map(record_of, self.refused))
+        """Stop the partitions of a refused device, unless all of its rows were refused too."""
+        refused = set(map(record_of, self.refusals.rows))
         for day_number, device_id, error in self._refused_devices:
-            rows = self._batch.groups[device_id, day_number].values()
-            stored = sum(record_of(row) not in refused for row in rows)
-            if stored:
-                raise RowsRefusedError(
-                    f"{error}. {device_id} has {stored} rows on {day_of(day_number)}, and no "
-                    "list of devices would show them without it: devices_by_day does not "
-                    "fit, not the data. Nothing moved; compare it with `iot setup`, then run again"
-                ) from error
+            rows = self.refusals.batch.groups[device_id, day_number].values()
+            stored = [row for row in rows if record_of(row) not in refused]
+            text = (
+                f"{error}. {device_id} has {len(stored)} rows on {day_of(day_number)}, and no "
+                "list of devices would show them without it: devices_by_day does not fit, not the "
+                "data. Nothing of their Kafka partition moved; compare it with `iot setup`, then "
+                "run again"
+            )
+            for row in stored:
+                self.refusals.stopped.setdefault(row[2], RowsRefusedError(text))
+
+
+def _empty(groups: dict[tuple[str, int], RowsByTime] | None = None) -> MicroBatch:
+    return MicroBatch(groups or {}, [], {}, {}, {}, [])
 
 
 def _merge(small: list[Part], at_once: int) -> list[list[Part]]:

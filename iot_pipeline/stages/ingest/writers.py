@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
-from iot_pipeline.core.reading.write_times import Row
+from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import ReadingStore
 
@@ -60,23 +60,22 @@ class Writers:
         writer.begin(batch, None if _is_large(batch) else self._share)
         self._writing.append((writer, batch))
 
-    def pump(self, wait_seconds: float = 0.0) -> Iterator[tuple[MicroBatch, list[Row]]]:
+    def pump(self, wait_seconds: float = 0.0) -> Iterator[Refusals]:
         """Send what may leave, take in answers, and give out what is done, in order.
 
         Waits at most `wait_seconds`, and only when nothing else can be done. Raises what
         `RowWriter.pump` raises.
 
         Yields:
-            Each micro-batch whose rows are all acknowledged, and those of its rows that the store
-            refused.
+            What the store refused of each micro-batch all of whose other rows are acknowledged.
         """
         for writer, _ in list(self._writing)[1:]:
             writer.pump()
         while self._writing and self._writing[0][0].pump(wait_seconds):
-            writer, batch = self._writing.popleft()
+            writer, _ = self._writing.popleft()
             self._free.append(writer)
             wait_seconds = 0.0
-            yield batch, writer.refused
+            yield writer.refusals
 
 
 def _is_large(batch: MicroBatch) -> bool:

@@ -1,12 +1,24 @@
 """Read the ledger as one picture: entries and checkpoints that belong together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Generic, TypeVar
 
-from iot_pipeline.core.ledger.chain import ChainLink, Flaw, LedgerEntry, find_flaws
+from iot_pipeline.core.ledger.chain import (
+    ChainLink,
+    Flaw,
+    LedgerEntry,
+    Outcome,
+    find_flaws,
+    of_current_epoch,
+    of_present_log,
+)
 from iot_pipeline.core.reading.offsets import Checkpoint
 from iot_pipeline.stages.ports import LedgerStore
+
+# Of a topic that was never rebased.
+FIRST_EPOCH = 0
 
 _ATTEMPTS = 5
 _E = TypeVar("_E", LedgerEntry, ChainLink)
@@ -32,6 +44,32 @@ def read_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Ch
 def walk_chain(ledger: LedgerStore, topic: str, partitions: Sequence[int]) -> Chain[ChainLink]:
     """As `read_chain`, the links alone, for a quarter of the cost."""
     return _read_whole(ledger, topic, partitions, ledger.read_links)
+
+
+def read_present(
+    ledger: LedgerStore,
+    topic: str,
+    checkpoints: Mapping[int, Checkpoint],
+    lows: Mapping[int, int],
+    *,
+    outcomes: Collection[Outcome] = (),
+    day: date | None = None,
+) -> list[LedgerEntry]:
+    """Entries about the log that Kafka has now, of every partition that has a checkpoint.
+
+    Args:
+        checkpoints: of the partitions that are meant.
+        lows: their low watermarks.
+        outcomes, day: as of `read_entries`. Of a partition that was rebased all entries are read
+            and given out: where its log begins is known by all of them alone.
+    """
+    never = [p for p, checkpoint in checkpoints.items() if checkpoint.epoch == FIRST_EPOCH]
+    rebased = [partition for partition in checkpoints if partition not in never]
+    found = ledger.read_entries(topic, never, outcomes=outcomes, day=day)
+    return [
+        *of_current_epoch(found, checkpoints),
+        *of_present_log(ledger.read_entries(topic, rebased), checkpoints, lows),
+    ]
 
 
 def _read_whole(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry, of_current_epoch
+from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
@@ -28,6 +28,7 @@ from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
+from iot_pipeline.stages.ledger.chain import FIRST_EPOCH, read_present
 from iot_pipeline.stages.ports import LedgerStore
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
@@ -61,7 +62,7 @@ class AuditProgress:
 def choose_ranges(
     ports: AuditPorts, since: datetime | None = None, until: datetime | None = None
 ) -> list[OffsetRange]:
-    """All of the ledger's current chain and what lags, or what arrived in Kafka within a time."""
+    """What the ledger has of the present log, and what lags; or what arrived within a time."""
     log, ledger, topic = ports.log, ports.ledger, ports.settings.topic
     _, checkpoints, states = read_states(log, ledger, topic)
     starts, ends = {}, {}
@@ -69,7 +70,7 @@ def choose_ranges(
         checkpoint = checkpoints.get(state.partition)
         starts[state.partition] = state.low
         if checkpoint is not None:
-            starts[state.partition] = first_in_ledger(ledger, topic, checkpoint)
+            starts[state.partition] = _first_in_ledger(ledger, topic, checkpoint, state.low)
         ends[state.partition] = state.last_stable
     if since is not None:
         at = log.offsets_at(topic, since)
@@ -80,10 +81,14 @@ def choose_ranges(
     return [OffsetRange(p, starts[p], ends[p]) for p in sorted(starts) if ends[p] > starts[p]]
 
 
-def first_in_ledger(ledger: LedgerStore, topic: str, checkpoint: Checkpoint) -> int:
-    """Where the current epoch begins: older offsets were never ours to store."""
-    first = ledger.first_offset(topic, checkpoint.partition, checkpoint.epoch)
-    return checkpoint.next_offset if first is None else first
+def _first_in_ledger(ledger: LedgerStore, topic: str, checkpoint: Checkpoint, low: int) -> int:
+    """Where the ledger of the present log begins: older offsets were never ours to store."""
+    if checkpoint.epoch == FIRST_EPOCH:
+        first = ledger.first_offset(topic, checkpoint.partition, checkpoint.epoch)
+        return checkpoint.next_offset if first is None else first
+    partition = checkpoint.partition
+    entries = read_present(ledger, topic, {partition: checkpoint}, {partition: low})
+    return min((entry.start_offset for entry in entries), default=checkpoint.next_offset)
 
 
 def audit(
@@ -137,6 +142,7 @@ class _Audit:
         self._unread_letters: list[OffsetRange] = []
         self._days: set[int] = set()
         self._cut: set[int] = set()
+        self._unread: list[tuple[int, int, int]] = []
         self._first_ms: dict[int, int] = {}
         self._last_ms: dict[int, int] = {}
 
@@ -165,7 +171,7 @@ class _Audit:
         readable = self._split(judge)
         ties: list[Tie] = []
         for ranges in in_rounds(readable):
-            for stretch in self._stretches(list(ranges.values())):
+            for stretch in self._stretches(list(ranges.values()), judge):
                 self._judge(judge, stretch, ties)
         self._settle(judge, ties)
         if self._may_judge_strays():
@@ -201,8 +207,14 @@ class _Audit:
         )
 
     def _losses(self) -> list[LedgerEntry]:
-        entries = self._ports.ledger.read_entries(self._topic, self._partitions, outcomes=LOSSES)
-        return of_current_epoch(entries, self._checkpoints)
+        entries = read_present(
+            self._ports.ledger,
+            self._topic,
+            {p: self._checkpoints[p] for p in self._partitions if p in self._checkpoints},
+            {partition: state.low for partition, state in self._states.items()},
+            outcomes=LOSSES,
+        )
+        return [entry for entry in entries if entry.outcome.is_loss]
 
     @property
     def _partitions(self) -> list[int]:
@@ -235,10 +247,10 @@ class _Audit:
             self._count(Fate.IN_FLIGHT, item.end - ingested_end)
             first = item.start
             if checkpoint is not None:
-                first = first_in_ledger(self._ports.ledger, self._topic, checkpoint)
+                first = _first_in_ledger(self._ports.ledger, self._topic, checkpoint, state.low)
             start = min(ingested_end, max(item.start, state.low, first))
             if start > item.start:
-                judge.count_gone(OffsetRange(item.partition, item.start, start))
+                judge.count_unread(OffsetRange(item.partition, item.start, start))
                 self._progress.done += start - item.start
             if ingested_end > start:
                 readable.append(OffsetRange(item.partition, start, ingested_end))
@@ -248,13 +260,12 @@ class _Audit:
         self._result.fates[fate] += offsets
         self._progress.done += offsets
 
-    def _stretches(self, ranges: Sequence[OffsetRange]) -> Iterator[Stretch]:
+    def _stretches(self, ranges: Sequence[OffsetRange], judge: Judge) -> Iterator[Stretch]:
         decoder = ReadingDecoder(self._settings.reading_rules)
         stretch = Stretch(decoder)
         seen = Seen({item.partition: item.start for item in ranges})
-        unreadable: list[OffsetRange] = []
         for records in self._ports.records.read(self._topic, ranges):
-            unreadable += records.unreadable
+            seen.pass_over(records.unreadable)
             if not len(records):
                 continue
             seen.take(records)
@@ -265,7 +276,11 @@ class _Audit:
                 yield stretch
                 stretch = Stretch(decoder)
         yield stretch
-        self._count(Fate.UNREADABLE, sum(item.span for item in unreadable))
+        unreadable = [item for item, _, _ in seen.unread]
+        for item, since_ms, until_ms in seen.unread:
+            if judge.count_unread(item):
+                self._unread.append((item.partition, since_ms, until_ms))
+            self._progress.done += item.span
         jumped = [
             *seen.jumped,
             *(
@@ -368,7 +383,7 @@ class _Audit:
             readable,
             self._span_us(),
             max(self._last_ms.values(), default=0),
-            FormerRows.of(self._whole_ledger(), self._checkpoints, self._cut),
+            FormerRows.of(self._whole_ledger(), self._checkpoints, self._cut, self._unread),
             None if self._every_place else sorted(self._days),
             self._result,
             self._tell,

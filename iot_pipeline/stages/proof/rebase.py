@@ -226,6 +226,11 @@ def say_moves(moves: Sequence[Move]) -> list[str]:
             for item, why in move.passed
         ]
         said.append("; ".join([where, *losses]))
+    if any(m.before is not None and m.before.topic_id != m.after.topic_id for m in moves):
+        said.append(
+            "what was ingested before and is in this log too (a mirror) makes the same rows, and "
+            "is counted again in the new epoch"
+        )
     if any(move.passed for move in moves):
         said.append(
             "`iot losses` lists what was left unread; `iot replay --offsets P:START-END` ingests "

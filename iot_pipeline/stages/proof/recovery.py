@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import (
     Counts,
     LedgerEntry,
@@ -17,7 +18,7 @@ from iot_pipeline.core.ledger.chain import (
 )
 from iot_pipeline.core.ledger.losses import recover
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges
-from iot_pipeline.stages.ingest.micro_batch import Ports, Written
+from iot_pipeline.stages.ingest.micro_batch import Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.requests import retry_transient
@@ -57,17 +58,17 @@ class Recovering:
     _counts: Counts = field(default_factory=Counts)
     _was: Outcome = Outcome.SKIPPED
 
-    def take_in(self, written: Written) -> None:
+    def take_in(self, batch: MicroBatch) -> None:
         """Deliver its dead letters, and count; its rows are acknowledged and read back."""
         topic = self.plan.topic
-        if written.letters:
+        if batch.dead_letters:
             retry_transient(
                 lambda: self.ports.dead_letters.deliver(
-                    topic.name, topic.topic_id, written.letters
+                    topic.name, topic.topic_id, batch.dead_letters
                 ),
                 give_up_after_seconds=self.retry_seconds,
             )
-        self._counts += sum_counts(written.batch.counts.values())
+        self._counts += sum_counts(batch.counts.values())
 
     def finish(self, part: OffsetRange) -> list[tuple[OffsetRange, Outcome]]:
         """Say it in the ledger, when all of the part was taken in.

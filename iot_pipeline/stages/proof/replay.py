@@ -269,7 +269,7 @@ def replay(
             with closing(batches.written()) as turns:
                 for written in turns:
                     if written is not None:
-                        replaying.read_back(written.batch)
+                        replaying.read_back(written)
                         if recovering is not None:
                             recovering.take_in(written)
             if batches.stopped:

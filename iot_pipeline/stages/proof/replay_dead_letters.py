@@ -212,7 +212,7 @@ class _Work:
         if kept:
             self.record(sum(map(len, kept.values())), days)
         self._writer.write(kept)
-        refused = set(map(record_of, self._writer.refused))
+        refused = set(map(record_of, self._writer.refusals.rows))
         if refused:
             self.result.still_rejected["rejected_by_cassandra"] += len(refused)
         for place, group in kept.items():

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.ledger.chain import LedgerEntry, of_current_epoch
+from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.proof.audit_result import UNREAD, Fate
-from iot_pipeline.core.proof.settling import KeptSettlement, Settlement, pieces_of
+from iot_pipeline.core.proof.settling import Former, KeptSettlement, Settlement, pieces_of
+from iot_pipeline.stages.ledger.chain import read_present
 from iot_pipeline.stages.ports import Settlements
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.ports import AuditPorts
@@ -33,21 +34,34 @@ def settle_day(
         budget_seconds: no piece is begun later; at least one is compared.
     """
     topic, deadline = ports.settings.topic, clock() + budget_seconds
-    entries = of_current_epoch(
-        ports.ledger.read_entries(topic, partitions, day=day),
+    entries = read_present(
+        ports.ledger,
+        topic,
         ports.ledger.read_checkpoints(topic, partitions),
+        {mark.partition: mark.low for mark in ports.log.watermarks(topic)},
+        day=day,
     )
     pieces = pieces_of(entries, day)
     kept = settlements.read_settlement(topic, day)
     found = {str(piece): kept.pieces[str(piece)] for piece in pieces if str(piece) in kept.pieces}
     defects = unverifiable = 0
-    stored = _stored_on(entries, day)
+    # What was stored of a log of before a rebase counts too: it is in the ledger's sum.
+    everything = ports.ledger.read_entries(topic, partitions, day=day)
+    stored, present = _stored_on(everything, day), _stored_on(entries, day)
+    former = Former(stored - present, present)
+
+    def explain() -> tuple[int, int]:
+        """Rows that the ledger has more than there are to be, and rows left of a former log."""
+        beside = stored - sum(found.values())
+        left = former.rows_left(kept.pieces, beside - missing)
+        return max(0, beside - left), left
+
     # What was never compared first; then the newest again, until all is explained.
     new = [piece for piece in pieces if str(piece) not in found]
     again = [piece for piece in pieces if str(piece) in found]
     for number, piece in enumerate([*new, *again]):
         is_known = len(found) == len(pieces)
-        if is_known and missing <= stored - sum(found.values()):
+        if is_known and missing <= explain()[0]:
             break
         if number and clock() > deadline:
             break
@@ -57,7 +71,7 @@ def settle_day(
         if not any(result.fates[fate] for fate in (Fate.LOST, Fate.TORN, *UNREAD)):
             found[str(piece)] = result.stored_by_day[day]
     is_whole = len(found) == len(pieces)
-    explained = max(0, stored - sum(found.values())) if is_whole else 0
+    explained, left = explain() if is_whole else (0, None)
     compared = sum(piece.offsets.span for piece in pieces if str(piece) in found)
     settlement = Settlement(
         day,
@@ -67,9 +81,11 @@ def settle_day(
         sum(piece.offsets.span for piece in pieces),
         defects,
         unverifiable,
+        former=former.stored,
     )
     settled_at = datetime.now(UTC) if settlement.is_settled else None
-    settlements.keep_settlement(topic, day, KeptSettlement(found, explained, settled_at))
+    remembered = found | former.keep(kept.pieces, left)
+    settlements.keep_settlement(topic, day, KeptSettlement(remembered, explained, settled_at))
     return settlement
 
 

@@ -19,6 +19,7 @@ from iot_pipeline.core.ledger.chain import (
     decide_commit,
     find_flaws,
     ingested_from,
+    of_present_log,
     sum_counts,
 )
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
@@ -270,3 +271,28 @@ def test_ingested_offsets_reach_back_to_what_was_not_ingested_in_this_epoch():
     for start, known_from in ((400, 200), (320, 200), (300, 200), (200, 200), (150, 100), (50, 50)):
         assert ingested_from(chain, 7, OffsetRange(3, start, 500)) == known_from
     assert ingested_from([], 7, OffsetRange(3, 5, 9)) == 5
+
+
+def test_a_log_that_was_cut_back_keeps_what_an_older_epoch_read_of_its_beginning() -> None:
+    old = [entry(0, 50), entry(50, 90), entry(90, 120), entry(120, 120, outcome=Outcome.REBASED)]
+    new = entry(70, 200, epoch=8)
+    found = of_present_log([*old, new], {3: checkpoint(200, epoch=8)}, {3: 20})
+    assert sorted((e.epoch, e.start_offset, e.end_offset) for e in found) == [
+        (7, 0, 50), (7, 50, 70), (8, 70, 200),
+    ]  # fmt: skip
+    # Deleted by Kafka as far as there: only the current epoch is in the log.
+    assert of_present_log([*old, new], {3: checkpoint(200, epoch=8)}, {3: 70}) == [new]
+    # Twice, and before anything of the newest epoch was ingested.
+    found = of_present_log([*old, new], {3: checkpoint(100, epoch=9)}, {3: 0})
+    assert sorted((e.epoch, e.start_offset, e.end_offset) for e in found) == [
+        (7, 0, 50), (7, 50, 70), (8, 70, 100),
+    ]  # fmt: skip
+
+
+def test_of_another_topic_nothing_older_is_left() -> None:
+    old, new = entry(0, 120), entry(0, 200, epoch=8)
+    assert of_present_log([old, new], {3: checkpoint(200, epoch=8)}, {3: 0}) == [new]
+    # What it passed over is in the ledger, from the beginning of its log on.
+    skipped = entry(30, 60, epoch=8, outcome=Outcome.SKIPPED)
+    found = of_present_log([old, skipped], {3: checkpoint(60, epoch=8)}, {3: 30})
+    assert found == [skipped]

@@ -120,3 +120,16 @@ def test_no_replay_is_advised_or_done_into_a_table_that_forgets(own: Pipeline) -
     # Rows that say themselves how long they live are not the table's to forget.
     kept = Pipeline(own.settings, {**own.env, "IOT_RETENTION_DAYS": "30"}, own.connections)
     assert "`iot replay --offsets 0:" in kept.iot("audit", "--all", exit_code=1)
+
+
+def test_nothing_is_drained_into_a_table_that_forgets(own: Pipeline) -> None:
+    produce(own.brokers, own.topic, fleet("d", 1, 5), partition=0)
+    alter(own, "ALTER TABLE {ks}.sensor_data WITH default_time_to_live = 45")
+    for command in (["drain"], ["drain", "--follow", "--seconds", "5"]):
+        said = own.iot(*command, exit_code=1)
+        assert "forgets rows 45 s after they were written (default_time_to_live)" in said
+        assert "Nothing was written. `iot setup` says what to alter" in said
+    assert own.count_rows("d", 1) == 0
+    kept = Pipeline(own.settings, {**own.env, "IOT_RETENTION_DAYS": "30"}, own.connections)
+    kept.iot("drain")
+    assert own.count_rows("d", 1) == 5

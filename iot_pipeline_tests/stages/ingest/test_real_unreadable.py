@@ -1,6 +1,7 @@
 """Batches that Kafka's client cannot give out, between good ones: read around, recorded, said."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
@@ -8,6 +9,9 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from iot_pipeline.core.ledger.chain import Outcome
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import SchemaMismatchError, UnreadableError
+from iot_pipeline.stages.checks import lag_is_within_limit
+from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.stages.checks.machinery.registry import look_at
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.load import ORIGIN_SECONDS, fleet, produce, reading_json, send_bomb
 from iot_pipeline_tests.pipeline import Pipeline
@@ -53,11 +57,18 @@ def test_what_can_be_read_around_bad_batches_is_stored_and_the_bad_ones_are_reco
     lag = pipeline.iot("lag", "--json")
     assert (lag["partitions"][0]["lag"], lag["lag"]) == (2 * _BOMB_RECORDS + 20,) * 2
     assert 0 < lag["lag_seconds"] < 600
+    # Who looks later reads which partition stands still, and why.
+    assert "cannot be read: batch" in lag["partitions"][0]["stopped_by"]
+    assert lag["partitions"][1]["stopped_by"] is None
+    facts = Facts(pipeline.connections, datetime.now(UTC))
+    (verdict,) = look_at([lag_is_within_limit.CHECK], facts)
+    assert f"Partition 0 stands still at offset {first.start} since" in verdict.sentence
 
     pipeline.env.update(IOT_ON_UNREADABLE="record")  # type: ignore[attr-defined]
     said = pipeline.iot("drain")
     assert f"LOST: {first} was not read" in said
     assert f"LOST: {second} was not read" in said
+    assert pipeline.iot("lag", "--json")["partitions"][0]["stopped_by"] is None
     assert len(pipeline.rows("good")) == 30
     losses = _losses(pipeline)
     assert [item for item, _ in losses] == [first, second]

@@ -1,15 +1,19 @@
 """Rows that Cassandra refuses, and the window of the writer."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     PermanentError,
     RowsRefusedError,
 )
+from iot_pipeline.stages.ingest.following import Follow, open_ended
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ingest.row_writer import DEVICE_REFRESH_MS, RowWriter
 from iot_pipeline_tests.stages.fakes import FAR_ABOVE, FakeStore
 from iot_pipeline_tests.stages.faults import Faults, How
@@ -61,11 +65,17 @@ def test_what_lost_to_a_refused_row_is_a_dead_letter_too(ticks_ms):
     world.check_all_is_drained()
 
 
-def test_many_refusals_stop_the_run_with_nothing_moved():
+def why_stopped(world: World, config: DrainConfig = LARGE, **options: Any) -> dict[int, str]:
+    progress = world.drain(config=config, **options)
+    assert all(isinstance(why, PermanentError) for why in progress.stopped.values())
+    return {partition: str(why) for partition, why in progress.stopped.items()}
+
+
+def test_many_refusals_stop_the_partition_with_nothing_moved():
     world = many_rows(100)
     refuse_steps(world, set(range(0, 22, 2)))
-    with pytest.raises(RowsRefusedError, match="11 of 100 rows"):
-        world.drain(config=LARGE)
+    (said,) = why_stopped(world).values()
+    assert "11 of 100 rows of Kafka partition 0" in said
     assert world.ledger.checkpoints["iot_data", 0].next_offset == 0
     assert not world.letters.delivered
     world.store.refuse = lambda _device, _ms: False
@@ -85,26 +95,103 @@ def test_a_device_refused_with_all_of_its_rows_does_not_stop_the_others():
     world.check_all_is_drained()
 
 
-def test_a_device_refused_without_its_rows_stops_the_run_with_nothing_moved():
+def many_partitions(partitions: int, rows: int) -> World:
+    world = World(partitions=partitions)
+    world.log.poll_records = 1000
+    for step in range(rows):
+        for partition in range(partitions):
+            world.write(partition, at=T0 + step)
+        world.log.tick()
+    return world
+
+
+@pytest.mark.parametrize("poll_records", [15, 1000])
+@pytest.mark.parametrize("follow", [None, Follow(seconds=0.4, linger_seconds=0.0)])
+def test_refusals_of_one_partition_stop_that_one_and_the_others_are_drained(poll_records, follow):
+    world = many_partitions(3, 200)
+    world.log.poll_records = poll_records
+    world.store.looks_until_answered = 3
+    world.write_bad(1)
+    world.write_bad(2)
+    # What comes after them is good, and still no checkpoint may pass over them.
+    world.store.refuse = lambda device, ms: device == "device_1" and 30 <= ms / 1000 - T0 < 45
+    config = replace(LARGE, micro_batch_records=15, follow=follow)
+    plan = open_ended(world.plan()) if follow else world.plan()
+    seen: list[MicroBatch] = []
+    stopped = why_stopped(world, config, plan=plan, observe=seen.append)
+    assert list(stopped) == [1]
+    assert "rows of Kafka partition 1" in stopped[1]
+    world.check()
+    ends = {p: world.ledger.checkpoints["iot_data", p].next_offset for p in range(3)}
+    assert (ends[0], ends[2]) == (200, 201)
+    assert ends[1] <= 30
+    assert {place for place, _ in world.letters.by_place()} == {2}
+    # What was committed is seen once, and nothing of what was not.
+    rows = [row for batch in seen for group in batch.groups.values() for row in group.values()]
+    assert sorted(row[1] for row in rows if row[2] == 0) == list(range(200))
+    assert all(row[1] < ends[1] for row in rows if row[2] == 1)
+    if poll_records == 15:
+        written = [name for name, _ in world.store.rows() if name == "device_1"]
+        assert len(written) < 100, "it is not read on"
+    # The fingerprint is that of a record below the checkpoint.
+    known = world.ledger.checkpoints["iot_data", 1].fingerprint
+    assert known is None or known.offset < ends[1]
+
+    world.store.refuse = lambda _device, _ms: False
+    assert not why_stopped(world)
+    world.check_all_is_drained()
+
+
+def test_one_error_names_every_partition_whose_rows_were_refused():
+    world = many_partitions(3, 40)
+    world.store.refuse = lambda device, _ms: device != "device_1"
+    with pytest.raises(RowsRefusedError) as error:
+        world.ingest()
+    assert "partitions 0, 2 stopped" in str(error.value)
+    assert world.ledger.checkpoints["iot_data", 1].next_offset == 40
+
+
+def test_a_few_refusals_of_each_of_many_partitions_are_too_many_as_well():
+    world = many_partitions(6, 20)
+    world.store.refuse = lambda _device, ms: ms < (T0 + 3) * 1000
+    assert len(why_stopped(world)) >= 4
+    world.check()
+
+
+def test_a_partition_whose_reading_lost_to_a_refused_one_waits_with_it():
+    world = many_partitions(3, 40)
+    # The same key in partition 0: it loses to the one that is refused.
+    world.write(0, device="device_1", at=T0 + 39.5)
+    world.log.tick(1)
+    world.write(1, at=T0 + 39.5, temperature=1.0)
+    world.store.refuse = lambda device, _ms: device == "device_1"
+    stopped = why_stopped(world)
+    assert sorted(stopped) == [0, 1]
+    assert "has the key of one of partition 1" in stopped[0]
+    world.check()
+    world.store.refuse = lambda _device, _ms: False
+    assert not why_stopped(world)
+    world.check_all_is_drained()
+
+
+def test_a_device_refused_without_its_rows_stops_its_partition_with_nothing_moved():
     world = many_rows(20)
     world.write(device="d3")
     world.store.refuse_device = lambda device: device == "d3"
-    with pytest.raises(RowsRefusedError, match="d3 has 1 rows on 2024-12-29"):
-        world.drain(config=LARGE)
+    assert "d3 has 1 rows on 2024-12-29" in why_stopped(world)[0]
     assert world.ledger.checkpoints["iot_data", 0].next_offset == 0
     world.store.refuse_device = lambda _device: False
     world.drain(config=LARGE)
     world.check_all_is_drained()
 
 
-def test_a_refused_row_whose_record_is_gone_stops_the_run_instead_of_losing_it():
+def test_a_refused_row_whose_record_is_gone_stops_the_partition_instead_of_losing_it():
     world = many_rows(20)
     refuse_steps(world, {5})
     faults = Faults(
         1, How.HOOK, only="log.read_offsets", hook=lambda: world.log.delete_before(0, 10)
     )
-    with pytest.raises(PermanentError, match=r"their records, the first at \(0, 5\)"):
-        world.drain(faults=faults, config=LARGE)
+    assert "their records, the first at (0, 5)" in why_stopped(world, faults=faults)[0]
     assert world.ledger.checkpoints["iot_data", 0].next_offset == 0
 
 

@@ -142,7 +142,7 @@ def test_of_a_refused_merged_batch_only_the_row_at_fault_is_refused() -> None:
     store = _WireStore(_Clock(), refused="d3")
     writer = _write(store, _batch({(f"d{at}", 1): _rows(2) for at in range(8)}), 1)
     assert len(store.requests[0]) == 8
-    assert len(writer.refused) == 2
+    assert len(writer.refusals.rows) == 2
     acknowledged = {
         (name, ms)
         for parts in store.requests

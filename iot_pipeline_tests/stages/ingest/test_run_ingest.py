@@ -12,10 +12,20 @@ from iot_pipeline.errors import (
     ConfigurationError,
     KafkaUnavailableError,
     OffsetsExpiredError,
+    SchemaMismatchError,
 )
-from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome
+from iot_pipeline.stages.ingest.following import Follow
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.run_ingest import (
+    IngestOutcome,
+    IngestRequest,
+    Watcher,
+    new_outcome,
+    run_ingest,
+)
+from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.faults import Crash, Faults, How
-from iot_pipeline_tests.stages.world import T0, World, WorldPorts
+from iot_pipeline_tests.stages.world import CONFIG, T0, World, WorldPorts
 
 
 def a_world(records: int = 8) -> World:
@@ -101,6 +111,37 @@ def test_the_caller_is_told_of_a_loss_before_the_run_plans_again():
     outcome = world.ingest(on_expired="record", watcher=diary)
     assert outcome.lost == [OffsetRange(1, 0, 3)]
     assert diary.lines[:2] == ["lost 1:0-3", "planned 0 below, 2 above"]
+
+
+def test_nothing_is_written_into_a_table_that_would_forget_it():
+    world = World(partitions=2)
+    world.write(0, at=T0)
+    world.live_seconds = 45
+    with pytest.raises(SchemaMismatchError, match="forgets rows 45 s after") as error:
+        world.ingest()
+    assert "Nothing was written" in str(error.value)
+    assert "`iot setup` says what to alter" in str(error.value)
+    assert not world.store.rows()
+    world.live_seconds = 0
+    world.ingest()
+    world.check_all_is_drained()
+
+
+def test_a_run_that_stays_notices_that_its_table_was_altered():
+    world = World(partitions=1)
+    clock = iter(range(0, 1_000, 3))
+
+    def one_more() -> bool:
+        world.write(0, at=T0 + world.log.end(0))
+        world.log.tick()
+        world.live_seconds = 45 if world.log.end(0) > 20 else 0
+        return False
+
+    follow = Follow(seconds=20.0, commit_seconds=0.0, should_stop=one_more)
+    request = IngestRequest("iot_data", Run("run", writer_id(1)), CONFIG, follow=follow)
+    with pytest.raises(SchemaMismatchError, match="may die: `iot audit` says which"):
+        run_ingest(request, WorldPorts(world, world.ports()), clock=lambda: float(next(clock)))
+    world.check()
 
 
 def test_a_run_that_came_to_no_plan_knows_nothing_and_says_so():

@@ -43,9 +43,9 @@ def _slice(name: str, rows: int = 1) -> MicroBatch:
 def _pump(writers: Writers) -> list[str]:
     """Names of the slices that were finished."""
     finished = []
-    for batch, refused in writers.pump():
-        assert not refused
-        finished += [name for name, _ in batch.groups]
+    for refusals in writers.pump():
+        assert not refusals.rows
+        finished += [name for name, _ in refusals.batch.groups]
     return finished
 
 

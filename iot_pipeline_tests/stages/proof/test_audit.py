@@ -233,3 +233,26 @@ def test_rows_from_before_a_rebase_are_unverifiable_not_stray():
     world.store.cells["d", DAY, T0_MS + 77] = {"temperature": (us, 1.0), "humidity": (us, 2.0)}
     stray = audit_of(Outside(world))
     assert (stray.fates[Fate.STRAY], stray.rows_unverifiable) == (1, 5)
+
+
+@pytest.mark.parametrize("bad", [(0, 2), (1, 3), (3, 5), (0, 5)])
+def test_what_was_ingested_and_cannot_be_read_any_more_is_unverifiable_and_no_loss(bad):
+    outside = Outside(drained(), unreadable=[OffsetRange(0, *bad)])
+    result = audit_of(outside)
+    size = bad[1] - bad[0]
+    assert {fate: n for fate, n in result.fates.items() if n} == {
+        fate: n for fate, n in {Fate.STORED: 5 - size, Fate.UNVERIFIABLE: size}.items() if n
+    }
+    assert result.rows_unverifiable in (0, size)
+    said = " ".join(conclude(result))
+    assert f"{size} are unverifiable: Kafka does not have their records any more, or" in said
+    assert "iot losses" not in said
+
+
+def test_a_row_without_a_record_is_stray_beside_a_batch_that_cannot_be_read():
+    world = drained()
+    written_us = (NOW_MS + 2) * 1000 + 3  # of partition 3, which has no record
+    world.store.send_rows("d", DAY, {T0_MS + 99: (written_us, 0, 3, 1.0, 2.0)})
+    world.store.wait(1)
+    result = audit_of(Outside(world, unreadable=[OffsetRange(0, 1, 3)]))
+    assert result.fates[Fate.STRAY] == 1

@@ -11,6 +11,7 @@ from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.checks.row_count_matches_ledger import look
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.stages.ingest.test_real_loss import recreate
 
 pytestmark = pytest.mark.services
 
@@ -51,11 +52,7 @@ def test_readings_sent_again_are_told_from_rows_that_are_missing(
     verdict = scheduled_look(pipeline)
     assert verdict.passed, verdict.sentence
     assert "340 rows fewer" in verdict.sentence
-    connections.cassandra.execute(
-        f"DELETE FROM {pipeline.settings.keyspace}.sensor_data WHERE device_id = '{name}_0' "
-        f"AND day = '{DAY}' AND timestamp = 1735444918000",
-        doing="deleting a row behind the ledger's back",
-    )
+    delete_one(pipeline, f"{name}_0")
     verdict = scheduled_look(pipeline)
     assert not verdict.passed
     assert "records of 2024-12-29 without their row" in verdict.sentence
@@ -81,3 +78,54 @@ def test_a_day_too_large_for_one_look_is_settled_in_several(
             assert f"{compared} of 300 offsets of 2024-12-29 were compared so far" in (
                 verdict.sentence
             )
+
+
+def test_after_a_mirror_took_over_the_day_is_settled_and_told_apart(pipeline: Pipeline) -> None:
+    name, topic = f"mirror_{uuid.uuid4().hex[:8]}", pipeline.topic
+    readings = list(fleet(name, 3, 250))
+    produce(pipeline.brokers, topic, readings, partition=0)
+    pipeline.drain()
+    recreate(pipeline)
+    # The same readings at other offsets, one of them twice, but for ten that it does not have.
+    produce(pipeline.brokers, topic, [readings[0], *readings[:240]], partition=1)
+    new_id = pipeline.log.topic_id(topic)
+    said = pipeline.iot("rebase", "--topic-id", new_id, "--at", "earliest")
+    assert "counted" in said
+    pipeline.iot("drain")
+    verdict = scheduled_look(pipeline)
+    assert verdict.passed, verdict.sentence
+    # The one that came twice at once is repeated by the ledger already.
+    assert "240 rows fewer than the ledger stored, and none is missing" in verdict.sentence
+    assert "sent again later" not in verdict.sentence
+    assert "250 are of another log, before a rebase" in verdict.sentence
+    assert "counted in both" in pipeline.iot("ledger")
+    # A row of the mirror's that goes missing is a warning all the same.
+    delete_one(pipeline, f"{name}_0")
+    assert "records of 2024-12-29 without their row" in scheduled_look(pipeline).sentence
+
+
+def test_after_a_log_was_cut_back_its_beginning_is_compared_too(pipeline: Pipeline) -> None:
+    name, settings = f"cut_{uuid.uuid4().hex[:8]}", pipeline.settings
+    produce(pipeline.brokers, pipeline.topic, fleet(name, 3, 100), partition=0)
+    pipeline.drain()
+    pipeline.connections.cassandra.execute(
+        f"UPDATE {settings.keyspace}.ingest_ledger SET fingerprint = (99, 1, 2) "
+        f"WHERE topic = '{pipeline.topic}' AND kafka_partition = 0 IF next_offset = 100",
+        doing="making the log another one",
+    )
+    produce(pipeline.brokers, pipeline.topic, fleet(f"{name}_more", 1, 7), partition=0)
+    pipeline.iot("rebase", "--at", "0:90")
+    pipeline.iot("drain")
+    assert scheduled_look(pipeline).passed
+    assert pipeline.iot("audit", "--all", "--json")["stored"] == 107
+    delete_one(pipeline, f"{name}_0")
+    assert pipeline.iot("audit", "--all", "--json", exit_code=1)["lost_ranges"] == ["0:0-1"]
+    assert "records of 2024-12-29 without their row" in scheduled_look(pipeline).sentence
+
+
+def delete_one(pipeline: Pipeline, device_id: str) -> None:
+    pipeline.connections.cassandra.execute(
+        f"DELETE FROM {pipeline.settings.keyspace}.sensor_data WHERE device_id = '{device_id}' "
+        f"AND day = '{DAY}' AND timestamp = 1735444918000",
+        doing="deleting a row behind the ledger's back",
+    )

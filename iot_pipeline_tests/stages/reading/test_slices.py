@@ -166,6 +166,31 @@ def test_a_day_of_expired_rows_is_walked_far_below_the_limit_once_it_is_known() 
     assert limited.most_dead <= DEAD * 0.6
 
 
+@dataclass(slots=True)
+class Watched(FakeSensorData):
+    """Notes which parts of a day are asked for."""
+
+    parts: list[tuple[int, int]] = field(default_factory=list)
+
+    def start_page(
+        self, span: Span, limit: int, *, newest_first: bool = False
+    ) -> FakeAnswer[Sequence[tuple[int, *tuple[float | None, ...]]]]:
+        self.parts.append((span.first_ms, span.last_ms))
+        return FakeSensorData.start_page(self, span, limit, newest_first=newest_first)
+
+
+def test_the_part_of_a_day_that_still_lives_is_asked_for_first_and_in_one_piece() -> None:
+    rows, noon = Watched(), MIDNIGHT_MS + MS_PER_DAY // 2
+    rows.add("hot", [noon + 60_000 * n for n in range(500)])
+    end = MIDNIGHT_MS + MS_PER_DAY
+    sliced = SlicedRows(rows, 0.5, wall_clock=lambda: end / 1000)
+    found = wait_for(sliced.start_page(ALL, 100, newest_first=True), sliced.wait)
+    assert (len(found), rows.parts) == (100, [(noon, end - 1)])
+    # What may have expired comes after it, an hour at first.
+    wait_for(sliced.start_page(ALL, 1_000, newest_first=True), sliced.wait)
+    assert rows.parts[1:3] == [(noon, end - 1), (noon - MS_PER_HOUR, noon - 1)]
+
+
 def test_rows_that_cannot_have_expired_are_asked_for_at_once() -> None:
     limited, _ = table([MIDNIGHT_MS + 1_000 * n for n in range(100)])
     now = (MIDNIGHT_MS + MS_PER_DAY) / 1000

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome, of_current_epoch
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo
@@ -21,6 +22,7 @@ from iot_pipeline.stages.fleet.keeper import FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.progress import DrainProgress
+from iot_pipeline.stages.ingest.stops import read_standing
 from iot_pipeline.stages.ledger.chain import Chain, walk_chain
 from iot_pipeline.stages.ports import (
     Acknowledgements,
@@ -30,6 +32,7 @@ from iot_pipeline.stages.ports import (
     RecordLogReader,
     SensorData,
     Settlements,
+    Stops,
     TableStore,
 )
 from iot_pipeline.stages.proof.ports import AuditPorts
@@ -76,6 +79,8 @@ class CheckPorts(Protocol):
     def audit_ports(self) -> AuditPorts: ...
     @property
     def settlements(self) -> Settlements: ...
+    @property
+    def stops(self) -> Stops: ...
     @property
     def acknowledgements(self) -> Acknowledgements: ...
     @property
@@ -192,6 +197,11 @@ class Facts:
     def lags(self) -> list[PartitionLag]:
         """How far ingestion is behind, by Kafka partition."""
         return read_lag(self.ports.log, self.ports.ledger, self.settings.topic, self.now)
+
+    @_Fact
+    def stops(self) -> list[Stop]:
+        """The partitions that a run had to leave, and that none has drained on since."""
+        return read_standing(self.ports.stops, self.ports.ledger, self.settings.topic)
 
     @_Fact
     def recent(self) -> list[ChainLink]:
