@@ -32,7 +32,7 @@ def sent_by(devices: int) -> list[Sent]:
 
 
 def ports_of(table: TimeLapse) -> FleetPorts:
-    return FleetPorts(FakeDeviceStates(), table, table, table)  # type: ignore[arg-type]
+    return FleetPorts(FakeDeviceStates(), table, table, table)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_what_runs_have_kept_of_a_device_goes_on_to_its_newest_reading() -> None
     table.as_of_ms = NOW_MS
     fleet = look_at_fleet(
         FleetPorts(FakeDeviceStates(), table, table, table), QualityLimits(), NOW, 0.0
-    )  # type: ignore[arg-type]
+    )
     found = {name: (state, known) for name, state, known in walk_fleet(ports, fleet)}
     assert all(known for _, known in found.values())
     state, _ = found["d0025"]
