@@ -13,7 +13,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.settings import Settings
 
 
-class Made(Exception):
+class MadeError(Exception):
     """Instead of a consumer: nothing is read here."""
 
 
@@ -23,7 +23,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def make(config: Mapping[str, Any], **_: object) -> None:
         told.update(config)
-        raise Made
+        raise MadeError
 
     monkeypatch.setattr(kafka_source, "Consumer", make)
     monkeypatch.setattr(audit_log, "Consumer", make)
@@ -33,10 +33,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_what_reads_ranges_and_what_audits_them_hold_no_more_than_is_said_once(
     told: dict[str, Any],
 ) -> None:
-    with pytest.raises(Made):
+    with pytest.raises(MadeError):
         KafkaRangeSource({}, "t", [OffsetRange(0, 0, 1)])
     assert BOUNDED_MEMORY.items() <= told.items()
     told.clear()
-    with pytest.raises(Made):
+    with pytest.raises(MadeError):
         list(KafkaAuditLog(Settings.from_env({})).read("t", [OffsetRange(0, 0, 1)]))
     assert BOUNDED_MEMORY.items() <= told.items()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
     CheckpointWentBackError,
@@ -289,7 +290,7 @@ def test_what_a_partition_ended_with_is_kept_no_longer_than_it_may_meet_a_rival(
     """Of hundreds of partitions it would be their backlogs, until the run ends."""
     kept = []
 
-    class Watched(micro_batch.OpenMilliseconds):
+    class Watched(OpenMilliseconds):
         def __init__(self, *settled):
             super().__init__(*settled)
             kept.append(self)
