@@ -50,14 +50,22 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(("--json",), shows=('"proven"',)),
     ],
     "cql": [Example(("SELECT device_id, day, timestamp FROM sensor_data LIMIT 3",))],
-    "dead-letters list": [Example(shows=("{place}", "not_json"))],
+    "dead-letters list": [
+        Example(shows=("{place}", "not_json")),
+        Example(("--reason", "not_json", "--all"), shows=("{place}",)),
+    ],
     "dead-letters replay": [Example(shows=("still rejected",))],
     "dead-letters show": [Example(("{place}",), shows=("not a reading",))],
     "dead-letters stats": [Example(shows=("not_json",))],
     "delete": [Example(("--day", "2001-01-01", "--reason", "a test", "--yes", "--", "{device}"))],
     # The whole of it is a test of its own; this is what it refuses.
     "demo": [Example(("--once", "--scenario", "rough_day"), there=2, away=2)],
-    "devices": [Example(shows=("{device}",)), Example(("--problems",)), Example(("--silent",))],
+    "devices": [
+        Example(shows=("{device}",)),
+        Example(("--problems",)),
+        Example(("--silent",)),
+        Example(("--all",), shows=("{device}", "devices listed")),
+    ],
     "down": [Example(away=0)],
     "drain": [
         # Apart from each other: runs of one Kafka partition fence each other, exit code 3.

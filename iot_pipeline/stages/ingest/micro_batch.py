@@ -280,6 +280,9 @@ class MicroBatches:
         done = (source.finished | source.stopped.keys() | self._left) - self._released
         for partition in done:
             self._release(builder, partition)
+            # Nothing comes that its last millisecond could compete with: of hundreds of partitions
+            # that would be the memory of their backlogs.
+            self._open.forget(partition, more_than_bytes=0)
             if partition in source.stopped:
                 self.stopped[partition] = source.stopped[partition]
                 self.stopped_at[partition] = self._seen[partition]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
     CheckpointWentBackError,
@@ -283,6 +284,26 @@ def test_a_millisecond_is_not_split_by_the_size_of_a_micro_batch():
         world.write(at=T0 + step)
     progress = world.drain()
     assert (progress.split_ms, progress.micro_batches) == (0, 1)
+
+
+def test_what_a_partition_ended_with_is_kept_no_longer_than_it_may_meet_a_rival(monkeypatch):
+    """Of hundreds of partitions it would be their backlogs, until the run ends."""
+    kept = []
+
+    class Watched(OpenMilliseconds):
+        def __init__(self, *settled):
+            super().__init__(*settled)
+            kept.append(self)
+
+    monkeypatch.setattr(micro_batch, "OpenMilliseconds", Watched)
+    world = World(partitions=3)
+    for partition in range(3):
+        for step in range(20):
+            world.write(partition, at=T0 + step)
+    world.drain()
+    (waiting,) = kept
+    assert (waiting.total, waiting._settled) == (0, {})
+    world.check_all_is_drained()
 
 
 # Interruptions.
