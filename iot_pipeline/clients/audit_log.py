@@ -145,6 +145,8 @@ class KafkaAuditLog:
                 if partition in unreadable:
                     continue  # behind what cannot be read; it comes again
                 if error is not None:
+                    if partition in ends and partition not in open_partitions:
+                        continue  # of what lies behind the range: it was fetched ahead
                     if error.code() in UNREADABLE_CODES and partition in open_partitions:
                         unreadable[partition] = in_words(error)
                         continue

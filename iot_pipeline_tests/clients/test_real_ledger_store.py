@@ -2,11 +2,12 @@
 
 import dataclasses
 import uuid
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
+from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.chain import (
     Applied,
     Commit,
@@ -142,3 +143,34 @@ def test_a_second_writer_never_takes_over_the_row_of_a_range(
     assert isinstance(settle(ledger, slow), Fenced)
     (entry,) = ledger.read_entries(pipeline.topic, [0])
     assert (entry.run_id, entry.writer_id, entry.end_offset) == ("run-1", ME, 150)
+
+
+def test_checkpoints_that_are_asked_for_together_come_back_each_to_its_partition(
+    pipeline: Pipeline, ledger: CassandraLedgerStore
+) -> None:
+    # More than are on their way at once, some of them missing.
+    known = {
+        partition: Checkpoint(partition, 1_000 + partition, partition % 3, f"uuid {partition}")
+        for partition in range(1, 70)
+        if partition % 7
+    }
+    for checkpoint in known.values():
+        ledger.first_contact(pipeline.topic, checkpoint)
+    found = ledger.read_checkpoints(pipeline.topic, range(1, 80))
+    assert found == known
+    assert ledger.read_checkpoints(pipeline.topic, [69, 3]) == {3: known[3], 69: known[69]}
+
+
+def test_which_partitions_stand_still_is_kept_by_partition_the_newest_of_each(
+    pipeline: Pipeline,
+) -> None:
+    stops, since = pipeline.connections.stops, datetime(2026, 3, 10, 12, tzinfo=UTC)
+    assert stops.read_stops(pipeline.topic) == []
+    first = Stop(2, 1, 500, since, "run-1", "reading t[2]: it's broken; é")
+    for stop in (first, Stop(0, 0, 7, since, "run-1", "why"), dataclasses.replace(first, epoch=2)):
+        stops.keep_stop(pipeline.topic, stop)
+    assert stops.read_stops(pipeline.topic) == [
+        Stop(0, 0, 7, since, "run-1", "why"),
+        dataclasses.replace(first, epoch=2),
+    ]
+    assert stops.read_stops("another") == []

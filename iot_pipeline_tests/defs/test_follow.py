@@ -18,9 +18,10 @@ from iot_pipeline.defs import follow_run, ingest_run
 from iot_pipeline.defs.ingest import FOLLOW_CONFIG
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
+from iot_pipeline.defs.verdicts import read_shown
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
-from iot_pipeline_tests.load import fleet, produce
+from iot_pipeline_tests.load import fleet, produce, send_bomb
 from iot_pipeline_tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.services
@@ -129,6 +130,31 @@ def test_a_red_blocking_check_ends_the_run_and_fails_it(
     assert chain.flaws == []
     achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
     assert sum(item.span for item in achieved) == 500 == sum(e.span for e in chain.entries)
+
+
+def test_a_partition_that_stands_still_is_red_before_the_runs_end_until_it_drains_again(
+    dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(pipeline.brokers, pipeline.topic, fleet("d", 1, 10), partition=0)
+    bad = send_bomb(pipeline.brokers, pipeline.topic, 1_800, partition=0)
+    produce(pipeline.brokers, pipeline.topic, fleet("e", 1, 50), partition=1)
+    monkeypatch.setenv("IOT_FOLLOW_SECONDS", "12")
+    outcome = dagster.launch("ingest", FOLLOW_CONFIG)
+    # A run that fails looks at nothing at its end: this was said while it followed the others.
+    assert not outcome.is_success
+    shown = read_shown(dagster.instance)
+    said = shown["lag_is_within_limit"].description
+    assert f"Partition 0 stands still at offset {bad[0]} since" in said
+    assert f"offsets {bad[0]} to {bad[1] - 1} cannot be read" in said
+    assert shown["lag_is_within_limit"].severity is dg.AssetCheckSeverity.ERROR
+    assert "Could not look" not in shown["rows_read_back_equal"].description
+    assert pipeline.count_rows("e", 1) == 50
+    monkeypatch.setenv("IOT_ON_UNREADABLE", "record")
+    monkeypatch.setenv("IOT_FOLLOW_SECONDS", "5")
+    assert dagster.launch("ingest", FOLLOW_CONFIG).is_success
+    shown = read_shown(dagster.instance)
+    assert shown["lag_is_within_limit"].passed
+    assert not shown["nothing_left_unread"].passed, "the loss itself waits for a person"
 
 
 def test_following_has_no_end_to_give(dagster: Dagster) -> None:
