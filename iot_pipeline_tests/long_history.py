@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
-from iot_pipeline.clients.cassandra import CassandraClient, unlogged_batch
+from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.reading.spans import bucket_of
 
@@ -94,13 +94,13 @@ def _write(
     per_batch: int = _PER_BATCH,
 ) -> None:
     in_flight = []
-    batch, size = unlogged_batch(), 0
+    batch, size = client.unlogged_batch(), 0
     for one in values:
         batch.add(statement, one)
         size += 1
         if size == per_batch:
             in_flight.append(client.start(partial(_same, batch), "writing a past"))
-            batch, size = unlogged_batch(), 0
+            batch, size = client.unlogged_batch(), 0
         while len([pending for pending in in_flight if not pending.done]) > 16:
             client.wait(0.05)
     if size:
