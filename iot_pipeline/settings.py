@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -33,6 +33,7 @@ from iot_pipeline.core.reading.quantities import LIMITS, QUANTITIES, Quantity
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings_cassandra import CassandraSettings
 from iot_pipeline.settings_kafka import KafkaSettings, is_secret, take_properties
+from iot_pipeline.settings_local import LocalSettings, Port
 from iot_pipeline.settings_sources import (
     env_file,
     in_project,
@@ -42,8 +43,6 @@ from iot_pipeline.settings_sources import (
     take_secrets_from_files,
 )
 from iot_pipeline.tls import Tls
-
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def _limits() -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -68,7 +67,7 @@ else:
     _Limits = create_model("_Limits", **dict(_limits()))
 
 
-class Settings(KafkaSettings, CassandraSettings, _Limits):
+class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
     """All settings, valid, immutable. Durations are seconds, sizes are as the name ends.
 
     The limits of a reading and of quality are declared in `core.reading.quantities` and
@@ -173,28 +172,6 @@ class Settings(KafkaSettings, CassandraSettings, _Limits):
     rollup_quiet_seconds: float = Field(60, ge=0, le=86_400)
     """earlier days are rebuilt when nothing touched them for this long"""
 
-    # Local services (`iot up`); docker-compose.yml reads the same variables.
-    kafka_port: Port = 9092
-    """local Kafka: clients"""
-    kafka_internal_port: Port = 19092
-    """local Kafka: other containers"""
-    kafka_controller_port: Port = 9093
-    """local Kafka: KRaft controller"""
-    cassandra_storage_port: Port = 7000
-    """local Cassandra: between nodes"""
-    cassandra_jmx_port: Port = 7199
-    """local Cassandra: JMX"""
-    kafka_retention_check_ms: int = Field(300_000, ge=100)
-    """local Kafka: how often it looks for records to delete"""
-    cassandra_opts: str = ""
-    """local Cassandra: more -Dname=value options"""
-    cluster_name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,48}$")
-    """local Cassandra's cluster name; empty: one of its own per data folder"""
-    java_home: str = ""
-    """a JDK 17 for the local services; empty: find one"""
-    jar_cache: str = ""
-    """where jars are kept; empty: the user's cache folder"""
-
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
         """Read the environment over `.env` over the defaults, and check all of it.
@@ -229,7 +206,7 @@ class Settings(KafkaSettings, CassandraSettings, _Limits):
         try:
             settings = cls.model_validate(given)
         except ValidationError as exc:
-            wrong = _explain(exc, cls)
+            wrong = explain(exc, cls)
         # Raised here, where no traceback has pydantic's error, which prints what it was given.
         if wrong:
             raise ConfigurationError(wrong)
@@ -362,10 +339,16 @@ class Settings(KafkaSettings, CassandraSettings, _Limits):
 
         It comes from the environment, from `.env`, from another setting; empty: it is the default.
         """
-        inherited: list[type[BaseModel]] = [KafkaSettings, CassandraSettings, _Limits]
+        inherited: list[type[BaseModel]] = [
+            KafkaSettings,
+            CassandraSettings,
+            LocalSettings,
+            _Limits,
+        ]
 
         def place(name: str) -> int:
-            return next((i for i, k in enumerate(inherited, 1) if name in k.model_fields), 0)
+            found = (i for i, kind in enumerate(inherited, 1) if name in kind.model_fields)
+            return next(found, 0)
 
         for name in sorted(type(self).model_fields, key=place):
             origin = self._origins.get(name, "")
@@ -392,7 +375,8 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def _explain(exc: ValidationError, cls: type[Settings]) -> str:
+def explain(exc: ValidationError, cls: type[Settings]) -> str:
+    """What is wrong with which variable, in words; secrets are not quoted."""
     lines = []
     for error in exc.errors():
         message = error["msg"].removeprefix("Value error, ")

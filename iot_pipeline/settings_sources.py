@@ -49,15 +49,23 @@ def injected_variables() -> list[str]:
 
 
 def our_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """The IOT_ variables that configure a pipeline, by their name in lower case without IOT_."""
+    """The IOT_ variables that configure a pipeline, by their name in lower case without IOT_.
+
+    Raises:
+        ConfigurationError: a value is not UTF-8; no client could be given it.
+    """
     # The tests' own switches and make's configure none.
-    return {
-        name[4:].lower(): value
+    found = {
+        name: value
         for name, value in variables.items()
         if name.startswith("IOT_")
         and not name.startswith(("IOT_TEST_", "IOT_CHAOS_"))
         and not is_injected(name, value)
     }
+    for name, value in found.items():
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ConfigurationError(f"{name}: expected UTF-8")
+    return {name[4:].lower(): value for name, value in found.items()}
 
 
 def read_env_file(path: Path) -> dict[str, str]:

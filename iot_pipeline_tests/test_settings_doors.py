@@ -5,11 +5,12 @@ import traceback
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import iot_pipeline.clients
 from iot_pipeline.clients.kafka import client_config, raw_config
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.settings import Settings
+from iot_pipeline.settings import Settings, explain
 from iot_pipeline.settings_kafka import REFUSED
 
 SECRET = "hunter2-nobody-may-read-this"
@@ -85,6 +86,11 @@ def refusal(env: dict[str, str]) -> str:
             {"IOT_KAFKA_SASL_PASSWORD_FILE": "/no/such"},
             "IOT_KAFKA_SASL_PASSWORD_FILE=/no/such: no such file or directory",
         ),
+        # As a variable is read that is not UTF-8.
+        (
+            {**SCRAM, "IOT_KAFKA_SASL_PASSWORD": f"{SECRET}\udcff"},
+            "IOT_KAFKA_SASL_PASSWORD: expected UTF-8",
+        ),
         ({"IOT_KAFKA__SASL_PASSWORD": SECRET}, "set IOT_KAFKA_SASL_PASSWORD instead"),
         ({"IOT_KAFKA__ISOLATION_LEVEL": "x"}, "cannot be set: records of aborted transactions"),
         ({"IOT_KAFKA_SASL_PASWORD": SECRET}, "IOT_KAFKA_SASL_PASWORD: no such setting"),
@@ -139,6 +145,13 @@ def test_a_secret_is_hidden_in_what_settings_are_shown_as():
     assert SECRET not in f"{settings.kafka_tls!r}"
 
 
+def test_a_secret_that_is_malformed_is_not_quoted():
+    with pytest.raises(ValidationError) as found:
+        Settings.model_validate({"kafka_sasl_password": [SECRET]})
+    said = explain(found.value, Settings)
+    assert "IOT_KAFKA_SASL_PASSWORD=********: Input should be" in said
+
+
 def test_a_secret_may_stand_in_a_file_and_its_last_newline_is_the_editors(tmp_path):
     (tmp_path / "password").write_text(f"{SECRET}\n")
     env = {**SCRAM, "IOT_KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "password")}
@@ -186,7 +199,10 @@ def test_a_variable_wins_over_the_same_property_of_the_file(properties):
         "IOT_KAFKA_PROPERTIES_FILE": str(properties),
         "IOT_KAFKA__SOCKET_KEEPALIVE_ENABLE": "false",
     }
-    assert client_config(Settings.from_env(env))["socket.keepalive.enable"] == "false"
+    settings = Settings.from_env(env)
+    assert client_config(settings)["socket.keepalive.enable"] == "false"
+    origins = {row[0]: row[3] for row in settings.rows()}
+    assert origins["IOT_KAFKA__SOCKET_KEEPALIVE_ENABLE"] == "environment"
 
 
 @pytest.mark.parametrize(

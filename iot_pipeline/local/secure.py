@@ -73,7 +73,7 @@ class SecureServers:
     def secured(self, service: Service) -> Service:
         """The service with its doors locked; nothing else about it is changed."""
         if service.kind == "kafka":
-            return replace(service, environment={**service.environment, **self._of_kafka()})
+            return replace(service, environment={**service.environment, **self.of_kafka()})
         return replace(service, mounts={**service.mounts, _YAML: self._yaml(service.mounts)})
 
     def launched(self, service: Service, launch: Launch) -> Launch:
@@ -139,7 +139,8 @@ class SecureServers:
     def _password(self, kind: str) -> str:
         return self._password_file(kind).read_text(encoding="utf-8")
 
-    def _of_kafka(self) -> dict[str, str]:
+    def of_kafka(self) -> dict[str, str]:
+        """The variables of Kafka's container that lock its doors."""
         # Brokers and controllers show each other certificates; clients log in with a password.
         return {
             "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:SSL,HOST:SASL_SSL,INTERNAL:SSL",

@@ -7,19 +7,37 @@ import pytest
 
 from iot_pipeline.connections import open_connections
 from iot_pipeline.local.certificates import make_authority
+from iot_pipeline.local.secure import SecureServers
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import OwnServices, start_secure_services
+
+# More ways to log in than `iot up --secure` opens: a cluster of somebody else's has them.
+_HOST = "KAFKA_LISTENER_NAME_HOST"
+MORE_LOGINS = {
+    f"{_HOST}_SASL_ENABLED_MECHANISMS": "SCRAM-SHA-512,SCRAM-SHA-256,OAUTHBEARER",
+    f"{_HOST}_SCRAM___SHA___256_SASL_JAAS_CONFIG": (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    ),
+    # Takes tokens that nobody signed.
+    f"{_HOST}_OAUTHBEARER_SASL_JAAS_CONFIG": (
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
+        'unsecuredLoginStringClaim_sub="iot";'
+    ),
+}
 
 
 @pytest.fixture(scope="session")
 def secure_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServices]:
     folder = tmp_path_factory.mktemp("secure")
-    started = start_secure_services(folder)
-    try:
-        yield started
-    finally:
-        started.stop()
+    with pytest.MonkeyPatch.context() as patched:
+        shipped = SecureServers.of_kafka
+        patched.setattr(SecureServers, "of_kafka", lambda self: shipped(self) | MORE_LOGINS)
+        started = start_secure_services(folder)
+        try:
+            yield started
+        finally:
+            started.stop()
 
 
 @pytest.fixture(scope="session")
