@@ -1,6 +1,7 @@
 """Doors in the settings: what belongs together, what is refused; a secret is told nowhere."""
 
 import ast
+import sys
 import traceback
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 import iot_pipeline.clients
-from iot_pipeline.clients.kafka import client_config, raw_config
+from iot_pipeline.clients.kafka import check_config, client_config, raw_config
+from iot_pipeline.connections import open_connections
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings, explain
 from iot_pipeline.settings_kafka import REFUSED
@@ -248,3 +250,48 @@ def test_a_door_that_only_librdkafka_opens_is_said_when_the_second_client_is_nee
     with pytest.raises(ConfigurationError, match=r"ssl\.ca\.pem: only librdkafka") as refused:
         raw_config(settings)
     assert SECRET not in str(refused.value)
+
+
+def test_kerberos_without_its_library_is_a_sentence_in_both_clients():
+    env = {"IOT_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "IOT_KAFKA_SASL_MECHANISM": "GSSAPI"}
+    settings = Settings.from_env({**env, "IOT_KAFKA__SASL_KERBEROS_SERVICE_NAME": "kafka"})
+    with pytest.raises(ConfigurationError, match="this librdkafka was built without Kerberos"):
+        check_config(settings)
+    with pytest.raises(ConfigurationError, match="pip install gssapi"):
+        raw_config(settings)
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({"IOT_KAFKA__NO_SUCH": SECRET}, "librdkafka's no.such): librdkafka has no such property"),
+        ({"IOT_KAFKA__SOCKET_TIMEOUT_MS": SECRET}, "socket.timeout.ms): not a value that it can"),
+        (
+            {"IOT_KAFKA_SECURITY_PROTOCOL": "SSL", "IOT_KAFKA_SSL_CA_LOCATION": __file__},
+            "IOT_KAFKA_SSL_CA_LOCATION: expected a file as PEM",
+        ),
+        (
+            {
+                "IOT_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+                "IOT_KAFKA_SASL_MECHANISM": "AWS_MSK_IAM",
+                "IOT_KAFKA_AWS_REGION": "eu-central-1",
+            },
+            "needs Amazon's library: pip install 'iot-pipeline[msk]'",
+        ),
+        (
+            {**TLS, "IOT_CASSANDRA_SSL_CA_LOCATION": __file__},
+            f"IOT_CASSANDRA_SSL_CA_LOCATION={__file__}: expected certificates as PEM",
+        ),
+    ],
+)
+def test_what_only_a_client_can_judge_is_judged_before_anything_is_contacted(
+    env, words, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", None)
+    # Port 1 answers nobody: were it contacted, that would be the error.
+    addresses = {"IOT_BOOTSTRAP_SERVERS": "127.0.0.1:1", "IOT_CASSANDRA_PORT": "2"}
+    settings = Settings.from_env({**addresses, **env})
+    with pytest.raises(ConfigurationError) as refused, open_connections(settings):
+        pass
+    assert words in str(refused.value)
+    assert SECRET not in "".join(traceback.format_exception(refused.value))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
@@ -148,6 +149,11 @@ def _raw_login(settings: Settings) -> dict[str, Any]:
 
         provider = token_provider(settings)
         return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
+    if mechanism == "GSSAPI" and find_spec("gssapi") is None:
+        raise ConfigurationError(
+            "IOT_KAFKA_SASL_MECHANISM=GSSAPI: what cannot be read is looked at with a client that "
+            "needs Python's gssapi: pip install gssapi"
+        )
     return {
         "sasl_mechanism": mechanism,
         "sasl_plain_username": settings.kafka_sasl_username or None,

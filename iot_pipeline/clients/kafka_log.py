@@ -44,7 +44,8 @@ class KafkaLog:
 
     Raises:
         KafkaUnavailableError: no broker answered in time.
-        ConfigurationError: none has ever answered, and none can at these addresses.
+        ConfigurationError: none has ever answered, and none can by these settings.
+        PermanentError: the same, and their certificate is at fault.
         SchemaMismatchError: the topic does not exist.
     """
 

@@ -68,8 +68,17 @@ class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
 
 
 def token_provider(settings: Settings) -> Any:
-    """What kafka-python asks for tokens."""
-    return _Tokens(settings)
+    """What kafka-python asks for tokens; the first is there.
+
+    kafka-python takes any trouble with one for a broker that does not answer, so it is met here.
+
+    Raises:
+        ConfigurationError: the endpoint refuses the client.
+        KafkaUnavailableError: the endpoint does not answer.
+    """
+    tokens = _Tokens(settings)
+    tokens.token()
+    return tokens
 
 
 def _fetch(settings: Settings) -> tuple[str, float]:

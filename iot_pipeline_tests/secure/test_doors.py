@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shutil
 import ssl
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from iot_pipeline.local.certificates import make_certificate
 from iot_pipeline.local.secure import SecureServers
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.load import produce
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.secure.forwarder import OTHER_ADDRESS, forwarded
 from iot_pipeline_tests.servers import OwnServices
@@ -209,8 +211,15 @@ def show_certificate(settings: Settings, path: Path | None) -> None:
     # Our own clients would not talk to it any more.
     config = {**client_config(settings), "enable.ssl.certificate.verification": False}
     broker = ConfigResource(ResourceType.BROKER, "1", incremental_configs=entries)
+    host, _, port = settings.bootstrap_servers.rpartition(":")
+    before = ssl.get_server_certificate((host, int(port)))
     admin = AdminClient(config)
     admin.incremental_alter_configs([broker])[broker].result(20)
+    # The broker hears of it from the controller, a moment later.
+    deadline = until(20)
+    while ssl.get_server_certificate((host, int(port))) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_an_expired_certificate_of_kafka_is_told_as_such(

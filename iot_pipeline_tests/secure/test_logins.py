@@ -1,5 +1,9 @@
 """Each way of logging in to Kafka opens the door, for both clients."""
 
+import dataclasses
+import sys
+import time
+import types
 from collections.abc import Mapping
 
 import pytest
@@ -17,7 +21,12 @@ from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.secure.test_doors import NO_LOGIN
-from iot_pipeline_tests.secure.token_endpoint import CLIENT_ID, CLIENT_SECRET, token_endpoint
+from iot_pipeline_tests.secure.token_endpoint import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    token_endpoint,
+    unsigned_token,
+)
 from iot_pipeline_tests.servers import OwnServices
 
 pytestmark = pytest.mark.services
@@ -99,3 +108,29 @@ def test_a_client_that_the_endpoint_does_not_know_is_told_so(secure_pipeline: Pi
                 ask()
         raw.close()
         log.close()
+
+
+def test_a_token_that_amazons_library_signs(
+    secure_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it but AWS: in its place stands a signer whose token this broker takes."""
+    asked = []
+
+    class Signer:
+        @staticmethod
+        def generate_auth_token(region: str) -> tuple[str, int]:
+            asked.append(region)
+            return unsigned_token(), int(time.time() + 900) * 1000
+
+    library = types.SimpleNamespace(MSKAuthTokenProvider=Signer)
+    monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", library)
+    env = {
+        **NO_LOGIN,
+        "IOT_KAFKA_SASL_MECHANISM": "AWS_MSK_IAM",
+        "IOT_KAFKA_AWS_REGION": "eu-central-1",
+    }
+    assert_lets_in(secure_pipeline, env)
+    whole = dataclasses.replace(secure_pipeline, env={**secure_pipeline.env, **env})
+    assert "acknowledged 7" in whole.iot("simulate", "--count", "7", "--rate", "max")
+    assert "7 stored" in whole.iot("drain")
+    assert set(asked) == {"eu-central-1"}
