@@ -12,6 +12,7 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.device_states import CassandraDeviceStates
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
+from iot_pipeline.clients.kafka import check_config
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.ledger_sums import CassandraLedgerSums
@@ -42,6 +43,7 @@ from iot_pipeline.stages.reading.slices import SlicedRows
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
 from iot_pipeline.stages.schema import SchemaReport, setup_schema
+from iot_pipeline.tls import tls_context
 
 
 class Tables:
@@ -137,7 +139,14 @@ class Connections(Tables):
 def open_connections(
     settings: Settings, *, log: KafkaLog | None = None, cassandra: CassandraClient | None = None
 ) -> Iterator[Connections]:
-    """Clients of Kafka and Cassandra by these settings; those given are used, and closed too."""
+    """Clients of Kafka and Cassandra by these settings; those given are used, and closed too.
+
+    Raises:
+        ConfigurationError: a client does not take its configuration; nothing was contacted.
+    """
+    if settings.kafka_has_tls or settings.kafka_has_sasl or settings.kafka_properties:
+        check_config(settings)
+    tls_context(settings.cassandra_tls)
     connections = Connections(
         settings, log or KafkaLog(settings), cassandra or CassandraClient(settings)
     )

@@ -49,6 +49,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """A file that only its owner may read, from its first byte on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+
+
 def is_stream(path: Path) -> bool:
     """Whether what has the name is a FIFO or a device: written to as it is, never replaced."""
     try:

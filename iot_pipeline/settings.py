@@ -5,16 +5,14 @@ before anything is contacted. What a run may change is Dagster config, never a s
 server is and what is secret is a setting, never Dagster config.
 """
 
-import io
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from dotenv import dotenv_values
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,43 +25,24 @@ from pydantic import (
     model_validator,
 )
 
+from iot_pipeline import settings_cassandra, settings_kafka
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.quantities import LIMITS, QUANTITIES, Quantity
 from iot_pipeline.errors import ConfigurationError
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-def project_root() -> Path:
-    """The nearest folder here or above that holds docker-compose.yml and services/, else here."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "docker-compose.yml").is_file() and (folder / "services").is_dir():
-            return folder
-    return here
-
-
-def env_file() -> Path:
-    """Where `.env` is looked for; there may be none."""
-    return project_root() / ".env"
-
-
-def is_injected(variable: str, value: str) -> bool:
-    """Whether an orchestrator put it there, because a service of it is called `iot-...`.
-
-    Kubernetes and Docker's links do; it is no setting, though IOT_KAFKA_PORT has the name of one.
-    """
-    is_service = re.fullmatch(r"IOT_\w+?_SERVICE_(HOST|PORT(_\w+)?)", variable)
-    is_link = re.fullmatch(r"IOT_\w+?_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?", variable)
-    is_address = re.match(r"(tcp|udp|sctp)://", value)
-    return bool(is_service or (is_link and (is_address or is_link[1])))
-
-
-def injected_variables() -> list[str]:
-    """Those of this process, as NAME=VALUE."""
-    return sorted(f"{k}={v}" for k, v in os.environ.items() if is_injected(k, v))
+from iot_pipeline.settings_cassandra import CassandraSettings
+from iot_pipeline.settings_kafka import KafkaSettings, is_secret, take_properties
+from iot_pipeline.settings_local import LocalSettings, Port
+from iot_pipeline.settings_sources import (
+    env_file,
+    in_project,
+    our_variables,
+    project_root,
+    read_env_file,
+    take_secrets_from_files,
+)
+from iot_pipeline.tls import Tls
 
 
 def _limits() -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -88,7 +67,7 @@ else:
     _Limits = create_model("_Limits", **dict(_limits()))
 
 
-class Settings(_Limits):
+class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
     """All settings, valid, immutable. Durations are seconds, sizes are as the name ends.
 
     The limits of a reading and of quality are declared in `core.reading.quantities` and
@@ -100,6 +79,7 @@ class Settings(_Limits):
     )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _kafka_properties: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
 
     # Where things are.
     bootstrap_servers: str = ""
@@ -126,8 +106,6 @@ class Settings(_Limits):
     """how long Kafka keeps readings; -1: for ever"""
     topic_replication: int = Field(1, ge=1, le=15)
     """replication factor of new topics"""
-    keyspace_replication: int = Field(1, ge=1, le=15)
-    """replication factor of a new keyspace"""
 
     # Rules of ingestion.
     start_at: str = "earliest"
@@ -194,28 +172,6 @@ class Settings(_Limits):
     rollup_quiet_seconds: float = Field(60, ge=0, le=86_400)
     """earlier days are rebuilt when nothing touched them for this long"""
 
-    # Local services (`iot up`); docker-compose.yml reads the same variables.
-    kafka_port: Port = 9092
-    """local Kafka: clients"""
-    kafka_internal_port: Port = 19092
-    """local Kafka: other containers"""
-    kafka_controller_port: Port = 9093
-    """local Kafka: KRaft controller"""
-    cassandra_storage_port: Port = 7000
-    """local Cassandra: between nodes"""
-    cassandra_jmx_port: Port = 7199
-    """local Cassandra: JMX"""
-    kafka_retention_check_ms: int = Field(300_000, ge=100)
-    """local Kafka: how often it looks for records to delete"""
-    cassandra_opts: str = ""
-    """local Cassandra: more -Dname=value options"""
-    cluster_name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,48}$")
-    """local Cassandra's cluster name; empty: one of its own per data folder"""
-    java_home: str = ""
-    """a JDK 17 for the local services; empty: find one"""
-    jar_cache: str = ""
-    """where jars are kept; empty: the user's cache folder"""
-
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
         """Read the environment over `.env` over the defaults, and check all of it.
@@ -230,25 +186,31 @@ class Settings(_Limits):
         """
         in_file: Mapping[str, str] = {}
         if env is None:
-            env, in_file = os.environ, _read_env_file(env_file())
-        read = {**in_file, **env}
-        values = {k: v for k, v in read.items() if k.startswith("IOT_") and not is_injected(k, v)}
-        unknown = sorted(
-            k for k in values if k[4:].lower() not in cls.model_fields and not _is_foreign(k)
-        )
-        if unknown:
-            raise ConfigurationError(
-                f"{', '.join(unknown)}: no such setting; `iot settings` lists those there are"
-            )
-        given = {k[4:].lower(): v for k, v in values.items() if not _is_foreign(k)}
-        try:
-            settings = cls.model_validate(given)
-        except ValidationError as exc:
-            raise ConfigurationError(_explain(exc, cls)) from None
-        settings._origins = {
+            env, in_file = os.environ, read_env_file(env_file())
+        given = our_variables({**in_file, **env})
+        origins = {
             name: "environment" if env.get(f"IOT_{name.upper()}") == value else ".env"
             for name, value in given.items()
         }
+        secrets = [name for name in cls.model_fields if is_secret(cls, name)]
+        known = {*cls.model_fields, *(f"{name}_file" for name in secrets)}
+        unknown = sorted(name for name in given.keys() - known if not name.startswith("kafka__"))
+        if unknown:
+            raise ConfigurationError(
+                f"{', '.join(f'IOT_{name.upper()}' for name in unknown)}: no such setting; `iot "
+                "settings` lists those there are"
+            )
+        properties, from_file = take_properties(given)
+        origins |= from_file | take_secrets_from_files(given, secrets)
+        wrong = ""
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as exc:
+            wrong = explain(exc, cls)
+        # Raised here, where no traceback has pydantic's error, which prints what it was given.
+        if wrong:
+            raise ConfigurationError(wrong)
+        settings._origins, settings._kafka_properties = origins, properties
         return settings
 
     @field_validator("contact_points", mode="before")
@@ -308,6 +270,12 @@ class Settings(_Limits):
                     )
         if not self.data_dir.is_absolute():
             object.__setattr__(self, "data_dir", project_root() / self.data_dir)
+        for name in type(self).model_fields:
+            if name.endswith("_location"):
+                object.__setattr__(self, name, in_project(getattr(self, name)))
+        wrong = [*settings_kafka.wrong_with(self), *settings_cassandra.wrong_with(self)]
+        if wrong:
+            raise ValueError("; ".join(wrong))
         owners: dict[int, str] = {}
         ports = [name for name in type(self).model_fields if name.endswith("_port")]
         # Those that were set come last: of two that are equal, a person reads the one they set.
@@ -339,6 +307,26 @@ class Settings(_Limits):
         return QualityLimits(self.quantities, **set_here)
 
     @property
+    def kafka_tls(self) -> Tls | None:
+        """What Kafka's clients trust and show; None where nothing is encrypted."""
+        if not self.kafka_has_tls:
+            return None
+        how = self.kafka_properties.get("ssl.endpoint.identification.algorithm", "https")
+        return Tls(
+            "IOT_KAFKA_SSL",
+            self.kafka_ssl_ca_location,
+            self.kafka_ssl_certificate_location,
+            self.kafka_ssl_key_location,
+            self.kafka_ssl_key_password.get_secret_value(),
+            check_hostname=how != "none",
+        )
+
+    @property
+    def kafka_properties(self) -> dict[str, str]:
+        """Librdkafka's properties that have no setting of their own; the values may be secret."""
+        return {name: value.get_secret_value() for name, value in self._kafka_properties.items()}
+
+    @property
     def dead_letter_topic(self) -> str:
         return dead_letter_topic_of(self.topic)
 
@@ -351,51 +339,44 @@ class Settings(_Limits):
 
         It comes from the environment, from `.env`, from another setting; empty: it is the default.
         """
-        own_first = sorted(
-            type(self).model_fields.items(), key=lambda item: item[0] in _Limits.model_fields
-        )
-        for name, field in own_first:
-            value = getattr(self, name)
-            if isinstance(value, SecretStr):
-                shown = "********" if value.get_secret_value() else ""
-            elif isinstance(value, tuple):
-                shown = ",".join(value)
-            else:
-                shown = str(value)
+        inherited: list[type[BaseModel]] = [
+            KafkaSettings,
+            CassandraSettings,
+            LocalSettings,
+            _Limits,
+        ]
+
+        def place(name: str) -> int:
+            found = (i for i, kind in enumerate(inherited, 1) if name in kind.model_fields)
+            return next(found, 0)
+
+        for name in sorted(type(self).model_fields, key=place):
             origin = self._origins.get(name, "")
             if name == "bootstrap_servers" and not origin and "kafka_port" in self._origins:
                 origin = "IOT_KAFKA_PORT"
-            yield f"IOT_{name.upper()}", shown, field.description or "", origin
+            meaning = type(self).model_fields[name].description or ""
+            yield f"IOT_{name.upper()}", _shown(getattr(self, name)), meaning, origin
+        for name in sorted(self._kafka_properties):
+            variable = f"IOT_KAFKA__{name.replace('.', '_').upper()}"
+            origin = self._origins.get(name, self._origins.get(variable[4:].lower(), ""))
+            yield variable, _HIDDEN, f"librdkafka's {name}", origin
 
 
-def _read_env_file(path: Path) -> dict[str, str]:
-    """The variables of a `.env`; none where there is no such file.
-
-    Raises:
-        ConfigurationError: it is not UTF-8, as an editor on Windows may save it.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return {}
-    except UnicodeDecodeError:
-        text = "\0"
-    except OSError as exc:
-        raise ConfigurationError(f"{path}: {(exc.strerror or str(exc)).lower()}") from None
-    if "\0" in text:
-        raise ConfigurationError(
-            f"{path}: it is not UTF-8 (UTF-16, as an editor on Windows saves it?): save it as UTF-8"
-        )
-    found = dotenv_values(stream=io.StringIO(text))
-    return {name: value for name, value in found.items() if value is not None}
+_HIDDEN = "********"
 
 
-def _is_foreign(variable: str) -> bool:
-    # The tests' own switches and make's; they configure no pipeline.
-    return variable.startswith(("IOT_TEST_", "IOT_CHAOS_"))
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return _HIDDEN if value.get_secret_value() else ""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}:{number}" for name, number in value.items())
+    return str(value)
 
 
-def _explain(exc: ValidationError, cls: type[Settings]) -> str:
+def explain(exc: ValidationError, cls: type[Settings]) -> str:
+    """What is wrong with which variable, in words; secrets are not quoted."""
     lines = []
     for error in exc.errors():
         message = error["msg"].removeprefix("Value error, ")
@@ -403,8 +384,7 @@ def _explain(exc: ValidationError, cls: type[Settings]) -> str:
             lines.append(message)
             continue
         name = str(error["loc"][0])
-        is_secret = cls.model_fields[name].annotation is SecretStr
-        value = "********" if is_secret else error["input"]
+        value = _HIDDEN if is_secret(cls, name) else error["input"]
         lines.append(
             f"IOT_{name.upper()}={value}: {message} ({cls.model_fields[name].description})"
         )

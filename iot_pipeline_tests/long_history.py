@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer, unlogged_batch
+from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.reading.spans import bucket_of
 
@@ -100,13 +100,13 @@ def _write(
     def finish_first() -> None:
         client.finish(in_flight.popleft())
 
-    batch, size = unlogged_batch(), 0
+    batch, size = client.unlogged_batch(), 0
     for one in values:
         batch.add(statement, one)
         size += 1
         if size == per_batch:
             in_flight.append(client.start(partial(_same, batch), "writing a past"))
-            batch, size = unlogged_batch(), 0
+            batch, size = client.unlogged_batch(), 0
         while len(in_flight) > 16:
             finish_first()
     if size:

@@ -21,6 +21,7 @@ import psutil
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import open_connections
 from iot_pipeline.errors import PipelineError, TransientError
+from iot_pipeline.local.secure import SecureServers
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 
@@ -205,9 +206,9 @@ def start_services(
         **({"IOT_CASSANDRA_OPTS": PERIODIC} if commitlog_sync == "periodic" else {}),
         **overrides,
     }
-    settings = Settings.from_env(env)
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
+    settings = Settings.from_env(env)
     services = OwnServices(
         bootstrap_servers=settings.bootstrap_servers,
         contact_points=settings.contact_points,
@@ -224,6 +225,13 @@ def start_services(
         services.stop()
         raise
     return services
+
+
+def start_secure_services(folder: Path) -> OwnServices:
+    """The same with TLS, users and passwords; `env` holds what lets clients in."""
+    doors = SecureServers(folder.resolve() / "services" / "secure")
+    doors.make()
+    return start_services(folder, **doors.environment())
 
 
 def existing_services(

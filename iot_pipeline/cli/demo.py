@@ -93,7 +93,10 @@ class _Fleet:
 @click.option(
     "--once", is_flag=True, help="End when one run and its checks have passed, or failed."
 )
-def demo_command(devices: int | None, scenario: str | None, port: int, once: bool) -> None:
+@click.option("--secure", is_flag=True, help="Behind TLS, users and passwords; made on the spot.")
+def demo_command(
+    devices: int | None, scenario: str | None, port: int, once: bool, secure: bool
+) -> None:
     """Run services, schema, a fleet and Dagster's UI with the sensor on, until Ctrl-C."""
     settings = Settings.from_env()
     # A wrong scenario is refused now, not when everything else is up.
@@ -107,7 +110,7 @@ def demo_command(devices: int | None, scenario: str | None, port: int, once: boo
     with _only_one(folder), _stop_on_signals(), ExitStack() as stack:
         try:
             _end_leftovers(folder)
-            _run(settings, folder, stack, fleet, port, once)
+            _run(settings, folder, stack, fleet, port, once, secure)
         except KeyboardInterrupt:
             tell("stopping (a second Ctrl-C kills)")
             if once:
@@ -115,7 +118,13 @@ def demo_command(devices: int | None, scenario: str | None, port: int, once: boo
 
 
 def _run(
-    settings: Settings, folder: Path, stack: ExitStack, chosen: _Fleet, port: int, once: bool
+    settings: Settings,
+    folder: Path,
+    stack: ExitStack,
+    chosen: _Fleet,
+    port: int,
+    once: bool,
+    secure: bool,
 ) -> None:
     began = time.monotonic()
 
@@ -123,7 +132,11 @@ def _run(
         tell(f"[{time.monotonic() - began:3.0f} s] {text}")
 
     step("1/5 Kafka and Cassandra")
-    services = _start_services(stack, folder)
+    services = _start_services(stack, folder, secure)
+    if services.secure.is_there:
+        # Names of files and of a user; the children that are started below read them too.
+        os.environ.update(services.secure.environment())
+        settings = Settings.from_env()
     step("2/5 topics and tables")
     with open_connections(settings) as connections:
         connections.set_up()
@@ -154,13 +167,15 @@ def _run(
             iot=iot_command(),
         )
     )
+    if services.secure.is_there:
+        tell(f"  The doors are locked: in other terminals set what `{iot_command()} up` prints.")
     watch.until_it_ends()
 
 
 # Services, Dagster, the fleet: each is stopped by the stack, in the opposite order.
 
 
-def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
+def _start_services(stack: ExitStack, folder: Path, secure: bool) -> LocalServices:
     services = local_services()
     mark = Kept(folder / "services.json", set[str])
     # A demo that was killed left its servers running: they are still ours to stop.
@@ -180,7 +195,7 @@ def _start_services(stack: ExitStack, folder: Path) -> LocalServices:
         mark.path.unlink(missing_ok=True)
 
     stack.push(stop)
-    services.up()
+    services.up(secure=secure)
     return services
 
 

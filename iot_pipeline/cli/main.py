@@ -170,7 +170,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 
 def _nothing_is_set() -> str:
     """Why a server may be away that runs: a `.env` in another folder was not found."""
-    from iot_pipeline.settings import env_file
+    from iot_pipeline.settings_sources import env_file
 
     if env_file().is_file() or any(name.startswith("IOT_") for name in os.environ):
         return ""

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.local.jars import Advance
 from iot_pipeline.local.servers import LocalServices, ServerStatus
 from iot_pipeline.settings import Settings
+from iot_pipeline.settings_sources import env_file
 
 _SERVICE = click.Choice(["kafka", "cassandra"])
 _FOLLOW_SECONDS = 0.2
@@ -45,10 +46,27 @@ def _downloading(total_bytes: int) -> Iterator[Advance]:
 
 @click.command("up")
 @click.option("--only", type=_SERVICE, multiple=True, help="This service alone.")
-def up_command(only: tuple[str, ...]) -> None:
-    """Start Kafka and Cassandra on this machine, unless they answer already."""
-    statuses = local_services().up(only)
+@click.option("--secure", is_flag=True, help="With TLS, users and passwords; made here.")
+def up_command(only: tuple[str, ...], secure: bool) -> None:
+    """Start Kafka and Cassandra on this machine, unless they answer already.
+
+    --secure is for new servers: it prints the lines of `.env` that let clients in.
+    """
+    services = local_services()
+    statuses = services.up(only, secure=secure)
     say(", ".join(f"{s.name} {s.addresses[0]} {s.state}" for s in statuses))
+    if services.secure.is_there:
+        _tell_how_to_get_in(services.secure.environment())
+
+
+def _tell_how_to_get_in(lines: Mapping[str, str]) -> None:
+    """Print the lines for `.env`, unless these are the settings already."""
+    settings, wanted = Settings.from_env(), Settings.from_env(lines)
+    if all(getattr(settings, name) == getattr(wanted, name) for name in wanted.model_fields_set):
+        return
+    say(f"these lines let clients in; put them into {env_file()} (they hold no secret):\n")
+    for name, value in lines.items():
+        say(f"{name}={value}")
 
 
 @click.command("down")

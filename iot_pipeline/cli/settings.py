@@ -3,7 +3,8 @@ from pathlib import Path
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
-from iot_pipeline.settings import Settings, env_file, injected_variables
+from iot_pipeline.settings import Settings
+from iot_pipeline.settings_sources import env_file, injected_variables
 
 
 @click.command("settings")

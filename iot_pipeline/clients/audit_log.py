@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, client_config
+from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, client_config, open_client
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
@@ -96,7 +96,8 @@ class KafkaAuditLog:
         ends = {item.partition: item.end for item in ranges if item.span > 0}
         if not ends:
             return
-        consumer = Consumer(
+        consumer = open_client(
+            Consumer,
             {
                 **client_config(self._settings),
                 "group.id": "iot_pipeline.audit",
@@ -108,7 +109,7 @@ class KafkaAuditLog:
                 "fetch.wait.max.ms": 100,
                 **BOUNDED_MEMORY,
             },
-            logger=SILENT,
+            SILENT,
         )
         try:
             consumer.assign([TopicPartition(topic, r.partition, r.start) for r in ranges if r.span])

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Generic, Self, TypeVar
 
 from cassandra import ConsistencyLevel
+from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.policies import (
     ConstantReconnectionPolicy,
@@ -30,8 +31,10 @@ from cassandra.query import (
 )
 
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
-from iot_pipeline.errors import ConfigurationError, PipelineError
+from iot_pipeline.clients.doors import why_cassandra_is_shut
+from iot_pipeline.errors import CassandraUnavailableError, ConfigurationError, PipelineError
 from iot_pipeline.settings import Settings
+from iot_pipeline.tls import tls_context
 
 T = TypeVar("T")
 
@@ -130,6 +133,7 @@ class CassandraClient:
     ) -> None:
         self.settings = settings
         self.keyspace = settings.keyspace
+        self.write_consistency: int = getattr(ConsistencyLevel, settings.write_consistency)
         self._request_timeout = request_timeout_seconds
         self._connect_timeout = connect_timeout_seconds
         self._cluster: Any = None
@@ -163,7 +167,14 @@ class CassandraClient:
             # Without it a batch over 4 KiB waits 44 ms for the delayed ACK of its first part.
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             schema_event_refresh_window=0,
+            # Made here: files that it cannot use are refused before anything is contacted.
+            ssl_context=tls_context(self.settings.cassandra_tls),
         )
+        if self.settings.cassandra_username:
+            options["auth_provider"] = PlainTextAuthProvider(
+                self.settings.cassandra_username,
+                self.settings.cassandra_password.get_secret_value(),
+            )
         try:
             # Made here too: it looks the contact points' names up.
             self._cluster = Cluster(**options)
@@ -176,7 +187,13 @@ class CassandraClient:
                     f"connecting: IOT_DATACENTER={datacenter}: the nodes that answer are in "
                     f"{', '.join(others)}"
                 ) from exc
-            raise translate(exc, "connecting") from exc
+            error = translate(exc, "connecting")
+            shut = None
+            if isinstance(error, CassandraUnavailableError):
+                shut = why_cassandra_is_shut(self.settings)
+            if shut is not None:
+                raise type(shut)(f"connecting: {shut}") from exc
+            raise error from exc
         assert isinstance(self._session, Session)
 
     def _other_datacenters(self) -> list[str]:
@@ -190,8 +207,8 @@ class CassandraClient:
     def _profile(self, datacenter: str, make_rows: Any) -> Any:
         return ExecutionProfile(
             row_factory=make_rows,
-            # Rows at LOCAL_QUORUM: with a replication factor of 1 that is the one replica.
-            consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+            # Of reads; `prepare` and batches say it of writes.
+            consistency_level=getattr(ConsistencyLevel, self.settings.read_consistency),
             serial_consistency_level=_SERIAL[self.settings.serial_consistency],
             # Every retry is the stage's: seen, bounded and logged in one place.
             retry_policy=FallthroughRetryPolicy(),
@@ -233,6 +250,8 @@ class CassandraClient:
                 raise translate(exc, f"preparing `{_shorten(cql)}`") from exc
             assert isinstance(statement, PreparedStatement)
             statement.is_idempotent = True
+            if not cql.lstrip().startswith("SELECT"):
+                statement.consistency_level = self.write_consistency
             self._prepared[cql] = statement
         return statement
 
@@ -320,6 +339,14 @@ class CassandraClient:
             yield from future.result()
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc
+
+    def unlogged_batch(self) -> Any:
+        """An empty UNLOGGED batch that may be sent twice."""
+        batch = BatchStatement(
+            batch_type=BatchType.UNLOGGED, consistency_level=self.write_consistency
+        )
+        batch.is_idempotent = True
+        return batch
 
     def conditional_batch(self) -> Any:
         """An empty batch for conditional statements; never sent twice by the driver."""
@@ -414,7 +441,8 @@ class Table:
         """
 
         def make() -> Any:
-            batch = self._client.conditional_batch() if is_conditional else unlogged_batch()
+            client = self._client
+            batch = client.conditional_batch() if is_conditional else client.unlogged_batch()
             for template, values in statements:
                 batch.add(self._prepare(template), values)
             return batch
@@ -447,13 +475,6 @@ class Table:
             return bound
 
         return self._client.start(make, doing)
-
-
-def unlogged_batch() -> Any:
-    """An empty UNLOGGED batch that may be sent twice."""
-    batch = BatchStatement(batch_type=BatchType.UNLOGGED)
-    batch.is_idempotent = True
-    return batch
 
 
 def aware(moment: datetime) -> datetime:

@@ -1,6 +1,7 @@
 """The one place where the Cassandra driver's errors become ours, sorted by remedy."""
 
 import errno
+import re
 
 from cassandra import (
     AuthenticationFailed,
@@ -85,6 +86,10 @@ DRIVER_ERRORS = (*_TRANSIENT, *_PERMANENT)
 # Protocol 4 tells it in words alone.
 _TOMBSTONES, _READ_SIZE = "READ_TOO_MANY_TOMBSTONES", "READ_SIZE"
 
+# The driver's own words, and the server's inside them.
+_WANTS_LOGIN = "Remote end requires authentication"
+_QUOTED = re.compile(r'message="([^"]+)"')
+
 _NO_TABLE = (
     "unconfigured table",
     "does not exist",
@@ -108,10 +113,19 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
             if isinstance(error, (AuthenticationFailed, Unauthorized, ProtocolVersionUnsupported)):
                 return translate(error, doing)
         return CassandraUnavailableError(f"{doing}: {_no_answer(said)}")
-    if isinstance(exc, (AuthenticationFailed, Unauthorized)):
+    if isinstance(exc, Unauthorized):
+        return ConfigurationError(f"{doing}: our role lacks a right: {_message(exc)}")
+    if isinstance(exc, AuthenticationFailed):
+        words = _message(exc)
+        if _WANTS_LOGIN in words:
+            return ConfigurationError(
+                f"{doing}: Cassandra asks for a login; set IOT_CASSANDRA_USERNAME and "
+                "IOT_CASSANDRA_PASSWORD (or IOT_CASSANDRA_PASSWORD_FILE)"
+            )
+        quoted = _QUOTED.search(words)
         return ConfigurationError(
-            f"{doing}: Cassandra refused us ({_message(exc)}); check the user, the password and "
-            "what the role may do"
+            f"{doing}: Cassandra does not let us in ({quoted[1] if quoted else words}); "
+            "IOT_CASSANDRA_USERNAME and IOT_CASSANDRA_PASSWORD are the login"
         )
     if isinstance(exc, UnresolvableContactPoints):
         return ConfigurationError(f"{doing}: no host that IOT_CONTACT_POINTS names can be resolved")

@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from iot_pipeline.clients.kafka import SILENT, client_config
+from iot_pipeline.clients.kafka import SILENT, client_config, open_client
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.core.checks.schema import DEAD_LETTER_MAX_BYTES
 from iot_pipeline.core.proof import dead_letters as names
@@ -36,7 +36,8 @@ class KafkaDeadLetters:
     @property
     def _producer(self) -> Any:
         if self._producer_client is None:
-            self._producer_client = Producer(
+            self._producer_client = open_client(
+                Producer,
                 {
                     **client_config(self._settings),
                     "enable.idempotence": True,
@@ -47,7 +48,7 @@ class KafkaDeadLetters:
                     "queue.buffering.max.kbytes": 65_536,
                     "message.timeout.ms": int(self._delivery_seconds * 1000),
                 },
-                logger=SILENT,
+                SILENT,
             )
         return self._producer_client
 

@@ -18,7 +18,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
-from iot_pipeline.clients.kafka import Heard, client_config
+from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.clients.unreadable import Explainer
@@ -26,7 +26,7 @@ from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
-from iot_pipeline.errors import ConfigurationError, KafkaUnavailableError, PermanentError
+from iot_pipeline.errors import KafkaUnavailableError, PermanentError
 from iot_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class KafkaLog:
 
     Raises:
         KafkaUnavailableError: no broker answered in time.
-        ConfigurationError: none has ever answered, and none can at these addresses.
+        ConfigurationError: none has ever answered, and none can by these settings.
+        PermanentError: the same, and their certificate is at fault.
         SchemaMismatchError: the topic does not exist.
     """
 
@@ -70,8 +71,8 @@ class KafkaLog:
     @property
     def _admin(self) -> Any:
         if self._admin_client is None:
-            self._admin_client = AdminClient(
-                {**self._config, "reconnect.backoff.max.ms": 1000}, logger=self._heard
+            self._admin_client = open_client(
+                AdminClient, {**self._config, "reconnect.backoff.max.ms": 1000}, self._heard
             )
         return self._admin_client
 
@@ -101,8 +102,7 @@ class KafkaLog:
         # Names and ports of brokers that were there before are right, whatever is wrong now.
         if not self._has_answered:
             self._admin.poll(0)  # logs come with it
-            if why := self._heard.why_never():
-                raise ConfigurationError(f"{doing}: {why}")
+            refuse_shut_door(self.settings, self._heard, doing)
 
     def describe(self, topic: str) -> TopicInfo:
         doing = f"describing topic {topic}"

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from iot_pipeline.clients.kafka import SILENT, client_config
+from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
 from iot_pipeline.clients.kafka_errors import cause_of, in_words, translate
 from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError, SchemaMismatchError
@@ -46,7 +46,9 @@ class KafkaReadingSender:
         self.failed = 0
         self._first_failure: KafkaError | None = None
         self._last_trouble: KafkaError | None = None
-        self._producer = Producer(
+        self._settings, self._heard = settings, Heard()
+        self._producer = open_client(
+            Producer,
             {
                 **client_config(settings),
                 "client.id": "iot-simulate",
@@ -61,7 +63,7 @@ class KafkaReadingSender:
                 "on_delivery": self._on_delivery,
                 "error_cb": self._on_trouble,
             },
-            logger=SILENT,
+            self._heard,
         )
 
     def check_topic(self, seconds: float = CONNECT_SECONDS) -> None:
@@ -85,6 +87,7 @@ class KafkaReadingSender:
                     # A refused connection fails at once; without a rest this would spin.
                     time.sleep(0.05)
                     continue
+                refuse_shut_door(self._settings, self._heard, f"producing to {self._topic}")
                 raise self._unreachable(seconds) from exc
             if self._topic not in topics:
                 raise SchemaMismatchError(

@@ -16,7 +16,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT
+from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, open_client
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
@@ -80,7 +80,8 @@ class KafkaRangeSource:
         # Partitions that the client gives no more of; Kafka has not said yet why.
         self._unexplained: dict[int, Callable[[], PipelineError]] = {}
         self._explainer = explainer
-        self._consumer = Consumer(
+        self._consumer = open_client(
+            Consumer,
             {
                 **config,
                 # A group is never joined; assign() asks for a name all the same.
@@ -98,7 +99,7 @@ class KafkaRangeSource:
                 "reconnect.backoff.max.ms": 1000,
                 "error_cb": self._remember,
             },
-            logger=SILENT,
+            SILENT,
         )
         self._consumer.assign(
             [TopicPartition(topic, item.partition, item.start) for item in ranges]

@@ -85,9 +85,11 @@ class PackedProtocolHandler(ProtocolHandler):  # type: ignore[misc]
         return super().encode_message(msg, *args, **kwargs)  # type: ignore[no-any-return]
 
 
-def packed_batch(rows: PackedRows, routing_key: bytes, keyspace: str) -> Any:
-    """An UNLOGGED batch of packed rows that may be sent twice; consistency is the session's."""
-    batch = BatchStatement(batch_type=BatchType.UNLOGGED)
+def packed_batch(
+    rows: PackedRows, routing_key: bytes, keyspace: str, consistency_level: int
+) -> Any:
+    """An UNLOGGED batch of packed rows that may be sent twice."""
+    batch = BatchStatement(batch_type=BatchType.UNLOGGED, consistency_level=consistency_level)
     batch._statements_and_parameters = rows
     batch.routing_key = routing_key
     batch.keyspace = keyspace
@@ -186,7 +188,7 @@ class PackedReadingStore(CassandraReadingStore):
                 body.append(pack_rows(self._row_prefix, device, day_number, rows, ttl_of))
                 count += len(rows)
             packed = PackedRows(count, b"".join(body))
-            return packed_batch(packed, routing_key, self._client.keyspace)
+            return self._batch(packed, routing_key)
 
         return self._client.start(make, self._doing(groups))
 
@@ -211,7 +213,7 @@ class PackedReadingStore(CassandraReadingStore):
             # As the driver does: a batch goes where its first row belongs.
             bucket = bucket_of(next(iter(devices)))
             routing_key = struct.pack(">HIxHix", 4, day_number + DAY_ZERO, 4, bucket)
-            return packed_batch(packed, routing_key, self._client.keyspace)
+            return self._batch(packed, routing_key)
 
         return self._client.start(make, self._doing_devices(devices))
 
@@ -244,6 +246,10 @@ class PackedReadingStore(CassandraReadingStore):
             session.client_protocol_handler = PackedProtocolHandler
         return problem
 
+    def _batch(self, rows: PackedRows, routing_key: bytes) -> Any:
+        client = self._client
+        return packed_batch(rows, routing_key, client.keyspace, client.write_consistency)
+
     def _compare(self, row: PreparedStatement, device: PreparedStatement) -> str:
         """Pack a sample and let the driver encode the same one; say what differs, or nothing."""
         ttl = (77,) if self._retention_ms else ()
@@ -261,11 +267,8 @@ class PackedReadingStore(CassandraReadingStore):
             (lambda _: 77) if ttl else None,
         )
         devices = pack_device(self._device_prefix, name, day, ms, 77 if ttl else None)
-        ours = packed_batch(
-            PackedRows(2, rows + devices),
-            partition_routing_key(name.encode(), day),
-            self._client.keyspace,
-        )
+        routing_key = partition_routing_key(name.encode(), day)
+        ours = self._batch(PackedRows(2, rows + devices), routing_key)
         if encode_batch(ours, PackedProtocolHandler) != encode_batch(theirs, ProtocolHandler):
             return f"driver {cassandra.__version__} encodes a batch otherwise than we do"
         if (ours.routing_key, ours.keyspace) != (theirs.routing_key, theirs.keyspace):

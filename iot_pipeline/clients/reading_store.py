@@ -9,7 +9,6 @@ from iot_pipeline.clients.cassandra import (
     CassandraClient,
     PendingAnswer,
     Table,
-    unlogged_batch,
 )
 from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
 from iot_pipeline.clients.sensor_data import COLUMNS, SENSOR_DATA
@@ -58,7 +57,7 @@ class CassandraReadingStore(Table):
     def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> PendingAnswer[Any]:
         def make() -> object:
             statement = self._client.prepare(self._insert_row)
-            batch = unlogged_batch()
+            batch = self._client.unlogged_batch()
             for device_id, day_number, rows in groups:
                 place = (device_id, day_number + DAY_ZERO)
                 for ms, (write_time, _, _, *quantities) in rows.items():
@@ -71,7 +70,7 @@ class CassandraReadingStore(Table):
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> PendingAnswer[Any]:
         def make() -> object:
             statement = self._client.prepare(self._insert_device)
-            batch = unlogged_batch()
+            batch = self._client.unlogged_batch()
             for device_id, produced_ms in devices.items():
                 place = (day_number + DAY_ZERO, bucket_of(device_id), device_id)
                 values = (*place, first_us(produced_ms))

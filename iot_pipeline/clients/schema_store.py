@@ -2,6 +2,7 @@
 
 import importlib.resources
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +13,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from iot_pipeline.clients.cassandra import CassandraClient, Table
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
-from iot_pipeline.clients.kafka import SILENT, client_config
+from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
 from iot_pipeline.clients.kafka_errors import translate as translate_kafka
 from iot_pipeline.core.checks.schema import Migration, TopicPlan, read_migrations
-from iot_pipeline.errors import CassandraUnavailableError
+from iot_pipeline.errors import CassandraUnavailableError, KafkaUnavailableError
 from iot_pipeline.settings import Settings
 
 _SCHEMA_TIMEOUT_SECONDS = 60.0
@@ -89,22 +90,21 @@ class CassandraSchema(Table):
         )
         return dict(rows[0].replication) if rows else None
 
-    def nodes(self) -> int:
-        """How many nodes the datacenter we talk to has, up or down."""
-        here = self.local_datacenter()
+    def nodes(self) -> dict[str, int]:
+        """By datacenter, up or down."""
         hosts = self._client.session.cluster.metadata.all_hosts()
-        return sum(host.datacenter == here for host in hosts)
+        return dict(Counter(str(host.datacenter) for host in hosts))
 
     def local_datacenter(self) -> str:
         rows = self._run("SELECT data_center FROM system.local", doing="asking for the datacenter")
         return str(rows[0].data_center)
 
-    def create_keyspace(self, replication: int) -> None:
-        """Make the keyspace, replicated within the datacenter we talk to."""
-        datacenter = self.local_datacenter()
+    def create_keyspace(self, replicas: Mapping[str, int]) -> None:
+        """Make the keyspace with so many replicas in each datacenter."""
+        options = ", ".join(f"'{name}': {number}" for name, number in replicas.items())
         self._run(
             "CREATE KEYSPACE IF NOT EXISTS {ks} WITH replication = "
-            f"{{'class': 'NetworkTopologyStrategy', '{datacenter}': {replication}}}",
+            f"{{'class': 'NetworkTopologyStrategy', {options}}}",
             doing=f"creating keyspace {self._keyspace}",
         )
 
@@ -211,8 +211,9 @@ class KafkaTopics:
     """Makes topics; everything else about them is `KafkaLog`'s."""
 
     def __init__(self, settings: Settings) -> None:
-        self._admin = AdminClient(client_config(settings), logger=SILENT)
-        self._where = settings.bootstrap_servers
+        self._heard = Heard()
+        self._admin = open_client(AdminClient, client_config(settings), self._heard)
+        self._settings = settings
 
     def create(self, plan: TopicPlan) -> bool:
         """Make the topic; False when there is one of that name already."""
@@ -224,5 +225,10 @@ class KafkaTopics:
         except KafkaException as exc:
             if exc.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
-            raise translate_kafka(exc, f"creating topic {plan.name} at {self._where}") from exc
+            doing = f"creating topic {plan.name} at {self._settings.bootstrap_servers}"
+            error = translate_kafka(exc, doing)
+            if isinstance(error, KafkaUnavailableError):
+                self._admin.poll(0)  # logs come with it
+                refuse_shut_door(self._settings, self._heard, f"creating topic {plan.name}")
+            raise error from exc
         return True

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import yaml
 
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.settings import project_root
+from iot_pipeline.settings_sources import project_root
 
 # Image repository -> what it is. Anything else is refused, not guessed.
 IMAGES = {

@@ -1,6 +1,7 @@
 """One server of this machine: started, waited for, looked at, ended."""
 
 import os
+import ssl
 import subprocess
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from iot_pipeline.errors import ServiceError
-from iot_pipeline.files import Kept
+from iot_pipeline.files import Kept, write_private
 from iot_pipeline.local import processes
 from iot_pipeline.local.compose import Service
 from iot_pipeline.local.java import Java
@@ -32,10 +33,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One service and the folder that holds its configuration, its log and who it is."""
+    """One service and the folder that holds its configuration, its log and who it is.
+
+    `tls` is what to trust where it speaks TLS.
+    """
 
     service: Service
     run_folder: Path
+    tls: ssl.SSLContext | None = None
 
     @property
     def name(self) -> str:
@@ -50,7 +55,7 @@ class Server:
         return processes.find(self.run_folder)
 
     def answers(self, host: str, port: int) -> bool:
-        return PROBES[self.service.kind](host, port)
+        return PROBES[self.service.kind](host, port, self.tls)
 
     def recorded_address(self) -> tuple[str, int] | None:
         """Where the process that runs here was told to listen, when it was started."""
@@ -180,7 +185,8 @@ class Server:
         if launch.formatted_by is None or launch.formatted_by.exists():
             return
         arguments = self.run_folder / "format.args"
-        arguments.write_text(argument_file(launch.format_arguments), encoding="utf-8")
+        # May hold what a first user logs in with: on no command line, and not for long.
+        write_private(arguments, argument_file(launch.format_arguments).encode())
         try:
             result = subprocess.run(
                 [java.command, f"@{arguments}"],
@@ -192,6 +198,8 @@ class Server:
             )
         except subprocess.TimeoutExpired as exc:
             raise ServiceError(f"{self.name}: formatting its storage took too long: {exc}") from exc
+        finally:
+            arguments.unlink()
         if result.returncode != 0:
             said = (result.stdout + result.stderr).strip()
             raise ServiceError(f"{self.name}: formatting its storage failed: {said[-3000:]}")

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import shutil
 import socket
+import ssl
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,8 +28,10 @@ from iot_pipeline.local.compose import find_definition, read_compose
 from iot_pipeline.local.java import find_java
 from iot_pipeline.local.launch import LOOPBACK, Launch, plan_launch
 from iot_pipeline.local.needs import STATE_BYTES, Needs
+from iot_pipeline.local.secure import SecureServers
 from iot_pipeline.local.server import Server
 from iot_pipeline.settings import Settings
+from iot_pipeline.tls import tls_context
 
 LOCK_TIMEOUT_SECONDS = 900
 
@@ -79,10 +82,15 @@ class LocalServices:
         self._cancelled = threading.Event()
         # Resolved: a server is recognized by this path, whichever link led here.
         self.folder = (settings.data_dir / "services").resolve()
+        self.secure = SecureServers(self.folder / "secure")
         self._definition = find_definition()
 
-    def up(self, only: Collection[str] = ()) -> list[ServerStatus]:
+    def up(self, only: Collection[str] = (), *, secure: bool = False) -> list[ServerStatus]:
         """Make every service answer: use what does, start what does not. Idempotent.
+
+        Args:
+            only: these services alone.
+            secure: with TLS, users and passwords. Servers that were made so stay so.
 
         Raises:
             ConfigurationError: the compose file or an address cannot be carried out.
@@ -91,6 +99,8 @@ class LocalServices:
                 or memory. Servers that did start keep running.
         """
         with self._alone():
+            if secure:
+                self._lock_doors()
             self._remember_cluster_name()
             servers = self._chosen(only)
             waiting: list[Callable[[], None]] = []
@@ -103,9 +113,8 @@ class LocalServices:
                 process = server.process()
                 if process is not None:
                     self._say(f"{server.name} runs already (pid {process.pid}): waiting")
-                    waiting.append(
-                        partial(server.wait, process, launch.address, self._say, self._cancelled)
-                    )
+                    wait = partial(server.wait, process, launch.address, self._say, self._cancelled)
+                    waiting.append(partial(self._until_let_in, server, launch, wait))
                     continue
                 server.check_ports(launch)
                 starting.append((server, launch))
@@ -138,7 +147,8 @@ class LocalServices:
         self.down()
         with self._alone():
             folders = [server.run_folder for server in self._chosen(())]
-            for path in (*folders, self.folder / "volumes", self.folder / "cluster_name"):
+            others = ("volumes", "cluster_name", "secure")
+            for path in (*folders, *(self.folder / name for name in others)):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -167,15 +177,44 @@ class LocalServices:
                     f"{name}: no such service in {self._definition.compose_file}; there are "
                     f"{', '.join(services)}"
                 )
+        tls = self._tls()
         return [
-            Server(service, self.folder / name)
+            Server(
+                self.secure.secured(service) if self.secure.is_there else service,
+                self.folder / name,
+                tls[service.kind],
+            )
             for name, service in services.items()
             if not only or name in only
         ]
 
     def _plan(self, server: Server, classpath: Sequence[Path]) -> Launch:
         folder = self._definition.services_folder
-        return plan_launch(server.service, folder, server.run_folder, classpath)
+        launch = plan_launch(server.service, folder, server.run_folder, classpath)
+        return self.secure.launched(server.service, launch) if self.secure.is_there else launch
+
+    def _tls(self) -> dict[str, ssl.SSLContext | None]:
+        """What a probe of each kind of server has to trust; None where it speaks plain text."""
+        if self.secure.is_there:
+            return dict.fromkeys(("kafka", "cassandra"), self.secure.tls)
+        settings = self._settings
+        return {
+            "kafka": tls_context(settings.kafka_tls),
+            "cassandra": tls_context(settings.cassandra_tls),
+        }
+
+    def _lock_doors(self) -> None:
+        if not self.secure.is_there and (self.folder / "volumes").exists():
+            raise ServiceError(
+                f"the servers of {self.folder} were made without --secure, and their data is as "
+                "open as they are: `iot down --wipe` deletes it, another IOT_DATA_DIR leaves it"
+            )
+        self.secure.make()
+
+    def _until_let_in(self, server: Server, launch: Launch, wait: Callable[[], None]) -> None:
+        wait()
+        if self.secure.is_there:
+            self.secure.let_in(server.service.kind, launch.address)
 
     def _variables(self) -> dict[str, str]:
         # What Compose would see; IOT_ variables through the settings, which read .env and know
@@ -273,8 +312,10 @@ class LocalServices:
             for server, _ in starting:
                 classpath = jars.ensure_jars(locks[server.name], cache, advance)
                 launch = self._plan(server, classpath)
-                step = partial(server.start, launch, java, self._say, self._cancelled)
-                steps.append(step)
+                if self.secure.is_there:
+                    self.secure.certify(server.service.kind)
+                start = partial(server.start, launch, java, self._say, self._cancelled)
+                steps.append(partial(self._until_let_in, server, launch, start))
         return steps
 
     def _together(self, steps: Sequence[Callable[[], None]]) -> None:

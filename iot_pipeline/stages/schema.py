@@ -24,11 +24,13 @@ from iot_pipeline.core.checks.schema import (
     made_by,
     read_options,
     read_tables,
+    replicas_by_datacenter,
     replicas_in,
 )
 from iot_pipeline.core.reading.offsets import LOG_APPEND_TIME
-from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
+from iot_pipeline.settings_cassandra import why_reads_miss_writes
 from iot_pipeline.stages.ports import RecordLog, TableStore, TopicStore
 
 
@@ -100,12 +102,19 @@ def setup_schema(
     """
     report = SchemaReport()
     options = tables.keyspace_replication()
-    check_quorum(
-        settings.keyspace,
-        settings.keyspace_replication if options is None else replicas_in(options),
-        tables.nodes(),
-        is_new=options is None,
+    nodes, here = tables.nodes(), tables.local_datacenter()
+    replicas = (
+        replicas_by_datacenter(settings.keyspace_replication, here, nodes)
+        if options is None
+        else {here: replicas_in(options)}
     )
+    for datacenter, count in replicas.items():
+        check_quorum(settings.keyspace, count, nodes[datacenter], is_new=options is None)
+    # An existing keyspace's options besides its class are its datacenters, or one number for all.
+    if why := why_reads_miss_writes(
+        settings, len(replicas) if options is None else len(options) - 1
+    ):
+        raise ConfigurationError(f"keyspace {settings.keyspace}: {why}")
     check_owner(settings.keyspace, tables.owner(), settings.topic)
     for plan in topic_plans(settings):
         say(f"topic {plan.name}")
@@ -114,7 +123,7 @@ def setup_schema(
         wait_for_topic(reader, plan.name)
     say(f"keyspace {settings.keyspace}")
     if tables.keyspace_replication() is None:
-        tables.create_keyspace(settings.keyspace_replication)
+        tables.create_keyspace(replicas)
         report.created.append(f"keyspace {settings.keyspace}")
     tables.create_migrations_table()
     check_owner(settings.keyspace, tables.claim(settings.topic), settings.topic)

@@ -154,8 +154,7 @@ def test_checkpoints_that_are_asked_for_together_come_back_each_to_its_partition
         for partition in range(1, 70)
         if partition % 7
     }
-    for checkpoint in known.values():
-        ledger.first_contact(pipeline.topic, checkpoint)
+    ledger.first_contact(pipeline.topic, list(known.values()))
     found = ledger.read_checkpoints(pipeline.topic, range(1, 80))
     assert found == known
     assert ledger.read_checkpoints(pipeline.topic, [69, 3]) == {3: known[3], 69: known[69]}

@@ -13,7 +13,7 @@ _DOCUMENT = re.compile(r"(?<![\w/.{*-])[\w/-]*[\w-]\.md\b")
 _MADE_AT_RUN_TIME = {"performance.md", "table.md"}
 # A document by its name without an ending, as notes beside a repository are often cited.
 _SHOUTED = re.compile(r"\b[A-Z]{3,}-[A-Z]{3,}\b")
-_NO_DOCUMENT = {"START-END"}  # offsets, as a command takes them
+_NO_DOCUMENT = {"SCRAM-SHA", "START-END"}  # offsets, as a command takes them
 _SECTION = re.compile(r"[^\s(]+, section \d+", re.IGNORECASE)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 # A file of the package in prose: `core/reading/offsets.py`, `services/cassandra/cassandra.yaml`.

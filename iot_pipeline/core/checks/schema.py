@@ -299,6 +299,24 @@ def replicas_in(options: Mapping[str, str]) -> int:
     return min(counts, default=1)
 
 
+def replicas_by_datacenter(
+    wanted: int | Mapping[str, int], here: str, nodes: Mapping[str, int]
+) -> dict[str, int]:
+    """What a new keyspace has: a number alone is of the datacenter we talk to.
+
+    Raises:
+        ConfigurationError: a datacenter that is not there; `nodes` has those that are.
+    """
+    if isinstance(wanted, int):
+        return {here: wanted}
+    if unknown := sorted(set(wanted) - set(nodes)):
+        raise ConfigurationError(
+            f"IOT_KEYSPACE_REPLICATION names {', '.join(unknown)}; the datacenters are "
+            f"{', '.join(sorted(nodes))}"
+        )
+    return dict(wanted)
+
+
 def check_quorum(keyspace: str, replicas: int, nodes: int, *, is_new: bool) -> None:
     """Refuse a keyspace whose quorum is more nodes than the datacenter has, up or down.
 

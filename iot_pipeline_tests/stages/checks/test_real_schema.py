@@ -151,7 +151,7 @@ def test_a_topic_stamped_by_producers_is_refused_unless_that_is_accepted(
 def test_a_table_made_by_something_else_is_refused_by_its_columns(fresh: Settings) -> None:
     with open_connections(fresh) as connections:
         schema = CassandraSchema(connections.cassandra)
-        schema.create_keyspace(1)
+        schema.create_keyspace({schema.local_datacenter(): 1})
         connections.cassandra.execute(
             f"CREATE TABLE {fresh.keyspace}.sensor_data (device_id text, timestamp timestamp, "
             "temperature float, humidity double, PRIMARY KEY (device_id, timestamp))",
