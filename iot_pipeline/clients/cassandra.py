@@ -188,12 +188,14 @@ class CassandraClient:
                     f"{', '.join(others)}"
                 ) from exc
             error = translate(exc, "connecting")
-            shut = None
-            if isinstance(error, CassandraUnavailableError):
-                shut = why_cassandra_is_shut(self.settings)
+            if not isinstance(error, CassandraUnavailableError):
+                raise error from exc
+            shut = why_cassandra_is_shut(self.settings)
             if shut is not None:
                 raise type(shut)(f"connecting: {shut}") from exc
-            raise error from exc
+            raise CassandraUnavailableError(
+                f"{error}. Try again; `iot status` says what runs here"
+            ) from exc
         assert isinstance(self._session, Session)
 
     def _other_datacenters(self) -> list[str]:

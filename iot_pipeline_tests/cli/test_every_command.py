@@ -178,6 +178,9 @@ def test_with_servers_away_every_command_says_so_and_ends(nowhere: dict[str, str
             found += [f"it claims {claim!r}\n{one}" for claim in CLAIMS if claim in one.plain]
             if "127.0.0.1:" not in one.plain:
                 found.append(f"it does not say which server is away\n{one}")
+            words = " ".join(one.plain.split())
+            if "`iot status`" not in words and "`iot up`" not in words:
+                found.append(f"it does not say what to do\n{one}")
     assert not found, "\n\n".join(found)
 
 
