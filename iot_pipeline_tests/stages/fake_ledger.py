@@ -135,8 +135,8 @@ class FakeLedger:
         return found
 
     def first_offset(self, topic: str, partition: int, epoch: int) -> int | None:
-        entries = self.read_entries(topic, [partition])
-        return min((e.start_offset for e in entries if e.epoch == epoch), default=None)
+        places = [key[3] for key in self.entries if key[:3] == (topic, partition, epoch)]
+        return min(places, default=None)
 
     def read_links(
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
