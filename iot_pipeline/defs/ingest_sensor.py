@@ -165,7 +165,7 @@ def _show_old_lag(
     try:
         lags = read_lag(log, ledger, topic, datetime.now(UTC), timeout_seconds=_ANSWER_SECONDS)
         stops = read_standing(CassandraStops(cassandra), ledger, topic)
-    except TransientError as exc:
+    except (TransientError, SchemaMismatchError) as exc:
         _show_unseen(instance, exc)
     else:
         _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds, stops))

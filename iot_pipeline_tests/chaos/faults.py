@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import Producer
 
+from iot_pipeline_tests.chaos.drains import Drains
 from iot_pipeline_tests.chaos.oracle import Verdict
-from iot_pipeline_tests.chaos.world import EXPECTED_CODES, Drains, World
+from iot_pipeline_tests.chaos.world import EXPECTED_CODES, World
 from iot_pipeline_tests.pipeline import IOT
 
 FROZEN_SECONDS = (2.0, 8.0)

@@ -13,8 +13,9 @@ from collections import Counter
 import pytest
 
 from iot_pipeline_tests.chaos.conftest import CHAOS_MINUTES, say, tally
+from iot_pipeline_tests.chaos.drains import Drains
 from iot_pipeline_tests.chaos.faults import FAULTS, Harness, judge_neighbour
-from iot_pipeline_tests.chaos.world import Drains, World, crashing
+from iot_pipeline_tests.chaos.world import World, crashing
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices
 

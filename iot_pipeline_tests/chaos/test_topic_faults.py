@@ -8,6 +8,7 @@ from subprocess import Popen
 
 import pytest
 
+from iot_pipeline_tests.chaos.drains import Drains
 from iot_pipeline_tests.chaos.faults import (
     Harness,
     foreign_header,
@@ -17,7 +18,7 @@ from iot_pipeline_tests.chaos.faults import (
 )
 from iot_pipeline_tests.chaos.load import BAD, ORIGIN_MS
 from iot_pipeline_tests.chaos.oracle import judge
-from iot_pipeline_tests.chaos.world import Drains, World
+from iot_pipeline_tests.chaos.world import World
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry
-from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Seen, Stretch, Tie
+from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
+from iot_pipeline.core.proof.seen import Seen
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import (
     Checkpoint,

@@ -5,7 +5,8 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.proof.audit import RawRecords, RowSums, Seen, Stretch, rows_in
+from iot_pipeline.core.proof.audit import RawRecords, RowSums, Stretch, rows_in
+from iot_pipeline.core.proof.seen import Seen
 from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Rejection, timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY
