@@ -39,7 +39,7 @@ def walk_fleet(ports: FleetPorts, fleet: Fleet) -> Iterator[tuple[str, DeviceSta
         TransientError: Cassandra did not answer.
     """
     days = days_looked_at(ports.days, fleet.as_of_ms, fleet.limits.expected_days)
-    named = _by_name(ports.days, days)
+    named = _by_name(ports.days, days, fleet.states)
     while part := dict(islice(named, _AT_ONCE)):
         kept, made = _states_of(
             ports, fleet, {n: d for n, d in part.items() if n not in fleet.states}
@@ -51,11 +51,17 @@ def walk_fleet(ports: FleetPorts, fleet: Fleet) -> Iterator[tuple[str, DeviceSta
                 yield name, state, name not in made
 
 
-def _by_name(known: DeviceDays, days: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
-    """Each device with its days, in the order of these."""
-    walks = [zip(known.walk(day_of(day)), repeat(day)) for day in days]
+def _by_name(
+    known: DeviceDays, days: Iterable[int], looked_at: Iterable[str]
+) -> Iterator[tuple[str, list[int]]]:
+    """Each device with its days, in the order of these; and those that a look has found."""
+    walks: list[Iterator[tuple[str, int | None]]] = [
+        zip(known.walk(day_of(day)), repeat(day)) for day in days
+    ]
+    # A clock may have put all of a device's readings on other days.
+    walks.append(zip(sorted(looked_at), repeat(None)))
     for name, found in groupby(merge(*walks, key=itemgetter(0)), key=itemgetter(0)):
-        yield name, [day for _, day in found]
+        yield name, [day for _, day in found if day is not None]
 
 
 def _states_of(

@@ -1,6 +1,7 @@
 """Every device of a fleet, one after the other, whatever a look at it could hold."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -77,6 +78,16 @@ def test_what_runs_have_kept_of_a_device_goes_on_to_its_newest_reading() -> None
     assert state.measured_ms == START_MS + 39 * MINUTE
     silent, _ = found["d0020"]
     assert [p.trouble for p in fleet.problems_of("d0020", silent)] == [Trouble.SILENT]
+
+
+@pytest.mark.usefixtures("few")
+def test_a_device_that_a_look_has_found_is_listed_whatever_days_its_readings_are_of() -> None:
+    ports = ports_of(TimeLapse(sent_by(15)))
+    fleet = look_at_fleet(ports, QualityLimits(), NOW, 0.0)
+    name = next(iter(fleet.states))
+    states = {**fleet.states, "a clock of 1970": fleet.states[name].copy()}
+    found = [name for name, *_ in walk_fleet(ports, replace(fleet, states=states))]
+    assert found == ["a clock of 1970", *(f"d{number:04}" for number in range(15))]
 
 
 class Endless(TimeLapse):
