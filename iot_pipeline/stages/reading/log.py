@@ -84,7 +84,8 @@ def read_millisecond_before(
     """The records before each range that share the millisecond of the last one of them.
 
     Records of one millisecond may have one write time, so who writes one of them has to know those
-    before it. Looks no further back than `known_from`, and than Kafka has records.
+    before it. Looks no further back than `known_from`, and than Kafka has records that can be read:
+    a batch that went bad after it was ingested hides only itself.
     """
     if all(known_from[item.partition] == item.start for item in ranges):
         return []
@@ -115,17 +116,25 @@ def _walk_back(
     found: defaultdict[int, list[Record]] = defaultdict(list)
     reached = {r.partition: r.start for r in ranges if r.start > limits[r.partition]}
     look = _FIRST_LOOK
+    readable_from: dict[int, int] = {}
+
+    def pass_over(bad: OffsetRange) -> None:
+        readable_from[bad.partition] = max(bad.end, readable_from.get(bad.partition, 0))
+
     while reached:
         parts = [OffsetRange(p, max(limits[p], at - look), at) for p, at in reached.items()]
         read: defaultdict[int, list[Record]] = defaultdict(list)
-        for records in read_ranges(log, topic, parts, give_up_after_seconds):
+        for records in read_ranges(log, topic, parts, give_up_after_seconds, pass_over):
             for record in records:
                 read[record.partition].append(record)
         for part in parts:
-            known = read[part.partition] + found[part.partition]
+            first = readable_from.get(part.partition, 0)
+            read_here = [record for record in read[part.partition] if record.offset >= first]
+            known = read_here + found[part.partition]
             found[part.partition] = _newest_of(known)
             reached[part.partition] = part.start
-            if part.start == limits[part.partition] or len(found[part.partition]) < len(known):
+            is_end = part.start == limits[part.partition] or part.partition in readable_from
+            if is_end or len(found[part.partition]) < len(known):
                 del reached[part.partition]
         look *= 4
     return chunk_records(chain.from_iterable(found.values()))
