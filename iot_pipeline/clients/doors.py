@@ -143,8 +143,8 @@ def _knock(
     except OSError as exc:
         if context is None:
             answer = b""
-        elif isinstance(exc, ssl.SSLError) and "ALERT" in (exc.reason or ""):
-            return _of_alert(door, exc)
+        elif alert := _alert_of(exc) or _alert_of_older_tls(door):
+            return _of_alert(door, alert)
         elif _speaks_plain(door):
             return ConfigurationError(
                 f"{door.at}: it speaks no TLS there; set {door.to_stop}, or use the port that does"
@@ -185,7 +185,7 @@ def _speaks_tls(door: _Door) -> bool:
         ):
             return True
     except ssl.SSLError as exc:
-        return "ALERT" in (exc.reason or "")
+        return bool(_alert_of(exc))
     except OSError:
         return False
 
@@ -195,6 +195,28 @@ def _anything() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
+
+
+def _alert_of(exc: OSError) -> str:
+    """What the server complained about in TLS's own words; empty when it did not."""
+    reason = str(getattr(exc, "reason", "") or "")
+    return reason.lower().replace("_", " ") if "ALERT" in reason else ""
+
+
+def _alert_of_older_tls(door: _Door) -> str:
+    """The alert for want of our certificate, as TLS 1.2 tells it within its handshake.
+
+    In TLS 1.3 it comes behind the handshake, and is lost when we write before we read it.
+    """
+    context = tls_context(door.tls)
+    assert context is not None
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        _ask(door, context)
+    except OSError as exc:
+        said = _alert_of(exc)
+        return said if "handshake failure" in said or "certificate" in said else ""
+    return ""
 
 
 def _of_certificate(door: _Door, exc: ssl.SSLCertVerificationError) -> PipelineError:
@@ -226,13 +248,12 @@ def _of_certificate(door: _Door, exc: ssl.SSLCertVerificationError) -> PipelineE
     return ConfigurationError(f"{door.at}: its certificate is refused: {exc.verify_message}")
 
 
-def _of_alert(door: _Door, exc: ssl.SSLError) -> PipelineError:
+def _of_alert(door: _Door, alert: str) -> PipelineError:
     assert door.tls is not None
     ours = f"{door.tls.settings}_CERTIFICATE_LOCATION"
     if door.tls.certificate:
         return ConfigurationError(
-            f"{door.at}: it does not take our certificate, {ours}={door.tls.certificate} "
-            f"({(exc.reason or '').lower().replace('_', ' ')})"
+            f"{door.at}: it does not take our certificate, {ours}={door.tls.certificate} ({alert})"
         )
     return ConfigurationError(
         f"{door.at}: it wants a certificate of ours; set {ours} and "

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -160,12 +161,9 @@ class SecureServers:
             "KAFKA_SUPER_USERS": f"User:CN=kafka;User:{USER}",
         }
 
-    def _yaml(self, mounts: Mapping[str, Path]) -> Path:
-        """The mounted cassandra.yaml with passwords, roles and TLS, as a file beside the keys."""
-        if _YAML not in mounts:
-            raise ConfigurationError(f"services.cassandra.volumes: expected a file at {_YAML}")
-        options = yaml.safe_load(mounts[_YAML].read_text(encoding="utf-8"))
-        options |= {
+    def of_cassandra(self) -> dict[str, Any]:
+        """The options of cassandra.yaml that lock its doors."""
+        return {
             "authenticator": {"class_name": "PasswordAuthenticator"},
             "authorizer": {"class_name": "CassandraAuthorizer"},
             "client_encryption_options": {
@@ -179,6 +177,12 @@ class SecureServers:
                 "truststore": str(self.folder / "ca.pem"),
             },
         }
+
+    def _yaml(self, mounts: Mapping[str, Path]) -> Path:
+        """The mounted cassandra.yaml with locked doors, as a file beside the keys."""
+        if _YAML not in mounts:
+            raise ConfigurationError(f"services.cassandra.volumes: expected a file at {_YAML}")
+        options = yaml.safe_load(mounts[_YAML].read_text(encoding="utf-8")) | self.of_cassandra()
         path = self.folder / "cassandra.yaml"
         path.write_text(yaml.safe_dump(options, sort_keys=False), encoding="utf-8")
         return path

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (
@@ -238,25 +239,50 @@ def test_an_expired_certificate_of_kafka_is_told_as_such(
     secure_pipeline.iot("lag")
 
 
-def test_an_expired_certificate_of_cassandra_is_told_and_the_next_start_makes_a_new_one(
+def restart_cassandra(servers: OwnServices, look: ssl.SSLContext) -> None:
+    """As it would start now; `look` is how its readiness is seen."""
+    servers.down("cassandra")
+    servers.local.secure.__dict__["tls"] = look
+    servers.up("cassandra")
+
+
+def test_cassandras_certificate_and_ours(
     secure_servers: OwnServices, secure_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An expired one is told and the next start makes a new one; ours is asked for, and taken."""
     doors = secure_servers.local.secure
     trusting, blind = doors.tls, ssl.create_default_context()
     blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+    pem = str(doors.folder / "kafka.pem")
 
     def certify(self: SecureServers, kind: str) -> None:
         make_certificate(self.folder, kind, lives=EXPIRED)
 
-    secure_servers.down("cassandra")
-    # `iot up` itself would not take it for its server.
     with monkeypatch.context() as patched:
         patched.setattr(SecureServers, "certify", certify)
-        doors.__dict__["tls"] = blind
-        secure_servers.up("cassandra")
+        restart_cassandra(secure_servers, blind)
     said = refused(secure_pipeline, {}, "readings", "device_1", exit_code=1)
     assert re.search(r"connecting: 127\.0\.0\.1:\d+: its certificate has expired", said)
-    secure_servers.down("cassandra")
-    doors.__dict__["tls"] = trusting
-    secure_servers.up("cassandra")
+
+    blind.load_cert_chain(pem)
+    shipped = SecureServers.of_cassandra
+
+    def asking(self: SecureServers) -> dict[str, Any]:
+        options = shipped(self)
+        options["client_encryption_options"]["require_client_auth"] = True
+        return options
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SecureServers, "of_cassandra", asking)
+        restart_cassandra(secure_servers, blind)
+    said = refused(secure_pipeline, {}, "readings", "device_1")
+    assert "it wants a certificate of ours; set IOT_CASSANDRA_SSL_CERTIFICATE_LOCATION" in said
+    ours = {
+        "IOT_CASSANDRA_SSL_CERTIFICATE_LOCATION": pem,
+        "IOT_CASSANDRA_SSL_KEY_LOCATION": pem,
+    }
+    with open_connections(Settings.from_env({**secure_pipeline.env, **ours})) as connections:
+        assert connections.tables.local_datacenter() == "datacenter1"
+
+    restart_cassandra(secure_servers, trusting)
     secure_pipeline.iot("lag")
