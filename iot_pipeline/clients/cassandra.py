@@ -38,7 +38,7 @@ from iot_pipeline.tls import tls_context
 
 T = TypeVar("T")
 
-_SERIAL = {
+SERIAL = {
     "SERIAL": ConsistencyLevel.SERIAL,
     "LOCAL_SERIAL": ConsistencyLevel.LOCAL_SERIAL,
 }
@@ -211,7 +211,7 @@ class CassandraClient:
             row_factory=make_rows,
             # Of reads; `prepare` and batches say it of writes.
             consistency_level=getattr(ConsistencyLevel, self.settings.read_consistency),
-            serial_consistency_level=_SERIAL[self.settings.serial_consistency],
+            serial_consistency_level=SERIAL[self.settings.serial_consistency],
             # Every retry is the stage's: seen, bounded and logged in one place.
             retry_policy=FallthroughRetryPolicy(),
             request_timeout=self._request_timeout,
@@ -282,7 +282,7 @@ class CassandraClient:
             else:
                 statement = SimpleStatement(cql, is_idempotent=True)
             if serial:
-                statement.consistency_level = _SERIAL[self.settings.serial_consistency]
+                statement.consistency_level = SERIAL[self.settings.serial_consistency]
             timeout = timeout_seconds or self._request_timeout
             return list(self.session.execute(statement, timeout=timeout))
         except DRIVER_ERRORS as exc:
@@ -357,7 +357,7 @@ class CassandraClient:
             consistency_level=ConsistencyLevel.LOCAL_QUORUM
             if self.settings.serial_consistency == "LOCAL_SERIAL"
             else ConsistencyLevel.QUORUM,
-            serial_consistency_level=_SERIAL[self.settings.serial_consistency],
+            serial_consistency_level=SERIAL[self.settings.serial_consistency],
         )
 
     def start(
@@ -390,93 +390,6 @@ class CassandraClient:
         if pending.error is not None:
             raise pending.error
         return pending.found
-
-
-class Table:
-    """What clients of tables share: statements that name the keyspace as `{ks}`, and asking.
-
-    Raises:
-        CassandraUnavailableError: no answer.
-        SchemaMismatchError: no such table.
-    """
-
-    def __init__(self, client: CassandraClient) -> None:
-        self._client = client
-
-    def wait(self, timeout_seconds: float) -> None:
-        """Until some answer has come since the last call, or the time is over."""
-        self._client.wait(timeout_seconds)
-
-    def _cql(self, template: str) -> str:
-        return template.format(ks=self._client.keyspace)
-
-    def _run(
-        self, template: str, values: Sequence[Any] = (), *, doing: str, **how: Any
-    ) -> list[Any]:
-        """Ask and wait; `how` is as `CassandraClient.execute` has it."""
-        return self._client.execute(self._cql(template), values, doing=doing, **how)
-
-    def _insert(
-        self,
-        table: str,
-        row: Mapping[str, Any],
-        *,
-        doing: str,
-        more: str = "",
-        more_values: Sequence[Any] = (),
-    ) -> list[Any]:
-        """Write a row, its values by the names of their columns; `more` ends the statement."""
-        marks = ", ".join("?" * len(row))
-        cql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks}) {more}"
-        return self._run(cql, (*row.values(), *more_values), doing=doing)
-
-    def _send(
-        self,
-        statements: Iterable[tuple[str, Sequence[Any]]],
-        doing: str,
-        *,
-        is_conditional: bool = False,
-    ) -> PendingAnswer[Any]:
-        """Start writing these (template, values) in one batch; a conditional one is never resent.
-
-        `statements` are made when they are sent, so what is wrong with them is an answer too.
-        """
-
-        def make() -> Any:
-            client = self._client
-            batch = client.conditional_batch() if is_conditional else client.unlogged_batch()
-            for template, values in statements:
-                batch.add(self._prepare(template), values)
-            return batch
-
-        return self._client.start(make, doing)
-
-    def _prepare(self, template: str) -> Any:
-        return self._client.prepare(self._cql(template))
-
-    def _start(
-        self,
-        template: str,
-        values: Sequence[Any],
-        doing: str,
-        find: Callable[[Sequence[Any]], T],
-    ) -> PendingAnswer[T]:
-        """Ask without waiting; `find` gets rows as plain tuples."""
-        return self._client.start(
-            lambda: self._prepare(template).bind(values), doing, find, PLAIN_TUPLES
-        )
-
-    def _start_serial(
-        self, template: str, values: Sequence[Any], doing: str
-    ) -> PendingAnswer[Sequence[Any]]:
-        """Ask for what Paxos has accepted, without waiting; rows as named tuples."""
-
-        def make() -> Any:
-            bound = self._prepare(template).bind(tuple(values))
-            bound.consistency_level = _SERIAL[self._client.settings.serial_consistency]
-            return bound
-
-        return self._client.start(make, doing)
 
 
 def aware(moment: datetime) -> datetime:

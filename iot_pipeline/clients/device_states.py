@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer, Table, all_rows
+from iot_pipeline.clients.cassandra import PendingAnswer, all_rows
+from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.spans import share_of
 
 SHARDS = 64

@@ -4,14 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from iot_pipeline.clients.cassandra import (
-    DAY_ZERO,
-    CassandraClient,
-    PendingAnswer,
-    Table,
-)
+from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
 from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
 from iot_pipeline.clients.sensor_data import COLUMNS, SENSOR_DATA
+from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from iot_pipeline.clients.cassandra import Table, aware, by_day, ms_of
+from iot_pipeline.clients.cassandra import aware, by_day, ms_of
+from iot_pipeline.clients.table import Table
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.losses import Acknowledgement

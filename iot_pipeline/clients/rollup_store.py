@@ -6,7 +6,8 @@ from datetime import date
 from itertools import chain
 from typing import Any
 
-from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, Table, all_rows, aware
+from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, all_rows, aware
+from iot_pipeline.clients.table import Table
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import COLUMNS, Rollup, as_cells, from_cells
 from iot_pipeline.core.times import MS_PER_DAY, day_of

@@ -11,10 +11,11 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from iot_pipeline.clients.cassandra import CassandraClient, Table
+from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
 from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
 from iot_pipeline.clients.kafka_errors import translate as translate_kafka
+from iot_pipeline.clients.table import Table
 from iot_pipeline.core.checks.schema import Migration, TopicPlan, read_migrations
 from iot_pipeline.errors import CassandraUnavailableError, KafkaUnavailableError
 from iot_pipeline.settings import Settings
