@@ -54,7 +54,7 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(shows=("{place}", "not_json")),
         Example(("--reason", "not_json", "--all"), shows=("{place}",)),
     ],
-    "dead-letters replay": [Example(shows=("still rejected",))],
+    "dead-letters replay": [Example(shows=("1 dead letter = ",))],
     "dead-letters show": [Example(("{place}",), shows=("not a reading",))],
     "dead-letters stats": [Example(shows=("not_json",))],
     "delete": [Example(("--day", "2001-01-01", "--reason", "a test", "--yes", "--", "{device}"))],

@@ -222,7 +222,8 @@ def say_moves(moves: Sequence[Move]) -> list[str]:
         else:
             where += f"the checkpoint moved from {before.next_offset} to {after.next_offset}"
         losses = [
-            f"{counted(item.span, 'offset is', 'offsets are')} ({item}) in the ledger as {why}"
+            f"{counted(item.span, 'offset')} ({item}) {'is' if item.span == 1 else 'are'} in the "
+            f"ledger as {why}"
             for item, why in move.passed
         ]
         said.append("; ".join([where, *losses]))

@@ -120,7 +120,7 @@ def test_after_a_log_was_cut_back_its_beginning_is_compared_too(pipeline: Pipeli
     assert pipeline.iot("audit", "--all", "--json")["stored"] == 107
     delete_one(pipeline, f"{name}_0")
     assert pipeline.iot("audit", "--all", "--json", exit_code=1)["lost_ranges"] == ["0:0-1"]
-    assert "records of 2024-12-29 without their row" in scheduled_look(pipeline).sentence
+    assert "record of 2024-12-29 without their row" in scheduled_look(pipeline).sentence
 
 
 def delete_one(pipeline: Pipeline, device_id: str) -> None:
