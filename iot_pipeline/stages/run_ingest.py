@@ -21,11 +21,7 @@ from typing import Protocol
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
-from iot_pipeline.errors import (
-    OffsetsExpiredError,
-    PipelineError,
-    UnreadableError,
-)
+from iot_pipeline.errors import OffsetsExpiredError, PipelineError, UnreadableError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.drain import drain

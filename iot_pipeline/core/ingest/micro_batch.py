@@ -1,9 +1,10 @@
 """Records become a micro-batch: decoded or rejected, winners found, grouped for Cassandra."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from itertools import compress, repeat
 from operator import attrgetter, getitem, is_not, itemgetter
 from typing import Any
@@ -155,19 +156,6 @@ class _Groups(dict[str, RowsByTime]):
         return group
 
 
-class _Days(dict[int, _Groups]):
-    """By day number; nearly all readings of a micro-batch are of one day."""
-
-    __slots__ = ("_is_device",)
-
-    def __init__(self, is_device: Callable[[str], bool]) -> None:
-        self._is_device = is_device
-
-    def __missing__(self, day_number: int) -> _Groups:
-        groups = self[day_number] = _Groups(self._is_device)
-        return groups
-
-
 @dataclass(slots=True)
 class MicroBatchBuilder:
     """Folds records into one micro-batch; `build` ends it.
@@ -190,14 +178,15 @@ class MicroBatchBuilder:
     kept_bytes: int = 0
     _newest_ms: int = 0
     _has_rivals: bool = False
-    _days: _Days = field(init=False)
+    # By day number: nearly all readings of a micro-batch are of one day.
+    _days: defaultdict[int, _Groups] = field(init=False)
     _dead_letters: list[DeadLetter] = field(default_factory=list)
     _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
     # By the record of the winner: the winner, and what lost to it.
     _losers: dict[tuple[int, int], tuple[Row, list[Row]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._days = _Days(self.decoder.is_device)
+        self._days = defaultdict(partial(_Groups, self.decoder.is_device))
 
     def add(self, chunk: RecordChunk) -> None:
         """Take records in; those of one partition in the order of their offsets."""

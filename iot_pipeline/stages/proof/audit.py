@@ -18,7 +18,6 @@ from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.seen import Seen
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import (
-    Checkpoint,
     OffsetRange,
     Watermarks,
     in_rounds,
@@ -29,8 +28,7 @@ from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
-from iot_pipeline.stages.ledger.chain import FIRST_EPOCH, read_present
-from iot_pipeline.stages.ports import LedgerStore
+from iot_pipeline.stages.ledger.chain import first_present, read_present
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
@@ -71,7 +69,7 @@ def choose_ranges(
         checkpoint = checkpoints.get(state.partition)
         starts[state.partition] = state.low
         if checkpoint is not None:
-            starts[state.partition] = _first_in_ledger(ledger, topic, checkpoint, state.low)
+            starts[state.partition] = first_present(ledger, topic, checkpoint, state.low)
         ends[state.partition] = state.last_stable
     if since is not None:
         at = log.offsets_at(topic, since)
@@ -80,16 +78,6 @@ def choose_ranges(
         at = log.offsets_at(topic, until)
         ends = {p: min(end, at[p]) for p, end in ends.items()}
     return [OffsetRange(p, starts[p], ends[p]) for p in sorted(starts) if ends[p] > starts[p]]
-
-
-def _first_in_ledger(ledger: LedgerStore, topic: str, checkpoint: Checkpoint, low: int) -> int:
-    """Where the ledger of the present log begins: older offsets were never ours to store."""
-    if checkpoint.epoch == FIRST_EPOCH:
-        first = ledger.first_offset(topic, checkpoint.partition, checkpoint.epoch)
-        return checkpoint.next_offset if first is None else first
-    partition = checkpoint.partition
-    entries = read_present(ledger, topic, {partition: checkpoint}, {partition: low})
-    return min((entry.start_offset for entry in entries), default=checkpoint.next_offset)
 
 
 def audit(
@@ -248,7 +236,7 @@ class _Audit:
             self._count(Fate.IN_FLIGHT, item.end - ingested_end)
             first = item.start
             if checkpoint is not None:
-                first = _first_in_ledger(self._ports.ledger, self._topic, checkpoint, state.low)
+                first = first_present(self._ports.ledger, self._topic, checkpoint, state.low)
             start = min(ingested_end, max(item.start, state.low, first))
             if start > item.start:
                 judge.count_unread(OffsetRange(item.partition, item.start, start))
