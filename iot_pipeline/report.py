@@ -77,7 +77,7 @@ def _count_letters(connections: Connections, since: datetime) -> dict[str, int]:
             connections.log, connections.settings.dead_letter_topic, _NEWEST_LETTERS
         )
     except SchemaMismatchError:
-        return {}  # the topic is not made yet: `schema_matches` says so, and there are no letters
+        return {}  # the topic is not made yet: `topic_is_safe` says so, and there are no letters
     letters = (item.letter for item in found.letters)
     since_ms = since.timestamp() * 1000
     reasons = Counter(letter.reason for letter in letters if letter.delivered_ms >= since_ms)

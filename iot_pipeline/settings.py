@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from iot_pipeline import settings_cassandra, settings_kafka
+from iot_pipeline.core.checks.topics import Acceptable
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.decoding import ReadingRules
@@ -114,6 +115,8 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
     """how long rows live after they arrived in Kafka; 0: for ever"""
     accept_producer_timestamps: bool = False
     """accept a topic that is not LogAppendTime (write times then lie)"""
+    accept_topic_risks: tuple[Acceptable, ...] = ()
+    """what topic_is_safe says without a warning, by Kafka's name: replication.factor, ..."""
     on_expired: Literal["halt", "record"] = "halt"
     """records deleted unread: halt, or record the loss and go on"""
     on_unreadable: Literal["halt", "record"] = "halt"
@@ -213,7 +216,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
         settings._origins, settings._kafka_properties = origins, properties
         return settings
 
-    @field_validator("contact_points", mode="before")
+    @field_validator("contact_points", "accept_topic_risks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

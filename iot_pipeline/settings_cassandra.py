@@ -1,6 +1,7 @@
 """How Cassandra is reached, and how many replicas a question or a write waits for."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
@@ -9,6 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from iot_pipeline.settings_kafka import half_of_a_pair
 from iot_pipeline.settings_sources import unreadable_files
 from iot_pipeline.tls import Tls
+
+# BaseModel.schema() is a method that pydantic no longer wants called, and nothing here does.
+warnings.filterwarnings("ignore", 'Field name "schema" in "CassandraSettings"', UserWarning)
 
 _WEAK = {
     "ANY": "a hint on one node would count as stored, and is gone with it",
@@ -71,6 +75,8 @@ class CassandraSettings(BaseModel):
         Annotated[int, Field(ge=1, le=15)] | dict[str, int], BeforeValidator(_replicas)
     ] = 1
     """replicas of a new keyspace: a number in the local datacenter, or dc1:3,dc2:3"""
+    schema: Literal["ours", "external"] = "ours"  # type: ignore[assignment]
+    """who makes keyspace and tables: `iot setup`, or external: a DBA, and we compare"""
 
     @property
     def cassandra_tls(self) -> Tls | None:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from iot_pipeline.clients.kafka import SILENT, client_config, open_client
 from iot_pipeline.clients.kafka_errors import translate
-from iot_pipeline.core.checks.schema import DEAD_LETTER_MAX_BYTES
+from iot_pipeline.core.checks.topics import DEAD_LETTER_MAX_BYTES
 from iot_pipeline.core.proof import dead_letters as names
 from iot_pipeline.core.proof.dead_letters import Header
 from iot_pipeline.core.reading.decoding import DeadLetter

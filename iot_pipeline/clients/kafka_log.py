@@ -115,7 +115,16 @@ class KafkaLog:
             str(description.topic_id),
             len(description.partitions),
             {name: entry.value for name, entry in config.items()},
+            min(len(partition.replicas) for partition in description.partitions),
         )
+
+    def count_brokers(self) -> int:
+        asked = self._admin.describe_cluster(request_timeout=self._timeout)
+        return len(self._answer(asked, "asking for the brokers").nodes)
+
+    def bytes_per_record(self, topic: str, partition: int, offset: int) -> float | None:
+        batches = self._raw().batches(topic, partition, offset, 1)
+        return batches[0].size_bytes / batches[0].records if batches else None
 
     def topic_id(self, topic: str) -> str:
         return str(self._describe(topic, f"asking for the UUID of topic {topic}").topic_id)

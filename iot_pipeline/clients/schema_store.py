@@ -16,25 +16,23 @@ from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
 from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
 from iot_pipeline.clients.kafka_errors import translate as translate_kafka
 from iot_pipeline.clients.table import Table
-from iot_pipeline.core.checks.schema import Migration, TopicPlan, read_migrations
+from iot_pipeline.core.checks.cql_script import (
+    MIGRATIONS,
+    MIGRATIONS_TABLE,
+    OWNER_VERSION,
+    in_keyspace,
+    keyspace_statement,
+)
+from iot_pipeline.core.checks.schema import Migration, read_migrations
+from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.errors import CassandraUnavailableError, KafkaUnavailableError
 from iot_pipeline.settings import Settings
 
 _SCHEMA_TIMEOUT_SECONDS = 60.0
 _LOCK_SECONDS = 120
-_MIGRATIONS = "schema_migrations"
-_TABLE = f"{{ks}}.{_MIGRATIONS}"
+_TABLE = f"{{ks}}.{MIGRATIONS}"
 # Rows that are no migration: who sets up just now, and whose keyspace it is.
 _LOCK_VERSION = 0
-_OWNER_VERSION = -1
-_MIGRATIONS_TABLE = f"""
-CREATE TABLE IF NOT EXISTS {_TABLE} (
-    version int PRIMARY KEY,
-    name text,
-    sha256 text,
-    applied_at timestamp,
-    applied_by text
-)"""
 
 
 def migration_files() -> dict[str, str]:
@@ -66,17 +64,17 @@ class CassandraSchema(Table):
         return super()._run(template, values, doing=doing, **how)
 
     def owner(self) -> str | None:
-        if not self.columns(_MIGRATIONS):
+        if not self.columns(MIGRATIONS):
             return None
         rows = self._run(
-            f"SELECT name FROM {_TABLE} WHERE version = {_OWNER_VERSION}",
+            f"SELECT name FROM {_TABLE} WHERE version = {OWNER_VERSION}",
             doing=f"asking whose keyspace {self._keyspace} is",
         )
         return rows[0].name if rows else None
 
     def claim(self, topic: str) -> str:
         rows = self._run(
-            f"INSERT INTO {_TABLE} (version, name) VALUES ({_OWNER_VERSION}, ?) IF NOT EXISTS",
+            f"INSERT INTO {_TABLE} (version, name) VALUES ({OWNER_VERSION}, ?) IF NOT EXISTS",
             (topic,),
             doing=f"noting whose keyspace {self._keyspace} is",
         )
@@ -102,15 +100,14 @@ class CassandraSchema(Table):
 
     def create_keyspace(self, replicas: Mapping[str, int]) -> None:
         """Make the keyspace with so many replicas in each datacenter."""
-        options = ", ".join(f"'{name}': {number}" for name, number in replicas.items())
         self._run(
-            "CREATE KEYSPACE IF NOT EXISTS {ks} WITH replication = "
-            f"{{'class': 'NetworkTopologyStrategy', {options}}}",
+            keyspace_statement(self._keyspace, replicas),
             doing=f"creating keyspace {self._keyspace}",
         )
 
     def create_migrations_table(self) -> None:
-        self._run(_MIGRATIONS_TABLE, doing="creating schema_migrations")
+        for statement in MIGRATIONS_TABLE.statements:
+            self._run(in_keyspace(statement, self._keyspace), doing=f"creating {MIGRATIONS}")
 
     def applied_migrations(self) -> dict[int, tuple[str, str]]:
         """Version -> (name, sha256)."""
@@ -150,7 +147,7 @@ class CassandraSchema(Table):
         """Run a migration's statements, then remember it."""
         for statement in migration.statements:
             self._run(
-                statement.replace("${keyspace}", self._keyspace),
+                in_keyspace(statement, self._keyspace),
                 doing=f"applying {migration.name}",
             )
         self._run(

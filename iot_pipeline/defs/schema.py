@@ -14,13 +14,15 @@ def make_topics_and_tables(
     """Idempotent; two at once wait for each other."""
     with connected(kafka, cassandra) as connections:
         report = connections.set_up(lambda step: context.log.info("setup: %s", step))
-    log = context.log.info if report.is_durable else context.log.warning
+    is_safe = report.is_durable and not any(risk.severity for risk in report.topic_risks)
+    log = context.log.info if is_safe else context.log.warning
     for sentence in report.sentences():
         log("%s", sentence)
     context.add_output_metadata(
         {
             "created": len(report.created),
             "differences": len(report.differences),
+            "topic_risks": len(report.topic_risks),
             acknowledged_is_durable.CHECK.name: report.is_durable,
             "durability": report.durability,
         }

@@ -10,7 +10,8 @@ from datetime import date, datetime
 from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
-from iot_pipeline.core.checks.schema import Migration, TopicPlan
+from iot_pipeline.core.checks.schema import Migration
+from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.chain import (
@@ -120,6 +121,16 @@ class RecordLogReader(RecordLog, Protocol):
 
     def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
         """Committed records inside ranges that were read as holes: always a defect."""
+
+
+class ClusterLog(RecordLogReader, Protocol):
+    """A log, and what keeps it."""
+
+    def count_brokers(self) -> int:
+        """Those of the cluster that are up."""
+
+    def bytes_per_record(self, topic: str, partition: int, offset: int) -> float | None:
+        """What a record takes in the log, by the batch that holds this offset; None: no batch."""
 
 
 class Pending(Protocol):

@@ -7,19 +7,24 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
+from iot_pipeline.core.checks.cql_script import (
+    MIGRATIONS,
+    MIGRATIONS_TABLE,
+    keyspace_statement,
+    not_noted,
+    say_statements,
+    table_statements,
+)
 from iot_pipeline.core.checks.schema import (
-    DEAD_LETTER_MAX_BYTES,
     Difference,
-    TopicPlan,
     check_owner,
     check_quorum,
     choose_migrations,
     compare_options,
     compare_table,
-    compare_topic,
     describe_durability,
     made_by,
     read_options,
@@ -27,11 +32,14 @@ from iot_pipeline.core.checks.schema import (
     replicas_by_datacenter,
     replicas_in,
 )
-from iot_pipeline.core.reading.offsets import LOG_APPEND_TIME
+from iot_pipeline.core.checks.topics import TopicRisk, mending_lines
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_cassandra import why_reads_miss_writes
-from iot_pipeline.stages.ports import RecordLog, TableStore, TopicStore
+from iot_pipeline.stages.ports import ClusterLog, RecordLog, TableStore, TopicStore
+from iot_pipeline.stages.topics import check_topics, topic_plans
+
+_LEFT_TO_A_DBA = "rows cannot be written as designed, and IOT_SCHEMA=external leaves it to a DBA"
 
 
 @dataclass(slots=True)
@@ -42,49 +50,33 @@ class SchemaReport:
     differences: list[Difference] = field(default_factory=list)
     is_durable: bool = False
     durability: str = ""
+    is_external: bool = False
     notes: list[str] = field(default_factory=list)
+    topic_risks: list[TopicRisk] = field(default_factory=list)
+    mending: list[str] = field(default_factory=list)
 
     @property
-    def fatal(self) -> list[Difference]:
-        return [difference for difference in self.differences if difference.is_fatal]
+    def fatal(self) -> list[Difference | TopicRisk]:
+        found: list[Difference | TopicRisk] = [*self.topic_risks, *self.differences]
+        return [item for item in found if item.is_fatal]
 
     def sentences(self) -> list[str]:
         """What was made, what to know, and whether acknowledged writes are durable."""
         made = [f"made {item}" for item in self.created] or ["everything was there already"]
+        risks = [
+            f"{'note' if risk.severity is None else 'WARNING'}: {risk}" for risk in self.topic_risks
+        ]
+        lines = [f"to set it: {line}" for line in self.mending]
         notes = [f"note: {item}" for item in [*self.differences, *self.notes]]
-        return [*made, *notes, ("" if self.is_durable else "WARNING: ") + self.durability]
-
-
-def topic_plans(settings: Settings) -> list[TopicPlan]:
-    """The two topics, as `iot setup` makes them."""
-    retention_ms = (
-        -1 if settings.topic_retention_hours < 0 else int(settings.topic_retention_hours * 3.6e6)
-    )
-    common = {"cleanup.policy": "delete", "message.timestamp.type": LOG_APPEND_TIME}
-    return [
-        TopicPlan(
-            settings.topic,
-            settings.partitions,
-            settings.topic_replication,
-            {**common, "retention.ms": str(retention_ms)},
-            limits_batches=True,
-        ),
-        TopicPlan(
-            settings.dead_letter_topic,
-            1,
-            settings.topic_replication,
-            {
-                **common,
-                "retention.ms": "-1",
-                "max.message.bytes": str(DEAD_LETTER_MAX_BYTES),
-            },
-        ),
-    ]
+        if self.is_external:
+            notes += [f"in CQL: {cql};" for item in self.differences for cql in item.cql]
+        durable = ("" if self.is_durable else "WARNING: ") + self.durability
+        return [*made, *risks, *lines, *notes, durable]
 
 
 def setup_schema(
     topics: TopicStore,
-    reader: RecordLog,
+    reader: ClusterLog,
     tables: TableStore,
     settings: Settings,
     say: Callable[[str], None] = lambda _: None,
@@ -100,7 +92,7 @@ def setup_schema(
         SchemaMismatchError: something that exists would lose or tear readings; a migration
             changed after it was applied.
     """
-    report = SchemaReport()
+    report = SchemaReport(is_external=settings.schema == "external")
     options = tables.keyspace_replication()
     nodes, here = tables.nodes(), tables.local_datacenter()
     replicas = (
@@ -116,11 +108,51 @@ def setup_schema(
     ):
         raise ConfigurationError(f"keyspace {settings.keyspace}: {why}")
     check_owner(settings.keyspace, tables.owner(), settings.topic)
+    if report.is_external and options is None:
+        raise SchemaMismatchError(
+            f"setting up: keyspace {settings.keyspace} is missing, and IOT_SCHEMA=external leaves "
+            f"it to a DBA; nothing was made. In CQL: "
+            f"{keyspace_statement(settings.keyspace, replicas)}; `iot setup --print` has the "
+            "tables, too"
+        )
     for plan in topic_plans(settings):
         say(f"topic {plan.name}")
         if topics.create(plan):
             report.created.append(f"topic {plan.name} ({plan.partitions} partitions)")
         wait_for_topic(reader, plan.name)
+    if report.is_external:
+        _compare_notes(tables, settings, report)
+    else:
+        _make_tables(tables, settings, replicas, report, say)
+    found = check_topics(reader, settings)
+    report.topic_risks += found.risks
+    report.mending += mending_lines(found.risks, settings.bootstrap_servers)
+    report.notes += [f"not looked at: {why}" for why in found.not_looked_at.values()]
+    check_schema(tables, settings, report)
+    if report.fatal:
+        said = f"setting up: {'; '.join(map(str, report.fatal))}"
+        if report.is_external:
+            cql = say_statements(item for item in report.differences if item.is_fatal)
+            said += f". No table was made or altered. In CQL: {cql or 'not by one statement'}"
+        raise SchemaMismatchError(said)
+    return report
+
+
+def _compare_notes(tables: TableStore, settings: Settings, report: SchemaReport) -> None:
+    """What a keyspace says of itself that a person made; writes nothing."""
+    if tables.columns(MIGRATIONS):
+        owner, applied = tables.owner(), tables.applied_migrations()
+        missing = choose_migrations(tables.migrations, applied)
+        report.differences += not_noted(settings.keyspace, settings.topic, owner, missing)
+
+
+def _make_tables(
+    tables: TableStore,
+    settings: Settings,
+    replicas: Mapping[str, int],
+    report: SchemaReport,
+    say: Callable[[str], None],
+) -> None:
     say(f"keyspace {settings.keyspace}")
     if tables.keyspace_replication() is None:
         tables.create_keyspace(replicas)
@@ -139,12 +171,6 @@ def setup_schema(
         _make_dropped(tables, holder, report)
     finally:
         tables.unlock(holder)
-    check_schema(reader, tables, settings, report)
-    if report.fatal:
-        raise SchemaMismatchError(
-            "setting up: " + "; ".join(str(difference) for difference in report.fatal)
-        )
-    return report
 
 
 def _make_dropped(tables: TableStore, holder: str, report: SchemaReport) -> None:
@@ -177,32 +203,25 @@ def wait_for_topic(reader: RecordLog, topic: str, timeout_seconds: float = 10.0)
 
 
 def check_schema(
-    reader: RecordLog,
-    tables: TableStore,
-    settings: Settings,
-    report: SchemaReport | None = None,
+    tables: TableStore, settings: Settings, report: SchemaReport | None = None
 ) -> SchemaReport:
-    """Compare what is there with what is expected; changes nothing."""
+    """Compare the tables there are with those expected; changes nothing."""
     report = report or SchemaReport()
-    for plan in topic_plans(settings):
-        try:
-            info = reader.describe(plan.name)
-        except SchemaMismatchError:
-            report.differences.append(
-                Difference(f"topic {plan.name}", "missing", "present", "`iot setup` makes it", True)
-            )
-            continue
-        report.differences += [
-            difference
-            for difference in compare_topic(plan, info)
-            if not (
-                settings.accept_producer_timestamps
-                and difference.thing.endswith("message.timestamp.type")
-            )
-        ]
-    for table, expected in read_tables(tables.migrations).items():
+    is_external = settings.schema == "external"
+    # Where we make the tables, that one is the first that is made.
+    migrations = [*([MIGRATIONS_TABLE] if is_external else []), *tables.migrations]
+    for table, expected in read_tables(migrations).items():
         found = tables.columns(table)
-        report.differences += compare_table(settings.keyspace, table, expected, found)
+        differences = compare_table(settings.keyspace, table, expected, found)
+        if is_external:
+            whole = table_statements(settings.keyspace, table, migrations)
+            differences = [
+                replace(item, consequence=_LEFT_TO_A_DBA, cql=item.cql if found else whole)
+                if item.found == "missing" and (item.cql or not found)
+                else item
+                for item in differences
+            ]
+        report.differences += differences
     for table, wanted in read_options(tables.migrations).items():
         has = tables.options(table)
         if table == "sensor_data" and settings.retention_days:
@@ -214,10 +233,6 @@ def check_schema(
         report.notes.append(
             f"keyspace {settings.keyspace} has one replica: while its node is down nothing is "
             "written, and a lost disk is lost rows (Kafka can fill them in while it keeps them)"
-        )
-    if settings.topic_replication == 1:
-        report.notes.append(
-            "topics have one replica: a lost Kafka disk is lost readings that were not ingested yet"
         )
     report.is_durable, report.durability = describe_durability(
         tables.commitlog_modes(), replication

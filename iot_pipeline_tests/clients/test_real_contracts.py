@@ -12,7 +12,7 @@ from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.schema_store import KafkaTopics
-from iot_pipeline.core.checks.schema import TopicPlan
+from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.proof.dead_letters import LetterReader
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange

@@ -72,6 +72,7 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
         "schema_matches",
         "rows_read_back_equal",
         "nothing_left_unread",
+        "topic_is_safe",
         "retention_is_far",
         "dead_letters_are_few",
         "superseded_are_few",

@@ -52,6 +52,8 @@ class FakeLog:
     config: dict[str, str] = field(
         default_factory=lambda: {"message.timestamp.type": "LogAppendTime"}
     )
+    replicas: int = 1
+    brokers: int = 1
     now_ms: int = NOW_MS
     poll_records: int = 3
     uuid: str = field(default_factory=lambda: uuid4().hex)
@@ -130,7 +132,7 @@ class FakeLog:
 
     def describe(self, topic: str) -> TopicInfo:
         self._check_name(topic)
-        return TopicInfo(topic, self.uuid, self.partitions, self.config)
+        return TopicInfo(topic, self.uuid, self.partitions, self.config, self.replicas)
 
     def topic_id(self, topic: str) -> str:
         self._check_name(topic)
@@ -182,6 +184,12 @@ class FakeLog:
             for p, at in self.open_transaction_at.items()
             if p in partitions
         ]
+
+    def count_brokers(self) -> int:
+        return self.brokers
+
+    def bytes_per_record(self, topic: str, partition: int, offset: int) -> float | None:
+        return 100.0 if self._log[partition][offset:] else None
 
     def find_skipped(self, topic: str, holes: Sequence[OffsetRange]) -> list[tuple[int, int]]:
         return [

@@ -1,34 +1,15 @@
-"""What topics and tables must look like, and what it means when they do not."""
+"""What tables must look like, and what it means when they do not."""
 
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 
-# Of a topic's configuration that is not as setup makes it.
-_CONSEQUENCES = {
-    "message.timestamp.type": (
-        "write times would come from producers' clocks, and a wrong clock pins a row for ever: "
-        "ingestion refuses it"
-    ),
-    "cleanup.policy": "compaction deletes readings that were never stored; they become holes",
-    "retention.ms": "Kafka keeps records that long; altering a topic is left to you",
-    "max.message.bytes": "large dead letters are sent in parts, or refused",
-}
 # What a table is made with, where its `.cql` file says nothing else.
 _OPTIONS = {"default_time_to_live": "0", "gc_grace_seconds": "864000"}
 _MIGRATION_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.cql")
-
-# The largest record Kafka takes is about 1 MiB; headers come on top of it in the dead-letter topic.
-DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
-
-# Kafka's own limit, unless it is raised, of a batch as it lies in the log. What that unpacks to has
-# no limit but how far a codec can pack: gzip 1,032 times, lz4 255 times, snappy 21 times.
-_BATCH_BYTES = 1_048_588
-_GZIP_FACTOR = 1_032
 
 # A `.cql` file names its tables `${keyspace}.name`; each column is a line of its own.
 _TABLE = re.compile(
@@ -47,13 +28,17 @@ Columns = Mapping[str, tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that is not as expected; `is_fatal` when readings would be lost or torn by it."""
+    """Something that is not as expected; `is_fatal` when readings would be lost or torn by it.
+
+    `cql` are the statements that make it as expected; none where a table would have to be replaced.
+    """
 
     thing: str
     found: str
     expected: str
     consequence: str
     is_fatal: bool = False
+    cql: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.thing} is {self.found}, expected {self.expected}: {self.consequence}"
@@ -67,20 +52,6 @@ class Migration:
     name: str
     sha256: str
     statements: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TopicPlan:
-    """How a topic is made, and what an existing one is compared with.
-
-    `limits_batches`: whether a batch of it may be no larger than Kafka lets it by itself.
-    """
-
-    name: str
-    partitions: int
-    replication: int
-    config: Mapping[str, str]
-    limits_batches: bool = False
 
 
 def read_migrations(files: Mapping[str, str]) -> list[Migration]:
@@ -190,6 +161,7 @@ def compare_options(
             value,
             _what_it_means(where, name, found[name]),
             is_fatal=name == "default_time_to_live",
+            cql=() if name == "compaction" else (f"ALTER TABLE {where} WITH {name} = {value}",),
         )
         for name, value in expected.items()
         if found.get(name, value) != value
@@ -271,6 +243,10 @@ def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) 
                     "rows cannot be written as designed; this table was made by something else. "
                     "Set IOT_KEYSPACE to another keyspace, or move the table away",
                     True,
+                    # A key cannot be added to, and a type not be changed.
+                    cql=(f"ALTER TABLE {keyspace}.{table} ADD {column} {cql_type}",)
+                    if has is None and kind == "regular"
+                    else (),
                 )
             )
     return differences
@@ -335,44 +311,6 @@ def check_quorum(keyspace: str, replicas: int, nodes: int, *, is_new: bool) -> N
             f"the datacenter has {nodes} node{'' if nodes == 1 else 's'}. Nothing was "
             f"made. {remedy}"
         )
-
-
-def compare_topic(plan: TopicPlan, info: TopicInfo) -> list[Difference]:
-    differences = []
-    if info.partitions != plan.partitions:
-        differences.append(
-            Difference(
-                f"topic {plan.name}: partitions",
-                str(info.partitions),
-                str(plan.partitions),
-                "Kafka's number is used; IOT_PARTITIONS matters only for a new topic",
-            )
-        )
-    for name, expected in plan.config.items():
-        found = info.config.get(name, "")
-        if found == expected:
-            continue
-        differences.append(
-            Difference(
-                f"topic {plan.name}: {name}",
-                found,
-                expected,
-                _CONSEQUENCES.get(name, "left as it is"),
-                is_fatal=name == "message.timestamp.type",
-            )
-        )
-    largest = int(info.config.get("max.message.bytes") or 0)
-    if plan.limits_batches and largest > _BATCH_BYTES:
-        differences.append(
-            Difference(
-                f"topic {plan.name}: max.message.bytes",
-                f"{largest:,}",
-                f"{_BATCH_BYTES:,} at most",
-                f"one batch of gzip may unpack to {largest * _GZIP_FACTOR / 1e9:,.1f} GB, and "
-                "Kafka's client holds it whole, whatever IOT_MEMORY_BUDGET_MB is",
-            )
-        )
-    return differences
 
 
 def describe_durability(modes: Mapping[str, str], replication: int) -> tuple[bool, str]:

@@ -54,12 +54,16 @@ class Watermarks:
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """What Kafka says of a topic. `topic_id` is its UUID: a recreated topic has another."""
+    """What Kafka says of a topic. `topic_id` is its UUID: a recreated topic has another.
+
+    `replicas` are those of the partition that has the fewest.
+    """
 
     name: str
     topic_id: str
     partitions: int
     config: Mapping[str, str]
+    replicas: int = 1
 
     @property
     def stamped_by(self) -> str:

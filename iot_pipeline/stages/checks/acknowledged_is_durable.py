@@ -1,5 +1,5 @@
 from iot_pipeline.core.checks.verdicts import CheckVerdict
-from iot_pipeline.stages.checks.machinery.check import Check
+from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 
 
@@ -20,4 +20,5 @@ CHECK = Check(
     "stands on this.",
     look,
     order=40,
+    asks=(CASSANDRA,),
 )

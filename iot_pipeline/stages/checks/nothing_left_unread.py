@@ -1,13 +1,13 @@
 from collections.abc import Sequence
 
 from iot_pipeline.core.checks.device_table import some
+from iot_pipeline.core.checks.topics import is_compacted
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ledger.chain import LOSSES, Outcome
 from iot_pipeline.core.ledger.losses import Loss, find_losses, say_losses, sum_losses
 from iot_pipeline.core.words import counted
 from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
-from iot_pipeline.stages.checks.retention_is_far import compacted_at_most, is_compacted
 from iot_pipeline.stages.ledger.sums import KeptSums
 
 _ADVICE = {
@@ -29,11 +29,20 @@ def look(facts: Facts) -> CheckVerdict:
     return judge(find_losses(entries, seen), compacted)
 
 
+def compacted_at_most(facts: Facts) -> int:
+    """Offsets that were holes when they were read: of the last hour in a run, else of all time.
+
+    Compaction makes most of them on a topic that compacts; transactions make some too.
+    """
+    links = facts.recent if facts.run is not None else facts.walk.entries
+    return sum(link.holes for link in links)
+
+
 def judge(losses: Sequence[Loss], compacted: int = 0) -> CheckVerdict:
     """A loss is red until a person has acknowledged it.
 
     `compacted` offsets may have been dropped by Kafka before they were read: they are holes in the
-    ledger, not losses, and `retention_is_far` is red while it goes on.
+    ledger, not losses, and `topic_is_safe` is red while it goes on.
     """
     unseen = [loss for loss in losses if loss.acknowledgement is None]
     offsets = sum_losses(losses)
@@ -61,7 +70,7 @@ def judge(losses: Sequence[Loss], compacted: int = 0) -> CheckVerdict:
     if compacted:
         unread = counted(compacted, "offset was", "offsets were")
         said = f"The ledger has no loss, but up to {unread} compacted unread."
-        return CheckVerdict(True, f"{said} See the check retention_is_far.", numbers)
+        return CheckVerdict(True, f"{said} See the check topic_is_safe.", numbers)
     return CheckVerdict(True, "The ledger has no loss: no offset was left unread.", numbers)
 
 

@@ -1,12 +1,11 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_words
 from iot_pipeline.errors import PermanentError
-from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.machinery.check import Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.ingest.lag import first_record_ms
@@ -33,40 +32,9 @@ def look(facts: Facts) -> CheckVerdict:
         raise PermanentError(f"how old the first unread record is, is not known, because {unknown}")
     now_ms = facts.now.timestamp() * 1000
     ages = {partition: (now_ms - ms) / 1000 for partition, ms in oldest.items()}
-    verdict = judge(
+    return judge(
         [measure_headroom(lag, retention_ms, ages.get(lag.state.partition)) for lag in facts.lags]
     )
-    if not is_compacted(facts.topic.config):
-        return verdict
-    return judge_compaction(verdict, compacted_at_most(facts), facts.settings)
-
-
-def is_compacted(topic_config: Mapping[str, str | None]) -> bool:
-    """Whether Kafka drops a record once a newer one has its key, read or not."""
-    return "compact" in (topic_config.get("cleanup.policy") or "")
-
-
-def compacted_at_most(facts: Facts) -> int:
-    """Offsets that were holes when they were read: of the last hour in a run, else of all time.
-
-    Compaction makes most of them on a topic that compacts; transactions make some too.
-    """
-    links = facts.recent if facts.run is not None else facts.walk.entries
-    return sum(link.holes for link in links)
-
-
-def judge_compaction(verdict: CheckVerdict, holes: int, settings: Settings) -> CheckVerdict:
-    """A topic that compacts is never far from losing readings, whatever its retention."""
-    said = (
-        "The topic's cleanup.policy compacts: Kafka drops a reading as soon as a newer one has its "
-        f"key, read or not. Compacted before they were read: up to {holes:,} offsets. "
-        f"`kafka-configs.sh --bootstrap-server {settings.bootstrap_servers} --alter --topic "
-        f"{settings.topic} --add-config cleanup.policy=delete` ends it; what is gone can only be "
-        "sent again."
-    )
-    more = "" if verdict.passed else f" {verdict.sentence}"
-    numbers = {**verdict.numbers, "compacted_at_most": holes}
-    return replace(verdict, passed=False, sentence=f"{said}{more}", numbers=numbers)
 
 
 def _retention(topic_config: Mapping[str, str | None]) -> tuple[int | None, bool]:
@@ -147,8 +115,7 @@ def judge(headrooms: Sequence[Headroom]) -> CheckVerdict:
 CHECK = Check(
     "retention_is_far",
     "Kafka will keep what was not read yet for at least a quarter of the time it keeps records at "
-    "all: headroom in offsets and in seconds, at the current rates. Red, too, when the topic "
-    "compacts: then readings go before they are read.",
+    "all: headroom in offsets and in seconds, at the current rates.",
     look,
     order=90,
 )

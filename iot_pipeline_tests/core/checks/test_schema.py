@@ -4,14 +4,11 @@ import pytest
 
 from iot_pipeline.clients.schema_store import migration_files
 from iot_pipeline.core.checks.schema import (
-    TopicPlan,
     check_owner,
     compare_table,
-    compare_topic,
     read_migrations,
     read_tables,
 )
-from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 
 
@@ -87,20 +84,3 @@ def test_a_keyspace_belongs_to_one_topic() -> None:
     check_owner("ks", "a", "a")
     with pytest.raises(ConfigurationError, match=r"ks belongs to topic a, not to b.*IOT_KEYSPACE"):
         check_owner("ks", "a", "b")
-
-
-@pytest.mark.parametrize(("largest", "is_told"), [("1048588", False), ("10485760", True)])
-def test_a_topic_that_takes_larger_batches_than_kafka_by_itself_is_told_what_they_unpack_to(
-    largest: str, is_told: bool
-) -> None:
-    topic = TopicInfo("t", "uuid", 4, {"max.message.bytes": largest})
-    found = compare_topic(TopicPlan("t", 4, 1, {}, limits_batches=True), topic)
-    if not is_told:
-        assert found == []
-        return
-    (difference,) = found
-    assert not difference.is_fatal
-    assert "max.message.bytes is 10,485,760, expected 1,048,588 at most" in str(difference)
-    assert "may unpack to 10.8 GB" in str(difference)
-    # Our own letters are larger, and nobody else's.
-    assert compare_topic(TopicPlan("t", 4, 1, {}), topic) == []

@@ -12,13 +12,10 @@ from iot_pipeline.core.proof.dead_letters import SourceCoordinates, StoredLetter
 from iot_pipeline.core.proof.read_back import ReadBack
 from iot_pipeline.core.reading.lag import PartitionLag
 from iot_pipeline.core.reading.offsets import PartitionState
-from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.dead_letters_are_few import judge as judge_dead_letters
 from iot_pipeline.stages.checks.nothing_left_unread import judge as judge_losses
 from iot_pipeline.stages.checks.retention_is_far import (
     FOR_EVER_SECONDS,
-    is_compacted,
-    judge_compaction,
     measure_headroom,
 )
 from iot_pipeline.stages.checks.retention_is_far import judge as judge_retention
@@ -265,17 +262,6 @@ def test_one_bad_record_among_few_is_no_flood_and_nothing_is_green():
 
 
 def test_a_topic_that_compacts_is_never_said_to_lose_nothing():
-    assert is_compacted({"cleanup.policy": "compact"})
-    assert is_compacted({"cleanup.policy": "compact,delete"})
-    assert not is_compacted({"cleanup.policy": "delete"})
-    assert not is_compacted({})
-    far = judge_retention([headroom(retention_seconds=None)])
-    verdict = judge_compaction(far, 9_891, Settings(topic="t", bootstrap_servers="k:9092"))
-    assert not verdict.passed
-    assert "Compacted before they were read: up to 9,891 offsets" in verdict.sentence
-    assert "--alter --topic t --add-config cleanup.policy=delete`" in verdict.sentence
-    assert "deletes nothing" not in verdict.sentence
-    assert verdict.numbers["compacted_at_most"] == 9_891
     unread = judge_losses([], 9_891)
     assert "up to 9,891 offsets were compacted unread" in unread.sentence
     assert "no offset was left unread" not in unread.sentence

@@ -4,13 +4,16 @@ import threading
 
 import pytest
 
+from iot_pipeline.cli.setup import script
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
-from iot_pipeline.core.checks.schema import TopicPlan, read_migrations, read_tables
+from iot_pipeline.core.checks.schema import read_migrations, read_tables
+from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.schema import SchemaReport, setup_schema, wait_for_topic
+from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.servers import Services, fresh_topic
 
 pytestmark = pytest.mark.services
@@ -128,11 +131,30 @@ def test_differences_of_an_existing_topic_are_named_and_left_alone(settings: Set
     assert KafkaTopics(settings).create(plan)
     with open_connections(settings) as connections:
         report = connections.set_up()
-        said = [str(difference) for difference in report.differences]
-        assert any("partitions is 2, expected 4" in text for text in said)
-        assert any("retention.ms is 1000, expected 604800000" in text for text in said)
+        said = report.sentences()
+        assert any("note: topic" in text and "partitions is 2, expected 4" in text for text in said)
+        (short,) = [text for text in said if "retention.ms is 1000, expected 604800000" in text]
+        assert short.startswith("WARNING: ")
+        assert "what was not ingested by then is lost" in short
+        assert any(f"--topic {settings.topic} --add-config retention.ms=" in text for text in said)
         info = connections.log.describe(settings.topic)
         assert (info.partitions, info.config["retention.ms"]) == (2, "1000")
+
+
+def test_what_retention_by_size_is_measured_by(settings: Settings) -> None:
+    plan = TopicPlan(settings.topic, 4, 1, {**STAMPED, "retention.bytes": "1000000000"})
+    assert KafkaTopics(settings).create(plan)
+    with open_connections(settings) as connections:
+        # Not by a start: 1,000 readings in a moment would fill it in minutes.
+        produce(settings.bootstrap_servers, settings.topic, fleet("d", 1, 1_000), partition=2)
+        (said,) = [text for text in connections.set_up().sentences() if "retention.bytes" in text]
+        assert said.startswith("note: ")
+        assert "not known: ten minutes of readings show it" in said
+        record_bytes = connections.log.bytes_per_record(settings.topic, 2, 999)
+        # As they lie in the log: batches are compressed.
+        assert record_bytes is not None
+        assert 2 < record_bytes < 110
+        assert connections.log.count_brokers() == 1
 
 
 def test_a_topic_stamped_by_producers_is_refused_unless_that_is_accepted(
@@ -164,9 +186,48 @@ def test_a_table_made_by_something_else_is_refused_by_its_columns(fresh: Setting
             assert column in str(caught.value)
 
 
+def statements_of(settings: Settings) -> list[str]:
+    """What `iot setup --print` prints, by statements."""
+    text = "\n".join(line for line in script(settings) if not line.startswith("--"))
+    return [part.strip() for part in text.split(";\n") if part.strip(" \n;")]
+
+
+def test_a_keyspace_made_by_pasting_the_printed_cql_is_as_expected_and_nothing_is_altered(
+    fresh: Settings,
+) -> None:
+    external = fresh.model_copy(update={"schema": "external"})
+    with open_connections(external) as connections:
+        with pytest.raises(SchemaMismatchError, match="CREATE KEYSPACE IF NOT EXISTS"):
+            connections.set_up()
+        for statement in statements_of(external):
+            connections.cassandra.execute(
+                statement.rstrip(";"), doing=f"pasting {statement[:60]}", timeout_seconds=60
+            )
+        report = connections.set_up()
+        assert (report.differences, report.fatal) == ([], [])
+        assert {name.split()[0] for name in report.created} == {"topic"}
+        # Us, on the same keyspace, when it is ours to make: everything is there, and noted.
+        with open_connections(fresh) as ours:
+            assert ours.set_up().created == []
+        connections.cassandra.execute(
+            f"ALTER TABLE {fresh.keyspace}.sensor_data DROP humidity",
+            doing="taking a column away",
+            timeout_seconds=60,
+        )
+        with pytest.raises(SchemaMismatchError) as caught:
+            connections.set_up()
+        adding = f"ALTER TABLE {fresh.keyspace}.sensor_data ADD humidity double"
+        assert f"In CQL: {adding};" in str(caught.value)
+        connections.cassandra.execute(adding, doing="adding it again", timeout_seconds=60)
+        assert connections.set_up().fatal == []
+
+
 def test_setup_says_that_acknowledged_writes_are_durable_here(settings: Settings) -> None:
     with open_connections(settings) as connections:
         report = connections.set_up()
     assert report.is_durable
     assert "(group)" in report.durability
     assert any("has one replica" in note for note in report.notes)
+    one_broker = [risk for risk in report.topic_risks if "there is one broker" in risk.cost]
+    assert len(one_broker) == 2
+    assert not any(risk.severity for risk in report.topic_risks)

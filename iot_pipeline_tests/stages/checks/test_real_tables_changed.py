@@ -33,7 +33,7 @@ def alter(own: Pipeline, statement: str) -> None:
 
 
 def differences(connections: Connections) -> list[str]:
-    report = check_schema(connections.log, connections.tables, connections.settings)
+    report = check_schema(connections.tables, connections.settings)
     return [str(item) for item in report.differences]
 
 
@@ -88,7 +88,7 @@ def test_what_loses_readings_is_red_and_refused(own: Pipeline, change: str, said
     with pytest.raises(SchemaMismatchError) as caught:
         own.connections.set_up()
     assert said in str(caught.value)
-    report = check_schema(own.connections.log, own.connections.tables, own.settings)
+    report = check_schema(own.connections.tables, own.settings)
     assert not schema_matches.judge(report.differences).passed
 
 

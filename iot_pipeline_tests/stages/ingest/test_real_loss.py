@@ -4,7 +4,7 @@ import uuid
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from iot_pipeline.stages.schema import topic_plans
+from iot_pipeline.stages.topics import topic_plans
 from iot_pipeline_tests.load import delete_before, fleet, produce
 
 pytestmark = pytest.mark.services

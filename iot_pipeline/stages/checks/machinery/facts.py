@@ -26,10 +26,10 @@ from iot_pipeline.stages.ingest.stops import read_standing
 from iot_pipeline.stages.ledger.chain import Chain, walk_chain
 from iot_pipeline.stages.ports import (
     Acknowledgements,
+    ClusterLog,
     DeviceDays,
     LedgerStore,
     LedgerSums,
-    RecordLogReader,
     SensorData,
     Settlements,
     Stops,
@@ -39,6 +39,7 @@ from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.schema import SchemaReport, check_schema
+from iot_pipeline.stages.topics import TopicsReport, check_topics
 
 RECENT = timedelta(hours=1)
 # The share of a run's time that its checks may take together, and what they may take at least.
@@ -62,7 +63,7 @@ class CheckPorts(Protocol):
     @property
     def settings(self) -> Settings: ...
     @property
-    def log(self) -> RecordLogReader: ...
+    def log(self) -> ClusterLog: ...
     @property
     def ledger(self) -> LedgerStore: ...
     @property
@@ -234,8 +235,13 @@ class Facts:
 
     @_Fact
     def schema(self) -> SchemaReport:
-        """How tables, topics and servers are set up."""
-        return check_schema(self.ports.log, self.ports.tables, self.settings)
+        """How tables and Cassandra's nodes are set up."""
+        return check_schema(self.ports.tables, self.settings)
+
+    @_Fact
+    def topics(self) -> TopicsReport:
+        """How Kafka keeps both topics."""
+        return check_topics(self.ports.log, self.settings)
 
     @_Fact
     def compared(self) -> Comparisons:
