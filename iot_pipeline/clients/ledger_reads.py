@@ -114,7 +114,7 @@ class LedgerReads(Table):
         self, topic: str, partitions: Sequence[int], since: datetime | None = None
     ) -> list[ChainLink]:
         # A number: decoding a time costs the client as much as the rest of a link.
-        more = ", to_unix_timestamp(updated_at)" if since else ""
+        more = ", toUnixTimestamp(updated_at)" if since else ""
         cql = _LINKS.format(ks=self._client.keyspace, more=more)
         before_ms = since.timestamp() * 1000 if since else 0.0
         asked = [

@@ -19,7 +19,7 @@ _WRITTEN = (
     f"{', '.join(COLUMNS)}) VALUES (?, ?, ?, {', '.join('?' * len(COLUMNS))}) USING TIMESTAMP ?"
 )
 _STORED = ", ".join(
-    f"to_unix_timestamp({name})" if name.endswith("_at") else name for name in COLUMNS
+    f"toUnixTimestamp({name})" if name.endswith("_at") else name for name in COLUMNS
 )
 _OF_MONTH = "WHERE device_id = ? AND month = ?"
 _INSERT_HOUR = f"INSERT INTO {_HOURLY} (device_id, month, hour, {_WRITTEN}"
@@ -27,11 +27,11 @@ _INSERT_DAY = f"INSERT INTO {_DAILY} (device_id, month, day, {_WRITTEN}"
 _DROP_HOURS = f"DELETE FROM {_HOURLY} USING TIMESTAMP ? {_OF_MONTH} AND hour >= ? AND hour < ?"
 _DROP_DAY = f"DELETE FROM {_DAILY} USING TIMESTAMP ? {_OF_MONTH} AND day = ?"
 _HOURS = (
-    f"SELECT to_unix_timestamp(hour), {_STORED} FROM {_HOURLY} "
+    f"SELECT toUnixTimestamp(hour), {_STORED} FROM {_HOURLY} "
     f"{_OF_MONTH} AND hour >= ? AND hour < ?"
 )
 _DAYS = (
-    f"SELECT to_unix_timestamp(day), {_STORED} FROM {_DAILY} {_OF_MONTH} AND day >= ? AND day < ?"
+    f"SELECT toUnixTimestamp(day), {_STORED} FROM {_DAILY} {_OF_MONTH} AND day >= ? AND day < ?"
 )
 # The columns of `rollup_days` behind the topic.
 _RECORD = tuple(field.name for field in fields(DayRecord))

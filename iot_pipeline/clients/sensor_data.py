@@ -28,7 +28,7 @@ COLUMNS = ("device_id", "day", "timestamp", *VALUES)
 _OF_PLACE = f"FROM {SENSOR_DATA} WHERE device_id = ? AND day = ?"
 _BETWEEN = "AND timestamp >= ? AND timestamp <= ?"
 # Milliseconds as a number: a datetime of each would cost more than all the rest.
-_PLAIN = f"to_unix_timestamp(timestamp), {', '.join(VALUES)}"
+_PLAIN = f"toUnixTimestamp(timestamp), {', '.join(VALUES)}"
 _STORED = f"{_PLAIN}, {', '.join(f'WRITETIME({name})' for name in VALUES)}"
 _RANGE = f"SELECT {_STORED} {_OF_PLACE} {_BETWEEN} LIMIT ?"
 _TIMES = f"SELECT {_STORED} {_OF_PLACE} AND timestamp IN ?"
@@ -48,7 +48,7 @@ _COUNTS = (
     f"GROUP BY device_id, day, {_PIECE}"
 )
 _MEANS = (
-    f"SELECT to_unix_timestamp({_PIECE}), COUNT({VALUES[0]}), AVG({VALUES[0]}) "
+    f"SELECT toUnixTimestamp({_PIECE}), COUNT({VALUES[0]}), AVG({VALUES[0]}) "
     f"{_OF_PLACE} {_BETWEEN} GROUP BY {_PIECE}"
 )
 _PLACES = f"SELECT DISTINCT device_id, day FROM {SENSOR_DATA}"
