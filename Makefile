@@ -65,6 +65,7 @@ lock: setup  ## refresh the locks: Python packages (no index address) and the se
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	    --generate-hashes --no-strip-extras --no-emit-index-url --no-header --quiet -o requirements.lock
 	$(BIN)/python -m iot_pipeline.local.jar_locks
+	$(BIN)/python -m iot_pipeline_tests.cassandra_4_1
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

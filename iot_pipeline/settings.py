@@ -274,7 +274,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
         if not self.data_dir.is_absolute():
             object.__setattr__(self, "data_dir", project_root() / self.data_dir)
         for name in type(self).model_fields:
-            if name.endswith("_location"):
+            if name.endswith(("_location", "_bundle")):
                 object.__setattr__(self, name, in_project(getattr(self, name)))
         wrong = [*settings_kafka.wrong_with(self), *settings_cassandra.wrong_with(self)]
         if wrong:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from iot_pipeline.settings_kafka import half_of_a_pair
 from iot_pipeline.settings_sources import unreadable_files
-from iot_pipeline.tls import Tls
+from iot_pipeline.tls import Tls, why_no_bundle
 
 # BaseModel.schema() is a method that pydantic no longer wants called, and nothing here does.
 warnings.filterwarnings("ignore", 'Field name "schema" in "CassandraSettings"', UserWarning)
@@ -47,6 +47,8 @@ class CassandraSettings(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    cassandra_secure_connect_bundle: str = ""
+    """Astra's zip file, which says where the nodes are and whom to trust; no contact points then"""
     cassandra_username: str = ""
     """user of Cassandra (PasswordAuthenticator); empty: no login"""
     cassandra_password: SecretStr = SecretStr("")
@@ -95,6 +97,7 @@ class CassandraSettings(BaseModel):
 
 def wrong_with(settings: CassandraSettings) -> Iterator[str]:
     """A sentence for each thing that cannot work, though every value alone is well formed."""
+    yield from _wrong_with_bundle(settings)
     password = settings.cassandra_password.get_secret_value()
     if settings.cassandra_username and not password:
         yield (
@@ -116,6 +119,28 @@ def wrong_with(settings: CassandraSettings) -> Iterator[str]:
     replicas = settings.keyspace_replication
     if isinstance(replicas, Mapping) and (why := why_reads_miss_writes(settings, len(replicas))):
         yield why
+
+
+def _wrong_with_bundle(settings: CassandraSettings) -> Iterator[str]:
+    path = settings.cassandra_secure_connect_bundle
+    if not path:
+        return
+    variable = "IOT_CASSANDRA_SECURE_CONNECT_BUNDLE"
+    others = [
+        f"IOT_{name.upper()}"
+        for name in type(settings).model_fields
+        if name in settings.model_fields_set
+        and (name in ("contact_points", "cassandra_port") or name.startswith("cassandra_ssl"))
+    ]
+    if others:
+        yield (
+            f"{variable} and {', '.join(others)} are both set: expected one of them, for the "
+            "bundle says where the nodes are and whom to trust"
+        )
+    unreadable = list(unreadable_files([("cassandra_secure_connect_bundle", path)]))
+    yield from unreadable
+    if not unreadable and (why := why_no_bundle(path)):
+        yield f"{variable}={path}: {why}"
 
 
 def why_reads_miss_writes(settings: CassandraSettings, datacenters: int) -> str:

@@ -1,8 +1,9 @@
 """Fixtures that tests of every layer share: real servers, names of one's own, settings.
 
 The servers are the session's own, on free ports; `IOT_TEST_BOOTSTRAP_SERVERS` and
-`IOT_TEST_CONTACT_POINTS` (with `IOT_TEST_CASSANDRA_PORT`) point the tests at others. What cannot
-start is a failure with the server's last words, never a skip. Chaos tests do not take these:
+`IOT_TEST_CONTACT_POINTS` (with `IOT_TEST_CASSANDRA_PORT`) point the tests at others;
+`IOT_TEST_CASSANDRA_VERSION=4.1` starts that Cassandra instead of the one that is shipped. What
+cannot start is a failure with the server's last words, never a skip. Chaos tests do not take these:
 they start a set of their own with `iot_pipeline_tests.servers.start_services`.
 """
 
@@ -72,7 +73,8 @@ def services(
     if nodes:
         given |= {"IOT_CONTACT_POINTS": nodes, "IOT_CASSANDRA_PORT": port}
     only = [n for n, there in zip(NAMES, (brokers, nodes), strict=True) if not there]
-    started = start_services(folder, only, **given)
+    version = os.environ.get("IOT_TEST_CASSANDRA_VERSION", "")
+    started = start_services(folder, only, version=version, **given)
     request.config.stash[_STARTED] = started
     try:
         yield started

@@ -24,6 +24,7 @@ from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.local.secure import SecureServers
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
+from iot_pipeline_tests import cassandra_4_1
 
 NAMES = ("kafka", "cassandra")
 _BLOCK = 20
@@ -176,6 +177,7 @@ def start_services(
     folder: Path,
     only: Collection[str] = NAMES,
     commitlog_sync: str = "group",
+    version: str = "",
     **overrides: str,
 ) -> OwnServices:
     """Start servers on free ports, their state in `folder`; both at once, about ten seconds.
@@ -185,6 +187,7 @@ def start_services(
         only: "kafka" and "cassandra", one of them, or none yet (`up` starts it later).
         commitlog_sync: "group" as shipped, or "periodic", which forgets acknowledged writes
             when it is killed.
+        version: "4.1": that Cassandra, instead of the one that is shipped.
         overrides: further settings by their full names (IOT_KAFKA_RETENTION_CHECK_MS="500").
 
     Raises:
@@ -208,6 +211,12 @@ def start_services(
     }
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
+    assert version in ("", "4.1")
+    definition = None
+    if version:
+        place = folder / "definition"
+        place.mkdir(exist_ok=True)
+        definition = cassandra_4_1.definition_in(place)
     settings = Settings.from_env(env)
     services = OwnServices(
         bootstrap_servers=settings.bootstrap_servers,
@@ -215,7 +224,9 @@ def start_services(
         cassandra_port=settings.cassandra_port,
         env=env,
         folder=folder,
-        local=LocalServices(settings, lambda text: print(text, file=sys.stderr)),
+        local=LocalServices(
+            settings, lambda text: print(text, file=sys.stderr), definition=definition
+        ),
         guard=_start_guard(folder),
     )
     try:

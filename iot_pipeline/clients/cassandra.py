@@ -31,6 +31,7 @@ from cassandra.query import (
 )
 
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
+from iot_pipeline.clients.cassandra_versions import check_version, refuse_by_name
 from iot_pipeline.clients.doors import why_cassandra_is_shut
 from iot_pipeline.errors import CassandraUnavailableError, ConfigurationError, PipelineError
 from iot_pipeline.settings import Settings
@@ -156,8 +157,7 @@ class CassandraClient:
         profile = self._profile(datacenter, named_tuple_factory)
         tuples = self._profile(datacenter, tuple_factory)
         options = dict[str, Any](
-            contact_points=list(self.settings.contact_points),
-            port=self.settings.cassandra_port,
+            **self._where(),
             execution_profiles={EXEC_PROFILE_DEFAULT: profile, PLAIN_TUPLES: tuples},
             # Version 5 adds a checksum over every frame, computed in Python, and nothing we use.
             protocol_version=4,
@@ -167,18 +167,21 @@ class CassandraClient:
             # Without it a batch over 4 KiB waits 44 ms for the delayed ACK of its first part.
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             schema_event_refresh_window=0,
-            # Made here: files that it cannot use are refused before anything is contacted.
-            ssl_context=tls_context(self.settings.cassandra_tls),
         )
         if self.settings.cassandra_username:
             options["auth_provider"] = PlainTextAuthProvider(
                 self.settings.cassandra_username,
                 self.settings.cassandra_password.get_secret_value(),
             )
+        refuse_by_name(self.settings.contact_points)
         try:
             # Made here too: it looks the contact points' names up.
             self._cluster = Cluster(**options)
             self._session = self._cluster.connect()
+            check_version(self._session)
+        except ConfigurationError as exc:
+            self.close()
+            raise ConfigurationError(f"connecting: {exc}") from None
         except DRIVER_ERRORS as exc:
             others = self._other_datacenters()
             self.close()
@@ -197,6 +200,21 @@ class CassandraClient:
                 f"{error}. Try again; `iot status` says what runs here"
             ) from exc
         assert isinstance(self._session, Session)
+
+    def _where(self) -> dict[str, Any]:
+        """The nodes and whom to trust."""
+        bundle = self.settings.cassandra_secure_connect_bundle
+        if bundle:
+            # It unpacks the bundle, with its key, into a folder of its owner's for a moment; the
+            # bundle's own folder may be one that we cannot write to, as mounted secrets are.
+            found = {"secure_connect_bundle": bundle, "use_default_tempdir": True}
+            return {"cloud": found | {"connect_timeout": self._connect_timeout}}
+        return {
+            "contact_points": list(self.settings.contact_points),
+            "port": self.settings.cassandra_port,
+            # Made here: files that it cannot use are refused before anything is contacted.
+            "ssl_context": tls_context(self.settings.cassandra_tls),
+        }
 
     def _other_datacenters(self) -> list[str]:
         """The datacenters there are, where the one that is set is none of them."""

@@ -90,6 +90,8 @@ _TOMBSTONES, _READ_SIZE = "READ_TOO_MANY_TOMBSTONES", "READ_SIZE"
 _WANTS_LOGIN = "Remote end requires authentication"
 _QUOTED = re.compile(r'message="([^"]+)"')
 
+_NO_METADATA = "metadata service at"
+
 _NO_TABLE = (
     "unconfigured table",
     "does not exist",
@@ -129,6 +131,11 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
         )
     if isinstance(exc, UnresolvableContactPoints):
         return ConfigurationError(f"{doing}: no host that IOT_CONTACT_POINTS names can be resolved")
+    if _NO_METADATA in _message(exc):
+        return CassandraUnavailableError(
+            f"{doing}: Astra's metadata service does not answer. Is the "
+            "database paused, or the bundle (IOT_CASSANDRA_SECURE_CONNECT_BUNDLE) of another one?"
+        )
     if isinstance(exc, ProtocolVersionUnsupported):
         return ConfigurationError(f"{doing}: this server is not Cassandra 4 or 5")
     if isinstance(exc, CoordinationFailure) and _TOMBSTONES in str(exc):

@@ -52,16 +52,19 @@ def resolve_jars(service: Service) -> list[LockedJar]:
     return [jars[key] for key in sorted(jars)]
 
 
+def write_lock(service: Service, path: Path) -> None:
+    """Resolve the jars of a service, and write them down, a line each: a diff reads well."""
+    jars = resolve_jars(service)
+    lines = ",\n".join("    " + json.dumps(msgspec.to_builtins(jar)) for jar in jars)
+    text = f'{{\n  "image": "{service.image}",\n  "jars": [\n{lines}\n  ]\n}}\n'
+    path.write_text(text, encoding="utf-8")
+    print(f"{path.name}: {len(jars)} jars for {service.image}")
+
+
 def main() -> None:
-    # A line per jar, so that a diff reads well.
     definition = find_definition()
     for service in read_compose(definition.compose_file, {}, Path("unused")).values():
-        path = definition.services_folder / f"{service.kind}.lock"
-        jars = resolve_jars(service)
-        lines = ",\n".join("    " + json.dumps(msgspec.to_builtins(jar)) for jar in jars)
-        text = f'{{\n  "image": "{service.image}",\n  "jars": [\n{lines}\n  ]\n}}\n'
-        path.write_text(text, encoding="utf-8")
-        print(f"{path.name}: {len(jars)} jars for {service.image}")
+        write_lock(service, definition.services_folder / f"{service.kind}.lock")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import filelock
 
 from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local import jars, processes
-from iot_pipeline.local.compose import find_definition, read_compose
+from iot_pipeline.local.compose import Definition, find_definition, read_compose
 from iot_pipeline.local.java import find_java
 from iot_pipeline.local.launch import LOOPBACK, Launch, plan_launch
 from iot_pipeline.local.needs import STATE_BYTES, Needs
@@ -65,7 +65,7 @@ class LocalServices:
     """Kafka and Cassandra as docker-compose.yml describes them, on this machine.
 
     `say` is told what is done, a line each, from several threads; `downloading` shows a download
-    of this many bytes while its context is open.
+    of this many bytes while its context is open. `definition` is the project's own unless given.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class LocalServices:
         downloading: Callable[[int], AbstractContextManager[jars.Advance | None]] = (
             lambda _: nullcontext()
         ),
+        definition: Definition | None = None,
     ) -> None:
         self._settings = settings
         self._say = say
@@ -83,7 +84,7 @@ class LocalServices:
         # Resolved: a server is recognized by this path, whichever link led here.
         self.folder = (settings.data_dir / "services").resolve()
         self.secure = SecureServers(self.folder / "secure")
-        self._definition = find_definition()
+        self._definition = definition or find_definition()
 
     def up(self, only: Collection[str] = (), *, secure: bool = False) -> list[ServerStatus]:
         """Make every service answer: use what does, start what does not. Idempotent.
@@ -103,6 +104,7 @@ class LocalServices:
                 self._lock_doors()
             self._remember_cluster_name()
             servers = self._chosen(only)
+            self._refuse_astra(servers)
             waiting: list[Callable[[], None]] = []
             starting: list[tuple[Server, Launch]] = []
             for server in servers:
@@ -120,6 +122,14 @@ class LocalServices:
                 starting.append((server, launch))
             self._together([*waiting, *self._prepare(starting)])
             return [self._status(server) for server in servers]
+
+    def _refuse_astra(self, servers: Sequence[Server]) -> None:
+        bundle = self._settings.cassandra_secure_connect_bundle
+        if bundle and any(server.service.kind == "cassandra" for server in servers):
+            raise ConfigurationError(
+                f"IOT_CASSANDRA_SECURE_CONNECT_BUNDLE={bundle}: Cassandra is Astra's, so none is "
+                "started here: `iot up --only kafka` starts Kafka alone"
+            )
 
     def down(self, only: Collection[str] = ()) -> list[str]:
         """Stop what `up` started and nothing else; data stays. Idempotent.

@@ -84,5 +84,5 @@ def test_how_long_a_size_lasts_is_measured_where_most_arrives():
     young = log_of(retention_bytes="36000000")
     young.now_ms = log.now_ms
     young.append(1, b"x")
-    said = [str(risk) for risk in check_topics(young, SETTINGS).risks]
-    assert any("not known: ten minutes" in text for text in said)
+    sentences = [str(risk) for risk in check_topics(young, SETTINGS).risks]
+    assert any("not known: ten minutes" in text for text in sentences)
