@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from iot_pipeline.stages.checks.machinery.registry import checks_of
+from iot_pipeline_tests.defs.dev_server import listening_addresses
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import PORTS, clean_environment, end_leftovers, free_ports
@@ -104,6 +105,7 @@ def test_a_demo_turns_green_refuses_a_second_one_and_ends_with_its_terminal(
             readings = first.wait_for("first readings: ")
             assert re.match(r"\d\d:\d\d:\d\d first readings: [\d,]+ rows stored, each ", readings)
             first.wait_for(f"all {len(checks_of())} checks green")
+            assert listening_addresses(first.process.pid) == {"127.0.0.1"}, "the UI has no login"
             assert first.end(signal.SIGHUP) == 0
         assert "stopping cassandra and kafka; their data stays" in first.said()
         # The port is still the other program's.

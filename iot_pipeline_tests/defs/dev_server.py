@@ -151,6 +151,17 @@ class DevServer:
         _end_group(self.process.pid)
 
 
+def listening_addresses(pid: int) -> set[str]:
+    """Where a process, or any that it has started, can be reached by network."""
+    ours = psutil.Process(pid)
+    return {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in [ours, *ours.children(recursive=True)]
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
 def wait_for(
     look: Callable[[], _T | None],
     seconds: float,
@@ -177,7 +188,8 @@ def dagster_dev(
         process = subprocess.Popen(
             [
                 str(Path(sys.executable).parent / "dagster"),
-                *("dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)),
+                # As the README has it: no host is named, and it listens on loopback all the same.
+                *("dev", "-w", "workspace.yaml", "-p", str(port)),
             ],
             cwd=ROOT,
             env={**clean_environment(env), "DAGSTER_HOME": str(home)},

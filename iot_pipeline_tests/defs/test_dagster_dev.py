@@ -25,7 +25,12 @@ from iot_pipeline.defs.names import RunProcess
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages import requests
 from iot_pipeline.stages.ledger.chain import Chain, read_chain
-from iot_pipeline_tests.defs.dev_server import DevServer, dagster_dev, wait_for
+from iot_pipeline_tests.defs.dev_server import (
+    DevServer,
+    dagster_dev,
+    listening_addresses,
+    wait_for,
+)
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.servers import Services, free_ports
 
@@ -92,6 +97,7 @@ def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
 
 def test_a_person_launches_watches_terminates_reexecutes_and_pulls_the_plug(dev: Set) -> None:
     with dev.start() as server:
+        assert listening_addresses(server.process.pid) == {"127.0.0.1"}, "there is no login"
         _a_newcomer_sees_readings_and_green_checks(server, dev)
         _nonsense_is_refused_in_the_launchpad(server)
         _a_terminated_simulation_says_the_true_count(server, dev)
