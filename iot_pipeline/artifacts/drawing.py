@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from PIL import Image
+
+# A device that calls itself $\\frac{ is no formula, and must not end a run's pictures.
+rcParams["text.parse_math"] = False
 
 DPI = 100
 _COLORS = 48

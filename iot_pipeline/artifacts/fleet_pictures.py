@@ -25,6 +25,7 @@ from iot_pipeline.core.fleet.delays import LABELS
 from iot_pipeline.core.fleet.view import FleetView
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_HOUR, in_words, moment_of
+from iot_pipeline.core.words import printable
 
 _COLUMNS = 4
 _SHOWN_NAME = 22
@@ -249,6 +250,7 @@ def _with_gaps(
 
 
 def _short(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= _SHOWN_NAME else name[: _SHOWN_NAME - 1] + "…"
 
 

@@ -13,6 +13,7 @@ from iot_pipeline.artifacts.drawing import (
 )
 from iot_pipeline.core.fleet.series import Series
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.words import printable
 
 _NAMED = 12
 
@@ -35,12 +36,12 @@ def draw_readings(series: Sequence[Series], theme: Theme = LIGHT) -> bytes:
                 linestyle=("-", "--", ":", "-.")[number // len(theme.series) % 4],
                 linewidth=1.2,
                 marker="o" if len(item) < 3 else None,
-                label=item.device_id if number < _NAMED else None,
+                label=_as_label(item.device_id) if number < _NAMED else None,
             )
         axes.tick_params(labelbottom=axes is plots[-1])
     time_axis(plots[-1], ticks=9)
     figure.subplots_adjust(left=0.06, right=0.98, top=0.9, bottom=0.09, hspace=0.18)
-    names = [item.device_id for item in series]
+    names = [printable(item.device_id) for item in series]
     if len(names) == 1:
         figure.suptitle(
             names[0], x=0.06, ha="left", fontsize=12, color=theme.text, fontweight="bold"
@@ -57,3 +58,9 @@ def draw_readings(series: Sequence[Series], theme: Theme = LIGHT) -> bytes:
         )
         legend.set_zorder(5)
     return as_png(figure)
+
+
+def _as_label(name: str) -> str:
+    """The name in a legend, which leaves out those that begin with an underscore."""
+    shown = printable(name)
+    return f" {shown}" if shown.startswith("_") else shown

@@ -10,6 +10,7 @@ from iot_pipeline.artifacts.drawing import DARK, LIGHT
 from iot_pipeline.artifacts.fleet_pictures import PICTURES, draw_album
 from iot_pipeline.core.fleet.report import REASONS_IN_WORDS, Health, Mood
 from iot_pipeline.core.times import in_words
+from iot_pipeline.core.words import printable
 
 _MOST_PROBLEMS = 100
 _SIGNS = {Mood.GOOD: "✓", Mood.LOOK: "!", Mood.BAD: "✕"}
@@ -28,6 +29,7 @@ def render_report(health: Health) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: type(value)(printable(value)) if isinstance(value, str) else value,
     )
     environment.filters |= {
         "words": lambda check: check.replace("_", " ").capitalize(),

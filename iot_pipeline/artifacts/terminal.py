@@ -8,6 +8,7 @@ from typing import Any
 from iot_pipeline.core.fleet.series import Series
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import in_utc, moment_of
+from iot_pipeline.core.words import printable
 
 _MARKERS = ("braille", "dot", "cross", "sd", "hd")
 _TICKS = 5
@@ -46,7 +47,7 @@ def _add(plotext: Any, item: Series, values: Sequence[float], number: int, color
     marker = "braille" if colored or number >= len(_MARKERS) else _MARKERS[number]
     labelled = False
     for times, numbers in _unbroken(item.times_ms, values):
-        label = None if labelled else item.device_id
+        label = None if labelled else printable(item.device_id)
         plotext.plot(times, numbers, marker=marker, color=number + 1, label=label)
         labelled = True
 

@@ -22,6 +22,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from iot_pipeline.core.times import in_utc
+from iot_pipeline.core.words import is_control
 from iot_pipeline.errors import ConfigurationError
 
 # What was looked for is there, is not there, or did not work: the message says which.
@@ -188,7 +189,8 @@ def _clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        repr(char)[1:-1] if unicodedata.category(char) in ("Cc", "Cs") else char for char in text
+        repr(char)[1:-1] if is_control(char) or unicodedata.category(char) == "Cs" else char
+        for char in text
     )
 
 

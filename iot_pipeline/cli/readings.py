@@ -32,7 +32,7 @@ _FORMATS = get_args(Format)
 _FIELDS = ("timestamp", *(quantity.name for quantity in QUANTITIES))
 _LISTED = 1000
 # A device chooses its own id, and a spreadsheet runs what begins so.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
 # 24 MB: a plot thins them anyway.
 _PLOTTED = 1_000_000
 

@@ -27,12 +27,9 @@ _INSERT_DAY = f"INSERT INTO {_DAILY} (device_id, month, day, {_WRITTEN}"
 _DROP_HOURS = f"DELETE FROM {_HOURLY} USING TIMESTAMP ? {_OF_MONTH} AND hour >= ? AND hour < ?"
 _DROP_DAY = f"DELETE FROM {_DAILY} USING TIMESTAMP ? {_OF_MONTH} AND day = ?"
 _HOURS = (
-    f"SELECT toUnixTimestamp(hour), {_STORED} FROM {_HOURLY} "
-    f"{_OF_MONTH} AND hour >= ? AND hour < ?"
+    f"SELECT toUnixTimestamp(hour), {_STORED} FROM {_HOURLY} {_OF_MONTH} AND hour >= ? AND hour < ?"
 )
-_DAYS = (
-    f"SELECT toUnixTimestamp(day), {_STORED} FROM {_DAILY} {_OF_MONTH} AND day >= ? AND day < ?"
-)
+_DAYS = f"SELECT toUnixTimestamp(day), {_STORED} FROM {_DAILY} {_OF_MONTH} AND day >= ? AND day < ?"
 # The columns of `rollup_days` behind the topic.
 _RECORD = tuple(field.name for field in fields(DayRecord))
 _RECORDS = f"SELECT * FROM {_REBUILDS} WHERE topic = ?"

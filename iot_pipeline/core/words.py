@@ -8,6 +8,9 @@ _CODE = re.compile(r"(`[^`]*`)")
 # What Markdown takes for itself. An underscore inside a word (IOT_TOPIC, device_2) it leaves alone.
 _TAKEN = re.compile(r"[*~<\\]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=\()")
 
+# Embeddings, overrides and isolates, and what ends them.
+_DIRECTIONS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+
 _ESCAPED = re.compile(r"\\([*~<\\_\]])")
 
 
@@ -18,6 +21,17 @@ def plain(text: str) -> str:
     asterisks and underscores otherwise, and what stands between two of them becomes italic.
     """
     return _outside_code(_TAKEN, r"\\\g<0>", text)
+
+
+def printable(text: str) -> str:
+    """The text with a sign in the place of what is not printed.
+
+    Invisible and direction-changing characters would show another name than the one it is, and a
+    terminal obeys others.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def as_written(text: str) -> str:
@@ -50,7 +64,7 @@ def iot_command(*words: object, then: tuple[object, ...] = ()) -> str:
 
 def _quote(word: str) -> str:
     """As a shell reads it; what moves a terminal's cursor is written as an escape."""
-    if not any(map(_is_control, word)):
+    if not any(map(is_control, word)):
         return shlex.quote(word)
     return "$'" + "".join(map(_escape, word)) + "'"
 
@@ -58,8 +72,12 @@ def _quote(word: str) -> str:
 def _escape(character: str) -> str:
     if character in "\\'":
         return f"\\{character}"
-    return f"\\U{ord(character):08x}" if _is_control(character) else character
+    return f"\\U{ord(character):08x}" if is_control(character) else character
 
 
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) == "Cc"
+def is_control(character: str) -> bool:
+    """Whether it moves a terminal's cursor, or turns the direction of what follows."""
+    return (
+        unicodedata.category(character) == "Cc"
+        or unicodedata.bidirectional(character) in _DIRECTIONS
+    )

@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from iot_pipeline.connections import Connections
+from iot_pipeline.core.checks.device_table import as_command
 from iot_pipeline.core.proof.audit_result import DEFECTS, AuditResult, Fate, conclude
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import in_words, parse_day
@@ -123,7 +124,8 @@ def _page(result: AuditResult) -> str:
     if not result.is_stray_judged:
         lines += ["", "Rows without a record were not looked for: not every partition was read."]
     lines += [
-        f"- {item}: `{command}`" if command else f"- {item}" for item, command in result.repairs
+        f"- {plain(str(item))}{f': {as_command(command)}' if command else ''}"
+        for item, command in result.repairs
     ]
     return "\n".join(lines)
 

@@ -2,8 +2,10 @@
 
 import dagster as dg
 
+from iot_pipeline.core.checks.device_table import as_cell
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.report import Mood
+from iot_pipeline.core.words import plain
 from iot_pipeline.defs.launchpad import job_of
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
 from iot_pipeline.report import write_report
@@ -24,10 +26,10 @@ def write_health_report(
     fleet = health.view.fleet
     lines = ["| question | answer |", "|---|---|"]
     lines += [
-        f"| {_SIGNS[answer.mood]} {answer.question} | {answer.answer.replace('|', '/')} |"
+        f"| {_SIGNS[answer.mood]} {answer.question} | {as_cell(answer.answer)} |"
         for answer in health.answers
     ]
-    lines += [f"- **{verdict.name}**: {verdict.sentence}" for verdict in health.red]
+    lines += [f"- **{verdict.name}**: {plain(verdict.sentence)}" for verdict in health.red]
     context.add_output_metadata(
         {
             "report": dg.MetadataValue.path(str(path)),

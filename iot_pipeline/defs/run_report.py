@@ -319,7 +319,7 @@ def _letter_table(letters: Sequence[StoredLetter], rejected: int) -> str:
         (
             sender_of(letter) or "(unknown)",
             letter.reason,
-            plain(letter.message).replace("|", "\\|"),
+            letter.message,
         )
         for letter in letters[:_SHOWN_LETTERS]
     ]

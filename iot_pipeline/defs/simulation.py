@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline.core.checks.device_table import as_code
 from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
 from iot_pipeline.core.simulator.plan import (
     MAX_COUNT,
@@ -246,7 +247,7 @@ def _table(faults: list[FaultTruth]) -> str:
         count = fault.messages or f"{fault.withheld} withheld"
         what = fault.reason or ("" if fault.amount is None else f"{fault.amount:g} {fault.unit}")
         lines.append(
-            f"| {fault.kind} | {fault.device_id} | {fault.first_at:%d %b %H:%M:%S} "
+            f"| {fault.kind} | {as_code(fault.device_id)} | {fault.first_at:%d %b %H:%M:%S} "
             f"| {fault.last_at:%H:%M:%S} | {count} | {what} | {_offsets(fault)} |"
         )
     if len(faults) > _FAULTS_SHOWN:

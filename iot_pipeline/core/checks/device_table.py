@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.times import moment_of
-from iot_pipeline.core.words import counted
+from iot_pipeline.core.words import counted, plain, printable
 
 # What Dagster shows of a check fits on a screen.
 MOST_ROWS = 20
@@ -26,24 +26,43 @@ class DeviceTable:
     more: int = 0
 
     def markdown(self) -> str:
-        """A table whose first column is code; empty when there are no rows."""
+        """A table whose first column is code, the others text; empty when there are no rows."""
         if not self.rows:
             return ""
         lines = [
             "| " + " | ".join(self.columns) + " |",
             "|:---" + "|---:" * (len(self.columns) - 1) + "|",
         ]
-        lines += [f"| {as_code(row[0])} | " + " | ".join(row[1:]) + " |" for row in self.rows]
+        lines += [
+            f"| {as_code(row[0])} | " + " | ".join(map(as_cell, row[1:])) + " |"
+            for row in self.rows
+        ]
         if self.more:
             lines += ["", f"and {self.more:,} more"]
         return "\n".join(lines)
 
 
+def as_cell(text: str) -> str:
+    """A sentence inside a table, its `code` as it is: no link, no HTML, no second column."""
+    return _without_bars(plain(printable(text)))
+
+
 def as_code(text: str) -> str:
     """The text as markdown code inside a table: no link, no HTML, no second column, one line."""
-    shown = _visible(text)
+    return _fenced(_without_bars(_visible(text)))
+
+
+def as_command(text: str) -> str:
+    """A command as markdown code outside of a table, whole: it is for pasting."""
+    return _fenced(printable(text))
+
+
+def _without_bars(shown: str) -> str:
     # Tables end a cell at a bar even inside code, and a backslash before it would free it again.
-    shown = shown.replace("\\|", "\\\uff5c").replace("|", "\\|")
+    return shown.replace("\\|", "\\\uff5c").replace("|", "\\|")
+
+
+def _fenced(shown: str) -> str:
     fence = "`" * (1 + max(map(len, _TICKS.findall(shown)), default=0))
     # CommonMark takes one blank from both ends, when there is one at both.
     pad = " " if shown[:1] in "` " or shown[-1:] in "` " else ""
@@ -57,8 +76,7 @@ def as_word(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    # Invisible and direction-changing characters would show another name than the one it is.
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    shown = printable(text)
     return shown if len(shown) <= _MOST_CHARACTERS else shown[: _MOST_CHARACTERS - 1] + "…"
 
 
