@@ -3,7 +3,7 @@
     limits:
       - devices: [meter_*, boiler_room/*]
         silent_seconds: 7200
-        plausible_temperature_max: 90
+        late_share: 0.2
 
 A limit is called as its setting, in lower case without IOT_. Of several entries that name a device
 the first holds; what it does not say is as for every device. Does not belong here: hard limits,
