@@ -4,13 +4,11 @@ import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaException,
     TopicCollection,
@@ -19,6 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
+from iot_pipeline.clients.kafka_commits import GroupOffsets, PendingCommit
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.clients.unreadable import Explainer
@@ -57,7 +56,8 @@ class KafkaLog:
         self._heard, self._has_answered = Heard(), False
         self._raw_client: RawKafka | None = None
         self._explainer = Explainer(self._raw, self._stamped_by)
-        self._mirrored: Future[Any] | None = None
+        self._group_offsets: GroupOffsets | None = None
+        self._mirrored: PendingCommit | None = None
         self._to_mirror: tuple[str, dict[int, int]] | None = None
 
     def _raw(self) -> "RawKafka":
@@ -75,6 +75,14 @@ class KafkaLog:
                 AdminClient, {**self._config, "reconnect.backoff.max.ms": 1000}, self._heard
             )
         return self._admin_client
+
+    @property
+    def _group(self) -> GroupOffsets:
+        if self._group_offsets is None:
+            self._group_offsets = GroupOffsets(
+                self._config, self.settings.consumer_group, self._heard, self._timeout
+            )
+        return self._group_offsets
 
     def _answer(self, future: Any, doing: str) -> Any:
         # In slices: a C call or a lock that waits longer would hold up Terminate.
@@ -293,12 +301,7 @@ class KafkaLog:
         if self._to_mirror is not None:
             topic, offsets = self._to_mirror
             self._to_mirror = None
-            group = ConsumerGroupTopicPartitions(
-                self.settings.consumer_group,
-                [TopicPartition(topic, partition, at) for partition, at in offsets.items()],
-            )
-            asked = self._admin.alter_consumer_group_offsets([group], request_timeout=self._timeout)
-            self._mirrored = asked[self.settings.consumer_group]
+            self._mirrored = self._group.send(topic, offsets)
         if before is not None:
             doing = f"mirroring offsets to group {self.settings.consumer_group}"
             self._answer(before, doing)
@@ -308,8 +311,6 @@ class KafkaLog:
         raw, self._raw_client = self._raw_client, None
         if raw is not None:
             raw.close()
-        if self._admin_client is None:
-            return
         deadline = time.monotonic() + 1.0
         try:
             while self._mirrored is not None and time.monotonic() < deadline:
@@ -321,7 +322,7 @@ class KafkaLog:
             # Lag tools see an old offset until the next run; the ledger is right.
             return
         finally:
-            self._admin_client = None
+            self._admin_client = self._group_offsets = None
 
 
 def _membership(ranges: Iterable[OffsetRange]) -> Callable[[int, int], bool]:
