@@ -50,7 +50,7 @@ PLAIN_TUPLES = "plain_tuples"
 
 # A node that says nothing for so long is asked whether it lives, and is passed over when it is
 # silent for so long again. By default that is a minute, and its share of the requests waits for it.
-_HEARTBEAT_SECONDS = 4
+_HEARTBEAT_SECONDS = 3
 
 
 # Questions of one kind on their way, each with a page.

@@ -94,7 +94,7 @@ class KafkaLog:
                 return answer
             except FutureTimeoutError:
                 if time.monotonic() > deadline:
-                    self._refuse_where_none_can_answer(doing)
+                    self._give_up_on_client(doing)
                     raise KafkaUnavailableError(
                         f"{doing}: Kafka at {self.settings.bootstrap_servers} did not answer in "
                         f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts "
@@ -103,14 +103,17 @@ class KafkaLog:
             except KafkaException as exc:
                 error = translate(exc, doing, at=self.settings.bootstrap_servers)
                 if isinstance(error, KafkaUnavailableError):
-                    self._refuse_where_none_can_answer(doing)
+                    self._give_up_on_client(doing)
                 raise error from exc
 
-    def _refuse_where_none_can_answer(self, doing: str) -> None:
+    def _give_up_on_client(self, doing: str) -> None:
         # Names and ports of brokers that were there before are right, whatever is wrong now.
         if not self._has_answered:
             self._admin.poll(0)  # logs come with it
             refuse_shut_door(self.settings, self._heard, doing)
+        # The next question goes by a new client: one whose controller is away or frozen waits for
+        # that broker alone, and asks no other who the controller is now.
+        self._admin_client = None
 
     def describe(self, topic: str) -> TopicInfo:
         doing = f"describing topic {topic}"
