@@ -71,6 +71,8 @@ class CassandraSettings(BaseModel):
         Annotated[int, Field(ge=1, le=15)] | dict[str, int], BeforeValidator(_replicas)
     ] = 1
     """replicas of a new keyspace: a number in the local datacenter, or dc1:3,dc2:3"""
+    accept_periodic_commitlog: str = ""
+    """why nodes with commitlog_sync: periodic do not die together; counts with several replicas"""
 
     @property
     def cassandra_tls(self) -> Tls | None:

@@ -220,6 +220,6 @@ def check_schema(
             "topics have one replica: a lost Kafka disk is lost readings that were not ingested yet"
         )
     report.is_durable, report.durability = describe_durability(
-        tables.commitlog_modes(), replication
+        tables.commitlog_modes(), replication, settings.accept_periodic_commitlog
     )
     return report
