@@ -79,6 +79,8 @@ class CassandraSettings(BaseModel):
     """replicas of a new keyspace: a number in the local datacenter, or dc1:3,dc2:3"""
     schema: Literal["ours", "external"] = "ours"  # type: ignore[assignment]
     """who makes keyspace and tables: `iot setup`, or external: a DBA, and we compare"""
+    accept_periodic_commitlog: str = ""
+    """why nodes with commitlog_sync: periodic do not die together; counts with several replicas"""
 
     @property
     def cassandra_tls(self) -> Tls | None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import iot_pipeline.clients
-from iot_pipeline.clients.kafka import check_config, client_config, raw_config
+from iot_pipeline.clients.kafka import NOTICES_SOON, check_config, client_config, raw_config
 from iot_pipeline.connections import open_connections
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings, explain
@@ -189,6 +189,7 @@ def test_a_properties_file_sets_what_the_environment_does_not(properties):
         "sasl.username": "mine",
         "sasl.password": SECRET,
         "socket.keepalive.enable": "true",
+        **NOTICES_SOON,
     }
     origins = {row[0]: row[3] for row in settings.rows()}
     assert origins["IOT_KAFKA_SASL_PASSWORD"] == "IOT_KAFKA_PROPERTIES_FILE"
@@ -205,6 +206,12 @@ def test_a_variable_wins_over_the_same_property_of_the_file(properties):
     assert client_config(settings)["socket.keepalive.enable"] == "false"
     origins = {row[0]: row[3] for row in settings.rows()}
     assert origins["IOT_KAFKA__SOCKET_KEEPALIVE_ENABLE"] == "environment"
+
+
+def test_how_long_a_silent_broker_is_waited_for_may_be_set():
+    assert client_config(Settings())["socket.timeout.ms"] == "6000"
+    slow = Settings.from_env({"IOT_KAFKA__SOCKET_TIMEOUT_MS": "60000"})
+    assert client_config(slow)["socket.timeout.ms"] == "60000"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from iot_pipeline.cli.output import (
 )
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.local.jars import Advance
+from iot_pipeline.local.nodes import COUNTS
 from iot_pipeline.local.servers import LocalServices, ServerStatus
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_sources import env_file
 
-_SERVICE = click.Choice(["kafka", "cassandra"])
+_SERVICE = "kafka|cassandra|kafka-2|..."
 _FOLLOW_SECONDS = 0.2
 
 
@@ -45,26 +46,35 @@ def _downloading(total_bytes: int) -> Iterator[Advance]:
 
 
 @click.command("up")
-@click.option("--only", type=_SERVICE, multiple=True, help="This service alone.")
+@click.option(
+    "--only",
+    metavar="SERVICE",
+    multiple=True,
+    help="This service alone: kafka, cassandra, or a node such as kafka-2.",
+)
 @click.option("--secure", is_flag=True, help="With TLS, users and passwords; made here.")
-def up_command(only: tuple[str, ...], secure: bool) -> None:
+@click.option("--nodes", type=click.Choice(list(map(str, COUNTS))), help="Of each service.")
+def up_command(only: tuple[str, ...], secure: bool, nodes: str | None) -> None:
     """Start Kafka and Cassandra on this machine, unless they answer already.
 
-    --secure is for new servers: it prints the lines of `.env` that let clients in.
+    --secure and --nodes are for new servers: then the lines of `.env` are printed that let clients
+    in, and lead them to every node.
     """
     services = local_services()
-    statuses = services.up(only, secure=secure)
-    say(", ".join(f"{s.name} {s.addresses[0]} {s.state}" for s in statuses))
-    if services.secure.is_there:
-        _tell_how_to_get_in(services.secure.environment())
+    statuses = services.up(only, secure=secure, nodes=None if nodes is None else int(nodes))
+    for status in statuses:
+        say(f"{status.name} {status.addresses[0]} {status.state}")
+    _tell_how_to_get_in(services)
 
 
-def _tell_how_to_get_in(lines: Mapping[str, str]) -> None:
+def _tell_how_to_get_in(services: LocalServices) -> None:
     """Print the lines for `.env`, unless these are the settings already."""
+    lines = services.description.environment()
     settings, wanted = Settings.from_env(), Settings.from_env(lines)
     if all(getattr(settings, name) == getattr(wanted, name) for name in wanted.model_fields_set):
         return
-    say(f"these lines let clients in; put them into {env_file()} (they hold no secret):\n")
+    what = "let clients in" if services.secure.is_there else "lead clients to every node"
+    say(f"these lines {what}; put them into {env_file()} (they hold no secret):\n")
     for name, value in lines.items():
         say(f"{name}={value}")
 
@@ -85,9 +95,12 @@ def down_command(wipe: bool, yes: bool) -> None:
 
 
 @click.command("kill")
-@click.argument("service", type=_SERVICE)
+@click.argument("service", metavar=_SERVICE)
 def kill_command(service: str) -> None:
-    """Kill -9 a server that `iot up` started, for the curious; `iot up` brings it back."""
+    """Kill -9 a server that `iot up` started, for the curious; `iot up` brings it back.
+
+    With --nodes 3 the servers are kafka-1 to kafka-3 and cassandra-1 to cassandra-3.
+    """
     pid = local_services().kill(service)
     say(f"{service} (pid {pid}) was killed: `iot up` starts it again")
 
@@ -95,7 +108,7 @@ def kill_command(service: str) -> None:
 @click.command("status")
 @json_option
 def status_command(as_json: bool) -> None:
-    """Show addresses, processes and health of both servers; exit code 1 unless both answer."""
+    """Show addresses, processes and health of the servers; exit code 1 unless all answer."""
     statuses = local_services().status()
     if as_json:
         print_json(
@@ -133,7 +146,7 @@ def _explain(status: ServerStatus) -> str:
 
 
 @click.command("logs")
-@click.argument("service", type=_SERVICE, required=False)
+@click.argument("service", metavar=f"[{_SERVICE}]", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines arrive, until Ctrl-C.")
 @click.option(
     "-n",
@@ -146,9 +159,11 @@ def _explain(status: ServerStatus) -> str:
 def logs_command(service: str | None, follow: bool, lines: int) -> None:
     """Print the end of the servers' logs."""
     services = local_services()
-    servers = [services.server(name) for name in ([service] if service else _SERVICE.choices)]
+    servers = services.description.servers([service] if service else ())
     # Each line says whose it is, unless there is one log only.
-    prefixes = {server.log: "" if service else f"{server.name}: " for server in servers}
+    prefixes = {server.log: f"{server.name}: " for server in servers}
+    if len(servers) == 1:
+        prefixes[servers[0].log] = ""
     for server in servers:
         if not server.log.exists():
             say(

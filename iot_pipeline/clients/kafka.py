@@ -17,12 +17,18 @@ _WRONG_PROPERTY = re.compile(
 )
 
 
+# How long a client waits for a broker that has stopped answering, before it asks who leads the
+# partition now. By default that is a minute: one frozen broker of three stopped ingestion for all
+# of it. IOT_KAFKA__SOCKET_TIMEOUT_MS is for a connection over which 8 MB take longer.
+NOTICES_SOON = {"socket.timeout.ms": "6000", "socket.connection.setup.timeout.ms": "6000"}
+
+
 def client_config(settings: Settings) -> dict[str, Any]:
     """Where the brokers are, and what they want of a client that connects, in librdkafka's words.
 
     It holds secrets: give it to `open_client`, and to nothing that prints.
     """
-    config: dict[str, Any] = dict(settings.kafka_properties)
+    config: dict[str, Any] = NOTICES_SOON | settings.kafka_properties
     for name, setting in PROPERTIES.items():
         value = getattr(settings, setting)
         value = value.get_secret_value() if hasattr(value, "get_secret_value") else value

@@ -4,13 +4,11 @@ import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaException,
     TopicCollection,
@@ -19,6 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
+from iot_pipeline.clients.kafka_commits import GroupOffsets, PendingCommit
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.clients.unreadable import Explainer
@@ -57,7 +56,8 @@ class KafkaLog:
         self._heard, self._has_answered = Heard(), False
         self._raw_client: RawKafka | None = None
         self._explainer = Explainer(self._raw, self._stamped_by)
-        self._mirrored: Future[Any] | None = None
+        self._group_offsets: GroupOffsets | None = None
+        self._mirrored: PendingCommit | None = None
         self._to_mirror: tuple[str, dict[int, int]] | None = None
 
     def _raw(self) -> "RawKafka":
@@ -76,6 +76,14 @@ class KafkaLog:
             )
         return self._admin_client
 
+    @property
+    def _group(self) -> GroupOffsets:
+        if self._group_offsets is None:
+            self._group_offsets = GroupOffsets(
+                self._config, self.settings.consumer_group, self._heard, self._timeout
+            )
+        return self._group_offsets
+
     def _answer(self, future: Any, doing: str) -> Any:
         # In slices: a C call or a lock that waits longer would hold up Terminate.
         deadline = time.monotonic() + self._timeout
@@ -86,7 +94,7 @@ class KafkaLog:
                 return answer
             except FutureTimeoutError:
                 if time.monotonic() > deadline:
-                    self._refuse_where_none_can_answer(doing)
+                    self._give_up_on_client(doing)
                     raise KafkaUnavailableError(
                         f"{doing}: Kafka at {self.settings.bootstrap_servers} did not answer in "
                         f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts "
@@ -95,14 +103,17 @@ class KafkaLog:
             except KafkaException as exc:
                 error = translate(exc, doing, at=self.settings.bootstrap_servers)
                 if isinstance(error, KafkaUnavailableError):
-                    self._refuse_where_none_can_answer(doing)
+                    self._give_up_on_client(doing)
                 raise error from exc
 
-    def _refuse_where_none_can_answer(self, doing: str) -> None:
+    def _give_up_on_client(self, doing: str) -> None:
         # Names and ports of brokers that were there before are right, whatever is wrong now.
         if not self._has_answered:
             self._admin.poll(0)  # logs come with it
             refuse_shut_door(self.settings, self._heard, doing)
+        # The next question goes by a new client: one whose controller is away or frozen waits for
+        # that broker alone, and asks no other who the controller is now.
+        self._admin_client = None
 
     def describe(self, topic: str) -> TopicInfo:
         doing = f"describing topic {topic}"
@@ -302,12 +313,7 @@ class KafkaLog:
         if self._to_mirror is not None:
             topic, offsets = self._to_mirror
             self._to_mirror = None
-            group = ConsumerGroupTopicPartitions(
-                self.settings.consumer_group,
-                [TopicPartition(topic, partition, at) for partition, at in offsets.items()],
-            )
-            asked = self._admin.alter_consumer_group_offsets([group], request_timeout=self._timeout)
-            self._mirrored = asked[self.settings.consumer_group]
+            self._mirrored = self._group.send(topic, offsets)
         if before is not None:
             doing = f"mirroring offsets to group {self.settings.consumer_group}"
             self._answer(before, doing)
@@ -317,8 +323,6 @@ class KafkaLog:
         raw, self._raw_client = self._raw_client, None
         if raw is not None:
             raw.close()
-        if self._admin_client is None:
-            return
         deadline = time.monotonic() + 1.0
         try:
             while self._mirrored is not None and time.monotonic() < deadline:
@@ -330,7 +334,7 @@ class KafkaLog:
             # Lag tools see an old offset until the next run; the ledger is right.
             return
         finally:
-            self._admin_client = None
+            self._admin_client = self._group_offsets = None
 
 
 def _membership(ranges: Iterable[OffsetRange]) -> Callable[[int, int], bool]:

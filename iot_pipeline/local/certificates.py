@@ -21,7 +21,8 @@ AUTHORITY_DAYS = 3650
 # Made again whenever a server is started.
 CERTIFICATE_DAYS = 365
 
-_ANY_NAME = ("localhost", "127.0.0.1")
+# Each node of a cluster has an address of its own (`local.nodes`), and all have one certificate.
+_ANY_NAME = ("localhost", "127.0.0.1", "127.0.0.2", "127.0.0.3")
 
 
 def make_authority(folder: Path, name: str = "iot_pipeline local servers") -> None:

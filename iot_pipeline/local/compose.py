@@ -9,7 +9,7 @@ Belongs here: the file's meaning. Does not belong here: what an image makes of i
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ IMAGES = {
     "cassandra": "cassandra",
     "library/cassandra": "cassandra",
 }
+LOOPBACK = "127.0.0.1"
 EXACT_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 _TOP_KEYS = {"name", "services", "volumes"}
@@ -55,7 +56,8 @@ class Service:
 
     `entrypoint` is what replaces the image's own command, empty where nothing does; `mounts` maps
     folders and files of the container to those of this machine; `hostnames` are the names by which
-    containers would reach it.
+    containers would reach it; `address` is where it listens here, and `others` says the same of
+    the names of other nodes (`local.nodes`).
     """
 
     name: str
@@ -69,6 +71,8 @@ class Service:
     hostnames: frozenset[str]
     start_seconds: float
     stop_grace_seconds: float
+    address: str = LOOPBACK
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_definition() -> Definition:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.local.compose import Service
+from iot_pipeline.local.compose import LOOPBACK, Service
 from iot_pipeline.local.processes import marker
 
-LOOPBACK = "127.0.0.1"
+Address = tuple[str, int]
 
 # Variables that the image's KafkaDockerWrapper never turns into properties (4.3.1,
 # Constants.ExcludeServerPropsEnv). The first three are carried out here, the others refused.
@@ -45,11 +45,11 @@ class Launch:
     `arguments` go into a Java argument file, but for the main class and its own arguments
     (`main`); `before` is a command that ends by running Java in its place. `format_arguments` is
     a command to run first while `formatted_by` does not exist; empty when there is none. `ports`
-    maps every port the server takes to what it is for.
+    maps every address and port the server takes to what it is for.
     """
 
-    address: tuple[str, int]
-    ports: Mapping[int, str]
+    address: Address
+    ports: Mapping[Address, str]
     files: Mapping[Path, str]
     folders: tuple[Path, ...]
     before: tuple[str, ...]
@@ -103,9 +103,10 @@ def relocate(service: Service, text: str) -> str:
     for target in sorted(service.mounts, key=len, reverse=True):
         here = str(service.mounts[target]).replace("\\", r"\\")
         text = re.sub(re.escape(target) + r"(?=[/,;\s]|$)", here, text)
-    for name in service.hostnames:
-        text = re.sub(rf"(?<=[/@]){re.escape(name)}(?=:\d)", LOOPBACK, text)
-    return re.sub(r"://(0\.0\.0\.0)?(?=:\d)", f"://{LOOPBACK}", text)
+    addresses = {**dict.fromkeys(service.hostnames, service.address), **service.others}
+    for name, address in addresses.items():
+        text = re.sub(rf"(?<=[/@]){re.escape(name)}(?=:\d)", address, text)
+    return re.sub(r"://(0\.0\.0\.0)?(?=:\d)", f"://{service.address}", text)
 
 
 def megabytes(size: str) -> int:
@@ -135,9 +136,9 @@ def _plan_kafka(service: Service, folder: Path, run_folder: Path, jars: Sequence
     listeners = {
         int(port): name
         for name, host, port in re.findall(r"(\w+)://([^:,]*):(\d+)", properties["listeners"])
-        if host == LOOPBACK
+        if host == service.address
     }
-    address = (LOOPBACK, _published(service, listeners))
+    address = (service.address, _published(service, listeners))
     heap = environment["KAFKA_HEAP_OPTS"]
     largest = re.search(r"-Xmx(\w+)", heap)
     if not largest:
@@ -147,7 +148,7 @@ def _plan_kafka(service: Service, folder: Path, run_folder: Path, jars: Sequence
     classpath = ("-cp", ":".join(map(str, jars)))
     return Launch(
         address=address,
-        ports={port: f"listener {name}" for port, name in listeners.items()},
+        ports={(service.address, port): f"listener {name}" for port, name in listeners.items()},
         files={
             server_properties: "".join(
                 f"{k}={v}\n".replace("\\", "\\\\") for k, v in sorted(properties.items())
@@ -194,7 +195,7 @@ def _plan_cassandra(
         _refuse(service, "JVM_EXTRA_OPTS", "expected -Dcassandra.config=file:// and a mounted file")
     options["cassandra.config"] = Path(config).as_uri()
     # Wide open only inside a container, where the published port is on loopback.
-    options["cassandra.settings.rpc_address"] = LOOPBACK
+    options["cassandra.settings.rpc_address"] = service.address
     options.pop("cassandra.settings.broadcast_rpc_address", None)
     data = _in_a_volume(service, "volumes", "/var/lib/cassandra")
     heap = environment["MAX_HEAP_SIZE"]
@@ -203,14 +204,16 @@ def _plan_cassandra(
         for key, default, purpose in (
             ("cassandra.settings.native_transport_port", "9042", "CQL"),
             ("cassandra.settings.storage_port", "7000", "between nodes"),
-            ("cassandra.jmx.local.port", "7199", "JMX"),
         )
     }
+    jmx_port = int(options.get("cassandra.jmx.local.port", "7199"))
     before = _before_cassandra(service)
     agent = [f"-javaagent:{jar}" for jar in jars if jar.name.startswith("jamm-")]
     return Launch(
-        address=(LOOPBACK, _published(service, ports)),
-        ports=ports,
+        address=(service.address, _published(service, ports)),
+        # JMX listens there, whatever the node's address.
+        ports={(service.address, port): purpose for port, purpose in ports.items()}
+        | {(LOOPBACK, jmx_port): "JMX"},
         files={},
         folders=(data,),
         before=before,

@@ -210,35 +210,38 @@ def kill(process: psutil.Process) -> None:
         raise ServiceError(f"pid {process.pid} is still there 10 s after SIGKILL")
 
 
-def port_owner(port: int) -> Owner | None:
-    """The process that listens on a TCP port of this machine; None when the port is free."""
+def port_owner(port: int, host: str = "127.0.0.1") -> Owner | None:
+    """The process that listens on a TCP port of an address of this machine; None: it is free."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
         # macOS tells ordinary users about their own processes only, and one at a time.
-        return _owner_among_processes(port)
+        return _owner_among_processes(port, host)
     for connection in connections:
-        if _listens(connection, port):
+        if _listens(connection, port, host):
             return _owner(connection.pid)
     return None
 
 
-def _listens(connection: Any, port: int) -> bool:
-    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr.port == port)
+def _listens(connection: Any, port: int, host: str) -> bool:
+    if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port:
+        return False
+    # Java listens with IPv6 sockets, for IPv4 too.
+    return connection.laddr.ip.removeprefix("::ffff:") in (host, "0.0.0.0", "::")
 
 
-def _owner_among_processes(port: int) -> Owner | None:
+def _owner_among_processes(port: int, host: str) -> Owner | None:
     for process in psutil.process_iter():
         try:
             connections = process.net_connections("tcp")
         except psutil.Error:
             continue
         for connection in connections:
-            if _listens(connection, port):
+            if _listens(connection, port, host):
                 return _owner(process.pid)
     with socket.socket() as probe:
         probe.settimeout(1)
-        return Owner(0, "") if probe.connect_ex(("127.0.0.1", port)) == 0 else None
+        return Owner(0, "") if probe.connect_ex((host, port)) == 0 else None
 
 
 def _owner(pid: int | None) -> Owner:

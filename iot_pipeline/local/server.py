@@ -72,8 +72,8 @@ class Server:
             ServiceError: names the process that holds one.
         """
         deadline = time.monotonic() + PORT_RELEASE_SECONDS
-        for port, purpose in launch.ports.items():
-            while owner := processes.port_owner(port):
+        for (host, port), purpose in launch.ports.items():
+            while owner := processes.port_owner(port, host):
                 if time.monotonic() > deadline:
                     raise ServiceError(
                         f"{self.name}: port {port} ({purpose}) is taken by {owner}, which does not "

@@ -6,12 +6,9 @@ share a cluster name find each other and join.
 """
 
 import ipaddress
-import os
 import shutil
 import socket
-import ssl
 import threading
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,14 +21,14 @@ import filelock
 
 from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.local import jars, processes
-from iot_pipeline.local.compose import Definition, find_definition, read_compose
+from iot_pipeline.local.compose import LOOPBACK, Definition
+from iot_pipeline.local.description import Description
 from iot_pipeline.local.java import find_java
-from iot_pipeline.local.launch import LOOPBACK, Launch, plan_launch
+from iot_pipeline.local.launch import Launch
 from iot_pipeline.local.needs import STATE_BYTES, Needs
 from iot_pipeline.local.secure import SecureServers
 from iot_pipeline.local.server import Server
 from iot_pipeline.settings import Settings
-from iot_pipeline.tls import tls_context
 
 LOCK_TIMEOUT_SECONDS = 900
 
@@ -83,32 +80,36 @@ class LocalServices:
         self._cancelled = threading.Event()
         # Resolved: a server is recognized by this path, whichever link led here.
         self.folder = (settings.data_dir / "services").resolve()
-        self.secure = SecureServers(self.folder / "secure")
-        self._definition = definition or find_definition()
+        self.description = Description(settings, self.folder, definition)
 
-    def up(self, only: Collection[str] = (), *, secure: bool = False) -> list[ServerStatus]:
+    @property
+    def secure(self) -> SecureServers:
+        return self.description.secure
+
+    def up(
+        self, only: Collection[str] = (), *, secure: bool = False, nodes: int | None = None
+    ) -> list[ServerStatus]:
         """Make every service answer: use what does, start what does not. Idempotent.
 
         Args:
             only: these services alone.
             secure: with TLS, users and passwords. Servers that were made so stay so.
+            nodes: how many of each; None: as they were made, one where they are new.
 
         Raises:
             ConfigurationError: the compose file or an address cannot be carried out.
             ServiceError: a server could not be started, a port is taken by another process, a
                 server that is not on this machine does not answer, or there is too little disk
-                or memory. Servers that did start keep running.
+                or memory; the servers were made otherwise. Servers that did start keep running.
         """
         with self._alone():
-            if secure:
-                self._lock_doors()
-            self._remember_cluster_name()
-            servers = self._chosen(only)
+            self.description.make(secure=secure, nodes=nodes)
+            servers = self.description.servers(only)
             self._refuse_astra(servers)
             waiting: list[Callable[[], None]] = []
             starting: list[tuple[Server, Launch]] = []
             for server in servers:
-                launch = self._plan(server, ())
+                launch = self.description.plan(server)
                 if self._uses_what_answers(server):
                     continue
                 self._check_may_start(server, launch)
@@ -137,13 +138,13 @@ class LocalServices:
         Returns:
             The names of the services that were stopped.
         """
-        servers = self._chosen(only)
+        servers = self.description.servers(only)
         stopped: list[str] = []
 
         def stop(server: Server) -> None:
             if server.stop(self._say):
                 stopped.append(server.name)
-            elif any(server.answers(*address) for address in self._addresses(server)):
+            elif any(server.answers(*address) for address in self.description.addresses(server)):
                 self._say(f"{server.name} was not started here and is left alone")
             else:
                 self._say(f"{server.name} does not run")
@@ -156,8 +157,8 @@ class LocalServices:
         """Stop everything and delete the servers' data, logs and cluster name. No way back."""
         self.down()
         with self._alone():
-            folders = [server.run_folder for server in self._chosen(())]
-            others = ("volumes", "cluster_name", "secure")
+            folders = [server.run_folder for server in self.description.servers()]
+            others = ("volumes", "cluster_name", "secure", "nodes")
             for path in (*folders, *(self.folder / name for name in others)):
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -170,105 +171,43 @@ class LocalServices:
 
     def status(self) -> list[ServerStatus]:
         """What every service is doing now; starts and changes nothing."""
-        return [self._status(server) for server in self._chosen(())]
+        return [self._status(server) for server in self.description.servers()]
 
     def server(self, name: str) -> Server:
-        """One server by its name in the compose file."""
-        (server,) = self._chosen((name,))
-        return server
+        """One server by its name: `kafka`, or `kafka-2` where there are several.
 
-    def _chosen(self, only: Collection[str]) -> list[Server]:
-        services = read_compose(
-            self._definition.compose_file, self._variables(), self.folder / "volumes"
-        )
-        for name in only:
-            if name not in services:
-                raise ConfigurationError(
-                    f"{name}: no such service in {self._definition.compose_file}; there are "
-                    f"{', '.join(services)}"
-                )
-        tls = self._tls()
-        return [
-            Server(
-                self.secure.secured(service) if self.secure.is_there else service,
-                self.folder / name,
-                tls[service.kind],
+        Raises:
+            ConfigurationError: none or several have this name.
+        """
+        found = self.description.servers((name,))
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"{name}: there are {', '.join(server.name for server in found)}; name one"
             )
-            for name, service in services.items()
-            if not only or name in only
-        ]
-
-    def _plan(self, server: Server, classpath: Sequence[Path]) -> Launch:
-        folder = self._definition.services_folder
-        launch = plan_launch(server.service, folder, server.run_folder, classpath)
-        return self.secure.launched(server.service, launch) if self.secure.is_there else launch
-
-    def _tls(self) -> dict[str, ssl.SSLContext | None]:
-        """What a probe of each kind of server has to trust; None where it speaks plain text."""
-        if self.secure.is_there:
-            return dict.fromkeys(("kafka", "cassandra"), self.secure.tls)
-        settings = self._settings
-        return {
-            "kafka": tls_context(settings.kafka_tls),
-            "cassandra": tls_context(settings.cassandra_tls),
-        }
-
-    def _lock_doors(self) -> None:
-        if not self.secure.is_there and (self.folder / "volumes").exists():
-            raise ServiceError(
-                f"the servers of {self.folder} were made without --secure, and their data is as "
-                "open as they are: `iot down --wipe` deletes it, another IOT_DATA_DIR leaves it"
-            )
-        self.secure.make()
+        return found[0]
 
     def _until_let_in(self, server: Server, launch: Launch, wait: Callable[[], None]) -> None:
         wait()
         if self.secure.is_there:
             self.secure.let_in(server.service.kind, launch.address)
 
-    def _variables(self) -> dict[str, str]:
-        # What Compose would see; IOT_ variables through the settings, which read .env and know
-        # the defaults.
-        ours = {variable: value for variable, value, *_ in self._settings.rows()}
-        others = {name: value for name, value in os.environ.items() if name[:4] != "IOT_"}
-        cluster_name = self._settings.cluster_name or self._cluster_name()
-        return others | ours | {"IOT_CLUSTER_NAME": cluster_name}
-
-    def _cluster_name(self) -> str:
-        try:
-            return (self.folder / "cluster_name").read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return "not-started-yet"
-
-    def _remember_cluster_name(self) -> None:
-        path = self.folder / "cluster_name"
-        if not path.exists():
-            path.write_text(f"iot_pipeline-{uuid.uuid4().hex[:12]}\n", encoding="utf-8")
-
-    def _addresses(self, server: Server) -> list[Address]:
-        settings = self._settings
-        if server.service.kind == "cassandra":
-            return [(host.strip("[]"), settings.cassandra_port) for host in settings.contact_points]
-        pairs = (part.strip().rpartition(":") for part in settings.bootstrap_servers.split(","))
-        return [(host.strip("[]"), int(port)) for host, _, port in pairs]
-
     def _uses_what_answers(self, server: Server) -> bool:
-        for host, port in self._addresses(server):
+        for host, port in self.description.addresses(server):
             if server.answers(host, port):
                 process = server.process()
-                whose = (
-                    f"started here (pid {process.pid})"
-                    if process is not None
-                    else f"not started here ({processes.port_owner(port) or 'another machine'})"
-                    if _is_loopback(host)
-                    else "on another machine"
-                )
+                if process is not None:
+                    whose = f"started here (pid {process.pid})"
+                elif _is_loopback(host):
+                    owner = processes.port_owner(port, host)
+                    whose = f"not started here ({owner or 'another machine'})"
+                else:
+                    whose = "on another machine"
                 self._say(f"{server.name} answers at {host}:{port}, {whose}: using it")
                 return True
         return False
 
     def _check_may_start(self, server: Server, launch: Launch) -> None:
-        addresses = self._addresses(server)
+        addresses = self.description.addresses_in_settings(server)
         listed = ", ".join(f"{host}:{port}" for host, port in addresses)
         local = [(host, port) for host, port in addresses if _is_loopback(host)]
         if not local:
@@ -296,7 +235,7 @@ class LocalServices:
         cache = Path(self._settings.jar_cache or jars.default_cache()).expanduser()
         locks = {
             server.name: jars.read_lock(
-                self._definition.services_folder / f"{server.service.kind}.lock",
+                self.description.services_folder / f"{server.service.kind}.lock",
                 server.service.image.removeprefix("library/"),
             )
             for server, _ in starting
@@ -321,7 +260,7 @@ class LocalServices:
         with self._downloading(needs.download_bytes) if missing else nullcontext() as advance:
             for server, _ in starting:
                 classpath = jars.ensure_jars(locks[server.name], cache, advance)
-                launch = self._plan(server, classpath)
+                launch = self.description.plan(server, classpath)
                 if self.secure.is_there:
                     self.secure.certify(server.service.kind)
                 start = partial(server.start, launch, java, self._say, self._cancelled)
@@ -347,7 +286,7 @@ class LocalServices:
             raise ServiceError("\n".join(map(str, errors))) from errors[0]
 
     def _status(self, server: Server) -> ServerStatus:
-        addresses = self._addresses(server)
+        addresses = self.description.addresses(server)
         answering = [address for address in addresses if server.answers(*address)]
         process = server.process()
         state: State
@@ -356,7 +295,8 @@ class LocalServices:
             state = "up" if answering else "not answering"
         elif answering:
             state = "elsewhere"
-            owner = processes.port_owner(answering[0][1]) if _is_loopback(answering[0][0]) else None
+            host, port = answering[0]
+            owner = processes.port_owner(port, host) if _is_loopback(host) else None
             if owner is not None:
                 pid, name = owner.pid or None, owner.name
         else:

@@ -235,6 +235,6 @@ def check_schema(
             "written, and a lost disk is lost rows (Kafka can fill them in while it keeps them)"
         )
     report.is_durable, report.durability = describe_durability(
-        tables.commitlog_modes(), replication
+        tables.commitlog_modes(), replication, settings.accept_periodic_commitlog
     )
     return report

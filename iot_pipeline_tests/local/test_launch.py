@@ -92,7 +92,7 @@ def test_kafka_listens_on_loopback_alone(tmp_path: Path) -> None:
         in text
     )
     assert "controller.quorum.voters=1@127.0.0.1:9093\n" in text
-    assert set(launch.ports) == {1234, 19092, 9093}
+    assert set(launch.ports) == {("127.0.0.1", port) for port in (1234, 19092, 9093)}
 
 
 def test_cassandra_listens_on_loopback_alone_under_a_name_of_its_own(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_cassandra_listens_on_loopback_alone_under_a_name_of_its_own(tmp_path: P
     assert "-Dcassandra.settings.rpc_address=127.0.0.1" in launch.arguments
     assert "-Dcassandra.settings.cluster_name=mine" in launch.arguments
     assert not [a for a in launch.arguments if "broadcast_rpc_address" in a]
-    assert set(launch.ports) == {1234, 7000, 7199}
+    assert set(launch.ports) == {("127.0.0.1", port) for port in (1234, 7000, 7199)}
 
 
 def test_cassandra_is_started_by_the_script_that_the_container_starts_it_by(

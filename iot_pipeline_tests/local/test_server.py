@@ -173,7 +173,16 @@ def test_a_port_in_the_way_is_reported_with_its_owner(server: Server) -> None:
     with listen() as listener:
         port = listener.getsockname()[1]
         launch = Launch(
-            ("127.0.0.1", port), {port: "listener HOST"}, {}, (), (), (), (), (), None, 0
+            ("127.0.0.1", port),
+            {("127.0.0.1", port): "listener HOST"},
+            {},
+            (),
+            (),
+            (),
+            (),
+            (),
+            None,
+            0,
         )
         with pytest.raises(ServiceError) as caught:
             server.check_ports(launch)

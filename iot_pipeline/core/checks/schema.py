@@ -313,11 +313,14 @@ def check_quorum(keyspace: str, replicas: int, nodes: int, *, is_new: bool) -> N
         )
 
 
-def describe_durability(modes: Mapping[str, str], replication: int) -> tuple[bool, str]:
+def describe_durability(
+    modes: Mapping[str, str], replication: int, accepted: str = ""
+) -> tuple[bool, str]:
     """(is_durable, sentence): whether an acknowledged write survives kill -9 and a power cut.
 
     `modes` has the commitlog_sync of each node: group, batch or periodic; `unknown`, of a node that
-    could not be asked, is not durable.
+    could not be asked, is not durable. `accepted` is why nodes that sync periodically may be
+    trusted (IOT_ACCEPT_PERIODIC_COMMITLOG); it counts where a row has several replicas.
     """
     weak = sorted(node for node, mode in modes.items() if mode not in ("group", "batch"))
     if not weak:
@@ -329,8 +332,21 @@ def describe_durability(modes: Mapping[str, str], replication: int) -> tuple[boo
         "period), and the checkpoint may then be ahead of them"
     )
     if replication > 1:
-        cost += f"; with {replication} replicas only when a quorum of them dies within that time"
-    return False, (
-        f"commitlog_sync is {what} on {', '.join(weak)}: {cost}. Set commitlog_sync: group and "
-        "commitlog_sync_group_window: 2ms in cassandra.yaml"
-    )
+        quorum = replication // 2 + 1
+        cost += (
+            f". Of {replication} replicas {quorum} have acknowledged each row: it is lost when "
+            f"{quorum} of its nodes die within that time of each other, such as by one power "
+            "supply; after one of them alone a read can miss it until hints or a repair bring it "
+            "back"
+        )
+    found = f"commitlog_sync is {what} on {', '.join(weak)}: {cost}. "
+    if accepted and replication > 1 and {modes[node] for node in weak} == {"periodic"}:
+        return True, f"{found}Accepted by IOT_ACCEPT_PERIODIC_COMMITLOG: {accepted}"
+    remedy = "Set commitlog_sync: group and commitlog_sync_group_window: 2ms in cassandra.yaml"
+    if accepted and replication == 1:
+        remedy += (
+            ". IOT_ACCEPT_PERIODIC_COMMITLOG does not count with one replica: one kill is enough"
+        )
+    elif replication > 1:
+        remedy += ", or say in IOT_ACCEPT_PERIODIC_COMMITLOG why they do not die together"
+    return False, found + remedy
