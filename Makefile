@@ -17,7 +17,7 @@ SERVERS ?= 3
 CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and not ui"
 
 .DEFAULT_GOAL := check
-.PHONY: check setup test ui demo demo-once bench chaos lock clean
+.PHONY: check setup test ui demo demo-once bench chaos compose lock clean
 
 setup: $(STAMP)
 
@@ -59,6 +59,9 @@ demo-once: setup  ## the same, unattended; exit code 0 when it works
 
 bench: setup  ## BENCH="--minutes 5 ..." says how much: docs/performance.md
 	$(BIN)/python -m benchmarks $(BENCH)
+
+compose: setup  ## the cluster and the secure variant of docker-compose.yml, made anew
+	$(BIN)/python -m iot_pipeline.local.compose_files
 
 lock: setup  ## refresh the locks: Python packages (no index address) and the servers' jars
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \

@@ -22,7 +22,7 @@ AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 365
 
 # Each node of a cluster has an address of its own (`local.nodes`), and all have one certificate.
-_ANY_NAME = ("localhost", "127.0.0.1", "127.0.0.2", "127.0.0.3")
+ANY_NAME = ("localhost", "127.0.0.1", "127.0.0.2", "127.0.0.3")
 
 
 def make_authority(folder: Path, name: str = "iot_pipeline local servers") -> None:
@@ -43,7 +43,7 @@ def make_certificate(
     folder: Path,
     name: str,
     *,
-    hosts: tuple[str, ...] = _ANY_NAME,
+    hosts: tuple[str, ...] = ANY_NAME,
     lives: timedelta = timedelta(days=CERTIFICATE_DAYS),
 ) -> Path:
     """Write `<name>.pem`, signed by the authority in `folder`: a key, its certificate, the CA's.

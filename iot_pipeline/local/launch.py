@@ -102,7 +102,7 @@ def relocate(service: Service, text: str) -> str:
     """Rewrite what is only true inside a container: mounted paths, its names, listen-on-all."""
     for target in sorted(service.mounts, key=len, reverse=True):
         here = str(service.mounts[target]).replace("\\", r"\\")
-        text = re.sub(re.escape(target) + r"(?=[/,;\s]|$)", here, text)
+        text = re.sub(re.escape(target) + r"(?=[/,;:\s]|$)", here, text)
     addresses = {**dict.fromkeys(service.hostnames, service.address), **service.others}
     for name, address in addresses.items():
         text = re.sub(rf"(?<=[/@]){re.escape(name)}(?=:\d)", address, text)

@@ -8,7 +8,7 @@ single server there; JMX, which listens on 127.0.0.1 whatever it is told, has a 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,8 @@ class Nodes:
         self.folder.mkdir(parents=True, exist_ok=True)
         for service in services.values():
             if service.kind == "cassandra":
-                options = with_seeds(_read_yaml(service), count)
+                hosts = [address_of(number) for number in range(1, count + 1)]
+                options = with_seeds(_read_yaml(service), hosts)
                 self._yaml.write_text(yaml.safe_dump(options, sort_keys=False), encoding="utf-8")
         self._count.write(count)
 
@@ -86,14 +87,7 @@ class Nodes:
         count = self.count
         if count == 1:
             return [service]
-        if service.kind == "kafka":
-            nodes = [_broker(service, number, count) for number in range(1, count + 1)]
-        else:
-            nodes = [
-                _cassandra_node(service, number, count, self._yaml)
-                for number in range(1, count + 1)
-            ]
-        return [_of_its_own(node, volumes_folder) for node in nodes]
+        return nodes_of(service, count, self._yaml, volumes_folder)
 
     def environment(self, settings: Settings) -> dict[str, str]:
         """The settings that lead a client to all nodes, and `iot setup` to replicas on each."""
@@ -104,6 +98,18 @@ class Nodes:
             "IOT_TOPIC_REPLICATION": _REPLICAS,
             "IOT_KEYSPACE_REPLICATION": _REPLICAS,
         }
+
+
+def nodes_of(service: Service, count: int, seeds: Path, volumes_folder: Path) -> list[Service]:
+    """The nodes of a service; `seeds` is the cassandra.yaml that names all of them."""
+    numbers = range(1, count + 1)
+    nodes = [
+        _broker(service, number, count)
+        if service.kind == "kafka"
+        else _cassandra_node(service, number, count, seeds)
+        for number in numbers
+    ]
+    return [_of_its_own(node, volumes_folder) for node in nodes]
 
 
 def _node(service: Service, number: int, count: int, **changes: Any) -> Service:
@@ -176,9 +182,9 @@ def token_of(number: int, count: int) -> int:
     return -(_TOKENS >> 1) + (number - 1) * _TOKENS // count
 
 
-def with_seeds(options: Mapping[str, Any], count: int) -> dict[str, Any]:
+def with_seeds(options: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, Any]:
     """cassandra.yaml's options with every node as a seed: each may be the first that starts."""
-    seeds = ",".join(address_of(number) for number in range(1, count + 1))
+    seeds = ",".join(hosts)
     provider = {**options["seed_provider"][0], "parameters": [{"seeds": seeds}]}
     return {**options, "seed_provider": [provider]}
 

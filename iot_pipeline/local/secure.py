@@ -92,9 +92,10 @@ class SecureServers:
 
     def certify(self, kind: str) -> None:
         """A new certificate for a server that is about to start."""
-        from iot_pipeline.local.certificates import make_certificate
+        from iot_pipeline.local.certificates import ANY_NAME, make_certificate
 
-        make_certificate(self.folder, kind)
+        # In a container it is called as its kind is.
+        make_certificate(self.folder, kind, hosts=(*ANY_NAME, kind))
 
     @cached_property
     def tls(self) -> ssl.SSLContext:
