@@ -203,8 +203,8 @@ def _replicas(plan: TopicPlan, info: TopicInfo, brokers: int | None) -> Iterator
             plan.name,
             "replication.factor",
             "1",
-            "3 where there are three brokers",
-            f"there is one broker: its disk is the only place of {what}",
+            "3 with three brokers",
+            f"one broker: its disk is the only place of {what}",
         )
     elif has == 1 or has < plan.replication:
         lost = "a disk" if has == 1 else counted(has, "disk")

@@ -228,6 +228,6 @@ def test_setup_says_that_acknowledged_writes_are_durable_here(settings: Settings
     assert report.is_durable
     assert "(group)" in report.durability
     assert any("has one replica" in note for note in report.notes)
-    one_broker = [risk for risk in report.topic_risks if "there is one broker" in risk.cost]
+    one_broker = [risk for risk in report.topic_risks if "one broker" in risk.cost]
     assert len(one_broker) == 2
     assert not any(risk.severity for risk in report.topic_risks)
