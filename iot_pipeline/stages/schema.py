@@ -7,7 +7,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.checks.schema import (
@@ -28,7 +29,7 @@ from iot_pipeline.core.checks.schema import (
     replicas_in,
 )
 from iot_pipeline.core.reading.offsets import LOG_APPEND_TIME
-from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
+from iot_pipeline.errors import ConfigurationError, MissingRightError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_cassandra import why_reads_miss_writes
 from iot_pipeline.stages.ports import RecordLog, TableStore, TopicStore
@@ -36,13 +37,19 @@ from iot_pipeline.stages.ports import RecordLog, TableStore, TopicStore
 
 @dataclass(slots=True)
 class SchemaReport:
-    """What was made, what differs, and whether acknowledged writes are durable."""
+    """What was made, what differs, and whether acknowledged writes are durable.
+
+    `withheld` are topics that we may not see, `durability_withheld` says that of the servers'
+    settings: of these nothing is known.
+    """
 
     created: list[str] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     is_durable: bool = False
     durability: str = ""
     notes: list[str] = field(default_factory=list)
+    withheld: list[MissingRightError] = field(default_factory=list)
+    durability_withheld: MissingRightError | None = None
 
     @property
     def fatal(self) -> list[Difference]:
@@ -52,6 +59,7 @@ class SchemaReport:
         """What was made, what to know, and whether acknowledged writes are durable."""
         made = [f"made {item}" for item in self.created] or ["everything was there already"]
         notes = [f"note: {item}" for item in [*self.differences, *self.notes]]
+        notes += [f"WARNING: not known: {error}" for error in self.withheld]
         return [*made, *notes, ("" if self.is_durable else "WARNING: ") + self.durability]
 
 
@@ -99,6 +107,7 @@ def setup_schema(
             there are nodes; nothing was made.
         SchemaMismatchError: something that exists would lose or tear readings; a migration
             changed after it was applied.
+        MissingRightError: something is missing, and we may not make it.
     """
     report = SchemaReport()
     options = tables.keyspace_replication()
@@ -116,17 +125,52 @@ def setup_schema(
     ):
         raise ConfigurationError(f"keyspace {settings.keyspace}: {why}")
     check_owner(settings.keyspace, tables.owner(), settings.topic)
-    for plan in topic_plans(settings):
-        say(f"topic {plan.name}")
-        if topics.create(plan):
-            report.created.append(f"topic {plan.name} ({plan.partitions} partitions)")
-        wait_for_topic(reader, plan.name)
-    say(f"keyspace {settings.keyspace}")
-    if tables.keyspace_replication() is None:
-        tables.create_keyspace(replicas)
-        report.created.append(f"keyspace {settings.keyspace}")
-    tables.create_migrations_table()
-    check_owner(settings.keyspace, tables.claim(settings.topic), settings.topic)
+    with _making():
+        for plan in topic_plans(settings):
+            say(f"topic {plan.name}")
+            if topics.create(plan):
+                report.created.append(f"topic {plan.name} ({plan.partitions} partitions)")
+            wait_for_topic(reader, plan.name)
+        say(f"keyspace {settings.keyspace}")
+        if tables.keyspace_replication() is None:
+            tables.create_keyspace(replicas)
+            report.created.append(f"keyspace {settings.keyspace}")
+        # Nothing is written that is there: who may only look can set up to see that all is well.
+        if (owner := tables.owner()) is None:
+            tables.create_migrations_table()
+            owner = tables.claim(settings.topic)
+        check_owner(settings.keyspace, owner, settings.topic)
+        if _is_to_make(tables):
+            _make_tables(tables, report, say)
+    check_schema(reader, tables, settings, report)
+    if report.fatal:
+        raise SchemaMismatchError(
+            "setting up: " + "; ".join(str(difference) for difference in report.fatal)
+        )
+    return report
+
+
+@contextmanager
+def _making() -> Iterator[None]:
+    try:
+        yield
+    except MissingRightError as exc:
+        raise MissingRightError(
+            f"{exc}. Or run `iot setup` as a user that has the rights of `iot rights --for setup`"
+        ) from exc
+
+
+def _is_to_make(tables: TableStore) -> bool:
+    """Whether a migration is not applied yet, or a table is gone."""
+    to_apply = choose_migrations(tables.migrations, tables.applied_migrations())
+    return bool(to_apply or _dropped(tables))
+
+
+def _dropped(tables: TableStore) -> list[str]:
+    return [name for name in read_tables(tables.migrations) if not tables.columns(name)]
+
+
+def _make_tables(tables: TableStore, report: SchemaReport, say: Callable[[str], None]) -> None:
     # Unique per call: the lock takes its own holder for a retry, and two setups of one process
     # (a test, a Dagster code server) are two.
     holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
@@ -139,17 +183,11 @@ def setup_schema(
         _make_dropped(tables, holder, report)
     finally:
         tables.unlock(holder)
-    check_schema(reader, tables, settings, report)
-    if report.fatal:
-        raise SchemaMismatchError(
-            "setting up: " + "; ".join(str(difference) for difference in report.fatal)
-        )
-    return report
 
 
 def _make_dropped(tables: TableStore, holder: str, report: SchemaReport) -> None:
     """Make tables again that a migration has made and that are gone, empty."""
-    gone = [name for name in read_tables(tables.migrations) if not tables.columns(name)]
+    gone = _dropped(tables)
     for migration in tables.migrations if gone else ():
         again = made_by(migration, gone)
         if again.statements:
@@ -187,6 +225,10 @@ def check_schema(
     for plan in topic_plans(settings):
         try:
             info = reader.describe(plan.name)
+            differences = compare_topic(plan, info)
+        except MissingRightError as exc:
+            report.withheld.append(exc)
+            continue
         except SchemaMismatchError:
             report.differences.append(
                 Difference(f"topic {plan.name}", "missing", "present", "`iot setup` makes it", True)
@@ -194,7 +236,7 @@ def check_schema(
             continue
         report.differences += [
             difference
-            for difference in compare_topic(plan, info)
+            for difference in differences
             if not (
                 settings.accept_producer_timestamps
                 and difference.thing.endswith("message.timestamp.type")
@@ -219,7 +261,11 @@ def check_schema(
         report.notes.append(
             "topics have one replica: a lost Kafka disk is lost readings that were not ingested yet"
         )
-    report.is_durable, report.durability = describe_durability(
-        tables.commitlog_modes(), replication
-    )
+    try:
+        modes = tables.commitlog_modes()
+    except MissingRightError as exc:
+        report.durability_withheld = exc
+        report.durability = f"whether acknowledged writes are durable is not known: {exc}"
+    else:
+        report.is_durable, report.durability = describe_durability(modes, replication)
     return report

@@ -9,6 +9,7 @@ from iot_pipeline.core.words import counted
 from iot_pipeline.errors import (
     CheckpointWentBackError,
     ConfigurationError,
+    MissingRightError,
     OffsetsExpiredError,
     PlanError,
     TopicChangedError,
@@ -54,12 +55,26 @@ class Watermarks:
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """What Kafka says of a topic. `topic_id` is its UUID: a recreated topic has another."""
+    """What Kafka says of a topic. `topic_id` is its UUID: a recreated topic has another.
+
+    `told` is its configuration, or why we are not told it.
+    """
 
     name: str
     topic_id: str
     partitions: int
-    config: Mapping[str, str]
+    told: Mapping[str, str] | MissingRightError
+
+    @property
+    def config(self) -> Mapping[str, str]:
+        """By name.
+
+        Raises:
+            MissingRightError: we may not see it.
+        """
+        if isinstance(self.told, MissingRightError):
+            raise self.told
+        return self.told
 
     @property
     def stamped_by(self) -> str:

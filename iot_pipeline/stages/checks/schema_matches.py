@@ -9,7 +9,10 @@ from iot_pipeline.stages.checks.machinery.facts import Facts
 
 def look(facts: Facts) -> CheckVerdict:
     """Ask both servers how they are set up."""
-    return judge(facts.schema.differences)
+    verdict = judge(facts.schema.differences)
+    if verdict.passed and facts.schema.withheld:
+        raise facts.schema.withheld[0]
+    return verdict
 
 
 def judge(differences: Sequence[Difference]) -> CheckVerdict:
