@@ -1,5 +1,8 @@
 """`iot rights`: what an administrator of Kafka and Cassandra pastes so that a user can work."""
 
+import shlex
+import textwrap
+
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, say
@@ -9,6 +12,7 @@ from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 
 _FOR = sorted(name for name, needs in COMMANDS.items() if needs.kafka or needs.cassandra)
+_COLUMNS = 79
 _MAKER = "who makes the keyspace may do everything in it, and grant it"
 _AFTER_SETUP = "after `iot setup`: what is not there cannot be granted"
 
@@ -59,26 +63,39 @@ def _needs(name: str) -> Needs:
 
 
 def _print(needs: Needs, user: str, settings: Settings) -> None:
+    servers = settings.bootstrap_servers
     if needs.kafka:
-        say(f"# Kafka, user {user}")
+        _comment("#", f"Kafka, user {user}")
         needed = [right.grant for right in needs.kafka if not right.lost]
-        for line in kafka_lines(needed, user, settings.bootstrap_servers):
-            say(line)
+        for line in kafka_lines(needed, user, servers):
+            _paste_into_shell(line)
         for right in needs.kafka:
             if right.lost:
-                say(f"# optional; without it {right.lost}")
-                (line,) = kafka_lines([right.grant], user, settings.bootstrap_servers)
-                say(line)
+                _comment("#", f"optional; without it {right.lost}")
+                _paste_into_shell(*kafka_lines([right.grant], user, servers))
     if needs.cassandra:
         makes_it = any(right.grant.resource == ALL_KEYSPACES for right in needs.cassandra)
-        say(f"-- Cassandra, role {user}; {_MAKER if makes_it else _AFTER_SETUP}")
-        for permission in needs.cassandra:
-            if not permission.lost:
-                say(permission.grant.line(user))
-        for permission in needs.cassandra:
+        _comment("--", f"Cassandra, role {user}; {_MAKER if makes_it else _AFTER_SETUP}")
+        for permission in sorted(needs.cassandra, key=lambda right: bool(right.lost)):
             if permission.lost:
-                say(f"-- optional; without it {permission.lost}")
-                say(permission.grant.line(user))
+                _comment("--", f"optional; without it {permission.lost}")
+            click.echo(permission.grant.line(user))
+
+
+def _comment(mark: str, text: str) -> None:
+    for part in textwrap.wrap(text, _COLUMNS - len(mark) - 1):
+        click.echo(f"{mark} {part}")
+
+
+def _paste_into_shell(command: str) -> None:
+    """Over several lines that a shell reads as one, folded between words."""
+    lines, line = [], ""
+    for word in map(shlex.quote, shlex.split(command)):
+        if line and len(line) + 1 + len(word) > _COLUMNS - 2:
+            lines.append(line)
+            line = " "
+        line += f" {word}" if line else word
+    click.echo(" \\\n".join([*lines, line]))
 
 
 def _as_json(needs: Needs, user: str, settings: Settings) -> dict[str, object]:
