@@ -178,7 +178,7 @@ COMMANDS: Mapping[str, Needs] = {
             "replay": _REPLAY,
             "mend": Needs(
                 kafka=_READ_TOPIC,
-                cassandra=(*_SELECT, *_modify("sensor_data", "mended_rows")),
+                cassandra=(*_SELECT, *_WRITE_ROWS, *_modify("mended_rows", "replay_ledger")),
             ),
             "dead-letters replay": _REPLAY_LETTERS,
             "delete": Needs(cassandra=(*_SELECT, *_modify("sensor_data", "deletions"))),
