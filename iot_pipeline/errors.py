@@ -38,6 +38,10 @@ class PermanentError(PipelineError):
     """A retry cannot change the answer; a person has to."""
 
 
+class MissingRightError(PermanentError):
+    """Our user may not do this; the message has the line that grants it."""
+
+
 class OffsetsExpiredError(PermanentError):
     """Kafka deleted records above the checkpoint before they were read."""
 

@@ -242,7 +242,10 @@ def start_secure_services(folder: Path) -> OwnServices:
     """The same with TLS, users and passwords; `env` holds what lets clients in."""
     doors = SecureServers(folder.resolve() / "services" / "secure")
     doors.make()
-    return start_services(folder, **doors.environment())
+    # What is granted or taken away holds at once.
+    caches = ("permissions", "roles", "credentials")
+    off = " ".join(f"-Dcassandra.settings.{cache}_validity=0ms" for cache in caches)
+    return start_services(folder, IOT_CASSANDRA_OPTS=off, **doors.environment())
 
 
 def existing_services(

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from itertools import islice
 from typing import IO, Any, TypeVar
@@ -199,27 +199,40 @@ def _terminal_width(stream: IO[str]) -> int | None:
     return Console(file=stream).width if stream.isatty() else None
 
 
+_GOES_ON = " \\"
+
+
 def _fold(text: str, width: int) -> list[str]:
-    """Lines of at most `width` cells; a word that is wider has a line of its own."""
+    """Lines of at most `width` cells; a word that is wider has a line of its own.
+
+    A shell's command that is wider goes on as a shell has it, so that it can be copied.
+    """
     if cell_len(text) <= width:
         return [text]
     begin = text[: len(text) - len(text.lstrip())]
     line, lines = begin, []
-    for word in _words(text, width - len(begin) - 2):
-        if line.strip() and cell_len(line) + 1 + cell_len(word) > width:
-            lines.append(line)
+    for word, goes_on in _words(text, width - len(begin) - 2):
+        room = width if goes_on is None else width - len(_GOES_ON)
+        if line.strip() and cell_len(line) + 1 + cell_len(word) > room:
+            lines.append(line + (_GOES_ON if goes_on else ""))
             line = f"{begin}  "
         line += word if not line.strip() else f" {word}"
     return [*lines, line]
 
 
-def _words(text: str, width: int) -> list[str]:
-    """Words and commands; what stands in backticks and is too long for a line is words again."""
-    return [
-        word
-        for part in _UNBROKEN.findall(text)
-        for word in ([part] if cell_len(part) <= width else part.split())
-    ]
+def _words(text: str, width: int) -> Iterator[tuple[str, bool | None]]:
+    """Words and commands; what stands in backticks and is too long for a line is words again.
+
+    Beside it, of words of a shell's command: whether it goes on from the word before.
+    """
+    for part in _UNBROKEN.findall(text):
+        if cell_len(part) <= width:
+            yield part, None
+            continue
+        # CQL, which is written in capitals, needs nothing to go on.
+        is_for_shell = part.startswith("`") and part[1:2].islower()
+        for number, word in enumerate(part.split()):
+            yield word, number > 0 if is_for_shell else None
 
 
 def _lay_out(columns: list[str], rows: list[list[str]], width: int | None) -> list[str]:

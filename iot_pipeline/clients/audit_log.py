@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, client_config, open_client
+from iot_pipeline.clients.kafka import (
+    BOUNDED_MEMORY,
+    SILENT,
+    client_config,
+    lacking,
+    open_client,
+)
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
@@ -18,6 +24,7 @@ from iot_pipeline.core.proof.dead_letters import (
     TOPIC_ID,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.rights.grants import READ, TOPIC
 from iot_pipeline.errors import KafkaUnavailableError, TransientError, UnreadableError
 from iot_pipeline.settings import Settings
 
@@ -36,7 +43,7 @@ class KafkaAuditLog:
     """
 
     def __init__(self, settings: Settings, *, silence_seconds: float = 30.0) -> None:
-        self._settings = settings
+        self._settings, self._config = settings, client_config(settings)
         self._silence_seconds = silence_seconds
         self._explainer = Explainer(self._raw, lambda _: "")
 
@@ -99,7 +106,7 @@ class KafkaAuditLog:
         consumer = open_client(
             Consumer,
             {
-                **client_config(self._settings),
+                **self._config,
                 "group.id": "iot_pipeline.audit",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
@@ -155,7 +162,10 @@ class KafkaAuditLog:
                         if offset >= ends.get(partition, 0):
                             open_partitions.discard(partition)
                         continue
-                    translated = translate(error, f"auditing {topic}")
+                    if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                        continue  # of a group that is never joined
+                    right = lacking(self._config, READ, TOPIC, topic)
+                    translated = translate(error, f"auditing {topic}", right=right)
                     if not isinstance(translated, TransientError):
                         raise translated
                     trouble = str(translated)

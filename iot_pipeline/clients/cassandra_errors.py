@@ -34,10 +34,12 @@ from cassandra.protocol import (
     ServerError,
 )
 
+from iot_pipeline.core.rights.grants import read_refusal
 from iot_pipeline.errors import (
     CassandraSlowError,
     CassandraUnavailableError,
     ConfigurationError,
+    MissingRightError,
     PermanentError,
     PipelineError,
     RowsRefusedError,
@@ -116,7 +118,7 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
                 return translate(error, doing)
         return CassandraUnavailableError(f"{doing}: {_no_answer(said)}")
     if isinstance(exc, Unauthorized):
-        return ConfigurationError(f"{doing}: our role lacks a right: {_message(exc)}")
+        return MissingRightError(f"{doing}: {_lacking(_message(exc))}")
     if isinstance(exc, AuthenticationFailed):
         words = _message(exc)
         if _WANTS_LOGIN in words:
@@ -159,6 +161,17 @@ def translate(exc: BaseException, doing: str) -> PipelineError:
     if isinstance(exc, (RequestValidationException, ErrorMessage)):
         return RowsRefusedError(f"{doing}: Cassandra refused it: {text}")
     return PermanentError(f"{doing}: {type(exc).__name__}: {text}")
+
+
+def _lacking(said: str) -> str:
+    found = read_refusal(said)
+    if found is None:
+        return f"our role lacks a right: {said}"
+    role, grant = found
+    return (
+        f"Cassandra does not let role {role} {grant.permission} there; this grants it: "
+        f"`{grant.line(role)}`"
+    )
 
 
 def _by_node(exc: NoHostAvailable) -> dict[str, BaseException]:

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from iot_pipeline.clients.kafka import SILENT, client_config, open_client
+from iot_pipeline.clients.kafka import SILENT, client_config, lacking, open_client
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.core.checks.topics import DEAD_LETTER_MAX_BYTES
 from iot_pipeline.core.proof import dead_letters as names
 from iot_pipeline.core.proof.dead_letters import Header
 from iot_pipeline.core.reading.decoding import DeadLetter
-from iot_pipeline.errors import KafkaUnavailableError
+from iot_pipeline.core.rights.grants import TOPIC, WRITE
+from iot_pipeline.errors import KafkaUnavailableError, PipelineError
 from iot_pipeline.settings import Settings
 
 # What still does not fit is cut into parts of this size.
@@ -52,12 +54,18 @@ class KafkaDeadLetters:
             )
         return self._producer_client
 
+    def _explain(self, cause: KafkaException | KafkaError, doing: str) -> PipelineError:
+        target = self._settings.dead_letter_topic
+        right = lacking(client_config(self._settings), WRITE, TOPIC, target)
+        return translate(cause, doing, right=right)
+
     def deliver(self, topic: str, topic_id: str, letters: Sequence[DeadLetter]) -> None:
         """Return when all are acknowledged by every replica in sync.
 
         Raises:
             KafkaUnavailableError: not in time; some may have arrived, all are sent again.
             PermanentError: the topic refuses them, or is not there.
+            MissingRightError: we may not write to it.
         """
         target = self._settings.dead_letter_topic
         doing = f"delivering {len(letters)} dead letters to {target}"
@@ -67,7 +75,7 @@ class KafkaDeadLetters:
             for letter in letters:
                 for value, headers in _messages(topic, topic_id, letter):
                     key = letter.record.message_key
-                    self._produce(target, key, value, headers, doing, delivery)
+                    self._produce(target, key, value, headers, delivery)
             delivery.is_all_sent = True
             while not delivery.is_whole and delivery.failure is None:
                 self._producer.poll(0.1)
@@ -76,7 +84,10 @@ class KafkaDeadLetters:
                         f"{doing}: {delivery.acknowledged} of {delivery.sent} acknowledged"
                     )
             if delivery.failure is not None:
-                raise translate(delivery.failure, doing)
+                raise self._explain(delivery.failure, doing)
+        except KafkaException as exc:
+            # The client is done for good, such as where our user may write to no topic.
+            raise self._explain(exc, doing) from exc
         finally:
             if not delivery.is_whole:
                 self.close()  # what is left of it must not go out beside the next attempt
@@ -87,7 +98,6 @@ class KafkaDeadLetters:
         message_key: bytes | None,
         value: bytes | None,
         headers: list[Header],
-        doing: str,
         delivery: "_Delivery",
     ) -> None:
         while delivery.failure is None:
@@ -100,15 +110,14 @@ class KafkaDeadLetters:
                 return
             except BufferError:
                 self._producer.poll(0.1)
-            except KafkaException as exc:
-                raise translate(exc, doing) from exc
 
     def close(self) -> None:
         """Drop the producer; what `deliver` returned for is safe already."""
         producer, self._producer_client = self._producer_client, None
         if producer is not None:
             producer.purge()
-            producer.flush(0.2)
+            with suppress(KafkaException):
+                producer.flush(0.2)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ ever; here one connection is made and what it meets is put into words. Nothing s
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from iot_pipeline.errors import ConfigurationError, PermanentError, PipelineErro
 from iot_pipeline.settings import Settings
 from iot_pipeline.tls import Tls, tls_context
 
+# For one step of a connection; and for all doors together, however many of them hang.
 _SECONDS = 3.0
+_ALL_SECONDS = 6.0
+_LEAST_SECONDS = 0.05
 _CORRELATION_ID = 7
 _SASL_HANDSHAKE = 17
 _NO_SASL_HERE, _OTHER_MECHANISM = 34, 33
@@ -39,6 +43,13 @@ class _Door:
     # What to set where it speaks TLS and we do not, and the other way round.
     to_encrypt: str
     to_stop: str
+    # When to give up, in monotonic seconds.
+    until: float
+
+    @property
+    def left(self) -> float:
+        """Seconds that the next step may take."""
+        return max(_LEAST_SECONDS, min(_SECONDS, self.until - time.monotonic()))
 
     @property
     def at(self) -> str:
@@ -80,6 +91,7 @@ def why_kafka_is_shut(settings: Settings) -> PipelineError | None:
             )
         return None
 
+    until = time.monotonic() + _ALL_SECONDS
     pairs = (part.strip().rpartition(":") for part in settings.bootstrap_servers.split(","))
     doors = (
         _Door(
@@ -89,6 +101,7 @@ def why_kafka_is_shut(settings: Settings) -> PipelineError | None:
             struct.pack(">i", len(body)) + body,
             f"IOT_KAFKA_SECURITY_PROTOCOL={sasl}SSL",
             f"IOT_KAFKA_SECURITY_PROTOCOL={sasl or ''}PLAINTEXT",
+            until,
         )
         for host, _, port in pairs
     )
@@ -102,6 +115,7 @@ def why_cassandra_is_shut(settings: Settings) -> PipelineError | None:
     """
     if settings.cassandra_secure_connect_bundle:
         return None
+    until = time.monotonic() + _ALL_SECONDS
     doors = (
         _Door(
             host.strip("[]"),
@@ -110,6 +124,7 @@ def why_cassandra_is_shut(settings: Settings) -> PipelineError | None:
             struct.pack(">BBhBi", 4, 0, 0, 5, 0),  # OPTIONS
             "IOT_CASSANDRA_SSL=true",
             "IOT_CASSANDRA_SSL=false",
+            until,
         )
         for host in settings.contact_points
     )
@@ -130,6 +145,8 @@ def _first_refusal(
 ) -> PipelineError | None:
     """The first door's that says something; None where each is only away, or fine."""
     for door in doors:
+        if time.monotonic() > door.until:
+            return None
         if (why := _knock(door, judge)) is not None:
             return why
     return None
@@ -166,10 +183,13 @@ def _knock(
 def _ask(door: _Door, context: ssl.SSLContext | None) -> bytes:
     """The first bytes of the answer, none where the connection is closed."""
     with ExitStack() as stack:
-        connection = stack.enter_context(socket.create_connection((door.host, door.port), _SECONDS))
+        address = (door.host, door.port)
+        connection = stack.enter_context(socket.create_connection(address, door.left))
+        connection.settimeout(door.left)
         if context is not None:
             wrapped = context.wrap_socket(connection, server_hostname=door.host)
             connection = stack.enter_context(wrapped)
+        connection.settimeout(door.left)
         connection.sendall(door.request)
         return connection.recv(4096)
 
@@ -185,7 +205,7 @@ def _speaks_plain(door: _Door) -> bool:
 def _speaks_tls(door: _Door) -> bool:
     try:
         with (
-            socket.create_connection((door.host, door.port), _SECONDS) as plain,
+            socket.create_connection((door.host, door.port), door.left) as plain,
             _anything().wrap_socket(plain, server_hostname=door.host),
         ):
             return True

@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException
 
 from iot_pipeline.clients.doors import why_kafka_is_shut
+from iot_pipeline.core.rights.grants import UNKNOWN_USER, KafkaGrant, kafka_line
 from iot_pipeline.errors import ConfigurationError, PipelineError
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_kafka import PROPERTIES
@@ -57,6 +58,14 @@ def open_client(kind: Callable[..., Any], config: Mapping[str, Any], logger: Any
         why = _refusal(exc)
     # Raised here: the client's own error may quote what it was given.
     raise ConfigurationError(why)
+
+
+def lacking(config: Mapping[str, Any], operation: str, kind: str, name: str) -> str:
+    """What to say where Kafka denies a right; `config` is `client_config`'s."""
+    user = config.get("sasl.username") or UNKNOWN_USER
+    line = kafka_line([KafkaGrant(operation, kind, name)], user, config["bootstrap.servers"])
+    who = "our user" if user == UNKNOWN_USER else f"user {user}"
+    return f"Kafka does not let {who} {operation} {kind} {name}; this grants it: `{line}`"
 
 
 def check_config(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from iot_pipeline.errors import (
     KafkaUnavailableError,
+    MissingRightError,
     OffsetsExpiredError,
     PermanentError,
     PipelineError,
@@ -41,11 +42,15 @@ SHARE_SESSION_LIMIT_REACHED REBOOTSTRAP_REQUIRED
 _SCHEMA = "_UNKNOWN_TOPIC _UNKNOWN_PARTITION UNKNOWN_TOPIC_OR_PART TOPIC_EXCEPTION"
 _EXPIRED = "OFFSET_OUT_OF_RANGE _AUTO_OFFSET_RESET"
 _TOPIC_CHANGED = "UNKNOWN_TOPIC_ID INCONSISTENT_TOPIC_ID _LOG_TRUNCATION"
-# Credentials and rights: the message says so, for no wait and no setup will help.
+# What our user may not do: the caller knows which right that takes.
+_LACKING = """
+TOPIC_AUTHORIZATION_FAILED GROUP_AUTHORIZATION_FAILED CLUSTER_AUTHORIZATION_FAILED
+TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+"""
+# Credentials: the message says so, for no wait and no setup will help.
 _DENIED = """
-_SSL _AUTHENTICATION TOPIC_AUTHORIZATION_FAILED GROUP_AUTHORIZATION_FAILED
-CLUSTER_AUTHORIZATION_FAILED UNSUPPORTED_SASL_MECHANISM ILLEGAL_SASL_STATE
-TRANSACTIONAL_ID_AUTHORIZATION_FAILED SECURITY_DISABLED SASL_AUTHENTICATION_FAILED
+_SSL _AUTHENTICATION UNSUPPORTED_SASL_MECHANISM ILLEGAL_SASL_STATE
+SECURITY_DISABLED SASL_AUTHENTICATION_FAILED
 DELEGATION_TOKEN_AUTH_DISABLED DELEGATION_TOKEN_NOT_FOUND DELEGATION_TOKEN_OWNER_MISMATCH
 DELEGATION_TOKEN_REQUEST_NOT_ALLOWED DELEGATION_TOKEN_AUTHORIZATION_FAILED
 DELEGATION_TOKEN_EXPIRED INVALID_PRINCIPAL_TYPE UNACCEPTABLE_CREDENTIAL
@@ -109,7 +114,8 @@ _GROUPS: tuple[tuple[str, _Remedy], ...] = (
     (_SCHEMA, (SchemaMismatchError, "`iot setup` makes the topic")),
     (_EXPIRED, (OffsetsExpiredError, "the log has no such offset any more; `iot lag` shows both")),
     (_TOPIC_CHANGED, (TopicChangedError, "the topic was recreated or truncated")),
-    (_DENIED, (PermanentError, "the broker refuses these credentials or rights")),
+    (_LACKING, (MissingRightError, "`iot rights` prints what each command needs")),
+    (_DENIED, (PermanentError, "the broker refuses these credentials")),
     (_PERMANENT, (PermanentError, "a retry will not change this")),
 )
 _REMEDIES: dict[int, _Remedy] = {
@@ -133,8 +139,17 @@ def is_mapped(code: int) -> bool:
     return code in _REMEDIES
 
 
+def is_denied(error: KafkaError) -> bool:
+    """Whether our user lacks a right."""
+    return _REMEDIES.get(error.code(), _UNKNOWN_CODE)[0] is MissingRightError
+
+
 def translate(
-    cause: KafkaException | KafkaError | BufferError, doing: str, advice: str = "", at: str = ""
+    cause: KafkaException | KafkaError | BufferError,
+    doing: str,
+    advice: str = "",
+    at: str = "",
+    right: str = "",
 ) -> PipelineError:
     """Make one of our errors out of one of Kafka's; the caller raises it `from` the cause.
 
@@ -143,6 +158,7 @@ def translate(
         doing: the attempt and its coordinates, such as "producing to iot_data".
         advice: what to do next, instead of the general one of this kind of error.
         at: the brokers' addresses, where the caller knows them.
+        right: which right this takes, and what grants it, for where Kafka denies it.
 
     Returns:
         KafkaUnavailableError for what may pass, else a PermanentError or one of its kinds. Its
@@ -154,6 +170,8 @@ def translate(
     if not isinstance(error, KafkaError):
         return PermanentError(f"{doing}: {error}")
     kind, remedy = _REMEDIES.get(error.code(), _UNKNOWN_CODE)
+    if kind is MissingRightError and right:
+        return kind(f"{doing}: {right}")
     # librdkafka knows the moment better than a table of codes: fatal ends this client for good,
     # retriable is said by transactional calls about themselves.
     if error.fatal():

@@ -1,5 +1,6 @@
 """A topic as a whole: its identity, its ends, its records, and the mirror of the checkpoint."""
 
+import logging
 import time
 from bisect import bisect_right
 from collections import defaultdict
@@ -16,7 +17,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
-from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
+from iot_pipeline.clients.kafka import (
+    Heard,
+    client_config,
+    lacking,
+    open_client,
+    refuse_shut_door,
+)
 from iot_pipeline.clients.kafka_commits import GroupOffsets, PendingCommit
 from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
@@ -25,13 +32,15 @@ from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
-from iot_pipeline.errors import KafkaUnavailableError, PermanentError
+from iot_pipeline.core.rights.grants import DESCRIBE, DESCRIBE_CONFIGS, GROUP, READ, TOPIC
+from iot_pipeline.errors import KafkaUnavailableError, MissingRightError, PermanentError
 from iot_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from iot_pipeline.clients.kafka_raw import RawKafka
 
 _READ_AGAIN_SECONDS = 30.0
+_log = logging.getLogger(__name__)
 
 
 class KafkaLog:
@@ -59,6 +68,7 @@ class KafkaLog:
         self._group_offsets: GroupOffsets | None = None
         self._mirrored: PendingCommit | None = None
         self._to_mirror: tuple[str, dict[int, int]] | None = None
+        self._may_mirror = True
 
     def _raw(self) -> "RawKafka":
         if self._raw_client is None:
@@ -84,7 +94,7 @@ class KafkaLog:
             )
         return self._group_offsets
 
-    def _answer(self, future: Any, doing: str) -> Any:
+    def _answer(self, future: Any, doing: str, right: str = "") -> Any:
         # In slices: a C call or a lock that waits longer would hold up Terminate.
         deadline = time.monotonic() + self._timeout
         while True:
@@ -101,7 +111,7 @@ class KafkaLog:
                         "it here"
                     ) from None
             except KafkaException as exc:
-                error = translate(exc, doing, at=self.settings.bootstrap_servers)
+                error = translate(exc, doing, at=self.settings.bootstrap_servers, right=right)
                 if isinstance(error, KafkaUnavailableError):
                     self._give_up_on_client(doing)
                 raise error from exc
@@ -118,16 +128,23 @@ class KafkaLog:
     def describe(self, topic: str) -> TopicInfo:
         doing = f"describing topic {topic}"
         description = self._describe(topic, doing)
-        resource = ConfigResource(ResourceType.TOPIC, topic)
-        asked = self._admin.describe_configs([resource], request_timeout=self._timeout)
-        config = self._answer(asked[resource], doing)
         return TopicInfo(
             topic,
             str(description.topic_id),
             len(description.partitions),
-            {name: entry.value for name, entry in config.items()},
+            self._config_of(topic, doing),
             min(len(partition.replicas) for partition in description.partitions),
         )
+
+    def _config_of(self, topic: str, doing: str) -> dict[str, str] | MissingRightError:
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        asked = self._admin.describe_configs([resource], request_timeout=self._timeout)
+        right = lacking(self._config, DESCRIBE_CONFIGS, TOPIC, topic)
+        try:
+            config = self._answer(asked[resource], doing, right)
+        except MissingRightError as exc:
+            return exc
+        return {name: entry.value for name, entry in config.items()}
 
     def count_brokers(self) -> int:
         asked = self._admin.describe_cluster(request_timeout=self._timeout)
@@ -142,7 +159,7 @@ class KafkaLog:
 
     def _describe(self, topic: str, doing: str) -> Any:
         asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._timeout)
-        return self._answer(asked[topic], doing)
+        return self._answer(asked[topic], doing, lacking(self._config, DESCRIBE, TOPIC, topic))
 
     def watermarks(self, topic: str) -> list[Watermarks]:
         doing = f"reading the watermarks of {topic}"
@@ -298,8 +315,9 @@ class KafkaLog:
 
         Raises:
             KafkaUnavailableError: the mirror before this one failed.
+            MissingRightError: it was refused; said once, and none is sent any more.
         """
-        if not next_offsets:
+        if not next_offsets or not self._may_mirror:
             return
         # What waits unsent is kept: a partition that moved only then would show an old offset.
         unsent = self._to_mirror[1] if self._to_mirror and self._to_mirror[0] == topic else {}
@@ -315,8 +333,13 @@ class KafkaLog:
             self._to_mirror = None
             self._mirrored = self._group.send(topic, offsets)
         if before is not None:
-            doing = f"mirroring offsets to group {self.settings.consumer_group}"
-            self._answer(before, doing)
+            group_id = self.settings.consumer_group
+            right = lacking(self._config, READ, GROUP, group_id)
+            try:
+                self._answer(before, f"mirroring offsets to group {group_id}", right)
+            except MissingRightError:
+                self._may_mirror, self._mirrored, self._to_mirror = False, None, None
+                raise
 
     def close(self) -> None:
         """Send the last mirror, waiting at most a second for it."""
@@ -333,6 +356,8 @@ class KafkaLog:
         except KafkaUnavailableError:
             # Lag tools see an old offset until the next run; the ledger is right.
             return
+        except MissingRightError as exc:
+            _log.warning("%s: without it lag tools see an old offset; the ledger is right", exc)
         finally:
             self._admin_client = self._group_offsets = None
 

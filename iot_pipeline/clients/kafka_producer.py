@@ -12,10 +12,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import AdminClient
 
-from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
-from iot_pipeline.clients.kafka_errors import cause_of, in_words, translate
+from iot_pipeline.clients.kafka import (
+    SILENT,
+    Heard,
+    client_config,
+    lacking,
+    open_client,
+    refuse_shut_door,
+)
+from iot_pipeline.clients.kafka_errors import cause_of, in_words, is_denied, translate
+from iot_pipeline.core.rights.grants import TOPIC, WRITE
 from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError, SchemaMismatchError
 from iot_pipeline.settings import Settings
@@ -23,6 +32,7 @@ from iot_pipeline.settings import Settings
 # A signal waits for the C call it interrupts to return: none may take longer.
 LONGEST_CALL_SECONDS = 0.2
 CONNECT_SECONDS = 5.0
+_WHY_SECONDS = 2.0
 # As Kafka's own clients: long enough for a broker to be restarted, then a reading is lost.
 DELIVERY_SECONDS = 120.0
 
@@ -47,10 +57,11 @@ class KafkaReadingSender:
         self._first_failure: KafkaError | None = None
         self._last_trouble: KafkaError | None = None
         self._settings, self._heard = settings, Heard()
+        self._config = client_config(settings)
         self._producer = open_client(
             Producer,
             {
-                **client_config(settings),
+                **self._config,
                 "client.id": "iot-simulate",
                 "enable.idempotence": True,
                 "acks": "all",
@@ -72,6 +83,7 @@ class KafkaReadingSender:
         Raises:
             KafkaUnavailableError: no broker answered within `seconds`.
             SchemaMismatchError: the topic does not exist.
+            MissingRightError: we may not see it.
         """
         give_up_at = time.monotonic() + seconds
         while True:
@@ -79,10 +91,10 @@ class KafkaReadingSender:
                 # All topics: asking for one by name makes it on brokers that create topics.
                 topics = self._producer.list_topics(timeout=LONGEST_CALL_SECONDS).topics
             except KafkaException as exc:
-                translated = translate(exc, "connecting", at=self._bootstrap_servers)
+                translated = self._translate(exc, "connecting")
                 if not isinstance(translated, KafkaUnavailableError):
                     raise translated from exc
-                self._producer.poll(0)
+                self._serve(self._producer.poll, 0)
                 if time.monotonic() < give_up_at:
                     # A refused connection fails at once; without a rest this would spin.
                     time.sleep(0.05)
@@ -90,11 +102,39 @@ class KafkaReadingSender:
                 refuse_shut_door(self._settings, self._heard, f"producing to {self._topic}")
                 raise self._unreachable(seconds) from exc
             if self._topic not in topics:
-                raise SchemaMismatchError(
-                    f"producing to {self._topic} at {self._bootstrap_servers}: there is no such "
-                    "topic. `iot setup` makes it; IOT_TOPIC names another."
-                )
+                raise self._why_not_listed()
             return
+
+    def _why_not_listed(self) -> PipelineError:
+        """There is no such topic, or we may not see it: lists leave out what we may not see."""
+        doing = f"producing to {self._topic} at {self._bootstrap_servers}"
+        admin = open_client(AdminClient, self._config, SILENT)
+        topics = TopicCollection([self._topic])
+        asked = admin.describe_topics(topics, request_timeout=_WHY_SECONDS)
+        try:
+            asked[self._topic].result()
+        except KafkaException as exc:
+            if is_denied(exc.args[0]):
+                return self._translate(exc, doing)
+        return SchemaMismatchError(
+            f"{doing}: there is no such topic. `iot setup` makes it; IOT_TOPIC names another."
+        )
+
+    def _translate(
+        self, cause: KafkaException | KafkaError, doing: str, advice: str = ""
+    ) -> PipelineError:
+        right = lacking(self._config, WRITE, TOPIC, self._topic)
+        return translate(cause, doing, advice, at=self._bootstrap_servers, right=right)
+
+    def _serve(self, call: Callable[[float], object], seconds: float) -> None:
+        """Poll or flush. What ends the client for good is raised by whichever of them comes next.
+
+        Such as that our user may write to no topic: its first message is not even sent.
+        """
+        try:
+            call(min(seconds, LONGEST_CALL_SECONDS))
+        except KafkaException as exc:
+            self._first_failure = exc.args[0]
 
     def send(
         self,
@@ -128,7 +168,9 @@ class KafkaReadingSender:
             sent -= 1
         except KafkaException as exc:
             sent -= 1
-            raise translate(exc, f"producing to {self._topic}", at=self._bootstrap_servers) from exc
+            self._serve(self._producer.poll, 0)
+            cause = self._first_failure or exc
+            raise self._translate(cause, f"producing to {self._topic}") from exc
         finally:
             self.sent = sent
         return sent - before
@@ -140,7 +182,7 @@ class KafkaReadingSender:
             KafkaUnavailableError: messages could not be delivered in time.
             PermanentError: the broker refused messages for good.
         """
-        self._producer.poll(min(seconds, LONGEST_CALL_SECONDS))
+        self._serve(self._producer.poll, seconds)
         if self._first_failure is not None:
             raise self._explain(self._first_failure)
 
@@ -149,13 +191,13 @@ class KafkaReadingSender:
 
         Raises nothing: the next `poll` says what went wrong.
         """
-        self._producer.flush(min(seconds, LONGEST_CALL_SECONDS))
+        self._serve(self._producer.flush, seconds)
         return self.sent - self.acknowledged - self.failed
 
     def discard(self) -> None:
         """Drop what was not confirmed: some of it may have arrived, the rest never will."""
         self._producer.purge()
-        self._producer.flush(LONGEST_CALL_SECONDS)
+        self._serve(self._producer.flush, LONGEST_CALL_SECONDS)
 
     def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
         if error is None:
@@ -177,7 +219,7 @@ class KafkaReadingSender:
                 f"The broker was away for too long{self._trouble()}. `iot status` says whether "
                 "it runs, `iot up` starts it."
             )
-        return translate(error, f"producing to {self._topic}", advice, self._bootstrap_servers)
+        return self._translate(error, f"producing to {self._topic}", advice)
 
     def _unreachable(self, seconds: float) -> KafkaUnavailableError:
         return KafkaUnavailableError(

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import (
+    KafkaError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from kafka.protocol.consumer import FetchRequest
 from kafka.record.memory_records import MemoryRecords
 from kafka.structs import TopicPartition
 
-from iot_pipeline.clients.kafka import raw_config
-from iot_pipeline.errors import KafkaUnavailableError, PermanentError
+from iot_pipeline.clients.kafka import client_config, lacking, raw_config
+from iot_pipeline.core.rights.grants import READ, TOPIC
+from iot_pipeline.errors import KafkaUnavailableError, MissingRightError, PermanentError
 from iot_pipeline.settings import Settings
 
 # Its own log lines say every reconnect; our messages say what it means.
@@ -64,6 +69,7 @@ class RawKafka:
     Raises:
         KafkaUnavailableError: no broker answered in time.
         PermanentError: the broker refused the question.
+        MissingRightError: we may not read the topic.
     """
 
     def __init__(self, settings: Settings, timeout_seconds: float) -> None:
@@ -75,7 +81,8 @@ class RawKafka:
 
         The first comes whole, however large it is; of those that follow what fits in `max_bytes`.
         """
-        with self._asking(f"looking at the batches of {topic}[{partition}] at {offset}") as client:
+        doing = f"looking at the batches of {topic}[{partition}] at {offset}"
+        with self._asking(doing, topic) as client:
             wanted = FetchRequest.FetchTopic.FetchPartition(
                 partition=partition,
                 current_leader_epoch=-1,
@@ -98,11 +105,15 @@ class RawKafka:
             leader = _leader_of(client, topic, partition)
             answer = client._manager.run(_send, client._manager, request, leader)
             (found,) = answer.responses[0].partitions
+            if found.error_code == TopicAuthorizationFailedError.errno:
+                raise TopicAuthorizationFailedError
             return list(_headers(found.records or b""))
 
     def producers(self, topic: str, partitions: Sequence[int]) -> dict[int, list[Any]]:
         """By Kafka partition, what its leader knows of the producers that wrote to it."""
-        with self._asking(f"asking for the producers of {topic}") as client:
+        with self._asking(f"asking for the producers of {topic}", topic) as client:
+            # Of a topic that we may not see it says that there is none.
+            _describe(client, topic)
             wanted = [TopicPartition(topic, partition) for partition in partitions]
             found = client.describe_producers(wanted)
             return {place.partition: list(state.active_producers) for place, state in found.items()}
@@ -111,7 +122,7 @@ class RawKafka:
         """By producer id, that of a transaction that a coordinator knows of."""
         if not producer_ids:
             return {}
-        with self._asking("asking for transactions") as client:
+        with self._asking("asking for transactions", "") as client:
             by_broker = client.list_transactions(producer_id_filters=list(producer_ids))
             return {
                 one.producer_id: str(one.transactional_id)
@@ -120,13 +131,16 @@ class RawKafka:
             }
 
     @contextmanager
-    def _asking(self, doing: str) -> Iterator[Any]:
+    def _asking(self, doing: str, topic: str) -> Iterator[Any]:
         try:
             if self._client is None:
                 self._client = KafkaAdminClient(
                     **raw_config(self._settings), request_timeout_ms=int(self._timeout * 1000)
                 )
             yield self._client
+        except TopicAuthorizationFailedError as exc:
+            right = lacking(client_config(self._settings), READ, TOPIC, topic)
+            raise MissingRightError(f"{doing}: {right}") from exc
         except KafkaError as exc:
             said = f"{doing}: {exc.__class__.__name__}: {exc}"
             if exc.retriable:
@@ -147,12 +161,18 @@ async def _send(manager: Any, request: Any, node_id: int) -> Any:
 
 
 def _leader_of(client: Any, topic: str, partition: int) -> int:
-    (described,) = client.describe_topics([topic])
     return next(
         int(one["leader_id"])
-        for one in described["partitions"]
+        for one in _describe(client, topic)["partitions"]
         if one["partition_index"] == partition
     )
+
+
+def _describe(client: Any, topic: str) -> Any:
+    (described,) = client.describe_topics([topic])
+    if described["error_code"]:
+        raise for_code(described["error_code"])
+    return described
 
 
 def _headers(content: bytes) -> Iterator[Batch]:

@@ -16,15 +16,17 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, open_client
+from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, lacking, open_client
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.rights.grants import READ, TOPIC
 from iot_pipeline.errors import (
     KafkaUnavailableError,
+    MissingRightError,
     OffsetsExpiredError,
     PipelineError,
     SchemaMismatchError,
@@ -68,7 +70,7 @@ class KafkaRangeSource:
         read_uncommitted: bool = False,
         explainer: Explainer | None = None,
     ) -> None:
-        self._topic = topic
+        self._config, self._topic = config, topic
         self._accept_producer_timestamps = accept_producer_timestamps
         self._ends = {item.partition: item.end for item in ranges}
         self._next = {item.partition: item.start for item in ranges}
@@ -138,6 +140,7 @@ class KafkaRangeSource:
             KafkaUnavailableError: Kafka does not have the next offset of a range, and did not say
                 where its log begins and ends; asked again with the next call.
             SchemaMismatchError: the topic is gone.
+            MissingRightError: we may not read it.
         """
         return [record for chunk in self.poll_chunks(timeout_seconds) for record in chunk]
 
@@ -222,6 +225,8 @@ class KafkaRangeSource:
 
     def _take_error(self, error: KafkaError, partition: int, offset: int) -> None:
         code = error.code()
+        if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # the client looks for the coordinator of a group that is never joined
         if code == KafkaError._PARTITION_EOF:
             self._at_end[partition] = offset
             if offset >= self._ends.get(partition, offset + 1):
@@ -234,10 +239,12 @@ class KafkaRangeSource:
             at, said = self._next[partition], in_words(error)
             self._unexplained[partition] = partial(explain, self._topic, partition, at, said)
             return
-        translated = translate(error, self._doing(partition))
+        right = lacking(self._config, READ, TOPIC, self._topic)
+        translated = translate(error, self._doing(partition), right=right)
+        of_topic = isinstance(translated, (SchemaMismatchError, MissingRightError))
         if isinstance(translated, KafkaUnavailableError):
             self._trouble = error
-        elif partition in self._ends and not isinstance(translated, SchemaMismatchError):
+        elif partition in self._ends and not of_topic:
             self._stop(partition, translated)
         else:
             raise translated  # of the topic, not of one partition

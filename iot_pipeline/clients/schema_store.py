@@ -8,12 +8,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
-from iot_pipeline.clients.kafka import Heard, client_config, open_client, refuse_shut_door
+from iot_pipeline.clients.kafka import (
+    Heard,
+    client_config,
+    lacking,
+    open_client,
+    refuse_shut_door,
+)
 from iot_pipeline.clients.kafka_errors import translate as translate_kafka
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.checks.cql_script import (
@@ -25,7 +31,12 @@ from iot_pipeline.core.checks.cql_script import (
 )
 from iot_pipeline.core.checks.schema import Migration, read_migrations
 from iot_pipeline.core.checks.topics import TopicPlan
-from iot_pipeline.errors import CassandraUnavailableError, KafkaUnavailableError
+from iot_pipeline.core.rights.grants import CREATE, TOPIC
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    KafkaUnavailableError,
+    MissingRightError,
+)
 from iot_pipeline.settings import Settings
 
 _SCHEMA_TIMEOUT_SECONDS = 60.0
@@ -210,11 +221,16 @@ class KafkaTopics:
 
     def __init__(self, settings: Settings) -> None:
         self._heard = Heard()
-        self._admin = open_client(AdminClient, client_config(settings), self._heard)
+        self._config = client_config(settings)
+        self._admin = open_client(AdminClient, self._config, self._heard)
         self._settings = settings
 
     def create(self, plan: TopicPlan) -> bool:
-        """Make the topic; False when there is one of that name already."""
+        """Make the topic; False when there is one of that name already.
+
+        Raises:
+            MissingRightError: there is none, and we may not make it.
+        """
         topic = NewTopic(plan.name, plan.partitions, plan.replication, config=dict(plan.config))
         try:
             # To make a topic may take long; to hear that Kafka is away need not.
@@ -224,9 +240,21 @@ class KafkaTopics:
             if exc.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
             doing = f"creating topic {plan.name} at {self._settings.bootstrap_servers}"
-            error = translate_kafka(exc, doing)
+            right = lacking(self._config, CREATE, TOPIC, plan.name)
+            error = translate_kafka(exc, doing, right=right)
+            # Who may not make it is not told whether it is there.
+            if isinstance(error, MissingRightError) and self._is_there(plan.name):
+                return False
             if isinstance(error, KafkaUnavailableError):
                 self._admin.poll(0)  # logs come with it
                 refuse_shut_door(self._settings, self._heard, f"creating topic {plan.name}")
             raise error from exc
+        return True
+
+    def _is_there(self, topic: str) -> bool:
+        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=10)
+        try:
+            asked[topic].result(timeout=15)
+        except KafkaException:
+            return False
         return True

@@ -6,6 +6,7 @@ of `stages`), what a check says (`stages.checks`), drawing (`artifacts`).
 The rooms, in the order of imports, which is nearly that of a reading's path; `times`, `words` and
 `yaml_lines` stand before all of them:
 
+rights/     what our users must be allowed to do on each server, and the lines that grant it
 reading/    a message is a reading, or a dead letter with a reason; quantities, offsets, lag
 ledger/     the chain of ranges that runs leave behind: sums, folding, losses
 ingest/     records become a micro-batch: winners, grouped by Cassandra partition

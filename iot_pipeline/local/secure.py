@@ -2,7 +2,8 @@
 
 Kafka with TLS, SCRAM and an authorizer, Cassandra with TLS, passwords and roles. Certificates and
 passwords are made here, once per data folder, into files that only their owner may read; what
-clients are told names those files and holds no secret.
+clients are told names those files and holds no secret. Their user may do what the commands of
+`iot` need, and nothing else; an administrator stands beside it.
 """
 
 import base64
@@ -18,16 +19,22 @@ from typing import Any
 
 import yaml
 
+from iot_pipeline.core.rights.grants import Names
+from iot_pipeline.core.rights.needed import COMMANDS, JOBS, SETUP, needs_of_role, together
 from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.files import write_private
+from iot_pipeline.local.acls import grant_on_kafka
 from iot_pipeline.local.compose import Service
 from iot_pipeline.local.cql import LoginRefusedError, run_as
 from iot_pipeline.local.launch import Launch
 
 USER = "iot"
+# Of Cassandra; of Kafka it is the broker's own certificate.
+ADMIN = "admin"
 # Cassandra makes its first user, cassandra/cassandra, some time after it answers.
 _FIRST_USER = "cassandra"
 _FIRST_USER_SECONDS = 60.0
+_ADMINS = "cassandra-admin"
 _SCRAM = "SCRAM-SHA-512"
 _ITERATIONS = 8192
 _YAML = "/etc/iot/cassandra.yaml"
@@ -44,7 +51,7 @@ class SecureServers:
         return (self.folder / "ca.pem").is_file()
 
     def make(self) -> None:
-        """An authority and two passwords, unless they are there."""
+        """An authority and the passwords, unless they are there."""
         if self.is_there:
             return
         # 60 ms that no other command should pay.
@@ -52,7 +59,7 @@ class SecureServers:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        for kind in ("kafka", "cassandra"):
+        for kind in ("kafka", "cassandra", _ADMINS):
             write_private(self._password_file(kind), secrets.token_urlsafe(24).encode())
         make_authority(self.folder)
 
@@ -102,20 +109,46 @@ class SecureServers:
         """What trusts these servers, and no other."""
         return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
 
-    def let_in(self, kind: str, address: tuple[str, int]) -> None:
-        """Make our user where there is none yet, and lock out the one everybody knows.
+    @property
+    def admin_tls(self) -> ssl.SSLContext:
+        """That, with the broker's own certificate, by which it knows an administrator."""
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+        context.load_cert_chain(self.folder / "kafka.pem")
+        return context
+
+    def let_in_to_kafka(self, address: tuple[str, int], names: Names) -> None:
+        """Let our user do all that commands and jobs do with these names.
+
+        Args:
+            address: of the listener for the broker's certificate.
+        """
+        needs = together([*COMMANDS.values(), *JOBS.values()]).named(names)
+        granted = [right.grant for right in needs.kafka]
+        grant_on_kafka(address, self.admin_tls, USER, granted)
+
+    def run_as_admin(self, address: tuple[str, int], *statements: str) -> None:
+        """Run CQL as Cassandra's administrator."""
+        run_as(address, self.tls, ADMIN, self._password(_ADMINS), statements)
+
+    def let_in_to_cassandra(self, address: tuple[str, int]) -> None:
+        """Make our users where there are none yet, and lock out the one everybody knows.
+
+        Who makes a keyspace may do everything in it, so ours needs no more than to make one.
 
         Raises:
-            ServiceError: there is neither our user nor the first one.
+            ServiceError: there is neither our administrator nor the first user.
         """
-        if kind != "cassandra":
-            return
-        password = self._password("cassandra")
-        lock_out = f"ALTER ROLE {_FIRST_USER} WITH SUPERUSER = false AND LOGIN = false"
+        grants = [right.grant.line(USER) for right in needs_of_role(SETUP).cassandra]
+        statements = (
+            f"ALTER ROLE {_FIRST_USER} WITH SUPERUSER = false AND LOGIN = false",
+            f"CREATE ROLE IF NOT EXISTS {USER} WITH PASSWORD = '{self._password('cassandra')}' "
+            "AND LOGIN = true",
+            *grants,
+        )
         give_up_at = time.monotonic() + _FIRST_USER_SECONDS
         while True:
             try:
-                run_as(address, self.tls, USER, password, (lock_out,))
+                self.run_as_admin(address, *statements)
                 return
             except LoginRefusedError as refused:
                 if time.monotonic() > give_up_at:
@@ -123,14 +156,14 @@ class SecureServers:
                         f"{refused}. These servers' data is older than {self.folder}: `iot down "
                         "--wipe` deletes both"
                     ) from None
-            made = f"'{password}' AND SUPERUSER = true AND LOGIN = true"
+            made = f"'{self._password(_ADMINS)}' AND SUPERUSER = true AND LOGIN = true"
             try:
                 run_as(
                     address,
                     self.tls,
                     _FIRST_USER,
                     _FIRST_USER,
-                    (f"CREATE ROLE IF NOT EXISTS {USER} WITH PASSWORD = {made}",),
+                    (f"CREATE ROLE IF NOT EXISTS {ADMIN} WITH PASSWORD = {made}",),
                 )
             except LoginRefusedError:
                 time.sleep(0.2)  # not made yet
@@ -159,7 +192,8 @@ class SecureServers:
             "KAFKA_AUTHORIZER_CLASS_NAME": (
                 "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
             ),
-            "KAFKA_SUPER_USERS": f"User:CN=kafka;User:{USER}",
+            "KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND": "false",
+            "KAFKA_SUPER_USERS": "User:CN=kafka",
         }
 
     def of_cassandra(self) -> dict[str, Any]:

@@ -111,6 +111,8 @@ class LocalServices:
             for server in servers:
                 launch = self.description.plan(server)
                 if self._uses_what_answers(server):
+                    if server.process() is not None:
+                        self._let_in(server, launch)
                     continue
                 self._check_may_start(server, launch)
                 process = server.process()
@@ -188,8 +190,17 @@ class LocalServices:
 
     def _until_let_in(self, server: Server, launch: Launch, wait: Callable[[], None]) -> None:
         wait()
-        if self.secure.is_there:
-            self.secure.let_in(server.service.kind, launch.address)
+        self._let_in(server, launch)
+
+    def _let_in(self, server: Server, launch: Launch) -> None:
+        """Give our user what it needs with the names of these settings."""
+        if not self.secure.is_there:
+            return
+        if server.service.kind == "cassandra":
+            self.secure.let_in_to_cassandra(launch.address)
+        else:
+            at = (launch.address[0], self._settings.kafka_internal_port)
+            self.secure.let_in_to_kafka(at, self._settings)
 
     def _uses_what_answers(self, server: Server) -> bool:
         for host, port in self.description.addresses(server):

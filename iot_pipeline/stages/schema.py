@@ -7,7 +7,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from iot_pipeline.core.checks.cql_script import (
@@ -33,7 +34,7 @@ from iot_pipeline.core.checks.schema import (
     replicas_in,
 )
 from iot_pipeline.core.checks.topics import TopicRisk, mending_lines
-from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
+from iot_pipeline.errors import ConfigurationError, MissingRightError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_cassandra import why_reads_miss_writes
 from iot_pipeline.stages.ports import ClusterLog, RecordLog, TableStore, TopicStore
@@ -44,7 +45,11 @@ _LEFT_TO_A_DBA = "rows cannot be written as designed, and IOT_SCHEMA=external le
 
 @dataclass(slots=True)
 class SchemaReport:
-    """What was made, what differs, and whether acknowledged writes are durable."""
+    """What was made, what differs, and whether acknowledged writes are durable.
+
+    `withheld` are topics that we may not see, `durability_withheld` says that of the servers'
+    settings: of these nothing is known.
+    """
 
     created: list[str] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
@@ -54,6 +59,8 @@ class SchemaReport:
     notes: list[str] = field(default_factory=list)
     topic_risks: list[TopicRisk] = field(default_factory=list)
     mending: list[str] = field(default_factory=list)
+    withheld: list[Exception] = field(default_factory=list)
+    durability_withheld: MissingRightError | None = None
 
     @property
     def fatal(self) -> list[Difference | TopicRisk]:
@@ -68,6 +75,7 @@ class SchemaReport:
         ]
         lines = [f"to set it: {line}" for line in self.mending]
         notes = [f"note: {item}" for item in [*self.differences, *self.notes]]
+        notes += [f"WARNING: not known: {error}" for error in self.withheld]
         if self.is_external:
             notes += [f"in CQL: {cql};" for item in self.differences for cql in item.cql]
         durable = ("" if self.is_durable else "WARNING: ") + self.durability
@@ -91,6 +99,7 @@ def setup_schema(
             there are nodes; nothing was made.
         SchemaMismatchError: something that exists would lose or tear readings; a migration
             changed after it was applied.
+        MissingRightError: something is missing, and we may not make it.
     """
     report = SchemaReport(is_external=settings.schema == "external")
     options = tables.keyspace_replication()
@@ -115,19 +124,20 @@ def setup_schema(
             f"{keyspace_statement(settings.keyspace, replicas)}; `iot setup --print` has the "
             "tables, too"
         )
-    for plan in topic_plans(settings):
-        say(f"topic {plan.name}")
-        if topics.create(plan):
-            report.created.append(f"topic {plan.name} ({plan.partitions} partitions)")
-        wait_for_topic(reader, plan.name)
+    with _making():
+        for plan in topic_plans(settings):
+            say(f"topic {plan.name}")
+            if topics.create(plan):
+                report.created.append(f"topic {plan.name} ({plan.partitions} partitions)")
+            wait_for_topic(reader, plan.name)
+        if not report.is_external:
+            _make_tables(tables, settings, replicas, report, say)
     if report.is_external:
         _compare_notes(tables, settings, report)
-    else:
-        _make_tables(tables, settings, replicas, report, say)
     found = check_topics(reader, settings)
     report.topic_risks += found.risks
     report.mending += mending_lines(found.risks, settings.bootstrap_servers)
-    report.notes += [f"not looked at: {why}" for why in found.not_looked_at.values()]
+    report.withheld += found.not_looked_at.values()
     check_schema(tables, settings, report)
     if report.fatal:
         said = f"setting up: {'; '.join(map(str, report.fatal))}"
@@ -138,12 +148,32 @@ def setup_schema(
     return report
 
 
+@contextmanager
+def _making() -> Iterator[None]:
+    try:
+        yield
+    except MissingRightError as exc:
+        raise MissingRightError(
+            f"{exc}. Or run `iot setup` as a user that has the rights of `iot rights --for setup`"
+        ) from exc
+
+
 def _compare_notes(tables: TableStore, settings: Settings, report: SchemaReport) -> None:
     """What a keyspace says of itself that a person made; writes nothing."""
     if tables.columns(MIGRATIONS):
         owner, applied = tables.owner(), tables.applied_migrations()
         missing = choose_migrations(tables.migrations, applied)
         report.differences += not_noted(settings.keyspace, settings.topic, owner, missing)
+
+
+def _is_to_make(tables: TableStore) -> bool:
+    """Whether a migration is not applied yet, or a table is gone."""
+    to_apply = choose_migrations(tables.migrations, tables.applied_migrations())
+    return bool(to_apply or _dropped(tables))
+
+
+def _dropped(tables: TableStore) -> list[str]:
+    return [name for name in read_tables(tables.migrations) if not tables.columns(name)]
 
 
 def _make_tables(
@@ -157,8 +187,18 @@ def _make_tables(
     if tables.keyspace_replication() is None:
         tables.create_keyspace(replicas)
         report.created.append(f"keyspace {settings.keyspace}")
-    tables.create_migrations_table()
-    check_owner(settings.keyspace, tables.claim(settings.topic), settings.topic)
+    # Nothing is written that is there: who may only look can set up to see that all is well.
+    if (owner := tables.owner()) is None:
+        tables.create_migrations_table()
+        owner = tables.claim(settings.topic)
+    check_owner(settings.keyspace, owner, settings.topic)
+    if _is_to_make(tables):
+        _apply_migrations(tables, report, say)
+
+
+def _apply_migrations(
+    tables: TableStore, report: SchemaReport, say: Callable[[str], None]
+) -> None:
     # Unique per call: the lock takes its own holder for a retry, and two setups of one process
     # (a test, a Dagster code server) are two.
     holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
@@ -175,7 +215,7 @@ def _make_tables(
 
 def _make_dropped(tables: TableStore, holder: str, report: SchemaReport) -> None:
     """Make tables again that a migration has made and that are gone, empty."""
-    gone = [name for name in read_tables(tables.migrations) if not tables.columns(name)]
+    gone = _dropped(tables)
     for migration in tables.migrations if gone else ():
         again = made_by(migration, gone)
         if again.statements:
@@ -234,7 +274,13 @@ def check_schema(
             f"keyspace {settings.keyspace} has one replica: while its node is down nothing is "
             "written, and a lost disk is lost rows (Kafka can fill them in while it keeps them)"
         )
-    report.is_durable, report.durability = describe_durability(
-        tables.commitlog_modes(), replication, settings.accept_periodic_commitlog
-    )
+    try:
+        modes = tables.commitlog_modes()
+    except MissingRightError as exc:
+        report.durability_withheld = exc
+        report.durability = f"whether acknowledged writes are durable is not known: {exc}"
+    else:
+        report.is_durable, report.durability = describe_durability(
+            modes, replication, settings.accept_periodic_commitlog
+        )
     return report

@@ -89,6 +89,7 @@ EXAMPLES: dict[str, list[Example]] = {
     "replay": [Example(("--offsets", "1:0-40"), shows=("read back: 40 of 40 rows",))],
     # The pipeline has a loss that was recorded: the report is not green.
     "report": [Example(shows=("latest.html",)), Example(("--exit-code",), there=1)],
+    "rights": [Example(("--for", "ingest"), away=0, shows=("GRANT SELECT ON KEYSPACE",))],
     "rollup": [Example(("--day", "{day}"), shows=("{day}",))],
     "rollups": [
         Example(("--day", "{day}", "--", "{device}")),

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from unittest import mock
@@ -123,6 +124,17 @@ def test_a_command_in_a_sentence_is_never_folded() -> None:
     with terminal(50) as shown:
         say(f"preparing `SELECT {'a_column, ' * 20}`: no such table")
     assert all(len(line) <= 50 for line in shown.getvalue().splitlines())
+
+
+def test_a_command_that_no_line_has_room_for_goes_on_as_a_shell_has_it() -> None:
+    command = "kafka-acls.sh --add --allow-principal User:ana --operation Read --topic iot_data"
+    with terminal(50) as shown:
+        say(f"reading iot_data: Kafka does not let user ana; this grants it: `{command}`. More")
+    lines = shown.getvalue().splitlines()
+    assert all(len(line) <= 50 for line in lines)
+    copied = shown.getvalue().split("`")[1]
+    as_a_shell_reads_it = copied.replace("\\\n", "")
+    assert shlex.split(as_a_shell_reads_it) == shlex.split(command)
 
 
 def test_elsewhere_a_sentence_and_a_row_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

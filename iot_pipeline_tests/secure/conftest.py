@@ -8,6 +8,7 @@ import pytest
 from iot_pipeline.connections import open_connections
 from iot_pipeline.local.certificates import make_authority
 from iot_pipeline.local.secure import SecureServers
+from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import OwnServices, start_secure_services
@@ -48,6 +49,9 @@ def secure_pipeline(
     data = str(tmp_path_factory.mktemp("data"))
     env = secure_servers.environment(keyspace="behind_doors", IOT_DATA_DIR=data)
     settings = Settings.from_env(env)
+    # Topic and group are not those that the servers were started with.
+    folder = {"IOT_DATA_DIR": secure_servers.env["IOT_DATA_DIR"]}
+    LocalServices(Settings.from_env({**env, **folder}), print).up()
     with open_connections(settings) as connections:
         connections.set_up()
         yield Pipeline(settings, env, connections)

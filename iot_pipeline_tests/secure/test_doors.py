@@ -28,6 +28,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline_tests.load import produce
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.secure.administrator import admin_config
 from iot_pipeline_tests.secure.forwarder import OTHER_ADDRESS, forwarded
 from iot_pipeline_tests.servers import OwnServices
 
@@ -201,7 +202,7 @@ def test_an_open_door_is_not_knocked_at_with_a_key(
     assert words in refused(pipeline, env)
 
 
-def show_certificate(settings: Settings, path: Path | None) -> None:
+def show_certificate(servers: OwnServices, path: Path | None) -> None:
     """Have Kafka show clients this certificate; None: the one it started with."""
     kind = AlterConfigOpType.DELETE if path is None else AlterConfigOpType.SET
     values = {"location": str(path), "type": "PEM"} if path else {"location": "", "type": ""}
@@ -209,12 +210,10 @@ def show_certificate(settings: Settings, path: Path | None) -> None:
         ConfigEntry(f"listener.name.host.ssl.keystore.{name}", value, incremental_operation=kind)
         for name, value in values.items()
     ]
-    # Our own clients would not talk to it any more.
-    config = {**client_config(settings), "enable.ssl.certificate.verification": False}
     broker = ConfigResource(ResourceType.BROKER, "1", incremental_configs=entries)
-    host, _, port = settings.bootstrap_servers.rpartition(":")
+    host, _, port = servers.bootstrap_servers.rpartition(":")
     before = ssl.get_server_certificate((host, int(port)))
-    admin = AdminClient(config)
+    admin = AdminClient(admin_config(servers))
     admin.incremental_alter_configs([broker])[broker].result(20)
     # The broker hears of it from the controller, a moment later.
     deadline = until(20)
@@ -229,13 +228,13 @@ def test_an_expired_certificate_of_kafka_is_told_as_such(
     for name in ("ca.pem", "ca.key"):
         shutil.copy(secure_servers.local.secure.folder / name, tmp_path)
     expired = make_certificate(tmp_path, "kafka", lives=EXPIRED)
-    show_certificate(secure_pipeline.settings, expired)
+    show_certificate(secure_servers, expired)
     try:
         for command in (("lag",), ("simulate", "--count", "1")):
             said = refused(secure_pipeline, {}, *command, exit_code=1)
             assert f"{secure_pipeline.brokers}: its certificate has expired" in said
     finally:
-        show_certificate(secure_pipeline.settings, None)
+        show_certificate(secure_servers, None)
     secure_pipeline.iot("lag")
 
 

@@ -14,12 +14,12 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from iot_pipeline.clients.kafka import client_config
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.kafka_raw import RawKafka
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.secure.administrator import admin_config
 from iot_pipeline_tests.secure.test_doors import NO_LOGIN
 from iot_pipeline_tests.secure.token_endpoint import (
     CLIENT_ID,
@@ -53,8 +53,10 @@ def with_token(url: str, secret: str) -> dict[str, str]:
     }
 
 
-def test_a_password_by_the_shorter_scram(secure_pipeline: Pipeline) -> None:
-    admin = AdminClient(client_config(secure_pipeline.settings))
+def test_a_password_by_the_shorter_scram(
+    secure_pipeline: Pipeline, secure_servers: OwnServices
+) -> None:
+    admin = AdminClient(admin_config(secure_servers))
     kind = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
     user = UserScramCredentialUpsertion("iot", kind, b"another-password")
     admin.alter_user_scram_credentials([user])["iot"].result(20)

@@ -9,6 +9,7 @@ from iot_pipeline.core.words import counted
 from iot_pipeline.errors import (
     CheckpointWentBackError,
     ConfigurationError,
+    MissingRightError,
     OffsetsExpiredError,
     PlanError,
     TopicChangedError,
@@ -56,14 +57,26 @@ class Watermarks:
 class TopicInfo:
     """What Kafka says of a topic. `topic_id` is its UUID: a recreated topic has another.
 
-    `replicas` are those of the partition that has the fewest.
+    `told` is its configuration, or why we are not told it. `replicas` are those of the partition
+    that has the fewest.
     """
 
     name: str
     topic_id: str
     partitions: int
-    config: Mapping[str, str]
+    told: Mapping[str, str] | MissingRightError
     replicas: int = 1
+
+    @property
+    def config(self) -> Mapping[str, str]:
+        """By name.
+
+        Raises:
+            MissingRightError: we may not see it.
+        """
+        if isinstance(self.told, MissingRightError):
+            raise self.told
+        return self.told
 
     @property
     def stamped_by(self) -> str:

@@ -5,6 +5,8 @@ from iot_pipeline.stages.checks.machinery.facts import Facts
 
 def look(facts: Facts) -> CheckVerdict:
     """Ask every node for its own settings."""
+    if facts.schema.durability_withheld is not None:
+        raise facts.schema.durability_withheld
     return judge(facts.schema.is_durable, facts.schema.durability)
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -7,7 +8,7 @@ from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
 from iot_pipeline.core.proof.settling import Settlement
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.core.words import counted
-from iot_pipeline.errors import PipelineError
+from iot_pipeline.errors import MissingRightError, PipelineError
 from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.checks.machinery.row_counts import CountSoFar, DayCount, count_days
@@ -57,10 +58,12 @@ def look(facts: Facts) -> CheckVerdict | None:
         patience_seconds=patience,
         begun=mine,
     )
-    if run is None:
-        keep_sums(whole, sums, facts.settings.topic, facts.parts)
-    else:
-        keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
+    # What is kept is derived: who may not write looks all the same.
+    with suppress(MissingRightError):
+        if run is None:
+            keep_sums(whole, sums, facts.settings.topic, facts.parts)
+        else:
+            keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
     verdict = judge(compared, _settle(facts, compared))
     part = {str(day.day) for day in compared if not day.is_whole}
     if run is None:

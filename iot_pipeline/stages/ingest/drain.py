@@ -309,4 +309,4 @@ class _Checkpoints:
         try:
             self._ports.log.mirror(self._topic, moved)
         except (TransientError, PermanentError) as exc:
-            _log.warning("%s: lag tools see an old offset; the ledger is right", exc)
+            _log.warning("%s: without it lag tools see an old offset; the ledger is right", exc)

@@ -22,6 +22,7 @@ from iot_pipeline.core.reading.offsets import (
     subtract_ranges,
 )
 from iot_pipeline.errors import (
+    MissingRightError,
     OffsetsExpiredError,
     PermanentError,
     PipelineError,
@@ -139,7 +140,9 @@ def make_plan(
     """
     stopped: dict[int, PipelineError] = {}
     info, checkpoints, states = read_states(log, ledger, topic, stopped)
-    if info.stamped_by != LOG_APPEND_TIME and not accept_producer_timestamps:
+    # Where we may not see it, each record says by whom it is stamped, and is read or refused.
+    is_known = not isinstance(info.told, MissingRightError)
+    if is_known and info.stamped_by != LOG_APPEND_TIME and not accept_producer_timestamps:
         raise SchemaMismatchError(
             f"planning {topic}: its message.timestamp.type is {info.stamped_by}, expected "
             f"{LOG_APPEND_TIME}: a producer's wrong clock would pin a row for ever. Alter the "
