@@ -191,6 +191,8 @@ def _with_plain_logins(environment: dict[str, str]) -> dict[str, str]:
             "org.apache.kafka.common.security.plain.PlainLoginModule required "
             f'user_{USER}="$${{directory:{_INSIDE}:kafka.password}}";'
         ),
+        # Nobody can grant it rights: the broker's own listener is not published.
+        "KAFKA_SUPER_USERS": f"{environment['KAFKA_SUPER_USERS']};User:{USER}",
         "KAFKA_CONFIG_PROVIDERS": "directory",
         "KAFKA_CONFIG_PROVIDERS_DIRECTORY_CLASS": provider,
     }
@@ -261,7 +263,7 @@ def _make_secrets() -> None:
 def _let_in() -> None:
     settings = Settings.from_env()
     doors = _secure_servers(settings)
-    doors.let_in("cassandra", (settings.contact_points[0], settings.cassandra_port))
+    doors.let_in_to_cassandra((settings.contact_points[0], settings.cassandra_port))
     print(f"cassandra has the user {USER}")
 
 
