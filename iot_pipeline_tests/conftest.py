@@ -72,7 +72,7 @@ def services(
     if nodes:
         given |= {"IOT_CONTACT_POINTS": nodes, "IOT_CASSANDRA_PORT": port}
     only = [n for n, there in zip(NAMES, (brokers, nodes), strict=True) if not there]
-    started = start_services(folder, only, **given)
+    started = start_services(folder, only, nodes=1, **given)
     request.config.stash[_STARTED] = started
     try:
         yield started

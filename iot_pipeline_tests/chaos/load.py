@@ -52,6 +52,8 @@ class Load:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        # One past the last acknowledged offset, by partition.
+        self.ends: dict[int, int] = {}
         self._recent: list[Attempt] = []
         self._sent = 0
         self._stop, self._paused = threading.Event(), threading.Event()
@@ -195,10 +197,11 @@ class Load:
         if not len(self._producer):
             self._heard_at = time.monotonic()
 
-        def delivered(error: Any, _: Any) -> None:
+        def delivered(error: Any, message: Any) -> None:
             if error is None:
                 self._heard_at = time.monotonic()
                 self.acknowledged.add(number)
+                self.ends[message.partition()] = message.offset() + 1
             else:
                 self.refused.append(str(error))
 
@@ -229,6 +232,8 @@ class Load:
                 "bootstrap.servers": self.bootstrap_servers,
                 "enable.idempotence": True,
                 "acks": "all",
+                # A broker of three that is frozen leads no more: a minute is long to wait for it.
+                "socket.timeout.ms": 6000,
                 "linger.ms": linger_ms,
                 "batch.size": 1_000_000,
                 "message.timeout.ms": 300_000,
