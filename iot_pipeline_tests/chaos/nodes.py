@@ -90,7 +90,7 @@ class Watch:
         """Forget how long stops were."""
         with self._lock:
             self.longest = 0.0
-            self._moved_at.clear()
+            self._moved_at = dict.fromkeys(self._world.load.ends, time.monotonic())
 
     def wait_for(self, ends: dict[int, int], seconds: float) -> None:
         """Until all of this is committed."""
@@ -113,10 +113,10 @@ class Watch:
         with self._lock:
             for partition, end in list(self._world.load.ends.items()):
                 at = found.get(partition, 0)
+                # With what passed since the last look, which may be long: an upper bound.
+                self.longest = max(self.longest, now - self._moved_at.get(partition, now))
                 if at >= end or at > self.checkpoints.get(partition, 0):
                     self._moved_at[partition] = now
-                since = self._moved_at.setdefault(partition, now)
-                self.longest = max(self.longest, now - since)
             self.checkpoints = found
 
     def _look(self) -> dict[int, int] | None:
