@@ -156,9 +156,11 @@ class OwnServices(Services):
         return self.local.server(name).log.stat().st_size
 
     def batch_warnings(self, since_bytes: int) -> list[str]:
-        with self.local.server("cassandra").log.open("rb") as lines:
-            lines.seek(since_bytes)
-            text = lines.read().decode(errors="replace")
+        text = ""
+        for server in self.local.description.servers(("cassandra",)):
+            with server.log.open("rb") as lines:
+                lines.seek(since_bytes)
+                text += lines.read().decode(errors="replace")
         return re.findall(r"^.*\bWARN\b.*[Bb]atch.*$", text, re.MULTILINE)
 
     def stop(self) -> None:

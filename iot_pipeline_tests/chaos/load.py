@@ -38,6 +38,7 @@ class Load:
         per_second: messages, about.
         devices: how many take turns.
         name: that of the devices begins with it.
+        acks: "1" is the negative control: what only a leader has counts as sent.
     """
 
     bootstrap_servers: str
@@ -46,6 +47,7 @@ class Load:
     per_second: int = 1000
     devices: int = 40
     name: str = "chaos"
+    acks: str = "all"
     attempted: dict[int, Attempt] = field(default_factory=dict)
     acknowledged: set[int] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
@@ -230,8 +232,8 @@ class Load:
         return Producer(
             {
                 "bootstrap.servers": self.bootstrap_servers,
-                "enable.idempotence": True,
-                "acks": "all",
+                "enable.idempotence": self.acks == "all",
+                "acks": self.acks,
                 # A broker of three that is frozen leads no more: a minute is long to wait for it.
                 "socket.timeout.ms": 6000,
                 "linger.ms": linger_ms,

@@ -3,19 +3,30 @@
 `make test` has each kind of absence once; `make chaos` has rounds of all of them.
 """
 
+import contextlib
 import json
 import random
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    PartitionMetadata,
+    ResourceType,
+)
 
 from iot_pipeline_tests.chaos.conftest import CHAOS_MINUTES, LEAST_CHAOS_MINUTES, say, tally
 from iot_pipeline_tests.chaos.drains import Drains
 from iot_pipeline_tests.chaos.nodes import COUNT, FAULTS, SHORT, Nodes, Watch, node
 from iot_pipeline_tests.chaos.world import TRY_AGAIN, World
+from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.servers import OwnServices, clean_environment, start_services
 
@@ -124,3 +135,94 @@ def test_with_two_nodes_of_a_kind_away_ingestion_stops_loudly_and_goes_on_afterw
         assert said.returncode == TRY_AGAIN, said
         assert name in said.stderr.splitlines()[-1], said.stderr
     judge(world)
+
+
+def partition_of(world: World) -> PartitionMetadata:
+    """The only Kafka partition of the topic, as the brokers have it now."""
+    topic = world.env["IOT_TOPIC"]
+    admin = AdminClient({"bootstrap.servers": world.services.bootstrap_servers})
+    found: PartitionMetadata = admin.list_topics(topic, timeout=20).topics[topic].partitions[0]
+    return found
+
+
+def wait_for_partition(world: World, is_so: Callable[[PartitionMetadata], bool]) -> None:
+    deadline = until(60)
+    while True:
+        with contextlib.suppress(KafkaException):
+            if is_so(found := partition_of(world)):
+                return
+            assert time.monotonic() < deadline, f"{found.leader} of {found.isrs}"
+        time.sleep(0.2)
+
+
+def the_oracle_notices_a_producer_that_waits_for_the_leader_alone(
+    three: OwnServices, seed: int
+) -> None:
+    world = World.on(three, seed, IOT_PARTITIONS="1")
+    world.load.send(400)
+    world.drain_all()
+    leader = partition_of(world).leader
+    followers = [node("kafka", n) for n in range(1, COUNT + 1) if n != leader]
+    world.load.acks = "1"
+    world.load.go_on()
+    for follower in followers:
+        three.sigstop(follower)
+    try:
+        world.load.send(200)
+        three.kill(node("kafka", leader))
+    finally:
+        for follower in followers:
+            three.sigcont(follower)
+    three.up(node("kafka", leader))
+    wait_for_partition(world, lambda found: len(found.isrs) == COUNT)
+    world.drain_all()
+    verdict = world.ask_oracle()
+    assert verdict.kinds == {"acknowledged and gone from the topic"}, verdict
+    assert len(verdict.faults["acknowledged and gone from the topic"]) == 200, verdict
+
+
+def an_unclean_election_is_noticed_by_the_oracle_and_by_the_next_run(
+    three: OwnServices, seed: int
+) -> None:
+    world = World.on(three, seed, IOT_PARTITIONS="1", IOT_TOPIC_REPLICATION="2")
+    careless = {"unclean.leader.election.enable": "true", "min.insync.replicas": "1"}
+    resource = ConfigResource(
+        ResourceType.TOPIC,
+        world.env["IOT_TOPIC"],
+        incremental_configs=[
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in careless.items()
+        ],
+    )
+    admin = AdminClient({"bootstrap.servers": three.bootstrap_servers})
+    admin.incremental_alter_configs([resource])[resource].result(30)
+    world.load.send(400)
+    world.drain_all()
+    found = partition_of(world)
+    leader = node("kafka", found.leader)
+    (other,) = (node("kafka", number) for number in found.replicas if number != found.leader)
+    three.kill(other)
+    wait_for_partition(world, lambda found: len(found.isrs) == 1)
+    world.load.send(300)
+    world.drain_all()
+    three.kill(leader)
+    three.up(other)
+    wait_for_partition(world, lambda found: other.endswith(f"-{found.leader}"))
+    three.up(leader)
+    wait_for_partition(world, lambda found: len(found.isrs) == 2)
+    world.load.go_on()
+    world.load.top_up(600)
+    said = world.run([str(IOT), "drain"])
+    assert said.returncode == 1, said
+    assert "iot rebase --at 0:" in said.stderr, said.stderr
+    assert "acknowledged and gone from the topic" in world.ask_oracle().kinds
+
+
+# Each takes a minute: `make chaos` has them.
+if CHAOS_MINUTES >= LEAST_CHAOS_MINUTES:
+    test_the_oracle_notices_a_producer_that_waits_for_the_leader_alone = (
+        the_oracle_notices_a_producer_that_waits_for_the_leader_alone
+    )
+    test_an_unclean_election_is_noticed_by_the_oracle_and_by_the_next_run = (
+        an_unclean_election_is_noticed_by_the_oracle_and_by_the_next_run
+    )
