@@ -32,6 +32,11 @@ def node(kind: str, number: int) -> str:
     return f"{kind}-{number}"
 
 
+def plain_admin(services: OwnServices) -> AdminClient:
+    """An admin client that says nothing of brokers that are away."""
+    return AdminClient({"bootstrap.servers": services.bootstrap_servers, "log_level": 0})
+
+
 class Through:
     """A session with one node of Cassandra and no other."""
 
@@ -165,7 +170,7 @@ class Nodes:
     def leader(self, dice: random.Random) -> int:
         """A broker that leads one of the topic's partitions."""
         topic = self.world.env["IOT_TOPIC"]
-        admin = AdminClient({"bootstrap.servers": self.world.services.bootstrap_servers})
+        admin = plain_admin(self.world.services)
         partitions = admin.list_topics(topic, timeout=20).topics[topic].partitions.values()
         return dice.choice(sorted({p.leader for p in partitions if p.leader > 0}))
 
@@ -190,7 +195,7 @@ class Nodes:
 
     def _all_in_sync(self) -> bool:
         services, topic = self.world.services, self.world.env["IOT_TOPIC"]
-        admin = AdminClient({"bootstrap.servers": services.bootstrap_servers})
+        admin = plain_admin(services)
         try:
             found = admin.list_topics(topic, timeout=10).topics[topic].partitions.values()
         except KafkaException:

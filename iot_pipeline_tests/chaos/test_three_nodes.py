@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -24,7 +23,7 @@ from confluent_kafka.admin import (
 
 from iot_pipeline_tests.chaos.conftest import CHAOS_MINUTES, LEAST_CHAOS_MINUTES, say, tally
 from iot_pipeline_tests.chaos.drains import Drains
-from iot_pipeline_tests.chaos.nodes import COUNT, FAULTS, SHORT, Nodes, Watch, node
+from iot_pipeline_tests.chaos.nodes import COUNT, FAULTS, SHORT, Nodes, Watch, node, plain_admin
 from iot_pipeline_tests.chaos.world import TRY_AGAIN, World
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT
@@ -140,7 +139,7 @@ def test_with_two_nodes_of_a_kind_away_ingestion_stops_loudly_and_goes_on_afterw
 def partition_of(world: World) -> PartitionMetadata:
     """The only Kafka partition of the topic, as the brokers have it now."""
     topic = world.env["IOT_TOPIC"]
-    admin = AdminClient({"bootstrap.servers": world.services.bootstrap_servers})
+    admin = plain_admin(world.services)
     found: PartitionMetadata = admin.list_topics(topic, timeout=20).topics[topic].partitions[0]
     return found
 
@@ -194,7 +193,7 @@ def an_unclean_election_is_noticed_by_the_oracle_and_by_the_next_run(
             for name, value in careless.items()
         ],
     )
-    admin = AdminClient({"bootstrap.servers": three.bootstrap_servers})
+    admin = plain_admin(three)
     admin.incremental_alter_configs([resource])[resource].result(30)
     world.load.send(400)
     world.drain_all()
