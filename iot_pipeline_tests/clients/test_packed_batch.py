@@ -20,6 +20,7 @@ from iot_pipeline.clients.packed_batch import (
     open_reading_store,
 )
 from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.core.reading.row_groups import Place, RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.settings import Settings
 
@@ -86,8 +87,8 @@ _rows = st.dictionaries(
     st.integers(-(1 << 63), (1 << 63) - 1),
     st.tuples(
         st.integers(-(1 << 63), (1 << 63) - 1),
-        st.integers(0, 10_000),
         st.integers(0, (1 << 63) - 1),
+        st.integers(0, 10_000),
         _doubles,
         _doubles,
     ),
@@ -95,7 +96,7 @@ _rows = st.dictionaries(
     max_size=20,
 )
 _days = st.integers(-(1 << 31), (1 << 31) - 1)
-_groups = st.lists(st.tuples(_devices, _days, _rows), min_size=1, max_size=5)
+_groups = st.dictionaries(st.tuples(_devices, _days), _rows, min_size=1, max_size=5)
 _retention = st.sampled_from([0.0, 1 / 86_400, 30.0, 7300.0])
 
 
@@ -103,21 +104,21 @@ def _like_ttl(retention_days: float, groups: Any) -> Any:
     # With a TTL the write time is a time: seconds to live have to fit 32 bits.
     if not retention_days:
         return groups
-    return [
-        (device, day, {ms: (abs(r[0]) % 4_000_000_000_000_000, *r[1:]) for ms, r in rows.items()})
-        for device, day, rows in groups
-    ]
+    return {
+        place: {ms: (abs(r[0]) % 4_000_000_000_000_000, *r[1:]) for ms, r in rows.items()}
+        for place, rows in groups.items()
+    }
 
 
 @given(groups=_groups, retention_days=_retention)
 def test_packed_rows_are_the_drivers_bytes(
-    groups: list[tuple[str, int, RowsByTime]], retention_days: float
+    groups: dict[Place, RowsByTime], retention_days: float
 ) -> None:
     groups = _like_ttl(retention_days, groups)
     packed, ours = _store(PackedReadingStore, retention_days)
     plain, theirs = _store(CassandraReadingStore, retention_days)
-    packed.send_merged(groups)
-    plain.send_merged(groups)
+    packed.send_rows(RowSlice.of(groups))
+    plain.send_rows(RowSlice.of(groups))
     assert ours.client_protocol_handler is PackedProtocolHandler
     _assert_equal(ours.sent[0], theirs.sent[0])
 
@@ -166,7 +167,7 @@ def test_header_payload_tracing_and_compression_stay_the_drivers_own(
         (CassandraReadingStore, ProtocolHandler),
     ):
         store, session = _store(kind, 0.0)
-        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+        store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))
         message = BatchMessage(
             BatchType.UNLOGGED, session.sent[0]._statements_and_parameters, 4, 8, 99, None
         )
@@ -191,7 +192,7 @@ def test_a_handler_of_somebody_elses_means_the_plain_path_and_is_said_once(
     store, session = _store(PackedReadingStore, 0.0)
     session.client_protocol_handler = Encrypting
     with caplog.at_level(logging.WARNING):
-        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+        store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))
         store.send_devices(20_000, {"device_1": 1})
     assert [r.getMessage().count("Encrypting") for r in caplog.records] == [1]
     assert session.client_protocol_handler is Encrypting
@@ -211,7 +212,7 @@ def test_a_driver_that_binds_in_another_order_means_the_plain_path(
     store, session = _store(PackedReadingStore, 0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("iot_pipeline.clients.packed_batch.BatchStatement", Swapped)
-        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+        store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))
     assert "encodes a batch otherwise" in caplog.text
     assert session.client_protocol_handler is ProtocolHandler
 
