@@ -4,12 +4,13 @@ Up to MANY devices everything is looked at. Beyond, a budget per micro-batch hol
 were in trouble are looked at every time, the others in turn, and what was left out is counted.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from operator import sub
 
 import numpy as np
+import numpy.typing as npt
 
 from iot_pipeline.core.fleet.clocks import why_off
 from iot_pipeline.core.fleet.delays import EDGES, Delays, FleetRecord
@@ -34,6 +35,7 @@ _ALLOWED_PER_ROW_US = 0.4
 _ALLOWED_PER_FOLD_US = 1_000.0
 
 _Values = tuple[float, ...]
+_Limit = float | npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -130,22 +132,23 @@ class FleetStates:
 
     def _fold(self, groups: RowGroups) -> None:
         limits, devices, changed = self.limits, self.devices, self.changed
-        view = _Columns(groups)
-        self._count_delays(view, limits)
-        times = view.times_list
-        for name, start, end, is_close, gap, first_at, first, calm in view.summaries(limits):
+        view = _Columns(groups, limits)
+        self._count_delays(view)
+        times, has_own = view.times_list, bool(limits.own)
+        for name, start, end, is_close, gap, first_at, first, calm in view.summaries():
             state = devices.get(name)
             if state is None:
                 state = devices[name] = DeviceState()
             changed.add(name)
+            own = limits.of(name) if has_own else limits
             if state.rows:
                 gap = max(gap, first_at - state.arrived_ms)
-            if not is_close and state.is_calm(gap, first, limits):
+            if not is_close and state.is_calm(gap, first, own):
                 spread = () if calm[1] >= 0 else view.arrivals[start:end].tolist()
-                state.take_calm(times[start:end], spread, calm, limits)
+                state.take_calm(times[start:end], spread, calm, own)
             else:
                 for row in view.rows(start, end):
-                    state.take_row(*row, limits)
+                    state.take_row(*row, own)
 
     def _take_backfilled(self, groups: RowGroups) -> RowGroups:
         """Take readings that were all sent long after, by something that is no clock; the others.
@@ -156,7 +159,7 @@ class FleetStates:
         columns, order = groups.columns, groups.order
         firsts = order[groups.starts]
         delays = arrived_ms(columns.written_us[firsts]) - columns.ms[firsts]
-        is_late = delays > self.limits.backfill_ms
+        is_late = delays > _limit_of(groups, self.limits, lambda limits: limits.backfill_ms)
         if not is_late.any():
             return groups
         is_left = ~is_late
@@ -167,17 +170,19 @@ class FleetStates:
             began, ended = arrived_ms(columns.written_us[places[[0, -1]]]).tolist()
             state = self.devices.get(name) or DeviceState()
             is_clock = why_off(times[0], began)
-            if not is_clock and _is_plain_backfill(state, times, began, ended, self.limits):
+            limits = self.limits.of(name)
+            if not is_clock and _is_plain_backfill(state, times, began, ended, limits):
                 self.devices[name] = state
                 self.changed.add(name)
             else:
                 is_left[number] = True
         return groups.select(np.flatnonzero(is_left))
 
-    def _count_delays(self, view: "_Columns", limits: QualityLimits) -> None:
+    def _count_delays(self, view: "_Columns") -> None:
         # Backfilled readings say nothing of how fast readings arrive today.
+        most = view.limit(lambda limits: limits.backfill_ms)
         delays = view.delays
-        delays = delays[delays <= limits.backfill_ms]
+        delays = delays[delays <= (np.repeat(most, view.sizes) if np.ndim(most) else most)]
         if not len(delays):
             return
         edges = np.array(EDGES) * 1000
@@ -196,16 +201,21 @@ _Summary = tuple[str, int, int, bool, int, int, _Values, Calm]
 class _Columns:
     """The rows of a micro-batch as columns, group after group."""
 
-    def __init__(self, groups: RowGroups) -> None:
+    def __init__(self, groups: RowGroups, limits: QualityLimits) -> None:
         columns, places = groups.columns, groups.places()
-        self.names = groups.names()
+        self._groups, self._limits = groups, limits
         self.times: Ints = columns.ms[places]
         self.times_list: list[int] = self.times.tolist()
         self.arrivals: Ints = arrived_ms(columns.written_us[places])
         self.values = [column[places] for column in columns.values]
         self.delays: Ints = self.arrivals - self.times
-        self.ends: Ints = np.cumsum(groups.counts)
-        self.starts: Ints = self.ends - groups.counts
+        self.sizes = groups.counts
+        self.ends: Ints = np.cumsum(self.sizes)
+        self.starts: Ints = self.ends - self.sizes
+
+    def limit(self, of: Callable[[QualityLimits], float]) -> _Limit:
+        """One limit: that of all devices, or of each group's device where some have their own."""
+        return _limit_of(self._groups, self._limits, of)
 
     def rows(self, start: int, end: int) -> Iterator[tuple[int, int, _Values]]:
         """(measured, arrived, values) of rows [start, end)."""
@@ -219,19 +229,23 @@ class _Columns:
     def _values_at(self, places: Ints | slice) -> Iterator[_Values]:
         return zip(*(values[places].tolist() for values in self.values), strict=True)
 
-    def summaries(self, limits: QualityLimits) -> Iterator[_Summary]:
+    def _of_quantity(self, place: int, name: str) -> _Limit:
+        return self.limit(lambda limits: getattr(limits.quantities[place], name))
+
+    def summaries(self) -> Iterator[_Summary]:
         starts, ends = self.starts, self.ends
         lowest, highest = np.minimum.reduceat, np.maximum.reduceat
         most = highest(self.delays, starts)
-        is_close = (most > limits.late_ms) | (lowest(self.delays, starts) < -limits.ahead_ms)
+        is_close = most > self.limit(lambda limits: limits.late_ms)
+        is_close |= -lowest(self.delays, starts) > self.limit(lambda limits: limits.ahead_ms)
         # Where a row differs from the one before; the last such place begins the equal ones.
         differs = np.zeros(len(self.times), np.bool_)
         differs[starts] = True
-        for values, quantity in zip(self.values, limits.quantities, strict=True):
+        for place, values in enumerate(self.values):
             least, greatest = lowest(values, starts), highest(values, starts)
-            is_close |= least < quantity.plausible_least
-            is_close |= greatest > quantity.plausible_greatest
-            is_close |= greatest - least > quantity.jump
+            is_close |= least < self._of_quantity(place, "plausible_least")
+            is_close |= greatest > self._of_quantity(place, "plausible_greatest")
+            is_close |= greatest - least > self._of_quantity(place, "jump")
             differs[1:] |= values[1:] != values[:-1]
         unchanged = ends - highest(np.where(differs, np.arange(len(differs)), 0), starts)
         gaps = np.diff(self.arrivals, prepend=self.arrivals[:1])
@@ -247,7 +261,7 @@ class _Columns:
             strict=True,
         )
         return zip(
-            self.names,
+            self._groups.names(),
             starts.tolist(),
             ends.tolist(),
             is_close.tolist(),
@@ -257,6 +271,14 @@ class _Columns:
             calm,
             strict=True,
         )
+
+
+def _limit_of(
+    groups: RowGroups, limits: QualityLimits, of: Callable[[QualityLimits], float]
+) -> _Limit:
+    if not limits.own:
+        return of(limits)
+    return np.array([of(limits.of(name)) for name in groups.names()])
 
 
 def _number_of_all(first_ms: Ints, last_ms: Ints, piece_ms: int) -> list[int]:
@@ -294,8 +316,9 @@ def fold_rows(
 ) -> None:
     """Take in one device's (measured_ms, arrived_ms, values), as they arrived."""
     state = states.devices.setdefault(device_id, DeviceState())
+    limits = states.limits.of(device_id)
     for ms, at, values in rows:
-        state.take_row(ms, at, values, states.limits)
-        if at - ms <= states.limits.backfill_ms:
+        state.take_row(ms, at, values, limits)
+        if at - ms <= limits.backfill_ms:
             states.record.add(at // MS_PER_HOUR, Delays.of([at - ms]))
     states.changed.add(device_id)
