@@ -296,14 +296,10 @@ class MicroBatchBuilder:
             self._days.update((ms // MS_PER_DAY).tolist())
 
     @property
-    def devices(self) -> int:
-        """How many devices have rows in it so far."""
-        return int(np.count_nonzero(self._has_rows))
-
-    @property
     def partition_keys(self) -> int:
         """How many Cassandra partitions have rows in it so far; less where some miss a day."""
-        return min(self.devices * len(self._days), self._columns.count)
+        devices = int(np.count_nonzero(self._has_rows))
+        return min(devices * len(self._days), self._columns.count)
 
     def build(self, ends: dict[int, int]) -> MicroBatch:
         """End the micro-batch at `ends`: every offset below without a record is a hole."""

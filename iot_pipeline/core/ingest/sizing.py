@@ -5,7 +5,7 @@ number of partitions it writes to: 10,000 devices in micro-batches of 50,000 rec
 each.
 """
 
-from iot_pipeline.core.reading.columns import DEVICE_BYTES, Columns
+from iot_pipeline.core.reading.columns import Columns
 
 # Rows per Cassandra partition that are worth waiting for, and those past which a write gets no
 # cheaper: a CQL batch takes no more. Between the two a micro-batch grows while the one before is
@@ -36,19 +36,19 @@ def memory_of_micro_batch(budget_mb: int) -> int:
 def wanted_records(
     records: int,
     memory_bytes: int,
-    devices: int,
+    device_bytes: int,
     partition_keys: int,
     *,
     is_waiting: bool,
     are_objects: bool = False,
 ) -> int:
-    """How many records a micro-batch takes; it has rows of so many devices by now.
+    """How many records a micro-batch takes, by what is in it so far.
 
     Args:
         records: what it takes when few devices are active.
         memory_bytes: what it may take in memory; 0: it takes `records`, however many devices.
-        devices: that have rows in it so far.
-        partition_keys: how many Cassandra partitions it writes to so far.
+        device_bytes: what the known devices take.
+        partition_keys: how many Cassandra partitions it writes to.
         is_waiting: the one before is still being written.
         are_objects: its rows are kept as objects, too.
 
@@ -59,5 +59,5 @@ def wanted_records(
         return records
     per_partition = MOST_ROWS_PER_PARTITION if is_waiting else ROWS_PER_PARTITION
     wanted = min(max(records, partition_keys * per_partition), records * MAX_GROWTH)
-    left = memory_bytes - devices * DEVICE_BYTES - partition_keys * GROUP_BYTES
+    left = memory_bytes - device_bytes - partition_keys * GROUP_BYTES
     return max(1, min(wanted, left // (ROW_BYTES + are_objects * OBJECT_BYTES)))

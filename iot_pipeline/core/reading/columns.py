@@ -20,8 +20,8 @@ Codes = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
 NO_DEVICE = -1
-# What a device_id takes: twice itself (text and UTF-8), its place in a dict and in two lists.
-DEVICE_BYTES = 200
+# What a device takes beside its id, which is kept twice: objects, places in a dict and in lists.
+_DEVICE_BYTES = 180
 # Producers that send random names must not become memory.
 _MOST_DEVICES = 200_000
 _FIRST_ROWS = 1024
@@ -34,13 +34,14 @@ class DeviceCodes(dict[str, int]):
     nothing. Codes stay valid as long as the object: rows that have them refer to it.
     """
 
-    __slots__ = ("_ranks", "encoded", "ids", "lengths")
+    __slots__ = ("_id_bytes", "_ranks", "encoded", "ids", "lengths")
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.encoded: list[bytes] = []
         # Bytes of each id.
         self.lengths: Ints = np.zeros(_FIRST_ROWS, np.int64)
+        self._id_bytes = 0
         self._ranks: Codes = np.zeros(0, np.int32)
 
     def __missing__(self, device_id: str) -> int:
@@ -60,7 +61,13 @@ class DeviceCodes(dict[str, int]):
         if code == len(self.lengths):
             self.lengths = np.concatenate([self.lengths, np.zeros_like(self.lengths)])
         self.lengths[code] = len(encoded)
+        self._id_bytes += len(encoded)
         return code
+
+    @property
+    def size_bytes(self) -> int:
+        """About what all of it takes in memory."""
+        return len(self) * _DEVICE_BYTES + 2 * self._id_bytes
 
     def ranks(self) -> Codes:
         """By code, the place of a device among all: by the length of its id, then by its code.

@@ -271,7 +271,7 @@ class MicroBatches:
         return wanted_records(
             config.micro_batch_records,
             config.micro_batch_bytes,
-            builder.devices,
+            self._codes.size_bytes,
             builder.partition_keys,
             is_waiting=self._writers.is_full,
             are_objects=self._are_objects,

@@ -298,6 +298,15 @@ def test_large_rejected_messages_are_counted_in_bytes_and_readings_are_not():
     assert builder.kept_bytes > 1_000_000
 
 
+def test_cassandra_partitions_are_devices_times_days_and_no_more_than_rows():
+    builder = MicroBatchBuilder({0: 0}, ReadingDecoder(ReadingRules()))
+    for offset, (device, days) in enumerate([("a", 0), ("b", 0), ("a", 1), ("a", 1)]):
+        add(builder, [record(0, offset, device=device, at=T0 + days * 86_400 + offset)])
+    assert builder.partition_keys == 4
+    add(builder, [bad_record(0, 4), record(0, 5, device="")])
+    assert builder.partition_keys == 4
+
+
 # Records that were settled before.
 
 
