@@ -11,11 +11,11 @@ from iot_pipeline.clients.table import Table
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.row_groups import Place
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
     PieceMean,
+    Place,
     PlainRow,
     Span,
     Summed,

@@ -7,7 +7,7 @@ Every method may raise TransientError (try again) or PermanentError (tell a pers
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from iot_pipeline.core.checks.schema import Migration, TopicPlan
@@ -33,11 +33,11 @@ from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.core.reading.row_groups import Place, RowSlice
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
     PieceMean,
+    Place,
     PlainRow,
     Span,
     Summed,
@@ -46,6 +46,10 @@ from iot_pipeline.core.rollups.days import DayRecord, DeletedPart, IngestedPart,
 from iot_pipeline.core.rollups.statistics import Rollup
 from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    # Its numpy is a tenth of a second for commands that write no row.
+    from iot_pipeline.core.reading.row_groups import RowSlice
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -154,7 +158,7 @@ class PendingCommit(Pending, Protocol):
 class ReadingStore(Protocol):
     """Rows of readings, idempotent: the same row again changes nothing."""
 
-    def send_rows(self, rows: RowSlice) -> Pending:
+    def send_rows(self, rows: "RowSlice") -> Pending:
         """Start writing rows of one Cassandra partition, or of a few, all of them in one batch.
 
         Slices of one `RowGroups` cost least when they are sent in its order.

@@ -24,7 +24,8 @@ from iot_pipeline.clients.packed_batch import (
 from iot_pipeline.clients.packed_rows import pack_groups
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.core.ingest.requests import requests_of
-from iot_pipeline.core.reading.row_groups import Place, RowGroups, RowSlice
+from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.settings import Settings
 

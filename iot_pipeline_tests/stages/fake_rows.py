@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.row_groups import Place, RowSlice
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
     PieceMean,
+    Place,
     PlainRow,
     Span,
     Summed,

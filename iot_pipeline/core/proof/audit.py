@@ -27,7 +27,7 @@ from iot_pipeline.core.proof.read_back import (
 from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, columns_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.row_groups import Place
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 

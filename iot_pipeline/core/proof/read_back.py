@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.row_groups import Place
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row
 
 # The values of QUANTITIES, then the write time of each; a cell that is not there is None.

@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iot_pipeline.core.reading.columns import Codes, Columns, DeviceCodes, Ints
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, RowsByTime
-
-# (device_id, day number)
-Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -16,14 +16,16 @@ partitions that holds only inside one micro-batch; else the row may be torn, and
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, TypeVar
 
 from iot_pipeline.core.times import MS_PER_DAY
 
-_IntOrInts = TypeVar("_IntOrInts", int, npt.NDArray[np.int64])
+if TYPE_CHECKING:
+    # Nothing here needs it at run time, and commands that read no row start without it.
+    import numpy as np
+    import numpy.typing as npt
+
+_IntOrInts = TypeVar("_IntOrInts", int, "npt.NDArray[np.int64]")
 
 US_PER_MS = 1000
 # How many offsets, and partitions, have digits of their own inside one millisecond.
@@ -55,8 +57,8 @@ def write_times_us(
 
 
 def write_times_of_partition(
-    produced_ms: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], partition: int
-) -> npt.NDArray[np.int64]:
+    produced_ms: "npt.NDArray[np.int64]", offsets: "npt.NDArray[np.int64]", partition: int
+) -> "npt.NDArray[np.int64]":
     """`write_time_us` of records of one Kafka partition."""
     digits = offsets % _OFFSETS_APART * _PARTITIONS_APART + partition % _PARTITIONS_APART
     return produced_ms * US_PER_MS + digits

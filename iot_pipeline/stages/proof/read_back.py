@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.proof.read_back import ReadBack, StoredRow
-from iot_pipeline.core.reading.row_groups import Place
-from iot_pipeline.core.reading.spans import Span, Summed, whole_day
+from iot_pipeline.core.reading.spans import Place, Span, Summed, whole_day
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ports import (

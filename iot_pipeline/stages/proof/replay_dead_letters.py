@@ -16,7 +16,7 @@ from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.read_back import RowState, judge_row, should_write
 from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, timestamp_ms, values_of
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.row_groups import Place
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
     RowsByTime,

@@ -13,7 +13,7 @@ from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import write_times_in
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.row_groups import Place
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import day_number, day_of
 from iot_pipeline.errors import TooManyTombstonesError

@@ -14,7 +14,7 @@ from iot_pipeline.core.proof.read_back import (
     write_times_in,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.row_groups import Place
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
     RowsByTime,

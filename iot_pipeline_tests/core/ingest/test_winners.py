@@ -21,7 +21,8 @@ from iot_pipeline.core.reading.decoding import (
     timestamp_ms,
 )
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.row_groups import Place, RowGroups
+from iot_pipeline.core.reading.row_groups import RowGroups
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, RowsByTime, rank, record_of, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 

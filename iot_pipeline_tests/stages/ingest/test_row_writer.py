@@ -17,8 +17,8 @@ from iot_pipeline.core.ingest.requests import (
     MIN_ROWS_ALONE,
 )
 from iot_pipeline.core.ledger.chain import Counts
-from iot_pipeline.core.reading.row_groups import Place, RowGroups, RowSlice
-from iot_pipeline.core.reading.spans import bucket_of
+from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
+from iot_pipeline.core.reading.spans import Place, bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError, RowsRefusedError
 from iot_pipeline.stages.ingest.row_writer import (
