@@ -28,7 +28,7 @@ from iot_pipeline.clients.remembered import (
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
-from iot_pipeline.core.ingest.sizing import largest_micro_batch
+from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
 from iot_pipeline.core.proof.audit_result import dying
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
@@ -164,9 +164,7 @@ def drain_config(settings: Settings) -> DrainConfig:
         requests_in_flight=settings.requests_in_flight,
         retry_seconds=settings.retry_seconds,
         retention_days=settings.retention_days,
-        largest_micro_batch=largest_micro_batch(
-            settings.micro_batch_records, settings.memory_budget_mb
-        ),
+        micro_batch_bytes=memory_of_micro_batch(settings.memory_budget_mb),
     )
 
 

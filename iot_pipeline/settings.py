@@ -128,7 +128,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
 
     # How ingestion works.
     micro_batch_records: int = Field(50_000, ge=1, le=500_000)
-    """records of one micro-batch, about; with many devices up to 8 times that"""
+    """records of one micro-batch, about; with many devices up to 20 times that"""
     memory_budget_mb: int = Field(256, ge=128, le=65_536)
     """memory for records and rows of one process, in MB"""
     micro_batch_seconds: float = Field(1.0, gt=0, le=60)

@@ -17,6 +17,7 @@ from unittest import mock
 from iot_pipeline.cli.main import main
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, drain_config
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.drain import drain
@@ -118,7 +119,7 @@ def store_as_then(pipeline: Pipeline, device_id: str, times: Iterable[float]) ->
         ms = round(seconds * 1000)
         row = (ms * 1000, ms, 0, 20.0, 50.0)
         pending += [
-            store.send_rows(device_id, ms // MS_PER_DAY, {ms: row}),
+            store.send_rows(RowSlice.of({(device_id, ms // MS_PER_DAY): {ms: row}})),
             store.send_devices(ms // MS_PER_DAY, {device_id: ms}),
         ]
     while not all(write.done for write in pending):

@@ -1,15 +1,19 @@
 """Rows of readings and the devices of a day, written by the driver's own statements."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
 from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
 from iot_pipeline.clients.sensor_data import COLUMNS, SENSOR_DATA
 from iot_pipeline.clients.table import Table
+from iot_pipeline.core.reading.columns import Ints
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
-from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
+from iot_pipeline.core.reading.write_times import arrived_ms, first_us
 
 # Twice as long as a note may be old when a row is written, `row_writer.DEVICE_REFRESH_MS`.
 DEVICE_TTL_EXTRA_SECONDS = 12 * 3600
@@ -47,21 +51,18 @@ class CassandraReadingStore(Table):
         self._insert_row = self._cql(_INSERT_ROW) + ttl
         self._insert_device = self._cql(_INSERT_DEVICE) + ttl
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> PendingAnswer[Any]:
-        return self.send_merged([(device_id, day_number, rows)])
-
-    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> PendingAnswer[Any]:
+    def send_rows(self, rows: RowSlice) -> PendingAnswer[Any]:
         def make() -> object:
             statement = self._client.prepare(self._insert_row)
             batch = self._client.unlogged_batch()
-            for device_id, day_number, rows in groups:
+            for (device_id, day_number), of_place in rows.items():
                 place = (device_id, day_number + DAY_ZERO)
-                for ms, (write_time, _, _, *quantities) in rows.items():
+                for ms, (write_time, _, _, *quantities) in of_place.items():
                     values = (*place, ms, *quantities, write_time)
                     batch.add(statement, values + self._ttl(arrived_ms(write_time)))
             return batch
 
-        return self._client.start(make, self._doing(groups))
+        return self._client.start(make, self._doing(rows))
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> PendingAnswer[Any]:
         def make() -> object:
@@ -75,20 +76,23 @@ class CassandraReadingStore(Table):
 
         return self._client.start(make, self._doing_devices(devices))
 
-    def _doing(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> str:
+    def _doing(self, rows: RowSlice) -> str:
         where = self._cql(SENSOR_DATA)
-        if len(groups) > 1:
-            return f"writing rows of {len(groups)} devices to {where}"
-        return f"writing {len(groups[0][2])} rows of {groups[0][0]} to {where}"
+        if rows.parts > 1:
+            return f"writing rows of {rows.parts} devices to {where}"
+        return f"writing {len(rows)} rows of {rows.device_id} to {where}"
 
     def _doing_devices(self, devices: Mapping[str, int]) -> str:
         return f"writing {len(devices)} devices to {self._cql(DEVICES_BY_DAY)}"
 
     def _ttl(self, produced_ms: int, extra_seconds: int = 0) -> tuple[int, ...]:
-        return (self._ttl_seconds(produced_ms, extra_seconds),) if self._retention_ms else ()
+        if not self._retention_ms:
+            return ()
+        return (int(self._ttl_seconds(np.array([produced_ms]), extra_seconds)[0]),)
 
-    def _ttl_seconds(self, produced_ms: int, extra_seconds: int = 0) -> int:
+    def _ttl_seconds(self, produced_ms: Ints, extra_seconds: int = 0) -> Ints:
         age_ms = self._wall_clock() * 1000 - produced_ms
         # A TTL of 0 would mean for ever; a record on the edge lives one second more.
-        seconds = max(1, int((self._retention_ms - age_ms) / 1000)) + extra_seconds
-        return min(seconds, _MAX_TTL_SECONDS)
+        left = np.maximum(((self._retention_ms - age_ms) / 1000).astype(np.int64), 1)
+        seconds: Ints = np.minimum(left + extra_seconds, _MAX_TTL_SECONDS)
+        return seconds

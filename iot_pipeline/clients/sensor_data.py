@@ -9,12 +9,13 @@ from typing import Any
 from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, ms_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import Place, StoredRow
+from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
     PieceMean,
+    Place,
     PlainRow,
     Span,
     Summed,

@@ -21,6 +21,7 @@ from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.ledger.chain import Commit
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import micro_batch
@@ -50,10 +51,7 @@ class Wrapped:
 class RowsLater(Wrapped):
     """Says that rows are acknowledged before they are sent: they would follow the checkpoint."""
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Acknowledged:
-        return Acknowledged()
-
-    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Acknowledged:
+    def send_rows(self, rows: RowSlice) -> Acknowledged:
         return Acknowledged()
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> Acknowledged:
@@ -76,11 +74,12 @@ class DropsOneRow(Wrapped):
 
     _dropped = False
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Any:
+    def send_rows(self, rows: RowSlice) -> Any:
         if not self._dropped:
             self._dropped = True
-            rows = dict(list(rows.items())[1:])
-        return self._port.send_rows(device_id, day_number, rows)
+            (place, of_place), *others = rows.items()
+            rows = RowSlice.of({place: dict(list(of_place.items())[1:]), **dict(others)})
+        return self._port.send_rows(rows)
 
 
 class Pauses(Wrapped):
@@ -160,11 +159,10 @@ class SipsFrom(Wrapped):
 class SameTimes(Wrapped):
     """Write times without the offset: all of a broker millisecond have one."""
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Any:
-        return self._port.send_rows(device_id, day_number, _without_offset(rows))
-
-    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Any:
-        return self._port.send_merged([(d, day, _without_offset(rows)) for d, day, rows in groups])
+    def send_rows(self, rows: RowSlice) -> Any:
+        return self._port.send_rows(
+            RowSlice.of({place: _without_offset(of_place) for place, of_place in rows.items()})
+        )
 
 
 def _without_offset(rows: RowsByTime) -> RowsByTime:
@@ -218,7 +216,7 @@ KINDS: dict[str, Callable[[Ports], Ports]] = {
     "write-time-without-offset": _write_time_without_offset,
 }
 # Micro-batches end where the test wants it: neither a slow machine nor many devices move that.
-SIZES = {"micro_batch_seconds": 600.0, "largest_micro_batch": 0}
+SIZES = {"micro_batch_seconds": 600.0, "micro_batch_bytes": 0}
 
 
 def main(kind: str) -> None:

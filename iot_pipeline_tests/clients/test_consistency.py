@@ -8,6 +8,7 @@ from cassandra import ConsistencyLevel
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.packed_batch import open_reading_store
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
@@ -30,7 +31,7 @@ def test_rows_and_devices_are_written_at_the_level_that_is_set(
         monkeypatch.setattr(
             client.session, "execute_async", lambda s, **how: (sent.append(s), execute(s, **how))[1]
         )
-        client.finish(store.send_rows("levels", 20_000, ROWS))
+        client.finish(store.send_rows(RowSlice.of({("levels", 20_000): ROWS})))
         client.finish(store.send_devices(20_000, {"levels": 1_735_444_918_316}))
     assert [s.consistency_level for s in sent] == [ConsistencyLevel.EACH_QUORUM] * 2
 

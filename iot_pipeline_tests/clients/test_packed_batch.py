@@ -1,6 +1,7 @@
 """Packed rows are the driver's bytes, to the last one; no server is needed to see it."""
 
 import logging
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from cassandra.query import BatchStatement, BatchType, PreparedStatement
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iot_pipeline.clients import packed_batch
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.packed_batch import (
     PackedProtocolHandler,
@@ -19,7 +21,11 @@ from iot_pipeline.clients.packed_batch import (
     find_driver_problem,
     open_reading_store,
 )
+from iot_pipeline.clients.packed_rows import pack_groups
 from iot_pipeline.clients.reading_store import CassandraReadingStore
+from iot_pipeline.core.ingest.requests import requests_of
+from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.settings import Settings
 
@@ -86,8 +92,8 @@ _rows = st.dictionaries(
     st.integers(-(1 << 63), (1 << 63) - 1),
     st.tuples(
         st.integers(-(1 << 63), (1 << 63) - 1),
-        st.integers(0, 10_000),
         st.integers(0, (1 << 63) - 1),
+        st.integers(0, 10_000),
         _doubles,
         _doubles,
     ),
@@ -95,7 +101,7 @@ _rows = st.dictionaries(
     max_size=20,
 )
 _days = st.integers(-(1 << 31), (1 << 31) - 1)
-_groups = st.lists(st.tuples(_devices, _days, _rows), min_size=1, max_size=5)
+_groups = st.dictionaries(st.tuples(_devices, _days), _rows, min_size=1, max_size=5)
 _retention = st.sampled_from([0.0, 1 / 86_400, 30.0, 7300.0])
 
 
@@ -103,23 +109,81 @@ def _like_ttl(retention_days: float, groups: Any) -> Any:
     # With a TTL the write time is a time: seconds to live have to fit 32 bits.
     if not retention_days:
         return groups
-    return [
-        (device, day, {ms: (abs(r[0]) % 4_000_000_000_000_000, *r[1:]) for ms, r in rows.items()})
-        for device, day, rows in groups
-    ]
+    return {
+        place: {ms: (abs(r[0]) % 4_000_000_000_000_000, *r[1:]) for ms, r in rows.items()}
+        for place, rows in groups.items()
+    }
 
 
 @given(groups=_groups, retention_days=_retention)
 def test_packed_rows_are_the_drivers_bytes(
-    groups: list[tuple[str, int, RowsByTime]], retention_days: float
+    groups: dict[Place, RowsByTime], retention_days: float
 ) -> None:
     groups = _like_ttl(retention_days, groups)
     packed, ours = _store(PackedReadingStore, retention_days)
     plain, theirs = _store(CassandraReadingStore, retention_days)
-    packed.send_merged(groups)
-    plain.send_merged(groups)
+    packed.send_rows(RowSlice.of(groups))
+    plain.send_rows(RowSlice.of(groups))
     assert ours.client_protocol_handler is PackedProtocolHandler
     _assert_equal(ours.sent[0], theirs.sent[0])
+
+
+@given(
+    groups=st.dictionaries(st.tuples(_devices, _days), _rows, min_size=1, max_size=20),
+    retention_days=_retention,
+    at_once=st.integers(1, 60),
+    again=st.lists(st.integers(0, 100)),
+)
+def test_requests_cut_out_of_rows_packed_together_are_the_drivers_bytes(
+    groups: dict[Place, RowsByTime], retention_days: float, at_once: int, again: list[int]
+) -> None:
+    requests = list(requests_of(RowGroups.of(_like_ttl(retention_days, groups)), 4))
+    packed, ours = _store(PackedReadingStore, retention_days)
+    plain, theirs = _store(CassandraReadingStore, retention_days)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_batch, "_ROWS_AT_ONCE", at_once)
+        # In their order, as a micro-batch is written; then some again, as after a timeout.
+        for rows in [*requests, *(requests[at % len(requests)] for at in again)]:
+            packed.send_rows(rows)
+            plain.send_rows(rows)
+    for mine, driver in zip(ours.sent, theirs.sent, strict=True):
+        _assert_equal(mine, driver)
+
+
+def test_many_requests_are_packed_together_and_only_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    groups = RowGroups.of(
+        {(f"d{at:03d}", 1): {ms: (1, ms, 0, 1.0, 2.0) for ms in range(50)} for at in range(100)}
+    )
+    store, session = _store(PackedReadingStore, 0.0)
+    store.send_rows(RowSlice.of({("d", 1): {1: (1, 1, 0, 1.0, 2.0)}}))
+    calls = []
+    pack = pack_groups
+    monkeypatch.setattr(packed_batch, "pack_groups", lambda *a: (calls.append(a[2:4]), pack(*a))[1])
+    monkeypatch.setattr(packed_batch, "_ROWS_AT_ONCE", 2_000)
+    requests = list(requests_of(groups, 64))
+    for rows in requests:
+        store.send_rows(rows)
+    assert len(session.sent) == 101
+    assert calls == [(0, 40), (40, 80), (80, 100)]
+    store.send_rows(requests[0])
+    assert calls[3:] == [(0, 1)], "sent again long after its neighbours, it is packed alone"
+    store.send_rows(requests[99])
+    assert calls[4:] == [], "and those behind it are still there"
+
+
+def test_packed_rows_with_a_ttl_do_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ms = int(_NOW_SECONDS * 1000)
+    groups = RowGroups.of({(name, 1): {1: (now_ms * 1000, 1, 0, 1.0, 2.0)} for name in ("a", "b")})
+    store, session = _store(PackedReadingStore, 1.0)
+    first, second = (RowSlice(groups, at, at + 1) for at in (0, 1))
+    store.send_rows(first)
+    monkeypatch.setattr(time, "monotonic", lambda: 1e12)
+    store._wall_clock = lambda: _NOW_SECONDS + 60
+    store.send_rows(second)
+    seconds = [int.from_bytes(s._statements_and_parameters.body[-4:]) for s in session.sent]
+    assert seconds == [86_400, 86_400 - 60]
 
 
 @given(
@@ -166,7 +230,7 @@ def test_header_payload_tracing_and_compression_stay_the_drivers_own(
         (CassandraReadingStore, ProtocolHandler),
     ):
         store, session = _store(kind, 0.0)
-        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+        store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))
         message = BatchMessage(
             BatchType.UNLOGGED, session.sent[0]._statements_and_parameters, 4, 8, 99, None
         )
@@ -191,7 +255,7 @@ def test_a_handler_of_somebody_elses_means_the_plain_path_and_is_said_once(
     store, session = _store(PackedReadingStore, 0.0)
     session.client_protocol_handler = Encrypting
     with caplog.at_level(logging.WARNING):
-        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+        store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))
         store.send_devices(20_000, {"device_1": 1})
     assert [r.getMessage().count("Encrypting") for r in caplog.records] == [1]
     assert session.client_protocol_handler is Encrypting
@@ -211,7 +275,7 @@ def test_a_driver_that_binds_in_another_order_means_the_plain_path(
     store, session = _store(PackedReadingStore, 0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("iot_pipeline.clients.packed_batch.BatchStatement", Swapped)
-        store.send_rows("device_1", 20_000, {1: (2, 3, 4, 5.0, 6.0)})
+        store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))
     assert "encodes a batch otherwise" in caplog.text
     assert session.client_protocol_handler is ProtocolHandler
 

@@ -10,6 +10,7 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.select import run_select
 from iot_pipeline.connections import Tables
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, Window
 from iot_pipeline.errors import PermanentError
@@ -55,7 +56,7 @@ def row(ms_after: int, offset: int, temperature: float, humidity: float = 1.0) -
 
 
 def write(store: CassandraReadingStore, device: str, rows: RowsByTime, day: int = DAY) -> None:
-    acknowledged(store, store.send_rows(device, day, rows))
+    acknowledged(store, store.send_rows(RowSlice.of({(device, day): rows})))
     acknowledged(store, store.send_devices(day, {device: PRODUCED_MS}))
 
 
@@ -109,7 +110,7 @@ def test_a_row_lives_for_what_is_left_of_its_retention_and_its_device_two_days_l
     produced_ms = int((now - 86_400) * 1000)
     store = CassandraReadingStore(client, retention_days=3, wall_clock=lambda: now)
     rows: RowsByTime = {MS: (write_time_us(produced_ms, 0, 0), 0, 0, 1.0, 1.0)}
-    acknowledged(store, store.send_rows(device, DAY, rows))
+    acknowledged(store, store.send_rows(RowSlice.of({(device, DAY): rows})))
     acknowledged(store, store.send_devices(DAY, {device: produced_ms}))
     found = client.execute(
         f"SELECT ttl(temperature), ttl(humidity) FROM {client.keyspace}.sensor_data "

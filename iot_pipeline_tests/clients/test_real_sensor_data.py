@@ -8,6 +8,7 @@ from datetime import date
 import pytest
 
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, day_number
 from iot_pipeline.stages.ports import SensorData
@@ -43,7 +44,7 @@ class RealRowsWorld:
                 for ms, temperature in temperatures.items()
                 if ms // MS_PER_DAY == day
             }
-            settle(store, store.send_rows(self.device_id, day, rows))
+            settle(store, store.send_rows(RowSlice.of({(self.device_id, day): rows})))
             settle(store, store.send_devices(day, {self.device_id: arrived_ms}))
 
     def note(self, names: Collection[str], day: date) -> None:

@@ -9,6 +9,7 @@ from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.packed_batch import PackedReadingStore, open_reading_store
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.settings import Settings
@@ -65,11 +66,11 @@ def _contents(services: Services, path: str, retention_days: str) -> tuple[list[
         store = open_reading_store(client, settings)
         store._wall_clock = lambda: 1_900_000_000.0
         groups = _sample(1_899_999_000_000)
-        sends = [store.send_rows(*group) for group in groups]
+        sends = [store.send_rows(RowSlice.of({(name, day): rows})) for name, day, rows in groups]
         few = [
             (f"few {name[:20]}", day, dict(list(rows.items())[:5])) for name, day, rows in groups
         ]
-        sends.append(store.send_merged(few))
+        sends.append(store.send_rows(RowSlice.of({(name, day): rows for name, day, rows in few})))
         sends.append(store.send_devices(20_000, {name: 1_899_999_000_000 for name, _, _ in groups}))
         assert [_finish(send, client) for send in sends] == [None] * len(sends)
         if path == "packed":
@@ -102,7 +103,9 @@ def test_a_refused_packed_batch_says_what_the_drivers_own_would(services: Servic
             _set_up(settings, client)
             store = open_reading_store(client, settings)
             # A partition key has at most 65,535 bytes; nothing that long passes the decoder.
-            error = _finish(store.send_rows("k" * 65_535, 1, {1: (1, 0, 0, 0.0, 0.0)}), client)
+            error = _finish(
+                store.send_rows(RowSlice.of({("k" * 65_535, 1): {1: (1, 0, 0, 0.0, 0.0)}})), client
+            )
             answers.append((type(error), str(error).replace(client.keyspace, "ks")))
     assert answers[0] == answers[1]
     assert answers[0][0] is not type(None)
@@ -118,5 +121,11 @@ def test_merged_batches_stay_within_the_guard_rails_of_cassandra(services: Servi
             (f"{at}".rjust(24, "d"), 20_000, {ms: (1, ms, 0, 1.0, 2.0) for ms in range(5)})
             for at in range(10)
         ]
-        assert _finish(store.send_merged(groups), client) is None
+        assert (
+            _finish(
+                store.send_rows(RowSlice.of({(name, day): rows for name, day, rows in groups})),
+                client,
+            )
+            is None
+        )
     assert services.batch_warnings(before) == []

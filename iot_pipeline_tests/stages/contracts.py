@@ -11,7 +11,7 @@ A subclass named Test... gives the fixture that the suite asks for, and runs it:
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 from uuid import uuid4
@@ -23,6 +23,8 @@ from iot_pipeline.core.ledger.chain import (
 )
 from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.row_groups import RowSlice
+from iot_pipeline.core.reading.write_times import Row
 from iot_pipeline.errors import OffsetsExpiredError, SchemaMismatchError
 from iot_pipeline.stages.ports import (
     DeadLetterSink,
@@ -31,6 +33,11 @@ from iot_pipeline.stages.ports import (
     RecordLogReader,
 )
 from iot_pipeline_tests.patience import until
+
+
+def rows_of(device_id: str, day_number: int, rows: Mapping[int, Row]) -> RowSlice:
+    """Rows of one Cassandra partition as a store takes them."""
+    return RowSlice.of({(device_id, day_number): dict(rows)})
 
 
 class Waiting(Protocol):
@@ -279,7 +286,7 @@ class ReadingStoreContract:
             MS + 1: (WRITTEN + 1, 124, 0, 0.0, 0.0),
             MS + 2: (WRITTEN + 2, 1, 125, -0.0, 100.0),
         }
-        settle(store_world.store, store_world.store.send_rows(device, DAY, rows))
+        settle(store_world.store, store_world.store.send_rows(rows_of(device, DAY, rows)))
         assert store_world.read_rows(device, DAY) == {
             MS: (26.51, 40.78),
             MS + 1: (0.0, 0.0),
@@ -294,7 +301,7 @@ class ReadingStoreContract:
     def test_the_same_rows_again_change_nothing(self, store_world, device):
         rows = {MS: (WRITTEN, 1, 0, 1.0, 2.0)}
         for _ in range(3):
-            settle(store_world.store, store_world.store.send_rows(device, DAY, rows))
+            settle(store_world.store, store_world.store.send_rows(rows_of(device, DAY, rows)))
         assert store_world.read_rows(device, DAY) == {MS: (1.0, 2.0)}
         assert store_world.read_write_times(device, DAY) == {MS: {WRITTEN}}
 
@@ -305,7 +312,7 @@ class ReadingStoreContract:
         winner = {MS: (WRITTEN + 1, 2, 0, 1.0, 2.0)}
         loser = {MS: (WRITTEN, 1, 0, 9.0, 9.0)}
         for rows in [winner, loser] if winner_first else [loser, winner]:
-            settle(store_world.store, store_world.store.send_rows(device, DAY, rows))
+            settle(store_world.store, store_world.store.send_rows(rows_of(device, DAY, rows)))
         assert store_world.read_rows(device, DAY) == {MS: (1.0, 2.0)}
 
     def test_equal_write_times_are_settled_cell_by_cell_which_tears_the_row(
@@ -313,15 +320,23 @@ class ReadingStoreContract:
     ):
         # Why conflicting records of one millisecond must meet in one micro-batch.
         for row in ((WRITTEN, 0, 0, 90.0, 1.0), (WRITTEN, 1000, 0, 1.0, 90.0)):
-            settle(store_world.store, store_world.store.send_rows(device, DAY, {MS: row}))
+            settle(
+                store_world.store,
+                store_world.store.send_rows(rows_of(device, DAY, {MS: row})),
+            )
         assert store_world.read_rows(device, DAY) == {MS: (90.0, 90.0)}
 
     def test_300_rows_go_in_one_batch_and_many_batches_at_once(self, store_world, device):
         sent = [
             store_world.store.send_rows(
-                device,
-                DAY + step,
-                {MS + at: (WRITTEN + at, at, 0, float(at % 100), 50.0) for at in range(300)},
+                RowSlice.of(
+                    {
+                        (device, DAY + step): {
+                            MS + at: (WRITTEN + at, at, 0, float(at % 100), 50.0)
+                            for at in range(300)
+                        }
+                    }
+                )
             )
             for step in range(8)
         ]
@@ -334,7 +349,7 @@ class ReadingStoreContract:
             rows = {MS: (WRITTEN, 1, 0, 1.0, 2.0)}
             settle(
                 store_world.store,
-                store_world.store.send_rows(name, DAY, rows),
+                store_world.store.send_rows(rows_of(name, DAY, rows)),
                 store_world.store.send_devices(DAY, {name: WRITTEN // 1000}),
             )
             assert store_world.read_rows(name, DAY) == {MS: (1.0, 2.0)}
@@ -348,7 +363,9 @@ class ReadingStoreContract:
         assert not set(names) & store_world.read_devices(DAY + 1)
 
     def test_an_error_of_a_pending_write_is_none_until_it_failed(self, store_world, device):
-        sent = store_world.store.send_rows(device, DAY, {MS: (WRITTEN, 1, 0, 1.0, 2.0)})
+        sent = store_world.store.send_rows(
+            RowSlice.of({(device, DAY): {MS: (WRITTEN, 1, 0, 1.0, 2.0)}})
+        )
         settle(store_world.store, sent)
         assert (sent.done, sent.error) == (True, None), "asked again, the answer is the same"
 

@@ -7,12 +7,14 @@ from datetime import date
 from typing import Any, TypeVar
 
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import Place, StoredRow
+from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
     PieceMean,
+    Place,
     PlainRow,
     Span,
     Summed,
@@ -45,7 +47,7 @@ class FakeSensorData:
         """Rows with a humidity of 40, written when they were measured."""
         for ms in times_ms:
             row = (ms * 1000, 0, 0, temperature, 40.0)
-            self.store.send_rows(device_id, ms // MS_PER_DAY, {ms: row})
+            self.store.send_rows(RowSlice.of({(device_id, ms // MS_PER_DAY): {ms: row}}))
             self.store.send_devices(ms // MS_PER_DAY, {device_id: ms})
 
     # The port.

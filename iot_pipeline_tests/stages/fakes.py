@@ -19,6 +19,7 @@ from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import (
     OffsetsExpiredError,
@@ -315,18 +316,15 @@ class FakeStore:
     in_flight: int = 0
     most_in_flight: int = 0
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> FakePending:
-        return self.send_merged([(device_id, day_number, rows)])
-
-    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> FakePending:
-        for _, _, rows in groups:
-            self.sent_rows.append(dict(rows))
-        if any(self.refuse(device_id, ms) for device_id, _, rows in groups for ms in rows):
+    def send_rows(self, rows: RowSlice) -> FakePending:
+        groups = rows.items()
+        self.sent_rows += [of_place for _, of_place in groups]
+        if any(self.refuse(name, ms) for (name, _), of_place in groups for ms in of_place):
             return self._pend([], RowsRefusedError("writing rows: refused"))
         places = []
-        for device_id, day_number, rows in groups:
-            for ms, (write_time, offset, partition, *values) in rows.items():
-                row = self.cells.setdefault((device_id, day_number, ms), {})
+        for place, of_place in groups:
+            for ms, (write_time, offset, partition, *values) in of_place.items():
+                row = self.cells.setdefault((*place, ms), {})
                 for quantity, value in zip(QUANTITIES, values, strict=True):
                     known = row.get(quantity.name, (-1, 0.0))
                     row[quantity.name] = max(known, (write_time, value))

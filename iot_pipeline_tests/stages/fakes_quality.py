@@ -14,7 +14,7 @@ from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import Place
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
 from iot_pipeline.stages.checks.machinery.registry import checks_of

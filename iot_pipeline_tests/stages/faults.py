@@ -18,7 +18,7 @@ from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
-from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     KafkaUnavailableError,
@@ -192,17 +192,10 @@ class FailingStore:
     inner: FakeStore
     faults: Faults
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> FakePending:
+    def send_rows(self, rows: RowSlice) -> FakePending:
         return self.faults.send(
             "store.send_rows",
-            lambda: self.inner.send_rows(device_id, day_number, rows),
-            CassandraUnavailableError,
-        )
-
-    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> FakePending:
-        return self.faults.send(
-            "store.send_merged",
-            lambda: self.inner.send_merged(groups),
+            lambda: self.inner.send_rows(rows),
             CassandraUnavailableError,
         )
 

@@ -7,6 +7,7 @@ from datetime import date
 import pytest
 
 from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY, day_number
 from iot_pipeline_tests.stages.contracts import (
     DeadLetterSinkContract,
@@ -144,7 +145,7 @@ class FakeRowsWorld:
     def write(self, temperatures: Mapping[int, float], arrived_ms: int = ARRIVED_MS) -> None:
         for ms, temperature in temperatures.items():
             row = (arrived_ms * 1000, 0, 0, temperature, 40.0)
-            self.store.send_rows(self.device_id, ms // MS_PER_DAY, {ms: row})
+            self.store.send_rows(RowSlice.of({(self.device_id, ms // MS_PER_DAY): {ms: row}}))
             self.store.send_devices(ms // MS_PER_DAY, {self.device_id: arrived_ms})
 
     def note(self, names: Collection[str], day: date) -> None:

@@ -4,10 +4,10 @@ Up to MANY devices everything is looked at. Beyond, a budget per micro-batch hol
 were in trouble are looked at every time, the others in turn, and what was left out is counted.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from operator import itemgetter, sub
+from operator import sub
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ from iot_pipeline.core.fleet.lacking_hours import note_lacking
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import STEADY_MS, STEADY_READINGS, Calm, DeviceState
-from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.core.reading.write_times import US_PER_MS, RowsByTime, arrived_ms
+from iot_pipeline.core.reading.columns import Ints
+from iot_pipeline.core.reading.row_groups import RowGroups
+from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import MS_PER_HOUR
 
 # Up to this many devices every reading is looked at.
@@ -33,12 +34,8 @@ _GROUP_COST_US = 2.0
 _ALLOWED_PER_ROW_US = 0.4
 _ALLOWED_PER_FOLD_US = 1_000.0
 
-Groups = Mapping[tuple[str, int], RowsByTime]
-_Ints = npt.NDArray[np.int64]
 _Values = tuple[float, ...]
-# Of a row: the write time, and the value of each quantity.
-_written = itemgetter(0)
-_values = [itemgetter(3 + number) for number in range(len(QUANTITIES))]
+_Limit = float | npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -59,22 +56,21 @@ class FleetStates:
     rows_seen: int = 0
     _turn: int = 0
 
-    def fold(self, groups: Groups, *, is_part: bool = False) -> None:
+    def fold(self, groups: RowGroups, *, is_part: bool = False) -> None:
         """Take in rows that are acknowledged, those of a device in the order of their arrival.
 
         `is_part`: one of several parts of a micro-batch, whose fixed budget is given once.
         """
-        if not groups:
+        if not len(groups):
             return  # only dead letters or holes, or the end of a part
-        rows = sum(map(len, groups.values()))
+        rows = groups.rows
         self.rows += rows
         if len(self.devices) + len(groups) > MANY:
             groups = self._chosen(groups, rows, 0.0 if is_part else _ALLOWED_PER_FOLD_US)
-            rows = sum(map(len, groups.values()))
-        self.rows_seen += rows
+        self.rows_seen += groups.rows
         groups = self._take_backfilled(groups)
-        if groups:
-            self._fold(groups, sum(map(len, groups.values())))
+        if len(groups):
+            self._fold(groups)
 
     def settle(self, as_of_ms: int) -> list[tuple[str, int]]:
         """Remember what only the whole fleet tells: who is apart, and which hours lack readings.
@@ -108,39 +104,38 @@ class FleetStates:
             Delays(self.ingested.counts.copy(), self.ingested.largest_ms),
         )
 
-    def _chosen(self, groups: Groups, rows: int, allowed_us: float) -> Groups:
+    def _chosen(self, groups: RowGroups, rows: int, allowed_us: float) -> RowGroups:
         """What the budget allows: suspects, then the others where the last turn ended."""
-        devices = self.devices
-        if len(devices.keys() | {name for name, _ in groups}) <= MANY:
+        devices, names, counts = self.devices, groups.names(), groups.counts.tolist()
+        if len(devices.keys() | set(names)) <= MANY:
             return groups
         allowed_us += _ALLOWED_PER_ROW_US * rows
-        chosen: dict[tuple[str, int], RowsByTime] = {}
+        is_chosen = np.zeros(len(groups), np.bool_)
         start = self._turn % len(groups)
-        places = list(groups)
-        turn = chain(islice(places, start, None), islice(places, start))
+        turn = chain(range(start, len(groups)), range(start))
         suspects = set(self.record.suspects)
-        for place in chain([place for place in places if place[0] in suspects], turn):
-            group = groups[place]
-            allowed_us -= _GROUP_COST_US + _ROW_COST_US * len(group)
-            is_suspect = place[0] in suspects
+        for number in chain([at for at, name in enumerate(names) if name in suspects], turn):
+            name = names[number]
+            allowed_us -= _GROUP_COST_US + _ROW_COST_US * counts[number]
+            is_suspect = name in suspects
             if allowed_us < 0 and not is_suspect:
                 break
             self._turn += not is_suspect
-            if len(devices) < MOST_DEVICES or place[0] in devices:
-                chosen[place] = group
-        for place in places:
-            if place not in chosen and place[0] in devices:
+            if len(devices) < MOST_DEVICES or name in devices:
+                is_chosen[number] = True
+        for number in np.flatnonzero(~is_chosen).tolist():
+            if names[number] in devices:
                 # Its counts have a hole now: it begins anew with its next reading.
-                del devices[place[0]]
-                self.changed.discard(place[0])
-        return {place: group for place, group in groups.items() if place in chosen}
+                del devices[names[number]]
+                self.changed.discard(names[number])
+        return groups.select(np.flatnonzero(is_chosen))
 
-    def _fold(self, groups: Groups, rows: int) -> None:
+    def _fold(self, groups: RowGroups) -> None:
         limits, devices, changed = self.limits, self.devices, self.changed
-        view = _Columns(groups, rows, limits)
+        view = _Columns(groups, limits)
         self._count_delays(view)
         times, has_own = view.times_list, bool(limits.own)
-        for (name, _), start, end, is_close, gap, first_at, first, calm in view.summaries(groups):
+        for name, start, end, is_close, gap, first_at, first, calm in view.summaries():
             state = devices.get(name)
             if state is None:
                 state = devices[name] = DeviceState()
@@ -155,28 +150,33 @@ class FleetStates:
                 for row in view.rows(start, end):
                     state.take_row(*row, own)
 
-    def _take_backfilled(self, groups: Groups) -> Groups:
+    def _take_backfilled(self, groups: RowGroups) -> RowGroups:
         """Take readings that were all sent long after, by something that is no clock; the others.
 
         A month of history is sent in minutes: reading by reading it would cost more than writing
         it. Nothing of a row is looked at here but its time, and when the first and last came.
         """
-        rest: dict[tuple[str, int], RowsByTime] = {}
-        for place, group in groups.items():
-            first = next(iter(group))
-            name = place[0]
-            limits = self.limits.of(name)
-            if arrived_ms(group[first][0]) - first <= limits.backfill_ms:
-                rest[place] = group
-                continue
+        columns, order = groups.columns, groups.order
+        firsts = order[groups.starts]
+        delays = arrived_ms(columns.written_us[firsts]) - columns.ms[firsts]
+        is_late = delays > _limit_of(groups, self.limits, lambda limits: limits.backfill_ms)
+        if not is_late.any():
+            return groups
+        is_left = ~is_late
+        for number in np.flatnonzero(is_late).tolist():
+            name, _ = groups.place(number)
+            places = groups.part(number, number + 1).places()
+            times = columns.ms[places].tolist()
+            began, ended = arrived_ms(columns.written_us[places[[0, -1]]]).tolist()
             state = self.devices.get(name) or DeviceState()
-            is_clock = why_off(first, arrived_ms(group[first][0]))
-            if not is_clock and _is_plain_backfill(state, group, first, limits):
+            is_clock = why_off(times[0], began)
+            limits = self.limits.of(name)
+            if not is_clock and _is_plain_backfill(state, times, began, ended, limits):
                 self.devices[name] = state
                 self.changed.add(name)
             else:
-                rest[place] = group
-        return rest
+                is_left[number] = True
+        return groups.select(np.flatnonzero(is_left))
 
     def _count_delays(self, view: "_Columns") -> None:
         # Backfilled readings say nothing of how fast readings arrive today.
@@ -193,33 +193,29 @@ class FleetStates:
         self.record.add(hour, Delays(counts, int(delays.max())))
 
 
-# Of a group: its place, its rows [start, end), whether they need a close look, the longest time
+# Of a group: its device, its rows [start, end), whether they need a close look, the longest time
 # between two arrivals, the first arrival and the first values, and what makes it calm.
-_Summary = tuple[tuple[str, int], int, int, bool, int, int, _Values, Calm]
+_Summary = tuple[str, int, int, bool, int, int, _Values, Calm]
 
 
 class _Columns:
     """The rows of a micro-batch as columns, group after group."""
 
-    def __init__(self, groups: Groups, count: int, limits: QualityLimits) -> None:
-        self._limits = limits
-        self._own = [limits.of(name) for name, _ in groups] if limits.own else None
-        self.times_list: list[int] = list(chain.from_iterable(groups.values()))
-        rows = list(chain.from_iterable(map(dict.values, groups.values())))
-        self.times: _Ints = np.array(self.times_list, np.int64)
-        written: _Ints = np.fromiter(map(_written, rows), np.int64, count)
-        self.arrivals: _Ints = written // US_PER_MS
-        self.values = [np.fromiter(map(of_row, rows), np.float64, count) for of_row in _values]
-        self.delays: _Ints = self.arrivals - self.times
-        self.sizes = np.fromiter(map(len, groups.values()), np.int64, len(groups))
-        self.ends: _Ints = np.cumsum(self.sizes)
-        self.starts: _Ints = self.ends - self.sizes
+    def __init__(self, groups: RowGroups, limits: QualityLimits) -> None:
+        columns, places = groups.columns, groups.places()
+        self._groups, self._limits = groups, limits
+        self.times: Ints = columns.ms[places]
+        self.times_list: list[int] = self.times.tolist()
+        self.arrivals: Ints = arrived_ms(columns.written_us[places])
+        self.values = [column[places] for column in columns.values]
+        self.delays: Ints = self.arrivals - self.times
+        self.sizes = groups.counts
+        self.ends: Ints = np.cumsum(self.sizes)
+        self.starts: Ints = self.ends - self.sizes
 
-    def limit(self, of: Callable[[QualityLimits], float]) -> float | npt.NDArray[np.float64]:
+    def limit(self, of: Callable[[QualityLimits], float]) -> _Limit:
         """One limit: that of all devices, or of each group's device where some have their own."""
-        if self._own is None:
-            return of(self._limits)
-        return np.array([of(limits) for limits in self._own])
+        return _limit_of(self._groups, self._limits, of)
 
     def rows(self, start: int, end: int) -> Iterator[tuple[int, int, _Values]]:
         """(measured, arrived, values) of rows [start, end)."""
@@ -230,13 +226,13 @@ class _Columns:
             strict=True,
         )
 
-    def _values_at(self, places: _Ints | slice) -> Iterator[_Values]:
+    def _values_at(self, places: Ints | slice) -> Iterator[_Values]:
         return zip(*(values[places].tolist() for values in self.values), strict=True)
 
-    def _of_quantity(self, place: int, name: str) -> float | npt.NDArray[np.float64]:
+    def _of_quantity(self, place: int, name: str) -> _Limit:
         return self.limit(lambda limits: getattr(limits.quantities[place], name))
 
-    def summaries(self, groups: Groups) -> Iterator[_Summary]:
+    def summaries(self) -> Iterator[_Summary]:
         starts, ends = self.starts, self.ends
         lowest, highest = np.minimum.reduceat, np.maximum.reduceat
         most = highest(self.delays, starts)
@@ -265,7 +261,7 @@ class _Columns:
             strict=True,
         )
         return zip(
-            groups,
+            self._groups.names(),
             starts.tolist(),
             ends.tolist(),
             is_close.tolist(),
@@ -277,7 +273,15 @@ class _Columns:
         )
 
 
-def _number_of_all(first_ms: _Ints, last_ms: _Ints, piece_ms: int) -> list[int]:
+def _limit_of(
+    groups: RowGroups, limits: QualityLimits, of: Callable[[QualityLimits], float]
+) -> _Limit:
+    if not limits.own:
+        return of(limits)
+    return np.array([of(limits.of(name)) for name in groups.names()])
+
+
+def _number_of_all(first_ms: Ints, last_ms: Ints, piece_ms: int) -> list[int]:
     """Of each group the piece of time that holds all of it; -1: several do."""
     first = first_ms // piece_ms
     numbers: list[int] = np.where(first == last_ms // piece_ms, first, -1).tolist()
@@ -285,16 +289,14 @@ def _number_of_all(first_ms: _Ints, last_ms: _Ints, piece_ms: int) -> list[int]:
 
 
 def _is_plain_backfill(
-    state: DeviceState, group: RowsByTime, first: int, limits: QualityLimits
+    state: DeviceState, times: Sequence[int], began: int, ended: int, limits: QualityLimits
 ) -> bool:
-    """Take a group's readings if they are; False: look at each.
+    """Take a group's readings, which came from `began` to `ended`; False: look at each.
 
     They are when even the latest of them was late enough when the first one came, and no ten in a
     row can be late by the same, as those of a clock that is behind are.
     """
-    times = list(group)
     last = times[-1]
-    began, ended = arrived_ms(group[first][0]), arrived_ms(group[last][0])
     took = abs(ended - began)
     if (
         state.steady_rows > 1

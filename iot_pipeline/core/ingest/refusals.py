@@ -9,7 +9,8 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
-from iot_pipeline.core.reading.write_times import Row, RowsByTime
+from iot_pipeline.core.reading.row_groups import RowSlice
+from iot_pipeline.core.reading.write_times import Row
 from iot_pipeline.errors import PipelineError, RowsRefusedError
 
 _MOST_ROWS = 10
@@ -33,8 +34,7 @@ class Refusals:
     def add(self, row: Row, error: RowsRefusedError) -> None:
         """Take one refused row in; its partition stops when it is one too many."""
         if not self._all:
-            for group in self.batch.groups.values():
-                self._all.update(other[2] for other in group.values())
+            self._all.update(self.batch.groups.rows_by_partition())
         self.rows.append(row)
         partition = row[2]
         self._refused[partition] += 1
@@ -57,11 +57,9 @@ class Refusals:
             )
             self.stopped.setdefault(partition, RowsRefusedError(text))
 
-    def without_stopped(self, rows: RowsByTime) -> RowsByTime:
+    def without_stopped(self, rows: RowSlice) -> RowSlice:
         """Those of the rows that are still to be written."""
-        if not self.stopped:
-            return rows
-        return {ms: row for ms, row in rows.items() if row[2] not in self.stopped}
+        return rows.without_partitions(list(self.stopped)) if self.stopped else rows
 
 
 def _are_too_many(refused: int, rows: int) -> bool:
@@ -74,10 +72,11 @@ def find_bereft(batch: MicroBatch, stopped: Container[int]) -> dict[int, int]:
     Counted as superseded it would have no row: none of it is stored yet.
     """
     found: dict[int, int] = {}
+    all_losers = batch.losers()
     is_new = True
     while is_new:
         is_new = False
-        for (winner, _), losers in batch.losers.items():
+        for (winner, _), losers in all_losers.items():
             if winner not in stopped and winner not in found:
                 continue
             for loser in losers:
@@ -92,12 +91,7 @@ def leave_out(batch: MicroBatch, partitions: Iterable[int]) -> None:
     gone = set(partitions) & batch.ends.keys()
     if not gone:
         return
-    for place, group in list(batch.groups.items()):
-        kept = {ms: row for ms, row in group.items() if row[2] not in gone}
-        if kept:
-            batch.groups[place] = kept
-        else:
-            del batch.groups[place]
+    batch.groups = batch.groups.without_partitions(list(gone))
     batch.dead_letters[:] = [
         letter for letter in batch.dead_letters if letter.record.partition not in gone
     ]

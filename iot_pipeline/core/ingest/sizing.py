@@ -5,36 +5,59 @@ number of partitions it writes to: 10,000 devices in micro-batches of 50,000 rec
 each.
 """
 
+from iot_pipeline.core.reading.columns import Columns
+
 # Rows per Cassandra partition that are worth waiting for, and those past which a write gets no
 # cheaper: a CQL batch takes no more. Between the two a micro-batch grows while the one before is
 # still being written, for it has to wait anyway.
 ROWS_PER_PARTITION = 50
 MOST_ROWS_PER_PARTITION = 300
 # Never more than this many times the records that the settings ask for.
-MAX_GROWTH = 8
-# A row in memory: its tuple, its numbers and its place in two dicts.
-ROW_BYTES = 350
+MAX_GROWTH = 20
+# A row in memory: its columns, with room for a quarter more, and what sorting takes meanwhile.
+ROW_BYTES = Columns.BYTES_PER_ROW * 5 // 4 + 32
+# A Cassandra partition that has rows: its group, and its group as it is sent.
+GROUP_BYTES = 64
+# What a row takes more where rows are kept as objects, too.
+OBJECT_BYTES = 350
 # What librdkafka keeps of records not yet asked for, and what its fetches add.
 CONSUMER_BYTES = 64 * 1024 * 1024
 
 
-def largest_micro_batch(records: int, budget_mb: int) -> int:
-    """The most records of one micro-batch when two of them at once are to stay in the budget.
+def memory_of_micro_batch(budget_mb: int) -> int:
+    """The bytes of one micro-batch when two of them at once are to stay in the budget.
 
     Args:
-        records: what a micro-batch takes when few devices are active; never less than that
-            unless the budget does not hold it.
         budget_mb: for the data of the whole process, at least 128.
     """
-    fits = (budget_mb * 1024 * 1024 - CONSUMER_BYTES) // (2 * ROW_BYTES)
-    return max(1, min(records * MAX_GROWTH, fits))
+    return (budget_mb * 1024 * 1024 - CONSUMER_BYTES) // 2
 
 
-def wanted_records(records: int, largest: int, partition_keys: int, is_waiting: bool) -> int:
-    """How many records a micro-batch takes: from `records`, for few devices, to `largest`.
+def wanted_records(
+    records: int,
+    memory_bytes: int,
+    device_bytes: int,
+    partition_keys: int,
+    *,
+    is_waiting: bool,
+    are_objects: bool = False,
+) -> int:
+    """How many records a micro-batch takes, by what is in it so far.
 
-    It writes to `partition_keys` Cassandra partitions so far, and `is_waiting` while the one before
-    is still being written.
+    Args:
+        records: what it takes when few devices are active.
+        memory_bytes: what it may take in memory; 0: it takes `records`, however many devices.
+        device_bytes: what the known devices take.
+        partition_keys: how many Cassandra partitions it writes to.
+        is_waiting: the one before is still being written.
+        are_objects: its rows are kept as objects, too.
+
+    Returns:
+        At least 1.
     """
+    if not memory_bytes:
+        return records
     per_partition = MOST_ROWS_PER_PARTITION if is_waiting else ROWS_PER_PARTITION
-    return min(max(records, partition_keys * per_partition), largest)
+    wanted = min(max(records, partition_keys * per_partition), records * MAX_GROWTH)
+    left = memory_bytes - device_bytes - partition_keys * GROUP_BYTES
+    return max(1, min(wanted, left // (ROW_BYTES + are_objects * OBJECT_BYTES)))

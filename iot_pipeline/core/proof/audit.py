@@ -17,7 +17,6 @@ from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
-    Place,
     RowState,
     StoredRow,
     as_stored,
@@ -28,6 +27,7 @@ from iot_pipeline.core.proof.read_back import (
 from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, columns_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row
 
 # The values of QUANTITIES, then the write time of each; a cell that is not there is None.
@@ -15,8 +16,6 @@ StoredRow = tuple[Any, ...]
 _CELLS = len(QUANTITIES)
 # What the table has when a record's row is there and whole.
 as_stored: Callable[[Row], StoredRow] = itemgetter(*range(3, 3 + _CELLS), *[0] * _CELLS)
-# (device_id, day number)
-Place = tuple[str, int]
 
 MAX_NAMED = 20
 

@@ -7,10 +7,11 @@ from datetime import date, datetime
 
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, us_of
 
+# (device_id, day number): rows of one Cassandra partition.
+Place = tuple[str, int]
 # (timestamp_ms, then the values of QUANTITIES): a row as it is passed on, without names and
 # objects; a cell that was deleted is None.
 PlainRow = tuple[int, *tuple[float | None, ...]]
-
 
 # A day of a million devices in `devices_by_day` is eight partitions of 5 MB, not one of 40 MB that
 # every first write of the day goes to. More would cost every question about a day.

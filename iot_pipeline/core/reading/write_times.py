@@ -15,10 +15,17 @@ lowest offset wins: what has been written stays, wherever a range ended between 
 partitions that holds only inside one micro-batch; else the row may be torn, and `iot mend` helps.
 """
 
-import functools
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from iot_pipeline.core.times import MS_PER_DAY
+
+if TYPE_CHECKING:
+    # Nothing here needs it at run time, and commands that read no row start without it.
+    import numpy as np
+    import numpy.typing as npt
+
+_IntOrInts = TypeVar("_IntOrInts", int, "npt.NDArray[np.int64]")
 
 US_PER_MS = 1000
 # How many offsets, and partitions, have digits of their own inside one millisecond.
@@ -50,28 +57,14 @@ def write_times_us(
 
 
 def write_times_of_partition(
-    produced_ms: Sequence[int], offsets: Sequence[int], partition: int
-) -> list[int]:
-    """`write_time_us` of records of one Kafka partition, in the order of their offsets."""
-    if not offsets:
-        return []
-    digits = _digits_by_offset(partition)
-    first, count = offsets[0] % _OFFSETS_APART, len(offsets)
-    if offsets[-1] - offsets[0] + 1 == count:
-        # No hole between them, as nearly always: digits follow each other, and cost half as much.
-        own = (digits * (count // _OFFSETS_APART + 2))[first : first + count]
-    else:
-        own = tuple(digits[offset % _OFFSETS_APART] for offset in offsets)
-    return [ms * US_PER_MS + digit for ms, digit in zip(produced_ms, own, strict=True)]
+    produced_ms: "npt.NDArray[np.int64]", offsets: "npt.NDArray[np.int64]", partition: int
+) -> "npt.NDArray[np.int64]":
+    """`write_time_us` of records of one Kafka partition."""
+    digits = offsets % _OFFSETS_APART * _PARTITIONS_APART + partition % _PARTITIONS_APART
+    return produced_ms * US_PER_MS + digits
 
 
-@functools.cache
-def _digits_by_offset(partition: int) -> tuple[int, ...]:
-    """The digits that a partition's records have in a millisecond, at `offset % len(digits)`."""
-    return tuple(write_time_us(0, offset, partition) for offset in range(_OFFSETS_APART))
-
-
-def arrived_ms(write_time_us: int) -> int:
+def arrived_ms(write_time_us: _IntOrInts) -> _IntOrInts:
     """When the record of a row with this write time arrived in Kafka."""
     return write_time_us // US_PER_MS
 

@@ -11,10 +11,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+
+import numpy as np
 
 from iot_pipeline.core.fleet.delays import Delays, FleetRecord
 from iot_pipeline.core.fleet.kept_states import (
@@ -26,9 +28,9 @@ from iot_pipeline.core.fleet.kept_states import (
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, is_silent
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.core.fleet.states import MANY, FleetStates, Groups, fold_rows
+from iot_pipeline.core.fleet.states import MANY, FleetStates, fold_rows
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
-from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PipelineError, SchemaMismatchError
 from iot_pipeline.stages.fleet.rows import (
@@ -74,8 +76,8 @@ class FleetKeeper:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     # Micro-batches that were observed, each with how long its oldest and newest record took; and
     # the rest of one that is folded in parts.
-    _waiting: deque[tuple[Groups, list[tuple[int, int]]]] = field(default_factory=deque)
-    _part: Iterator[tuple[tuple[str, int], RowsByTime]] | None = None
+    _waiting: deque[tuple[RowGroups, list[tuple[int, int]]]] = field(default_factory=deque)
+    _part: RowGroups | None = None
     _observed_rows: int = 0
     _folded_rows: int = 0
     _folded_at: float = 0.0
@@ -254,22 +256,18 @@ class FleetKeeper:
             groups, delays = self._waiting.popleft()
             for delay in delays:
                 self._states.ingested.add(Delays.of(delay))
-            rows = sum(map(len, groups.values()))
+            rows = groups.rows
             if rows <= _PART_ROWS and len(groups) <= _PART_GROUPS:
                 self._folded_rows += rows
                 self._states.fold(groups)
                 return
-            self._part = iter(groups.items())
-        part: dict[tuple[str, int], RowsByTime] = {}
-        rows = 0
-        for place, group in self._part:
-            part[place] = group
-            rows += len(group)
-            if rows >= _PART_ROWS or len(part) >= _PART_GROUPS:
-                break
-        else:
-            self._part = None
-        self._folded_rows += rows
+            self._part = groups
+        groups = self._part
+        rows_until = np.cumsum(groups.counts[:_PART_GROUPS])
+        end = int(np.searchsorted(rows_until, _PART_ROWS)) + 1
+        part, rest = groups.part(0, end), groups.part(end, len(groups))
+        self._part = rest if len(rest) else None
+        self._folded_rows += part.rows
         self._states.fold(part, is_part=True)
 
     def _take_kept(self, found: dict[str, bytes]) -> None:

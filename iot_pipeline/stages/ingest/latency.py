@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.proof.read_back import StoredRow, write_times_in
-from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms
+from iot_pipeline.core.reading.row_groups import RowSlice
+from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.stages.ports import Answer, Pending, ReadingStore, SensorData
 
@@ -95,13 +96,9 @@ class LatencyProbe:
     _measured: Latencies = field(default_factory=Latencies)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Pending:
-        write = self.store.send_rows(device_id, day_number, rows)
-        return self._probed(write, device_id, day_number, rows) if self._is_due() else write
-
-    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Pending:
-        write = self.store.send_merged(groups)
-        return self._probed(write, *self.random_.choice(groups)) if self._is_due() else write
+    def send_rows(self, rows: RowSlice) -> Pending:
+        write = self.store.send_rows(rows)
+        return self._probed(write, rows) if self._is_due() else write
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> Pending:
         return self.store.send_devices(day_number, devices)
@@ -135,9 +132,10 @@ class LatencyProbe:
             self._collect()
             return len(self._asked) < _MAX_WAITING
 
-    def _probed(self, write: Pending, device_id: str, day_number: int, rows: RowsByTime) -> Pending:
-        timestamp_ms = self.random_.choice(list(rows))
-        probe = _Probe(timestamp_ms, rows[timestamp_ms][0])
+    def _probed(self, write: Pending, rows: RowSlice) -> Pending:
+        (device_id, day_number), of_place = self.random_.choice(rows.items())
+        timestamp_ms = self.random_.choice(list(of_place))
+        probe = _Probe(timestamp_ms, of_place[timestamp_ms][0])
         if probe.produced_at < self.since_seconds:
             return write
 

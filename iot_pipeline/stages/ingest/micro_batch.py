@@ -20,6 +20,7 @@ from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.core.ingest.sizing import wanted_records
 from iot_pipeline.core.ledger.chain import LedgerEntry, ingested_from
 from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.columns import DeviceCodes
 from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules
 from iot_pipeline.core.reading.offsets import (
     Checkpoint,
@@ -67,7 +68,7 @@ _LONGEST_POLL_SECONDS = 1.0
 class DrainConfig:
     """How a run drains; the meaning of each is that of the setting with its name.
 
-    `largest_micro_batch` is how far a micro-batch grows when many devices are active
+    `micro_batch_bytes` is the memory into which a micro-batch grows when many devices are active
     (`core.ingest.sizing`); 0: it does not grow. `follow` is set for a run that stays.
     """
 
@@ -77,7 +78,7 @@ class DrainConfig:
     requests_in_flight: int = 64
     retry_seconds: float = 30.0
     retention_days: float = 0.0
-    largest_micro_batch: int = 0
+    micro_batch_bytes: int = 0
     follow: Follow | None = None
 
 
@@ -102,6 +103,7 @@ class MicroBatches:
             millisecond, those that were ingested.
         wall_clock: seconds since 1970, for the retention of rows.
         prepare: may take rows out of a micro-batch before they are written.
+        are_objects: the caller makes objects of all rows, which take memory.
     """
 
     def __init__(
@@ -114,10 +116,13 @@ class MicroBatches:
         entries: Sequence[LedgerEntry],
         wall_clock: Callable[[], float] = time.time,
         prepare: Callable[[MicroBatch], None] = lambda _: None,
+        *,
+        are_objects: bool = False,
     ) -> None:
         self._topic, self._checkpoints = topic.name, checkpoints
         self._ports, self._config = ports, config
         self._wall_clock, self._prepare = wall_clock, prepare
+        self._are_objects = are_objects
         self._follow = config.follow
         self._is_over = (
             config.follow.starting_at(config.follow.clock()) if config.follow else lambda: False
@@ -130,7 +135,7 @@ class MicroBatches:
         # Nothing more is expected of these: finished, stopped or left.
         self._released: set[int] = set()
         self._left: set[int] = set()
-        self._decoder = ReadingDecoder(config.rules)
+        self._decoder, self._codes = ReadingDecoder(config.rules), DeviceCodes()
         at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
         self._writers = Writers(
             ports.store, at_once, config.requests_in_flight, config.retry_seconds
@@ -198,7 +203,8 @@ class MicroBatches:
         if len(self._released) == len(self._ranges):
             return None
         aged_ms = aged_before_ms(self._config.retention_days, self._wall_clock())
-        builder = MicroBatchBuilder(dict(self._next), self._decoder, aged_ms)
+        self._codes = self._codes.renewed()
+        builder = MicroBatchBuilder(dict(self._next), self._decoder, self._codes, aged_ms)
         self._met.clear()
         began = time.monotonic()
         first_at: float | None = None
@@ -264,9 +270,11 @@ class MicroBatches:
         config = self._config
         return wanted_records(
             config.micro_batch_records,
-            config.largest_micro_batch or config.micro_batch_records,
+            config.micro_batch_bytes,
+            self._codes.size_bytes,
             builder.partition_keys,
-            self._writers.is_full,
+            is_waiting=self._writers.is_full,
+            are_objects=self._are_objects,
         )
 
     def _poll_seconds(self) -> float:

@@ -37,10 +37,11 @@ def settle_refusals(
     stopped: dict[int, PipelineError] = {**refusals.stopped, **stopped_before}
     rows_refused = [row for row in refusals.rows if row[2] not in stopped]
     # What lost to a refused row has no row either: without a letter it would be lost.
+    all_losers = batch.losers() if rows_refused else {}
     losers = {
         record_of(row): (row, winner)
         for winner in rows_refused
-        for row in batch.losers.get(record_of(winner), ())
+        for row in all_losers.get(record_of(winner), ())
         if row[2] not in stopped
     }
     refused = {record_of(row): row[0] for row in rows_refused}

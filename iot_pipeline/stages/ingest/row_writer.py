@@ -5,16 +5,21 @@ a write time from the log, so a second copy changes nothing.
 """
 
 import logging
-import math
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, repeat
+from typing import TypeVar
+
+import numpy as np
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ingest.refusals import Refusals
-from iot_pipeline.core.ingest.sizing import MOST_ROWS_PER_PARTITION
+from iot_pipeline.core.ingest.requests import MAX_ROWS_PER_BATCH, requests_of
+from iot_pipeline.core.reading.columns import DeviceCodes, Ints
+from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, record_of
 from iot_pipeline.core.times import day_of
@@ -23,22 +28,13 @@ from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline.stages.requests import backoff_seconds
 
 _log = logging.getLogger(__name__)
+_IntOrInts = TypeVar("_IntOrInts", int, Ints)
 
-# Rows of one CQL batch: single-partition unlogged batches are exempt from the size guard, and
-# past this many the server gains nothing (measured at 300, 600 and 1,000 rows).
-MAX_ROWS_PER_BATCH = MOST_ROWS_PER_PARTITION
 MAX_DEVICES_PER_BATCH = MAX_ROWS_PER_BATCH
 # A row in devices_by_day is written again when the last write is older: with a TTL it would
 # otherwise end before rows that arrived later for the same day. It lives this long beyond them, and
 # as long again; then no question is asked any more about rows that have expired.
 DEVICE_REFRESH_MS = 6 * 3_600_000
-# Groups of fewer rows share a CQL batch: within Cassandra's guard rails for batches that span
-# partitions: 10 of them and 5 KiB, which 50 rows are below. No
-# more of them than the window asks for: Cassandra applies the partitions of one request one after
-# the other, each waiting for the commit log (one of 10 takes 10 ms, ten of one 3 ms).
-MIN_ROWS_ALONE = 6
-MAX_MERGED_PARTITIONS = 10
-MAX_MERGED_KEY_BYTES = 1024
 # Past about 4 MB unsent the driver refuses to take more.
 MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
 # What a row takes on the wire beside its device_id.
@@ -50,28 +46,27 @@ SLOW_ANSWER_SECONDS = 0.25
 MIN_WINDOW_WHEN_SLOW = 16
 # About 250 bytes each. When it is full all are noted again, which costs a write and is harmless.
 MAX_NOTED_DEVICES = 200_000
-
-
-# (device_id, day number, rows): rows of one Cassandra partition
-Part = tuple[str, int, RowsByTime]
+# When a device was noted that was not: far below every time, and no overflow when subtracted.
+_NEVER_MS = -(1 << 61)
 
 
 @dataclass(slots=True)
-class _Group:
-    """One request: rows of one Cassandra partition or of a few small ones, or devices of a day."""
+class _Request:
+    """Rows, or devices of a day."""
 
-    parts: list[Part] = field(default_factory=list)
+    rows: RowSlice | None = None
     day_number: int = 0
     devices: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     sent_at: float = 0.0
+    size_bytes: int = field(init=False)
 
-    @property
-    def size_bytes(self) -> int:
-        """About what it takes on the wire."""
-        if not self.parts:
-            return sum(_ROW_WIRE_BYTES + len(name) for name in self.devices)
-        return sum(len(rows) * (_ROW_WIRE_BYTES + len(name)) for name, _, rows in self.parts)
+    def __post_init__(self) -> None:
+        # About what it takes on the wire.
+        if self.rows is None:
+            self.size_bytes = sum(_ROW_WIRE_BYTES + len(name) for name in self.devices)
+        else:
+            self.size_bytes = len(self.rows) * (_ROW_WIRE_BYTES + len(self.rows.device_id))
 
 
 @dataclass(slots=True)
@@ -91,15 +86,21 @@ class RowWriter:
     clock: Callable[[], float] = time.monotonic
     refusals: Refusals = field(default_factory=lambda: Refusals(_empty()))
     _refused_devices: list[tuple[int, str, RowsRefusedError]] = field(default_factory=list)
-    _queue: deque[_Group] = field(default_factory=deque)
-    _delayed: list[tuple[float, _Group]] = field(default_factory=list)
-    _in_flight: deque[tuple[Pending, _Group]] = field(default_factory=deque)
+    # What is still to be made of the micro-batch; and requests that are sent before those.
+    _source: Iterator[_Request] | None = None
+    _queue: deque[_Request] = field(default_factory=deque)
+    _delayed: list[tuple[float, _Request]] = field(default_factory=list)
+    _in_flight: deque[tuple[Pending, _Request]] = field(default_factory=deque)
     _failing_since: float | None = None
     _window: float = 0.0
     _slowed_at: float = 0.0
     _bytes_in_flight: int = 0
     _at_most: int = 0
-    _noted_devices: dict[tuple[int, str], int] = field(default_factory=dict)
+    # By `_place_numbers`, which hold for these codes alone.
+    _noted_devices: dict[int, int] = field(default_factory=dict)
+    _codes: DeviceCodes = field(default_factory=DeviceCodes)
+    # Of rows that are of no micro-batch.
+    _own_codes: DeviceCodes = field(default_factory=DeviceCodes)
 
     def __post_init__(self) -> None:
         self._window = float(self.requests_in_flight)
@@ -114,29 +115,38 @@ class RowWriter:
         self._at_most = min(at_most or self.requests_in_flight, self.requests_in_flight)
         self.refusals, self._refused_devices = Refusals(batch), []
         self._failing_since = None
+        if batch.groups.columns.codes is not self._codes:
+            self._codes = batch.groups.columns.codes
+            self._noted_devices.clear()
+        rows = map(_Request, requests_of(batch.groups, self._at_most))
+        self._source = chain(rows, self._device_requests(batch))
+
+    def _device_requests(self, batch: MicroBatch) -> Iterator[_Request]:
+        """Those that note which devices have rows on which days, where that is due."""
+        groups = batch.groups
+        numbers = _place_numbers(groups)
+        noted_ms = np.fromiter(
+            map(self._noted_devices.get, numbers, repeat(_NEVER_MS)), np.int64, len(numbers)
+        )
+        # No row is newer than the newest of all: only where that one asks for it are all looked at.
+        if not (batch.newest_ms - noted_ms >= DEVICE_REFRESH_MS).any():
+            return
+        written_us = groups.columns.written_us[groups.places()]
+        firsts = np.cumsum(groups.counts) - groups.counts
+        newest_ms = arrived_ms(np.maximum.reduceat(written_us, firsts))
+        due = np.flatnonzero(newest_ms - noted_ms >= DEVICE_REFRESH_MS)
         # By day and bucket: a batch of one Cassandra partition, which no guard rail is about.
-        new_devices: defaultdict[tuple[int, int], dict[str, int]] = defaultdict(dict)
-        newest_ms = batch.newest_ms
-        small: list[Part] = []
-        for (device_id, day_number), rows in batch.groups.items():
-            if len(rows) < MIN_ROWS_ALONE:
-                small.append((device_id, day_number, rows))
-            else:
-                for part in _parts(rows, MAX_ROWS_PER_BATCH):
-                    self._queue.append(_Group([(device_id, day_number, part)]))
-            noted = self._noted_devices.get((day_number, device_id))
-            # No row is newer than the newest of all: looking at each costs as much as packing it.
-            if noted is None or newest_ms - noted >= DEVICE_REFRESH_MS:
-                produced_ms = arrived_ms(max(rows.values())[0])
-                if noted is None or produced_ms - noted >= DEVICE_REFRESH_MS:
-                    new_devices[day_number, bucket_of(device_id)][device_id] = produced_ms
-        at_once = min(MAX_MERGED_PARTITIONS, math.ceil(len(small) / self._at_most))
-        self._queue.extend(map(_Group, _merge(small, at_once)))
-        for (day_number, _), devices in new_devices.items():
+        found: defaultdict[tuple[int, int], dict[str, int]] = defaultdict(dict)
+        new = groups.select(due)
+        for device_id, day_number, ms in zip(
+            new.names(), new.days.tolist(), newest_ms[due].tolist(), strict=True
+        ):
+            found[day_number, bucket_of(device_id)][device_id] = ms
+        for (day_number, _), devices in found.items():
             names = list(devices)
             for at in range(0, len(names), MAX_DEVICES_PER_BATCH):
                 part_of = {name: devices[name] for name in names[at : at + MAX_DEVICES_PER_BATCH]}
-                self._queue.append(_Group(day_number=day_number, devices=part_of))
+                yield _Request(day_number=day_number, devices=part_of)
 
     def write(self, groups: dict[tuple[str, int], RowsByTime]) -> None:
         """Bring rows in that are of no micro-batch; returns when all are acknowledged or refused.
@@ -145,7 +155,8 @@ class RowWriter:
             TransientError: as `pump`.
             RowsRefusedError: more rows were refused than a wrong row or two explain.
         """
-        self.begin(_empty(groups))
+        self._own_codes = self._own_codes.renewed()
+        self.begin(_empty(RowGroups.of(groups, self._own_codes)))
         while not self.pump(0.1):
             pass
         for error in self.refusals.stopped.values():
@@ -153,7 +164,7 @@ class RowWriter:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._queue or self._delayed or self._in_flight)
+        return bool(self._source or self._queue or self._delayed or self._in_flight)
 
     def pump(self, wait_seconds: float = 0.0) -> bool:
         """Send what fits the window and take in answers; True when everything is acknowledged.
@@ -180,121 +191,126 @@ class RowWriter:
     def _send(self) -> int:
         if self._delayed:
             now = self.clock()
-            ready = [group for at, group in self._delayed if at <= now]
-            self._delayed = [(at, group) for at, group in self._delayed if at > now]
+            ready = [request for at, request in self._delayed if at <= now]
+            self._delayed = [(at, request) for at, request in self._delayed if at > now]
             self._queue.extend(ready)
         sent = 0
         while (
-            self._queue
-            and len(self._in_flight) < min(self._window, self._at_most)
+            len(self._in_flight) < min(self._window, self._at_most)
             and self._bytes_in_flight < MAX_BYTES_IN_FLIGHT
+            and (request := self._next()) is not None
         ):
-            group = self._queue.popleft()
-            group.sent_at = self.clock()
+            request.sent_at = self.clock()
             try:
-                if not group.parts:
-                    pending = self.store.send_devices(group.day_number, group.devices)
-                elif len(group.parts) == 1:
-                    pending = self.store.send_rows(*group.parts[0])
+                if request.rows is None:
+                    pending = self.store.send_devices(request.day_number, request.devices)
                 else:
-                    pending = self.store.send_merged(group.parts)
+                    pending = self.store.send_rows(request.rows)
             except PipelineError as exc:
                 # What could not leave is treated as what came back with an error; the rest waits
-                # for the next turn, so that one outage is not met once per group.
-                self._take_back(group, exc)
+                # for the next turn, so that one outage is not met once per request.
+                self._take_back(request, exc)
                 break
-            self._in_flight.append((pending, group))
-            self._bytes_in_flight += group.size_bytes
+            self._in_flight.append((pending, request))
+            self._bytes_in_flight += request.size_bytes
             sent += 1
         return sent
+
+    def _next(self) -> _Request | None:
+        if self._queue:
+            return self._queue.popleft()
+        if self._source is None:
+            return None
+        request = next(self._source, None)
+        if request is None:
+            self._source = None
+        return request
 
     def _collect(self) -> int:
         collected = 0
         for _ in range(len(self._in_flight)):
-            pending, group = self._in_flight.popleft()
+            pending, request = self._in_flight.popleft()
             if not pending.done:
-                self._in_flight.append((pending, group))
+                self._in_flight.append((pending, request))
                 continue
             collected += 1
-            self._bytes_in_flight -= group.size_bytes
+            self._bytes_in_flight -= request.size_bytes
             error = pending.error
             if error is not None:
-                self._take_back(group, error)
+                self._take_back(request, error)
                 continue
             self._failing_since = None
-            self._adapt(group)
-            self._note(group)
+            self._adapt(request)
+            self._note(request)
         return collected
 
-    def _adapt(self, group: _Group) -> None:
+    def _adapt(self, request: _Request) -> None:
         now = self.clock()
-        if now - group.sent_at <= SLOW_ANSWER_SECONDS:
+        if now - request.sent_at <= SLOW_ANSWER_SECONDS:
             self._window = min(self._window + 1 / self._window, self.requests_in_flight)
-        elif group.sent_at >= self._slowed_at:
+        elif request.sent_at >= self._slowed_at:
             # Once per round: what was sent before the window shrank says nothing about it.
             self._slowed_at = now
             lowest = min(self._window, MIN_WINDOW_WHEN_SLOW)
             self._window = max(lowest, self._window * 7 / 8)
 
-    def _take_back(self, group: _Group, error: PipelineError) -> None:
+    def _take_back(self, request: _Request, error: PipelineError) -> None:
         if isinstance(error, TransientError):
-            self._delay(group, error)
-        elif isinstance(error, RowsRefusedError) and group.parts:
-            self._halve(group, error)
+            self._delay(request, error)
+        elif isinstance(error, RowsRefusedError) and request.rows is not None:
+            self._halve(request.rows, error)
         elif isinstance(error, RowsRefusedError):
-            self._halve_devices(group, error)
+            self._halve_devices(request, error)
         else:
             raise error
 
-    def _note(self, group: _Group) -> None:
+    def _note(self, request: _Request) -> None:
         # Only now: a device noted before its write is acknowledged would stay unwritten.
         if len(self._noted_devices) > MAX_NOTED_DEVICES:
             self._noted_devices.clear()
-        for device_id, produced_ms in group.devices.items():
-            self._noted_devices[group.day_number, device_id] = produced_ms
+        for device_id, produced_ms in request.devices.items():
+            number = _place_number(request.day_number, self._codes[device_id])
+            self._noted_devices[number] = produced_ms
 
-    def _delay(self, group: _Group, error: TransientError) -> None:
+    def _delay(self, request: _Request, error: TransientError) -> None:
         now = self.clock()
         if self._failing_since is None:
             self._failing_since = now
         elif now - self._failing_since > self.give_up_after_seconds:
             raise error
-        group.failures += 1
+        request.failures += 1
         # Once per answer, so a burst of failures brings it to 1: work of our own making must
         # not be what keeps Cassandra busy.
         self._window = max(1.0, self._window / 2)
-        wait = backoff_seconds(group.failures, random.random())
+        wait = backoff_seconds(request.failures, random.random())
         _log.warning("%s; sending these rows again in %.1f s", error, wait)
-        self._delayed.append((now + wait, group))
+        self._delayed.append((now + wait, request))
 
-    def _halve(self, group: _Group, error: RowsRefusedError) -> None:
-        if len(group.parts) > 1:
-            self._queue.extend(_Group([part]) for part in group.parts)
-            return
-        device_id, day_number, rows = group.parts[0]
-        rows = self.refusals.without_stopped(rows)
+    def _halve(self, rows: RowSlice, error: RowsRefusedError) -> None:
+        if rows.parts == 1:
+            rows = self.refusals.without_stopped(rows)
         if len(rows) > 1:
-            for half in _parts(rows, (len(rows) + 1) // 2):
-                self._queue.append(_Group([(device_id, day_number, half)]))
+            self._queue.extend(map(_Request, rows.split()))
             return
-        for row in rows.values():
-            self.refusals.add(row, error)
+        for _, of_place in rows.items():
+            for row in of_place.values():
+                self.refusals.add(row, error)
 
-    def _halve_devices(self, group: _Group, error: RowsRefusedError) -> None:
-        names = list(group.devices)
+    def _halve_devices(self, request: _Request, error: RowsRefusedError) -> None:
+        names = list(request.devices)
         if len(names) == 1:
-            self._refused_devices.append((group.day_number, names[0], error))
+            self._refused_devices.append((request.day_number, names[0], error))
             return
         middle = len(names) // 2
         for half in (names[:middle], names[middle:]):
-            devices = {name: group.devices[name] for name in half}
-            self._queue.append(_Group(day_number=group.day_number, devices=devices))
+            devices = {name: request.devices[name] for name in half}
+            self._queue.append(_Request(day_number=request.day_number, devices=devices))
 
     def _check_refused_devices(self) -> None:
         """Stop the partitions of a refused device, unless all of its rows were refused too."""
         refused = set(map(record_of, self.refusals.rows))
         for day_number, device_id, error in self._refused_devices:
-            rows = self.refusals.batch.groups[device_id, day_number].values()
+            rows = self.refusals.batch.groups.rows_of(device_id, day_number)
             stored = [row for row in rows if record_of(row) not in refused]
             text = (
                 f"{error}. {device_id} has {len(stored)} rows on {day_of(day_number)}, and no "
@@ -306,26 +322,15 @@ class RowWriter:
                 self.refusals.stopped.setdefault(row[2], RowsRefusedError(text))
 
 
-def _empty(groups: dict[tuple[str, int], RowsByTime] | None = None) -> MicroBatch:
-    return MicroBatch(groups or {}, [], {}, {}, {}, [])
+def _empty(groups: RowGroups | None = None) -> MicroBatch:
+    return MicroBatch(RowGroups.of({}) if groups is None else groups, [], {}, {}, {}, [])
 
 
-def _merge(small: list[Part], at_once: int) -> list[list[Part]]:
-    """Put up to `at_once` parts of few rows together, each result within the guard rails."""
-    merged: list[list[Part]] = []
-    key_bytes = 0
-    for part in small:
-        size = len(part[0].encode())
-        if not merged or len(merged[-1]) == at_once or key_bytes + size > MAX_MERGED_KEY_BYTES:
-            merged.append([])
-            key_bytes = 0
-        merged[-1].append(part)
-        key_bytes += size
-    return merged
+def _place_numbers(groups: RowGroups) -> list[int]:
+    """A number for each device and day."""
+    numbers: list[int] = _place_number(groups.days, groups.codes.astype(np.int64)).tolist()
+    return numbers
 
 
-def _parts(rows: RowsByTime, size: int) -> list[RowsByTime]:
-    if len(rows) <= size:
-        return [rows]
-    items = list(rows.items())
-    return [dict(items[at : at + size]) for at in range(0, len(items), size)]
+def _place_number(day_number: _IntOrInts, code: _IntOrInts) -> _IntOrInts:
+    return (day_number << 32) + code

@@ -6,8 +6,8 @@ Reads only. Bounded: `READS_IN_FLIGHT` questions on their way, each answered in 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.proof.read_back import Place, ReadBack, StoredRow
-from iot_pipeline.core.reading.spans import Span, Summed, whole_day
+from iot_pipeline.core.proof.read_back import ReadBack, StoredRow
+from iot_pipeline.core.reading.spans import Place, Span, Summed, whole_day
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ports import (

@@ -35,6 +35,7 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
+from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
@@ -265,6 +266,7 @@ def replay(
                 entries,
                 wall_clock,
                 replaying.leave_what_is_there,
+                are_objects=True,
             )
             with closing(batches.written()) as turns:
                 for written in turns:
@@ -310,15 +312,16 @@ class _Replay:
         Those that `iot delete` removed, for its tombstones may be forgotten by now; those that are
         there, or a newer one; and where by other rules another record was given the write time.
         """
-        for place, group in batch.groups.items():
+        groups = dict(batch.groups.items())
+        for place, group in groups.items():
             for ms in self.deletions.covered(place[0], group):
                 batch.supersede(group.pop(ms), place[1])
                 self.progress.deleted += 1
             for ms, row in group.items():
                 group[ms] = self.mended.row_of(place[0], ms, row)
-        wanted = ((place, sorted(group)) for place, group in batch.groups.items())
+        wanted = ((place, sorted(group)) for place, group in groups.items())
         for place, times, found in fetch_rows(self.proof.rows, wanted, self.retry_seconds):
-            group = batch.groups[place]
+            group = groups[place]
             for ms in times:
                 row, stored = group[ms], found.get(ms)
                 # Of a loss that is recovered again, rows may be there whose device is not noted.
@@ -329,13 +332,14 @@ class _Replay:
                     assert stored is not None
                     batch.supersede(row, place[1], is_repeat=values_in(stored) == row[3:])
                 del group[ms]
-        for place in [place for place, group in batch.groups.items() if not group]:
-            del batch.groups[place]
+        batch.groups = RowGroups.of(groups, batch.groups.columns.codes)
 
     def read_back(self, batch: MicroBatch) -> None:
         """Compare its rows, now acknowledged, with its records, and remember what was done."""
         progress = self.progress
-        read_back(self.proof.rows, batch.groups, self.retry_seconds, progress.read_back)
+        read_back(
+            self.proof.rows, dict(batch.groups.items()), self.retry_seconds, progress.read_back
+        )
         progress.counts += sum_counts(batch.counts.values())
         self._reached |= batch.ends
         progress.achieved = self._done + [

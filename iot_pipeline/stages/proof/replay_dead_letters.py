@@ -13,9 +13,10 @@ from datetime import UTC, date, datetime
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
-from iot_pipeline.core.proof.read_back import Place, RowState, judge_row, should_write
+from iot_pipeline.core.proof.read_back import RowState, judge_row, should_write
 from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, timestamp_ms, values_of
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
     RowsByTime,

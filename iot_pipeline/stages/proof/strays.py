@@ -11,8 +11,9 @@ from iot_pipeline.core.proof.audit import BUCKETS, RowSums, hash_row, rows_in
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.mended import MendedRows
-from iot_pipeline.core.proof.read_back import Place, write_times_in
+from iot_pipeline.core.proof.read_back import write_times_in
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import day_number, day_of
 from iot_pipeline.errors import TooManyTombstonesError

@@ -6,7 +6,6 @@ from random import Random
 
 from iot_pipeline.core.proof.audit import RawRecords, rows_in
 from iot_pipeline.core.proof.read_back import (
-    Place,
     ReadBack,
     RowState,
     StoredRow,
@@ -15,6 +14,7 @@ from iot_pipeline.core.proof.read_back import (
     write_times_in,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
     RowsByTime,

@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import Place, StoredRow, write_times_in
+from iot_pipeline.core.proof.read_back import StoredRow, write_times_in
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
     PieceMean,
+    Place,
     PlainRow,
     Span,
     Summed,

@@ -8,6 +8,7 @@ from iot_pipeline.core.fleet.device_limits import named_limits, parse_device_lim
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
+from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 from iot_pipeline.errors import ConfigurationError
@@ -92,7 +93,7 @@ def folded(states: FleetStates, rows: dict[str, list[Row]]) -> None:
             for number, (ms, at, values) in enumerate(of_device[first : first + 60], first):
                 group = groups.setdefault((name, ms // MS_PER_DAY), {})
                 group[ms] = (write_time_us(at, number, 0), number, 0, *values)
-        states.fold(groups)
+        states.fold(RowGroups.of(groups))
 
 
 def one_by_one(states: FleetStates, rows: dict[str, list[Row]]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from iot_pipeline.core.fleet.evidence import WINDOW_MS
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
+from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import FaultTruth
 from iot_pipeline_tests.stages.fakes_quality import judge_fleet
@@ -40,7 +41,7 @@ def watch(passing: Passing) -> Seen:
     states = FleetStates(LIMITS)
     for now, groups in passing.batches():
         if groups:
-            states.fold(groups)
+            states.fold(RowGroups.of(groups))
         if now % LOOK_MS:
             continue
         states.settle(now)

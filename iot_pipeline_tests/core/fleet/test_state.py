@@ -20,6 +20,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MANY, FleetStates
 from iot_pipeline.core.reading import quantities
+from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
@@ -68,7 +69,7 @@ def groups_of(rows: list[Row], name: str = "a") -> dict[tuple[str, int], RowsByT
 def folded(rows: list[Row], parts: list[int]) -> DeviceState:
     states = FleetStates(LIMITS)
     for start, end in pairwise(sorted({0, *(part % len(rows) for part in parts), len(rows)})):
-        states.fold(groups_of(rows[start:end]))
+        states.fold(RowGroups.of(groups_of(rows[start:end])))
     return states.devices["a"]
 
 
@@ -147,9 +148,9 @@ def beats(count: int, every_ms: int = 1_000, since: int = START_MS, delay: int =
 def troubles(rows: list[Row], as_of_ms: int, well: list[Row] | None = None) -> set[Trouble]:
     """What is wrong with a device; six neighbours send `well`."""
     states = FleetStates(LIMITS)
-    states.fold(groups_of(rows))
+    states.fold(RowGroups.of(groups_of(rows)))
     for number in range(6 if well else 0):
-        states.fold(groups_of(well or [], f"b{number}"))
+        states.fold(RowGroups.of(groups_of(well or [], f"b{number}")))
     states.settle(as_of_ms)
     found = states.fleet(as_of_ms).problems
     return {
@@ -205,7 +206,7 @@ def test_history_that_was_sent_later_is_neither_late_nor_a_sign_of_life() -> Non
     assert troubles(month, START_MS + 10_000) == set()
     states = FleetStates(LIMITS)
     for row in month:
-        states.fold(groups_of([row]))
+        states.fold(RowGroups.of(groups_of([row])))
     assert states.devices["a"].backfilled == 500
     assert states.fleet(START_MS).states == {}, "nobody expects it to report"
 
@@ -219,7 +220,7 @@ def test_up_to_ten_thousand_devices_every_reading_is_looked_at() -> None:
     states = FleetStates(LIMITS)
     for second in range(3):
         at = START_MS + second * 1_000
-        states.fold(second_of(MANY, at))
+        states.fold(RowGroups.of(second_of(MANY, at)))
     assert states.rows == states.rows_seen == 3 * MANY
 
 
@@ -227,20 +228,15 @@ def test_beyond_that_suspects_are_looked_at_every_time_and_the_rest_is_counted()
     states = FleetStates(LIMITS, record=FleetRecord(suspects=["d29999"]))
     for second in range(3):
         at = START_MS + second * 1_000
-        states.fold(
-            {
-                (f"d{n}", at // MS_PER_DAY): {at: (at * 1000, n, 0, 20.0, 50.0)}
-                for n in range(30_000)
-            }
-        )
+        states.fold(RowGroups.of(second_of(30_000, at)))
     assert states.devices["d29999"].rows == 3
     assert 0 < states.rows_seen < states.rows == 90_000
 
 
 def test_a_device_that_was_left_out_once_begins_anew_and_has_no_hole_in_its_counts() -> None:
     states = FleetStates(LIMITS)
-    states.fold(second_of(9_000, START_MS))
-    states.fold(second_of(30_000, START_MS + 1_000))
+    states.fold(RowGroups.of(second_of(9_000, START_MS)))
+    states.fold(RowGroups.of(second_of(30_000, START_MS + 1_000)))
     seen_twice = [name for name, state in states.devices.items() if state.begin_ms == START_MS]
     assert 0 < len(seen_twice) < 9_000
     assert all(states.devices[name].rows == 2 for name in seen_twice)

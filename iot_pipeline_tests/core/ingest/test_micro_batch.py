@@ -1,6 +1,7 @@
 from collections import Counter, defaultdict
 from datetime import date
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -265,7 +266,7 @@ def test_a_reading_is_grouped_by_its_own_day_not_by_its_arrival():
     late = record(0, 0, at=T0 - 10 * 86_400)
     batch = build({0: 0}, {0: 1}, [late])
     assert batch.counts[0].stored_by_day == {date(2024, 12, 19): 1}
-    assert [day_of(day) for _, day in batch.groups] == [date(2024, 12, 19)]
+    assert [day_of(day) for (_, day), _ in batch.groups.items()] == [date(2024, 12, 19)]
 
 
 def test_a_partition_that_did_not_move_is_not_in_the_micro_batch():
@@ -295,6 +296,15 @@ def test_large_rejected_messages_are_counted_in_bytes_and_readings_are_not():
     assert builder.kept_bytes == 0
     add(builder, [record(0, 1, value=b"x" * 1_000_000)])
     assert builder.kept_bytes > 1_000_000
+
+
+def test_cassandra_partitions_are_devices_times_days_and_no_more_than_rows():
+    builder = MicroBatchBuilder({0: 0}, ReadingDecoder(ReadingRules()))
+    for offset, (device, days) in enumerate([("a", 0), ("b", 0), ("a", 1), ("a", 1)]):
+        add(builder, [record(0, offset, device=device, at=T0 + days * 86_400 + offset)])
+    assert builder.partition_keys == 4
+    add(builder, [bad_record(0, 4), record(0, 5, device="")])
+    assert builder.partition_keys == 4
 
 
 # Records that were settled before.
@@ -483,4 +493,6 @@ def test_the_micro_batch_ends_before_what_is_held_and_the_next_begins_there(offs
     )
 )
 def test_many_timestamps_at_once_are_what_each_is(seconds):
-    assert timestamps_ms(seconds, len(seconds)).tolist() == [timestamp_ms(s) for s in seconds]
+    assert timestamps_ms(np.array(seconds, np.float64)).tolist() == [
+        timestamp_ms(s) for s in seconds
+    ]

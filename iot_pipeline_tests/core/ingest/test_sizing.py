@@ -1,56 +1,88 @@
 """A micro-batch grows with the devices, never past the memory there is."""
 
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.ingest.sizing import (
     CONSUMER_BYTES,
+    GROUP_BYTES,
+    MAX_GROWTH,
     MOST_ROWS_PER_PARTITION,
+    OBJECT_BYTES,
     ROW_BYTES,
     ROWS_PER_PARTITION,
-    largest_micro_batch,
+    memory_of_micro_batch,
     wanted_records,
 )
+from iot_pipeline.core.reading.columns import DeviceCodes
 
 _records = st.integers(1, 500_000)
 _budgets = st.integers(128, 65_536)
 _keys = st.integers(0, 10_000_000)
+_ROOMY = memory_of_micro_batch(65_536)
 
 
-@given(records=_records, budget_mb=_budgets, keys=_keys, is_waiting=st.booleans())
+@given(_records, _budgets, st.integers(0, 1 << 32), _keys, st.booleans(), st.booleans())
 def test_two_micro_batches_and_the_consumer_fit_the_budget(
-    records: int, budget_mb: int, keys: int, is_waiting: bool
+    records: int, budget_mb: int, device_bytes: int, keys: int, is_waiting: bool, are_objects: bool
 ) -> None:
-    wanted = wanted_records(records, largest_micro_batch(records, budget_mb), keys, is_waiting)
+    wanted = wanted_records(
+        records,
+        memory_of_micro_batch(budget_mb),
+        device_bytes,
+        keys,
+        is_waiting=is_waiting,
+        are_objects=are_objects,
+    )
     assert wanted >= 1
-    assert 2 * wanted * ROW_BYTES + CONSUMER_BYTES <= budget_mb * 1024 * 1024
+    row = ROW_BYTES + (OBJECT_BYTES if are_objects else 0)
+    kept = device_bytes + keys * GROUP_BYTES
+    # With a record more than nothing where the devices take it all: it ends at once.
+    assert wanted == 1 or (2 * (wanted * row + kept) + CONSUMER_BYTES <= budget_mb * 1024 * 1024)
 
 
-@given(records=_records, budget_mb=_budgets, keys=_keys, more=_keys)
-def test_more_devices_never_mean_a_smaller_micro_batch(
-    records: int, budget_mb: int, keys: int, more: int
+@given(_records, _keys, _keys, st.booleans())
+def test_more_devices_never_mean_a_smaller_micro_batch_where_memory_suffices(
+    records: int, keys: int, more: int, is_waiting: bool
 ) -> None:
-    largest = largest_micro_batch(records, budget_mb)
-    for is_waiting in (False, True):
-        wanted = wanted_records(records, largest, keys, is_waiting)
-        assert wanted <= wanted_records(records, largest, keys + more, is_waiting)
+    fewer, many = (
+        wanted_records(records, _ROOMY, 0, count, is_waiting=is_waiting)
+        for count in (keys, keys + more)
+    )
+    assert fewer <= many <= records * MAX_GROWTH
 
 
 def test_few_devices_take_what_the_setting_says() -> None:
-    assert wanted_records(50_000, largest_micro_batch(50_000, 256), 100, True) == 50_000
+    memory = memory_of_micro_batch(256)
+    assert wanted_records(50_000, memory, 30_000, 100, is_waiting=True) == 50_000
+    assert wanted_records(50_000, 0, 3_000_000, 10_000, is_waiting=True) == 50_000, "it never grows"
 
 
-def test_ten_thousand_devices_take_what_memory_allows_and_a_hundred_settings_take_eight() -> None:
-    largest = largest_micro_batch(50_000, 256)
-    assert 200_000 < wanted_records(50_000, largest, 10_000, False) == largest
-    assert wanted_records(100, largest_micro_batch(100, 256), 10_000, False) == 800
+def test_with_the_memory_there_is_a_hundred_rows_per_cassandra_partition_of_ten_thousand() -> None:
+    memory = memory_of_micro_batch(256)
+    assert wanted_records(50_000, memory, 3_000_000, 10_000, is_waiting=True) == 1_000_000
+    assert wanted_records(50_000, memory, 21_000_000, 100_000, is_waiting=True) > 700_000
+    assert wanted_records(100, memory, 3_000_000, 10_000, is_waiting=False) == 2_000
 
 
 def test_between_them_every_cassandra_partition_gets_its_rows() -> None:
-    keys = 2_000
-    assert wanted_records(50_000, 250_000, keys, False) == keys * ROWS_PER_PARTITION
+    wanted = wanted_records(50_000, _ROOMY, 0, 2_000, is_waiting=False)
+    assert wanted == 2_000 * ROWS_PER_PARTITION
 
 
 def test_what_has_to_wait_for_the_writes_before_grows_until_cql_batches_are_full() -> None:
-    assert wanted_records(50_000, 250_000, 500, True) == 500 * MOST_ROWS_PER_PARTITION
-    assert wanted_records(50_000, 250_000, 2_000, True) == 250_000
+    wanted = wanted_records(50_000, _ROOMY, 0, 500, is_waiting=True)
+    assert wanted == 500 * MOST_ROWS_PER_PARTITION
+
+
+def test_what_devices_take_grows_with_their_ids() -> None:
+    short, long = DeviceCodes(), DeviceCodes()
+    for number in range(1_000):
+        short.add(f"{number:08d}")
+        long.add(f"{number:0256d}")
+    for codes, each in ((short, 8), (long, 256)):
+        kept = sum(map(sys.getsizeof, [*codes.ids, *codes.encoded, *codes.values()]))
+        kept += sum(map(sys.getsizeof, [codes, codes.ids, codes.encoded]))
+        assert kept <= codes.size_bytes <= kept * 2, each

@@ -1,5 +1,6 @@
 """A write time names its record, and says who wins."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +50,8 @@ def test_the_ways_to_ask_for_many_at_once_say_the_same(
     one_by_one = [
         write_time_us(ms, offset, partition) for ms, offset in zip(stamps, records, strict=True)
     ]
-    assert write_times_of_partition(stamps, records, partition) == one_by_one
+    columns = np.array(stamps, np.int64), np.array(records, np.int64)
+    assert write_times_of_partition(*columns, partition).tolist() == one_by_one
     assert write_times_us(stamps, records, [partition] * len(records)) == one_by_one
 
 

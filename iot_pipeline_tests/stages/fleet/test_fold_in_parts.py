@@ -9,6 +9,7 @@ import pytest
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import (
@@ -40,7 +41,7 @@ def a_batch(devices: int, rows: int, at: int = T0) -> MicroBatch:
         }
         for device in range(devices)
     }
-    return MicroBatch(groups, [], {0: 0}, {0: 1}, {0: Counts()}, [])
+    return MicroBatch(RowGroups.of(groups), [], {0: 0}, {0: 1}, {0: Counts()}, [])
 
 
 def folded(keeper: FleetKeeper) -> int:
@@ -104,7 +105,7 @@ def test_a_fleet_of_more_devices_than_are_all_looked_at_is_folded_and_kept(
         keeper.observe(a_batch(devices, 1, T0 + 1000 * step), T0)
         for _ in range(2 * devices // 500):
             keeper.work()
-    keeper.observe(MicroBatch({}, [], {0: 0}, {0: 1}, {0: Counts()}, []), T0)
+    keeper.observe(MicroBatch(RowGroups.of({}), [], {0: 0}, {0: 1}, {0: Counts()}, []), T0)
     keeper.save(is_last=True)
     assert caplog.text == ""
     assert states.written > 0

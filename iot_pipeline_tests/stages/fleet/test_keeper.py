@@ -12,6 +12,7 @@ from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, moment_of
 from iot_pipeline.errors import CassandraUnavailableError, SchemaMismatchError
@@ -38,7 +39,7 @@ def batch_of(rows: list[Sent]) -> MicroBatch:
         group[ms] = (at * 1000, offset, 0, warm, damp)
     arrived = [row[2] for row in rows]
     counts = Counts(stored=len(rows), first_record_ms=min(arrived), last_record_ms=max(arrived))
-    return MicroBatch(groups, [], {0: 0}, {0: len(rows)}, {0: counts}, [])
+    return MicroBatch(RowGroups.of(groups), [], {0: 0}, {0: len(rows)}, {0: counts}, [])
 
 
 @dataclass

@@ -4,6 +4,7 @@ from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.fleet.view import MOST_LINES, MOST_ROWS, choose_rows, natural_key
+from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, moment_of
 from iot_pipeline.stages.fleet.view import view_fleet
@@ -23,7 +24,7 @@ def fleet_of(devices: int, minutes: int = 60, silent: tuple[int, ...] = ()) -> F
         group: RowsByTime = {
             ms: ((ms + 40) * 1000, 0, at, 20.0 + at % 5 / 10, 50.0) for at, ms in enumerate(times)
         }
-        states.fold({(f"room_{number}", begin // MS_PER_DAY): group})
+        states.fold(RowGroups.of({(f"room_{number}", begin // MS_PER_DAY): group}))
     states.settle(NOW_MS)
     return states.fleet(NOW_MS)
 

@@ -9,7 +9,7 @@ from iot_pipeline.core.ledger.chain import Commit
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
 from iot_pipeline.core.reading.decoding import Reading, Record, encode_reading
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, PartitionState, TopicInfo
-from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
@@ -71,8 +71,9 @@ class _World:
     def poll_chunks(self, timeout_seconds: float) -> list[RecordChunk]:
         return chunk_records(self.poll(timeout_seconds))
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> _Done:
-        self.journal.append(("rows", [row[1] for row in rows.values()]))
+    def send_rows(self, rows: RowSlice) -> _Done:
+        written = [row[1] for _, of_place in rows.items() for row in of_place.values()]
+        self.journal.append(("rows", written))
         return _Done()
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> _Done:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline_tests.stages.fakes import FakeStore
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
@@ -27,8 +28,8 @@ def test_conflicting_readings_with_equal_write_times_make_one_whole_row():
 
 def test_the_fake_tears_rows_as_cassandra_does():
     store = FakeStore()
-    store.send_rows("d", 0, {5: (7, 0, 0, 90.0, 1.0)})
-    store.send_rows("d", 0, {5: (7, 0, 1000, 1.0, 90.0)})
+    store.send_rows(RowSlice.of({("d", 0): {5: (7, 0, 0, 90.0, 1.0)}}))
+    store.send_rows(RowSlice.of({("d", 0): {5: (7, 0, 1000, 1.0, 90.0)}}))
     assert store.rows() == {("d", 5): (90.0, 90.0)}
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
+from iot_pipeline.core.reading import columns
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
     CheckpointWentBackError,
@@ -258,6 +259,39 @@ def test_many_large_dead_letters_end_a_micro_batch_early(monkeypatch):
     world.drain(config=LARGE)
     assert sum(most) == 40
     assert max(most) < 15
+    world.check_all_is_drained()
+
+
+def a_fleet(devices: int, rounds: int) -> World:
+    world = World()
+    world.log.poll_records = 5
+    for step in range(rounds):
+        for number in range(devices):
+            world.write(device=f"d{number}", at=T0 + step)
+            world.log.tick()
+    return world
+
+
+# Records come five at a time, so one that takes four takes five.
+@pytest.mark.parametrize(
+    ("memory", "least", "most"), [(0, 20, 25), (1 << 30, 1, 2), (5_000, 3, 10)]
+)
+def test_a_micro_batch_grows_with_the_devices_as_far_as_memory_allows(memory, least, most):
+    config = replace(CONFIG, micro_batch_records=4, micro_batch_bytes=memory)
+    world = a_fleet(10, 10)
+    progress = world.drain(config=config)
+    assert least <= progress.micro_batches <= most
+    world.check_all_is_drained()
+
+
+def test_devices_too_many_to_be_remembered_are_drained_all_the_same(monkeypatch):
+    monkeypatch.setattr(columns, "_MOST_DEVICES", 3)
+    world = a_fleet(10, 6)
+    seen = []
+    world.drain(observe=lambda batch: seen.append(batch.groups.columns.codes))
+    assert len(set(map(id, seen))) > 3, "forgotten between micro-batches"
+    assert len({code for codes in seen for code in codes}) == 10
+    assert set(world.store.devices[int(T0) // 86_400]) == {f"d{number}" for number in range(10)}
     world.check_all_is_drained()
 
 

@@ -31,7 +31,6 @@ SEAMS = [
     "log.topic_id",
     "source.poll",
     "store.send_devices",
-    "store.send_merged",
     "store.send_rows",
 ]
 

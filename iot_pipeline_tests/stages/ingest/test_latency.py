@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iot_pipeline.core.proof.read_back import StoredRow
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
 from iot_pipeline.stages.ingest.latency import PROBES_PER_SECOND, LatencyProbe
@@ -67,7 +68,7 @@ def _probe() -> tuple[Any, AnsweringReader, Clock]:
 
 def test_a_sample_is_the_time_from_the_brokers_timestamp_to_the_answer_that_holds_the_row() -> None:
     probe, reader, _ = _probe()
-    write = probe.send_rows("d", 20_086, _ROWS)
+    write = probe.send_rows(RowSlice.of({("d", 20_086): _ROWS}))
     assert write.done
     assert reader.wanted == [("d", 20_086, [_MS - 60_000])]
     assert probe.take().samples == 0, "not answered yet"
@@ -80,7 +81,7 @@ def test_a_sample_is_the_time_from_the_brokers_timestamp_to_the_answer_that_hold
 def test_a_row_is_asked_for_only_when_its_write_is_acknowledged() -> None:
     probe, reader, _ = _probe()
     probe.store.looks_until_answered = 2
-    write = probe.send_rows("d", 20_086, _ROWS)
+    write = probe.send_rows(RowSlice.of({("d", 20_086): _ROWS}))
     while not write.done:
         assert reader.wanted == []
     assert len(reader.wanted) == 1
@@ -91,7 +92,7 @@ def test_a_row_is_asked_for_only_when_its_write_is_acknowledged() -> None:
 def test_an_older_row_or_none_is_no_sample_and_a_newer_one_is() -> None:
     for written_us, samples in ((None, 0), (_ROW[0] - 1, 0), (_ROW[0] + 1, 1)):
         probe, reader, _ = _probe()
-        assert probe.send_rows("d", 20_086, _ROWS).done
+        assert probe.send_rows(RowSlice.of({("d", 20_086): _ROWS})).done
         _answer(reader.answers[0], written_us, 0.01)
         assert probe.take().samples == samples
         assert probe.unreadable == 1 - samples
@@ -100,30 +101,38 @@ def test_an_older_row_or_none_is_no_sample_and_a_newer_one_is() -> None:
 def test_probes_are_bounded_however_much_is_written() -> None:
     probe, reader, clock = _probe()
     for _ in range(10_000):
-        assert probe.send_rows("d", 20_086, _ROWS).done
+        assert probe.send_rows(RowSlice.of({("d", 20_086): _ROWS})).done
         clock.now += 0.0001
     assert len(reader.wanted) <= PROBES_PER_SECOND + 1, "a second of writes"
     for _ in range(1000):
         clock.now += 1
-        assert probe.send_merged([("d", 20_086, _ROWS)]).done
+        assert probe.send_rows(RowSlice.of({("d", 20_086): _ROWS})).done
     assert len(reader.wanted) < 100, "nobody answered"
 
 
 def test_a_reader_that_is_away_is_no_error_of_the_drain() -> None:
     probe, reader, _ = _probe()
     reader.is_away = True
-    assert probe.send_rows("d", 20_086, _ROWS).done
+    assert probe.send_rows(RowSlice.of({("d", 20_086): _ROWS})).done
     assert probe.unreadable == 1
 
 
 def test_every_row_reaches_the_store_as_it_would_without_a_probe() -> None:
     probe, _, _ = _probe()
-    probe.send_rows("a", 20_086, _ROWS)
-    probe.send_merged([("b", 20_086, _ROWS), ("c", 20_086, _ROWS)])
+    probe.send_rows(RowSlice.of({("a", 20_086): _ROWS}))
+    probe.send_rows(
+        RowSlice.of(
+            {(name, day): rows for name, day, rows in [("b", 20_086, _ROWS), ("c", 20_086, _ROWS)]}
+        )
+    )
     probe.send_devices(20_086, {"a": _MS})
     plain = FakeStore()
-    plain.send_rows("a", 20_086, _ROWS)
-    plain.send_merged([("b", 20_086, _ROWS), ("c", 20_086, _ROWS)])
+    plain.send_rows(RowSlice.of({("a", 20_086): _ROWS}))
+    plain.send_rows(
+        RowSlice.of(
+            {(name, day): rows for name, day, rows in [("b", 20_086, _ROWS), ("c", 20_086, _ROWS)]}
+        )
+    )
     plain.send_devices(20_086, {"a": _MS})
     assert probe.store.rows() == plain.rows()
     assert probe.store.devices == plain.devices
@@ -133,5 +142,5 @@ def test_what_waited_for_the_run_is_not_measured() -> None:
     for since_seconds, asked in ((_MS / 1000 - 1, 1), (_MS / 1000 + 1, 0)):
         probe, reader, _ = _probe()
         probe.since_seconds = since_seconds
-        assert probe.send_rows("d", 20_086, _ROWS).done
+        assert probe.send_rows(RowSlice.of({("d", 20_086): _ROWS})).done
         assert len(reader.wanted) == asked

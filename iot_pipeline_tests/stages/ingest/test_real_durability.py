@@ -9,7 +9,7 @@ import dataclasses
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from iot_pipeline.connections import drain_config, open_connections
-from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.micro_batch import Ports
@@ -49,8 +49,8 @@ class KillingStore:
         self.killed = False
         self._restart: threading.Thread | None = None
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> Pending:
-        pending = self._store.send_rows(device_id, day_number, rows)
+    def send_rows(self, rows: RowSlice) -> Pending:
+        pending = self._store.send_rows(rows)
         self.rows += len(rows)
         self._sent.append(pending)
         if not self.killed and self.rows >= self._after_rows:
@@ -64,9 +64,6 @@ class KillingStore:
             self._restart = threading.Thread(target=self._services.up, args=("cassandra",))
             self._restart.start()
         return pending
-
-    def send_merged(self, groups: Sequence[tuple[str, int, RowsByTime]]) -> Pending:
-        raise AssertionError("each of these devices has rows enough for a request of its own")
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> Pending:
         return self._store.send_devices(day_number, devices)

@@ -1,7 +1,7 @@
 """What one micro-batch becomes on the wire: merged, split, bounded, slowed down."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,18 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ingest.requests import (
+    MAX_MERGED_KEY_BYTES,
+    MAX_MERGED_PARTITIONS,
+    MAX_MERGED_ROWS,
+    MAX_ROWS_PER_BATCH,
+    MIN_ROWS_ALONE,
+)
 from iot_pipeline.core.ledger.chain import Counts
-from iot_pipeline.core.reading.spans import bucket_of
+from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
+from iot_pipeline.core.reading.spans import Place, bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import PipelineError, RowsRefusedError
 from iot_pipeline.stages.ingest.row_writer import (
     MAX_BYTES_IN_FLIGHT,
-    MAX_MERGED_KEY_BYTES,
-    MAX_MERGED_PARTITIONS,
-    MAX_ROWS_PER_BATCH,
-    MIN_ROWS_ALONE,
     SLOW_ANSWER_SECONDS,
-    Part,
     RowWriter,
 )
 
@@ -46,18 +49,16 @@ class _WireStore:
     clock: _Clock
     answer_seconds: float = 0.001
     refused: str = ""
-    requests: list[list[Part]] = field(default_factory=list)
+    requests: list[list[tuple[Place, RowsByTime]]] = field(default_factory=list)
     device_requests: list[dict[str, int]] = field(default_factory=list)
     waiting: deque[_Answer] = field(default_factory=deque)
     most_waiting: int = 0
     most_bytes: int = 0
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> _Answer:
-        return self.send_merged([(device_id, day_number, rows)])
-
-    def send_merged(self, groups: Sequence[Part]) -> _Answer:
-        self.requests.append([(name, day, dict(rows)) for name, day, rows in groups])
-        if self.refused and any(self.refused == name for name, _, _ in groups):
+    def send_rows(self, rows: RowSlice) -> _Answer:
+        parts = rows.items()
+        self.requests.append(parts)
+        if self.refused and any(self.refused == name for (name, _), _ in parts):
             return self._wait(_Answer(RowsRefusedError("refused")))
         return self._wait(_Answer())
 
@@ -77,7 +78,7 @@ class _WireStore:
 
 
 def _batch(groups: dict[tuple[str, int], RowsByTime]) -> MicroBatch:
-    return MicroBatch(groups, [], {0: 0}, {0: 1}, {0: Counts()}, [])
+    return MicroBatch(RowGroups.of(groups), [], {0: 0}, {0: 1}, {0: Counts()}, [])
 
 
 def _rows(count: int) -> RowsByTime:
@@ -107,16 +108,16 @@ def test_every_row_leaves_once_within_the_guard_rails(
     _write(store, _batch(groups), requests_in_flight)
     sent: dict[tuple[str, int, int], int] = {}
     for parts in store.requests:
-        for name, day, rows in parts:
+        for (name, day), rows in parts:
             for ms in rows:
                 sent[name, day, ms] = sent.get((name, day, ms), 0) + 1
         if len(parts) == 1:
-            assert len(parts[0][2]) <= MAX_ROWS_PER_BATCH
+            assert len(parts[0][1]) <= MAX_ROWS_PER_BATCH
             continue
         assert len(parts) <= MAX_MERGED_PARTITIONS
-        assert sum(len(rows) for _, _, rows in parts) <= 50
-        assert sum(len(name.encode()) for name, _, _ in parts) <= MAX_MERGED_KEY_BYTES
-        assert all(len(rows) < MIN_ROWS_ALONE for _, _, rows in parts)
+        assert sum(len(rows) for _, rows in parts) <= MAX_MERGED_ROWS
+        assert sum(len(name.encode()) for (name, _), _ in parts) <= MAX_MERGED_KEY_BYTES
+        assert all(len(rows) < MIN_ROWS_ALONE for _, rows in parts)
     assert sent == {(*place, ms): 1 for place, rows in groups.items() for ms in rows}
 
 
@@ -146,8 +147,8 @@ def test_of_a_refused_merged_batch_only_the_row_at_fault_is_refused() -> None:
     acknowledged = {
         (name, ms)
         for parts in store.requests
-        if all(name != "d3" for name, _, _ in parts)
-        for name, _, rows in parts
+        if all(name != "d3" for (name, _), _ in parts)
+        for (name, _), rows in parts
         for ms in rows
     }
     assert acknowledged == {(f"d{at}", ms) for at in range(8) if at != 3 for ms in range(2)}

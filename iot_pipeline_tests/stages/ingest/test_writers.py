@@ -1,12 +1,13 @@
 """Slices on their way together: each row waits for its own answer, and they finish in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ingest.requests import MIN_ROWS_ALONE
 from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime
-from iot_pipeline.stages.ingest.row_writer import Part
 from iot_pipeline.stages.ingest.writers import MAX_SLICE_ROWS, Writers
 
 
@@ -22,11 +23,8 @@ class _Store:
 
     sent: dict[str, _Answer] = field(default_factory=dict)
 
-    def send_rows(self, device_id: str, day_number: int, rows: RowsByTime) -> _Answer:
-        return self.sent.setdefault(device_id, _Answer())
-
-    def send_merged(self, groups: Sequence[Part]) -> _Answer:
-        return self.send_rows(groups[0][0], 0, {})
+    def send_rows(self, rows: RowSlice) -> _Answer:
+        return self.sent.setdefault(rows.device_id, _Answer())
 
     def send_devices(self, day_number: int, devices: Mapping[str, int]) -> _Answer:
         return _Answer(done=True)
@@ -37,7 +35,7 @@ class _Store:
 
 def _slice(name: str, rows: int = 1) -> MicroBatch:
     made: RowsByTime = {ms: (1000 + ms, ms, 0, 1.0, 2.0) for ms in range(rows)}
-    return MicroBatch({(name, 1): made}, [], {0: 0}, {0: 1}, {0: Counts()}, [])
+    return MicroBatch(RowGroups.of({(name, 1): made}), [], {0: 0}, {0: 1}, {0: Counts()}, [])
 
 
 def _pump(writers: Writers) -> list[str]:
@@ -45,7 +43,7 @@ def _pump(writers: Writers) -> list[str]:
     finished = []
     for refusals in writers.pump():
         assert not refusals.rows
-        finished += [name for name, _ in refusals.batch.groups]
+        finished += [name for (name, _), _ in refusals.batch.groups.items()]
     return finished
 
 
@@ -96,20 +94,20 @@ def test_a_large_slice_goes_alone() -> None:
 
 
 def test_small_slices_share_the_window_and_a_large_one_has_all_of_it() -> None:
-    def many(rows: int) -> MicroBatch:
+    def many(rows: int, devices: int = 80) -> MicroBatch:
         groups: dict[tuple[str, int], RowsByTime] = {
             (f"{name}", 1): {ms: (1000 + ms, ms, 0, 1.0, 2.0) for ms in range(rows)}
-            for name in range(100)
+            for name in range(devices)
         }
-        return MicroBatch(groups, [], {0: 0}, {0: 1}, {0: Counts()}, [])
+        return MicroBatch(RowGroups.of(groups), [], {0: 0}, {0: 1}, {0: Counts()}, [])
 
     store = _Store()
     writers = Writers(store, 4, 64, 30.0)
-    writers.begin(many(6))
+    writers.begin(many(MIN_ROWS_ALONE))
     _pump(writers)
     assert len(store.sent) == 16
     store = _Store()
     writers = Writers(store, 4, 64, 30.0)
-    writers.begin(many(30))
+    writers.begin(many(MIN_ROWS_ALONE, 100))
     _pump(writers)
     assert len(store.sent) == 64

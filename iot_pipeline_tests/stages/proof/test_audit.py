@@ -6,6 +6,7 @@ from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.proof.audit_result import Fate, conclude
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.losses import record_losses
 from iot_pipeline.stages.ports import Run
@@ -252,7 +253,7 @@ def test_what_was_ingested_and_cannot_be_read_any_more_is_unverifiable_and_no_lo
 def test_a_row_without_a_record_is_stray_beside_a_batch_that_cannot_be_read():
     world = drained()
     written_us = (NOW_MS + 2) * 1000 + 3  # of partition 3, which has no record
-    world.store.send_rows("d", DAY, {T0_MS + 99: (written_us, 0, 3, 1.0, 2.0)})
+    world.store.send_rows(RowSlice.of({("d", DAY): {T0_MS + 99: (written_us, 0, 3, 1.0, 2.0)}}))
     world.store.wait(1)
     result = audit_of(Outside(world, unreadable=[OffsetRange(0, 1, 3)]))
     assert result.fates[Fate.STRAY] == 1

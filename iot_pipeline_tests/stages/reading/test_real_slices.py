@@ -8,6 +8,7 @@ import pytest
 
 from iot_pipeline.clients.packed_batch import open_reading_store
 from iot_pipeline.clients.sensor_data import CassandraSensorData
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.spans import Span, day_span, whole_day
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, day_number
@@ -44,7 +45,7 @@ def write(pipeline: Pipeline, times: range, *, retention_days: float = 0.0) -> N
 
     def send(part: range) -> None:
         rows: RowsByTime = dict.fromkeys(part, (arrived_ms * 1000, 0, 0, 20.0, 40.0))
-        flight.start(lambda: store.send_rows("hot", NUMBER, rows), lambda _: None)
+        flight.start(lambda: store.send_rows(RowSlice.of({("hot", NUMBER): rows})), lambda _: None)
 
     flight.feed((times[at : at + 300] for at in range(0, len(times), 300)), send, 16)
     flight.start(lambda: store.send_devices(NUMBER, {"hot": arrived_ms}), lambda _: None)

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.core.rollups.statistics import Rollup, is_same, summarize
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
@@ -52,7 +53,9 @@ class World:
         day = next(iter(rows)) // MS_PER_DAY
         store = self.rows.store
         store.send_rows(
-            device_id, day, {ms: (ms * 1000, 0, 0, *values) for ms, values in rows.items()}
+            RowSlice.of(
+                {(device_id, day): {ms: (ms * 1000, 0, 0, *values) for ms, values in rows.items()}}
+            )
         )
         store.send_devices(day, {device_id: 0})
 
