@@ -196,9 +196,7 @@ def _make_tables(
         _apply_migrations(tables, report, say)
 
 
-def _apply_migrations(
-    tables: TableStore, report: SchemaReport, say: Callable[[str], None]
-) -> None:
+def _apply_migrations(tables: TableStore, report: SchemaReport, say: Callable[[str], None]) -> None:
     # Unique per call: the lock takes its own holder for a retry, and two setups of one process
     # (a test, a Dagster code server) are two.
     holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
