@@ -1,10 +1,10 @@
 # make           check: lint, types, import contracts, every test that needs no server
 # make test      everything, with servers of its own
 # make ui        the UI of a demo in a browser, clicked and photographed for the README
-# make chaos     servers and drains die at random for 18 minutes (IOT_CHAOS_MINUTES), one oracle judges
+# make chaos     servers and drains die at random for 24 minutes, one oracle judges (three nodes of each too)
 # make demo      services, schema, a simulated fleet and Dagster's UI, until Ctrl-C
 #                (SCENARIO=rough_day: a fleet with faults; PORT=3001: the UI's port;
-#                SECURE=1: servers with TLS, users and passwords)
+#                SECURE=1: servers with TLS, users and passwords; NODES=3: three of each)
 # make demo-once the same, unattended; exits 0 when readings arrived and all checks passed
 SHELL := bash
 PYTHON ?= python3
@@ -52,10 +52,10 @@ chaos: setup  ## IOT_CHAOS_MINUTES says how long, IOT_CHAOS_SEED repeats a choic
 	IOT_CHAOS_MINUTES=$${IOT_CHAOS_MINUTES:-18} $(BIN)/pytest -s iot_pipeline_tests/chaos
 
 demo: setup  ## until Ctrl-C; SCENARIO=rough_day for a fleet with faults, PORT=3001 for the UI's port
-	@$(BIN)/iot demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(PORT),--port $(PORT)) $(if $(SECURE),--secure)
+	@$(BIN)/iot demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(PORT),--port $(PORT)) $(if $(SECURE),--secure) $(if $(NODES),--nodes $(NODES))
 
 demo-once: setup  ## the same, unattended; exit code 0 when it works
-	@$(BIN)/iot demo --once $(if $(PORT),--port $(PORT)) $(if $(SECURE),--secure)
+	@$(BIN)/iot demo --once $(if $(PORT),--port $(PORT)) $(if $(SECURE),--secure) $(if $(NODES),--nodes $(NODES))
 
 bench: setup  ## BENCH="--minutes 5 ..." says how much: docs/performance.md
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.bench import Bench, Wanted, say
+from iot_pipeline.local.nodes import COUNTS
 
 _FULL_MINUTES = 24 * 60
 _DOCS = Path("docs") / "performance.md"
@@ -35,6 +36,9 @@ def main() -> None:
     parser.add_argument("--rates", type=_numbers, default=[1_000, 5_000, 20_000], help="following")
     parser.add_argument("--follow-seconds", type=float, default=30)
     parser.add_argument("--commitlogs", type=lambda t: t.split(","), default=["group", "periodic"])
+    parser.add_argument(
+        "--nodes", type=int, choices=COUNTS, default=1, help="of each server; 3: three replicas"
+    )
     parser.add_argument("--full", action="store_true", help="peers too, however long it takes")
     parser.add_argument("--docs", action="store_true", help=f"write the results into {_DOCS}")
     parser.add_argument("--out", type=Path, default=Path("data") / "bench")
@@ -50,6 +54,8 @@ def main() -> None:
     bench.found.command = " ".join(["python -m benchmarks", *sys.argv[1:]])
     today = time.strftime("%Y-%m-%d")
     bench.found.machine = f"{today}, {os.cpu_count()} cores, load average before {load_before:.1f}"
+    if wanted.nodes > 1:
+        bench.found.machine += f", {wanted.nodes} nodes of each server"
     bench.run()
     print(report.text(bench.found))
     print(f"written to {wanted.out}/: table.md, results.json, throughput.png")

@@ -50,6 +50,7 @@ class Wanted:
     rates: list[int]
     follow_seconds: float
     commitlogs: list[str]
+    nodes: int
     full: bool
     out: Path
 
@@ -84,7 +85,9 @@ class Bench:
             until = ends - share * (others - number)
             with tempfile.TemporaryDirectory(prefix="iot-bench-") as folder:
                 say(f"{commitlog}: starting servers")
-                services = start_services(Path(folder) / "data", commitlog_sync=commitlog)
+                services = start_services(
+                    Path(folder) / "data", commitlog_sync=commitlog, nodes=self.wanted.nodes
+                )
                 try:
                     _Servers(self, services, commitlog, until).measure(number == 0)
                     warned = services.batch_warnings(0)
@@ -266,8 +269,9 @@ def _drop(settings: Settings) -> None:
 
 
 def _cpu_seconds(services: OwnServices) -> dict[str, float]:
-    found = {}
-    for name in ("kafka", "cassandra"):
-        used = psutil.Process(services.pid(name)).cpu_times()
-        found[name] = used.user + used.system
+    """Of all nodes of a kind together."""
+    found = {"kafka": 0.0, "cassandra": 0.0}
+    for server in services.local.description.servers():
+        used = psutil.Process(services.pid(server.name)).cpu_times()
+        found[server.service.kind] += used.user + used.system
     return found

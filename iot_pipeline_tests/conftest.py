@@ -74,7 +74,7 @@ def services(
         given |= {"IOT_CONTACT_POINTS": nodes, "IOT_CASSANDRA_PORT": port}
     only = [n for n, there in zip(NAMES, (brokers, nodes), strict=True) if not there]
     version = os.environ.get("IOT_TEST_CASSANDRA_VERSION", "")
-    started = start_services(folder, only, version=version, **given)
+    started = start_services(folder, only, nodes=1, version=version, **given)
     request.config.stash[_STARTED] = started
     try:
         yield started

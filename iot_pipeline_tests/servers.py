@@ -21,6 +21,7 @@ import psutil
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import open_connections
 from iot_pipeline.errors import PipelineError, TransientError
+from iot_pipeline.local.description import Description
 from iot_pipeline.local.secure import SecureServers
 from iot_pipeline.local.servers import LocalServices
 from iot_pipeline.settings import Settings
@@ -156,17 +157,18 @@ class OwnServices(Services):
         return self.local.server(name).log.stat().st_size
 
     def batch_warnings(self, since_bytes: int) -> list[str]:
-        with self.local.server("cassandra").log.open("rb") as lines:
-            lines.seek(since_bytes)
-            text = lines.read().decode(errors="replace")
+        text = ""
+        for server in self.local.description.servers(("cassandra",)):
+            with server.log.open("rb") as lines:
+                lines.seek(since_bytes)
+                text += lines.read().decode(errors="replace")
         return re.findall(r"^.*\bWARN\b.*[Bb]atch.*$", text, re.MULTILINE)
 
     def stop(self) -> None:
         """End everything at once; their data is thrown away. Idempotent."""
-        for name in NAMES:
-            process = self.local.server(name).process()
-            if process is not None:
-                self.local.kill(name)
+        for server in self.local.description.servers():
+            if server.process() is not None:
+                server.kill()
         self.local.wipe()
         if self.guard.stdin is not None and not self.guard.stdin.closed:
             self.guard.stdin.close()
@@ -178,6 +180,7 @@ def start_services(
     only: Collection[str] = NAMES,
     commitlog_sync: str = "group",
     version: str = "",
+    nodes: int = 1,
     **overrides: str,
 ) -> OwnServices:
     """Start servers on free ports, their state in `folder`; both at once, about ten seconds.
@@ -188,13 +191,14 @@ def start_services(
         commitlog_sync: "group" as shipped, or "periodic", which forgets acknowledged writes
             when it is killed.
         version: "4.1": that Cassandra, instead of the one that is shipped.
+        nodes: of each; with three they are kafka-1, cassandra-3 and so on.
         overrides: further settings by their full names (IOT_KAFKA_RETENTION_CHECK_MS="500").
 
     Raises:
         ServiceError: with the end of the log of what did not start; nothing is left running.
     """
     assert commitlog_sync in ("group", "periodic")
-    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    ports = dict(zip(PORTS, map(str, _ports_for(nodes)), strict=True))
     env = {
         **{
             name: os.environ[name]
@@ -217,6 +221,10 @@ def start_services(
         place = folder / "definition"
         place.mkdir(exist_ok=True)
         definition = cassandra_4_1.definition_in(place)
+    if nodes > 1:
+        description = Description(Settings.from_env(env), folder / "services")
+        description.make(secure=False, nodes=nodes)
+        env |= description.environment()
     settings = Settings.from_env(env)
     services = OwnServices(
         bootstrap_servers=settings.bootstrap_servers,
@@ -238,11 +246,20 @@ def start_services(
     return services
 
 
+def _ports_for(nodes: int) -> list[int]:
+    """One for each of PORTS; of the last, JMX's, as many in a row as there are nodes."""
+    while True:
+        *others, jmx = free_ports(len(PORTS))
+        more = free_ports(nodes - 1)
+        if more == list(range(jmx + 1, jmx + nodes)):
+            return [*others, jmx]
+
+
 def start_secure_services(folder: Path) -> OwnServices:
     """The same with TLS, users and passwords; `env` holds what lets clients in."""
     doors = SecureServers(folder.resolve() / "services" / "secure")
     doors.make()
-    return start_services(folder, **doors.environment())
+    return start_services(folder, nodes=1, **doors.environment())
 
 
 def existing_services(

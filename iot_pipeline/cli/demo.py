@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -29,6 +30,7 @@ from iot_pipeline.errors import ConfigurationError, ServiceError
 from iot_pipeline.files import Kept
 from iot_pipeline.local import processes
 from iot_pipeline.local.dagster_ui import DagsterUi, find_free_port
+from iot_pipeline.local.nodes import COUNTS
 from iot_pipeline.local.processes import Child
 from iot_pipeline.local.scenario_files import fault_kinds, load_scenario
 from iot_pipeline.local.servers import LocalServices
@@ -60,7 +62,7 @@ _TOUR = """
 
   In another terminal:  {iot} lag
                         {iot} readings {device} --last 5m
-  Break something:      {iot} kill cassandra
+  Break something:      {iot} kill {victim}
                         {iot} up
 
   Ctrl-C stops what this demo started; a second one kills it.
@@ -94,8 +96,14 @@ class _Fleet:
     "--once", is_flag=True, help="End when one run and its checks have passed, or failed."
 )
 @click.option("--secure", is_flag=True, help="Behind TLS, users and passwords; made on the spot.")
+@click.option("--nodes", type=click.Choice(list(map(str, COUNTS))), help="Of each server.")
 def demo_command(
-    devices: int | None, scenario: str | None, port: int, once: bool, secure: bool
+    devices: int | None,
+    scenario: str | None,
+    port: int,
+    once: bool,
+    secure: bool,
+    nodes: str | None,
 ) -> None:
     """Run services, schema, a fleet and Dagster's UI with the sensor on, until Ctrl-C."""
     settings = Settings.from_env()
@@ -110,7 +118,9 @@ def demo_command(
     with _only_one(folder), _stop_on_signals(), ExitStack() as stack:
         try:
             _end_leftovers(folder)
-            _run(settings, folder, stack, fleet, port, once, secure)
+            count = None if nodes is None else int(nodes)
+            start = partial(LocalServices.up, secure=secure, nodes=count)
+            _run(settings, folder, stack, fleet, port, once, start)
         except KeyboardInterrupt:
             tell("stopping (a second Ctrl-C kills)")
             if once:
@@ -124,7 +134,7 @@ def _run(
     chosen: _Fleet,
     port: int,
     once: bool,
-    secure: bool,
+    start: Callable[[LocalServices], object],
 ) -> None:
     began = time.monotonic()
 
@@ -132,10 +142,12 @@ def _run(
         tell(f"[{time.monotonic() - began:3.0f} s] {text}")
 
     step("1/5 Kafka and Cassandra")
-    services = _start_services(stack, folder, secure)
-    if services.secure.is_there:
-        # Names of files and of a user; the children that are started below read them too.
-        os.environ.update(services.secure.environment())
+    services = _start_services(stack, folder, start)
+    lines = services.description.environment()
+    if lines:
+        # Addresses, names of files and of a user; the children that are started below read them
+        # too.
+        os.environ.update(lines)
         settings = Settings.from_env()
     step("2/5 topics and tables")
     with open_connections(settings) as connections:
@@ -165,17 +177,21 @@ def _run(
             expect=chosen.expect,
             device=shlex.quote(chosen.device_id),
             iot=iot_command(),
+            victim=services.description.servers(("cassandra",))[-1].name,
         )
     )
-    if services.secure.is_there:
-        tell(f"  The doors are locked: in other terminals set what `{iot_command()} up` prints.")
+    if lines:
+        why = "The doors are locked" if services.secure.is_there else "There are several nodes"
+        tell(f"  {why}: in other terminals set what `{iot_command()} up` prints.")
     watch.until_it_ends()
 
 
 # Services, Dagster, the fleet: each is stopped by the stack, in the opposite order.
 
 
-def _start_services(stack: ExitStack, folder: Path, secure: bool) -> LocalServices:
+def _start_services(
+    stack: ExitStack, folder: Path, start: Callable[[LocalServices], object]
+) -> LocalServices:
     services = local_services()
     mark = Kept(folder / "services.json", set[str])
     # A demo that was killed left its servers running: they are still ours to stop.
@@ -195,7 +211,7 @@ def _start_services(stack: ExitStack, folder: Path, secure: bool) -> LocalServic
         mark.path.unlink(missing_ok=True)
 
     stack.push(stop)
-    services.up(secure=secure)
+    start(services)
     return services
 
 

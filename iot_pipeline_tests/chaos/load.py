@@ -38,6 +38,7 @@ class Load:
         per_second: messages, about.
         devices: how many take turns.
         name: that of the devices begins with it.
+        acks: "1" is the negative control: what only a leader has counts as sent.
     """
 
     bootstrap_servers: str
@@ -46,12 +47,15 @@ class Load:
     per_second: int = 1000
     devices: int = 40
     name: str = "chaos"
+    acks: str = "all"
     attempted: dict[int, Attempt] = field(default_factory=dict)
     acknowledged: set[int] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        # One past the last acknowledged offset, by partition.
+        self.ends: dict[int, int] = {}
         self._recent: list[Attempt] = []
         self._sent = 0
         self._stop, self._paused = threading.Event(), threading.Event()
@@ -195,10 +199,11 @@ class Load:
         if not len(self._producer):
             self._heard_at = time.monotonic()
 
-        def delivered(error: Any, _: Any) -> None:
+        def delivered(error: Any, message: Any) -> None:
             if error is None:
                 self._heard_at = time.monotonic()
                 self.acknowledged.add(number)
+                self.ends[message.partition()] = message.offset() + 1
             else:
                 self.refused.append(str(error))
 
@@ -227,8 +232,10 @@ class Load:
         return Producer(
             {
                 "bootstrap.servers": self.bootstrap_servers,
-                "enable.idempotence": True,
-                "acks": "all",
+                "enable.idempotence": self.acks == "all",
+                "acks": self.acks,
+                # A broker of three that is frozen leads no more: a minute is long to wait for it.
+                "socket.timeout.ms": 6000,
                 "linger.ms": linger_ms,
                 "batch.size": 1_000_000,
                 "message.timeout.ms": 300_000,

@@ -123,6 +123,8 @@ class plain_session:  # noqa: N801 - used as a function
                 time.sleep(0.5)
                 continue
             session.default_timeout = 60
+            # Of three replicas one may not have a row yet.
+            session.default_consistency_level = ConsistencyLevel.QUORUM
             return session
 
     def __exit__(self, *_: object) -> None:

@@ -83,3 +83,10 @@ def test_a_keyspace_is_replicated_by_datacenter(pipeline: Pipeline) -> None:
         pipeline.connections.cassandra.execute(
             f"DROP KEYSPACE IF EXISTS {keyspace}", doing="testing", timeout_seconds=60
         )
+
+
+def test_a_node_that_says_nothing_is_left_within_seconds(pipeline: Pipeline) -> None:
+    with CassandraClient(pipeline.settings) as client:
+        cluster = client.session.cluster
+        # Asked when it was silent for one of them, left when it is for the other one too.
+        assert cluster.idle_heartbeat_interval + cluster.idle_heartbeat_timeout <= 8

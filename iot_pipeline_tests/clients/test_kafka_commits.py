@@ -1,0 +1,47 @@
+"""Offsets of a group that nobody joins: taken by a broker, or given up on when none answers."""
+
+import socket
+import time
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from iot_pipeline.clients.kafka import SILENT
+from iot_pipeline.clients.kafka_commits import GroupOffsets
+
+TOPIC, GROUP = "commits", "group of commits"
+
+
+def committed(brokers: str) -> list[int]:
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": GROUP})
+    try:
+        places = [TopicPartition(TOPIC, partition) for partition in range(2)]
+        return [place.offset for place in consumer.committed(places, timeout=20)]
+    finally:
+        consumer.close()
+
+
+def test_a_broker_takes_them_and_the_newest_remain(kafka_wire: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka_wire})
+    for partition in range(2):
+        producer.produce(TOPIC, b"makes the topic", partition=partition)
+    assert producer.flush(20) == 0
+    offsets = GroupOffsets({"bootstrap.servers": kafka_wire}, GROUP, SILENT, 20)
+    for at in (3, 5):
+        offsets.send(TOPIC, {0: at, 1: 10 * at}).result(20)
+    assert committed(kafka_wire) == [5, 50]
+
+
+def test_a_broker_that_says_nothing_is_given_up_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = {"bootstrap.servers": f"127.0.0.1:{silent.getsockname()[1]}"}
+        began = time.monotonic()
+        sent = GroupOffsets(config, GROUP, SILENT, 0.3).send(TOPIC, {0: 1})
+        assert time.monotonic() - began < 0.3, "a mirror waits for nothing"
+        assert not sent.done()
+        with pytest.raises(TimeoutError):
+            sent.result(0)
+        with pytest.raises(KafkaException) as refused:
+            sent.result(20)
+    assert refused.value.args[0].code() == KafkaError._TIMED_OUT
+    assert sent.done()
