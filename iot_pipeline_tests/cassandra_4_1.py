@@ -55,8 +55,12 @@ def definition_in(folder: Path) -> Definition:
     for name in _NEWER:
         del settings[name]
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    with (made.services_folder / "cassandra" / "jvm17.args").open("a", encoding="utf-8") as args:
-        args.writelines(f"--add-opens java.base/{name}=ALL-UNNAMED\n" for name in _OPENED)
+    arguments = made.services_folder / "cassandra" / "jvm17.args"
+    opened = "--add-opens java.base/"
+    shipped = arguments.read_text(encoding="utf-8")
+    _, _, to = next(line for line in shipped.splitlines() if line.startswith(opened)).partition("=")
+    more = "".join(f"{opened}{name}={to}\n" for name in _OPENED)
+    arguments.write_text(shipped + more, encoding="utf-8")
     if LOCK.is_file():
         shutil.copy(LOCK, made.services_folder / "cassandra.lock")
     return made

@@ -62,13 +62,18 @@ class NoNewTopics:
         return False
 
 
-def set_up(tables):
-    return setup_schema(NoNewTopics(), log_of(), tables, SETTINGS)
+def set_up(tables, *denied):
+    return setup_schema(NoNewTopics(), log_of(*denied), tables, SETTINGS)
 
 
 def test_a_keyspace_that_a_person_made_from_the_printed_cql_is_as_expected():
     report = set_up(MadeByAPerson())
     assert (report.created, report.differences, report.fatal) == ([], [], [])
+
+
+def test_a_topic_that_we_may_not_see_is_told_and_does_not_end_the_setting_up():
+    said = set_up(MadeByAPerson(), "t.dlq").sentences()
+    assert "note: not looked at: describing topic t.dlq: no right. Grant it." in said
 
 
 def test_a_missing_column_is_named_with_the_statement_that_adds_it():

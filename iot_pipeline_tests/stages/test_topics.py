@@ -28,6 +28,9 @@ class TwoTopics(FakeLog):
         if topic in self.denied:
             raise self.error(f"describing topic {topic}: no right. Grant it.")
 
+    def topic_id(self, topic: str) -> str:
+        return "uuid"
+
     def describe(self, topic: str) -> TopicInfo:
         self._check_name(topic)
         partitions = 1 if topic.endswith(".dlq") else self.partitions
