@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from iot_pipeline import settings_cassandra, settings_kafka
+from iot_pipeline.core.fleet.device_limits import parse_device_limits
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.decoding import ReadingRules
@@ -80,6 +81,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _kafka_properties: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
+    _quality_limits: QualityLimits = PrivateAttr(default_factory=QualityLimits)
 
     # Where things are.
     bootstrap_servers: str = ""
@@ -163,6 +165,9 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
     """older ledger rows become one a day and Kafka partition"""
     report_days: float = Field(90, ge=0)
     """how long health reports are kept"""
+
+    device_limits: str = ""
+    """YAML file that gives some devices limits of their own: docs/data-quality.md"""
 
     # Rollups.
     rollup_start: date | None = None
@@ -276,6 +281,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
         wrong = [*settings_kafka.wrong_with(self), *settings_cassandra.wrong_with(self)]
         if wrong:
             raise ValueError("; ".join(wrong))
+        self._quality_limits = self._read_limits()
         owners: dict[int, str] = {}
         ports = [name for name in type(self).model_fields if name.endswith("_port")]
         # Those that were set come last: of two that are equal, a person reads the one they set.
@@ -301,10 +307,26 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
 
     @property
     def quality_limits(self) -> QualityLimits:
+        """When a device is well."""
+        return self._quality_limits
+
+    def _read_limits(self) -> QualityLimits:
         set_here = {
             item.name: getattr(self, item.name) for item in fields(QualityLimits) if item.metadata
         }
-        return QualityLimits(self.quantities, **set_here)
+        limits = QualityLimits(self.quantities, **set_here)
+        if not self.device_limits:
+            return limits
+        path = Path(in_project(self.device_limits))
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            why = getattr(exc, "strerror", None) or "not UTF-8"
+            raise ValueError(f"IOT_DEVICE_LIMITS={self.device_limits}: {why}") from None
+        try:
+            return parse_device_limits(text, str(path), limits)
+        except ConfigurationError as exc:
+            raise ValueError(f"IOT_DEVICE_LIMITS: {exc}") from None
 
     @property
     def kafka_tls(self) -> Tls | None:

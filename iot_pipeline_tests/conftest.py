@@ -128,5 +128,33 @@ def pipeline(settings: Settings, settings_env: dict[str, str]) -> Iterator[Pipel
         yield Pipeline(settings, settings_env, connections)
 
 
+# Files with servers that take a minute or more, the longest first. One process of pytest has a file
+# from its first test to its last: a long one that comes late keeps the others waiting at the end.
+LONG_FILES = (
+    "ui/test_ui.py",
+    "cli/test_demo.py",
+    "defs/test_dagster_dev.py",
+    "ui/test_checks_stay.py",
+    "chaos/test_negative_controls.py",
+    "defs/test_follow_dev.py",
+    "chaos/test_random_faults.py",
+    "chaos/test_topic_faults.py",
+    "defs/test_data_quality.py",
+    "defs/test_rollups.py",
+    "cli/test_every_command.py",
+    "docs/test_tutorial.py",
+    "secure/test_doors.py",
+    "secure/test_up_secure.py",
+    "defs/test_ingest.py",
+    "secure/test_secrets.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    ranks = {here / name: rank for rank, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     write_summary(terminalreporter)

@@ -22,6 +22,7 @@ from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.proof.dead_letters import StoredLetter, preview
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.payloads import what_it_is
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
 from iot_pipeline.core.words import counted, iot_command
 from iot_pipeline.errors import ConfigurationError
@@ -237,6 +238,7 @@ def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: 
     settings = Settings.from_env()
     since_ms = parse_moment(since).timestamp() * 1000 if since else 0
     counts: Counter[str] = Counter()
+    known: Counter[str] = Counter()
     newest: dict[str, int] = {}
     oldest_ms, left = float("inf"), 0
     with open_connections(settings) as connections:
@@ -253,6 +255,7 @@ def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: 
         is_ours = letter.source.topic == settings.topic
         if is_ours and reason in (None, letter.reason) and letter.delivered_ms >= since_ms:
             counts[letter.reason] += 1
+            known[what_it_is(letter.value or b"") if letter.reason == Reason.NOT_JSON else ""] += 1
             newest[letter.reason] = max(newest.get(letter.reason, 0), letter.delivered_ms)
     if oldest_ms < since_ms:
         left = 0  # those before are not asked for
@@ -261,6 +264,7 @@ def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: 
             {
                 "letters": counts.total(),
                 "by_reason": dict(counts),
+                "recognized": {said: count for said, count in known.items() if said},
                 "rejected": rejected,
                 "not_looked_at": left,
             }
@@ -271,6 +275,9 @@ def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: 
         [(name, f"{count:,}", moment_of(newest[name])) for name, count in counts.most_common()],
         title=f"{counted(counts.total(), 'dead letter')} of {settings.topic}",
     )
+    for said, count in known.most_common():
+        if said:
+            say(f"of {counted(count, 'letter')} that JSON cannot be read from: {said}")
     say(
         f"{counted(rejected, 'record was', 'records were')} rejected since the beginning, "
         "by the ledger"

@@ -203,6 +203,8 @@ def _summary(fleet: Fleet, silent: int, troubled: int, days: int) -> Iterator[st
     )
     if fleet.unlooked:
         yield f"{fleet.unlooked:,} of them were not looked at: there was no time for it"
+    elif unused := fleet.unused_patterns():
+        yield f"IOT_DEVICE_LIMITS: no device is called {' or '.join(unused)}"
     if fleet.states and silent == len(fleet.states):
         yield "all are silent: is ingestion running? `iot lag` says how far behind it is"
 

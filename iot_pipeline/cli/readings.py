@@ -162,7 +162,7 @@ def _up_to_now(tables: Tables, device_id: str) -> Window | None:
     """None, or, where readings lie ahead of now, the newest day up to now; says what lies ahead."""
     now = datetime.now(UTC)
     settings = tables.cassandra.settings
-    until = now + timedelta(milliseconds=settings.quality_limits.ahead_ms)
+    until = now + timedelta(milliseconds=settings.quality_limits.of(device_id).ahead_ms)
     newest = read_newest(tables.rows, tables.days, device_id, 1)
     if not newest or newest[0][0] <= until.timestamp() * 1000:
         return None

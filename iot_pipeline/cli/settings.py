@@ -3,14 +3,19 @@ from pathlib import Path
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.core.fleet.device_limits import named_limits
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_sources import env_file, injected_variables
 
 
 @click.command("settings")
+@click.option("--device", metavar="DEVICE", help="The limits that hold for this device.")
 @json_option
-def settings_command(as_json: bool) -> None:
+def settings_command(device: str | None, as_json: bool) -> None:
     """List every setting, its value (secrets hidden), where that comes from, and what it means."""
+    if device is not None:
+        _print_limits(Settings.from_env(), device, as_json)
+        return
     rows = list(Settings.from_env().rows())
     if as_json:
         print_json({name: value for name, value, _, _ in rows})
@@ -26,6 +31,26 @@ def settings_command(as_json: bool) -> None:
             "that name, they are no settings. In Kubernetes `enableServiceLinks: false` keeps them "
             "away"
         )
+
+
+def _print_limits(settings: Settings, device: str, as_json: bool) -> None:
+    limits = settings.quality_limits
+    of_device, of_all = named_limits(limits.of(device)), named_limits(limits)
+    if as_json:
+        print_json(of_device)
+        return
+    print_table(
+        ("limit", device, "every other device"),
+        [(name, f"{value:g}", f"{of_all[name]:g}") for name, value in of_device.items()],
+    )
+    entry = next((entry for entry in limits.own if entry.names(device)), None)
+    if entry is not None:
+        patterns = ", ".join(entry.patterns)
+        say(f"the entry of {patterns} in {settings.device_limits} holds for it")
+    elif limits.own:
+        say(f"no entry of {settings.device_limits} names it")
+    else:
+        say("no device has limits of its own: IOT_DEVICE_LIMITS would name the file")
 
 
 def _about(path: Path) -> str:

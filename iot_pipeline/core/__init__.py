@@ -3,8 +3,8 @@
 What does not belong here: asking servers (`clients`), the order that keeps data safe (the same room
 of `stages`), what a check says (`stages.checks`), drawing (`artifacts`).
 
-The rooms, in the order of imports, which is nearly that of a reading's path; `times` and `words`
-stand before all of them:
+The rooms, in the order of imports, which is nearly that of a reading's path; `times`, `words` and
+`yaml_lines` stand before all of them:
 
 rights/     what our users must be allowed to do on each server, and the lines that grant it
 reading/    a message is a reading, or a dead letter with a reason; quantities, offsets, lag

@@ -15,7 +15,7 @@ CORE_TESTS, STAGE_TESTS = (
     Path(package.__path__[0]) for package in (iot_pipeline_tests.core, iot_pipeline_tests.stages)
 )
 # What all rooms use stands beside them.
-BESIDE_CORE = {"times", "words"}
+BESIDE_CORE = {"times", "words", "yaml_lines"}
 BESIDE_STAGES = {"ports", "requests", "run_ingest", "schema"}
 
 

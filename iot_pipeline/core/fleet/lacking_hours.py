@@ -4,7 +4,7 @@ Once an hour was found to lack readings it stays so until they arrive: the rhyth
 found is kept, because another estimate of it a minute later would say something else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from iot_pipeline.core.fleet.quality import QualityLimits
@@ -70,41 +70,46 @@ class FleetHours:
     """
 
     def __init__(
-        self, states: Iterable[DeviceState], as_of_ms: float, limits: QualityLimits
+        self, states: Mapping[str, DeviceState], as_of_ms: float, limits: QualityLimits
     ) -> None:
         self._as_of_ms, self._limits = as_of_ms, limits
-        witnesses = [state for state in states if known_interval_ms(state)]
+        witnesses = [(name, state) for name, state in states.items() if known_interval_ms(state)]
         self._witnesses = witnesses[:: 1 + len(witnesses) // _WITNESSES]
         self._paces: dict[int, float] = {}
 
-    def share(self, state: DeviceState, hour: int, interval_ms: float) -> HourShare | None:
+    def share(
+        self, name: str, state: DeviceState, hour: int, interval_ms: float
+    ) -> HourShare | None:
         """What one sends every `interval_ms`, of an hour since 1970; None: nothing was due."""
-        return self._share(state, hour, interval_ms, self._pace(hour)) if interval_ms else None
+        if not interval_ms:
+            return None
+        return self._share(name, state, hour, interval_ms, self._pace(hour))
 
-    def lacking(self, state: DeviceState) -> list[HourShare]:
+    def lacking(self, name: str, state: DeviceState) -> list[HourShare]:
         """The hours of the last day that still lack readings, of those that once did."""
         oldest = self._as_of_ms // MS_PER_HOUR - HOURS_PER_DAY
         shares = (
-            self.share(state, hour, interval_ms)
+            self.share(name, state, hour, interval_ms)
             for hour, interval_ms in state.lacking.items()
             if hour >= oldest
         )
-        return [share for share in shares if share and share.is_incomplete(self._limits)]
+        limits = self._limits.of(name)
+        return [share for share in shares if share and share.is_incomplete(limits)]
 
     def _pace(self, hour: int) -> float:
         """The share of their readings of the hour that even the best devices sent, 1.0 at most."""
         if hour not in self._paces:
             shares = sorted(
                 found.share
-                for state in self._witnesses
-                if (found := self._share(state, hour, state.interval_ms, 1.0))
+                for name, state in self._witnesses
+                if (found := self._share(name, state, hour, state.interval_ms, 1.0))
                 and found.expected >= LEAST_EXPECTED
             )
             self._paces[hour] = shares[int(_BEST_SHARE * len(shares))] if shares else 1.0
         return self._paces[hour]
 
     def _share(
-        self, state: DeviceState, hour: int, interval_ms: float, pace: float
+        self, name: str, state: DeviceState, hour: int, interval_ms: float, pace: float
     ) -> HourShare | None:
         # Of one with a wrong clock readings are counted under other hours.
         if hour in state.unsure_hours:
@@ -112,7 +117,8 @@ class FleetHours:
         # Of a late one the newest readings are not there yet.
         delay_ms = max(state.half.delay_most_ms, state.before.delay_most_ms)
         begin = max(hour * MS_PER_HOUR, state.begin_ms)
-        end = min((hour + 1) * MS_PER_HOUR, self._as_of_ms - self._limits.late_ms - delay_ms)
+        late_ms = self._limits.of(name).late_ms
+        end = min((hour + 1) * MS_PER_HOUR, self._as_of_ms - late_ms - delay_ms)
         if end <= begin:
             return None
         expected = (end - begin) / interval_ms * pace
@@ -132,7 +138,7 @@ def note_lacking(
     """
     current = as_of_ms // MS_PER_HOUR
     oldest = current - HOURS_PER_DAY
-    hours = FleetHours(states.values(), as_of_ms, limits)
+    hours = FleetHours(states, as_of_ms, limits)
     found = []
     for name, state in states.items():
         if state.lacking and min(state.lacking) < oldest:
@@ -141,8 +147,8 @@ def note_lacking(
         first = max(oldest, state.next_hour, state.begin_ms // MS_PER_HOUR)
         for hour in range(first, current + 1) if interval else ():
             if hour not in state.lacking:
-                share = hours.share(state, hour, interval)
-                if share is not None and share.is_incomplete(limits):
+                share = hours.share(name, state, hour, interval)
+                if share is not None and share.is_incomplete(limits.of(name)):
                     state.lacking[hour] = interval
                     found.append((name, hour))
         # Readings measured in the last hour may still be on their way.

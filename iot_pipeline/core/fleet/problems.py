@@ -12,7 +12,7 @@ from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.delays import Delays
 from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
 from iot_pipeline.core.fleet.lacking_hours import FleetHours
-from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.quality import QualityLimits, is_named
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, in_words
@@ -76,9 +76,14 @@ class Fleet:
         """All devices that have readings of the last days."""
         return len(self.states) + self.unlooked
 
+    def unused_patterns(self) -> list[str]:
+        """Of the limits of some devices: what names no device that was looked at."""
+        patterns = (pattern for entry in self.limits.own for pattern in entry.patterns)
+        return [one for one in patterns if not any(is_named(name, one) for name in self.states)]
+
     @cached_property
     def hours(self) -> FleetHours:
-        return FleetHours(self.states.values(), self.as_of_ms, self.limits)
+        return FleetHours(self.states, self.as_of_ms, self.limits)
 
     @cached_property
     def problems(self) -> Mapping[Trouble, list[DeviceProblem]]:
@@ -201,28 +206,28 @@ def group_of(device_id: str) -> str:
 
 def note_apart(states: Mapping[str, DeviceState], limits: QualityLimits) -> None:
     """Remember in their states which devices say something else than their group does now."""
-    groups: defaultdict[str, list[DeviceState]] = defaultdict(list)
+    groups: defaultdict[str, list[tuple[str, DeviceState]]] = defaultdict(list)
     for name, state in states.items():
         if state.rows:
-            groups[group_of(name)].append(state)
+            groups[group_of(name)].append((name, state))
     for members in groups.values():
-        newest = max(state.arrived_ms for state in members)
-        together = [state for state in members if newest - state.arrived_ms <= _SAME_TIME_MS]
+        newest = max(state.arrived_ms for _, state in members)
+        together = [one for one in members if newest - one[1].arrived_ms <= _SAME_TIME_MS]
         if len(together) < _LEAST_NEIGHBOURS:
             continue
         for number, quantity in enumerate(limits.quantities):
-            values = [state.values[number] for state in together]
+            values = [state.values[number] for _, state in together]
             middle = median(values)
             usual = median(abs(value - middle) for value in values)
-            limit = max(quantity.apart, _DEVIATIONS * usual)
-            for state, value in zip(together, values, strict=True):
-                if abs(value - middle) > limit:
+            for (name, state), value in zip(together, values, strict=True):
+                apart = limits.of(name).quantities[number].apart
+                if abs(value - middle) > max(apart, _DEVIATIONS * usual):
                     state.apart = Apart(quantity.name, value, middle)
                     state.apart_at_ms = state.arrived_ms
 
 
 def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[DeviceProblem]:
-    as_of, limits = fleet.as_of_ms, fleet.limits
+    as_of, limits = fleet.as_of_ms, fleet.limits.of(name)
     silence = as_of - state.arrived_ms
     if is_silent(state, as_of, limits):
         usual = in_words(state.arrival_interval_ms / 1000)
@@ -247,7 +252,7 @@ def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[Device
         count = sum(half.outside + half.jumps for half in recent_halves(state, as_of))
         yield DeviceProblem(name, Trouble.IMPLAUSIBLE, odd_in_words(state, as_of), count)
     if state.lacking:
-        shares = fleet.hours.lacking(state)
+        shares = fleet.hours.lacking(name, state)
         if shares:
             worst = max(1 - share.share for share in shares)
             said = f"readings missing in {counted(len(shares), 'hour')}, {worst:.0%} in the worst"

@@ -1,10 +1,13 @@
 """When a device is well: every limit that a decision on devices uses, and no decision.
 
 One owner: checks, report, pictures and `iot devices` all decide by these, and the settings are made
-from them.
+from them. A file may give some devices limits of their own (`core.fleet.device_limits`).
 """
 
+import re
 from dataclasses import dataclass
+from fnmatch import translate
+from functools import lru_cache
 
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity, limit
 from iot_pipeline.core.times import MS_PER_HOUR
@@ -14,7 +17,8 @@ from iot_pipeline.core.times import MS_PER_HOUR
 class QualityLimits:
     """What is fine; each is the setting of its name, and docs/data-quality.md says why.
 
-    What is fine of one quantity is in `quantities`.
+    What is fine of one quantity is in `quantities`. `own` are the devices for which other limits
+    hold: ask `of` for those of one device.
     """
 
     quantities: tuple[Quantity, ...] = QUANTITIES
@@ -41,6 +45,20 @@ class QualityLimits:
         "share of the readings expected that an hour must have", 0.95, gt=0, le=1
     )
 
+    own: "tuple[DeviceLimits, ...]" = ()
+
+    def of(self, device_id: str) -> "QualityLimits":
+        """The limits that hold for a device: of the first entry that names it, else these."""
+        for entry in self.own:
+            if entry.names(device_id):
+                return entry.limits
+        return self
+
+    @property
+    def and_own(self) -> str:
+        """What a sentence adds that told one of these limits."""
+        return " Some devices have limits of their own (`IOT_DEVICE_LIMITS`)." if self.own else ""
+
     @property
     def late_ms(self) -> float:
         return self.late_seconds * 1000
@@ -52,3 +70,24 @@ class QualityLimits:
     @property
     def backfill_ms(self) -> float:
         return self.backfill_hours * MS_PER_HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLimits:
+    """The limits of the devices that one of `patterns` names: `*` and `?` stand for anything."""
+
+    patterns: tuple[str, ...]
+    limits: QualityLimits
+
+    def names(self, device_id: str) -> bool:
+        return is_named(device_id, *self.patterns)
+
+
+def is_named(device_id: str, *patterns: str) -> bool:
+    """Whether one of the patterns names a device."""
+    return _any_of(patterns).match(device_id) is not None
+
+
+@lru_cache(maxsize=1_024)
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(translate(pattern) for pattern in patterns))

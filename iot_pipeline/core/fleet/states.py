@@ -4,7 +4,7 @@ Up to MANY devices everything is looked at. Beyond, a budget per micro-batch hol
 were in trouble are looked at every time, the others in turn, and what was left out is counted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from operator import itemgetter, sub
@@ -137,24 +137,23 @@ class FleetStates:
 
     def _fold(self, groups: Groups, rows: int) -> None:
         limits, devices, changed = self.limits, self.devices, self.changed
-        view = _Columns(groups, rows)
-        self._count_delays(view, limits)
-        times = view.times_list
-        for (name, _), start, end, is_close, gap, first_at, first, calm in view.summaries(
-            groups, limits
-        ):
+        view = _Columns(groups, rows, limits)
+        self._count_delays(view)
+        times, has_own = view.times_list, bool(limits.own)
+        for (name, _), start, end, is_close, gap, first_at, first, calm in view.summaries(groups):
             state = devices.get(name)
             if state is None:
                 state = devices[name] = DeviceState()
             changed.add(name)
+            own = limits.of(name) if has_own else limits
             if state.rows:
                 gap = max(gap, first_at - state.arrived_ms)
-            if not is_close and state.is_calm(gap, first, limits):
+            if not is_close and state.is_calm(gap, first, own):
                 spread = () if calm[1] >= 0 else view.arrivals[start:end].tolist()
-                state.take_calm(times[start:end], spread, calm, limits)
+                state.take_calm(times[start:end], spread, calm, own)
             else:
                 for row in view.rows(start, end):
-                    state.take_row(*row, limits)
+                    state.take_row(*row, own)
 
     def _take_backfilled(self, groups: Groups) -> Groups:
         """Take readings that were all sent long after, by something that is no clock; the others.
@@ -165,23 +164,25 @@ class FleetStates:
         rest: dict[tuple[str, int], RowsByTime] = {}
         for place, group in groups.items():
             first = next(iter(group))
-            if arrived_ms(group[first][0]) - first <= self.limits.backfill_ms:
+            name = place[0]
+            limits = self.limits.of(name)
+            if arrived_ms(group[first][0]) - first <= limits.backfill_ms:
                 rest[place] = group
                 continue
-            name = place[0]
             state = self.devices.get(name) or DeviceState()
             is_clock = why_off(first, arrived_ms(group[first][0]))
-            if not is_clock and _is_plain_backfill(state, group, first, self.limits):
+            if not is_clock and _is_plain_backfill(state, group, first, limits):
                 self.devices[name] = state
                 self.changed.add(name)
             else:
                 rest[place] = group
         return rest
 
-    def _count_delays(self, view: "_Columns", limits: QualityLimits) -> None:
+    def _count_delays(self, view: "_Columns") -> None:
         # Backfilled readings say nothing of how fast readings arrive today.
+        most = view.limit(lambda limits: limits.backfill_ms)
         delays = view.delays
-        delays = delays[delays <= limits.backfill_ms]
+        delays = delays[delays <= (np.repeat(most, view.sizes) if np.ndim(most) else most)]
         if not len(delays):
             return
         edges = np.array(EDGES) * 1000
@@ -200,7 +201,9 @@ _Summary = tuple[tuple[str, int], int, int, bool, int, int, _Values, Calm]
 class _Columns:
     """The rows of a micro-batch as columns, group after group."""
 
-    def __init__(self, groups: Groups, count: int) -> None:
+    def __init__(self, groups: Groups, count: int, limits: QualityLimits) -> None:
+        self._limits = limits
+        self._own = [limits.of(name) for name, _ in groups] if limits.own else None
         self.times_list: list[int] = list(chain.from_iterable(groups.values()))
         rows = list(chain.from_iterable(map(dict.values, groups.values())))
         self.times: _Ints = np.array(self.times_list, np.int64)
@@ -208,9 +211,15 @@ class _Columns:
         self.arrivals: _Ints = written // US_PER_MS
         self.values = [np.fromiter(map(of_row, rows), np.float64, count) for of_row in _values]
         self.delays: _Ints = self.arrivals - self.times
-        sizes = np.fromiter(map(len, groups.values()), np.int64, len(groups))
-        self.ends: _Ints = np.cumsum(sizes)
-        self.starts: _Ints = self.ends - sizes
+        self.sizes = np.fromiter(map(len, groups.values()), np.int64, len(groups))
+        self.ends: _Ints = np.cumsum(self.sizes)
+        self.starts: _Ints = self.ends - self.sizes
+
+    def limit(self, of: Callable[[QualityLimits], float]) -> float | npt.NDArray[np.float64]:
+        """One limit: that of all devices, or of each group's device where some have their own."""
+        if self._own is None:
+            return of(self._limits)
+        return np.array([of(limits) for limits in self._own])
 
     def rows(self, start: int, end: int) -> Iterator[tuple[int, int, _Values]]:
         """(measured, arrived, values) of rows [start, end)."""
@@ -224,19 +233,23 @@ class _Columns:
     def _values_at(self, places: _Ints | slice) -> Iterator[_Values]:
         return zip(*(values[places].tolist() for values in self.values), strict=True)
 
-    def summaries(self, groups: Groups, limits: QualityLimits) -> Iterator[_Summary]:
+    def _of_quantity(self, place: int, name: str) -> float | npt.NDArray[np.float64]:
+        return self.limit(lambda limits: getattr(limits.quantities[place], name))
+
+    def summaries(self, groups: Groups) -> Iterator[_Summary]:
         starts, ends = self.starts, self.ends
         lowest, highest = np.minimum.reduceat, np.maximum.reduceat
         most = highest(self.delays, starts)
-        is_close = (most > limits.late_ms) | (lowest(self.delays, starts) < -limits.ahead_ms)
+        is_close = most > self.limit(lambda limits: limits.late_ms)
+        is_close |= -lowest(self.delays, starts) > self.limit(lambda limits: limits.ahead_ms)
         # Where a row differs from the one before; the last such place begins the equal ones.
         differs = np.zeros(len(self.times), np.bool_)
         differs[starts] = True
-        for values, quantity in zip(self.values, limits.quantities, strict=True):
+        for place, values in enumerate(self.values):
             least, greatest = lowest(values, starts), highest(values, starts)
-            is_close |= least < quantity.plausible_least
-            is_close |= greatest > quantity.plausible_greatest
-            is_close |= greatest - least > quantity.jump
+            is_close |= least < self._of_quantity(place, "plausible_least")
+            is_close |= greatest > self._of_quantity(place, "plausible_greatest")
+            is_close |= greatest - least > self._of_quantity(place, "jump")
             differs[1:] |= values[1:] != values[:-1]
         unchanged = ends - highest(np.where(differs, np.arange(len(differs)), 0), starts)
         gaps = np.diff(self.arrivals, prepend=self.arrivals[:1])
@@ -301,8 +314,9 @@ def fold_rows(
 ) -> None:
     """Take in one device's (measured_ms, arrived_ms, values), as they arrived."""
     state = states.devices.setdefault(device_id, DeviceState())
+    limits = states.limits.of(device_id)
     for ms, at, values in rows:
-        state.take_row(ms, at, values, states.limits)
-        if at - ms <= states.limits.backfill_ms:
+        state.take_row(ms, at, values, limits)
+        if at - ms <= limits.backfill_ms:
             states.record.add(at // MS_PER_HOUR, Delays.of([at - ms]))
     states.changed.add(device_id)

@@ -103,5 +103,7 @@ def put_together(
 def _shares(fleet: Fleet, name: str, hours: range) -> list[float | None]:
     state = fleet.states[name]
     usual = known_interval_ms(state)
-    shares = [fleet.hours.share(state, hour, state.lacking.get(hour) or usual) for hour in hours]
+    shares = [
+        fleet.hours.share(name, state, hour, state.lacking.get(hour) or usual) for hour in hours
+    ]
     return [share.share if share and share.expected >= 1 else None for share in shares]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import msgspec
 from msgspec import Meta
 
+from iot_pipeline.core.reading.payloads import time_unit, what_it_is
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 
 # 2000-01-01 and 2100-01-01 UTC. Milliseconds since 1970 sent as seconds land far above.
@@ -275,9 +276,9 @@ class ReadingDecoder:
         try:
             problem = find_problem(self._decode_loose(value), self.rules)
         except msgspec.ValidationError as exc:
-            return Rejection(_reason_of(str(exc)), str(exc))
+            return Rejection(_reason_of(str(exc)), _with_hint(str(exc), _what_is_sent(value)))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            return Rejection(Reason.NOT_JSON, str(exc))
+            return Rejection(Reason.NOT_JSON, _with_hint(str(exc), what_it_is(value)))
         assert problem is not None, "refused with limits, fine without"
         return Rejection(Reason.OUT_OF_RANGE, problem)
 
@@ -286,8 +287,11 @@ def find_problem(reading: Reading, rules: ReadingRules) -> str | None:
     """The first limit that its time or a value breaks, in words; None when all are kept."""
     # Chained comparisons are False for nan, so nan is refused without a test of its own; 0.0 is a
     # reading, so nothing here asks for truth.
-    if not EARLIEST_SECONDS <= reading.timestamp < LATEST_SECONDS:
-        return f"timestamp {reading.timestamp!r} is not a second between 2000 and 2100"
+    if not _is_time(reading.timestamp):
+        return _with_hint(
+            f"timestamp {reading.timestamp!r} is not a second between 2000 and 2100",
+            time_unit(reading.timestamp, _is_time),
+        )
     for quantity, value in zip(rules.quantities, values_of(reading), strict=True):
         if not quantity.least <= value <= quantity.greatest:
             return (
@@ -295,6 +299,18 @@ def find_problem(reading: Reading, rules: ReadingRules) -> str | None:
                 f"{quantity.greatest:g} {quantity.unit}"
             )
     return None
+
+
+def _is_time(seconds: float) -> bool:
+    return EARLIEST_SECONDS <= seconds < LATEST_SECONDS
+
+
+def _with_hint(message: str, hint: str) -> str:
+    return f"{message}; {hint}" if hint else message
+
+
+def _what_is_sent(value: bytes) -> str:
+    return "one message is one reading: send each by itself" if value.lstrip()[:1] == b"[" else ""
 
 
 def find_device_id_problem(device_id: str) -> str | None:

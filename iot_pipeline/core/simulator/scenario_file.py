@@ -29,12 +29,12 @@ from iot_pipeline.core.simulator.scenarios import (
     make_devices,
 )
 from iot_pipeline.core.times import US_PER_DAY, US_PER_HOUR, duration_us
+from iot_pipeline.core.yaml_lines import find_line, path_and_message, read_yaml
 from iot_pipeline.errors import ConfigurationError
 
 SCHEMA_LINE = "# yaml-language-server: $schema=scenario.schema.json"
 MAX_DEVICES = 100_000
 _SHORTEST_INTERVAL_US = 10_000
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 # What msgspec says of a pattern, and what a person can do with it.
 _PATTERNS = (
     (r"(ms|s|m|h|d)$'", "a time span with its unit, such as 500ms, 90s, 15m, 2h or 30d"),
@@ -54,46 +54,18 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice: YAML's own reader keeps the last of them."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        first: dict[str, int] = {}
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in first:
-                raise ConfigurationError(
-                    f"{self.name}:{first[name]}: {name} is given twice; expected once"
-                )
-            first[name] = key.start_mark.line + 1
-        return node
-
-
 def parse_scenario(text: str, source: str) -> Scenario:
     """Read a scenario; `source` is the file's name, for messages.
 
     Raises:
         ConfigurationError: `source:line: key: what is expected`, for the first thing that is wrong.
     """
-    try:
-        loader = _Loader(text)
-        loader.name = source
-        node = loader.get_single_node()
-        if node is None:
-            raise ConfigurationError(f"{source}:1: the file is empty; expected a scenario")
-        value = loader.construct_document(node)
-    except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark
-        line = 1 if mark is None else mark.line + 1
-        raise ConfigurationError(f"{source}:{line}: not YAML: {exc.problem}") from None
-    except (yaml.YAMLError, ValueError) as exc:
-        raise ConfigurationError(f"{source}: not YAML: {exc}") from None
+    value, node = read_yaml(text, source, "a scenario")
     try:
         scenario = msgspec.convert(value, Scenario)
     except msgspec.ValidationError as exc:
-        message, _, path = str(exc).partition(" - at `")
-        raise ConfigurationError(_explain(source, node, path.rstrip("`") or "$", message)) from None
+        path, message = path_and_message(exc)
+        raise ConfigurationError(_explain(source, node, path, message)) from None
     for path, message in _problems(scenario):
         raise ConfigurationError(_explain(source, node, path, message))
     return scenario
@@ -192,7 +164,7 @@ def _span_problem(path: str, text: str, low: int, high: int) -> Iterator[tuple[s
 
 
 def _explain(source: str, node: yaml.Node, path: str, message: str) -> str:
-    line, found = _find(node, path)
+    line, found = find_line(node, path)
     for ending, words in _PATTERNS:
         if "matching regex" in message and message.endswith(ending):
             message = f"expected {words}"
@@ -228,23 +200,3 @@ def _keys(node: yaml.Node, path: str) -> list[str]:
         if struct.__struct_config__.tag == given.get(tag):
             return [tag, *(field.encode_name for field in msgspec.structs.fields(struct))]
     return [tag]
-
-
-def _find(node: yaml.Node, path: str) -> tuple[int, yaml.Node]:
-    """The line of what a path such as $.groups[0].interval leads to, or of what comes nearest."""
-    line = node.start_mark.line + 1
-    for step in _STEP.finditer(path):
-        key, index = step[1], step[2]
-        if key is not None and isinstance(node, yaml.MappingNode):
-            entry = next(((k, v) for k, v in node.value if k.value == key), None)
-            if entry is None:
-                break
-            line, node = entry[0].start_mark.line + 1, entry[1]
-        elif index is not None and isinstance(node, yaml.SequenceNode):
-            if int(index) >= len(node.value):
-                break
-            node = node.value[int(index)]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line, node

@@ -11,7 +11,9 @@ _MEASURED_HOURS = 2
 
 def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
     """How complete the fleet is, and the worst hour of each device that is not."""
-    lacking = {p.device_id: fleet.hours.lacking(fleet.states[p.device_id]) for p in found}
+    lacking = {
+        p.device_id: fleet.hours.lacking(p.device_id, fleet.states[p.device_id]) for p in found
+    }
     measured = _measure(fleet)
     expected = sum(share.expected for share in measured)
     received = sum(min(share.received, share.expected) for share in measured)
@@ -34,6 +36,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
         good = (
             f"{completeness:.1%} of the readings expected since the last full hour began are "
             f"there; no device lacks more than {1 - fleet.limits.complete_share:.0%} of an hour."
+            + fleet.limits.and_own
         )
     return DevicesSaid(
         {
@@ -57,8 +60,8 @@ def _measure(fleet: Fleet) -> list[HourShare]:
     current = fleet.as_of_ms // MS_PER_HOUR
     hours = range(current - _MEASURED_HOURS + 1, current + 1)
     shares = (
-        fleet.hours.share(state, hour, known_interval_ms(state))
-        for state in fleet.states.values()
+        fleet.hours.share(name, state, hour, known_interval_ms(state))
+        for name, state in fleet.states.items()
         for hour in hours
     )
     return [share for share in shares if share is not None and share.expected >= LEAST_EXPECTED]

@@ -52,7 +52,8 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
         good,
         f"Readings arrive more than {fleet.limits.late_seconds:g} s after they were measured from "
         f"{named(found)}, by group: {by_group}. {good} Look at the network or gateway that the "
-        "group shares; the rows are right whenever they come. `IOT_LATE_SECONDS` is the limit.",
+        "group shares; the rows are right whenever they come. `IOT_LATE_SECONDS` is the limit."
+        + fleet.limits.and_own,
         ("device", "late readings", "latest by", "group"),
         cells,
     )

@@ -335,15 +335,15 @@ class FleetKeeper:
             silent = {
                 name: state.copy()
                 for name, state in expected.items()
-                if name not in self._asked_again and is_silent(state, as_of_ms, self.limits)
+                if name not in self._asked_again
+                and is_silent(state, as_of_ms, self.limits.of(name))
             }
             if self.is_alone:
                 rest = [name for name in expected if name not in silent and name not in self._made]
                 silent.update((name, expected[name].copy()) for name in rest[:MANY])
         if not silent:
             return
-        ahead_ms = round(self.limits.ahead_ms)
-        news = look_again(self.ports, silent, as_of_ms, ahead_ms, until)
+        news = look_again(self.ports, silent, as_of_ms, self.limits, until)
         with self._lock:
             # What was observed meanwhile is among the rows that were just read.
             self._fold()

@@ -73,8 +73,7 @@ def _states_of(
         state = None if answer.found is None else decode(DeviceState, answer.found)
         if state is not None and state.rows:
             kept.devices[name] = state
-    ahead_ms = round(fleet.limits.ahead_ms)
-    news = look_again(ports, kept.devices, fleet.as_of_ms, ahead_ms, UNTIL_DONE)
+    news = look_again(ports, kept.devices, fleet.as_of_ms, fleet.limits, UNTIL_DONE)
     for name, readings in news.items():
         if readings:
             fold_rows(kept, name, readings)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from iot_pipeline.core.fleet.clocks import fits_day
 from iot_pipeline.core.fleet.problems import is_silent
+from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MOST_DEVICES, FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
@@ -150,7 +151,7 @@ def _read_newest(
     again: list[tuple[str, int, int, int]] = []
     for name, readings in found.items():
         days = days_of[name]
-        if readings and max(readings) > as_of_ms + states.limits.ahead_ms:
+        if readings and max(readings) > as_of_ms + states.limits.of(name).ahead_ms:
             # Its clock is or was ahead: what arrived since it was set right lies below.
             again += [(name, day, as_of_ms, _NEWEST_ROWS) for day in days if day == today]
         elif len(readings) < _NEWEST_ROWS and len(days) > 1:
@@ -163,7 +164,9 @@ def _read_newest(
     for name, readings in found.items():
         fold_rows(states, name, _as_they_arrived(readings))
     # A rhythm of uploads shows in several of them: one that seems silent is looked at further back.
-    silent = [n for n in found if is_silent(states.devices[n], as_of_ms, states.limits)]
+    silent = [
+        name for name in found if is_silent(states.devices[name], as_of_ms, states.limits.of(name))
+    ]
     more = [
         (name, day, _end_of(day), MAX_ROWS_PER_READ) for name in silent for day in days_of[name][:2]
     ]
@@ -223,19 +226,19 @@ def look_again(
     ports: FleetPorts,
     states: Mapping[str, DeviceState],
     as_of_ms: int,
-    ahead_ms: int,
+    limits: QualityLimits,
     until: Until,
 ) -> dict[str, list[_Reading]]:
     """What devices that seem silent have sent since their state was kept, in order of arrival.
-
-    `ahead_ms` is how far ahead a clock may be that is right.
 
     Returns:
         A list, maybe empty, for each that was asked about; others had no time.
     """
     found: dict[str, dict[int, _Reading]] = {}
     spans = [
-        span for name, state in states.items() for span in _since(name, state, as_of_ms, ahead_ms)
+        span
+        for name, state in states.items()
+        for span in _since(name, state, as_of_ms, round(limits.of(name).ahead_ms))
     ]
     for span, answer in ask_all(
         spans,
@@ -289,7 +292,8 @@ def count_again(
 def _since(name: str, state: DeviceState, as_of_ms: int, ahead_ms: int) -> list[Span]:
     """Where its readings since then would be: by its clock, and by one that is right.
 
-    No further ahead: what it measured while its clock was wrong would be taken for the newest.
+    No further ahead than a clock may be that is right: what it measured while its clock was wrong
+    would be taken for the newest.
     """
     waited = as_of_ms - state.arrived_ms + ahead_ms
     spans = spans_between(name, state.measured_ms + 1, state.measured_ms + waited + 1)

@@ -11,17 +11,18 @@ def test_what_a_fixed_rule_accepts_is_stored_as_if_it_had_never_failed(pipeline)
     name = f"letters_{uuid.uuid4().hex[:8]}"
     hot = [(None, reading_json(name, ORIGIN_SECONDS + n, 160.0 + n)) for n in range(5)]
     later = (None, reading_json(name, ORIGIN_SECONDS, 20.0))  # wins over the first of them
-    produce(pipeline.brokers, pipeline.topic, [*hot, (None, b"bad"), later], partition=0)
+    produce(pipeline.brokers, pipeline.topic, [*hot, (None, b"<bad/>"), later], partition=0)
     pipeline.iot("drain")
     stats = pipeline.iot("dead-letters", "stats", "--json")
     assert stats == {
         "letters": 6,
         "by_reason": {"out_of_range": 5, "not_json": 1},
+        "recognized": {"it is XML or HTML: send JSON": 1},
         "rejected": 6,
         "not_looked_at": 0,
     }
     (shown,) = pipeline.iot("dead-letters", "show", "0:5", "--json")
-    assert (shown["value"], shown["reason"]) == ("bad", "not_json")
+    assert (shown["value"], shown["reason"]) == ("<bad/>", "not_json")
 
     pipeline.env["IOT_TEMPERATURE_MAX"] = "1000"
     first = pipeline.iot("dead-letters", "replay", "--json")

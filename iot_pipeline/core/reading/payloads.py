@@ -1,0 +1,99 @@
+"""What a message is that is no reading, as far as its bytes tell: for the message of a dead letter.
+
+Never decides whether a message is a reading: only what is said of one that is not.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from iot_pipeline.core.times import in_utc, moment_of
+
+# Ten thousand letters are looked at in a second: no more of a message than this is.
+_LOOKED_AT = 4_096
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "LZ4"),
+    (b"\xff\x06\x00\x00sNaPpY", "Snappy"),
+    (b"\x78\x01", "zlib"),
+    (b"\x78\x9c", "zlib"),
+    (b"\x78\xda", "zlib"),
+)
+# How a message of a Confluent-compatible registry begins: a zero, then its schema's id.
+# https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format
+_REGISTRY_BYTES = 5
+# Ids are counted from 1: any four bytes would be another number.
+_MOST_SCHEMAS = 1 << 25
+_UNITS = ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds"))
+
+
+def what_it_is(value: bytes) -> str:
+    """What else than JSON the bytes are and what its sender can do; empty where that is unknown."""
+    found = (look(value[:_LOOKED_AT]) for look in _LOOKS)
+    return next((said for said in found if said), "")
+
+
+def time_unit(seconds: float, is_time: Callable[[float], bool]) -> str:
+    """In which other unit a time that is no second of our days is one; empty where in none.
+
+    Args:
+        is_time: whether so many seconds since 1970 are a time a reading may have.
+    """
+    for per_second, unit in _UNITS:
+        if is_time(seconds / per_second):
+            moment = in_utc(moment_of(int(seconds / per_second) * 1000))
+            return f"in {unit} it is {moment}: send seconds"
+    return ""
+
+
+def _empty(value: bytes) -> str:
+    return "" if value.strip() else "it is empty"
+
+
+def _compressed(value: bytes) -> str:
+    for beginning, name in _COMPRESSED:
+        if value.startswith(beginning):
+            return (
+                f"it is compressed with {name}: send it plain, and let the producer compress "
+                "batches (compression.type), which is unpacked by itself"
+            )
+    return ""
+
+
+def _of_registry(value: bytes) -> str:
+    schema = int.from_bytes(value[1:_REGISTRY_BYTES], "big")
+    if len(value) <= _REGISTRY_BYTES or value[0] or not 0 < schema < _MOST_SCHEMAS:
+        return ""
+    what = "JSON" if value[_REGISTRY_BYTES:].lstrip()[:1] == b"{" else "Avro or Protobuf"
+    return (
+        f"it begins as a message of a schema registry does (schema {schema}, then {what}): "
+        "send plain JSON"
+    )
+
+
+def _other_text(value: bytes) -> str:
+    if value.startswith(b"\xef\xbb\xbf"):
+        return "it begins with a byte order mark: JSON has none"
+    # Of Latin letters every other byte is zero, on one side.
+    is_text = any(value[:64:2]) != any(value[1:64:2])
+    if value[:2] in (b"\xff\xfe", b"\xfe\xff") or (is_text and len(value) > _REGISTRY_BYTES):
+        return "it is UTF-16: send UTF-8"
+    if value.lstrip()[:1] == b"<":
+        return "it is XML or HTML: send JSON"
+    return ""
+
+
+def _message_pack(value: bytes) -> str:
+    # A map of up to 15 entries, or one with its length in two bytes.
+    if not (0x80 < value[0] <= 0x8F or value[0] == 0xDE):
+        return ""
+    try:
+        found = msgspec.msgpack.decode(value, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return ""
+    names = ", ".join(sorted(found)[:4])
+    return f"it is MessagePack ({names}): send JSON"
+
+
+_LOOKS = (_empty, _compressed, _of_registry, _other_text, _message_pack)
