@@ -73,7 +73,7 @@ def test_a_keyspace_that_a_person_made_from_the_printed_cql_is_as_expected():
 
 def test_a_topic_that_we_may_not_see_is_told_and_does_not_end_the_setting_up():
     said = set_up(MadeByAPerson(), "t.dlq").sentences()
-    assert "note: not looked at: describing topic t.dlq: no right. Grant it." in said
+    assert "WARNING: not known: describing topic t.dlq: no right. Grant it." in said
 
 
 def test_a_missing_column_is_named_with_the_statement_that_adds_it():
