@@ -1,71 +1,87 @@
 """Everything Dagster knows of this pipeline. Opens no connection: pages load while all is down.
 
+`defs` is the pipeline of the process's environment. A team that has its own Dagster, or several
+pipelines, merges `build_definitions([Pipeline(...), ...])` with its own (docs/your-dagster.md).
+
 Two settings are read here: the topic's name, because it names the lanes of `ingest` and `rollups`,
 and the first day of the rollups' partitions, which is a file's where no setting says it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from iot_pipeline.defs.audit import audit_job, audit_nightly
-from iot_pipeline.defs.checks import checks_every_5_minutes, checks_job
-from iot_pipeline.defs.external import DEAD_LETTERS_SPEC, IOT_DATA_SPEC
-from iot_pipeline.defs.history import purge_daily, purge_history
-from iot_pipeline.defs.ingest import sensor_data
-from iot_pipeline.defs.ingest_sensor import ingest_on_schedule, iot_data_lag
-from iot_pipeline.defs.lanes import ingest_lanes
-from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, SENSOR_DATA, follow_runtime
-from iot_pipeline.defs.replay import replay_dead_letters_job, replay_job
-from iot_pipeline.defs.report import health_report, health_report_daily
+from iot_pipeline.defs.audit import build_audit
+from iot_pipeline.defs.checks import build_checks
+from iot_pipeline.defs.external import dead_letters_spec, topic_spec
+from iot_pipeline.defs.history import build_purge
+from iot_pipeline.defs.ingest import build_ingest
+from iot_pipeline.defs.ingest_sensor import build_ingest_sensor
+from iot_pipeline.defs.launchpad import EXECUTOR
+from iot_pipeline.defs.pipeline import Pipeline, refuse_shared
+from iot_pipeline.defs.replay import build_replays
+from iot_pipeline.defs.report import build_health_report
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource
 from iot_pipeline.defs.rollup_sensor import build_rollup_sensor
 from iot_pipeline.defs.rollups import build_rollups, first_rollup_day
-from iot_pipeline.defs.schema import setup_schema
-from iot_pipeline.defs.simulation import simulate
-from iot_pipeline.settings import Settings
+from iot_pipeline.defs.schema import build_setup_schema
+from iot_pipeline.defs.simulation import build_simulate
 
 
-def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Definitions:
-    """All assets, checks, jobs, the sensor and the schedules.
+def build_definitions(
+    pipelines: Sequence[Pipeline] = (), resources: Mapping[str, object] | None = None
+) -> dg.Definitions:
+    """All assets, checks, jobs, sensors and schedules of some pipelines.
 
-    `resources` are those in place of the default `kafka` and `cassandra`, by name.
+    To be merged with others: there is no executor for assets that are materialized without a job of
+    theirs, and no resource but `kafka` and `cassandra`, with the pipeline's name before them.
+
+    Args:
+        pipelines: none: that of the environment.
+        resources: those in place of the default ones, by name.
 
     Raises:
-        ConfigurationError: a setting is wrong.
+        ConfigurationError: a setting is wrong, or two pipelines would share data.
     """
-    settings = Settings.from_env()
-    first_day = first_rollup_day(settings)
-    rollups, rollups_job = build_rollups(first_day, settings.topic)
-    ingest = dg.define_asset_job(
-        "ingest",
-        selection=dg.AssetSelection.assets(SENSOR_DATA),
-        description=(
-            "Drain offset ranges of the topic into Cassandra, and check the result. Without config "
-            "it drains all that lags; with mode: follow it stays and writes what arrives. One run "
-            "at a time; Terminate ends it within a second and loses nothing."
-        ),
-        tags={
-            LANE: ingest_lanes(settings)[0].tag,
-            MAX_RUNTIME: follow_runtime(settings.follow_seconds),
-            **NO_RETRY,
-        },
+    chosen = pipelines or (Pipeline(),)
+    refuse_shared(chosen)
+    return dg.Definitions.merge(
+        *(_definitions_of(pipeline) for pipeline in chosen),
+        dg.Definitions(resources={**_resources_of(chosen), **(resources or {})}),
     )
+
+
+def _resources_of(pipelines: Sequence[Pipeline]) -> dict[str, object]:
+    return {
+        pipeline.called(name): resource
+        for pipeline in pipelines
+        for name, resource in (("kafka", KafkaResource()), ("cassandra", CassandraResource()))
+    }
+
+
+def _definitions_of(pipeline: Pipeline) -> dg.Definitions:
+    first_day = first_rollup_day(pipeline.settings())
+    sensor_data, ingest = build_ingest(pipeline)
+    lag_sensor, ingest_on_schedule = build_ingest_sensor(pipeline)
+    rollups, rollups_job = build_rollups(pipeline, first_day)
+    audit, audit_nightly = build_audit(pipeline)
+    checks, checks_every_5_minutes = build_checks(pipeline)
+    health_report, health_report_daily = build_health_report(pipeline)
+    purge_history, purge_daily = build_purge(pipeline)
     return dg.Definitions(
-        assets=[IOT_DATA_SPEC, sensor_data, rollups, DEAD_LETTERS_SPEC],
+        assets=[topic_spec(pipeline), sensor_data, rollups, dead_letters_spec(pipeline)],
         jobs=[
-            setup_schema,
-            simulate,
+            build_setup_schema(pipeline),
+            build_simulate(pipeline),
             ingest,
             rollups_job,
-            replay_job,
-            replay_dead_letters_job,
-            audit_job,
-            checks_job,
+            *build_replays(pipeline),
+            audit,
+            checks,
             health_report,
             purge_history,
         ],
-        sensors=[iot_data_lag, build_rollup_sensor(first_day)],
+        sensors=[lag_sensor, build_rollup_sensor(pipeline, first_day)],
         schedules=[
             ingest_on_schedule,
             checks_every_5_minutes,
@@ -73,14 +89,7 @@ def build_definitions(resources: Mapping[str, object] | None = None) -> dg.Defin
             health_report_daily,
             purge_daily,
         ],
-        resources={
-            "kafka": KafkaResource(),
-            "cassandra": CassandraResource(),
-            **(resources or {}),
-        },
-        # A process per step would cost seconds per run, and Terminate would reach none of them.
-        executor=dg.in_process_executor,
     )
 
 
-defs = build_definitions()
+defs = dg.Definitions.merge(build_definitions(), dg.Definitions(executor=EXECUTOR))

@@ -145,7 +145,6 @@ LONG_FILES = (
     "docs/test_tutorial.py",
     "secure/test_doors.py",
     "secure/test_up_secure.py",
-    "clients/test_real_sensor_data.py",
     "defs/test_ingest.py",
     "secure/test_secrets.py",
 )

@@ -1,7 +1,7 @@
 """The audit as a job, and the schedule that audits each day once it is over.
 
 Its run fails when something is lost, torn or stray, and says which offsets and the command that
-repairs them; the counts are observed on `iot/sensor_data`, where they plot.
+repairs them; the counts are observed on the table of readings, where they plot.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,9 @@ from iot_pipeline.core.times import in_words, parse_day
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
-from iot_pipeline.defs.names import RANGES, SENSOR_DATA
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
+from iot_pipeline.defs.names import RANGES
+from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.resources import NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.stages.proof.audit import AuditProgress, audit, choose_ranges
 
@@ -52,16 +53,51 @@ class AuditJobConfig(Asked):
         return choose_ranges(connections.audit_ports, since, until)
 
 
-@dg.op(
-    out=dg.Out(dg.Nothing),
-    description="Read topic and table again; say what became of every offset.",
-)
-def audit_readings(
-    context: dg.OpExecutionContext,
-    config: AuditJobConfig,
-    kafka: KafkaResource,
-    cassandra: CassandraResource,
-) -> Events:
+def build_audit(pipeline: Pipeline) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
+    """The job, and the schedule that audits each day once it is over."""
+
+    @dg.op(
+        name=pipeline.called("audit_readings"),
+        out=dg.Out(dg.Nothing),
+        description="Read topic and table again; say what became of every offset.",
+        required_resource_keys=pipeline.resource_keys,
+    )
+    def audit_readings(context: dg.OpExecutionContext, config: AuditJobConfig) -> Events:
+        with connected(context, pipeline) as connections:
+            result = _audit(context, config, connections)
+        yield from _report(context, result, pipeline.sensor_data)
+
+    audit_job = job_of(
+        pipeline,
+        audit_readings,
+        name="audit",
+        config=AuditJobConfig,
+        description=(
+            "Read a part of the topic and the table again, independently of ingestion, and say "
+            "what became of every offset. Fails when something is lost, torn or stray, with the "
+            "command that repairs it. Changes nothing; safe beside ingestion."
+        ),
+        max_seconds=14_400,
+    )
+
+    @dg.schedule(
+        name=pipeline.called("audit_nightly"),
+        job=audit_job,
+        cron_schedule="15 2 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Audits the records that arrived in Kafka on the UTC day that is over.",
+    )
+    def audit_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
+        return dg.RunRequest(run_config={"day": str(day)})
+
+    return audit_job, audit_nightly
+
+
+def _audit(
+    context: dg.OpExecutionContext, config: AuditJobConfig, connections: Connections
+) -> AuditResult:
     """Changes nothing; what it proved is kept in Cassandra."""
     say = NowAndThen(context)
 
@@ -70,20 +106,18 @@ def audit_readings(
         left = "" if seconds is None else f", about {in_words(seconds)} left"
         say(f"{so_far.step}: {so_far.done:,} of {so_far.total:,}, {so_far.rate:,.0f}/s{left}")
 
-    with connected(kafka, cassandra) as connections:
-        ranges = config.offset_ranges(connections)
-        context.instance.add_run_tags(context.run.run_id, {RANGES: format_ranges(ranges)})
-        result = audit(
-            ranges,
-            connections.audit_ports,
-            f"audit-{context.run.run_id}",
-            every_place=not (config.ranges or config.day),
-            on_progress=tell,
-        )
-    yield from _report(context, result)
+    ranges = config.offset_ranges(connections)
+    context.instance.add_run_tags(context.run.run_id, {RANGES: format_ranges(ranges)})
+    return audit(
+        ranges,
+        connections.audit_ports,
+        f"audit-{context.run.run_id}",
+        every_place=not (config.ranges or config.day),
+        on_progress=tell,
+    )
 
 
-def _report(context: dg.OpExecutionContext, result: AuditResult) -> Events:
+def _report(context: dg.OpExecutionContext, result: AuditResult, asset_key: dg.AssetKey) -> Events:
     numbers: dict[str, int | float] = {
         **{fate.value: result.fates[fate] for fate in Fate},
         "offsets": result.offsets,
@@ -91,7 +125,7 @@ def _report(context: dg.OpExecutionContext, result: AuditResult) -> Events:
     }
     # Yielded, not logged: what an op logs as events is dropped when it fails.
     yield dg.AssetObservation(
-        asset_key=SENSOR_DATA,
+        asset_key=asset_key,
         description="What an audit found of every offset",
         metadata={f"audit_{name}": number for name, number in numbers.items()},
     )
@@ -126,29 +160,3 @@ def _page(result: AuditResult) -> str:
         f"- {item}: `{command}`" if command else f"- {item}" for item, command in result.repairs
     ]
     return "\n".join(lines)
-
-
-audit_job = job_of(
-    audit_readings,
-    name="audit",
-    config=AuditJobConfig,
-    description=(
-        "Read a part of the topic and the table again, independently of ingestion, and say what "
-        "became of every offset. Fails when something is lost, torn or stray, with the command "
-        "that repairs it. Changes nothing; safe beside ingestion."
-    ),
-    max_seconds=14_400,
-)
-
-
-@dg.schedule(
-    name="audit_nightly",
-    job=audit_job,
-    cron_schedule="15 2 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Audits the records that arrived in Kafka on the UTC day that is over.",
-)
-def audit_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
-    return dg.RunRequest(run_config={"day": str(day)})

@@ -4,7 +4,8 @@ import dagster as dg
 
 from iot_pipeline.core.reading.decoding import Reading, encode_reading
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.defs.names import DEAD_LETTERS, GROUP, IOT_DATA, OWNERS, SENSOR_DATA
+from iot_pipeline.defs.names import OWNERS
+from iot_pipeline.defs.pipeline import Pipeline
 
 _READING = [
     dg.TableColumn(
@@ -38,54 +39,63 @@ _EXAMPLE = Reading(
     "device_2", 1735444918.3166866, *(item.plausible_greatest / 2 for item in QUANTITIES)
 )
 
-IOT_DATA_SPEC = dg.AssetSpec(
-    IOT_DATA,
-    group_name=GROUP,
-    kinds={"kafka"},
-    owners=OWNERS,
-    description=(
-        "The topic of readings: one JSON object per message, keyed by device.\n\n"
-        f"`{encode_reading(_EXAMPLE).decode()}`\n\n"
-        "The log is the truth; everything else can be made from it again while Kafka keeps it. "
-        "Each ingest run observes here how far behind it ingestion is, and how the run worked: "
-        "Overview > Metadata > Plots. The job `simulate` sends a "
-        "fleet's readings to it."
-    ),
-)
 
-SENSOR_DATA_SPEC = dg.AssetSpec(
-    SENSOR_DATA,
-    deps=[IOT_DATA],
-    group_name=GROUP,
-    kinds={"cassandra", "python"},
-    owners=OWNERS,
-    skippable=True,  # a run steps aside while another one is at work
-    description=(
-        "The readings, one row per device and millisecond, in Cassandra's table `sensor_data`.\n\n"
-        "`SELECT * FROM iot_data.sensor_data WHERE device_id = 'device_2' AND day = '2026-01-31' "
-        "LIMIT 10`, or `iot readings device_2 --last 1h`.\n\n"
-        "Materialize drains all that lags; the sensor `iot_data_lag` does so every few seconds, or "
-        "keeps a run that writes what arrives (IOT_INGEST_MODE=follow). "
-        "Every offset of the topic is accounted for: the checks on this asset prove it run by "
-        "run.\n\n"
-        "Pictures of the fleet: under Events, in the newest event, [Show Markdown] "
-        "beside a picture's name, or the link beside `pictures`. One page with all of them: "
-        "`iot report`. How the runs worked (micro-batches, waiting, latencies): under Events of "
-        "`iot/iot_data`."
-    ),
-    metadata={"dagster/column_schema": dg.TableSchema(columns=_READING)},
-)
+def topic_spec(pipeline: Pipeline) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        pipeline.iot_data,
+        group_name=pipeline.group,
+        kinds={"kafka"},
+        owners=OWNERS,
+        description=(
+            "The topic of readings: one JSON object per message, keyed by device.\n\n"
+            f"`{encode_reading(_EXAMPLE).decode()}`\n\n"
+            "The log is the truth; everything else can be made from it again while Kafka keeps it. "
+            "Each ingest run observes here how far behind it ingestion is, and how the run worked: "
+            "Overview > Metadata > Plots. The job `simulate` sends a "
+            "fleet's readings to it."
+        ),
+    )
 
-DEAD_LETTERS_SPEC = dg.AssetSpec(
-    DEAD_LETTERS,
-    deps=[IOT_DATA],
-    group_name=GROUP,
-    kinds={"kafka"},
-    owners=OWNERS,
-    description=(
-        "The topic of records that could not be readings, kept without time limit: the message's "
-        "bytes unchanged, and headers that say where it was, why it was rejected, and when. "
-        "`iot dead-letters list` shows them. Each run that rejected records says how many, for "
-        "which reasons and from whom, and how many are kept: Overview > Metadata > Plots."
-    ),
-)
+
+def table_spec(pipeline: Pipeline) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        pipeline.sensor_data,
+        deps=[pipeline.iot_data],
+        group_name=pipeline.group,
+        kinds={"cassandra", "python"},
+        owners=OWNERS,
+        skippable=True,  # a run steps aside while another one is at work
+        description=(
+            "The readings, one row per device and millisecond, in Cassandra's table "
+            "`sensor_data`.\n\n"
+            f"`SELECT * FROM {pipeline.settings().keyspace}.sensor_data WHERE device_id = "
+            "'device_2' AND day = '2026-01-31' LIMIT 10`, or `iot readings device_2 --last 1h`.\n\n"
+            f"Materialize drains all that lags; the sensor `{pipeline.called('iot_data_lag')}` "
+            "does so every few seconds, or keeps a run that writes what arrives "
+            "(IOT_INGEST_MODE=follow). "
+            "Every offset of the topic is accounted for: the checks on this asset prove it run by "
+            "run.\n\n"
+            "Pictures of the fleet: under Events, in the newest event, [Show Markdown] "
+            "beside a picture's name, or the link beside `pictures`. One page with all of them: "
+            "`iot report`. How the runs worked (micro-batches, waiting, latencies): under Events "
+            f"of `{pipeline.iot_data.to_user_string()}`."
+        ),
+        metadata={"dagster/column_schema": dg.TableSchema(columns=_READING)},
+    )
+
+
+def dead_letters_spec(pipeline: Pipeline) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        pipeline.dead_letters,
+        deps=[pipeline.iot_data],
+        group_name=pipeline.group,
+        kinds={"kafka"},
+        owners=OWNERS,
+        description=(
+            "The topic of records that could not be readings, kept without time limit: the "
+            "message's bytes unchanged, and headers that say where it was, why it was rejected, "
+            "and when. "
+            "`iot dead-letters list` shows them. Each run that rejected records says how many, for "
+            "which reasons and from whom, and how many are kept: Overview > Metadata > Plots."
+        ),
+    )

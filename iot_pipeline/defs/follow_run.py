@@ -22,13 +22,14 @@ from iot_pipeline.connections import Connections, ingest_request
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.ingest_run import Events, as_results, look_and_tell
 from iot_pipeline.defs.lanes import Lane, format_ranges
-from iot_pipeline.defs.names import ACHIEVED, FOLLOW, MAX_RUNTIME, MODE, SENSOR_DATA, follow_runtime
+from iot_pipeline.defs.names import ACHIEVED, FOLLOW, MAX_RUNTIME, MODE, follow_runtime
+from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.verdicts import (
     SAY_AGAIN_SECONDS,
     SAY_GREEN_AGAIN_SECONDS,
     Shown,
+    Verdicts,
     is_news,
-    show_now,
 )
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.intervals import Intervals
@@ -55,6 +56,7 @@ class FollowRun(Watcher):
     """
 
     context: dg.AssetExecutionContext
+    pipeline: Pipeline
     lane: Lane
     connections: Connections
     watching: Connections
@@ -162,6 +164,7 @@ class FollowRun(Watcher):
         # The next run waits for the end of this one, so the last report looks at free checks only.
         told = look_and_tell(
             self.context,
+            self.pipeline,
             self.watching,
             self.outcome,
             part,
@@ -173,22 +176,25 @@ class FollowRun(Watcher):
         )
         shown, metadata = told
         if not self._written:
-            yield from as_results(self.context, told)
+            yield from as_results(self.context, self.pipeline, told)
             self._note(shown)
         else:
-            self.context.log_event(dg.AssetObservation(SENSOR_DATA, metadata=metadata))
+            self.context.log_event(
+                dg.AssetObservation(self.pipeline.sensor_data, metadata=metadata)
+            )
             yield from self._show_changes(shown)
         self.outcome.fleet.save()
         return any(one.is_blocking and not one.passed for one in shown)
 
     def _show_changes(self, shown: Sequence[Shown]) -> Iterator[dg.AssetCheckEvaluation]:
         changed = [one for one in shown if self._is_news(one)]
-        show_now(self.context.instance, changed, self.context.instance.report_runless_asset_event)
+        verdicts = Verdicts(self.context.instance, self.pipeline.sensor_data)
+        verdicts.show_now(changed)
         for one in changed:
             if not one.passed:
                 self.context.log.warning("%s: %s", one.check, one.description)
             if one.is_blocking and not one.passed:
-                yield one.with_target(None)  # what makes Dagster fail the run
+                yield verdicts.as_event(one, None)  # what makes Dagster fail the run
         self._note(changed)
 
     def _is_news(self, one: Shown) -> bool:

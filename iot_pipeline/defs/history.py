@@ -13,11 +13,12 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from iot_pipeline.connections import Connections
 from iot_pipeline.core.ledger.folding import FinishedRun, choose_runs_to_delete
 from iot_pipeline.defs.launchpad import Asked, job_of
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.resources import connected
 from iot_pipeline.report import delete_old_reports
-from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ledger.folding import fold_ledger
 from iot_pipeline.stages.ledger.sums import keep_sums
 
@@ -44,12 +45,71 @@ class PurgeConfig(Asked):
     """Runs to keep at most; empty: IOT_RUN_HISTORY_RUNS."""
 
 
-@dg.op(description="Delete finished runs that are old, and their files.")
-def delete_old_runs(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
+def build_delete_old_runs(pipeline: Pipeline) -> dg.OpDefinition:
+    @dg.op(
+        name=pipeline.called("delete_old_runs"),
+        description="Delete finished runs that are old, and their files.",
+    )
+    def delete_old_runs(context: dg.OpExecutionContext, config: PurgeConfig) -> None:
+        _delete_old_runs(context, config, pipeline)
+
+    return delete_old_runs
+
+
+def build_purge(pipeline: Pipeline) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
+    """The job, and the schedule that launches it each night."""
+
+    @dg.op(
+        name=pipeline.called("delete_old_pages"),
+        description="Delete health reports that are old; the newest stays as latest.html.",
+    )
+    def delete_old_pages(context: dg.OpExecutionContext) -> None:
+        settings = pipeline.settings()
+        deleted = delete_old_reports(settings.data_dir, datetime.now(UTC), settings.report_days)
+        context.log.info("deleted %d reports", deleted)
+        context.add_output_metadata({"reports_deleted": deleted})
+
+    @dg.op(
+        name=pipeline.called("fold_old_ledger_entries"),
+        description="Make one entry a day of old ledger entries; every sum stays what it was.",
+        required_resource_keys=pipeline.resource_keys,
+    )
+    def fold_old_ledger_entries(context: dg.OpExecutionContext) -> None:
+        with connected(context, pipeline) as connections:
+            _fold(context, connections)
+
+    purge_history = job_of(
+        pipeline,
+        build_delete_old_runs(pipeline),
+        delete_old_pages,
+        fold_old_ledger_entries,
+        name="purge_history",
+        config=PurgeConfig,
+        description=(
+            "Delete old Dagster runs with their files and old health reports, and fold the "
+            "ledger's old entries into one a day and Kafka partition. How long is kept is a "
+            "setting: IOT_RUN_HISTORY_DAYS, IOT_FAILED_RUN_HISTORY_DAYS, IOT_RUN_HISTORY_RUNS, "
+            "IOT_REPORT_DAYS, IOT_LEDGER_DETAIL_DAYS."
+        ),
+        max_seconds=3600,
+    )
+    purge_daily = dg.ScheduleDefinition(
+        name=pipeline.called("purge_daily"),
+        job=purge_history,
+        cron_schedule="30 3 * * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Keeps the disk that run history takes, and the time the ledger takes to read.",
+    )
+    return purge_history, purge_daily
+
+
+def _delete_old_runs(
+    context: dg.OpExecutionContext, config: PurgeConfig, pipeline: Pipeline
+) -> None:
     """Runs in progress are never touched. If it is interrupted, the next purge goes on."""
-    settings = Settings.from_env()
+    settings = pipeline.settings()
     instance = context.instance
-    finished, known = _all_runs(instance)
+    finished, known = _all_runs(instance, pipeline)
     doomed = choose_runs_to_delete(
         finished,
         datetime.now(UTC),
@@ -64,7 +124,8 @@ def delete_old_runs(context: dg.OpExecutionContext, config: PurgeConfig) -> None
         freed += _delete_files(home, run_id)
         if number % _LOG_EVERY_RUNS == 0:
             context.log.info("%d of %d runs deleted", number, len(doomed))
-    orphans = _orphans(home, known)
+    # Of files alone nobody can tell whose they are, where others have runs too.
+    orphans = [] if pipeline.name else _orphans(home, known)
     freed += sum(_delete_files(home, run_id) for run_id in orphans)
     context.log.info(
         "deleted %d of %d runs, and the files of %d that were gone already: %.1f MB",
@@ -87,7 +148,9 @@ def _chosen(asked: float | None, default: float) -> float:
     return default if asked is None else asked
 
 
-def _all_runs(instance: dg.DagsterInstance) -> tuple[list[FinishedRun], set[str]]:
+def _all_runs(
+    instance: dg.DagsterInstance, pipeline: Pipeline
+) -> tuple[list[FinishedRun], set[str]]:
     finished: list[FinishedRun] = []
     known: set[str] = set()
     cursor: str | None = None
@@ -95,6 +158,8 @@ def _all_runs(instance: dg.DagsterInstance) -> tuple[list[FinishedRun], set[str]
         records = instance.get_run_records(limit=_PAGE, cursor=cursor)
         for record in records:
             run = record.dagster_run
+            if not pipeline.is_own(run):
+                continue
             known.add(run.run_id)
             if run.status in _FINISHED:
                 ended_at = record.create_timestamp.replace(tzinfo=UTC)
@@ -128,55 +193,17 @@ def _orphans(home: Path, known: Collection[str]) -> list[str]:
     return sorted(name for name in found - set(known) if _RUN_ID.fullmatch(name))
 
 
-@dg.op(description="Make one entry a day of old ledger entries; every sum stays what it was.")
-def fold_old_ledger_entries(
-    context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
-) -> None:
-    with connected(kafka, cassandra) as connections:
-        settings = connections.settings
-        parts = range(connections.log.describe(settings.topic).partitions)
-        report = fold_ledger(
-            connections.ledger,
-            settings.topic,
-            parts,
-            datetime.now(UTC),
-            settings.ledger_detail_days,
-        )
-        # Rebuilt here, so a wrong sum lives a day at most.
-        keep_sums(
-            connections.ledger, connections.ledger_sums, settings.topic, parts, is_afresh=True
-        )
+def _fold(context: dg.OpExecutionContext, connections: Connections) -> None:
+    settings = connections.settings
+    parts = range(connections.log.describe(settings.topic).partitions)
+    report = fold_ledger(
+        connections.ledger,
+        settings.topic,
+        parts,
+        datetime.now(UTC),
+        settings.ledger_detail_days,
+    )
+    # Rebuilt here, so a wrong sum lives a day at most.
+    keep_sums(connections.ledger, connections.ledger_sums, settings.topic, parts, is_afresh=True)
     context.log.info("the ledger had %d entries, it has %d now", report.before, report.after)
     context.add_output_metadata({"entries_before": report.before, "entries_after": report.after})
-
-
-@dg.op(description="Delete health reports that are old; the newest stays as latest.html.")
-def delete_old_pages(context: dg.OpExecutionContext) -> None:
-    settings = Settings.from_env()
-    deleted = delete_old_reports(settings.data_dir, datetime.now(UTC), settings.report_days)
-    context.log.info("deleted %d reports", deleted)
-    context.add_output_metadata({"reports_deleted": deleted})
-
-
-purge_history = job_of(
-    delete_old_runs,
-    delete_old_pages,
-    fold_old_ledger_entries,
-    name="purge_history",
-    config=PurgeConfig,
-    description=(
-        "Delete old Dagster runs with their files and old health reports, and fold the ledger's "
-        "old entries into one a day and Kafka partition. How long is kept is a setting: "
-        "IOT_RUN_HISTORY_DAYS, IOT_FAILED_RUN_HISTORY_DAYS, IOT_RUN_HISTORY_RUNS, "
-        "IOT_REPORT_DAYS, IOT_LEDGER_DETAIL_DAYS."
-    ),
-    max_seconds=3600,
-)
-
-purge_daily = dg.ScheduleDefinition(
-    name="purge_daily",
-    job=purge_history,
-    cron_schedule="30 3 * * *",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Keeps the disk that run history takes, and the time the ledger takes to read.",
-)

@@ -11,21 +11,30 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.defs.checks import CHECK_SPECS, look_alone
-from iot_pipeline.defs.external import SENSOR_DATA_SPEC
+from iot_pipeline.defs.checks import check_specs, look_alone
+from iot_pipeline.defs.external import table_spec
 from iot_pipeline.defs.follow_run import FollowRun
 from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
-from iot_pipeline.defs.lanes import Lane, inherited_ranges, lane_of, run_ahead_of
-from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, refuse_at_launch
-from iot_pipeline.defs.names import LANE, PROCESS, SENSOR_DATA, RunProcess
-from iot_pipeline.defs.resources import (
-    CassandraResource,
-    KafkaResource,
-    connected,
-    failing_with_advice,
+from iot_pipeline.defs.lanes import Lane, ingest_lanes, inherited_ranges, lane_of, run_ahead_of
+from iot_pipeline.defs.launchpad import (
+    EXECUTOR,
+    Asked,
+    RangeConfig,
+    as_ranges,
+    refuse_at_launch,
 )
+from iot_pipeline.defs.names import (
+    LANE,
+    MAX_RUNTIME,
+    NO_RETRY,
+    PROCESS,
+    RunProcess,
+    follow_runtime,
+)
+from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.resources import connected, failing_with_advice
+from iot_pipeline.defs.verdicts import Verdicts
 from iot_pipeline.errors import PlanError
-from iot_pipeline.settings import Settings
 
 OP_NAME = "ingest_readings"
 # How long the reports of a run that stays wait for a server: one that is away is red in 15 s.
@@ -66,53 +75,80 @@ class IngestConfig(Asked):
         return self
 
 
-# Run config of a run that stays.
-FOLLOW_CONFIG = {"ops": {OP_NAME: {"config": {"mode": IngestMode.follow.name}}}}
+def follow_config(op_name: str = OP_NAME) -> dict[str, object]:
+    """Run config of a run that stays."""
+    return {"ops": {op_name: {"config": {"mode": IngestMode.follow.name}}}}
 
 
-def run_config_for(ranges: Sequence[OffsetRange]) -> dict[str, object]:
+def run_config_for(ranges: Sequence[OffsetRange], op_name: str = OP_NAME) -> dict[str, object]:
     """Run config that drains exactly these: a few integers per partition, never a payload."""
     config = {"ranges": {str(r.partition): {"start": r.start, "end": r.end} for r in ranges}}
-    return {"ops": {OP_NAME: {"config": config}}}
+    return {"ops": {op_name: {"config": config}}}
 
 
-@dg.multi_asset(
-    name=OP_NAME,
-    specs=[SENSOR_DATA_SPEC],
-    check_specs=CHECK_SPECS,
-    can_subset=True,  # so that checks run without the asset, from the Checks tab
-    description=(
-        "Drain offset ranges of the topic into Cassandra, or follow it, and account for every "
-        "offset."
-    ),
-)
-def sensor_data(
-    context: dg.AssetExecutionContext,
-    config: IngestConfig,
-    kafka: KafkaResource,
-    cassandra: CassandraResource,
-) -> Events:
-    """Ingest when the asset was asked for, else only check."""
-    with failing_with_advice():
-        if SENSOR_DATA not in context.selected_asset_keys:
-            names = {key.name for key in context.selected_asset_check_keys}
-            with connected(kafka, cassandra) as connections:
-                yield from as_events(context, look_alone(connections, context.instance, names))
+def build_ingest(pipeline: Pipeline) -> tuple[dg.AssetsDefinition, dg.JobDefinition]:
+    """The table of readings as an asset, and the job that materializes it.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+
+    @dg.multi_asset(
+        name=pipeline.called(OP_NAME),
+        specs=[table_spec(pipeline)],
+        check_specs=check_specs(pipeline),
+        can_subset=True,  # so that checks run without the asset, from the Checks tab
+        required_resource_keys=pipeline.resource_keys,
+        description=(
+            "Drain offset ranges of the topic into Cassandra, or follow it, and account for every "
+            "offset."
+        ),
+    )
+    def sensor_data(context: dg.AssetExecutionContext, config: IngestConfig) -> Events:
+        """Ingest when the asset was asked for, else only check."""
+        with failing_with_advice():
+            yield from _ingest(context, config, pipeline)
+
+    refuse_at_launch(sensor_data, IngestConfig)
+    settings = pipeline.settings()
+    job = dg.define_asset_job(
+        pipeline.called("ingest"),
+        selection=dg.AssetSelection.assets(pipeline.sensor_data),
+        description=(
+            "Drain offset ranges of the topic into Cassandra, and check the result. Without config "
+            "it drains all that lags; with mode: follow it stays and writes what arrives. One run "
+            "at a time; Terminate ends it within a second and loses nothing."
+        ),
+        tags={
+            LANE: ingest_lanes(pipeline)[0].tag,
+            MAX_RUNTIME: follow_runtime(settings.follow_seconds),
+            **NO_RETRY,
+            **pipeline.tags,
+        },
+        executor_def=EXECUTOR,
+    )
+    return sensor_data, job  # type: ignore[return-value]
+
+
+def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, pipeline: Pipeline) -> Events:
+    if pipeline.sensor_data not in context.selected_asset_keys:
+        names = {key.name for key in context.selected_asset_check_keys}
+        verdicts = Verdicts(context.instance, pipeline.sensor_data)
+        with connected(context, pipeline) as connections:
+            yield from as_events(context, pipeline, look_alone(connections, verdicts, names))
+        return
+    asked = as_ranges(config.ranges)
+    lane = lane_of(context.run, pipeline)
+    if not _enter(lane, context):
+        return
+    again = inherited_ranges(context.instance, context.run)
+    with connected(context, pipeline) as connections:
+        if config.mode is IngestMode.follow and again is None:
+            with connected(context, pipeline, answer_seconds=_WATCH_SECONDS) as watching:
+                yield from FollowRun(context, pipeline, lane, connections, watching).events()
             return
-        asked = as_ranges(config.ranges)
-        lane = lane_of(context.run, Settings.from_env())
-        if not _enter(lane, context):
-            return
-        again = inherited_ranges(context.instance, context.run)
-        with connected(kafka, cassandra) as connections:
-            if config.mode is IngestMode.follow and again is None:
-                with connected(kafka, cassandra, answer_seconds=_WATCH_SECONDS) as watching:
-                    yield from FollowRun(context, lane, connections, watching).events()
-                return
-            yield from IngestRun(context, lane, asked, config.max_records, connections).events()
-
-
-refuse_at_launch(sensor_data, IngestConfig)
+        most = config.max_records
+        yield from IngestRun(context, pipeline, lane, asked, most, connections).events()
 
 
 def _enter(lane: Lane, context: dg.AssetExecutionContext) -> bool:

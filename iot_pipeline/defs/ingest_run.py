@@ -15,18 +15,17 @@ import dagster as dg
 from iot_pipeline.connections import Connections, ingest_request
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import Lane, format_ranges, inherited_ranges
-from iot_pipeline.defs.names import ACHIEVED, RANGES, SENSOR_DATA
+from iot_pipeline.defs.names import ACHIEVED, RANGES
 from iot_pipeline.defs.pictures import picture_metadata
+from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen
 from iot_pipeline.defs.run_report import RunReport, observations
 from iot_pipeline.defs.verdicts import (
     Shown,
+    Verdicts,
     choose_shown,
     is_first_look,
-    latest_target,
     log_shown,
-    read_shown,
-    show_again_where_hidden,
     suspects_of,
 )
 from iot_pipeline.errors import PipelineError
@@ -88,6 +87,7 @@ class IngestRun:
     """
 
     context: dg.AssetExecutionContext
+    pipeline: Pipeline
     lane: Lane
     asked: Sequence[OffsetRange]
     max_records: int | None
@@ -119,6 +119,7 @@ class IngestRun:
             self._say_achieved(outcome)
         told = look_and_tell(
             self.context,
+            self.pipeline,
             self.connections,
             outcome,
             outcome.drained,
@@ -126,7 +127,7 @@ class IngestRun:
             since=started_at,
             started_at=started_at,
         )
-        yield from as_results(self.context, told)
+        yield from as_results(self.context, self.pipeline, told)
         outcome.replayed.raise_unless_whole()
 
     def _offsets(self) -> Sequence[OffsetRange]:
@@ -175,6 +176,7 @@ Told = tuple[list[Shown], Mapping[str, Any]]
 
 def look_and_tell(
     context: dg.AssetExecutionContext,
+    pipeline: Pipeline,
     connections: Connections,
     outcome: IngestOutcome,
     part: DrainProgress,
@@ -203,7 +205,8 @@ def look_and_tell(
         fleet=outcome.fleet,
         is_growing=is_growing,
     )
-    latencies, before = outcome.probe.take(), read_shown(context.instance)
+    latencies = outcome.probe.take()
+    before = Verdicts(context.instance, pipeline.sensor_data).read()
     facts = Facts(connections, now, run, suspects_of(before), is_first_look(before))
     checks = [check for check in checks_of() if check.is_free or not is_quick]
     shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
@@ -220,10 +223,13 @@ def look_and_tell(
     )
     measured = f"; {latencies}" if latencies.samples else ""
     context.log.info("%s%s", report.headline(), measured)
-    for observation in observations(report, connections.log, settings.dead_letter_topic):
+    letters = settings.dead_letter_topic
+    for observation in observations(report, connections.log, letters, pipeline):
         context.log_event(observation)
     fleet = None if is_quick else _known(lambda: facts.fleet)
-    pictures = {} if is_quick else picture_metadata(connections, run_id, fleet)
+    pictures = (
+        {} if is_quick else picture_metadata(connections, run_id, fleet, pipeline.sensor_data)
+    )
     return shown, {**report.metadata(), **pictures}
 
 
@@ -234,20 +240,22 @@ def _known(fact: Callable[[], _T]) -> _T | None:
         return None
 
 
-def as_results(context: dg.AssetExecutionContext, told: Told) -> Events:
+def as_results(context: dg.AssetExecutionContext, pipeline: Pipeline, told: Told) -> Events:
     """The run's row of each check, then its one materialization (see `defs.verdicts`)."""
     shown, metadata = told
-    yield from as_events(context, shown)
-    yield dg.MaterializeResult(asset_key=SENSOR_DATA, metadata=metadata)
-    show_again_where_hidden(context.instance, context.run.run_id)
+    yield from as_events(context, pipeline, shown)
+    yield dg.MaterializeResult(asset_key=pipeline.sensor_data, metadata=metadata)
+    verdicts = Verdicts(context.instance, pipeline.sensor_data)
+    verdicts.show_again_where_hidden(context.run.run_id)
 
 
 def as_events(
-    context: dg.AssetExecutionContext, shown: Sequence[Shown]
+    context: dg.AssetExecutionContext, pipeline: Pipeline, shown: Sequence[Shown]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """The run's row of each check; what is red is in its log as well, with what to do."""
-    target = latest_target(context.instance)
+    verdicts = Verdicts(context.instance, pipeline.sensor_data)
+    target = verdicts.latest_target()
     for one in shown:
         # No AssetCheckResult: its target cannot be named, and it would have to be selected.
-        yield one.with_target(target)
+        yield verdicts.as_event(one, target)
     log_shown(context, shown)

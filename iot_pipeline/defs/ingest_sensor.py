@@ -20,7 +20,7 @@ from iot_pipeline.clients.remembered import CassandraStops
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.lag import measure_lag
-from iot_pipeline.defs.ingest import FOLLOW_CONFIG, run_config_for
+from iot_pipeline.defs.ingest import OP_NAME, follow_config, run_config_for
 from iot_pipeline.defs.lanes import (
     Lane,
     active_ingest_runs,
@@ -29,13 +29,13 @@ from iot_pipeline.defs.lanes import (
     ingest_lanes,
     why_queued,
 )
-from iot_pipeline.defs.names import FOLLOW, LANE, MODE, RANGES, SENSOR_DATA
+from iot_pipeline.defs.names import FOLLOW, LANE, MODE, RANGES
+from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.verdicts import (
     SAY_AGAIN_SECONDS,
+    Verdicts,
     choose_shown,
     is_news,
-    read_shown,
-    show_now,
 )
 from iot_pipeline.errors import (
     CassandraUnavailableError,
@@ -63,7 +63,7 @@ _OLD_SECONDS = 90.0
 _LAG_CHECK = [lag_check.CHECK]
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=32)
 def _clients(settings: Settings) -> tuple[KafkaLog, CassandraClient]:
     # Kept from tick to tick: the code server lives for days, and every new client would leave
     # threads behind for a while.
@@ -77,27 +77,59 @@ def _clients(settings: Settings) -> tuple[KafkaLog, CassandraClient]:
     )
 
 
-@dg.sensor(
-    name="iot_data_lag",
-    job_name="ingest",
-    # Ticks come every five seconds whatever is written here below five; with five itself they
-    # beat against the daemon's own loop and come every five or ten (measured).
-    minimum_interval_seconds=3,
-    # It would fail every five seconds while servers are down: a person or `make demo` starts it.
-    default_status=dg.DefaultSensorStatus.STOPPED,
-    description=(
-        "Looks every five seconds how far ingestion is behind, and asks for a run over exactly "
-        "what lags. With IOT_INGEST_MODE=follow it keeps one run that stays and writes what "
-        "arrives: shortly before one ends, the next is queued behind it. Skips, and says why, "
-        "while a run is at work, when nothing lags, and when a server is down; goes on by itself "
-        "when it is back. Ends runs whose process has died."
-    ),
-)
-def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """One tick: end runs whose process has died, then plan, unless a run is at work."""
-    settings = Settings.from_env()
-    is_following = settings.ingest_mode == FOLLOW
-    (lane,) = ingest_lanes(settings)
+def build_ingest_sensor(
+    pipeline: Pipeline,
+) -> tuple[dg.SensorDefinition, dg.ScheduleDefinition]:
+    """The sensor, and the schedule that is the alternative to it."""
+
+    @dg.sensor(
+        name=pipeline.called("iot_data_lag"),
+        job_name=pipeline.called("ingest"),
+        # Ticks come every five seconds whatever is written here below five; with five itself they
+        # beat against the daemon's own loop and come every five or ten (measured).
+        minimum_interval_seconds=3,
+        # It would fail every five seconds while servers are down: a person, or `make demo`, starts
+        # it.
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Looks every five seconds how far ingestion is behind, and asks for a run over exactly "
+            "what lags. With IOT_INGEST_MODE=follow it keeps one run that stays and writes what "
+            "arrives: shortly before one ends, the next is queued behind it. Skips, and says why, "
+            "while a run is at work, when nothing lags, and when a server is down; goes on by "
+            "itself when it is back. Ends runs whose process has died."
+        ),
+    )
+    def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        return _tick(context, pipeline)
+
+    @dg.schedule(
+        name=pipeline.called("ingest_on_schedule"),
+        job_name=pipeline.called("ingest"),
+        cron_schedule="* * * * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=(
+            "The alternative to the sensor: once a minute a run that plans by itself. Skips while "
+            "one is at work."
+        ),
+    )
+    def ingest_on_schedule(
+        context: dg.ScheduleEvaluationContext,
+    ) -> dg.RunRequest | dg.SkipReason:
+        (lane,) = ingest_lanes(pipeline)
+        waiting = _why_wait(context.instance, lane)
+        return _drain_request(lane) if waiting is None else dg.SkipReason(waiting)
+
+    return iot_data_lag, ingest_on_schedule
+
+
+def _tick(
+    context: dg.SensorEvaluationContext, pipeline: Pipeline
+) -> dg.SensorResult | dg.SkipReason:
+    """End runs whose process has died, then plan, unless a run is at work."""
+    settings = pipeline.settings()
+    verdicts = Verdicts(context.instance, pipeline.sensor_data)
+    op_name, is_following = pipeline.called(OP_NAME), settings.ingest_mode == FOLLOW
+    (lane,) = ingest_lanes(pipeline)
     waiting = _why_wait(context.instance, lane, settings.follow_seconds if is_following else None)
     if waiting is not None:
         return dg.SkipReason(waiting)
@@ -114,51 +146,51 @@ def iot_data_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
         )
     except CassandraUnavailableError as exc:
         cassandra.close()  # the next tick connects anew, wherever the node is by then
-        return dg.SkipReason(_show_unseen(context.instance, exc))
+        return dg.SkipReason(_show_unseen(verdicts, exc))
     except (TransientError, SchemaMismatchError) as exc:
-        return dg.SkipReason(_show_unseen(context.instance, exc))
+        return dg.SkipReason(_show_unseen(verdicts, exc))
     except (PermanentError, ConfigurationError) as exc:
         # The tick fails and says so; the check must not stay green meanwhile.
-        _show_unseen(context.instance, exc)
+        _show_unseen(verdicts, exc)
         raise
     if plan.stopped:
         expired = any(isinstance(item, OffsetsExpiredError) for item in plan.stopped.values())
         if expired and settings.on_expired != HALT:
             # The run records the loss; it plans by itself, because nothing can be planned before.
-            request = _follow_request(lane) if is_following else _drain_request(lane)
+            request = _follow_request(lane, op_name) if is_following else _drain_request(lane)
             return dg.SensorResult(run_requests=[request])
         stopped = sum_up(settings.topic, plan.stopped)
-        _show_unseen(context.instance, stopped)
+        _show_unseen(verdicts, stopped)
         if not plan.ingest:
             raise stopped
         # The others are drained; the run fails at its end, for it plans the same.
     else:
-        _show_old_lag(context.instance, log, cassandra, settings)
+        _show_old_lag(verdicts, log, cassandra, settings)
     if is_following:
-        return dg.SensorResult(run_requests=[_follow_request(lane)])
+        return dg.SensorResult(run_requests=[_follow_request(lane, op_name)])
     if not plan.ingest:
-        _say_nothing_lags(context.instance, plan, settings)
+        _say_nothing_lags(verdicts, plan, settings)
         ends = sum(state.last_stable for state in plan.states)
         return dg.SkipReason(f"nothing lags: all {ends:,} offsets of {settings.topic} are ingested")
     # No run_key: Dagster remembers one for ever, failed runs included, and would drop the second
     # attempt at a range. The lane and the checkpoint already decide.
     tags = {RANGES: format_ranges(plan.ingest)}
-    request = _drain_request(lane, tags, run_config_for(plan.ingest))
+    request = _drain_request(lane, tags, run_config_for(plan.ingest, op_name))
     return dg.SensorResult(run_requests=[request])
 
 
-def _show_unseen(instance: dg.DagsterInstance, exc: PipelineError) -> str:
+def _show_unseen(verdicts: Verdicts, exc: PipelineError) -> str:
     """Show on the check why the lag is not known; returns the reason, on one line."""
     reason = " ".join(str(exc).split())
-    _show_lag(instance, not_looked(f"{COULD_NOT_LOOK}{reason}"))
+    _show_lag(verdicts, not_looked(f"{COULD_NOT_LOOK}{reason}"))
     return reason
 
 
 def _show_old_lag(
-    instance: dg.DagsterInstance, log: KafkaLog, cassandra: CassandraClient, settings: Settings
+    verdicts: Verdicts, log: KafkaLog, cassandra: CassandraClient, settings: Settings
 ) -> None:
     """Where no run has shown the lag for a while, because each of them fails, the tick does."""
-    last = read_shown(instance, _LAG_CHECK).get(lag_check.CHECK.name)
+    last = verdicts.read(_LAG_CHECK).get(lag_check.CHECK.name)
     if last is None or time.time() - last.written_at < _OLD_SECONDS:
         return
     ledger, topic = CassandraLedgerStore(cassandra), settings.topic
@@ -166,22 +198,20 @@ def _show_old_lag(
         lags = read_lag(log, ledger, topic, datetime.now(UTC), timeout_seconds=_ANSWER_SECONDS)
         stops = read_standing(CassandraStops(cassandra), ledger, topic)
     except (TransientError, SchemaMismatchError) as exc:
-        _show_unseen(instance, exc)
+        _show_unseen(verdicts, exc)
     else:
-        _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds, stops))
+        _show_lag(verdicts, lag_check.judge(lags, settings.lag_limit_seconds, stops))
 
 
-def _say_nothing_lags(instance: dg.DagsterInstance, plan: Plan, settings: Settings) -> None:
+def _say_nothing_lags(verdicts: Verdicts, plan: Plan, settings: Settings) -> None:
     """Turn the check green again after an earlier tick: no run will come to do it."""
     now_ms = int(time.time() * 1000)
     lags = [measure_lag(state, None, now_ms) for state in plan.states]
-    _show_lag(instance, lag_check.judge(lags, settings.lag_limit_seconds), only_if_red=True)
+    _show_lag(verdicts, lag_check.judge(lags, settings.lag_limit_seconds), only_if_red=True)
 
 
-def _show_lag(
-    instance: dg.DagsterInstance, verdict: CheckVerdict, *, only_if_red: bool = False
-) -> None:
-    before = read_shown(instance, _LAG_CHECK)
+def _show_lag(verdicts: Verdicts, verdict: CheckVerdict, *, only_if_red: bool = False) -> None:
+    before = verdicts.read(_LAG_CHECK)
     last = before.get(lag_check.CHECK.name)
     if only_if_red and (last is None or last.passed):
         return
@@ -189,7 +219,7 @@ def _show_lag(
     shown = choose_shown([verdict], before, datetime.now(UTC), is_whole=True, checks=_LAG_CHECK)
     is_old = last is None or time.time() - last.written_at >= SAY_AGAIN_SECONDS
     if is_old or is_news(shown[0], last):
-        show_now(instance, shown, instance.report_runless_asset_event)
+        verdicts.show_now(shown)
 
 
 # Checks are not selected, though each run gives their results: a selected check is "in progress"
@@ -202,29 +232,13 @@ def _drain_request(
     return dg.RunRequest(
         run_config=run_config,
         tags={LANE: lane.tag, **(tags or {})},
-        asset_selection=[SENSOR_DATA],
+        asset_selection=[lane.asset_key],
         asset_check_keys=[],
     )
 
 
-def _follow_request(lane: Lane) -> dg.RunRequest:
-    return _drain_request(lane, {MODE: FOLLOW}, FOLLOW_CONFIG)
-
-
-@dg.schedule(
-    name="ingest_on_schedule",
-    job_name="ingest",
-    cron_schedule="* * * * *",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    description=(
-        "The alternative to the sensor: once a minute a run that plans by itself. Skips while one "
-        "is at work."
-    ),
-)
-def ingest_on_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    (lane,) = ingest_lanes(Settings.from_env())
-    waiting = _why_wait(context.instance, lane)
-    return _drain_request(lane) if waiting is None else dg.SkipReason(waiting)
+def _follow_request(lane: Lane, op_name: str) -> dg.RunRequest:
+    return _drain_request(lane, {MODE: FOLLOW}, follow_config(op_name))
 
 
 def _why_wait(
@@ -242,7 +256,7 @@ def _why_wait(
     # Creation times are whole seconds, so the oldest need not be the one at work.
     first = next((record for record in active if record.start_time), active[0])
     run = first.dagster_run
-    said = f"run {run.run_id[:8]} of {SENSOR_DATA.to_user_string()} is {run.status.value}"
+    said = f"run {run.run_id[:8]} of {lane.asset_key.to_user_string()} is {run.status.value}"
     if run.status is dg.DagsterRunStatus.QUEUED:
         said += why_queued(instance)
     if follow_seconds is not None and run.tags.get(MODE) == FOLLOW and first.start_time:

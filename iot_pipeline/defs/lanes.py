@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import dagster as dg
 
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
-from iot_pipeline.defs.names import ACHIEVED, LANE, PROCESS, RANGES, SENSOR_DATA, RunProcess
-from iot_pipeline.settings import Settings
+from iot_pipeline.defs.names import ACHIEVED, LANE, PROCESS, RANGES, RunProcess
+from iot_pipeline.defs.pipeline import Pipeline
 
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -31,25 +31,25 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """What one ingest run at a time works on: these Kafka partitions of a topic; None: all."""
+    """What one ingest run at a time works on: these Kafka partitions of a topic; None: all.
 
-    topic: str
+    `tag` is the value of LANE: runs with the same one never overlap. `asset_key` is the table that
+    the runs write to.
+    """
+
+    tag: str
+    asset_key: dg.AssetKey
     partitions: Container[int] | None = None
 
-    @property
-    def tag(self) -> str:
-        """The value of LANE: runs with the same one never overlap."""
-        return self.topic
 
-
-def ingest_lanes(settings: Settings) -> list[Lane]:
+def ingest_lanes(pipeline: Pipeline) -> list[Lane]:
     """Every lane there is: one, of the whole topic."""
-    return [Lane(settings.topic)]
+    return [Lane(pipeline.lane, pipeline.sensor_data)]
 
 
-def lane_of(run: dg.DagsterRun, settings: Settings) -> Lane:
+def lane_of(run: dg.DagsterRun, pipeline: Pipeline) -> Lane:
     """The lane that a run's tag names; of a run without one, such as Materialize's, the first."""
-    lanes = ingest_lanes(settings)
+    lanes = ingest_lanes(pipeline)
     return next((lane for lane in lanes if lane.tag == run.tags.get(LANE)), lanes[0])
 
 
@@ -98,7 +98,7 @@ def _age(record: dg.RunRecord) -> tuple[float, str]:
 def _is_ingest(run: dg.DagsterRun, lane: Lane) -> bool:
     if run.tags.get(LANE) == lane.tag:
         return True
-    return run.job_name.startswith("__ASSET_JOB") and SENSOR_DATA in (run.asset_selection or ())
+    return run.job_name.startswith("__ASSET_JOB") and lane.asset_key in (run.asset_selection or ())
 
 
 def run_ahead_of(instance: dg.DagsterInstance, lane: Lane, own_run_id: str) -> dg.DagsterRun | None:

@@ -12,7 +12,11 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.names import BESIDE, MAX_RUNTIME, NO_RETRY, SLOT
+from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.errors import ConfigurationError, PlanError
+
+# A process per step would cost seconds per run, and Terminate would reach none of them.
+EXECUTOR = dg.in_process_executor
 
 
 class Asked(dg.Config):
@@ -51,6 +55,7 @@ def as_ranges(ranges: Mapping[str, RangeConfig]) -> list[OffsetRange]:
 
 
 def job_of(
+    pipeline: Pipeline,
     *ops: dg.OpDefinition,
     name: str,
     description: str,
@@ -65,10 +70,11 @@ def job_of(
     """
 
     @dg.job(
-        name=name,
+        name=pipeline.called(name),
         config=config and _checked_config(config, ops[0].name),  # type: ignore[arg-type]
         description=description,
-        tags={MAX_RUNTIME: str(max_seconds), SLOT: slot, **NO_RETRY},
+        tags={MAX_RUNTIME: str(max_seconds), SLOT: slot, **NO_RETRY, **pipeline.tags},
+        executor_def=EXECUTOR,
     )
     def job() -> None:
         for op in ops:

@@ -1,25 +1,19 @@
-"""What things are called in Dagster: asset keys, tags, groups, the process of a run."""
+"""What things are called in Dagster whatever the pipeline: tags, owners, the process of a run."""
 
 import os
 import platform
 from dataclasses import dataclass
 
-import dagster as dg
 import psutil
 
 from iot_pipeline.local import processes
 
-IOT_DATA = dg.AssetKey(["iot", "iot_data"])
-SENSOR_DATA = dg.AssetKey(["iot", "sensor_data"])
-HOURLY_READINGS = dg.AssetKey(["iot", "hourly_readings"])
-DAILY_READINGS = dg.AssetKey(["iot", "daily_readings"])
-DEAD_LETTERS = dg.AssetKey(["iot", "dead_letters"])
-
-GROUP = "iot"
 OWNERS = ["team:data-engineering"]
 
 # One run at a time per value: dagster.yaml limits it.
 LANE = "iot/lane"
+# Whose run it is, where pipelines have names.
+PIPELINE = "iot/pipeline"
 # What a run does beside ingestion: dagster.yaml lets two of each kind run, so that ingestion always
 # finds a slot. Runs of ingestion have none.
 SLOT = "iot/slot"

@@ -28,7 +28,9 @@ _SAID_WITHIN_MS = 1_500
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 
 
-def picture_metadata(connections: Connections, run_id: str, fleet: Fleet | None) -> Metadata:
+def picture_metadata(
+    connections: Connections, run_id: str, fleet: Fleet | None, asset_key: dg.AssetKey
+) -> Metadata:
     """The fleet's pictures and its devices with problems, at most once a minute per data folder.
 
     Costs half a second per minute at most, by resting as long as that takes; in between it is
@@ -38,21 +40,23 @@ def picture_metadata(connections: Connections, run_id: str, fleet: Fleet | None)
     if fleet is None:
         return {"pictures": dg.MetadataValue.text("not drawn: the devices could not be looked at")}
     try:
-        return _due_pictures(connections, run_id, fleet)
+        return _due_pictures(connections, run_id, fleet, asset_key)
     except (PipelineError, OSError) as exc:
         # The rows are stored: a server that went away, or a disk that is full, must not fail the
         # run for a picture.
         return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}
 
 
-def _due_pictures(connections: Connections, run_id: str, fleet: Fleet) -> Metadata:
+def _due_pictures(
+    connections: Connections, run_id: str, fleet: Fleet, asset_key: dg.AssetKey
+) -> Metadata:
     settings = connections.settings
     kept = last_drawing(settings)
     last = kept.read() or LastDrawing()
     now = datetime.now(UTC)
     now_ms = round(now.timestamp() * 1000)
     if not last.is_over(now_ms):
-        return {"pictures": dg.MetadataValue.md(_where(last))}
+        return {"pictures": dg.MetadataValue.md(_where(last, asset_key))}
     began = time.monotonic()
     view = view_fleet(connections, settings.topic, fleet, now)
     # Half a second of imports, only when something is drawn.
@@ -91,11 +95,11 @@ def days_picture(records: Iterable[DayRecord]) -> Metadata:
     return {"days": _embed("days", draw_days(days))}
 
 
-def _where(last: LastDrawing) -> str:
+def _where(last: LastDrawing, asset_key: dg.AssetKey) -> str:
     drawn_at = f"{moment_of(last.drawn_ms):%Y-%m-%d %H:%M:%S} UTC"
     # The page opens at the newest event of that time: the one with the pictures.
     said_ms = last.drawn_ms + round(1000 * last.cost_seconds) + _SAID_WITHIN_MS
-    page = f"/assets/iot/sensor_data?view=events&time={said_ms}"
+    page = f"/assets/{'/'.join(asset_key.path)}?view=events&time={said_ms}"
     by = f"[{last.drawn_by[:8]}](/runs/{last.drawn_by})"
     return f"[drawn at {drawn_at}]({page}) by run {by}"
 

@@ -15,7 +15,8 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
 from iot_pipeline.defs.names import ACHIEVED, RANGES
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
+from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.resources import NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError, PermanentError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run
@@ -45,36 +46,104 @@ class ReplayConfig(Asked):
         return ranges_of_run(ledger, topic, ledger.partitions(topic), self.run_id)
 
 
-@dg.op(description="Write ingested records again, the same cells, and read them back.")
-def replay_readings(
-    context: dg.OpExecutionContext,
-    config: ReplayConfig,
-    kafka: KafkaResource,
-    cassandra: CassandraResource,
-) -> None:
+class DeadLetterReplayConfig(Asked):
+    """Which dead letters to read again. Empty: all of them."""
+
+    reason: str | None = Field(
+        default=None,
+        description=(
+            f"Only those rejected for this reason: {', '.join(reason.value for reason in Reason)}."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.reason is not None and self.reason not in set(Reason):
+            known = ", ".join(reason.value for reason in Reason)
+            raise ConfigurationError(f"reason {self.reason}: expected one of {known}")
+        return self
+
+
+def build_replays(pipeline: Pipeline) -> list[dg.JobDefinition]:
+    """The jobs `replay` and `replay_dead_letters`."""
+
+    @dg.op(
+        name=pipeline.called("replay_readings"),
+        description="Write ingested records again, the same cells, and read them back.",
+        required_resource_keys=pipeline.resource_keys,
+    )
+    def replay_readings(context: dg.OpExecutionContext, config: ReplayConfig) -> None:
+        with connected(context, pipeline) as connections:
+            _replay(context, config, connections)
+
+    @dg.op(
+        name=pipeline.called("replay_letters"),
+        description="Read dead letters by today's rules, and store those that are readings.",
+        required_resource_keys=pipeline.resource_keys,
+    )
+    def replay_letters(context: dg.OpExecutionContext, config: DeadLetterReplayConfig) -> None:
+        """Idempotent: a second time finds the rows there."""
+        with connected(context, pipeline) as connections:
+            result = connections.replay_letters(Run(context.run.run_id), config.reason)
+        context.log.info("%s", result)
+        context.add_output_metadata(
+            {
+                **result.numbers(),
+                "still_rejected": result.still_rejected.total(),
+                **{f"still_{name}": count for name, count in result.still_rejected.items()},
+            }
+        )
+
+    return [
+        job_of(
+            pipeline,
+            replay_readings,
+            name="replay",
+            config=ReplayConfig,
+            description=(
+                "Write what was ingested again, by ranges or by run: the same cells with the same "
+                "write times, no checkpoint moved. Restores rows that are missing, changes none "
+                "that is there, leaves deleted what `iot delete` removed, and reads back."
+            ),
+            max_seconds=7200,
+        ),
+        job_of(
+            pipeline,
+            replay_letters,
+            name="replay_dead_letters",
+            config=DeadLetterReplayConfig,
+            description=(
+                "Store the dead letters that today's rules accept, as if they had never failed: "
+                "with their original coordinates and write times. What still fails stays, counted; "
+                "nothing is sent again."
+            ),
+            max_seconds=7200,
+        ),
+    ]
+
+
+def _replay(context: dg.OpExecutionContext, config: ReplayConfig, connections: Connections) -> None:
     """Ends with the true count, also when it is terminated."""
-    run_id = context.run.run_id
-    with connected(kafka, cassandra) as connections:
-        topic = connections.settings.topic
-        asked = config.offset_ranges(connections)
-        context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
-        chosen = plan_replay(connections.log, connections.ledger, topic, asked)
-        progress = ReplayProgress(chosen.plan.replay, chosen.gone)
-        say = NowAndThen(context)
-        try:
-            connections.replay(
-                chosen.plan,
-                Run(run_id),
-                progress,
-                on_progress=lambda so_far: say(f"{so_far.done_offsets:,} offsets replayed"),
-            )
-        finally:
-            if progress.achieved:
-                tags = {ACHIEVED: format_ranges(progress.achieved)}
-                context.instance.add_run_tags(run_id, tags)
-            for sentence in progress.sentences():
-                context.log.info("%s", sentence)
-        _finish_replay(context, progress)
+    run_id, topic = context.run.run_id, connections.settings.topic
+    asked = config.offset_ranges(connections)
+    context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
+    chosen = plan_replay(connections.log, connections.ledger, topic, asked)
+    progress = ReplayProgress(chosen.plan.replay, chosen.gone)
+    say = NowAndThen(context)
+    try:
+        connections.replay(
+            chosen.plan,
+            Run(run_id),
+            progress,
+            on_progress=lambda so_far: say(f"{so_far.done_offsets:,} offsets replayed"),
+        )
+    finally:
+        if progress.achieved:
+            tags = {ACHIEVED: format_ranges(progress.achieved)}
+            context.instance.add_run_tags(run_id, tags)
+        for sentence in progress.sentences():
+            context.log.info("%s", sentence)
+    _finish_replay(context, progress)
 
 
 def _finish_replay(context: dg.OpExecutionContext, progress: ReplayProgress) -> None:
@@ -94,67 +163,3 @@ def _finish_replay(context: dg.OpExecutionContext, progress: ReplayProgress) -> 
             f"replaying: Kafka has deleted {format_ranges(progress.gone)}, so that part cannot be "
             f"written again; {format_ranges(progress.achieved) or 'nothing'} was"
         )
-
-
-replay_job = job_of(
-    replay_readings,
-    name="replay",
-    config=ReplayConfig,
-    description=(
-        "Write what was ingested again, by ranges or by run: the same cells with the same write "
-        "times, no checkpoint moved. Restores rows that are missing, changes none that is there, "
-        "leaves deleted what `iot delete` removed, and reads back."
-    ),
-    max_seconds=7200,
-)
-
-
-class DeadLetterReplayConfig(Asked):
-    """Which dead letters to read again. Empty: all of them."""
-
-    reason: str | None = Field(
-        default=None,
-        description=(
-            f"Only those rejected for this reason: {', '.join(reason.value for reason in Reason)}."
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        if self.reason is not None and self.reason not in set(Reason):
-            known = ", ".join(reason.value for reason in Reason)
-            raise ConfigurationError(f"reason {self.reason}: expected one of {known}")
-        return self
-
-
-@dg.op(description="Read dead letters by today's rules, and store those that are readings.")
-def replay_letters(
-    context: dg.OpExecutionContext,
-    config: DeadLetterReplayConfig,
-    kafka: KafkaResource,
-    cassandra: CassandraResource,
-) -> None:
-    """Idempotent: a second time finds the rows there."""
-    with connected(kafka, cassandra) as connections:
-        result = connections.replay_letters(Run(context.run.run_id), config.reason)
-    context.log.info("%s", result)
-    context.add_output_metadata(
-        {
-            **result.numbers(),
-            "still_rejected": result.still_rejected.total(),
-            **{f"still_{name}": count for name, count in result.still_rejected.items()},
-        }
-    )
-
-
-replay_dead_letters_job = job_of(
-    replay_letters,
-    name="replay_dead_letters",
-    config=DeadLetterReplayConfig,
-    description=(
-        "Store the dead letters that today's rules accept, as if they had never failed: with "
-        "their original coordinates and write times. What still fails stays, counted; nothing is "
-        "sent again."
-    ),
-    max_seconds=7200,
-)

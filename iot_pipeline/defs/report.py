@@ -1,26 +1,58 @@
 """The health report as a job: one page that a person reads, and a schedule that makes it daily."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from iot_pipeline.core.fleet.problems import Trouble
-from iot_pipeline.core.fleet.report import Mood
+from iot_pipeline.core.fleet.report import Health, Mood
 from iot_pipeline.defs.launchpad import job_of
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, connected
+from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.resources import connected
 from iot_pipeline.report import write_report
 
 _SIGNS = {Mood.GOOD: "✅", Mood.LOOK: "⚠️", Mood.BAD: "❌"}
 
 
-@dg.op(
-    out=dg.Out(dg.Nothing),
-    description="Look at everything, run every check, write one page; changes nothing else.",
-)
-def write_health_report(
-    context: dg.OpExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
-) -> None:
+def build_health_report(
+    pipeline: Pipeline,
+) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
+    """The job, and the schedule that launches it each morning."""
+
+    @dg.op(
+        name=pipeline.called("write_health_report"),
+        out=dg.Out(dg.Nothing),
+        description="Look at everything, run every check, write one page; changes nothing else.",
+        required_resource_keys=pipeline.resource_keys,
+    )
+    def write_health_report(context: dg.OpExecutionContext) -> None:
+        with connected(context, pipeline) as connections:
+            written = write_report(connections)
+        _tell(context, *written)
+
+    health_report = job_of(
+        pipeline,
+        write_health_report,
+        name="health_report",
+        description=(
+            "Write one page that says how everything is: is every message stored, who is silent, "
+            "how late readings come, what was refused, what to do. Into reports/ of the data "
+            "folder, with its pictures inside. Reads only; safe beside ingestion."
+        ),
+        max_seconds=900,
+    )
+    health_report_daily = dg.ScheduleDefinition(
+        name=pipeline.called("health_report_daily"),
+        job=health_report,
+        cron_schedule="0 6 * * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Writes the health report each morning, 06:00 UTC.",
+    )
+    return health_report, health_report_daily
+
+
+def _tell(context: dg.OpExecutionContext, health: Health, path: Path, latest: Path) -> None:
     """The page is a file on the machine that executes the run; its path is in the metadata."""
-    with connected(kafka, cassandra) as connections:
-        health, path, latest = write_report(connections)
     fleet = health.view.fleet
     lines = ["| question | answer |", "|---|---|"]
     lines += [
@@ -43,23 +75,3 @@ def write_health_report(
         }
     )
     context.log.info("%s: %s", path, "; ".join(a.answer for a in health.answers))
-
-
-health_report = job_of(
-    write_health_report,
-    name="health_report",
-    description=(
-        "Write one page that says how everything is: is every message stored, who is silent, how "
-        "late readings come, what was refused, what to do. Into reports/ of the data folder, with "
-        "its pictures inside. Reads only; safe beside ingestion."
-    ),
-    max_seconds=900,
-)
-
-health_report_daily = dg.ScheduleDefinition(
-    name="health_report_daily",
-    job=health_report,
-    cron_schedule="0 6 * * *",
-    default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Writes the health report each morning, 06:00 UTC.",
-)

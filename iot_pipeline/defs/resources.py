@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, open_connections
+from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.settings import Settings
 
@@ -67,14 +68,19 @@ def failing_with_advice() -> Iterator[None]:
 
 @contextmanager
 def connected(
-    kafka: KafkaResource, cassandra: CassandraResource, *, answer_seconds: float | None = None
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    pipeline: Pipeline,
+    *,
+    answer_seconds: float | None = None,
 ) -> Iterator[Connections]:
     """The clients of a run, closed however it ends; fails with advice. The settings are read here.
 
     `answer_seconds` shortens how long a question may take.
     """
     with failing_with_advice():
-        settings = Settings.from_env()
+        settings = pipeline.settings()
+        kafka: KafkaResource = getattr(context.resources, pipeline.called("kafka"))
+        cassandra: CassandraResource = getattr(context.resources, pipeline.called("cassandra"))
         if answer_seconds is not None:
             kafka = KafkaResource(timeout_seconds=min(answer_seconds, kafka.timeout_seconds))
             cassandra = CassandraResource(

@@ -24,6 +24,7 @@ from iot_pipeline.core.rollups.days import (
 )
 from iot_pipeline.defs.lanes import end_gone_runs, runs_in_lane, why_queued
 from iot_pipeline.defs.names import LANE
+from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, rollup_lane
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, TransientError
 from iot_pipeline.settings import Settings
@@ -36,7 +37,7 @@ _RANGES_AT_ONCE = 10
 _SHOWN = 3
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=32)
 def _client(settings: Settings) -> CassandraClient:
     # Kept from tick to tick, as the ingest sensor's.
     return CassandraClient(
@@ -46,12 +47,12 @@ def _client(settings: Settings) -> CassandraClient:
     )
 
 
-def build_rollup_sensor(first_day: date) -> dg.SensorDefinition:
+def build_rollup_sensor(pipeline: Pipeline, first_day: date) -> dg.SensorDefinition:
     """The sensor; it asks for days from `first_day` on, where the loaded partitions begin."""
 
     @dg.sensor(
-        name="rollups_of_touched_days",
-        job_name=JOB_NAME,
+        name=pipeline.called("rollups_of_touched_days"),
+        job_name=pipeline.called(JOB_NAME),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
@@ -65,16 +66,15 @@ def build_rollup_sensor(first_day: date) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext,
     ) -> dg.SensorResult | dg.SkipReason:
         """One tick: compare what each day's ledgers say with what its rebuild saw."""
-        return _tick(context, first_day)
+        return _tick(context, pipeline, first_day)
 
     return rollups_of_touched_days
 
 
 def _tick(
-    context: dg.SensorEvaluationContext, loaded_first_day: date
+    context: dg.SensorEvaluationContext, pipeline: Pipeline, loaded_first_day: date
 ) -> dg.SensorResult | dg.SkipReason:
-    settings = Settings.from_env()
-    lane = rollup_lane(settings.topic)
+    settings, lane = pipeline.settings(), rollup_lane(pipeline)
     ended = end_gone_runs(context.instance, runs_in_lane(context.instance, lane))
     active = runs_in_lane(context.instance, lane)
     if active:

@@ -18,18 +18,11 @@ from iot_pipeline.core.rollups.day_view import DayView
 from iot_pipeline.core.rollups.statistics import STATISTICS
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import counted, plain
-from iot_pipeline.defs.names import (
-    DAILY_READINGS,
-    GROUP,
-    HOURLY_READINGS,
-    LANE,
-    MAX_RUNTIME,
-    NO_RETRY,
-    OWNERS,
-    SENSOR_DATA,
-)
+from iot_pipeline.defs.launchpad import EXECUTOR
+from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, OWNERS
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
-from iot_pipeline.defs.resources import CassandraResource, KafkaResource, NowAndThen, connected
+from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.resources import NowAndThen, connected
 from iot_pipeline.defs.verdicts import SEVERITIES
 from iot_pipeline.errors import PipelineError, RollupFrozenError
 from iot_pipeline.settings import Settings
@@ -49,9 +42,9 @@ Events = Iterator[dg.AssetMaterialization | dg.AssetCheckResult]
 _RUN_PATIENCE_SECONDS = 1.5
 
 
-def rollup_lane(topic: str) -> str:
+def rollup_lane(pipeline: Pipeline) -> str:
     """Rollups of a topic wait for each other, never for its ingestion."""
-    return f"{topic}/rollups"
+    return f"{pipeline.lane}/rollups"
 
 
 def first_rollup_day(settings: Settings) -> date:
@@ -95,11 +88,13 @@ def _columns(time_column: str, cql_type: str, what: str) -> dg.TableSchema:
     return dg.TableSchema(columns=columns)
 
 
-def _spec(key: dg.AssetKey, by: str, schema: dg.TableSchema, example: str) -> dg.AssetSpec:
+def _spec(
+    pipeline: Pipeline, key: dg.AssetKey, by: str, schema: dg.TableSchema, example: str
+) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
-        deps=[SENSOR_DATA],
-        group_name=GROUP,
+        deps=[pipeline.sensor_data],
+        group_name=pipeline.group,
         kinds={"cassandra", "python"},
         owners=OWNERS,
         skippable=True,  # days are materialized one by one, as they are done
@@ -108,9 +103,10 @@ def _spec(key: dg.AssetKey, by: str, schema: dg.TableSchema, example: str) -> dg
             f"deviation of each quantity, in Cassandra's table `{key.path[-1]}`.\n\n"
             f"`{example}`\n\n"
             "Recomputed from the rows, a whole UTC day at a time, always with its twin: hours and "
-            "days are made in one pass. The sensor `rollups_of_touched_days` rebuilds the days "
-            "that late data, replays or deletions touched. With IOT_RETENTION_DAYS set, a day "
-            "whose rows begin to age out is frozen: its rollups stay.\n\n"
+            f"days are made in one pass. The sensor `{pipeline.called('rollups_of_touched_days')}` "
+            "rebuilds the days that late data, replays or deletions touched. With "
+            "IOT_RETENTION_DAYS set, a day whose rows begin to age out is frozen: its rollups "
+            "stay.\n\n"
             "Pictures: under Events, in the newest materialization, [Show Markdown] beside "
             "`day_by_the_hour` and `days`."
         ),
@@ -118,54 +114,65 @@ def _spec(key: dg.AssetKey, by: str, schema: dg.TableSchema, example: str) -> dg
     )
 
 
-HOURLY_SPEC = _spec(
-    HOURLY_READINGS,
-    "hour",
-    _columns("hour", "timestamp", "First instant of the hour, UTC"),
-    "iot rollups device_2 --hourly --day 2026-01-31",
-)
-DAILY_SPEC = _spec(
-    DAILY_READINGS,
-    "day",
-    _columns("day", "date", "The UTC day"),
-    "iot rollups device_2 --since 2026-01-01",
-)
-_KEYS = {HOURLY: HOURLY_READINGS, DAILY: DAILY_READINGS}
-CHECK_SPECS = [
-    dg.AssetCheckSpec(check.name, asset=key, description=plain(check.question))
-    for asset, key in _KEYS.items()
-    for check in checks_of(asset)
-]
+def _keys(pipeline: Pipeline) -> dict[str, dg.AssetKey]:
+    return {HOURLY: pipeline.hourly_readings, DAILY: pipeline.daily_readings}
 
 
-def build_rollups(first_day: date, topic: str) -> tuple[dg.AssetsDefinition, dg.JobDefinition]:
+def build_rollups(
+    pipeline: Pipeline, first_day: date
+) -> tuple[dg.AssetsDefinition, dg.JobDefinition]:
     """Both assets, partitioned by day from `first_day` to today, and the job that rebuilds them."""
+    keys = _keys(pipeline)
 
     @dg.multi_asset(
-        name=OP_NAME,
-        specs=[HOURLY_SPEC, DAILY_SPEC],
-        check_specs=CHECK_SPECS,
+        name=pipeline.called(OP_NAME),
+        specs=[
+            _spec(
+                pipeline,
+                keys[HOURLY],
+                "hour",
+                _columns("hour", "timestamp", "First instant of the hour, UTC"),
+                "iot rollups device_2 --hourly --day 2026-01-31",
+            ),
+            _spec(
+                pipeline,
+                keys[DAILY],
+                "day",
+                _columns("day", "date", "The UTC day"),
+                "iot rollups device_2 --since 2026-01-01",
+            ),
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(check.name, asset=key, description=plain(check.question))
+            for asset, key in keys.items()
+            for check in checks_of(asset)
+        ],
         can_subset=True,  # so that checks run without the assets, from the Checks tab
+        required_resource_keys=pipeline.resource_keys,
         partitions_def=dg.DailyPartitionsDefinition(start_date=first_day.isoformat(), end_offset=1),
         backfill_policy=dg.BackfillPolicy.single_run(),
         description="Read the rows of days once; write the rollups of each device and hour.",
     )
-    def rollups(
-        context: dg.AssetExecutionContext, kafka: KafkaResource, cassandra: CassandraResource
-    ) -> Events:
+    def rollups(context: dg.AssetExecutionContext) -> Events:
         """Rebuild when an asset was asked for, then check; else only check."""
-        with connected(kafka, cassandra) as connections:
-            yield from RollupRun(context, connections).events()
+        with connected(context, pipeline) as connections:
+            yield from RollupRun(context, pipeline, connections).events()
 
     job = dg.define_asset_job(
-        JOB_NAME,
-        selection=dg.AssetSelection.assets(HOURLY_READINGS, DAILY_READINGS),
+        pipeline.called(JOB_NAME),
+        selection=dg.AssetSelection.assets(*keys.values()),
         description=(
             "Make the hourly and daily rollups of one day, or of a range of days in a single run, "
             "what the rows of these days say. Idempotent; safe beside ingestion; Terminate keeps "
             "the days that are done."
         ),
-        tags={LANE: rollup_lane(topic), MAX_RUNTIME: "14400", **NO_RETRY},
+        tags={
+            LANE: rollup_lane(pipeline),
+            MAX_RUNTIME: "14400",
+            **NO_RETRY,
+            **pipeline.tags,
+        },
+        executor_def=EXECUTOR,
     )
     return rollups, job  # type: ignore[return-value]
 
@@ -175,6 +182,7 @@ class RollupRun:
     """One run over its days, oldest first; `connections` are open."""
 
     context: dg.AssetExecutionContext
+    pipeline: Pipeline
     connections: Connections
 
     def events(self) -> Events:
@@ -207,7 +215,9 @@ class RollupRun:
             if day == view.day:
                 pictures = {**day_picture(view), **self._days_picture()}
             for key in sorted(keys):
-                yield _materialization(key, progress, pictures)
+                yield _materialization(
+                    key, progress, pictures, is_hourly=key == self.pipeline.hourly_readings
+                )
         seconds = time.monotonic() - began
         rows = sum(progress.readings for progress in done)
         self.context.log.info(
@@ -274,17 +284,17 @@ class RollupRun:
             return exc
 
     def _check(self, compared: Comparisons | PipelineError | None) -> Events:
-        wanted = self.context.selected_asset_check_keys
+        wanted, keys = self.context.selected_asset_check_keys, _keys(self.pipeline)
         checks = [
             check
-            for asset, key in _KEYS.items()
+            for asset, key in keys.items()
             for check in checks_of(asset)
             if dg.AssetCheckKey(key, check.name) in wanted
         ]
         facts = Facts(self.connections, datetime.now(UTC), compared=compared)
         for check, verdict in zip(checks, look_at(checks, facts), strict=True):
             yield dg.AssetCheckResult(
-                asset_key=_KEYS[check.asset],
+                asset_key=keys[check.asset],
                 check_name=verdict.name,
                 passed=verdict.passed,
                 severity=SEVERITIES[verdict.severity],
@@ -294,9 +304,9 @@ class RollupRun:
 
 
 def _materialization(
-    key: dg.AssetKey, progress: RollupProgress, pictures: Metadata
+    key: dg.AssetKey, progress: RollupProgress, pictures: Metadata, *, is_hourly: bool
 ) -> dg.AssetMaterialization:
-    rollups = progress.hours if key == HOURLY_READINGS else progress.devices_done
+    rollups = progress.hours if is_hourly else progress.devices_done
     summary = (
         f"{progress.readings:,} readings of {progress.devices:,} devices make {rollups:,} rollups, "
         f"in {progress.seconds:.1f} s"

@@ -14,7 +14,7 @@ from iot_pipeline.core.proof.dead_letters import StoredLetter, dead_letter_topic
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.words import counted, plain
-from iot_pipeline.defs.names import DEAD_LETTERS, IOT_DATA
+from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import RecordLogReader
@@ -249,29 +249,34 @@ class RunReport:
 
 
 def observations(
-    report: RunReport, log: RecordLogReader, dead_letter_topic: str
+    report: RunReport, log: RecordLogReader, dead_letter_topic: str, pipeline: Pipeline
 ) -> Iterator[dg.AssetObservation]:
     """What a run, or a part of one, saw of the topic, and of the dead letters that it made."""
     yield dg.AssetObservation(
-        asset_key=IOT_DATA,
+        asset_key=pipeline.iot_data,
         description=plain(report.waiting()),
         metadata=report.machinery(),
     )
     rejected = report.progress.total.rejected
     if rejected:
-        yield _observe_dead_letters(
+        summary, metadata = _describe_dead_letters(
             log, report.topic, dead_letter_topic, report.progress.ranges, rejected
+        )
+        yield dg.AssetObservation(
+            asset_key=pipeline.dead_letters,
+            description=plain(f"{summary}; `iot dead-letters list` shows them"),
+            metadata={"summary": summary, **metadata},
         )
 
 
-def _observe_dead_letters(
+def _describe_dead_letters(
     log: RecordLogReader,
     topic: str,
     dead_letter_topic: str,
     ranges: Sequence[OffsetRange],
     rejected: int,
-) -> dg.AssetObservation:
-    """The letters of these ranges of the topic, for the page of the dead letters.
+) -> tuple[str, dict[str, Any]]:
+    """A sentence and the numbers of the letters of these ranges of the topic.
 
     Costs two questions and one read from the end of the dead letters, at most 200 letters.
     `rejected` is how many there are, at least 1, as the ledger has it.
@@ -285,7 +290,7 @@ def _observe_dead_letters(
         # The letters are there; a topic or broker that is gone now must not fail the run for a
         # table.
         summary = f"{counted(rejected, 'record')} could not be readings; why was not read: {exc}"
-        return _observation(summary, metadata)
+        return summary, metadata
     letters = [item.letter for item in found if _is_of(item.letter, topic, ranges)]
     reasons = Counter(letter.reason for letter in letters)
     kept = sum(mark.last_stable - mark.low for mark in marks)
@@ -295,15 +300,7 @@ def _observe_dead_letters(
         summary += f", of the newest {len(letters):,}"
     metadata |= {"kept": kept, **dict(sorted(reasons.items()))}
     metadata["newest"] = dg.MetadataValue.md(_letter_table(letters, rejected))
-    return _observation(f"{summary}. {kept:,} are kept in {dead_letter_topic}", metadata)
-
-
-def _observation(summary: str, metadata: dict[str, Any]) -> dg.AssetObservation:
-    return dg.AssetObservation(
-        asset_key=DEAD_LETTERS,
-        description=plain(f"{summary}; `iot dead-letters list` shows them"),
-        metadata={"summary": summary, **metadata},
-    )
+    return f"{summary}. {kept:,} are kept in {dead_letter_topic}", metadata
 
 
 def _is_of(letter: StoredLetter, topic: str, ranges: Sequence[OffsetRange]) -> bool:

@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
 from iot_pipeline.core.simulator.plan import (
     MAX_COUNT,
@@ -26,6 +27,7 @@ from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_moment
 from iot_pipeline.defs.launchpad import Asked, job_of
 from iot_pipeline.defs.names import SIMULATION
+from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen, failing_with_advice
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_manifest
@@ -95,19 +97,19 @@ class SimulateConfig(Asked):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        self.plan()
+        self.plan(ReadingRules())
         return self
 
-    def plan(self) -> SimulationPlan:
-        """What this asks for.
+    def plan(self, rules: ReadingRules) -> SimulationPlan:
+        """What this asks for; by `rules` a message can be too large.
 
         Raises:
             ConfigurationError: no such scenario, a wrong file, or fields that are fine alone and
                 make no sense together.
         """
-        return self._fleet_plan() if self.scenario == PLAIN else self._scenario_plan()
+        return self._fleet_plan() if self.scenario == PLAIN else self._scenario_plan(rules)
 
-    def _scenario_plan(self) -> SimulationPlan:
+    def _scenario_plan(self, rules: ReadingRules) -> SimulationPlan:
         ignored = [
             name
             for name in ("devices", "rate", "messages", "interval_seconds")
@@ -131,7 +133,7 @@ class SimulateConfig(Asked):
             start=None if self.start is None else parse_moment(self.start),
             since=None if self.since is None else parse_moment(self.since),
             until=None if self.until is None else parse_moment(self.until),
-            max_value_bytes=Settings.from_env().max_value_bytes,
+            max_value_bytes=rules.max_value_bytes,
         )
         takes = float(plan.sending_seconds)
         if takes > MAX_SECONDS:
@@ -161,17 +163,38 @@ class SimulateConfig(Asked):
         )
 
 
-@dg.op(description="Send the readings of a simulated fleet to the topic, paced and confirmed.")
-def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> None:
+def build_simulate(pipeline: Pipeline) -> dg.JobDefinition:
+    @dg.op(
+        name=pipeline.called("send_readings"),
+        description="Send the readings of a simulated fleet to the topic, paced and confirmed.",
+    )
+    def send_readings(context: dg.OpExecutionContext, config: SimulateConfig) -> None:
+        _send(context, config, pipeline.settings())
+
+    return job_of(
+        pipeline,
+        send_readings,
+        name="simulate",
+        config=SimulateConfig,
+        description=(
+            "Send the readings of a simulated fleet to the topic, plain or with the faults of a "
+            "scenario. The log shows how far it is; Terminate ends it within a second, with the "
+            "true count; a scenario leaves a manifest of what was sent."
+        ),
+        max_seconds=MAX_SECONDS + 600,
+        slot=SIMULATION,
+    )
+
+
+def _send(context: dg.OpExecutionContext, config: SimulateConfig, settings: Settings) -> None:
     """Ends with the true count, also when it is terminated."""
-    settings = Settings.from_env()
     say = NowAndThen(context)
 
     def tell(so_far: SimulationResult) -> None:
         say(f"{so_far.acknowledged:,} messages acknowledged, {so_far.rate:,.0f} a second")
 
     with failing_with_advice(), open_sender(settings) as sender:
-        plan, is_plain = config.plan(), config.scenario == PLAIN
+        plan, is_plain = config.plan(settings.reading_rules), config.scenario == PLAIN
         simulation = Simulation(
             plan,
             sender,
@@ -260,17 +283,3 @@ def _offsets(fault: FaultTruth) -> str:
         first, last = ranges[0][0], ranges[-1][1]
         parts.append(f"{partition}:{first}" if first == last else f"{partition}:{first}…{last}")
     return ", ".join(parts)
-
-
-simulate = job_of(
-    send_readings,
-    name="simulate",
-    config=SimulateConfig,
-    description=(
-        "Send the readings of a simulated fleet to the topic, plain or with the faults of a "
-        "scenario. The log shows how far it is; Terminate ends it within a second, with the true "
-        "count; a scenario leaves a manifest of what was sent."
-    ),
-    max_seconds=MAX_SECONDS + 600,
-    slot=SIMULATION,
-)

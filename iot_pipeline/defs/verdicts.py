@@ -19,7 +19,6 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
 from iot_pipeline.core.words import as_written, plain
-from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.stages.checks.machinery.check import Check
 from iot_pipeline.stages.checks.machinery.registry import checks_of
 
@@ -92,48 +91,89 @@ class Shown:
         sentence = self.description.removesuffix(when)
         return replace(self, description=f"{sentence}{when}", is_blocking=False)
 
-    def with_target(self, target: Target | None) -> dg.AssetCheckEvaluation:
-        """As an event: shown as long as `target` is the latest materialization."""
-        return dg.AssetCheckEvaluation(
-            asset_key=SENSOR_DATA,
-            check_name=self.check,
-            passed=self.passed,
-            severity=self.severity,
-            description=plain(self.description),
-            metadata=self.metadata,
-            blocking=self.is_blocking,
-            target_materialization_data=target,
-        )
-
     def _value(self, name: str) -> Any:
         found = self.metadata.get(name)
         return None if found is None else found.value
 
 
-def read_shown(
-    instance: dg.DagsterInstance, checks: Sequence[Check] | None = None
-) -> dict[str, Shown]:
-    """The newest verdict of each of these checks (None: of all) that has one."""
-    found: dict[str, Shown] = {}
-    for check in checks_of() if checks is None else checks:
-        executions = instance.event_log_storage.get_asset_check_execution_history(
-            dg.AssetCheckKey(SENSOR_DATA, check.name), limit=_EXECUTIONS
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The checks of one asset in Dagster's history: what a person sees of them, and changing it."""
+
+    instance: dg.DagsterInstance
+    asset_key: dg.AssetKey
+
+    def read(self, checks: Sequence[Check] | None = None) -> dict[str, Shown]:
+        """The newest verdict of each of these checks (None: of all) that has one."""
+        found: dict[str, Shown] = {}
+        for check in checks_of() if checks is None else checks:
+            executions = self.instance.event_log_storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(self.asset_key, check.name), limit=_EXECUTIONS
+            )
+            for execution in executions:
+                seen = execution.evaluation
+                # One that was only planned, or failed before it was judged, says nothing.
+                if isinstance(seen, dg.AssetCheckEvaluation):
+                    found[check.name] = Shown(
+                        check.name,
+                        seen.passed,
+                        seen.severity,
+                        as_written(seen.description or ""),
+                        seen.metadata,
+                        run_id=execution.run_id,
+                        written_at=execution.create_timestamp,
+                    )
+                    break
+        return found
+
+    def latest_target(self) -> Target | None:
+        """The materialization that a verdict of now is shown with; None: there is none yet."""
+        records = self.instance.fetch_materializations(self.asset_key, limit=1).records
+        if not records:
+            return None
+        record = records[0]
+        return Target(
+            storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
         )
-        for execution in executions:
-            seen = execution.evaluation
-            # One that was only planned, or failed before it was judged, says nothing.
-            if isinstance(seen, dg.AssetCheckEvaluation):
-                found[check.name] = Shown(
-                    check.name,
-                    seen.passed,
-                    seen.severity,
-                    as_written(seen.description or ""),
-                    seen.metadata,
-                    run_id=execution.run_id,
-                    written_at=execution.create_timestamp,
-                )
-                break
-    return found
+
+    def as_event(self, one: Shown, target: Target | None) -> dg.AssetCheckEvaluation:
+        """As an event: shown as long as `target` is the latest materialization."""
+        return dg.AssetCheckEvaluation(
+            asset_key=self.asset_key,
+            check_name=one.check,
+            passed=one.passed,
+            severity=one.severity,
+            description=plain(one.description),
+            metadata=one.metadata,
+            blocking=one.is_blocking,
+            target_materialization_data=target,
+        )
+
+    def show_now(
+        self,
+        chosen: Iterable[Shown],
+        write: Callable[[dg.AssetCheckEvaluation], None] | None = None,
+    ) -> None:
+        """Write each as what a person sees now, whatever run materializes meanwhile.
+
+        `write` is an op's `log_event` for the row of a run; None: rows of no run.
+        """
+        for one in chosen:
+            target = self.latest_target()
+            for _ in range(_TRIES):
+                event = self.as_event(one, target)
+                if write is None:
+                    self.instance.report_runless_asset_event(event)
+                else:
+                    write(event)
+                latest = self.latest_target()
+                if latest == target:
+                    break
+                target = latest
+
+    def show_again_where_hidden(self, run_id: str) -> None:
+        """After a run's materialization: its own rows are seen, those written between are not."""
+        self.show_now([one.again() for one in self.read().values() if one.run_id != run_id])
 
 
 def suspects_of(shown: Mapping[str, Shown]) -> dict[str, Sequence[str]]:
@@ -233,35 +273,6 @@ def _essence(one: Shown) -> tuple[object, ...]:
     return one.passed, one.severity, one.looked_at is None, sorted(one.suspects)
 
 
-def latest_target(instance: dg.DagsterInstance) -> Target | None:
-    """The materialization that a verdict of now is shown with; None: there is none yet."""
-    records = instance.fetch_materializations(SENSOR_DATA, limit=1).records
-    if not records:
-        return None
-    record = records[0]
-    return Target(storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp)
-
-
-def show_now(
-    instance: dg.DagsterInstance,
-    chosen: Iterable[Shown],
-    write: Callable[[dg.AssetCheckEvaluation], None],
-) -> None:
-    """Write each as what a person sees now, whatever run materializes meanwhile.
-
-    `write` is `instance.report_runless_asset_event` for a new row each, or `context.log_event` for
-    the row of a run.
-    """
-    for one in chosen:
-        target = latest_target(instance)
-        for _ in range(_TRIES):
-            write(one.with_target(target))
-            latest = latest_target(instance)
-            if latest == target:
-                break
-            target = latest
-
-
 def log_shown(
     context: dg.OpExecutionContext | dg.AssetExecutionContext, shown: Sequence[Shown]
 ) -> None:
@@ -270,9 +281,3 @@ def log_shown(
             context.log.warning("%s: %s", one.check, one.description)
     passed = sum(one.passed for one in shown)
     context.log.info("%d of %d checks passed", passed, len(shown))
-
-
-def show_again_where_hidden(instance: dg.DagsterInstance, run_id: str) -> None:
-    """After a run's materialization: its own rows are seen, those written between are not."""
-    between = [one.again() for one in read_shown(instance).values() if one.run_id != run_id]
-    show_now(instance, between, instance.report_runless_asset_event)

@@ -8,9 +8,8 @@ import dagster as dg
 import pytest
 
 from iot_pipeline.definitions import build_definitions
-from iot_pipeline.defs.ingest_sensor import iot_data_lag
-from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.stages.checks.machinery import facts
+from iot_pipeline_tests.defs.keys import SENSOR_DATA
 from iot_pipeline_tests.pipeline import Pipeline
 
 
@@ -98,12 +97,12 @@ class Dagster:
         )
         return self.outcome(result)
 
-    def tick(self) -> dg.RunRequest | str:
+    def tick(self, sensor: str = "iot_data_lag") -> dg.RunRequest | str:
         """What the sensor asks for, or why it skips."""
         with dg.build_sensor_context(
             instance=self.instance, definitions=self.definitions
         ) as context:
-            answer = iot_data_lag(context)
+            answer = self.definitions.resolve_sensor_def(sensor)(context)
         if isinstance(answer, dg.SkipReason):
             assert answer.skip_message is not None
             return answer.skip_message

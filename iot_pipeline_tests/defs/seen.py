@@ -5,8 +5,8 @@ import asyncio
 import dagster as dg
 from dagster._core.loader import LoadingContextForTest
 
-from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.stages.checks.machinery.registry import checks_of
+from iot_pipeline_tests.defs.keys import CHECK_KEYS
 
 NOT_EVALUATED, IN_PROGRESS = "Not Evaluated", "In progress"
 

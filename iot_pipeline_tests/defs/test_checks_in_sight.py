@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from iot_pipeline.defs.ingest import FOLLOW_CONFIG
+from iot_pipeline.defs.ingest import follow_config
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.defs.seen import IN_PROGRESS, NOT_EVALUATED, seen
 from iot_pipeline_tests.load import fleet, produce
@@ -72,7 +72,7 @@ def test_no_run_and_no_look_hides_a_check_in_either_mode(
         send(pipeline)
         request = dagster.tick()
         assert not isinstance(request, str)
-        assert dagster.launch("ingest", FOLLOW_CONFIG, request.tags, request).is_success
+        assert dagster.launch("ingest", follow_config(), request.tags, request).is_success
         assert dagster.launch("checks").is_success
     assert hidden(watched) == set(), "following"
     assert set(watched[-1].values()) == {"SUCCEEDED"}

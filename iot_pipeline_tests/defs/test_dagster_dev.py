@@ -18,7 +18,6 @@ from iot_pipeline.core.ledger.chain import LedgerEntry, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Span, whole_day
 from iot_pipeline.core.times import day_number
-from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import RunProcess
@@ -26,6 +25,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages import requests
 from iot_pipeline.stages.ledger.chain import Chain, read_chain
 from iot_pipeline_tests.defs.dev_server import DevServer, dagster_dev, wait_for
+from iot_pipeline_tests.defs.keys import CHECK_KEYS
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.servers import Services, free_ports
 

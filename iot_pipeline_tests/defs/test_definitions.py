@@ -175,7 +175,7 @@ def test_resources_are_replaced_by_name() -> None:
     from iot_pipeline.defs.resources import KafkaResource
 
     mine = KafkaResource(timeout_seconds=1)
-    built = build_definitions({"kafka": mine})
+    built = build_definitions(resources={"kafka": mine})
     assert built.resources == {**(built.resources or {}), "kafka": mine}
     assert set(built.resources or {}) == {"kafka", "cassandra"}
 

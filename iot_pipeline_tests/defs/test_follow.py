@@ -13,14 +13,14 @@ import pytest
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ledger.chain import sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
-from iot_pipeline.defs import checks as defs_checks
 from iot_pipeline.defs import follow_run, ingest_run
-from iot_pipeline.defs.ingest import FOLLOW_CONFIG
+from iot_pipeline.defs.ingest import follow_config
 from iot_pipeline.defs.lanes import parse_ranges
-from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
-from iot_pipeline.defs.verdicts import read_shown
+from iot_pipeline.defs.names import RunProcess
+from iot_pipeline.defs.verdicts import Verdicts
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
+from iot_pipeline_tests.defs.keys import CHECK_KEYS, SENSOR_DATA
 from iot_pipeline_tests.load import fleet, produce, send_bomb
 from iot_pipeline_tests.pipeline import Pipeline
 
@@ -85,10 +85,10 @@ def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
     dagster: Dagster, pipeline: Pipeline
 ) -> None:
     with _arriving(pipeline) as sent:
-        outcome = dagster.launch("ingest", FOLLOW_CONFIG)
+        outcome = dagster.launch("ingest", follow_config())
     assert outcome.is_success, outcome.failure
     assert outcome.red == {}
-    assert set(outcome.checks) == {spec.name for spec in defs_checks.CHECK_SPECS}
+    assert set(outcome.checks) == {key.name for key in CHECK_KEYS}
     reports = _reports(dagster)
     assert len(reports) >= 2
     chain = read_chain(pipeline.connections.ledger, pipeline.topic, range(4))
@@ -122,7 +122,7 @@ def test_a_red_blocking_check_ends_the_run_and_fails_it(
     monkeypatch.setattr(ingest_run, "look_at", look_at)
     produce(pipeline.brokers, pipeline.topic, fleet("d", 5, 500))
     began = time.monotonic()
-    outcome = dagster.launch("ingest", FOLLOW_CONFIG)
+    outcome = dagster.launch("ingest", follow_config())
     assert time.monotonic() - began < 30
     assert not outcome.is_success
     assert "blocking asset check" in outcome.failure
@@ -139,10 +139,10 @@ def test_a_partition_that_stands_still_is_red_before_the_runs_end_until_it_drain
     bad = send_bomb(pipeline.brokers, pipeline.topic, 1_800, partition=0)
     produce(pipeline.brokers, pipeline.topic, fleet("e", 1, 50), partition=1)
     monkeypatch.setenv("IOT_FOLLOW_SECONDS", "12")
-    outcome = dagster.launch("ingest", FOLLOW_CONFIG)
+    outcome = dagster.launch("ingest", follow_config())
     # A run that fails looks at nothing at its end: this was said while it followed the others.
     assert not outcome.is_success
-    shown = read_shown(dagster.instance)
+    shown = Verdicts(dagster.instance, SENSOR_DATA).read()
     said = shown["lag_is_within_limit"].description
     assert f"Partition 0 stands still at offset {bad[0]} since" in said
     assert f"offsets {bad[0]} to {bad[1] - 1} cannot be read" in said
@@ -151,8 +151,8 @@ def test_a_partition_that_stands_still_is_red_before_the_runs_end_until_it_drain
     assert pipeline.count_rows("e", 1) == 50
     monkeypatch.setenv("IOT_ON_UNREADABLE", "record")
     monkeypatch.setenv("IOT_FOLLOW_SECONDS", "5")
-    assert dagster.launch("ingest", FOLLOW_CONFIG).is_success
-    shown = read_shown(dagster.instance)
+    assert dagster.launch("ingest", follow_config()).is_success
+    shown = Verdicts(dagster.instance, SENSOR_DATA).read()
     assert shown["lag_is_within_limit"].passed
     assert not shown["nothing_left_unread"].passed, "the loss itself waits for a person"
 
@@ -169,7 +169,7 @@ def test_the_sensor_keeps_one_run_that_stays_and_queues_the_next_behind_it(
     monkeypatch.setenv("IOT_FOLLOW_SECONDS", "300")
     request = dagster.tick()
     assert isinstance(request, dg.RunRequest), request
-    assert request.run_config == FOLLOW_CONFIG
+    assert request.run_config == follow_config()
     assert (request.asset_selection, request.asset_check_keys) == ([SENSOR_DATA], [])
     job = dagster.definitions.resolve_job_def("ingest")
 

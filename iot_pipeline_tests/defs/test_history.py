@@ -10,9 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from iot_pipeline.defs.history import delete_old_runs
+from iot_pipeline.defs.history import build_delete_old_runs
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.report import delete_old_reports
+from iot_pipeline_tests.defs.keys import PIPELINE
 from iot_pipeline_tests.servers import clean_environment
 
 RUN_ID = "0123abcd-0000-4000-8000-0123456789ab"
@@ -30,7 +31,7 @@ def leaves_history() -> None:
 
 @dg.job(executor_def=dg.in_process_executor)
 def purge_runs() -> None:
-    delete_old_runs()
+    build_delete_old_runs(PIPELINE)()
 
 
 @pytest.fixture

@@ -17,18 +17,17 @@ import pytest
 
 from iot_pipeline.core.ledger.chain import Outcome, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.defs.checks import CHECK_KEYS
 from iot_pipeline.defs.ingest import run_config_for
-from iot_pipeline.defs.ingest_sensor import ingest_on_schedule
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
-from iot_pipeline.defs.names import SENSOR_DATA, RunProcess
-from iot_pipeline.defs.verdicts import read_shown
+from iot_pipeline.defs.names import RunProcess
+from iot_pipeline.defs.verdicts import Verdicts
 from iot_pipeline.errors import KafkaUnavailableError, OffsetsExpiredError
 from iot_pipeline.stages.checks.machinery import facts
 from iot_pipeline.stages.checks.machinery.row_counts import count_days
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
+from iot_pipeline_tests.defs.keys import CHECK_KEYS, SENSOR_DATA
 from iot_pipeline_tests.defs.seen import seen
 from iot_pipeline_tests.load import delete_before, fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
@@ -361,12 +360,13 @@ def test_the_schedule_asks_for_a_run_that_plans_by_itself_unless_one_is_at_work(
         dg.DagsterInstance.from_config(str(prepare_instance(tmp_path))) as instance,
         dg.build_schedule_context(instance=instance) as context,
     ):
-        request = ingest_on_schedule(context)
+        ask = dagster.definitions.resolve_schedule_def("ingest_on_schedule")
+        request = ask(context)
         assert isinstance(request, dg.RunRequest)
         assert request.run_key is None
         assert request.run_config == {}
         add_run(replace(dagster, instance=instance))
-        assert isinstance(ingest_on_schedule(context), dg.SkipReason)
+        assert isinstance(ask(context), dg.SkipReason)
 
 
 @pytest.mark.parametrize("server", ["kafka", "cassandra", "silent kafka", "silent cassandra"])
@@ -393,7 +393,10 @@ def test_a_tick_with_a_server_down_skips_in_one_line_long_before_a_timeout(
     assert seconds < 15
     # Red where people look, and after a while nothing more is written of what has not changed.
     assert seen(dagster.instance)[LAG] == "FAILED"
-    assert f"Could not look: {reason}" == read_shown(dagster.instance)[LAG].description
+    assert (
+        f"Could not look: {reason}"
+        == Verdicts(dagster.instance, SENSOR_DATA).read()[LAG].description
+    )
     dagster.tick()
     assert len(_history(dagster, LAG)) == 1
 

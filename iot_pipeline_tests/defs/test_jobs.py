@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
-from iot_pipeline.defs.audit import audit_nightly
-from iot_pipeline.defs.names import SENSOR_DATA
+from iot_pipeline.definitions import build_definitions
 from iot_pipeline_tests.defs.conftest import Dagster, Outcome
+from iot_pipeline_tests.defs.keys import SENSOR_DATA
 from iot_pipeline_tests.load import delete_before, fleet, produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 
@@ -90,7 +90,7 @@ def test_the_nightly_audit_asks_for_the_day_that_is_over(dagster: Dagster) -> No
         instance=dagster.instance,
         scheduled_execution_time=datetime(2026, 3, 11, 2, 15, tzinfo=UTC),
     ) as context:
-        request = audit_nightly(context)
+        request = build_definitions().resolve_schedule_def("audit_nightly")(context)
     assert isinstance(request, dg.RunRequest)
     assert request.run_config == {"day": "2026-03-10"}
     outcome = dagster.launch("audit", request.run_config)

@@ -23,8 +23,8 @@ from iot_pipeline.defs.lanes import (
     run_ahead_of,
     why_gone,
 )
-from iot_pipeline.defs.names import ACHIEVED, PROCESS, RANGES, SENSOR_DATA, RunProcess
-from iot_pipeline.settings import Settings
+from iot_pipeline.defs.names import ACHIEVED, PROCESS, RANGES, RunProcess
+from iot_pipeline_tests.defs.keys import PIPELINE, SENSOR_DATA
 
 TOPIC = "iot_data"
 STARTED = dg.DagsterRunStatus.STARTED
@@ -56,13 +56,12 @@ def add(instance, definitions, job="ingest", status=STARTED, tags=None, **more):
 def test_a_run_is_in_the_lane_that_its_tag_names_else_in_the_first(
     instance, definitions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(topic=TOPIC)
-    both = [Lane(TOPIC), Lane("another_topic", {1, 3})]
+    both = [Lane(TOPIC, SENSOR_DATA), Lane("another_topic", SENSOR_DATA, {1, 3})]
     monkeypatch.setattr(lanes, "ingest_lanes", lambda _: both)
     tagged = add(instance, definitions, tags={"iot/lane": "another_topic"})
     button = add(instance, definitions, job="__ASSET_JOB", asset_selection=frozenset({SENSOR_DATA}))
-    assert lane_of(tagged, settings) == both[1]
-    assert lane_of(button, settings) == both[0]
+    assert lane_of(tagged, PIPELINE) == both[1]
+    assert lane_of(button, PIPELINE) == both[0]
 
 
 def test_runs_of_the_lane_and_of_the_materialize_button_count_others_do_not(instance, definitions):
@@ -72,14 +71,17 @@ def test_runs_of_the_lane_and_of_the_materialize_button_count_others_do_not(inst
     add(instance, definitions, job="simulate")
     add(instance, definitions, status=dg.DagsterRunStatus.SUCCESS)
     add(instance, definitions, tags={"iot/lane": "another_topic"})
-    found = [record.dagster_run.run_id for record in active_ingest_runs(instance, Lane(TOPIC))]
+    found = [
+        record.dagster_run.run_id
+        for record in active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
+    ]
     assert found == [lane.run_id, button.run_id]
 
 
 def test_of_two_that_start_together_the_older_one_goes_on(instance, definitions):
     first, second = add(instance, definitions), add(instance, definitions)
-    assert run_ahead_of(instance, Lane(TOPIC), first.run_id) is None
-    ahead = run_ahead_of(instance, Lane(TOPIC), second.run_id)
+    assert run_ahead_of(instance, Lane(TOPIC, SENSOR_DATA), first.run_id) is None
+    ahead = run_ahead_of(instance, Lane(TOPIC, SENSOR_DATA), second.run_id)
     assert ahead is not None
     assert ahead.run_id == first.run_id
 
@@ -87,7 +89,7 @@ def test_of_two_that_start_together_the_older_one_goes_on(instance, definitions)
 def test_a_run_that_still_waits_makes_nobody_step_aside(instance, definitions):
     add(instance, definitions, status=dg.DagsterRunStatus.NOT_STARTED)
     own = add(instance, definitions)
-    assert run_ahead_of(instance, Lane(TOPIC), own.run_id) is None
+    assert run_ahead_of(instance, Lane(TOPIC, SENSOR_DATA), own.run_id) is None
 
 
 def test_a_dead_run_makes_nobody_step_aside(instance, definitions):
@@ -95,7 +97,7 @@ def test_a_dead_run_makes_nobody_step_aside(instance, definitions):
     gone = replace(RunProcess.current(dead.run_id), pid=2**22 - 1)
     instance.add_run_tags(dead.run_id, {PROCESS: str(gone)})
     own = add(instance, definitions)
-    assert run_ahead_of(instance, Lane(TOPIC), own.run_id) is None
+    assert run_ahead_of(instance, Lane(TOPIC, SENSOR_DATA), own.run_id) is None
 
 
 def test_a_pid_that_was_given_out_again_is_not_the_process(instance, definitions):
@@ -103,7 +105,7 @@ def test_a_pid_that_was_given_out_again_is_not_the_process(instance, definitions
     current = RunProcess.current(run.run_id)
     reused = replace(current, started_seconds=current.started_seconds - 3600)
     instance.add_run_tags(run.run_id, {PROCESS: str(reused)})
-    (record,) = active_ingest_runs(instance, Lane(TOPIC))
+    (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
     assert "is gone" in str(why_gone(record))
 
 
@@ -111,13 +113,13 @@ def test_a_reexecution_is_not_buried_for_its_parents_process(instance, definitio
     run = add(instance, definitions)
     parents = replace(RunProcess.current(str(uuid.uuid4())), pid=2**22 - 1)
     instance.add_run_tags(run.run_id, {PROCESS: str(parents)})
-    (record,) = active_ingest_runs(instance, Lane(TOPIC))
+    (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
     assert why_gone(record._replace(start_time=1000.0), now_seconds=1001.0) is None
 
 
 def test_a_run_that_never_said_its_process_is_gone_after_two_minutes(instance, definitions):
     add(instance, definitions, status=dg.DagsterRunStatus.STARTING)
-    (record,) = active_ingest_runs(instance, Lane(TOPIC))
+    (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
     record = record._replace(dagster_run=record.dagster_run.with_status(STARTED), start_time=1000.0)
     assert why_gone(record, now_seconds=1100.0) is None
     assert "never said" in str(why_gone(record, now_seconds=1200.0))

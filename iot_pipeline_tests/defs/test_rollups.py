@@ -13,9 +13,9 @@ from iot_pipeline.core.rollups.statistics import Rollup
 from iot_pipeline.core.times import day_number
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs import rollup_sensor
-from iot_pipeline.defs.names import DAILY_READINGS, HOURLY_READINGS
 from iot_pipeline.defs.rollups import RANGE_END, RANGE_START
 from iot_pipeline_tests.defs.conftest import Dagster, Outcome
+from iot_pipeline_tests.defs.keys import DAILY_READINGS, HOURLY_READINGS
 from iot_pipeline_tests.load import produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline
 

@@ -14,7 +14,6 @@ from dagster._core.remote_origin import (
 
 from iot_pipeline.connections import open_connections
 from iot_pipeline.definitions import build_definitions
-from iot_pipeline.defs.ingest_sensor import iot_data_lag
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import why_queued
 from iot_pipeline.settings import Settings
@@ -51,7 +50,7 @@ def test_a_tick_names_the_runs_that_have_all_slots_and_what_to_do(
     assert why_queued(small) == "", "a slot is free: it starts within a second"
     second = small.create_run_for_job(simulate, status=STARTED)
     with dg.build_sensor_context(instance=small, definitions=definitions) as context:
-        answer = iot_data_lag(context)
+        answer = definitions.resolve_sensor_def("iot_data_lag")(context)
     assert isinstance(answer, dg.SkipReason)
     said = str(answer.skip_message)
     assert said.startswith(f"run {ours.run_id[:8]} of iot/sensor_data is QUEUED: all 2 slots of ")

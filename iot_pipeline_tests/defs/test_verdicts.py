@@ -9,18 +9,16 @@ import pytest
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.checks.verdicts import not_looked as answer_of_none
-from iot_pipeline.defs.names import SENSOR_DATA
 from iot_pipeline.defs.verdicts import (
     Shown,
+    Verdicts,
     choose_shown,
     is_first_look,
     is_news,
-    read_shown,
-    show_again_where_hidden,
-    show_now,
     suspects_of,
 )
 from iot_pipeline.stages.checks.machinery.registry import checks_of
+from iot_pipeline_tests.defs.keys import SENSOR_DATA
 from iot_pipeline_tests.defs.seen import NOT_EVALUATED, seen
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -162,11 +160,11 @@ def test_news_is_another_colour_or_other_devices_not_another_number():
 
 def test_a_verdict_of_now_is_shown_and_stays_until_the_next_materialization(instance):
     materialize(instance)
-    show_now(instance, [shown_after(green(GAP))], instance.report_runless_asset_event)
+    Verdicts(instance, SENSOR_DATA).show_now([shown_after(green(GAP))])
     assert seen(instance)[GAP] == "SUCCEEDED"
     materialize(instance)
     assert seen(instance)[GAP] == NOT_EVALUATED, "which is why each run writes all of them"
-    show_again_where_hidden(instance, "no run of these")
+    Verdicts(instance, SENSOR_DATA).show_again_where_hidden("no run of these")
     assert seen(instance)[GAP] == "SUCCEEDED"
 
 
@@ -180,7 +178,7 @@ def test_a_verdict_is_shown_though_a_run_materializes_while_it_is_written(instan
         written.append(evaluation)
         instance.report_runless_asset_event(evaluation)
 
-    show_now(instance, [shown_after(red(GAP))], write_late)
+    Verdicts(instance, SENSOR_DATA).show_now([shown_after(red(GAP))], write_late)
     assert len(written) == 2
     assert seen(instance)[GAP] == "FAILED"
 
@@ -188,20 +186,20 @@ def test_a_verdict_is_shown_though_a_run_materializes_while_it_is_written(instan
 def test_each_verdict_is_a_row_of_the_history(instance):
     materialize(instance)
     for verdict in (red(GAP), green(GAP), red(GAP)):
-        show_now(instance, [shown_after(verdict)], instance.report_runless_asset_event)
+        Verdicts(instance, SENSOR_DATA).show_now([shown_after(verdict)])
     history = instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(SENSOR_DATA, GAP), limit=10
     )
     assert [record.evaluation.passed for record in history] == [False, True, False]
-    assert not read_shown(instance)[GAP].passed
+    assert not Verdicts(instance, SENSOR_DATA).read()[GAP].passed
 
 
 def test_a_verdict_read_back_is_the_one_that_was_written(instance):
     materialize(instance)
     verdict = replace(red(GAP, "device_1"), sentence="Silent: a_b*, `iot readings 'x_*'`; IOT_X_*")
     one = shown_after(verdict, is_whole=True)
-    show_now(instance, [one], instance.report_runless_asset_event)
-    found = read_shown(instance)[GAP]
+    Verdicts(instance, SENSOR_DATA).show_now([one])
+    found = Verdicts(instance, SENSOR_DATA).read()[GAP]
     assert replace(found, written_at=0.0) == one
     assert (found.suspects, found.looked_at) == (["device_1"], LATER)
     assert found.needs_whole_look

@@ -105,7 +105,9 @@ class SensorDataContract:
                 ),
             )
             assert sorted(found) == [(at, len(of), of[0]) for at, of in sorted(expected.items())]
-        nothing = rows_world.rows.start_counts(Span("nobody", NUMBER, 0, MIDNIGHT_MS), 60_000)
+        nothing = rows_world.rows.start_counts(
+            Span("nobody", NUMBER, MIDNIGHT_MS, MIDNIGHT_MS + MS_PER_HOUR), 60_000
+        )
         assert list(self.answer(rows_world, nothing)) == []
 
     def test_pieces_are_averaged_where_the_rows_are(self, rows_world: RowsWorld) -> None:
@@ -117,7 +119,8 @@ class SensorDataContract:
         )
         found = self.answer(rows_world, pending)
         assert list(found) == [(hour, 2, 15.0), (hour + 600_000, 1, 7.0)]
-        long_ago = Span(rows_world.device_id, NUMBER - 9, 0, hour)
+        before_ms = hour - 9 * MS_PER_DAY
+        long_ago = Span(rows_world.device_id, NUMBER - 9, before_ms, before_ms + MS_PER_HOUR)
         nothing = rows_world.rows.start_means(long_ago, 60_000)
         assert list(self.answer(rows_world, nothing)) == []
 

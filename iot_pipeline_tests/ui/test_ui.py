@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import expect
 
-from iot_pipeline.defs.checks import CHECK_KEYS
+from iot_pipeline_tests.defs.keys import CHECK_KEYS
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.ui.browser import LOCATION, Ui
 from iot_pipeline_tests.ui.polling import NOT_EVALUATED, poll, wait_for_first_verdicts
