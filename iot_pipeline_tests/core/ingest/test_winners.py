@@ -198,6 +198,14 @@ def test_rows_of_ids_of_one_length_are_neighbours_and_times_that_grow_stay_as_th
         assert places == [at for at, other in enumerate(codes) if other == code]
 
 
+def test_a_day_that_comes_back_after_another_is_one_group_in_the_order_of_arrival() -> None:
+    times = [5, MS_PER_DAY + 1, 9, 3, MS_PER_DAY, 7]
+    groups, losers = group_rows(_columns([0, 0, 1, 0, 0, 0], times, [6, 6]))
+    found = [(place[1], list(rows)) for place, rows in groups.items()]
+    assert found == [(0, [5, 3, 7]), (1, [MS_PER_DAY + 1, MS_PER_DAY]), (0, [9])]
+    assert not len(losers.losers)
+
+
 @given(st.lists(st.integers(0, 200_000)), st.sampled_from([1 << 16, 200_001]))
 def test_more_devices_than_sixteen_bits_hold_are_ordered_all_the_same(
     numbers: list[int], count: int
