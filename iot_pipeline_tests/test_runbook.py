@@ -32,6 +32,7 @@ ELSEWHERE = {
     "iot down": "local/test_up_and_down.py",
     "iot logs": "local/test_up_and_down.py",
     "iot demo": "cli/test_demo.py",
+    "iot rights": "test_rights.py",
 }
 
 

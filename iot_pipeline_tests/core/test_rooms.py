@@ -16,7 +16,7 @@ CORE_TESTS, STAGE_TESTS = (
 )
 # What all rooms use stands beside them.
 BESIDE_CORE = {"times", "words", "yaml_lines"}
-BESIDE_STAGES = {"ports", "requests", "run_ingest", "schema"}
+BESIDE_STAGES = {"ports", "requests", "run_ingest", "schema", "topics"}
 
 
 def rooms_in(folder: Path) -> set[str]:

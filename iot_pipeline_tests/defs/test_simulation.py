@@ -79,5 +79,5 @@ def test_the_page_of_a_run_names_each_fault_its_device_and_its_offsets(tmp_path)
     assert metadata["faults"] == 1
     assert metadata["manifest"] == dg.MetadataValue.path(tmp_path / "manifests/m.json")
     assert "| stuck | 1 | 1 | 3 |" in metadata["faults_by_kind"].value
-    assert "| stuck | kitchen_1 | 01 Mar 12:00:00 " in metadata["injected_faults"].value
+    assert "| stuck | `kitchen_1` | 01 Mar 12:00:00 " in metadata["injected_faults"].value
     assert "2:10…19" in metadata["injected_faults"].value
