@@ -11,7 +11,9 @@ from iot_pipeline_tests.ui.browser import Ui, chromium
 from iot_pipeline_tests.ui.running_demo import RunningDemo, running_demo
 
 
-@pytest.fixture(scope="session")
+# Of the module, too: while it is there an event loop runs in this thread, in which nothing else can
+# run another one; and other modules may come to this process.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as started:
         yield started
