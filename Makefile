@@ -10,10 +10,10 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Tests share nothing, so they run side by side. Those with servers mostly wait: three processes of
+# Tests share nothing, so they run side by side. Those with servers often wait: two processes of
 # pytest, each with a Kafka and a Cassandra of its own (2.4 GB), module by module, long ones first.
 WORKERS ?= 3
-SERVERS ?= 3
+SERVERS ?= 2
 CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and not ui"
 
 .DEFAULT_GOAL := check

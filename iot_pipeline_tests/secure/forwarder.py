@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
-OTHER_ADDRESS = "127.0.0.2"
+OTHER_ADDRESS = "127.0.0.9"
 
 
 @contextlib.contextmanager

@@ -387,7 +387,7 @@ def test_a_run_of_dagster_without_what_is_optional_is_a_success(
     for check, line in (
         ("acknowledged_is_durable", f"`GRANT SELECT ON TABLE {SETTINGS_TABLE} TO {USER};`"),
         ("retention_is_far", f"--operation {DESCRIBE_CONFIGS} --topic {world.settings.topic}`"),
-        ("schema_matches", f"--operation {DESCRIBE_CONFIGS} --topic {world.settings.topic}`"),
+        ("topic_is_safe", f"--operation {DESCRIBE_CONFIGS} --topic {world.settings.topic}`"),
         ("dead_letters_are_few", f"--topic {world.settings.dead_letter_topic}`"),
     ):
         assert str(outcome.red[check]).startswith(COULD_NOT_LOOK)
