@@ -134,6 +134,7 @@ def pipeline(settings: Settings, settings_env: dict[str, str]) -> Iterator[Pipel
 # from its first test to its last: a long one that comes late keeps the others waiting at the end.
 LONG_FILES = (
     "ui/test_ui.py",
+    "chaos/test_three_nodes.py",
     "cli/test_demo.py",
     "defs/test_dagster_dev.py",
     "ui/test_checks_stay.py",
@@ -146,6 +147,7 @@ LONG_FILES = (
     "cli/test_every_command.py",
     "docs/test_tutorial.py",
     "secure/test_doors.py",
+    "secure/test_rights.py",
     "secure/test_up_secure.py",
     "defs/test_ingest.py",
     "secure/test_secrets.py",

@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from iot_pipeline_tests.conftest import LONG_FILES
+
 ROOT = Path(__file__).resolve().parents[2]
 _TEXT = {".md", ".py", ".toml", ".yaml", ".cql", ".j2", ".json", ".html", ""}
 # A document by its name. Names that tests and commands write at run time follow.
@@ -90,3 +92,7 @@ def test_every_source_file_that_a_document_names_is_in_git() -> None:
         if not _is_there(cited)
     ]
     assert not missing, "\n".join(missing)
+
+
+def test_the_files_that_tests_begin_with_are_there() -> None:
+    assert [name for name in LONG_FILES if not (ROOT / "iot_pipeline_tests" / name).is_file()] == []
