@@ -12,7 +12,7 @@ import dagster as dg
 
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.words import plain
-from iot_pipeline.defs.launchpad import job_of
+from iot_pipeline.defs.launchpad import job_of, schedule_of
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import connected
 from iot_pipeline.defs.verdicts import (
@@ -79,11 +79,11 @@ def build_checks(pipeline: Pipeline) -> tuple[dg.JobDefinition, dg.ScheduleDefin
         ),
         max_seconds=900,
     )
-    checks_every_5_minutes = dg.ScheduleDefinition(
-        name=pipeline.called("checks_every_5_minutes"),
-        job=checks_job,
-        cron_schedule="*/5 * * * *",
-        default_status=dg.DefaultScheduleStatus.STOPPED,
+    checks_every_5_minutes = schedule_of(
+        pipeline,
+        checks_job,
+        name="checks_every_5_minutes",
+        cron="*/5 * * * *",
         description="Runs all checks whether or not anything is ingested: silence is noticed too.",
     )
     return checks_job, checks_every_5_minutes

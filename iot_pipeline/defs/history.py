@@ -15,7 +15,7 @@ from pydantic import Field
 
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.ledger.folding import FinishedRun, choose_runs_to_delete
-from iot_pipeline.defs.launchpad import Asked, job_of
+from iot_pipeline.defs.launchpad import Asked, job_of, schedule_of
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import connected
 from iot_pipeline.report import delete_old_reports
@@ -93,11 +93,11 @@ def build_purge(pipeline: Pipeline) -> tuple[dg.JobDefinition, dg.ScheduleDefini
         ),
         max_seconds=3600,
     )
-    purge_daily = dg.ScheduleDefinition(
-        name=pipeline.called("purge_daily"),
-        job=purge_history,
-        cron_schedule="30 3 * * *",
-        default_status=dg.DefaultScheduleStatus.STOPPED,
+    purge_daily = schedule_of(
+        pipeline,
+        purge_history,
+        name="purge_daily",
+        cron="30 3 * * *",
         description="Keeps the disk that run history takes, and the time the ledger takes to read.",
     )
     return purge_history, purge_daily
@@ -124,7 +124,7 @@ def _delete_old_runs(
         freed += _delete_files(home, run_id)
         if number % _LOG_EVERY_RUNS == 0:
             context.log.info("%d of %d runs deleted", number, len(doomed))
-    # Of files alone nobody can tell whose they are, where others have runs too.
+    # A file does not say of which pipeline its run was.
     orphans = [] if pipeline.name else _orphans(home, known)
     freed += sum(_delete_files(home, run_id) for run_id in orphans)
     context.log.info(

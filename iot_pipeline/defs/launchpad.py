@@ -83,6 +83,19 @@ def job_of(
     return job
 
 
+def schedule_of(
+    pipeline: Pipeline, job: dg.JobDefinition, *, name: str, cron: str, description: str
+) -> dg.ScheduleDefinition:
+    """A schedule of a job, by UTC; off until a person, or `make demo`, starts it."""
+    return dg.ScheduleDefinition(
+        name=pipeline.called(name),
+        job=job,
+        cron_schedule=cron,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=description,
+    )
+
+
 def _checked_config(config_class: type[dg.Config], op_name: str) -> dg.ConfigMapping:
     def config_of_op(raw: dict[str, Any]) -> dict[str, Any]:
         return {"ops": {op_name: {"config": _checked(config_class, raw).model_dump()}}}

@@ -8,7 +8,7 @@ from iot_pipeline.core.checks.device_table import as_cell
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.report import Health, Mood
 from iot_pipeline.core.words import plain
-from iot_pipeline.defs.launchpad import job_of
+from iot_pipeline.defs.launchpad import job_of, schedule_of
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import connected
 from iot_pipeline.report import write_report
@@ -43,11 +43,11 @@ def build_health_report(
         ),
         max_seconds=900,
     )
-    health_report_daily = dg.ScheduleDefinition(
-        name=pipeline.called("health_report_daily"),
-        job=health_report,
-        cron_schedule="0 6 * * *",
-        default_status=dg.DefaultScheduleStatus.STOPPED,
+    health_report_daily = schedule_of(
+        pipeline,
+        health_report,
+        name="health_report_daily",
+        cron="0 6 * * *",
         description="Writes the health report each morning, 06:00 UTC.",
     )
     return health_report, health_report_daily

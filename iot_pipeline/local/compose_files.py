@@ -191,7 +191,7 @@ def _with_plain_logins(environment: dict[str, str]) -> dict[str, str]:
             "org.apache.kafka.common.security.plain.PlainLoginModule required "
             f'user_{USER}="$${{directory:{_INSIDE}:kafka.password}}";'
         ),
-        # Nobody can grant it rights: the broker's own listener is not published.
+        # It cannot be granted rights: the broker's own listener is not published.
         "KAFKA_SUPER_USERS": f"{environment['KAFKA_SUPER_USERS']};User:{USER}",
         "KAFKA_CONFIG_PROVIDERS": "directory",
         "KAFKA_CONFIG_PROVIDERS_DIRECTORY_CLASS": provider,
