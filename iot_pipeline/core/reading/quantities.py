@@ -8,7 +8,10 @@ value (`core.simulator.weather`).
 """
 
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
+
+# The CQL type of a quantity's column.
+QuantityType = Literal["double", "float", "int", "bigint", "boolean", "text"]
 
 
 def limit(
@@ -36,6 +39,8 @@ class Quantity:
     device may differ by `jump`, and by `jump_per_minute` more for each minute between them; `apart`
     is how far a device may be from the middle of its group. Values are shown and simulated with
     `decimals`.
+
+    `type` is its column's in Cassandra. An `optional` quantity may be absent from a reading.
     """
 
     name: str
@@ -54,6 +59,8 @@ class Quantity:
         "{unit} a device may differ from the middle of its group", setting="deviation_{name}", gt=0
     )
     decimals: int = 2
+    type: QuantityType = "double"
+    optional: bool = False
 
     @property
     def title(self) -> str:
