@@ -82,7 +82,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _kafka_properties: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
-    _quality_limits: QualityLimits = PrivateAttr(default_factory=QualityLimits)
+    _quality_limits: QualityLimits = PrivateAttr()
 
     # Where things are.
     bootstrap_servers: str = ""
