@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import msgspec
 from msgspec import Meta
 
+from iot_pipeline.core.reading.declaration import SEED, Declaration
 from iot_pipeline.core.reading.payloads import time_unit, what_it_is
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 
@@ -112,10 +113,15 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ReadingRules:
-    """What a reading is at all: each quantity's limits, and how large a message may be."""
+    """What a reading is at all: how a message is read, and how large it may be."""
 
-    quantities: Sequence[Quantity] = QUANTITIES
+    declaration: Declaration = SEED
     max_value_bytes: int = 65_536
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """All quantities, with their limits."""
+        return self.declaration.quantities
 
 
 class Rejection(msgspec.Struct, frozen=True):

@@ -7,8 +7,12 @@ it lack its field: read again, they are dead letters. Does not belong here: how 
 value (`core.simulator.weather`).
 """
 
+import sys
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
+
+# No limit: the farthest that a double reaches, and no message says more.
+NO_LEAST, NO_GREATEST = -sys.float_info.max, sys.float_info.max
 
 # The CQL type of a quantity's column.
 QuantityType = Literal["double", "float", "int", "bigint", "boolean", "text"]
@@ -41,6 +45,10 @@ class Quantity:
     `decimals`.
 
     `type` is its column's in Cassandra. An `optional` quantity may be absent from a reading.
+
+    `paths` say where a message has it: the names on the way to it, the first path that leads to
+    something counts; empty: its own name. What stands there times `scale` plus `shift` is the
+    value.
     """
 
     name: str
@@ -61,6 +69,18 @@ class Quantity:
     decimals: int = 2
     type: QuantityType = "double"
     optional: bool = False
+    paths: tuple[tuple[str, ...], ...] = ()
+    scale: float = 1.0
+    shift: float = 0.0
+
+    @property
+    def places(self) -> tuple[tuple[str, ...], ...]:
+        """Where a message may have it, the first that leads to something counts; at least one."""
+        return self.paths or ((self.name,),)
+
+    @property
+    def is_converted(self) -> bool:
+        return self.scale != 1 or self.shift != 0
 
     @property
     def title(self) -> str:

@@ -22,7 +22,7 @@ from iot_pipeline.core.reading.decoding import (
     timestamp_ms,
 )
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline_tests.core.reading.limits import limited
+from iot_pipeline_tests.core.reading.limits import limited_seed
 
 ORIGINAL = (
     b'{"device_id": "device_2", "timestamp": 1735444918.3166866, '
@@ -263,7 +263,7 @@ def test_the_year_2100_does_not():
 
 def test_limits_are_those_of_the_rules():
     rules = ReadingRules(
-        limited(temperature={"greatest": 10.0}, humidity={"least": 50.0}), max_value_bytes=100
+        limited_seed(temperature={"greatest": 10.0}, humidity={"least": 50.0}), max_value_bytes=100
     )
     assert isinstance(decode(message(), rules), Rejection)
     assert isinstance(decode(message(temperature="10", humidity="50"), rules), Reading)
