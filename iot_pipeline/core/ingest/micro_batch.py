@@ -221,7 +221,10 @@ class MicroBatchBuilder:
             offsets,
             chunk.partition,
             code,
-            [np.fromiter(values, np.float64, count) for values in columns_of(readings)],
+            [
+                np.fromiter(values, column.dtype, count)
+                for values, column in zip(columns_of(readings), self._columns.values, strict=True)
+            ],
         )
 
     def _find_rows(

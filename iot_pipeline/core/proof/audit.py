@@ -26,6 +26,7 @@ from iot_pipeline.core.proof.read_back import (
     write_times_in,
 )
 from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, columns_of
+from iot_pipeline.core.reading.kept_values import kept_columns
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
@@ -163,7 +164,7 @@ class Stretch:
             write_times_us(records.produced_ms, records.offsets, records.partitions),
             records.offsets,
             records.partitions,
-            *columns_of(readings),
+            *kept_columns(columns_of(readings), self.decoder.rules.quantities),
             strict=True,
         )
         devices = [reading.device_id for reading in readings]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 from iot_pipeline.core.proof.read_back import RowState, judge_row
-from iot_pipeline.core.reading.decoding import ReadingDecoder, Record, Rejection, columns_of
+from iot_pipeline.core.reading.decoding import ReadingDecoder, Record, Rejection, values_of
 from iot_pipeline.core.reading.decoding import timestamp_ms as ms_of
 from iot_pipeline.core.reading.fingerprints import find_difference
+from iot_pipeline.core.reading.kept_values import kept_values
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
 from iot_pipeline.core.reading.write_times import Row, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
@@ -183,7 +184,7 @@ class LogComparison:
                 continue
             ms = ms_of(reading.timestamp)
             written = write_time_us(record.produced_ms, record.offset, record.partition)
-            values = [next(column) for column in columns_of([reading])]
+            values = kept_values(values_of(reading), decoder.rules.quantities)
             row: Row = (written, record.offset, record.partition, *values)
             wanted[reading.device_id, ms // MS_PER_DAY].setdefault(ms, []).append(row)
         asked = ((place, sorted(group)) for place, group in wanted.items())
