@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.reading.decoding import find_device_id_problem
+from iot_pipeline.core.reading.messages import find_device_id_problem
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import Row
 

@@ -304,6 +304,9 @@ def _path_problems(at: str, said: _Device | _Time | _Quantity) -> Iterator[tuple
 
 
 def _wrong_path(at: str, path: str | list[str]) -> Iterator[tuple[str, str]]:
+    if any(set(name) & set('\\"') or not name.isprintable() for name in path):
+        yield at, f"{path!r}: names with quotes, backslashes or control characters are not read"
+        return
     if isinstance(path, list):
         return
     if path.startswith("$"):

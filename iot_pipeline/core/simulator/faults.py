@@ -11,8 +11,8 @@ from iot_pipeline.core.reading.decoding import (
     ReadingRules,
     Reason,
     encode_reading,
-    values_of,
 )
+from iot_pipeline.core.reading.messages import values_getter
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.simulator.chance import Chance
 from iot_pipeline.core.simulator.fault_specs import (
@@ -259,7 +259,7 @@ def malformed_payload(reason: Reason, reading: Reading, rules: ReadingRules) -> 
     if reason is Reason.TOO_LARGE:
         return right[:-1] + b',"padding":"' + b"x" * rules.max_value_bytes + b'"}'
     if reason is Reason.OUT_OF_RANGE:
-        _, *others = values_of(reading)
+        _, *others = values_getter(QUANTITIES)(reading)
         broken = Reading(
             reading.device_id, reading.timestamp, rules.quantities[0].greatest + 100, *others
         )
