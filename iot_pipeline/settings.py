@@ -80,7 +80,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _kafka_properties: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
-    _quality_limits: QualityLimits = PrivateAttr(default_factory=QualityLimits)
+    _quality_limits: QualityLimits = PrivateAttr()
 
     reading: str = ""
     """YAML file that declares the readings; empty: the original message: docs/readings.md"""

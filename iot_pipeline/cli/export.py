@@ -52,7 +52,7 @@ def export_command(
                     tables.days,
                     item,
                     out / f"day={item}" / FILE_NAME,
-                    parquet_file,
+                    partial(parquet_file, quantities=settings.quantities),
                     retry_seconds=settings.retry_seconds,
                     on_progress=partial(_show, line),
                 )

@@ -29,7 +29,7 @@ from iot_pipeline.clients.packed_rows import (
     statement_prefix,
 )
 from iot_pipeline.clients.reading_store import DEVICE_TTL_EXTRA_SECONDS, CassandraReadingStore
-from iot_pipeline.clients.sensor_data import COLUMNS, VALUES
+from iot_pipeline.clients.sensor_data import columns_of
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.settings import Settings
@@ -196,7 +196,7 @@ class PackedReadingStore(CassandraReadingStore):
         # Beside the columns: the write time, and the TTL where rows have one.
         more = 1 + bool(self._retention_ms)
         self._blocks.clear()
-        self._row_prefix = statement_prefix(row.query_id, len(COLUMNS) + more)
+        self._row_prefix = statement_prefix(row.query_id, len(columns_of(self._quantities)) + more)
         self._device_prefix = statement_prefix(device.query_id, 3 + more)
         problem = self._compare(row, device)
         if not problem:
@@ -211,7 +211,7 @@ class PackedReadingStore(CassandraReadingStore):
         """Pack a sample and let the driver encode the same one; say what differs, or nothing."""
         ttl = (77,) if self._retention_ms else ()
         name, day, ms, write_time = "probe-é", 20_000, 1_735_444_918_316, 1_735_444_918_316_007
-        values = [number - 1.5 for number in range(len(VALUES))]
+        values = [number - 1.5 for number in range(len(self._quantities))]
         theirs = BatchStatement(batch_type=BatchType.UNLOGGED)
         theirs.add(row, (name, day + DAY_ZERO, ms, *values, write_time, *ttl))
         theirs.add(device, (day + DAY_ZERO, bucket_of(name), name, ms * 1000, *ttl))
@@ -251,4 +251,4 @@ def encode_batch(batch: Any, handler: Any) -> bytes:
 def open_reading_store(client: CassandraClient, settings: Settings) -> CassandraReadingStore:
     """The store of rows that IOT_WRITE_PATH names."""
     kind = PackedReadingStore if settings.write_path == "packed" else CassandraReadingStore
-    return kind(client, settings.retention_days)
+    return kind(client, settings.quantities, settings.retention_days)

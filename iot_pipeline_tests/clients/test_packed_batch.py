@@ -24,6 +24,7 @@ from iot_pipeline.clients.packed_batch import (
 from iot_pipeline.clients.packed_rows import pack_groups
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.core.ingest.requests import requests_of
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import RowsByTime
@@ -81,7 +82,7 @@ class _OfflineClient(CassandraClient):
 
 def _store(kind: type[CassandraReadingStore], retention_days: float) -> tuple[Any, Any]:
     session = _RecordingSession()
-    return kind(_OfflineClient(session), retention_days, lambda: _NOW_SECONDS), session
+    return kind(_OfflineClient(session), QUANTITIES, retention_days, lambda: _NOW_SECONDS), session
 
 
 _devices = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256)

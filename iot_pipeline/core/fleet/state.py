@@ -8,7 +8,6 @@ for `late_at_ms` (decided at the end of a part) and for what is learned of pause
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
-from zlib import crc32
 
 import msgspec
 
@@ -16,7 +15,6 @@ from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_ca
 from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.evidence import HALF_MS, KEPT_HOURS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
 # Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
@@ -38,9 +36,9 @@ _LEARN_AT = (LEAST_READINGS, TAIL // 2, TAIL, 2 * TAIL)
 # A rhythm that changed by less is the same one.
 _SAME_RHYTHM = 0.2
 _NEWEST_SHARE = 0.3
-# Which states can be read back: those of this form, and of these quantities. Raise the number when
-# a field comes, goes or changes its meaning.
-_FORM = crc32(repr((3, [quantity.name for quantity in QUANTITIES])).encode())
+# Which states can be read back: those of this form. Raise the number when a field comes, goes or
+# changes its meaning.
+_FORM = 4
 
 # The newest arrival of some readings of one device, the number of the half window in which all
 # arrived and the hour in which all were measured (-1: several), how many at the end have equal

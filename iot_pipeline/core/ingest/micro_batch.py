@@ -149,7 +149,7 @@ class MicroBatchBuilder:
     _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._columns = Columns(self.codes)
+        self._columns = Columns.of(self.codes, self.decoder.rules.quantities)
 
     def add(self, chunk: RecordChunk) -> None:
         """Take records in; those of one partition in the order of their offsets."""

@@ -21,6 +21,7 @@ from iot_pipeline.core.proof.read_back import (
     RowState,
     StoredRow,
     as_stored,
+    as_stored_of,
     judge_row,
     values_in,
     write_times_in,
@@ -28,7 +29,6 @@ from iot_pipeline.core.proof.read_back import (
 from iot_pipeline.core.reading.by_path import Told
 from iot_pipeline.core.reading.messages import Headers, Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
@@ -99,8 +99,6 @@ class LetterIndex:
 # Of partitions of the table; few places share one.
 BUCKETS = 1 << 16
 _MASK = (1 << 64) - 1
-# Of each bucket: rows, and the write times of each quantity's cells.
-_SUMS = 1 + len(QUANTITIES)
 
 
 def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
@@ -115,8 +113,10 @@ class RowSums:
     missing row and one too many cancel each other out only if their write times are equal.
     """
 
-    def __init__(self) -> None:
-        self._sums = array("Q", bytes(_SUMS * 8 * BUCKETS))
+    def __init__(self, cells: int) -> None:
+        # Of each bucket: rows, and the write times of each quantity's cells.
+        self._each = 1 + cells
+        self._sums = array("Q", bytes(self._each * 8 * BUCKETS))
 
     @staticmethod
     def bucket_of(place: Place) -> int:
@@ -124,17 +124,17 @@ class RowSums:
 
     def add(self, place: Place, rows: int, *written_us: int) -> None:
         """Count rows of a place in, and the sum of the write times of each quantity's cells."""
-        first, sums = _SUMS * self.bucket_of(place), self._sums
+        first, sums = self._each * self.bucket_of(place), self._sums
         for at, number in enumerate((rows, *written_us), start=first):
             sums[at] = (sums[at] + number) & _MASK
 
     def differing(self, other: "RowSums", among: Iterable[int] = range(BUCKETS)) -> set[int]:
         """Buckets in which the two do not hold the same rows."""
-        mine, others = self._sums, other._sums
+        each, mine, others = self._each, self._sums, other._sums
         return {
             at
             for at in among
-            if mine[_SUMS * at : _SUMS * (at + 1)] != others[_SUMS * at : _SUMS * (at + 1)]
+            if mine[each * at : each * (at + 1)] != others[each * at : each * (at + 1)]
         }
 
 
@@ -226,6 +226,7 @@ class Judge:
     """Sorts the records of stretches by what the table and the dead letters say about them.
 
     Args:
+        cells: how many quantities a row has.
         letters: coordinates of the topic's dead letters.
         deletions: what was deleted on purpose.
         mended: torn rows that were written again.
@@ -234,15 +235,19 @@ class Judge:
         losses: what the ledger says was left unread of the present log.
     """
 
+    cells: int
     letters: LetterIndex
     deletions: Deletions
     mended: MendedRows
     aged_before_ms: int | None
     losses: Sequence[LedgerEntry]
     result: AuditResult
-    sums: RowSums = field(default_factory=RowSums)
+    sums: RowSums = field(init=False)
     # False: a part of the dead-letter topic cannot be read, so a letter may be there.
     has_all_letters: bool = True
+
+    def __post_init__(self) -> None:
+        self.sums = RowSums(self.cells)
 
     def judge_rejected(self, stretch: Stretch) -> None:
         """Messages that are no readings: each must have its dead letter, but for the ignored."""
@@ -269,7 +274,7 @@ class Judge:
         """Judge the records of some keys; gives back what only more records can tell."""
         ties: list[Tie] = []
         stored_count = without_row = total = 0
-        stored_at = found.get
+        stored_at, as_stored = found.get, as_stored_of(self.cells)
         for ms in times:
             record, stored = records[ms], stored_at(ms)
             # This is the hot loop: one record, and its row as it should be.
@@ -293,7 +298,7 @@ class Judge:
                     self.result.fates[fate] += 1
         day = day_of(place[1])
         if stored_count:
-            self.sums.add(place, stored_count, *[total] * len(QUANTITIES))
+            self.sums.add(place, stored_count, *[total] * self.cells)
             self.result.fates[Fate.STORED] += stored_count
             self.result.stored_by_day[day] += stored_count
         if without_row:

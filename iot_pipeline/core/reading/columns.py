@@ -1,7 +1,7 @@
 """Readings in columns: a number of each kind per row, and the device_ids behind their codes.
 
 An object per row takes 290 to 440 bytes and as many steps of the interpreter; a row here takes
-`Columns.BYTES_PER_ROW` bytes, and what is done with many rows is done by numpy.
+about `bytes_per_row` bytes, and what is done with many rows is done by numpy.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iot_pipeline.core.reading.messages import find_device_id_problem
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.write_times import Row
 
 Ints = npt.NDArray[np.int64]
@@ -86,16 +86,19 @@ class DeviceCodes(dict[str, int]):
         return DeviceCodes() if len(self) > _MOST_DEVICES else self
 
 
+def bytes_per_row(quantities: Sequence[Quantity]) -> int:
+    """What a row takes in `Columns`."""
+    return 3 * 8 + 2 * 4 + 8 * len(quantities)
+
+
 @dataclass(slots=True, eq=False)
 class Columns:
     """Rows as they came, the places [0, count) of each column.
 
     `ms` is the device's time in milliseconds, `written_us` the write time; `values` has a column
-    per quantity, in the order of QUANTITIES. A quantity that may be absent would have a column of
+    per quantity, in the pipeline's order. A quantity that may be absent would have a column of
     booleans beside its own.
     """
-
-    BYTES_PER_ROW = 3 * 8 + 2 * 4 + 8 * len(QUANTITIES)
 
     codes: DeviceCodes
     count: int = 0
@@ -104,9 +107,12 @@ class Columns:
     offset: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     partition: Codes = field(default_factory=lambda: np.empty(0, np.int32))
     code: Codes = field(default_factory=lambda: np.empty(0, np.int32))
-    values: list[Floats] = field(
-        default_factory=lambda: [np.empty(0, np.float64) for _ in QUANTITIES]
-    )
+    values: list[Floats] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, codes: DeviceCodes, quantities: Sequence[Quantity]) -> "Columns":
+        """Without rows yet."""
+        return cls(codes, values=[np.empty(0, np.float64) for _ in quantities])
 
     def extend(
         self,

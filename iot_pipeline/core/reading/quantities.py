@@ -92,7 +92,12 @@ class Quantity:
 
     def setting_of(self, limit: str) -> str:
         """The setting that changes one of LIMITS, such as plausible_humidity_min."""
-        return str(LIMITS[limit]["setting"].format(name=self.name))
+        return setting_of(self.name, limit)
+
+
+def setting_of(name: str, limit: str) -> str:
+    """The setting that changes one of LIMITS of the quantity of this name."""
+    return str(LIMITS[limit]["setting"].format(name=name))
 
 
 # The fields of Quantity that are settings, by their names there.

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -35,16 +34,16 @@ class RowGroups:
         """Of rows that are objects; `codes` may know the devices already."""
         # Empty ones are none.
         kept = {place: rows for place, rows in groups.items() if rows}
-        columns = Columns(DeviceCodes() if codes is None else codes)
-        of_group = np.array([columns.codes.add(name) for name, _ in kept], np.int32)
+        codes = DeviceCodes() if codes is None else codes
+        of_group = np.array([codes.add(name) for name, _ in kept], np.int32)
         counts = np.fromiter(map(len, kept.values()), np.int64, len(kept))
         times = [ms for rows in kept.values() for ms in rows]
         rows = [row for rows in kept.values() for row in rows.values()]
         count = len(rows)
-        written_us, offset, partition, *values = (
-            zip(*rows, strict=True) if rows else repeat((), 3 + len(columns.values))
-        )
-        columns.extend(
+        written_us, offset, partition, *values = zip(*rows, strict=True) if rows else ((), (), ())
+        columns = Columns(
+            codes,
+            count,
             np.fromiter(times, np.int64, count),
             np.fromiter(written_us, np.int64, count),
             np.fromiter(offset, np.int64, count),

@@ -9,7 +9,7 @@ from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, us_of
 
 # (device_id, day number): rows of one Cassandra partition.
 Place = tuple[str, int]
-# (timestamp_ms, then the values of QUANTITIES): a row as it is passed on, without names and
+# (timestamp_ms, then the values of the quantities): a row as it is passed on, without names and
 # objects; a cell that was deleted is None.
 PlainRow = tuple[int, *tuple[float | None, ...]]
 
@@ -38,7 +38,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Summed:
-    """The same, and per quantity the sum of the write times, modulo 2**64."""
+    """The same, and per quantity the sum of the write times, modulo 2**64; none without rows."""
 
     rows: int
     totals: Sequence[int]

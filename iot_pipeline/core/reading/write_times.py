@@ -32,7 +32,7 @@ US_PER_MS = 1000
 _OFFSETS_APART = 62
 _PARTITIONS_APART = 16
 
-# (write time, offset, partition, then the values of QUANTITIES)
+# (write time, offset, partition, then the values of the quantities)
 Row = tuple[int, int, int, *tuple[float, ...]]
 # timestamp_ms -> row, for one (device_id, day)
 RowsByTime = dict[int, Row]

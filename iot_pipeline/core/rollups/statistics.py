@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.spans import PlainRow
 from iot_pipeline.core.times import MS_PER_HOUR
 
@@ -116,14 +116,14 @@ class Rollup:
     stats: Mapping[str, Stats] = field(default_factory=dict)
 
 
-def summarize(rows: Sequence[PlainRow]) -> Rollup:
+def summarize(rows: Sequence[PlainRow], quantities: Sequence[Quantity]) -> Rollup:
     """The rollup of rows, in any order, no two with one timestamp; of none: an empty one."""
     if not rows:
         return Rollup()
     times, *columns = zip(*sorted(rows, key=itemgetter(0)), strict=True)
     stats = {
         quantity.name: found
-        for quantity, values in zip(QUANTITIES, columns, strict=True)
+        for quantity, values in zip(quantities, columns, strict=True)
         if (found := _stats_of(times, values)) is not None
     }
     return Rollup(len(rows), times[0], times[-1], stats)
@@ -167,10 +167,12 @@ def _merge(one: Stats, other: Stats) -> Stats:
     )
 
 
-def add_page(hours: dict[int, Rollup], rows: Sequence[PlainRow]) -> None:
+def add_page(
+    hours: dict[int, Rollup], rows: Sequence[PlainRow], quantities: Sequence[Quantity]
+) -> None:
     """Take a page of one device's rows into its hours, by the hour's first millisecond."""
     for hour, group in groupby(rows, lambda row: row[0] - row[0] % MS_PER_HOUR):
-        part = summarize(list(group))
+        part = summarize(list(group), quantities)
         known = hours.get(hour)
         hours[hour] = part if known is None else merge(known, part)
 
@@ -205,18 +207,26 @@ def _is_same(one: Stats, other: Stats) -> bool:
 # A rollup as the cells of its tables.
 
 _OF_STATS = ("count", *_NAMES)
-COLUMNS = (
-    "count",
-    "first_at",
-    "last_at",
-    *(f"{quantity.name}_{name}" for quantity in QUANTITIES for name in _OF_STATS),
-)
 
 
-def as_cells(rollup: Rollup) -> list[float | None]:
-    """The values of COLUMNS, instants in ms; a quantity without values has the count 0 alone."""
+def types_of(quantities: Sequence[Quantity]) -> dict[str, str]:
+    """The CQL type of each column of a rollup that is about a quantity, in the cells' order."""
+    return {
+        f"{quantity.name}_{name}": "bigint" if name == "count" else "double"
+        for quantity in quantities
+        for name in _OF_STATS
+    }
+
+
+def columns_of(quantities: Sequence[Quantity]) -> tuple[str, ...]:
+    """The columns of a rollup behind its key, in the order of its cells."""
+    return ("count", "first_at", "last_at", *types_of(quantities))
+
+
+def as_cells(rollup: Rollup, quantities: Sequence[Quantity]) -> list[float | None]:
+    """The cells of `columns_of`, times in ms; a quantity without values has the count 0 alone."""
     cells: list[float | None] = [rollup.count, rollup.first_ms, rollup.last_ms]
-    for quantity in QUANTITIES:
+    for quantity in quantities:
         stats = rollup.stats.get(quantity.name)
         if stats is None:
             cells += [0, *(None for _ in _NAMES)]
@@ -225,7 +235,7 @@ def as_cells(rollup: Rollup) -> list[float | None]:
     return cells
 
 
-def from_cells(cells: Sequence[Any]) -> Rollup:
+def from_cells(cells: Sequence[Any], quantities: Sequence[Quantity]) -> Rollup:
     """The rollup that `as_cells` made the cells of.
 
     When the first and last value of a quantity were measured is not kept: it is when the first and
@@ -233,7 +243,7 @@ def from_cells(cells: Sequence[Any]) -> Rollup:
     """
     count, first_ms, last_ms, *rest = cells
     stats = {}
-    for number, quantity in enumerate(QUANTITIES):
+    for number, quantity in enumerate(quantities):
         begin = number * len(_OF_STATS)
         of_values, *numbers = rest[begin : begin + len(_OF_STATS)]
         if of_values:

@@ -147,6 +147,7 @@ class _Audit:
     def run(self, audit_id: str | None) -> AuditResult:
         result = self._result
         judge = Judge(
+            len(self._settings.quantities),
             self._read_letters(),
             self._ports.read_deletions(),
             self._mended,

@@ -111,7 +111,7 @@ def test_offsets_that_were_jumped_are_named_whichever_partition_and_poll(steps, 
 
 
 def test_sums_tell_a_row_more_from_a_row_less_and_wrap_as_cassandras_do():
-    mine, theirs = RowSums(), RowSums()
+    mine, theirs = RowSums(2), RowSums(2)
     place, other = ("a", 20_000), ("b", 20_000)
     huge = 2**63 + 5
     mine.add(place, 3, huge, huge)

@@ -7,12 +7,13 @@ import pytest
 from iot_pipeline.cli.setup import script
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
-from iot_pipeline.core.checks.schema import read_migrations, read_tables
+from iot_pipeline.core.checks.schema import read_tables
 from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.schema import SchemaReport, setup_schema, wait_for_topic
+from iot_pipeline_tests.core.checks.shipped import MIGRATIONS
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.servers import Services, fresh_topic
 
@@ -55,9 +56,7 @@ def test_two_setups_at_once_make_everything_once(fresh: Settings) -> None:
         again = connections.set_up()
         assert again.created == []
         assert again.fatal == []
-        assert [m.version for m in read_migrations(migration_files())] == sorted(
-            applied(connections)
-        )
+        assert [m.version for m in MIGRATIONS] == sorted(applied(connections))
         info = connections.log.describe(fresh.topic)
         assert info.config["message.timestamp.type"] == "LogAppendTime"
         assert info.config["retention.ms"] == str(168 * 3_600_000)
