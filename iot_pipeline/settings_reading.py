@@ -48,16 +48,16 @@ def read_declaration(path: str) -> Declaration:
 
 def _refuse_unbuilt(declaration: Declaration, source: str) -> None:
     for quantity in declaration.quantities:
-        asked = ""
-        if quantity.type != "double":
-            asked = f"type {quantity.type}"
-        elif quantity.optional:
-            asked = "optional"
-        if asked:
+        if quantity.optional:
             raise ConfigurationError(
-                f"IOT_READING: {source}: quantities.{quantity.name}: {asked} is not built yet: "
-                "expected type double, and every quantity in every message"
+                f"IOT_READING: {source}: quantities.{quantity.name}: optional is not built yet: "
+                "expected every quantity in every message"
             )
+    if not any(quantity.is_number for quantity in declaration.quantities):
+        raise ConfigurationError(
+            f"IOT_READING: {source}: quantities: expected at least one that is a number; pictures "
+            "of the fleet show it"
+        )
 
 
 @cache
@@ -65,7 +65,8 @@ def declared_limits(declaration: Declaration) -> type[BaseModel]:
     """A setting for each limit of each quantity; its default is what is declared."""
     found = {}
     for quantity in declaration.quantities:
-        for limit, about in LIMITS.items():
+        # What is no number has none.
+        for limit, about in LIMITS.items() if quantity.is_number else ():
             meaning = about["meaning"].format(unit=quantity.unit).strip("; ")
             default = getattr(quantity, limit)
             found[quantity.setting_of(limit)] = (

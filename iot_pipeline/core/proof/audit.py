@@ -8,13 +8,14 @@ not judge, as long as the row is one of them, whole.
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
 from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
     RowState,
@@ -25,8 +26,9 @@ from iot_pipeline.core.proof.read_back import (
     values_in,
     write_times_in,
 )
-from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, columns_of
+from iot_pipeline.core.reading.by_path import Told
 from iot_pipeline.core.reading.kept_values import kept_columns
+from iot_pipeline.core.reading.messages import Headers, Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
@@ -38,7 +40,8 @@ class RawRecords:
     """Messages of any of the partitions as they came, each partition's in order.
 
     Parallel lists: an object per record would cost as much as all else that is done with it. There
-    is at least one message, or none and `unreadable` offsets that were jumped over.
+    is at least one message, or none and `unreadable` offsets that were jumped over. Keys and
+    headers are there where a reading needs them, else those lists are empty.
     """
 
     partitions: Sequence[int]
@@ -46,9 +49,22 @@ class RawRecords:
     produced_ms: Sequence[int]
     values: Sequence[bytes | None]
     unreadable: tuple[OffsetRange, ...] = ()
+    message_keys: Sequence[bytes | None] = ()
+    headers: Sequence[Headers | None] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def told(self, reader: LogReader) -> Iterator[Told]:
+        """What each message tells, read one by one."""
+        nothing = [None] * len(self)
+        return map(
+            reader.read,
+            self.values,
+            self.message_keys or nothing,
+            self.headers or nothing,
+            self.produced_ms,
+        )
 
     def where(self, is_wanted: Iterable[bool]) -> "RawRecords":
         """Those of them, maybe none, at whose places `is_wanted` is true."""
@@ -58,6 +74,9 @@ class RawRecords:
             list(compress(self.offsets, chosen)),
             list(compress(self.produced_ms, chosen)),
             list(compress(self.values, chosen)),
+            (),
+            list(compress(self.message_keys, chosen)),
+            list(compress(self.headers, chosen)),
         )
 
 
@@ -137,25 +156,28 @@ class Stretch:
     `groups` maps place -> timestamp_ms -> the row, or several in the order of arrival (`rows_in`).
     """
 
-    decoder: ReadingDecoder
+    reader: LogReader
     groups: dict[Place, dict[int, Row | list[Row]]] = field(default_factory=dict)
     rejected: list[tuple[int, int]] = field(default_factory=list)
+    ignored: int = 0
     records: int = 0
 
     _of_day: dict[int, dict[str, dict[int, Row | list[Row]]]] = field(default_factory=dict)
 
     def add(self, records: RawRecords) -> None:
         self.records += len(records)
-        readings = self.decoder.decode_all(records.values)
+        readings = self.reader.read_all(records.values)
         if readings is None:
             readings = []
             is_reading = []
-            for at, decoded in enumerate(map(self.decoder.decode, records.values)):
-                is_reading.append(not isinstance(decoded, Rejection))
-                if isinstance(decoded, Rejection):
+            for at, told in enumerate(records.told(self.reader)):
+                is_reading.append(not isinstance(told, Rejection | Ignored))
+                if isinstance(told, Rejection):
                     self.rejected.append((records.partitions[at], records.offsets[at]))
+                elif isinstance(told, Ignored):
+                    self.ignored += 1
                 else:
-                    readings.append(decoded)
+                    readings.append(told)
             records = records.where(is_reading)
         # timestamp_ms(), inlined: this is the hot loop.
         times = [round(reading.timestamp * 1e6) // 1000 for reading in readings]
@@ -164,7 +186,7 @@ class Stretch:
             write_times_us(records.produced_ms, records.offsets, records.partitions),
             records.offsets,
             records.partitions,
-            *kept_columns(columns_of(readings), self.decoder.rules.quantities),
+            *kept_columns(self.reader.columns_of(readings), self.reader.rules.quantities),
             strict=True,
         )
         devices = [reading.device_id for reading in readings]
@@ -229,7 +251,8 @@ class Judge:
         self.sums = RowSums(self.cells)
 
     def judge_rejected(self, stretch: Stretch) -> None:
-        """Messages that are no readings: each must have its dead letter."""
+        """Messages that are no readings: each must have its dead letter, but for the ignored."""
+        self.result.fates[Fate.IGNORED] += stretch.ignored
         for partition, offset in stretch.rejected:
             if (partition, offset) in self.letters:
                 self.result.fates[Fate.REJECTED] += 1

@@ -37,6 +37,11 @@ class DeviceSource:
     paths: tuple[Path, ...] = ()
     header: str = ""
 
+    @property
+    def is_key(self) -> bool:
+        """Whether it is the record's message key."""
+        return not self.paths and not self.header
+
     def __str__(self) -> str:
         if self.paths:
             return " or ".join(map(path_text, self.paths))

@@ -20,7 +20,13 @@ from iot_pipeline.core.reading.declaration import (
     TimeUnit,
     path_text,
 )
-from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, Quantity, QuantityType
+from iot_pipeline.core.reading.quantities import (
+    NO_GREATEST,
+    NO_LEAST,
+    RANGES,
+    Quantity,
+    QuantityType,
+)
 from iot_pipeline.core.yaml_lines import find_line, path_and_message, read_yaml
 from iot_pipeline.errors import ConfigurationError
 
@@ -201,8 +207,9 @@ def _equals(rule: _Ignored) -> tuple[str | int | bool, ...]:
 
 
 def _quantity(name: str, said: _Quantity) -> Quantity:
-    least = NO_LEAST if said.min is UNSET else said.min
-    greatest = NO_GREATEST if said.max is UNSET else said.max
+    lowest, highest = RANGES.get(said.type, (NO_LEAST, NO_GREATEST))
+    least = lowest if said.min is UNSET else max(said.min, lowest)
+    greatest = highest if said.max is UNSET else min(said.max, highest)
     low, high = (least, greatest) if said.plausible is UNSET else said.plausible
     paths = _paths(said)
     return Quantity(
@@ -304,6 +311,9 @@ def _path_problems(at: str, said: _Device | _Time | _Quantity) -> Iterator[tuple
 
 
 def _wrong_path(at: str, path: str | list[str]) -> Iterator[tuple[str, str]]:
+    if any(set(name) & set('\\"') or not name.isprintable() for name in path):
+        yield at, f"{path!r}: names with quotes, backslashes or control characters are not read"
+        return
     if isinstance(path, list):
         return
     if path.startswith("$"):

@@ -66,6 +66,7 @@ def test_editors_are_given_the_schema_that_the_code_reads_by() -> None:
         (ONE.replace("path: d", "path: a..d"), "my.yaml:2: device.path: a..d: a name between dots"),
         (ONE.replace("path: d", "path: 'a[0]'"), r"my.yaml:2: device.path: a\[0\]: lists are not"),
         (ONE.replace("path: d", "path: []"), "my.yaml:2: device.path: expected .* of length >= 1"),
+        (ONE.replace("path: d", 'path: a"b'), "my.yaml:2: device.path: .*: names with quotes"),
         (ONE.replace("path: d", "paths: [d, e.]"), r"my.yaml:2: device.paths\[1\]: e.: a name"),
         (ONE.replace("  x:", "  X:"), "my.yaml:5: quantities.X: expected a name of small letters"),
         (ONE.replace("  x:", "  day:"), "my.yaml:5: quantities.day: .* are columns of ours"),
