@@ -82,8 +82,8 @@ def parse_device_limits(text: str, source: str, limits: QualityLimits) -> Qualit
         unknown = re.search(r"unknown field `([^`]*)`", message)
         if unknown is not None:
             known = file_type if path == "$" else entry_type
-            names = ", ".join(item.encode_name for item in msgspec.structs.fields(known))
-            path, message = f"{path}.{unknown[1]}", f"no such limit; expected one of {names}"
+            choices = ", ".join(item.encode_name for item in msgspec.structs.fields(known))
+            path, message = f"{path}.{unknown[1]}", f"no such limit; expected one of {choices}"
         for word, plain in _WORDS.items():
             message = message.replace(word, plain)
         line, _ = find_line(node, path)
