@@ -31,6 +31,8 @@ _FORMER = {
     "009_daily_readings.cql": "3533624e71dfd62a34f96daf7aa1f5c5206a0732cc23a55abcd27524f5caaec9",
 }
 
+_COLUMNS_SAID = 4
+
 # column -> (type, kind); kinds as system_schema.columns names them.
 Columns = Mapping[str, tuple[str, str]]
 # Name of a place -> column -> its CQL type, as `rollups.declared_columns` makes it.
@@ -286,9 +288,9 @@ def compare_table(
         if former:
             differences.append(
                 Difference(
-                    f"table {keyspace}.{table}: {', '.join(former)}",
-                    "a column" if len(former) == 1 else "columns",
-                    "of a declared quantity",
+                    f"table {keyspace}.{table}: column {some_columns(former)}",
+                    "of no declared quantity",
+                    "one that is declared",
                     "what is in it stays, and nothing here reads or writes it any more",
                 )
             )
@@ -321,6 +323,12 @@ def compare_table(
                 )
             )
     return differences
+
+
+def some_columns(names: Sequence[str]) -> str:
+    """Columns for a sentence: a quantity has seven in each table of rollups."""
+    more = len(names) - _COLUMNS_SAID
+    return ", ".join(names[:_COLUMNS_SAID]) + (f" (and {more} more)" if more > 0 else "")
 
 
 def _why_not_written(

@@ -270,11 +270,13 @@ def test_a_quantity_declared_since_gets_its_columns_and_a_former_one_keeps_its_o
             "co2 is missing" in str(item) for item in check_schema(connections.tables, after).fatal
         )
         report = connections.set_up()
-        assert report.created[0] == "in table sensor_data co2: declared since"
-        assert "in table daily_readings co2_count, co2_min" in "".join(report.created)
+        assert report.created[0] == "in table sensor_data the column co2"
+        assert "in table daily_readings the column co2_count, co2_min, co2_mean" in "".join(
+            report.created
+        )
         said = "\n".join(report.sentences())
-        assert f"{after.keyspace}.sensor_data: humidity is a column" in said
-        assert f"{after.keyspace}.hourly_readings: humidity_count, humidity_first" in said
+        assert f"{after.keyspace}.sensor_data: column humidity is of no declared quantity" in said
+        assert f"{after.keyspace}.hourly_readings: column humidity_count, humidity_first" in said
         assert connections.set_up().created == []
         later = ms + 1
         _write(connections, {later: (later * 1000, 1, 0, 21.5, 612.0)})
