@@ -206,7 +206,11 @@ COMMANDS: Mapping[str, Needs] = {
     **_as(SIMULATE, {"simulate": _SIMULATE}),
     "demo": together([_SETUP, _SIMULATE, _DRAIN, _CHECKS, _ROLL_UP]),
     **dict.fromkeys(
-        ("up", "down", "status", "logs", "kill", "scenarios", "settings", "rights"), _NOTHING
+        (
+            *("up", "down", "status", "logs", "kill"),
+            *("scenarios", "settings", "rights", "check-instance"),
+        ),
+        _NOTHING,
     ),
 }
 _INGEST_JOB = together([_DRAIN, _CHECKS])
