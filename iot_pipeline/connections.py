@@ -51,11 +51,16 @@ class Tables:
 
     def __init__(self, cassandra: CassandraClient) -> None:
         self.cassandra = cassandra
-        self.rows = SlicedRows(CassandraSensorData(cassandra), cassandra.settings.retention_days)
+        settings = cassandra.settings
+        # Once: a property, made anew each time it is asked.
+        self.quantities = settings.quantities
+        self.rows = SlicedRows(
+            CassandraSensorData(cassandra, self.quantities), settings.retention_days
+        )
         self.days = CassandraDeviceDays(cassandra)
         self.ledger = CassandraLedgerStore(cassandra)
         self.ledger_sums = CassandraLedgerSums(cassandra)
-        self.rollups = CassandraRollupStore(cassandra)
+        self.rollups = CassandraRollupStore(cassandra, self.quantities)
         self.audits = CassandraAudits(cassandra)
         self.settlements = CassandraSettlements(cassandra)
         self.stops = CassandraStops(cassandra)
@@ -66,7 +71,7 @@ class Tables:
         states = CassandraDeviceStates(cassandra)
         self.fleet_ports = FleetPorts(states, self.rows, self.days, self.deletions)
         self.rollup_ports = RollupPorts(
-            self.rollups, self.rows, self.days, self.ledger, self.deletions
+            self.quantities, self.rollups, self.rows, self.days, self.ledger, self.deletions
         )
 
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -30,12 +31,14 @@ from iot_pipeline.core.checks.topics import Acceptable
 from iot_pipeline.core.fleet.device_limits import parse_device_limits
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
+from iot_pipeline.core.reading.declaration import SEED, Declaration
 from iot_pipeline.core.reading.decoding import ReadingRules
-from iot_pipeline.core.reading.quantities import LIMITS, QUANTITIES, Quantity
+from iot_pipeline.core.reading.quantities import LIMITS, Quantity
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings_cassandra import CassandraSettings
 from iot_pipeline.settings_kafka import KafkaSettings, is_secret, take_properties
 from iot_pipeline.settings_local import LocalSettings, Port
+from iot_pipeline.settings_reading import declared_limits, read_declaration
 from iot_pipeline.settings_sources import (
     env_file,
     in_project,
@@ -49,14 +52,6 @@ from iot_pipeline.tls import Tls
 
 def _limits() -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Name, type and definition of each setting that its owner in core declares."""
-    for quantity in QUANTITIES:
-        for limit, about in LIMITS.items():
-            meaning = about["meaning"].format(unit=quantity.unit)
-            default = getattr(quantity, limit)
-            yield (
-                quantity.setting_of(limit),
-                (float, Field(default, description=meaning, **about["bounds"])),
-            )
     for item in fields(QualityLimits):
         if about := item.metadata:
             definition = Field(item.default, description=about["meaning"], **about["bounds"])
@@ -72,9 +67,12 @@ else:
 class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
     """All settings, valid, immutable. Durations are seconds, sizes are as the name ends.
 
-    The limits of a reading and of quality are declared in `core.reading.quantities` and
-    `core.fleet.quality`; `reading_rules` and `quality_limits` are these values as set.
+    The limits of quality are declared in `core.fleet.quality`, those of each quantity in the
+    declaration of the readings, and `from_env` gives a class that has them, too;
+    `reading_rules` and `quality_limits` are these values as set.
     """
+
+    _declared: ClassVar[Declaration] = SEED
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -82,7 +80,10 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _kafka_properties: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
-    _quality_limits: QualityLimits = PrivateAttr(default_factory=QualityLimits)
+    _quality_limits: QualityLimits = PrivateAttr()
+
+    reading: str = ""
+    """YAML file that declares the readings; empty: the original message: docs/readings.md"""
 
     # Where things are.
     bootstrap_servers: str = ""
@@ -186,6 +187,8 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
         """Read the environment over `.env` over the defaults, and check all of it.
 
+        Of the quantities that IOT_READING's file declares each limit is a setting, too.
+
         Args:
             env: variables instead of this process's; `.env` is then not read.
 
@@ -198,6 +201,11 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
         if env is None:
             env, in_file = os.environ, read_env_file(env_file())
         given = our_variables({**in_file, **env})
+        declared = declared_settings(read_declaration(given.get("reading", "")))
+        return cast(Self, declared._checked(given, env))
+
+    @classmethod
+    def _checked(cls, given: dict[str, str], env: Mapping[str, str]) -> Self:
         origins = {
             name: "environment" if env.get(f"IOT_{name.upper()}") == value else ".env"
             for name, value in given.items()
@@ -267,16 +275,16 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
                     f"IOT_BOOTSTRAP_SERVERS={self.bootstrap_servers}: expected host:port, "
                     "comma-separated"
                 )
-        for quantity in QUANTITIES:
+        for quantity in self.quantities:
             for least, greatest in (
                 ("least", "greatest"),
                 ("plausible_least", "plausible_greatest"),
             ):
-                low, high = quantity.setting_of(least), quantity.setting_of(greatest)
-                if not getattr(self, low) < getattr(self, high):
+                low, high = getattr(quantity, least), getattr(quantity, greatest)
+                if not low < high:
                     raise ValueError(
-                        f"IOT_{low.upper()}={getattr(self, low)}: expected less than "
-                        f"IOT_{high.upper()}={getattr(self, high)}"
+                        f"IOT_{quantity.setting_of(least).upper()}={low}: expected less than "
+                        f"IOT_{quantity.setting_of(greatest).upper()}={high}"
                     )
         if not self.data_dir.is_absolute():
             object.__setattr__(self, "data_dir", project_root() / self.data_dir)
@@ -298,17 +306,29 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
         return self
 
     @property
+    def declaration(self) -> Declaration:
+        """How each message is read, with the limits that are set."""
+        return self._declared.with_quantities(self.quantities)
+
+    @property
     def quantities(self) -> tuple[Quantity, ...]:
         """All quantities, with the limits that are set."""
         return tuple(
-            replace(quantity, **{name: getattr(self, quantity.setting_of(name)) for name in LIMITS})
-            for quantity in QUANTITIES
+            replace(
+                quantity,
+                **{
+                    name: getattr(self, setting)
+                    for name in LIMITS
+                    if (setting := quantity.setting_of(name)) in type(self).model_fields
+                },
+            )
+            for quantity in self._declared.quantities
         )
 
     @property
     def reading_rules(self) -> ReadingRules:
         """What a reading is at all."""
-        return ReadingRules(self.quantities, self.max_value_bytes)
+        return ReadingRules(self.declaration, self.max_value_bytes)
 
     @property
     def quality_limits(self) -> QualityLimits:
@@ -370,6 +390,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
             KafkaSettings,
             CassandraSettings,
             LocalSettings,
+            declared_limits(self._declared),
             _Limits,
         ]
 
@@ -387,6 +408,23 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
             variable = f"IOT_KAFKA__{name.replace('.', '_').upper()}"
             origin = self._origins.get(name, self._origins.get(variable[4:].lower(), ""))
             yield variable, _HIDDEN, f"librdkafka's {name}", origin
+
+
+@cache
+def declared_settings(declaration: Declaration) -> type[Settings]:
+    """The settings of a pipeline that reads by a declaration: each limit of its quantities, too.
+
+    Raises:
+        ConfigurationError: a limit would have the name of another setting.
+    """
+    limits = declared_limits(declaration)
+    if twice := sorted(limits.model_fields.keys() & Settings.model_fields.keys()):
+        raise ConfigurationError(
+            f"IOT_READING: IOT_{twice[0].upper()} is a setting already, so the limit of a quantity "
+            "cannot be called so; expected another name of the quantity"
+        )
+    made = type("Settings", (Settings, limits), {"__module__": __name__, "_declared": declaration})
+    return cast(type[Settings], made)
 
 
 _HIDDEN = "********"

@@ -22,6 +22,7 @@ from iot_pipeline.cli.readings import _csv_readings
 from iot_pipeline.core.checks.device_table import DeviceTable, as_cell, as_command
 from iot_pipeline.core.fleet.series import Series
 from iot_pipeline.core.proof.dead_letters import SourceCoordinates, StoredLetter
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page
 from iot_pipeline.core.words import iot_command
 from iot_pipeline.defs.pictures import problem_table
@@ -103,12 +104,12 @@ def test_a_cell_keeps_the_code_that_we_write_ourselves() -> None:
 
 
 def test_plots_are_drawn_whatever_devices_call_themselves() -> None:
-    series = [Series(name) for name in NASTY]
+    series = [Series.of(name, len(QUANTITIES)) for name in NASTY]
     for item in series:
         item.extend([(0, 20.0, 40.0), (60_000, 21.0, 41.0)])
-    assert draw_readings(series).startswith(b"\x89PNG")
+    assert draw_readings(series, QUANTITIES).startswith(b"\x89PNG")
     assert not _as_label("_hidden").startswith("_")
-    shown = plot_readings(series, is_colored=False, width=100)
+    shown = plot_readings(series, QUANTITIES, is_colored=False, width=100)
     assert "\x1b" not in shown
     assert "\x07" not in shown
 
@@ -116,7 +117,7 @@ def test_plots_are_drawn_whatever_devices_call_themselves() -> None:
 @pytest.mark.parametrize("name", [*NASTY, "+1", "-1", "@SUM(A1)", "\n=1", "＝1"])
 def test_a_spreadsheet_runs_no_cell_of_a_csv(name: str) -> None:
     sink = io.BytesIO()
-    with _csv_readings(sink) as write:
+    with _csv_readings(sink, QUANTITIES) as write:
         write(Page(name, [(1_735_444_918_316, -4.5, 40.0)]))
     _, (cell, *_) = csv.reader(io.StringIO(sink.getvalue().decode(), newline=""))
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝"))

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from iot_pipeline.clients.schema_store import migration_files
-from iot_pipeline.core.checks.schema import read_migrations, read_tables
+from iot_pipeline.core.checks.schema import read_tables
 from iot_pipeline.core.rights.needed import COMMANDS, JOBS, ROLES, Needs, needs_of_role
 from iot_pipeline.core.rights.table import rights_table
 from iot_pipeline.definitions import defs
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.cli.terminals import all_commands
+from iot_pipeline_tests.core.checks.shipped import MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = Settings(topic="t", keyspace="k")
@@ -28,7 +28,7 @@ def test_every_job_and_sensor_has_its_rights() -> None:
 
 @pytest.mark.parametrize("needs", [*COMMANDS.values(), *JOBS.values()])
 def test_rights_are_about_what_there_is(needs: Needs) -> None:
-    tables = {f"TABLE k.{name}" for name in read_tables(read_migrations(migration_files()))}
+    tables = {f"TABLE k.{name}" for name in read_tables(MIGRATIONS)}
     for permission in needs.named(SETTINGS).cassandra:
         known = {"KEYSPACE k", "ALL KEYSPACES", "TABLE system_views.settings", *tables}
         assert permission.grant.resource in known
@@ -44,7 +44,7 @@ def test_each_table_is_written_by_a_role() -> None:
         for right in needs_of_role(role).named(SETTINGS).cassandra
         if right.grant.permission == "MODIFY"
     }
-    tables = read_tables(read_migrations(migration_files()))
+    tables = read_tables(MIGRATIONS)
     assert written == {f"TABLE k.{name}" for name in tables}
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 
@@ -76,7 +77,7 @@ def test_every_setting_has_a_description_for_the_person_who_lists_them():
 def test_every_limit_that_its_owner_declares_is_a_setting_with_that_default():
     settings = Settings.from_env({})
     assert settings.reading_rules == ReadingRules()
-    assert settings.quality_limits == QualityLimits()
+    assert settings.quality_limits == QualityLimits(QUANTITIES)
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,24 @@ from iot_pipeline.artifacts.drawing import (
     time_axis,
 )
 from iot_pipeline.core.fleet.series import Series
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.words import printable
 
 _NAMED = 12
 
 
-def draw_readings(series: Sequence[Series], theme: Theme = LIGHT) -> bytes:
+def draw_readings(
+    series: Sequence[Series], quantities: Sequence[Quantity], theme: Theme = LIGHT
+) -> bytes:
     """A PNG, 1000 pixels wide and 300 high for each quantity; times are UTC, gaps stay gaps.
 
     `series` are one at least; past twelve devices the legend names the first ones only.
     """
-    figure = new_figure(theme, 10, 3 * len(QUANTITIES))
-    plots = figure.subplots(len(QUANTITIES), 1, sharex=True, squeeze=False)[:, 0]
-    for place, (axes, quantity) in enumerate(zip(plots, QUANTITIES, strict=True)):
+    # Text has no line.
+    drawn = [(place, item) for place, item in enumerate(quantities) if item.type != "text"]
+    figure = new_figure(theme, 10, 3 * len(drawn))
+    plots = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (place, quantity) in zip(plots, drawn, strict=True):
         dress(axes, theme, quantity.title)
         for number, item in enumerate(series):
             times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in item.times_ms]

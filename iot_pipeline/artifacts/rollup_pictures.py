@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from iot_pipeline.artifacts.drawing import LIGHT, Theme, as_png, dress, new_figure
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.day_view import DayTotal, DayView
 from iot_pipeline.core.rollups.statistics import Stats
 from iot_pipeline.core.times import HOURS_PER_DAY
@@ -14,9 +14,10 @@ from iot_pipeline.core.times import HOURS_PER_DAY
 _MOST_LABELS = 12
 
 
-def draw_day(view: DayView, theme: Theme = LIGHT) -> bytes:
+def draw_day(view: DayView, shown: Sequence[Quantity], theme: Theme = LIGHT) -> bytes:
     """A PNG: each quantity and the readings of the whole fleet by the hour of one day."""
-    plots = len(QUANTITIES) + 1
+    shown = [quantity for quantity in shown if quantity.is_number]
+    plots = len(shown) + 1
     figure = new_figure(theme, 9, 0.35 + 1.42 * plots)
     *of_quantities, below = figure.subplots(
         plots,
@@ -24,11 +25,12 @@ def draw_day(view: DayView, theme: Theme = LIGHT) -> bytes:
         sharex=True,
         gridspec_kw={"left": 0.08, "right": 0.97, "top": 0.93, "bottom": 0.07, "hspace": 0.42},
     )
-    for number, (axes, quantity) in enumerate(zip(of_quantities, QUANTITIES, strict=True)):
+    for number, (axes, quantity) in enumerate(zip(of_quantities, shown, strict=True)):
         name = quantity.name.capitalize()
         if not number:
             name = f"{view.day} (UTC), all devices: {quantity.name}"
-        title = f"{name} in {quantity.unit}, mean of each hour; shaded: least to greatest"
+        in_unit = f" in {quantity.unit}" if quantity.unit else ""
+        title = f"{name}{in_unit}, mean of each hour; shaded: least to greatest"
         dress(axes, theme, title)
         _band(axes, [rollup.stats.get(quantity.name) for rollup in view.hours], theme)
     dress(below, theme, "Readings of each hour")

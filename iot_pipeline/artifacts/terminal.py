@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from iot_pipeline.core.fleet.series import Series
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.core.words import printable
 
@@ -15,7 +15,13 @@ _TICKS = 5
 _HEIGHT = 15
 
 
-def plot_readings(series: Sequence[Series], *, is_colored: bool, width: int | None = None) -> str:
+def plot_readings(
+    series: Sequence[Series],
+    quantities: Sequence[Quantity],
+    *,
+    is_colored: bool,
+    width: int | None = None,
+) -> str:
     """A plot per quantity, one above the other, time in UTC along each.
 
     Args:
@@ -26,7 +32,9 @@ def plot_readings(series: Sequence[Series], *, is_colored: bool, width: int | No
     import plotext
 
     parts = []
-    for place, quantity in enumerate(QUANTITIES):
+    for place, quantity in enumerate(quantities):
+        if quantity.type == "text":
+            continue
         plotext.clear_figure()
         plotext.limit_size(True, False)
         plotext.plotsize(width or shutil.get_terminal_size((100, 30)).columns, _HEIGHT)
@@ -36,7 +44,7 @@ def plot_readings(series: Sequence[Series], *, is_colored: bool, width: int | No
         last = max(item.times_ms[-1] for item in series)
         at = [first + (last - first) * tick / (_TICKS - 1) for tick in range(_TICKS)]
         plotext.xticks(at, [_clock(ms, last - first) for ms in at])
-        plotext.title(f"{quantity.name} ({quantity.unit})")
+        plotext.title(quantity.heading)
         text = plotext.build()
         parts.append(text if is_colored else plotext.uncolorize(text))
     between = " to ".join(in_utc(moment_of(round(ms))) for ms in (first, last))

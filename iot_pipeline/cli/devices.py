@@ -18,7 +18,6 @@ from iot_pipeline.connections import open_connections
 from iot_pipeline.core.fleet.problems import DeviceProblem, Fleet, Trouble
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.view import natural_key
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, in_words, moment_of
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import ConfigurationError
@@ -118,13 +117,13 @@ def _print(shown: list[str], fleet: Fleet, words: dict[str, str], *, is_narrow: 
         print_table(["device", "problem", "what was seen"], [(n, words[n], seen[n]) for n in shown])
     elif shown:
         print_table(
-            _columns(),
+            _columns(fleet),
             [(*_row(name, fleet.states[name], fleet), words.get(name, "")) for name in shown],
         )
 
 
-def _columns() -> list[str]:
-    units = [quantity.unit for quantity in QUANTITIES]
+def _columns(fleet: Fleet) -> list[str]:
+    units = [quantity.unit or quantity.name for quantity in fleet.limits.quantities]
     return ["device", "newest reading", *units, "reports every", "today", "problem"]
 
 
@@ -150,7 +149,7 @@ class _Listing:
             )
             return
         print_long_table(
-            _columns(),
+            _columns(self.fleet),
             (
                 (
                     *_row(name, state, self.fleet),
@@ -219,7 +218,10 @@ def _row(name: str, state: DeviceState, fleet: Fleet) -> tuple[object, ...]:
     return (
         name,
         moment_of(state.measured_ms),
-        *(f"{value:g}" for value in state.values),
+        *(
+            quantity.shown(value)
+            for quantity, value in zip(fleet.limits.quantities, state.values, strict=False)
+        ),
         in_words(usual / 1000) if usual else "?",
         f"{_count_today(state, fleet.as_of_ms):,}",
     )
@@ -235,7 +237,10 @@ def _as_dict(
         "newest": {
             "timestamp": moment_of(state.measured_ms),
             "arrived_at": moment_of(state.arrived_ms),
-            **{q.name: value for q, value in zip(QUANTITIES, state.values, strict=True)},
+            **{
+                quantity.name: value
+                for quantity, value in zip(fleet.limits.quantities, state.values, strict=True)
+            },
         },
         "count_today": _count_today(state, fleet.as_of_ms),
         "cadence_seconds": round(usual / 1000, 3) if usual else None,

@@ -6,7 +6,7 @@ import click
 
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, print_table, say
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.ledger.chain import FATES, LOSSES, ChainLink, LedgerEntry
+from iot_pipeline.core.ledger.chain import FATES, LOSSES, ChainLink, LedgerEntry, told_fates
 from iot_pipeline.core.ledger.losses import say_losses
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
@@ -112,8 +112,11 @@ def _print_ledger(topic: str, walk: Chain[ChainLink], shown: Sequence[LedgerEntr
     # Most topics have one epoch only; without its column both tables fit into 80 columns.
     has_epochs = len({link.epoch for link in walk.entries}) > 1
     epoch = ("epoch",) if has_epochs else ()
+    sum_of_all = _sums(walk.entries)
+    # What there is none of takes no column: the rest fits into 80.
+    fates = told_fates(sum_of_all)
     print_table(
-        ("updated", "partition", *epoch, "offsets", "outcome", *FATES, "run"),
+        ("updated", "partition", *epoch, "offsets", "outcome", *fates, "run"),
         [
             (
                 entry.updated_at,
@@ -121,16 +124,14 @@ def _print_ledger(topic: str, walk: Chain[ChainLink], shown: Sequence[LedgerEntr
                 *([entry.epoch] if has_epochs else []),
                 f"{entry.start_offset}-{entry.end_offset}",
                 entry.outcome.value,
-                *_grouped(entry.counts.by_fate(), FATES),
+                *_grouped(entry.counts.by_fate(), fates),
                 entry.run_id,
             )
             for entry in shown
         ],
         title=f"ledger of {topic}: {len(shown):,} of {len(walk.entries):,} entries, newest first",
     )
-    sum_of_all = _sums(walk.entries)
-    # What there is none of takes no column: the rest fits into 80.
-    shown_sums = ["span", *FATES, *(why.value for why in LOSSES if sum_of_all[why])]
+    shown_sums = ["span", *fates, *(why.value for why in LOSSES if sum_of_all[why])]
     sums = [
         (partition, *([number] if has_epochs else []), *_grouped(_sums(links), shown_sums))
         for partition, number, links in _chains(walk)

@@ -18,7 +18,7 @@ from iot_pipeline.cli.ranges import EARLIEST, devices_argument
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Tables
 from iot_pipeline.core.fleet.series import Series, thin
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
 from iot_pipeline.core.times import MS_PER_DAY, Window, choose_window, in_utc, moment_of
 from iot_pipeline.core.words import counted, iot_command
@@ -29,7 +29,6 @@ from iot_pipeline.stages.reading.in_order import read_newest, stream_pages
 
 Format = Literal["table", "json", "csv", "parquet", "plot"]
 _FORMATS = get_args(Format)
-_FIELDS = ("timestamp", *(quantity.name for quantity in QUANTITIES))
 _LISTED = 1000
 # A device chooses its own id, and a spreadsheet runs what begins so.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
@@ -89,7 +88,7 @@ def readings_command(
         elif chosen in ("csv", "parquet"):
             pages = _pages(client, devices, window, settings.retry_seconds)
             with _sink(out, chosen) as sink:
-                rows = _write(pages, sink, chosen)
+                rows = _write(pages, sink, chosen, settings.quantities)
             if out is not None:
                 say(
                     f"{counted(rows, 'reading')} of {counted(len(devices), 'device')} in {out}",
@@ -97,7 +96,9 @@ def readings_command(
                 )
         if chosen == "plot" or save is not None:
             pages = _pages(client, devices, window, settings.retry_seconds)
-            _plot(_gather(pages), devices, window, save, in_terminal=chosen == "plot")
+            quantities = settings.quantities
+            series = _gather(pages, len(quantities))
+            _plot(series, quantities, devices, window, save, in_terminal=chosen == "plot")
 
 
 def _check(
@@ -145,14 +146,15 @@ def _list(
     }
     if as_json:
         documents = [
-            _as_dict(name, found[name][:limit], len(found[name]) > limit) for name in found
+            _as_dict(name, found[name][:limit], len(found[name]) > limit, tables.quantities)
+            for name in found
         ]
         print_json(documents[0] if len(documents) == 1 else {"devices": documents})
         return
     _say_silent((device_id for device_id, readings in found.items() if not readings), window)
     shown = [(name, reading) for name, readings in found.items() for reading in readings[:limit]]
     if shown:
-        _print_readings(shown, [name for name in found if found[name]])
+        _print_readings(shown, [name for name in found if found[name]], tables.quantities)
     if any(len(readings) > limit for readings in found.values()):
         each = "" if len(found) == 1 else " of each"
         say(f"the newest {limit:,}{each}; there are more: --limit or --until", err=True)
@@ -179,23 +181,36 @@ def _up_to_now(tables: Tables, device_id: str) -> Window | None:
     return Window(moment_of(found[0][0] // MS_PER_DAY * MS_PER_DAY), until)
 
 
-def _as_dict(device_id: str, readings: Sequence[PlainRow], is_cut: bool) -> dict[str, object]:
+def _fields(quantities: Sequence[Quantity]) -> tuple[str, ...]:
+    return ("timestamp", *(quantity.name for quantity in quantities))
+
+
+def _as_dict(
+    device_id: str, readings: Sequence[PlainRow], is_cut: bool, quantities: Sequence[Quantity]
+) -> dict[str, object]:
+    names = _fields(quantities)
     return {
         "device_id": device_id,
         "readings": [
-            dict(zip(_FIELDS, (moment_of(ms), *values), strict=True)) for ms, *values in readings
+            dict(zip(names, (moment_of(ms), *values), strict=True)) for ms, *values in readings
         ],
         "is_cut": is_cut,
     }
 
 
-def _print_readings(shown: list[tuple[str, PlainRow]], devices: list[str]) -> None:
-    columns = ["timestamp", *(f"{quantity.name} ({quantity.unit})" for quantity in QUANTITIES)]
+def _print_readings(
+    shown: list[tuple[str, PlainRow]], devices: list[str], quantities: Sequence[Quantity]
+) -> None:
+    columns = ["timestamp", *(quantity.heading for quantity in quantities)]
     is_one = len(devices) == 1
     print_table(
         columns if is_one else ["device", *columns],
         [
-            (*([] if is_one else [name]), in_utc(moment_of(ms), "milliseconds"), *values)
+            (
+                *([] if is_one else [name]),
+                in_utc(moment_of(ms), "milliseconds"),
+                *values,
+            )
             for name, (ms, *values) in shown
         ],
         title=devices[0] if is_one else "",
@@ -247,10 +262,13 @@ def _sink(out: Path | None, form: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _write(pages: Iterator[Page], sink: IO[bytes], form: Format) -> int:
+def _write(
+    pages: Iterator[Page], sink: IO[bytes], form: Format, quantities: Sequence[Quantity]
+) -> int:
     """Write all pages; how many readings they had."""
     rows = 0
-    with _csv_readings(sink) if form == "csv" else _parquet_readings(sink) as write:
+    opened = _csv_readings if form == "csv" else _parquet_readings
+    with opened(sink, quantities) as write:
         for page in pages:
             write(page)
             rows += len(page.rows)
@@ -258,36 +276,50 @@ def _write(pages: Iterator[Page], sink: IO[bytes], form: Format) -> int:
 
 
 @contextmanager
-def _csv_readings(sink: IO[bytes]) -> Iterator[Callable[[Page], None]]:
+def _csv_readings(
+    sink: IO[bytes], quantities: Sequence[Quantity]
+) -> Iterator[Callable[[Page], None]]:
     writer = csv.writer(codecs.getwriter("utf-8")(sink), lineterminator="\n")
-    writer.writerow(("device_id", *_FIELDS))
+    writer.writerow(("device_id", *_fields(quantities)))
 
     def write(page: Page) -> None:
         writer.writerows(
-            (_as_text(page.device_id), in_utc(moment_of(ms), "milliseconds"), *values)
+            (
+                _as_text(page.device_id),
+                in_utc(moment_of(ms), "milliseconds"),
+                *map(_as_cell, values),
+            )
             for ms, *values in page.rows
         )
 
     yield write
 
 
-def _as_text(device_id: str) -> str:
-    """The id, such that no spreadsheet takes it for a formula: those get a quote in front."""
-    return f"'{device_id}" if device_id.startswith(_FORMULA_STARTS) else device_id
+def _as_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _as_text(value) if isinstance(value, str) else value
+
+
+def _as_text(sent: str) -> str:
+    """A device's id or text, such that no spreadsheet takes it for a formula: with a quote then."""
+    return f"'{sent}" if sent.startswith(_FORMULA_STARTS) else sent
 
 
 @contextmanager
-def _parquet_readings(sink: IO[bytes]) -> Iterator[Callable[[Page], None]]:
+def _parquet_readings(
+    sink: IO[bytes], quantities: Sequence[Quantity]
+) -> Iterator[Callable[[Page], None]]:
     from iot_pipeline.artifacts.parquet import parquet_readings
 
-    with parquet_readings(sink) as readings:
+    with parquet_readings(sink, quantities) as readings:
         yield readings.write
 
 
 # Pictures.
 
 
-def _gather(pages: Iterator[Page]) -> list[Series]:
+def _gather(pages: Iterator[Page], quantities: int) -> list[Series]:
     series: dict[str, Series] = {}
     rows = 0
     with ProgressLine("reading, rows") as line:
@@ -297,13 +329,15 @@ def _gather(pages: Iterator[Page]) -> list[Series]:
                 raise ConfigurationError(
                     f"more than {_PLOTTED:,} readings to plot: ask for fewer devices or less time"
                 )
-            series.setdefault(page.device_id, Series(page.device_id)).extend(page.rows)
+            known = series.setdefault(page.device_id, Series.of(page.device_id, quantities))
+            known.extend(page.rows)
             line.show(rows)
     return [thin(item) for item in series.values()]
 
 
 def _plot(
     series: list[Series],
+    quantities: Sequence[Quantity],
     devices: Sequence[str],
     window: Window | None,
     save: Path | None,
@@ -317,11 +351,11 @@ def _plot(
     if in_terminal:
         from iot_pipeline.artifacts.terminal import plot_readings
 
-        click.echo(plot_readings(series, is_colored=has_colour(sys.stdout)))
+        click.echo(plot_readings(series, quantities, is_colored=has_colour(sys.stdout)))
     if save is not None:
         from iot_pipeline.artifacts.readings_picture import draw_readings
 
-        picture = draw_readings(series)
+        picture = draw_readings(series, quantities)
         with whole_file(save) as partial:
             partial.write_bytes(picture)
         say(f"drawn into {save}", err=True)

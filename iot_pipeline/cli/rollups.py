@@ -1,7 +1,7 @@
 """`iot rollup` makes the rollups of days, `iot rollups` shows those of a device."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -19,8 +19,8 @@ from iot_pipeline.cli.ranges import (
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Tables
-from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
-from iot_pipeline.core.rollups.statistics import STATISTICS, Rollup
+from iot_pipeline.core.reading.quantities import Quantity
+from iot_pipeline.core.rollups.statistics import Rollup, statistics_of
 from iot_pipeline.core.times import in_utc, moment_of, parse_day
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
@@ -130,7 +130,10 @@ def rollups_command(
         )
     column = "hour" if hourly else "day"
     if as_json:
-        rows = [{column: _when(ms, hourly), **_rollup_json(rollup)} for ms, rollup in found.items()]
+        rows = [
+            {column: _when(ms, hourly), **_rollup_json(rollup, settings.quantities)}
+            for ms, rollup in found.items()
+        ]
         print_json({"device_id": device_id, "rollups": rows})
         return
     if not found:
@@ -143,9 +146,16 @@ def rollups_command(
         (
             column,
             "count",
-            *(f"{statistic.name} {item.unit}" for item in QUANTITIES for statistic in STATISTICS),
+            *(
+                f"{statistic.name} {item.unit or item.name}"
+                for item in settings.quantities
+                for statistic in statistics_of(item)
+            ),
         ),
-        [(_when(ms, hourly), f"{rollup.count:,}", *_cells(rollup)) for ms, rollup in found.items()],
+        [
+            (_when(ms, hourly), f"{rollup.count:,}", *_cells(rollup, settings.quantities))
+            for ms, rollup in found.items()
+        ],
         title=device_id,
     )
 
@@ -158,22 +168,27 @@ def _moment(ms: int | None) -> datetime | None:
     return None if ms is None else moment_of(ms)
 
 
-def _rollup_json(rollup: Rollup) -> dict[str, object]:
+def _rollup_json(rollup: Rollup, quantities: Sequence[Quantity]) -> dict[str, object]:
     return {
         "count": rollup.count,
         "first_at": _moment(rollup.first_ms),
         "last_at": _moment(rollup.last_ms),
-        **{quantity.name: _stats_json(rollup, quantity) for quantity in QUANTITIES},
+        **{quantity.name: _stats_json(rollup, quantity) for quantity in quantities},
     }
 
 
-def _stats_json(rollup: Rollup, quantity: Quantity) -> dict[str, float] | None:
+def _stats_json(rollup: Rollup, quantity: Quantity) -> dict[str, object] | None:
     stats = rollup.stats.get(quantity.name)
     return None if stats is None else {"count": stats.count, **stats.numbers}
 
 
-def _cells(rollup: Rollup) -> Iterator[str]:
-    for quantity in QUANTITIES:
+def _cells(rollup: Rollup, quantities: Sequence[Quantity]) -> Iterator[str]:
+    for quantity in quantities:
         stats = rollup.stats.get(quantity.name)
-        for statistic in STATISTICS:
-            yield "" if stats is None else f"{stats[statistic.name]:.{quantity.decimals}f}"
+        for statistic in statistics_of(quantity):
+            if stats is None:
+                yield ""
+            elif quantity.is_number:
+                yield f"{stats[statistic.name]:.{quantity.decimals}f}"
+            else:
+                yield quantity.shown(stats[statistic.name])

@@ -8,6 +8,7 @@ from iot_pipeline.connections import open_connections
 from iot_pipeline.core.checks.cql_script import write_script
 from iot_pipeline.core.checks.schema import read_migrations
 from iot_pipeline.core.checks.topics import creating_line
+from iot_pipeline.core.rollups.declared_columns import declared_columns
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import acknowledged_is_durable
 from iot_pipeline.stages.topics import topic_plans
@@ -70,6 +71,6 @@ def script(settings: Settings) -> Iterator[str]:
                 f"-- {datacenter} is what a node calls its datacenter by itself: "
                 "IOT_DATACENTER is another name."
             )
-    migrations = read_migrations(migration_files())
+    migrations = read_migrations(migration_files(), declared_columns(settings.quantities))
     for statement in write_script(settings.keyspace, settings.topic, wanted, migrations):
         yield f"{statement};"

@@ -2,6 +2,7 @@
 
 import sys
 import uuid
+from collections.abc import Sequence
 
 import click
 
@@ -10,7 +11,7 @@ from iot_pipeline.cli.ranges import timestamp_ms_of
 from iot_pipeline.cli.runs import who
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.dead_letters import preview
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.write_times import arrived_ms, record_of
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.settings import Settings
@@ -30,7 +31,8 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
     row, or no record explains it.
     """
     ms = timestamp_ms_of(timestamp)
-    with open_connections(Settings.from_env()) as connections:
+    settings = Settings.from_env()
+    with open_connections(settings) as connections:
         found = trace(connections.audit_ports, device_id, ms)
         made = found.made_by
         message = read_message(connections.audit_ports, *record_of(made)) if made else None
@@ -47,12 +49,18 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
             }
         )
     else:
-        _print_trace(found, message, device_id, ms)
+        _print_trace(found, message, device_id, ms, settings.quantities)
     if made is None:
         sys.exit(EXIT_FOUND)
 
 
-def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -> None:
+def _print_trace(
+    found: Trace,
+    message: bytes | None,
+    device_id: str,
+    ms: int,
+    quantities: Sequence[Quantity],
+) -> None:
     measured_at, made = in_utc(moment_of(ms), "milliseconds"), found.made_by
     if found.row is None:
         say(f"{device_id} has no row at {measured_at}")
@@ -70,7 +78,7 @@ def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -
                 ("measured at", measured_at),
                 *(
                     (quantity.title, value)
-                    for quantity, value in zip(QUANTITIES, found.row, strict=False)
+                    for quantity, value in zip(quantities, found.row, strict=False)
                 ),
                 ("arrived in Kafka at", arrived_at),
                 ("partition:offset", f"{made[2]}:{made[1]}"),

@@ -44,6 +44,7 @@ class KafkaAuditLog:
 
     def __init__(self, settings: Settings, *, silence_seconds: float = 30.0) -> None:
         self._settings, self._config = settings, client_config(settings)
+        self._device = settings.declaration.device
         self._silence_seconds = silence_seconds
         self._explainer = Explainer(self._raw, lambda _: "")
 
@@ -70,6 +71,10 @@ class KafkaAuditLog:
                 list(map(Message.offset, found)),
                 [produced_ms for _, produced_ms in map(Message.timestamp, found)],
                 list(map(Message.value, found)),
+                (),
+                # Asked for only where a reading needs them: they cost as much as all the others.
+                list(map(Message.key, found)) if self._device.is_key else (),
+                list(read_headers(found)) if self._device.header else (),
             )
 
     def letter_places(

@@ -10,7 +10,7 @@ from operator import methodcaller
 from typing import Any
 
 from iot_pipeline.core.proof.dead_letters import HEADERS_LOST, Header
-from iot_pipeline.core.reading.chunks import Headers
+from iot_pipeline.core.reading.messages import Headers
 
 # Not `Message.headers`: Python's own fast way of such a call does not look whether it raised, and
 # hands out the null pointers.

@@ -1,16 +1,17 @@
 """Rows of readings and the devices of a day, written by the driver's own statements."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
 from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
-from iot_pipeline.clients.sensor_data import COLUMNS, SENSOR_DATA
+from iot_pipeline.clients.sensor_data import SENSOR_DATA, columns_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.columns import Ints
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import arrived_ms, first_us
@@ -20,10 +21,6 @@ DEVICE_TTL_EXTRA_SECONDS = 12 * 3600
 # Cassandra refuses a TTL of more than 20 years of 365 days, which is our longest retention.
 _MAX_TTL_SECONDS = 20 * 365 * 86_400
 
-_INSERT_ROW = (
-    f"INSERT INTO {SENSOR_DATA} ({', '.join(COLUMNS)}) "
-    f"VALUES ({', '.join('?' * len(COLUMNS))}) USING TIMESTAMP ?"
-)
 _INSERT_DEVICE = (
     f"INSERT INTO {DEVICES_BY_DAY} (day, bucket, device_id) VALUES (?, ?, ?) USING TIMESTAMP ?"
 )
@@ -33,6 +30,7 @@ class CassandraReadingStore(Table):
     """Writes with the driver's own statements: prepared, in unlogged batches.
 
     Args:
+        quantities: of the values of a row, in their order.
         retention_days: how long a row lives after its record arrived in Kafka; 0: for ever.
         wall_clock: seconds since 1970. A TTL is computed when a row is sent, from the record's
             Kafka timestamp: a replay never prolongs life.
@@ -41,14 +39,21 @@ class CassandraReadingStore(Table):
     def __init__(
         self,
         client: CassandraClient,
+        quantities: Sequence[Quantity],
         retention_days: float = 0.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(client)
+        self._quantities = quantities
         self._retention_ms = int(retention_days * 86_400_000)
         self._wall_clock = wall_clock
         ttl = " AND TTL ?" if self._retention_ms else ""
-        self._insert_row = self._cql(_INSERT_ROW) + ttl
+        columns = columns_of(quantities)
+        insert_row = (
+            f"INSERT INTO {SENSOR_DATA} ({', '.join(columns)}) "
+            f"VALUES ({', '.join('?' * len(columns))}) USING TIMESTAMP ?"
+        )
+        self._insert_row = self._cql(insert_row) + ttl
         self._insert_device = self._cql(_INSERT_DEVICE) + ttl
 
     def send_rows(self, rows: RowSlice) -> PendingAnswer[Any]:

@@ -32,6 +32,7 @@ from iot_pipeline.core.checks.cql_script import (
 from iot_pipeline.core.checks.schema import Migration, read_migrations
 from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.rights.grants import CREATE, TOPIC
+from iot_pipeline.core.rollups.declared_columns import declared_columns
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     KafkaUnavailableError,
@@ -65,7 +66,10 @@ class CassandraSchema(Table):
     def __init__(self, client: CassandraClient, files: Mapping[str, str] | None = None) -> None:
         super().__init__(client)
         self._keyspace = client.keyspace
-        self.migrations = read_migrations(migration_files() if files is None else files)
+        self.migrations = read_migrations(
+            migration_files() if files is None else files,
+            declared_columns(client.settings.quantities),
+        )
 
     def _cql(self, template: str) -> str:
         # Options in braces stand beside the keyspace's name.
@@ -191,6 +195,14 @@ class CassandraSchema(Table):
             doing=f"reading the columns of {table}",
         )
         return {row.column_name: (row.type, row.kind) for row in rows}
+
+    def add_columns(self, table: str, columns: Mapping[str, str]) -> None:
+        """Add regular columns of these types, all of them or none."""
+        added = ", ".join(f"{name} {cql_type}" for name, cql_type in columns.items())
+        self._run(
+            f"ALTER TABLE {self._keyspace}.{table} ADD ({added})",
+            doing=f"adding {', '.join(columns)} to {table}",
+        )
 
     def options(self, table: str) -> dict[str, str]:
         """Those that `read_options` names, as system_schema has them; empty without the table."""

@@ -6,11 +6,11 @@ Writing is `reading_store` and, packed, `packed_batch`.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from iot_pipeline.clients.cassandra import DAY_ZERO, PendingAnswer, ms_of
+from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer, ms_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity, first_number
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
@@ -23,34 +23,15 @@ from iot_pipeline.core.reading.spans import (
 from iot_pipeline.core.times import day_number, day_of
 
 SENSOR_DATA = "{ks}.sensor_data"
-VALUES = tuple(quantity.name for quantity in QUANTITIES)
-# In the order in which a row is bound; each quantity is one double.
-COLUMNS = ("device_id", "day", "timestamp", *VALUES)
 _OF_PLACE = f"FROM {SENSOR_DATA} WHERE device_id = ? AND day = ?"
 _BETWEEN = "AND timestamp >= ? AND timestamp <= ?"
-# Milliseconds as a number: a datetime of each would cost more than all the rest.
-_PLAIN = f"toUnixTimestamp(timestamp), {', '.join(VALUES)}"
-_STORED = f"{_PLAIN}, {', '.join(f'WRITETIME({name})' for name in VALUES)}"
-_RANGE = f"SELECT {_STORED} {_OF_PLACE} {_BETWEEN} LIMIT ?"
-_TIMES = f"SELECT {_STORED} {_OF_PLACE} AND timestamp IN ?"
-_OLDEST = f"SELECT {_PLAIN} {_OF_PLACE} {_BETWEEN} ORDER BY timestamp ASC LIMIT ?"
-_NEWEST = f"SELECT {_PLAIN} {_OF_PLACE} {_BETWEEN} LIMIT ?"
 _COUNT = f"SELECT COUNT(*) {_OF_PLACE} {_BETWEEN}"
-# Added up where they are: rows that are as they should be need not travel a second time.
-_SUMS = (
-    f"SELECT COUNT(*), {', '.join(f'SUM(WRITETIME({name}))' for name in VALUES)} "
-    f"{_OF_PLACE} {_BETWEEN}"
-)
 # Counted and averaged where they are: one row per piece travels. The length of a piece stands in
 # the text: Cassandra takes no marker there, and few lengths are used.
 _PIECE = "floor(timestamp, {seconds}s)"
 _COUNTS = (
     f"SELECT {_PIECE}, COUNT(*), MIN(timestamp) {_OF_PLACE} {_BETWEEN} "
     f"GROUP BY device_id, day, {_PIECE}"
-)
-_MEANS = (
-    f"SELECT toUnixTimestamp({_PIECE}), COUNT({VALUES[0]}), AVG({VALUES[0]}) "
-    f"{_OF_PLACE} {_BETWEEN} GROUP BY {_PIECE}"
 )
 _PLACES = f"SELECT DISTINCT device_id, day FROM {SENSOR_DATA}"
 _DELETE = (
@@ -60,28 +41,60 @@ _DELETE = (
 _SLOW_SECONDS = 60.0
 
 
+def columns_of(quantities: Sequence[Quantity]) -> tuple[str, ...]:
+    """The columns of a row, in the order in which it is bound."""
+    return ("device_id", "day", "timestamp", *(quantity.name for quantity in quantities))
+
+
 class CassandraSensorData(Table):
-    """A `SensorData`: each question is one statement, however large."""
+    """A `SensorData`: each question is one statement, however large.
+
+    Args:
+        quantities: a number at least; rows have their cells, in this order.
+    """
+
+    def __init__(self, client: CassandraClient, quantities: Sequence[Quantity]) -> None:
+        super().__init__(client)
+        names = [quantity.name for quantity in quantities]
+        # Milliseconds as a number: a datetime of each would cost more than all the rest.
+        plain = f"toUnixTimestamp(timestamp), {', '.join(names)}"
+        stored = f"{plain}, {', '.join(f'WRITETIME({name})' for name in names)}"
+        self._range = f"SELECT {stored} {_OF_PLACE} {_BETWEEN} LIMIT ?"
+        self._times = f"SELECT {stored} {_OF_PLACE} AND timestamp IN ?"
+        self._oldest = f"SELECT {plain} {_OF_PLACE} {_BETWEEN} ORDER BY timestamp ASC LIMIT ?"
+        self._newest = f"SELECT {plain} {_OF_PLACE} {_BETWEEN} LIMIT ?"
+        # Added up where they are: rows that are as they should be need not travel a second time.
+        sums = ", ".join(f"SUM(WRITETIME({name}))" for name in names)
+        self._sums = f"SELECT COUNT(*), {sums} {_OF_PLACE} {_BETWEEN}"
+        shown = first_number(quantities)
+        # A mean of whole numbers is a whole number in CQL.
+        mean = shown.name if shown.type == "double" else f"CAST({shown.name} AS double)"
+        self._means = (
+            f"SELECT toUnixTimestamp({_PIECE}), COUNT({shown.name}), AVG({mean}) "
+            f"{_OF_PLACE} {_BETWEEN} GROUP BY {_PIECE}"
+        )
 
     def start_range(self, span: Span, limit: int) -> PendingAnswer[list[tuple[int, StoredRow]]]:
         doing = self._doing("reading", span.device_id)
-        return self._start(_RANGE, (*_bound(span), limit), doing, _stored_rows)
+        return self._start(self._range, (*_bound(span), limit), doing, _stored_rows)
 
     def start_times(
         self, device_id: str, day_number: int, times_ms: Sequence[int]
     ) -> PendingAnswer[list[tuple[int, StoredRow]]]:
         values = (device_id, day_number + DAY_ZERO, list(times_ms))
-        return self._start(_TIMES, values, self._doing("reading", device_id), _stored_rows)
+        return self._start(self._times, values, self._doing("reading", device_id), _stored_rows)
 
     def start_page(
         self, span: Span, limit: int, *, newest_first: bool = False
     ) -> PendingAnswer[Sequence[PlainRow]]:
-        cql = _NEWEST if newest_first else _OLDEST
+        cql = self._newest if newest_first else self._oldest
         doing = self._doing("reading", span.device_id)
         return self._start(cql, (*_bound(span), limit), doing, _as_they_are)
 
     def start_sums(self, span: Span) -> PendingAnswer[Summed]:
-        return self._start(_SUMS, _bound(span), self._doing("adding up", span.device_id), _sums)
+        return self._start(
+            self._sums, _bound(span), self._doing("adding up", span.device_id), _sums
+        )
 
     def start_count(self, span: Span) -> PendingAnswer[Counted]:
         doing = self._doing("counting", span.device_id)
@@ -97,7 +110,7 @@ class CassandraSensorData(Table):
 
     def start_means(self, span: Span, piece_ms: int) -> PendingAnswer[list[PieceMean]]:
         return self._start(
-            _MEANS.replace("{seconds}", str(piece_ms // 1000)),
+            self._means.replace("{seconds}", str(piece_ms // 1000)),
             _bound(span),
             self._doing("averaging", span.device_id),
             sorted,

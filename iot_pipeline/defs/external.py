@@ -1,13 +1,15 @@
 """What the assets are, as Dagster shows them: the topic, the table, the dead letters."""
 
-import dagster as dg
+from collections.abc import Iterator, Sequence
 
-from iot_pipeline.core.reading.decoding import Reading, encode_reading
-from iot_pipeline.core.reading.quantities import QUANTITIES
+import dagster as dg
+import msgspec
+
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.defs.names import OWNERS
 from iot_pipeline.defs.pipeline import Pipeline
 
-_READING = [
+_KEY = [
     dg.TableColumn(
         "device_id",
         "text",
@@ -26,18 +28,29 @@ _READING = [
         description="When it was measured, by the device's clock, in milliseconds; newest first.",
         constraints=dg.TableColumnConstraints(nullable=False),
     ),
-    *(
-        dg.TableColumn(
-            item.name,
-            "double",
-            description=f"{item.unit}, {item.least:g} to {item.greatest:g} by default.",
-        )
-        for item in QUANTITIES
-    ),
 ]
-_EXAMPLE = Reading(
-    "device_2", 1735444918.3166866, *(item.plausible_greatest / 2 for item in QUANTITIES)
-)
+
+
+def _values(quantities: Sequence[Quantity]) -> Iterator[dg.TableColumn]:
+    for item in quantities:
+        unit = item.unit or item.name
+        limits = f", {item.least:g} to {item.greatest:g}" if item.has_limits else ""
+        yield dg.TableColumn(item.name, item.type, description=f"{unit}{limits}.")
+
+
+def _example(quantities: Sequence[Quantity]) -> str:
+    values = {item.name: _value_of(item) for item in quantities}
+    message = {"device_id": "device_2", "timestamp": 1735444918.3166866, **values}
+    return msgspec.json.encode(message).decode()
+
+
+def _value_of(item: Quantity) -> float | str:
+    if item.type == "text":
+        return "ok"
+    if item.type == "boolean":
+        return True
+    value = item.plausible_greatest / 2 if item.has_limits else 1
+    return int(value) if item.type in ("int", "bigint") else value
 
 
 def topic_spec(pipeline: Pipeline) -> dg.AssetSpec:
@@ -48,7 +61,7 @@ def topic_spec(pipeline: Pipeline) -> dg.AssetSpec:
         owners=OWNERS,
         description=(
             "The topic of readings: one JSON object per message, keyed by device.\n\n"
-            f"`{encode_reading(_EXAMPLE).decode()}`\n\n"
+            f"`{_example(pipeline.settings().quantities)}`\n\n"
             "The log is the truth; everything else can be made from it again while Kafka keeps it. "
             "Each ingest run observes here how far behind it ingestion is, and how the run worked: "
             "Overview > Metadata > Plots. The job `simulate` sends a "
@@ -80,7 +93,11 @@ def table_spec(pipeline: Pipeline) -> dg.AssetSpec:
             "`iot report`. How the runs worked (micro-batches, waiting, latencies): under Events "
             f"of `{pipeline.iot_data.to_user_string()}`."
         ),
-        metadata={"dagster/column_schema": dg.TableSchema(columns=_READING)},
+        metadata={
+            "dagster/column_schema": dg.TableSchema(
+                columns=[*_KEY, *_values(pipeline.settings().quantities)]
+            )
+        },
     )
 
 

@@ -6,7 +6,7 @@ newest pictures are. `day_picture` and `days_picture` are for rollups.
 
 import base64
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from iot_pipeline.artifacts.kept import LastDrawing, last_drawing
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks.device_table import DeviceTable
 from iot_pipeline.core.fleet.problems import Fleet
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.day_view import DayView, recent_days
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.times import moment_of
@@ -72,7 +73,7 @@ def _due_pictures(
     }
 
 
-def day_picture(view: DayView) -> Metadata:
+def day_picture(view: DayView, quantities: Sequence[Quantity]) -> Metadata:
     """The fleet by the hour of a day that was rolled up; nothing of a day without readings."""
     if not view.readings:
         return {}
@@ -80,7 +81,7 @@ def day_picture(view: DayView) -> Metadata:
 
     busiest = max(view.reporting)
     return {
-        "day_by_the_hour": _embed("day", draw_day(view)),
+        "day_by_the_hour": _embed("day", draw_day(view, quantities)),
         "devices_in_busiest_hour": dg.MetadataValue.int(busiest),
     }
 

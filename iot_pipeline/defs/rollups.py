@@ -13,9 +13,9 @@ import dagster as dg
 
 from iot_pipeline.artifacts import kept
 from iot_pipeline.connections import Connections
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.day_view import DayView
-from iot_pipeline.core.rollups.statistics import STATISTICS
+from iot_pipeline.core.rollups.statistics import statistics_of
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import counted, plain
 from iot_pipeline.defs.launchpad import EXECUTOR
@@ -57,7 +57,9 @@ def first_rollup_day(settings: Settings) -> date:
     return kept.first_day(settings).read() or datetime.now(UTC).date()
 
 
-def _columns(time_column: str, cql_type: str, what: str) -> dg.TableSchema:
+def _columns(
+    quantities: Sequence[Quantity], time_column: str, cql_type: str, what: str
+) -> dg.TableSchema:
     key = dg.TableColumnConstraints(nullable=False)
     columns = [
         dg.TableColumn("device_id", "text", description="Who measured.", constraints=key),
@@ -74,16 +76,16 @@ def _columns(time_column: str, cql_type: str, what: str) -> dg.TableSchema:
         dg.TableColumn("first_at", "timestamp", description="Time of the first reading."),
         dg.TableColumn("last_at", "timestamp", description="Time of the last reading."),
     ]
-    for quantity in QUANTITIES:
+    for quantity in quantities:
         words = f"Readings that have a {quantity.name}."
         columns.append(dg.TableColumn(f"{quantity.name}_count", "bigint", description=words))
         columns += [
             dg.TableColumn(
                 f"{quantity.name}_{statistic.name}",
-                "double",
-                description=f"{quantity.unit}, {statistic.meaning}.",
+                "double" if quantity.is_number else quantity.type,
+                description=f"{quantity.unit or quantity.name}, {statistic.meaning}.",
             )
-            for statistic in STATISTICS
+            for statistic in statistics_of(quantity)
         ]
     return dg.TableSchema(columns=columns)
 
@@ -122,7 +124,7 @@ def build_rollups(
     pipeline: Pipeline, first_day: date
 ) -> tuple[dg.AssetsDefinition, dg.JobDefinition]:
     """Both assets, partitioned by day from `first_day` to today, and the job that rebuilds them."""
-    keys = _keys(pipeline)
+    keys, quantities = _keys(pipeline), pipeline.settings().quantities
 
     @dg.multi_asset(
         name=pipeline.called(OP_NAME),
@@ -131,14 +133,14 @@ def build_rollups(
                 pipeline,
                 keys[HOURLY],
                 "hour",
-                _columns("hour", "timestamp", "First instant of the hour, UTC"),
+                _columns(quantities, "hour", "timestamp", "First instant of the hour, UTC"),
                 "iot rollups device_2 --hourly --day 2026-01-31",
             ),
             _spec(
                 pipeline,
                 keys[DAILY],
                 "day",
-                _columns("day", "date", "The UTC day"),
+                _columns(quantities, "day", "date", "The UTC day"),
                 "iot rollups device_2 --since 2026-01-01",
             ),
         ],
@@ -213,7 +215,10 @@ class RollupRun:
             # so that it does not matter which page a person opens.
             pictures: Metadata = {}
             if day == view.day:
-                pictures = {**day_picture(view), **self._days_picture()}
+                pictures = {
+                    **day_picture(view, self.connections.quantities),
+                    **self._days_picture(),
+                }
             for key in sorted(keys):
                 yield _materialization(
                     key, progress, pictures, is_hourly=key == self.pipeline.hourly_readings

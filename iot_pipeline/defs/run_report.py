@@ -73,6 +73,7 @@ class RunReport:
         rare = {
             "superseded": total.superseded,
             "repeated": total.repeated,
+            "ignored": total.ignored,
             "aged_out": total.aged_out,
             "holes": total.holes,
             "offsets_expired": sum(item.span for item in self.lost),
@@ -234,6 +235,11 @@ class RunReport:
             remarks.append(
                 f"{total.repeated:,} readings were sent again in the same micro-batch, with the "
                 "same values: one row each, nothing is missing."
+            )
+        if total.ignored:
+            remarks.append(
+                f"{total.ignored:,} messages are known and no readings, as the declaration says: "
+                "nothing is stored of them."
             )
         if total.holes:
             remarks.append(

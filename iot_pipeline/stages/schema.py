@@ -28,10 +28,12 @@ from iot_pipeline.core.checks.schema import (
     compare_table,
     describe_durability,
     made_by,
+    read_declared,
     read_options,
     read_tables,
     replicas_by_datacenter,
     replicas_in,
+    some_columns,
 )
 from iot_pipeline.core.checks.topics import TopicRisk, mending_lines
 from iot_pipeline.errors import ConfigurationError, MissingRightError, SchemaMismatchError
@@ -167,9 +169,29 @@ def _compare_notes(tables: TableStore, settings: Settings, report: SchemaReport)
 
 
 def _is_to_make(tables: TableStore) -> bool:
-    """Whether a migration is not applied yet, or a table is gone."""
+    """Whether a migration is not applied, a table is gone, or a declared column is missing."""
     to_apply = choose_migrations(tables.migrations, tables.applied_migrations())
-    return bool(to_apply or _dropped(tables))
+    return bool(to_apply or _dropped(tables) or _missing_columns(tables))
+
+
+def _missing_columns(tables: TableStore) -> dict[str, dict[str, str]]:
+    """By table the columns, with their types, of quantities that were declared since it was made.
+
+    None at all where a table is not as expected besides: it may be another program's.
+    """
+    found = {}
+    expected = read_tables(tables.migrations)
+    for table, declared in read_declared(tables.migrations).items():
+        has = tables.columns(table)
+        if not has:
+            continue
+        missing = {name: cql_type for name, (cql_type, _) in declared.items() if name not in has}
+        others = {name: of for name, of in expected[table].items() if name not in missing}
+        if any(item.is_fatal for item in compare_table("", table, others, has, declared)):
+            return {}
+        if missing:
+            found[table] = missing
+    return found
 
 
 def _dropped(tables: TableStore) -> list[str]:
@@ -207,6 +229,10 @@ def _apply_migrations(tables: TableStore, report: SchemaReport, say: Callable[[s
             tables.apply(migration, holder)
             report.created.append(f"migration {migration.name}")
         _make_dropped(tables, holder, report)
+        for table, columns in _missing_columns(tables).items():
+            say(f"columns of {table}")
+            tables.add_columns(table, columns)
+            report.created.append(f"in table {table} the column {some_columns([*columns])}")
     finally:
         tables.unlock(holder)
 
@@ -249,9 +275,10 @@ def check_schema(
     is_external = settings.schema == "external"
     # Where we make the tables, that one is the first that is made.
     migrations = [*([MIGRATIONS_TABLE] if is_external else []), *tables.migrations]
+    declared = read_declared(tables.migrations)
     for table, expected in read_tables(migrations).items():
         found = tables.columns(table)
-        differences = compare_table(settings.keyspace, table, expected, found)
+        differences = compare_table(settings.keyspace, table, expected, found, declared.get(table))
         if is_external:
             whole = table_statements(settings.keyspace, table, migrations)
             differences = [

@@ -11,6 +11,7 @@ from iot_pipeline.artifacts.fleet_pictures import draw_album
 from iot_pipeline.artifacts.readings_picture import draw_readings
 from iot_pipeline.artifacts.terminal import plot_readings
 from iot_pipeline.core.fleet.series import Series
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline_tests.artifacts.views import make_view
 
 LIMIT_BYTES = 50_000
@@ -70,7 +71,7 @@ def test_every_colour_is_readable_on_its_background(theme):
 
 
 def series(name, shift=0.0):
-    item = Series(name)
+    item = Series.of(name, len(QUANTITIES))
     item.extend(
         (1_735_430_400_000 + k * 60_000, 20 + shift + math.sin(k / 50), 50.0) for k in range(600)
     )
@@ -78,7 +79,10 @@ def series(name, shift=0.0):
 
 
 def test_readings_are_drawn_with_both_quantities_and_every_device():
-    one, many = draw_readings([series("a")]), draw_readings([series(f"d{n}", n) for n in range(20)])
+    one, many = (
+        draw_readings([series("a")], QUANTITIES),
+        draw_readings([series(f"d{n}", n) for n in range(20)], QUANTITIES),
+    )
     assert len(one) < LIMIT_BYTES
     assert len(many) < 2 * LIMIT_BYTES
     assert opened(one).size == (1000, 600)
@@ -86,11 +90,11 @@ def test_readings_are_drawn_with_both_quantities_and_every_device():
 
 
 def test_a_terminal_gets_both_quantities_without_colours_when_it_has_none():
-    text = plot_readings([series("a"), series("b", 5)], is_colored=False, width=90)
+    text = plot_readings([series("a"), series("b", 5)], QUANTITIES, is_colored=False, width=90)
     assert "temperature (°C)" in text
     assert "humidity (%)" in text
     assert "a" in text
     assert "2024-12-29T00:00:00Z to 2024-12-29T09:59:00Z" in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 90
-    assert "\x1b" in plot_readings([series("a")], is_colored=True, width=90)
+    assert "\x1b" in plot_readings([series("a")], QUANTITIES, is_colored=True, width=90)

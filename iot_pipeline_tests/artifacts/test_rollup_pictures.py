@@ -7,6 +7,7 @@ import pytest
 
 from iot_pipeline.artifacts.drawing import DARK, LIGHT, Theme
 from iot_pipeline.artifacts.rollup_pictures import draw_day, draw_days
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.day_view import DayTotal, DayView
 from iot_pipeline.core.rollups.statistics import summarize
 from iot_pipeline.core.times import MS_PER_HOUR
@@ -24,7 +25,8 @@ def make_day(hours: range, devices: int = 50) -> DayView:
                     [
                         (hour * MS_PER_HOUR + at, 20 + math.sin(at + device), 40.0 + at)
                         for at in range(30)
-                    ]
+                    ],
+                    QUANTITIES,
                 )
                 for hour in hours
             }
@@ -46,7 +48,7 @@ def has(colors: set[tuple[int, int, int]], wanted: str) -> bool:
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("hours", [range(24), range(9, 10)], ids=["whole day", "one hour"])
 def test_a_day_is_drawn_with_its_curves(theme: Theme, hours: range) -> None:
-    colors = colors_in(draw_day(make_day(hours), theme))
+    colors = colors_in(draw_day(make_day(hours), QUANTITIES, theme))
     assert has(colors, theme.background)
     assert has(colors, theme.good)
 

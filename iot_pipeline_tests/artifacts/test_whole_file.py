@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iot_pipeline.artifacts.parquet import parquet_file
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.files import is_stream, whole_file
 from iot_pipeline_tests.servers import clean_environment
 
@@ -69,13 +70,13 @@ def test_a_parquet_file_that_was_given_up_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "readings.parquet"
 
     def fail() -> None:
-        with parquet_file(path):
+        with parquet_file(path, QUANTITIES):
             raise ValueError("no more pages")
 
     with pytest.raises(ValueError, match="no more pages"):
         fail()
     assert os.listdir(tmp_path) == []
-    with parquet_file(path):
+    with parquet_file(path, QUANTITIES):
         pass
     assert os.listdir(tmp_path) == [path.name]
 

@@ -14,6 +14,7 @@ from iot_pipeline.core.fleet.view import MOST_LINES, FleetView, choose_rows, put
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.flow import Flow, RunEnd
 from iot_pipeline.core.reading.lag import TotalLag
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_HOUR
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
@@ -31,7 +32,7 @@ def make_view(
     fleet = Fleet(
         NOW_MS,
         {device: _state(chance, number % 3 == 1, hours) for number, device in enumerate(names)},
-        QualityLimits(),
+        QualityLimits(QUANTITIES),
         delays=Delays.of(chance_delays if names else ()),
     )
     begin_ms = NOW_MS - 7_200_000

@@ -97,6 +97,7 @@ class Entry:
     superseded: int
     repeated: int
     rejected: int
+    ignored: int
     aged_out: int
     holes: int
 
@@ -355,7 +356,9 @@ def _find_rivals(facts: Facts) -> tuple["_Offsets", "_Offsets"]:
 def _judge_sums(entry: Entry, offsets: list[int], bad: list[int], verdict: Verdict) -> None:
     span = entry.end - entry.start
     lost_key = entry.superseded + entry.repeated
-    accounted = entry.stored + lost_key + entry.rejected + entry.aged_out + entry.holes
+    accounted = sum(
+        (entry.stored, lost_key, entry.rejected, entry.ignored, entry.aged_out, entry.holes)
+    )
     if entry.outcome in LOSSES and accounted:
         verdict.faults["ledger sums"].append(f"{entry}: left unread, and {accounted} counted")
     if entry.outcome not in ("ingested", "folded"):

@@ -197,7 +197,7 @@ def _read_tables(session: Session, topic: str, keyspace: str, facts: Facts) -> N
     for partition in facts.checkpoints:
         statement = SimpleStatement(
             "SELECT epoch, start_offset, end_offset, outcome, stored, superseded, repeated, "
-            f"rejected, aged_out, holes FROM {keyspace}.ingest_ledger "
+            f"rejected, ignored, aged_out, holes FROM {keyspace}.ingest_ledger "
             "WHERE topic = %s AND kafka_partition = %s",
             consistency_level=ConsistencyLevel.SERIAL,
         )

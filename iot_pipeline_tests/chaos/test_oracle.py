@@ -45,8 +45,8 @@ def good() -> Facts:
         },
         devices={(DAY, "d"), (DAY, "e")},
         entries=[
-            Entry(0, 0, 0, 2, "ingested", 1, 1, 0, 0, 0, 0),
-            Entry(0, 0, 2, 4, "ingested", 1, 0, 0, 1, 0, 0),
+            Entry(0, 0, 0, 2, "ingested", 1, 1, 0, 0, 0, 0, 0),
+            Entry(0, 0, 2, 4, "ingested", 1, 0, 0, 1, 0, 0, 0),
         ],
         checkpoints={0: 4, 1: 0},
     )
@@ -67,7 +67,7 @@ def _change_entry(facts: Facts, at: int, **changes: object) -> None:
 
 def _skip(facts: Facts) -> None:
     """The second range was passed over: nothing of it is stored, and the ledger says so."""
-    facts.entries[1] = Entry(0, 0, 2, 4, "skipped", 0, 0, 0, 0, 0, 0)
+    facts.entries[1] = Entry(0, 0, 2, 4, "skipped", 0, 0, 0, 0, 0, 0, 0)
     facts.rows.pop(("e", MS))
     facts.letters.clear()
 
@@ -96,8 +96,8 @@ def _cut(facts: Facts) -> None:
     facts.records += [*now, Found(0, 2, ARRIVED + 9, 5, b"c", 1)]
     facts.acknowledged |= {5}
     facts.entries += [
-        Entry(0, 0, 4, 4, "rebased", 0, 0, 0, 0, 0, 0),
-        Entry(0, 1, 2, 3, "ingested", 1, 0, 0, 0, 0, 0),
+        Entry(0, 0, 4, 4, "rebased", 0, 0, 0, 0, 0, 0, 0),
+        Entry(0, 1, 2, 3, "ingested", 1, 0, 0, 0, 0, 0, 0),
     ]
     facts.epochs, facts.ends[0], facts.checkpoints[0] = {0: 1}, 3, 3
     at = (ARRIVED + 9) * 1000 + 32
@@ -121,7 +121,7 @@ def test_what_a_new_epoch_passes_over_must_have_been_read_in_the_old_one() -> No
 def _bomb(facts: Facts) -> None:
     """Offsets 4 to 6 cannot be read by anyone."""
     facts.unreadable.append(Stretch(0, 0, 4, 7))
-    facts.entries.append(Entry(0, 0, 4, 7, "unreadable", 0, 0, 0, 0, 0, 0))
+    facts.entries.append(Entry(0, 0, 4, 7, "unreadable", 0, 0, 0, 0, 0, 0, 0))
     facts.ends[0] = facts.checkpoints[0] = 7
 
 

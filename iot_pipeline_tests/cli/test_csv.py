@@ -6,13 +6,14 @@ import io
 import pytest
 
 from iot_pipeline.cli.readings import _csv_readings
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Page
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-pump", "@SUM(A1)", "'=1", "\t=1"])
 def test_an_id_that_looks_like_a_formula_is_text(name: str) -> None:
     sink = io.BytesIO()
-    with _csv_readings(sink) as write:
+    with _csv_readings(sink, QUANTITIES) as write:
         write(Page(name, [(1_735_444_918_316, -4.5, 40.0)]))
         write(Page("device_1", [(1_735_444_918_316, 20.0, 40.0)]))
     _, first, second = csv.reader(io.StringIO(sink.getvalue().decode(), newline=""))

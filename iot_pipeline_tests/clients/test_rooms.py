@@ -4,12 +4,16 @@ import re
 from pathlib import Path
 
 import iot_pipeline.clients
-from iot_pipeline.clients.schema_store import migration_files
-from iot_pipeline.clients.sensor_data import VALUES
-from iot_pipeline.core.checks.schema import read_migrations, read_tables
+from iot_pipeline.core.checks.schema import read_tables
+from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline_tests.core.checks.shipped import MIGRATIONS
 
+VALUES = [quantity.name for quantity in QUANTITIES]
 CLIENTS = Path(iot_pipeline.clients.__path__[0])
-TABLES = [*read_tables(read_migrations(migration_files())), "schema_migrations"]
+TABLES = [
+    *read_tables(MIGRATIONS),
+    "schema_migrations",
+]
 # A name inside a string, as a statement has it: `{ks}.name`, `.name ` or alone.
 _STRINGS = re.compile(r'(?s)"""(.*?)"""|"((?:[^"\\\n]|\\.)*)"')
 

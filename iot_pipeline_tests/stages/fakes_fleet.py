@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from iot_pipeline.core.fleet.kept_states import decode
+from iot_pipeline.core.fleet.state import DeviceState
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.errors import PipelineError
 from iot_pipeline_tests.stages.fakes import FakeAnswer, FakePending, answer
 
@@ -51,3 +54,8 @@ class FakeDeviceStates:
     def _fail(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+
+def kept_state(content: bytes) -> DeviceState | None:
+    """The state of a device, of a pipeline with the default quantities."""
+    return decode(DeviceState, content, QUANTITIES)

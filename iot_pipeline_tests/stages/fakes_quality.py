@@ -14,6 +14,7 @@ from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
@@ -108,7 +109,7 @@ class TimeLapse(FakeSensorData):
     def look(
         self,
         at_ms: int,
-        limits: QualityLimits = QualityLimits(),  # noqa: B008
+        limits: QualityLimits = QualityLimits(QUANTITIES),  # noqa: B008
         *,
         lag_seconds: float = 0.0,
         budget_seconds: float = 60.0,

@@ -123,7 +123,15 @@ class Outside:
                     continue
                 kind, record = self.world.log.at(item.partition, at)
                 if kind is Kind.RECORD and at >= self.world.log.low[item.partition]:
-                    yield RawRecords([item.partition], [at], [record.produced_ms], [record.value])
+                    yield RawRecords(
+                        [item.partition],
+                        [at],
+                        [record.produced_ms],
+                        [record.value],
+                        (),
+                        [record.message_key],
+                        [record.headers],
+                    )
 
     @property
     def ports(self) -> AuditPorts:

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol, TypeVar
 
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import Rollup, is_same, summarize
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
@@ -27,7 +28,7 @@ class RollupWorld(Protocol):
 
 def hour(number: int, *values: float) -> tuple[int, Rollup]:
     at = DAY_MS + number * MS_PER_HOUR
-    return at, summarize([(at + n, value, 50.0) for n, value in enumerate(values)])
+    return at, summarize([(at + n, value, 50.0) for n, value in enumerate(values)], QUANTITIES)
 
 
 class RollupStoreContract:
@@ -46,10 +47,13 @@ class RollupStoreContract:
     def test_hours_and_days_come_back_as_they_were_sent(self, rollup_world: RollupWorld) -> None:
         world = rollup_world
         hours = dict([hour(0, 1.0, 3.5), hour(23, -2.0)])
-        at, missing = DAY_MS + 5 * MS_PER_HOUR, summarize([(DAY_MS + 5 * MS_PER_HOUR, None, 7.0)])
+        at, missing = (
+            DAY_MS + 5 * MS_PER_HOUR,
+            summarize([(DAY_MS + 5 * MS_PER_HOUR, None, 7.0)], QUANTITIES),
+        )
         hours[at] = missing
         self._done(world, world.store.send_hours(world.device, DAY, hours, T))
-        whole = summarize([(DAY_MS, 1.0, 2.0), (DAY_MS + 9, 3.0, 4.0)])
+        whole = summarize([(DAY_MS, 1.0, 2.0), (DAY_MS + 9, 3.0, 4.0)], QUANTITIES)
         self._done(world, world.store.send_day(world.device, DAY, whole, T))
         found = self._hours(world)
         assert found.keys() == hours.keys()
@@ -90,7 +94,7 @@ class RollupStoreContract:
     def test_other_days_and_devices_are_left_alone(self, rollup_world: RollupWorld) -> None:
         world = rollup_world
         for day in (DAY - 1, DAY, DAY + 1):
-            rollup = summarize([(day * MS_PER_DAY, 1.0, 1.0)])
+            rollup = summarize([(day * MS_PER_DAY, 1.0, 1.0)], QUANTITIES)
             sent = world.store.send_hours(world.device, day, {day * MS_PER_DAY: rollup}, T)
             self._done(world, sent)
             self._done(world, world.store.send_day(world.device, day, rollup, T))

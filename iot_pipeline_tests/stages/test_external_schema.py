@@ -5,17 +5,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from iot_pipeline.cli.setup import script
-from iot_pipeline.clients.schema_store import migration_files
 from iot_pipeline.core.checks.cql_script import MIGRATIONS_TABLE
-from iot_pipeline.core.checks.schema import read_migrations, read_options, read_tables
+from iot_pipeline.core.checks.schema import read_options, read_tables
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks import schema_matches
 from iot_pipeline.stages.schema import check_schema, setup_schema
+from iot_pipeline_tests.core.checks.shipped import MIGRATIONS
 from iot_pipeline_tests.stages.test_topics import log_of
 
 SETTINGS = Settings(topic="t", keyspace="ks", schema="external")
-MIGRATIONS = read_migrations(migration_files())
 
 
 @dataclass

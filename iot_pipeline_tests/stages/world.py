@@ -17,6 +17,7 @@ from iot_pipeline.core.reading.decoding import (
     encode_reading,
     timestamp_ms,
 )
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.fleet.rows import FleetPorts
@@ -65,7 +66,7 @@ class WorldPorts:
 
     @property
     def quality_limits(self) -> QualityLimits:
-        return QualityLimits()
+        return QualityLimits(QUANTITIES)
 
     @property
     def stops(self) -> "FakeStops":

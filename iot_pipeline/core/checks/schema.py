@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 
@@ -16,14 +17,26 @@ _TABLE = re.compile(
     r"CREATE TABLE (?:IF NOT EXISTS )?\$\{keyspace\}\.(?P<name>\w+) \((?P<columns>.*?)\)"
     r"(?: WITH (?P<options>.*))?"
 )
+_PLACE = re.compile(r"\$\{(quantities|statistics)\}")
 _COMPACTION = re.compile(r"compaction = \{'class': '(\w+)'")
 _ADDED = re.compile(r"ALTER TABLE \$\{keyspace\}\.(?P<name>\w+) ADD (?P<column>.*)")
 _PRIMARY_KEY = re.compile(
     r"PRIMARY KEY \((?:\((?P<several>[^)]*)\)|(?P<one>\w+))(?P<clustering>.*)\)"
 )
 
+# Files as they were before they had places for the quantities: they made the same tables.
+_FORMER = {
+    "001_sensor_data.cql": "e83d841b0bb7e15b1e04951ba91ca64e0e45be549d51c490821e9f0654af505d",
+    "008_hourly_readings.cql": "3c67f2174c8c09cc61d532d18aa95b752c3d846069a62dc2f7513ead5df335fa",
+    "009_daily_readings.cql": "3533624e71dfd62a34f96daf7aa1f5c5206a0732cc23a55abcd27524f5caaec9",
+}
+
+_COLUMNS_SAID = 4
+
 # column -> (type, kind); kinds as system_schema.columns names them.
 Columns = Mapping[str, tuple[str, str]]
+# Name of a place -> column -> its CQL type, as `rollups.declared_columns` makes it.
+DeclaredColumns = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +59,21 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One numbered `.cql` file; `statements` still name the keyspace as `${keyspace}`."""
+    """One numbered `.cql` file; `statements` still name the keyspace as `${keyspace}`.
+
+    `declared` are the columns, by table, that stand in its places for those of the declaration.
+    The sha256 is that of the file, whatever is declared.
+    """
 
     version: int
     name: str
     sha256: str
     statements: tuple[str, ...]
+    declared: Mapping[str, Columns] = field(default_factory=dict)
 
 
-def read_migrations(files: Mapping[str, str]) -> list[Migration]:
-    """Order migrations, given as name -> text, by their number.
+def read_migrations(files: Mapping[str, str], declared: DeclaredColumns) -> list[Migration]:
+    """Order migrations, given as name -> text, by their number; put `declared` in their places.
 
     Raises:
         SchemaMismatchError: a name without a number, or a number that is missing or used twice.
@@ -66,9 +84,26 @@ def read_migrations(files: Mapping[str, str]) -> list[Migration]:
         if match is None:
             raise SchemaMismatchError(f"migration {name}: expected a name such as 001_words.cql")
         code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
-        statements = tuple(part.strip() for part in code.split(";") if part.strip())
+        statements = [part.strip() for part in code.split(";") if part.strip()]
         sha256 = hashlib.sha256(text.encode()).hexdigest()
-        migrations.append(Migration(int(match[1]), name, sha256, statements))
+        migrations.append(
+            Migration(
+                int(match[1]),
+                name,
+                sha256,
+                tuple(_PLACE.sub(partial(_filled, declared), text) for text in statements),
+                {
+                    table["name"]: {
+                        column: (cql_type, "regular")
+                        for place in _PLACE.findall(text)
+                        for column, cql_type in declared[place].items()
+                    }
+                    for text in statements
+                    if _PLACE.search(text)
+                    and (table := _TABLE.fullmatch(" ".join(text.split()))) is not None
+                },
+            )
+        )
     for position, migration in enumerate(migrations, start=1):
         if migration.version != position:
             raise SchemaMismatchError(
@@ -76,6 +111,19 @@ def read_migrations(files: Mapping[str, str]) -> list[Migration]:
                 "order, each once"
             )
     return migrations
+
+
+def _filled(declared: DeclaredColumns, place: re.Match[str]) -> str:
+    columns = declared[place[1]].items()
+    return ",\n    ".join(f"{column} {cql_type}" for column, cql_type in columns)
+
+
+def read_declared(migrations: Iterable[Migration]) -> dict[str, Columns]:
+    """The columns of each table that follow from the declaration of the readings."""
+    found: dict[str, Columns] = {}
+    for migration in migrations:
+        found |= migration.declared
+    return found
 
 
 def choose_migrations(
@@ -88,7 +136,7 @@ def choose_migrations(
     """
     for migration in known:
         name, sha256 = applied.get(migration.version, (migration.name, migration.sha256))
-        if sha256 != migration.sha256:
+        if sha256 not in (migration.sha256, _FORMER.get(migration.name)):
             raise SchemaMismatchError(
                 f"migration {migration.name}: it changed after it was applied as {name} (sha256 "
                 f"{sha256[:12]}…, now {migration.sha256[:12]}…). Restore the file, and put the "
@@ -211,15 +259,42 @@ def _split_outside_brackets(text: str) -> Iterator[str]:
             begin = at + 1
 
 
-def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) -> list[Difference]:
-    """A table's columns against those its `.cql` files say; empty `found`: no such table."""
+def compare_table(
+    keyspace: str,
+    table: str,
+    expected: Columns,
+    found: Columns,
+    declared: Columns | None = None,
+) -> list[Difference]:
+    """A table's columns against those its `.cql` files say.
+
+    Args:
+        found: those it has; empty: there is no such table.
+        declared: those of `expected` that follow from the declaration of the readings; None: the
+            table has no place for such.
+    """
     if not found:
         return [
             Difference(
                 f"table {keyspace}.{table}", "missing", "present", "`iot setup` makes it", True
             )
         ]
-    differences = [
+    more = {column: found[column] for column in found if column not in expected}
+    differences = []
+    if declared is not None:
+        # Of quantities that were declared once.
+        former = [column for column, (_, kind) in more.items() if kind == "regular"]
+        more = {column: of for column, of in more.items() if column not in former}
+        if former:
+            differences.append(
+                Difference(
+                    f"table {keyspace}.{table}: column {some_columns(former)}",
+                    "of no declared quantity",
+                    "one that is declared",
+                    "what is in it stays, and nothing here reads or writes it any more",
+                )
+            )
+    differences += [
         Difference(
             f"column {keyspace}.{table}.{column}",
             f"{kind} {cql_type}",
@@ -229,8 +304,7 @@ def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) 
             else "nothing here reads or writes it, and a migration that adds it would fail",
             is_fatal=kind in ("partition_key", "clustering"),
         )
-        for column, (cql_type, kind) in found.items()
-        if column not in expected
+        for column, (cql_type, kind) in more.items()
     ]
     for column, (cql_type, kind) in expected.items():
         has = found.get(column)
@@ -240,8 +314,7 @@ def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) 
                     f"column {keyspace}.{table}.{column}",
                     "missing" if has is None else f"{has[1]} {has[0]}",
                     f"{kind} {cql_type}",
-                    "rows cannot be written as designed; this table was made by something else. "
-                    "Set IOT_KEYSPACE to another keyspace, or move the table away",
+                    _why_not_written(keyspace, table, has, column in (declared or {})),
                     True,
                     # A key cannot be added to, and a type not be changed.
                     cql=(f"ALTER TABLE {keyspace}.{table} ADD {column} {cql_type}",)
@@ -250,6 +323,30 @@ def compare_table(keyspace: str, table: str, expected: Columns, found: Columns) 
                 )
             )
     return differences
+
+
+def some_columns(names: Sequence[str]) -> str:
+    """Columns for a sentence: a quantity has seven in each table of rollups."""
+    more = len(names) - _COLUMNS_SAID
+    return ", ".join(names[:_COLUMNS_SAID]) + (f" (and {more} more)" if more > 0 else "")
+
+
+def _why_not_written(
+    keyspace: str, table: str, has: tuple[str, str] | None, is_declared: bool
+) -> str:
+    if is_declared and has is None:
+        return "readings that are declared with it cannot be written; `iot setup` adds it"
+    if is_declared:
+        return (
+            "Cassandra cannot change a column's type. Declare the quantity with the type that the "
+            "column has, or under another name (both columns stay), or set IOT_KEYSPACE to a new "
+            f"keyspace and ingest there what Kafka still has; nothing was changed in "
+            f"{keyspace}.{table}"
+        )
+    return (
+        "rows cannot be written as designed; this table was made by something else. "
+        "Set IOT_KEYSPACE to another keyspace, or move the table away"
+    )
 
 
 def check_owner(keyspace: str, owner: str | None, topic: str) -> None:

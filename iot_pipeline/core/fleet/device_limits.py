@@ -11,15 +11,16 @@ outside of which a record is a dead letter, because a reading is judged before i
 """
 
 import re
-from collections.abc import Iterator
+import types
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import cache
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from iot_pipeline.core.fleet.quality import DeviceLimits, QualityLimits
-from iot_pipeline.core.reading.quantities import LIMITS, Quantity
+from iot_pipeline.core.reading.quantities import LIMITS, Quantity, setting_of
 from iot_pipeline.core.yaml_lines import find_line, path_and_message, read_yaml
 from iot_pipeline.errors import ConfigurationError
 
@@ -32,38 +33,33 @@ _WORDS |= {"`float`": "a number", "`object`": "keys and values", "`null`": "noth
 _SOFT = [name for name in LIMITS if name not in _HARD]
 
 
-def _definitions() -> Iterator[tuple[str, Any, Any]]:
-    of_devices = [item for item in fields(QualityLimits) if item.metadata]
-    for item in of_devices:
-        if item.name not in _OF_ALL:
-            yield item.name, _bounded(item.type, item.metadata["bounds"]), UNSET
-    for quantity in QualityLimits().quantities:
-        for limit in _SOFT:
-            kind = _bounded(float, LIMITS[limit]["bounds"])
-            yield quantity.setting_of(limit), kind, UNSET
-
-
 def _bounded(kind: Any, bounds: Any) -> Any:
     return Annotated[kind, Meta(**bounds)] | UnsetType
 
 
-if TYPE_CHECKING:
-
-    class _Entry(msgspec.Struct):
-        devices: list[str]
-else:
-    _Entry = msgspec.defstruct(
+@cache
+def _types_of(names: tuple[str, ...]) -> tuple[type[msgspec.Struct], Any]:
+    """What an entry of a file and the file may say, by the names of the quantities."""
+    of_devices = [
+        (item.name, _bounded(item.type, item.metadata["bounds"]), UNSET)
+        for item in fields(QualityLimits)
+        if item.metadata and item.name not in _OF_ALL
+    ]
+    of_quantities = [
+        (setting_of(name, limit), _bounded(float, LIMITS[limit]["bounds"]), UNSET)
+        for name in names
+        for limit in _SOFT
+    ]
+    patterns = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+    entry = msgspec.defstruct(
         "_Entry",
-        [
-            ("devices", Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]),
-            *_definitions(),
-        ],
+        [("devices", patterns), *of_devices, *of_quantities],
         forbid_unknown_fields=True,
     )
-
-
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    limits: list[_Entry]
+    file = msgspec.defstruct(
+        "_File", [("limits", types.GenericAlias(list, (entry,)))], forbid_unknown_fields=True
+    )
+    return entry, file
 
 
 def parse_device_limits(text: str, source: str, limits: QualityLimits) -> QualityLimits:
@@ -77,15 +73,17 @@ def parse_device_limits(text: str, source: str, limits: QualityLimits) -> Qualit
         ConfigurationError: `source:line: key: what is expected`, for the first thing that is wrong.
     """
     value, node = read_yaml(text, source, "limits of some devices")
+    names = tuple(quantity.name for quantity in limits.quantities if quantity.is_number)
+    entry_type, file_type = _types_of(names)
     try:
-        entries = msgspec.convert(value, _File).limits
+        entries = msgspec.convert(value, file_type).limits
     except msgspec.ValidationError as exc:
         path, message = path_and_message(exc)
         unknown = re.search(r"unknown field `([^`]*)`", message)
         if unknown is not None:
-            known = _File if path == "$" else _Entry
-            names = ", ".join(item.encode_name for item in msgspec.structs.fields(known))
-            path, message = f"{path}.{unknown[1]}", f"no such limit; expected one of {names}"
+            known = file_type if path == "$" else entry_type
+            choices = ", ".join(item.encode_name for item in msgspec.structs.fields(known))
+            path, message = f"{path}.{unknown[1]}", f"no such limit; expected one of {choices}"
         for word, plain in _WORDS.items():
             message = message.replace(word, plain)
         line, _ = find_line(node, path)
@@ -114,11 +112,13 @@ def named_limits(limits: QualityLimits) -> dict[str, float]:
         if item.metadata and item.name not in _OF_ALL
     }
     for quantity in limits.quantities:
+        if not quantity.is_number:
+            continue
         named |= {quantity.setting_of(limit): getattr(quantity, limit) for limit in _SOFT}
     return named
 
 
-def _with(entry: _Entry, limits: QualityLimits) -> QualityLimits:
+def _with(entry: msgspec.Struct, limits: QualityLimits) -> QualityLimits:
     given = {
         name: value for name, value in msgspec.structs.asdict(entry).items() if value is not UNSET
     }

@@ -5,6 +5,7 @@ Kept states are derived: what cannot be read is made again from rows.
 
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -13,22 +14,36 @@ from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.delays import FleetRecord
 from iot_pipeline.core.fleet.evidence import KEPT_HOURS, WINDOW_MS, Half
 from iot_pipeline.core.fleet.state import TAIL, DeviceState, went_back
+from iot_pipeline.core.reading.quantities import Quantity
 
 _ENCODER = msgspec.msgpack.Encoder()
 _T = TypeVar("_T", DeviceState, FleetRecord)
 
 
-def encode(kept: DeviceState | FleetRecord) -> bytes:
-    """What `decode` reads back equal, halved by compressing it."""
-    return zlib.compress(_ENCODER.encode(kept), 1)
+def encode(kept: DeviceState | FleetRecord, quantities: Sequence[Quantity] = ()) -> bytes:
+    """What `decode` reads back equal, halved by compressing it.
+
+    Args:
+        quantities: whose values are in it.
+    """
+    return _form_of(quantities) + zlib.compress(_ENCODER.encode(kept), 1)
 
 
-def decode(kind: type[_T], content: bytes) -> _T | None:
+def decode(kind: type[_T], content: bytes, quantities: Sequence[Quantity] = ()) -> _T | None:
     """What was kept; None of what another version kept, or of other quantities."""
+    form = _form_of(quantities)
+    if not content.startswith(form):
+        return None
     try:
-        return msgspec.msgpack.decode(zlib.decompress(content), type=kind)
+        return msgspec.msgpack.decode(zlib.decompress(content[len(form) :]), type=kind)
     except (msgspec.DecodeError, zlib.error):
         return None
+
+
+def _form_of(quantities: Sequence[Quantity]) -> bytes:
+    """Differs where a kept value would be taken for one of another quantity."""
+    names = [(quantity.name, quantity.type) for quantity in quantities]
+    return zlib.crc32(repr(names).encode()).to_bytes(4)
 
 
 def merge_records(older: FleetRecord | None, newer: FleetRecord) -> FleetRecord:

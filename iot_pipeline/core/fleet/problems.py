@@ -14,7 +14,7 @@ from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
 from iot_pipeline.core.fleet.lacking_hours import FleetHours
 from iot_pipeline.core.fleet.quality import QualityLimits, is_named
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.times import MS_PER_DAY, in_words
 from iot_pipeline.core.words import counted
 
@@ -24,7 +24,6 @@ _LEAST_NEIGHBOURS = 5
 _SAME_TIME_MS = 600_000
 # 1.4826 times the median distance to the median estimates the standard deviation.
 _DEVIATIONS = 5 * 1.4826
-_BY_NAME = {quantity.name: quantity for quantity in QUANTITIES}
 
 
 class Trouble(enum.StrEnum):
@@ -183,19 +182,20 @@ def _cause_in_words(state: DeviceState) -> str:
     return f": {cause}" if cause else ""
 
 
-def odd_in_words(state: DeviceState, as_of_ms: float) -> str:
+def odd_in_words(state: DeviceState, as_of_ms: float, quantities: Sequence[Quantity]) -> str:
+    by_name = {quantity.name: quantity for quantity in quantities}
     odd, apart = state.odd, state.apart
     if odd is not None and as_of_ms - state.odd_at_ms <= state.window_ms:
-        value = _BY_NAME[odd.quantity].with_unit(odd.value)
+        value = by_name[odd.quantity].with_unit(odd.value)
         return f"said {value}" if odd.before is None else f"jumped from {odd.before:g} to {value}"
     assert apart is not None, "asked only of a device with one of them"
-    value = _BY_NAME[apart.quantity].with_unit(apart.value)
+    value = by_name[apart.quantity].with_unit(apart.value)
     return f"says {value} where its group says {apart.middle:g}"
 
 
-def with_units(values: Iterable[float]) -> list[str]:
+def with_units(values: Iterable[float | str], quantities: Sequence[Quantity]) -> list[str]:
     """The values of a reading as a person reads them: `20.5 °C`, `40 %`."""
-    return [quantity.with_unit(value) for quantity, value in zip(QUANTITIES, values, strict=True)]
+    return [quantity.with_unit(value) for quantity, value in zip(quantities, values, strict=True)]
 
 
 @lru_cache(maxsize=65_536)
@@ -216,6 +216,8 @@ def note_apart(states: Mapping[str, DeviceState], limits: QualityLimits) -> None
         if len(together) < _LEAST_NEIGHBOURS:
             continue
         for number, quantity in enumerate(limits.quantities):
+            if not quantity.is_number:
+                continue
             values = [state.values[number] for _, state in together]
             middle = median(values)
             usual = median(abs(value - middle) for value in values)
@@ -245,12 +247,15 @@ def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[Device
         and abs(state.measured_ms - state.unchanged_since_ms) >= limits.stuck_seconds * 1000
         and silence <= state.window_ms
     ):
-        said = f"always {' and '.join(with_units(state.values))}, {state.unchanged:,} times"
+        values = " and ".join(with_units(state.values, limits.quantities))
+        said = f"always {values}, {state.unchanged:,} times"
         yield DeviceProblem(name, Trouble.STUCK, said, state.unchanged)
     newest_odd = max(state.odd_at_ms, state.apart_at_ms)
     if newest_odd and as_of - newest_odd <= state.window_ms:
         count = sum(half.outside + half.jumps for half in recent_halves(state, as_of))
-        yield DeviceProblem(name, Trouble.IMPLAUSIBLE, odd_in_words(state, as_of), count)
+        yield DeviceProblem(
+            name, Trouble.IMPLAUSIBLE, odd_in_words(state, as_of, limits.quantities), count
+        )
     if state.lacking:
         shares = fleet.hours.lacking(name, state)
         if shares:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
 
-from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity, limit
+from iot_pipeline.core.reading.quantities import Quantity, limit
 from iot_pipeline.core.times import MS_PER_HOUR
 
 
@@ -21,7 +21,7 @@ class QualityLimits:
     hold: ask `of` for those of one device.
     """
 
-    quantities: tuple[Quantity, ...] = QUANTITIES
+    quantities: tuple[Quantity, ...]
     late_seconds: float = limit(
         "a reading is late when it takes longer from event to broker", 60, gt=0
     )

@@ -116,6 +116,8 @@ def _everything_stored(health: Health) -> _Said:
         )
     if counts.repeated:
         more.append(f"{counts.repeated:,} messages repeated a reading word for word: one row each.")
+    if counts.ignored:
+        more.append(f"{counts.ignored:,} messages are known and no readings, as it is declared.")
     if counts.aged_out:
         more.append(f"{counts.aged_out:,} were older than readings are kept, and left out.")
     if audit is None:

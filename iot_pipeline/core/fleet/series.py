@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.fleet.cadence import learn_cadence
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import PlainRow
 
 _SLICES = 600
@@ -16,14 +15,19 @@ _GAP_READINGS = 5
 
 @dataclass(slots=True)
 class Series:
-    """One device's readings, oldest first, 8 bytes a number; nan where a value is missing.
+    """One device's readings, oldest first, 8 bytes a number; nan where there is none, or text.
 
-    `values` has one line per quantity, in the order of QUANTITIES.
+    `values` has one line per quantity, in the pipeline's order.
     """
 
     device_id: str
+    values: "list[array[float]]"
     times_ms: "array[float]" = field(default_factory=lambda: array("d"))
-    values: "list[array[float]]" = field(default_factory=lambda: [array("d") for _ in QUANTITIES])
+
+    @classmethod
+    def of(cls, device_id: str, quantities: int) -> "Series":
+        """Without readings yet."""
+        return cls(device_id, [array("d") for _ in range(quantities)])
 
     def __len__(self) -> int:
         return len(self.times_ms)
@@ -32,7 +36,7 @@ class Series:
         for ms, *values in rows:
             self.times_ms.append(ms)
             for line, value in zip(self.values, values, strict=True):
-                line.append(math.nan if value is None else value)
+                line.append(math.nan if value is None or isinstance(value, str) else value)
 
 
 def thin(series: Series, slices: int = _SLICES) -> Series:
@@ -46,7 +50,7 @@ def thin(series: Series, slices: int = _SLICES) -> Series:
     width = max(1.0, (last - first) / slices)
     cadence = learn_cadence([int(ms) for ms in series.times_ms[-1000:]])
     gap_ms = max(2 * width, _GAP_READINGS * 1000 * (cadence or 0.0))
-    thinned = Series(series.device_id)
+    thinned = Series.of(series.device_id, len(series.values))
     at, before = 0, first
     while at < len(series):
         end_ms = first + (math.floor((series.times_ms[at] - first) / width) + 1) * width
@@ -55,7 +59,7 @@ def thin(series: Series, slices: int = _SLICES) -> Series:
             at += 1
         if series.times_ms[begin] - before > gap_ms:
             between = round((before + series.times_ms[begin]) / 2)
-            thinned.extend([(between, *(None for _ in QUANTITIES))])
+            thinned.extend([(between, *(None for _ in series.values))])
         before = series.times_ms[at - 1]
         thinned.times_ms.append(sum(series.times_ms[begin:at]) / (at - begin))
         for means, line in zip(thinned.values, series.values, strict=True):

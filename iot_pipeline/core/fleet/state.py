@@ -8,7 +8,7 @@ for `late_at_ms` (decided at the end of a part) and for what is learned of pause
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
-from zlib import crc32
+from typing import Any
 
 import msgspec
 
@@ -16,7 +16,6 @@ from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_ca
 from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.evidence import HALF_MS, KEPT_HOURS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
 # Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
@@ -38,14 +37,16 @@ _LEARN_AT = (LEAST_READINGS, TAIL // 2, TAIL, 2 * TAIL)
 # A rhythm that changed by less is the same one.
 _SAME_RHYTHM = 0.2
 _NEWEST_SHARE = 0.3
-# Which states can be read back: those of this form, and of these quantities. Raise the number when
-# a field comes, goes or changes its meaning.
-_FORM = crc32(repr((3, [quantity.name for quantity in QUANTITIES])).encode())
+# Which states can be read back: those of this form. Raise the number when a field comes, goes or
+# changes its meaning.
+_FORM = 4
 
+# float, int, bool or str, each by its quantity's type.
+Values = tuple[Any, ...]
 # The newest arrival of some readings of one device, the number of the half window in which all
 # arrived and the hour in which all were measured (-1: several), how many at the end have equal
 # values, the last values, and the longest delay.
-Calm = tuple[int, int, int, int, tuple[float, ...], int]
+Calm = tuple[int, int, int, int, Values, int]
 
 
 def went_back(before_ms: int, ms: int) -> bool:
@@ -79,7 +80,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     rows: int = 0
     arrived_ms: int = 0
     tail: list[int] = []
-    values: tuple[float, ...] = ()
+    values: Values = ()
     unchanged: int = 0
     unchanged_since_ms: int = 0
     hours: dict[int, int] = {}
@@ -174,7 +175,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         other.lacking = self.lacking.copy()
         return other
 
-    def is_calm(self, gap_ms: int, values: tuple[float, ...], limits: QualityLimits) -> bool:
+    def is_calm(self, gap_ms: int, values: Values, limits: QualityLimits) -> bool:
         """Whether readings that are calm among themselves are so after what it sent before.
 
         `gap_ms` is the longest time between two arrivals, that of the reading before them included;
@@ -183,11 +184,11 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         if self.steady_rows or gap_ms > (self.long_ms or limits.silent_seconds * 1000):
             return False
         for value, before, quantity in zip(values, self.values, limits.quantities, strict=False):
-            if abs(value - before) > quantity.jump:
+            if quantity.is_number and abs(value - before) > quantity.jump:
                 return False
         return True
 
-    def take_row(self, ms: int, at: int, values: tuple[float, ...], limits: QualityLimits) -> None:
+    def take_row(self, ms: int, at: int, values: Values, limits: QualityLimits) -> None:
         delay = at - ms
         is_wrong = False
         if delay > limits.late_ms:
@@ -210,6 +211,8 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         if not is_wrong and delay > half.delay_most_ms:
             half.delay_most_ms = delay
         for value, quantity in zip(values, limits.quantities, strict=True):
+            if not quantity.is_number:
+                continue
             if not quantity.plausible_least <= value <= quantity.plausible_greatest:
                 half.outside += 1
                 self._note_odd(Odd(quantity.name, value, None, ms), at)
@@ -221,6 +224,8 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
                 self.visit_event_ms = ms
             minutes = abs(ms - self.tail[-1]) / 60_000
             for value, before, quantity in zip(values, self.values, limits.quantities, strict=True):
+                if not quantity.is_number:
+                    continue
                 step = abs(value - before) - quantity.jump
                 if step > 0 and step > quantity.jump_per_minute * minutes:
                     half.jumps += 1

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from itertools import compress
 from operator import attrgetter
 from typing import Any
 
@@ -15,31 +14,23 @@ from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import NO_DEVICE, Codes, Columns, DeviceCodes, Ints
 from iot_pipeline.core.reading.decoding import (
-    UNREADABLE,
     DeadLetter,
-    Reading,
+    Ignored,
     ReadingDecoder,
     Reason,
     Record,
     Rejection,
-    columns_of,
     find_device_id_problem,
     timestamp_ms,
 )
 from iot_pipeline.core.reading.fingerprints import Fingerprint, fingerprint_of
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.read_chunk import read_chunk
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import Row, write_times_of_partition
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 _place_in_log = attrgetter("record.partition", "record.offset")
-_device_of = attrgetter("device_id")
-_seconds_of = attrgetter("timestamp")
-
-
-def timestamps_ms(seconds: npt.NDArray[np.float64]) -> Ints:
-    """`timestamp_ms` of each: numpy, too, rounds halves to the even one."""
-    return np.rint(seconds * 1e6).astype(np.int64) // 1000
 
 
 @dataclass(slots=True)
@@ -69,8 +60,8 @@ class MicroBatch:
     def reject(self, record: Record, decoder: ReadingDecoder) -> None:
         """Count a row that the store refused as rejected: its record becomes a dead letter."""
         # By the same rules but apart: the record was counted when it was decoded first.
-        decoded = ReadingDecoder(decoder.rules).decode(record.value)
-        assert not isinstance(decoded, Rejection), "it made a row, so it was a reading"
+        decoded = ReadingDecoder(decoder.rules).decode_record(record)
+        assert not isinstance(decoded, Rejection | Ignored), "it made a row, so it was a reading"
         day = day_of(timestamp_ms(decoded.timestamp) // MS_PER_DAY)
         self._unstore(record.partition, day, "rejected")
 
@@ -117,6 +108,7 @@ class _PartitionTally:
     holes: list[OffsetRange] = field(default_factory=list)
     records: int = 0
     rejected: int = 0
+    ignored: int = 0
     aged_out: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
@@ -157,7 +149,7 @@ class MicroBatchBuilder:
     _tallies: dict[int, _PartitionTally] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._columns = Columns(self.codes)
+        self._columns = Columns.of(self.codes, self.decoder.rules.quantities)
 
     def add(self, chunk: RecordChunk) -> None:
         """Take records in; those of one partition in the order of their offsets."""
@@ -193,27 +185,27 @@ class MicroBatchBuilder:
         tally.expected = offsets[-1] + 1
 
     def _place(self, chunk: RecordChunk, produced_ms: Ints, tally: _PartitionTally | None) -> None:
-        # A microsecond per record here is a third of what a drain costs, so what can be done with
-        # all records at once is done by functions in C; loops have what is left.
-        readings, rejected = self._read(chunk, tally)
+        found = read_chunk(self.decoder, chunk)
+        for at, rejection in found.rejections:
+            self._reject(chunk.record(at), rejection, tally)
+        if tally is not None:
+            tally.ignored += found.ignored
         first, last = chunk.offsets[0], chunk.offsets[-1]
         if last - first + 1 == len(chunk):
             offsets = np.arange(first, last + 1)
         else:
             offsets = np.array(chunk.offsets, np.int64)
-        if rejected:
-            offsets, produced_ms = np.delete(offsets, rejected), np.delete(produced_ms, rejected)
-        code = np.fromiter(
-            map(self.codes.__getitem__, map(_device_of, readings)), np.int32, len(readings)
-        )
-        is_row = self._find_rows(chunk, readings, code, offsets, produced_ms, tally)
+        if found.left_out:
+            offsets = np.delete(offsets, found.left_out)
+            produced_ms = np.delete(produced_ms, found.left_out)
+        count, ms, values = len(found.devices), found.ms, found.values
+        code = np.fromiter(map(self.codes.__getitem__, found.devices), np.int32, count)
+        is_row = self._find_rows(chunk, found.devices, code, offsets, produced_ms, tally)
         if is_row is not None:
-            readings = list(compress(readings, is_row))
-            code, offsets, produced_ms = code[is_row], offsets[is_row], produced_ms[is_row]
-        count = len(readings)
-        if not count:
+            code, ms, values = code[is_row], ms[is_row], [column[is_row] for column in values]
+            offsets, produced_ms = offsets[is_row], produced_ms[is_row]
+        if not len(code):
             return
-        ms = timestamps_ms(np.fromiter(map(_seconds_of, readings), np.float64, count))
         self._note_keys(code, ms)
         self._columns.extend(
             ms,
@@ -221,13 +213,13 @@ class MicroBatchBuilder:
             offsets,
             chunk.partition,
             code,
-            [np.fromiter(values, np.float64, count) for values in columns_of(readings)],
+            values,
         )
 
     def _find_rows(
         self,
         chunk: RecordChunk,
-        readings: list[Reading],
+        devices: list[str],
         code: Codes,
         offsets: Ints,
         produced_ms: Ints,
@@ -241,7 +233,7 @@ class MicroBatchBuilder:
             return None
         is_device = code != NO_DEVICE
         for at in np.flatnonzero(~is_device).tolist():
-            problem = find_device_id_problem(readings[at].device_id)
+            problem = find_device_id_problem(devices[at])
             assert problem is not None, "asked only where there is no code"
             record = chunk.record_at(int(offsets[at]))
             self._reject(record, Rejection(Reason.OUT_OF_RANGE, problem), tally)
@@ -250,30 +242,6 @@ class MicroBatchBuilder:
             tally.aged_out += int(np.count_nonzero(is_device & ~is_alive))
         is_row: npt.NDArray[np.bool_] = is_device & is_alive
         return is_row
-
-    def _read(
-        self, chunk: RecordChunk, tally: _PartitionTally | None
-    ) -> tuple[list[Reading], list[int]]:
-        """The readings, and the places of records that are none, which are accounted for."""
-        decoder = self.decoder
-        decode = decoder.decode_plain if decoder.are_small(chunk.values) else decoder.decode_small
-        readings: list[Reading] = []
-        rejected: list[int] = []
-        values = iter(chunk.values)
-        while True:
-            try:
-                readings.extend(map(decode, values))
-                break
-            except UNREADABLE:
-                # `readings` has those before it, and `values` goes on behind it.
-                at = len(readings) + len(rejected)
-                decoded = decoder.decode_odd(chunk.values[at])
-                if isinstance(decoded, Rejection):
-                    rejected.append(at)
-                    self._reject(chunk.record(at), decoded, tally)
-                else:
-                    readings.append(decoded)
-        return readings, rejected
 
     def _reject(self, record: Record, rejection: Rejection, tally: _PartitionTally | None) -> None:
         if tally is None:
@@ -333,6 +301,7 @@ class MicroBatchBuilder:
                 superseded=superseded.get(partition, 0),
                 repeated=repeated.get(partition, 0),
                 rejected=tally.rejected,
+                ignored=tally.ignored,
                 aged_out=tally.aged_out,
                 holes=end - start - tally.records,
                 stored_by_day=by_day,

@@ -5,7 +5,10 @@ number of partitions it writes to: 10,000 devices in micro-batches of 50,000 rec
 each.
 """
 
-from iot_pipeline.core.reading.columns import Columns
+from collections.abc import Sequence
+
+from iot_pipeline.core.reading.columns import bytes_per_row
+from iot_pipeline.core.reading.quantities import Quantity
 
 # Rows per Cassandra partition that are worth waiting for, and those past which a write gets no
 # cheaper: a CQL batch takes no more. Between the two a micro-batch grows while the one before is
@@ -14,8 +17,6 @@ ROWS_PER_PARTITION = 50
 MOST_ROWS_PER_PARTITION = 300
 # Never more than this many times the records that the settings ask for.
 MAX_GROWTH = 20
-# A row in memory: its columns, with room for a quarter more, and what sorting takes meanwhile.
-ROW_BYTES = Columns.BYTES_PER_ROW * 5 // 4 + 32
 # A Cassandra partition that has rows: its group, and its group as it is sent.
 GROUP_BYTES = 64
 # What a row takes more where rows are kept as objects, too.
@@ -33,8 +34,14 @@ def memory_of_micro_batch(budget_mb: int) -> int:
     return (budget_mb * 1024 * 1024 - CONSUMER_BYTES) // 2
 
 
+def row_bytes(quantities: Sequence[Quantity]) -> int:
+    """A row in memory: its columns, with room for a quarter more, and what sorting it takes."""
+    return bytes_per_row(quantities) * 5 // 4 + 32
+
+
 def wanted_records(
     records: int,
+    bytes_of_row: int,
     memory_bytes: int,
     device_bytes: int,
     partition_keys: int,
@@ -46,6 +53,7 @@ def wanted_records(
 
     Args:
         records: what it takes when few devices are active.
+        bytes_of_row: `row_bytes` of the pipeline's quantities.
         memory_bytes: what it may take in memory; 0: it takes `records`, however many devices.
         device_bytes: what the known devices take.
         partition_keys: how many Cassandra partitions it writes to.
@@ -60,4 +68,4 @@ def wanted_records(
     per_partition = MOST_ROWS_PER_PARTITION if is_waiting else ROWS_PER_PARTITION
     wanted = min(max(records, partition_keys * per_partition), records * MAX_GROWTH)
     left = memory_bytes - device_bytes - partition_keys * GROUP_BYTES
-    return max(1, min(wanted, left // (ROW_BYTES + are_objects * OBJECT_BYTES)))
+    return max(1, min(wanted, left // (bytes_of_row + are_objects * OBJECT_BYTES)))

@@ -1,7 +1,7 @@
 """The chain of ranges that runs leave behind, its sums, and who may extend it.
 
 Every offset below the checkpoint is in exactly one entry, and for what was ingested
-`span = stored + superseded + repeated + rejected + aged_out + holes`.
+`span = stored + superseded + repeated + rejected + ignored + aged_out + holes`.
 """
 
 import enum
@@ -17,8 +17,15 @@ from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, check_moved_forward
 
 # What becomes of an offset that was ingested: the names of its count, wherever it is counted.
-FATES = ("stored", "superseded", "repeated", "rejected", "aged_out", "holes")
+FATES = ("stored", "superseded", "repeated", "rejected", "ignored", "aged_out", "holes")
+# Fates that a table names only where an offset has them.
+_RARE = ("ignored",)
 _fates_of = attrgetter(*FATES)
+
+
+def told_fates(counts: Mapping[str, int]) -> list[str]:
+    """The fates that a person is told of these counts: all, but for rare ones of which is none."""
+    return [fate for fate in FATES if fate not in _RARE or counts[fate]]
 
 
 class Outcome(enum.StrEnum):
@@ -51,7 +58,8 @@ class Counts:
 
     `superseded` lost their key to a record with other values, `repeated` to one with the same. A
     record that loses its key to one of a later micro-batch stays stored here; an audit calls it
-    superseded, and counts the rows that there are.
+    superseded, and counts the rows that there are. `ignored` are known and no readings, by the
+    declaration.
 
     `first_record_ms` and `last_record_ms` are Kafka timestamps; None when there was no record.
     """
@@ -60,6 +68,7 @@ class Counts:
     superseded: int = 0
     repeated: int = 0
     rejected: int = 0
+    ignored: int = 0
     aged_out: int = 0
     holes: int = 0
     stored_by_day: Mapping[date, int] = field(default_factory=dict)
@@ -75,9 +84,8 @@ class Counts:
         return dict(zip(FATES, _fates_of(self), strict=True))
 
     def __str__(self) -> str:
-        return " + ".join(
-            f"{count:,} {fate.replace('_', ' ')}" for fate, count in self.by_fate().items()
-        )
+        told = self.by_fate()
+        return " + ".join(f"{told[fate]:,} {fate.replace('_', ' ')}" for fate in told_fates(told))
 
     def __add__(self, other: "Counts") -> "Counts":
         by_day = Counter(self.stored_by_day)
@@ -128,6 +136,7 @@ class ChainLink(NamedTuple):
     superseded: int
     repeated: int
     rejected: int
+    ignored: int
     aged_out: int
     holes: int
 

@@ -8,25 +8,28 @@ not judge, as long as the row is one of them, whole.
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
 from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
     RowState,
     StoredRow,
     as_stored,
+    as_stored_of,
     judge_row,
     values_in,
     write_times_in,
 )
-from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, columns_of
+from iot_pipeline.core.reading.by_path import Told
+from iot_pipeline.core.reading.kept_values import kept_columns
+from iot_pipeline.core.reading.messages import Headers, Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
@@ -37,7 +40,8 @@ class RawRecords:
     """Messages of any of the partitions as they came, each partition's in order.
 
     Parallel lists: an object per record would cost as much as all else that is done with it. There
-    is at least one message, or none and `unreadable` offsets that were jumped over.
+    is at least one message, or none and `unreadable` offsets that were jumped over. Keys and
+    headers are there where a reading needs them, else those lists are empty.
     """
 
     partitions: Sequence[int]
@@ -45,9 +49,22 @@ class RawRecords:
     produced_ms: Sequence[int]
     values: Sequence[bytes | None]
     unreadable: tuple[OffsetRange, ...] = ()
+    message_keys: Sequence[bytes | None] = ()
+    headers: Sequence[Headers | None] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def told(self, reader: LogReader) -> Iterator[Told]:
+        """What each message tells, read one by one."""
+        nothing = [None] * len(self)
+        return map(
+            reader.read,
+            self.values,
+            self.message_keys or nothing,
+            self.headers or nothing,
+            self.produced_ms,
+        )
 
     def where(self, is_wanted: Iterable[bool]) -> "RawRecords":
         """Those of them, maybe none, at whose places `is_wanted` is true."""
@@ -57,6 +74,9 @@ class RawRecords:
             list(compress(self.offsets, chosen)),
             list(compress(self.produced_ms, chosen)),
             list(compress(self.values, chosen)),
+            (),
+            list(compress(self.message_keys, chosen)),
+            list(compress(self.headers, chosen)),
         )
 
 
@@ -80,8 +100,6 @@ class LetterIndex:
 # Of partitions of the table; few places share one.
 BUCKETS = 1 << 16
 _MASK = (1 << 64) - 1
-# Of each bucket: rows, and the write times of each quantity's cells.
-_SUMS = 1 + len(QUANTITIES)
 
 
 def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
@@ -96,8 +114,10 @@ class RowSums:
     missing row and one too many cancel each other out only if their write times are equal.
     """
 
-    def __init__(self) -> None:
-        self._sums = array("Q", bytes(_SUMS * 8 * BUCKETS))
+    def __init__(self, cells: int) -> None:
+        # Of each bucket: rows, and the write times of each quantity's cells.
+        self._each = 1 + cells
+        self._sums = array("Q", bytes(self._each * 8 * BUCKETS))
 
     @staticmethod
     def bucket_of(place: Place) -> int:
@@ -105,17 +125,17 @@ class RowSums:
 
     def add(self, place: Place, rows: int, *written_us: int) -> None:
         """Count rows of a place in, and the sum of the write times of each quantity's cells."""
-        first, sums = _SUMS * self.bucket_of(place), self._sums
+        first, sums = self._each * self.bucket_of(place), self._sums
         for at, number in enumerate((rows, *written_us), start=first):
             sums[at] = (sums[at] + number) & _MASK
 
     def differing(self, other: "RowSums", among: Iterable[int] = range(BUCKETS)) -> set[int]:
         """Buckets in which the two do not hold the same rows."""
-        mine, others = self._sums, other._sums
+        each, mine, others = self._each, self._sums, other._sums
         return {
             at
             for at in among
-            if mine[_SUMS * at : _SUMS * (at + 1)] != others[_SUMS * at : _SUMS * (at + 1)]
+            if mine[each * at : each * (at + 1)] != others[each * at : each * (at + 1)]
         }
 
 
@@ -136,25 +156,28 @@ class Stretch:
     `groups` maps place -> timestamp_ms -> the row, or several in the order of arrival (`rows_in`).
     """
 
-    decoder: ReadingDecoder
+    reader: LogReader
     groups: dict[Place, dict[int, Row | list[Row]]] = field(default_factory=dict)
     rejected: list[tuple[int, int]] = field(default_factory=list)
+    ignored: int = 0
     records: int = 0
 
     _of_day: dict[int, dict[str, dict[int, Row | list[Row]]]] = field(default_factory=dict)
 
     def add(self, records: RawRecords) -> None:
         self.records += len(records)
-        readings = self.decoder.decode_all(records.values)
+        readings = self.reader.read_all(records.values)
         if readings is None:
             readings = []
             is_reading = []
-            for at, decoded in enumerate(map(self.decoder.decode, records.values)):
-                is_reading.append(not isinstance(decoded, Rejection))
-                if isinstance(decoded, Rejection):
+            for at, told in enumerate(records.told(self.reader)):
+                is_reading.append(not isinstance(told, Rejection | Ignored))
+                if isinstance(told, Rejection):
                     self.rejected.append((records.partitions[at], records.offsets[at]))
+                elif isinstance(told, Ignored):
+                    self.ignored += 1
                 else:
-                    readings.append(decoded)
+                    readings.append(told)
             records = records.where(is_reading)
         # timestamp_ms(), inlined: this is the hot loop.
         times = [round(reading.timestamp * 1e6) // 1000 for reading in readings]
@@ -163,7 +186,7 @@ class Stretch:
             write_times_us(records.produced_ms, records.offsets, records.partitions),
             records.offsets,
             records.partitions,
-            *columns_of(readings),
+            *kept_columns(self.reader.columns_of(readings), self.reader.rules.quantities),
             strict=True,
         )
         devices = [reading.device_id for reading in readings]
@@ -204,6 +227,7 @@ class Judge:
     """Sorts the records of stretches by what the table and the dead letters say about them.
 
     Args:
+        cells: how many quantities a row has.
         letters: coordinates of the topic's dead letters.
         deletions: what was deleted on purpose.
         mended: torn rows that were written again.
@@ -212,18 +236,23 @@ class Judge:
         losses: what the ledger says was left unread of the present log.
     """
 
+    cells: int
     letters: LetterIndex
     deletions: Deletions
     mended: MendedRows
     aged_before_ms: int | None
     losses: Sequence[LedgerEntry]
     result: AuditResult
-    sums: RowSums = field(default_factory=RowSums)
+    sums: RowSums = field(init=False)
     # False: a part of the dead-letter topic cannot be read, so a letter may be there.
     has_all_letters: bool = True
 
+    def __post_init__(self) -> None:
+        self.sums = RowSums(self.cells)
+
     def judge_rejected(self, stretch: Stretch) -> None:
-        """Messages that are no readings: each must have its dead letter."""
+        """Messages that are no readings: each must have its dead letter, but for the ignored."""
+        self.result.fates[Fate.IGNORED] += stretch.ignored
         for partition, offset in stretch.rejected:
             if (partition, offset) in self.letters:
                 self.result.fates[Fate.REJECTED] += 1
@@ -246,7 +275,7 @@ class Judge:
         """Judge the records of some keys; gives back what only more records can tell."""
         ties: list[Tie] = []
         stored_count = without_row = total = 0
-        stored_at = found.get
+        stored_at, as_stored = found.get, as_stored_of(self.cells)
         for ms in times:
             record, stored = records[ms], stored_at(ms)
             # This is the hot loop: one record, and its row as it should be.
@@ -270,7 +299,7 @@ class Judge:
                     self.result.fates[fate] += 1
         day = day_of(place[1])
         if stored_count:
-            self.sums.add(place, stored_count, *[total] * len(QUANTITIES))
+            self.sums.add(place, stored_count, *[total] * self.cells)
             self.result.fates[Fate.STORED] += stored_count
             self.result.stored_by_day[day] += stored_count
         if without_row:

@@ -19,6 +19,7 @@ class Fate(enum.StrEnum):
     SUPERSEDED = "superseded"
     REPEATED = "repeated"
     REJECTED = "rejected"
+    IGNORED = "ignored"
     AGED_OUT = "aged_out"
     DELETED = "deleted"
     HOLES = "holes"

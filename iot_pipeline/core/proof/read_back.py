@@ -4,18 +4,15 @@ import enum
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row
 
-# The values of QUANTITIES, then the write time of each; a cell that is not there is None.
+# The values of the quantities, then the write time of each; a cell that is not there is None.
 StoredRow = tuple[Any, ...]
-_CELLS = len(QUANTITIES)
-# What the table has when a record's row is there and whole.
-as_stored: Callable[[Row], StoredRow] = itemgetter(*range(3, 3 + _CELLS), *[0] * _CELLS)
 
 MAX_NAMED = 20
 
@@ -29,6 +26,17 @@ class RowState(enum.StrEnum):
     OLDER = "older"  # a lower write time: this record's row is not there
     MISSING = "missing"
     TORN = "torn"  # its cells are not of one write
+
+
+@cache
+def as_stored_of(cells: int) -> Callable[[Row], StoredRow]:
+    """`as_stored` of rows of so many quantities, for many of them."""
+    return itemgetter(*range(3, 3 + cells), *[0] * cells)
+
+
+def as_stored(row: Row) -> StoredRow:
+    """What the table has when a record's row is there and whole."""
+    return as_stored_of(len(row) - 3)(row)
 
 
 # States in which the record's row, or a later one, is not there as a whole.
@@ -53,12 +61,12 @@ def judge_row(row: Row, stored: StoredRow | None) -> RowState:
 
 
 def values_in(stored: StoredRow) -> StoredRow:
-    return stored[:_CELLS]
+    return stored[: len(stored) // 2]
 
 
 def write_times_in(stored: StoredRow) -> tuple[int | None, ...]:
     """The write time of each cell: all equal in a whole row, None of a cell that is not there."""
-    return stored[_CELLS:]
+    return stored[len(stored) // 2 :]
 
 
 def should_write(row: Row, stored: StoredRow | None) -> bool:

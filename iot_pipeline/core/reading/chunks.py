@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from iot_pipeline.core.reading.decoding import RECORD_OVERHEAD_BYTES, Record
-
-Headers = list[tuple[str, bytes | None]]
+from iot_pipeline.core.reading.messages import RECORD_OVERHEAD_BYTES, Headers, Record
 
 
 @dataclass(slots=True)

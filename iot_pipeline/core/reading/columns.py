@@ -1,7 +1,7 @@
 """Readings in columns: a number of each kind per row, and the device_ids behind their codes.
 
 An object per row takes 290 to 440 bytes and as many steps of the interpreter; a row here takes
-`Columns.BYTES_PER_ROW` bytes, and what is done with many rows is done by numpy.
+about `bytes_per_row` bytes, and what is done with many rows is done by numpy.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.reading.decoding import find_device_id_problem
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.messages import find_device_id_problem
+from iot_pipeline.core.reading.quantities import Quantity, QuantityType
 from iot_pipeline.core.reading.write_times import Row
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
+# Values of a quantity, of the type in DTYPES; text is objects of str.
+Values = npt.NDArray[Any]
 
+DTYPES: dict[QuantityType, np.dtype[Any]] = {
+    "double": np.dtype(np.float64),
+    "float": np.dtype(np.float32),
+    "int": np.dtype(np.int32),
+    "bigint": np.dtype(np.int64),
+    "boolean": np.dtype(np.bool_),
+    "text": np.dtype(object),
+}
+# A short str; a long one is bounded by what a message may be.
+_TEXT_BYTES = 80
 NO_DEVICE = -1
 # What a device takes beside its id, which is kept twice: objects, places in a dict and in lists.
 _DEVICE_BYTES = 180
@@ -86,16 +97,22 @@ class DeviceCodes(dict[str, int]):
         return DeviceCodes() if len(self) > _MOST_DEVICES else self
 
 
+def bytes_per_row(quantities: Sequence[Quantity]) -> int:
+    """What a row takes in `Columns`."""
+    of_values = (
+        DTYPES[quantity.type].itemsize + _TEXT_BYTES * (quantity.type == "text")
+        for quantity in quantities
+    )
+    return 3 * 8 + 2 * 4 + sum(of_values)
+
+
 @dataclass(slots=True, eq=False)
 class Columns:
     """Rows as they came, the places [0, count) of each column.
 
     `ms` is the device's time in milliseconds, `written_us` the write time; `values` has a column
-    per quantity, in the order of QUANTITIES. A quantity that may be absent would have a column of
-    booleans beside its own.
+    per quantity, in the pipeline's order, of its type.
     """
-
-    BYTES_PER_ROW = 3 * 8 + 2 * 4 + 8 * len(QUANTITIES)
 
     codes: DeviceCodes
     count: int = 0
@@ -104,9 +121,12 @@ class Columns:
     offset: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     partition: Codes = field(default_factory=lambda: np.empty(0, np.int32))
     code: Codes = field(default_factory=lambda: np.empty(0, np.int32))
-    values: list[Floats] = field(
-        default_factory=lambda: [np.empty(0, np.float64) for _ in QUANTITIES]
-    )
+    values: list[Values] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, codes: DeviceCodes, quantities: Sequence[Quantity]) -> "Columns":
+        """Without rows yet."""
+        return cls(codes, values=[np.empty(0, DTYPES[item.type]) for item in quantities])
 
     def extend(
         self,
@@ -115,7 +135,7 @@ class Columns:
         offset: Ints,
         partition: Codes | int,
         code: Codes,
-        values: Sequence[Floats],
+        values: Sequence[Values],
     ) -> None:
         """Put rows behind those that are there."""
         start, end = self.count, self.count + len(ms)

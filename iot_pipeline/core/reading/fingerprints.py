@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.messages import Record
 from iot_pipeline.core.times import in_utc, moment_of
 
 _DIGEST_BYTES = 8

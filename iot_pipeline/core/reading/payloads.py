@@ -3,11 +3,7 @@
 Never decides whether a message is a reading: only what is said of one that is not.
 """
 
-from collections.abc import Callable
-
 import msgspec
-
-from iot_pipeline.core.times import in_utc, moment_of
 
 # Ten thousand letters are looked at in a second: no more of a message than this is.
 _LOOKED_AT = 4_096
@@ -25,26 +21,12 @@ _COMPRESSED = (
 _REGISTRY_BYTES = 5
 # Ids are counted from 1: any four bytes would be another number.
 _MOST_SCHEMAS = 1 << 25
-_UNITS = ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds"))
 
 
 def what_it_is(value: bytes) -> str:
     """What else than JSON the bytes are and what its sender can do; empty where that is unknown."""
     found = (look(value[:_LOOKED_AT]) for look in _LOOKS)
     return next((said for said in found if said), "")
-
-
-def time_unit(seconds: float, is_time: Callable[[float], bool]) -> str:
-    """In which other unit a time that is no second of our days is one; empty where in none.
-
-    Args:
-        is_time: whether so many seconds since 1970 are a time a reading may have.
-    """
-    for per_second, unit in _UNITS:
-        if is_time(seconds / per_second):
-            moment = in_utc(moment_of(int(seconds / per_second) * 1000))
-            return f"in {unit} it is {moment}: send seconds"
-    return ""
 
 
 def _empty(value: bytes) -> str:

@@ -6,14 +6,7 @@ from dataclasses import InitVar, dataclass, field
 
 import msgspec
 
-from iot_pipeline.core.reading.decoding import (
-    Reading,
-    ReadingRules,
-    Reason,
-    encode_reading,
-    values_of,
-)
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.messages import ReadingRules, Reason
 from iot_pipeline.core.simulator.chance import Chance
 from iot_pipeline.core.simulator.fault_specs import (
     LASTING_KINDS,
@@ -28,13 +21,29 @@ from iot_pipeline.core.simulator.fault_specs import (
     UniformDelay,
 )
 from iot_pipeline.core.simulator.scenarios import FleetDevice
+from iot_pipeline.core.simulator.waves import span_of
 from iot_pipeline.core.times import US_PER_HOUR, duration_us
+from iot_pipeline.errors import ConfigurationError
 
 # Measured times lie on this grid and those of a wrong clock between: they never share a
 # millisecond, so a skewed reading never overwrites a right one.
 GRID_US = 2_000
 FOREVER_US = 1 << 62
-_PLACE_OF = {quantity.name: at for at, quantity in enumerate(QUANTITIES)}
+
+
+def place_of(quantity: str, rules: ReadingRules) -> int:
+    """Where the values of a quantity stand.
+
+    Raises:
+        ConfigurationError: it is not declared, so no fault can be about it.
+    """
+    names = [declared.name for declared in rules.quantities]
+    if quantity not in names:
+        raise ConfigurationError(
+            f"a fault of the scenario is about {quantity}, which is not declared (there are "
+            f"{', '.join(names)}): expected another scenario"
+        )
+    return names.index(quantity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +157,8 @@ def devices_hit(fault: Fault, devices: Sequence[FleetDevice], chance: Chance) ->
 class FaultTrack:
     """One fault of a scenario on one device: asked about its readings in order of time.
 
-    `chance` is its own, `numbers` count all injections. A stuck device repeats the values in
-    `held`, those of its window's first reading.
+    `chance` is its own, `numbers` count all injections, `rules` are those of ingestion. A stuck
+    device repeats the values in `held`, those of its window's first reading.
     """
 
     fault: Fault
@@ -157,6 +166,7 @@ class FaultTrack:
     chance: Chance
     start_us: InitVar[int]
     numbers: Iterator[int]
+    rules: ReadingRules
     held: tuple[float, ...] | None = None
     kind: FaultKind = field(init=False)
     share: float = field(init=False)
@@ -188,30 +198,28 @@ class FaultTrack:
         is_one_reading = self.window.is_endless or self.window.is_single
         known = self._injections.get(reason)
         if known is None or (is_one_reading and self.kind not in LASTING_KINDS):
-            amount, unit = _amount(self.fault)
+            amount, unit = _amount(self.fault, self.rules)
             known = Injection(next(self.numbers), self.kind, self.device_id, amount, unit, reason)
             self._injections[reason] = known
         return known
 
-    def values(
-        self, at_us: int, values: tuple[float, ...], rules: ReadingRules
-    ) -> tuple[float, ...]:
+    def values(self, at_us: int, values: tuple[float, ...]) -> tuple[float, ...]:
         """What the device says instead of these, within the rules of a reading."""
-        fault = self.fault
+        fault, rules = self.fault, self.rules
         if self.kind is FaultKind.STUCK:
             if self.held is None:
                 self.held = values
             return self.held
         if isinstance(fault, Spike):
             size = fault.size if self.chance.draw() < 0.5 else -fault.size
-            return _shifted(values, _PLACE_OF[fault.quantity], size, rules, flips=True)
+            return _shifted(values, place_of(fault.quantity, rules), size, rules, flips=True)
         if isinstance(fault, Drift):
             window = self.window
             size = fault.size * (at_us - window.from_us) / (window.to_us - window.from_us)
-            return _shifted(values, _PLACE_OF[fault.quantity], size, rules, flips=False)
+            return _shifted(values, place_of(fault.quantity, rules), size, rules, flips=False)
         if self.kind is FaultKind.CONFLICTING_DUPLICATE:
-            for place, quantity in enumerate(QUANTITIES):
-                size = self.chance.between(0.1, 0.5) * quantity.jump
+            for place, quantity in enumerate(rules.quantities):
+                size = self.chance.between(0.1, 0.5) * min(quantity.jump, span_of(quantity))
                 values = _shifted(values, place, size, rules, flips=True)
         return values
 
@@ -244,32 +252,9 @@ class FaultTrack:
         self._injections.clear()
 
 
-def malformed_payload(reason: Reason, reading: Reading, rules: ReadingRules) -> bytes | None:
-    """What a device could send for this reading that is rejected for exactly that reason."""
-    right = encode_reading(reading)
-    if reason is Reason.NO_VALUE:
-        return None
-    if reason is Reason.NOT_JSON:
-        return right[: len(right) // 2]
-    if reason is Reason.MISSING_FIELD:
-        return right[: right.rindex(b",")] + b"}"
-    if reason is Reason.WRONG_TYPE:
-        fields, _, last = right[:-1].rpartition(b":")
-        return fields + b':"' + last + b'"}'
-    if reason is Reason.TOO_LARGE:
-        return right[:-1] + b',"padding":"' + b"x" * rules.max_value_bytes + b'"}'
-    if reason is Reason.OUT_OF_RANGE:
-        _, *others = values_of(reading)
-        broken = Reading(
-            reading.device_id, reading.timestamp, rules.quantities[0].greatest + 100, *others
-        )
-        return encode_reading(broken)
-    raise ValueError(f"{reason}: no payload provokes it")
-
-
-def _amount(fault: Fault) -> tuple[float | None, str]:
+def _amount(fault: Fault, rules: ReadingRules) -> tuple[float | None, str]:
     if isinstance(fault, Spike | Drift):
-        return fault.size, QUANTITIES[_PLACE_OF[fault.quantity]].unit
+        return fault.size, rules.quantities[place_of(fault.quantity, rules)].unit
     if isinstance(fault, ClockSkew):
         return duration_us(fault.skew) / 1e6, "s"
     return None, ""

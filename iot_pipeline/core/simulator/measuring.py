@@ -18,6 +18,7 @@ from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.simulator.chance import GOLDEN, seed_of
 from iot_pipeline.core.simulator.scenarios import FleetDevice, Group, QuantityCurve, Scenario
+from iot_pipeline.core.simulator.waves import curve_of
 from iot_pipeline.core.simulator.weather import STEP_US, Climate
 
 # Readings computed at once: a millisecond of work, and enough to make numpy's overhead small.
@@ -129,7 +130,7 @@ class _Sensors:
         self._gain = 0.8 + 0.4 * draw_all(states)
         self._jitter_seats = _seats(states)
         self._quantities = [
-            _OfQuantity(limits, group.quantity(limits.name), states)
+            _OfQuantity(limits, curve_of(group, common.scenario.weather, limits), states)
             for limits in common.rules.quantities
         ]
         self._interval_us = Fraction(group.interval_us)

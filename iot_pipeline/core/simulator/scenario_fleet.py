@@ -11,18 +11,19 @@ from itertools import chain
 
 from msgspec.structs import replace
 
-from iot_pipeline.core.reading.decoding import Reading, ReadingRules, encode_reading
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.simulator.chance import Chance
-from iot_pipeline.core.simulator.fault_specs import FaultKind
+from iot_pipeline.core.simulator.fault_specs import Drift, FaultKind, Spike
 from iot_pipeline.core.simulator.faults import (
     FOREVER_US,
     GRID_US,
     Emission,
     FaultTrack,
     devices_hit,
-    malformed_payload,
+    place_of,
 )
 from iot_pipeline.core.simulator.measuring import Measured, Measuring
+from iot_pipeline.core.simulator.messages import MessageWriter
 from iot_pipeline.core.simulator.scenarios import FleetDevice, Scenario, make_devices
 
 # Messages that are made at once, at most: two milliseconds of work.
@@ -47,10 +48,15 @@ class ScenarioFleet:
     count: int | None = None
     rules: ReadingRules = field(default_factory=ReadingRules)
     devices: list[FleetDevice] = field(init=False)
+    _writer: MessageWriter = field(init=False)
     _grid_us: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.devices = make_devices(self.scenario)
+        self._writer = MessageWriter(self.rules)
+        for fault in self.scenario.faults:
+            if isinstance(fault, Spike | Drift):
+                place_of(fault.quantity, self.rules)
         # Only a wrong clock could meet the event time of another reading.
         has_wrong_clocks = any(f.kind is FaultKind.CLOCK_SKEW for f in self.scenario.faults)
         self._grid_us = GRID_US if has_wrong_clocks else 1
@@ -100,13 +106,12 @@ class ScenarioFleet:
     def _clean(self, part: Measured) -> list[Emission]:
         devices = [self.devices[index] for index in part.devices.tolist()]
         at_us = part.at_us.tolist()
-        readings = map(
-            Reading,
+        payloads = self._writer.write_all(
             [device.device_id for device in devices],
-            (part.at_us / 1e6).tolist(),
-            *(column.tolist() for column in part.values),
+            at_us,
+            [column.tolist() for column in part.values],
         )
-        return list(map(Emission, at_us, at_us, devices, map(encode_reading, readings)))
+        return list(map(Emission, at_us, at_us, devices, payloads))
 
     def _troubled(self) -> dict[int, "_Troubled"]:
         troubled: dict[int, _Troubled] = {}
@@ -115,8 +120,10 @@ class ScenarioFleet:
             for at in devices_hit(fault, self.devices, Chance(self.seed, "pick", index)):
                 device = self.devices[at]
                 chance = Chance(self.seed, "fault", index, device.device_id)
-                track = FaultTrack(fault, device.device_id, chance, self.start_us, numbers)
-                troubled.setdefault(at, _Troubled(device, self.rules)).add(track)
+                track = FaultTrack(
+                    fault, device.device_id, chance, self.start_us, numbers, self.rules
+                )
+                troubled.setdefault(at, _Troubled(device, self.rules, self._writer)).add(track)
         return troubled
 
 
@@ -171,6 +178,7 @@ class _Troubled:
 
     device: FleetDevice
     rules: ReadingRules
+    writer: MessageWriter
     tracks: list[FaultTrack] = field(default_factory=list)
     quiet_until_us: int = FOREVER_US
     held: Emission | None = None
@@ -202,8 +210,7 @@ class _Troubled:
             yield replace(clean, payload=None, injection=track.injection())
         elif kind is FaultKind.MALFORMED:
             reason = track.next_reason()
-            reading = Reading(self.device.device_id, at_us / 1e6, *values)
-            payload = malformed_payload(reason, reading, self.rules)
+            payload = self.writer.write_wrong(reason, self.device.device_id, at_us, values)
             yield from self._sent(
                 replace(clean, payload=payload, injection=track.injection(reason))
             )
@@ -225,8 +232,8 @@ class _Troubled:
     def _told(
         self, track: FaultTrack, clean: Emission, claimed_us: int, values: tuple[float, ...]
     ) -> Emission:
-        told = track.values(clean.measured_us, values, self.rules)
-        payload = encode_reading(Reading(self.device.device_id, claimed_us / 1e6, *told))
+        told = track.values(clean.measured_us, values)
+        payload = self.writer.write(self.device.device_id, claimed_us, told)
         return replace(clean, payload=payload, injection=track.injection())
 
     def _sent(self, emission: Emission) -> Iterator[Emission]:

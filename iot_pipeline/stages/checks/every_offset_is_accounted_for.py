@@ -57,15 +57,18 @@ def judge(
         )
         return CheckVerdict(False, said, numbers, severity=Severity.ERROR)
     unread = numbers["left_unread"]
-    said = f"Each of {span:,} offsets is stored, superseded, repeated, rejected, aged out or a hole"
+    said = (
+        f"Each of {span:,} offsets is stored, superseded, repeated, rejected, ignored, aged out or "
+        "a hole"
+    )
     said += f"; {unread:,} more were left unread, see nothing_left_unread." if unread else "."
     return CheckVerdict(True, said, numbers)
 
 
 CHECK = Check(
     "every_offset_is_accounted_for",
-    "Each offset of the topic that was ingested is stored, superseded, repeated, rejected, aged "
-    "out or a hole: span = the sum of these, as the ledger kept it.",
+    "Each offset of the topic that was ingested is stored, superseded, repeated, rejected, "
+    "ignored, aged out or a hole: span = the sum of these, as the ledger kept it.",
     look,
     order=10,
     severity=Severity.ERROR,

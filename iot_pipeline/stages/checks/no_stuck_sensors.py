@@ -9,7 +9,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
     limits = fleet.limits
 
     def cells(_: str, state: DeviceState) -> tuple[str, ...]:
-        values = ", ".join(with_units(state.values))
+        values = ", ".join(with_units(state.values, fleet.limits.quantities))
         return f"{state.unchanged:,}", values, instant(state.unchanged_since_ms)
 
     return DevicesSaid(

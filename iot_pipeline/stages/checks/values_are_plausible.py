@@ -6,7 +6,6 @@ from iot_pipeline.core.fleet.problems import (
     recent_halves,
 )
 from iot_pipeline.core.fleet.state import DeviceState
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.stages.checks.machinery.families import DevicesSaid, named, on_devices
 
 
@@ -20,7 +19,11 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
 
     def cells(name: str, state: DeviceState) -> tuple[str, ...]:
         outside, jumps = counts[name]
-        return f"{outside:,}", f"{jumps:,}", odd_in_words(state, fleet.as_of_ms)
+        return (
+            f"{outside:,}",
+            f"{jumps:,}",
+            odd_in_words(state, fleet.as_of_ms, fleet.limits.quantities),
+        )
 
     return DevicesSaid(
         {
@@ -41,14 +44,11 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
 
 CHECK = on_devices(
     "values_are_plausible",
-    f"{' and '.join(q.name for q in QUANTITIES).capitalize()} are within plausible limits, change "
-    "no faster than a sensor can, and agree with devices of the same group.",
+    "Values are within plausible limits, change no faster than a sensor can, and agree with "
+    "devices of the same group.",
     Trouble.IMPLAUSIBLE,
     say,
     order=110,
-    settings=tuple(
-        f"IOT_{quantity.setting_of(limit).upper()}"
-        for quantity in QUANTITIES
-        for limit in ("plausible_least", "plausible_greatest", "jump", "apart")
-    ),
+    # Of each quantity.
+    settings=("IOT_PLAUSIBLE_*", "IOT_JUMP_*", "IOT_DEVIATION_*"),
 )

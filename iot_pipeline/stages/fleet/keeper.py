@@ -230,7 +230,7 @@ class FleetKeeper:
         with self._lock:
             # One that was left out since, of a large fleet, is not kept any more.
             names &= states.devices.keys()
-            content = {name: encode(states.devices[name]) for name in names}
+            content = {name: encode(states.devices[name], self.limits.quantities) for name in names}
             record = encode(states.record)
             states.changed -= names
         live_seconds = (self.limits.expected_days * MS_PER_DAY + MS_PER_DAY) // 1000
@@ -285,7 +285,11 @@ class FleetKeeper:
     def _take_kept(self, found: dict[str, bytes]) -> None:
         devices = self._states.devices
         for name, content in found.items():
-            state = None if name in self._known else decode(DeviceState, content)
+            state = (
+                None
+                if name in self._known
+                else decode(DeviceState, content, self.limits.quantities)
+            )
             if state is not None:
                 newer = devices.get(name)
                 devices[name] = state if newer is None else merge(state, newer)

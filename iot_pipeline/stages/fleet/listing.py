@@ -70,7 +70,11 @@ def _states_of(
     """What runs have kept, with what came since; and of the other devices what a reading tells."""
     kept, made = FleetStates(fleet.limits), FleetStates(fleet.limits)
     for name, answer in ask_all(days_of, ports.states.start_read, ports.states.wait):
-        state = None if answer.found is None else decode(DeviceState, answer.found)
+        state = (
+            None
+            if answer.found is None
+            else decode(DeviceState, answer.found, fleet.limits.quantities)
+        )
         if state is not None and state.rows:
             kept.devices[name] = state
     news = look_again(ports, kept.devices, fleet.as_of_ms, fleet.limits, UNTIL_DONE)

@@ -16,8 +16,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MOST_DEVICES, FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import StoredRow
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.proof.read_back import StoredRow, values_in, write_times_in
 from iot_pipeline.core.reading.spans import Span, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_DAY, MS_PER_HOUR, day_number, day_of
@@ -311,11 +310,9 @@ def _readings(answer: StoredRows) -> dict[int, _Reading]:
     found: dict[int, _Reading] = {}
     for ms, cells in answer.found:
         # A cell that was deleted with plain CQL has neither value nor write time.
-        whole = [cell for cell in cells if cell is not None]
-        if len(whole) == len(cells):
-            values = tuple(whole[: len(QUANTITIES)])
-            written_us = int(max(whole[len(QUANTITIES) :]))
-            found[ms] = ms, arrived_ms(written_us), values
+        if None not in cells:
+            written_us = max(us or 0 for us in write_times_in(cells))
+            found[ms] = ms, arrived_ms(written_us), values_in(cells)
     return found
 
 

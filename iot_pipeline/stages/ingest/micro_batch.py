@@ -17,7 +17,7 @@ from typing import TypeVar
 from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.ingest.refusals import Refusals
-from iot_pipeline.core.ingest.sizing import wanted_records
+from iot_pipeline.core.ingest.sizing import row_bytes, wanted_records
 from iot_pipeline.core.ledger.chain import LedgerEntry, ingested_from
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import DeviceCodes
@@ -136,6 +136,7 @@ class MicroBatches:
         self._released: set[int] = set()
         self._left: set[int] = set()
         self._decoder, self._codes = ReadingDecoder(config.rules), DeviceCodes()
+        self._bytes_of_row = row_bytes(config.rules.quantities)
         at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
         self._writers = Writers(
             ports.store, at_once, config.requests_in_flight, config.retry_seconds
@@ -270,6 +271,7 @@ class MicroBatches:
         config = self._config
         return wanted_records(
             config.micro_batch_records,
+            self._bytes_of_row,
             config.micro_batch_bytes,
             self._codes.size_bytes,
             builder.partition_keys,

@@ -15,8 +15,8 @@ from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
+from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.seen import Seen
-from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import (
     OffsetRange,
     Watermarks,
@@ -147,6 +147,7 @@ class _Audit:
     def run(self, audit_id: str | None) -> AuditResult:
         result = self._result
         judge = Judge(
+            len(self._settings.quantities),
             self._read_letters(),
             self._ports.read_deletions(),
             self._mended,
@@ -250,8 +251,8 @@ class _Audit:
         self._progress.done += offsets
 
     def _stretches(self, ranges: Sequence[OffsetRange], judge: Judge) -> Iterator[Stretch]:
-        decoder = ReadingDecoder(self._settings.reading_rules)
-        stretch = Stretch(decoder)
+        reader = LogReader(self._settings.reading_rules)
+        stretch = Stretch(reader)
         seen = Seen({item.partition: item.start for item in ranges})
         for records in self._ports.records.read(self._topic, ranges):
             seen.pass_over(records.unreadable)
@@ -263,7 +264,7 @@ class _Audit:
             stretch.add(records)
             if stretch.records >= self._ports.window_records:
                 yield stretch
-                stretch = Stretch(decoder)
+                stretch = Stretch(reader)
         yield stretch
         unreadable = [item for item, _, _ in seen.unread]
         for item, since_ms, until_ms in seen.unread:

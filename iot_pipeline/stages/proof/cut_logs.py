@@ -11,10 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
+from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.read_back import RowState, judge_row
-from iot_pipeline.core.reading.decoding import ReadingDecoder, Record, Rejection, columns_of
-from iot_pipeline.core.reading.decoding import timestamp_ms as ms_of
+from iot_pipeline.core.reading.declared_times import timestamp_ms as ms_of
 from iot_pipeline.core.reading.fingerprints import find_difference
+from iot_pipeline.core.reading.kept_values import kept_values
+from iot_pipeline.core.reading.messages import Ignored, Record, Rejection
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
 from iot_pipeline.core.reading.write_times import Row, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
@@ -175,15 +177,16 @@ class LogComparison:
 
     def _states(self, records: Iterable[Record], retry_seconds: float) -> dict[int, RowState]:
         """How the row of each reading stands to it, by offset; what is no reading has none."""
-        decoder = ReadingDecoder(self.rows.settings.reading_rules)
+        reader = LogReader(self.rows.settings.reading_rules)
         wanted: defaultdict[tuple[str, int], dict[int, list[Row]]] = defaultdict(dict)
         for record in records:
-            reading = decoder.decode(record.value)
-            if isinstance(reading, Rejection):
+            reading = reader.read_record(record)
+            if isinstance(reading, Rejection | Ignored):
                 continue
             ms = ms_of(reading.timestamp)
             written = write_time_us(record.produced_ms, record.offset, record.partition)
-            values = [next(column) for column in columns_of([reading])]
+            told = [next(column) for column in reader.columns_of([reading])]
+            values = kept_values(told, reader.rules.quantities)
             row: Row = (written, record.offset, record.partition, *values)
             wanted[reading.device_id, ms // MS_PER_DAY].setdefault(ms, []).append(row)
         asked = ((place, sorted(group)) for place, group in wanted.items())

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from iot_pipeline.core.proof.audit import RawRecords, Stretch
 from iot_pipeline.core.proof.deletions import Deletions
+from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.mended import MendedRows
-from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ports import (
@@ -57,9 +57,9 @@ class AuditPorts:
         choose: Callable[[RawRecords], RawRecords] = lambda records: records,
     ) -> Iterator[Stretch]:
         """The rows that the topic's records in these ranges make, as they come from Kafka."""
-        decoder = ReadingDecoder(self.settings.reading_rules)
+        reader = LogReader(self.settings.reading_rules)
         for of_round in in_rounds(ranges):
             for records in self.records.read(self.settings.topic, list(of_round.values())):
-                stretch = Stretch(decoder)
+                stretch = Stretch(reader)
                 stretch.add(choose(records))
                 yield stretch

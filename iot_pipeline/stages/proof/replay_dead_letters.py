@@ -14,7 +14,8 @@ from datetime import UTC, date, datetime
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.read_back import RowState, judge_row, should_write
-from iot_pipeline.core.reading.decoding import ReadingDecoder, Rejection, timestamp_ms, values_of
+from iot_pipeline.core.reading.decoding import Ignored, ReadingDecoder, Rejection, timestamp_ms
+from iot_pipeline.core.reading.kept_values import kept_values
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
@@ -44,8 +45,8 @@ class LetterReplay:
     """What became of every letter: `letters` is the sum of all the others.
 
     `present` were stored by an earlier replay; `superseded` lost to another record or to
-    `iot delete`; `still_rejected` is by the reason of now. `unreadable` offsets of the
-    dead-letter topic may hold more letters.
+    `iot delete`; `ignored` are known and no readings now; `still_rejected` is by the reason of now.
+    `unreadable` offsets of the dead-letter topic may hold more letters.
     """
 
     letters: int = 0
@@ -53,6 +54,7 @@ class LetterReplay:
     present: int = 0
     superseded: int = 0
     aged_out: int = 0
+    ignored: int = 0
     still_rejected: Counter[str] = field(default_factory=Counter)
     new_rows_by_day: Counter[date] = field(default_factory=Counter)
     unreadable: list[OffsetRange] = field(default_factory=list)
@@ -62,6 +64,7 @@ class LetterReplay:
             f"{counted(self.letters, 'dead letter')} = {self.stored:,} stored + "
             f"{self.present:,} stored before + {self.superseded:,} superseded + "
             f"{self.aged_out:,} aged out + {self.still_rejected.total():,} still rejected"
+            + (f" + {self.ignored:,} ignored" if self.ignored else "")
         )
 
     def numbers(self) -> dict[str, int]:
@@ -72,6 +75,7 @@ class LetterReplay:
             "present": self.present,
             "superseded": self.superseded,
             "aged_out": self.aged_out,
+            "ignored": self.ignored,
         }
 
 
@@ -160,9 +164,14 @@ class _Work:
     def take(self, letter: StoredLetter) -> None:
         result = self.result
         result.letters += 1
-        reading = self._decoder.decode(letter.value)
+        reading = self._decoder.decode(
+            letter.value, letter.message_key, list(letter.headers), letter.produced_ms or 0
+        )
         if isinstance(reading, Rejection):
             result.still_rejected[reading.reason.value] += 1
+            return
+        if isinstance(reading, Ignored):
+            result.ignored += 1
             return
         if letter.produced_ms is None:
             result.still_rejected["no_timestamp"] += 1
@@ -176,7 +185,7 @@ class _Work:
             write_time_us(letter.produced_ms, source.offset, source.partition),
             source.offset,
             source.partition,
-            *values_of(reading),
+            *kept_values(self._decoder.values_of(reading), self._decoder.rules.quantities),
         )
         if self._deletions.covers(reading.device_id, ms, row[0]):
             result.superseded += 1
@@ -231,6 +240,7 @@ class _Work:
             stored=result.stored + writing,
             superseded=result.superseded + result.present,
             rejected=result.still_rejected.total(),
+            ignored=result.ignored,
             aged_out=result.aged_out,
             stored_by_day={**(touched or {}), **result.new_rows_by_day},
         )

@@ -57,7 +57,7 @@ class StraySearch:
         Args:
             stored: fingerprints of the rows that the records read should have made.
         """
-        summed = RowSums()
+        summed = RowSums(len(self.ports.settings.quantities))
         rows, give_up = self.ports.rows, self.ports.settings.retry_seconds
         for place, sums in sum_rows(rows, self._places(), give_up):
             summed.add(place, sums.rows, *sums.totals)
@@ -72,7 +72,7 @@ class StraySearch:
 
     def _inside_span(self, buckets: set[int]) -> RowSums:
         low_us, high_us = self.span_us
-        found = RowSums()
+        found = RowSums(len(self.ports.settings.quantities))
         places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
         for place, rows in scan_rows(self.ports.rows, places, self.ports.settings.retry_seconds):
             for _, stored in rows:

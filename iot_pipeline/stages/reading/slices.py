@@ -15,7 +15,6 @@ from typing import Any, Generic, Literal, TypeVar
 
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow, write_times_in
-from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
@@ -184,7 +183,7 @@ class SlicedRows:
 
     def _sum(self, span: Span) -> _Steps[Summed]:
         rows, part, rest = yield from self._look(span, self._rows.start_range)
-        times = [write_times_in(row) for _, row in rows] or [(0,) * len(QUANTITIES)]
+        times = [write_times_in(row) for _, row in rows]
         totals = [sum(us or 0 for us in of_cells) % 2**64 for of_cells in zip(*times, strict=True)]
         if part is None:
             return Summed(len(rows), totals, rest)

@@ -128,7 +128,7 @@ class _Comparing:
     """One day, device by device in an order of its own, so that a part is a fair sample."""
 
     def __init__(self, ports: RollupPorts, day: date, retry_seconds: float, page_rows: int) -> None:
-        self._rows, self._rollups = ports.rows, ports.rollups
+        self._ports, self._rollups = ports, ports.rollups
         self._day, self._page_rows = day_number(day), page_rows
         self._flight = Flight(ports.rows.wait, retry_seconds)
         self._devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
@@ -156,7 +156,7 @@ class _Comparing:
                 lambda stored: self._compare(device_id, hours, stored_hours, stored.found),
             )
 
-        read_hours(flight, self._rows, device_id, day, self._page_rows, take_rows)
+        read_hours(flight, self._ports, device_id, day, self._page_rows, take_rows)
 
     def _compare(
         self,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.spans import PlainRow, Span
 from iot_pipeline.core.rollups.days import (
     DayFacts,
@@ -48,6 +49,7 @@ Rollups = Answer[Mapping[int, Rollup]]
 class RollupPorts:
     """What rollups are made of, where they are, and what tells that rows of a day changed."""
 
+    quantities: Sequence[Quantity]
     rollups: RollupStore
     rows: SensorData
     days: DeviceDays
@@ -229,7 +231,7 @@ def _write_time_us(now: datetime, record: DayRecord | None) -> int:
 
 def read_hours(
     flight: Flight,
-    rows: SensorData,
+    ports: RollupPorts,
     device_id: str,
     day: int,
     page_rows: int,
@@ -240,14 +242,14 @@ def read_hours(
 
     def read_before(end_ms: int) -> None:
         def take_page(page: Readings) -> None:
-            add_page(hours, page.found)
+            add_page(hours, page.found, ports.quantities)
             if len(page.found) >= page_rows:
                 read_before(page.found[-1][0])
             else:
                 take(hours)
 
         span = Span(device_id, day, day * MS_PER_DAY, end_ms - 1)
-        flight.start(lambda: rows.start_page(span, page_rows, newest_first=True), take_page)
+        flight.start(lambda: ports.rows.start_page(span, page_rows, newest_first=True), take_page)
 
     read_before((day + 1) * MS_PER_DAY)
 
@@ -278,7 +280,7 @@ class _Rebuild:
                 lambda known: self._write_unless_gone(device_id, hours, known),
             )
 
-        read_hours(self.flight, self.ports.rows, device_id, self.day, self.page_rows, take)
+        read_hours(self.flight, self.ports, device_id, self.day, self.page_rows, take)
 
     def _write_unless_gone(
         self, device_id: str, hours: Mapping[int, Rollup], known: Rollups

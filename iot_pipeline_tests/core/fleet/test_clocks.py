@@ -6,6 +6,7 @@ from iot_pipeline.core.fleet.clocks import RESET, ROLLED_OVER, fits_day, why_off
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
@@ -55,7 +56,7 @@ def problems(states: FleetStates, at: int) -> dict[str, str]:
 
 
 def test_devices_that_send_bursts_with_a_wrong_clock_are_found_and_are_expected_to_report() -> None:
-    states = FleetStates(QualityLimits())
+    states = FleetStates(QualityLimits(QUANTITIES))
     states.fold(RowGroups.of(burst(RESET_MS, NOW, "rtc")))
     states.fold(RowGroups.of(burst(NOW - WEEKS - 600_000, NOW, "gps")))
     states.fold(RowGroups.of(burst(NOW - 600_000, NOW, "good")))
@@ -68,7 +69,7 @@ def test_devices_that_send_bursts_with_a_wrong_clock_are_found_and_are_expected_
 
 
 def test_earlier_starts_that_later_ones_overwrite_are_told() -> None:
-    states = FleetStates(QualityLimits())
+    states = FleetStates(QualityLimits(QUANTITIES))
     states.fold(RowGroups.of(burst(RESET_MS, NOW)))
     states.fold(RowGroups.of(burst(RESET_MS, NOW + 3_600_000)))
     (said,) = problems(states, NOW + 3_601_000).values()
@@ -76,7 +77,7 @@ def test_earlier_starts_that_later_ones_overwrite_are_told() -> None:
 
 
 def test_history_that_is_sent_now_is_no_clock() -> None:
-    states = FleetStates(QualityLimits())
+    states = FleetStates(QualityLimits(QUANTITIES))
     states.fold(RowGroups.of(burst(NOW - 400 * MS_PER_DAY, NOW)))
     assert problems(states, NOW) == {}
     assert states.devices["d"].backfilled == 60

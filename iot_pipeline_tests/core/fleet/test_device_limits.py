@@ -8,6 +8,7 @@ from iot_pipeline.core.fleet.device_limits import named_limits, parse_device_lim
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
@@ -81,7 +82,7 @@ CASES = [
 def limits_with(own: str) -> QualityLimits:
     entry = own.strip("{}").replace(", ", "\n    ")
     return parse_device_limits(
-        f"limits:\n  - devices: [own_*]\n    {entry}\n", "x.yaml", QualityLimits()
+        f"limits:\n  - devices: [own_*]\n    {entry}\n", "x.yaml", QualityLimits(QUANTITIES)
     )
 
 
@@ -140,11 +141,11 @@ def test_the_first_entry_that_names_a_device_holds() -> None:
     text = (
         "limits:\n- devices: ['a_?', b]\n  stuck_readings: 5\n- devices: ['*']\n  late_share: 0.5\n"
     )
-    limits = parse_device_limits(text, "x.yaml", QualityLimits(silent_seconds=90))
+    limits = parse_device_limits(text, "x.yaml", QualityLimits(QUANTITIES, silent_seconds=90))
     assert (limits.of("a_1").stuck_readings, limits.of("a_1").late_share) == (5, 0.05)
     assert (limits.of("a_12").stuck_readings, limits.of("a_12").late_share) == (30, 0.5)
     assert limits.of("b").silent_seconds == limits.of("x").silent_seconds == 90
-    assert QualityLimits().of("b") == QualityLimits()
+    assert QualityLimits(QUANTITIES).of("b") == QualityLimits(QUANTITIES)
 
 
 def test_what_names_no_device_is_told() -> None:
@@ -193,12 +194,12 @@ def test_what_names_no_device_is_told() -> None:
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        parse_device_limits(text, "x.yaml", QualityLimits())
+        parse_device_limits(text, "x.yaml", QualityLimits(QUANTITIES))
     assert str(caught.value).startswith(said)
 
 
 def test_every_limit_of_a_device_can_be_set() -> None:
-    for name, value in named_limits(QualityLimits()).items():
+    for name, value in named_limits(QualityLimits(QUANTITIES)).items():
         other = round(value / 2, 3) if "share" in name or "min" in name else value + 1
         limits = limits_with(f"{name}: {other}")
         assert named_limits(limits.of("own_1")) == named_limits(limits) | {name: other}, name

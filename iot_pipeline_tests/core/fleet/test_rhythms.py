@@ -5,11 +5,12 @@ import pytest
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
 START = 1_795_000_000_000 // MS_PER_DAY * MS_PER_DAY
 MINUTE = 60_000
-LIMITS = QualityLimits()
+LIMITS = QualityLimits(QUANTITIES)
 
 
 def upload(states: FleetStates, at: int) -> None:

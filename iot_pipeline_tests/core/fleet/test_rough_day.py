@@ -8,6 +8,7 @@ import pytest
 from iot_pipeline.core.fleet.evidence import WINDOW_MS
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import FaultTruth
@@ -15,7 +16,7 @@ from iot_pipeline_tests.stages.fakes_quality import judge_fleet
 from iot_pipeline_tests.stages.passing import Passing, shipped
 
 LOOK_MS = 10_000
-LIMITS = QualityLimits()
+LIMITS = QualityLimits(QUANTITIES)
 # Which faults a check is about, within how long after one began it turns red, and how long after
 # it ended green.
 CAUSES = {

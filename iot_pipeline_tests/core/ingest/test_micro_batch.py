@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder, timestamps_ms
+from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.decoding import (
@@ -21,6 +21,7 @@ from iot_pipeline.core.reading.decoding import (
     timestamp_ms,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.read_chunk import timestamps_ms
 from iot_pipeline.core.reading.write_times import record_of, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 

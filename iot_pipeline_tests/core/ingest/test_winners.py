@@ -165,7 +165,7 @@ def _columns(codes: list[int], times: list[int], lengths: list[int]) -> Columns:
     known = DeviceCodes()
     for number, length in enumerate(lengths):
         known.add(f"{number:06d}".rjust(length, "x"))
-    columns, count = Columns(known), len(codes)
+    columns, count = Columns.of(known, QUANTITIES), len(codes)
     numbers = np.arange(count)
     columns.extend(
         np.array(times, np.int64),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.proof.audit import RawRecords, RowSums, Stretch, rows_in
+from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.seen import Seen
 from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Rejection, timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -43,7 +44,7 @@ def records_of(values: list[bytes | None], partitions: int = 2) -> RawRecords:
 @given(st.lists(VALUES, max_size=30), st.integers(1, 10))
 def test_many_messages_at_once_are_what_they_are_one_by_one(values, size):
     decoder = ReadingDecoder(RULES)
-    stretch = Stretch(decoder)
+    stretch = Stretch(LogReader(RULES))
     whole = records_of(values)
     for at in range(0, len(values), size):
         stretch.add(whole.where(at <= place < at + size for place in range(len(values))))
@@ -71,7 +72,7 @@ def test_many_messages_at_once_are_what_they_are_one_by_one(values, size):
 @given(st.lists(VALUES, min_size=1, max_size=6))
 def test_messages_are_plain_together_only_when_each_is_a_reading(values):
     one_by_one = [ReadingDecoder(RULES).decode(value) for value in values]
-    together = ReadingDecoder(RULES).decode_all(values)
+    together = LogReader(RULES).read_all(values)
     if together is not None:
         assert together == one_by_one
     elif not any(isinstance(found, Rejection) for found in one_by_one):
@@ -110,7 +111,7 @@ def test_offsets_that_were_jumped_are_named_whichever_partition_and_poll(steps, 
 
 
 def test_sums_tell_a_row_more_from_a_row_less_and_wrap_as_cassandras_do():
-    mine, theirs = RowSums(), RowSums()
+    mine, theirs = RowSums(2), RowSums(2)
     place, other = ("a", 20_000), ("b", 20_000)
     huge = 2**63 + 5
     mine.add(place, 3, huge, huge)

@@ -65,7 +65,10 @@ def test_of_what_is_not_known_nothing_is_said(value: bytes) -> None:
 def test_a_time_in_another_unit_is_named_with_the_moment_it_means(unit: str, sent: int) -> None:
     found = rejected(json.dumps(SENT | {"timestamp": sent}).encode())
     assert found.reason is Reason.OUT_OF_RANGE
-    assert found.message.endswith(f"; in {unit} it is 2024-12-29T04:01:58Z: send seconds")
+    assert found.message.endswith(
+        f"; as {unit} it is 2024-12-29T04:01:58Z: send seconds, or declare "
+        f"`time: {{path: timestamp, as: {unit}}}`"
+    )
 
 
 def test_a_list_of_readings_is_told_to_be_one() -> None:

@@ -2,6 +2,7 @@ import math
 from datetime import UTC, date, datetime, timedelta
 
 from iot_pipeline.core.fleet.series import Series, thin
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import day_span
 from iot_pipeline.core.times import Window
 
@@ -32,7 +33,7 @@ def test_an_open_window_takes_the_whole_day():
 
 
 def series_of(times_ms):
-    series = Series("d")
+    series = Series.of("d", len(QUANTITIES))
     series.extend((ms, float(ms % 7), 50.0) for ms in times_ms)
     return series
 
@@ -59,4 +60,4 @@ def test_no_line_is_drawn_over_silence():
     steady = thin(series_of(range(0, 600_000, 1000)))
     assert not any(math.isnan(value) for value in steady.values[0])
     assert len(thin(series_of([5]))) == 1
-    assert len(thin(Series("d"))) == 0
+    assert len(thin(Series.of("d", len(QUANTITIES)))) == 0

@@ -6,6 +6,7 @@ from functools import reduce
 import hypothesis.strategies as st
 from hypothesis import given
 
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.day_view import DayView, recent_days
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, merge
@@ -32,7 +33,9 @@ def test_an_hour_of_the_fleet_is_that_hour_of_all_its_devices(
     parts: list[dict[int, Rollup]] = []
     for rows in devices:
         hours: dict[int, Rollup] = {}
-        add_page(hours, [(DAY_MS + ms, t, h) for ms, t, h in sorted(rows, reverse=True)])
+        add_page(
+            hours, [(DAY_MS + ms, t, h) for ms, t, h in sorted(rows, reverse=True)], QUANTITIES
+        )
         parts.append(hours)
         view.add(hours)
     assert view.readings == sum(map(len, devices))

@@ -17,7 +17,7 @@ from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
 from iot_pipeline.core.simulator.scenarios import Scenario
 from iot_pipeline.core.simulator.weather import WAVES
 from iot_pipeline.core.times import US_PER_DAY, duration_us
-from iot_pipeline_tests.core.reading.limits import limited
+from iot_pipeline_tests.core.reading.limits import limited_seed
 
 START_US = 1_760_000_000_000_000
 SECOND_US = 1_000_000
@@ -342,7 +342,7 @@ def test_a_conflicting_duplicate_has_the_same_key_and_other_values():
 )
 @pytest.mark.parametrize("max_value_bytes", [64 * 1024, 200])
 def test_a_malformed_payload_is_rejected_for_exactly_its_reason(reason, max_value_bytes):
-    rules = ReadingRules(limited(temperature={"greatest": 60.0}), max_value_bytes)
+    rules = ReadingRules(limited_seed(temperature={"greatest": 60.0}), max_value_bytes)
     scenario = scenario_of({"kind": "malformed", "reasons": [reason], "at": "10s"})
     malformed = only(emissions_of(scenario, rules=rules), FaultKind.MALFORMED)
     assert len(malformed) == 5

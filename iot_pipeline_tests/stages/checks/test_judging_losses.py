@@ -127,7 +127,7 @@ def test_every_kind_of_loss_is_red_by_its_own_name_and_with_what_helps(outcome):
 
 
 def link(stored=0, superseded=0, repeated=0):
-    return ChainLink(0, 0, 0, 1, Outcome.INGESTED, "r", stored, superseded, repeated, 0, 0, 0)
+    return ChainLink(0, 0, 0, 1, Outcome.INGESTED, "r", stored, superseded, repeated, 0, 0, 0, 0)
 
 
 def test_differing_readings_of_one_millisecond_are_yellow_above_their_share_and_repeats_never():

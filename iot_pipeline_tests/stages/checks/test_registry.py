@@ -1,5 +1,6 @@
 """The list of checks: whole, documented, and no check hides those after it."""
 
+import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,8 +67,9 @@ def test_every_check_is_in_the_runbook_and_the_docs_have_its_table():
 
 
 def test_the_limits_of_a_check_are_settings():
-    known = {f"IOT_{name.upper()}" for name in Settings.model_fields}
-    assert {name for check in all_checks() for name in check.settings} <= known
+    known = {f"IOT_{name.upper()}" for name in type(Settings.from_env({})).model_fields}
+    named = {name for check in all_checks() for name in check.settings}
+    assert [name for name in named if not fnmatch.filter(known, name)] == []
 
 
 def test_only_one_check_ends_a_run():

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline_tests.stages.fakes_quality import (
     HOUR,
     MINUTE,
@@ -202,7 +203,7 @@ def test_silence_is_measured_until_where_ingestion_has_come() -> None:
 
 
 def test_a_device_that_was_silent_for_a_week_is_not_expected_any_more() -> None:
-    limits = QualityLimits(expected_days=2)
+    limits = QualityLimits(QUANTITIES, expected_days=2)
     lapse = Lapse(change=only_bad(lambda r: [] if r[1] > START_MS + HOUR else [r]), hours=72)
     lapse.interval_ms = MINUTE
     table = lapse.table()

@@ -9,6 +9,7 @@ import pytest
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
@@ -30,7 +31,7 @@ NOW = datetime.fromtimestamp(T0 / 1000, UTC)
 def a_keeper(states: FakeDeviceStates | None = None) -> FleetKeeper:
     table = TimeLapse([])
     ports = FleetPorts(states or FakeDeviceStates(), table, table, table)
-    return FleetKeeper(ports, QualityLimits())
+    return FleetKeeper(ports, QualityLimits(QUANTITIES))
 
 
 def a_batch(devices: int, rows: int, at: int = T0) -> MicroBatch:

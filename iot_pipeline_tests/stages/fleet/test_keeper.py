@@ -6,20 +6,19 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from iot_pipeline.core.fleet.kept_states import decode
 from iot_pipeline.core.fleet.problems import Fleet, Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, moment_of
 from iot_pipeline.errors import CassandraUnavailableError, SchemaMismatchError
 from iot_pipeline.stages.fleet.keeper import SAVE_SECONDS, FleetKeeper, look_at_fleet
 from iot_pipeline.stages.fleet.rows import FleetPorts
-from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
+from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates, kept_state
 from iot_pipeline_tests.stages.fakes_quality import (
     HOUR,
     MINUTE,
@@ -30,7 +29,7 @@ from iot_pipeline_tests.stages.fakes_quality import (
     judge_fleet,
 )
 
-LIMITS = QualityLimits()
+LIMITS = QualityLimits(QUANTITIES)
 
 
 def batch_of(rows: list[Sent]) -> MicroBatch:
@@ -240,7 +239,7 @@ def test_an_hour_that_a_replay_has_filled_is_not_red_for_the_rest_of_the_day() -
     in_run = place.keeper()
     assert Trouble.INCOMPLETE not in named(in_run.look(moment_of(later), 0.0))
     in_run.save(is_last=True)
-    state = decode(DeviceState, place.states.states["room_1"])
+    state = kept_state(place.states.states["room_1"])
     assert state is not None
     assert state.hours[START_MS // MS_PER_HOUR + 1] == 180, "and kept: the next run need not ask"
 
@@ -310,7 +309,7 @@ def test_what_a_look_after_the_end_found_is_known_to_the_next_run(place: Place) 
     found = keeper.look(moment_of(END), 0.0)
     place.table.as_of_ms = END
     for name, state in found.states.items():
-        kept = decode(DeviceState, place.states.states[name])
+        kept = kept_state(place.states.states[name])
         assert kept is not None
         assert kept.lacking == state.lacking
         assert kept.next_hour == state.next_hour > 0

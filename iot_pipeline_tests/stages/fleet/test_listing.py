@@ -8,6 +8,7 @@ import pytest
 
 from iot_pipeline.core.fleet.problems import Trouble
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.fleet import listing
 from iot_pipeline.stages.fleet import rows as fleet_rows
@@ -46,7 +47,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few")
 def test_every_device_is_listed_by_name_with_its_newest_reading() -> None:
     ports = ports_of(TimeLapse(sent_by(60)))
-    fleet = look_at_fleet(ports, QualityLimits(), NOW, 0.0)
+    fleet = look_at_fleet(ports, QualityLimits(QUANTITIES), NOW, 0.0)
     assert len(fleet.states) == 10
     assert fleet.known == 60
     found = list(walk_fleet(ports, fleet))
@@ -62,7 +63,7 @@ def test_what_runs_have_kept_of_a_device_goes_on_to_its_newest_reading() -> None
     table = TimeLapse(sent_by(30))
     ports = ports_of(table)
     table.as_of_ms = START_MS + 20 * MINUTE
-    keeper = FleetKeeper(ports, QualityLimits(), is_alone=True)
+    keeper = FleetKeeper(ports, QualityLimits(QUANTITIES), is_alone=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fleet_rows, "MOST_DEVICES", 100)
         earlier = datetime.fromtimestamp(table.as_of_ms / 1000, UTC)
@@ -70,7 +71,7 @@ def test_what_runs_have_kept_of_a_device_goes_on_to_its_newest_reading() -> None
         keeper.save_made()
     table.as_of_ms = NOW_MS
     fleet = look_at_fleet(
-        FleetPorts(FakeDeviceStates(), table, table, table), QualityLimits(), NOW, 0.0
+        FleetPorts(FakeDeviceStates(), table, table, table), QualityLimits(QUANTITIES), NOW, 0.0
     )
     found = {name: (state, known) for name, state, known in walk_fleet(ports, fleet)}
     assert all(known for _, known in found.values())
@@ -83,7 +84,7 @@ def test_what_runs_have_kept_of_a_device_goes_on_to_its_newest_reading() -> None
 @pytest.mark.usefixtures("few")
 def test_a_device_that_a_look_has_found_is_listed_whatever_days_its_readings_are_of() -> None:
     ports = ports_of(TimeLapse(sent_by(15)))
-    fleet = look_at_fleet(ports, QualityLimits(), NOW, 0.0)
+    fleet = look_at_fleet(ports, QualityLimits(QUANTITIES), NOW, 0.0)
     name = next(iter(fleet.states))
     states = {**fleet.states, "a clock of 1970": fleet.states[name].copy()}
     found = [name for name, *_ in walk_fleet(ports, replace(fleet, states=states))]

@@ -4,6 +4,7 @@ from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.fleet.view import MOST_LINES, MOST_ROWS, choose_rows, natural_key
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR, moment_of
@@ -16,7 +17,7 @@ NOW_MS = 500_000 * MS_PER_HOUR + 1_800_000
 
 def fleet_of(devices: int, minutes: int = 60, silent: tuple[int, ...] = ()) -> Fleet:
     """One reading in ten seconds; the silent ones stop after half of the time."""
-    states = FleetStates(QualityLimits())
+    states = FleetStates(QualityLimits(QUANTITIES))
     begin = NOW_MS - minutes * 60_000
     for number in range(devices):
         end = NOW_MS - (minutes * 30_000 if number in silent else 0)

@@ -15,7 +15,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import plan_replay, replay
-from iot_pipeline_tests.core.reading.limits import limited
+from iot_pipeline_tests.core.reading.limits import limited_seed
 from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.faults import Crash, Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
@@ -140,7 +140,7 @@ def test_a_replay_by_other_rules_leaves_the_row_that_has_the_write_time():
         world.log.append_hole(0)
     world.write(0, "d", T0, 20.0, 60.0)
     strict = DrainConfig(
-        rules=ReadingRules(limited(temperature={"greatest": 100.0})),
+        rules=ReadingRules(limited_seed(temperature={"greatest": 100.0})),
         micro_batch_records=4,
         retry_seconds=0.2,
     )

@@ -4,8 +4,6 @@ import contextlib
 
 import pytest
 
-from iot_pipeline.core.fleet.kept_states import decode
-from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
     CassandraUnavailableError,
@@ -24,6 +22,7 @@ from iot_pipeline.stages.run_ingest import (
     run_ingest,
 )
 from iot_pipeline_tests.stages.fakes import writer_id
+from iot_pipeline_tests.stages.fakes_fleet import kept_state
 from iot_pipeline_tests.stages.faults import Crash, Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World, WorldPorts
 
@@ -180,6 +179,6 @@ def test_a_reading_is_observed_once_however_often_its_commit_is_tried():
             world.ingest(Faults(1, How.CRASH_BEFORE, only="ledger.send_commit"))
     outcome = world.ingest()
     assert outcome.drained.total.stored == 16
-    states = {n: decode(DeviceState, content) for n, content in world.states.states.items()}
+    states = {n: kept_state(content) for n, content in world.states.states.items()}
     counted = sum(state.rows + state.backfilled for state in states.values() if state)
     assert counted == 16

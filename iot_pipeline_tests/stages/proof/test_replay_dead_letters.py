@@ -22,7 +22,7 @@ from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
-from iot_pipeline_tests.core.reading.limits import limited
+from iot_pipeline_tests.core.reading.limits import limited_seed
 from iot_pipeline_tests.load import reading_json
 from iot_pipeline_tests.stages.fakes import NOW_MS, FakeLog, writer_id
 from iot_pipeline_tests.stages.faults import Crash, FailingLog, Faults, How
@@ -30,7 +30,9 @@ from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 DLQ = "iot_data.dlq"
 HOT = 200.0  # above the rule of then, below that of now
-RELAXED = dataclasses.replace(CONFIG, rules=ReadingRules(limited(temperature={"greatest": 300.0})))
+RELAXED = dataclasses.replace(
+    CONFIG, rules=ReadingRules(limited_seed(temperature={"greatest": 300.0}))
+)
 
 
 class Letters:

@@ -8,6 +8,7 @@ import pytest
 
 from iot_pipeline.clients.packed_batch import open_reading_store
 from iot_pipeline.clients.sensor_data import CassandraSensorData
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.spans import Span, day_span, whole_day
 from iot_pipeline.core.reading.write_times import RowsByTime
@@ -59,7 +60,7 @@ def test_expired_rows_of_a_day_hide_no_answer(pipeline: Pipeline) -> None:
     readings = [(b"hot", reading_json("hot", ms / 1000, 20.0)) for ms in alive]
     produce(pipeline.brokers, pipeline.topic, readings)
     pipeline.drain()
-    table = CassandraSensorData(pipeline.connections.cassandra)
+    table = CassandraSensorData(pipeline.connections.cassandra, QUANTITIES)
     whole = whole_day("hot", NUMBER)
     newest_hour = Span("hot", NUMBER, FIRST_MS + 23 * MS_PER_HOUR, FIRST_MS + MS_PER_DAY - 1)
     give_up_at = time.monotonic() + 30
@@ -97,7 +98,9 @@ def test_expired_rows_of_a_day_hide_no_answer(pipeline: Pipeline) -> None:
 def test_rows_of_a_hot_device_are_counted_and_added_up_in_parts(pipeline: Pipeline) -> None:
     times = range(FIRST_MS, FIRST_MS + 30_000)
     write(pipeline, times)
-    rows = SlicedRows(CassandraSensorData(pipeline.connections.cassandra), rows_at_once=10_000)
+    rows = SlicedRows(
+        CassandraSensorData(pipeline.connections.cassandra, QUANTITIES), rows_at_once=10_000
+    )
     rest: Span | None = whole_day("hot", NUMBER)
     parts = []
     while rest is not None:

@@ -118,7 +118,7 @@ def everything(rows: SensorData) -> dict[str, object]:
         total, rest = total + summed.rows, summed.rest
         for at, of in enumerate(summed.totals):
             sums[at] = (sums[at] + of) % 2**64
-    return {**found, "sums": (total, [*sums.values()])}
+    return {**found, "sums": (total, [*sums.values()] if total else [])}
 
 
 def table(live: Sequence[int], dead: Sequence[int] = ()) -> tuple[LimitedRows, FakeSensorData]:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.core.rollups.statistics import Rollup, is_same, summarize
@@ -47,7 +48,7 @@ class World:
     @property
     def ports(self) -> RollupPorts:
         days = FakeDeviceDays(self.rows.store)
-        return RollupPorts(self.store, self.rows, days, self.ledger, self.deletions)
+        return RollupPorts(QUANTITIES, self.store, self.rows, days, self.ledger, self.deletions)
 
     def put(self, device_id: str, rows: dict[int, tuple[float, float]]) -> None:
         day = next(iter(rows)) // MS_PER_DAY
@@ -155,9 +156,9 @@ def test_a_rebuild_writes_every_hour_and_the_day_of_every_device(
         assert len(hours) == 24
         for at, found in hours.items():
             of_hour = [row for row in rows if at <= row[0] < at + MS_PER_HOUR]
-            assert is_same(found, summarize(of_hour))
+            assert is_same(found, summarize(of_hour, QUANTITIES))
         (day,) = world.store.days.read(f"device_{number}", DAY_MS, DAY_MS + 1).values()
-        assert is_same(day, summarize(rows))
+        assert is_same(day, summarize(rows, QUANTITIES))
     assert not world.is_touched()
 
 
@@ -349,7 +350,10 @@ def test_a_changed_rollup_is_found_though_its_count_is_right(world: World) -> No
     for table in (world.store.hours, world.store.days):
         place, (written, _) = next(iter(table.rows.items()))
         count = table.rows[place][1].count
-        table.rows[place] = (written, summarize([(place[1] + n, 1.0, 1.0) for n in range(count)]))
+        table.rows[place] = (
+            written,
+            summarize([(place[1] + n, 1.0, 1.0) for n in range(count)], QUANTITIES),
+        )
     for (comparison,) in (world.compare().hourly, world.compare().daily):
         assert not comparison.is_off
         assert comparison.is_stale

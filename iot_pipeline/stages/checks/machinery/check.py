@@ -29,7 +29,7 @@ class Check:
         severity: the worst that it can be.
         is_free: comes with a run and asks nothing of its own; others ask bounded questions.
         asks: the servers it cannot do without.
-        settings: its limits, by the settings' names.
+        settings: its limits, by the settings' names; `*` stands for a quantity's.
         is_blocking: whether an ERROR fails the run.
         is_narrow_in_run: a run looks at its own part only, so it cannot clear what a whole look
             found.

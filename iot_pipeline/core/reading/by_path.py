@@ -1,0 +1,291 @@
+"""One message read as its declaration says, a path at a time, and what is wrong with it in words.
+
+For an audit and a trace, which must not read by the drain's compiled form, and for what that form
+refuses. Everything that the declaration can say is read here; the drain's fast way
+(`decoding.ReadingDecoder.decode_plain`) reads the most common shape of it, and gives up otherwise.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from iot_pipeline.core.reading.declaration import IgnoreRule, Path, TimeUnit, path_text
+from iot_pipeline.core.reading.declared_times import find_unit, time_ms
+from iot_pipeline.core.reading.messages import (
+    Headers,
+    Ignored,
+    Reading,
+    ReadingRules,
+    Reason,
+    Record,
+    Rejection,
+    find_device_id_problem,
+    reading_type,
+)
+from iot_pipeline.core.reading.payloads import what_it_is
+from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, Quantity
+from iot_pipeline.core.times import in_utc, moment_of
+
+Told = Reading | Rejection | Ignored
+
+# What a value of each type is in JSON.
+JSON_TYPES: dict[str, Any] = {
+    "double": float,
+    "float": float,
+    "int": Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)],
+    "bigint": Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)],
+    "boolean": bool,
+    "text": str,
+}
+_VALUES = {name: msgspec.json.Decoder(kind).decode for name, kind in JSON_TYPES.items()}
+_as_text = msgspec.json.Decoder(str).decode
+_as_time = msgspec.json.Decoder(int | float | str).decode
+_as_anything = msgspec.json.Decoder().decode
+
+
+class _Rejected(Exception):  # noqa: N818  # it is a verdict, and never leaves the module
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.rejection = Rejection(reason, message)
+
+
+class _Level:
+    """One object of a message: of the names that are asked for what stands there, unread.
+
+    What is not asked for is passed over unread, as the drain's form does.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        below: dict[str, list[Path]] = {}
+        for path in paths:
+            below.setdefault(path[0], []).append(path[1:])
+        self._places = {name: f"at_{number}" for number, name in enumerate(below)}
+        shape = msgspec.defstruct(
+            "_Level",
+            [
+                (place, Raw | UnsetType, msgspec.field(name=name, default=UNSET))
+                for name, place in self._places.items()
+            ],
+            gc=False,
+        )
+        self._decode = msgspec.json.Decoder(shape).decode
+        deeper = {name: [path for path in rest if path] for name, rest in below.items()}
+        self._below = {name: _Level(rest) for name, rest in deeper.items() if rest}
+
+    def read(self, value: bytes | Raw, found: dict[Path, Raw], before: Path = ()) -> None:
+        """Add what stands at each path, as far as there is something.
+
+        Raises:
+            msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON, or no object.
+        """
+        read = self._decode(value)
+        for name, place in self._places.items():
+            raw = getattr(read, place)
+            if raw is UNSET:
+                continue
+            found[*before, name] = raw
+            below = self._below.get(name)
+            if below is not None and bytes(raw).lstrip()[:1] == b"{":
+                below.read(raw, found, (*before, name))
+
+
+class PathReader:
+    """Reads messages by one set of rules."""
+
+    def __init__(self, rules: ReadingRules) -> None:
+        self.rules = rules
+        self._declared = declared = rules.declaration
+        self._make = reading_type(declared.quantities)
+        self._level = _Level(
+            [
+                *declared.device.paths,
+                *declared.time.paths,
+                *(rule.path for rule in declared.ignore),
+                *(path for quantity in declared.quantities for path in quantity.places),
+            ]
+        )
+        self._ignored = [(rule, Ignored(str(rule))) for rule in declared.ignore]
+
+    def read(
+        self,
+        value: bytes | None,
+        message_key: bytes | None = None,
+        headers: Headers | None = None,
+        produced_ms: int = 0,
+    ) -> Told:
+        """The reading of a message, every rule met; or the first rule broken; or that it is known.
+
+        A null is as if nothing stood there.
+        """
+        if value is None:
+            return Rejection(Reason.NO_VALUE, "the record has no value (a tombstone)")
+        most = self.rules.max_value_bytes
+        if len(value) > most:
+            return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {most} are read")
+        found: dict[Path, Raw] = {}
+        try:
+            self._level.read(value, found)
+            for rule, ignored in self._ignored:
+                if _is_known_by(rule, found):
+                    return ignored
+            return self._reading(found, message_key, headers, produced_ms)
+        except _Rejected as exc:
+            return exc.rejection
+        except msgspec.ValidationError as exc:
+            return Rejection(Reason.WRONG_TYPE, with_hint(str(exc), _what_is_sent(value)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            return Rejection(Reason.NOT_JSON, with_hint(str(exc), what_it_is(value)))
+
+    def read_record(self, record: Record) -> Told:
+        """`read` of a record's message."""
+        return self.read(record.value, record.message_key, record.headers, record.produced_ms)
+
+    def _reading(
+        self,
+        found: dict[Path, Raw],
+        message_key: bytes | None,
+        headers: Headers | None,
+        produced_ms: int,
+    ) -> Reading:
+        declared = self._declared
+        device = declared.device
+        if device.paths:
+            device_id = _look(found, device.paths, _as_text)
+        else:
+            content = _header(headers, device.header) if device.header else message_key
+            device_id = _text_of(content, str(device))
+        told: Any = produced_ms
+        unit: TimeUnit = "milliseconds"
+        if declared.time.paths:
+            told, unit = _look(found, declared.time.paths, _as_time), declared.time.unit
+        values = [_value(found, quantity) for quantity in declared.quantities]
+        if all(value is None for value in values):
+            names = ", ".join(quantity.name for quantity in declared.quantities)
+            raise _Rejected(Reason.MISSING_FIELD, f"it has none of {names}")
+        if (problem := find_device_id_problem(device_id)) is not None:
+            raise _Rejected(Reason.OUT_OF_RANGE, problem)
+        seconds = self._seconds(told, unit)
+        for quantity, value in zip(declared.quantities, values, strict=True):
+            if value is not None and (problem := find_value_problem(quantity, value)):
+                raise _Rejected(Reason.OUT_OF_RANGE, problem)
+        return self._make(device_id, seconds, *values)
+
+    def _seconds(self, told: Any, unit: TimeUnit) -> float:
+        where = self._declared.time
+        try:
+            ms = time_ms(told, unit)
+        except ValueError as exc:
+            raise _Rejected(
+                Reason.WRONG_TYPE, with_hint(f"{where}: {exc}", self._unit_hint(told, unit))
+            ) from None
+        if ms is None:
+            one = "time" if unit == "iso8601" else unit.removesuffix("s")
+            message = f"{where} {told!r} is not a {one} between 2000 and 2100"
+            raise _Rejected(Reason.OUT_OF_RANGE, with_hint(message, self._unit_hint(told, unit)))
+        # A number of seconds as it is: the same float in, the same out.
+        return float(told) if unit == "seconds" else ms / 1000
+
+    def _unit_hint(self, told: Any, unit: TimeUnit) -> str:
+        """Which line of the declaration would take this time in."""
+        meant = find_unit(told, but=unit) if self._declared.time.paths else None
+        if meant is None:
+            return ""
+        path = path_text(self._declared.time.paths[0])
+        return (
+            f"as {meant[0]} it is {in_utc(moment_of(meant[1]))}: send {unit}, or declare "
+            f"`time: {{path: {path}, as: {meant[0]}}}`"
+        )
+
+
+def with_hint(message: str, hint: str) -> str:
+    """A message, and what its sender or its reader can do."""
+    return f"{message}; {hint}" if hint else message
+
+
+def find_value_problem(quantity: Quantity, value: Any) -> str | None:
+    """Which limit a value breaks, in words; None when all are kept."""
+    # A chained comparison is False for nan, so nan is refused without a test of its own; 0.0 is a
+    # reading, so nothing here asks for truth.
+    if isinstance(value, bool | str) or quantity.least <= value <= quantity.greatest:
+        return None
+    places = [path_text(path) for path in quantity.places]
+    where = f" ({', '.join(places)})" if places != [quantity.name] else ""
+    if quantity.least == NO_LEAST:
+        limits = f"is above {quantity.greatest:g}"
+    elif quantity.greatest == NO_GREATEST:
+        limits = f"is below {quantity.least:g}"
+    else:
+        limits = f"is not within {quantity.least:g} to {quantity.greatest:g}"
+    return f"{quantity.name}{where} {value!r} {limits} {quantity.unit}".rstrip()
+
+
+def _what_is_sent(value: bytes) -> str:
+    return "one message is one reading: send each by itself" if value.lstrip()[:1] == b"[" else ""
+
+
+def _value(found: dict[Path, Raw], quantity: Quantity) -> Any:
+    """The value of a quantity as it is stored; None: there is none, and there need not be."""
+    decode = _VALUES[quantity.type]
+    value = _look(found, quantity.places, decode, is_optional=quantity.optional)
+    if value is not None and quantity.is_converted:
+        return value * quantity.scale + quantity.shift
+    return value
+
+
+def _look(
+    found: dict[Path, Raw], paths: Sequence[Path], decode: Any, *, is_optional: bool = False
+) -> Any:
+    """What stands at the first path that leads to something."""
+    null = None
+    for path in paths:
+        raw = found.get(path)
+        if raw is None:
+            continue
+        if bytes(raw).strip() == b"null":
+            null = path
+            continue
+        try:
+            return decode(raw)
+        except msgspec.ValidationError as exc:
+            is_beyond = "out of range" in str(exc) or "Expected `int` " in str(exc)
+            reason = Reason.OUT_OF_RANGE if is_beyond else Reason.WRONG_TYPE
+            raise _Rejected(reason, f"{exc} - at `{_json_path(path)}`") from None
+    if is_optional:
+        return None
+    if null is not None:
+        raise _Rejected(Reason.WRONG_TYPE, f"{path_text(null)} is null")
+    names = [path_text(path) for path in paths]
+    said = f"{names[0]} is missing" if len(names) == 1 else f"none of {', '.join(names)} is there"
+    raise _Rejected(Reason.MISSING_FIELD, said)
+
+
+def _json_path(path: Path) -> str:
+    return f"$.{path_text(path)}"
+
+
+def _is_known_by(rule: IgnoreRule, found: dict[Path, Raw]) -> bool:
+    raw = found.get(rule.path)
+    if raw is None or bytes(raw).strip() == b"null":
+        return False
+    if not rule.equals:
+        return True
+    try:
+        told = _as_anything(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return any(type(told) is type(one) and told == one for one in rule.equals)
+
+
+def _header(headers: Headers | None, name: str) -> bytes | None:
+    """Of several of one name the last."""
+    return next((content for found, content in reversed(headers or []) if found == name), None)
+
+
+def _text_of(content: bytes | None, where: str) -> str:
+    if content is None:
+        raise _Rejected(Reason.MISSING_FIELD, f"{where} is missing")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise _Rejected(Reason.WRONG_TYPE, f"{where} is not UTF-8") from None

@@ -1,0 +1,85 @@
+"""Which declaration of readings holds, and the settings that follow from its quantities."""
+
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from pydantic import BaseModel, Field, create_model
+
+from iot_pipeline.core.reading.declaration import SEED, Declaration
+from iot_pipeline.core.reading.declaration_file import parse_declaration, schema
+from iot_pipeline.core.reading.quantities import LIMITS
+from iot_pipeline.core.rollups.statistics import STATISTICS
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.settings_sources import in_project
+
+SCHEMA_NAME = "reading.schema.json"
+# A quantity's columns and settings are called after it, with one of these behind.
+_ENDINGS = ("min", "max", "count", *(statistic.name for statistic in STATISTICS))
+
+
+def shipped_folder() -> Path:
+    """Where the declaration of the original message is, and the schema for editors."""
+    return Path(str(resources.files("iot_pipeline") / "declarations"))
+
+
+def read_declaration(path: str) -> Declaration:
+    """That of IOT_READING; a relative path begins at the project; empty: the original message.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is wrong, or asks for what is not built.
+    """
+    if not path:
+        return SEED
+    place = Path(in_project(path))
+    try:
+        text = place.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = getattr(exc, "strerror", None) or "not UTF-8"
+        raise ConfigurationError(f"IOT_READING={path}: {why}") from None
+    try:
+        declaration = parse_declaration(text, str(place), _ENDINGS)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"IOT_READING: {exc}") from None
+    _refuse_unbuilt(declaration, str(place))
+    return declaration
+
+
+def _refuse_unbuilt(declaration: Declaration, source: str) -> None:
+    for quantity in declaration.quantities:
+        if quantity.optional:
+            raise ConfigurationError(
+                f"IOT_READING: {source}: quantities.{quantity.name}: optional is not built yet: "
+                "expected every quantity in every message"
+            )
+    if not any(quantity.is_number for quantity in declaration.quantities):
+        raise ConfigurationError(
+            f"IOT_READING: {source}: quantities: expected at least one that is a number; pictures "
+            "of the fleet show it"
+        )
+
+
+@cache
+def declared_limits(declaration: Declaration) -> type[BaseModel]:
+    """A setting for each limit of each quantity; its default is what is declared."""
+    found = {}
+    for quantity in declaration.quantities:
+        # What is no number has none.
+        for limit, about in LIMITS.items() if quantity.is_number else ():
+            meaning = about["meaning"].format(unit=quantity.unit).strip("; ")
+            default = getattr(quantity, limit)
+            found[quantity.setting_of(limit)] = (
+                float,
+                Field(default, description=meaning, **about["bounds"]),
+            )
+    return create_model("Limits", **found)  # type: ignore[call-overload, no-any-return]
+
+
+def schema_text() -> str:
+    """The JSON schema as it is shipped: `python -m iot_pipeline.settings_reading` writes it."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    (shipped_folder() / SCHEMA_NAME).write_text(schema_text(), "utf-8")

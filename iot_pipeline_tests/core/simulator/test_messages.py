@@ -1,0 +1,84 @@
+"""The simulator writes what the declaration reads, of any form."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from iot_pipeline.core.reading.by_path import PathReader
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.messages import Ignored, Reading, ReadingRules, Reason, Rejection
+from iot_pipeline.core.simulator.messages import MessageWriter
+from iot_pipeline.core.simulator.plan import plan_scenario
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.local.scenario_files import load_scenario
+from iot_pipeline_tests.core.reading.declared import SENSOR_YAML, declared, of_one
+
+NOW = datetime(2026, 11, 27, 8, tzinfo=UTC)
+AT_US = 1_795_766_400_123_456
+CELSIUS = "{x: {path: f, scale: 0.5555555555555556, shift: -17.77777777777778, min: 0, max: 100}}"
+FORMS = {
+    "sensor": declared(SENSOR_YAML),
+    "seconds": of_one(),
+    "milliseconds": of_one(time="{paths: [a.t, t], as: milliseconds}"),
+    "nanoseconds": of_one(time="{path: t, as: nanoseconds}", device="key"),
+    "kafka": of_one(time="kafka", quantities="{x: {path: [a.b, c]}, y: {path: e.e, min: 7}}"),
+    "fahrenheit": of_one(quantities=CELSIUS),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_is_written_is_read_again(name: str) -> None:
+    rules = ReadingRules(FORMS[name], max_value_bytes=2_000)
+    writer, reader = MessageWriter(rules), PathReader(rules)
+    ends = [(item.least, item.greatest) for item in rules.quantities]
+    for values in ([50.0] * len(ends), [low for low, _ in ends], [high for _, high in ends]):
+        found = reader.read(writer.write("a/1", AT_US, values), b"a/1", None, AT_US // 1000)
+        assert not isinstance(found, Rejection | Ignored), found
+        assert (found.device_id, timestamp_ms(found.timestamp)) == ("a/1", AT_US // 1000)
+        told = [getattr(found, item.name) for item in rules.quantities]
+        assert told == pytest.approx(values, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("reason", set(Reason) - {Reason.REJECTED_BY_CASSANDRA})
+@pytest.mark.parametrize("name", FORMS)
+def test_what_is_wrong_is_rejected_for_just_that_reason(name: str, reason: Reason) -> None:
+    rules = ReadingRules(FORMS[name], max_value_bytes=2_000)
+    values = [50.0] * len(rules.quantities)
+    payload = MessageWriter(rules).write_wrong(reason, "a/1", AT_US, values)
+    found = PathReader(rules).read(payload, b"a/1", None, AT_US // 1000)
+    assert isinstance(found, Rejection)
+    assert found.reason is reason
+
+
+def test_what_no_simulated_message_can_be_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="simulated messages have no headers"):
+        MessageWriter(ReadingRules(of_one(device="{header: d}")))
+    crossing = of_one(quantities="{x: {path: v}, y: {path: v.y}}")
+    with pytest.raises(ConfigurationError, match="no simulated message can have both"):
+        MessageWriter(ReadingRules(crossing))
+
+
+def test_a_scenario_measures_declared_quantities_within_what_is_plausible() -> None:
+    scenario = load_scenario("smart_home")[1]
+    plan = plan_scenario(scenario, name="x", now=NOW, start=NOW, duration_seconds=3600, speed="max")
+    rules = ReadingRules(declared(SENSOR_YAML))
+    reader = PathReader(rules)
+    found: list[Reading] = []
+    for emission in plan.fleet(0, rules).emissions():
+        if emission.injection is None:
+            told = reader.read(emission.payload)
+            assert not isinstance(told, Rejection | Ignored), told
+            found.append(told)
+    for quantity in rules.quantities:
+        values = [getattr(one, quantity.name) for one in found]
+        assert quantity.plausible_least < min(values) < max(values) < quantity.plausible_greatest
+        assert len(set(values)) > 20
+    again = [one.payload for one in plan.fleet(0, rules).emissions() if one.injection is None]
+    assert [reader.read(payload) for payload in again] == found
+
+
+def test_a_fault_about_a_quantity_that_is_not_declared_is_refused() -> None:
+    scenario = load_scenario("rough_day")[1]
+    plan = plan_scenario(scenario, name="x", now=NOW, start=NOW, duration_seconds=60, speed="max")
+    with pytest.raises(ConfigurationError, match="is about temperature, which is not declared"):
+        plan.fleet(0, ReadingRules(of_one()))
