@@ -229,6 +229,7 @@ JOBS: Mapping[str, Needs] = {
             ),
             "iot_data_lag": _READ_BOTH,
             "rollups_of_touched_days": _SELECT_ALONE,
+            "iot_alerts": _READ_BOTH,
         },
     ),
     **_as(SIMULATE, {"simulate": _SIMULATE}),
