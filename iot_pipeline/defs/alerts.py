@@ -17,7 +17,6 @@ from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 from dagster_shared.error import SerializableErrorInfo
 
 from iot_pipeline.clients.alert_channels import AppriseChannels
-from iot_pipeline.clients.alert_memory import memory_as_text, memory_of_text
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
@@ -30,7 +29,7 @@ from iot_pipeline.core.alerts.conditions import (
     condition_of,
 )
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
-from iot_pipeline.core.rights.needed import JOBS
+from iot_pipeline.core.rights.needed import JOBS, SENSORS
 from iot_pipeline.core.times import in_words
 from iot_pipeline.defs.ingest import OP_NAME
 from iot_pipeline.defs.names import SERVER_AWAY
@@ -43,7 +42,6 @@ from iot_pipeline.stages.checks.machinery.check import DAILY, HOURLY, READINGS
 from iot_pipeline.stages.checks.machinery.registry import checks_of
 
 ALERTS = "iot_alerts"
-LAG, ROLLUPS = "iot_data_lag", "rollups_of_touched_days"
 _ANSWER_SECONDS = 2.0
 # A sensor of ours ticks every few seconds.
 _SILENT_SECONDS = 300.0
@@ -76,7 +74,7 @@ def build_alerts(pipeline: Pipeline) -> dg.SensorDefinition:
         kept: list[Memory] = []
         told = tell(
             _conditions(context.instance, pipeline, settings),
-            memory_of_text(context.cursor),
+            Memory.of_text(context.cursor),
             # Durable when the tick ends: the daemon writes the cursor then.
             kept.append,
             AppriseChannels(settings.alert_urls),
@@ -85,7 +83,7 @@ def build_alerts(pipeline: Pipeline) -> dg.SensorDefinition:
             datetime.now(UTC),
         )
         if kept:
-            context.update_cursor(memory_as_text(kept[-1]))
+            context.update_cursor(kept[-1].as_text())
         for name, why in told.failures.items():
             context.log.warning("channel %s did not take a message: %s", name, why)
         return dg.SkipReason(str(told))
@@ -181,7 +179,7 @@ def _why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, 
 
 def _stopped_sensors(instance: dg.DagsterInstance, pipeline: Pipeline) -> Iterator[Condition]:
     """Those of the pipeline's sensors that are on: do they tick, and well?"""
-    ours = {pipeline.called(name) for name in (LAG, ROLLUPS)}
+    ours = {pipeline.called(name) for name in SENSORS} - {pipeline.called(ALERTS)}
     on = {InstigatorStatus.RUNNING, InstigatorStatus.AUTOMATICALLY_RUNNING}
     states = instance.all_instigator_state(
         instigator_type=InstigatorType.SENSOR, instigator_statuses=on

@@ -8,6 +8,8 @@ import enum
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from iot_pipeline.core.alerts.conditions import Condition, Level
 
 # Of each channel; then the oldest message makes room, and the next that arrives says so.
@@ -68,6 +70,18 @@ class Memory:
     outbox: Sequence[Message] = ()
     retries: Mapping[str, Retry] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def as_text(self) -> str:
+        """It as JSON, for what keeps it."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def of_text(cls, text: str | None) -> "Memory":
+        """The memory; a new one where there is none, or one that another version wrote."""
+        try:
+            return msgspec.json.decode(text, type=cls) if text else cls()
+        except msgspec.DecodeError:
+            return cls()
 
 
 def note(

@@ -198,6 +198,8 @@ COMMANDS: Mapping[str, Needs] = {
             "ledger": _SELECT_ALONE,
             "trace": _READ_BOTH,
             "losses": _SEE_BOTH,
+            "metrics": _LOOK,
+            "watch": _LOOK,
             "dead-letters list": _LETTERS_ALONE,
             "dead-letters show": _LETTERS_ALONE,
             "dead-letters stats": Needs(kafka=_READ_LETTERS, cassandra=_SELECT),
@@ -209,6 +211,7 @@ COMMANDS: Mapping[str, Needs] = {
         ("up", "down", "status", "logs", "kill", "scenarios", "settings", "rights"), _NOTHING
     ),
 }
+SENSORS = ("iot_data_lag", "rollups_of_touched_days", "iot_alerts")
 _INGEST_JOB = together([_DRAIN, _CHECKS])
 # By their names in Dagster: jobs, sensors and schedules.
 JOBS: Mapping[str, Needs] = {

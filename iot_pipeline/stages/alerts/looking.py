@@ -18,7 +18,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ports import LedgerStore, RecordLogReader
 
-_SERVERS = ("Kafka", "Cassandra")
+SERVERS = ("Kafka", "Cassandra")
 # Of one look; a server that needs longer is away.
 _ANSWER_SECONDS = 2.0
 
@@ -51,7 +51,7 @@ def look_at_ingestion(
     except TransientError as exc:
         reason = " ".join(str(exc).split())
         said = f"{exc.away} does not answer: {reason}"
-        others = [name for name in _SERVERS if name == "Kafka" and exc.away == "Cassandra"]
+        others = [name for name in SERVERS if name == "Kafka" and exc.away == "Cassandra"]
         return Looked(
             [
                 Condition(SERVER_IS_AWAY, Level.ERROR, said, exc.away),
@@ -72,7 +72,7 @@ def look_at_ingestion(
             "on, and does a run of ingest get its turn? By hand: `iot drain`."
         )
     still = Condition(INGESTION_STANDS_STILL, level, said, path="/assets/iot/sensor_data")
-    return Looked([*(_answers(name) for name in (*_SERVERS, "a server")), still], lags)
+    return Looked([*(_answers(name) for name in (*SERVERS, "a server")), still], lags)
 
 
 def _answers(server: str) -> Condition:

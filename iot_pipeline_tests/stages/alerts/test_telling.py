@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from iot_pipeline.clients.alert_memory import memory_as_text, memory_of_text
 from iot_pipeline.core.alerts.changes import Memory, Message
 from iot_pipeline.core.alerts.conditions import Condition, Level
 from iot_pipeline.errors import ConfigurationError
@@ -40,7 +39,7 @@ class Told:
 
     def keep(self, memory: Memory) -> None:
         self._step()
-        self.disk = memory_as_text(memory)
+        self.disk = memory.as_text()
 
     def send(self, message: Message, dropped: int) -> str:
         self._step()
@@ -49,7 +48,7 @@ class Told:
 
     def look(self, *conditions: Condition, seconds: float = 0) -> None:
         now = NOW + timedelta(seconds=seconds)
-        memory = memory_of_text(self.disk)
+        memory = Memory.of_text(self.disk)
         tell(conditions, memory, self.keep, self, self.settings, "iot", now)
 
 
@@ -73,7 +72,7 @@ def test_wherever_the_process_dies_nothing_is_lost_and_what_is_repeated_has_its_
         assert {channel for channel, _ in sent} == {"ops", "mail"}, dies_after
         assert len(set(sent)) == 2, dies_after
         assert len(sent) <= 4, "at most those of one look are sent twice"
-        assert not memory_of_text(told.disk).outbox
+        assert not Memory.of_text(told.disk).outbox
 
 
 def test_quiet_hours_and_routes_of_the_settings_hold() -> None:
@@ -91,8 +90,8 @@ def test_quiet_hours_and_routes_of_the_settings_hold() -> None:
 
 
 def test_a_memory_of_another_version_begins_anew() -> None:
-    assert memory_of_text('{"told": 7}') == Memory()
-    assert memory_of_text(None) == Memory()
+    assert Memory.of_text('{"told": 7}') == Memory()
+    assert Memory.of_text(None) == Memory()
 
 
 def test_a_route_to_a_check_that_there_is_not_is_refused() -> None:
