@@ -20,7 +20,7 @@ CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := check
-.PHONY: check setup test ui demo demo-once bench chaos compose lock clean
+.PHONY: check setup test ui demo demo-once bench chaos compose dashboard lock clean
 
 setup: $(STAMP)
 
@@ -65,6 +65,9 @@ bench: setup  ## BENCH="--minutes 5 ..." says how much: docs/performance.md
 
 compose: setup  ## the cluster and the secure variant of docker-compose.yml, made anew
 	$(BIN)/python -m iot_pipeline.local.compose_files
+
+dashboard: setup  ## deploy/grafana/iot_pipeline.json, made anew
+	$(BIN)/python -m iot_pipeline_tests.grafana_dashboard
 
 lock: setup  ## refresh the locks: Python packages (no index address) and the servers' jars
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from iot_pipeline.defs.alerts import build_alerts
 from iot_pipeline.defs.audit import build_audit
 from iot_pipeline.defs.checks import build_checks
 from iot_pipeline.defs.external import dead_letters_spec, topic_spec
@@ -81,7 +82,7 @@ def _definitions_of(pipeline: Pipeline) -> dg.Definitions:
             health_report,
             purge_history,
         ],
-        sensors=[lag_sensor, build_rollup_sensor(pipeline, first_day)],
+        sensors=[lag_sensor, build_rollup_sensor(pipeline, first_day), build_alerts(pipeline)],
         schedules=[
             ingest_on_schedule,
             checks_every_5_minutes,

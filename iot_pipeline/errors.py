@@ -9,9 +9,14 @@ with the micro-batch. One bad device must not stop a partition. A run that anoth
 is not an error either: `Fenced` is an outcome (`core.ledger.chain`).
 """
 
+from typing import ClassVar
+
 
 class PipelineError(Exception):
     """Anything iot_pipeline raises on purpose; the message says what to do next."""
+
+    # The server that did not answer, where that is what is wrong.
+    away: ClassVar[str] = ""
 
 
 class ConfigurationError(PipelineError):
@@ -21,13 +26,19 @@ class ConfigurationError(PipelineError):
 class TransientError(PipelineError):
     """The same call may succeed later."""
 
+    away = "a server"
+
 
 class KafkaUnavailableError(TransientError):
     """Kafka did not answer, or not in time."""
 
+    away = "Kafka"
+
 
 class CassandraUnavailableError(TransientError):
     """Cassandra did not answer, or not in time, or not with enough replicas."""
+
+    away = "Cassandra"
 
 
 class CassandraSlowError(CassandraUnavailableError):

@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from iot_pipeline import settings_cassandra, settings_kafka
+from iot_pipeline import settings_alerts, settings_cassandra, settings_kafka
 from iot_pipeline.core.checks.topics import Acceptable
 from iot_pipeline.core.fleet.device_limits import parse_device_limits
 from iot_pipeline.core.fleet.quality import QualityLimits
@@ -35,6 +35,7 @@ from iot_pipeline.core.reading.declaration import SEED, Declaration
 from iot_pipeline.core.reading.decoding import ReadingRules
 from iot_pipeline.core.reading.quantities import LIMITS, Quantity
 from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.settings_alerts import AlertSettings
 from iot_pipeline.settings_cassandra import CassandraSettings
 from iot_pipeline.settings_kafka import KafkaSettings, is_secret, take_properties
 from iot_pipeline.settings_local import LocalSettings, Port
@@ -64,7 +65,7 @@ else:
     _Limits = create_model("_Limits", **dict(_limits()))
 
 
-class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
+class Settings(LocalSettings, KafkaSettings, CassandraSettings, AlertSettings, _Limits):
     """All settings, valid, immutable. Durations are seconds, sizes are as the name ends.
 
     The limits of quality are declared in `core.fleet.quality`, those of each quantity in the
@@ -291,7 +292,11 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
         for name in type(self).model_fields:
             if name.endswith(("_location", "_bundle")):
                 object.__setattr__(self, name, in_project(getattr(self, name)))
-        wrong = [*settings_kafka.wrong_with(self), *settings_cassandra.wrong_with(self)]
+        wrong = [
+            *settings_kafka.wrong_with(self),
+            *settings_cassandra.wrong_with(self),
+            *settings_alerts.wrong_with(self),
+        ]
         if wrong:
             raise ValueError("; ".join(wrong))
         self._quality_limits = self._read_limits()
@@ -389,6 +394,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, _Limits):
         inherited: list[type[BaseModel]] = [
             KafkaSettings,
             CassandraSettings,
+            AlertSettings,
             LocalSettings,
             declared_limits(self._declared),
             _Limits,

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "iot logs": "local/test_up_and_down.py",
     "iot demo": "cli/test_demo.py",
     "iot rights": "test_rights.py",
+    "iot watch": "cli/test_watch.py",
 }
 
 

@@ -39,6 +39,7 @@ from iot_pipeline.settings import Settings
 LOCATION = "iot_pipeline"
 SENSOR = "iot_data_lag"
 ROLLUP_SENSOR = "rollups_of_touched_days"
+ALERT_SENSOR = "iot_alerts"
 SCHEDULE = "checks_every_5_minutes"
 ONCE_SECONDS = 240.0
 # A demo ends with Ctrl-C; a fleet that was left running ends by itself.
@@ -166,6 +167,9 @@ def _run(
     step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
     ui.start("Sensor", SENSOR)
     ui.start("Sensor", ROLLUP_SENSOR)
+    if settings.alert_urls:
+        ui.start("Sensor", ALERT_SENSOR)
+        tell(f"  {ALERT_SENSOR} is on: {', '.join(settings.alert_urls)} will be told what changes")
     ui.start("Schedule", SCHEDULE)
     if once:
         step(watch.until_judged(ONCE_SECONDS))

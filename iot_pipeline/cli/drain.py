@@ -1,7 +1,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 import click
 
@@ -15,7 +15,9 @@ from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.metrics import run_metrics
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.alerts.live import RunMetrics
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
@@ -78,7 +80,11 @@ def drain_command(
             follow=follow,
         )
         try:
-            with line, stop if is_following else nullcontext():
+            with ExitStack() as stack:
+                stack.enter_context(line)
+                if isinstance(watcher, FollowLine):
+                    stack.enter_context(stop)
+                    watcher.metrics = stack.enter_context(run_metrics(settings, outcome))
                 run_ingest(request, connections, outcome=outcome, watcher=watcher)
             is_done = True
         finally:
@@ -203,10 +209,12 @@ class FollowLine(RunLine):
 
     def __init__(self, line: ProgressLine) -> None:
         super().__init__(line)
+        self.metrics = RunMetrics()
         self._shown_at = time.monotonic()
         self._stored = 0
 
     def committed(self, outcome: IngestOutcome) -> None:
+        self.metrics.committed(outcome)
         now = time.monotonic()
         seconds = now - self._shown_at
         if seconds < self._line.seconds_between:

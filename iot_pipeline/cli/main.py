@@ -67,6 +67,8 @@ GROUPS = {
         "kill",
         "settings",
         "rights",
+        "watch",
+        "metrics",
         "check-instance",
     ),
 }

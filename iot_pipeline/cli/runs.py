@@ -6,11 +6,14 @@ Commands that stay or send end when they have put things in order.
 import getpass
 import os
 import signal
+import time
 import uuid
 from types import FrameType
 from typing import Self
 
 from iot_pipeline.stages.ports import Run
+
+_NAP_SECONDS = 0.2
 
 
 def new_cli_run() -> Run:
@@ -36,6 +39,13 @@ class Stop:
 
     def is_asked(self) -> bool:
         return self.signal_number is not None
+
+    def sleep(self, seconds: float) -> bool:
+        """Until then, or until it is asked for; returns whether it is."""
+        until = time.monotonic() + seconds
+        while not self.is_asked() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(_NAP_SECONDS, left))
+        return self.is_asked()
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):

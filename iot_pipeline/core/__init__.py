@@ -14,5 +14,6 @@ proof/      log and table side by side: every offset's fate, dead letters, delet
 checks/     what a check answers, its table of devices, what tables and topics must be
 rollups/    rows become hours and days; which days are to be made again
 fleet/      what is known of each device, what is wrong with which, the report
+alerts/     which changes of how things stand are told, to whom, once
 simulator/  a fleet, its faults, and what it sends when; stands on reading/ alone
 """

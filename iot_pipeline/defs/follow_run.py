@@ -31,6 +31,8 @@ from iot_pipeline.defs.verdicts import (
     Verdicts,
     is_news,
 )
+from iot_pipeline.metrics import run_metrics
+from iot_pipeline.stages.alerts.live import RunMetrics
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.intervals import Intervals
 from iot_pipeline.stages.ingest.planning import Plan
@@ -70,6 +72,7 @@ class FollowRun(Watcher):
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _written: dict[str, tuple[Shown, float]] = field(default_factory=dict)
     _achieved_tag: str = ""
+    _metrics: RunMetrics = field(default_factory=RunMetrics)
 
     def __post_init__(self) -> None:
         # Records that waited for this run are not measured: they would flatten every plot of
@@ -127,7 +130,8 @@ class FollowRun(Watcher):
                 partitions=None if self.lane.is_whole else self.lane,
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
             )
-            run_ingest(request, self.connections, outcome=self.outcome, watcher=self)
+            with run_metrics(settings, self.outcome) as self._metrics:
+                run_ingest(request, self.connections, outcome=self.outcome, watcher=self)
             self._end.set_result(self.outcome)
         except BaseException as exc:  # noqa: BLE001  # raised again in Dagster's thread
             self._end.set_exception(exc)
@@ -140,6 +144,7 @@ class FollowRun(Watcher):
 
     def committed(self, outcome: IngestOutcome) -> None:
         self.intervals.note(outcome.drained)
+        self._metrics.committed(outcome)
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         for item in ranges:

@@ -206,7 +206,7 @@ def _is_loss(exc: PipelineError) -> bool:
 def _show_unseen(verdicts: Verdicts, exc: PipelineError) -> str:
     """Show on the check why the lag is not known; returns the reason, on one line."""
     reason = " ".join(str(exc).split())
-    _show_lag(verdicts, not_looked(f"{COULD_NOT_LOOK}{reason}"))
+    _show_lag(verdicts, not_looked(f"{COULD_NOT_LOOK}{reason}", away=exc.away))
     return reason
 
 

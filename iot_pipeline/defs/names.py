@@ -27,6 +27,8 @@ PROCESS = "dagster/iot_process"
 # On runs that stay, launched by the sensor or a person: the next one waits for its turn.
 MODE = "iot/mode"
 FOLLOW = "follow"
+# In the metadata of a check that could not look, and of a failed step: the server that was silent.
+SERVER_AWAY = "server_away"
 MAX_RUNTIME = "dagster/max_runtime"
 # A failed ingest is planned again by the next tick: a retry of the same run would only be fenced.
 NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, open_connections
+from iot_pipeline.defs.names import SERVER_AWAY
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.settings import Settings
@@ -62,7 +63,9 @@ def failing_with_advice() -> Iterator[None]:
         yield
     except PipelineError as exc:
         raise dg.Failure(
-            description=str(exc), allow_retries=isinstance(exc, TransientError)
+            description=str(exc),
+            metadata={SERVER_AWAY: exc.away} if exc.away else None,
+            allow_retries=isinstance(exc, TransientError),
         ) from exc
 
 

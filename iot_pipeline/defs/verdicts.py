@@ -19,12 +19,14 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity, not_looked
 from iot_pipeline.core.words import as_written, plain
+from iot_pipeline.defs.names import SERVER_AWAY
 from iot_pipeline.stages.checks.machinery.check import Check
 from iot_pipeline.stages.checks.machinery.registry import checks_of
 
 # A check's metadata: what to look at first the next time, when it was looked at, and whether only a
 # look at all there is can turn it green.
 SUSPECTS = "suspects"
+WORST_DEVICES = "worst_devices"
 LOOKED_AT = "looked_at"
 NEEDS_WHOLE_LOOK = "needs_whole_look"
 _NOT_YET = (
@@ -83,6 +85,16 @@ class Shown:
         """When that look was; None: it could not look."""
         value = self._value(LOOKED_AT)
         return datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else None
+
+    @property
+    def away(self) -> str:
+        """The server whose silence kept it from looking; empty: there was none."""
+        return str(self._value(SERVER_AWAY) or "")
+
+    @property
+    def worst_devices(self) -> str:
+        """The table of the worst devices as markdown; empty: there are none."""
+        return str(self._value(WORST_DEVICES) or "")
 
     def again(self) -> "Shown":
         """The same once more, because there is no newer look; it has ended a run already."""
@@ -242,7 +254,7 @@ def _in_words_of_dagster(
 ) -> Shown:
     metadata: dict[str, Any] = {}
     if verdict.worst.rows:
-        metadata["worst_devices"] = dg.MetadataValue.md(verdict.worst.markdown())
+        metadata[WORST_DEVICES] = dg.MetadataValue.md(verdict.worst.markdown())
     for name, value in verdict.numbers.items():
         if isinstance(value, int):
             metadata[name] = dg.MetadataValue.int(value)
@@ -254,6 +266,8 @@ def _in_words_of_dagster(
         metadata[LOOKED_AT] = dg.MetadataValue.timestamp(looked_at)
     if needs_whole_look:
         metadata[NEEDS_WHOLE_LOOK] = dg.MetadataValue.bool(True)
+    if verdict.away:
+        metadata[SERVER_AWAY] = dg.MetadataValue.text(verdict.away)
     return Shown(
         check.name,
         verdict.passed,

@@ -19,6 +19,8 @@ from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.stages.ports import Answer, Pending
 
 _log = logging.getLogger(__name__)
+# On the log record of each thing that is sent or asked again: what counts them looks for it.
+RETRIED = "retried"
 _T = TypeVar("_T")
 _I = TypeVar("_I")
 _P = TypeVar("_P", bound=Pending)
@@ -57,7 +59,10 @@ def backoff_seconds(failures: int, jitter: float) -> float:
 def _say(state: tenacity.RetryCallState) -> None:
     if state.outcome is not None and state.next_action is not None:
         _log.warning(
-            "%s; trying again in %.1f s", state.outcome.exception(), state.next_action.sleep
+            "%s; trying again in %.1f s",
+            state.outcome.exception(),
+            state.next_action.sleep,
+            extra={RETRIED: True},
         )
 
 
@@ -273,7 +278,7 @@ class Flight:
         self._failures += 1
         wait = backoff_seconds(self._failures, random.random())
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        _log.warning("%s%s; asking again in %.1f s", errors[0], more, wait)
+        _log.warning("%s%s; asking again in %.1f s", errors[0], more, wait, extra={RETRIED: True})
         time.sleep(wait)
 
 

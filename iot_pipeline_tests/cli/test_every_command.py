@@ -102,6 +102,9 @@ EXAMPLES: dict[str, list[Example]] = {
     "setup": [Example()],
     "simulate": [Example(("--rate", "max", "--count", "50"), shows=("acknowledged 50",))],
     "status": [Example(away=1, shows=("kafka", "cassandra"))],
+    # What cannot be asked is a metric too, or a sentence: neither fails.
+    "metrics": [Example(away=0, shows=("iot_lag_offsets",))],
+    "watch": [Example(("--once",), away=0)],
     "mend": [Example(("--", "{device}", "{measured_at}"), shows=("is whole",))],
     "trace": [Example(("--", "{device}", "{measured_at}"), shows=("{device}", "{message}"))],
     "up": [Example(away=2, shows=("kafka", "cassandra"))],

@@ -144,7 +144,7 @@ def test_sensor_and_schedules_are_stopped_until_somebody_starts_them(
 ) -> None:
     sensors = {sensor.name: sensor for sensor in definitions.sensors or ()}
     schedules = {schedule.name: schedule for schedule in definitions.schedules or ()}
-    assert set(sensors) == {"iot_data_lag", "rollups_of_touched_days"}
+    assert set(sensors) == {"iot_data_lag", "rollups_of_touched_days", "iot_alerts"}
     assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
         "ingest_on_schedule": "* * * * *",
         "checks_every_5_minutes": "*/5 * * * *",

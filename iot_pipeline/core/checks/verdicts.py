@@ -25,7 +25,7 @@ class CheckVerdict:
     next time. `name` is the check's: `Check.named` fills it in.
 
     A verdict is passed, failed, or, with `is_looked` False, neither: the check could not look, and
-    that is never green.
+    that is never green. `away` is then the server that did not answer, if that was why.
     """
 
     passed: bool
@@ -36,12 +36,18 @@ class CheckVerdict:
     severity: Severity = Severity.WARN
     is_looked: bool = True
     name: str = ""
+    away: str = ""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it could not look, and no server that comes back changes that."""
+        return not self.is_looked and not self.away and self.sentence.startswith(COULD_NOT_LOOK)
 
 
 # How the sentence of a check begins that could not look; the reason follows.
 COULD_NOT_LOOK = "Could not look: "
 
 
-def not_looked(why: str, numbers: Numbers | None = None) -> CheckVerdict:
-    """The answer of a check that could not look; `why` is a sentence."""
-    return CheckVerdict(False, why, numbers or {}, is_looked=False)
+def not_looked(why: str, numbers: Numbers | None = None, away: str = "") -> CheckVerdict:
+    """The answer of a check that could not look; `why` is a sentence, `away` a server."""
+    return CheckVerdict(False, why, numbers or {}, is_looked=False, away=away)

@@ -198,6 +198,8 @@ COMMANDS: Mapping[str, Needs] = {
             "ledger": _SELECT_ALONE,
             "trace": _READ_BOTH,
             "losses": _SEE_BOTH,
+            "metrics": _LOOK,
+            "watch": _LOOK,
             "dead-letters list": _LETTERS_ALONE,
             "dead-letters show": _LETTERS_ALONE,
             "dead-letters stats": Needs(kafka=_READ_LETTERS, cassandra=_SELECT),
@@ -213,6 +215,7 @@ COMMANDS: Mapping[str, Needs] = {
         _NOTHING,
     ),
 }
+SENSORS = ("iot_data_lag", "rollups_of_touched_days", "iot_alerts")
 _INGEST_JOB = together([_DRAIN, _CHECKS])
 # By their names in Dagster: jobs, sensors and schedules.
 JOBS: Mapping[str, Needs] = {
@@ -233,6 +236,7 @@ JOBS: Mapping[str, Needs] = {
             ),
             "iot_data_lag": _READ_BOTH,
             "rollups_of_touched_days": _SELECT_ALONE,
+            "iot_alerts": _READ_BOTH,
         },
     ),
     **_as(SIMULATE, {"simulate": _SIMULATE}),

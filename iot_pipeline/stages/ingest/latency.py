@@ -80,6 +80,7 @@ class LatencyProbe:
         random_: chooses the row of a group.
         since_seconds: rows of records that arrived in Kafka before this (seconds since 1970) are
             not measured: they waited for the run, and `waited_seconds` says how long.
+        on_measured: is told each sample, in seconds, in whichever thread collects it.
 
     `take` may be called from another thread than the drain's. `unreadable` counts rows that were
     acknowledged and could not be read then: a person deleted them, or Cassandra went away.
@@ -91,6 +92,7 @@ class LatencyProbe:
     random_: random.Random = field(default_factory=random.Random)
     since_seconds: float = 0.0
     unreadable: int = 0
+    on_measured: Callable[[float], None] = lambda _: None
     _due: float = 0.0
     _asked: deque[tuple[_Probe, StoredRows]] = field(default_factory=deque)
     _measured: Latencies = field(default_factory=Latencies)
@@ -119,7 +121,9 @@ class LatencyProbe:
             if not answer.done:
                 self._asked.append((probe, answer))
             elif answer.error is None and probe.is_in(answer):
-                self._measured.add(answer.answered_at - probe.produced_at)
+                seconds = answer.answered_at - probe.produced_at
+                self._measured.add(seconds)
+                self.on_measured(seconds)
             else:
                 self.unreadable += 1
 

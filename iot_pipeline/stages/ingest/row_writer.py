@@ -25,7 +25,7 @@ from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, record
 from iot_pipeline.core.times import day_of
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ports import Pending, ReadingStore
-from iot_pipeline.stages.requests import backoff_seconds
+from iot_pipeline.stages.requests import RETRIED, backoff_seconds
 
 _log = logging.getLogger(__name__)
 _IntOrInts = TypeVar("_IntOrInts", int, Ints)
@@ -283,7 +283,7 @@ class RowWriter:
         # not be what keeps Cassandra busy.
         self._window = max(1.0, self._window / 2)
         wait = backoff_seconds(request.failures, random.random())
-        _log.warning("%s; sending these rows again in %.1f s", error, wait)
+        _log.warning("%s; sending these rows again in %.1f s", error, wait, extra={RETRIED: True})
         self._delayed.append((now + wait, request))
 
     def _halve(self, rows: RowSlice, error: RowsRefusedError) -> None:

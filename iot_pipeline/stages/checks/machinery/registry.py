@@ -9,14 +9,9 @@ import pkgutil
 from collections.abc import Iterable, Iterator
 
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
-from iot_pipeline.errors import (
-    CassandraUnavailableError,
-    KafkaUnavailableError,
-    PipelineError,
-    TransientError,
-)
+from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.stages import checks as _checks
-from iot_pipeline.stages.checks.machinery.check import CASSANDRA, KAFKA, READINGS, Check
+from iot_pipeline.stages.checks.machinery.check import BOTH, READINGS, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 
 
@@ -44,19 +39,17 @@ def look_at(checks: Iterable[Check], facts: Facts) -> Iterator[CheckVerdict]:
     """
     away: dict[str, str] = {}
     for check in checks:
-        known = next((away[server] for server in check.asks if server in away), None)
-        if known is not None:
-            yield check.named(not_looked(known))
+        gone = next((server for server in check.asks if server in away), None)
+        if gone is not None:
+            yield check.named(not_looked(away[gone], away=gone))
             continue
         try:
             verdict = check.look(facts)
         except PipelineError as exc:
             why = _why(exc)
-            if isinstance(exc, KafkaUnavailableError):
-                away[KAFKA] = why
-            elif isinstance(exc, CassandraUnavailableError):
-                away[CASSANDRA] = why
-            yield check.named(not_looked(why))
+            if exc.away in BOTH:
+                away[exc.away] = why
+            yield check.named(not_looked(why, away=exc.away))
         else:
             if verdict is not None:
                 yield check.named(verdict)
