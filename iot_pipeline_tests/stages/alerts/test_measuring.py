@@ -36,7 +36,7 @@ class CountedLedger:
 
     def put(self, at: datetime, start: int, end: int, outcome: Outcome, stored: int) -> None:
         rest = end - start - stored if outcome.is_ingested else 0
-        link = ChainLink(0, 0, start, end, outcome, "run", stored, 0, 0, 0, 0, rest)
+        link = ChainLink(0, 0, start, end, outcome, "run", stored, 0, 0, 0, 0, 0, rest)
         self.links[0, start] = at, link
 
     def read_links(
