@@ -12,6 +12,7 @@ import click
 from iot_pipeline.cli.output import make_writable, say, write_commands
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
+from iot_pipeline.extras import extras_named
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -141,7 +142,8 @@ def main() -> None:
     make_writable()
     try:
         _check_arguments(sys.argv[1:])
-        iot.main(prog_name="iot", standalone_mode=False)
+        with extras_named():
+            iot.main(prog_name="iot", standalone_mode=False)
     except click.Abort:
         say("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)

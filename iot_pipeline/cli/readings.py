@@ -23,12 +23,14 @@ from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
 from iot_pipeline.core.times import MS_PER_DAY, Window, choose_window, in_utc, moment_of
 from iot_pipeline.core.words import counted, iot_command
 from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.extras import require
 from iot_pipeline.files import is_stream, whole_file
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.reading.in_order import read_newest, stream_pages
 
 Format = Literal["table", "json", "csv", "parquet", "plot"]
 _FORMATS = get_args(Format)
+_NEEDED = {"plot": "plotext", "parquet": "pyarrow"}
 _LISTED = 1000
 # A device chooses its own id, and a spreadsheet runs what begins so.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
@@ -82,6 +84,10 @@ def readings_command(
     window = choose_window(last, since, until, datetime.now(UTC))
     settings = Settings.from_env()
     devices = list(dict.fromkeys(device_ids))
+    if chosen in _NEEDED:
+        require(_NEEDED[chosen])
+    if save is not None:
+        require("matplotlib")
     with CassandraClient(settings) as client:
         if chosen in ("table", "json"):
             _list(client, devices, window, limit or _LISTED, as_json=chosen == "json")

@@ -20,7 +20,8 @@ from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.day_view import DayView, recent_days
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.times import moment_of
-from iot_pipeline.errors import PipelineError
+from iot_pipeline.errors import ConfigurationError, PipelineError
+from iot_pipeline.extras import extras_named
 from iot_pipeline.stages.fleet.view import view_fleet
 
 _MOST_PROBLEMS = 15
@@ -45,7 +46,11 @@ def picture_metadata(
     except (PipelineError, OSError) as exc:
         # The rows are stored: a server that went away, or a disk that is full, must not fail the
         # run for a picture.
-        return {"pictures": dg.MetadataValue.text(f"not drawn: {exc}")}
+        return _not_drawn(exc)
+
+
+def _not_drawn(why: Exception) -> Metadata:
+    return {"pictures": dg.MetadataValue.text(f"not drawn: {why}")}
 
 
 def _due_pictures(
@@ -59,10 +64,11 @@ def _due_pictures(
     if not last.is_over(now_ms):
         return {"pictures": dg.MetadataValue.md(_where(last, asset_key))}
     began = time.monotonic()
-    view = view_fleet(connections, settings.topic, fleet, now)
     # Half a second of imports, only when something is drawn.
-    from iot_pipeline.artifacts.fleet_pictures import draw_album
+    with extras_named():
+        from iot_pipeline.artifacts.fleet_pictures import draw_album
 
+    view = view_fleet(connections, settings.topic, fleet, now)
     album = {name: _embed(name, png) for name, png in draw_album(view).items()}
     cost_seconds = round(time.monotonic() - began, 3)
     kept.write(LastDrawing(now_ms, run_id, cost_seconds))
@@ -77,8 +83,11 @@ def day_picture(view: DayView, quantities: Sequence[Quantity]) -> Metadata:
     """The fleet by the hour of a day that was rolled up; nothing of a day without readings."""
     if not view.readings:
         return {}
-    from iot_pipeline.artifacts.rollup_pictures import draw_day
-
+    try:
+        with extras_named():
+            from iot_pipeline.artifacts.rollup_pictures import draw_day
+    except ConfigurationError as exc:
+        return _not_drawn(exc)
     busiest = max(view.reporting)
     return {
         "day_by_the_hour": _embed("day", draw_day(view, quantities)),
@@ -91,8 +100,11 @@ def days_picture(records: Iterable[DayRecord]) -> Metadata:
     days = recent_days(records)
     if not days:
         return {}
-    from iot_pipeline.artifacts.rollup_pictures import draw_days
-
+    try:
+        with extras_named():
+            from iot_pipeline.artifacts.rollup_pictures import draw_days
+    except ConfigurationError as exc:
+        return _not_drawn(exc)
     return {"days": _embed("days", draw_days(days))}
 
 

@@ -361,8 +361,9 @@ def test_the_schedule_asks_for_a_run_that_plans_by_itself_unless_one_is_at_work(
         dg.build_schedule_context(instance=instance) as context,
     ):
         ask = dagster.definitions.resolve_schedule_def("ingest_on_schedule")
-        request = ask(context)
-        assert isinstance(request, dg.RunRequest)
+        requests = ask(context)
+        assert isinstance(requests, list)
+        (request,) = requests
         assert request.run_key is None
         assert request.run_config == {}
         add_run(replace(dagster, instance=instance))
