@@ -46,6 +46,13 @@ def test_rows_of_several_partitions_are_no_more_bytes_than_cassandra_warns_of(
     assert sum(request.parts for request in requests) == len(counts), "none is cut"
 
 
+def test_wide_rows_share_a_request_with_as_few_as_fit() -> None:
+    groups = RowGroups.of({(f"d{at}", 1): rows_of(1, *[1.0] * 64) for at in range(20)})
+    assert [len(request) for request in requests_of(groups, 1)] == [2] * 10
+    groups = RowGroups.of({(f"d{at}", 1): rows_of(1, "x" * 2_000) for at in range(20)})
+    assert [len(request) for request in requests_of(groups, 1)] == [2] * 10
+
+
 def test_rows_of_two_doubles_fill_a_request_as_they_did() -> None:
     groups = RowGroups.of({(f"d{at}", 1): rows_of(5, 1.0, 2.0) for at in range(100)})
     assert [len(request) for request in requests_of(groups, 1)] == [45] * 11 + [5]
