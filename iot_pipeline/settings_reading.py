@@ -32,31 +32,34 @@ def read_declaration(path: str) -> Declaration:
     """
     if not path:
         return SEED
-    place = Path(in_project(path))
+    try:
+        return load_declaration(Path(in_project(path)), path)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"IOT_READING: {exc}") from None
+
+
+def load_declaration(place: Path, source: str) -> Declaration:
+    """The declaration in a file; `source` is what a person calls it.
+
+    Raises:
+        ConfigurationError: `source:line: what is wrong`; or it asks for what is not built.
+    """
     try:
         text = place.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         why = getattr(exc, "strerror", None) or "not UTF-8"
-        raise ConfigurationError(f"IOT_READING={path}: {why}") from None
-    try:
-        declaration = parse_declaration(text, str(place), _ENDINGS)
-    except ConfigurationError as exc:
-        raise ConfigurationError(f"IOT_READING: {exc}") from None
-    _refuse_unbuilt(declaration, str(place))
+        raise ConfigurationError(f"{source}: {why}") from None
+    declaration = parse_declaration(text, source, _ENDINGS)
+    _refuse_unbuilt(declaration, source)
     return declaration
 
 
 def _refuse_unbuilt(declaration: Declaration, source: str) -> None:
     for quantity in declaration.quantities:
-        asked = ""
-        if quantity.type != "double":
-            asked = f"type {quantity.type}"
-        elif quantity.optional:
-            asked = "optional"
-        if asked:
+        if quantity.optional:
             raise ConfigurationError(
-                f"IOT_READING: {source}: quantities.{quantity.name}: {asked} is not built yet: "
-                "expected type double, and every quantity in every message"
+                f"{source}: quantities.{quantity.name}: optional is not built yet: expected every "
+                "quantity in every message"
             )
 
 
@@ -65,7 +68,7 @@ def declared_limits(declaration: Declaration) -> type[BaseModel]:
     """A setting for each limit of each quantity; its default is what is declared."""
     found = {}
     for quantity in declaration.quantities:
-        for limit, about in LIMITS.items():
+        for limit, about in LIMITS.items() if quantity.is_number else ():
             meaning = about["meaning"].format(unit=quantity.unit).strip("; ")
             default = getattr(quantity, limit)
             found[quantity.setting_of(limit)] = (

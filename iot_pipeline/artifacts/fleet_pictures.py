@@ -23,6 +23,7 @@ from iot_pipeline.artifacts.drawing import (
 )
 from iot_pipeline.core.fleet.delays import LABELS
 from iot_pipeline.core.fleet.view import FleetView
+from iot_pipeline.core.reading.quantities import first_number
 from iot_pipeline.core.times import MS_PER_HOUR, in_words, moment_of
 from iot_pipeline.core.words import printable
 
@@ -61,9 +62,9 @@ def draw_small_multiples(view: FleetView, theme: Theme) -> bytes:
             "wspace": 0.16,
         },
     )
-    shown = view.fleet.limits.quantities[0]
+    shown = first_number(view.fleet.limits.quantities)
     means = f"means of {in_words(slot_ms / 1000)}"
-    headline(figure, theme, f"{shown.name.capitalize()}, {shown.unit}, {means}", 0.05)
+    headline(figure, theme, f"{shown.title[:1].upper()}{shown.title[1:]}, {means}", 0.05)
     flat = [axes for row in axes_of for axes in row]
     for axes, (device_id, line) in zip(flat, lines.items(), strict=False):
         problem = view.words.get(device_id)

@@ -4,7 +4,7 @@
 |---|---|
 | device_id | dictionary<string> |
 | timestamp | timestamp[ms, UTC] |
-| each quantity | double; its unit is in the field's metadata |
+| each quantity | that of its CQL type; its unit is in the field's metadata |
 
 The UTC day is not a column of the file: it is the folder's name (`day=2026-11-22`), which Arrow,
 pandas, DuckDB and Spark read as a column of the dataset.
@@ -18,13 +18,23 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iot_pipeline.core.reading.quantities import Quantity
+from iot_pipeline.core.reading.quantities import Quantity, QuantityType
 from iot_pipeline.core.reading.spans import Page
 from iot_pipeline.files import whole_file
 
 # About 3 MB of Parquet and 20 MB of Python: large enough to compress, small enough to hold.
 ROW_GROUP_ROWS = 100_000
 FILE_NAME = "readings.parquet"
+
+
+_TYPES: dict[QuantityType, Any] = {
+    "double": pa.float64(),
+    "float": pa.float32(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    "text": pa.string(),
+}
 
 
 def schema_of(quantities: Sequence[Quantity]) -> Any:
@@ -34,7 +44,7 @@ def schema_of(quantities: Sequence[Quantity]) -> Any:
             pa.field("device_id", pa.dictionary(pa.int32(), pa.string()), nullable=False),
             pa.field("timestamp", pa.timestamp("ms", tz="UTC"), nullable=False),
             *(
-                pa.field(item.name, pa.float64(), metadata={"unit": item.unit})
+                pa.field(item.name, _TYPES[item.type], metadata={"unit": item.unit})
                 for item in quantities
             ),
         ]

@@ -25,9 +25,11 @@ def draw_readings(
 
     `series` are one at least; past twelve devices the legend names the first ones only.
     """
-    figure = new_figure(theme, 10, 3 * len(quantities))
-    plots = figure.subplots(len(quantities), 1, sharex=True, squeeze=False)[:, 0]
-    for place, (axes, quantity) in enumerate(zip(plots, quantities, strict=True)):
+    # Text has no line.
+    drawn = [(place, item) for place, item in enumerate(quantities) if item.type != "text"]
+    figure = new_figure(theme, 10, 3 * len(drawn))
+    plots = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (place, quantity) in zip(plots, drawn, strict=True):
         dress(axes, theme, quantity.title)
         for number, item in enumerate(series):
             times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in item.times_ms]

@@ -16,6 +16,7 @@ _MOST_LABELS = 12
 
 def draw_day(view: DayView, shown: Sequence[Quantity], theme: Theme = LIGHT) -> bytes:
     """A PNG: each quantity and the readings of the whole fleet by the hour of one day."""
+    shown = [quantity for quantity in shown if quantity.is_number]
     plots = len(shown) + 1
     figure = new_figure(theme, 9, 0.35 + 1.42 * plots)
     *of_quantities, below = figure.subplots(
@@ -28,7 +29,8 @@ def draw_day(view: DayView, shown: Sequence[Quantity], theme: Theme = LIGHT) -> 
         name = quantity.name.capitalize()
         if not number:
             name = f"{view.day} (UTC), all devices: {quantity.name}"
-        title = f"{name} in {quantity.unit}, mean of each hour; shaded: least to greatest"
+        in_unit = f" in {quantity.unit}" if quantity.unit else ""
+        title = f"{name}{in_unit}, mean of each hour; shaded: least to greatest"
         dress(axes, theme, title)
         _band(axes, [rollup.stats.get(quantity.name) for rollup in view.hours], theme)
     dress(below, theme, "Readings of each hour")

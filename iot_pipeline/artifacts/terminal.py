@@ -33,6 +33,8 @@ def plot_readings(
 
     parts = []
     for place, quantity in enumerate(quantities):
+        if quantity.type == "text":
+            continue
         plotext.clear_figure()
         plotext.limit_size(True, False)
         plotext.plotsize(width or shutil.get_terminal_size((100, 30)).columns, _HEIGHT)
@@ -42,7 +44,7 @@ def plot_readings(
         last = max(item.times_ms[-1] for item in series)
         at = [first + (last - first) * tick / (_TICKS - 1) for tick in range(_TICKS)]
         plotext.xticks(at, [_clock(ms, last - first) for ms in at])
-        plotext.title(f"{quantity.name} ({quantity.unit})")
+        plotext.title(quantity.heading)
         text = plotext.build()
         parts.append(text if is_colored else plotext.uncolorize(text))
     between = " to ".join(in_utc(moment_of(round(ms))) for ms in (first, last))

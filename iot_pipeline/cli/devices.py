@@ -123,7 +123,7 @@ def _print(shown: list[str], fleet: Fleet, words: dict[str, str], *, is_narrow: 
 
 
 def _columns(fleet: Fleet) -> list[str]:
-    units = [quantity.unit for quantity in fleet.limits.quantities]
+    units = [quantity.unit or quantity.name for quantity in fleet.limits.quantities]
     return ["device", "newest reading", *units, "reports every", "today", "problem"]
 
 
@@ -218,7 +218,10 @@ def _row(name: str, state: DeviceState, fleet: Fleet) -> tuple[object, ...]:
     return (
         name,
         moment_of(state.measured_ms),
-        *(f"{value:g}" for value in state.values),
+        *(
+            quantity.shown(value)
+            for quantity, value in zip(fleet.limits.quantities, state.values, strict=False)
+        ),
         in_words(usual / 1000) if usual else "?",
         f"{_count_today(state, fleet.as_of_ms):,}",
     )

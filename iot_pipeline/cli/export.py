@@ -32,7 +32,7 @@ def export_command(
     """Export days of readings to OUT/day=2026-01-31/readings.parquet; again changes nothing.
 
     Days are those of the devices' clocks. Columns: device_id (dictionary), timestamp (ms, UTC), and
-    each quantity (double). What reads a partitioned dataset reads OUT: pyarrow, pandas, DuckDB,
+    each quantity, of its type. What reads a partitioned dataset reads OUT: pyarrow, pandas, DuckDB,
     Spark.
     """
     from iot_pipeline.artifacts.parquet import FILE_NAME, parquet_file

@@ -201,7 +201,7 @@ def _as_dict(
 def _print_readings(
     shown: list[tuple[str, PlainRow]], devices: list[str], quantities: Sequence[Quantity]
 ) -> None:
-    columns = ["timestamp", *(f"{quantity.name} ({quantity.unit})" for quantity in quantities)]
+    columns = ["timestamp", *(quantity.heading for quantity in quantities)]
     is_one = len(devices) == 1
     print_table(
         columns if is_one else ["device", *columns],
@@ -280,16 +280,26 @@ def _csv_readings(
 
     def write(page: Page) -> None:
         writer.writerows(
-            (_as_text(page.device_id), in_utc(moment_of(ms), "milliseconds"), *values)
+            (
+                _as_text(page.device_id),
+                in_utc(moment_of(ms), "milliseconds"),
+                *map(_as_cell, values),
+            )
             for ms, *values in page.rows
         )
 
     yield write
 
 
-def _as_text(device_id: str) -> str:
-    """The id, such that no spreadsheet takes it for a formula: those get a quote in front."""
-    return f"'{device_id}" if device_id.startswith(_FORMULA_STARTS) else device_id
+def _as_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _as_text(value) if isinstance(value, str) else value
+
+
+def _as_text(sent: str) -> str:
+    """A device's id or text, such that no spreadsheet takes it for a formula: with a quote then."""
+    return f"'{sent}" if sent.startswith(_FORMULA_STARTS) else sent
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.connections import Tables
 from iot_pipeline.core.reading.quantities import Quantity
-from iot_pipeline.core.rollups.statistics import STATISTICS, Rollup
+from iot_pipeline.core.rollups.statistics import Rollup, statistics_of
 from iot_pipeline.core.times import in_utc, moment_of, parse_day
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.settings import Settings
@@ -147,9 +147,9 @@ def rollups_command(
             column,
             "count",
             *(
-                f"{statistic.name} {item.unit}"
+                f"{statistic.name} {item.unit or item.name}"
                 for item in settings.quantities
-                for statistic in STATISTICS
+                for statistic in statistics_of(item)
             ),
         ),
         [
@@ -177,7 +177,7 @@ def _rollup_json(rollup: Rollup, quantities: Sequence[Quantity]) -> dict[str, ob
     }
 
 
-def _stats_json(rollup: Rollup, quantity: Quantity) -> dict[str, float] | None:
+def _stats_json(rollup: Rollup, quantity: Quantity) -> dict[str, object] | None:
     stats = rollup.stats.get(quantity.name)
     return None if stats is None else {"count": stats.count, **stats.numbers}
 
@@ -185,5 +185,10 @@ def _stats_json(rollup: Rollup, quantity: Quantity) -> dict[str, float] | None:
 def _cells(rollup: Rollup, quantities: Sequence[Quantity]) -> Iterator[str]:
     for quantity in quantities:
         stats = rollup.stats.get(quantity.name)
-        for statistic in STATISTICS:
-            yield "" if stats is None else f"{stats[statistic.name]:.{quantity.decimals}f}"
+        for statistic in statistics_of(quantity):
+            if stats is None:
+                yield ""
+            elif quantity.is_number:
+                yield f"{stats[statistic.name]:.{quantity.decimals}f}"
+            else:
+                yield quantity.shown(stats[statistic.name])

@@ -30,6 +30,7 @@ from iot_pipeline.clients.packed_rows import (
 )
 from iot_pipeline.clients.reading_store import DEVICE_TTL_EXTRA_SECONDS, CassandraReadingStore
 from iot_pipeline.clients.sensor_data import columns_of
+from iot_pipeline.core.reading.quantities import QuantityType
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.settings import Settings
@@ -117,6 +118,7 @@ class PackedReadingStore(CassandraReadingStore):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Of rows that are being sent: what was packed last.
+        self._types = [quantity.type for quantity in self._quantities]
         self._blocks: WeakKeyDictionary[RowGroups, PackedBlock] = WeakKeyDictionary()
 
     def send_rows(self, rows: RowSlice) -> PendingAnswer[Any]:
@@ -145,7 +147,7 @@ class PackedReadingStore(CassandraReadingStore):
 
     def _pack(self, rows: RowSlice, end: int) -> PackedBlock:
         ttl_of = self._ttl_seconds if self._retention_ms else None
-        block = pack_groups(self._row_prefix, rows.groups, rows.first, end, ttl_of)
+        block = pack_groups(self._row_prefix, rows.groups, rows.first, end, self._types, ttl_of)
         if ttl_of is not None:
             block.fresh_until = time.monotonic() + _TTL_FRESH_SECONDS
         return block
@@ -211,13 +213,18 @@ class PackedReadingStore(CassandraReadingStore):
         """Pack a sample and let the driver encode the same one; say what differs, or nothing."""
         ttl = (77,) if self._retention_ms else ()
         name, day, ms, write_time = "probe-é", 20_000, 1_735_444_918_316, 1_735_444_918_316_007
-        values = [number - 1.5 for number in range(len(self._quantities))]
+        values = [_sample(cql_type, number) for number, cql_type in enumerate(self._types)]
         theirs = BatchStatement(batch_type=BatchType.UNLOGGED)
         theirs.add(row, (name, day + DAY_ZERO, ms, *values, write_time, *ttl))
         theirs.add(device, (day + DAY_ZERO, bucket_of(name), name, ms * 1000, *ttl))
         sample = RowSlice.of({(name, day): {ms: (write_time, 0, 7, *values)}})
         rows = pack_groups(
-            self._row_prefix, sample.groups, 0, 1, (lambda ms: ms * 0 + 77) if ttl else None
+            self._row_prefix,
+            sample.groups,
+            0,
+            1,
+            self._types,
+            (lambda ms: ms * 0 + 77) if ttl else None,
         ).of(sample)
         devices = pack_device(self._device_prefix, name, day, ms, 77 if ttl else None)
         routing_key = partition_routing_key(name.encode(), day)
@@ -227,6 +234,15 @@ class PackedReadingStore(CassandraReadingStore):
         if (ours.routing_key, ours.keyspace) != (theirs.routing_key, theirs.keyspace):
             return f"driver {cassandra.__version__} routes a batch otherwise than we do"
         return ""
+
+
+def _sample(cql_type: QuantityType, number: int) -> float | str:
+    """A value of a type, another one for each column: a changed order would show."""
+    if cql_type == "text":
+        return f"é{number}"
+    if cql_type == "boolean":
+        return number % 2 == 0
+    return number - 1.5 if cql_type in ("double", "float") else number - 3
 
 
 def find_driver_problem(session: Any, version: str = cassandra.__version__) -> str:

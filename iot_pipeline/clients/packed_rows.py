@@ -6,7 +6,7 @@ of bytes that numpy fills column by column.
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -16,11 +16,20 @@ import numpy.typing as npt
 
 from iot_pipeline.clients.cassandra import DAY_ZERO
 from iot_pipeline.core.reading.columns import Codes, Ints
+from iot_pipeline.core.reading.quantities import QuantityType
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import arrived_ms, first_us
 
 _PREPARED = 1
+# How the values of a column are written: big-endian numbers.
+_WIRE: dict[QuantityType, str] = {
+    "double": ">f8",
+    "float": ">f4",
+    "int": ">i4",
+    "bigint": ">i8",
+    "boolean": ">u1",
+}
 
 _pack_head = struct.Struct(">BH").pack
 _pack_short = struct.Struct(">H").pack
@@ -57,6 +66,7 @@ def pack_groups(
     groups: RowGroups,
     first: int,
     end: int,
+    types: Sequence[QuantityType],
     ttl_of: Callable[[Ints], Ints] | None = None,
 ) -> PackedBlock:
     """The rows of the groups [first, end), one at least.
@@ -64,6 +74,7 @@ def pack_groups(
     Args:
         prefix: that of the prepared statement.
         groups: cheapest where ids of one length are neighbours.
+        types: those of the columns that the values are for, in their order.
         ttl_of: seconds to live for Kafka timestamps in ms; None: the statement has no TTL.
     """
     part = groups.part(first, end)
@@ -73,36 +84,86 @@ def pack_groups(
     sizes: list[int] = []
     for start, stop in pairwise(cuts):
         of_length = part.part(start, stop)
-        rows = _rows_of_length(prefix, of_length, int(lengths[start]), ttl_of)
-        pieces.append(rows.tobytes())
-        sizes += (of_length.counts * rows.dtype.itemsize).tolist()
+        body, of_groups = _rows_of_length(prefix, of_length, int(lengths[start]), types, ttl_of)
+        pieces.append(body)
+        sizes += of_groups
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return PackedBlock(first, end, body, list(accumulate(sizes, initial=0)))
 
 
 def _rows_of_length(
-    prefix: bytes, groups: RowGroups, length: int, ttl_of: Callable[[Ints], Ints] | None
-) -> npt.NDArray[Any]:
+    prefix: bytes,
+    groups: RowGroups,
+    length: int,
+    types: Sequence[QuantityType],
+    ttl_of: Callable[[Ints], Ints] | None,
+) -> tuple[bytes, list[int]]:
+    """The rows of groups whose ids have one length, and how many bytes those of each group are."""
     columns, places = groups.columns, groups.places()
     begins = _begins_of_rows(prefix, groups.codes, groups.days, columns.codes.encoded, length)
-    fields: list[tuple[str, Ints | npt.NDArray[np.float64], int]] = []
+    begin = begins.view(f"V{begins.dtype.itemsize}")
+    # What every row begins with ends with the length of the first value, the timestamp.
+    fields = [
+        _Field(begin.dtype.str, np.repeat(begin, groups.counts), has_length=False),
+        _Field(">i8", columns.ms[places], has_length=False),
+    ]
+    blocks: list[npt.NDArray[Any]] = []
+    texts: list[list[bytes]] = []
+    for cql_type, column in zip(types, columns.values, strict=True):
+        if cql_type == "text":
+            blocks.append(_block(fields, len(places)))
+            fields = []
+            encoded = [text.encode() for text in column[places].tolist()]
+            texts.append([_pack_int(len(text)) + text for text in encoded])
+        else:
+            fields.append(_Field(_WIRE[cql_type], column[places]))
     written_us = columns.written_us[places]
-    fields += [(">f8", column[places], 8) for column in columns.values]
-    fields.append((">i8", written_us, 8))
+    fields.append(_Field(">i8", written_us))
     if ttl_of is not None:
-        fields.append((">i4", ttl_of(arrived_ms(written_us)), 4))
-    # Each value is its length and itself, big-endian. The length of the first, the timestamp,
-    # stands at the end of what every row begins with.
-    layout: list[tuple[str, str]] = [("begin", f"V{begins.dtype.itemsize}"), ("ms", ">i8")]
-    for number, (kind, _, _) in enumerate(fields):
-        layout += [(f"length_{number}", ">i4"), (f"value_{number}", kind)]
-    rows = np.empty(len(places), np.dtype(layout))
-    rows["begin"] = np.repeat(begins.view(f"V{begins.dtype.itemsize}"), groups.counts)
-    rows["ms"] = columns.ms[places]
-    for number, (_, values, size) in enumerate(fields):
-        rows[f"length_{number}"] = size
-        rows[f"value_{number}"] = values
+        fields.append(_Field(">i4", ttl_of(arrived_ms(written_us))))
+    blocks.append(_block(fields, len(places)))
+    if not texts:
+        return blocks[0].tobytes(), (groups.counts * blocks[0].dtype.itemsize).tolist()
+    rows = _with_texts(blocks, texts)
+    sizes = np.fromiter(map(len, rows), np.int64, len(rows))
+    of_groups = np.add.reduceat(sizes, np.cumsum(groups.counts) - groups.counts)
+    return b"".join(rows), of_groups.tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A value of each row, of one length: itself, big-endian, behind that length."""
+
+    kind: str
+    values: npt.NDArray[Any]
+    has_length: bool = True
+
+
+def _block(fields: Sequence[_Field], count: int) -> npt.NDArray[Any]:
+    """These fields of each row, one row behind the other."""
+    layout: list[tuple[str, str]] = []
+    for number, field in enumerate(fields):
+        if field.has_length:
+            layout.append((f"length_{number}", ">i4"))
+        layout.append((f"value_{number}", field.kind))
+    rows = np.empty(count, np.dtype(layout))
+    for number, field in enumerate(fields):
+        if field.has_length:
+            rows[f"length_{number}"] = np.dtype(field.kind).itemsize
+        rows[f"value_{number}"] = field.values
     return rows
+
+
+def _with_texts(
+    blocks: Sequence[npt.NDArray[Any]], texts: Sequence[Sequence[bytes]]
+) -> list[bytes]:
+    """Rows whose texts stand between the blocks: each has a length of its own."""
+    parts: list[Sequence[bytes]] = []
+    for number, block in enumerate(blocks):
+        size, together = block.dtype.itemsize, block.tobytes()
+        parts.append([together[at * size : (at + 1) * size] for at in range(len(block))])
+        parts += texts[number : number + 1]
+    return [b"".join(row) for row in zip(*parts, strict=True)]
 
 
 def _begins_of_rows(

@@ -89,7 +89,7 @@ class CassandraRollupStore(Table):
         doing = f"reading the {what} of {device_id} from {day_of(first_day)} on"
         return self._start(cql, (device_id, _month_of(first_day), *span), doing, self._rollups_of)
 
-    def _cells(self, rollup: Rollup) -> list[float | None]:
+    def _cells(self, rollup: Rollup) -> list[Any]:
         return as_cells(rollup, self._quantities)
 
     def _rollups_of(self, rows: Sequence[Any]) -> dict[int, Rollup]:

@@ -186,7 +186,7 @@ class CassandraSchema(Table):
         """Add regular columns of these types, all of them or none."""
         added = ", ".join(f"{name} {cql_type}" for name, cql_type in columns.items())
         self._run(
-            f"ALTER TABLE {self._keyspace}.{table} ADD {added}",
+            f"ALTER TABLE {self._keyspace}.{table} ADD ({added})",
             doing=f"adding {', '.join(columns)} to {table}",
         )
 

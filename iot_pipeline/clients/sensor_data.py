@@ -10,7 +10,7 @@ from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAns
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow
-from iot_pipeline.core.reading.quantities import Quantity
+from iot_pipeline.core.reading.quantities import Quantity, first_number
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
@@ -50,7 +50,7 @@ class CassandraSensorData(Table):
     """A `SensorData`: each question is one statement, however large.
 
     Args:
-        quantities: one at least; rows have their cells, in this order.
+        quantities: a number at least; rows have their cells, in this order.
     """
 
     def __init__(self, client: CassandraClient, quantities: Sequence[Quantity]) -> None:
@@ -66,9 +66,11 @@ class CassandraSensorData(Table):
         # Added up where they are: rows that are as they should be need not travel a second time.
         sums = ", ".join(f"SUM(WRITETIME({name}))" for name in names)
         self._sums = f"SELECT COUNT(*), {sums} {_OF_PLACE} {_BETWEEN}"
-        first = names[0]
+        shown = first_number(quantities)
+        # A mean of whole numbers is a whole number in CQL.
+        mean = shown.name if shown.type == "double" else f"CAST({shown.name} AS double)"
         self._means = (
-            f"SELECT toUnixTimestamp({_PIECE}), COUNT({first}), AVG({first}) "
+            f"SELECT toUnixTimestamp({_PIECE}), COUNT({shown.name}), AVG({mean}) "
             f"{_OF_PLACE} {_BETWEEN} GROUP BY {_PIECE}"
         )
 

@@ -33,14 +33,24 @@ _KEY = [
 
 def _values(quantities: Sequence[Quantity]) -> Iterator[dg.TableColumn]:
     for item in quantities:
-        limits = f"{item.unit}, {item.least:g} to {item.greatest:g}."
-        yield dg.TableColumn(item.name, item.type, description=limits)
+        unit = item.unit or item.name
+        limits = f", {item.least:g} to {item.greatest:g}" if item.has_limits else ""
+        yield dg.TableColumn(item.name, item.type, description=f"{unit}{limits}.")
 
 
 def _example(quantities: Sequence[Quantity]) -> str:
-    values = {item.name: item.plausible_greatest / 2 for item in quantities}
+    values = {item.name: _value_of(item) for item in quantities}
     message = {"device_id": "device_2", "timestamp": 1735444918.3166866, **values}
     return msgspec.json.encode(message).decode()
+
+
+def _value_of(item: Quantity) -> float | str:
+    if item.type == "text":
+        return "ok"
+    if item.type == "boolean":
+        return True
+    value = item.plausible_greatest / 2 if item.has_limits else 1
+    return int(value) if item.type in ("int", "bigint") else value
 
 
 def topic_spec(pipeline: Pipeline) -> dg.AssetSpec:

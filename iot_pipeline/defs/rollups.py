@@ -15,7 +15,7 @@ from iot_pipeline.artifacts import kept
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.day_view import DayView
-from iot_pipeline.core.rollups.statistics import STATISTICS
+from iot_pipeline.core.rollups.statistics import statistics_of
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import counted, plain
 from iot_pipeline.defs.launchpad import EXECUTOR
@@ -82,10 +82,10 @@ def _columns(
         columns += [
             dg.TableColumn(
                 f"{quantity.name}_{statistic.name}",
-                "double",
-                description=f"{quantity.unit}, {statistic.meaning}.",
+                "double" if quantity.is_number else quantity.type,
+                description=f"{quantity.unit or quantity.name}, {statistic.meaning}.",
             )
-            for statistic in STATISTICS
+            for statistic in statistics_of(quantity)
         ]
     return dg.TableSchema(columns=columns)
 

@@ -2,11 +2,22 @@
 
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cassandra.cqltypes import DateType, DoubleType, Int32Type, LongType, SimpleDateType, UTF8Type
+from cassandra.cqltypes import (
+    BooleanType,
+    DateType,
+    DoubleType,
+    FloatType,
+    Int32Type,
+    LongType,
+    SimpleDateType,
+    UTF8Type,
+)
 from cassandra.protocol import BatchMessage, ProtocolHandler
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 from hypothesis import given
@@ -24,7 +35,7 @@ from iot_pipeline.clients.packed_batch import (
 from iot_pipeline.clients.packed_rows import pack_groups
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.core.ingest.requests import requests_of
-from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity, QuantityType
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import RowsByTime
@@ -38,12 +49,23 @@ class _Column(SimpleNamespace):
     keyspace_name = _KEYSPACE
 
 
-def _prepared(cql: str) -> PreparedStatement:
+# The driver's own of each type of a quantity.
+_TYPES = {
+    "double": DoubleType,
+    "float": FloatType,
+    "int": Int32Type,
+    "bigint": LongType,
+    "boolean": BooleanType,
+    "text": UTF8Type,
+}
+
+
+def _prepared(cql: str, quantities: Sequence[Quantity]) -> PreparedStatement:
     """What a server's answer to PREPARE makes of our two statements."""
     types: list[tuple[str, Any]]
     if "sensor_data" in cql:
         types = [("device_id", UTF8Type), ("day", SimpleDateType), ("timestamp", DateType)]
-        types += [("temperature", DoubleType), ("humidity", DoubleType)]
+        types += [(item.name, _TYPES[item.type]) for item in quantities]
         table, key = "sensor_data", [0, 1]
     else:
         types, table, key = (
@@ -62,12 +84,13 @@ def _prepared(cql: str) -> PreparedStatement:
 class _RecordingSession:
     """Keeps what it is asked to send; shaped like the driver's session where the store looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, quantities: Sequence[Quantity] = QUANTITIES) -> None:
+        self.quantities = quantities
         self.client_protocol_handler: Any = ProtocolHandler
         self.sent: list[Any] = []
 
     def prepare(self, cql: str) -> PreparedStatement:
-        return _prepared(cql)
+        return _prepared(cql, self.quantities)
 
     def execute_async(self, statement: Any, **_: Any) -> Any:
         self.sent.append(statement)
@@ -80,9 +103,13 @@ class _OfflineClient(CassandraClient):
         self._session = session
 
 
-def _store(kind: type[CassandraReadingStore], retention_days: float) -> tuple[Any, Any]:
-    session = _RecordingSession()
-    return kind(_OfflineClient(session), QUANTITIES, retention_days, lambda: _NOW_SECONDS), session
+def _store(
+    kind: type[CassandraReadingStore],
+    retention_days: float,
+    quantities: Sequence[Quantity] = QUANTITIES,
+) -> tuple[Any, Any]:
+    session = _RecordingSession(quantities)
+    return kind(_OfflineClient(session), quantities, retention_days, lambda: _NOW_SECONDS), session
 
 
 _devices = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256)
@@ -147,6 +174,44 @@ def test_requests_cut_out_of_rows_packed_together_are_the_drivers_bytes(
         for rows in [*requests, *(requests[at % len(requests)] for at in again)]:
             packed.send_rows(rows)
             plain.send_rows(rows)
+    for mine, driver in zip(ours.sent, theirs.sent, strict=True):
+        _assert_equal(mine, driver)
+
+
+_values: dict[QuantityType, st.SearchStrategy[Any]] = {
+    "double": _doubles,
+    "float": st.floats(width=32, allow_nan=False, allow_infinity=False),
+    "int": st.integers(-(1 << 31), (1 << 31) - 1),
+    "bigint": st.integers(-(1 << 63), (1 << 63) - 1),
+    "boolean": st.booleans(),
+    "text": st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
+}
+
+
+@given(
+    types=st.lists(st.sampled_from(list(_values)), min_size=1, max_size=6),
+    retention_days=_retention,
+    data=st.data(),
+)
+def test_packed_values_of_every_type_are_the_drivers_bytes(
+    types: list[QuantityType], retention_days: float, data: st.DataObject
+) -> None:
+    quantities = [replace(QUANTITIES[0], name=f"q{n}", type=kind) for n, kind in enumerate(types)]
+    cells = [_values[kind] for kind in types]
+    rows = st.dictionaries(
+        st.integers(0, 1 << 40),
+        st.tuples(st.integers(0, 1 << 50), st.just(0), st.just(0), *cells),
+        min_size=1,
+        max_size=9,
+    )
+    places = st.tuples(_devices, st.integers(0, 30_000))
+    groups = data.draw(st.dictionaries(places, rows, min_size=1, max_size=5))
+    packed, ours = _store(PackedReadingStore, retention_days, quantities)
+    plain, theirs = _store(CassandraReadingStore, retention_days, quantities)
+    for request in requests_of(RowGroups.of(groups), 4):
+        packed.send_rows(request)
+        plain.send_rows(request)
+    assert ours.client_protocol_handler is PackedProtocolHandler
     for mine, driver in zip(ours.sent, theirs.sent, strict=True):
         _assert_equal(mine, driver)
 

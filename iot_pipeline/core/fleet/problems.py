@@ -193,7 +193,7 @@ def odd_in_words(state: DeviceState, as_of_ms: float, quantities: Sequence[Quant
     return f"says {value} where its group says {apart.middle:g}"
 
 
-def with_units(values: Iterable[float], quantities: Sequence[Quantity]) -> list[str]:
+def with_units(values: Iterable[float | str], quantities: Sequence[Quantity]) -> list[str]:
     """The values of a reading as a person reads them: `20.5 °C`, `40 %`."""
     return [quantity.with_unit(value) for quantity, value in zip(quantities, values, strict=True)]
 
@@ -216,6 +216,8 @@ def note_apart(states: Mapping[str, DeviceState], limits: QualityLimits) -> None
         if len(together) < _LEAST_NEIGHBOURS:
             continue
         for number, quantity in enumerate(limits.quantities):
+            if not quantity.is_number:
+                continue
             values = [state.values[number] for _, state in together]
             middle = median(values)
             usual = median(abs(value - middle) for value in values)

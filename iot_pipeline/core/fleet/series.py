@@ -15,7 +15,7 @@ _GAP_READINGS = 5
 
 @dataclass(slots=True)
 class Series:
-    """One device's readings, oldest first, 8 bytes a number; nan where a value is missing.
+    """One device's readings, oldest first, 8 bytes a number; nan where there is none, or text.
 
     `values` has one line per quantity, in the pipeline's order.
     """
@@ -36,7 +36,7 @@ class Series:
         for ms, *values in rows:
             self.times_ms.append(ms)
             for line, value in zip(self.values, values, strict=True):
-                line.append(math.nan if value is None else value)
+                line.append(math.nan if value is None or isinstance(value, str) else value)
 
 
 def thin(series: Series, slices: int = _SLICES) -> Series:

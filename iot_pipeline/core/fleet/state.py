@@ -8,6 +8,7 @@ for `late_at_ms` (decided at the end of a part) and for what is learned of pause
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 import msgspec
 
@@ -40,10 +41,12 @@ _NEWEST_SHARE = 0.3
 # changes its meaning.
 _FORM = 4
 
+# float, int, bool or str, each by its quantity's type.
+Values = tuple[Any, ...]
 # The newest arrival of some readings of one device, the number of the half window in which all
 # arrived and the hour in which all were measured (-1: several), how many at the end have equal
 # values, the last values, and the longest delay.
-Calm = tuple[int, int, int, int, tuple[float, ...], int]
+Calm = tuple[int, int, int, int, Values, int]
 
 
 def went_back(before_ms: int, ms: int) -> bool:
@@ -77,7 +80,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     rows: int = 0
     arrived_ms: int = 0
     tail: list[int] = []
-    values: tuple[float, ...] = ()
+    values: Values = ()
     unchanged: int = 0
     unchanged_since_ms: int = 0
     hours: dict[int, int] = {}
@@ -172,7 +175,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         other.lacking = self.lacking.copy()
         return other
 
-    def is_calm(self, gap_ms: int, values: tuple[float, ...], limits: QualityLimits) -> bool:
+    def is_calm(self, gap_ms: int, values: Values, limits: QualityLimits) -> bool:
         """Whether readings that are calm among themselves are so after what it sent before.
 
         `gap_ms` is the longest time between two arrivals, that of the reading before them included;
@@ -181,11 +184,11 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         if self.steady_rows or gap_ms > (self.long_ms or limits.silent_seconds * 1000):
             return False
         for value, before, quantity in zip(values, self.values, limits.quantities, strict=False):
-            if abs(value - before) > quantity.jump:
+            if quantity.is_number and abs(value - before) > quantity.jump:
                 return False
         return True
 
-    def take_row(self, ms: int, at: int, values: tuple[float, ...], limits: QualityLimits) -> None:
+    def take_row(self, ms: int, at: int, values: Values, limits: QualityLimits) -> None:
         delay = at - ms
         is_wrong = False
         if delay > limits.late_ms:
@@ -208,6 +211,8 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         if not is_wrong and delay > half.delay_most_ms:
             half.delay_most_ms = delay
         for value, quantity in zip(values, limits.quantities, strict=True):
+            if not quantity.is_number:
+                continue
             if not quantity.plausible_least <= value <= quantity.plausible_greatest:
                 half.outside += 1
                 self._note_odd(Odd(quantity.name, value, None, ms), at)
@@ -219,6 +224,8 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
                 self.visit_event_ms = ms
             minutes = abs(ms - self.tail[-1]) / 60_000
             for value, before, quantity in zip(values, self.values, limits.quantities, strict=True):
+                if not quantity.is_number:
+                    continue
                 step = abs(value - before) - quantity.jump
                 if step > 0 and step > quantity.jump_per_minute * minutes:
                     half.jumps += 1

@@ -18,7 +18,7 @@ from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS
 from iot_pipeline.core.fleet.lacking_hours import note_lacking
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import STEADY_MS, STEADY_READINGS, Calm, DeviceState
+from iot_pipeline.core.fleet.state import STEADY_MS, STEADY_READINGS, Calm, DeviceState, Values
 from iot_pipeline.core.reading.columns import Ints
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import arrived_ms
@@ -34,7 +34,6 @@ _GROUP_COST_US = 2.0
 _ALLOWED_PER_ROW_US = 0.4
 _ALLOWED_PER_FOLD_US = 1_000.0
 
-_Values = tuple[float, ...]
 _Limit = float | npt.NDArray[np.float64]
 
 
@@ -195,7 +194,7 @@ class FleetStates:
 
 # Of a group: its device, its rows [start, end), whether they need a close look, the longest time
 # between two arrivals, the first arrival and the first values, and what makes it calm.
-_Summary = tuple[str, int, int, bool, int, int, _Values, Calm]
+_Summary = tuple[str, int, int, bool, int, int, Values, Calm]
 
 
 class _Columns:
@@ -217,7 +216,7 @@ class _Columns:
         """One limit: that of all devices, or of each group's device where some have their own."""
         return _limit_of(self._groups, self._limits, of)
 
-    def rows(self, start: int, end: int) -> Iterator[tuple[int, int, _Values]]:
+    def rows(self, start: int, end: int) -> Iterator[tuple[int, int, Values]]:
         """(measured, arrived, values) of rows [start, end)."""
         return zip(
             self.times_list[start:end],
@@ -226,7 +225,7 @@ class _Columns:
             strict=True,
         )
 
-    def _values_at(self, places: Ints | slice) -> Iterator[_Values]:
+    def _values_at(self, places: Ints | slice) -> Iterator[Values]:
         return zip(*(values[places].tolist() for values in self.values), strict=True)
 
     def _of_quantity(self, place: int, name: str) -> _Limit:
@@ -241,12 +240,17 @@ class _Columns:
         # Where a row differs from the one before; the last such place begins the equal ones.
         differs = np.zeros(len(self.times), np.bool_)
         differs[starts] = True
-        for place, values in enumerate(self.values):
-            least, greatest = lowest(values, starts), highest(values, starts)
+        for place, quantity in enumerate(self._limits.quantities):
+            values = self.values[place]
+            differs[1:] |= values[1:] != values[:-1]
+            if not quantity.is_number:
+                continue
+            # Differences of whole numbers may not fit their type.
+            numbers = values.astype(np.float64, copy=False)
+            least, greatest = lowest(numbers, starts), highest(numbers, starts)
             is_close |= least < self._of_quantity(place, "plausible_least")
             is_close |= greatest > self._of_quantity(place, "plausible_greatest")
             is_close |= greatest - least > self._of_quantity(place, "jump")
-            differs[1:] |= values[1:] != values[:-1]
         unchanged = ends - highest(np.where(differs, np.arange(len(differs)), 0), starts)
         gaps = np.diff(self.arrivals, prepend=self.arrivals[:1])
         gaps[starts] = 0
@@ -311,9 +315,7 @@ def _is_plain_backfill(
     return True
 
 
-def fold_rows(
-    states: FleetStates, device_id: str, rows: Iterable[tuple[int, int, _Values]]
-) -> None:
+def fold_rows(states: FleetStates, device_id: str, rows: Iterable[tuple[int, int, Values]]) -> None:
     """Take in one device's (measured_ms, arrived_ms, values), as they arrived."""
     state = states.devices.setdefault(device_id, DeviceState())
     limits = states.limits.of(device_id)

@@ -27,6 +27,7 @@ from iot_pipeline.core.proof.read_back import (
     write_times_in,
 )
 from iot_pipeline.core.reading.by_path import Told
+from iot_pipeline.core.reading.kept_values import kept_columns
 from iot_pipeline.core.reading.messages import Headers, Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Place
@@ -185,7 +186,7 @@ class Stretch:
             write_times_us(records.produced_ms, records.offsets, records.partitions),
             records.offsets,
             records.partitions,
-            *self.reader.columns_of(readings),
+            *kept_columns(self.reader.columns_of(readings), self.reader.rules.quantities),
             strict=True,
         )
         devices = [reading.device_id for reading in readings]

@@ -12,13 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from iot_pipeline.core.reading.messages import find_device_id_problem
-from iot_pipeline.core.reading.quantities import Quantity
+from iot_pipeline.core.reading.quantities import Quantity, QuantityType
 from iot_pipeline.core.reading.write_times import Row
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
+# Values of a quantity, of the type in _DTYPES; text is objects of str.
+Values = npt.NDArray[Any]
 
+_DTYPES: dict[QuantityType, np.dtype[Any]] = {
+    "double": np.dtype(np.float64),
+    "float": np.dtype(np.float32),
+    "int": np.dtype(np.int32),
+    "bigint": np.dtype(np.int64),
+    "boolean": np.dtype(np.bool_),
+    "text": np.dtype(object),
+}
+# A short str; a long one is bounded by what a message may be.
+_TEXT_BYTES = 80
 NO_DEVICE = -1
 # What a device takes beside its id, which is kept twice: objects, places in a dict and in lists.
 _DEVICE_BYTES = 180
@@ -86,9 +97,18 @@ class DeviceCodes(dict[str, int]):
         return DeviceCodes() if len(self) > _MOST_DEVICES else self
 
 
+def dtype_of(quantity: Quantity) -> np.dtype[Any]:
+    """That of a quantity's column."""
+    return _DTYPES[quantity.type]
+
+
 def bytes_per_row(quantities: Sequence[Quantity]) -> int:
     """What a row takes in `Columns`."""
-    return 3 * 8 + 2 * 4 + 8 * len(quantities)
+    of_values = (
+        _DTYPES[quantity.type].itemsize + _TEXT_BYTES * (quantity.type == "text")
+        for quantity in quantities
+    )
+    return 3 * 8 + 2 * 4 + sum(of_values)
 
 
 @dataclass(slots=True, eq=False)
@@ -96,8 +116,7 @@ class Columns:
     """Rows as they came, the places [0, count) of each column.
 
     `ms` is the device's time in milliseconds, `written_us` the write time; `values` has a column
-    per quantity, in the pipeline's order. A quantity that may be absent would have a column of
-    booleans beside its own.
+    per quantity, in the pipeline's order, of its type.
     """
 
     codes: DeviceCodes
@@ -107,12 +126,12 @@ class Columns:
     offset: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     partition: Codes = field(default_factory=lambda: np.empty(0, np.int32))
     code: Codes = field(default_factory=lambda: np.empty(0, np.int32))
-    values: list[Floats] = field(default_factory=list)
+    values: list[Values] = field(default_factory=list)
 
     @classmethod
     def of(cls, codes: DeviceCodes, quantities: Sequence[Quantity]) -> "Columns":
         """Without rows yet."""
-        return cls(codes, values=[np.empty(0, np.float64) for _ in quantities])
+        return cls(codes, values=[np.empty(0, _DTYPES[item.type]) for item in quantities])
 
     def extend(
         self,
@@ -121,7 +140,7 @@ class Columns:
         offset: Ints,
         partition: Codes | int,
         code: Codes,
-        values: Sequence[Floats],
+        values: Sequence[Values],
     ) -> None:
         """Put rows behind those that are there."""
         start, end = self.count, self.count + len(ms)

@@ -1,13 +1,13 @@
-"""The quantities of a reading: name, unit, and every limit that is about one of them.
+"""A quantity of a reading: its name, its unit, its type, and every limit that is about it.
 
-One owner: JSON fields, statements, settings, checks, rollups, tables and pictures are made from
-QUANTITIES. Wherever values stand without names, they stand in its order. A new quantity also takes
-a migration that adds its columns, and a curve in `core.simulator.scenarios`. Messages from before
-it lack its field: read again, they are dead letters. Does not belong here: how weather makes a
-value (`core.simulator.weather`).
+Which quantities there are is declared for each pipeline (`core.reading.declaration`); what is made
+of them (statements, columns, rollups, tables, checks, pictures) takes them as an argument. Wherever
+values stand without names, they stand in their order. QUANTITIES are those of the original message.
+Does not belong here: how weather makes a value (`core.simulator.weather`).
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
@@ -16,6 +16,13 @@ NO_LEAST, NO_GREATEST = -sys.float_info.max, sys.float_info.max
 
 # The CQL type of a quantity's column.
 QuantityType = Literal["double", "float", "int", "bigint", "boolean", "text"]
+# What a column of numbers holds, both ends inclusive; any double that is a number is one.
+RANGES: dict[QuantityType, tuple[float, float]] = {
+    "double": (NO_LEAST, NO_GREATEST),
+    "float": (-3.4028234663852886e38, 3.4028234663852886e38),
+    "int": (-(2**31), 2**31 - 1),
+    "bigint": (-(2**63), 2**63 - 1),
+}
 
 
 def limit(
@@ -44,7 +51,8 @@ class Quantity:
     is how far a device may be from the middle of its group. Values are shown and simulated with
     `decimals`.
 
-    `type` is its column's in Cassandra. An `optional` quantity may be absent from a reading.
+    `type` is its column's in Cassandra; what is no number has no limits. An `optional` quantity may
+    be absent from a reading.
 
     `paths` say where a message has it: the names on the way to it, the first path that leads to
     something counts; empty: its own name. What stands there times `scale` plus `shift` is the
@@ -82,17 +90,51 @@ class Quantity:
     def is_converted(self) -> bool:
         return self.scale != 1 or self.shift != 0
 
+    # Not a property: asked for each reading that is looked at closely.
+    is_number: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_number", self.type in RANGES)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest that a number may be: by its limits, and in its column."""
+        least, greatest = RANGES[self.type]
+        return max(least, self.least), min(greatest, self.greatest)
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether a number may not be any that a double can be."""
+        return self.is_number and (self.least, self.greatest) != (NO_LEAST, NO_GREATEST)
+
     @property
     def title(self) -> str:
-        return f"{self.name}, {self.unit}"
+        return f"{self.name}, {self.unit}" if self.unit else self.name
 
-    def with_unit(self, value: float) -> str:
+    @property
+    def heading(self) -> str:
+        """Of its column in a table."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def with_unit(self, value: float | str) -> str:
         """A value as a person reads it, such as 21.5 °C."""
-        return f"{value:g} {self.unit}"
+        shown = self.shown(value)
+        return f"{shown} {self.unit}" if self.unit else shown
+
+    def shown(self, value: float | str) -> str:
+        """A value without its unit; text as the device sent it."""
+        if self.is_number:
+            return f"{value:g}"
+        return str(value).lower() if isinstance(value, bool) else str(value)
 
     def setting_of(self, limit: str) -> str:
         """The setting that changes one of LIMITS, such as plausible_humidity_min."""
         return setting_of(self.name, limit)
+
+
+def first_number(quantities: Sequence[Quantity]) -> Quantity:
+    """The quantity that stands for a device where only one is shown; one is a number at least."""
+    return next(quantity for quantity in quantities if quantity.is_number)
 
 
 def setting_of(name: str, limit: str) -> str:

@@ -1,12 +1,13 @@
 """Rows by Cassandra partition, in columns: what a micro-batch writes and what a request carries."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.reading.columns import Codes, Columns, DeviceCodes, Ints
+from iot_pipeline.core.reading.columns import Codes, Columns, DeviceCodes, Ints, Values
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, RowsByTime
 
@@ -49,7 +50,7 @@ class RowGroups:
             np.fromiter(offset, np.int64, count),
             np.fromiter(partition, np.int32, count),
             np.repeat(of_group, counts),
-            [np.fromiter(column, np.float64, count) for column in values],
+            [_as_column(column) for column in values],
         )
         days = np.array([day_number for _, day_number in kept], np.int64)
         order = np.arange(count, dtype=np.int32)
@@ -139,6 +140,11 @@ class RowGroups:
         """How many rows are of each Kafka partition."""
         partitions, counts = np.unique(self.columns.partition[self.places()], return_counts=True)
         return dict(zip(partitions.tolist(), counts.tolist(), strict=True))
+
+
+def _as_column(values: Sequence[Any]) -> Values:
+    """Values of one type, at least one; floats as doubles, whichever column they are for."""
+    return np.array(values, object if isinstance(values[0], str) else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, us_of
 
@@ -11,7 +12,7 @@ from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, us_of
 Place = tuple[str, int]
 # (timestamp_ms, then the values of the quantities): a row as it is passed on, without names and
 # objects; a cell that was deleted is None.
-PlainRow = tuple[int, *tuple[float | None, ...]]
+PlainRow = tuple[int, *tuple[Any, ...]]
 
 # A day of a million devices in `devices_by_day` is eight partitions of 5 MB, not one of 40 MB that
 # every first write of the day goes to. More would cost every question about a day.
@@ -47,7 +48,8 @@ class Summed:
 
 # Of a piece of time: its first millisecond, the rows in it, and the first of them.
 PieceCount = tuple[int, int, int]
-# Its first millisecond, the rows that have the first quantity, and its mean: None without any.
+# Its first millisecond, the rows that have the first number of a reading, and its mean: None
+# without any.
 PieceMean = tuple[int, int, float | None]
 
 

@@ -16,7 +16,7 @@ partitions that holds only inside one micro-batch; else the row may be torn, and
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot_pipeline.core.times import MS_PER_DAY
 
@@ -33,7 +33,7 @@ _OFFSETS_APART = 62
 _PARTITIONS_APART = 16
 
 # (write time, offset, partition, then the values of the quantities)
-Row = tuple[int, int, int, *tuple[float, ...]]
+Row = tuple[int, int, int, *tuple[Any, ...]]
 # timestamp_ms -> row, for one (device_id, day)
 RowsByTime = dict[int, Row]
 

@@ -22,7 +22,7 @@ RELATIVE_TOLERANCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One quantity over `count` values, at least one: each of STATISTICS by its name.
+    """One quantity over `count` values, at least one: each statistic it has, by its name.
 
     `first_ms` and `last_ms` are when the first and the last of them were measured.
     """
@@ -30,9 +30,9 @@ class Stats:
     count: int
     first_ms: int
     last_ms: int
-    numbers: Mapping[str, float]
+    numbers: Mapping[str, Any]
 
-    def __getitem__(self, name: str) -> float:
+    def __getitem__(self, name: str) -> Any:
         return self.numbers[name]
 
 
@@ -58,7 +58,8 @@ def _mean(values: Sequence[float]) -> float:
 def _merge_means(one: Stats, other: Stats) -> float:
     apart = other["mean"] - one["mean"]
     mean = one["mean"] + apart * (other.count / (one.count + other.count))
-    return min(max(mean, min(one["min"], other["min"])), max(one["max"], other["max"]))
+    least, greatest = min(one["min"], other["min"]), max(one["max"], other["max"])
+    return float(min(max(mean, least), greatest))
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -99,7 +100,13 @@ STATISTICS = (
         lambda one, other: (one if one.last_ms >= other.last_ms else other)["last"],
     ),
 )
-_NAMES = [statistic.name for statistic in STATISTICS]
+# Of what is no number: nothing that is added up or compared.
+_OF_OTHERS = tuple(statistic for statistic in STATISTICS if statistic.name in ("first", "last"))
+
+
+def statistics_of(quantity: Quantity) -> tuple[Statistic, ...]:
+    """Which of STATISTICS a quantity has; the count it has besides."""
+    return STATISTICS if quantity.is_number else _OF_OTHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +131,20 @@ def summarize(rows: Sequence[PlainRow], quantities: Sequence[Quantity]) -> Rollu
     stats = {
         quantity.name: found
         for quantity, values in zip(quantities, columns, strict=True)
-        if (found := _stats_of(times, values)) is not None
+        if (found := _stats_of(times, values, statistics_of(quantity))) is not None
     }
     return Rollup(len(rows), times[0], times[-1], stats)
 
 
-def _stats_of(times: Sequence[int], values: Sequence[Any]) -> Stats | None:
+def _stats_of(
+    times: Sequence[int], values: Sequence[Any], statistics: Sequence[Statistic]
+) -> Stats | None:
     if None in values:
         kept = [(ms, value) for ms, value in zip(times, values, strict=True) if value is not None]
         if not kept:
             return None
         times, values = zip(*kept, strict=True)
-    numbers = {statistic.name: statistic.of(values) for statistic in STATISTICS}
+    numbers = {statistic.name: statistic.of(values) for statistic in statistics}
     return Stats(len(values), times[0], times[-1], numbers)
 
 
@@ -163,7 +172,11 @@ def _merge(one: Stats, other: Stats) -> Stats:
         one.count + other.count,
         min(one.first_ms, other.first_ms),
         max(one.last_ms, other.last_ms),
-        {statistic.name: statistic.merge(one, other) for statistic in STATISTICS},
+        {
+            statistic.name: statistic.merge(one, other)
+            for statistic in STATISTICS
+            if statistic.name in one.numbers
+        },
     )
 
 
@@ -192,6 +205,8 @@ def is_same(one: Rollup, other: Rollup) -> bool:
 
 
 def _is_same(one: Stats, other: Stats) -> bool:
+    if "min" not in one.numbers:
+        return (one.count, one.numbers) == (other.count, other.numbers)
     largest = max(abs(one["min"]), abs(one["max"]))
     return one.count == other.count and all(
         math.isclose(
@@ -200,22 +215,23 @@ def _is_same(one: Stats, other: Stats) -> bool:
             rel_tol=RELATIVE_TOLERANCE,
             abs_tol=RELATIVE_TOLERANCE * largest,
         )
-        for name in _NAMES
+        for name in one.numbers
     )
 
 
 # A rollup as the cells of its tables.
 
-_OF_STATS = ("count", *_NAMES)
-
 
 def types_of(quantities: Sequence[Quantity]) -> dict[str, str]:
     """The CQL type of each column of a rollup that is about a quantity, in the cells' order."""
-    return {
-        f"{quantity.name}_{name}": "bigint" if name == "count" else "double"
-        for quantity in quantities
-        for name in _OF_STATS
-    }
+    found = {}
+    for quantity in quantities:
+        found[f"{quantity.name}_count"] = "bigint"
+        # A mean of whole numbers is none.
+        of_each = "double" if quantity.is_number else quantity.type
+        for statistic in statistics_of(quantity):
+            found[f"{quantity.name}_{statistic.name}"] = of_each
+    return found
 
 
 def columns_of(quantities: Sequence[Quantity]) -> tuple[str, ...]:
@@ -223,13 +239,13 @@ def columns_of(quantities: Sequence[Quantity]) -> tuple[str, ...]:
     return ("count", "first_at", "last_at", *types_of(quantities))
 
 
-def as_cells(rollup: Rollup, quantities: Sequence[Quantity]) -> list[float | None]:
+def as_cells(rollup: Rollup, quantities: Sequence[Quantity]) -> list[Any]:
     """The cells of `columns_of`, times in ms; a quantity without values has the count 0 alone."""
-    cells: list[float | None] = [rollup.count, rollup.first_ms, rollup.last_ms]
+    cells: list[Any] = [rollup.count, rollup.first_ms, rollup.last_ms]
     for quantity in quantities:
         stats = rollup.stats.get(quantity.name)
         if stats is None:
-            cells += [0, *(None for _ in _NAMES)]
+            cells += [0, *(None for _ in statistics_of(quantity))]
         else:
             cells += [stats.count, *stats.numbers.values()]
     return cells
@@ -243,10 +259,10 @@ def from_cells(cells: Sequence[Any], quantities: Sequence[Quantity]) -> Rollup:
     """
     count, first_ms, last_ms, *rest = cells
     stats = {}
-    for number, quantity in enumerate(quantities):
-        begin = number * len(_OF_STATS)
-        of_values, *numbers = rest[begin : begin + len(_OF_STATS)]
+    left = iter(rest)
+    for quantity in quantities:
+        of_values = next(left)
+        by_name = {statistic.name: next(left) for statistic in statistics_of(quantity)}
         if of_values:
-            by_name = dict(zip(_NAMES, numbers, strict=True))
             stats[quantity.name] = Stats(of_values, first_ms, last_ms, by_name)
     return Rollup(count, first_ms, last_ms, stats)

@@ -15,6 +15,7 @@ from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.read_back import RowState, judge_row
 from iot_pipeline.core.reading.declared_times import timestamp_ms as ms_of
 from iot_pipeline.core.reading.fingerprints import find_difference
+from iot_pipeline.core.reading.kept_values import kept_values
 from iot_pipeline.core.reading.messages import Ignored, Record, Rejection
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
 from iot_pipeline.core.reading.write_times import Row, write_time_us
@@ -184,7 +185,9 @@ class LogComparison:
                 continue
             ms = ms_of(reading.timestamp)
             written = write_time_us(record.produced_ms, record.offset, record.partition)
-            values = [next(column) for column in reader.columns_of([reading])]
+            values = kept_values(
+                [next(column) for column in reader.columns_of([reading])], reader.rules.quantities
+            )
             row: Row = (written, record.offset, record.partition, *values)
             wanted[reading.device_id, ms // MS_PER_DAY].setdefault(ms, []).append(row)
         asked = ((place, sorted(group)) for place, group in wanted.items())

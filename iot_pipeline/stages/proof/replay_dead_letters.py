@@ -15,6 +15,7 @@ from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.read_back import RowState, judge_row, should_write
 from iot_pipeline.core.reading.decoding import Ignored, ReadingDecoder, Rejection, timestamp_ms
+from iot_pipeline.core.reading.kept_values import kept_values
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
@@ -184,7 +185,7 @@ class _Work:
             write_time_us(letter.produced_ms, source.offset, source.partition),
             source.offset,
             source.partition,
-            *self._decoder.values_of(reading),
+            *kept_values(self._decoder.values_of(reading), self._decoder.rules.quantities),
         )
         if self._deletions.covers(reading.device_id, ms, row[0]):
             result.superseded += 1

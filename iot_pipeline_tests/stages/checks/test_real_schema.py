@@ -1,6 +1,8 @@
 """`iot setup` on real servers: made once, by whoever comes first, and never altered silently."""
 
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +11,17 @@ from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migr
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.checks.schema import read_tables
 from iot_pipeline.core.checks.topics import TopicPlan
+from iot_pipeline.core.proof.read_back import StoredRow
+from iot_pipeline.core.reading.row_groups import RowSlice
+from iot_pipeline.core.reading.spans import whole_day
+from iot_pipeline.core.reading.write_times import RowsByTime
+from iot_pipeline.core.rollups.statistics import summarize
+from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.planning import make_plan
-from iot_pipeline.stages.schema import SchemaReport, setup_schema, wait_for_topic
+from iot_pipeline.stages.requests import wait_for
+from iot_pipeline.stages.schema import SchemaReport, check_schema, setup_schema, wait_for_topic
 from iot_pipeline_tests.core.checks.shipped import MIGRATIONS
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.servers import Services, fresh_topic
@@ -230,3 +239,66 @@ def test_setup_says_that_acknowledged_writes_are_durable_here(settings: Settings
     one_broker = [risk for risk in report.topic_risks if "one broker" in risk.cost]
     assert len(one_broker) == 2
     assert not any(risk.severity for risk in report.topic_risks)
+
+
+DECLARED = """\
+version: 1
+device: {path: device_id}
+time: {path: timestamp, as: seconds}
+quantities:
+  temperature: {unit: "°C", min: -100, max: 150}
+  co2: {unit: ppm, min: 0, max: 10000}
+"""
+
+
+def test_a_quantity_declared_since_gets_its_columns_and_a_former_one_keeps_its_own(
+    services: Services, tmp_path: Path
+) -> None:
+    env = services.environment()
+    file = tmp_path / "reading.yaml"
+    file.write_text(DECLARED)
+    before = Settings.from_env(env)
+    after = Settings.from_env({**env, "IOT_READING": str(file)})
+    day, ms = 20_000, 20_000 * MS_PER_DAY
+    with open_connections(before) as connections:
+        connections.set_up()
+        _write(connections, {ms: (ms * 1000, 0, 0, 20.5, 40.0)})
+    with open_connections(after) as connections:
+        with pytest.raises(SchemaMismatchError, match="co2"):
+            _rows(connections)
+        assert any(
+            "co2 is missing" in str(item) for item in check_schema(connections.tables, after).fatal
+        )
+        report = connections.set_up()
+        assert report.created[0] == "in table sensor_data co2: declared since"
+        assert "in table daily_readings co2_count, co2_min" in "".join(report.created)
+        said = "\n".join(report.sentences())
+        assert f"{after.keyspace}.sensor_data: humidity is a column" in said
+        assert f"{after.keyspace}.hourly_readings: humidity_count, humidity_first" in said
+        assert connections.set_up().created == []
+        later = ms + 1
+        _write(connections, {later: (later * 1000, 1, 0, 21.5, 612.0)})
+        assert _rows(connections) == [
+            (later, (21.5, 612.0, later * 1000, later * 1000)),
+            (ms, (20.5, None, ms * 1000, None)),
+        ]
+        summed = wait_for(connections.rows.start_sums(whole_day("d", day)), connections.rows.wait)
+        assert summed.totals == [(2 * ms + 1) * 1000, later * 1000]
+        rollup = summarize([(ms, 20.5, None), (later, 21.5, 612.0)], after.quantities)
+        client = connections.cassandra
+        client.finish(connections.rollups.send_day("d", day, rollup, ms * 1000))
+        (found,) = client.finish(connections.rollups.start_days("d", day, day)).values()
+        assert (found.stats["co2"]["mean"], found.stats["temperature"].count) == (612.0, 2)
+    # The first one still works: two pipelines in one process, each with its own quantities.
+    with open_connections(before) as connections:
+        assert _rows(connections)[1] == (ms, (20.5, 40.0, ms * 1000, ms * 1000))
+
+
+def _write(connections: Connections, rows: RowsByTime) -> None:
+    store = connections.store
+    connections.cassandra.finish(store.send_rows(RowSlice.of({("d", 20_000): rows})))
+
+
+def _rows(connections: Connections) -> Sequence[tuple[int, StoredRow]]:
+    rows = connections.rows
+    return wait_for(rows.start_range(whole_day("d", 20_000), 10), rows.wait)
