@@ -68,6 +68,7 @@ def declared_limits(declaration: Declaration) -> type[BaseModel]:
     """A setting for each limit of each quantity; its default is what is declared."""
     found = {}
     for quantity in declaration.quantities:
+        # What is no number has none.
         for limit, about in LIMITS.items() if quantity.is_number else ():
             meaning = about["meaning"].format(unit=quantity.unit).strip("; ")
             default = getattr(quantity, limit)

@@ -181,6 +181,8 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return in_utc(value)
+    if isinstance(value, bool):
+        return str(value).lower()  # as JSON has it
     return _clean(value.isoformat() if isinstance(value, date) else str(value))
 
 

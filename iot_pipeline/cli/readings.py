@@ -206,7 +206,11 @@ def _print_readings(
     print_table(
         columns if is_one else ["device", *columns],
         [
-            (*([] if is_one else [name]), in_utc(moment_of(ms), "milliseconds"), *values)
+            (
+                *([] if is_one else [name]),
+                in_utc(moment_of(ms), "milliseconds"),
+                *values,
+            )
             for name, (ms, *values) in shown
         ],
         title=devices[0] if is_one else "",

@@ -121,7 +121,7 @@ class FollowRun(Watcher):
             request = ingest_request(
                 settings,
                 Run(self.context.run.run_id),
-                partitions=self.lane.partitions,
+                partitions=None if self.lane.is_whole else self.lane,
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
             )
             run_ingest(request, self.connections, outcome=self.outcome, watcher=self)
@@ -173,6 +173,7 @@ class FollowRun(Watcher):
             started_at=self._started_at,
             is_growing=not is_last,
             is_quick=is_last and bool(self._written),
+            sees_all=self.lane.is_whole,
         )
         shown, metadata = told
         if not self._written:

@@ -107,7 +107,7 @@ class IngestRun:
                     settings,
                     Run(self.context.run.run_id),
                     offsets=self._offsets(),
-                    partitions=self.lane.partitions,
+                    partitions=None if self.lane.is_whole else self.lane,
                     max_records=self.max_records or settings.run_max_records,
                     is_planned=self._is_planned,
                 ),
@@ -126,6 +126,7 @@ class IngestRun:
             committed=outcome.drained.ranges,
             since=started_at,
             started_at=started_at,
+            sees_all=self.lane.is_whole,
         )
         yield from as_results(self.context, self.pipeline, told)
         outcome.replayed.raise_unless_whole()
@@ -186,11 +187,13 @@ def look_and_tell(
     started_at: datetime,
     is_growing: bool = False,
     is_quick: bool = False,
+    sees_all: bool = True,
 ) -> Told:
     """Look at all checks; say in the log and in observations what a run, or a part of it, did.
 
     `part` is what it did since `since`, `committed` all that it has committed since `started_at`.
     A run that is growing goes on. A quick look leaves out pictures, and checks that ask a server.
+    One that does not see all partitions knows the devices of the others by what is kept of them.
     """
     assert outcome.plan is not None
     settings, run_id, now = connections.settings, context.run.run_id, datetime.now(UTC)
@@ -202,7 +205,7 @@ def look_and_tell(
         replayed=outcome.replayed.achieved,
         started_at=started_at,
         topic=outcome.plan.topic,
-        fleet=outcome.fleet,
+        fleet=outcome.fleet if sees_all else None,
         is_growing=is_growing,
     )
     latencies = outcome.probe.take()

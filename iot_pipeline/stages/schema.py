@@ -33,6 +33,7 @@ from iot_pipeline.core.checks.schema import (
     read_tables,
     replicas_by_datacenter,
     replicas_in,
+    some_columns,
 )
 from iot_pipeline.core.checks.topics import TopicRisk, mending_lines
 from iot_pipeline.errors import ConfigurationError, MissingRightError, SchemaMismatchError
@@ -231,7 +232,7 @@ def _apply_migrations(tables: TableStore, report: SchemaReport, say: Callable[[s
         for table, columns in _missing_columns(tables).items():
             say(f"columns of {table}")
             tables.add_columns(table, columns)
-            report.created.append(f"in table {table} {', '.join(columns)}: declared since")
+            report.created.append(f"in table {table} the column {some_columns([*columns])}")
     finally:
         tables.unlock(holder)
 

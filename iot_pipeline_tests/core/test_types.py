@@ -2,6 +2,7 @@
 
 import struct
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,9 +15,13 @@ from iot_pipeline.core.fleet.series import Series
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.ingest.winners import group_rows
-from iot_pipeline.core.reading.columns import Columns, DeviceCodes, bytes_per_row
+from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.columns import DTYPES, Columns, DeviceCodes, bytes_per_row
+from iot_pipeline.core.reading.declaration import SEED
+from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules
 from iot_pipeline.core.reading.kept_values import kept_columns, kept_values
 from iot_pipeline.core.reading.quantities import first_number
+from iot_pipeline.core.reading.read_chunk import read_chunk
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.rollups.statistics import (
@@ -65,6 +70,28 @@ def test_a_value_comes_out_of_its_column_as_what_it_was() -> None:
         assert [type(value) for value in row[3:]] == TYPES
     again = RowGroups.of(dict(groups.items()))
     assert dict(again.items()) == dict(groups.items())
+
+
+def test_messages_become_columns_of_their_types_the_plain_ones_and_the_others() -> None:
+    decoder = ReadingDecoder(ReadingRules(SEED.with_quantities(KINDS)))
+    names = [quantity.name for quantity in KINDS]
+    messages = [
+        {
+            "device_id": f"d{n}",
+            "timestamp": 1_772_409_600 + n,
+            **dict(zip(names, VALUES, strict=True)),
+        }
+        for n in range(3)
+    ]
+    messages[1]["more"] = 1
+    messages.append({**messages[0], "errors": 2**31})
+    messages.append({**messages[0], "is_open": 1})
+    values = [msgspec.json.encode(message) for message in messages]
+    chunk = RecordChunk(0, [*range(5)], [NOW_MS] * 5, values, [None] * 5, [None] * 5)
+    read = read_chunk(decoder, chunk)
+    assert [at for at, _ in read.rejections] == [3, 4]
+    assert [column.dtype for column in read.values] == [DTYPES[item.type] for item in KINDS]
+    assert [tuple(column.tolist()) for column in read.values] == [(value,) * 3 for value in VALUES]
 
 
 def test_a_row_takes_about_what_is_said_of_it() -> None:

@@ -31,6 +31,8 @@ _FORMER = {
     "009_daily_readings.cql": "3533624e71dfd62a34f96daf7aa1f5c5206a0732cc23a55abcd27524f5caaec9",
 }
 
+_COLUMNS_SAID = 4
+
 # column -> (type, kind); kinds as system_schema.columns names them.
 Columns = Mapping[str, tuple[str, str]]
 # Name of a place -> column -> its CQL type, as `rollups.declared_columns` makes it.
@@ -286,9 +288,9 @@ def compare_table(
         if former:
             differences.append(
                 Difference(
-                    f"table {keyspace}.{table}: {', '.join(former)}",
-                    "a column" if len(former) == 1 else "columns",
-                    "of a declared quantity",
+                    f"table {keyspace}.{table}: column {some_columns(former)}",
+                    "of no declared quantity",
+                    "one that is declared",
                     "what is in it stays, and nothing here reads or writes it any more",
                 )
             )
@@ -321,6 +323,12 @@ def compare_table(
                 )
             )
     return differences
+
+
+def some_columns(names: Sequence[str]) -> str:
+    """Columns for a sentence: a quantity has seven in each table of rollups."""
+    more = len(names) - _COLUMNS_SAID
+    return ", ".join(names[:_COLUMNS_SAID]) + (f" (and {more} more)" if more > 0 else "")
 
 
 def _why_not_written(
@@ -402,18 +410,32 @@ def check_quorum(keyspace: str, replicas: int, nodes: int, *, is_new: bool) -> N
         )
 
 
+_UNKNOWN = "unknown"
+
+
 def describe_durability(
     modes: Mapping[str, str], replication: int, accepted: str = ""
 ) -> tuple[bool, str]:
     """(is_durable, sentence): whether an acknowledged write survives kill -9 and a power cut.
 
-    `modes` has the commitlog_sync of each node: group, batch or periodic; `unknown`, of a node that
-    could not be asked, is not durable. `accepted` is why nodes that sync periodically may be
-    trusted (IOT_ACCEPT_PERIODIC_COMMITLOG); it counts where a row has several replicas.
+    `modes` has the commitlog_sync of each node: group, batch or periodic; of one that could not be
+    asked it begins with `unknown`, and what is not known is not durable. `accepted` is why nodes
+    that sync periodically may be trusted (IOT_ACCEPT_PERIODIC_COMMITLOG); it counts where a row has
+    several replicas.
     """
-    weak = sorted(node for node, mode in modes.items() if mode not in ("group", "batch"))
+    unasked = sorted(node for node, mode in modes.items() if mode.startswith(_UNKNOWN))
+    strong = {node: mode for node, mode in modes.items() if mode in ("group", "batch")}
+    weak = sorted(modes.keys() - strong.keys() - set(unasked))
+    mode = "/".join(sorted(set(strong.values())))
+    if unasked:
+        not_known = (
+            "whether acknowledged writes are durable is not known of "
+            f"{', '.join(f'{node}{modes[node].removeprefix(_UNKNOWN)}' for node in unasked)}"
+        )
+        if not weak:
+            others = f"; every other node syncs before it answers ({mode})" if strong else ""
+            return False, f"{not_known}{others}"
     if not weak:
-        mode = "/".join(sorted(set(modes.values())))
         return True, f"acknowledged writes are durable: every node syncs before it answers ({mode})"
     what = "/".join(sorted({modes[node] for node in weak}))
     cost = (
@@ -429,7 +451,10 @@ def describe_durability(
             "back"
         )
     found = f"commitlog_sync is {what} on {', '.join(weak)}: {cost}. "
-    if accepted and replication > 1 and {modes[node] for node in weak} == {"periodic"}:
+    if unasked:
+        found += f"{not_known[0].upper()}{not_known[1:]}. "
+    is_all = not unasked and {modes[node] for node in weak} == {"periodic"}
+    if accepted and replication > 1 and is_all:
         return True, f"{found}Accepted by IOT_ACCEPT_PERIODIC_COMMITLOG: {accepted}"
     remedy = "Set commitlog_sync: group and commitlog_sync_group_window: 2ms in cassandra.yaml"
     if accepted and replication == 1:

@@ -39,7 +39,7 @@ def _bounded(kind: Any, bounds: Any) -> Any:
 
 @cache
 def _types_of(names: tuple[str, ...]) -> tuple[type[msgspec.Struct], Any]:
-    """What a file and an entry of it may say, by the names of the quantities."""
+    """What an entry of a file and the file may say, by the names of the quantities."""
     of_devices = [
         (item.name, _bounded(item.type, item.metadata["bounds"]), UNSET)
         for item in fields(QualityLimits)
@@ -73,7 +73,8 @@ def parse_device_limits(text: str, source: str, limits: QualityLimits) -> Qualit
         ConfigurationError: `source:line: key: what is expected`, for the first thing that is wrong.
     """
     value, node = read_yaml(text, source, "limits of some devices")
-    entry_type, file_type = _types_of(tuple(quantity.name for quantity in limits.quantities))
+    names = tuple(quantity.name for quantity in limits.quantities if quantity.is_number)
+    entry_type, file_type = _types_of(names)
     try:
         entries = msgspec.convert(value, file_type).limits
     except msgspec.ValidationError as exc:
@@ -81,8 +82,8 @@ def parse_device_limits(text: str, source: str, limits: QualityLimits) -> Qualit
         unknown = re.search(r"unknown field `([^`]*)`", message)
         if unknown is not None:
             known = file_type if path == "$" else entry_type
-            names = ", ".join(item.encode_name for item in msgspec.structs.fields(known))
-            path, message = f"{path}.{unknown[1]}", f"no such limit; expected one of {names}"
+            choices = ", ".join(item.encode_name for item in msgspec.structs.fields(known))
+            path, message = f"{path}.{unknown[1]}", f"no such limit; expected one of {choices}"
         for word, plain in _WORDS.items():
             message = message.replace(word, plain)
         line, _ = find_line(node, path)
@@ -111,6 +112,8 @@ def named_limits(limits: QualityLimits) -> dict[str, float]:
         if item.metadata and item.name not in _OF_ALL
     }
     for quantity in limits.quantities:
+        if not quantity.is_number:
+            continue
         named |= {quantity.setting_of(limit): getattr(quantity, limit) for limit in _SOFT}
     return named
 

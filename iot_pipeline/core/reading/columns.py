@@ -17,10 +17,10 @@ from iot_pipeline.core.reading.write_times import Row
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
-# Values of a quantity, of the type in _DTYPES; text is objects of str.
+# Values of a quantity, of the type in DTYPES; text is objects of str.
 Values = npt.NDArray[Any]
 
-_DTYPES: dict[QuantityType, np.dtype[Any]] = {
+DTYPES: dict[QuantityType, np.dtype[Any]] = {
     "double": np.dtype(np.float64),
     "float": np.dtype(np.float32),
     "int": np.dtype(np.int32),
@@ -97,15 +97,10 @@ class DeviceCodes(dict[str, int]):
         return DeviceCodes() if len(self) > _MOST_DEVICES else self
 
 
-def dtype_of(quantity: Quantity) -> np.dtype[Any]:
-    """That of a quantity's column."""
-    return _DTYPES[quantity.type]
-
-
 def bytes_per_row(quantities: Sequence[Quantity]) -> int:
     """What a row takes in `Columns`."""
     of_values = (
-        _DTYPES[quantity.type].itemsize + _TEXT_BYTES * (quantity.type == "text")
+        DTYPES[quantity.type].itemsize + _TEXT_BYTES * (quantity.type == "text")
         for quantity in quantities
     )
     return 3 * 8 + 2 * 4 + sum(of_values)
@@ -131,7 +126,7 @@ class Columns:
     @classmethod
     def of(cls, codes: DeviceCodes, quantities: Sequence[Quantity]) -> "Columns":
         """Without rows yet."""
-        return cls(codes, values=[np.empty(0, _DTYPES[item.type]) for item in quantities])
+        return cls(codes, values=[np.empty(0, DTYPES[item.type]) for item in quantities])
 
     def extend(
         self,

@@ -206,8 +206,9 @@ def _equals(rule: _Ignored) -> tuple[str | int | bool, ...]:
 
 
 def _quantity(name: str, said: _Quantity) -> Quantity:
-    least = NO_LEAST if said.min is UNSET else said.min
-    greatest = NO_GREATEST if said.max is UNSET else said.max
+    lowest, highest = RANGES.get(said.type, (NO_LEAST, NO_GREATEST))
+    least = lowest if said.min is UNSET else max(said.min, lowest)
+    greatest = highest if said.max is UNSET else min(said.max, highest)
     low, high = (least, greatest) if said.plausible is UNSET else said.plausible
     paths = _paths(said)
     return Quantity(

@@ -104,8 +104,8 @@ class Quantity:
 
     @property
     def has_limits(self) -> bool:
-        """Whether a number may not be any that a double can be."""
-        return self.is_number and (self.least, self.greatest) != (NO_LEAST, NO_GREATEST)
+        """Whether a number may not be any that its column can hold."""
+        return self.is_number and (self.least, self.greatest) != RANGES[self.type]
 
     @property
     def title(self) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from iot_pipeline.core.reading.chunks import RecordChunk
-from iot_pipeline.core.reading.columns import dtype_of
+from iot_pipeline.core.reading.columns import DTYPES
 from iot_pipeline.core.reading.declaration import IgnoreRule, TimeUnit
 from iot_pipeline.core.reading.declared_times import (
     EARLIEST_MS,
@@ -120,12 +120,10 @@ class _Work:
         devices = [one.device_id for _, one in readings]
         quantities = self.decoder.rules.quantities
         told = zip(*(self.decoder.values_of(one) for _, one in readings), strict=True)
-        values: list[Column] = [
-            np.fromiter(column, dtype_of(quantity), len(readings))
-            for quantity, column in zip(quantities, told, strict=bool(readings))
-        ]
+        types = [DTYPES[quantity.type] for quantity in quantities]
+        values: list[Column] = list(map(np.array, told, types))
         if plain is None:
-            values = values or [np.empty(0, dtype_of(quantity)) for quantity in quantities]
+            values = values or [np.empty(0, dtype) for dtype in types]
             return DecodedChunk(devices, times, values, left_out, rejections, ignored)
         # Back into the order of the log.
         places = np.concatenate([plain.places, np.array([at for at, _ in readings], np.int64)])
@@ -177,14 +175,14 @@ class _Plain:
             ms = _times(shape.time, declared.time.unit, found, is_bad)
         values: list[Column] = []
         for quantity, getter in zip(decoder.rules.quantities, shape.columns, strict=True):
-            dtype = np.dtype(np.float64) if quantity.is_converted else dtype_of(quantity)
+            dtype = np.dtype(np.float64) if quantity.is_converted else DTYPES[quantity.type]
             column = np.fromiter(map(getter, found), dtype, len(found))
             if quantity.is_converted:
                 least, greatest = quantity.ends
                 with np.errstate(over="ignore"):
                     column = column * quantity.scale + quantity.shift
                     is_bad |= ~((column >= least) & (column <= greatest))
-                    column = column.astype(dtype_of(quantity))
+                    column = column.astype(DTYPES[quantity.type])
             values.append(column)
         if not is_bad.any():
             return cls(places, devices, ms, values)

@@ -209,7 +209,10 @@ COMMANDS: Mapping[str, Needs] = {
     **_as(SIMULATE, {"simulate": _SIMULATE}),
     "demo": together([_SETUP, _SIMULATE, _DRAIN, _CHECKS, _ROLL_UP]),
     **dict.fromkeys(
-        ("up", "down", "status", "logs", "kill", "scenarios", "settings", "rights", "reading show"),
+        (
+            *("up", "down", "status", "logs", "kill"),
+            *("scenarios", "settings", "rights", "check-instance", "reading show"),
+        ),
         _NOTHING,
     ),
 }

@@ -185,9 +185,8 @@ class LogComparison:
                 continue
             ms = ms_of(reading.timestamp)
             written = write_time_us(record.produced_ms, record.offset, record.partition)
-            values = kept_values(
-                [next(column) for column in reader.columns_of([reading])], reader.rules.quantities
-            )
+            told = [next(column) for column in reader.columns_of([reading])]
+            values = kept_values(told, reader.rules.quantities)
             row: Row = (written, record.offset, record.partition, *values)
             wanted[reading.device_id, ms // MS_PER_DAY].setdefault(ms, []).append(row)
         asked = ((place, sorted(group)) for place, group in wanted.items())

@@ -115,7 +115,7 @@ def test_what_is_declared_and_the_table_has_otherwise_is_said_with_the_ways_on()
     keys = {name: of for name, of in found.items() if of[1] != "regular"}
     former, missing, changed = compare_table("ks", "sensor_data", keys | declared, found, declared)
     assert (former.is_fatal, missing.is_fatal, changed.is_fatal) == (False, True, True)
-    assert "ks.sensor_data: humidity is a column, expected of a declared" in str(former)
+    assert "table ks.sensor_data: column humidity is of no declared quantity" in str(former)
     assert "stays, and nothing here reads or writes it any more" in str(former)
     assert missing.cql == ("ALTER TABLE ks.sensor_data ADD co2 double",)
     assert "`iot setup` adds it" in str(missing)

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iot_pipeline.cli.setup import script
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
+from iot_pipeline.core.checks.cql_script import MIGRATIONS
 from iot_pipeline.core.checks.schema import read_tables
 from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.proof.read_back import StoredRow
@@ -22,7 +24,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.requests import wait_for
 from iot_pipeline.stages.schema import SchemaReport, check_schema, setup_schema, wait_for_topic
-from iot_pipeline_tests.core.checks.shipped import MIGRATIONS
+from iot_pipeline_tests.core.checks.shipped import MIGRATIONS as SHIPPED
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.servers import Services, fresh_topic
 
@@ -65,12 +67,35 @@ def test_two_setups_at_once_make_everything_once(fresh: Settings) -> None:
         again = connections.set_up()
         assert again.created == []
         assert again.fatal == []
-        assert [m.version for m in MIGRATIONS] == sorted(applied(connections))
+        assert [m.version for m in SHIPPED] == sorted(applied(connections))
         info = connections.log.describe(fresh.topic)
         assert info.config["message.timestamp.type"] == "LogAppendTime"
         assert info.config["retention.ms"] == str(168 * 3_600_000)
         dlq = connections.log.describe(fresh.dead_letter_topic)
         assert (dlq.config["retention.ms"], dlq.config["max.message.bytes"]) == ("-1", "4194304")
+
+
+def test_a_table_that_another_setup_makes_just_now_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_connections(settings) as connections:
+        connections.set_up()
+        ask, refused = connections.cassandra.execute, [0]
+
+        def not_yet(cql: str, *args: Any, **how: Any) -> list[Any]:
+            if "FROM" in cql and MIGRATIONS in cql and refused[0] < 3:
+                refused[0] += 1
+                raise SchemaMismatchError(f"table {MIGRATIONS} does not exist")
+            return ask(cql, *args, **how)
+
+        monkeypatch.setattr(connections.cassandra, "execute", not_yet)
+        tables = CassandraSchema(connections.cassandra)
+        assert tables.owner() is not None
+        assert refused == [3]
+        refused[0] = 0
+        monkeypatch.setattr(tables, "columns", lambda table: {})
+        with pytest.raises(SchemaMismatchError):
+            tables.applied_migrations()
 
 
 def test_a_migration_that_changed_after_it_was_applied_is_refused(
@@ -270,11 +295,13 @@ def test_a_quantity_declared_since_gets_its_columns_and_a_former_one_keeps_its_o
             "co2 is missing" in str(item) for item in check_schema(connections.tables, after).fatal
         )
         report = connections.set_up()
-        assert report.created[0] == "in table sensor_data co2: declared since"
-        assert "in table daily_readings co2_count, co2_min" in "".join(report.created)
+        assert report.created[0] == "in table sensor_data the column co2"
+        assert "in table daily_readings the column co2_count, co2_min, co2_mean" in "".join(
+            report.created
+        )
         said = "\n".join(report.sentences())
-        assert f"{after.keyspace}.sensor_data: humidity is a column" in said
-        assert f"{after.keyspace}.hourly_readings: humidity_count, humidity_first" in said
+        assert f"{after.keyspace}.sensor_data: column humidity is of no declared quantity" in said
+        assert f"{after.keyspace}.hourly_readings: column humidity_count, humidity_first" in said
         assert connections.set_up().created == []
         later = ms + 1
         _write(connections, {later: (later * 1000, 1, 0, 21.5, 612.0)})
