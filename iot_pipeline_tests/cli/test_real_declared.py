@@ -1,6 +1,7 @@
 """Another vendor's message without code: simulated, drained, audited, rolled up and exported."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -89,11 +90,15 @@ def test_a_declared_message_goes_all_the_way(pipeline: Pipeline, tmp_path: Path)
     (reading,) = pipeline.iot("readings", "a/1", "--since", DAY, "--json")["readings"]
     told = [reading[name] for name in ("temperature", "humidity", "co2", "battery", "state")]
     assert told == [21.5, 40.0, 612.0, 97, "ok"]
-    assert "a/1" in pipeline.iot("devices", "--all")
+    send(pipeline, MESSAGE | {"ts": datetime.now(UTC).isoformat()})
+    pipeline.iot("drain")
+    listed = pipeline.iot("devices", "--all")
+    assert "a/1" in listed
+    assert "97  ok" in listed
     exported = pipeline.iot("export", "--day", DAY, "--out", str(tmp_path / "out"))
     assert DAY in exported
 
     # A draft from the same topic takes in what this declaration takes in.
     draft = tmp_path / "draft.yaml"
-    draft.write_text(pipeline.iot("reading", "infer", "--records", "20").partition("a draft:")[0])
+    draft.write_text(pipeline.iot("reading", "infer", "--records", "2000").partition("a draft:")[0])
     assert pipeline.iot("reading", "show", str(draft), "--json")["time"] == "ts"

@@ -7,6 +7,7 @@ import pytest
 from iot_pipeline.core.reading.by_path import PathReader
 from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.messages import Ignored, Reading, ReadingRules, Reason, Rejection
+from iot_pipeline.core.simulator.fault_specs import MALFORMED_REASONS
 from iot_pipeline.core.simulator.messages import MessageWriter
 from iot_pipeline.core.simulator.plan import plan_scenario
 from iot_pipeline.errors import ConfigurationError
@@ -47,9 +48,7 @@ def test_what_is_written_is_read_again(name: str) -> None:
                 assert value in ("low", "high", False, True)
 
 
-@pytest.mark.parametrize(
-    "reason", [one for one in Reason if one is not Reason.REJECTED_BY_CASSANDRA]
-)
+@pytest.mark.parametrize("reason", MALFORMED_REASONS)
 @pytest.mark.parametrize("name", FORMS)
 def test_what_is_wrong_is_rejected_for_just_that_reason(name: str, reason: Reason) -> None:
     rules = ReadingRules(FORMS[name], max_value_bytes=2_000)
