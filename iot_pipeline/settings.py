@@ -33,7 +33,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.declaration import SEED, Declaration
 from iot_pipeline.core.reading.decoding import ReadingRules
-from iot_pipeline.core.reading.quantities import LIMITS, Quantity
+from iot_pipeline.core.reading.quantities import LIMITS, NO_GREATEST, NO_LEAST, Quantity
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings_alerts import AlertSettings
 from iot_pipeline.settings_cassandra import CassandraSettings
@@ -441,6 +441,8 @@ def _shown(value: object) -> str:
         return _HIDDEN if value.get_secret_value() else ""
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, float) and value in (NO_LEAST, NO_GREATEST):
+        return "no limit"
     if isinstance(value, Mapping):
         return ",".join(f"{name}:{number}" for name, number in value.items())
     return str(value)

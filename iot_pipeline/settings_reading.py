@@ -32,17 +32,25 @@ def read_declaration(path: str) -> Declaration:
     """
     if not path:
         return SEED
-    place = Path(in_project(path))
+    try:
+        return load_declaration(Path(in_project(path)), path)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"IOT_READING: {exc}") from None
+
+
+def load_declaration(place: Path, source: str) -> Declaration:
+    """The declaration in a file; `source` is what a person calls it.
+
+    Raises:
+        ConfigurationError: `source:line: what is wrong`; or it asks for what is not built.
+    """
     try:
         text = place.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         why = getattr(exc, "strerror", None) or "not UTF-8"
-        raise ConfigurationError(f"IOT_READING={path}: {why}") from None
-    try:
-        declaration = parse_declaration(text, str(place), _ENDINGS)
-    except ConfigurationError as exc:
-        raise ConfigurationError(f"IOT_READING: {exc}") from None
-    _refuse_unbuilt(declaration, str(place))
+        raise ConfigurationError(f"{source}: {why}") from None
+    declaration = parse_declaration(text, source, _ENDINGS)
+    _refuse_unbuilt(declaration, source)
     return declaration
 
 
@@ -50,14 +58,9 @@ def _refuse_unbuilt(declaration: Declaration, source: str) -> None:
     for quantity in declaration.quantities:
         if quantity.optional:
             raise ConfigurationError(
-                f"IOT_READING: {source}: quantities.{quantity.name}: optional is not built yet: "
-                "expected every quantity in every message"
+                f"{source}: quantities.{quantity.name}: optional is not built yet: expected every "
+                "quantity in every message"
             )
-    if not any(quantity.is_number for quantity in declaration.quantities):
-        raise ConfigurationError(
-            f"IOT_READING: {source}: quantities: expected at least one that is a number; pictures "
-            "of the fleet show it"
-        )
 
 
 @cache

@@ -22,7 +22,7 @@ from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.proof.dead_letters import StoredLetter, preview
 from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.payloads import what_it_is
+from iot_pipeline.core.reading.payloads import declared_line, what_it_is
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment
 from iot_pipeline.core.words import counted, iot_command
 from iot_pipeline.errors import ConfigurationError
@@ -255,7 +255,7 @@ def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: 
         is_ours = letter.source.topic == settings.topic
         if is_ours and reason in (None, letter.reason) and letter.delivered_ms >= since_ms:
             counts[letter.reason] += 1
-            known[what_it_is(letter.value or b"") if letter.reason == Reason.NOT_JSON else ""] += 1
+            known[_what_would_help(letter)] += 1
             newest[letter.reason] = max(newest.get(letter.reason, 0), letter.delivered_ms)
     if oldest_ms < since_ms:
         left = 0  # those before are not asked for
@@ -277,13 +277,22 @@ def stats_command(reason: str | None, since: str | None, is_all: bool, as_json: 
     )
     for said, count in known.most_common():
         if said:
-            say(f"of {counted(count, 'letter')} that JSON cannot be read from: {said}")
+            say(f"{counted(count, 'letter')}: {said}")
     say(
         f"{counted(rejected, 'record was', 'records were')} rejected since the beginning, "
         "by the ledger"
     )
     if left:
         say(f"{left:,} older letters were not looked at: --all counts their reasons too")
+
+
+def _what_would_help(letter: StoredLetter) -> str:
+    """A sentence about what the message is, or the declaration that would take it in; or ""."""
+    if letter.reason != Reason.NOT_JSON:
+        line = declared_line(letter.message)
+        return f"declared as {line} it would be read further" if line else ""
+    what = what_it_is(letter.value or b"")
+    return f"JSON cannot be read from it: {what}" if what else ""
 
 
 def _count_rejected(connections: Connections) -> tuple[int, int]:

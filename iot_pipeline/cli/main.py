@@ -56,7 +56,7 @@ _REMEDIES = {
 # of `cli/dead_letters.py`, and so on, but for the files that commands share. Only the command that
 # is asked for is imported: `iot status` does not wait half a second for the drivers of the others.
 GROUPS = {
-    "Run it": ("demo", "setup", "simulate", "scenarios", "drain", "rollup"),
+    "Run it": ("demo", "setup", "reading", "simulate", "scenarios", "drain", "rollup"),
     "Ask": ("lag", "readings", "devices", "rollups", "report", "export", "cql"),
     "Prove": ("audit", "ledger", "trace", "losses"),
     "Mend": ("replay", "mend", "dead-letters", "delete", "rebase"),

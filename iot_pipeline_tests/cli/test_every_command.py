@@ -87,6 +87,9 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(("--", "{device}"), shows=("{device}", "{measured_at}")),
         Example(("--format", "plot", "--", "{device}"), shows=("temperature (°C)",)),
     ],
+    "reading check": [Example(there=1, shows=("not_json",))],
+    "reading infer": [Example(("--records", "500"), shows=("{path: device_id}",))],
+    "reading show": [Example(away=0, shows=("the original message",))],
     "rebase": [Example(("--topic-id", "of-another", "--at", "earliest"), there=1)],
     "replay": [Example(("--offsets", "1:0-40"), shows=("read back: 40 of 40 rows",))],
     # The pipeline has a loss that was recorded: the report is not green.

@@ -49,7 +49,6 @@ _CQL_WORDS = """
 """
 RESERVED = frozenset(_CQL_WORDS.split())
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
-_NUMBERS = ("double", "float", "int", "bigint")
 
 _Text = Annotated[str, Meta(min_length=1)]
 # A text with dots between the names; a list of names where a name has a dot itself.
@@ -252,6 +251,8 @@ def _problems(file: _File, endings: Collection[str]) -> Iterator[tuple[str, str]
         if rule.equals == []:
             yield f"{path}.equals", "expected at least one value"
         yield from _wrong_path(f"{path}.path", rule.path)
+    if all(said is not None and said.type not in RANGES for said in file.quantities.values()):
+        yield "$.quantities", "none of them is a number; expected at least one"
     names = file.quantities.keys()
     for name, said in file.quantities.items():
         path = f"$.quantities.{name}"
@@ -272,7 +273,7 @@ def _quantity_problems(path: str, said: _Quantity) -> Iterator[tuple[str, str]]:
     if said.path is not UNSET and said.paths is not UNSET:
         yield f"{path}.paths", "expected one of path, paths"
     yield from _path_problems(path, said)
-    if said.type not in _NUMBERS:
+    if said.type not in RANGES:
         of_numbers = {"min", "max", "plausible", "jump", "apart", "decimals", "scale", "shift"}
         for key in sorted(of_numbers & _given(said)):
             yield f"{path}.{key}", f"a {said.type} has none: it is for numbers"

@@ -70,6 +70,8 @@ def encode_reading(reading: Reading) -> bytes:
 
 
 Getter = Callable[[Any], Any]
+# The greatest bigint.
+_LAST = (1 << 63) - 1
 # No message says it, so any value at all is refused by it.
 _NEVER = Literal["\0 no message says this"]
 
@@ -254,13 +256,15 @@ def _time_leaf(unit: TimeUnit) -> _Leaf:
 
 def _quantity_leaf(quantity: Quantity) -> _Leaf:
     kind = JSON_TYPES[quantity.type]
-    if quantity.type in ("double", "float") and not quantity.is_converted:
-        kind = Annotated[float, Meta(ge=quantity.least, le=quantity.greatest)]
-    elif quantity.type in ("int", "bigint"):
-        bits = 31 if quantity.type == "int" else 63
-        least = max(math.ceil(max(quantity.least, -(2.0**bits))), -(1 << bits))
-        greatest = min(math.floor(min(quantity.greatest, 2.0**bits)), (1 << bits) - 1)
-        kind = Annotated[int, Meta(ge=least, le=greatest)]
+    if quantity.is_number and not quantity.is_converted:
+        least, greatest = quantity.ends
+        if quantity.type in ("int", "bigint"):
+            # Whole numbers: 2.0**63 is one more than a bigint holds.
+            kind = Annotated[int, Meta(ge=math.ceil(least), le=min(math.floor(greatest), _LAST))]
+        else:
+            kind = Annotated[float, Meta(ge=least, le=greatest)]
+    elif quantity.is_converted:
+        kind = float
     # Where it may be elsewhere, absent here says nothing yet.
     if quantity.optional and len(quantity.places) == 1:
         return _Leaf(kind | None | UnsetType, UNSET)

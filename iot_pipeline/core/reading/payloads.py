@@ -3,6 +3,8 @@
 Never decides whether a message is a reading: only what is said of one that is not.
 """
 
+import re
+
 import msgspec
 
 # Ten thousand letters are looked at in a second: no more of a message than this is.
@@ -19,6 +21,8 @@ _COMPRESSED = (
 # How a message of a Confluent-compatible registry begins: a zero, then its schema's id.
 # https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format
 _REGISTRY_BYTES = 5
+# As `by_path` says it.
+_DECLARED = re.compile(r"or declare (`[^`]+`)")
 # Ids are counted from 1: any four bytes would be another number.
 _MOST_SCHEMAS = 1 << 25
 
@@ -27,6 +31,12 @@ def what_it_is(value: bytes) -> str:
     """What else than JSON the bytes are and what its sender can do; empty where that is unknown."""
     found = (look(value[:_LOOKED_AT]) for look in _LOOKS)
     return next((said for said in found if said), "")
+
+
+def declared_line(message: str) -> str:
+    """The line that a dead letter's message advises to declare; empty where it advises none."""
+    found = _DECLARED.search(message)
+    return found[1] if found else ""
 
 
 def _empty(value: bytes) -> str:
@@ -72,7 +82,7 @@ def _message_pack(value: bytes) -> str:
         return ""
     try:
         found = msgspec.msgpack.decode(value, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     names = ", ".join(sorted(found)[:4])
     return f"it is MessagePack ({names}): send JSON"

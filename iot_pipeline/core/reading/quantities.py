@@ -97,6 +97,12 @@ class Quantity:
         object.__setattr__(self, "is_number", self.type in RANGES)
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest that a number may be: by its limits, and in its column."""
+        least, greatest = RANGES[self.type]
+        return max(least, self.least), min(greatest, self.greatest)
+
+    @property
     def has_limits(self) -> bool:
         """Whether a number may not be any that its column can hold."""
         return self.is_number and (self.least, self.greatest) != RANGES[self.type]

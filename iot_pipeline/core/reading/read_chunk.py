@@ -175,10 +175,14 @@ class _Plain:
             ms = _times(shape.time, declared.time.unit, found, is_bad)
         values: list[Column] = []
         for quantity, getter in zip(decoder.rules.quantities, shape.columns, strict=True):
-            column = np.fromiter(map(getter, found), DTYPES[quantity.type], len(found))
+            dtype = np.dtype(np.float64) if quantity.is_converted else DTYPES[quantity.type]
+            column = np.fromiter(map(getter, found), dtype, len(found))
             if quantity.is_converted:
-                column = column * quantity.scale + quantity.shift
-                is_bad |= ~((column >= quantity.least) & (column <= quantity.greatest))
+                least, greatest = quantity.ends
+                with np.errstate(over="ignore"):
+                    column = column * quantity.scale + quantity.shift
+                    is_bad |= ~((column >= least) & (column <= greatest))
+                    column = column.astype(DTYPES[quantity.type])
             values.append(column)
         if not is_bad.any():
             return cls(places, devices, ms, values)

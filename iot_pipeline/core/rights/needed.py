@@ -153,6 +153,7 @@ _SIMULATE = Needs(kafka=_topic(WRITE))
 _SELECT_ALONE = Needs(cassandra=_SELECT)
 _SEE_BOTH = Needs(kafka=_topic(DESCRIBE), cassandra=_SELECT)
 _READ_BOTH = Needs(kafka=_READ_TOPIC, cassandra=_SELECT)
+_TOPIC_ALONE = Needs(kafka=_READ_TOPIC)
 _LETTERS_ALONE = Needs(kafka=_READ_LETTERS)
 _NOTHING = Needs()
 
@@ -200,6 +201,8 @@ COMMANDS: Mapping[str, Needs] = {
             "losses": _SEE_BOTH,
             "metrics": _LOOK,
             "watch": _LOOK,
+            "reading check": _TOPIC_ALONE,
+            "reading infer": _TOPIC_ALONE,
             "dead-letters list": _LETTERS_ALONE,
             "dead-letters show": _LETTERS_ALONE,
             "dead-letters stats": Needs(kafka=_READ_LETTERS, cassandra=_SELECT),
@@ -210,7 +213,7 @@ COMMANDS: Mapping[str, Needs] = {
     **dict.fromkeys(
         (
             *("up", "down", "status", "logs", "kill"),
-            *("scenarios", "settings", "rights", "check-instance"),
+            *("scenarios", "settings", "rights", "check-instance", "reading show"),
         ),
         _NOTHING,
     ),

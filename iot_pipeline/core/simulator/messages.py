@@ -18,6 +18,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder().encode
 # Told in the place of what a message lacks.
 _ABSENT = object()
+# Of a quantity without limits (`waves`).
+_MIDDLE = 50.0
 
 _TIMES: dict[TimeUnit, Callable[[int], float | str]] = {
     "seconds": lambda us: us / 1e6,
@@ -52,7 +54,10 @@ class MessageWriter:
         _check_apart(self._paths)
         names = [quantity.name for quantity in declared.quantities]
         is_original = self._paths == [("device_id",), ("timestamp",), *((name,) for name in names)]
-        is_plain = not any(quantity.is_converted for quantity in declared.quantities)
+        is_plain = all(
+            quantity.type in ("double", "float") and not quantity.is_converted
+            for quantity in declared.quantities
+        )
         # A struct is written twice as fast as a dict.
         self._reading = (
             reading_type(declared.quantities)
@@ -92,7 +97,8 @@ class MessageWriter:
         elif reason is Reason.MISSING_FIELD:
             told[self._paths[-1]] = _ABSENT
         elif reason is Reason.WRONG_TYPE:
-            told[self._paths[-1]] = str(told[self._paths[-1]])
+            last = told[self._paths[-1]]
+            told[self._paths[-1]] = len(last) if isinstance(last, str) else str(last)
         else:
             raise ValueError(f"{reason}: no payload provokes it")
         return _encode(_nested(told))
@@ -110,7 +116,7 @@ class MessageWriter:
     def _beyond(self) -> dict[Path, Any]:
         """Of some thing more than its limits allow."""
         for quantity in self._rules.quantities:
-            if quantity.greatest < NO_GREATEST:
+            if quantity.is_number and quantity.greatest < NO_GREATEST:
                 return {quantity.places[0]: _raw(quantity, quantity.greatest + 100)}
         if self._time_path is not None:
             return {self._time_path: self._time(1_000_000)}
@@ -127,8 +133,14 @@ def _raw(quantity: Quantity, value: float) -> float:
     return (value - quantity.shift) / quantity.scale if quantity.is_converted else value
 
 
-def _sent(quantity: Quantity, value: float) -> float:
+def _sent(quantity: Quantity, value: float) -> float | str:
     """The same, so that it is read within the limits: converting back and forth may miss them."""
+    if quantity.type in ("int", "bigint"):
+        return int(value)
+    if quantity.type == "boolean":
+        return value > _MIDDLE
+    if quantity.type == "text":
+        return "high" if value > _MIDDLE else "low"
     if not quantity.is_converted:
         return value
     near = 1e-9 * (abs(quantity.shift) + abs(value))

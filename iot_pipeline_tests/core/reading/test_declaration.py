@@ -77,12 +77,16 @@ def test_editors_are_given_the_schema_that_the_code_reads_by() -> None:
         (ONE.replace("max: 9", "scale: 0"), "my.yaml:5: quantities.x.scale: expected another"),
         (ONE.replace("max: 9", "scal: 0"), "my.yaml:5: quantities.x.scal '0': there is no such"),
         (ONE.replace("max: 9", "type: real"), "my.yaml:5: quantities.x.type 'real': .*double or"),
-        (ONE.replace("max: 9", "type: text"), "my.yaml:5: quantities.x.min: a text has none"),
+        (
+            ONE.replace("max: 9", "type: text") + "  y: {}\n",
+            "my.yaml:5: quantities.x.min: a text has none",
+        ),
         (ONE.replace("max: 9", "plausible: [2, 1]"), "my.yaml:5: quantities.x.plausible: .*lower"),
         (ONE.replace("max: 9", "paths: [a], path: b"), "my.yaml:5: quantities.x.paths: expected"),
         (ONE.replace("max: 9", "type: int, scale: 2"), "my.yaml:5: quantities.x: scale and shift"),
         (ONE + "ignore:\n- {path: a}\n", r"my.yaml:7: ignore\[0\]: expected one of `exists: true`"),
         (ONE + "ignore:\n- {path: a, equals: []}\n", r"my.yaml:7: ignore\[0\].equals: .*at least"),
+        (ONE.replace("{min: 0, max: 9}", "{type: text}"), "my.yaml:4: quantities: none of them is"),
         (HEAD + "quantities: {}\n", "my.yaml:4: quantities: .*length >= 1"),
     ],
     ids=lambda one: one[-30:],
@@ -162,7 +166,7 @@ def test_two_declarations_in_one_process_do_not_see_each_other(sensor_env) -> No
 
 
 def test_a_wrong_file_is_refused_before_anything_is_contacted(tmp_path) -> None:
-    with pytest.raises(ConfigurationError, match=r"IOT_READING=no.yaml: No such file"):
+    with pytest.raises(ConfigurationError, match=r"IOT_READING: no.yaml: No such file"):
         Settings.from_env({"IOT_READING": "no.yaml"})
     path = tmp_path / "mine.yaml"
     path.write_text(ONE.replace("path: d", "pth: d"))

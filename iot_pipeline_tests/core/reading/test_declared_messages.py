@@ -12,6 +12,7 @@ from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.kept_values import kept_values
 from iot_pipeline.core.reading.messages import (
     Ignored,
     ReadingRules,
@@ -53,7 +54,8 @@ def read(declaration: Declaration, *values: bytes | None, **beside: Any) -> list
         one: Any = reader.read(value, keys[at], headers[at], produced[at])
         if not isinstance(one, Rejection | Ignored):
             values_of = values_getter(declaration.quantities)
-            one = one.device_id, timestamp_ms(one.timestamp), values_of(one)
+            values_kept = kept_values(values_of(one), declaration.quantities)
+            one = one.device_id, timestamp_ms(one.timestamp), values_kept
         told.append(one)
     ignored = [one for one in told if isinstance(one, Ignored)]
     assert found.ignored == len(ignored)
@@ -242,7 +244,31 @@ def test_each_fault_says_the_declared_path() -> None:
         assert (found.reason, said in found.message) == (reason, True), found
 
 
+KINDS = of_one(
+    quantities="{x: {type: float, path: x}, n: {type: int, min: -5.5, path: y}, "
+    "big: {type: bigint, path: e}, is_on: {type: boolean, path: b}, state: {type: text, path: k}}"
+)
+
+
+def test_values_of_each_type_are_what_they_are_in_their_columns() -> None:
+    message = {"d": "a", "t": 1e9, "x": 0.1, "y": -5, "e": 2**63 - 1, "b": True, "k": "ok"}
+    found = read_one(KINDS, message)
+    assert found == ("a", 10**12, (0.10000000149011612, -5, 2**63 - 1, True, "ok"))
+    for change, reason in (
+        ({"x": 1e39}, Reason.OUT_OF_RANGE),
+        ({"x": "1"}, Reason.WRONG_TYPE),
+        ({"y": -6}, Reason.OUT_OF_RANGE),
+        ({"y": 2**31}, Reason.OUT_OF_RANGE),
+        ({"y": 0.5}, Reason.WRONG_TYPE),
+        ({"e": 2**63}, Reason.OUT_OF_RANGE),
+        ({"b": 1}, Reason.WRONG_TYPE),
+        ({"k": False}, Reason.WRONG_TYPE),
+    ):
+        assert read_one(KINDS, message | change).reason is reason, change
+
+
 FORMS = [
+    KINDS,
     declared(SENSOR_YAML),
     of_one(),
     of_one(

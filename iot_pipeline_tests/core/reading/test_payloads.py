@@ -47,7 +47,8 @@ def test_what_else_it_is_is_said(value: bytes, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"{", b"caf\xe9", b"\0" * 20, b"\0abc", b"\x80", b"\x8fzzz", b"\0"]
+    "value",
+    [b"{", b"caf\xe9", b"\0" * 20, b"\0abc", b"\x80", b"\x8fzzz", b"\0", b"\x81\xa3\0\0\x80"],
 )
 def test_of_what_is_not_known_nothing_is_said(value: bytes) -> None:
     assert what_it_is(value) == ""

@@ -12,6 +12,7 @@ ABOUT_ONE = {
     "core/simulator/measuring.py",
     "core/simulator/scenario_fleet.py",
     "core/simulator/scenarios.py",
+    "core/simulator/waves.py",
     "core/simulator/weather.py",
 }
 

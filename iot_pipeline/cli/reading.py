@@ -1,0 +1,217 @@
+"""`iot reading`: the declaration that holds, what it would make of messages, a draft of one."""
+
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from iot_pipeline.cli.output import (
+    EXIT_FOUND,
+    CommandGroup,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
+from iot_pipeline.clients.kafka_log import KafkaLog
+from iot_pipeline.core.proof.dead_letters import preview as text_of
+from iot_pipeline.core.reading.declaration import Declaration, path_text
+from iot_pipeline.core.reading.inference import infer
+from iot_pipeline.core.reading.messages import Record
+from iot_pipeline.core.reading.preview import IGNORED, READINGS, Preview, preview
+from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, Quantity
+from iot_pipeline.core.words import counted, iot_command
+from iot_pipeline.settings import Settings
+from iot_pipeline.settings_reading import load_declaration
+from iot_pipeline.stages.reading.sample import newest_records
+
+topic_option = click.option("--topic", help="Another topic than IOT_TOPIC.")
+records_option = click.option(
+    "--records",
+    type=click.IntRange(1, 100_000),
+    default=1_000,
+    show_default=True,
+    help="How many to look at, the newest.",
+)
+
+
+@click.group("reading", cls=CommandGroup)
+def reading_command() -> None:
+    """How messages are read: what is declared, and what it would make of a topic."""
+
+
+@reading_command.command("show")
+@click.argument("file", required=False)
+@json_option
+def show_command(file: str | None, as_json: bool) -> None:
+    """Show the declaration in FILE, else the one that holds (IOT_READING)."""
+    declared, source = _declaration(file, Settings.from_env())
+    if as_json:
+        print_json({"source": source, "fingerprint": declared.fingerprint, **_as_json(declared)})
+        return
+    say(f"{source}, fingerprint {declared.fingerprint}")
+    say(f"device: {declared.device}")
+    unit = f", {declared.time.unit}" if declared.time.paths else ""
+    say(f"time: {declared.time}{unit}")
+    print_table(
+        ("quantity", "where", "unit", "type", "a reading", "plausible"),
+        [_row(quantity) for quantity in declared.quantities],
+    )
+    for rule in declared.ignore:
+        say(f"ignored where {rule}")
+
+
+@reading_command.command("check")
+@click.argument("file", required=False)
+@topic_option
+@records_option
+@json_option
+def check_command(file: str | None, topic: str | None, records: int, as_json: bool) -> None:
+    """Say what the newest messages would become by the declaration in FILE; nothing is written.
+
+    Without FILE by the one that holds. Exit code 1: some would be dead letters.
+    """
+    settings = Settings.from_env()
+    declared, source = _declaration(file, settings)
+    topic = topic or settings.topic
+    rules = replace(settings.reading_rules, declaration=declared)
+    found = preview(_newest(settings, topic, records), rules)
+    if as_json:
+        print_json(_preview_json(found, topic, source, declared))
+    else:
+        _print_preview(found, topic, source, declared)
+    if found.rejected:
+        sys.exit(EXIT_FOUND)
+
+
+@reading_command.command("infer")
+@topic_option
+@records_option
+def infer_command(topic: str | None, records: int) -> None:
+    """Write a first declaration from the newest messages of a topic, to be edited, on stdout."""
+    settings = Settings.from_env()
+    topic = topic or settings.topic
+    text = infer(_newest(settings, topic, records), topic)
+    click.echo(text, nl=False)
+    say(
+        f"a draft: save it, edit it, then `{iot_command('reading', 'check', 'FILE')}`; "
+        "IOT_READING=FILE makes it hold",
+        err=True,
+    )
+
+
+def _newest(settings: Settings, topic: str, count: int) -> list[Record]:
+    with closing(KafkaLog(settings)) as log:
+        return newest_records(log, topic, count, settings.retry_seconds)
+
+
+def _declaration(file: str | None, settings: Settings) -> tuple[Declaration, str]:
+    """A declaration and what it is called."""
+    if file is not None:
+        return load_declaration(Path(file).absolute(), file), file
+    return settings.declaration, settings.reading or "the original message (IOT_READING is not set)"
+
+
+def _row(quantity: Quantity) -> tuple[str, ...]:
+    where = " or ".join(map(path_text, quantity.places))
+    if quantity.is_converted:
+        where += f", × {quantity.scale:g} {'-' if quantity.shift < 0 else '+'} "
+        where += f"{abs(quantity.shift):g}"
+    kind = f"{quantity.type}, optional" if quantity.optional else quantity.type
+    return (
+        quantity.name,
+        where,
+        quantity.unit,
+        kind,
+        _within(quantity.least, quantity.greatest),
+        _within(quantity.plausible_least, quantity.plausible_greatest),
+    )
+
+
+def _within(least: float, greatest: float) -> str:
+    if (least, greatest) == (NO_LEAST, NO_GREATEST):
+        return "any"
+    if least == NO_LEAST:
+        return f"to {greatest:g}"
+    return f"from {least:g}" if greatest == NO_GREATEST else f"{least:g} to {greatest:g}"
+
+
+def _as_json(declared: Declaration) -> dict[str, object]:
+    return {
+        "device": str(declared.device),
+        "time": str(declared.time),
+        "time_unit": declared.time.unit if declared.time.paths else None,
+        "quantities": {
+            quantity.name: {
+                "where": [path_text(path) for path in quantity.places],
+                "unit": quantity.unit,
+                "type": quantity.type,
+                "optional": quantity.optional,
+                "scale": quantity.scale,
+                "shift": quantity.shift,
+                "min": None if quantity.least == NO_LEAST else quantity.least,
+                "max": None if quantity.greatest == NO_GREATEST else quantity.greatest,
+            }
+            for quantity in declared.quantities
+        },
+        "ignore": [str(rule) for rule in declared.ignore],
+    }
+
+
+def _preview_json(
+    found: Preview, topic: str, source: str, declared: Declaration
+) -> dict[str, object]:
+    return {
+        "topic": topic,
+        "source": source,
+        "fingerprint": declared.fingerprint,
+        "records": found.records,
+        "rejected": found.rejected,
+        "fates": {
+            name: {
+                "records": fate.records,
+                "partition": fate.example.partition,
+                "offset": fate.example.offset,
+                "example": fate.said,
+            }
+            for name, fate in found.fates.items()
+        },
+        "values": {name: {"min": low, "max": high} for name, (low, high) in found.ends.items()},
+    }
+
+
+def _print_preview(found: Preview, topic: str, source: str, declared: Declaration) -> None:
+    if not found.records:
+        say(f"{topic} holds no record")
+        return
+    order = sorted(found.fates, key=lambda name: (name != READINGS, name != IGNORED, name))
+    print_table(
+        ("would be", "records", "share", "such as"),
+        [
+            (
+                name,
+                f"{fate.records:,}",
+                f"{fate.records / found.records:.1%}",
+                f"{fate.example.partition}:{fate.example.offset} {fate.said}",
+            )
+            for name in order
+            for fate in [found.fates[name]]
+        ],
+        title=f"{topic}: {counted(found.records, 'record')}, the newest, read by {source}",
+    )
+    if found.ends:
+        print_table(
+            ("quantity", "unit", "least", "greatest"),
+            [
+                (quantity.name, quantity.unit, *(f"{end:g}" for end in found.ends[quantity.name]))
+                for quantity in declared.quantities
+                if quantity.name in found.ends
+            ],
+        )
+    for name in order:
+        fate = found.fates[name]
+        if name not in (READINGS, IGNORED):
+            say(f"{name}: {text_of(fate.example.value, 200)}")
+    say("nothing was written")
