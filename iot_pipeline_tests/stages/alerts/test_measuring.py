@@ -110,10 +110,10 @@ def test_a_run_tells_its_commits_its_latency_and_its_retries() -> None:
         live.committed(outcome_of(Counts(stored=50)))
         live.committed(outcome_of(Counts(stored=140, rejected=10)))
         live.measured(0.03)
-        log.warning("away; trying again", extra={RETRIED: True})
+        log.warning("away; trying again", extra={RETRIED: 1})
         log.warning("something else")
         text = as_text(live.samples())
-    log.warning("away; trying again", extra={RETRIED: True})
+    log.warning("away; trying again", extra={RETRIED: 1})
     assert as_text(live.samples()) == text
     assert 'iot_run_offsets_total{fate="stored"} 140.0' in text
     assert "iot_micro_batch_rows_sum 150.0" in text
