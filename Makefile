@@ -16,6 +16,9 @@ WORKERS ?= 3
 SERVERS ?= 2
 CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and not ui"
 
+# Tests and demos start hundreds of processes: each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := check
 .PHONY: check setup test ui demo demo-once bench chaos compose dashboard lock clean
 

@@ -11,6 +11,7 @@ import socket
 import time
 from datetime import UTC, datetime
 
+from cassandra import ConsistencyLevel
 from cassandra.cluster import Cluster
 from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer
@@ -32,6 +33,8 @@ def consume(
         "INSERT INTO sensor_data (device_id, day, timestamp, temperature, humidity) "
         "VALUES (?, ?, ?, ?, ?)"
     )
+    # As the drain: with one replica it is that one, with three it is two of them.
+    insert.consistency_level = ConsistencyLevel.LOCAL_QUORUM
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,

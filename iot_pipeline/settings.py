@@ -148,6 +148,8 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, AlertSettings, _
     # How Dagster runs it.
     ingest_mode: Literal["drain", "follow"] = "drain"
     """runs of the sensor: drain what lags and end, or stay and follow the topic"""
+    lanes: int = Field(1, ge=1, le=64)
+    """ingest runs of the topic that may work side by side, each on every n-th Kafka partition"""
     run_max_records: int = Field(5_000_000, ge=1)
     """offsets one run drains at most; the next takes the rest"""
     lag_limit_seconds: float = Field(60, gt=0)

@@ -60,7 +60,18 @@ GROUPS = {
     "Ask": ("lag", "readings", "devices", "rollups", "report", "export", "cql"),
     "Prove": ("audit", "ledger", "trace", "losses"),
     "Mend": ("replay", "mend", "dead-letters", "delete", "rebase"),
-    "Operate": ("up", "down", "status", "logs", "kill", "settings", "rights", "watch", "metrics"),
+    "Operate": (
+        "up",
+        "down",
+        "status",
+        "logs",
+        "kill",
+        "settings",
+        "rights",
+        "watch",
+        "metrics",
+        "check-instance",
+    ),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 FILES = {name.replace("-", "_"): name.replace("-", "_") for name in COMMANDS} | {

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from iot_pipeline.local.jars import Advance
 from iot_pipeline.local.nodes import COUNTS
 from iot_pipeline.local.servers import LocalServices, ServerStatus
 from iot_pipeline.settings import Settings
-from iot_pipeline.settings_sources import env_file
+from iot_pipeline.settings_sources import env_file, read_env_file
 
 _SERVICE = "kafka|cassandra|kafka-2|..."
 _FOLLOW_SECONDS = 0.2
@@ -90,8 +90,22 @@ def down_command(wipe: bool, yes: bool) -> None:
         return
     if not yes:
         ask_whether(f"Delete every topic, every row and all logs in {services.folder}?")
+    leading_in = services.description.environment() if services.secure.is_there else {}
     services.wipe()
     say(f"{services.folder} is empty", err=True)
+    _tell_what_leads_nowhere(leading_in)
+
+
+def _tell_what_leads_nowhere(lines: Mapping[str, str]) -> None:
+    """Name what `.env` still says of servers that are gone: no command starts with it."""
+    kept = read_env_file(env_file())
+    stale = [name for name, value in lines.items() if kept.get(name) == value]
+    if stale:
+        say(
+            f"take these lines out of {env_file()}, they lead to files that are gone: "
+            f"{', '.join(stale)}",
+            err=True,
+        )
 
 
 @click.command("kill")

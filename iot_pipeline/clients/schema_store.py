@@ -36,11 +36,14 @@ from iot_pipeline.errors import (
     CassandraUnavailableError,
     KafkaUnavailableError,
     MissingRightError,
+    SchemaMismatchError,
 )
 from iot_pipeline.settings import Settings
 
 _SCHEMA_TIMEOUT_SECONDS = 60.0
 _LOCK_SECONDS = 120
+# From a table's name in system_schema until its node answers questions about it.
+_BECOMING_SECONDS = 10.0
 _TABLE = f"{{ks}}.{MIGRATIONS}"
 # Rows that are no migration: who sets up just now, and whose keyspace it is.
 _LOCK_VERSION = 0
@@ -72,7 +75,18 @@ class CassandraSchema(Table):
         self, template: str, values: Sequence[Any] = (), *, doing: str, **how: Any
     ) -> list[Any]:
         how = {"timeout_seconds": _SCHEMA_TIMEOUT_SECONDS, **how}
-        return super()._run(template, values, doing=doing, **how)
+        deadline = time.monotonic() + _BECOMING_SECONDS
+        while True:
+            try:
+                return super()._run(template, values, doing=doing, **how)
+            except SchemaMismatchError:
+                # While another process makes it, system_schema names a table that its node does
+                # not know yet.
+                if _TABLE not in template or time.monotonic() > deadline:
+                    raise
+                if not self.columns(MIGRATIONS):
+                    raise
+                time.sleep(0.05)
 
     def owner(self) -> str | None:
         if not self.columns(MIGRATIONS):

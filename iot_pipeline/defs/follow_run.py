@@ -78,7 +78,10 @@ class FollowRun(Watcher):
         # Records that waited for this run are not measured: they would flatten every plot of
         # latencies. Reports look at the devices in Dagster's thread, so with its clients.
         self.outcome = new_outcome(
-            self.connections, fleet_ports=self.watching.fleet_ports, since_seconds=time.time()
+            self.connections,
+            fleet_ports=self.watching.fleet_ports,
+            since_seconds=time.time(),
+            sees_all=self.lane.is_whole,
         )
 
     def events(self) -> Events:
@@ -124,10 +127,10 @@ class FollowRun(Watcher):
             request = ingest_request(
                 settings,
                 Run(self.context.run.run_id),
-                partitions=self.lane.partitions,
+                partitions=None if self.lane.is_whole else self.lane,
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
             )
-            with run_metrics(settings, self.outcome) as self._metrics:
+            with run_metrics(settings, self.outcome, self.lane.place) as self._metrics:
                 run_ingest(request, self.connections, outcome=self.outcome, watcher=self)
             self._end.set_result(self.outcome)
         except BaseException as exc:  # noqa: BLE001  # raised again in Dagster's thread
@@ -178,6 +181,7 @@ class FollowRun(Watcher):
             started_at=self._started_at,
             is_growing=not is_last,
             is_quick=is_last and bool(self._written),
+            looks_at_devices=self.lane.looks_at_devices,
         )
         shown, metadata = told
         if not self._written:

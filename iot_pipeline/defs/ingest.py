@@ -4,6 +4,7 @@ What a run then does is `defs.ingest_run`; who asks for runs is `defs.ingest_sen
 """
 
 import enum
+import time
 from collections.abc import Sequence
 from typing import Self
 
@@ -15,7 +16,7 @@ from iot_pipeline.defs.checks import check_specs, look_alone
 from iot_pipeline.defs.external import table_spec
 from iot_pipeline.defs.follow_run import FollowRun
 from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
-from iot_pipeline.defs.lanes import Lane, ingest_lanes, inherited_ranges, lane_of, run_ahead_of
+from iot_pipeline.defs.lanes import Lane, inherited_ranges, lane_of, run_ahead_of, whole_lane
 from iot_pipeline.defs.launchpad import (
     EXECUTOR,
     Asked,
@@ -39,6 +40,8 @@ from iot_pipeline.errors import PlanError
 OP_NAME = "ingest_readings"
 # How long the reports of a run that stays wait for a server: one that is away is red in 15 s.
 _WATCH_SECONDS = 4.0
+# How often a run that waits for lanes looks whether they are free.
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 class IngestMode(enum.Enum):
@@ -120,7 +123,7 @@ def build_ingest(pipeline: Pipeline) -> tuple[dg.AssetsDefinition, dg.JobDefinit
             "at a time; Terminate ends it within a second and loses nothing."
         ),
         tags={
-            LANE: ingest_lanes(pipeline)[0].tag,
+            LANE: whole_lane(pipeline).tag,
             MAX_RUNTIME: follow_runtime(settings.follow_seconds),
             **NO_RETRY,
             **pipeline.tags,
@@ -152,13 +155,28 @@ def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, pipeline: P
 
 
 def _enter(lane: Lane, context: dg.AssetExecutionContext) -> bool:
-    """Note which process this is; False when another run is at work, so this one steps aside."""
+    """Note which process this is; False when another run is at work, so this one steps aside.
+
+    The queue lets runs of one tag in one by one, and does not know that a run of all partitions
+    meets every lane: that one waits here.
+    """
     run_id = context.run.run_id
     tags = {LANE: lane.tag, PROCESS: str(RunProcess.current(run_id))}
     context.instance.add_run_tags(run_id, tags)
-    other = run_ahead_of(context.instance, lane, run_id)
-    if other is not None:
-        context.log.info(
-            "run %s of %s is at work: stepping aside, nothing was read", other.run_id, lane.tag
-        )
-    return other is None
+    waits_for = ""
+    while (other := run_ahead_of(context.instance, lane, run_id)) is not None:
+        tag = other.tags.get(LANE, lane.tag)
+        if not lane.is_whole or tag == lane.tag:
+            context.log.info(
+                "run %s of %s is at work: stepping aside, nothing was read", other.run_id, tag
+            )
+            return False
+        if other.run_id != waits_for:
+            waits_for = other.run_id
+            context.log.info(
+                "waiting for run %s of %s to end: this run works on all partitions",
+                other.run_id,
+                tag,
+            )
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    return True

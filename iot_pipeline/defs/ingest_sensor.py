@@ -7,7 +7,7 @@ a run that is lost changes nothing.
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,9 +20,11 @@ from iot_pipeline.clients.remembered import CassandraStops
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.lag import measure_lag
+from iot_pipeline.core.reading.offsets import plan_offsets
 from iot_pipeline.defs.ingest import OP_NAME, follow_config, run_config_for
 from iot_pipeline.defs.lanes import (
     Lane,
+    Lanes,
     active_ingest_runs,
     end_gone_runs,
     format_ranges,
@@ -114,10 +116,10 @@ def build_ingest_sensor(
     )
     def ingest_on_schedule(
         context: dg.ScheduleEvaluationContext,
-    ) -> dg.RunRequest | dg.SkipReason:
-        (lane,) = ingest_lanes(pipeline)
-        waiting = _why_wait(context.instance, lane)
-        return _drain_request(lane) if waiting is None else dg.SkipReason(waiting)
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        lanes = ingest_lanes(pipeline)
+        free, waiting = _free_lanes(context.instance, lanes)
+        return list(map(_drain_request, free)) or dg.SkipReason(waiting)
 
     return iot_data_lag, ingest_on_schedule
 
@@ -129,9 +131,10 @@ def _tick(
     settings = pipeline.settings()
     verdicts = Verdicts(context.instance, pipeline.sensor_data)
     op_name, is_following = pipeline.called(OP_NAME), settings.ingest_mode == FOLLOW
-    (lane,) = ingest_lanes(pipeline)
-    waiting = _why_wait(context.instance, lane, settings.follow_seconds if is_following else None)
-    if waiting is not None:
+    lanes = ingest_lanes(pipeline)
+    stays = settings.follow_seconds if is_following else None
+    free, waiting = _free_lanes(context.instance, lanes, stays)
+    if not free:
         return dg.SkipReason(waiting)
     log, cassandra = _clients(settings)
     try:
@@ -140,8 +143,7 @@ def _tick(
             CassandraLedgerStore(cassandra),
             settings.topic,
             start_at=settings.start_at,
-            partitions=lane.partitions,
-            max_records=settings.run_max_records,
+            partitions=None if len(free) == len(lanes) else Lanes(tuple(free)),
             accept_producer_timestamps=settings.accept_producer_timestamps,
         )
     except CassandraUnavailableError as exc:
@@ -154,29 +156,51 @@ def _tick(
         _show_unseen(verdicts, exc)
         raise
     if plan.stopped:
-        expired = any(isinstance(item, OffsetsExpiredError) for item in plan.stopped.values())
-        if expired and settings.on_expired != HALT:
-            # The run records the loss; it plans by itself, because nothing can be planned before.
-            request = _follow_request(lane, op_name) if is_following else _drain_request(lane)
-            return dg.SensorResult(run_requests=[request])
         stopped = sum_up(settings.topic, plan.stopped)
-        _show_unseen(verdicts, stopped)
-        if not plan.ingest:
-            raise stopped
-        # The others are drained; the run fails at its end, for it plans the same.
+        if not any(map(_is_loss, plan.stopped.values())) or settings.on_expired == HALT:
+            _show_unseen(verdicts, stopped)
+            if not plan.ingest:
+                raise stopped
+            # The others are drained; the run fails at its end, for it plans the same.
     else:
         _show_old_lag(verdicts, log, cassandra, settings)
-    if is_following:
-        return dg.SensorResult(run_requests=[_follow_request(lane, op_name)])
-    if not plan.ingest:
-        _say_nothing_lags(verdicts, plan, settings)
-        ends = sum(state.last_stable for state in plan.states)
-        return dg.SkipReason(f"nothing lags: all {ends:,} offsets of {settings.topic} are ingested")
+    requests = [
+        request
+        for lane in free
+        if (request := _request_of(lane, plan, settings, op_name)) is not None
+    ]
+    if requests:
+        return dg.SensorResult(run_requests=requests)
+    _say_nothing_lags(verdicts, plan, settings)
+    if waiting:
+        return dg.SkipReason(f"nothing lags in the other lanes; {waiting}")
+    ends = sum(state.last_stable for state in plan.states)
+    return dg.SkipReason(f"nothing lags: all {ends:,} offsets of {settings.topic} are ingested")
+
+
+def _request_of(lane: Lane, plan: Plan, settings: Settings, op_name: str) -> dg.RunRequest | None:
+    """What a lane that is free is asked to do; None: nothing."""
+    states = [state for state in plan.states if state.partition in lane]
+    if not states:
+        return None  # more lanes than partitions
+    stopped = {p: exc for p, exc in plan.stopped.items() if p in lane}
+    if settings.ingest_mode == FOLLOW:
+        return _follow_request(lane, op_name)
+    if any(map(_is_loss, stopped.values())) and settings.on_expired != HALT:
+        # The run records the loss; it plans by itself, because nothing can be planned before.
+        return _drain_request(lane)
+    sound = [state for state in states if state.partition not in stopped]
+    ranges = plan_offsets(sound, settings.run_max_records)
+    if not ranges:
+        return None
     # No run_key: Dagster remembers one for ever, failed runs included, and would drop the second
     # attempt at a range. The lane and the checkpoint already decide.
-    tags = {RANGES: format_ranges(plan.ingest)}
-    request = _drain_request(lane, tags, run_config_for(plan.ingest, op_name))
-    return dg.SensorResult(run_requests=[request])
+    tags = {RANGES: format_ranges(ranges)}
+    return _drain_request(lane, tags, run_config_for(ranges, op_name))
+
+
+def _is_loss(exc: PipelineError) -> bool:
+    return isinstance(exc, OffsetsExpiredError)
 
 
 def _show_unseen(verdicts: Verdicts, exc: PipelineError) -> str:
@@ -241,6 +265,20 @@ def _follow_request(lane: Lane, op_name: str) -> dg.RunRequest:
     return _drain_request(lane, {MODE: FOLLOW}, follow_config(op_name))
 
 
+def _free_lanes(
+    instance: dg.DagsterInstance, lanes: Sequence[Lane], follow_seconds: float | None = None
+) -> tuple[list[Lane], str]:
+    """The lanes that a run may be asked for now, and why the others must wait."""
+    free, reasons = [], dict[str, None]()
+    for lane in lanes:
+        waiting = _why_wait(instance, lane, follow_seconds)
+        if waiting is None:
+            free.append(lane)
+        else:
+            reasons[waiting] = None
+    return free, "; ".join(reasons)
+
+
 def _why_wait(
     instance: dg.DagsterInstance, lane: Lane, follow_seconds: float | None = None
 ) -> str | None:
@@ -256,7 +294,8 @@ def _why_wait(
     # Creation times are whole seconds, so the oldest need not be the one at work.
     first = next((record for record in active if record.start_time), active[0])
     run = first.dagster_run
-    said = f"run {run.run_id[:8]} of {lane.asset_key.to_user_string()} is {run.status.value}"
+    at_work = lane.tagged(run.tags.get(LANE, "")) or lane
+    said = f"run {run.run_id[:8]} of {at_work.words} is {run.status.value}"
     if run.status is dg.DagsterRunStatus.QUEUED:
         said += why_queued(instance)
     if follow_seconds is not None and run.tags.get(MODE) == FOLLOW and first.start_time:

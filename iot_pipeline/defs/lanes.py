@@ -1,12 +1,16 @@
-"""Which ingest runs are alive: one at a time, and none that only looks alive.
+"""Which ingest runs are alive: one at a time in each lane, and none that only looks alive.
 
+A lane is every n-th Kafka partition of a topic; IOT_LANES says how many there are. A run that is
+asked for by a person works on all partitions: it meets every lane, and waits until they are free.
 The lane tag serialises runs of the jobs that carry it. Materialize launches Dagster's own job,
 which carries no tag of ours, so its runs are recognised by their assets until they have tagged
 themselves.
 """
 
+import math
+import re
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -31,30 +35,84 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """What one ingest run at a time works on: these Kafka partitions of a topic; None: all.
+    """What one ingest run at a time works on: the Kafka partitions p with p mod `count` = `place`.
 
-    `tag` is the value of LANE: runs with the same one never overlap. `asset_key` is the table that
-    the runs write to.
+    It contains their numbers. `base` is what all lanes of the topic are called by, `asset_key` the
+    table that their runs write to. One of one is the whole topic.
     """
 
-    tag: str
+    base: str
     asset_key: dg.AssetKey
-    partitions: Container[int] | None = None
+    place: int = 0
+    count: int = 1
+
+    def __contains__(self, partition: object) -> bool:
+        return isinstance(partition, int) and partition % self.count == self.place
+
+    @property
+    def is_whole(self) -> bool:
+        return self.count == 1
+
+    @property
+    def looks_at_devices(self) -> bool:
+        """Whether its runs judge the devices: one lane does, so that two never disagree."""
+        return self.place == 0
+
+    @property
+    def tag(self) -> str:
+        """The value of LANE: runs with the same one never overlap."""
+        return self.base if self.is_whole else f"{self.base}/{self.place}-of-{self.count}"
+
+    @property
+    def words(self) -> str:
+        """As it is called where a person reads of its runs."""
+        table = self.asset_key.to_user_string()
+        return table if self.is_whole else f"{table}, lane {self.place} of {self.count},"
+
+    def meets(self, other: "Lane") -> bool:
+        """Whether some number of a partition is in both."""
+        step = math.gcd(self.count, other.count)
+        return self.base == other.base and (self.place - other.place) % step == 0
+
+    def tagged(self, tag: str) -> "Lane | None":
+        """The lane of the same topic that a tag names; None: it is of something else."""
+        if tag == self.base:
+            return Lane(self.base, self.asset_key)
+        found = re.fullmatch(r"(\d+)-of-(\d+)", tag.removeprefix(f"{self.base}/"))
+        if found is None:
+            return None
+        return Lane(self.base, self.asset_key, int(found[1]), int(found[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Several lanes; it contains the numbers of the partitions of each."""
+
+    lanes: tuple[Lane, ...]
+
+    def __contains__(self, partition: object) -> bool:
+        return any(partition in lane for lane in self.lanes)
+
+
+def whole_lane(pipeline: Pipeline) -> Lane:
+    """All partitions of the topic: what a run works on that nobody gave a lane."""
+    return Lane(pipeline.lane, pipeline.sensor_data)
 
 
 def ingest_lanes(pipeline: Pipeline) -> list[Lane]:
-    """Every lane there is: one, of the whole topic."""
-    return [Lane(pipeline.lane, pipeline.sensor_data)]
+    """Every lane there is, as many as IOT_LANES says."""
+    whole, count = whole_lane(pipeline), pipeline.settings().lanes
+    return [Lane(whole.base, whole.asset_key, place, count) for place in range(count)]
 
 
 def lane_of(run: dg.DagsterRun, pipeline: Pipeline) -> Lane:
-    """The lane that a run's tag names; of a run without one, such as Materialize's, the first."""
-    lanes = ingest_lanes(pipeline)
-    return next((lane for lane in lanes if lane.tag == run.tags.get(LANE)), lanes[0])
+    """The lane that a run's tag names; of a run without one, such as Materialize's, the whole."""
+    whole = whole_lane(pipeline)
+    return whole.tagged(run.tags.get(LANE, "")) or whole
 
 
 def active_ingest_runs(instance: dg.DagsterInstance, lane: Lane) -> list[dg.RunRecord]:
-    """Runs that ingest in the lane or are about to, oldest first."""
+    """Runs that ingest partitions of the lane or are about to, oldest first."""
     records = instance.get_run_records(dg.RunsFilter(statuses=_IN_PROGRESS), limit=200)
     ours = [record for record in records if _is_ingest(record.dagster_run, lane)]
     return sorted(ours, key=_age)
@@ -96,21 +154,26 @@ def _age(record: dg.RunRecord) -> tuple[float, str]:
 
 
 def _is_ingest(run: dg.DagsterRun, lane: Lane) -> bool:
-    if run.tags.get(LANE) == lane.tag:
-        return True
+    tagged = lane.tagged(run.tags.get(LANE, ""))
+    if tagged is not None:
+        return lane.meets(tagged)
     return run.job_name.startswith("__ASSET_JOB") and lane.asset_key in (run.asset_selection or ())
 
 
 def run_ahead_of(instance: dg.DagsterInstance, lane: Lane, own_run_id: str) -> dg.DagsterRun | None:
-    """Another run of the lane that is at work and older than this one; None: go ahead.
+    """A run that is at work on partitions of the lane and goes first; None: go ahead.
 
-    The older one goes on, so two that start together never both step aside.
+    Of two runs the older one, so two that start together never both step aside; but one of all
+    partitions waits for those of single lanes that have begun, and none of them begins meanwhile.
     """
     records = active_ingest_runs(instance, lane)
     own = [_age(record) for record in records if record.dagster_run.run_id == own_run_id]
     for record in records:
         run = record.dagster_run
-        if run.run_id == own_run_id or (own and _age(record) > own[0]):
+        if run.run_id == own_run_id:
+            continue
+        other = lane.tagged(run.tags.get(LANE, "")) or lane
+        if other.is_whole == lane.is_whole and own and _age(record) > own[0]:
             continue
         is_at_work = run.status in (dg.DagsterRunStatus.STARTING, *_HAS_A_PROCESS)
         if is_at_work and why_gone(record) is None:

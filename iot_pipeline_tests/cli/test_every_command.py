@@ -57,6 +57,8 @@ EXAMPLES: dict[str, list[Example]] = {
     "dead-letters replay": [Example(shows=("1 dead letter = ",))],
     "dead-letters show": [Example(("{place}",), shows=("not a reading",))],
     "dead-letters stats": [Example(shows=("not_json",))],
+    # There is no instance: what one lacks has a test of its own.
+    "check-instance": [Example(there=2, away=2)],
     "delete": [Example(("--day", "2001-01-01", "--reason", "a test", "--yes", "--", "{device}"))],
     # The whole of it is a test of its own; this is what it refuses.
     "demo": [Example(("--once", "--scenario", "rough_day"), there=2, away=2)],

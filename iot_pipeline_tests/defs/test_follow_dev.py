@@ -50,7 +50,7 @@ def dev(services: Services, tmp_path: Path, hook: Webhook) -> Iterator[Set]:
 
 
 @contextmanager
-def _load(dev: Set) -> Iterator[None]:
+def loaded(dev: Set) -> Iterator[None]:
     """200 readings a second until the end of the block."""
     settings = dev.connections.settings
     is_over = threading.Event()
@@ -70,20 +70,20 @@ def _load(dev: Set) -> Iterator[None]:
         thread.join(20)
 
 
-def _runs(server: DevServer, *statuses: str) -> list[dict[str, Any]]:
+def ingest_runs(server: DevServer, *statuses: str) -> list[dict[str, Any]]:
     """Ingest runs in these states, oldest first."""
     runs = server.runs(pipelineName="ingest")
     return [run for run in reversed(runs) if run["status"] in statuses]
 
 
-def _tags(run: dict[str, Any]) -> dict[str, str]:
+def tags_of(run: dict[str, Any]) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in run["tags"]}
 
 
 def test_runs_that_stay_follow_each_other_through_a_power_cut_and_lose_nothing(
     dev: Set, services: Services, hook: Webhook
 ) -> None:
-    with _load(dev):
+    with loaded(dev):
         with dev.start() as server:
             server.start_sensor("iot_data_lag")
             first, second = _two_runs_succeed(server, dev)
@@ -113,16 +113,16 @@ def _done(dev: Set) -> int:
 
 def _two_runs_succeed(server: DevServer, dev: Set) -> tuple[dict[str, Any], dict[str, Any]]:
     def two() -> list[dict[str, Any]] | None:
-        runs = _runs(server, "SUCCESS")
-        assert not _runs(server, "FAILURE", "CANCELED")
-        assert len(_runs(server, "STARTED", "STARTING")) <= 1, "one lane"
+        runs = ingest_runs(server, "SUCCESS")
+        assert not ingest_runs(server, "FAILURE", "CANCELED")
+        assert len(ingest_runs(server, "STARTED", "STARTING")) <= 1, "one lane"
         return runs if len(runs) >= 2 else None
 
     first, second = wait_for(two, 90, lambda: str(server.runs(pipelineName="ingest")))[:2]
     assert dev.chain().flaws == []
     for earlier, later in zip(
-        sorted(_tags(first)["dagster/iot_achieved"].split()),
-        sorted(_tags(second)["dagster/iot_achieved"].split()),
+        sorted(tags_of(first)["dagster/iot_achieved"].split()),
+        sorted(tags_of(second)["dagster/iot_achieved"].split()),
         strict=True,
     ):
         assert earlier.split("-")[1] == later.split(":")[1].split("-")[0]
@@ -150,7 +150,7 @@ def _a_run_is_at_work(server: DevServer, dev: Set) -> str:
     """Wait until a run that stays commits, and give its id."""
 
     def at_work() -> str | None:
-        started = {run["runId"] for run in _runs(server, "STARTED")}
+        started = {run["runId"] for run in ingest_runs(server, "STARTED")}
         owners = {entry.run_id for entry in dev.chain().entries}
         return next(iter(started & owners), None)
 
@@ -174,7 +174,7 @@ def _a_silent_cassandra_is_one_message_and_its_return_another(
     server: DevServer, dev: Set, services: Services, hook: Webhook
 ) -> None:
     def newest_is_well() -> bool | None:
-        ended = _runs(server, "SUCCESS", "FAILURE")
+        ended = ingest_runs(server, "SUCCESS", "FAILURE")
         return True if ended and ended[-1]["status"] == "SUCCESS" else None
 
     # Until then the run that was killed is what is to be told.
@@ -220,7 +220,7 @@ def _terminate_ends_at_once(server: DevServer, dev: Set) -> None:
             for entry in dev.chain().entries
             if entry.run_id == run_id
         }
-        said = parse_ranges(_tags(server.run(run_id))["dagster/iot_achieved"])
+        said = parse_ranges(tags_of(server.run(run_id))["dagster/iot_achieved"])
         # Interrupted within Dagster's own code, the tag is that of the last report: a little
         # behind the ledger, never ahead of it, so a re-execution drains no foreign offset.
         is_true = {item.partition for item in said} == ledger.keys() and all(
@@ -230,11 +230,11 @@ def _terminate_ends_at_once(server: DevServer, dev: Set) -> None:
         return True if is_true else None
 
     # Dagster may say CANCELED a moment before the run's process has closed what it does.
-    wait_for(tag_is_of_the_ledger, 10, lambda: str(_tags(server.run(run_id))))
+    wait_for(tag_is_of_the_ledger, 10, lambda: str(tags_of(server.run(run_id))))
 
 
 def _a_reexecution_drains_the_same_offsets(server: DevServer, first: dict[str, Any]) -> None:
-    wait_for(lambda: True if not _runs(server, "STARTED", "STARTING", "QUEUED") else None, 60)
+    wait_for(lambda: True if not ingest_runs(server, "STARTED", "STARTING", "QUEUED") else None, 60)
     again = server.succeed(server.reexecute(first["runId"]), 60)
-    assert _tags(again)["dagster/iot_achieved"] == _tags(first)["dagster/iot_achieved"]
+    assert tags_of(again)["dagster/iot_achieved"] == tags_of(first)["dagster/iot_achieved"]
     assert any("the same offsets" in line for line in server.messages(again["runId"]))

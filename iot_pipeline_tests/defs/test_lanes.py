@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.definitions import build_definitions
-from iot_pipeline.defs import lanes
 from iot_pipeline.defs.ingest import run_config_for
 from iot_pipeline.defs.lanes import (
     Lane,
@@ -53,15 +52,68 @@ def add(instance, definitions, job="ingest", status=STARTED, tags=None, **more):
     )
 
 
-def test_a_run_is_in_the_lane_that_its_tag_names_else_in_the_first(
-    instance, definitions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both = [Lane(TOPIC, SENSOR_DATA), Lane("another_topic", SENSOR_DATA, {1, 3})]
-    monkeypatch.setattr(lanes, "ingest_lanes", lambda _: both)
-    tagged = add(instance, definitions, tags={"iot/lane": "another_topic"})
+def lane(place: int, count: int) -> Lane:
+    return Lane(TOPIC, SENSOR_DATA, place, count)
+
+
+def test_a_run_is_in_the_lane_that_its_tag_names_else_in_all(instance, definitions) -> None:
+    tagged = add(instance, definitions, tags={"iot/lane": f"{TOPIC}/1-of-3"})
+    other = add(instance, definitions, tags={"iot/lane": f"{TOPIC}/rollups"})
     button = add(instance, definitions, job="__ASSET_JOB", asset_selection=frozenset({SENSOR_DATA}))
-    assert lane_of(tagged, PIPELINE) == both[1]
-    assert lane_of(button, PIPELINE) == both[0]
+    assert lane_of(tagged, PIPELINE) == lane(1, 3)
+    for run in (other, button, add(instance, definitions)):
+        assert lane_of(run, PIPELINE) == Lane(TOPIC, SENSOR_DATA)
+        assert lane_of(run, PIPELINE).is_whole
+
+
+@given(st.integers(1, 12), st.integers(0, 999))
+def test_each_partition_is_in_one_lane(count, partition):
+    found = [item for place in range(count) if partition in (item := lane(place, count))]
+    assert [item.place for item in found] == [partition % count]
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.data())
+def test_two_lanes_meet_when_some_partition_is_in_both(one, other, data):
+    first = lane(data.draw(st.integers(0, one - 1)), one)
+    second = lane(data.draw(st.integers(0, other - 1)), other)
+    both = [partition for partition in range(one * other) if partition in first]
+    assert first.meets(second) == any(partition in second for partition in both)
+    assert first.tagged(second.tag) == second
+
+
+def test_lanes_do_not_wait_for_each_other_and_all_partitions_wait_for_every_lane(
+    instance, definitions
+):
+    first = add(instance, definitions, tags={"iot/lane": lane(0, 2).tag})
+    second = add(instance, definitions, tags={"iot/lane": lane(1, 2).tag})
+    whole = add(instance, definitions)
+    assert run_ahead_of(instance, lane(1, 2), second.run_id) in (None, whole)
+    ahead = run_ahead_of(instance, Lane(TOPIC, SENSOR_DATA), whole.run_id)
+    assert ahead is not None
+    assert ahead.run_id == first.run_id
+    instance.report_run_canceled(instance.get_run_by_id(first.run_id))
+    ahead = run_ahead_of(instance, Lane(TOPIC, SENSOR_DATA), whole.run_id)
+    assert ahead is not None
+    assert ahead.run_id == second.run_id
+    instance.report_run_canceled(instance.get_run_by_id(second.run_id))
+    assert run_ahead_of(instance, Lane(TOPIC, SENSOR_DATA), whole.run_id) is None
+
+
+def test_no_lane_begins_while_a_run_of_all_partitions_is_at_work_though_it_is_younger(
+    instance, definitions
+):
+    queued = add(instance, definitions, tags={"iot/lane": lane(0, 2).tag})
+    whole = add(instance, definitions)
+    ahead = run_ahead_of(instance, lane(0, 2), queued.run_id)
+    assert ahead is not None
+    assert ahead.run_id == whole.run_id
+
+
+def test_runs_of_another_number_of_lanes_are_met_where_they_share_partitions(instance, definitions):
+    add(instance, definitions, tags={"iot/lane": lane(1, 2).tag})
+    own = add(instance, definitions, tags={"iot/lane": lane(3, 4).tag})
+    assert run_ahead_of(instance, lane(3, 4), own.run_id) is not None
+    assert run_ahead_of(instance, lane(2, 4), own.run_id) is None
 
 
 def test_runs_of_the_lane_and_of_the_materialize_button_count_others_do_not(instance, definitions):

@@ -14,10 +14,17 @@ from iot_pipeline.artifacts.kept import LastDrawing, last_drawing
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline, store_as_then
+from iot_pipeline_tests.servers import fresh_keyspace
 
 pytestmark = pytest.mark.services
 
 PICTURES = ("last_day", "completeness", "lag_and_throughput", "lateness")
+
+
+@pytest.fixture(scope="module")
+def keyspace() -> str:
+    """A fleet of its own: where others were silent in an hour, no reading of that hour was due."""
+    return fresh_keyspace()
 
 
 def send(pipeline: Pipeline, name: str, begin: float, count: int = 60, step: float = 10.0) -> None:

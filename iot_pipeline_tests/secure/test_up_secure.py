@@ -42,6 +42,21 @@ def test_servers_that_were_open_are_not_locked_afterwards(tmp_path: Path) -> Non
     assert not services.secure.is_there
 
 
+def test_wiped_doors_are_named_where_env_still_leads_to_them(tmp_path: Path) -> None:
+    doors = SecureServers((tmp_path / "data" / "services" / "secure").resolve())
+    doors.make()
+    lines = doors.environment()
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    wiped = iot(tmp_path, {}, "down", "--wipe", "--yes")
+    assert wiped.returncode == 0, wiped
+    (said,) = [line for line in wiped.stderr.splitlines() if line.startswith("take these")]
+    assert said.endswith(", ".join(lines))
+    assert "IOT_KAFKA_SASL_PASSWORD_FILE" in said
+    (tmp_path / ".env").unlink()
+    again = iot(tmp_path, {}, "down", "--wipe", "--yes")
+    assert "take these" not in again.stderr
+
+
 def test_secrets_are_made_once_and_only_their_owner_may_read_them(tmp_path: Path) -> None:
     doors = SecureServers(tmp_path / "secure")
     before = os.umask(0)

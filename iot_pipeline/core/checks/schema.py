@@ -313,18 +313,32 @@ def check_quorum(keyspace: str, replicas: int, nodes: int, *, is_new: bool) -> N
         )
 
 
+_UNKNOWN = "unknown"
+
+
 def describe_durability(
     modes: Mapping[str, str], replication: int, accepted: str = ""
 ) -> tuple[bool, str]:
     """(is_durable, sentence): whether an acknowledged write survives kill -9 and a power cut.
 
-    `modes` has the commitlog_sync of each node: group, batch or periodic; `unknown`, of a node that
-    could not be asked, is not durable. `accepted` is why nodes that sync periodically may be
-    trusted (IOT_ACCEPT_PERIODIC_COMMITLOG); it counts where a row has several replicas.
+    `modes` has the commitlog_sync of each node: group, batch or periodic; of one that could not be
+    asked it begins with `unknown`, and what is not known is not durable. `accepted` is why nodes
+    that sync periodically may be trusted (IOT_ACCEPT_PERIODIC_COMMITLOG); it counts where a row has
+    several replicas.
     """
-    weak = sorted(node for node, mode in modes.items() if mode not in ("group", "batch"))
+    unasked = sorted(node for node, mode in modes.items() if mode.startswith(_UNKNOWN))
+    strong = {node: mode for node, mode in modes.items() if mode in ("group", "batch")}
+    weak = sorted(modes.keys() - strong.keys() - set(unasked))
+    mode = "/".join(sorted(set(strong.values())))
+    if unasked:
+        not_known = (
+            "whether acknowledged writes are durable is not known of "
+            f"{', '.join(f'{node}{modes[node].removeprefix(_UNKNOWN)}' for node in unasked)}"
+        )
+        if not weak:
+            others = f"; every other node syncs before it answers ({mode})" if strong else ""
+            return False, f"{not_known}{others}"
     if not weak:
-        mode = "/".join(sorted(set(modes.values())))
         return True, f"acknowledged writes are durable: every node syncs before it answers ({mode})"
     what = "/".join(sorted({modes[node] for node in weak}))
     cost = (
@@ -340,7 +354,10 @@ def describe_durability(
             "back"
         )
     found = f"commitlog_sync is {what} on {', '.join(weak)}: {cost}. "
-    if accepted and replication > 1 and {modes[node] for node in weak} == {"periodic"}:
+    if unasked:
+        found += f"{not_known[0].upper()}{not_known[1:]}. "
+    is_all = not unasked and {modes[node] for node in weak} == {"periodic"}
+    if accepted and replication > 1 and is_all:
         return True, f"{found}Accepted by IOT_ACCEPT_PERIODIC_COMMITLOG: {accepted}"
     remedy = "Set commitlog_sync: group and commitlog_sync_group_window: 2ms in cassandra.yaml"
     if accepted and replication == 1:

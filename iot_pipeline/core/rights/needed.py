@@ -208,7 +208,11 @@ COMMANDS: Mapping[str, Needs] = {
     **_as(SIMULATE, {"simulate": _SIMULATE}),
     "demo": together([_SETUP, _SIMULATE, _DRAIN, _CHECKS, _ROLL_UP]),
     **dict.fromkeys(
-        ("up", "down", "status", "logs", "kill", "scenarios", "settings", "rights"), _NOTHING
+        (
+            *("up", "down", "status", "logs", "kill"),
+            *("scenarios", "settings", "rights", "check-instance"),
+        ),
+        _NOTHING,
     ),
 }
 SENSORS = ("iot_data_lag", "rollups_of_touched_days", "iot_alerts")

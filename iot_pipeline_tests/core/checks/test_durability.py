@@ -38,3 +38,17 @@ def test_with_replicas_a_reason_is_accepted_and_told() -> None:
 def test_a_node_that_could_not_be_asked_is_not_accepted() -> None:
     modes = dict.fromkeys(THREE, "periodic") | {"10.0.0.2": "unknown (the node is down)"}
     assert not describe_durability(modes, 3, WHY)[0]
+
+
+def test_a_node_that_is_down_is_not_called_periodic() -> None:
+    modes = dict.fromkeys(THREE, "group") | {"10.0.0.2": "unknown (the node is down)"}
+    assert describe_durability(modes, 3) == (
+        False,
+        "whether acknowledged writes are durable is not known of 10.0.0.2 (the node is down); "
+        "every other node syncs before it answers (group)",
+    )
+    both = modes | {"10.0.0.3": "periodic"}
+    is_durable, said = describe_durability(both, 3)
+    assert not is_durable
+    assert said.startswith("commitlog_sync is periodic on 10.0.0.3: ")
+    assert "is not known of 10.0.0.2 (the node is down). Set commitlog_sync" in said

@@ -1,12 +1,14 @@
 """`iot setup` on real servers: made once, by whoever comes first, and never altered silently."""
 
 import threading
+from typing import Any
 
 import pytest
 
 from iot_pipeline.cli.setup import script
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics, migration_files
 from iot_pipeline.connections import Connections, open_connections
+from iot_pipeline.core.checks.cql_script import MIGRATIONS
 from iot_pipeline.core.checks.schema import read_migrations, read_tables
 from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
@@ -63,6 +65,29 @@ def test_two_setups_at_once_make_everything_once(fresh: Settings) -> None:
         assert info.config["retention.ms"] == str(168 * 3_600_000)
         dlq = connections.log.describe(fresh.dead_letter_topic)
         assert (dlq.config["retention.ms"], dlq.config["max.message.bytes"]) == ("-1", "4194304")
+
+
+def test_a_table_that_another_setup_makes_just_now_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_connections(settings) as connections:
+        connections.set_up()
+        ask, refused = connections.cassandra.execute, [0]
+
+        def not_yet(cql: str, *args: Any, **how: Any) -> list[Any]:
+            if "FROM" in cql and MIGRATIONS in cql and refused[0] < 3:
+                refused[0] += 1
+                raise SchemaMismatchError(f"table {MIGRATIONS} does not exist")
+            return ask(cql, *args, **how)
+
+        monkeypatch.setattr(connections.cassandra, "execute", not_yet)
+        tables = CassandraSchema(connections.cassandra)
+        assert tables.owner() is not None
+        assert refused == [3]
+        refused[0] = 0
+        monkeypatch.setattr(tables, "columns", lambda table: {})
+        with pytest.raises(SchemaMismatchError):
+            tables.applied_migrations()
 
 
 def test_a_migration_that_changed_after_it_was_applied_is_refused(

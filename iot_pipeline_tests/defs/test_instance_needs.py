@@ -1,0 +1,83 @@
+"""What `iot check-instance` says of an instance; no server takes part."""
+
+import os
+from pathlib import Path
+from unittest import mock
+
+import dagster as dg
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from iot_pipeline.cli.check_instance import check_instance_command
+from iot_pipeline.defs.instance import CONFIG_NAME, prepare_instance, shipped_config
+from iot_pipeline.defs.instance_needs import find_lacks, lines_for
+from iot_pipeline.errors import ConfigurationError
+
+
+def lacks_of(home: Path, text: str, lanes: int = 1) -> list[str]:
+    (home / CONFIG_NAME).write_text(text)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return [f"{lack.key}: {lack.consequence}" for lack in find_lacks(instance, lanes)]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 8])
+def test_the_shipped_instance_lacks_nothing_with_any_number_of_lanes(
+    tmp_path: Path, lanes: int
+) -> None:
+    assert lacks_of(tmp_path, shipped_config(lanes), lanes) == []
+    config = yaml.safe_load(shipped_config(lanes))
+    assert config["concurrency"]["runs"]["max_concurrent_runs"] == 6 + lanes
+
+
+def test_dagsters_own_defaults_lack_the_lanes_and_the_monitoring(tmp_path: Path) -> None:
+    found = lacks_of(tmp_path, "telemetry: {enabled: false}\n")
+    assert [lack.partition(":")[0] for lack in found] == [
+        "concurrency",
+        "run_monitoring",
+        "python_logs",
+    ]
+    assert "iot/lane" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "lanes", "said"),
+    [
+        ({"concurrency": {"runs": {"max_concurrent_runs": 3}}}, 2, "max_concurrent_runs is 3"),
+        ({"retention": {"sensor": {"purge_after_days": -1}}}, 1, "skipped ticks are kept"),
+        (
+            {
+                "concurrency": {
+                    "runs": {"tag_concurrency_limits": [{"key": "iot/lane", "limit": 1}]}
+                }
+            },
+            1,
+            "no limit of one run per value",
+        ),
+        ({"run_monitoring": {"enabled": False}}, 1, "run monitoring is off"),
+        ({"python_logs": {}}, 1, "is not in that run's log"),
+    ],
+)
+def test_each_lack_is_named_and_the_lines_mend_it(
+    tmp_path: Path, changed: dict[str, object], lanes: int, said: str
+) -> None:
+    config = yaml.safe_load(shipped_config(lanes)) | changed
+    found = lacks_of(tmp_path, yaml.safe_dump(config), lanes)
+    assert said in " ".join(found)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        lines = yaml.safe_load(lines_for(find_lacks(instance, lanes), lanes))
+    assert lacks_of(tmp_path, yaml.safe_dump(config | lines), lanes) == []
+
+
+def test_the_command_reads_dagster_home_and_prints_lines_to_paste(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_NAME).write_text("telemetry: {enabled: false}\n")
+    with mock.patch.dict(os.environ, {"DAGSTER_HOME": str(tmp_path), "IOT_LANES": "4"}):
+        told = CliRunner().invoke(check_instance_command, [])
+        assert told.exit_code == 1, told.output
+        lines = yaml.safe_load(told.stdout)
+        assert lines["concurrency"]["runs"]["max_concurrent_runs"] == 10
+        (tmp_path / CONFIG_NAME).unlink()
+        refused = CliRunner().invoke(check_instance_command, [])
+        assert isinstance(refused.exception, ConfigurationError)
+        prepare_instance(tmp_path, 4)
+        assert CliRunner().invoke(check_instance_command, []).exit_code == 0
