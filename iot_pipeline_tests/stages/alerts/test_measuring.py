@@ -59,6 +59,9 @@ def test_an_entry_that_grew_and_one_that_took_the_place_of_many_are_counted_once
     ledger.put(later + timedelta(minutes=1), 120, 300, Outcome.INGESTED, 180)
     totals.update(range(1), later + timedelta(minutes=1))
     assert totals_of(totals.samples()) == {"stored": 270, "holes": 10, "expired": 20}
+    ledger.put(later + timedelta(minutes=1), 300, 350, Outcome.INGESTED, 50)
+    totals.update(range(1), later + timedelta(minutes=1))
+    del ledger.links[0, 300]
     ledger.put(later + timedelta(minutes=2), 120, 400, Outcome.FOLDED, 280)
     totals.update(range(1), later + timedelta(minutes=2))
     assert totals_of(totals.samples()) == {"stored": 370, "holes": 10, "expired": 20}
