@@ -35,15 +35,18 @@ _ANSWER_SECONDS = 5.0
 
 
 @contextmanager
-def run_metrics(settings: Settings, outcome: IngestOutcome) -> Iterator[RunMetrics]:
-    """The metrics of a run that stays, served at IOT_METRICS_PORT until it ends, if that is set."""
+def run_metrics(settings: Settings, outcome: IngestOutcome, lane: int = 0) -> Iterator[RunMetrics]:
+    """The metrics of a run that stays, served until it ends, if IOT_METRICS_PORT is set.
+
+    At that port and `lane`: lanes are processes of one host, mostly.
+    """
     live = RunMetrics()
     if not settings.metrics_port:
         yield live
         return
     outcome.probe.on_measured = live.measured
     address = settings.metrics_address
-    with live, served(settings.metrics_port, address, live.samples, waits=True):
+    with live, served(settings.metrics_port + lane, address, live.samples, waits=True):
         yield live
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -63,7 +63,7 @@ def wrong_with(settings: AlertSettings) -> Iterator[str]:
             f"IOT_ALERT_CHANNELS: channel {name}: its URL is none that Apprise understands; "
             "docs/alerts.md has examples"
             for name, url in urls.items()
-            if not _is_understood(url)
+            if make_channel(url) is None
         )
         try:
             parse_routes(settings.alert_routes, urls)
@@ -75,9 +75,19 @@ def wrong_with(settings: AlertSettings) -> Iterator[str]:
         yield f"IOT_ALERT_QUIET_HOURS={settings.alert_quiet_hours}: {exc}"
 
 
-def _is_understood(url: str) -> bool:
+def make_channel(url: str) -> Any:
+    """Apprise's object for an address; None where it understands none of it.
+
+    Nothing that Apprise or what it stands on logs is told: the address would be in it.
+    """
     # An eighth of a second, only where alerts go somewhere.
     from apprise import Apprise
 
-    logging.getLogger("apprise").propagate = False  # it would print the URL
-    return Apprise.instantiate(url) is not None
+    logger = logging.getLogger("apprise")
+    if not logger.handlers:
+        # A logger without any handler prints to stderr.
+        logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    for name in ("apprise", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return Apprise.instantiate(url)

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import click
 
+from iot_pipeline.cli import logs
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
@@ -64,6 +65,7 @@ def drain_command(
     if seconds is not None and not is_following:
         raise ConfigurationError("--seconds is for --follow: give both, or neither")
     run, stop = new_cli_run(), Stop()
+    logs.about(run_id=run.run_id, topic=settings.topic)
     follow = None
     line = ProgressLine("following, rows stored" if is_following else "draining offsets")
     watcher = FollowLine(line) if is_following else DrainLine(line)

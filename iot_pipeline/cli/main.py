@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import click
 
+from iot_pipeline.cli import logs
 from iot_pipeline.cli.output import make_writable, say, write_commands
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.errors import ConfigurationError, PipelineError, TransientError
@@ -130,7 +131,7 @@ class _InUtc(logging.Formatter):
 @click.version_option(package_name="iot-pipeline", message="iot %(version)s")
 def iot(verbose: bool) -> None:
     """IoT readings from Kafka into Cassandra, every offset accounted for."""
-    handler = _Said()
+    handler: logging.Handler = logs.JsonLines() if logs.choose_format() else _Said()
     handler.setFormatter(_InUtc("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(
         handlers=[handler], level=logging.INFO if verbose else logging.WARNING, force=True
@@ -148,12 +149,15 @@ def main() -> None:
         say("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as exc:
-        exc.show()
+        if logs.is_json():
+            _complain(exc.format_message())
+        else:
+            exc.show()
         sys.exit(EXIT_CONFIGURATION)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except PipelineError as exc:
-        say(f"iot: {exc}", err=True)
+        _complain(str(exc))
         if isinstance(exc, TransientError) and (why := _nothing_is_set()):
             say(why, err=True)
         if isinstance(exc, ConfigurationError):
@@ -162,8 +166,16 @@ def main() -> None:
     except OSError as exc:
         # Files and the terminal alone end here: clients make their own errors of the network's.
         _drop_output()
-        say(f"iot: {_in_words(exc)}", err=True)
+        _complain(_in_words(exc))
         sys.exit(EXIT_CONFIGURATION if exc.errno in _WRONG_PATH else EXIT_FAILED)
+
+
+def _complain(text: str) -> None:
+    """The sentence that a command ends with."""
+    if logs.is_json():
+        logs.write_sentence(text, "ERROR")
+    else:
+        say(f"iot: {text}", err=True)
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

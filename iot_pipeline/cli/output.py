@@ -21,6 +21,7 @@ import click
 from rich.cells import cell_len
 from rich.console import Console
 
+from iot_pipeline.cli import logs
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.core.words import is_control
 from iot_pipeline.errors import ConfigurationError
@@ -135,6 +136,9 @@ def _stand_in(error: UnicodeError) -> tuple[str, int]:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print sentences; on a terminal folded between words, never inside a command."""
+    if err and logs.is_json():
+        logs.write_sentence(text)
+        return
     width = _terminal_width(sys.stderr if err else sys.stdout)
     for line in text.split("\n"):
         cleaned = _clean(line)

@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from iot_pipeline.cli import logs
 from iot_pipeline.core.times import in_words
 
 _QUIET_SECONDS = 10.0
@@ -33,7 +34,8 @@ class ProgressLine:
         self._more = ""
         console = Console(stderr=True)
         # A dumb terminal cannot take back what it shows: it gets lines, like a file.
-        is_shown = console.is_terminal and not console.is_dumb_terminal
+        is_for_people = console.is_terminal and not logs.is_json()
+        is_shown = is_for_people and not console.is_dumb_terminal
         self._live = (
             Live(self, console=console, transient=True, refresh_per_second=_REFRESHES_PER_SECOND)
             if is_shown
@@ -66,7 +68,11 @@ class ProgressLine:
         now = time.monotonic()
         if now - self._said_at >= _QUIET_SECONDS:
             self._said_at = now
-            click.echo(", ".join(self._parts()), err=True)
+            line = ", ".join(self._parts())
+            if logs.is_json():
+                logs.write_sentence(line)
+            else:
+                click.echo(line, err=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(self._line(options.max_width), no_wrap=True, overflow="crop")

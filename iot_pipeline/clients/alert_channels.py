@@ -13,6 +13,7 @@ from typing import Any
 from iot_pipeline.core.alerts.changes import Message
 from iot_pipeline.core.alerts.conditions import Level
 from iot_pipeline.core.words import counted
+from iot_pipeline.settings_alerts import make_channel
 
 _TIMEOUT_SECONDS = 5.0
 _PACE_SECONDS = 0.5
@@ -54,7 +55,6 @@ class AppriseChannels:
         plugin, reason = _plugin(self._urls[message.channel]), _Reason()
         logger = logging.getLogger("apprise")
         logger.addHandler(reason)
-        logger.propagate = False
         try:
             # What Apprise cannot do it answers with False: it lets no error out.
             is_taken = plugin.notify(
@@ -72,13 +72,7 @@ class AppriseChannels:
 
 @cache
 def _plugin(url: str) -> Any:
-    # A quarter of a second of imports, only where something is sent.
-    from apprise import Apprise
-
-    # What they say below a warning has the address in it.
-    for name in ("apprise", "urllib3"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    plugin = Apprise.instantiate(url)
+    plugin = make_channel(url)
     plugin.socket_connect_timeout = plugin.socket_read_timeout = _TIMEOUT_SECONDS
     # It sleeps between two messages, up to 5.5 s for e-mail; ours are few.
     plugin.request_rate_per_sec = min(plugin.request_rate_per_sec, _PACE_SECONDS)

@@ -1,6 +1,6 @@
 """The sensor that tells people: which checks, runs and sensors are not as they were told.
 
-It looks every fifteen seconds at what Dagster knows, and whether anything is ingested at all. What
+It looks every ten seconds at what Dagster knows, and whether anything is ingested at all. What
 was told, and what still waits for its channel, is the sensor's cursor: it is kept when the tick
 ends, so a tick that dies is repeated, messages included. What happens to Dagster itself it cannot
 tell: `iot watch` can.
@@ -31,8 +31,8 @@ from iot_pipeline.core.alerts.conditions import (
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.rights.needed import JOBS, SENSORS
 from iot_pipeline.core.times import in_words
-from iot_pipeline.defs.ingest import OP_NAME
-from iot_pipeline.defs.names import SERVER_AWAY
+from iot_pipeline.defs.lanes import ingest_lanes
+from iot_pipeline.defs.names import LANE, SERVER_AWAY
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.verdicts import SEVERITIES, Shown, Verdicts
 from iot_pipeline.settings import Settings
@@ -48,6 +48,7 @@ _SILENT_SECONDS = 300.0
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 # A run that a sensor asked for is asked for again, once the server is back.
 _BY_SENSOR = "dagster/sensor_name"
+_INGEST = "ingest"
 _ASSET_JOB = "__ASSET_JOB"
 _SEVERITIES = {shown: severity for severity, shown in SEVERITIES.items()}
 
@@ -58,7 +59,8 @@ def build_alerts(pipeline: Pipeline) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=pipeline.called(ALERTS),
-        minimum_interval_seconds=15,
+        # The sensor loop turns every five seconds: this is each second turn.
+        minimum_interval_seconds=8,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
             "Tells people by the channels of IOT_ALERT_CHANNELS when a check turns red, worse or "
@@ -139,24 +141,35 @@ def _verdict_of(one: Shown) -> CheckVerdict:
 
 
 def _failed_jobs(instance: dg.DagsterInstance, pipeline: Pipeline) -> Iterator[Condition]:
-    """Each job by its newest run that has ended; one that a person terminated says nothing."""
-    for name in (*JOBS, _ASSET_JOB):
-        job = name if name == _ASSET_JOB else pipeline.called(name)
-        filters = dg.RunsFilter(job_name=job, statuses=_FINISHED)
-        runs = [record.dagster_run for record in instance.get_run_records(filters, limit=1)]
-        for run in runs:
-            if not pipeline.is_own(run):
-                continue
-            path = f"/runs/{run.run_id}"
-            if run.status is dg.DagsterRunStatus.SUCCESS:
-                said = f"Run {run.run_id[:8]} succeeded."
-                yield Condition(RUN_FAILED, Level.GREEN, said, name, path=path)
-                continue
-            why, away = _why_failed(instance, run)
-            if away and (name == OP_NAME or _BY_SENSOR in run.tags):
-                continue
-            said = f"Run {run.run_id[:8]} failed: {why}"
-            yield Condition(RUN_FAILED, Level.ERROR, said, name, path=path, away=away)
+    """Each job, and each lane of ingestion, by its newest run that has ended.
+
+    One that a person terminated says nothing.
+    """
+    asked: list[tuple[str, str, dict[str, str]]] = [
+        (name, pipeline.called(name), {}) for name in JOBS if name != _INGEST
+    ]
+    asked += [
+        (_INGEST if lane.is_whole else f"{_INGEST} {lane.tag}", pipeline.called(_INGEST), tags)
+        for lane in ingest_lanes(pipeline)
+        for tags in [{} if lane.is_whole else {LANE: lane.tag}]
+    ]
+    for name, job, tags in [*asked, (_ASSET_JOB, _ASSET_JOB, {})]:
+        filters = dg.RunsFilter(job_name=job, tags=tags, statuses=_FINISHED)
+        for run in [record.dagster_run for record in instance.get_run_records(filters, limit=1)]:
+            if pipeline.is_own(run) and (found := _of_run(instance, run, name)) is not None:
+                yield found
+
+
+def _of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, name: str) -> Condition | None:
+    """A finished run; None: it failed with its server, and is asked for again by itself."""
+    path = f"/runs/{run.run_id}"
+    if run.status is dg.DagsterRunStatus.SUCCESS:
+        said = f"Run {run.run_id[:8]} succeeded."
+        return Condition(RUN_FAILED, Level.GREEN, said, name, path=path)
+    why, away = _why_failed(instance, run)
+    said = f"Run {run.run_id[:8]} failed: {why}"
+    found = Condition(RUN_FAILED, Level.ERROR, said, name, path=path, away=away)
+    return None if away and (found.is_of_ingest or _BY_SENSOR in run.tags) else found
 
 
 def _why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, str]:

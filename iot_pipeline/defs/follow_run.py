@@ -130,7 +130,7 @@ class FollowRun(Watcher):
                 partitions=None if self.lane.is_whole else self.lane,
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
             )
-            with run_metrics(settings, self.outcome) as self._metrics:
+            with run_metrics(settings, self.outcome, self.lane.place) as self._metrics:
                 run_ingest(request, self.connections, outcome=self.outcome, watcher=self)
             self._end.set_result(self.outcome)
         except BaseException as exc:  # noqa: BLE001  # raised again in Dagster's thread

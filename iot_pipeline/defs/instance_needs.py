@@ -93,10 +93,21 @@ def _look_at_retention(instance: dg.DagsterInstance, _: int) -> Iterator[str]:
         )
 
 
+def _look_at_logs(instance: dg.DagsterInstance, _: int) -> Iterator[str]:
+    shipped: dict[str, Any] = yaml.safe_load(shipped_config(1))
+    wanted = set(shipped["python_logs"]["managed_python_loggers"])
+    if not wanted <= {*instance.managed_python_loggers}:
+        yield (
+            "what stages and clients say while a run works is not in that run's log: an outage, "
+            "and what was sent again, cannot be read there afterwards"
+        )
+
+
 _LOOKS: Mapping[str, Callable[[dg.DagsterInstance, int], Iterator[str]]] = {
     "concurrency": _look_at_concurrency,
     "run_monitoring": _look_at_monitoring,
     "retention": _look_at_retention,
+    "python_logs": _look_at_logs,
 }
 
 

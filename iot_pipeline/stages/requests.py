@@ -19,7 +19,7 @@ from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.stages.ports import Answer, Pending
 
 _log = logging.getLogger(__name__)
-# On the log record of each thing that is sent or asked again: what counts them looks for it.
+# On a log record: how many things are sent or asked again; what counts them looks for it.
 RETRIED = "retried"
 _T = TypeVar("_T")
 _I = TypeVar("_I")
@@ -62,7 +62,7 @@ def _say(state: tenacity.RetryCallState) -> None:
             "%s; trying again in %.1f s",
             state.outcome.exception(),
             state.next_action.sleep,
-            extra={RETRIED: True},
+            extra={RETRIED: 1},
         )
 
 
@@ -278,7 +278,7 @@ class Flight:
         self._failures += 1
         wait = backoff_seconds(self._failures, random.random())
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        _log.warning("%s%s; asking again in %.1f s", errors[0], more, wait, extra={RETRIED: True})
+        _log.warning("%s%s; asking again in %.1f s", errors[0], more, wait, extra={RETRIED: 1})
         time.sleep(wait)
 
 

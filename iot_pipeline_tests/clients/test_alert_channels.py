@@ -1,6 +1,7 @@
 """Channels on real servers: JSON over HTTP, e-mail over SMTP, and what is not told of them."""
 
 import logging
+import subprocess
 
 import pytest
 
@@ -9,8 +10,9 @@ from iot_pipeline.core.alerts.changes import Message
 from iot_pipeline.core.alerts.conditions import Level
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
+from iot_pipeline_tests.pipeline import IOT
 from iot_pipeline_tests.receivers import mailbox, webhook
-from iot_pipeline_tests.servers import free_ports
+from iot_pipeline_tests.servers import clean_environment, free_ports
 
 SECRET = "hunter2-of-nobody"
 
@@ -71,6 +73,20 @@ def test_what_cannot_work_is_refused_before_anything_is_contacted_and_tells_no_s
     assert words in str(refused.value)
     assert SECRET not in str(refused.value)
     assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_a_command_tells_no_address_that_is_refused() -> None:
+    """In a process of its own: what no handler takes, Python prints to stderr."""
+    done = subprocess.run(
+        [IOT, "settings"],
+        env=clean_environment({"IOT_ALERT_CHANNELS": f"ops=nosuch://{SECRET}"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "channel ops: its URL is none" in done.stderr
+    assert SECRET not in done.stderr + done.stdout
 
 
 def test_every_kind_of_channel_in_the_docs_is_one_that_apprise_understands(

@@ -100,14 +100,14 @@ def test_ten_checks_that_could_not_look_are_no_message_and_one_without_a_right_i
 def test_a_failed_job_is_told_once_with_its_error_until_it_succeeds(
     ticking: Ticking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = ticking.definitions.resolve_job_def("simulate")
-
     # Kafka is away, and the run was a person's: nothing repeats it, so it is told.
     monkeypatch.setenv("IOT_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     monkeypatch.setenv("IOT_RETRY_SECONDS", "0")
-    job.execute_in_process(
-        instance=ticking.instance, run_config={"messages": 1}, raise_on_error=False
-    )
+    # That of ingest is asked for again by itself, once the server is back.
+    for name, config in (("simulate", {"messages": 1}), ("ingest", {})):
+        ticking.definitions.resolve_job_def(name).execute_in_process(
+            instance=ticking.instance, run_config=config, raise_on_error=False
+        )
     ticking.tick()
     assert ticking.tick() == "nothing to tell"
     assert ticking.hook.titles == ["iot: run_failed/simulate is red"]

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from iot_pipeline.clients.dagster_health import look_at_dagster
 from iot_pipeline.connections import open_connections
+from iot_pipeline.core.alerts.conditions import Level
 from iot_pipeline.core.reading.lag import total_lag
+from iot_pipeline.core.rights.needed import SENSORS
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.settings import Settings
@@ -18,15 +21,26 @@ from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline_tests.defs.dev_server import DevServer, wait_for
 from iot_pipeline_tests.defs.test_dagster_dev import Set
 from iot_pipeline_tests.load import fleet, produce
-from iot_pipeline_tests.servers import Services
+from iot_pipeline_tests.receivers import Webhook, webhook
+from iot_pipeline_tests.servers import OwnServices, Services
 
 pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
+def hook() -> Iterator[Webhook]:
+    with webhook() as hook:
+        yield hook
+
+
+@pytest.fixture
+def dev(services: Services, tmp_path: Path, hook: Webhook) -> Iterator[Set]:
     env = services.environment(
-        IOT_DATA_DIR=str(tmp_path / "data"), IOT_INGEST_MODE="follow", IOT_FOLLOW_SECONDS="6"
+        IOT_DATA_DIR=str(tmp_path / "data"),
+        IOT_INGEST_MODE="follow",
+        IOT_FOLLOW_SECONDS="6",
+        IOT_ALERT_CHANNELS=f"ops=json://{hook.address}/hook",
+        IOT_ALERT_SETTLE_SECONDS="0",
     )
     settings = Settings.from_env(env)
     home = prepare_instance(tmp_path / "home")
@@ -66,7 +80,9 @@ def tags_of(run: dict[str, Any]) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in run["tags"]}
 
 
-def test_runs_that_stay_follow_each_other_through_a_power_cut_and_lose_nothing(dev: Set) -> None:
+def test_runs_that_stay_follow_each_other_through_a_power_cut_and_lose_nothing(
+    dev: Set, services: Services, hook: Webhook
+) -> None:
     with loaded(dev):
         with dev.start() as server:
             server.start_sensor("iot_data_lag")
@@ -81,6 +97,7 @@ def test_runs_that_stay_follow_each_other_through_a_power_cut_and_lose_nothing(d
             assert any("is gone" in line for line in server.messages(killed))
             _a_run_is_at_work(server, dev)
             _lag_is_near_zero(dev)
+            _a_silent_cassandra_is_one_message_and_its_return_another(server, dev, services, hook)
             _terminate_ends_at_once(server, dev)
     with dev.start() as server:
         sensor_id = server.start_sensor("iot_data_lag")
@@ -151,6 +168,50 @@ def _lag_is_near_zero(dev: Set) -> None:
         return seconds if seconds < 2.0 else None
 
     wait_for(is_near_zero, 20)
+
+
+def _a_silent_cassandra_is_one_message_and_its_return_another(
+    server: DevServer, dev: Set, services: Services, hook: Webhook
+) -> None:
+    def newest_is_well() -> bool | None:
+        ended = ingest_runs(server, "SUCCESS", "FAILURE")
+        return True if ended and ended[-1]["status"] == "SUCCESS" else None
+
+    # Until then the run that was killed is what is to be told.
+    wait_for(newest_is_well, 60)
+    server.start_sensor("iot_alerts")
+    expected = {"daemon_stopped/SENSOR", "daemon_stopped/webserver", "sensor_stopped/iot_data_lag"}
+
+    def signs() -> dict[str, Level]:
+        found = look_at_dagster(f"http://127.0.0.1:{server.port}", SENSORS)
+        return {item.subject: item.level for item in found}
+
+    def all_is_alive() -> bool | None:
+        found = signs()
+        return True if expected <= found.keys() and not any(found.values()) else None
+
+    wait_for(all_is_alive, 60, lambda: str(signs()))
+    if not isinstance(services, OwnServices):
+        return
+    services.sigstop("cassandra")
+    try:
+        wait_for(lambda: hook.posted or None, 60)
+        # The tick of the lag says it too, and the run that follows gives up or is about to.
+        wait_for(lambda: True if _lag_check(server) == "FAILED" else None, 60)
+    finally:
+        services.sigcont("cassandra")
+    wait_for(lambda: True if len(hook.posted) >= 2 else None, 60, lambda: str(hook.titles))
+    _a_run_is_at_work(server, dev)
+    _lag_is_near_zero(dev)
+    wait_for(lambda: True if _lag_check(server) == "SUCCEEDED" else None, 60)
+    assert hook.titles == [
+        "iot: server_is_away/Cassandra is red",
+        "iot: server_is_away/Cassandra is green again",
+    ], hook.posted
+
+
+def _lag_check(server: DevServer) -> str:
+    return str(server.checks("lag_is_within_limit")[0]["status"])
 
 
 def _terminate_ends_at_once(server: DevServer, dev: Set) -> None:

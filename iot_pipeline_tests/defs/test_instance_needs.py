@@ -32,7 +32,11 @@ def test_the_shipped_instance_lacks_nothing_with_any_number_of_lanes(
 
 def test_dagsters_own_defaults_lack_the_lanes_and_the_monitoring(tmp_path: Path) -> None:
     found = lacks_of(tmp_path, "telemetry: {enabled: false}\n")
-    assert [lack.partition(":")[0] for lack in found] == ["concurrency", "run_monitoring"]
+    assert [lack.partition(":")[0] for lack in found] == [
+        "concurrency",
+        "run_monitoring",
+        "python_logs",
+    ]
     assert "iot/lane" in found[0]
 
 
@@ -51,6 +55,7 @@ def test_dagsters_own_defaults_lack_the_lanes_and_the_monitoring(tmp_path: Path)
             "no limit of one run per value",
         ),
         ({"run_monitoring": {"enabled": False}}, 1, "run monitoring is off"),
+        ({"python_logs": {}}, 1, "is not in that run's log"),
     ],
 )
 def test_each_lack_is_named_and_the_lines_mend_it(

@@ -56,6 +56,11 @@ class Condition:
     away: str = ""
 
     @property
+    def is_of_ingest(self) -> bool:
+        """Whether it is about the job `ingest`, or one lane of it."""
+        return self.name.split(" ")[0] == "ingest"
+
+    @property
     def subject(self) -> str:
         """What it is about: `server_is_away/Cassandra`, `devices_are_reporting`."""
         return f"{self.kind}/{self.name}" if self.name else self.kind
@@ -100,7 +105,7 @@ def without_consequences(
     found = list(conditions)
     red = {item.subject for item in found if item.level}
     is_away = any(item.level and item.kind == SERVER_IS_AWAY for item in found)
-    fails = f"{RUN_FAILED}/ingest" in red
+    fails = any(item.level and item.kind == RUN_FAILED and item.is_of_ingest for item in found)
     stands = INGESTION_STANDS_STILL in red
     kept = []
     for item in found:

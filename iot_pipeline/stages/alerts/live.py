@@ -22,7 +22,7 @@ class _Retries(logging.Handler):
         self.count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.count += hasattr(record, RETRIED)
+        self.count += vars(record).get(RETRIED, 0)
 
 
 @dataclass(slots=True)

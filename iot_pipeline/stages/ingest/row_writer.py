@@ -5,6 +5,7 @@ a write time from the log, so a second copy changes nothing.
 """
 
 import logging
+import math
 import random
 import time
 from collections import defaultdict, deque
@@ -23,6 +24,7 @@ from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, record_of
 from iot_pipeline.core.times import day_of
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline.stages.requests import RETRIED, backoff_seconds
@@ -39,6 +41,7 @@ DEVICE_REFRESH_MS = 6 * 3_600_000
 MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
 # What a row takes on the wire beside its device_id.
 _ROW_WIRE_BYTES = 96
+_SAY_SECONDS = 1.0
 # Answers later than this mean that Cassandra queues what we send: less of it loses nothing.
 SLOW_ANSWER_SECONDS = 0.25
 # But never fewer than these on their way because of slowness alone: with one at a time what
@@ -95,6 +98,8 @@ class RowWriter:
     _window: float = 0.0
     _slowed_at: float = 0.0
     _bytes_in_flight: int = 0
+    _unsaid: int = 0
+    _said_at: float = -math.inf
     _at_most: int = 0
     # By `_place_numbers`, which hold for these codes alone.
     _noted_devices: dict[int, int] = field(default_factory=dict)
@@ -283,8 +288,19 @@ class RowWriter:
         # not be what keeps Cassandra busy.
         self._window = max(1.0, self._window / 2)
         wait = backoff_seconds(request.failures, random.random())
-        _log.warning("%s; sending these rows again in %.1f s", error, wait, extra={RETRIED: True})
         self._delayed.append((now + wait, request))
+        self._unsaid += 1
+        # Of all that is on its way, once a second: a run's log in Dagster is a database.
+        if now - self._said_at >= _SAY_SECONDS:
+            self._said_at = now
+            _log.warning(
+                "%s; sending %s again in %.1f s",
+                error,
+                counted(self._unsaid, "request"),
+                wait,
+                extra={RETRIED: self._unsaid},
+            )
+            self._unsaid = 0
 
     def _halve(self, rows: RowSlice, error: RowsRefusedError) -> None:
         if rows.parts == 1:

@@ -22,7 +22,7 @@ from iot_pipeline.errors import (
     TransientError,
 )
 from iot_pipeline.stages.ports import LedgerStore, PendingCommit, Run
-from iot_pipeline.stages.requests import NotSent, backoff_seconds, retry_transient
+from iot_pipeline.stages.requests import RETRIED, NotSent, backoff_seconds, retry_transient
 
 _log = logging.getLogger(__name__)
 
@@ -216,6 +216,13 @@ def _settle(ledger: LedgerStore, item: InFlight, give_up_after_seconds: float) -
             commit.partition,
             commit.end,
             error or "not applied",
+            extra={
+                RETRIED: 1,
+                "topic": commit.topic,
+                "partition": commit.partition,
+                "start_offset": commit.expected,
+                "end_offset": commit.end,
+            },
         )
         time.sleep(backoff_seconds(attempt, 0.5))
         item.send(ledger)

@@ -122,8 +122,14 @@ def test_a_servers_death_is_one_message_and_its_return_another() -> None:
 def test_standing_still_covers_the_lag_and_a_failing_ingest_covers_both() -> None:
     red = [condition(INGESTION_STANDS_STILL, ERROR), condition(LAG, WARN)]
     assert [item.kind for item in without_consequences(red, [LAG])] == [INGESTION_STANDS_STILL]
-    red.append(condition(RUN_FAILED, ERROR, name="ingest"))
-    assert [item.subject for item in without_consequences(red, [LAG])] == ["run_failed/ingest"]
+    for name in ("ingest", "ingest iot_data/1-of-2"):
+        failed = condition(RUN_FAILED, ERROR, name=name)
+        assert without_consequences([*red, failed], [LAG]) == [failed]
+    other = condition(RUN_FAILED, ERROR, name="ingest_of_others")
+    assert [item.kind for item in without_consequences([*red, other], [LAG])] == [
+        INGESTION_STANDS_STILL,
+        RUN_FAILED,
+    ]
 
 
 def test_in_quiet_hours_only_errors_are_told_and_the_rest_as_it_stands_afterwards() -> None:

@@ -59,6 +59,9 @@ def test_an_entry_that_grew_and_one_that_took_the_place_of_many_are_counted_once
     ledger.put(later + timedelta(minutes=1), 120, 300, Outcome.INGESTED, 180)
     totals.update(range(1), later + timedelta(minutes=1))
     assert totals_of(totals.samples()) == {"stored": 270, "holes": 10, "expired": 20}
+    ledger.put(later + timedelta(minutes=1), 300, 350, Outcome.INGESTED, 50)
+    totals.update(range(1), later + timedelta(minutes=1))
+    del ledger.links[0, 300]
     ledger.put(later + timedelta(minutes=2), 120, 400, Outcome.FOLDED, 280)
     totals.update(range(1), later + timedelta(minutes=2))
     assert totals_of(totals.samples()) == {"stored": 370, "holes": 10, "expired": 20}
@@ -110,10 +113,10 @@ def test_a_run_tells_its_commits_its_latency_and_its_retries() -> None:
         live.committed(outcome_of(Counts(stored=50)))
         live.committed(outcome_of(Counts(stored=140, rejected=10)))
         live.measured(0.03)
-        log.warning("away; trying again", extra={RETRIED: True})
+        log.warning("away; trying again", extra={RETRIED: 1})
         log.warning("something else")
         text = as_text(live.samples())
-    log.warning("away; trying again", extra={RETRIED: True})
+    log.warning("away; trying again", extra={RETRIED: 1})
     assert as_text(live.samples()) == text
     assert 'iot_run_offsets_total{fate="stored"} 140.0' in text
     assert "iot_micro_batch_rows_sum 150.0" in text

@@ -126,6 +126,8 @@ def test_a_server_that_did_not_answer_one_check_is_not_waited_for_again():
     assert asked.looked == ["one", "three", "four"]
     assert [name for name, v in verdicts.items() if v.passed] == ["three"]
     assert "Cassandra is away" in verdicts["two"].sentence
+    away = {name: verdict.away for name, verdict in verdicts.items() if not verdict.passed}
+    assert away == {"one": CASSANDRA, "two": CASSANDRA, "four": KAFKA, "five": KAFKA}
     assert "Kafka is away" in verdicts["five"].sentence
 
 
