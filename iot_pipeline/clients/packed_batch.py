@@ -44,6 +44,8 @@ _HEAD_BYTES = 3
 # Rows that are packed at once, about 3 ms: numpy's calls cost little each row, and Terminate and
 # answers of Cassandra do not wait for long.
 _ROWS_AT_ONCE = 20_000
+# Text has any length, and is joined row by row.
+_ROWS_WITH_TEXT_AT_ONCE = 1_000
 # How long packed rows may wait to be sent where their TTL is in them.
 _TTL_FRESH_SECONDS = 1.0
 
@@ -139,8 +141,9 @@ class PackedReadingStore(CassandraReadingStore):
             # Sent again, long after its neighbours.
             return self._pack(rows, rows.end).of(rows)
         if block is None or block.end < rows.end or time.monotonic() > block.fresh_until:
-            counts = rows.groups.counts[rows.first : rows.first + _ROWS_AT_ONCE]
-            fit = int(np.searchsorted(np.cumsum(counts), _ROWS_AT_ONCE, side="right"))
+            most = _ROWS_WITH_TEXT_AT_ONCE if "text" in self._types else _ROWS_AT_ONCE
+            counts = rows.groups.counts[rows.first : rows.first + most]
+            fit = int(np.searchsorted(np.cumsum(counts), most, side="right"))
             block = self._pack(rows, max(rows.end, rows.first + fit))
             self._blocks[rows.groups] = block
         return block.of(rows)

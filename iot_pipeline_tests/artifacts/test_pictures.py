@@ -13,6 +13,7 @@ from iot_pipeline.artifacts.terminal import plot_readings
 from iot_pipeline.core.fleet.series import Series
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline_tests.artifacts.views import make_view
+from iot_pipeline_tests.core.reading.air import KINDS
 
 LIMIT_BYTES = 50_000
 
@@ -98,3 +99,12 @@ def test_a_terminal_gets_both_quantities_without_colours_when_it_has_none():
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 90
     assert "\x1b" in plot_readings([series("a")], QUANTITIES, is_colored=True, width=90)
+
+
+def test_text_has_no_line_and_truth_has_one():
+    item = Series.of("d", len(KINDS))
+    item.extend((1_735_430_400_000 + k * 60_000, "ok", 612.0, 0.5, k, k, k > 9) for k in range(20))
+    assert opened(draw_readings([item], KINDS)).size == (1000, 300 * 5)
+    text = plot_readings([item], KINDS, is_colored=False, width=90)
+    assert "is_open" in text
+    assert "state" not in text

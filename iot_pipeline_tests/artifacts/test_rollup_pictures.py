@@ -12,6 +12,7 @@ from iot_pipeline.core.rollups.day_view import DayTotal, DayView
 from iot_pipeline.core.rollups.statistics import summarize
 from iot_pipeline.core.times import MS_PER_HOUR
 from iot_pipeline_tests.artifacts.test_pictures import LIMIT_BYTES, opened, rgb
+from iot_pipeline_tests.core.reading.air import KINDS
 
 DAY = date(2026, 11, 22)
 
@@ -60,3 +61,11 @@ def test_days_are_drawn_side_by_side(theme: Theme, count: int) -> None:
     colors = colors_in(draw_days(days, theme))
     assert has(colors, theme.series[0])
     assert has(colors, theme.series[2])
+
+
+def test_a_day_shows_the_numbers_alone() -> None:
+    rows = [(at, "ok", 612.0 + at, 0.5, at, 2**40, at > 3) for at in range(9)]
+    view = DayView(DAY)
+    view.add({0: summarize(rows, KINDS)})
+    # Two of the quantities are none: a picture each of four, and one of counts.
+    assert opened(draw_day(view, KINDS)).height == opened(draw_day(view, KINDS[1:5])).height

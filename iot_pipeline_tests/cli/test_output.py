@@ -50,9 +50,9 @@ def terminal(columns: int) -> Iterator[_Wide]:
 def test_a_cell_that_looks_like_markup_is_shown_as_it_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_table(("[red]", "b"), [("[/a]", "[bold]x[/bold]"), (None, 0)], title="[t]")
+    print_table(("[red]", "b"), [("[/a]", "[bold]x[/bold]"), (None, 0), (True, 1)], title="[t]")
     shown = capsys.readouterr().out
-    for text in ("[red]", "[/a]", "[bold]x[/bold]", "[t]", "0"):
+    for text in ("[red]", "[/a]", "[bold]x[/bold]", "[t]", "0", "true"):
         assert text in shown
     assert "None" not in shown
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from iot_pipeline.core.fleet.kept_states import decode
+from iot_pipeline.core.fleet.kept_states import decode, form_of
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.errors import PipelineError
@@ -58,4 +58,4 @@ class FakeDeviceStates:
 
 def kept_state(content: bytes) -> DeviceState | None:
     """The state of a device, of a pipeline with the default quantities."""
-    return decode(DeviceState, content, QUANTITIES)
+    return decode(DeviceState, content, form_of(QUANTITIES))

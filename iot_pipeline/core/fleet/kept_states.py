@@ -20,18 +20,17 @@ _ENCODER = msgspec.msgpack.Encoder()
 _T = TypeVar("_T", DeviceState, FleetRecord)
 
 
-def encode(kept: DeviceState | FleetRecord, quantities: Sequence[Quantity] = ()) -> bytes:
+def encode(kept: DeviceState | FleetRecord, form: bytes = b"") -> bytes:
     """What `decode` reads back equal, halved by compressing it.
 
     Args:
-        quantities: whose values are in it.
+        form: `form_of` the quantities whose values are in it; empty: there are none.
     """
-    return _form_of(quantities) + zlib.compress(_ENCODER.encode(kept), 1)
+    return form + zlib.compress(_ENCODER.encode(kept), 1)
 
 
-def decode(kind: type[_T], content: bytes, quantities: Sequence[Quantity] = ()) -> _T | None:
+def decode(kind: type[_T], content: bytes, form: bytes = b"") -> _T | None:
     """What was kept; None of what another version kept, or of other quantities."""
-    form = _form_of(quantities)
     if not content.startswith(form):
         return None
     try:
@@ -40,7 +39,7 @@ def decode(kind: type[_T], content: bytes, quantities: Sequence[Quantity] = ()) 
         return None
 
 
-def _form_of(quantities: Sequence[Quantity]) -> bytes:
+def form_of(quantities: Sequence[Quantity]) -> bytes:
     """Differs where a kept value would be taken for one of another quantity."""
     names = [(quantity.name, quantity.type) for quantity in quantities]
     return zlib.crc32(repr(names).encode()).to_bytes(4)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
+from sys import getsizeof
 from typing import Any
 
 import numpy as np
@@ -127,8 +128,8 @@ class MicroBatchBuilder:
         expired_before_ms: records whose Kafka timestamp is lower have outlived the retention of
             the rows: aged_out, not written. None: rows live for ever.
 
-    `kept_bytes` is what the dead letters take so far: a reading is small whatever its message was,
-    a dead letter is kept whole.
+    `kept_bytes` is what the dead letters and the texts of readings take so far: all else of a
+    reading is small whatever its message was, a dead letter is kept whole.
     """
 
     starts: dict[int, int]
@@ -207,6 +208,9 @@ class MicroBatchBuilder:
         if not len(code):
             return
         self._note_keys(code, ms)
+        for column in values:
+            if column.dtype.hasobject:
+                self.kept_bytes += sum(map(getsizeof, column.tolist()))
         self._columns.extend(
             ms,
             write_times_of_partition(produced_ms, offsets, chunk.partition),

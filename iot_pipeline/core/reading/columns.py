@@ -28,8 +28,6 @@ DTYPES: dict[QuantityType, np.dtype[Any]] = {
     "boolean": np.dtype(np.bool_),
     "text": np.dtype(object),
 }
-# A short str; a long one is bounded by what a message may be.
-_TEXT_BYTES = 80
 NO_DEVICE = -1
 # What a device takes beside its id, which is kept twice: objects, places in a dict and in lists.
 _DEVICE_BYTES = 180
@@ -98,12 +96,8 @@ class DeviceCodes(dict[str, int]):
 
 
 def bytes_per_row(quantities: Sequence[Quantity]) -> int:
-    """What a row takes in `Columns`."""
-    of_values = (
-        DTYPES[quantity.type].itemsize + _TEXT_BYTES * (quantity.type == "text")
-        for quantity in quantities
-    )
-    return 3 * 8 + 2 * 4 + sum(of_values)
+    """What a row takes in `Columns`, but for texts themselves."""
+    return 3 * 8 + 2 * 4 + sum(DTYPES[quantity.type].itemsize for quantity in quantities)
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,7 @@ from iot_pipeline.core.fleet.delays import Delays, FleetRecord
 from iot_pipeline.core.fleet.kept_states import (
     decode,
     encode,
+    form_of,
     merge,
     merge_records,
 )
@@ -217,11 +218,11 @@ class FleetKeeper:
                 self._write(set(self._made), self.clock() + budget_seconds)
 
     def _write(self, names: set[str], deadline: float) -> None:
-        states = self._states
+        states, form = self._states, form_of(self.limits.quantities)
         with self._lock:
             # One that was left out since, of a large fleet, is not kept any more.
             names &= states.devices.keys()
-            content = {name: encode(states.devices[name], self.limits.quantities) for name in names}
+            content = {name: encode(states.devices[name], form) for name in names}
             record = encode(states.record)
             states.changed -= names
         live_seconds = (self.limits.expected_days * MS_PER_DAY + MS_PER_DAY) // 1000
@@ -271,13 +272,9 @@ class FleetKeeper:
         self._states.fold(part, is_part=True)
 
     def _take_kept(self, found: dict[str, bytes]) -> None:
-        devices = self._states.devices
+        devices, form = self._states.devices, form_of(self.limits.quantities)
         for name, content in found.items():
-            state = (
-                None
-                if name in self._known
-                else decode(DeviceState, content, self.limits.quantities)
-            )
+            state = None if name in self._known else decode(DeviceState, content, form)
             if state is not None:
                 newer = devices.get(name)
                 devices[name] = state if newer is None else merge(state, newer)

@@ -9,7 +9,7 @@ from heapq import merge
 from itertools import groupby, islice, repeat
 from operator import itemgetter
 
-from iot_pipeline.core.fleet.kept_states import decode
+from iot_pipeline.core.fleet.kept_states import decode, form_of
 from iot_pipeline.core.fleet.problems import Fleet, expected_states
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
@@ -69,12 +69,9 @@ def _states_of(
 ) -> tuple[Mapping[str, DeviceState], Mapping[str, DeviceState]]:
     """What runs have kept, with what came since; and of the other devices what a reading tells."""
     kept, made = FleetStates(fleet.limits), FleetStates(fleet.limits)
+    form = form_of(fleet.limits.quantities)
     for name, answer in ask_all(days_of, ports.states.start_read, ports.states.wait):
-        state = (
-            None
-            if answer.found is None
-            else decode(DeviceState, answer.found, fleet.limits.quantities)
-        )
+        state = None if answer.found is None else decode(DeviceState, answer.found, form)
         if state is not None and state.rows:
             kept.devices[name] = state
     news = look_again(ports, kept.devices, fleet.as_of_ms, fleet.limits, UNTIL_DONE)

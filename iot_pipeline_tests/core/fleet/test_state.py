@@ -13,6 +13,7 @@ from iot_pipeline.core.fleet.evidence import WINDOW_MS
 from iot_pipeline.core.fleet.kept_states import (
     decode,
     encode,
+    form_of,
     merge,
 )
 from iot_pipeline.core.fleet.problems import Trouble
@@ -117,10 +118,11 @@ def test_what_another_version_kept_is_not_taken_for_a_state() -> None:
 
 def test_what_was_kept_of_other_quantities_is_not_taken_for_a_state() -> None:
     state = DeviceState(values=(20.0,))
-    kept = encode(state, QUANTITIES[:1])
-    assert decode(DeviceState, kept, QUANTITIES[:1]) == state
+    form = form_of(QUANTITIES[:1])
+    kept = encode(state, form)
+    assert decode(DeviceState, kept, form) == state
     for others in ((), QUANTITIES, QUANTITIES[1:], [replace(QUANTITIES[0], type="float")]):
-        assert decode(DeviceState, kept, others) is None
+        assert decode(DeviceState, kept, form_of(others)) is None
 
 
 def test_a_state_with_every_trouble_and_a_day_of_hours_is_small() -> None:
