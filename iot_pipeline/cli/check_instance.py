@@ -1,8 +1,11 @@
 """`iot check-instance`: whether a Dagster instance is set to run ingestion well."""
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,38 +23,34 @@ def check_instance_command(as_json: bool) -> None:
     1 when something lacks.
     """
     settings = Settings.from_env()
-    # A second of imports, for this command alone.
-    import dagster as dg
-
-    from iot_pipeline.defs.instance import CONFIG_NAME, dagster_home
-    from iot_pipeline.defs.instance_needs import find_lacks, lines_for
-
-    home = Path(os.environ.get("DAGSTER_HOME") or dagster_home(settings)).absolute()
-    config = home / CONFIG_NAME
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.data_dir / "dagster").absolute()
+    config = home / "dagster.yaml"
     if not config.is_file():
         raise ConfigurationError(
             f"{config}: no such file; set DAGSTER_HOME to the folder with the dagster.yaml of your "
             "instance, or make one: python -m iot_pipeline.defs.instance FOLDER"
         )
-    try:
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            lacks = find_lacks(instance, settings.lanes)
-    except (dg.DagsterInvalidConfigError, dg.DagsterInvariantViolationError) as exc:
-        raise ConfigurationError(f"{config}: Dagster refuses it: {exc}") from None
-    lines = lines_for(lacks, settings.lanes)
+    found = _ask(home, settings.lanes)
+    if refused := found.get("refused"):
+        raise ConfigurationError(f"{config}: Dagster refuses it: {refused}")
     if as_json:
-        print_json(
-            {
-                "config": str(config),
-                "lanes": settings.lanes,
-                "lacks": [{"key": lack.key, "consequence": lack.consequence} for lack in lacks],
-                "lines": lines,
-            }
-        )
+        print_json({"config": str(config), "lanes": settings.lanes, **found})
     else:
-        _print(config, [f"{lack.key}: {lack.consequence}" for lack in lacks], lines)
-    if lacks:
+        lacks = [f"{lack['key']}: {lack['consequence']}" for lack in found["lacks"]]
+        _print(config, lacks, found["lines"])
+    if found["lacks"]:
         sys.exit(EXIT_FOUND)
+
+
+def _ask(home: Path, lanes: int) -> dict[str, Any]:
+    """In a process of its own: no command imports Dagster."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "iot_pipeline.defs.instance_needs", str(home), str(lanes)],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    answer: dict[str, Any] = json.loads(asked.stdout)
+    return answer
 
 
 def _print(config: Path, lacks: list[str], lines: str) -> None:

@@ -75,7 +75,10 @@ class FollowRun(Watcher):
         # Records that waited for this run are not measured: they would flatten every plot of
         # latencies. Reports look at the devices in Dagster's thread, so with its clients.
         self.outcome = new_outcome(
-            self.connections, fleet_ports=self.watching.fleet_ports, since_seconds=time.time()
+            self.connections,
+            fleet_ports=self.watching.fleet_ports,
+            since_seconds=time.time(),
+            sees_all=self.lane.is_whole,
         )
 
     def events(self) -> Events:
@@ -173,7 +176,7 @@ class FollowRun(Watcher):
             started_at=self._started_at,
             is_growing=not is_last,
             is_quick=is_last and bool(self._written),
-            sees_all=self.lane.is_whole,
+            looks_at_devices=self.lane.looks_at_devices,
         )
         shown, metadata = told
         if not self._written:

@@ -100,7 +100,7 @@ class IngestRun:
         a check that could not look, and the run a success.
         """
         settings, started_at = self.connections.settings, datetime.now(UTC)
-        outcome = new_outcome(self.connections)
+        outcome = new_outcome(self.connections, sees_all=self.lane.is_whole)
         try:
             run_ingest(
                 ingest_request(
@@ -126,7 +126,7 @@ class IngestRun:
             committed=outcome.drained.ranges,
             since=started_at,
             started_at=started_at,
-            sees_all=self.lane.is_whole,
+            looks_at_devices=self.lane.looks_at_devices,
         )
         yield from as_results(self.context, self.pipeline, told)
         outcome.replayed.raise_unless_whole()
@@ -187,13 +187,13 @@ def look_and_tell(
     started_at: datetime,
     is_growing: bool = False,
     is_quick: bool = False,
-    sees_all: bool = True,
+    looks_at_devices: bool = True,
 ) -> Told:
     """Look at all checks; say in the log and in observations what a run, or a part of it, did.
 
     `part` is what it did since `since`, `committed` all that it has committed since `started_at`.
     A run that is growing goes on. A quick look leaves out pictures, and checks that ask a server.
-    One that does not see all partitions knows the devices of the others by what is kept of them.
+    Of the lanes of a topic one looks at the devices.
     """
     assert outcome.plan is not None
     settings, run_id, now = connections.settings, context.run.run_id, datetime.now(UTC)
@@ -205,13 +205,17 @@ def look_and_tell(
         replayed=outcome.replayed.achieved,
         started_at=started_at,
         topic=outcome.plan.topic,
-        fleet=outcome.fleet if sees_all else None,
+        fleet=outcome.fleet,
         is_growing=is_growing,
     )
     latencies = outcome.probe.take()
     before = Verdicts(context.instance, pipeline.sensor_data).read()
     facts = Facts(connections, now, run, suspects_of(before), is_first_look(before))
-    checks = [check for check in checks_of() if check.is_free or not is_quick]
+    checks = [
+        check
+        for check in checks_of()
+        if (check.is_free or not is_quick) and (looks_at_devices or not check.is_of_devices)
+    ]
     shown = choose_shown(look_at(checks, facts), before, now, is_whole=False, checks=checks)
     # What cannot be looked at is missing here; the checks on it say why.
     report = RunReport(
@@ -229,10 +233,10 @@ def look_and_tell(
     letters = settings.dead_letter_topic
     for observation in observations(report, connections.log, letters, pipeline):
         context.log_event(observation)
-    fleet = None if is_quick else _known(lambda: facts.fleet)
-    pictures = (
-        {} if is_quick else picture_metadata(connections, run_id, fleet, pipeline.sensor_data)
-    )
+    if is_quick or not looks_at_devices:
+        return shown, report.metadata()
+    fleet = _known(lambda: facts.fleet)
+    pictures = picture_metadata(connections, run_id, fleet, pipeline.sensor_data)
     return shown, {**report.metadata(), **pictures}
 
 

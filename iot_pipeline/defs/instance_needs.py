@@ -1,11 +1,14 @@
 """What a Dagster instance must be set to so that ingestion runs well there, and what it lacks.
 
 The dagster.yaml that this version ships has all of it. A team's own instance may have none:
-`iot check-instance` says what that costs, and prints the lines.
+`iot check-instance` says what that costs, and prints the lines; it asks
+`python -m iot_pipeline.defs.instance_needs HOME LANES`.
 """
 
+import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
@@ -95,3 +98,20 @@ _LOOKS: Mapping[str, Callable[[dg.DagsterInstance, int], Iterator[str]]] = {
     "run_monitoring": _look_at_monitoring,
     "retention": _look_at_retention,
 }
+
+
+def main() -> None:
+    """Print what an instance lacks as JSON, or why Dagster refuses its dagster.yaml."""
+    home, lanes = sys.argv[1], int(sys.argv[2])
+    try:
+        with dg.DagsterInstance.from_config(home) as instance:
+            lacks = find_lacks(instance, lanes)
+    except (dg.DagsterInvalidConfigError, dg.DagsterInvariantViolationError) as exc:
+        print(json.dumps({"refused": str(exc)}))
+        return
+    found = {"lacks": [asdict(lack) for lack in lacks], "lines": lines_for(lacks, lanes)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

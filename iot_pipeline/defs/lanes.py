@@ -54,6 +54,11 @@ class Lane:
         return self.count == 1
 
     @property
+    def looks_at_devices(self) -> bool:
+        """Whether its runs judge the devices: one lane does, so that two never disagree."""
+        return self.place == 0
+
+    @property
     def tag(self) -> str:
         """The value of LANE: runs with the same one never overlap."""
         return self.base if self.is_whole else f"{self.base}/{self.place}-of-{self.count}"

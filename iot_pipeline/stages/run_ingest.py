@@ -189,6 +189,7 @@ def new_outcome(
     *,
     fleet_ports: FleetPorts | None = None,
     since_seconds: float = 0.0,
+    sees_all: bool = True,
 ) -> IngestOutcome:
     """Of a run that has not begun.
 
@@ -196,12 +197,15 @@ def new_outcome(
         fleet_ports: where the devices are looked at, if not by the same clients.
         since_seconds: records that arrived before this (seconds since 1970) waited for the run, so
             their latency is not measured.
+        sees_all: it is to read all partitions, not one lane's.
     """
     return IngestOutcome(
         LatencyProbe(
             connections.ports.store, connections.audit_ports.rows, since_seconds=since_seconds
         ),
-        FleetKeeper(fleet_ports or connections.fleet_ports, connections.quality_limits),
+        FleetKeeper(
+            fleet_ports or connections.fleet_ports, connections.quality_limits, sees_all=sees_all
+        ),
     )
 
 

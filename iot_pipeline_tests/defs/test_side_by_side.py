@@ -27,7 +27,7 @@ def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
     env = services.environment(
         IOT_DATA_DIR=str(tmp_path / "data"),
         IOT_INGEST_MODE="follow",
-        IOT_FOLLOW_SECONDS="8",
+        IOT_FOLLOW_SECONDS="30",
         IOT_LANES=str(LANES),
     )
     settings = Settings.from_env(env)
@@ -44,7 +44,8 @@ def test_lanes_work_side_by_side_and_one_that_dies_stops_no_other(dev: Set) -> N
             at_work = _every_lane_commits(server, dev)
             for place, run_id in at_work.items():
                 assert _partitions(dev, run_id) <= set(range(place, 64, LANES))
-            killed = at_work[0]
+            _one_of_them_judges_the_devices(server)
+            killed = _every_lane_commits(server, dev)[0]
             process = RunProcess.parse(tags_of(server.run(killed))[PROCESS])
             assert process is not None
             before = _span(dev, 1)
@@ -84,6 +85,16 @@ def _partitions(dev: Set, run_id: str) -> set[int]:
 def _span(dev: Set, place: int) -> int:
     entries = dev.chain().entries
     return sum(entry.span for entry in entries if entry.partition % LANES == place)
+
+
+def _one_of_them_judges_the_devices(server: DevServer) -> None:
+    def judged_by(check: str) -> set[int]:
+        places = {str(run["runId"]): _place(run) for run in server.runs(pipelineName="ingest")}
+        return {places[result["runId"]] for result in server.checks(check)}
+
+    wait_for(lambda: True if judged_by("lag_is_within_limit") == {0, 1} else None, 60)
+    wait_for(lambda: True if judged_by("devices_are_reporting") else None, 60)
+    assert judged_by("devices_are_reporting") == {0}
 
 
 def _a_run_of_all_partitions_waits_for_both(server: DevServer, at_work: dict[int, str]) -> None:

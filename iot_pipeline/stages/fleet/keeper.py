@@ -67,11 +67,14 @@ class FleetKeeper:
     Args:
         is_alone: there is no run: devices without a state are looked for each time, and the newest
             rows of each device are asked for, as far as the time suffices.
+        sees_all: the run reads all partitions. Of devices that send to the others it knows what
+            their runs keep, and what rows say; it keeps nothing of them.
     """
 
     ports: FleetPorts
     limits: QualityLimits
     is_alone: bool = False
+    sees_all: bool = True
     clock: Callable[[], float] = time.monotonic
     _states: FleetStates = field(init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -90,6 +93,9 @@ class FleetKeeper:
     _known: set[str] = field(default_factory=set)
     _asked_again: set[str] = field(default_factory=set)
     _made: set[str] = field(default_factory=set)
+    # Where not all is seen: devices of which the run itself has folded readings.
+    _own: set[str] = field(default_factory=set)
+    _heard_others_at: float = 0.0
 
     def __post_init__(self) -> None:
         self._states = FleetStates(self.limits)
@@ -169,6 +175,8 @@ class FleetKeeper:
         as_of_ms = int((now.timestamp() - lag_seconds) * 1000)
         until = Until(self.clock() + budget_seconds, self.clock)
         self.load()
+        if not self.sees_all:
+            self._hear_others()
         self._make_missing(as_of_ms, until)
         self._hear_silent(as_of_ms, until)
         with self._lock:
@@ -203,7 +211,8 @@ class FleetKeeper:
         try:
             self.load()
             self._merge_unknown(deadline)
-            self._write(self._states.changed & self._known, deadline)
+            changed = self._states.changed & self._known
+            self._write(changed if self.sees_all else changed & self._own, deadline)
         except PipelineError as exc:
             left = len(self._states.changed)
             _log.warning("states of %d devices are not kept, rows tell them again: %s", left, exc)
@@ -258,6 +267,9 @@ class FleetKeeper:
             for delay in delays:
                 self._states.ingested.add(Delays.of(delay))
             rows = groups.rows
+            if not self.sees_all:
+                ids = groups.columns.codes.ids
+                self._own.update(ids[code] for code in np.unique(groups.codes).tolist())
             if rows <= _PART_ROWS and len(groups) <= _PART_GROUPS:
                 self._folded_rows += rows
                 self._states.fold(groups)
@@ -323,10 +335,25 @@ class FleetKeeper:
             record.listed_ms, record.listed = as_of_ms, listed.known
             record.unlooked = len(missing) - len(names) + listed.known - len(listed.days_of)
 
+    def _hear_others(self) -> None:
+        """Take what the runs of other partitions have kept since, as often as they keep it."""
+        if self.clock() - self._heard_others_at < SAVE_SECONDS:
+            return
+        self._heard_others_at = self.clock()
+        found, _ = self.ports.states.read_some(MANY)
+        with self._lock:
+            self._fold()
+            for name, content in found.items():
+                state = None if name in self._own else decode(DeviceState, content)
+                if state is not None:
+                    self._states.devices[name] = state
+                    self._known.add(name)
+
     def _hear_silent(self, as_of_ms: int, until: Until) -> None:
         """Devices that seem silent are asked about once: their state may be a minute old.
 
-        Without a run all are, the silent ones first: what a person sees is the newest there is.
+        Without a run all are, the silent ones first: what a person sees is the newest there is. So
+        are those that send to other runs, each time.
         """
         with self._lock:
             self._fold()
@@ -334,11 +361,17 @@ class FleetKeeper:
             silent = {
                 name: state.copy()
                 for name, state in expected.items()
-                if name not in self._asked_again
+                if (name not in self._asked_again or self._is_of_others(name))
                 and is_silent(state, as_of_ms, self.limits.of(name))
             }
-            if self.is_alone:
-                rest = [name for name in expected if name not in silent and name not in self._made]
+            if self.is_alone or not self.sees_all:
+                rest = [
+                    name
+                    for name in expected
+                    if name not in silent
+                    and name not in self._made
+                    and (self.is_alone or self._is_of_others(name))
+                ]
                 silent.update((name, expected[name].copy()) for name in rest[:MANY])
         if not silent:
             return
@@ -351,6 +384,9 @@ class FleetKeeper:
                 state = self._states.devices.get(name)
                 if rows and state and state.arrived_ms == silent[name].arrived_ms:
                     fold_rows(self._states, name, rows)
+
+    def _is_of_others(self, name: str) -> bool:
+        return not self.sees_all and name not in self._own
 
     def _count_lacking(self, found: list[tuple[str, int]], as_of_ms: int, until: Until) -> None:
         """Let the server count the hours that seem to lack readings.

@@ -1,5 +1,6 @@
 """A run's fleet: what it saw is kept, what it did not see is asked, and nothing turns by chance."""
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -56,16 +57,20 @@ class Place:
     def ports(self) -> FleetPorts:
         return FleetPorts(self.states, self.table, self.table, self.table)
 
-    def keeper(self, *, is_alone: bool = False) -> FleetKeeper:
-        return FleetKeeper(self.ports, LIMITS, is_alone, lambda: self.seconds)
+    def keeper(self, *, is_alone: bool = False, sees_all: bool = True) -> FleetKeeper:
+        return FleetKeeper(self.ports, LIMITS, is_alone, sees_all, lambda: self.seconds)
 
-    def run(self, since_ms: int, until_ms: int) -> FleetKeeper:
-        """A run that sees what arrived then, a minute at a time, and keeps it at its end."""
+    def run(self, since_ms: int, until_ms: int, only: Collection[str] | None = None) -> FleetKeeper:
+        """A run that sees what arrived then, a minute at a time, and keeps it at its end.
+
+        With `only` it is the run of a lane, that of these devices.
+        """
         self.table.as_of_ms = until_ms
-        keeper = self.keeper()
+        keeper = self.keeper(sees_all=only is None)
         keeper.load()
         for begin in range(since_ms, until_ms, MINUTE):
             rows = [row for row in self.sent if begin <= row[2] < min(begin + MINUTE, until_ms)]
+            rows = [row for row in rows if only is None or row[0] in only]
             if rows:
                 keeper.observe(batch_of(rows), begin + MINUTE)
         return keeper
@@ -145,6 +150,33 @@ def test_the_next_run_goes_on_where_the_last_one_ended(place: Place) -> None:
     first.save(is_last=True)
     second = place.run(middle, END)
     assert named(second.look(moment_of(END), 0.0)) == EXPECTED
+
+
+def test_a_lane_knows_the_devices_of_the_other_by_what_is_kept_and_by_their_rows(
+    place: Place,
+) -> None:
+    names = sorted({row[0] for row in place.sent})
+    one, other = names[::2], names[1::2]
+    at = END - 9 * MINUTE
+    first = place.run(START_MS, at, only=one)
+    second = place.run(START_MS, at, only=other)
+    second.save(is_last=True)
+    assert named(first.look(moment_of(at), 0.0)) == EXPECTED, "some of each lane"
+    for until in (END - 6 * MINUTE, END - 3 * MINUTE, END):
+        for row in place.sent:
+            if at <= row[2] < until:
+                (first if row[0] in one else second).observe(batch_of([row]), until)
+        at = place.table.as_of_ms = until
+        if until == END:
+            # No rows answer, as where there is no time to ask: what the other run keeps must do.
+            second.save(is_last=True)
+            place.seconds += SAVE_SECONDS
+            first.ports = FleetPorts(place.states, *[TimeLapse([])] * 3)
+        assert named(first.look(moment_of(at), 0.0)) == EXPECTED
+    kept = dict(place.states.states)
+    first.save(is_last=True)
+    changed = {name for name, content in place.states.states.items() if kept.get(name) != content}
+    assert changed == set(one), "the other run keeps those of its lane"
 
 
 def test_a_run_that_was_killed_loses_nothing_but_a_look_at_the_rows(place: Place) -> None:

@@ -33,6 +33,7 @@ class Check:
         is_blocking: whether an ERROR fails the run.
         is_narrow_in_run: a run looks at its own part only, so it cannot clear what a whole look
             found.
+        is_of_devices: it judges the devices by their own readings.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Check:
     settings: tuple[str, ...] = ()
     is_blocking: bool = False
     is_narrow_in_run: bool = False
+    is_of_devices: bool = False
     asset: str = READINGS
 
     def named(self, verdict: CheckVerdict) -> CheckVerdict:

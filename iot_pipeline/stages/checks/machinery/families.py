@@ -68,7 +68,7 @@ def on_devices(
             names[:_MOST_SUSPECTS],
         )
 
-    return Check(name, question, look, order, settings=settings)
+    return Check(name, question, look, order, settings=settings, is_of_devices=True)
 
 
 def named(found: Sequence[DeviceProblem], separator: str = ": ") -> str:
