@@ -83,6 +83,7 @@ def _ledger_json(
                 "end_offset": entry.end_offset,
                 "outcome": entry.outcome.value,
                 "cause": entry.cause,
+                "declaration": entry.declaration,
                 "run_id": entry.run_id,
                 **entry.counts.by_fate(),
                 "stored_by_day": {

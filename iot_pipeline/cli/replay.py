@@ -26,12 +26,18 @@ from iot_pipeline.stages.proof.replay import (
 @offsets_option
 @click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")
+@click.option(
+    "--reading",
+    type=click.Choice(["now"]),
+    help="now: read by the present declaration what was ingested by another one.",
+)
 @json_option
 def replay_command(
     run_id: str | None,
     offsets: tuple[str, ...],
     since: str | None,
     until: str | None,
+    reading: str | None,
     as_json: bool,
 ) -> None:
     """Write ingested records again: the same cells, no checkpoint moved.
@@ -54,7 +60,8 @@ def replay_command(
             assert window is not None
             _, _, states = read_states(connections.log, connections.ledger, topic)
             asked = ranges_between(connections.log, topic, states, window.since, window.until)
-        chosen = plan_replay(connections.log, connections.ledger, topic, asked)
+        present = "" if reading == "now" else settings.declaration.fingerprint
+        chosen = plan_replay(connections.log, connections.ledger, topic, asked, present)
         run = new_cli_run()
         progress = ReplayProgress(chosen.plan.replay, chosen.gone)
         try:

@@ -19,7 +19,7 @@ COUNT_COLUMNS = (*FATES, "stored_by_day")
 # What an entry says beside its place.
 ENTRY_COLUMNS = (
     "end_offset", "outcome", "cause", "run_id", "writer_id", *COUNT_COLUMNS, "first_record_at",
-    "last_record_at", "updated_at",
+    "last_record_at", "updated_at", "declaration",
 )  # fmt: skip
 ENTRIES = (
     f"SELECT topic, kafka_partition, epoch, start_offset, {', '.join(ENTRY_COLUMNS)} "
@@ -242,4 +242,5 @@ def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
         ),
         updated_at=aware(row.updated_at) if row.updated_at else None,
         cause=row.cause or "",
+        declaration=row.declaration or "",
     )

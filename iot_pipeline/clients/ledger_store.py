@@ -130,6 +130,7 @@ class CassandraLedgerStore(LedgerReads):
             commit.counts,
             datetime.now(UTC),
             commit.cause,
+            commit.declaration,
         )
         where = (*place, commit.expected, commit.topic_id, commit.epoch)
         move: tuple[str, tuple[Any, ...]] = (_MOVE_CHECKPOINT, (commit.end, *where))
@@ -233,6 +234,7 @@ def _entry_values(entry: LedgerEntry) -> tuple[Any, ...]:
         entry.counts.first_record_ms,
         entry.counts.last_record_ms,
         entry.updated_at,
+        entry.declaration,
         entry.topic,
         entry.partition,
         entry.epoch,

@@ -127,7 +127,8 @@ def _replay(context: dg.OpExecutionContext, config: ReplayConfig, connections: C
     run_id, topic = context.run.run_id, connections.settings.topic
     asked = config.offset_ranges(connections)
     context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
-    chosen = plan_replay(connections.log, connections.ledger, topic, asked)
+    present = connections.settings.declaration.fingerprint
+    chosen = plan_replay(connections.log, connections.ledger, topic, asked, present)
     progress = ReplayProgress(chosen.plan.replay, chosen.gone)
     say = NowAndThen(context)
     try:

@@ -1,6 +1,7 @@
 """Another vendor's message without code: simulated, drained, audited, rolled up and exported."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -97,6 +98,14 @@ def test_a_declared_message_goes_all_the_way(pipeline: Pipeline, tmp_path: Path)
     assert "97  ok" in listed
     exported = pipeline.iot("export", "--day", DAY, "--out", str(tmp_path / "out"))
     assert DAY in exported
+
+    # Ranges keep the declaration they were read by: another one has to be asked for.
+    (tmp_path / "wider.yaml").write_text((SENSOR_YAML + MORE).replace("max: 150", "max: 160"))
+    wider = replace(pipeline, env={**pipeline.env, "IOT_READING": str(tmp_path / "wider.yaml")})
+    asked = "replay", "--offsets", "0:0-10"
+    assert "ingested by other declarations (10 by " in wider.iot(*asked, exit_code=1)
+    assert "read back: 10 of 10" in wider.iot(*asked, "--reading", "now")
+    pipeline.iot(*asked)
 
     # A draft from the same topic takes in what this declaration takes in.
     draft = tmp_path / "draft.yaml"

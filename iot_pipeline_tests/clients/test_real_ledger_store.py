@@ -43,7 +43,8 @@ def commit_of(pipeline: Pipeline, expected: int, end: int, run_start: int = 100)
         first_record_ms=1_735_444_918_316,
         last_record_ms=1_735_444_918_317,
     )
-    return Commit(pipeline.topic, 0, 0, "uuid", run_start, expected, end, "run-1", ME, counts)
+    place = pipeline.topic, 0, 0, "uuid", run_start, expected, end
+    return Commit(*place, "run-1", ME, counts, declaration="5fa3")
 
 
 def settle(ledger: CassandraLedgerStore, commit: Commit) -> Applied | Fenced | Rebased:
@@ -59,7 +60,8 @@ def test_a_commit_moves_the_checkpoint_and_extends_the_runs_row_at_once(
     assert settle(ledger, second) is Applied.YES
     (entry,) = ledger.read_entries(pipeline.topic, [0])
     assert dataclasses.replace(entry, updated_at=None) == LedgerEntry(
-        pipeline.topic, 0, 0, 100, 200, Outcome.INGESTED, "run-1", ME, second.counts
+        *(pipeline.topic, 0, 0, 100, 200, Outcome.INGESTED, "run-1", ME, second.counts),
+        declaration="5fa3",
     )
     checkpoints = ledger.read_checkpoints(pipeline.topic, [0, 1])
     assert checkpoints == {0: Checkpoint(0, 200, 0, "uuid")}

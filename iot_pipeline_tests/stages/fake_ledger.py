@@ -73,6 +73,7 @@ class FakeLedger:
                 commit.counts,
                 datetime.fromtimestamp(NOW_MS / 1000, UTC),
                 commit.cause,
+                commit.declaration,
             )
             self.journal.append(("commit", (commit.partition, commit.end)))
         return FakePending(applied, looks=self.looks_until_answered)

@@ -153,7 +153,8 @@ class ChainLink(NamedTuple):
 class LedgerEntry:
     """One row of the ledger: what one run did to offsets [start_offset, end_offset).
 
-    `cause` says why a loss was one, in words; empty for all else.
+    `cause` says why a loss was one, in words; empty for all else. `declaration` is the fingerprint
+    of that by which an ingested range was read; empty where that is not known.
     """
 
     topic: str
@@ -167,6 +168,7 @@ class LedgerEntry:
     counts: Counts
     updated_at: datetime | None = None
     cause: str = ""
+    declaration: str = ""
 
     @property
     def offsets(self) -> OffsetRange:
@@ -202,6 +204,7 @@ class Commit:
     outcome: Outcome = Outcome.INGESTED
     cause: str = ""
     fingerprint: Fingerprint | None = None
+    declaration: str = ""
 
 
 @dataclass(frozen=True, slots=True)

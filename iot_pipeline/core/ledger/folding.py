@@ -63,7 +63,9 @@ def _belong_together(left: LedgerEntry, right: LedgerEntry) -> bool:
     assert left.updated_at is not None
     assert right.updated_at is not None
     return (
-        left.end_offset == right.start_offset and left.updated_at.date() == right.updated_at.date()
+        left.end_offset == right.start_offset
+        and left.updated_at.date() == right.updated_at.date()
+        and left.declaration == right.declaration
     )
 
 
@@ -82,6 +84,7 @@ def _fold(group: list[LedgerEntry]) -> list[Fold]:
         writer_id=None,
         counts=sum_counts(entry.counts for entry in group),
         updated_at=max(entry.updated_at for entry in group if entry.updated_at is not None),
+        declaration=first.declaration,
     )
     assert folded.counts.accounted == folded.span == sum(entry.span for entry in group)
     return [Fold(folded, len(group))]

@@ -82,6 +82,7 @@ def recover(
     run_id: str,
     writer_id: UUID,
     now: datetime,
+    declaration: str = "",
 ) -> Recovery:
     """Turn a part of a loss, or all of it, into what was ingested.
 
@@ -89,6 +90,7 @@ def recover(
         loss: as the ledger has it.
         part: inside of it.
         counts: the fates of all offsets of the part.
+        declaration: the fingerprint of that by which it was read.
     """
     assert loss.start_offset <= part.start < part.end <= loss.end_offset
     assert counts.accounted == part.span, f"{part}: {counts}"
@@ -102,6 +104,7 @@ def recover(
         counts=counts,
         updated_at=now,
         cause="",
+        declaration=declaration,
     )
     before = [replace(loss, end_offset=part.start)] if loss.start_offset < part.start else []
     after = [replace(loss, start_offset=part.end)] if part.end < loss.end_offset else []

@@ -173,7 +173,7 @@ def _find_time(
         is_near, is_named = apart <= _NEAR_MS, bool(_TIMES.search(leaf.name))
         if not is_near and not is_named:
             continue
-        why = "the time at which the messages arrived, within a day" if is_near else "a time"
+        why = "when it arrived, within a day" if is_near else "a time"
         shown = json.dumps(leaf.values[-1])
         rank = (is_near, is_named, len(leaf.messages))
         found.append((rank, leaf, unit, f"as {unit} {shown} is {why}"))

@@ -117,7 +117,9 @@ class MessageWriter:
         """Of some thing more than its limits allow."""
         for quantity in self._rules.quantities:
             if quantity.is_number and quantity.greatest < NO_GREATEST:
-                return {quantity.places[0]: _raw(quantity, quantity.greatest + 100)}
+                # Where a hundred more is lost in so large a number, a billionth of it more.
+                beyond = max(quantity.greatest + 100, quantity.greatest * (1 + 1e-9))
+                return {quantity.places[0]: _raw(quantity, beyond)}
         if self._time_path is not None:
             return {self._time_path: self._time(1_000_000)}
         if self._device_path is not None:

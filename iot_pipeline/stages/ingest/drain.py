@@ -148,6 +148,7 @@ class _Checkpoints:
         self._config, self._progress, self._on_progress = config, progress, on_progress
         self._observe = observe
         self._topic = plan.topic.name
+        self._declaration = config.rules.declaration.fingerprint
         self._ranges = {item.partition: item for item in plan.ingest}
         self._committed = {item.partition: item.start for item in plan.ingest}
         # Rows acknowledged, letters waiting, checkpoint still behind: of one micro-batch in a
@@ -224,6 +225,7 @@ class _Checkpoints:
             counts=counts + self._counts[partition],
             # Of the last record, however long ago: holes alone leave what the ledger has.
             fingerprint=self._fingerprints.get(partition),
+            declaration=self._declaration,
         )
 
     def settle_decided(self) -> None:

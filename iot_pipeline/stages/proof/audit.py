@@ -32,6 +32,7 @@ from iot_pipeline.stages.ledger.chain import first_present, read_present
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
+from iot_pipeline.stages.proof.read_otherwise import read_otherwise, say_read_otherwise
 from iot_pipeline.stages.proof.strays import StraySearch
 from iot_pipeline.stages.proof.trace import find_records
 
@@ -170,6 +171,8 @@ class _Audit:
             raise TopicChangedError(
                 f"auditing {self._topic}: it was deleted and made again meanwhile: nothing proved"
             )
+        if not result.is_clean:
+            self._tell_other_declarations(readable)
         if result.fates[Fate.LOST]:
             result.live_seconds = self._ports.live_seconds()
         result.seconds = time.monotonic() - self._began
@@ -178,6 +181,19 @@ class _Audit:
                 self._topic, self._info.topic_id, audit_id, self._started_at, result
             )
         return result
+
+    def _tell_other_declarations(self, readable: Sequence[OffsetRange]) -> None:
+        """What is lost, torn or stray may be so because it was read otherwise when ingested."""
+        present = self._settings.declaration.fingerprint
+        others = read_otherwise(
+            self._ports.ledger, self._topic, self._checkpoints, self._states, readable, present
+        )
+        if others:
+            self._result.doubts.append(
+                f"{say_read_otherwise(others, present)}, and were judged by the present one: what "
+                "is lost, torn or stray there may be what the two read otherwise. Audit with "
+                "IOT_READING set to the declaration of then"
+            )
 
     # What the records are compared with.
 

@@ -55,6 +55,7 @@ class Recovering:
     ports: Ports
     run: Run
     retry_seconds: float
+    declaration: str
     _counts: Counts = field(default_factory=Counts)
     _was: Outcome = Outcome.SKIPPED
 
@@ -98,7 +99,13 @@ class Recovering:
             return []
         self._was = loss.outcome
         recovery = recover(
-            loss, part, self._counts, self.run.run_id, self.run.writer_id, datetime.now(UTC)
+            loss,
+            part,
+            self._counts,
+            self.run.run_id,
+            self.run.writer_id,
+            datetime.now(UTC),
+            self.declaration,
         )
         sent = ledger.send_recovery(recovery)
         while not sent.done:

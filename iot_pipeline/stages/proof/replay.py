@@ -43,6 +43,7 @@ from iot_pipeline.stages.ingest.planning import Plan, read_states
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows, read_back
+from iot_pipeline.stages.proof.read_otherwise import read_otherwise, say_read_otherwise
 from iot_pipeline.stages.proof.recovery import Recovering, lost_parts
 from iot_pipeline.stages.requests import retry_transient
 
@@ -136,12 +137,20 @@ class ReplayPlan:
 
 
 def plan_replay(
-    log: RecordLog, ledger: LedgerStore, topic: str, ranges: Sequence[OffsetRange]
+    log: RecordLog,
+    ledger: LedgerStore,
+    topic: str,
+    ranges: Sequence[OffsetRange],
+    declaration: str = "",
 ) -> ReplayPlan:
     """Check ranges that are to be replayed.
 
+    Args:
+        declaration: the fingerprint of that by which they would be read; empty: whichever.
+
     Raises:
-        PlanError: a partition that does not exist, or offsets that were not ingested yet.
+        PlanError: a partition that does not exist, offsets that were not ingested yet, or some
+            that were ingested by another declaration.
         TopicChangedError: it is another topic than the ledger's.
     """
     info, checkpoints, states = read_states(log, ledger, topic)
@@ -164,6 +173,15 @@ def plan_replay(
             gone.append(OffsetRange(item.partition, item.start, min(item.end, state.low)))
         if item.end > state.low:
             here.append(OffsetRange(item.partition, max(item.start, state.low), item.end))
+    if declaration:
+        others = read_otherwise(ledger, topic, checkpoints, known, here, declaration)
+        if others:
+            raise PlanError(
+                f"replaying {topic}: {say_read_otherwise(others, declaration)}. Read by the "
+                "present one a record may make a row under another key or with other values, "
+                "beside the row that is there. Set IOT_READING to the declaration of then, or say "
+                "`iot replay --reading now`"
+            )
     return ReplayPlan(Plan(info, checkpoints, states, [], here), gone)
 
 
@@ -256,7 +274,10 @@ def replay(
                 on_progress,
                 is_lost,
             )
-            recovering = Recovering(plan, ports, run, config.retry_seconds) if is_lost else None
+            recovering = None
+            if is_lost:
+                fingerprint = config.rules.declaration.fingerprint
+                recovering = Recovering(plan, ports, run, config.retry_seconds, fingerprint)
             batches = MicroBatches(
                 plan.topic,
                 plan.checkpoints,

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -106,9 +107,19 @@ def test_a_day_becomes_one_entry_per_partition():
     assert (fold.folded.counts.first_record_ms, fold.folded.counts.last_record_ms) == (0, 1000)
 
 
-def test_an_entry_whose_sum_is_wrong_stays_as_evidence():
-    from dataclasses import replace
+def test_only_entries_that_were_read_by_one_declaration_are_folded_together():
+    day = [
+        replace(entry(n * 10, n * 10 + 10, hours_ago=70 - n / 100), declaration="ab"[n > 4])
+        for n in range(10)
+    ]
+    folds = fold_entries([*day, entry(100, 110, hours_ago=1)], NOW)
+    assert [(fold.folded.end_offset, fold.folded.declaration) for fold in folds] == [
+        (50, "a"),
+        (100, "b"),
+    ]
 
+
+def test_an_entry_whose_sum_is_wrong_stays_as_evidence():
     entries = [entry(n * 10, n * 10 + 10) for n in range(4)]
     entries[1] = replace(entries[1], counts=Counts(stored=9))
     assert fold_entries(entries, NOW) == []

@@ -62,7 +62,7 @@ def test_a_draft_names_device_time_and_quantities_and_reads_every_message() -> N
 def test_the_unit_of_a_time_is_found_with_its_reason(told: Any, unit: str) -> None:
     text = draft(records({"id": "a", "when": told, "x": 1}))
     assert declared(text).time.unit == unit
-    assert f"# as {unit} {json.dumps(told)} is the time at which the messages arrived" in text
+    assert f"# as {unit} {json.dumps(told)} is when it arrived" in text
 
 
 def test_without_a_field_for_them_the_key_is_the_device_and_the_time_kafkas() -> None:

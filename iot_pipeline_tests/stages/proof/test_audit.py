@@ -1,5 +1,7 @@
 """Every fate of an offset, and rows without a record, on fakes."""
 
+from dataclasses import replace
+
 import pytest
 
 from iot_pipeline.core.ledger.rebase import parse_target
@@ -257,3 +259,19 @@ def test_a_row_without_a_record_is_stray_beside_a_batch_that_cannot_be_read():
     world.store.wait(1)
     result = audit_of(Outside(world, unreadable=[OffsetRange(0, 1, 3)]))
     assert result.fates[Fate.STRAY] == 1
+
+
+def test_a_defect_where_another_declaration_was_read_by_is_told_with_it():
+    world = drained()
+    others = {
+        place: replace(entry, declaration="another")
+        for place, entry in world.ledger.entries.items()
+    }
+    world.ledger.entries.update(others)
+    assert run(world).doubts == [], "nothing is wrong, so nothing is looked up"
+    world.store.cells.clear()
+    assert "5 by another; the present one is" in run(world).doubts[0]
+    world.ledger.entries.update(
+        {place: replace(entry, declaration="") for place, entry in others.items()}
+    )
+    assert run(world).doubts == []
