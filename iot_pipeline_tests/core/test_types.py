@@ -118,7 +118,9 @@ def test_a_device_whose_text_changes_is_calm() -> None:
 
 
 def test_limits_of_a_number_are_those_of_its_column_and_others_have_none() -> None:
-    kinds = "{f: {type: float}, i: {type: int, max: 9999999999}, t: {type: text}, b: {type: boolean}}"
+    kinds = (
+        "{f: {type: float}, i: {type: int, max: 9999999999}, t: {type: text}, b: {type: boolean}}"
+    )
     found = of_one(quantities=kinds)
     limits = [(item.least, item.greatest) for item in found.quantities[:2]]
     assert limits == [RANGES["float"], RANGES["int"]]
