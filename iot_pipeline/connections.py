@@ -55,7 +55,9 @@ class Tables:
         # Once: a property, made anew each time it is asked.
         self.quantities = settings.quantities
         self.rows = SlicedRows(
-            CassandraSensorData(cassandra, self.quantities), settings.retention_days
+            CassandraSensorData(cassandra, self.quantities),
+            len(self.quantities),
+            settings.retention_days,
         )
         self.days = CassandraDeviceDays(cassandra)
         self.ledger = CassandraLedgerStore(cassandra)

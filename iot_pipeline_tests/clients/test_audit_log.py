@@ -1,10 +1,13 @@
-"""What the audit's reading of the log makes of a poll, without a broker."""
+"""What the audit's reading of the log makes of a poll."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from confluent_kafka import KafkaError, Message, TopicPartition
+import pytest
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
 from iot_pipeline.clients.audit_log import KafkaAuditLog, _are_all_inside
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.settings import Settings
 
 
@@ -48,3 +51,42 @@ def test_a_bad_batch_behind_a_range_is_no_trouble_of_the_range() -> None:
     found = list(log._until_finished(consumer, "t", {0: 0, 1: 0}, {0: 2, 1: 1}))
     places = [(m.partition(), m.offset()) for part in found for m in part]
     assert places == [(0, 0), (0, 1), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("device", "keys", "headers"),
+    [
+        ("key", [b"a/1"], []),
+        ("{header: id}", [], [[("id", b"a/2")]]),
+        ("{path: d}", [], []),
+    ],
+)
+def test_keys_and_headers_are_read_where_they_name_the_device(
+    device: str, keys: list, headers: list, kafka_wire: str, wire_topic: str, tmp_path: Path
+) -> None:
+    sender = Producer({"bootstrap.servers": kafka_wire, "log_level": 0})
+    placed: list[Message] = []
+    sender.produce(
+        wire_topic,
+        b"{}",
+        b"a/1",
+        headers=[("id", b"a/2")],
+        on_delivery=lambda _, message: placed.append(message),
+    )
+    assert sender.flush(10) == 0
+    partition, offset = placed[0].partition() or 0, placed[0].offset() or 0
+    reading = tmp_path / "reading.yaml"
+    reading.write_text(f"version: 1\ndevice: {device}\ntime: kafka\nquantities: {{x: {{}}}}\n")
+    settings = Settings.from_env(
+        {
+            "IOT_READING": str(reading),
+            "IOT_TOPIC": wire_topic,
+            "IOT_BOOTSTRAP_SERVERS": kafka_wire,
+        }
+    )
+    found = list(
+        KafkaAuditLog(settings).read(wire_topic, [OffsetRange(partition, offset, offset + 1)])
+    )
+    assert [value for part in found for value in part.values] == [b"{}"]
+    assert [key for part in found for key in part.message_keys] == keys
+    assert [one for part in found for one in part.headers] == headers

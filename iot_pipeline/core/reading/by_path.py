@@ -109,6 +109,16 @@ class PathReader:
             ]
         )
         self._ignored = [(rule, Ignored(str(rule))) for rule in declared.ignore]
+        # Asked once: these are properties, and a message is read in microseconds.
+        self._quantities = [
+            (quantity, quantity.places, _VALUES[quantity.type], quantity.is_converted)
+            for quantity in declared.quantities
+        ]
+        self._limited = [
+            (at, quantity, *quantity.ends)
+            for at, quantity in enumerate(declared.quantities)
+            if quantity.is_number
+        ]
 
     def read(
         self,
@@ -162,16 +172,24 @@ class PathReader:
         unit: TimeUnit = "milliseconds"
         if declared.time.paths:
             told, unit = _look(found, declared.time.paths, _as_time), declared.time.unit
-        values = [_value(found, quantity) for quantity in declared.quantities]
-        if all(value is None for value in values):
+        values: list[Any] = []
+        for quantity, places, decode, is_converted in self._quantities:
+            value = _look(found, places, decode, is_optional=quantity.optional)
+            if is_converted and value is not None:
+                value = value * quantity.scale + quantity.shift
+            values.append(value)
+        if values.count(None) == len(values):
             names = ", ".join(quantity.name for quantity in declared.quantities)
             raise _Rejected(Reason.MISSING_FIELD, f"it has none of {names}")
         if (problem := find_device_id_problem(device_id)) is not None:
             raise _Rejected(Reason.OUT_OF_RANGE, problem)
         seconds = self._seconds(told, unit)
-        for quantity, value in zip(declared.quantities, values, strict=True):
-            if value is not None and (problem := find_value_problem(quantity, value)):
-                raise _Rejected(Reason.OUT_OF_RANGE, problem)
+        # A chained comparison is False for nan, so nan is refused without a test of its own; 0.0 is
+        # a reading, so nothing here asks for truth.
+        for at, quantity, least, greatest in self._limited:
+            value = values[at]
+            if value is not None and not least <= value <= greatest:
+                raise _Rejected(Reason.OUT_OF_RANGE, _say_beyond(quantity, value))
         return self._make(device_id, seconds, *values)
 
     def _seconds(self, told: Any, unit: TimeUnit) -> float:
@@ -206,17 +224,11 @@ def with_hint(message: str, hint: str) -> str:
     return f"{message}; {hint}" if hint else message
 
 
-def find_value_problem(quantity: Quantity, value: Any) -> str | None:
-    """Which limit a value breaks, in words; None when all are kept."""
-    # A chained comparison is False for nan, so nan is refused without a test of its own; 0.0 is a
-    # reading, so nothing here asks for truth.
-    if not quantity.is_number:
-        return None
-    least, greatest = quantity.ends
-    if least <= value <= greatest:
-        return None
+def _say_beyond(quantity: Quantity, value: float) -> str:
+    """Which limit a value breaks, in words."""
     places = [path_text(path) for path in quantity.places]
     where = f" ({', '.join(places)})" if places != [quantity.name] else ""
+    least, greatest = quantity.ends
     if least == NO_LEAST:
         limits = f"is above {greatest:g}"
     elif greatest == NO_GREATEST:
@@ -230,15 +242,6 @@ def _what_is_sent(value: bytes) -> str:
     return "one message is one reading: send each by itself" if value.lstrip()[:1] == b"[" else ""
 
 
-def _value(found: dict[Path, Raw], quantity: Quantity) -> Any:
-    """The value of a quantity as it is stored; None: there is none, and there need not be."""
-    decode = _VALUES[quantity.type]
-    value = _look(found, quantity.places, decode, is_optional=quantity.optional)
-    if value is not None and quantity.is_converted:
-        return value * quantity.scale + quantity.shift
-    return value
-
-
 def _look(
     found: dict[Path, Raw], paths: Sequence[Path], decode: Any, *, is_optional: bool = False
 ) -> Any:
@@ -248,12 +251,12 @@ def _look(
         raw = found.get(path)
         if raw is None:
             continue
-        if bytes(raw).strip() == b"null":
-            null = path
-            continue
         try:
             return decode(raw)
         except msgspec.ValidationError as exc:
+            if bytes(raw).strip() == b"null":
+                null = path
+                continue
             is_beyond = bool(_BEYOND.search(str(exc)))
             reason = Reason.OUT_OF_RANGE if is_beyond else Reason.WRONG_TYPE
             raise _Rejected(reason, f"{exc} - at `{_json_path(path)}`") from None

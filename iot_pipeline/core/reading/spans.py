@@ -39,7 +39,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Summed:
-    """The same, and per quantity the sum of the write times, modulo 2**64; none without rows."""
+    """The same, and per quantity the sum of the write times, modulo 2**64."""
 
     rows: int
     totals: Sequence[int]

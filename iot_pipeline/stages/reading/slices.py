@@ -92,6 +92,7 @@ class SlicedRows:
 
     Args:
         rows: the table.
+        cells: how many quantities a row has.
         retention_days: of the rows; 0: none expires.
         rows_at_once: rows that one statement may count or add up, about.
         wall_clock: seconds since 1970.
@@ -100,12 +101,14 @@ class SlicedRows:
     def __init__(
         self,
         rows: SensorData,
+        cells: int,
         retention_days: float = 0.0,
         *,
         rows_at_once: int = ROWS_AT_ONCE,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._rows, self._rows_at_once, self._wall_clock = rows, rows_at_once, wall_clock
+        self._cells = cells
         self._retention_ms = int(retention_days * MS_PER_DAY)
         # Of partitions in which a slice was too large, or may hold expired rows.
         self._learned: OrderedDict[Place, _Reach] = OrderedDict()
@@ -183,7 +186,7 @@ class SlicedRows:
 
     def _sum(self, span: Span) -> _Steps[Summed]:
         rows, part, rest = yield from self._look(span, self._rows.start_range)
-        times = [write_times_in(row) for _, row in rows]
+        times = [write_times_in(row) for _, row in rows] or [(0,) * self._cells]
         totals = [sum(us or 0 for us in of_cells) % 2**64 for of_cells in zip(*times, strict=True)]
         if part is None:
             return Summed(len(rows), totals, rest)

@@ -6,6 +6,7 @@ from datetime import date
 
 import pytest
 
+from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Counted, PlainRow, Span
 from iot_pipeline.stages.checks.machinery.row_counts import CountSoFar, DayCount, count_days
 from iot_pipeline.stages.reading.slices import SlicedRows
@@ -56,7 +57,7 @@ def look(
 ) -> DayCount:
     (day,) = count_days(
         ledger,  # type: ignore[arg-type]
-        SlicedRows(rows, rows_at_once=500),
+        SlicedRows(rows, len(QUANTITIES), rows_at_once=500),
         FakeDeviceDays(rows.store),
         "t",
         [0],
@@ -148,7 +149,7 @@ def test_a_look_without_time_takes_no_more_names_than_it_counts(rows: SlowRows) 
         rows.add(f"zz{number:04}", [MIDNIGHT_MS])
     (day,) = count_days(
         Sums(TOTAL + 1_000),  # type: ignore[arg-type]
-        SlicedRows(rows, rows_at_once=500),
+        SlicedRows(rows, len(QUANTITIES), rows_at_once=500),
         Walked(rows.store),
         "t",
         [0],

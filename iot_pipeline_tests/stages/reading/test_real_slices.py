@@ -98,9 +98,8 @@ def test_expired_rows_of_a_day_hide_no_answer(pipeline: Pipeline) -> None:
 def test_rows_of_a_hot_device_are_counted_and_added_up_in_parts(pipeline: Pipeline) -> None:
     times = range(FIRST_MS, FIRST_MS + 30_000)
     write(pipeline, times)
-    rows = SlicedRows(
-        CassandraSensorData(pipeline.connections.cassandra, QUANTITIES), rows_at_once=10_000
-    )
+    table = CassandraSensorData(pipeline.connections.cassandra, QUANTITIES)
+    rows = SlicedRows(table, len(QUANTITIES), rows_at_once=10_000)
     rest: Span | None = whole_day("hot", NUMBER)
     parts = []
     while rest is not None:
