@@ -83,11 +83,8 @@ def make_channel(url: str) -> Any:
     # An eighth of a second, only where alerts go somewhere.
     from apprise import Apprise
 
-    logger = logging.getLogger("apprise")
-    if not logger.handlers:
-        # A logger without any handler prints to stderr.
-        logger.addHandler(logging.NullHandler())
-    logger.propagate = False
+    # It has a handler of its own that says nothing.
+    logging.getLogger("apprise").propagate = False
     for name in ("apprise", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return Apprise.instantiate(url)

@@ -62,7 +62,8 @@ class Memory:
     """What was told, what is about to be, and what no channel has taken yet.
 
     `told` has the level of each red subject as it was told; what is not in it was told as green, or
-    never. `dropped` counts by channel the messages that made room for newer ones.
+    never. `dropped` counts by channel the messages that made room for newer ones. `away_ms` is when
+    a server was last seen to be away.
     """
 
     told: Mapping[str, Level] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class Memory:
     outbox: Sequence[Message] = ()
     retries: Mapping[str, Retry] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    away_ms: int | None = None
 
     def as_text(self) -> str:
         """It as JSON, for what keeps it."""

@@ -90,8 +90,15 @@ def rows_of(markdown: str) -> tuple[str, ...]:
     )
 
 
+def is_any_away(conditions: Iterable[Condition]) -> bool:
+    return any(item.level and item.kind == SERVER_IS_AWAY for item in conditions)
+
+
 def without_consequences(
-    conditions: Iterable[Condition], lag_checks: Collection[str] = ()
+    conditions: Iterable[Condition],
+    lag_checks: Collection[str] = (),
+    *,
+    is_recovering: bool = False,
 ) -> list[Condition]:
     """Those that stand for themselves: a server's death is one message, not ten.
 
@@ -101,16 +108,19 @@ def without_consequences(
 
     Args:
         lag_checks: the checks that are red whenever nothing is ingested.
+        is_recovering: a server was away a moment ago: what waited for it is not ingested yet.
     """
     found = list(conditions)
     red = {item.subject for item in found if item.level}
-    is_away = any(item.level and item.kind == SERVER_IS_AWAY for item in found)
+    is_away = is_any_away(found)
+    waits = (*_OF_A_SERVER, *lag_checks) if is_away or is_recovering else ()
     fails = any(item.level and item.kind == RUN_FAILED and item.is_of_ingest for item in found)
     stands = INGESTION_STANDS_STILL in red
     kept = []
     for item in found:
         implied = (
-            (is_away and (item.kind in (*_OF_A_SERVER, *lag_checks) or bool(item.away)))
+            item.kind in waits
+            or (is_away and bool(item.away))
             or (fails and item.kind == INGESTION_STANDS_STILL)
             or (stands and item.kind in lag_checks)
         )

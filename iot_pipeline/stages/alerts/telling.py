@@ -6,15 +6,16 @@ message_id.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from iot_pipeline.core.alerts.changes import Memory, Message, note, put, send_due
 from iot_pipeline.core.alerts.channels import messages_for, parse_routes
-from iot_pipeline.core.alerts.conditions import Condition, without_consequences
+from iot_pipeline.core.alerts.conditions import Condition, is_any_away, without_consequences
 from iot_pipeline.core.alerts.message import write_message
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
@@ -87,10 +88,17 @@ def tell(
         keep: makes a memory durable; called before anything is sent, and after.
     """
     now_ms = round(now.timestamp() * 1000)
-    quiet = settings.quiet_hours
+    quiet, found = settings.quiet_hours, list(conditions)
+    seen = replace(memory, away_ms=now_ms) if is_any_away(found) else memory
+    # Ingestion goes on some seconds after its servers do: it has as long as at any other time.
+    since_away_ms = math.inf if seen.away_ms is None else now_ms - seen.away_ms
     noted, changes = note(
-        memory,
-        without_consequences(conditions, [lag_is_within_limit.CHECK.name]),
+        seen,
+        without_consequences(
+            found,
+            [lag_is_within_limit.CHECK.name],
+            is_recovering=since_away_ms < settings.lag_limit_seconds * 1000,
+        ),
         now_ms,
         settle_seconds=settings.alert_settle_seconds,
         is_quiet=quiet is not None and quiet.covers(now),

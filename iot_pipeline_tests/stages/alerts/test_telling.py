@@ -1,16 +1,22 @@
 """A message is sent once, and again only by a process that died before it kept that."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from iot_pipeline.core.alerts.changes import Memory, Message
-from iot_pipeline.core.alerts.conditions import Condition, Level
+from iot_pipeline.core.alerts.conditions import (
+    INGESTION_STANDS_STILL,
+    SERVER_IS_AWAY,
+    Condition,
+    Level,
+)
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.alerts.telling import refuse_unknown_checks, tell
+from iot_pipeline.stages.checks.lag_is_within_limit import CHECK
 
 NOW = datetime(2026, 1, 1, 23, 0, tzinfo=UTC)
 RED = Condition("topic_is_safe", Level.WARN, "It is not.")
@@ -87,6 +93,29 @@ def test_quiet_hours_and_routes_of_the_settings_hold() -> None:
     told.look(GREEN, seconds=9 * 3600 + 10)
     told.look(GREEN, seconds=9 * 3600 + 30)
     assert [message.title for message in told.taken][1:] == ["iot: topic_is_safe is green again"]
+
+
+def test_after_an_outage_ingestion_has_its_time_to_go_on_before_its_lag_is_told() -> None:
+    """As recorded: Cassandra dead for 73 s, and a run that goes on 20 s after it is back."""
+    told = Told(settings(IOT_ALERT_SETTLE_SECONDS="0"), names=["ops"])
+    away = Condition(SERVER_IS_AWAY, Level.ERROR, "It does not answer.", "Cassandra")
+    back = Condition(SERVER_IS_AWAY, Level.GREEN, "It answers.", "Cassandra")
+    still = Condition(INGESTION_STANDS_STILL, Level.ERROR, "Nothing was ingested.")
+    moves = Condition(INGESTION_STANDS_STILL, Level.GREEN, "It is.")
+    lag = Condition(CHECK.name, Level.WARN, "73 s.")
+    for second in range(0, 80, 10):
+        told.look(away, seconds=second)
+    for second in range(80, 110, 10):
+        told.look(back, still, lag, seconds=second)
+    told.look(back, moves, replace(lag, level=Level.GREEN), seconds=110)
+    subject = "server_is_away/Cassandra"
+    assert [message.title for message in told.taken] == [
+        f"iot: {subject} is red",
+        f"iot: {subject} is green again",
+    ]
+    # One that does not go on is told, once its time is over.
+    told.look(back, still, lag, seconds=131)
+    assert told.taken[-1].title == "iot: ingestion_stands_still is red"
 
 
 def test_a_memory_of_another_version_begins_anew() -> None:
