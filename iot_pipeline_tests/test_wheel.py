@@ -34,6 +34,9 @@ def test_the_wheel_carries_what_the_code_reads_at_run_time(wheel):
     scenarios = {f"iot_pipeline/scenarios/{p.name}" for p in ROOT.glob("iot_pipeline/scenarios/*")}
     assert "iot_pipeline/scenarios/scenario.schema.json" in scenarios
     assert scenarios <= names
+    declarations = ROOT.glob("iot_pipeline/declarations/*")
+    assert {f"iot_pipeline/declarations/{p.name}" for p in declarations} <= names
+    assert "iot_pipeline/declarations/seed.yaml" in names
     services = [p for p in (ROOT / "services").rglob("*") if p.is_file()]
     assert services
     assert {f"iot_pipeline/_bundle/{p.relative_to(ROOT).as_posix()}" for p in services} <= names
