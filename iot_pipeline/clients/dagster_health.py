@@ -19,12 +19,12 @@ _TIMEOUT_SECONDS = 5.0
 # Every daemon beats twice a minute, every sensor of ours ticks every few seconds.
 _SILENT_SECONDS = 300.0
 _WEBSERVER = "webserver"
-# With `after` the ticks are the sensor's; without it those of the code server that first ran it, so
+# With this the ticks are the sensor's; without it those of the code server that first ran it, so
 # a restarted one seems never to tick (Dagster 1.13).
 _QUERY = """{ instance { daemonHealth { allDaemonStatuses {
     daemonType required healthy lastHeartbeatTime lastHeartbeatErrors { message } } } }
   repositoriesOrError { __typename ... on RepositoryConnection { nodes { sensors { name
-    sensorState { status ticks(limit: 2, after: 1.0) {
+    sensorState { status ticks(limit: 2, afterTimestamp: 1.0) {
       timestamp status error { message causes { message } } }
   } } } } } }"""
 

@@ -8,6 +8,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+from dagster_graphql.schema import create_schema
+from graphql import parse, validate
+
+from iot_pipeline.clients import dagster_health
 from iot_pipeline.clients.dagster_health import look_at_dagster
 from iot_pipeline.core.alerts.conditions import Level
 from iot_pipeline_tests.servers import free_ports
@@ -100,6 +104,10 @@ def test_what_is_silent_or_fails_is_red_and_what_is_off_says_nothing() -> None:
         }
     )
     assert list(found) == ["daemon_stopped/webserver"]
+
+
+def test_the_question_is_one_that_this_version_of_dagster_understands() -> None:
+    assert validate(create_schema().graphql_schema, parse(dagster_health._QUERY)) == []
 
 
 def test_a_webserver_that_is_away_or_answers_something_else_is_red() -> None:
