@@ -341,10 +341,11 @@ class FleetKeeper:
             return
         self._heard_others_at = self.clock()
         found, _ = self.ports.states.read_some(MANY)
+        form = form_of(self.limits.quantities)
         with self._lock:
             self._fold()
             for name, content in found.items():
-                state = None if name in self._own else decode(DeviceState, content)
+                state = None if name in self._own else decode(DeviceState, content, form)
                 if state is not None:
                     self._states.devices[name] = state
                     self._known.add(name)
