@@ -94,7 +94,8 @@ def infer_command(topic: str | None, records: int) -> None:
     settings = Settings.from_env()
     topic = topic or settings.topic
     text = infer(_newest(settings, topic, records), topic)
-    click.echo(text, nl=False)
+    for line in text.splitlines():
+        say(line)
     say(
         f"a draft: save it, edit it, then `{iot_command('reading', 'check', 'FILE')}`; "
         "IOT_READING=FILE makes it hold",
