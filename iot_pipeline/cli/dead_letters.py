@@ -291,8 +291,7 @@ def _what_would_help(letter: StoredLetter) -> str:
     if letter.reason != Reason.NOT_JSON:
         line = declared_line(letter.message)
         return f"declared as {line} it would be read further" if line else ""
-    what = what_it_is(letter.value or b"")
-    return f"JSON cannot be read from it: {what}" if what else ""
+    return what_it_is(letter.value or b"")
 
 
 def _count_rejected(connections: Connections) -> tuple[int, int]:

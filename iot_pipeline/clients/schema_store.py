@@ -204,6 +204,16 @@ class CassandraSchema(Table):
             doing=f"adding {', '.join(columns)} to {table}",
         )
 
+    def dropped_columns(self, table: str) -> set[str]:
+        """Columns that it had once, whether they were added again or not."""
+        rows = self._run(
+            "SELECT column_name FROM system_schema.dropped_columns "
+            "WHERE keyspace_name = ? AND table_name = ?",
+            (self._keyspace, table),
+            doing=f"reading the dropped columns of {table}",
+        )
+        return {str(row.column_name) for row in rows}
+
     def options(self, table: str) -> dict[str, str]:
         """Those that `read_options` names, as system_schema has them; empty without the table."""
         rows = self._run(

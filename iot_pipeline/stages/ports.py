@@ -551,6 +551,9 @@ class TableStore(Protocol):
     def add_columns(self, table: str, columns: Mapping[str, str]) -> None:
         """Add regular columns of these types, all of them or none."""
 
+    def dropped_columns(self, table: str) -> set[str]:
+        """Columns that it had once: what was written before they were dropped stays hidden."""
+
     def options(self, table: str) -> dict[str, str]: ...
     def commitlog_modes(self) -> dict[str, str]: ...
 

@@ -37,6 +37,8 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SECONDS = 90.0
 
+_FOR_PROGRAMS = {"--json", "metrics"}
+
 
 @dataclass(frozen=True)
 class Terminal:
@@ -97,13 +99,13 @@ class Seen:
             found.append("something is cut off")
         if self.terminal.columns is not None:
             # A word that is wider than the terminal stays whole: the terminal folds it itself.
-            # JSON is one line: another program reads it.
+            # JSON is one line, and metrics one each: another program reads them.
             found += [
                 f"wider than the terminal: {line!r}"
                 for line in self.lines
                 if cell_len(line) > self.terminal.columns
                 and len(line.split()) > 1
-                and "--json" not in self.arguments
+                and not _FOR_PROGRAMS.intersection(self.arguments)
             ]
         if (self.terminal.term == "dumb" or self.terminal.columns is None) and "\x1b" in self.text:
             found.append("escape sequences that nothing there understands")

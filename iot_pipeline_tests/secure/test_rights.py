@@ -1,5 +1,6 @@
 """Exactly the rights of the data, and each of them taken away: on brokers and nodes that refuse."""
 
+import importlib.resources
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from iot_pipeline_tests.servers import OwnServices, fresh_keyspace, fresh_topic
 pytestmark = pytest.mark.services
 
 DEVICE, USER, MAKER = "pump_1", "ana", "maker"
+SEED_FILE = importlib.resources.files("iot_pipeline") / "declarations" / "seed.yaml"
 Grant = KafkaGrant | CassandraGrant
 AnyRight = Right[KafkaGrant] | Right[CassandraGrant]
 
@@ -183,15 +185,19 @@ def _unread(world: World) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A command that is told what `{0.name}` is in the world, after what it needs to find."""
+    """A command that is told what `{0.name}` is in the world, after what it needs to find.
+
+    With all its rights it ends with the exit code `found`.
+    """
 
     words: str
     prepare: Callable[[World], None] = _nothing
+    found: int = 0
 
     def run(self, world: World, exit_code: int = 0) -> str:
         self.prepare(world)
         words = shlex.split(self.words.format(world))
-        return str(world.pipeline.iot(*words, exit_code=exit_code))
+        return str(world.pipeline.iot(*words, exit_code=exit_code or self.found))
 
 
 CASES: Mapping[str, Case] = {
@@ -214,6 +220,10 @@ CASES: Mapping[str, Case] = {
     "ledger": Case("ledger"),
     "trace": Case(f"trace {DEVICE} {{0.first_at}}"),
     "losses": Case("losses"),
+    "metrics": Case("metrics"),
+    "watch": Case("watch --once"),
+    "reading check": Case(f"reading check {SEED_FILE}", found=1),
+    "reading infer": Case("reading infer"),
     "dead-letters list": Case("dead-letters list"),
     "dead-letters show": Case("dead-letters show {0.place}"),
     "dead-letters stats": Case("dead-letters stats"),
@@ -222,6 +232,8 @@ CASES: Mapping[str, Case] = {
 }
 # Set up for the world itself, and a test of its own: `iot demo` does what all the others do.
 ELSEWHERE = {"setup", "demo"}
+# These look at all checks, each of which says by itself what it may not see.
+LOOKING = {"report", "metrics", "watch"}
 # Where the first command that needs a right does not always come to need it.
 SHOWN_BY = {
     "MODIFY ON TABLE {0.keyspace}.replay_ledger": ("replay", CASES["replay"]),
@@ -258,7 +270,7 @@ def _taken() -> Iterator[tuple[str, Case, AnyRight]]:
         needs = COMMANDS[command]
         for right in _rights(needs):
             said = str(right.grant)
-            if said in seen or said in SILENT or command == "report":
+            if said in seen or said in SILENT or command in LOOKING:
                 continue
             seen.add(said)
             by, case = SHOWN_BY.get(said, (command, CASES[command]))

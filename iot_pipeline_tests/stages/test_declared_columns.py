@@ -42,6 +42,9 @@ class SetUpBefore(MadeByAPerson):
     def unlock(self, holder):
         pass
 
+    def dropped_columns(self, table):
+        return set()
+
     def add_columns(self, table, columns):
         self.added.append(table)
         self.tables[table] |= {name: (kind, "regular") for name, kind in columns.items()}

@@ -259,12 +259,21 @@ def _split_outside_brackets(text: str) -> Iterator[str]:
             begin = at + 1
 
 
+# Cassandra remembers when a column was dropped, and shows no cell of it with a write time before.
+_DROPPED = (
+    "it was dropped: what Kafka still has cannot be written into it again, because Cassandra hides "
+    "what has a write time from before. Declare the quantity under another name, or set "
+    "IOT_KEYSPACE to a new keyspace, and ingest there what Kafka still has"
+)
+
+
 def compare_table(
     keyspace: str,
     table: str,
     expected: Columns,
     found: Columns,
     declared: Columns | None = None,
+    dropped: Collection[str] = (),
 ) -> list[Difference]:
     """A table's columns against those its `.cql` files say.
 
@@ -272,6 +281,7 @@ def compare_table(
         found: those it has; empty: there is no such table.
         declared: those of `expected` that follow from the declaration of the readings; None: the
             table has no place for such.
+        dropped: those it had once, of a table in which write times are older than now.
     """
     if not found:
         return [
@@ -314,11 +324,13 @@ def compare_table(
                     f"column {keyspace}.{table}.{column}",
                     "missing" if has is None else f"{has[1]} {has[0]}",
                     f"{kind} {cql_type}",
-                    _why_not_written(keyspace, table, has, column in (declared or {})),
+                    _DROPPED
+                    if has is None and column in dropped
+                    else _why_not_written(keyspace, table, has, column in (declared or {})),
                     True,
                     # A key cannot be added to, and a type not be changed.
                     cql=(f"ALTER TABLE {keyspace}.{table} ADD {column} {cql_type}",)
-                    if has is None and kind == "regular"
+                    if has is None and kind == "regular" and column not in dropped
                     else (),
                 )
             )
