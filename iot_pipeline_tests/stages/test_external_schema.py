@@ -31,6 +31,8 @@ class MadeByAPerson:
         default_factory=lambda: {m.version: (m.name, m.sha256) for m in MIGRATIONS}
     )
 
+    dropped: dict = field(default_factory=dict)
+
     def owner(self):
         return self.topic
 
@@ -48,6 +50,9 @@ class MadeByAPerson:
 
     def columns(self, table):
         return self.tables.get(table, {})
+
+    def dropped_columns(self, table):
+        return self.dropped.get(table, set())
 
     def options(self, table):
         return read_options(self.migrations).get(table, {})
@@ -90,6 +95,14 @@ def test_a_missing_column_is_named_with_the_statement_that_adds_it():
     assert not verdict.passed
     assert "In CQL: ALTER TABLE ks.sensor_data ADD humidity double;" in verdict.sentence
     assert "setup_schema" not in verdict.sentence
+
+
+def test_a_column_that_was_dropped_is_not_to_be_added_again():
+    tables = MadeByAPerson(dropped={"sensor_data": {"humidity"}})
+    del tables.tables["sensor_data"]["humidity"]
+    with pytest.raises(SchemaMismatchError, match="it was dropped") as caught:
+        set_up(tables)
+    assert str(caught.value).endswith("In CQL: not by one statement")
 
 
 def test_a_missing_table_is_named_with_the_statement_that_makes_it():

@@ -243,13 +243,13 @@ def test_a_keyspace_made_by_pasting_the_printed_cql_is_as_expected_and_nothing_i
         with open_connections(fresh) as ours:
             assert ours.set_up().created == []
         connections.cassandra.execute(
-            f"ALTER TABLE {fresh.keyspace}.sensor_data DROP humidity",
+            f"ALTER TABLE {fresh.keyspace}.hourly_readings DROP humidity_mean",
             doing="taking a column away",
             timeout_seconds=60,
         )
         with pytest.raises(SchemaMismatchError) as caught:
             connections.set_up()
-        adding = f"ALTER TABLE {fresh.keyspace}.sensor_data ADD humidity double"
+        adding = f"ALTER TABLE {fresh.keyspace}.hourly_readings ADD humidity_mean double"
         assert f"In CQL: {adding};" in str(caught.value)
         connections.cassandra.execute(adding, doing="adding it again", timeout_seconds=60)
         assert connections.set_up().fatal == []
