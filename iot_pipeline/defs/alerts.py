@@ -6,7 +6,6 @@ ends, so a tick that dies is repeated, messages included. What happens to Dagste
 tell: `iot watch` can.
 """
 
-import functools
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,8 +16,6 @@ from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 from dagster_shared.error import SerializableErrorInfo
 
 from iot_pipeline.clients.alert_channels import AppriseChannels
-from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.core.alerts.changes import Memory
 from iot_pipeline.core.alerts.conditions import (
@@ -34,6 +31,7 @@ from iot_pipeline.core.times import in_words
 from iot_pipeline.defs.lanes import ingest_lanes
 from iot_pipeline.defs.names import LANE, SERVER_AWAY
 from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.resources import tick_clients
 from iot_pipeline.defs.verdicts import SEVERITIES, Shown, Verdicts
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.alerts.looking import look_at_ingestion
@@ -42,7 +40,6 @@ from iot_pipeline.stages.checks.machinery.check import DAILY, HOURLY, READINGS
 from iot_pipeline.stages.checks.machinery.registry import checks_of
 
 ALERTS = "iot_alerts"
-_ANSWER_SECONDS = 2.0
 # A sensor of ours ticks every few seconds.
 _SILENT_SECONDS = 300.0
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
@@ -93,23 +90,10 @@ def build_alerts(pipeline: Pipeline) -> dg.SensorDefinition:
     return iot_alerts
 
 
-@functools.lru_cache(maxsize=32)
-def _clients(settings: Settings) -> tuple[KafkaLog, CassandraClient]:
-    # Kept from tick to tick, as those of the lag's sensor.
-    return (
-        KafkaLog(settings, timeout_seconds=_ANSWER_SECONDS),
-        CassandraClient(
-            settings,
-            request_timeout_seconds=_ANSWER_SECONDS,
-            connect_timeout_seconds=_ANSWER_SECONDS,
-        ),
-    )
-
-
 def _conditions(
     instance: dg.DagsterInstance, pipeline: Pipeline, settings: Settings
 ) -> Iterator[Condition]:
-    log, cassandra = _clients(settings)
+    log, cassandra = tick_clients(settings, ALERTS)
     looked = look_at_ingestion(log, CassandraLedgerStore(cassandra), settings, datetime.now(UTC))
     if any(item.level and item.name == "Cassandra" for item in looked.conditions):
         cassandra.close()  # the next tick connects anew, wherever the node is by then

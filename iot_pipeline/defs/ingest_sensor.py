@@ -5,7 +5,6 @@ Kafka partition. It keeps no cursor: the checkpoint in Cassandra says where to g
 a run that is lost changes nothing.
 """
 
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from iot_pipeline.defs.lanes import (
 )
 from iot_pipeline.defs.names import FOLLOW, LANE, MODE, RANGES
 from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.resources import TICK_ANSWER_SECONDS, tick_clients
 from iot_pipeline.defs.verdicts import (
     SAY_AGAIN_SECONDS,
     Verdicts,
@@ -58,25 +58,9 @@ from iot_pipeline.stages.ingest.stops import read_standing
 # A run that stays and ends within this has its successor queued behind it. Ticks are five seconds
 # apart, and one may be late.
 _HAND_OVER_SECONDS = 12.0
-# A tick that waits longer holds up every other sensor of the process.
-_ANSWER_SECONDS = 2.0
 # When no run has shown the lag for this long, the tick does.
 _OLD_SECONDS = 90.0
 _LAG_CHECK = [lag_check.CHECK]
-
-
-@functools.lru_cache(maxsize=32)
-def _clients(settings: Settings) -> tuple[KafkaLog, CassandraClient]:
-    # Kept from tick to tick: the code server lives for days, and every new client would leave
-    # threads behind for a while.
-    return (
-        KafkaLog(settings, timeout_seconds=_ANSWER_SECONDS),
-        CassandraClient(
-            settings,
-            request_timeout_seconds=_ANSWER_SECONDS,
-            connect_timeout_seconds=_ANSWER_SECONDS,
-        ),
-    )
 
 
 def build_ingest_sensor(
@@ -136,7 +120,7 @@ def _tick(
     free, waiting = _free_lanes(context.instance, lanes, stays)
     if not free:
         return dg.SkipReason(waiting)
-    log, cassandra = _clients(settings)
+    log, cassandra = tick_clients(settings, "iot_data_lag")
     try:
         plan = make_plan(
             log,
@@ -219,7 +203,7 @@ def _show_old_lag(
         return
     ledger, topic = CassandraLedgerStore(cassandra), settings.topic
     try:
-        lags = read_lag(log, ledger, topic, datetime.now(UTC), timeout_seconds=_ANSWER_SECONDS)
+        lags = read_lag(log, ledger, topic, datetime.now(UTC), timeout_seconds=TICK_ANSWER_SECONDS)
         stops = read_standing(CassandraStops(cassandra), ledger, topic)
     except (TransientError, SchemaMismatchError) as exc:
         _show_unseen(verdicts, exc)

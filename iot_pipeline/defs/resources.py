@@ -5,6 +5,7 @@ everybody who sees the UI can read: they come from the settings, when a client i
 process that uses it.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,25 @@ from iot_pipeline.errors import PipelineError, TransientError
 from iot_pipeline.settings import Settings
 
 _SAID_EVERY_SECONDS = 2.0
+# A tick that waits longer holds up every other sensor of the process.
+TICK_ANSWER_SECONDS = 2.0
+
+
+@functools.lru_cache(maxsize=64)
+def tick_clients(settings: Settings, sensor: str) -> tuple[KafkaLog, CassandraClient]:
+    """Clients of a sensor's ticks, which it may close; no other sensor has them.
+
+    They are kept from tick to tick: the code server lives for days, and every new client would
+    leave threads behind for a while.
+    """
+    return (
+        KafkaLog(settings, timeout_seconds=TICK_ANSWER_SECONDS),
+        CassandraClient(
+            settings,
+            request_timeout_seconds=TICK_ANSWER_SECONDS,
+            connect_timeout_seconds=TICK_ANSWER_SECONDS,
+        ),
+    )
 
 
 class KafkaResource(dg.ConfigurableResource):  # type: ignore[type-arg]
