@@ -30,9 +30,7 @@ def check_instance_command(as_json: bool) -> None:
             f"{config}: no such file; set DAGSTER_HOME to the folder with the dagster.yaml of your "
             "instance, or make one: python -m iot_pipeline.defs.instance FOLDER"
         )
-    found = _ask(home, settings.lanes)
-    if refused := found.get("refused"):
-        raise ConfigurationError(f"{config}: Dagster refuses it: {refused}")
+    found = _ask(home, config, settings.lanes)
     if as_json:
         print_json({"config": str(config), "lanes": settings.lanes, **found})
     else:
@@ -42,13 +40,18 @@ def check_instance_command(as_json: bool) -> None:
         sys.exit(EXIT_FOUND)
 
 
-def _ask(home: Path, lanes: int) -> dict[str, Any]:
+def _ask(home: Path, config: Path, lanes: int) -> dict[str, Any]:
     """In a process of its own: no command imports Dagster."""
     asked = subprocess.run(
         [sys.executable, "-m", "iot_pipeline.defs.instance_needs", str(home), str(lanes)],
-        stdout=subprocess.PIPE,
-        check=True,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if asked.returncode:
+        # Whatever the file names may be missing, wrong or away; the last line says it.
+        why = (asked.stderr.strip().splitlines() or ["it did not say why"])[-1]
+        raise ConfigurationError(f"{config}: Dagster cannot open this instance: {why}")
     answer: dict[str, Any] = json.loads(asked.stdout)
     return answer
 

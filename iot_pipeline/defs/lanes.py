@@ -95,7 +95,7 @@ class Lanes:
 
 
 def whole_lane(pipeline: Pipeline) -> Lane:
-    """All partitions of the topic: what a run works on that nobody gave a lane."""
+    """All partitions of the topic: what a run without a lane works on."""
     return Lane(pipeline.lane, pipeline.sensor_data)
 
 

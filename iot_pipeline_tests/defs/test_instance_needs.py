@@ -81,3 +81,13 @@ def test_the_command_reads_dagster_home_and_prints_lines_to_paste(tmp_path: Path
         assert isinstance(refused.exception, ConfigurationError)
         prepare_instance(tmp_path, 4)
         assert CliRunner().invoke(check_instance_command, []).exit_code == 0
+
+
+@pytest.mark.parametrize("text", ["run_queue: {", "telemetry: 7\n", "no_such_key: {}\n"])
+def test_an_instance_that_dagster_cannot_open_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / CONFIG_NAME).write_text(text)
+    with mock.patch.dict(os.environ, {"DAGSTER_HOME": str(tmp_path)}):
+        refused = CliRunner().invoke(check_instance_command, [])
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "Dagster cannot open this instance: " in str(refused.exception)
+    assert "\n" not in str(refused.exception)

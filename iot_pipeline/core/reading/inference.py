@@ -1,4 +1,4 @@
-"""A declaration for messages that nobody has declared yet: a first draft, to be edited.
+"""A declaration for messages that are not declared yet: a first draft, to be edited.
 
 Nothing here decides what a reading is: it looks at some messages, says what it saw, and guesses.
 """
