@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.load import make_producer
 from iot_pipeline.clients.cassandra import CassandraClient
-from iot_pipeline.core.reading.decoding import timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.settings import Settings
 
 _PROBE_SECONDS = 10.0

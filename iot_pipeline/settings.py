@@ -32,7 +32,7 @@ from iot_pipeline.core.fleet.device_limits import parse_device_limits
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.declaration import SEED, Declaration
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.quantities import LIMITS, NO_GREATEST, NO_LEAST, Quantity
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings_alerts import AlertSettings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings

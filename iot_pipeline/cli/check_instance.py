@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import click
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
+
+# Of what Dagster says; it can list every key there is.
+_LONGEST = 300
 
 
 @click.command("check-instance")
@@ -50,7 +54,8 @@ def _ask(home: Path, config: Path, lanes: int) -> dict[str, Any]:
     )
     if asked.returncode:
         # Whatever the file names may be missing, wrong or away; the last line says it.
-        why = (asked.stderr.strip().splitlines() or ["it did not say why"])[-1]
+        last = (asked.stderr.strip().splitlines() or ["it did not say why"])[-1]
+        why = textwrap.shorten(last, _LONGEST, placeholder=" and so on")
         raise ConfigurationError(f"{config}: Dagster cannot open this instance: {why}")
     answer: dict[str, Any] = json.loads(asked.stdout)
     return answer

@@ -20,7 +20,7 @@ from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, open_connections
 from iot_pipeline.core.proof.dead_letters import StoredLetter, preview
-from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.payloads import declared_line, what_it_is
 from iot_pipeline.core.times import in_utc, moment_of, parse_moment

@@ -5,12 +5,8 @@ from typing import Any
 
 import click
 
-from iot_pipeline.core.reading.decoding import (
-    EARLIEST_SECONDS,
-    LATEST_SECONDS,
-    find_device_id_problem,
-    timestamp_ms,
-)
+from iot_pipeline.core.reading.declared_times import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
+from iot_pipeline.core.reading.messages import find_device_id_problem
 from iot_pipeline.core.times import Window, choose_window, parse_day, parse_moment
 from iot_pipeline.errors import ConfigurationError
 

@@ -13,7 +13,7 @@ from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.core.checks.topics import DEAD_LETTER_MAX_BYTES
 from iot_pipeline.core.proof import dead_letters as names
 from iot_pipeline.core.proof.dead_letters import Header
-from iot_pipeline.core.reading.decoding import DeadLetter
+from iot_pipeline.core.reading.messages import DeadLetter
 from iot_pipeline.core.rights.grants import TOPIC, WRITE
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError
 from iot_pipeline.settings import Settings

@@ -29,8 +29,8 @@ from iot_pipeline.clients.kafka_errors import translate
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.clients.unreadable import Explainer
 from iot_pipeline.core.ingest.stopped import sum_up
-from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
+from iot_pipeline.core.reading.messages import Record
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.core.rights.grants import DESCRIBE, DESCRIBE_CONFIGS, GROUP, READ, TOPIC
 from iot_pipeline.errors import KafkaUnavailableError, MissingRightError, PermanentError

@@ -21,7 +21,7 @@ from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
 from iot_pipeline.core.reading.chunks import RecordChunk
-from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.messages import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rights.grants import READ, TOPIC
 from iot_pipeline.errors import (

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from iot_pipeline.connections import Connections
 from iot_pipeline.core.proof.read_back import RowState
-from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges
 from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from iot_pipeline.clients.kafka_producer import open_sender
 from iot_pipeline.core.checks.device_table import as_code
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
 from iot_pipeline.core.simulator.plan import (
     MAX_COUNT,

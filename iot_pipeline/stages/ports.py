@@ -31,8 +31,8 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.reading.chunks import RecordChunk
-from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
+from iot_pipeline.core.reading.messages import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.reading.spans import (
     Counted,

@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
-from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
+from iot_pipeline.core.reading.messages import DeadLetter, Reason, Record
 from iot_pipeline.settings import Settings
 
 

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from iot_pipeline.clients.kafka_producer import KafkaReadingSender, open_sender
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.simulator.plan import plan_fleet
 from iot_pipeline.errors import KafkaUnavailableError, PermanentError, SchemaMismatchError
 from iot_pipeline.settings import Settings

@@ -14,7 +14,7 @@ from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.schema_store import KafkaTopics
 from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.proof.dead_letters import LetterReader
-from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
+from iot_pipeline.core.reading.messages import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import day_of
 from iot_pipeline.errors import PermanentError

@@ -6,7 +6,7 @@ import pytest
 
 from iot_pipeline.clients.dead_letters import PART_BYTES, KafkaDeadLetters
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
-from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
+from iot_pipeline.core.reading.messages import DeadLetter, Reason, Record
 from iot_pipeline.errors import KafkaUnavailableError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.foreign_headers import send_foreign_header

@@ -13,7 +13,7 @@ from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.kafka_source import KafkaRangeSource
 from iot_pipeline.clients.schema_store import KafkaTopics
 from iot_pipeline.core.checks.topics import TopicPlan
-from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.messages import Record
 from iot_pipeline.core.reading.offsets import OffsetRange, Watermarks
 from iot_pipeline.errors import (
     OffsetsExpiredError,

@@ -19,8 +19,9 @@ from iot_pipeline.core.ingest.winners import group_rows
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import DTYPES, Columns, DeviceCodes, bytes_per_row
 from iot_pipeline.core.reading.declaration import SEED
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules
+from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.kept_values import kept_columns, kept_values
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.quantities import RANGES, first_number
 from iot_pipeline.core.reading.read_chunk import read_chunk
 from iot_pipeline.core.reading.row_groups import RowGroups

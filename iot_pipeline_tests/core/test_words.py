@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import iot_pipeline
 from iot_pipeline.cli.main import iot
 from iot_pipeline.core.proof.audit_result import Fate, Finding
-from iot_pipeline.core.reading.decoding import find_device_id_problem
+from iot_pipeline.core.reading.messages import find_device_id_problem
 from iot_pipeline.core.words import iot_command
 
 device_ids = st.text(min_size=1, max_size=40).filter(lambda text: not find_device_id_problem(text))

@@ -21,7 +21,7 @@ import pytest
 from iot_pipeline.core.ledger.chain import (
     Counts,
 )
-from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
+from iot_pipeline.core.reading.messages import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import Row

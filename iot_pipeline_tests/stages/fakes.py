@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
-from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
+from iot_pipeline.core.reading.messages import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowSlice

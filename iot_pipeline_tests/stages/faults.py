@@ -15,8 +15,8 @@ from iot_pipeline.core.ledger.chain import (
 from iot_pipeline.core.ledger.losses import Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
-from iot_pipeline.core.reading.decoding import DeadLetter, Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
+from iot_pipeline.core.reading.messages import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.errors import (

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 
-from iot_pipeline.core.reading.decoding import Reading, ReadingDecoder, ReadingRules, timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import Reading, ReadingRules
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import FaultTruth, ManifestRecorder

@@ -11,8 +11,8 @@ from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.proof import dead_letters as names
 from iot_pipeline.core.proof.dead_letters import Header
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
-from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
+from iot_pipeline.core.reading.messages import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
 from iot_pipeline.errors import KafkaUnavailableError, PipelineError
 from iot_pipeline.stages.ingest.lag import first_record_ms, read_lag

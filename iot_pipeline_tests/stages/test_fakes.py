@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from iot_pipeline.core.reading.decoding import DeadLetter, Record
+from iot_pipeline.core.reading.messages import DeadLetter, Record
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY, day_number
 from iot_pipeline_tests.stages.contracts import (

@@ -9,14 +9,9 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.chain import find_flaws, sum_counts
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.reading.decoding import (
-    Reading,
-    ReadingDecoder,
-    ReadingRules,
-    Record,
-    encode_reading,
-    timestamp_ms,
-)
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.messages import Reading, ReadingRules, Record
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.times import MS_PER_DAY

@@ -13,8 +13,8 @@ from iot_pipeline.core.ledger.chain import Counts, Outcome
 from iot_pipeline.core.ledger.losses import say_losses
 from iot_pipeline.core.proof.audit_result import DEFECTS, Fate
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
-from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.lag import TotalLag
+from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.core.times import in_words
 
 REASONS_IN_WORDS = {

@@ -14,17 +14,17 @@ from iot_pipeline.core.ingest.winners import Losers, group_rows
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import NO_DEVICE, Codes, Columns, DeviceCodes, Ints
-from iot_pipeline.core.reading.decoding import (
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.fingerprints import Fingerprint, fingerprint_of
+from iot_pipeline.core.reading.messages import (
     DeadLetter,
     Ignored,
-    ReadingDecoder,
     Reason,
     Record,
     Rejection,
     find_device_id_problem,
-    timestamp_ms,
 )
-from iot_pipeline.core.reading.fingerprints import Fingerprint, fingerprint_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.read_chunk import read_chunk
 from iot_pipeline.core.reading.row_groups import RowGroups

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.messages import Record
 
 Header = tuple[str, bytes | None]
 

@@ -21,42 +21,15 @@ from iot_pipeline.core.reading.declared_times import (
     EARLIEST_SECONDS,
     LATEST_SECONDS,
     PER_SECOND,
-    timestamp_ms,
 )
 from iot_pipeline.core.reading.messages import (
-    MAX_DEVICE_ID_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    DeadLetter,
     Headers,
-    Ignored,
     Reading,
     ReadingRules,
-    Reason,
     Record,
-    Rejection,
-    find_device_id_problem,
     values_getter,
 )
 from iot_pipeline.core.reading.quantities import Quantity
-
-__all__ = (
-    "EARLIEST_SECONDS",
-    "LATEST_SECONDS",
-    "MAX_DEVICE_ID_BYTES",
-    "RECORD_OVERHEAD_BYTES",
-    "UNREADABLE",
-    "DeadLetter",
-    "Ignored",
-    "Reading",
-    "ReadingDecoder",
-    "ReadingRules",
-    "Reason",
-    "Record",
-    "Rejection",
-    "encode_reading",
-    "find_device_id_problem",
-    "timestamp_ms",
-)
 
 # What decoding raises for a message that is no reading; TypeError is a tombstone's.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)

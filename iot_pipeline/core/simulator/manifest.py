@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.scenarios import FleetDevice

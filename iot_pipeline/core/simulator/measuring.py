@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.simulator.chance import GOLDEN, seed_of
 from iot_pipeline.core.simulator.scenarios import FleetDevice, Group, QuantityCurve, Scenario

@@ -6,12 +6,8 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Literal
 
-from iot_pipeline.core.reading.decoding import (
-    EARLIEST_SECONDS,
-    LATEST_SECONDS,
-    ReadingRules,
-    Reason,
-)
+from iot_pipeline.core.reading.declared_times import EARLIEST_SECONDS, LATEST_SECONDS
+from iot_pipeline.core.reading.messages import ReadingRules, Reason
 from iot_pipeline.core.simulator.fault_specs import Malformed
 from iot_pipeline.core.simulator.faults import FOREVER_US
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 import yaml
 
-from iot_pipeline.core.reading.decoding import find_device_id_problem
+from iot_pipeline.core.reading.messages import find_device_id_problem
 from iot_pipeline.core.simulator.chance import Chance
 from iot_pipeline.core.simulator.fault_specs import (
     LASTING_KINDS,

@@ -14,8 +14,8 @@ from iot_pipeline.core.alerts.metrics import Metric, Sample
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ledger.chain import FATES, LOSSES, ChainLink, LedgerEntry, Outcome
-from iot_pipeline.core.reading.decoding import Reason
 from iot_pipeline.core.reading.lag import PartitionLag
+from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.stages.ports import LedgerStore
 
 # Clocks of two machines may differ by as much; entries are asked for again from there.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from iot_pipeline.core.checks.device_table import MOST_ROWS, DeviceTable, name_some
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.proof.dead_letters import StoredLetter, sender_of
-from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.stages.checks.machinery.check import Check
 from iot_pipeline.stages.checks.machinery.facts import RECENT, Facts
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters

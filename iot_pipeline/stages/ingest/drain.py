@@ -16,8 +16,8 @@ from contextlib import closing
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ledger.chain import Applied, Commit, Counts, Fenced, Rebased
-from iot_pipeline.core.reading.decoding import DeadLetter
 from iot_pipeline.core.reading.fingerprints import Fingerprint
+from iot_pipeline.core.reading.messages import DeadLetter
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import CheckpointWentBackError, PermanentError, TransientError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports

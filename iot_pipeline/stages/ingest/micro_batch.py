@@ -21,7 +21,8 @@ from iot_pipeline.core.ingest.sizing import row_bytes, wanted_records
 from iot_pipeline.core.ledger.chain import LedgerEntry, ingested_from
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import DeviceCodes
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.offsets import (
     Checkpoint,
     OffsetRange,

@@ -6,7 +6,8 @@ Where no letter can keep them, or too many were refused, their Kafka partition s
 from collections.abc import Callable, Iterable, Mapping
 
 from iot_pipeline.core.ingest.refusals import Refusals, find_bereft, leave_out, lost_to
-from iot_pipeline.core.reading.decoding import DeadLetter, ReadingDecoder, Reason, Record
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import DeadLetter, Reason, Record
 from iot_pipeline.core.reading.write_times import record_of, write_time_us
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PermanentError, PipelineError

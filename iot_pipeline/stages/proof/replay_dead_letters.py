@@ -14,8 +14,10 @@ from datetime import UTC, date, datetime
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.read_back import RowState, judge_row, should_write
-from iot_pipeline.core.reading.decoding import Ignored, ReadingDecoder, Rejection, timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.kept_values import kept_values
+from iot_pipeline.core.reading.messages import Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (

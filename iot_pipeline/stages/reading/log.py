@@ -7,7 +7,7 @@ from itertools import chain
 
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
-from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.messages import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
     KafkaUnavailableError,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Protocol
 
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.manifest import Manifest, ManifestRecorder
 from iot_pipeline.core.simulator.pacing import LONGEST_PAUSE_SECONDS, Pacer

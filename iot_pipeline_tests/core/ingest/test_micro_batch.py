@@ -9,17 +9,9 @@ from hypothesis import strategies as st
 from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.reading.chunks import chunk_records
-from iot_pipeline.core.reading.decoding import (
-    EARLIEST_SECONDS,
-    LATEST_SECONDS,
-    Reading,
-    ReadingDecoder,
-    ReadingRules,
-    Reason,
-    Record,
-    encode_reading,
-    timestamp_ms,
-)
+from iot_pipeline.core.reading.declared_times import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.messages import Reading, ReadingRules, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.read_chunk import timestamps_ms
 from iot_pipeline.core.reading.write_times import record_of, write_time_us

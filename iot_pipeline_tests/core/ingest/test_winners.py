@@ -12,14 +12,9 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
 from iot_pipeline.core.ingest.winners import _order_by, group_rows
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.columns import Columns, DeviceCodes
-from iot_pipeline.core.reading.decoding import (
-    Reading,
-    ReadingDecoder,
-    ReadingRules,
-    Record,
-    encode_reading,
-    timestamp_ms,
-)
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.messages import Reading, ReadingRules, Record
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.spans import Place

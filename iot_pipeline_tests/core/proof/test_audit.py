@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from iot_pipeline.core.proof.audit import RawRecords, RowSums, Stretch, rows_in
 from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.seen import Seen
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Rejection, timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import ReadingRules, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline_tests.load import reading_json

@@ -10,7 +10,7 @@ from iot_pipeline.core.proof.dead_letters import (
     StoredLetter,
     preview,
 )
-from iot_pipeline.core.reading.decoding import DeadLetter, Reason, Record
+from iot_pipeline.core.reading.messages import DeadLetter, Reason, Record
 
 SOURCE = Record(3, 42, 1_700_000_000_000, b"k", b"\xff not json", [("trace", b"1"), ("none", None)])
 

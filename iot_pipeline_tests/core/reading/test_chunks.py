@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
-from iot_pipeline.core.reading.decoding import Record
+from iot_pipeline.core.reading.messages import Record
 
 _bytes = st.none() | st.binary(max_size=20)
 _headers = st.none() | st.lists(st.tuples(st.text(max_size=3), _bytes), max_size=2)

@@ -6,20 +6,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.chunks import RecordChunk
-from iot_pipeline.core.reading.decoding import (
-    EARLIEST_SECONDS,
-    LATEST_SECONDS,
-    UNREADABLE,
+from iot_pipeline.core.reading.declared_times import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
+from iot_pipeline.core.reading.decoding import UNREADABLE, ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.messages import (
     Ignored,
     Reading,
-    ReadingDecoder,
     ReadingRules,
     Reason,
     Record,
     Rejection,
-    encode_reading,
     find_device_id_problem,
-    timestamp_ms,
 )
 from iot_pipeline.core.reading.read_chunk import read_chunk
 from iot_pipeline_tests.core.reading.limits import limited_seed

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.reading.decoding import Record
 from iot_pipeline.core.reading.fingerprints import find_difference, fingerprint_of
+from iot_pipeline.core.reading.messages import Record
 
 PARTS = st.none() | st.binary(max_size=4)
 

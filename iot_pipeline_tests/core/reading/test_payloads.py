@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Reason, Rejection
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import ReadingRules, Reason, Rejection
 from iot_pipeline.core.reading.payloads import what_it_is
 
 SENT = {"device_id": "a/1", "timestamp": 1735444918.5, "temperature": 21.5, "humidity": 40}

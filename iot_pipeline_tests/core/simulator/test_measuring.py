@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iot_pipeline.core.reading.decoding import Reading, ReadingDecoder, ReadingRules, timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import Reading, ReadingRules
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.simulator.chance import Chance, seed_of
 from iot_pipeline.core.simulator.measuring import draw_all

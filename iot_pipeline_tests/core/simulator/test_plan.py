@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.simulator.plan import MAX_RATE, plan_fleet, plan_scenario
 from iot_pipeline.core.times import us_of
 from iot_pipeline.errors import ConfigurationError

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 import yaml
 
-from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.core.simulator.fault_specs import MALFORMED_REASONS, FaultKind
 from iot_pipeline.core.simulator.scenario_file import SCHEMA_LINE, parse_scenario
 from iot_pipeline.errors import ConfigurationError

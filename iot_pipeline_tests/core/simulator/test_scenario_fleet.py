@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iot_pipeline.core.reading.decoding import Reading, ReadingDecoder, ReadingRules, timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import Reading, ReadingRules
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.faults import Emission
 from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet

@@ -5,7 +5,9 @@ from importlib import resources
 import msgspec
 import pytest
 
-from iot_pipeline.core.reading.decoding import Reading, ReadingDecoder, ReadingRules, timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import Reading, ReadingRules
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import ManifestRecorder
 from iot_pipeline.core.simulator.scenario_file import parse_scenario

@@ -7,7 +7,8 @@ from uuid import uuid4
 
 from iot_pipeline.core.ledger.chain import Commit
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
-from iot_pipeline.core.reading.decoding import Reading, Record, encode_reading
+from iot_pipeline.core.reading.decoding import encode_reading
+from iot_pipeline.core.reading.messages import Reading, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, PartitionState, TopicInfo
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError

@@ -10,7 +10,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ports import Run

@@ -16,7 +16,8 @@ from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder
 from iot_pipeline.core.ledger.chain import find_flaws
 from iot_pipeline.core.reading.chunks import chunk_records
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Record
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import ReadingRules, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.planning import Plan, make_plan

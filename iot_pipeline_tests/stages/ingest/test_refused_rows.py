@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
-from iot_pipeline.core.reading.decoding import Reason
+from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     PermanentError,

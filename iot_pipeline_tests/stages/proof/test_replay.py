@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.declaration import SEED
-from iot_pipeline.core.reading.decoding import timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
     CassandraUnavailableError,

@@ -15,7 +15,7 @@ from iot_pipeline.core.proof.dead_letters import (
     TIMESTAMP_MS,
 )
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.reading.decoding import ReadingRules
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.rollups.days import ReplayedPart, gather_facts
 from iot_pipeline.core.times import MS_PER_DAY

@@ -7,7 +7,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, timestamp_ms
+from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.plan import plan_scenario
 from iot_pipeline.local.scenario_files import load_scenario

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.reading.decoding import ReadingDecoder, ReadingRules, Rejection
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import ReadingRules, Rejection
 from iot_pipeline.core.simulator.fault_specs import FaultKind
 from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.plan import plan_fleet, plan_scenario
