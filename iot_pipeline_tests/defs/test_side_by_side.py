@@ -1,4 +1,4 @@
-"""Two lanes of one topic in a real `dagster dev`: two runs at once, and one dies."""
+"""Two lanes of one topic in a real `dagster dev` on Postgres: two runs at once, and one dies."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline_tests.defs.dev_server import DevServer, wait_for
 from iot_pipeline_tests.defs.test_dagster_dev import Set
 from iot_pipeline_tests.defs.test_follow_dev import ingest_runs, loaded, tags_of
+from iot_pipeline_tests.postgres import Postgres
 from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
@@ -23,7 +24,7 @@ LANES = 2
 
 
 @pytest.fixture
-def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
+def dev(services: Services, on_postgres: Postgres, tmp_path: Path) -> Iterator[Set]:
     env = services.environment(
         IOT_DATA_DIR=str(tmp_path / "data"),
         IOT_INGEST_MODE="follow",
