@@ -5,6 +5,8 @@ The one place where stages meet clients; `cli` and `defs` both stand on it.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from iot_pipeline.clients.audit_log import KafkaAuditLog
@@ -24,11 +26,13 @@ from iot_pipeline.clients.remembered import (
     CassandraMendedRows,
     CassandraSettlements,
     CassandraStops,
+    CassandraThrottles,
 )
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
+from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.proof.audit_result import dying
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
@@ -66,6 +70,7 @@ class Tables:
         self.audits = CassandraAudits(cassandra)
         self.settlements = CassandraSettlements(cassandra)
         self.stops = CassandraStops(cassandra)
+        self.throttles = CassandraThrottles(cassandra)
         self.deletions = CassandraDeletions(cassandra)
         self.mends = CassandraMendedRows(cassandra)
         self.acknowledgements = CassandraAcknowledgedLosses(cassandra)
@@ -86,7 +91,7 @@ class Connections(Tables):
         self.log = log
         self.store = open_reading_store(cassandra, settings)
         self.dead_letters = KafkaDeadLetters(settings)
-        self.ports = Ports(log, self.store, self.ledger, self.dead_letters)
+        self.ports = Ports(log, self.store, self.ledger, self.dead_letters, self.throttles)
         self.audit_ports = AuditPorts(
             settings,
             log,
@@ -115,8 +120,16 @@ class Connections(Tables):
         topics = KafkaTopics(self.settings)
         return setup_schema(topics, self.log, self.tables, self.settings, say)
 
-    def replay(self, plan: Plan, run: Run, progress: ReplayProgress, **watched: Any) -> None:
-        """Write ranges again.
+    def replay(
+        self,
+        plan: Plan,
+        run: Run,
+        progress: ReplayProgress,
+        *,
+        limit: SetLimit | None = None,
+        **watched: Any,
+    ) -> None:
+        """Write ranges again; `limit` is what this run was asked for.
 
         Raises:
             SchemaMismatchError: the table would forget the rows at once (`default_time_to_live`).
@@ -130,7 +143,7 @@ class Connections(Tables):
             self.ports,
             self.audit_ports,
             run,
-            drain_config(self.settings),
+            replace(drain_config(self.settings), asked_limit=limit),
             progress=progress,
             **watched,
         )
@@ -172,15 +185,25 @@ def drain_config(settings: Settings) -> DrainConfig:
         retry_seconds=settings.retry_seconds,
         retention_days=settings.retention_days,
         micro_batch_bytes=memory_of_micro_batch(settings.memory_budget_mb),
+        limit=Limit(settings.max_rows_per_second, settings.max_bytes_per_second),
     )
 
 
-def ingest_request(settings: Settings, run: Run, **asked: Any) -> IngestRequest:
-    """A run by these settings; `asked` are fields of IngestRequest."""
+def asked_limit(rows: int | None, size_bytes: int | None) -> SetLimit | None:
+    """What a run is asked for now; None: nothing. With one of the two the other is 0, no limit."""
+    if rows is None and size_bytes is None:
+        return None
+    return SetLimit(Limit(rows or 0, size_bytes or 0), datetime.now(UTC))
+
+
+def ingest_request(
+    settings: Settings, run: Run, *, limit: SetLimit | None = None, **asked: Any
+) -> IngestRequest:
+    """A run by these settings; `limit` and `asked`, fields of IngestRequest, are its own."""
     return IngestRequest(
         settings.topic,
         run,
-        drain_config(settings),
+        replace(drain_config(settings), asked_limit=limit),
         start_at=settings.start_at,
         on_expired=settings.on_expired,
         on_unreadable=settings.on_unreadable,

@@ -11,7 +11,8 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import replay_as_dict
 from iot_pipeline.cli.runs import Stop, new_cli_run
-from iot_pipeline.connections import ingest_request, open_connections
+from iot_pipeline.cli.throttle import bytes_option, rows_option
+from iot_pipeline.connections import asked_limit, ingest_request, open_connections
 from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.core.words import counted
@@ -38,6 +39,8 @@ EXIT_FENCED = 3
     help="How long to follow; without it IOT_FOLLOW_SECONDS.",
 )
 @click.option("--partitions", metavar="P,P,...", help="Only these Kafka partitions.")
+@rows_option
+@bytes_option
 @json_option
 def drain_command(
     max_records: int | None,
@@ -45,6 +48,8 @@ def drain_command(
     is_following: bool,
     seconds: float | None,
     partitions: str | None,
+    max_rows_per_second: int | None,
+    max_bytes_per_second: int | None,
     as_json: bool,
 ) -> None:
     """Move what lags from Kafka into Cassandra, and account for every offset.
@@ -80,6 +85,7 @@ def drain_command(
             partitions=chosen,
             max_records=max_records,
             follow=follow,
+            limit=asked_limit(max_rows_per_second, max_bytes_per_second),
         )
         try:
             with ExitStack() as stack:

@@ -71,6 +71,7 @@ GROUPS = {
         "rights",
         "watch",
         "metrics",
+        "throttle",
         "check-instance",
     ),
 }

@@ -1,13 +1,14 @@
 """What audits proved and what people did, remembered for good: a small table each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from iot_pipeline.clients.cassandra import aware, by_day, ms_of
+from iot_pipeline.clients.cassandra import PendingAnswer, aware, by_day, ms_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ingest.stopped import Stop
+from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.deletions import Deletion
@@ -21,6 +22,12 @@ _SETTLEMENTS = "{ks}.settled_days"
 _SETTLED = f"SELECT pieces, explained, settled_at FROM {_SETTLEMENTS} WHERE topic = ? AND day = ?"
 _STOPS = "{ks}.stopped_partitions"
 _STOPPED = f"SELECT * FROM {_STOPS} WHERE topic = ?"
+_THROTTLES = "{ks}.throttles"
+_THROTTLED = (
+    f"SELECT max_rows_per_second, max_bytes_per_second, set_at, set_by FROM {_THROTTLES} "
+    "WHERE topic = ?"
+)
+_UNTHROTTLE = f"DELETE FROM {_THROTTLES} WHERE topic = ?"
 _LOSSES = "{ks}.acknowledged_losses"
 _ACKNOWLEDGED = f"SELECT * FROM {_LOSSES} WHERE topic = ?"
 # All of them: people delete seldom, and rows are torn seldom.
@@ -108,6 +115,41 @@ class CassandraStops(Table):
             "cause": stop.cause,
         }
         self._insert(_STOPS, row, doing=f"remembering why partition {stop.partition} stands still")
+
+
+class CassandraThrottles(Table):
+    """A `Throttles`."""
+
+    def read_limit(self, topic: str) -> SetLimit | None:
+        rows = self._run(_THROTTLED, (topic,), doing=_doing_throttle("reading", topic))
+        return _set_limit(rows)
+
+    def start_read(self, topic: str) -> PendingAnswer[SetLimit | None]:
+        return self._start(_THROTTLED, (topic,), _doing_throttle("reading", topic), _set_limit)
+
+    def keep_limit(self, topic: str, kept: SetLimit | None) -> None:
+        if kept is None:
+            self._run(_UNTHROTTLE, (topic,), doing=_doing_throttle("taking back", topic))
+            return
+        row = {
+            "topic": topic,
+            "max_rows_per_second": kept.limit.rows_per_second,
+            "max_bytes_per_second": kept.limit.bytes_per_second,
+            "set_at": kept.set_at,
+            "set_by": kept.set_by,
+        }
+        self._insert(_THROTTLES, row, doing=_doing_throttle("setting", topic))
+
+
+def _doing_throttle(what: str, topic: str) -> str:
+    return f"{what} the limit of {topic}"
+
+
+def _set_limit(rows: Sequence[Any]) -> SetLimit | None:
+    if not rows:
+        return None
+    most_rows, most_bytes, set_at, set_by = rows[0]
+    return SetLimit(Limit(most_rows or 0, most_bytes or 0), aware(set_at), set_by or "")
 
 
 class CassandraAcknowledgedLosses(Table):

@@ -14,6 +14,7 @@ from iot_pipeline.core.checks.schema import Migration
 from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ingest.stopped import Stop
+from iot_pipeline.core.ingest.throttle import SetLimit
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
     Commit,
@@ -438,6 +439,18 @@ class Stops(Protocol):
 
     def keep_stop(self, topic: str, stop: Stop) -> None:
         """In the place of an earlier one."""
+
+
+class Throttles(Protocol):
+    """The limit that was set for all runs of a topic, if one was."""
+
+    def read_limit(self, topic: str) -> SetLimit | None: ...
+
+    def start_read(self, topic: str) -> Answer[SetLimit | None]:
+        """The same, without waiting."""
+
+    def keep_limit(self, topic: str, kept: SetLimit | None) -> None:
+        """In the place of an earlier one; None: nothing is set."""
 
 
 class AuditLog(Protocol):

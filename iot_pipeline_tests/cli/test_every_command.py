@@ -109,6 +109,11 @@ EXAMPLES: dict[str, list[Example]] = {
     "metrics": [Example(away=0, shows=("iot_lag_offsets",))],
     "watch": [Example(("--once",), away=0)],
     "mend": [Example(("--", "{device}", "{measured_at}"), shows=("is whole",))],
+    "throttle": [
+        Example(shows=("no limit",)),
+        Example(("900000", "--bytes", "90000000"), shows=("900,000 rows/s", "{user}")),
+        Example(("default",), shows=("no limit",)),
+    ],
     "trace": [Example(("--", "{device}", "{measured_at}"), shows=("{device}", "{message}"))],
     "up": [Example(away=2, shows=("kafka", "cassandra"))],
 }

@@ -210,6 +210,7 @@ CASES: Mapping[str, Case] = {
     "losses --acknowledge": Case("losses --acknowledge {0.loss} --reason tested"),
     "dead-letters replay": Case("dead-letters replay"),
     "rebase": Case("rebase --at latest --skip tested", World.send),
+    "throttle": Case("throttle off"),
     "lag": Case("lag"),
     "readings": Case(f"readings {DEVICE}"),
     "devices": Case("devices"),

@@ -184,6 +184,7 @@ COMMANDS: Mapping[str, Needs] = {
             "dead-letters replay": _REPLAY_LETTERS,
             "delete": Needs(cassandra=(*_SELECT, *_modify("sensor_data", "deletions"))),
             "rebase": Needs(kafka=_READ_TOPIC, cassandra=(*_SELECT, *_modify("ingest_ledger"))),
+            "throttle": Needs(cassandra=(*_SELECT, *_modify("throttles"))),
         },
     ),
     **_as(
