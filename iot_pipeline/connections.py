@@ -13,6 +13,7 @@ from iot_pipeline.clients.audit_log import KafkaAuditLog
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.device_states import CassandraDeviceStates
+from iot_pipeline.clients.device_tables import CassandraDeviceTables
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.kafka import check_config
 from iot_pipeline.clients.kafka_log import KafkaLog
@@ -39,7 +40,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports import Receipts, Run
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
@@ -72,10 +73,12 @@ class Tables:
         self.stops = CassandraStops(cassandra)
         self.throttles = CassandraThrottles(cassandra)
         self.deletions = CassandraDeletions(cassandra)
+        self.receipts: Receipts = self.deletions
         self.mends = CassandraMendedRows(cassandra)
         self.acknowledgements = CassandraAcknowledgedLosses(cassandra)
         self.tables = CassandraSchema(cassandra)
         states = CassandraDeviceStates(cassandra)
+        self.device_tables = CassandraDeviceTables(self.rollups, states, self.mends, self.days)
         self.fleet_ports = FleetPorts(states, self.rows, self.days, self.deletions)
         self.rollup_ports = RollupPorts(
             self.quantities, self.rollups, self.rows, self.days, self.ledger, self.deletions
@@ -91,7 +94,9 @@ class Connections(Tables):
         self.log = log
         self.store = open_reading_store(cassandra, settings)
         self.dead_letters = KafkaDeadLetters(settings)
-        self.ports = Ports(log, self.store, self.ledger, self.dead_letters, self.throttles)
+        self.ports = Ports(
+            log, self.store, self.ledger, self.dead_letters, self.throttles, self.deletions
+        )
         self.audit_ports = AuditPorts(
             settings,
             log,

@@ -60,7 +60,7 @@ GROUPS = {
     "Run it": ("demo", "setup", "reading", "simulate", "scenarios", "drain", "rollup"),
     "Ask": ("lag", "readings", "devices", "rollups", "report", "export", "cql"),
     "Prove": ("audit", "ledger", "trace", "losses"),
-    "Mend": ("replay", "mend", "dead-letters", "delete", "rebase"),
+    "Mend": ("replay", "mend", "dead-letters", "delete", "forget", "rebase"),
     "Operate": (
         "up",
         "down",

@@ -69,6 +69,10 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(("--all",), shows=("{device}", "devices listed")),
     ],
     "down": [Example(away=0)],
+    "forget": [
+        Example(("--reason", "a test", "--yes", "--", "nobody"), shows=("not reached:",)),
+        Example(("--list",), shows=("nobody", "a test")),
+    ],
     "drain": [
         # Apart from each other: runs of one Kafka partition fence each other, exit code 3.
         Example(("--max-records", "100", "--partitions", "2")),

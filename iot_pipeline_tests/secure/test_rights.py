@@ -228,7 +228,8 @@ CASES: Mapping[str, Case] = {
     "dead-letters list": Case("dead-letters list"),
     "dead-letters show": Case("dead-letters show {0.place}"),
     "dead-letters stats": Case("dead-letters stats"),
-    # The last: it takes what others look at.
+    # The last: they take what others look at.
+    "forget": Case("forget --reason tested --yes nobody"),
     "delete": Case(f"delete --day {{0.day}} --reason tested --yes {DEVICE}"),
 }
 # Set up for the world itself, and a test of its own: `iot demo` does what all the others do.

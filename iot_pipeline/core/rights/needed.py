@@ -183,6 +183,14 @@ COMMANDS: Mapping[str, Needs] = {
             ),
             "dead-letters replay": _REPLAY_LETTERS,
             "delete": Needs(cassandra=(*_SELECT, *_modify("sensor_data", "deletions"))),
+            "forget": Needs(
+                cassandra=(
+                    *_SELECT,
+                    *_WRITE_ROWS,
+                    *_modify("deletions", "hourly_readings", "daily_readings"),
+                    *_modify("device_states", "mended_rows"),
+                )
+            ),
             "rebase": Needs(kafka=_READ_TOPIC, cassandra=(*_SELECT, *_modify("ingest_ledger"))),
             "throttle": Needs(cassandra=(*_SELECT, *_modify("throttles"))),
         },

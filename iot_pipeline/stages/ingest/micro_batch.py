@@ -37,6 +37,7 @@ from iot_pipeline.errors import (
     PipelineError,
     TransientError,
 )
+from iot_pipeline.stages.ingest.deleted import DeletedReadings
 from iot_pipeline.stages.ingest.following import (
     FOLLOW_POLL_SECONDS,
     IDENTITY_SECONDS,
@@ -48,6 +49,7 @@ from iot_pipeline.stages.ingest.throttle import Throttle
 from iot_pipeline.stages.ingest.writers import SLICES_AT_ONCE, Writers
 from iot_pipeline.stages.ports import (
     DeadLetterSink,
+    DeletionLog,
     LedgerStore,
     ReadingStore,
     RecordLogReader,
@@ -103,6 +105,7 @@ class Ports:
     ledger: LedgerStore
     dead_letters: DeadLetterSink
     throttles: Throttles | None = None
+    deletions: DeletionLog | None = None
 
 
 def open_throttle(topic: str, ports: Ports, config: DrainConfig) -> Throttle:
@@ -122,7 +125,8 @@ class MicroBatches:
         entries: the ledger's, of those partitions: records before a range compete with its first
             millisecond, those that were ingested.
         wall_clock: seconds since 1970, for the retention of rows.
-        prepare: may take rows out of a micro-batch before they are written.
+        prepare: may take rows out of a micro-batch before they are written; by default those that
+            were deleted on purpose.
         are_objects: the caller makes objects of all rows, which take memory.
     """
 
@@ -135,13 +139,16 @@ class MicroBatches:
         config: DrainConfig,
         entries: Sequence[LedgerEntry],
         wall_clock: Callable[[], float] = time.time,
-        prepare: Callable[[MicroBatch], None] = lambda _: None,
+        prepare: Callable[[MicroBatch], None] | None = None,
         *,
         are_objects: bool = False,
     ) -> None:
         self._topic, self._checkpoints = topic.name, checkpoints
         self._ports, self._config = ports, config
-        self._wall_clock, self._prepare = wall_clock, prepare
+        self._wall_clock = wall_clock
+        self._deleted = DeletedReadings(ports.deletions)
+        self._deleted.look(config.retry_seconds)
+        self._prepare = prepare or self._deleted.leave_out
         self._are_objects = are_objects
         self._follow = config.follow
         self._is_over = (
@@ -405,6 +412,8 @@ class MicroBatches:
 
     def _pump(self, wait_seconds: float = 0.0) -> Iterator[MicroBatch]:
         self._throttle.look_again()
+        if self._deleted.look_again():
+            self._writers.note_again()
         if self._throttle.limit and self._follow is not None and self._is_over():
             self._throttle.lift()
         for refusals in self._writers.pump(wait_seconds):

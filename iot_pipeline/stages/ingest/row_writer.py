@@ -106,6 +106,7 @@ class RowWriter:
     # By `_place_numbers`, which hold for these codes alone.
     _noted_devices: dict[int, int] = field(default_factory=dict)
     _codes: DeviceCodes = field(default_factory=DeviceCodes)
+    _notes_again: bool = False
     # Of rows that are of no micro-batch.
     _own_codes: DeviceCodes = field(default_factory=DeviceCodes)
 
@@ -122,11 +123,15 @@ class RowWriter:
         self._at_most = min(at_most or self.requests_in_flight, self.requests_in_flight)
         self.refusals, self._refused_devices = Refusals(batch), []
         self._failing_since = None
-        if batch.groups.columns.codes is not self._codes:
-            self._codes = batch.groups.columns.codes
+        if batch.groups.columns.codes is not self._codes or self._notes_again:
+            self._codes, self._notes_again = batch.groups.columns.codes, False
             self._noted_devices.clear()
         rows = map(_Request, requests_of(batch.groups, self._at_most))
         self._source = chain(rows, self._device_requests(batch))
+
+    def note_again(self) -> None:
+        """Some notes of devices were deleted: from the next micro-batch on none is relied on."""
+        self._notes_again = True
 
     def _device_requests(self, batch: MicroBatch) -> Iterator[_Request]:
         """Those that note which devices have rows on which days, where that is due."""

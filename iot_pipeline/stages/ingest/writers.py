@@ -45,6 +45,11 @@ class Writers:
         ]
         self._writing: deque[tuple[RowWriter, MicroBatch]] = deque()
 
+    def note_again(self) -> None:
+        """As `RowWriter.note_again`."""
+        for writer in [*self._free, *(writer for writer, _ in self._writing)]:
+            writer.note_again()
+
     @property
     def is_full(self) -> bool:
         """Whether the next micro-batch has to wait, however small it is."""
