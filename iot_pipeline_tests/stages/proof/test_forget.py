@@ -10,8 +10,9 @@ import pytest
 from iot_pipeline.core.ledger.chain import sum_counts
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.forgetting import Found, Progress, Receipt, forgotten_rows
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.simulator.manifest import DeviceTruth, Manifest
-from iot_pipeline.core.times import Window
+from iot_pipeline.core.times import MS_PER_DAY, Window
 from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.local.device_files import DeviceFiles
 from iot_pipeline.local.manifests import read_manifest, write_manifest
@@ -19,6 +20,7 @@ from iot_pipeline.stages.checks.machinery.row_counts import DayCount
 from iot_pipeline.stages.checks.row_count_matches_ledger import judge
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.micro_batch import Ports
+from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.forget import ForgetPorts, find, forget, look, unfinished
 from iot_pipeline_tests.stages.fake_rollups import FakeRollupStore
@@ -197,6 +199,7 @@ def test_killed_anywhere_the_same_command_goes_on() -> None:
 
 def test_what_a_run_writes_while_it_does_not_know_yet_goes_too_and_what_is_new_stays() -> None:
     outside = _world()
+    late_ms = round(T0 * 1000) + 7
     later_ms = round(T0 * 1000) + 30 * 86_400_000
 
     def meanwhile(_: float) -> None:
@@ -204,12 +207,15 @@ def test_what_a_run_writes_while_it_does_not_know_yet_goes_too_and_what_is_new_s
         FakeSensorData(outside.store).add(DEVICE, [later_ms])
         new_ms = round((T0 + 10_000_001) * 1000)
         FakeSensorData(outside.store).add(DEVICE, [new_ms])
+        # New, and late, for a day that the run has noted long ago.
+        late = {late_ms: (new_ms * 1000, 0, 0, 1.0, 2.0)}
+        outside.store.send_rows(RowSlice.of({(DEVICE, late_ms // MS_PER_DAY): late}))
 
     receipt = _forget(outside, meanwhile)
     left = {ms for name, _, ms in outside.store.cells if name == DEVICE}
-    assert left == {round((T0 + 10_000_001) * 1000)}
-    noted = [day for day, devices in outside.store.devices.items() if DEVICE in devices]
-    assert noted == [round((T0 + 10_000_001) * 1000) // 86_400_000]
+    assert left == {late_ms, round((T0 + 10_000_001) * 1000)}
+    noted = {day for day, devices in outside.store.devices.items() if DEVICE in devices}
+    assert noted == {ms // MS_PER_DAY for ms in left}
     assert not look(_ports(outside), receipt)
 
 
@@ -221,6 +227,18 @@ def test_a_row_that_is_there_again_is_found() -> None:
 
 
 # What a run does with records of before.
+
+
+def test_a_run_notes_devices_again_once_it_knows_that_some_were_forgotten() -> None:
+    store = FakeStore()
+    writer = RowWriter(store, 4, 1.0)
+    noted = []
+    for ms in range(3):
+        if ms == 2:
+            writer.note_again()
+        writer.write({(DEVICE, 1): {ms: (1_000 + ms, ms, 0, 1.0, 2.0)}})
+        noted.append(len(store.sent_devices))
+    assert noted == [1, 1, 2]
 
 
 def _deletion(until_us: int) -> Deletion:
