@@ -210,6 +210,7 @@ COMMANDS: Mapping[str, Needs] = {
             "losses": _SEE_BOTH,
             "metrics": _LOOK,
             "watch": _LOOK,
+            "verify": Needs(kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=_SELECT),
             "reading check": _TOPIC_ALONE,
             "reading infer": _TOPIC_ALONE,
             "dead-letters list": _LETTERS_ALONE,

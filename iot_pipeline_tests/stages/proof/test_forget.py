@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ from iot_pipeline.core.ledger.chain import sum_counts
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.forgetting import Found, Progress, Receipt, forgotten_rows
 from iot_pipeline.core.reading.row_groups import RowSlice
-from iot_pipeline.core.simulator.manifest import DeviceTruth, Manifest
 from iot_pipeline.core.times import MS_PER_DAY, Window
 from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.local.device_files import DeviceFiles
@@ -23,6 +22,7 @@ from iot_pipeline.stages.ingest.micro_batch import Ports
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.forget import ForgetPorts, find, forget, look, unfinished
+from iot_pipeline_tests.manifests import device, make_manifest
 from iot_pipeline_tests.stages.fake_rollups import FakeRollupStore
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import FakeStore, writer_id
@@ -135,8 +135,8 @@ def _ports(outside: Outside) -> ForgetPorts:
 def _world() -> Outside:
     store = FakeStore()
     table = FakeSensorData(store)
-    for device in (DEVICE, "other"):
-        table.add(device, [round(T0 * 1000) + n * 40_000_000 for n in range(5)])
+    for name in (DEVICE, "other"):
+        table.add(name, [round(T0 * 1000) + n * 40_000_000 for n in range(5)])
     return Outside(store)
 
 
@@ -308,31 +308,8 @@ def test_forgotten_rows_are_neither_missing_nor_too_many() -> None:
 
 
 def test_manifests_are_rewritten_and_other_files_are_named(tmp_path: Path) -> None:
-    name, moment = 'pump "7" ü', datetime(2026, 1, 1, tzinfo=UTC)
-    devices = [
-        DeviceTruth(device_id=one, group="g", place="p", interval_seconds=1.0)
-        for one in (name, "other")
-    ]
-    manifest = Manifest(
-        manifest_id="m",
-        topic="t",
-        scenario="s",
-        seed=1,
-        speed=None,
-        start_at=moment,
-        end_at=moment + timedelta(days=1),
-        began_at=moment,
-        written_at=moment,
-        is_complete=True,
-        is_stopped=False,
-        produced=2,
-        acknowledged=2,
-        failed=0,
-        unconfirmed=0,
-        withheld=0,
-        devices=devices,
-        faults=[],
-    )
+    name = 'pump "7" ü'
+    manifest = make_manifest([device(name), device("other")])
     path = write_manifest(tmp_path, manifest)
     page = tmp_path / "reports" / "latest.html"
     page.parent.mkdir()
