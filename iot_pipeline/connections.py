@@ -3,7 +3,7 @@
 The one place where stages meet clients; `cli` and `defs` both stand on it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,14 +32,16 @@ from iot_pipeline.clients.remembered import (
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
+from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
 from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.proof.audit_result import dying
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
+from iot_pipeline.stages.ingest.look_ahead import Ahead, look_ahead
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
-from iot_pipeline.stages.ingest.planning import Plan
+from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ports import Receipts, Run
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
@@ -47,7 +49,7 @@ from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_d
 from iot_pipeline.stages.reading.slices import SlicedRows
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
-from iot_pipeline.stages.schema import SchemaReport, setup_schema
+from iot_pipeline.stages.schema import SchemaReport, check_schema, setup_schema
 from iot_pipeline.tls import tls_context
 
 
@@ -124,6 +126,27 @@ class Connections(Tables):
         """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
         topics = KafkaTopics(self.settings)
         return setup_schema(topics, self.log, self.tables, self.settings, say)
+
+    def plan_ahead(
+        self, max_records: int | None = None, partitions: Container[int] | None = None
+    ) -> tuple[Plan, Ahead, list[Difference]]:
+        """What a drain would read now, what its first records would become, how tables differ.
+
+        Nothing is written, not even a first contact with the topic.
+        """
+        settings = self.settings
+        plan = make_plan(
+            self.log,
+            self.ledger,
+            settings.topic,
+            start_at=settings.start_at,
+            max_records=max_records,
+            partitions=partitions,
+            accept_producer_timestamps=settings.accept_producer_timestamps,
+            is_dry=True,
+        )
+        ahead = look_ahead(plan, self.log, settings.reading_rules, settings.retry_seconds)
+        return plan, ahead, check_schema(self.tables, settings).differences
 
     def replay(
         self,

@@ -247,6 +247,7 @@ JOBS: Mapping[str, Needs] = {
                 kafka=_topic(DESCRIBE),
                 cassandra=(*_SELECT, *_modify("ingest_ledger", "ledger_sums")),
             ),
+            "ingest_plan": Needs(kafka=_READ_TOPIC, cassandra=(*_SELECT, *_SEE_SYNC)),
             "iot_data_lag": _READ_BOTH,
             "rollups_of_touched_days": _SELECT_ALONE,
             "iot_alerts": _READ_BOTH,

@@ -119,13 +119,23 @@ def test_a_drain_obeys_a_limit_that_changes_while_it_works(pipeline: Pipeline) -
     waits = pipeline.iot("lag")
     assert "writing is limited to 100 rows/s" in waits
     assert "3,000 offsets: 30 s at least" in waits
+    odd = b'{"device_id": "d", "timestamp": 1735444918.0, "temperature": 1.0, "humidity": "wet"}'
+    produce(pipeline.brokers, pipeline.topic, [(b"d", odd)], partition=3)
+    ahead = pipeline.iot("drain", "--plan", exit_code=1)
+    assert "3,001 offsets would be drained" in ahead
+    assert "wrong_type: 1 record of partition 3" in ahead
+    assert "at 100 rows/s it takes 30 s at least" in ahead
+    told = pipeline.iot("drain", "--plan", "--json", exit_code=1)
+    assert [item["looked_at"] for item in told["ranges"]] == [1_000, 1]
+    # Not even a first contact.
+    assert pipeline.connections.ledger.read_checkpoints(pipeline.topic, range(4)) == {}
     kept = pipeline.connections.throttles
     lifted = threading.Timer(1.0, lambda: kept.keep_limit(pipeline.topic, None))
     began = time.monotonic()
     lifted.start()
     drained = pipeline.drain()
     lifted.join()
-    assert drained.total.stored == 3_000
+    assert (drained.total.stored, drained.total.rejected) == (3_000, 1)
     # Alone it would be a tenth of a second, and under the limit half a minute.
     assert 1.0 < time.monotonic() - began < 20.0
     assert "no limit" in pipeline.iot("throttle")
