@@ -58,7 +58,7 @@ _REMEDIES = {
 # is asked for is imported: `iot status` does not wait half a second for the drivers of the others.
 GROUPS = {
     "Run it": ("demo", "setup", "reading", "simulate", "scenarios", "drain", "rollup"),
-    "Ask": ("lag", "readings", "devices", "rollups", "report", "export", "cql"),
+    "Ask": ("lag", "latest", "readings", "devices", "rollups", "report", "export", "cql"),
     "Prove": ("audit", "ledger", "trace", "losses", "verify"),
     "Mend": ("replay", "mend", "dead-letters", "delete", "forget", "rebase"),
     "Operate": (

@@ -81,6 +81,7 @@ EXAMPLES: dict[str, list[Example]] = {
     "export": [Example(("--day", "{day}", "--out", "{out}"), shows=("{day}",))],
     "kill": [Example(("kafka",), there=1, away=1)],
     "lag": [Example(shows=("total",))],
+    "latest": [Example(("--", "{device}"), shows=("{device}", "{measured_at}"))],
     "ledger": [Example(shows=("{run_id}", "the chain holds", "left unread: up to"))],
     "logs": [Example(away=0, shows=("kafka has no log",))],
     "losses": [

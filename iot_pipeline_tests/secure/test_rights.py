@@ -218,6 +218,7 @@ CASES: Mapping[str, Case] = {
     "rebase": Case("rebase --at latest --skip tested", World.send),
     "throttle": Case("throttle off"),
     "lag": Case("lag"),
+    "latest": Case("latest"),
     "readings": Case(f"readings {DEVICE}"),
     "devices": Case("devices"),
     "rollups": Case(f"rollups --day {{0.day}} {DEVICE}"),

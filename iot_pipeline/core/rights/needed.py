@@ -199,6 +199,7 @@ COMMANDS: Mapping[str, Needs] = {
         READERS,
         {
             "lag": _READ_BOTH,
+            "latest": _SELECT_ALONE,
             "readings": _SELECT_ALONE,
             "devices": _SEE_BOTH,
             "rollups": _SELECT_ALONE,
