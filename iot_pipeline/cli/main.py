@@ -73,6 +73,7 @@ GROUPS = {
         "metrics",
         "throttle",
         "check-instance",
+        "size",
     ),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
