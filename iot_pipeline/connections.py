@@ -3,14 +3,17 @@
 The one place where stages meet clients; `cli` and `defs` both stand on it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from iot_pipeline.clients.audit_log import KafkaAuditLog
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
 from iot_pipeline.clients.device_states import CassandraDeviceStates
+from iot_pipeline.clients.device_tables import CassandraDeviceTables
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.clients.kafka import check_config
 from iot_pipeline.clients.kafka_log import KafkaLog
@@ -24,25 +27,29 @@ from iot_pipeline.clients.remembered import (
     CassandraMendedRows,
     CassandraSettlements,
     CassandraStops,
+    CassandraThrottles,
 )
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
+from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
+from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.proof.audit_result import dying
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
+from iot_pipeline.stages.ingest.look_ahead import Ahead, look_ahead
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
-from iot_pipeline.stages.ingest.planning import Plan
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ingest.planning import Plan, make_plan
+from iot_pipeline.stages.ports import Receipts, Run
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline.stages.reading.slices import SlicedRows
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
-from iot_pipeline.stages.schema import SchemaReport, setup_schema
+from iot_pipeline.stages.schema import SchemaReport, check_schema, setup_schema
 from iot_pipeline.tls import tls_context
 
 
@@ -66,11 +73,14 @@ class Tables:
         self.audits = CassandraAudits(cassandra)
         self.settlements = CassandraSettlements(cassandra)
         self.stops = CassandraStops(cassandra)
+        self.throttles = CassandraThrottles(cassandra)
         self.deletions = CassandraDeletions(cassandra)
+        self.receipts: Receipts = self.deletions
         self.mends = CassandraMendedRows(cassandra)
         self.acknowledgements = CassandraAcknowledgedLosses(cassandra)
         self.tables = CassandraSchema(cassandra)
         states = CassandraDeviceStates(cassandra)
+        self.device_tables = CassandraDeviceTables(self.rollups, states, self.mends, self.days)
         self.fleet_ports = FleetPorts(states, self.rows, self.days, self.deletions)
         self.rollup_ports = RollupPorts(
             self.quantities, self.rollups, self.rows, self.days, self.ledger, self.deletions
@@ -86,7 +96,9 @@ class Connections(Tables):
         self.log = log
         self.store = open_reading_store(cassandra, settings)
         self.dead_letters = KafkaDeadLetters(settings)
-        self.ports = Ports(log, self.store, self.ledger, self.dead_letters)
+        self.ports = Ports(
+            log, self.store, self.ledger, self.dead_letters, self.throttles, self.deletions
+        )
         self.audit_ports = AuditPorts(
             settings,
             log,
@@ -115,8 +127,37 @@ class Connections(Tables):
         topics = KafkaTopics(self.settings)
         return setup_schema(topics, self.log, self.tables, self.settings, say)
 
-    def replay(self, plan: Plan, run: Run, progress: ReplayProgress, **watched: Any) -> None:
-        """Write ranges again.
+    def plan_ahead(
+        self, max_records: int | None = None, partitions: Container[int] | None = None
+    ) -> tuple[Plan, Ahead, list[Difference]]:
+        """What a drain would read now, what its first records would become, how tables differ.
+
+        Nothing is written, not even a first contact with the topic.
+        """
+        settings = self.settings
+        plan = make_plan(
+            self.log,
+            self.ledger,
+            settings.topic,
+            start_at=settings.start_at,
+            max_records=max_records,
+            partitions=partitions,
+            accept_producer_timestamps=settings.accept_producer_timestamps,
+            is_dry=True,
+        )
+        ahead = look_ahead(plan, self.log, settings.reading_rules, settings.retry_seconds)
+        return plan, ahead, check_schema(self.tables, settings).differences
+
+    def replay(
+        self,
+        plan: Plan,
+        run: Run,
+        progress: ReplayProgress,
+        *,
+        limit: SetLimit | None = None,
+        **watched: Any,
+    ) -> None:
+        """Write ranges again; `limit` is what this run was asked for.
 
         Raises:
             SchemaMismatchError: the table would forget the rows at once (`default_time_to_live`).
@@ -130,7 +171,7 @@ class Connections(Tables):
             self.ports,
             self.audit_ports,
             run,
-            drain_config(self.settings),
+            replace(drain_config(self.settings), asked_limit=limit),
             progress=progress,
             **watched,
         )
@@ -172,15 +213,25 @@ def drain_config(settings: Settings) -> DrainConfig:
         retry_seconds=settings.retry_seconds,
         retention_days=settings.retention_days,
         micro_batch_bytes=memory_of_micro_batch(settings.memory_budget_mb),
+        limit=Limit(settings.max_rows_per_second, settings.max_bytes_per_second),
     )
 
 
-def ingest_request(settings: Settings, run: Run, **asked: Any) -> IngestRequest:
-    """A run by these settings; `asked` are fields of IngestRequest."""
+def asked_limit(rows: int | None, size_bytes: int | None) -> SetLimit | None:
+    """What a run is asked for now; None: nothing. With one of the two the other is 0, no limit."""
+    if rows is None and size_bytes is None:
+        return None
+    return SetLimit(Limit(rows or 0, size_bytes or 0), datetime.now(UTC))
+
+
+def ingest_request(
+    settings: Settings, run: Run, *, limit: SetLimit | None = None, **asked: Any
+) -> IngestRequest:
+    """A run by these settings; `limit` and `asked`, fields of IngestRequest, are its own."""
     return IngestRequest(
         settings.topic,
         run,
-        drain_config(settings),
+        replace(drain_config(settings), asked_limit=limit),
         start_at=settings.start_at,
         on_expired=settings.on_expired,
         on_unreadable=settings.on_unreadable,

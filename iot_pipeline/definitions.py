@@ -20,6 +20,7 @@ from iot_pipeline.defs.ingest import build_ingest
 from iot_pipeline.defs.ingest_sensor import build_ingest_sensor
 from iot_pipeline.defs.launchpad import EXECUTOR
 from iot_pipeline.defs.pipeline import Pipeline, refuse_shared
+from iot_pipeline.defs.plan_ahead import build_plan_ahead
 from iot_pipeline.defs.replay import build_replays
 from iot_pipeline.defs.report import build_health_report
 from iot_pipeline.defs.resources import CassandraResource, KafkaResource
@@ -77,6 +78,7 @@ def _definitions_of(pipeline: Pipeline) -> dg.Definitions:
             ingest,
             rollups_job,
             *build_replays(pipeline),
+            build_plan_ahead(pipeline),
             audit,
             checks,
             health_report,

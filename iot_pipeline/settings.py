@@ -137,6 +137,10 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, AlertSettings, _
     """how long a micro-batch may gather records"""
     requests_in_flight: int = Field(64, ge=1, le=1024)
     """CQL batches on their way to Cassandra at once"""
+    max_rows_per_second: int = Field(0, ge=0, le=10_000_000)
+    """rows a second that one run writes at most; 0: no limit; `iot throttle` changes it"""
+    max_bytes_per_second: int = Field(0, ge=0, le=10_000_000_000)
+    """the same in bytes of the requests, about; 0: no limit"""
     follow_seconds: float = Field(300, gt=0, le=86_400)
     """how long a run that follows the topic stays"""
     write_path: Literal["packed", "driver"] = "packed"

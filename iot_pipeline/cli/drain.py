@@ -6,12 +6,14 @@ from contextlib import ExitStack
 import click
 
 from iot_pipeline.cli import logs
+from iot_pipeline.cli.drain_plan import show_plan
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.replay import replay_as_dict
 from iot_pipeline.cli.runs import Stop, new_cli_run
-from iot_pipeline.connections import ingest_request, open_connections
+from iot_pipeline.cli.throttle import bytes_option, rows_option
+from iot_pipeline.connections import asked_limit, ingest_request, open_connections
 from iot_pipeline.core.ingest.latency import Latencies
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.core.words import counted
@@ -38,6 +40,9 @@ EXIT_FENCED = 3
     help="How long to follow; without it IOT_FOLLOW_SECONDS.",
 )
 @click.option("--partitions", metavar="P,P,...", help="Only these Kafka partitions.")
+@rows_option
+@bytes_option
+@click.option("--plan", "is_plan", is_flag=True, help="Only say what it would do; write nothing.")
 @json_option
 def drain_command(
     max_records: int | None,
@@ -45,6 +50,9 @@ def drain_command(
     is_following: bool,
     seconds: float | None,
     partitions: str | None,
+    max_rows_per_second: int | None,
+    max_bytes_per_second: int | None,
+    is_plan: bool,
     as_json: bool,
 ) -> None:
     """Move what lags from Kafka into Cassandra, and account for every offset.
@@ -52,8 +60,9 @@ def drain_command(
     It ends at the last stable offset as of its start. With --follow it stays, writes records as
     they arrive, and ends within a second of Ctrl-C or SIGTERM with everything committed. Up to
     twenty rows a second are read back: the percentiles are the time from the broker's timestamp to
-    a row that can be read. --offsets below the checkpoint are replayed. Exit code 3: another run is
-    ahead; nothing is wrong.
+    a row that can be read. --offsets below the checkpoint are replayed. --plan says what would be
+    drained, what the first thousand records of each Kafka partition would become, and what the
+    tables lack. Exit code 3: another run is ahead; nothing is wrong.
     """
     settings = Settings.from_env()
     asked = [parse_range(text) for text in offsets]
@@ -64,6 +73,14 @@ def drain_command(
         raise ConfigurationError("--follow has no end: leave --offsets and --max-records out")
     if seconds is not None and not is_following:
         raise ConfigurationError("--seconds is for --follow: give both, or neither")
+    limit = asked_limit(max_rows_per_second, max_bytes_per_second)
+    if is_plan:
+        if is_following or asked:
+            raise ConfigurationError("--plan: leave --follow and --offsets out with it")
+        show_plan(
+            settings, max_records=max_records, partitions=chosen, limit=limit, as_json=as_json
+        )
+        return
     run, stop = new_cli_run(), Stop()
     logs.about(run_id=run.run_id, topic=settings.topic)
     follow = None
@@ -80,6 +97,7 @@ def drain_command(
             partitions=chosen,
             max_records=max_records,
             follow=follow,
+            limit=limit,
         )
         try:
             with ExitStack() as stack:

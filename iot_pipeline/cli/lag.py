@@ -3,8 +3,10 @@ from datetime import UTC, datetime
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
+from iot_pipeline.cli.throttle import in_force, limit_as_dict
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.ingest.stopped import say_stop
+from iot_pipeline.core.ingest.throttle import Limit, choose_limit
 from iot_pipeline.core.reading.lag import total_lag
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import counted
@@ -28,6 +30,9 @@ def lag_command(as_json: bool) -> None:
     with open_connections(settings) as connections:
         lags = read_lag(connections.log, connections.ledger, settings.topic, datetime.now(UTC))
         kept = read_standing(connections.stops, connections.ledger, settings.topic)
+        set_limit = connections.throttles.read_limit(settings.topic)
+    by_setting = Limit(settings.max_rows_per_second, settings.max_bytes_per_second)
+    limit = choose_limit(by_setting, set_limit)
     waits = {lag.state.partition: lag.state.lag for lag in lags if lag.state.lag}
     stops = {stop.partition: stop for stop in kept if stop.partition in waits}
     total = total_lag(lags)
@@ -56,6 +61,8 @@ def lag_command(as_json: bool) -> None:
                 "lag": total.lag_offsets,
                 "lag_seconds": None if total.unknown else _rounded(total.lag_seconds),
                 "held_back": total.held_offsets,
+                "limit": limit_as_dict(set_limit, by_setting),
+                "catch_up_seconds_at_least": _rounded(limit.seconds_for_lag(total.lag_offsets)),
             }
         )
         return
@@ -76,6 +83,12 @@ def lag_command(as_json: bool) -> None:
         "partition", "checkpoint", "last stable", "lag (offsets)", "(seconds)", "log end",
     )  # fmt: skip
     print_table(columns, rows, title=settings.topic)
+    if limit:
+        takes = in_words(limit.seconds_for_lag(total.lag_offsets))
+        say(f"writing is limited to {in_force(set_limit, by_setting)}")
+        if total.lag_offsets:
+            waits_for = counted(total.lag_offsets, "offset")
+            say(f"{waits_for}: {takes} at least for one run, what arrives meanwhile not counted")
     unknown = [lag for lag in lags if lag.why_unknown]
     for lag in unknown[:_REASONS]:
         say(f"partition {lag.state.partition}: seconds are unknown, because {lag.why_unknown}")

@@ -58,9 +58,9 @@ _REMEDIES = {
 # is asked for is imported: `iot status` does not wait half a second for the drivers of the others.
 GROUPS = {
     "Run it": ("demo", "setup", "reading", "simulate", "scenarios", "drain", "rollup"),
-    "Ask": ("lag", "readings", "devices", "rollups", "report", "export", "cql"),
-    "Prove": ("audit", "ledger", "trace", "losses"),
-    "Mend": ("replay", "mend", "dead-letters", "delete", "rebase"),
+    "Ask": ("lag", "latest", "readings", "devices", "rollups", "report", "export", "cql"),
+    "Prove": ("audit", "ledger", "trace", "losses", "verify"),
+    "Mend": ("replay", "mend", "dead-letters", "delete", "forget", "rebase"),
     "Operate": (
         "up",
         "down",
@@ -71,6 +71,7 @@ GROUPS = {
         "rights",
         "watch",
         "metrics",
+        "throttle",
         "check-instance",
         "size",
     ),

@@ -6,7 +6,8 @@ import click
 from iot_pipeline.cli.output import EXIT_FOUND, json_option, print_json, say
 from iot_pipeline.cli.ranges import offsets_option
 from iot_pipeline.cli.runs import new_cli_run
-from iot_pipeline.connections import open_connections
+from iot_pipeline.cli.throttle import bytes_option, rows_option
+from iot_pipeline.connections import asked_limit, open_connections
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.offsets import parse_range
 from iot_pipeline.core.times import choose_window
@@ -31,6 +32,8 @@ from iot_pipeline.stages.proof.replay import (
     type=click.Choice(["now"]),
     help="now: read by the present declaration what was ingested by another one.",
 )
+@rows_option
+@bytes_option
 @json_option
 def replay_command(
     run_id: str | None,
@@ -38,6 +41,8 @@ def replay_command(
     since: str | None,
     until: str | None,
     reading: str | None,
+    max_rows_per_second: int | None,
+    max_bytes_per_second: int | None,
     as_json: bool,
 ) -> None:
     """Write ingested records again: the same cells, no checkpoint moved.
@@ -65,7 +70,8 @@ def replay_command(
         run = new_cli_run()
         progress = ReplayProgress(chosen.plan.replay, chosen.gone)
         try:
-            connections.replay(chosen.plan, run, progress)
+            limit = asked_limit(max_rows_per_second, max_bytes_per_second)
+            connections.replay(chosen.plan, run, progress, limit=limit)
         finally:
             if as_json:
                 print_json(replay_as_dict(progress, run.run_id))

@@ -13,6 +13,7 @@ _FLEET = (-1, "")
 _READ = f"SELECT device_id, state FROM {_STATES} WHERE shard = ? LIMIT ?"
 _READ_ONE = f"SELECT state FROM {_STATES} WHERE shard = ? AND device_id = ?"
 _WRITE = f"INSERT INTO {_STATES} (shard, device_id, state) VALUES (?, ?, ?) USING TTL ?"
+_DROP = f"DELETE FROM {_STATES} WHERE shard = ? AND device_id = ?"
 # Cassandra refuses a batch of 50 KiB.
 _BATCH_BYTES = 16 * 1024
 
@@ -46,6 +47,14 @@ class CassandraDeviceStates(Table):
         place = (shard_of(device_id), device_id)
         doing = f"reading the state of {device_id}"
         return self._start(_READ_ONE, place, doing, lambda rows: rows[0][0] if rows else None)
+
+    def count_states(self, device_id: str) -> int:
+        """1 where one is kept."""
+        return int(self._client.finish(self.start_read(device_id)) is not None)
+
+    def delete_state(self, device_id: str) -> None:
+        place = (shard_of(device_id), device_id)
+        self._run(_DROP, place, doing=f"deleting the state of {device_id}")
 
     def write_fleet(self, content: bytes, live_seconds: int, within_seconds: float) -> None:
         self._run(

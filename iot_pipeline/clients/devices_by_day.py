@@ -20,6 +20,9 @@ _COUNT = f"SELECT COUNT(*) {_OF_BUCKET}"
 _DAYS_OF_DEVICE = (
     f"SELECT day FROM {DEVICES_BY_DAY} WHERE day IN ? AND bucket = ? AND device_id = ?"
 )
+_DROP_DAY = (
+    f"DELETE FROM {DEVICES_BY_DAY} USING TIMESTAMP ? WHERE day = ? AND bucket = ? AND device_id = ?"
+)
 _DAYS_AT_ONCE = 100
 
 _Names = Sequence[tuple[Any, ...]]
@@ -64,6 +67,12 @@ class CassandraDeviceDays(Table):
             for bucket in range(BUCKETS)
         ]
         return sum(map(self._client.finish, sent))
+
+    def delete_days(self, device_id: str, days: Sequence[date], until_us: int) -> None:
+        """Out of the index, as it was noted up to then."""
+        for day in days:
+            values = (until_us, day, bucket_of(device_id), device_id)
+            self._run(_DROP_DAY, values, doing=f"deleting {device_id} from the devices of {day}")
 
     def days_of(self, device_id: str, window: Window | None = None) -> Iterator[date]:
         """A hundred days are one question: a device that was silent for a year is found in four."""

@@ -1,16 +1,18 @@
 """What audits proved and what people did, remembered for good: a small table each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from iot_pipeline.clients.cassandra import aware, by_day, ms_of
+from iot_pipeline.clients.cassandra import PendingAnswer, aware, by_day, ms_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ingest.stopped import Stop
+from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.forgetting import Progress, Receipt
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.rollups.days import DeletedPart
@@ -21,13 +23,23 @@ _SETTLEMENTS = "{ks}.settled_days"
 _SETTLED = f"SELECT pieces, explained, settled_at FROM {_SETTLEMENTS} WHERE topic = ? AND day = ?"
 _STOPS = "{ks}.stopped_partitions"
 _STOPPED = f"SELECT * FROM {_STOPS} WHERE topic = ?"
+_THROTTLES = "{ks}.throttles"
+_THROTTLED = (
+    f"SELECT max_rows_per_second, max_bytes_per_second, set_at, set_by FROM {_THROTTLES} "
+    "WHERE topic = ?"
+)
+_UNTHROTTLE = f"DELETE FROM {_THROTTLES} WHERE topic = ?"
 _LOSSES = "{ks}.acknowledged_losses"
 _ACKNOWLEDGED = f"SELECT * FROM {_LOSSES} WHERE topic = ?"
 # All of them: people delete seldom, and rows are torn seldom.
 _DELETIONS = "{ks}.deletions"
 _DELETED = f"SELECT * FROM {_DELETIONS}"
+_OF_DELETION = ("device_id", "since", "until", "deleted_us", "reason", "deleted_by")
+_DELETED_PLAINLY = f"SELECT {', '.join(_OF_DELETION)}, forgotten FROM {_DELETIONS}"
 _MENDS = "{ks}.mended_rows"
 _MENDED = f"SELECT * FROM {_MENDS}"
+_MENDS_OF = f"SELECT COUNT(*) FROM {_MENDS} WHERE device_id = ?"
+_DROP_MENDS = f"DELETE FROM {_MENDS} WHERE device_id = ?"
 
 
 class CassandraAudits(Table):
@@ -110,6 +122,41 @@ class CassandraStops(Table):
         self._insert(_STOPS, row, doing=f"remembering why partition {stop.partition} stands still")
 
 
+class CassandraThrottles(Table):
+    """A `Throttles`."""
+
+    def read_limit(self, topic: str) -> SetLimit | None:
+        rows = self._run(_THROTTLED, (topic,), doing=_doing_throttle("reading", topic))
+        return _set_limit(rows)
+
+    def start_read(self, topic: str) -> PendingAnswer[SetLimit | None]:
+        return self._start(_THROTTLED, (topic,), _doing_throttle("reading", topic), _set_limit)
+
+    def keep_limit(self, topic: str, kept: SetLimit | None) -> None:
+        if kept is None:
+            self._run(_UNTHROTTLE, (topic,), doing=_doing_throttle("taking back", topic))
+            return
+        row = {
+            "topic": topic,
+            "max_rows_per_second": kept.limit.rows_per_second,
+            "max_bytes_per_second": kept.limit.bytes_per_second,
+            "set_at": kept.set_at,
+            "set_by": kept.set_by,
+        }
+        self._insert(_THROTTLES, row, doing=_doing_throttle("setting", topic))
+
+
+def _doing_throttle(what: str, topic: str) -> str:
+    return f"{what} the limit of {topic}"
+
+
+def _set_limit(rows: Sequence[Any]) -> SetLimit | None:
+    if not rows:
+        return None
+    most_rows, most_bytes, set_at, set_by = rows[0]
+    return SetLimit(Limit(most_rows or 0, most_bytes or 0), aware(set_at), set_by or "")
+
+
 class CassandraAcknowledgedLosses(Table):
     """An `Acknowledgements`."""
 
@@ -131,20 +178,40 @@ def _acknowledgement(row: Any) -> Acknowledgement:
 
 
 class CassandraDeletions(Table):
-    """A `DeletionLog`."""
+    """A `DeletionLog`, and the `Receipts` among them."""
 
     def read_deletions(self) -> list[Deletion]:
         return [
-            Deletion(
-                row.device_id,
-                ms_of(row.since),
-                ms_of(row.until),
-                row.deleted_us,
-                row.reason,
-                row.deleted_by,
-            )
-            for row in self._run(_DELETED, doing="reading deletions")
+            _deletion(row[:-1], row.forgotten)
+            for row in self._run(_DELETED_PLAINLY, doing="reading deletions")
         ]
+
+    def start_deletions(self) -> PendingAnswer[list[Deletion]]:
+        return self._start(
+            _DELETED_PLAINLY,
+            (),
+            "reading deletions",
+            lambda rows: [_deletion(row[:-1], row[-1]) for row in rows],
+        )
+
+    def read_receipts(self) -> list[Receipt]:
+        return [
+            Receipt(
+                _deletion([getattr(row, name) for name in _OF_DELETION], row.forgotten),
+                aware(row.deleted_at),
+                Progress(row.forgotten),
+                by_day(row.rows_by_day),
+                dict(row.found or {}),
+            )
+            for row in self._run(_DELETED, doing="reading receipts")
+            if row.forgotten
+        ]
+
+    def keep_receipt(self, receipt: Receipt) -> None:
+        row = _deletion_row(receipt.deletion, receipt.forgotten_at, receipt.rows_by_day)
+        row |= {"forgotten": receipt.progress.value, "found": dict(receipt.found)}
+        doing = f"recording that {receipt.device_id} is forgotten"
+        self._insert(_DELETIONS, row, doing=doing)
 
     def deleted_parts(self) -> list[DeletedPart]:
         return [
@@ -159,22 +226,48 @@ class CassandraDeletions(Table):
     def record_deletion(
         self, deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
     ) -> None:
-        row = {
-            "device_id": deletion.device_id,
-            "deleted_at": deleted_at,
-            "since": deletion.since_ms,
-            "until": deletion.until_ms,
-            "deleted_us": deletion.deleted_us,
-            "rows_by_day": dict(rows_by_day),
-            "reason": deletion.reason,
-            "deleted_by": deletion.deleted_by,
-        }
+        row = _deletion_row(deletion, deleted_at, rows_by_day)
         doing = f"recording the deletion of readings of {deletion.device_id}"
         self._insert(_DELETIONS, row, doing=doing)
 
 
+def _deletion(plain: Sequence[Any], forgotten: str | None) -> Deletion:
+    device_id, since, until, deleted_us, reason, deleted_by = plain
+    return Deletion(
+        device_id,
+        ms_of(since),
+        ms_of(until),
+        deleted_us,
+        reason,
+        deleted_by,
+        is_forgotten=bool(forgotten),
+    )
+
+
+def _deletion_row(
+    deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
+) -> dict[str, Any]:
+    return {
+        "device_id": deletion.device_id,
+        "deleted_at": deleted_at,
+        "since": deletion.since_ms,
+        "until": deletion.until_ms,
+        "deleted_us": deletion.deleted_us,
+        "rows_by_day": dict(rows_by_day),
+        "reason": deletion.reason,
+        "deleted_by": deletion.deleted_by,
+    }
+
+
 class CassandraMendedRows(Table):
     """A `MendLog`."""
+
+    def count_mends(self, device_id: str) -> int:
+        rows = self._run(_MENDS_OF, (device_id,), doing=f"counting mended rows of {device_id}")
+        return int(rows[0][0])
+
+    def delete_mends(self, device_id: str) -> None:
+        self._run(_DROP_MENDS, (device_id,), doing=f"deleting what was mended of {device_id}")
 
     def read_mended(self) -> list[MendedRow]:
         return [

@@ -20,6 +20,8 @@ _INSTANTS = ("first_at", "last_at")
 _OF_MONTH = "WHERE device_id = ? AND month = ?"
 _DROP_HOURS = f"DELETE FROM {_HOURLY} USING TIMESTAMP ? {_OF_MONTH} AND hour >= ? AND hour < ?"
 _DROP_DAY = f"DELETE FROM {_DAILY} USING TIMESTAMP ? {_OF_MONTH} AND day = ?"
+_DROP_MONTH = tuple(f"DELETE FROM {table} {_OF_MONTH}" for table in (_HOURLY, _DAILY))
+_COUNT_MONTH = tuple(f"SELECT COUNT(*) FROM {table} {_OF_MONTH}" for table in (_HOURLY, _DAILY))
 # The columns of `rollup_days` behind the topic.
 _RECORD = tuple(field.name for field in fields(DayRecord))
 _RECORDS = f"SELECT * FROM {_REBUILDS} WHERE topic = ?"
@@ -94,6 +96,21 @@ class CassandraRollupStore(Table):
 
     def _rollups_of(self, rows: Sequence[Any]) -> dict[int, Rollup]:
         return {row[0]: from_cells(row[1:], self._quantities) for row in rows}
+
+    def count_rollups(self, device_id: str, months: Sequence[date]) -> int:
+        """Hours and days."""
+        doing = f"counting the rollups of {device_id}"
+        return sum(
+            int(self._run(cql, (device_id, month), doing=doing)[0][0])
+            for month in months
+            for cql in _COUNT_MONTH
+        )
+
+    def delete_rollups(self, device_id: str, months: Sequence[date]) -> None:
+        doing = f"deleting the rollups of {device_id}"
+        for month in months:
+            for cql in _DROP_MONTH:
+                self._run(cql, (device_id, month), doing=doing)
 
     def read_records(self, topic: str) -> dict[date, DayRecord]:
         rows = self._run(_RECORDS, (topic,), doing=f"reading which days of {topic} were rolled up")

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from iot_pipeline.connections import Connections, ingest_request
+from iot_pipeline.core.ingest.throttle import SetLimit
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.ingest_run import Events, as_results, look_and_tell
 from iot_pipeline.defs.lanes import Lane, format_ranges
@@ -62,6 +63,7 @@ class FollowRun(Watcher):
     lane: Lane
     connections: Connections
     watching: Connections
+    limit: SetLimit | None = None
     plan: Plan | None = None
     intervals: Intervals = field(default_factory=Intervals)
     outcome: IngestOutcome = field(init=False)
@@ -129,6 +131,7 @@ class FollowRun(Watcher):
                 Run(self.context.run.run_id),
                 partitions=None if self.lane.is_whole else self.lane,
                 follow=Follow(settings.follow_seconds, should_stop=self._stop.is_set),
+                limit=self.limit,
             )
             with run_metrics(settings, self.outcome, self.lane.place) as self._metrics:
                 run_ingest(request, self.connections, outcome=self.outcome, watcher=self)

@@ -11,6 +11,7 @@ from typing import Self
 import dagster as dg
 from pydantic import Field, model_validator
 
+from iot_pipeline.connections import asked_limit
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.alive import name_process, signs_of_life
 from iot_pipeline.defs.checks import check_specs, look_alone
@@ -20,8 +21,8 @@ from iot_pipeline.defs.ingest_run import Events, IngestRun, as_events
 from iot_pipeline.defs.lanes import Lane, inherited_ranges, lane_of, run_ahead_of, whole_lane
 from iot_pipeline.defs.launchpad import (
     EXECUTOR,
-    Asked,
     RangeConfig,
+    Throttled,
     as_ranges,
     refuse_at_launch,
 )
@@ -50,7 +51,7 @@ class IngestMode(enum.Enum):
     follow = "follow"
 
 
-class IngestConfig(Asked):
+class IngestConfig(Throttled):
     """What one run drains. Empty: all that lags, up to max_records."""
 
     mode: IngestMode = IngestMode.drain
@@ -143,6 +144,7 @@ def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, pipeline: P
     lane = lane_of(context.run, pipeline)
     if not _enter(lane, context):
         return
+    limit = asked_limit(config.max_rows_per_second, config.max_bytes_per_second)
     again = inherited_ranges(context.instance, context.run)
     with (
         signs_of_life(context.instance, context.run.run_id, lane.tag),
@@ -150,10 +152,11 @@ def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, pipeline: P
     ):
         if config.mode is IngestMode.follow and again is None:
             with connected(context, pipeline, answer_seconds=_WATCH_SECONDS) as watching:
-                yield from FollowRun(context, pipeline, lane, connections, watching).events()
+                run = FollowRun(context, pipeline, lane, connections, watching, limit)
+                yield from run.events()
             return
         most = config.max_records
-        yield from IngestRun(context, pipeline, lane, asked, most, connections).events()
+        yield from IngestRun(context, pipeline, lane, asked, most, connections, limit).events()
 
 
 def _enter(lane: Lane, context: dg.AssetExecutionContext) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from iot_pipeline.connections import Connections, ingest_request
+from iot_pipeline.core.ingest.throttle import SetLimit
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import Lane, format_ranges, inherited_ranges
 from iot_pipeline.defs.names import ACHIEVED, RANGES
@@ -83,7 +84,7 @@ class IngestRun:
     """One run of the asset that drains, once it is its turn.
 
     Without `asked`, the ranges in its config, it plans by itself, `max_records` offsets at most
-    (None: as the setting says).
+    (None: as the setting says), `limit` the rate it was asked for.
     """
 
     context: dg.AssetExecutionContext
@@ -92,6 +93,7 @@ class IngestRun:
     asked: Sequence[OffsetRange]
     max_records: int | None
     connections: Connections
+    limit: SetLimit | None = None
 
     def events(self) -> Events:
         """Ingest, check it, then say what was done.
@@ -110,6 +112,7 @@ class IngestRun:
                     partitions=None if self.lane.is_whole else self.lane,
                     max_records=self.max_records or settings.run_max_records,
                     is_planned=self._is_planned,
+                    limit=self.limit,
                 ),
                 self.connections,
                 outcome=outcome,

@@ -30,6 +30,16 @@ class Asked(dg.Config):
             field.description = " ".join((field.description or "").split())
 
 
+class Throttled(Asked):
+    """Of a job that writes readings: how fast it may."""
+
+    max_rows_per_second: int | None = Field(None, ge=1)
+    """Rows a second that the run writes at most. Empty: what `iot throttle` set, or
+    IOT_MAX_ROWS_PER_SECOND; `iot throttle` changes it while the run is at work."""
+    max_bytes_per_second: int | None = Field(None, ge=1)
+    """The same in bytes of the requests to Cassandra, about."""
+
+
 class RangeConfig(Asked):
     """Offsets [start, end) of one Kafka partition."""
 

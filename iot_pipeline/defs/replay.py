@@ -8,12 +8,12 @@ from typing import Self
 import dagster as dg
 from pydantic import Field, model_validator
 
-from iot_pipeline.connections import Connections
+from iot_pipeline.connections import Connections, asked_limit
 from iot_pipeline.core.proof.read_back import RowState
 from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import format_ranges
-from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
+from iot_pipeline.defs.launchpad import Asked, RangeConfig, Throttled, as_ranges, job_of
 from iot_pipeline.defs.names import ACHIEVED, RANGES
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen, connected
@@ -22,7 +22,7 @@ from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run
 
 
-class ReplayConfig(Asked):
+class ReplayConfig(Throttled):
     """What to write again: ranges, or those that a run ingested."""
 
     ranges: dict[str, RangeConfig] = Field({})
@@ -136,6 +136,7 @@ def _replay(context: dg.OpExecutionContext, config: ReplayConfig, connections: C
             chosen.plan,
             Run(run_id),
             progress,
+            limit=asked_limit(config.max_rows_per_second, config.max_bytes_per_second),
             on_progress=lambda so_far: say(f"{so_far.done_offsets:,} offsets replayed"),
         )
     finally:

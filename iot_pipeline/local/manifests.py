@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from iot_pipeline.core.simulator.manifest import Manifest
+from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.files import whole_file
 
 
@@ -21,9 +22,25 @@ def manifest_path(data_dir: Path, manifest_id: str) -> Path:
     return data_dir / "manifests" / f"{manifest_id}.json"
 
 
-def write_manifest(data_dir: Path, manifest: Manifest) -> Path:
-    """Keep a manifest; a reader sees the one before it, or this one."""
-    path = manifest_path(data_dir, manifest.manifest_id)
+def read_manifest(path: Path) -> Manifest:
+    """What a simulation sent.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is no manifest.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path}: there is no such file; `iot simulate` says where its manifest is"
+        ) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{path}: it is no manifest of a simulation: {exc}") from exc
+
+
+def write_manifest(data_dir: Path, manifest: Manifest, path: Path | None = None) -> Path:
+    """Keep a manifest, in its own place if none is given; a reader sees the one before, or this."""
+    path = path or manifest_path(data_dir, manifest.manifest_id)
     with whole_file(path) as partial:
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return path

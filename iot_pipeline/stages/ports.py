@@ -14,6 +14,7 @@ from iot_pipeline.core.checks.schema import Migration
 from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ingest.stopped import Stop
+from iot_pipeline.core.ingest.throttle import SetLimit
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
     Commit,
@@ -27,6 +28,7 @@ from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.audit_result import AuditResult
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.proof.forgetting import Receipt
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.proof.settling import KeptSettlement
@@ -386,6 +388,9 @@ class DeletionLog(Protocol):
 
     def read_deletions(self) -> Sequence[Deletion]: ...
 
+    def start_deletions(self) -> Answer[Sequence[Deletion]]:
+        """The same, without waiting."""
+
     def deleted_parts(self) -> Sequence[DeletedPart]:
         """The same, as the rollups of days take them."""
 
@@ -393,6 +398,15 @@ class DeletionLog(Protocol):
         self, deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
     ) -> None:
         """Written before the rows go, so that none goes unexplained."""
+
+
+class Receipts(Protocol):
+    """Devices that were forgotten; each is a deletion, too, from the moment it is begun."""
+
+    def read_receipts(self) -> Sequence[Receipt]: ...
+
+    def keep_receipt(self, receipt: Receipt) -> None:
+        """In the place of one of the same device and moment."""
 
 
 class MendLog(Protocol):
@@ -438,6 +452,37 @@ class Stops(Protocol):
 
     def keep_stop(self, topic: str, stop: Stop) -> None:
         """In the place of an earlier one."""
+
+
+class Throttles(Protocol):
+    """The limit that was set for all runs of a topic, if one was."""
+
+    def read_limit(self, topic: str) -> SetLimit | None: ...
+
+    def start_read(self, topic: str) -> Answer[SetLimit | None]:
+        """The same, without waiting."""
+
+    def keep_limit(self, topic: str, kept: SetLimit | None) -> None:
+        """In the place of an earlier one; None: nothing is set."""
+
+
+class DeviceTables(Protocol):
+    """What there is of one device beside its readings; removing is repeated at will."""
+
+    def count_rollups(self, device_id: str, months: Sequence[date]) -> int: ...
+
+    def count_states(self, device_id: str) -> int: ...
+
+    def count_mends(self, device_id: str) -> int: ...
+
+    def delete_rollups(self, device_id: str, months: Sequence[date]) -> None: ...
+
+    def delete_state(self, device_id: str) -> None: ...
+
+    def delete_mends(self, device_id: str) -> None: ...
+
+    def delete_days(self, device_id: str, days: Sequence[date], until_us: int) -> None:
+        """Out of the index, as it was noted up to then."""
 
 
 class AuditLog(Protocol):

@@ -22,6 +22,7 @@ from iot_pipeline_tests.cli.terminals import (
     run_all,
 )
 from iot_pipeline_tests.load import delete_before, fleet, produce, reading_json
+from iot_pipeline_tests.manifests import keep_small_manifest
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import Services, free_ports
 
@@ -69,6 +70,9 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(("--all",), shows=("{device}", "devices listed")),
     ],
     "down": [Example(away=0)],
+    "forget": [
+        Example(("--reason", "a test", "--yes", "--", "nobody"), shows=("not reached:",)),
+    ],
     "drain": [
         # Apart from each other: runs of one Kafka partition fence each other, exit code 3.
         Example(("--max-records", "100", "--partitions", "2")),
@@ -77,6 +81,7 @@ EXAMPLES: dict[str, list[Example]] = {
     "export": [Example(("--day", "{day}", "--out", "{out}"), shows=("{day}",))],
     "kill": [Example(("kafka",), there=1, away=1)],
     "lag": [Example(shows=("total",))],
+    "latest": [Example(("--", "{device}"), shows=("{device}", "{measured_at}"))],
     "ledger": [Example(shows=("{run_id}", "the chain holds", "left unread: up to"))],
     "logs": [Example(away=0, shows=("kafka has no log",))],
     "losses": [
@@ -112,7 +117,11 @@ EXAMPLES: dict[str, list[Example]] = {
     "metrics": [Example(away=0, shows=("iot_lag_offsets",))],
     "watch": [Example(("--once",), away=0)],
     "mend": [Example(("--", "{device}", "{measured_at}"), shows=("is whole",))],
+    "throttle": [
+        Example(("900000", "--bytes", "90000000"), shows=("900,000 rows/s", "{user}")),
+    ],
     "trace": [Example(("--", "{device}", "{measured_at}"), shows=("{device}", "{message}"))],
+    "verify": [Example(("{manifest}",), shows=("PASS",))],
     "up": [Example(away=2, shows=("kafka", "cassandra"))],
 }
 # What can only be said after a look.
@@ -138,6 +147,12 @@ HELP = [
     ["--version"],
     *([*name.split(), "--help"] for name in all_commands()),
 ]
+
+
+def _unknown(nowhere: dict[str, str]) -> dict[str, str]:
+    folder = Path(nowhere["IOT_DATA_DIR"])
+    manifest = keep_small_manifest(folder, "iot_data")
+    return UNKNOWN | {"out": str(folder / "export"), "manifest": str(manifest)}
 
 
 def test_every_command_has_an_example() -> None:
@@ -174,7 +189,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
 
 
 def test_with_servers_away_every_command_says_so_and_ends(nowhere: dict[str, str]) -> None:
-    known = UNKNOWN | {"out": nowhere["IOT_DATA_DIR"] + "/export"}
+    known = _unknown(nowhere)
     asked = [
         (name, example, terminal)
         for name, examples in EXAMPLES.items()
@@ -212,7 +227,7 @@ MAY_END_WITH = {
 def test_whatever_is_wrong_around_it_every_command_says_one_sentence_and_ends(
     nowhere: dict[str, str],
 ) -> None:
-    known = UNKNOWN | {"out": nowhere["IOT_DATA_DIR"] + "/export"}
+    known = _unknown(nowhere)
     asked = [
         (name, example, Terminal(trouble, None, trouble=trouble))
         for name, examples in EXAMPLES.items()
@@ -335,6 +350,7 @@ def filled(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iter
             "measured_at": f"{measured:%Y-%m-%dT%H:%M:%S}.000Z",
             "message": message.decode()[:40],
             "out": str(folder / "export"),
+            "manifest": str(keep_small_manifest(folder, settings.topic)),
         }
         yield Filled(pipeline, known)
 

@@ -97,6 +97,7 @@ def test_the_jobs_are_those_people_know_and_each_has_an_end(definitions: dg.Defi
         "rollups",
         "replay",
         "replay_dead_letters",
+        "ingest_plan",
         "audit",
         "checks",
         "health_report",

@@ -140,6 +140,9 @@ def test_dead_letters_that_a_fixed_rule_accepts_are_stored_and_the_rest_is_count
 ) -> None:
     hot = (b"k", reading_json(name, 1_735_444_918.0, temperature=200.0))
     produce(pipeline.brokers, pipeline.topic, [hot, hot, (b"k", b"{")], partition=0)
+    planned = dagster.launch("ingest_plan")
+    assert planned.is_success, planned.failure
+    assert pipeline.connections.ledger.read_checkpoints(pipeline.topic, [0]) == {}
     first = dagster.materialize()
     assert set(first.red) == {"dead_letters_are_few"}
     check = first.checks["dead_letters_are_few"]

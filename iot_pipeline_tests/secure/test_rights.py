@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -32,6 +33,7 @@ from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.checks.machinery.registry import all_checks, look_at
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import produce, reading_json
+from iot_pipeline_tests.manifests import keep_small_manifest
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.secure.administrator import Administrator
 from iot_pipeline_tests.servers import OwnServices, fresh_keyspace, fresh_topic
@@ -60,6 +62,10 @@ class World:
     @property
     def settings(self) -> Settings:
         return self.pipeline.settings
+
+    @property
+    def manifest(self) -> Path:
+        return keep_small_manifest(self.settings.data_dir, self.settings.topic)
 
     @property
     def first_at(self) -> float:
@@ -210,7 +216,9 @@ CASES: Mapping[str, Case] = {
     "losses --acknowledge": Case("losses --acknowledge {0.loss} --reason tested"),
     "dead-letters replay": Case("dead-letters replay"),
     "rebase": Case("rebase --at latest --skip tested", World.send),
+    "throttle": Case("throttle off"),
     "lag": Case("lag"),
+    "latest": Case("latest"),
     "readings": Case(f"readings {DEVICE}"),
     "devices": Case("devices"),
     "rollups": Case(f"rollups --day {{0.day}} {DEVICE}"),
@@ -222,12 +230,14 @@ CASES: Mapping[str, Case] = {
     "losses": Case("losses"),
     "metrics": Case("metrics"),
     "watch": Case("watch --once"),
+    "verify": Case("verify {0.manifest}"),
     "reading check": Case(f"reading check {SEED_FILE}", found=1),
     "reading infer": Case("reading infer"),
     "dead-letters list": Case("dead-letters list"),
     "dead-letters show": Case("dead-letters show {0.place}"),
     "dead-letters stats": Case("dead-letters stats"),
-    # The last: it takes what others look at.
+    # The last: they take what others look at.
+    "forget": Case("forget --reason tested --yes nobody"),
     "delete": Case(f"delete --day {{0.day}} --reason tested --yes {DEVICE}"),
 }
 # Set up for the world itself, and a test of its own: `iot demo` does what all the others do.

@@ -100,8 +100,11 @@ class FakeSensorData:
     def delete_rows(self, deletion: Deletion, day_number: int) -> None:
         for place in [*self.store.cells]:
             device_id, day, ms = place
-            if (device_id, day) == (deletion.device_id, day_number) and (
-                deletion.since_ms <= ms < deletion.until_ms
+            written_us = max(us for us, _ in self.store.cells[place].values())
+            if (
+                (device_id, day) == (deletion.device_id, day_number)
+                and deletion.since_ms <= ms < deletion.until_ms
+                and written_us <= deletion.deleted_us
             ):
                 del self.store.cells[place]
 

@@ -22,6 +22,7 @@ from iot_pipeline.stages.checks.machinery.registry import checks_of
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData, StoredRows
+from iot_pipeline_tests.stages.fakes import FakeAnswer, answer
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 
 # (device_id, measured_ms, arrived_ms, temperature, humidity)
@@ -105,6 +106,9 @@ class TimeLapse(FakeSensorData):
 
     def read_deletions(self) -> list[Deletion]:
         return self.deletions
+
+    def start_deletions(self) -> FakeAnswer[list[Deletion]]:
+        return answer(self.deletions)
 
     def look(
         self,

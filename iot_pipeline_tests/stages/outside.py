@@ -18,7 +18,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ports import SensorData
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
-from iot_pipeline_tests.stages.fakes import Kind
+from iot_pipeline_tests.stages.fakes import FakeAnswer, Kind, answer
 from iot_pipeline_tests.stages.faults import Faults
 from iot_pipeline_tests.stages.world import World
 
@@ -35,6 +35,9 @@ class FakeDeletions:
 
     def read_deletions(self) -> list[Deletion]:
         return self.deletions
+
+    def start_deletions(self) -> FakeAnswer[list[Deletion]]:
+        return answer(list(self.deletions))
 
     def deleted_parts(self) -> list[DeletedPart]:
         return self.deleted

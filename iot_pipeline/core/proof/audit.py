@@ -349,8 +349,8 @@ class Judge:
             return Fate.REJECTED
         if self.aged_before_ms is not None and arrived_ms(written_us) < self.aged_before_ms:
             return Fate.AGED_OUT
-        if self.deletions.covers(place[0], ms, written_us):
-            return Fate.DELETED
+        if (deletion := self.deletions.covering(place[0], ms, written_us)) is not None:
+            return Fate.FORGOTTEN if deletion.is_forgotten else Fate.DELETED
         if (lost := self._lost_as(partition, offset)) is not None:
             return lost
         self.result.name(Finding(Fate.LOST, place[0], ms, partition, offset, detail))

@@ -22,6 +22,7 @@ class Fate(enum.StrEnum):
     IGNORED = "ignored"
     AGED_OUT = "aged_out"
     DELETED = "deleted"
+    FORGOTTEN = "forgotten"
     HOLES = "holes"
     EXPIRED = "expired"
     SKIPPED = "skipped"

@@ -15,7 +15,8 @@ from iot_pipeline.core.reading.write_times import RowsByTime
 class Deletion:
     """Readings of one device with timestamps [since_ms, until_ms), written up to `deleted_us`.
 
-    A record that arrived in Kafka later makes its row as ever.
+    A record that arrived in Kafka later makes its row as ever. `is_forgotten`: `iot forget` removed
+    all that there was of the device.
     """
 
     device_id: str
@@ -24,6 +25,7 @@ class Deletion:
     deleted_us: int
     reason: str
     deleted_by: str = ""
+    is_forgotten: bool = False
 
 
 class Deletions:
@@ -33,11 +35,14 @@ class Deletions:
             self._by_device[deletion.device_id].append(deletion)
 
     def covers(self, device_id: str, timestamp_ms: int, write_time_us: int) -> bool:
-        of_device = self._by_device.get(device_id)
-        return of_device is not None and any(
-            item.since_ms <= timestamp_ms < item.until_ms and write_time_us <= item.deleted_us
-            for item in of_device
-        )
+        return self.covering(device_id, timestamp_ms, write_time_us) is not None
+
+    def covering(self, device_id: str, timestamp_ms: int, write_time_us: int) -> Deletion | None:
+        """The first that covers a reading; None: it was not deleted."""
+        for item in self._by_device.get(device_id, ()):
+            if item.since_ms <= timestamp_ms < item.until_ms and write_time_us <= item.deleted_us:
+                return item
+        return None
 
     def covered(self, device_id: str, rows: RowsByTime) -> list[int]:
         if device_id not in self._by_device:

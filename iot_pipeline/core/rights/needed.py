@@ -183,13 +183,23 @@ COMMANDS: Mapping[str, Needs] = {
             ),
             "dead-letters replay": _REPLAY_LETTERS,
             "delete": Needs(cassandra=(*_SELECT, *_modify("sensor_data", "deletions"))),
+            "forget": Needs(
+                cassandra=(
+                    *_SELECT,
+                    *_WRITE_ROWS,
+                    *_modify("deletions", "hourly_readings", "daily_readings"),
+                    *_modify("device_states", "mended_rows"),
+                )
+            ),
             "rebase": Needs(kafka=_READ_TOPIC, cassandra=(*_SELECT, *_modify("ingest_ledger"))),
+            "throttle": Needs(cassandra=(*_SELECT, *_modify("throttles"))),
         },
     ),
     **_as(
         READERS,
         {
             "lag": _READ_BOTH,
+            "latest": _SELECT_ALONE,
             "readings": _SELECT_ALONE,
             "devices": _SEE_BOTH,
             "rollups": _SELECT_ALONE,
@@ -201,6 +211,7 @@ COMMANDS: Mapping[str, Needs] = {
             "losses": _SEE_BOTH,
             "metrics": _LOOK,
             "watch": _LOOK,
+            "verify": Needs(kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=_SELECT),
             "reading check": _TOPIC_ALONE,
             "reading infer": _TOPIC_ALONE,
             "dead-letters list": _LETTERS_ALONE,
@@ -237,6 +248,7 @@ JOBS: Mapping[str, Needs] = {
                 kafka=_topic(DESCRIBE),
                 cassandra=(*_SELECT, *_modify("ingest_ledger", "ledger_sums")),
             ),
+            "ingest_plan": Needs(kafka=_READ_TOPIC, cassandra=(*_SELECT, *_SEE_SYNC)),
             "iot_data_lag": _READ_BOTH,
             "rollups_of_touched_days": _SELECT_ALONE,
             "iot_alerts": _READ_BOTH,

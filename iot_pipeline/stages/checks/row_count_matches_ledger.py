@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
+from iot_pipeline.core.proof.forgetting import forgotten_rows
 from iot_pipeline.core.proof.settling import Settlement
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.core.words import counted
@@ -58,6 +59,11 @@ def look(facts: Facts) -> CheckVerdict | None:
         patience_seconds=patience,
         begun=mine,
     )
+    forgotten = forgotten_rows(facts.ports.receipts.read_receipts())
+    compared = [
+        replace(day, gone=forgotten.gone.get(day.day, 0), going=forgotten.going.get(day.day, 0))
+        for day in compared
+    ]
     # What is kept is derived: who may not write looks all the same.
     with suppress(MissingRightError):
         if run is None:
@@ -141,6 +147,7 @@ def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> C
         "rows_missing": sum(day.deficit for day in fewer),
         "rows_sent_again": sum(item.missing for item in settlements if item.is_settled),
         "rows_too_many": sum(day.surplus for day in more),
+        "rows_forgotten": sum(day.gone for day in days),
         "days": len(days),
         "days_not_whole": len(part),
     }
@@ -187,7 +194,9 @@ def _say_equal(days: Sequence[DayCount]) -> str:
     # A run wrote meanwhile: a person who compares two numbers must not find them unequal.
     meanwhile = "" if before == after else f" while they were counted: {before:,} to {after:,}"
     what = f"{counted(rows, 'row')} of {counted(len(days), 'day')}"
-    return f"{what} are what the ledger stored{meanwhile}."
+    gone = sum(day.gone for day in days)
+    forgotten = f", but for {gone:,} that `iot forget` removed" if gone else ""
+    return f"{what} are what the ledger stored{meanwhile}{forgotten}."
 
 
 def _say_settled(item: Settlement) -> str:

@@ -18,6 +18,7 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.core.ingest.sizing import row_bytes, wanted_records
+from iot_pipeline.core.ingest.throttle import NO_LIMIT, Limit, SetLimit
 from iot_pipeline.core.ledger.chain import LedgerEntry, ingested_from
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import DeviceCodes
@@ -36,6 +37,7 @@ from iot_pipeline.errors import (
     PipelineError,
     TransientError,
 )
+from iot_pipeline.stages.ingest.deleted import DeletedReadings
 from iot_pipeline.stages.ingest.following import (
     FOLLOW_POLL_SECONDS,
     IDENTITY_SECONDS,
@@ -43,8 +45,16 @@ from iot_pipeline.stages.ingest.following import (
 )
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.refused import settle_refusals
+from iot_pipeline.stages.ingest.throttle import Throttle
 from iot_pipeline.stages.ingest.writers import SLICES_AT_ONCE, Writers
-from iot_pipeline.stages.ports import DeadLetterSink, LedgerStore, ReadingStore, RecordLogReader
+from iot_pipeline.stages.ports import (
+    DeadLetterSink,
+    DeletionLog,
+    LedgerStore,
+    ReadingStore,
+    RecordLogReader,
+    Throttles,
+)
 from iot_pipeline.stages.reading.log import read_millisecond_before
 from iot_pipeline.stages.requests import retry_transient
 
@@ -70,7 +80,8 @@ class DrainConfig:
     """How a run drains; the meaning of each is that of the setting with its name.
 
     `micro_batch_bytes` is the memory into which a micro-batch grows when many devices are active
-    (`core.ingest.sizing`); 0: it does not grow. `follow` is set for a run that stays.
+    (`core.ingest.sizing`); 0: it does not grow. `asked_limit` is what this run was asked for beside
+    the settings' `limit`. `follow` is set for a run that stays.
     """
 
     rules: ReadingRules = field(default_factory=ReadingRules)
@@ -80,6 +91,8 @@ class DrainConfig:
     retry_seconds: float = 30.0
     retention_days: float = 0.0
     micro_batch_bytes: int = 0
+    limit: Limit = NO_LIMIT
+    asked_limit: SetLimit | None = None
     follow: Follow | None = None
 
 
@@ -91,6 +104,15 @@ class Ports:
     store: ReadingStore
     ledger: LedgerStore
     dead_letters: DeadLetterSink
+    throttles: Throttles | None = None
+    deletions: DeletionLog | None = None
+
+
+def open_throttle(topic: str, ports: Ports, config: DrainConfig) -> Throttle:
+    """How fast a run may write its rows, as of now and as it changes."""
+    throttle = Throttle(topic, ports.throttles, config.limit, config.asked_limit)
+    throttle.look(config.retry_seconds)
+    return throttle
 
 
 class MicroBatches:
@@ -103,7 +125,8 @@ class MicroBatches:
         entries: the ledger's, of those partitions: records before a range compete with its first
             millisecond, those that were ingested.
         wall_clock: seconds since 1970, for the retention of rows.
-        prepare: may take rows out of a micro-batch before they are written.
+        prepare: may take rows out of a micro-batch before they are written; by default those that
+            were deleted on purpose.
         are_objects: the caller makes objects of all rows, which take memory.
     """
 
@@ -116,13 +139,16 @@ class MicroBatches:
         config: DrainConfig,
         entries: Sequence[LedgerEntry],
         wall_clock: Callable[[], float] = time.time,
-        prepare: Callable[[MicroBatch], None] = lambda _: None,
+        prepare: Callable[[MicroBatch], None] | None = None,
         *,
         are_objects: bool = False,
     ) -> None:
         self._topic, self._checkpoints = topic.name, checkpoints
         self._ports, self._config = ports, config
-        self._wall_clock, self._prepare = wall_clock, prepare
+        self._wall_clock = wall_clock
+        self._deleted = DeletedReadings(ports.deletions)
+        self._deleted.look(config.retry_seconds)
+        self._prepare = prepare or self._deleted.leave_out
         self._are_objects = are_objects
         self._follow = config.follow
         self._is_over = (
@@ -139,8 +165,13 @@ class MicroBatches:
         self._decoder, self._codes = ReadingDecoder(config.rules), DeviceCodes()
         self._bytes_of_row = row_bytes(config.rules.quantities)
         at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
+        self._throttle = open_throttle(topic.name, ports, config)
         self._writers = Writers(
-            ports.store, at_once, config.requests_in_flight, config.retry_seconds
+            ports.store,
+            at_once,
+            config.requests_in_flight,
+            config.retry_seconds,
+            self._throttle,
         )
         self._is_last = False
         # Of these the store refused too much: nothing of them is given out from there on.
@@ -270,7 +301,7 @@ class MicroBatches:
 
     def _wanted_records(self, builder: MicroBatchBuilder) -> int:
         config = self._config
-        return wanted_records(
+        wanted = wanted_records(
             config.micro_batch_records,
             self._bytes_of_row,
             config.micro_batch_bytes,
@@ -279,6 +310,8 @@ class MicroBatches:
             is_waiting=self._writers.is_full,
             are_objects=self._are_objects,
         )
+        limit = self._throttle.limit
+        return min(wanted, limit.most_records()) if limit else wanted
 
     def _poll_seconds(self) -> float:
         if self._writers.is_busy:
@@ -378,6 +411,11 @@ class MicroBatches:
             )
 
     def _pump(self, wait_seconds: float = 0.0) -> Iterator[MicroBatch]:
+        self._throttle.look_again()
+        if self._deleted.look_again():
+            self._writers.note_again()
+        if self._throttle.limit and self._follow is not None and self._is_over():
+            self._throttle.lift()
         for refusals in self._writers.pump(wait_seconds):
             if refusals.rows or refusals.stopped or self._refused:
                 self._settle_refusals(refusals)

@@ -4,7 +4,7 @@ First contact with a topic happens here: a partition without a checkpoint gets o
 """
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from iot_pipeline.core.checks.schema import check_owner
@@ -115,6 +115,7 @@ def make_plan(
     is_planned: bool = False,
     accept_producer_timestamps: bool = False,
     compare: Compare = lambda *_: {},
+    is_dry: bool = False,
 ) -> Plan:
     """Plan from the checkpoints to the last stable offsets, or sort the ranges asked for.
 
@@ -131,6 +132,7 @@ def make_plan(
             not are stopped here too.
         accept_producer_timestamps: whether a topic that is not LogAppendTime will do.
         compare: finds the partitions whose log is not the one that was read; a run does.
+        is_dry: nothing is written: first contact is planned, not made.
 
     Raises:
         ConfigurationError: the keyspace belongs to another topic.
@@ -152,8 +154,18 @@ def make_plan(
     if missing and not stopped:
         # Later there is a checkpoint, so the question was answered.
         check_owner(ledger.keyspace, ledger.owner(), topic)
-        _make_first_contact(log, ledger, info, checkpoints, missing, start_at)
-        info, checkpoints, states = read_states(log, ledger, topic, stopped)
+        first = _first_checkpoints(log, info, checkpoints, missing, start_at)
+        if is_dry:
+            checkpoints |= first
+            states = [
+                replace(state, checkpoint=checkpoints[state.partition].next_offset)
+                for state in states
+            ]
+        else:
+            # Partition 0 gets its checkpoint last, so it has one when all of it was made.
+            ledger.first_contact(topic, [c for c in first.values() if c.partition])
+            ledger.first_contact(topic, [c for c in first.values() if not c.partition])
+            info, checkpoints, states = read_states(log, ledger, topic, stopped)
     stopped = {s.partition: exc for s in states if (exc := _why_stopped(s))} | stopped
     known = [c for p, c in checkpoints.items() if p not in stopped]
     stopped |= compare(known, [Watermarks(s.partition, s.low, s.last_stable) for s in states])
@@ -212,16 +224,16 @@ def _plan_asked(
     return plan
 
 
-def _make_first_contact(
+def _first_checkpoints(
     log: RecordLog,
-    ledger: LedgerStore,
     info: TopicInfo,
     checkpoints: dict[int, Checkpoint],
     missing: list[PartitionState],
     start_at: str,
-) -> None:
-    # Partition 0 gets its checkpoint last, so it has one when first contact was made in full: what
-    # misses one then was added later, and records there that expired unseen are a loss like any.
+) -> dict[int, Checkpoint]:
+    """Where partitions without a checkpoint start, in order."""
+    # Partition 0 has one when first contact was made in full: what misses one then was added
+    # later, and records there that expired unseen are a loss like any.
     is_known = 0 in checkpoints
     starts = {state.partition: 0 if is_known else state.low for state in missing}
     if not is_known and start_at == "latest":
@@ -233,7 +245,4 @@ def _make_first_contact(
             state.partition: min(at_time[state.partition], state.last_stable) for state in missing
         }
     epoch = max((checkpoint.epoch for checkpoint in checkpoints.values()), default=0)
-    new = [Checkpoint(p, start, epoch, info.topic_id) for p, start in sorted(starts.items())]
-    others, first = [c for c in new if c.partition], [c for c in new if not c.partition]
-    ledger.first_contact(info.name, others)
-    ledger.first_contact(info.name, first)
+    return {p: Checkpoint(p, start, epoch, info.topic_id) for p, start in sorted(starts.items())}

@@ -19,6 +19,7 @@ import numpy as np
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.core.ingest.requests import MAX_ROWS_PER_BATCH, requests_of
+from iot_pipeline.core.ingest.throttle import ROW_WIRE_BYTES
 from iot_pipeline.core.reading.columns import DeviceCodes, Ints
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
@@ -26,6 +27,7 @@ from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, record
 from iot_pipeline.core.times import day_of
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
+from iot_pipeline.stages.ingest.throttle import Throttle
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline.stages.requests import RETRIED, backoff_seconds
 
@@ -39,8 +41,6 @@ MAX_DEVICES_PER_BATCH = MAX_ROWS_PER_BATCH
 DEVICE_REFRESH_MS = 6 * 3_600_000
 # Past about 4 MB unsent the driver refuses to take more.
 MAX_BYTES_IN_FLIGHT = 2 * 1024 * 1024
-# What a row takes on the wire beside its device_id.
-_ROW_WIRE_BYTES = 96
 _SAY_SECONDS = 1.0
 # Answers later than this mean that Cassandra queues what we send: less of it loses nothing.
 SLOW_ANSWER_SECONDS = 0.25
@@ -67,9 +67,9 @@ class _Request:
     def __post_init__(self) -> None:
         # About what it takes on the wire.
         if self.rows is None:
-            self.size_bytes = sum(_ROW_WIRE_BYTES + len(name) for name in self.devices)
+            self.size_bytes = sum(ROW_WIRE_BYTES + len(name) for name in self.devices)
         else:
-            self.size_bytes = len(self.rows) * (_ROW_WIRE_BYTES + len(self.rows.device_id))
+            self.size_bytes = len(self.rows) * (ROW_WIRE_BYTES + len(self.rows.device_id))
 
 
 @dataclass(slots=True)
@@ -81,12 +81,14 @@ class RowWriter:
             less by an eighth when answers are slow, and grown back one by one.
         give_up_after_seconds: how long transient errors may last without one success.
         clock: monotonic seconds.
+        throttle: says when a request may leave that was not sent before; None: at once.
     """
 
     store: ReadingStore
     requests_in_flight: int
     give_up_after_seconds: float
     clock: Callable[[], float] = time.monotonic
+    throttle: Throttle | None = None
     refusals: Refusals = field(default_factory=lambda: Refusals(_empty()))
     _refused_devices: list[tuple[int, str, RowsRefusedError]] = field(default_factory=list)
     # What is still to be made of the micro-batch; and requests that are sent before those.
@@ -104,6 +106,7 @@ class RowWriter:
     # By `_place_numbers`, which hold for these codes alone.
     _noted_devices: dict[int, int] = field(default_factory=dict)
     _codes: DeviceCodes = field(default_factory=DeviceCodes)
+    _notes_again: bool = False
     # Of rows that are of no micro-batch.
     _own_codes: DeviceCodes = field(default_factory=DeviceCodes)
 
@@ -120,11 +123,15 @@ class RowWriter:
         self._at_most = min(at_most or self.requests_in_flight, self.requests_in_flight)
         self.refusals, self._refused_devices = Refusals(batch), []
         self._failing_since = None
-        if batch.groups.columns.codes is not self._codes:
-            self._codes = batch.groups.columns.codes
+        if batch.groups.columns.codes is not self._codes or self._notes_again:
+            self._codes, self._notes_again = batch.groups.columns.codes, False
             self._noted_devices.clear()
         rows = map(_Request, requests_of(batch.groups, self._at_most))
         self._source = chain(rows, self._device_requests(batch))
+
+    def note_again(self) -> None:
+        """Some notes of devices were deleted: from the next micro-batch on none is relied on."""
+        self._notes_again = True
 
     def _device_requests(self, batch: MicroBatch) -> Iterator[_Request]:
         """Those that note which devices have rows on which days, where that is due."""
@@ -226,9 +233,16 @@ class RowWriter:
             return self._queue.popleft()
         if self._source is None:
             return None
+        # What is sent again was paid for, and an outage must not look longer than it is.
+        throttle = self.throttle
+        if throttle is not None and not throttle.may_send():
+            return None
         request = next(self._source, None)
         if request is None:
             self._source = None
+        elif throttle is not None:
+            rows = len(request.devices) if request.rows is None else len(request.rows)
+            throttle.sent(rows, request.size_bytes)
         return request
 
     def _collect(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.stages.ingest.row_writer import RowWriter
+from iot_pipeline.stages.ingest.throttle import Throttle
 from iot_pipeline.stages.ports import ReadingStore
 
 # Slices written at once, while they are small. Those of a backlog are written one by one: each
@@ -26,6 +27,7 @@ class Writers:
         at_once: how many, at most, while all of them are small.
         requests_in_flight: of a large micro-batch; small ones share them.
         give_up_after_seconds: of each writer.
+        throttle: that of all of them together.
     """
 
     def __init__(
@@ -34,12 +36,19 @@ class Writers:
         at_once: int,
         requests_in_flight: int,
         give_up_after_seconds: float,
+        throttle: Throttle | None = None,
     ) -> None:
         self._share = max(1, requests_in_flight // at_once)
         self._free = [
-            RowWriter(store, requests_in_flight, give_up_after_seconds) for _ in range(at_once)
+            RowWriter(store, requests_in_flight, give_up_after_seconds, throttle=throttle)
+            for _ in range(at_once)
         ]
         self._writing: deque[tuple[RowWriter, MicroBatch]] = deque()
+
+    def note_again(self) -> None:
+        """As `RowWriter.note_again`."""
+        for writer in [*self._free, *(writer for writer, _ in self._writing)]:
+            writer.note_again()
 
     @property
     def is_full(self) -> bool:

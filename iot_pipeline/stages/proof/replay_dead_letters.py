@@ -30,7 +30,7 @@ from iot_pipeline.core.reading.write_times import (
 )
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 from iot_pipeline.core.words import counted
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports, open_throttle
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import RecordLogReader, Run
 from iot_pipeline.stages.proof.ports import AuditPorts
@@ -158,7 +158,12 @@ class _Work:
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
         self._deletions = proof.read_deletions()
         self._decoder = ReadingDecoder(config.rules)
-        self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
+        self._writer = RowWriter(
+            ports.store,
+            config.requests_in_flight,
+            config.retry_seconds,
+            throttle=open_throttle(self._topic, ports, config),
+        )
         self._aged_before_ms = aged_before_ms(config.retention_days, wall_clock())
         self._groups: dict[Place, RowsByTime] = {}
         self._held = 0

@@ -30,6 +30,7 @@ from iot_pipeline.stages.ports import (
     DeviceDays,
     LedgerStore,
     LedgerSums,
+    Receipts,
     SensorData,
     Settlements,
     Stops,
@@ -82,6 +83,8 @@ class CheckPorts(Protocol):
     def settlements(self) -> Settlements: ...
     @property
     def stops(self) -> Stops: ...
+    @property
+    def receipts(self) -> Receipts: ...
     @property
     def acknowledgements(self) -> Acknowledgements: ...
     @property

@@ -58,6 +58,8 @@ class DayCount:
     meanwhile is between them; None when the time did not suffice to read the ledgers.
     `devices_counted` of the `devices` that have rows that day were counted, in this look and those
     before it that left it the rest; `so_far` is where the next look goes on.
+    `gone` of the rows that the ledger stored were forgotten (`iot forget`), and `going` more are
+    being forgotten just now.
     """
 
     day: date
@@ -67,6 +69,8 @@ class DayCount:
     ledger_before: int | None
     ledger_after: int | None
     so_far: CountSoFar | None = None
+    gone: int = 0
+    going: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -75,14 +79,16 @@ class DayCount:
     @property
     def surplus(self) -> int:
         """Rows more than any ledger state says, even when not all were counted; at least 0."""
-        return 0 if self.ledger_after is None else max(0, self.rows - self.ledger_after)
+        if self.ledger_after is None:
+            return 0
+        return max(0, self.rows - (self.ledger_after - self.gone))
 
     @property
     def deficit(self) -> int:
         """Rows fewer than the ledger said before counting; 0 when not all were counted."""
         if not self.is_whole or self.ledger_before is None:
             return 0
-        return max(0, self.ledger_before - self.rows)
+        return max(0, self.ledger_before - self.gone - self.going - self.rows)
 
 
 def count_days(

@@ -1,0 +1,82 @@
+"""Fields of messages that the declaration does not name, by their names and where each was first.
+
+For looks at some messages: the drain counts such messages, and reads no name.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from iot_pipeline.core.reading.declaration import Declaration, Path, path_text
+from iot_pipeline.core.reading.messages import Record
+
+# Devices choose names: more of them are counted together.
+MOST_NAMES = 100
+_Tree = dict[str, Any]
+
+
+@dataclass(slots=True)
+class FieldSeen:
+    """How many messages had a field, and the first of them."""
+
+    records: int
+    partition: int
+    offset: int
+
+
+@dataclass(slots=True)
+class UnknownFields:
+    """What `add` found. `unnamed` messages had fields beyond the first hundred names."""
+
+    declaration: Declaration
+    seen: dict[str, FieldSeen] = field(default_factory=dict)
+    unnamed: int = 0
+    _tree: _Tree = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tree = _tree_of(self.declaration)
+
+    def add(self, record: Record) -> None:
+        """Look at a message; what is no JSON object has no fields."""
+        try:
+            told = msgspec.json.decode(record.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if not isinstance(told, dict):
+            return
+        for path in _unknown(told, self._tree):
+            name = path_text(path)
+            known = self.seen.get(name)
+            if known is not None:
+                known.records += 1
+            elif len(self.seen) < MOST_NAMES:
+                self.seen[name] = FieldSeen(1, record.partition, record.offset)
+            else:
+                self.unnamed += 1
+
+
+def _unknown(told: Mapping[str, Any], tree: _Tree, before: Path = ()) -> Iterator[Path]:
+    """Each field that is not declared; of an object of which nothing is declared, itself alone."""
+    for name, value in told.items():
+        below = tree.get(name)
+        if below is None:
+            yield (*before, name)
+        elif below and isinstance(value, dict):
+            yield from _unknown(value, below, (*before, name))
+
+
+def _tree_of(declared: Declaration) -> _Tree:
+    """The declared names, an object a level."""
+    root: _Tree = {}
+    for path in (
+        *declared.device.paths,
+        *declared.time.paths,
+        *(rule.path for rule in declared.ignore),
+        *(path for quantity in declared.quantities for path in quantity.places),
+    ):
+        level = root
+        for name in path:
+            level = level.setdefault(name, {})
+    return root
