@@ -14,7 +14,10 @@ from iot_pipeline_tests.servers import clean_environment
 ROOT = Path(__file__).parent.parent
 _BLOCK = f"import sys\nsys.modules |= dict.fromkeys({sorted(EXTRA_OF)})\n"
 # Where a distribution and what is imported of it have different names.
-_IMPORTED_AS = {"aws_msk_iam_sasl_signer_python": "aws_msk_iam_sasl_signer"}
+_IMPORTED_AS = {
+    "aws_msk_iam_sasl_signer_python": "aws_msk_iam_sasl_signer",
+    "grpcio_tools": "grpc_tools",
+}
 
 
 def without_extras(code: str, folder: Path) -> "subprocess.CompletedProcess[str]":
