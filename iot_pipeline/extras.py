@@ -23,6 +23,7 @@ EXTRA_OF = {
     "fastavro": "avro",
     "grpc_tools": "protobuf",
     "aws_msk_iam_sasl_signer": "msk",
+    "dagster_postgres": "postgres",
 }
 
 
