@@ -14,7 +14,7 @@ from iot_pipeline.core.reading.formats import UndecodableError, WriterSchema
 
 PRIMITIVES = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
 _NAMED = ("record", "error", "enum", "fixed")
-_DEEPEST = 64
+_DEEPEST = 128
 _float, _double = struct.Struct("<f"), struct.Struct("<d")
 
 
@@ -175,6 +175,8 @@ class _Reader:
             # An item may take no byte at all; more of them than bytes were sent by nobody.
             if count > len(self.value):
                 self._fail(f"{count} items in {len(self.value)} bytes")
+            if node.kind == "array" and _takes_no_byte(node.parts[0]):
+                continue
             for _ in range(count):
                 if node.kind == "map":
                     key = self._text()
@@ -217,6 +219,27 @@ class _Reader:
 
     def _fail(self, why: str) -> NoReturn:
         raise UndecodableError(f"{_at(self.path)}{why}")
+
+
+def can_run_away(node: Node, inside: tuple[Node, ...] = ()) -> bool:
+    """Whether a few bytes may be a message without end.
+
+    Records in each other at will, or an array of what takes no byte: libraries in C have no limit
+    for these.
+    """
+    if node.kind == "array" and _takes_no_byte(node.parts[0]):
+        return True
+    if node in inside:
+        return True
+    return any(can_run_away(one, (*inside, node)) for one in (*node.fields.values(), *node.parts))
+
+
+def _takes_no_byte(node: Node, depth: int = 0) -> bool:
+    if node.kind == "record":
+        return depth < _DEEPEST and all(
+            _takes_no_byte(one, depth + 1) for one in node.fields.values()
+        )
+    return node.kind == "null" or (node.kind == "fixed" and not node.size)
 
 
 def find(node: Node, path: tuple[str, ...]) -> tuple[list[Node], bool]:

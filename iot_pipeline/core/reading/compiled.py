@@ -136,6 +136,8 @@ def _compile_avro(
     from iot_pipeline.core.reading import avro
 
     root = avro.parse_schema(schema)
+    if avro.can_run_away(root):
+        return _refuse
     must_have, must_lack = [], []
     for at, one in enumerate(wanted):
         nodes, is_nullable = avro.find(root, one.path)
@@ -323,12 +325,17 @@ def _of_message(message: Any, wanted: Sequence[Wanted], none_of: frozenset[Path]
 
 
 def _fields_at(message: Any, path: Iterable[str]) -> list[Any]:
-    """The fields on the way to a path; none where the message has no such path."""
+    """The fields on the way to a path; none where the message has no such path.
+
+    None inside of a Timestamp either: that is one number (`protobuf.read_message`).
+    """
+    from iot_pipeline.core.reading.protobuf import TIMESTAMP
+
     found = []
     at = message
     for name in path:
         field = at.fields_by_name.get(name) if at is not None else None
-        if field is None or field.is_repeated:
+        if field is None or field.is_repeated or at.full_name == TIMESTAMP:
             return []
         found.append(field)
         at = field.message_type

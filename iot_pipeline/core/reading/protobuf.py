@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 from iot_pipeline.core.reading.formats import UndecodableError, WriterSchema
 
 TIMESTAMP = "google.protobuf.Timestamp"
-_DEEPEST = 64
+# Google's library reads 100.
+_DEEPEST = 128
 _VARINT, _FIXED64, _BYTES, _START, _END, _FIXED32 = range(6)
 _BITS = 64
 _MASK = (1 << 64) - 1

@@ -454,6 +454,28 @@ def test_a_timestamp_of_protobuf_is_read_as_nanoseconds() -> None:
     assert drained(rules, value) == [ROW] == [audited(rules, value)]
     missing = drained(rules, write_proto(MESSAGE))
     assert missing == [Rejection(Reason.MISSING_FIELD, "at is missing")]
+    inside = VENDOR.replace("{path: ts, as: milliseconds}", "{path: at.seconds, as: seconds}")
+    rules = rules_of("protobuf", {1: DESCRIPTORS}, inside)
+    (found,) = drained(rules, value)
+    assert found == Rejection(Reason.MISSING_FIELD, "at.seconds is missing")
+    assert audited(rules, value) == found
+
+
+def test_a_message_that_would_never_end_is_refused_at_once() -> None:
+    nothing = {"name": "list", "type": {"type": "array", "items": "null"}}
+    inner = {"name": "next", "type": ["null", "a.b.Message"]}
+    rules = rules_of("avro", {1: as_schema(avro(nothing)), 2: as_schema(avro(inner))})
+    told = write(avro(nothing), {**MESSAGE, "list": []}, 1)
+    assert drained(rules, told) == [ROW] == [audited(rules, told)]
+    endless = told[:-1] + b"\xfe" * 8 + b"\x7e\0"
+    (found,) = drained(rules, endless)
+    assert found.message.startswith("schema 1: list: ")
+    # Each of them holds the next.
+    once = write(avro(inner), {**MESSAGE, "next": None}, 2)
+    deep = once[:5] + (once[5:-1] + b"\2") * 1_000 + once[5:]
+    (found,) = drained(rules, deep)
+    assert "more than 128 records in each other" in found.message
+    assert drained(rules, once) == [ROW]
 
 
 def test_json_behind_a_registrys_bytes_is_json() -> None:
