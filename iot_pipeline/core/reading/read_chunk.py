@@ -22,12 +22,14 @@ from iot_pipeline.core.reading.declared_times import (
 )
 from iot_pipeline.core.reading.decoding import UNREADABLE, ReadingDecoder, Shape, exact_ends
 from iot_pipeline.core.reading.messages import Ignored, Reading, Rejection
+from iot_pipeline.core.reading.quantities import QuantityType
 
 Ints = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
 
 _NO_TIME = -1
-_WIDEST = {"f": np.dtype(np.float64), "i": np.dtype(np.int64)}
+# What a number is kept as until it is known to be within its limits.
+_WIDEST: dict[QuantityType, QuantityType] = {"float": "double", "int": "bigint"}
 
 
 @dataclass(slots=True)
@@ -180,11 +182,10 @@ class _Plain:
             ms = _times(shape.time, unit, found, is_bad, leaves_limits=leaves_limits)
         values: list[Column] = []
         for quantity, getter in zip(decoder.rules.quantities, shape.columns, strict=True):
-            dtype = np.dtype(np.float64) if quantity.is_converted else DTYPES[quantity.type]
-            if leaves_limits and quantity.is_number:
-                # The widest of its kind, until it is known to be within its limits.
-                dtype = _WIDEST.get(dtype.kind, dtype)
-            column = np.fromiter(map(getter, found), dtype, len(found))
+            kind: QuantityType = "double" if quantity.is_converted else quantity.type
+            if leaves_limits:
+                kind = _WIDEST.get(kind, kind)
+            column = np.fromiter(map(getter, found), DTYPES[kind], len(found))
             if leaves_limits and quantity.is_number and not quantity.is_converted:
                 least, greatest = exact_ends(quantity)
                 is_bad |= ~((column >= least) & (column <= greatest))
