@@ -36,17 +36,20 @@ from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
 from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.proof.audit_result import dying
-from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.core.reading.formats import KINDS, Unknown, WriterSchema
+from iot_pipeline.core.reading.messages import ReadingRules
+from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.look_ahead import Ahead, look_ahead
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
-from iot_pipeline.stages.ports import Receipts, Run
+from iot_pipeline.stages.ports import NoSchemas, Receipts, Run, SchemaSource
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline.stages.reading.slices import SlicedRows
+from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
 from iot_pipeline.stages.schema import SchemaReport, check_schema, setup_schema
@@ -96,8 +99,15 @@ class Connections(Tables):
         self.log = log
         self.store = open_reading_store(cassandra, settings)
         self.dead_letters = KafkaDeadLetters(settings)
+        self.schemas = schemas_of(settings)
         self.ports = Ports(
-            log, self.store, self.ledger, self.dead_letters, self.throttles, self.deletions
+            log,
+            self.store,
+            self.ledger,
+            self.dead_letters,
+            self.throttles,
+            self.deletions,
+            self.schemas,
         )
         self.audit_ports = AuditPorts(
             settings,
@@ -110,6 +120,7 @@ class Connections(Tables):
             self.mends,
             self.audits,
             live_seconds=self.live_seconds,
+            schemas=self.schemas,
         )
         self.quality_limits = settings.quality_limits
 
@@ -145,7 +156,9 @@ class Connections(Tables):
             accept_producer_timestamps=settings.accept_producer_timestamps,
             is_dry=True,
         )
-        ahead = look_ahead(plan, self.log, settings.reading_rules, settings.retry_seconds)
+        ahead = look_ahead(
+            plan, self.log, self.schemas, settings.reading_rules, settings.retry_seconds
+        )
         return plan, ahead, check_schema(self.tables, settings).differences
 
     def replay(
@@ -202,6 +215,55 @@ def open_connections(
         yield connections
     finally:
         connections.close()
+
+
+def writing_rules(settings: Settings) -> ReadingRules:
+    """The rules, with the schema by which messages are simulated: the newest of the topic.
+
+    A topic that has none is given one, made of the declaration, under the subject TOPIC-value.
+
+    Raises:
+        ConfigurationError: the registry's schema is of another format.
+        RegistryUnavailableError: it did not answer for `retry_seconds`.
+    """
+    rules = settings.reading_rules
+    form = rules.declaration.format
+    if not form.is_framed:
+        return rules
+    from iot_pipeline.clients.registry import SchemaRegistry
+    from iot_pipeline.core.simulator.encoding import first_schema
+
+    if not settings.registry_url:
+        raise ConfigurationError(
+            f"simulating: format: {form.name} writes by a registry's schema: set IOT_REGISTRY_URL"
+        )
+    registry, subject = SchemaRegistry(settings), f"{settings.topic}-value"
+
+    def find() -> tuple[int, WriterSchema | Unknown]:
+        kind = KINDS[form.name]
+        found = registry.newest(subject)
+        if found is None:
+            schema_id = registry.register(subject, kind, first_schema(rules.declaration))
+            return schema_id, registry.find(schema_id)
+        return found
+
+    schema_id, schema = retry_transient(find, settings.retry_seconds)
+    if isinstance(schema, Unknown) or schema.kind != KINDS[form.name]:
+        what = schema.why if isinstance(schema, Unknown) else f"it is {schema.kind}"
+        raise ConfigurationError(
+            f"simulating: schema {schema_id} of {subject}: {what}; the declaration says {form.name}"
+        )
+    rules.schemas.writing = (schema_id, schema)
+    return rules
+
+
+def schemas_of(settings: Settings) -> SchemaSource:
+    """What knows the schemas of messages; it is not asked where they name none."""
+    if not settings.registry_url:
+        return NoSchemas()
+    from iot_pipeline.clients.registry import SchemaRegistry
+
+    return SchemaRegistry(settings)
 
 
 def drain_config(settings: Settings) -> DrainConfig:

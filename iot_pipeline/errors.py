@@ -45,6 +45,12 @@ class CassandraSlowError(CassandraUnavailableError):
     """Cassandra was asked and did not answer in time; a smaller question may be answered."""
 
 
+class RegistryUnavailableError(TransientError):
+    """The schema registry did not answer, or not in time."""
+
+    away = "the schema registry"
+
+
 class PermanentError(PipelineError):
     """A retry cannot change the answer; a person has to."""
 

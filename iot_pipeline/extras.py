@@ -20,6 +20,8 @@ EXTRA_OF = {
     "cryptography": "local",
     "dagster_webserver": "local",
     "apprise": "alerts",
+    "fastavro": "avro",
+    "grpc_tools": "protobuf",
     "aws_msk_iam_sasl_signer": "msk",
     "dagster_postgres": "postgres",
 }

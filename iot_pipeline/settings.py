@@ -26,7 +26,12 @@ from pydantic import (
     model_validator,
 )
 
-from iot_pipeline import settings_alerts, settings_cassandra, settings_kafka
+from iot_pipeline import (
+    settings_alerts,
+    settings_cassandra,
+    settings_kafka,
+    settings_registry,
+)
 from iot_pipeline.core.checks.topics import Acceptable
 from iot_pipeline.core.fleet.device_limits import parse_device_limits
 from iot_pipeline.core.fleet.quality import QualityLimits
@@ -40,6 +45,7 @@ from iot_pipeline.settings_cassandra import CassandraSettings
 from iot_pipeline.settings_kafka import KafkaSettings, is_secret, take_properties
 from iot_pipeline.settings_local import LocalSettings, Port
 from iot_pipeline.settings_reading import declared_limits, read_declaration
+from iot_pipeline.settings_registry import RegistrySettings
 from iot_pipeline.settings_sources import (
     env_file,
     in_project,
@@ -65,7 +71,9 @@ else:
     _Limits = create_model("_Limits", **dict(_limits()))
 
 
-class Settings(LocalSettings, KafkaSettings, CassandraSettings, AlertSettings, _Limits):
+class Settings(
+    LocalSettings, KafkaSettings, CassandraSettings, RegistrySettings, AlertSettings, _Limits
+):
     """All settings, valid, immutable. Durations are seconds, sizes are as the name ends.
 
     The limits of quality are declared in `core.fleet.quality`, those of each quantity in the
@@ -299,8 +307,15 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, AlertSettings, _
         wrong = [
             *settings_kafka.wrong_with(self),
             *settings_cassandra.wrong_with(self),
+            *settings_registry.wrong_with(self),
             *settings_alerts.wrong_with(self),
         ]
+        form = self._declared.format
+        if form.asks_registry and not self.registry_url:
+            wrong.append(
+                f"IOT_READING={self.reading}: format: {form.name} reads by the schemas of a "
+                "registry: set IOT_REGISTRY_URL, or name a file, `schema: ...`"
+            )
         if wrong:
             raise ValueError("; ".join(wrong))
         self._quality_limits = self._read_limits()
@@ -398,6 +413,7 @@ class Settings(LocalSettings, KafkaSettings, CassandraSettings, AlertSettings, _
         inherited: list[type[BaseModel]] = [
             KafkaSettings,
             CassandraSettings,
+            RegistrySettings,
             AlertSettings,
             LocalSettings,
             declared_limits(self._declared),

@@ -1,17 +1,21 @@
 """Which declaration of readings holds, and the settings that follow from its quantities."""
 
 import json
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
 from pydantic import BaseModel, Field, create_model
 
+from iot_pipeline.core.reading.contents import checked_schema
 from iot_pipeline.core.reading.declaration import SEED, Declaration
 from iot_pipeline.core.reading.declaration_file import parse_declaration, schema
+from iot_pipeline.core.reading.formats import KINDS, FormatName, UndecodableError, WriterSchema
 from iot_pipeline.core.reading.quantities import LIMITS
 from iot_pipeline.core.rollups.statistics import STATISTICS
 from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.extras import require
+from iot_pipeline.proto_files import compile_file
 from iot_pipeline.settings_sources import in_project
 
 SCHEMA_NAME = "reading.schema.json"
@@ -49,9 +53,28 @@ def load_declaration(place: Path, source: str) -> Declaration:
     except (OSError, UnicodeDecodeError) as exc:
         why = getattr(exc, "strerror", None) or "not UTF-8"
         raise ConfigurationError(f"{source}: {why}") from None
-    declaration = parse_declaration(text, source, _ENDINGS)
+    declaration = parse_declaration(text, source, _ENDINGS, partial(_read_schema, place.parent))
     _refuse_unbuilt(declaration, source)
+    if declaration.format.name == "avro":
+        require("fastavro")
+    elif declaration.format.name == "protobuf" and declaration.format.schema is None:
+        # A registry answers with text; a file of descriptors needs nothing.
+        require("grpc_tools")
     return declaration
+
+
+def _read_schema(folder: Path, form: FormatName, name: str, message: str) -> WriterSchema:
+    """The schema in a file; a relative path begins at the declaration."""
+    place = folder / name
+    try:
+        content = place.read_bytes()
+        if form == "protobuf" and place.suffix == ".proto":
+            content = compile_file(place, place.stat().st_mtime_ns)
+        return checked_schema(WriterSchema(KINDS[form], content, message=message))
+    except OSError as exc:
+        raise ConfigurationError(f"{name}: {exc.strerror}") from None
+    except UndecodableError as exc:
+        raise ConfigurationError(f"{name}: {exc}") from None
 
 
 def _refuse_unbuilt(declaration: Declaration, source: str) -> None:

@@ -14,7 +14,10 @@ from iot_pipeline_tests.servers import clean_environment
 ROOT = Path(__file__).parent.parent
 _BLOCK = f"import sys\nsys.modules |= dict.fromkeys({sorted(EXTRA_OF)})\n"
 # Where a distribution and what is imported of it have different names.
-_IMPORTED_AS = {"aws_msk_iam_sasl_signer_python": "aws_msk_iam_sasl_signer"}
+_IMPORTED_AS = {
+    "aws_msk_iam_sasl_signer_python": "aws_msk_iam_sasl_signer",
+    "grpcio_tools": "grpc_tools",
+}
 
 
 def without_extras(code: str, folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -70,6 +73,8 @@ def test_definitions_and_the_component_load_without_any(tmp_path: Path) -> None:
         (["demo"], "local"),
         (["export", "--day", "2026-01-31", "--out", "x"], "export"),
         (["report"], "pictures"),
+        (["reading", "show", "avro.yaml"], "avro"),
+        (["reading", "show", "protobuf.yaml"], "protobuf"),
         (["readings", "--format", "plot", "--", "device"], "pictures"),
         (["readings", "--format", "parquet", "--out", "x", "--", "device"], "export"),
     ],
@@ -77,6 +82,9 @@ def test_definitions_and_the_component_load_without_any(tmp_path: Path) -> None:
 def test_a_command_that_needs_one_names_it(
     arguments: list[str], extra: str, tmp_path: Path
 ) -> None:
+    for form in ("avro", "protobuf"):
+        text = f"{{version: 1, format: {form}, device: key, time: kafka, quantities: {{x: }}}}"
+        (tmp_path / f"{form}.yaml").write_text(text)
     code = f"sys.argv = {['iot', *arguments]}\nfrom iot_pipeline.cli.main import main\nmain()\n"
     said = without_extras(code, tmp_path)
     assert said.returncode == 2, said.stderr

@@ -30,6 +30,8 @@ OIDC = {
     "IOT_KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL": "https://login.example.com/token",
 }
 TLS = {"IOT_CASSANDRA_SSL": "true"}
+REGISTRY = {"IOT_REGISTRY_URL": "https://registry:8081"}
+LOGIN = {"IOT_REGISTRY_USERNAME": "iot", "IOT_REGISTRY_PASSWORD": SECRET}
 TWO = {"IOT_KEYSPACE_REPLICATION": "dc1:3,dc2:3"}
 
 
@@ -113,6 +115,35 @@ def refusal(env: dict[str, str]) -> str:
         ({"IOT_READ_CONSISTENCY": "TWO"}, "a read would miss what a write stored"),
         ({"IOT_KEYSPACE_REPLICATION": "0"}, "greater than or equal to 1"),
         ({"IOT_KEYSPACE_REPLICATION": "dc1:3,dc1:3"}, "expected a number, or datacenters such as"),
+        (
+            {"IOT_REGISTRY_PASSWORD": SECRET},
+            "IOT_REGISTRY_PASSWORD needs IOT_REGISTRY_URL",
+        ),
+        ({"IOT_REGISTRY_URL": "registry:8081"}, "IOT_REGISTRY_URL: expected such as https://"),
+        (
+            {"IOT_REGISTRY_URL": f"https://iot:{SECRET}@registry:8081"},
+            "IOT_REGISTRY_URL: expected no login in it; set IOT_REGISTRY_USERNAME",
+        ),
+        (
+            {**REGISTRY, "IOT_REGISTRY_USERNAME": "iot"},
+            "IOT_REGISTRY_USERNAME needs IOT_REGISTRY_PASSWORD (or IOT_REGISTRY_PASSWORD_FILE)",
+        ),
+        (
+            {**REGISTRY, **LOGIN, "IOT_REGISTRY_TOKEN": SECRET},
+            "IOT_REGISTRY_USERNAME and IOT_REGISTRY_TOKEN are both set",
+        ),
+        (
+            {"IOT_REGISTRY_URL": "http://registry:8081", **LOGIN},
+            "IOT_REGISTRY_URL=http://registry:8081 does not encrypt, and a login would be readable",
+        ),
+        (
+            {"IOT_REGISTRY_URL": "http://registry:8081", "IOT_REGISTRY_CA_LOCATION": __file__},
+            "IOT_REGISTRY_CA_LOCATION is set, and IOT_REGISTRY_URL is not https",
+        ),
+        (
+            {**REGISTRY, "IOT_REGISTRY_CERTIFICATE_LOCATION": __file__},
+            "IOT_REGISTRY_CERTIFICATE_LOCATION needs IOT_REGISTRY_KEY_LOCATION",
+        ),
         (
             {**TWO, "IOT_WRITE_CONSISTENCY": "QUORUM"},
             "a read can miss an acknowledged row, and the audit would call it lost",

@@ -16,16 +16,20 @@ from iot_pipeline.cli.output import (
     say,
 )
 from iot_pipeline.clients.kafka_log import KafkaLog
+from iot_pipeline.connections import schemas_of
 from iot_pipeline.core.proof.dead_letters import preview as text_of
+from iot_pipeline.core.reading.contents import message_reader
 from iot_pipeline.core.reading.declaration import Declaration, path_text
+from iot_pipeline.core.reading.formats import SchemaBook, is_frame
 from iot_pipeline.core.reading.inference import infer
-from iot_pipeline.core.reading.messages import Record
+from iot_pipeline.core.reading.messages import ReadingRules, Record
 from iot_pipeline.core.reading.preview import IGNORED, READINGS, Preview, preview
 from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, Quantity
 from iot_pipeline.core.words import counted, iot_command
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_reading import load_declaration
 from iot_pipeline.stages.reading.sample import newest_records
+from iot_pipeline.stages.reading.schemas import ask_for_schemas, learn_schemas
 
 topic_option = click.option("--topic", help="Another topic than IOT_TOPIC.")
 records_option = click.option(
@@ -53,6 +57,8 @@ def show_command(file: str | None, as_json: bool) -> None:
         return
     say(f"{source}, fingerprint {declared.fingerprint}")
     say(f"device: {declared.device}")
+    if declared.format.name != "json":
+        say(f"format: {declared.format}")
     unit = f", {declared.time.unit}" if declared.time.paths else ""
     say(f"time: {declared.time}{unit}")
     print_table(
@@ -77,7 +83,7 @@ def check_command(file: str | None, topic: str | None, records: int, as_json: bo
     declared, source = _declaration(file, settings)
     topic = topic or settings.topic
     rules = replace(settings.reading_rules, declaration=declared)
-    found = preview(_newest(settings, topic, records), rules)
+    found = preview(_newest(settings, topic, records, rules), rules)
     if as_json:
         print_json(_preview_json(found, topic, source, declared))
     else:
@@ -93,7 +99,16 @@ def infer_command(topic: str | None, records: int) -> None:
     """Write a first declaration from the newest messages of a topic, to be edited, on stdout."""
     settings = Settings.from_env()
     topic = topic or settings.topic
-    text = infer(_newest(settings, topic, records), topic)
+    found = _newest(settings, topic, records)
+    values = [record.value for record in found]
+    framed = sum(1 for value in values if value and is_frame(value))
+    if framed * 2 > len(values) and settings.registry_url:
+        book = SchemaBook()
+        ids = book.missing(values)
+        ask_for_schemas(book, schemas_of(settings), values, settings.retry_seconds)
+        text = infer(found, topic, *message_reader(book, ids))
+    else:
+        text = infer(found, topic)
     for line in text.splitlines():
         say(line)
     say(
@@ -103,9 +118,16 @@ def infer_command(topic: str | None, records: int) -> None:
     )
 
 
-def _newest(settings: Settings, topic: str, count: int) -> list[Record]:
+def _newest(
+    settings: Settings, topic: str, count: int, rules: ReadingRules | None = None
+) -> list[Record]:
+    """The newest records; the rules know what their schemas are."""
     with closing(KafkaLog(settings)) as log:
-        return newest_records(log, topic, count, settings.retry_seconds)
+        records = newest_records(log, topic, count, settings.retry_seconds)
+    if rules is not None:
+        values = [record.value for record in records]
+        learn_schemas(rules, schemas_of(settings), values, settings.retry_seconds)
+    return records
 
 
 def _declaration(file: str | None, settings: Settings) -> tuple[Declaration, str]:
@@ -141,6 +163,7 @@ def _within(least: float, greatest: float) -> str:
 
 def _as_json(declared: Declaration) -> dict[str, object]:
     return {
+        "format": declared.format.name,
         "device": str(declared.device),
         "time": str(declared.time),
         "time_unit": declared.time.unit if declared.time.paths else None,

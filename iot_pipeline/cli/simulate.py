@@ -10,6 +10,7 @@ from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.runs import Stop
 from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline.connections import writing_rules
 from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_duration, parse_moment
@@ -143,12 +144,13 @@ def _send(
     """Send it until it is done or a signal comes; ends with the true counts."""
     from iot_pipeline.stages.simulator.simulation import Simulation
 
+    rules = writing_rules(settings)
     stop, line = Stop(), ProgressLine("simulating, messages")
     with open_sender(settings) as sender:
         simulation = Simulation(
             plan,
             sender,
-            settings.reading_rules,
+            rules,
             topic=settings.topic,
             manifest_id=manifest_id,
             should_stop=stop.is_asked,

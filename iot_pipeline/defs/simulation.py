@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from iot_pipeline.clients.kafka_producer import open_sender
+from iot_pipeline.connections import writing_rules
 from iot_pipeline.core.checks.device_table import as_code
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
@@ -195,11 +196,12 @@ def _send(context: dg.OpExecutionContext, config: SimulateConfig, settings: Sett
         say(f"{so_far.acknowledged:,} messages acknowledged, {so_far.rate:,.0f} a second")
 
     with failing_with_advice(), open_sender(settings) as sender:
-        plan, is_plain = config.plan(settings.reading_rules), config.scenario == PLAIN
+        rules = writing_rules(settings)
+        plan, is_plain = config.plan(rules), config.scenario == PLAIN
         simulation = Simulation(
             plan,
             sender,
-            settings.reading_rules,
+            rules,
             topic=settings.topic,
             manifest_id=None if is_plain else new_manifest_id(plan.name, datetime.now(UTC)),
             run_id=context.run_id,

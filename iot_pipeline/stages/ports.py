@@ -33,6 +33,7 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.formats import Unknown, WriterSchema
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.messages import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
@@ -73,6 +74,20 @@ class RecordLog(Protocol):
 
     def mirror(self, topic: str, next_offsets: Mapping[int, int]) -> None:
         """Commit offsets to the consumer group, for lag tools only."""
+
+
+class SchemaSource(Protocol):
+    """The schemas that messages were written by, by the ids that they begin with."""
+
+    def find(self, schema_id: int) -> WriterSchema | Unknown:
+        """The schema with an id; Unknown where there is none, or none that can be read."""
+
+
+class NoSchemas:
+    """A `SchemaSource` for formats whose messages name no schema."""
+
+    def find(self, schema_id: int) -> WriterSchema | Unknown:
+        return Unknown(f"nothing knows schemas here, and schema {schema_id} was asked for")
 
 
 class RecordSource(Protocol):

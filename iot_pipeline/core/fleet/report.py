@@ -19,6 +19,7 @@ from iot_pipeline.core.times import in_words
 
 REASONS_IN_WORDS = {
     Reason.NOT_JSON: "not readable as JSON",
+    Reason.UNDECODABLE: "not readable in the declared format",
     Reason.MISSING_FIELD: "a field is missing",
     Reason.WRONG_TYPE: "a field is not a number or a name",
     Reason.OUT_OF_RANGE: "a value that cannot be, such as 200 °C or a date in 1970",

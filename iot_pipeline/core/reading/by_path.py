@@ -6,14 +6,15 @@ refuses. Everything that the declaration can say is read here; the drain's fast 
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
 
+from iot_pipeline.core.reading.contents import contents_of
 from iot_pipeline.core.reading.declaration import IgnoreRule, Path, TimeUnit, path_text
 from iot_pipeline.core.reading.declared_times import find_unit, time_ms
+from iot_pipeline.core.reading.formats import UndecodableError
 from iot_pipeline.core.reading.messages import (
     Headers,
     Ignored,
@@ -26,71 +27,20 @@ from iot_pipeline.core.reading.messages import (
     reading_type,
 )
 from iot_pipeline.core.reading.payloads import what_it_is
-from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, RANGES, Quantity
+from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, Quantity
 from iot_pipeline.core.times import in_utc, moment_of
 
 Told = Reading | Rejection | Ignored
 # msgspec has one exception for all that is wrong with a value; its wording is pinned by a test.
 _BEYOND = re.compile(r"out of range|Expected `(int|float)` [<>]=")
 
-# What a value of each type is in JSON.
-JSON_TYPES: dict[str, Any] = {
-    "double": float,
-    "float": Annotated[float, Meta(ge=RANGES["float"][0], le=RANGES["float"][1])],
-    "int": Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)],
-    "bigint": Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)],
-    "boolean": bool,
-    "text": str,
-}
-_VALUES = {name: msgspec.json.Decoder(kind).decode for name, kind in JSON_TYPES.items()}
-_as_text = msgspec.json.Decoder(str).decode
-_as_time = msgspec.json.Decoder(int | float | str).decode
-_as_anything = msgspec.json.Decoder().decode
+
+_ABSENT = object()
 
 
 class _Rejected(Exception):  # noqa: N818  # it is a verdict, and never leaves the module
     def __init__(self, reason: Reason, message: str) -> None:
         self.rejection = Rejection(reason, message)
-
-
-class _Level:
-    """One object of a message: of the names that are asked for what stands there, unread.
-
-    What is not asked for is passed over unread, as the drain's form does.
-    """
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        below: dict[str, list[Path]] = {}
-        for path in paths:
-            below.setdefault(path[0], []).append(path[1:])
-        self._places = {name: f"at_{number}" for number, name in enumerate(below)}
-        shape = msgspec.defstruct(
-            "_Level",
-            [
-                (place, Raw | UnsetType, msgspec.field(name=name, default=UNSET))
-                for name, place in self._places.items()
-            ],
-            gc=False,
-        )
-        self._decode = msgspec.json.Decoder(shape).decode
-        deeper = {name: [path for path in rest if path] for name, rest in below.items()}
-        self._below = {name: _Level(rest) for name, rest in deeper.items() if rest}
-
-    def read(self, value: bytes | Raw, found: dict[Path, Raw], before: Path = ()) -> None:
-        """Add what stands at each path, as far as there is something.
-
-        Raises:
-            msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON, or no object.
-        """
-        read = self._decode(value)
-        for name, place in self._places.items():
-            raw = getattr(read, place)
-            if raw is UNSET:
-                continue
-            found[*before, name] = raw
-            below = self._below.get(name)
-            if below is not None and bytes(raw).lstrip()[:1] == b"{":
-                below.read(raw, found, (*before, name))
 
 
 class PathReader:
@@ -100,18 +50,11 @@ class PathReader:
         self.rules = rules
         self._declared = declared = rules.declaration
         self._make = reading_type(declared.quantities)
-        self._level = _Level(
-            [
-                *declared.device.paths,
-                *declared.time.paths,
-                *(rule.path for rule in declared.ignore),
-                *(path for quantity in declared.quantities for path in quantity.places),
-            ]
-        )
+        self._contents = contents = contents_of(declared, rules.schemas)
         self._ignored = [(rule, Ignored(str(rule))) for rule in declared.ignore]
         # Asked once: these are properties, and a message is read in microseconds.
         self._quantities = [
-            (quantity, quantity.places, _VALUES[quantity.type], quantity.is_converted)
+            (quantity, quantity.places, contents.values[quantity.type], quantity.is_converted)
             for quantity in declared.quantities
         ]
         self._limited = [
@@ -136,15 +79,16 @@ class PathReader:
         most = self.rules.max_value_bytes
         if len(value) > most:
             return Rejection(Reason.TOO_LARGE, f"{len(value)} bytes, at most {most} are read")
-        found: dict[Path, Raw] = {}
         try:
-            self._level.read(value, found)
+            found = self._contents.read(value)
             for rule, ignored in self._ignored:
-                if _is_known_by(rule, found):
+                if self._is_known_by(rule, found):
                     return ignored
             return self._reading(found, message_key, headers, produced_ms)
         except _Rejected as exc:
             return exc.rejection
+        except UndecodableError as exc:
+            return Rejection(Reason.UNDECODABLE, str(exc))
         except msgspec.ValidationError as exc:
             return Rejection(Reason.WRONG_TYPE, with_hint(str(exc), _what_is_sent(value)))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -156,7 +100,7 @@ class PathReader:
 
     def _reading(
         self,
-        found: dict[Path, Raw],
+        found: dict[Path, Any],
         message_key: bytes | None,
         headers: Headers | None,
         produced_ms: int,
@@ -164,17 +108,18 @@ class PathReader:
         declared = self._declared
         device = declared.device
         if device.paths:
-            device_id = _look(found, device.paths, _as_text)
+            device_id = self._look(found, device.paths, self._contents.as_text)
         else:
             content = _header(headers, device.header) if device.header else message_key
             device_id = _text_of(content, str(device))
         told: Any = produced_ms
         unit: TimeUnit = "milliseconds"
         if declared.time.paths:
-            told, unit = _look(found, declared.time.paths, _as_time), declared.time.unit
+            told = self._look(found, declared.time.paths, self._contents.as_time)
+            unit = declared.time.unit
         values: list[Any] = []
         for quantity, places, decode, is_converted in self._quantities:
-            value = _look(found, places, decode, is_optional=quantity.optional)
+            value = self._look(found, places, decode, is_optional=quantity.optional)
             if is_converted and value is not None:
                 value = value * quantity.scale + quantity.shift
             values.append(value)
@@ -191,6 +136,51 @@ class PathReader:
             if value is not None and not least <= value <= greatest:
                 raise _Rejected(Reason.OUT_OF_RANGE, _say_beyond(quantity, value))
         return self._make(device_id, seconds, *values)
+
+    def _look(
+        self,
+        found: dict[Path, Any],
+        paths: Sequence[Path],
+        decode: Any,
+        *,
+        is_optional: bool = False,
+    ) -> Any:
+        """What stands at the first path that leads to something."""
+        null = None
+        for path in paths:
+            raw = found.get(path, _ABSENT)
+            if raw is _ABSENT:
+                continue
+            try:
+                return decode(raw)
+            except msgspec.ValidationError as exc:
+                if self._contents.is_null(raw):
+                    null = path
+                    continue
+                is_beyond = bool(_BEYOND.search(str(exc)))
+                reason = Reason.OUT_OF_RANGE if is_beyond else Reason.WRONG_TYPE
+                raise _Rejected(reason, f"{exc} - at `{_json_path(path)}`") from None
+        if is_optional:
+            return None
+        if null is not None:
+            raise _Rejected(Reason.WRONG_TYPE, f"{path_text(null)} is null")
+        names = [path_text(path) for path in paths]
+        said = (
+            f"{names[0]} is missing" if len(names) == 1 else f"none of {', '.join(names)} is there"
+        )
+        raise _Rejected(Reason.MISSING_FIELD, said)
+
+    def _is_known_by(self, rule: IgnoreRule, found: dict[Path, Any]) -> bool:
+        raw = found.get(rule.path)
+        if raw is None or self._contents.is_null(raw):
+            return False
+        if not rule.equals:
+            return True
+        try:
+            told = self._contents.as_anything(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        return any(type(told) is type(one) and told == one for one in rule.equals)
 
     def _seconds(self, told: Any, unit: TimeUnit) -> float:
         where = self._declared.time
@@ -242,48 +232,8 @@ def _what_is_sent(value: bytes) -> str:
     return "one message is one reading: send each by itself" if value.lstrip()[:1] == b"[" else ""
 
 
-def _look(
-    found: dict[Path, Raw], paths: Sequence[Path], decode: Any, *, is_optional: bool = False
-) -> Any:
-    """What stands at the first path that leads to something."""
-    null = None
-    for path in paths:
-        raw = found.get(path)
-        if raw is None:
-            continue
-        try:
-            return decode(raw)
-        except msgspec.ValidationError as exc:
-            if bytes(raw).strip() == b"null":
-                null = path
-                continue
-            is_beyond = bool(_BEYOND.search(str(exc)))
-            reason = Reason.OUT_OF_RANGE if is_beyond else Reason.WRONG_TYPE
-            raise _Rejected(reason, f"{exc} - at `{_json_path(path)}`") from None
-    if is_optional:
-        return None
-    if null is not None:
-        raise _Rejected(Reason.WRONG_TYPE, f"{path_text(null)} is null")
-    names = [path_text(path) for path in paths]
-    said = f"{names[0]} is missing" if len(names) == 1 else f"none of {', '.join(names)} is there"
-    raise _Rejected(Reason.MISSING_FIELD, said)
-
-
 def _json_path(path: Path) -> str:
     return f"$.{path_text(path)}"
-
-
-def _is_known_by(rule: IgnoreRule, found: dict[Path, Raw]) -> bool:
-    raw = found.get(rule.path)
-    if raw is None or bytes(raw).strip() == b"null":
-        return False
-    if not rule.equals:
-        return True
-    try:
-        told = _as_anything(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return any(type(told) is type(one) and told == one for one in rule.equals)
 
 
 def _header(headers: Headers | None, name: str) -> bytes | None:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from iot_pipeline.core.reading.formats import JSON, Format
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 
 # The names on the way to a value, from the message on: ("values", "temp_c").
@@ -85,6 +86,7 @@ class Declaration:
     quantities: tuple[Quantity, ...]
     ignore: tuple[IgnoreRule, ...] = ()
     counts_unknown: bool = False
+    format: Format = JSON
 
     def with_quantities(self, quantities: tuple[Quantity, ...]) -> "Declaration":
         """The same with other limits."""
@@ -92,9 +94,9 @@ class Declaration:
 
     def canonical(self) -> str:
         """All that decides what a message becomes, in one form; without what only checks ask."""
-        told = {
+        told: dict[str, object] = {
             "version": 1,
-            "format": "json",
+            "format": self.format.name,
             "device": {"paths": self.device.paths, "header": self.device.header},
             "time": {"paths": self.time.paths, "unit": self.time.unit},
             "ignore": [{"path": rule.path, "equals": rule.equals} for rule in self.ignore],
@@ -105,6 +107,9 @@ class Declaration:
                 for quantity in self.quantities
             ],
         }
+        if (schema := self.format.schema) is not None:
+            texts = b"\0".join((*schema.references, schema.text, schema.message.encode()))
+            told["schema"] = hashlib.sha256(texts).hexdigest()
         return json.dumps(told, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
     @property

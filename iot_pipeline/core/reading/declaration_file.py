@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -20,6 +20,7 @@ from iot_pipeline.core.reading.declaration import (
     TimeUnit,
     path_text,
 )
+from iot_pipeline.core.reading.formats import Format, FormatName, WriterSchema
 from iot_pipeline.core.reading.quantities import (
     NO_GREATEST,
     NO_LEAST,
@@ -115,7 +116,14 @@ class _File(_Struct):
     quantities: Annotated[
         dict[str, _Quantity | None], Meta(min_length=1, max_length=MOST_QUANTITIES)
     ]
-    format: Literal["json"] = "json"
+    format: FormatName = "json"
+    schema: (
+        Annotated[_Text, Meta(description="file of the schema; without it a registry's")]
+        | UnsetType
+    ) = UNSET
+    message: (
+        Annotated[_Text, Meta(description="which message of the .proto file it is")] | UnsetType
+    ) = UNSET
     ignore: list[_Ignored] = []
     unknown_fields: Literal["count", "pass"] = "pass"
 
@@ -138,19 +146,26 @@ _CHOICES = {
     "type": " or ".join(get_args(QuantityType)),
     "device": "`key`, or one of path, paths, header",
     "time": "`kafka`, or path and as",
-    "format": "json",
+    "format": " or ".join(get_args(FormatName)),
     "version": "1",
     "exists": "true",
     "unknown_fields": "count or pass",
 }
 
 
-def parse_declaration(text: str, source: str, endings: Collection[str] = ()) -> Declaration:
+def parse_declaration(
+    text: str,
+    source: str,
+    endings: Collection[str] = (),
+    read_schema: Callable[[FormatName, str, str], WriterSchema] | None = None,
+) -> Declaration:
     """Read a declaration.
 
     Args:
         source: the file's name, for messages.
         endings: of the names that are made of a quantity's, `min` of `co2_min`.
+        read_schema: what a file holds that the declaration names, by format, file and message;
+            raises ConfigurationError.
 
     Raises:
         ConfigurationError: `source:line: key: what is expected`, for the first thing that is wrong.
@@ -164,12 +179,21 @@ def parse_declaration(text: str, source: str, endings: Collection[str] = ()) -> 
         line, _ = find_line(node, path)
         where = path.removeprefix("$").lstrip(".")
         raise ConfigurationError(f"{source}:{line}: {where}: {message}")
+    declared = Format(file.format)
+    if file.schema is not UNSET and read_schema is not None:
+        message = "" if file.message is UNSET else file.message
+        try:
+            declared = Format(file.format, read_schema(file.format, file.schema, message))
+        except ConfigurationError as exc:
+            line, _ = find_line(node, "$.schema")
+            raise ConfigurationError(f"{source}:{line}: schema: {exc}") from None
     return Declaration(
         _device(file.device),
         TimeSource() if file.time == "kafka" else TimeSource(_paths(file.time), file.time.unit),
         tuple(_quantity(name, said or _Quantity()) for name, said in file.quantities.items()),
         tuple(IgnoreRule(_path(rule.path), _equals(rule)) for rule in file.ignore),
         file.unknown_fields == "count",
+        declared,
     )
 
 
@@ -235,6 +259,13 @@ def _quantity(name: str, said: _Quantity) -> Quantity:
 
 def _problems(file: _File, endings: Collection[str]) -> Iterator[tuple[str, str]]:
     """(Path in the file, what is expected) of everything that does not fit."""
+    by_schema = file.format in ("avro", "protobuf")
+    if file.schema is not UNSET and not by_schema:
+        yield "$.schema", f"format: {file.format} has none; expected format: avro or protobuf"
+    if file.message is not UNSET and (file.format != "protobuf" or file.schema is UNSET):
+        yield "$.message", "expected it beside `format: protobuf` and `schema`"
+    if by_schema and file.unknown_fields == "count":
+        yield "$.unknown_fields", f"format: {file.format} has no unknown fields; expected pass"
     if not isinstance(file.device, str):
         given = [file.device.path, file.device.paths, file.device.header]
         if sum(one is not UNSET for one in given) != 1:

@@ -9,19 +9,22 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from iot_pipeline.core.reading.by_path import JSON_TYPES, PathReader, Told
+from iot_pipeline.core.reading.by_path import PathReader, Told
+from iot_pipeline.core.reading.compiled import compile_format, wanted_of
+from iot_pipeline.core.reading.contents import JSON_TYPES
 from iot_pipeline.core.reading.declaration import Declaration, IgnoreRule, Path, TimeUnit
 from iot_pipeline.core.reading.declared_times import (
     EARLIEST_SECONDS,
     LATEST_SECONDS,
     PER_SECOND,
 )
+from iot_pipeline.core.reading.formats import FRAME_BYTES, SchemaBook
 from iot_pipeline.core.reading.messages import (
     Headers,
     Reading,
@@ -61,7 +64,8 @@ class _Leaf:
 class Shape:
     """The plain form of a message: what a decoded one gives, each of it by a function in C.
 
-    `device` is None where it is not in the message, `time` where it is Kafka's.
+    `device` is None where it is not in the message, `time` where it is Kafka's. Where it
+    `leaves_limits`, times and values are of their types, and within no limits yet.
     """
 
     decode: Callable[[bytes | None], Any]
@@ -69,6 +73,7 @@ class Shape:
     time: Getter | None
     columns: list[Getter]
     ignored: list[tuple[IgnoreRule, Getter]] = field(default_factory=list)
+    leaves_limits: bool = False
 
 
 class ReadingDecoder:
@@ -86,9 +91,14 @@ class ReadingDecoder:
         # The fast way of the drain: numbers and limits are checked while the JSON is read, in C.
         # Raises UNREADABLE for any other message; `decode` then says what it is. It checks neither
         # the device_id nor the message's size (`are_small`), nor values that are converted.
-        self.shape = _compile(declared, forbid_unknown=declared.counts_unknown)
+        is_json, counts = declared.format.name in ("json", "json-schema"), declared.counts_unknown
+        self.shape = (
+            _compile(declared, forbid_unknown=counts)
+            if is_json
+            else _shape_by_schema(declared, rules.schemas)
+        )
         self._among_others = (
-            _compile(declared, forbid_unknown=False) if declared.counts_unknown else None
+            _compile(declared, forbid_unknown=False) if counts and is_json else None
         )
 
     def decode_plain(self, value: bytes | None) -> Any:
@@ -171,13 +181,34 @@ def _compile(declared: Declaration, *, forbid_unknown: bool) -> Shape | None:
     def getter(path: Path) -> Getter:
         return attrgetter(places[path])
 
+    decode: Callable[[Any], Any] = msgspec.json.Decoder(struct).decode
     return Shape(
         # None raises TypeError, as what cannot be read does.
-        cast(Callable[[bytes | None], Any], msgspec.json.Decoder(struct).decode),
+        partial(_framed, decode) if declared.format.is_framed else decode,
         getter(declared.device.paths[0]) if declared.device.paths else None,
         getter(declared.time.paths[0]) if declared.time.paths else None,
         [getter(item.places[0]) for item in declared.quantities],
         [(rule, getter(rule.path)) for rule in declared.ignore if rule.equals],
+    )
+
+
+def _framed(decode: Callable[[Any], Any], value: bytes | None) -> Any:
+    """JSON behind a registry's five bytes."""
+    if value is None or value[:1] != b"\0":
+        raise msgspec.DecodeError
+    return decode(value[FRAME_BYTES:])
+
+
+def _shape_by_schema(declared: Declaration, schemas: SchemaBook) -> Shape:
+    """Avro's and Protobuf's: a tuple of all that is asked for."""
+    at = iter(map(itemgetter, range(len(wanted_of(declared)))))
+    return Shape(
+        cast(Callable[[bytes | None], Any], compile_format(declared, schemas)),
+        next(at) if declared.device.paths else None,
+        next(at) if declared.time.paths else None,
+        [next(at) for _ in declared.quantities],
+        [(rule, getter) for rule, getter in zip(declared.ignore, at, strict=True) if rule.equals],
+        leaves_limits=True,
     )
 
 
@@ -227,15 +258,22 @@ def _time_leaf(unit: TimeUnit) -> _Leaf:
     return _Leaf(Annotated[int, Meta(ge=first, lt=end)])
 
 
+def exact_ends(quantity: Quantity) -> tuple[float, float]:
+    """`ends`, as whole numbers where its values are."""
+    least, greatest = quantity.ends
+    if quantity.type not in ("int", "bigint"):
+        return least, greatest
+    # 2.0**63 is one more than a bigint holds.
+    return math.ceil(least), min(math.floor(greatest), _LAST)
+
+
 def _quantity_leaf(quantity: Quantity) -> _Leaf:
     kind = JSON_TYPES[quantity.type]
     if quantity.is_number and not quantity.is_converted:
-        least, greatest = quantity.ends
-        if quantity.type in ("int", "bigint"):
-            # Whole numbers: 2.0**63 is one more than a bigint holds.
-            kind = Annotated[int, Meta(ge=math.ceil(least), le=min(math.floor(greatest), _LAST))]
-        else:
-            kind = Annotated[float, Meta(ge=least, le=greatest)]
+        least, greatest = exact_ends(quantity)
+        whole = quantity.type in ("int", "bigint")
+        limits = Meta(ge=least, le=greatest)
+        kind = Annotated[int, limits] if whole else Annotated[float, limits]
     elif quantity.is_converted:
         kind = float
     # Where it may be elsewhere, absent here says nothing yet.

@@ -6,7 +6,7 @@ Nothing here decides what a reading is: it looks at some messages, says what it 
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, get_args
@@ -16,6 +16,7 @@ import msgspec
 from iot_pipeline.core.reading.declaration import Path, TimeUnit, path_text
 from iot_pipeline.core.reading.declaration_file import OUR_COLUMNS, RESERVED, SCHEMA_LINE
 from iot_pipeline.core.reading.declared_times import time_ms
+from iot_pipeline.core.reading.formats import FormatName, UndecodableError
 from iot_pipeline.core.reading.messages import Record, find_device_id_problem
 from iot_pipeline.core.reading.payloads import what_it_is
 from iot_pipeline.core.times import MS_PER_DAY
@@ -48,6 +49,9 @@ _MOST = 0.95
 _LEAVES = 200
 
 
+Read = Callable[[bytes], Any]
+
+
 @dataclass(slots=True)
 class _Leaf:
     """What stands at one path: its values, and in which messages."""
@@ -69,13 +73,19 @@ class _Leaf:
         return "all messages" if share == 1 else f"{share:.1%} of messages"
 
 
-def infer(records: Sequence[Record], topic: str) -> str:
+def infer(
+    records: Sequence[Record], topic: str, form: FormatName = "json", read: Read | None = None
+) -> str:
     """The YAML of a declaration that takes in most of these messages, with what was seen.
 
+    Args:
+        form: the format, which is a registry's where it is not JSON.
+        read: what makes an object of a message of that format; raises UndecodableError, too.
+
     Raises:
-        PermanentError: none of them is a JSON object; says what else they are.
+        PermanentError: none of them is an object; says what else they are.
     """
-    messages, beside = _objects(records, topic)
+    messages, beside = _objects(records, topic, read or msgspec.json.decode)
     leaves = _leaves(messages)
     time = _find_time(leaves, beside)
     device = _find_device(leaves, beside, time)
@@ -98,7 +108,7 @@ def infer(records: Sequence[Record], topic: str) -> str:
         f"# A draft from {len(messages):,} messages of {topic}. Look at each EDIT, then try it:",
         "#   iot reading check FILE",
         "version: 1",
-        "format: json",
+        f"format: {form}",
         *_device_lines(device, beside, len(messages)),
         *_time_lines(time),
         "quantities:",
@@ -109,12 +119,17 @@ def infer(records: Sequence[Record], topic: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _objects(records: Sequence[Record], topic: str) -> tuple[list[dict[str, Any]], list[Record]]:
+def _objects(
+    records: Sequence[Record], topic: str, read: Read
+) -> tuple[list[dict[str, Any]], list[Record]]:
     messages, beside = [], []
     others: Counter[str] = Counter()
     for record in records:
         try:
-            found = msgspec.json.decode(record.value or b"")
+            found = read(record.value or b"")
+        except UndecodableError as exc:
+            others[str(exc)] += 1
+            continue
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             others[what_it_is(record.value or b"") or "it is no JSON"] += 1
             continue

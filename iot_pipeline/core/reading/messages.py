@@ -3,7 +3,7 @@
 import enum
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from iot_pipeline.core.reading.declaration import SEED, Declaration
+from iot_pipeline.core.reading.formats import SchemaBook
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 
 MAX_DEVICE_ID_BYTES = 256
@@ -105,6 +106,7 @@ class Reason(enum.StrEnum):
     """Why a record could not be a reading. Few and stable: people alert on them."""
 
     NOT_JSON = "not_json"
+    UNDECODABLE = "undecodable"
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"
     OUT_OF_RANGE = "out_of_range"
@@ -136,10 +138,15 @@ class Ignored(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ReadingRules:
-    """What a reading is at all: how a message is read, and how large it may be."""
+    """What a reading is at all: how a message is read, and how large it may be.
+
+    `schemas` grow while messages are read: a schema's id always means the same.
+    """
 
     declaration: Declaration = SEED
     max_value_bytes: int = 65_536
+    # What is known of schemas so far; who reads messages has them asked for first.
+    schemas: SchemaBook = field(default_factory=SchemaBook, compare=False, repr=False)
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:

@@ -57,10 +57,12 @@ def _of_registry(value: bytes) -> str:
     schema = int.from_bytes(value[1:_REGISTRY_BYTES], "big")
     if len(value) <= _REGISTRY_BYTES or value[0] or not 0 < schema < _MOST_SCHEMAS:
         return ""
-    what = "JSON" if value[_REGISTRY_BYTES:].lstrip()[:1] == b"{" else "Avro or Protobuf"
+    is_json = value[_REGISTRY_BYTES:].lstrip()[:1] == b"{"
+    what = "JSON" if is_json else "Avro or Protobuf"
+    line = "`format: json-schema`" if is_json else "`format: avro` (or protobuf)"
     return (
         f"it begins as a message of a schema registry does (schema {schema}, then {what}): "
-        "send plain JSON"
+        f"send plain JSON, or declare {line}"
     )
 
 

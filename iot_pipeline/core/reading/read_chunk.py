@@ -13,18 +13,23 @@ from iot_pipeline.core.reading.columns import DTYPES
 from iot_pipeline.core.reading.declaration import IgnoreRule, TimeUnit
 from iot_pipeline.core.reading.declared_times import (
     EARLIEST_MS,
+    EARLIEST_SECONDS,
     LATEST_MS,
+    LATEST_SECONDS,
     PER_SECOND,
     iso_ms,
     timestamp_ms,
 )
-from iot_pipeline.core.reading.decoding import UNREADABLE, ReadingDecoder, Shape
+from iot_pipeline.core.reading.decoding import UNREADABLE, ReadingDecoder, Shape, exact_ends
 from iot_pipeline.core.reading.messages import Ignored, Reading, Rejection
+from iot_pipeline.core.reading.quantities import QuantityType
 
 Ints = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
 
 _NO_TIME = -1
+# What a number is kept as until it is known to be within its limits.
+_WIDEST: dict[QuantityType, QuantityType] = {"float": "double", "int": "bigint"}
 
 
 @dataclass(slots=True)
@@ -162,6 +167,7 @@ class _Plain:
             places = np.delete(places, work.odd)
         declared = decoder.rules.declaration
         is_bad = np.zeros(len(found), np.bool_)
+        leaves_limits = shape.leaves_limits
         for rule, getter in shape.ignored:
             _find_known(rule, list(map(getter, found)), is_bad)
         if shape.device is not None:
@@ -172,11 +178,19 @@ class _Plain:
             ms = np.array(chunk.produced_ms, np.int64)[places]
             is_bad |= (ms < EARLIEST_MS) | (ms >= LATEST_MS)
         else:
-            ms = _times(shape.time, declared.time.unit, found, is_bad)
+            unit = declared.time.unit
+            ms = _times(shape.time, unit, found, is_bad, leaves_limits=leaves_limits)
         values: list[Column] = []
         for quantity, getter in zip(decoder.rules.quantities, shape.columns, strict=True):
-            dtype = np.dtype(np.float64) if quantity.is_converted else DTYPES[quantity.type]
-            column = np.fromiter(map(getter, found), dtype, len(found))
+            kind: QuantityType = "double" if quantity.is_converted else quantity.type
+            if leaves_limits:
+                kind = _WIDEST.get(kind, kind)
+            column = np.fromiter(map(getter, found), DTYPES[kind], len(found))
+            if leaves_limits and quantity.is_number and not quantity.is_converted:
+                least, greatest = exact_ends(quantity)
+                is_bad |= ~((column >= least) & (column <= greatest))
+                with np.errstate(over="ignore"):
+                    column = column.astype(DTYPES[quantity.type])
             if quantity.is_converted:
                 least, greatest = quantity.ends
                 with np.errstate(over="ignore"):
@@ -195,15 +209,25 @@ class _Plain:
         )
 
 
-def _times(getter: Any, unit: TimeUnit, found: Sequence[Any], is_bad: Column) -> Ints:
+def _times(
+    getter: Any, unit: TimeUnit, found: Sequence[Any], is_bad: Column, *, leaves_limits: bool
+) -> Ints:
     if unit == "seconds":
-        return timestamps_ms(np.fromiter(map(getter, found), np.float64, len(found)))
+        seconds = np.fromiter(map(getter, found), np.float64, len(found))
+        if leaves_limits:
+            is_time = (seconds >= EARLIEST_SECONDS) & (seconds < LATEST_SECONDS)
+            is_bad |= ~is_time
+            seconds = np.where(is_time, seconds, EARLIEST_SECONDS)
+        return timestamps_ms(seconds)
     if unit == "iso8601":
         ms = np.fromiter(map(_iso_or_none, map(getter, found)), np.int64, len(found))
         is_bad |= (ms < EARLIEST_MS) | (ms >= LATEST_MS)
         return ms
     ticks = np.fromiter(map(getter, found), np.int64, len(found))
-    return ticks if unit == "milliseconds" else ticks // (PER_SECOND[unit] // 1000)
+    ms = ticks if unit == "milliseconds" else ticks // (PER_SECOND[unit] // 1000)
+    if leaves_limits:
+        is_bad |= (ms < EARLIEST_MS) | (ms >= LATEST_MS)
+    return ms
 
 
 def _iso_or_none(told: str) -> int:

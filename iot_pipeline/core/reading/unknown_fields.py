@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from iot_pipeline.core.reading.contents import Decode, reader_of
 from iot_pipeline.core.reading.declaration import Declaration, Path, path_text
+from iot_pipeline.core.reading.formats import SchemaBook, UndecodableError
 from iot_pipeline.core.reading.messages import Record
 
 # Devices choose names: more of them are counted together.
@@ -31,18 +33,21 @@ class UnknownFields:
     """What `add` found. `unnamed` messages had fields beyond the first hundred names."""
 
     declaration: Declaration
+    schemas: SchemaBook = field(default_factory=SchemaBook)
     seen: dict[str, FieldSeen] = field(default_factory=dict)
     unnamed: int = 0
     _tree: _Tree = field(init=False)
+    _read: Decode = field(init=False)
 
     def __post_init__(self) -> None:
+        self._read = reader_of(self.declaration.format, self.schemas)
         self._tree = _tree_of(self.declaration)
 
     def add(self, record: Record) -> None:
-        """Look at a message; what is no JSON object has no fields."""
+        """Look at a message; what cannot be read, or is no record of fields, has none."""
         try:
-            told = msgspec.json.decode(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            told = self._read(record.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UndecodableError):
             return
         if not isinstance(told, dict):
             return

@@ -31,7 +31,9 @@ LASTING_KINDS = frozenset(
     {FaultKind.DROPOUT, FaultKind.STUCK, FaultKind.DRIFT, FaultKind.CLOCK_SKEW}
 )
 # What a payload alone can provoke: a reading that Cassandra refuses passed every rule of ours.
-MALFORMED_REASONS = tuple(reason for reason in Reason if reason is not Reason.REJECTED_BY_CASSANDRA)
+# Of a format with a schema, `not_json` is a message cut in two (`MessageWriter.reason_of`).
+_NOT_SENT = (Reason.REJECTED_BY_CASSANDRA, Reason.UNDECODABLE)
+MALFORMED_REASONS = tuple(reason for reason in Reason if reason not in _NOT_SENT)
 if TYPE_CHECKING:
     MalformedReason = str
     QuantityName = str

@@ -11,7 +11,8 @@ import msgspec
 
 from iot_pipeline.core.reading.declaration import Path, TimeUnit
 from iot_pipeline.core.reading.messages import ReadingRules, Reason, reading_type
-from iot_pipeline.core.reading.quantities import NO_GREATEST, Quantity
+from iot_pipeline.core.reading.quantities import NO_GREATEST, RANGES, Quantity
+from iot_pipeline.core.simulator.encoding import encoder_of
 from iot_pipeline.errors import ConfigurationError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,6 +53,8 @@ class MessageWriter:
         paths += [quantity.places[0] for quantity in declared.quantities]
         self._paths = [path for path in paths if path is not None]
         _check_apart(self._paths)
+        self._by_schema = declared.format.name in ("avro", "protobuf")
+        self._encode = encoder_of(declared, rules.schemas) or _encode
         names = [quantity.name for quantity in declared.quantities]
         is_original = self._paths == [("device_id",), ("timestamp",), *((name,) for name in names)]
         is_plain = all(
@@ -61,7 +64,10 @@ class MessageWriter:
         # A struct is written twice as fast as a dict.
         self._reading = (
             reading_type(declared.quantities)
-            if is_original and is_plain and declared.time.unit == "seconds"
+            if is_original
+            and is_plain
+            and declared.time.unit == "seconds"
+            and self._encode is _encode
             else None
         )
 
@@ -69,7 +75,7 @@ class MessageWriter:
         """The message of a reading; `at_us` is the device's clock, microseconds since 1970."""
         if self._reading is not None:
             return _encode(self._reading(device_id, at_us / 1e6, *values))
-        return _encode(_nested(self._told(device_id, at_us, values)))
+        return self._encode(_nested(self._told(device_id, at_us, values)))
 
     def write_all(
         self, devices: Sequence[str], at_us: Sequence[int], columns: Sequence[Sequence[float]]
@@ -83,10 +89,17 @@ class MessageWriter:
     def write_wrong(
         self, reason: Reason, device_id: str, at_us: int, values: Sequence[float]
     ) -> bytes | None:
-        """What a device could send for a reading that is rejected for exactly that reason."""
+        """What a device could send for a reading that is rejected for that reason.
+
+        Exactly for `reason_of` it.
+        """
         right = self.write(device_id, at_us, values)
         if reason is Reason.NO_VALUE:
             return None
+        if self._by_schema and reason is Reason.TOO_LARGE:
+            return right + b"x" * self._rules.max_value_bytes
+        if self.reason_of(reason) is Reason.UNDECODABLE:
+            return right + b"\x07"
         if reason is Reason.NOT_JSON:
             return right[: len(right) // 2]
         if reason is Reason.TOO_LARGE:
@@ -101,7 +114,15 @@ class MessageWriter:
             told[self._paths[-1]] = len(last) if isinstance(last, str) else str(last)
         else:
             raise ValueError(f"{reason}: no payload provokes it")
-        return _encode(_nested(told))
+        return self._encode(_nested(told))
+
+    def reason_of(self, reason: Reason) -> Reason:
+        """For what a message is rejected that is wrong in this way.
+
+        A schema rules out that a field is missing or of another type, so bytes are broken instead.
+        """
+        ruled_out = (Reason.NOT_JSON, Reason.MISSING_FIELD, Reason.WRONG_TYPE)
+        return Reason.UNDECODABLE if self._by_schema and reason in ruled_out else reason
 
     def _told(self, device_id: str, at_us: int, values: Sequence[float]) -> dict[Path, Any]:
         told: dict[Path, Any] = {}
@@ -116,7 +137,11 @@ class MessageWriter:
     def _beyond(self) -> dict[Path, Any]:
         """Of some thing more than its limits allow."""
         for quantity in self._rules.quantities:
-            if quantity.is_number and quantity.greatest < NO_GREATEST:
+            if not quantity.is_number:
+                continue
+            if self._by_schema and quantity.ends[1] >= RANGES[quantity.type][1]:
+                continue  # more than that cannot be said in its type
+            if quantity.greatest < NO_GREATEST:
                 # Where a hundred more is lost in so large a number, a billionth of it more.
                 beyond = max(quantity.greatest + 100, quantity.greatest * (1 + 1e-9))
                 return {quantity.places[0]: _raw(quantity, beyond)}

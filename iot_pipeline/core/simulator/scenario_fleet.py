@@ -212,7 +212,11 @@ class _Troubled:
             reason = track.next_reason()
             payload = self.writer.write_wrong(reason, self.device.device_id, at_us, values)
             yield from self._sent(
-                replace(clean, payload=payload, injection=track.injection(reason))
+                replace(
+                    clean,
+                    payload=payload,
+                    injection=track.injection(self.writer.reason_of(reason)),
+                )
             )
         elif kind in (FaultKind.DUPLICATE, FaultKind.CONFLICTING_DUPLICATE):
             yield from self._sent(clean)

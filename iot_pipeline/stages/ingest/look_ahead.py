@@ -10,8 +10,9 @@ from iot_pipeline.core.reading.preview import IGNORED, READINGS, Preview, previe
 from iot_pipeline.core.reading.unknown_fields import UnknownFields
 from iot_pipeline.core.words import counted
 from iot_pipeline.stages.ingest.planning import Plan
-from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.ports import RecordLogReader, SchemaSource
 from iot_pipeline.stages.reading.log import read_ranges
+from iot_pipeline.stages.reading.schemas import learn_schemas
 
 # Of each Kafka partition.
 FIRST_RECORDS = 1_000
@@ -71,6 +72,7 @@ class Ahead:
 def look_ahead(
     plan: Plan,
     log: RecordLogReader,
+    schemas: SchemaSource,
     rules: ReadingRules,
     retry_seconds: float,
     first_records: int = FIRST_RECORDS,
@@ -79,13 +81,15 @@ def look_ahead(
 
     Raises:
         KafkaUnavailableError: nothing came for `retry_seconds`.
+        TransientError: the registry stayed away for as long.
         OffsetsExpiredError: Kafka deleted some of them meanwhile.
     """
-    ahead = Ahead([], UnknownFields(rules.declaration))
+    ahead = Ahead([], UnknownFields(rules.declaration, rules.schemas))
     for item in plan.ingest:
         first = OffsetRange(item.partition, item.start, min(item.end, item.start + first_records))
         unreadable: list[OffsetRange] = []
         records = _read(log, plan.topic.name, first, retry_seconds, unreadable)
+        learn_schemas(rules, schemas, [record.value for record in records], retry_seconds)
         for record in records:
             ahead.fields.add(record)
         ahead.partitions.append(PartitionAhead(item, preview(records, rules), unreadable))

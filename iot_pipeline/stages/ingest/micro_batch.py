@@ -51,11 +51,14 @@ from iot_pipeline.stages.ports import (
     DeadLetterSink,
     DeletionLog,
     LedgerStore,
+    NoSchemas,
     ReadingStore,
     RecordLogReader,
+    SchemaSource,
     Throttles,
 )
 from iot_pipeline.stages.reading.log import read_millisecond_before
+from iot_pipeline.stages.reading.schemas import learn_schemas
 from iot_pipeline.stages.requests import retry_transient
 
 _log = logging.getLogger(__name__)
@@ -106,6 +109,7 @@ class Ports:
     dead_letters: DeadLetterSink
     throttles: Throttles | None = None
     deletions: DeletionLog | None = None
+    schemas: SchemaSource = field(default_factory=NoSchemas)
 
 
 def open_throttle(topic: str, ports: Ports, config: DrainConfig) -> Throttle:
@@ -237,6 +241,7 @@ class MicroBatches:
             return None
         aged_ms = aged_before_ms(self._config.retention_days, self._wall_clock())
         self._codes = self._codes.renewed()
+        self._config.rules.schemas.forget_unknown()
         builder = MicroBatchBuilder(dict(self._next), self._decoder, self._codes, aged_ms)
         self._met.clear()
         began = time.monotonic()
@@ -367,8 +372,14 @@ class MicroBatches:
         if chunk.partition not in self._met:
             self._met.add(chunk.partition)
             for rival in self._open.rivals_of(chunk):
+                self._learn_schemas(rival)
                 builder.compete(rival)
+        self._learn_schemas(chunk)
         builder.add(chunk)
+
+    def _learn_schemas(self, chunk: RecordChunk) -> None:
+        config = self._config
+        learn_schemas(config.rules, self._ports.schemas, chunk.values, config.retry_seconds)
 
     def _poll(self, timeout_seconds: float) -> tuple[list[RecordChunk], TransientError | None]:
         try:

@@ -277,6 +277,7 @@ class _Audit:
             seen.take(records)
             self._first_ms = {**seen.first_ms, **self._first_ms}
             self._last_ms.update(seen.last_ms)
+            self._ports.learn_schemas(reader.rules, records.values)
             stretch.add(records)
             if stretch.records >= self._ports.window_records:
                 yield stretch

@@ -180,6 +180,7 @@ class LogComparison:
         reader = LogReader(self.rows.settings.reading_rules)
         wanted: defaultdict[tuple[str, int], dict[int, list[Row]]] = defaultdict(dict)
         for record in records:
+            self.rows.learn_schemas(reader.rules, [record.value])
             reading = reader.read_record(record)
             if isinstance(reading, Rejection | Ignored):
                 continue

@@ -36,6 +36,7 @@ from iot_pipeline.stages.ports import RecordLogReader, Run
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.reading.log import read_ranges
+from iot_pipeline.stages.reading.schemas import learn_schemas
 from iot_pipeline.stages.requests import retry_transient
 
 # Readings held at once; a letter that still fails is counted and dropped.
@@ -155,6 +156,7 @@ class _Work:
         self.result = LetterReplay()
         self._topic, self._rows, self._config = proof.settings.topic, proof.rows, config
         self._ledger, self._run_id = ports.ledger, run.run_id
+        self._schemas = ports.schemas
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
         self._deletions = proof.read_deletions()
         self._decoder = ReadingDecoder(config.rules)
@@ -171,6 +173,8 @@ class _Work:
     def take(self, letter: StoredLetter) -> None:
         result = self.result
         result.letters += 1
+        config = self._config
+        learn_schemas(config.rules, self._schemas, [letter.value], config.retry_seconds)
         reading = self._decoder.decode(
             letter.value, letter.message_key, list(letter.headers), letter.produced_ms or 0
         )

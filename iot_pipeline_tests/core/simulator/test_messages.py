@@ -1,17 +1,31 @@
 """The simulator writes what the declaration reads, of any form."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from iot_pipeline.core.reading.by_path import PathReader
+from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.declared_times import timestamp_ms
-from iot_pipeline.core.reading.messages import Ignored, Reading, ReadingRules, Reason, Rejection
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.formats import KINDS, Format, FormatName, WriterSchema
+from iot_pipeline.core.reading.messages import (
+    Ignored,
+    Reading,
+    ReadingRules,
+    Reason,
+    Record,
+    Rejection,
+)
+from iot_pipeline.core.reading.read_chunk import read_chunk
+from iot_pipeline.core.simulator.encoding import first_schema
 from iot_pipeline.core.simulator.fault_specs import MALFORMED_REASONS
 from iot_pipeline.core.simulator.messages import MessageWriter
 from iot_pipeline.core.simulator.plan import plan_scenario
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.scenario_files import load_scenario
+from iot_pipeline.proto_files import compile_texts
 from iot_pipeline_tests.core.reading.declared import SENSOR_YAML, declared, of_one
 
 NOW = datetime(2026, 11, 27, 8, tzinfo=UTC)
@@ -57,6 +71,29 @@ def test_what_is_wrong_is_rejected_for_just_that_reason(name: str, reason: Reaso
     found = PathReader(rules).read(payload, b"a/1", None, AT_US // 1000)
     assert isinstance(found, Rejection)
     assert found.reason is reason
+
+
+@pytest.mark.parametrize("form", ["avro", "protobuf", "json-schema"])
+@pytest.mark.parametrize("name", ["sensor", "milliseconds", "kinds", "fahrenheit"])
+def test_by_a_schema_of_its_own_making_it_writes_what_is_read(name: str, form: FormatName) -> None:
+    form_of = replace(FORMS[name], format=Format(form))
+    text = first_schema(form_of)
+    content = compile_texts({"m.proto": text}, "m.proto") if form == "protobuf" else text.encode()
+    rules = ReadingRules(form_of, max_value_bytes=2_000)
+    schema = WriterSchema(KINDS[form], content)
+    rules.schemas.add(7, schema)
+    rules.schemas.writing = (7, schema)
+    writer, values = MessageWriter(rules), [50.0] * len(rules.quantities)
+    payload = writer.write("a/1", AT_US, values)
+    found = PathReader(rules).read(payload)
+    assert not isinstance(found, Rejection | Ignored), found
+    assert (found.device_id, timestamp_ms(found.timestamp)) == ("a/1", AT_US // 1000)
+    (chunk,) = chunk_records([Record(0, 0, 0, None, payload)])
+    assert read_chunk(ReadingDecoder(rules), chunk).devices == ["a/1"]
+    for reason in MALFORMED_REASONS:
+        wrong = PathReader(rules).read(writer.write_wrong(reason, "a/1", AT_US, values))
+        assert isinstance(wrong, Rejection)
+        assert wrong.reason is writer.reason_of(reason)
 
 
 def test_what_no_simulated_message_can_be_is_refused() -> None:

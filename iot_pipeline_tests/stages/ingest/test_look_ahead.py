@@ -8,12 +8,13 @@ from iot_pipeline.core.reading.messages import ReadingRules, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.unknown_fields import MOST_NAMES, UnknownFields
 from iot_pipeline.stages.ingest.look_ahead import Ahead, look_ahead
+from iot_pipeline.stages.ports import NoSchemas
 from iot_pipeline_tests.stages.world import T0, World
 
 
 def _look(world: World, first_records: int = 1_000) -> Ahead:
     plan = world.plan(is_dry=True)
-    return look_ahead(plan, world.log, ReadingRules(), 1.0, first_records)
+    return look_ahead(plan, world.log, NoSchemas(), ReadingRules(), 1.0, first_records)
 
 
 def test_a_plan_of_a_topic_that_was_never_met_writes_no_checkpoint() -> None:
