@@ -244,7 +244,8 @@ def find_schema(schemas: SchemaBook, schema_id: int, format_name: FormatName) ->
     if isinstance(schema, Unknown):
         raise UndecodableError(schema.why)
     if schema.kind != KINDS[format_name]:
-        raise UndecodableError(f"it is {schema.kind}; the declaration says {format_name}")
+        lines = [f", or declare `format: {name}`" for name in KINDS if KINDS[name] == schema.kind]
+        raise UndecodableError(f"it is {schema.kind}: send {KINDS[format_name]}{''.join(lines)}")
     return schema
 
 

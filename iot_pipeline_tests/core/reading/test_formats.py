@@ -247,7 +247,7 @@ WRONG = [
         AVRO,
         frame(8) + b"x",
         Reason.UNDECODABLE,
-        "schema 8: it is PROTOBUF; the declaration says avro",
+        "schema 8: it is PROTOBUF: send AVRO, or declare `format: protobuf`",
     ),
     (AVRO, frame(10) + b"x", Reason.UNDECODABLE, "schema 10: its schema is no Avro schema"),
     (AVRO, GOOD[:-12], Reason.UNDECODABLE, "schema 1: values.temp_c: it ends after 17 bytes"),
