@@ -30,6 +30,7 @@ from iot_pipeline.core.reading.messages import (
     find_device_id_problem,
 )
 from iot_pipeline.core.reading.read_chunk import read_chunk
+from iot_pipeline.core.reading.unknown_fields import UnknownFields
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.proto_files import compile_texts
 from iot_pipeline.settings_reading import load_declaration
@@ -204,6 +205,23 @@ def test_a_message_of_each_schema_is_read_the_fast_way_and_by_the_audit(
 def test_a_chunk_holds_messages_of_several_schemas_and_each_is_read_by_its_own() -> None:
     values = [write(SECOND, {**MESSAGE, "more": []}, 2), write(FIRST, MESSAGE, 1)] * 3
     assert drained(AVRO, *values) == [ROW] * 6
+
+
+@pytest.mark.parametrize(
+    ("rules", "value", "fields"),
+    [
+        (AVRO, write(FIRST, MESSAGE, 1), {"fw"}),
+        (PROTOBUF, write_proto(MESSAGE), {"fw", "more"}),
+        (AVRO, write(FIRST, MESSAGE, 1)[:-3], set()),
+        (AVRO, write(FIRST, MESSAGE, 7), set()),
+    ],
+)
+def test_fields_that_are_not_declared_are_named(
+    rules: ReadingRules, value: bytes, fields: set[str]
+) -> None:
+    unknown = UnknownFields(rules.declaration, rules.schemas)
+    unknown.add(Record(0, 0, AT_MS, b"k", value))
+    assert set(unknown.seen) == fields
 
 
 def test_a_decimal_is_its_number() -> None:
