@@ -167,6 +167,8 @@ class Settings(
     """offsets one run drains at most; the next takes the rest"""
     lag_limit_seconds: float = Field(60, gt=0)
     """the check lag_is_within_limit warns above this"""
+    freshness_seconds: float = Field(0, ge=0, le=31_536_000)
+    """Dagster calls sensor_data stale when no run has ingested for so long; 0: never"""
     check_seconds: float = Field(20, gt=0, le=600)
     """how long a check on its own may count rows"""
     dead_letter_share: float = Field(0.01, ge=0, le=1)
@@ -315,6 +317,14 @@ class Settings(
             wrong.append(
                 f"IOT_READING={self.reading}: format: {form.name} reads by the schemas of a "
                 "registry: set IOT_REGISTRY_URL, or name a file, `schema: ...`"
+            )
+        stale = self.freshness_seconds
+        # A run that follows materializes once, when it begins.
+        shortest = max(60.0, 2 * self.follow_seconds if self.ingest_mode == "follow" else 0.0)
+        if 0 < stale < shortest:
+            wrong.append(
+                f"IOT_FRESHNESS_SECONDS={stale:g}: expected {shortest:g} or more (twice "
+                "IOT_FOLLOW_SECONDS where runs follow), or 0"
             )
         if wrong:
             raise ValueError("; ".join(wrong))

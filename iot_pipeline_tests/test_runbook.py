@@ -34,6 +34,11 @@ ELSEWHERE = {
     "iot demo": "cli/test_demo.py",
     "iot rights": "test_rights.py",
     "iot watch": "cli/test_watch.py",
+    "iot throttle 5000": "stages/proof/test_real_forget.py",
+    "iot drain --plan": "stages/proof/test_real_forget.py",
+    "iot forget DEVICE --reason TEXT": "stages/proof/test_real_forget.py",
+    "iot forget --list": "stages/proof/test_real_forget.py",
+    "iot reading check": "cli/test_real_declared.py",
 }
 
 

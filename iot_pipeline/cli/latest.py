@@ -5,7 +5,7 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json_list, print_long_table, say
 from iot_pipeline.connections import open_connections
-from iot_pipeline.core.times import moment_of
+from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.core.words import counted
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.latest import Newest, newest_readings
@@ -65,7 +65,7 @@ def latest_command(devices: tuple[str, ...], as_json: bool) -> None:
             (
                 (
                     item.device_id,
-                    moment_of(item.measured_ms),
+                    in_utc(moment_of(item.measured_ms), "milliseconds"),
                     moment_of(item.arrived_ms),
                     *(
                         quantity.shown(value)

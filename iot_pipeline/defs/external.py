@@ -1,6 +1,7 @@
 """What the assets are, as Dagster shows them: the topic, the table, the dead letters."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 import dagster as dg
 import msgspec
@@ -70,9 +71,18 @@ def topic_spec(pipeline: Pipeline) -> dg.AssetSpec:
     )
 
 
+def _freshness(pipeline: Pipeline) -> dg.FreshnessPolicy | None:
+    """Notices ingestion that has stopped though every sensor and schedule is off, too."""
+    seconds = pipeline.settings().freshness_seconds
+    if not seconds:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(seconds=seconds))
+
+
 def table_spec(pipeline: Pipeline) -> dg.AssetSpec:
     return dg.AssetSpec(
         pipeline.sensor_data,
+        freshness_policy=_freshness(pipeline),
         deps=[pipeline.iot_data],
         group_name=pipeline.group,
         kinds={"cassandra", "python"},

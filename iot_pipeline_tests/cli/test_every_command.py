@@ -151,7 +151,7 @@ HELP = [
 
 def _unknown(nowhere: dict[str, str]) -> dict[str, str]:
     folder = Path(nowhere["IOT_DATA_DIR"])
-    manifest = keep_small_manifest(folder, "iot_data")
+    manifest = keep_small_manifest(folder, nowhere.get("IOT_TOPIC", "iot_data"))
     return UNKNOWN | {"out": str(folder / "export"), "manifest": str(manifest)}
 
 
@@ -380,7 +380,7 @@ def test_before_setup_every_command_says_what_is_missing(
     services: Services, tmp_path: Path
 ) -> None:
     env = services.environment(IOT_DATA_DIR=str(tmp_path), IOT_RETRY_SECONDS="1")
-    known = UNKNOWN | {"out": str(tmp_path / "export")}
+    known = _unknown(env)
     asked = [
         (name, example)
         for name, examples in EXAMPLES.items()

@@ -1,12 +1,14 @@
 """Several pipelines, and a team's jobs, in one Dagster: each has its names, data and settings."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs.external import table_spec
 from iot_pipeline.defs.history import build_delete_old_runs
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.errors import ConfigurationError
@@ -90,6 +92,20 @@ def test_a_name_without_settings_is_refused_and_a_wrong_setting_names_its_pipeli
         Pipeline("north")
     with pytest.raises(ConfigurationError, match="pipeline north: IOT_TOPIC"):
         named("north", IOT_TOPIC="no topic at all")
+
+
+def test_a_table_has_a_freshness_policy_only_where_it_is_asked_for_and_can_hold() -> None:
+    spec = table_spec(named("north", IOT_FRESHNESS_SECONDS="900"))
+    assert spec.freshness_policy == dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(seconds=900)
+    )
+    assert table_spec(named("north")).freshness_policy is None
+    # A run that follows for five minutes materializes once in that time.
+    following = {"IOT_FRESHNESS_SECONDS": "300", "IOT_INGEST_MODE": "follow"}
+    with pytest.raises(ConfigurationError, match="expected 600 or more"):
+        table_spec(named("north", **following))
+    with pytest.raises(ConfigurationError, match="expected 60 or more"):
+        table_spec(named("north", IOT_FRESHNESS_SECONDS="30"))
 
 
 @pytest.mark.parametrize(

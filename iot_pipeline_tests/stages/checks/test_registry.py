@@ -186,7 +186,13 @@ def test_a_day_of_which_a_part_was_counted_clears_no_suspect(
     facts = SimpleNamespace(
         run=run if is_run else None,
         suspects={"row_count_matches_ledger": [str(before)]},
-        ports=SimpleNamespace(ledger=None, ledger_sums=None, rows=None, days=None),
+        ports=SimpleNamespace(
+            ledger=None,
+            ledger_sums=None,
+            rows=None,
+            days=None,
+            receipts=SimpleNamespace(read_receipts=list),
+        ),
         settings=Settings(),
         parts=range(1),
         recent=[],
