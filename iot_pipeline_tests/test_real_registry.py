@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from iot_pipeline.clients.registry import SchemaRegistry
-from iot_pipeline.connections import open_connections, writing_rules
+from iot_pipeline.connections import open_connections
 from iot_pipeline.core.reading.formats import KINDS, Unknown, frame
 from iot_pipeline.core.simulator.messages import MessageWriter
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.simulator.writing import learn_to_write
 from iot_pipeline_tests.apicurio import Apicurio
 from iot_pipeline_tests.load import produce
 from iot_pipeline_tests.pipeline import Pipeline
@@ -104,7 +105,9 @@ def formatted(
 
 def _messages(of: Formatted, number: int, device: str) -> list[tuple[bytes, bytes]]:
     """Readings by the newest schema of the topic."""
-    writer = MessageWriter(writing_rules(of.pipeline.settings))
+    rules = of.pipeline.settings.reading_rules
+    learn_to_write(rules, of.registry, of.pipeline.topic)
+    writer = MessageWriter(rules)
     return [
         (device.encode(), writer.write(device, AT_US + at * 1_000_000, [21.5, 40.0, 612.0]))
         for at in range(number)
