@@ -36,9 +36,7 @@ from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
 from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.proof.audit_result import dying
-from iot_pipeline.core.reading.formats import KINDS, Unknown, WriterSchema
-from iot_pipeline.core.reading.messages import ReadingRules
-from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
+from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.look_ahead import Ahead, look_ahead
@@ -49,7 +47,6 @@ from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline.stages.reading.slices import SlicedRows
-from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
 from iot_pipeline.stages.schema import SchemaReport, check_schema, setup_schema
@@ -215,46 +212,6 @@ def open_connections(
         yield connections
     finally:
         connections.close()
-
-
-def writing_rules(settings: Settings) -> ReadingRules:
-    """The rules, with the schema by which messages are simulated: the newest of the topic.
-
-    A topic that has none is given one, made of the declaration, under the subject TOPIC-value.
-
-    Raises:
-        ConfigurationError: the registry's schema is of another format.
-        RegistryUnavailableError: it did not answer for `retry_seconds`.
-    """
-    rules = settings.reading_rules
-    form = rules.declaration.format
-    if not form.is_framed:
-        return rules
-    from iot_pipeline.clients.registry import SchemaRegistry
-    from iot_pipeline.core.simulator.encoding import first_schema
-
-    if not settings.registry_url:
-        raise ConfigurationError(
-            f"simulating: format: {form.name} writes by a registry's schema: set IOT_REGISTRY_URL"
-        )
-    registry, subject = SchemaRegistry(settings), f"{settings.topic}-value"
-
-    def find() -> tuple[int, WriterSchema | Unknown]:
-        kind = KINDS[form.name]
-        found = registry.newest(subject)
-        if found is None:
-            schema_id = registry.register(subject, kind, first_schema(rules.declaration))
-            return schema_id, registry.find(schema_id)
-        return found
-
-    schema_id, schema = retry_transient(find, settings.retry_seconds)
-    if isinstance(schema, Unknown) or schema.kind != KINDS[form.name]:
-        what = schema.why if isinstance(schema, Unknown) else f"it is {schema.kind}"
-        raise ConfigurationError(
-            f"simulating: schema {schema_id} of {subject}: {what}; the declaration says {form.name}"
-        )
-    rules.schemas.writing = (schema_id, schema)
-    return rules
 
 
 def schemas_of(settings: Settings) -> SchemaSource:

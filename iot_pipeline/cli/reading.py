@@ -16,7 +16,6 @@ from iot_pipeline.cli.output import (
     say,
 )
 from iot_pipeline.clients.kafka_log import KafkaLog
-from iot_pipeline.connections import schemas_of
 from iot_pipeline.core.proof.dead_letters import preview as text_of
 from iot_pipeline.core.reading.contents import message_reader
 from iot_pipeline.core.reading.declaration import Declaration, path_text
@@ -103,6 +102,8 @@ def infer_command(topic: str | None, records: int) -> None:
     values = [record.value for record in found]
     framed = sum(1 for value in values if value and is_frame(value))
     if framed * 2 > len(values) and settings.registry_url:
+        from iot_pipeline.connections import schemas_of
+
         book = SchemaBook()
         ids = book.missing(values)
         ask_for_schemas(book, schemas_of(settings), values, settings.retry_seconds)
@@ -124,7 +125,9 @@ def _newest(
     """The newest records; the rules know what their schemas are."""
     with closing(KafkaLog(settings)) as log:
         records = newest_records(log, topic, count, settings.retry_seconds)
-    if rules is not None:
+    if rules is not None and rules.declaration.format.asks_registry:
+        from iot_pipeline.connections import schemas_of
+
         values = [record.value for record in records]
         learn_schemas(rules, schemas_of(settings), values, settings.retry_seconds)
     return records

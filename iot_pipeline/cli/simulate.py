@@ -10,7 +10,6 @@ from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.runs import Stop
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.connections import writing_rules
 from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.core.simulator.scenarios import DEFAULT_SEED
 from iot_pipeline.core.times import parse_duration, parse_moment
@@ -20,6 +19,7 @@ from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from iot_pipeline.core.reading.messages import ReadingRules
     from iot_pipeline.core.simulator.plan import SimulationPlan
     from iot_pipeline.stages.simulator.simulation import Simulation, SimulationResult
 
@@ -144,7 +144,7 @@ def _send(
     """Send it until it is done or a signal comes; ends with the true counts."""
     from iot_pipeline.stages.simulator.simulation import Simulation
 
-    rules = writing_rules(settings)
+    rules = _writing_rules(settings)
     stop, line = Stop(), ProgressLine("simulating, messages")
     with open_sender(settings) as sender:
         simulation = Simulation(
@@ -166,6 +166,18 @@ def _send(
                 _print_result(simulation, settings, as_json)
     if stop.signal_number is not None:
         sys.exit(128 + stop.signal_number)
+
+
+def _writing_rules(settings: Settings) -> "ReadingRules":
+    """The rules, with the schema that messages are written by where they name one."""
+    rules = settings.reading_rules
+    if rules.declaration.format.is_framed:
+        # Here, because plain messages need no HTTP client.
+        from iot_pipeline.clients.registry import SchemaRegistry
+        from iot_pipeline.stages.simulator.writing import learn_to_write
+
+        learn_to_write(rules, SchemaRegistry(settings), settings.topic)
+    return rules
 
 
 def _show(line: ProgressLine, plan: "SimulationPlan", result: "SimulationResult") -> None:

@@ -35,11 +35,13 @@ class SchemaRegistry:
     """A `SchemaSource`. Nothing is contacted before it is asked.
 
     Raises:
-        ConfigurationError: a certificate or a key cannot be used.
+        ConfigurationError: none is set; or a certificate or a key cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.registry_url.rstrip("/")
+        if not self._url:
+            raise ConfigurationError("no schema registry is set: set IOT_REGISTRY_URL")
         headers = {"Accept": f"{_MEDIA}, application/json"}
         if token := settings.registry_token.get_secret_value():
             headers["Authorization"] = f"Bearer {token}"

@@ -24,6 +24,7 @@ from iot_pipeline.core.reading.formats import (
     SchemaBook,
     UndecodableError,
     WriterSchema,
+    is_frame,
 )
 from iot_pipeline.core.reading.quantities import Quantity
 
@@ -87,21 +88,19 @@ def compile_format(declared: Declaration, schemas: SchemaBook) -> Read:
 
     def learn(frame: bytes) -> Read:
         schema_id = int.from_bytes(frame[1:], "big")
-        if len(frame) < FRAME_BYTES or frame[0] or schemas.find(schema_id) is None:
+        if not is_frame(frame) or not isinstance(schemas.find(schema_id), WriterSchema):
             return _refuse
+        # Also that it has no such form: compiling it takes as long as reading a hundred messages.
         try:
-            return compiled(find_schema(schemas, schema_id, name), is_framed=True)
+            found = compiled(find_schema(schemas, schema_id, name), is_framed=True)
         except UndecodableError:
-            return _refuse
+            found = _refuse
+        readers[frame] = found
+        return found
 
     def read(value: bytes) -> Any:
         frame = value[:FRAME_BYTES]
-        reader = readers.get(frame)
-        if reader is None:
-            reader = learn(frame)
-            if reader is not _refuse:
-                readers[frame] = reader
-        return reader(value)
+        return (readers.get(frame) or learn(frame))(value)
 
     return read
 

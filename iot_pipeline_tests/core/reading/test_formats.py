@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iot_pipeline.core.proof.log_reader import LogReader
-from iot_pipeline.core.reading import protobuf
+from iot_pipeline.core.reading import compiled, protobuf
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.declaration_file import parse_declaration
@@ -222,6 +222,23 @@ def test_fields_that_are_not_declared_are_named(
     unknown = UnknownFields(rules.declaration, rules.schemas)
     unknown.add(Record(0, 0, AT_MS, b"k", value))
     assert set(unknown.seen) == fields
+
+
+def test_a_schema_is_compiled_once_also_where_it_has_no_fast_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    compile_schema = compiled._compile_schema
+
+    def counted(schema: WriterSchema, **how: Any) -> Any:
+        seen.append(schema)
+        return compile_schema(schema, **how)
+
+    monkeypatch.setattr(compiled, "_compile_schema", counted)
+    told = avro(values=[{"name": "temp_c", "type": "string"}])
+    values = [write(told, {**MESSAGE, "values": {"temp_c": "21.5"}}, 9)] * 3
+    assert len(drained(AVRO, *values, *[write(FIRST, MESSAGE, 1)] * 3)) == 6
+    assert len(seen) == 2
 
 
 def test_a_decimal_is_its_number() -> None:
