@@ -42,6 +42,7 @@ def test_columns_have_the_pipelines_quantities_through_grouping_and_as_objects()
             0,
             np.full(count, code, np.int32),
             [np.arange(count, dtype=np.float64) + 10 * at for at in range(len(quantities))],
+            [None for _ in quantities],
         )
         columns.trim()
         groups, losers = group_rows(columns)

@@ -199,11 +199,12 @@ class MicroBatchBuilder:
         if found.left_out:
             offsets = np.delete(offsets, found.left_out)
             produced_ms = np.delete(produced_ms, found.left_out)
-        count, ms, values = len(found.devices), found.ms, found.values
+        count, ms, values, has = len(found.devices), found.ms, found.values, found.has
         code = np.fromiter(map(self.codes.__getitem__, found.devices), np.int32, count)
         is_row = self._find_rows(chunk, found.devices, code, offsets, produced_ms, tally)
         if is_row is not None:
             code, ms, values = code[is_row], ms[is_row], [column[is_row] for column in values]
+            has = [mask if mask is None else mask[is_row] for mask in has]
             offsets, produced_ms = offsets[is_row], produced_ms[is_row]
         if not len(code):
             return
@@ -218,6 +219,7 @@ class MicroBatchBuilder:
             chunk.partition,
             code,
             values,
+            has,
         )
 
     def _find_rows(

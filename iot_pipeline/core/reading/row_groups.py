@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.reading.columns import Codes, Columns, DeviceCodes, Ints, Values
+from iot_pipeline.core.reading.columns import (
+    Codes,
+    Columns,
+    DeviceCodes,
+    Ints,
+    Mask,
+    Values,
+    column_of,
+)
+from iot_pipeline.core.reading.quantities import QuantityType
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, RowsByTime
 
@@ -50,7 +59,7 @@ class RowGroups:
             np.fromiter(offset, np.int64, count),
             np.fromiter(partition, np.int32, count),
             np.repeat(of_group, counts),
-            [_as_column(column) for column in values],
+            *_as_columns(values),
         )
         days = np.array([day_number for _, day_number in kept], np.int64)
         order = np.arange(count, dtype=np.int32)
@@ -142,9 +151,19 @@ class RowGroups:
         return dict(zip(partitions.tolist(), counts.tolist(), strict=True))
 
 
-def _as_column(values: Sequence[Any]) -> Values:
-    """Values of one type, at least one; floats as doubles, whichever column they are for."""
-    return np.array(values, object if isinstance(values[0], str) else None)
+def _as_columns(columns: Sequence[Sequence[Any]]) -> tuple[list[Values], list[Mask | None]]:
+    """Values of one type each, at least one; floats as doubles, whichever column they are for."""
+    found = [column_of(column, _kind_of(column)) for column in columns]
+    return [values for values, _ in found], [mask for _, mask in found]
+
+
+def _kind_of(values: Sequence[Any]) -> QuantityType:
+    one = next((value for value in values if value is not None), 0.0)
+    if isinstance(one, str):
+        return "text"
+    if isinstance(one, bool):
+        return "boolean"
+    return "bigint" if isinstance(one, int) else "double"
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,7 @@ def _columns(codes: list[int], times: list[int], lengths: list[int]) -> Columns:
         0,
         np.array(codes, np.int32),
         [np.zeros(count) for _ in QUANTITIES],
+        [None for _ in QUANTITIES],
     )
     columns.trim()
     return columns
