@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.ingest.winners import Losers, group_rows
+from iot_pipeline.core.ingest.winners import Losers, Lost, group_rows
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import NO_DEVICE, Codes, Columns, DeviceCodes, Ints
@@ -54,8 +54,8 @@ class MicroBatch:
     fingerprints: dict[int, Fingerprint] = field(default_factory=dict)
     _losers: Losers | None = None
 
-    def losers(self) -> dict[tuple[int, int], list[Row]]:
-        """Superseded rows by the (partition, offset) of the one that won; as objects."""
+    def losers(self) -> dict[tuple[int, int], list[Lost]]:
+        """Rows without a cell, by the (partition, offset) of each that won one; as objects."""
         return self._losers.by_winner() if self._losers is not None else {}
 
     def reject(self, record: Record, decoder: ReadingDecoder) -> None:
@@ -75,9 +75,9 @@ class MicroBatch:
         """
         self._unstore(row[2], day_of(day_number), "repeated" if is_repeat else "superseded")
 
-    def reject_loser(self, row: Row, *, is_repeat: bool) -> None:
+    def reject_loser(self, lost: Lost) -> None:
         """Count a row as rejected that lost to one that the store then refused."""
-        self._move(row[2], "repeated" if is_repeat else "superseded", "rejected")
+        self._move(lost.row[2], "repeated" if lost.is_repeat else "superseded", "rejected")
 
     def _unstore(self, partition: int, day: date, won: str) -> None:
         self._move(partition, "stored", won)

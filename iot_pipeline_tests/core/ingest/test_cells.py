@@ -1,0 +1,248 @@
+"""Readings that are told in parts: a micro-batch by cell, against one cell after the other."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
+from iot_pipeline.core.reading.chunks import chunk_records
+from iot_pipeline.core.reading.decoding import ReadingDecoder
+from iot_pipeline.core.reading.messages import ReadingRules, Record
+from iot_pipeline.core.reading.write_times import Row, rank, record_of, write_time_us
+from iot_pipeline_tests.core.reading.declared import of_one
+
+RULES = ReadingRules(
+    of_one(
+        device="key",
+        time="{path: t, as: milliseconds}",
+        quantities="{x: {optional: true}, n: {optional: true, type: int}, z: {optional: true, "
+        "type: text}}",
+    )
+)
+# With one that every reading has.
+ONE_REQUIRED = ReadingRules(
+    of_one(
+        device="key",
+        time="{path: t, as: milliseconds}",
+        quantities="{x: {}, n: {optional: true, type: int}, z: {optional: true, type: text}}",
+    )
+)
+MS = 1_764_201_599_999
+PRODUCED_MS = 1_764_201_600_500
+DAY_MS = 86_400_000
+Key = tuple[str, int]
+
+_cells = st.tuples(
+    st.none() | st.sampled_from([1.0, 2.0]),
+    st.none() | st.sampled_from([1, 2]),
+    st.none() | st.sampled_from(["a", "b"]),
+)
+_records = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1]),
+        st.sampled_from([1, 1, 62]),
+        st.sampled_from([0, 0, 1]),
+        st.sampled_from(["a", "b", "longer"]),
+        st.sampled_from([0, 0, 1, -1, DAY_MS]),
+        _cells,
+    ),
+    max_size=40,
+)
+Drawn = list[tuple[int, int, int, str, int, tuple[Any, ...]]]
+
+
+def record(partition: int, offset: int, produced_ms: int, device: str, ms: int, *cells: Any):
+    told = {name: value for name, value in zip("xnz", cells, strict=True) if value is not None}
+    return Record(
+        partition, offset, produced_ms, device.encode(), json.dumps({"t": ms} | told).encode()
+    )
+
+
+def records_of(drawn: Drawn) -> list[Record]:
+    offsets: dict[int, int] = defaultdict(int)
+    produced: dict[int, int] = defaultdict(lambda: PRODUCED_MS)
+    found = []
+    for partition, skip, step, device, ms, cells in drawn:
+        offsets[partition] += skip
+        produced[partition] += step
+        found.append(
+            record(partition, offsets[partition], produced[partition], device, MS + ms, *cells)
+        )
+    return found
+
+
+def rows_of(records: Iterable[Record], rules: ReadingRules) -> dict[Key, list[Row]]:
+    """All rows of each key, those that win first."""
+    decoder = ReadingDecoder(rules)
+    found: dict[Key, list[Row]] = defaultdict(list)
+    for item in records:
+        reading: Any = decoder.decode_record(item)
+        if hasattr(reading, "device_id"):
+            row = (
+                write_time_us(item.produced_ms, item.offset, item.partition),
+                item.offset,
+                item.partition,
+                *decoder.values_of(reading),
+            )
+            found[reading.device_id, round(reading.timestamp * 1000)].append(row)
+    return {key: sorted(rows, key=rank) for key, rows in found.items()}
+
+
+def cells_of(records: Iterable[Record], rules: ReadingRules) -> dict[tuple[Key, int], Any]:
+    """(value, who wrote it) of each cell: that of the first row that has one."""
+    return {
+        (key, at): next((row[3 + at], record_of(row)) for row in rows if row[3 + at] is not None)
+        for key, rows in rows_of(records, rules).items()
+        for at in range(3)
+        if any(row[3 + at] is not None for row in rows)
+    }
+
+
+def build(
+    records: Sequence[Record], rules: ReadingRules, rivals: Sequence[Record] = ()
+) -> MicroBatch:
+    partitions = {item.partition for item in [*records, *rivals]}
+    starts = {
+        p: min((r.offset for r in records if r.partition == p), default=0) for p in partitions
+    }
+    ends = {
+        p: max((r.offset + 1 for r in records if r.partition == p), default=0) for p in partitions
+    }
+    builder = MicroBatchBuilder(starts, ReadingDecoder(rules))
+    for chunk in chunk_records(rivals):
+        builder.compete(chunk)
+    for chunk in chunk_records(records):
+        builder.add(chunk)
+    return builder.build(ends)
+
+
+class Table:
+    """Cells as Cassandra settles them: the higher write time, of equal ones the larger value."""
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[Key, int], tuple[int, Any]] = {}
+
+    def write(self, batch: MicroBatch, order: Random, share: float = 1.0) -> None:
+        rows = [
+            ((place[0], ms), row)
+            for place, group in batch.groups.items()
+            for ms, row in group.items()
+        ]
+        order.shuffle(rows)
+        for key, row in rows[: round(len(rows) * share)]:
+            for at, value in enumerate(row[3:]):
+                if value is not None:
+                    cell = (row[0], value)
+                    self.cells[key, at] = max(cell, self.cells.get((key, at), cell))
+
+
+@settings(max_examples=100)
+@given(_records, st.sampled_from([RULES, ONE_REQUIRED]))
+def test_a_record_is_stored_where_it_has_a_cell_and_superseded_where_all_are_anothers(
+    drawn: Drawn, rules: ReadingRules
+) -> None:
+    records = records_of(drawn)
+    won, rows = cells_of(records, rules), rows_of(records, rules)
+    owners = {who for _, who in won.values()}
+    batch = build(records, rules)
+    written = [record_of(row) for _, group in batch.groups.items() for row in group.values()]
+    assert sorted(written) == sorted(owners)
+    lost = {
+        record_of(row): all(
+            value is None or won[key, at][0] == value for at, value in enumerate(row[3:])
+        )
+        for key, of_key in rows.items()
+        for row in of_key
+        if record_of(row) not in owners
+    }
+    counts = batch.counts.values()
+    assert sum(one.stored for one in counts) == len(owners)
+    assert sum(one.repeated for one in counts) == sum(lost.values())
+    assert sum(one.superseded for one in counts) == len(lost) - sum(lost.values())
+    behind = {record_of(one.row): one.is_repeat for lost in batch.losers().values() for one in lost}
+    assert behind == lost
+
+
+@settings(max_examples=100)
+@given(
+    _records,
+    st.lists(st.integers(1, 39), max_size=4),
+    st.sampled_from([RULES, ONE_REQUIRED]),
+    st.randoms(use_true_random=False),
+)
+def test_the_table_has_of_each_cell_the_latest_word_whatever_was_written_when_and_twice(
+    drawn: Drawn, cuts: list[int], rules: ReadingRules, order: Random
+) -> None:
+    records = records_of(drawn)
+    ends = [*sorted(set(cuts)), len(records)]
+    batches = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        own = records[start:end]
+        # What a run does where a micro-batch begins inside a millisecond.
+        first = {item.partition: item.produced_ms for item in reversed(own)}
+        rivals = [r for r in records[:start] if first.get(r.partition) == r.produced_ms]
+        batches.append(build(own, rules, rivals))
+    table = Table()
+    for batch in order.choices(batches, k=3):
+        table.write(batch, order, share=order.random())  # a run that died
+    order.shuffle(batches)
+    for batch in batches:
+        table.write(batch, order)
+    expected = cells_of(records, rules)
+    assert {cell: value for cell, (_, value) in table.cells.items()} == {
+        cell: value for cell, (value, _) in expected.items()
+    }
+
+
+@pytest.mark.parametrize("rules", [RULES, ONE_REQUIRED])
+def test_no_group_has_two_rows_of_one_key(rules: ReadingRules) -> None:
+    """They leave in requests that name each row by its time."""
+    records = [
+        record(0, at, PRODUCED_MS + at, device, MS + ms, float(at), *cells)
+        for at, (device, ms, *cells) in enumerate(
+            [
+                ("a", 0, 1, None),
+                ("b", 0, 1, None),
+                ("a", 0, None, "z"),
+                ("a", 1, None, None),
+                ("b", 0, None, None),
+            ]
+        )
+    ]
+    batch = build(records, rules)
+    groups = list(batch.groups.items())
+    # The day changes between the two milliseconds of a.
+    assert [(place[0], place[1] - MS // DAY_MS, list(rows)) for place, rows in groups] == [
+        ("a", 0, [MS]),
+        ("a", 1, [MS + 1]),
+        ("b", 0, [MS]),
+        ("a", 0, [MS]),
+        ("b", 0, [MS]),
+    ]
+    assert [len(one) for one in batch.groups.rows_of("a", MS // DAY_MS)] == [6, 6]
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize("rules", [RULES, ONE_REQUIRED])
+def test_of_equal_write_times_the_first_offset_has_the_cell_though_its_value_is_smaller(
+    rules: ReadingRules, is_cut: bool
+) -> None:
+    first = record(0, 0, PRODUCED_MS, "a", MS, 1.0, None, "a")
+    second = record(0, 62, PRODUCED_MS, "a", MS, 2.0, 5, None)
+    batches = (
+        [build([first], rules), build([second], rules, [first])]
+        if is_cut
+        else [build([first, second], rules)]
+    )
+    for order in (batches, batches[::-1]):
+        table = Table()
+        for batch in order:
+            table.write(batch, Random(1))
+        assert [value for _, (_, value) in sorted(table.cells.items())] == [1.0, 5, "a"]
+    assert sum(one.stored for batch in batches for one in batch.counts.values()) == 2
