@@ -8,8 +8,8 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.ingest.sizing import row_bytes
 from iot_pipeline.core.ingest.winners import group_rows
-from iot_pipeline.core.proof.audit import RowSums
 from iot_pipeline.core.proof.read_back import RowState, as_stored, judge_row, values_in
+from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.reading.columns import Columns, DeviceCodes
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups

@@ -13,12 +13,13 @@ from datetime import UTC, date, datetime
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
-from iot_pipeline.core.proof.read_back import RowState, judge_row, should_write
+from iot_pipeline.core.proof.read_back import RowState, judge_of, should_write, without_ties
 from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.kept_values import kept_values
 from iot_pipeline.core.reading.messages import Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
@@ -158,6 +159,8 @@ class _Work:
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
         self._deletions = proof.read_deletions()
         self._decoder = ReadingDecoder(config.rules)
+        self._in_parts = are_in_parts(config.rules.quantities)
+        self._judge = judge_of(config.rules.quantities)
         self._writer = RowWriter(ports.store, config.requests_in_flight, config.retry_seconds)
         self._aged_before_ms = aged_before_ms(config.retention_days, wall_clock())
         self._groups: dict[Place, RowsByTime] = {}
@@ -192,7 +195,11 @@ class _Work:
         if self._deletions.covers(reading.device_id, ms, row[0]):
             result.superseded += 1
             return
-        group = self._groups.setdefault((reading.device_id, ms // MS_PER_DAY), {})
+        place = reading.device_id, ms // MS_PER_DAY
+        if self._in_parts and ms in self._groups.get(place, ()):
+            # It may have other cells.
+            self.write()
+        group = self._groups.setdefault(place, {})
         if ms in group:
             result.superseded += 1
             row = winner_of((row, group[ms]))
@@ -210,10 +217,12 @@ class _Work:
         for place, times, found in fetch_rows(self._rows, wanted, self._config.retry_seconds):
             for ms in times:
                 row, stored = groups[place][ms], found.get(ms)
+                if self._in_parts:
+                    groups[place][ms] = without_ties(row, stored)
                 if stored is None:
                     missing.add((place, ms))
-                elif not should_write(row, stored):
-                    is_present = judge_row(row, stored) is RowState.EQUAL
+                elif not should_write(groups[place][ms], stored):
+                    is_present = self._judge(row, stored) is RowState.EQUAL
                     self.result.present += is_present
                     self.result.superseded += not is_present
                     del groups[place][ms]

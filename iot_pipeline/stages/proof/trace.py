@@ -9,11 +9,12 @@ from iot_pipeline.core.proof.read_back import (
     ReadBack,
     RowState,
     StoredRow,
-    judge_row,
+    judge_of,
     values_in,
     write_times_in,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
@@ -168,7 +169,8 @@ def read_back_run(
     deletions = ports.read_deletions()
     blocks = choose_blocks(ranges, max_keys, Random(seed))
     winners = _winners(ports, blocks, lambda: is_read() or is_over())
-    result = ReadBack(left=sum(map(len, winners.values())))
+    judge = judge_of(ports.settings.quantities)
+    result = ReadBack(judge, left=sum(map(len, winners.values())))
     wanted = ((place, sorted(group)) for place, group in winners.items())
     tied: dict[Written, StoredRow] = {}
 
@@ -185,13 +187,16 @@ def read_back_run(
             row, stored = winners[place][ms], found.get(ms)
             if arrived_ms(row[0]) < aged_before_ms or deletions.covers(place[0], ms, row[0]):
                 result.gone += 1
-            elif stored is not None and judge_row(row, stored) is RowState.TIED:
+            elif stored is not None and judge(row, stored) is RowState.TIED:
                 tied[place, ms, row[0]] = stored
             else:
                 result.take(place, ms, row, stored)
     for key, rivals in find_records(ports, tied).items():
         place, ms, _ = key
         row, stored = winners[place][ms], tied[key]
+        if are_in_parts(ports.settings.quantities):
+            result.take_tied(place, ms, row, stored, rivals)
+            continue
         made = next((rival for rival in rivals if rival[3:] == values_in(stored)), None)
         if made is None:
             stored = (*stored[:-1], None)  # no record has these values: torn

@@ -1,8 +1,6 @@
 """Readings that are told in parts: a micro-batch by cell, against one cell after the other."""
 
-import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -12,96 +10,23 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
 from iot_pipeline.core.reading.chunks import chunk_records
-from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.messages import ReadingRules, Record
-from iot_pipeline.core.reading.write_times import Row, rank, record_of, write_time_us
-from iot_pipeline_tests.core.reading.declared import of_one
-
-RULES = ReadingRules(
-    of_one(
-        device="key",
-        time="{path: t, as: milliseconds}",
-        quantities="{x: {optional: true}, n: {optional: true, type: int}, z: {optional: true, "
-        "type: text}}",
-    )
+from iot_pipeline.core.reading.write_times import record_of
+from iot_pipeline_tests.core.reading.parts import (
+    DAY_MS,
+    MS,
+    ONE_REQUIRED,
+    PRODUCED_MS,
+    RULES,
+    Drawn,
+    Key,
+    cells_of,
+    decoder_of,
+    drawn_records,
+    record,
+    records_of,
+    rows_of,
 )
-# With one that every reading has.
-ONE_REQUIRED = ReadingRules(
-    of_one(
-        device="key",
-        time="{path: t, as: milliseconds}",
-        quantities="{x: {}, n: {optional: true, type: int}, z: {optional: true, type: text}}",
-    )
-)
-MS = 1_764_201_599_999
-PRODUCED_MS = 1_764_201_600_500
-DAY_MS = 86_400_000
-Key = tuple[str, int]
-
-_cells = st.tuples(
-    st.none() | st.sampled_from([1.0, 2.0]),
-    st.none() | st.sampled_from([1, 2]),
-    st.none() | st.sampled_from(["a", "b"]),
-)
-_records = st.lists(
-    st.tuples(
-        st.sampled_from([0, 1]),
-        st.sampled_from([1, 1, 62]),
-        st.sampled_from([0, 0, 1]),
-        st.sampled_from(["a", "b", "longer"]),
-        st.sampled_from([0, 0, 1, -1, DAY_MS]),
-        _cells,
-    ),
-    max_size=40,
-)
-Drawn = list[tuple[int, int, int, str, int, tuple[Any, ...]]]
-
-
-def record(partition: int, offset: int, produced_ms: int, device: str, ms: int, *cells: Any):
-    told = {name: value for name, value in zip("xnz", cells, strict=True) if value is not None}
-    return Record(
-        partition, offset, produced_ms, device.encode(), json.dumps({"t": ms} | told).encode()
-    )
-
-
-def records_of(drawn: Drawn) -> list[Record]:
-    offsets: dict[int, int] = defaultdict(int)
-    produced: dict[int, int] = defaultdict(lambda: PRODUCED_MS)
-    found = []
-    for partition, skip, step, device, ms, cells in drawn:
-        offsets[partition] += skip
-        produced[partition] += step
-        found.append(
-            record(partition, offsets[partition], produced[partition], device, MS + ms, *cells)
-        )
-    return found
-
-
-def rows_of(records: Iterable[Record], rules: ReadingRules) -> dict[Key, list[Row]]:
-    """All rows of each key, those that win first."""
-    decoder = ReadingDecoder(rules)
-    found: dict[Key, list[Row]] = defaultdict(list)
-    for item in records:
-        reading: Any = decoder.decode_record(item)
-        if hasattr(reading, "device_id"):
-            row = (
-                write_time_us(item.produced_ms, item.offset, item.partition),
-                item.offset,
-                item.partition,
-                *decoder.values_of(reading),
-            )
-            found[reading.device_id, round(reading.timestamp * 1000)].append(row)
-    return {key: sorted(rows, key=rank) for key, rows in found.items()}
-
-
-def cells_of(records: Iterable[Record], rules: ReadingRules) -> dict[tuple[Key, int], Any]:
-    """(value, who wrote it) of each cell: that of the first row that has one."""
-    return {
-        (key, at): next((row[3 + at], record_of(row)) for row in rows if row[3 + at] is not None)
-        for key, rows in rows_of(records, rules).items()
-        for at in range(3)
-        if any(row[3 + at] is not None for row in rows)
-    }
 
 
 def build(
@@ -114,7 +39,7 @@ def build(
     ends = {
         p: max((r.offset + 1 for r in records if r.partition == p), default=0) for p in partitions
     }
-    builder = MicroBatchBuilder(starts, ReadingDecoder(rules))
+    builder = MicroBatchBuilder(starts, decoder_of(rules))
     for chunk in chunk_records(rivals):
         builder.compete(chunk)
     for chunk in chunk_records(records):
@@ -143,7 +68,7 @@ class Table:
 
 
 @settings(max_examples=100)
-@given(_records, st.sampled_from([RULES, ONE_REQUIRED]))
+@given(drawn_records, st.sampled_from([RULES, ONE_REQUIRED]))
 def test_a_record_is_stored_where_it_has_a_cell_and_superseded_where_all_are_anothers(
     drawn: Drawn, rules: ReadingRules
 ) -> None:
@@ -171,7 +96,7 @@ def test_a_record_is_stored_where_it_has_a_cell_and_superseded_where_all_are_ano
 
 @settings(max_examples=100)
 @given(
-    _records,
+    drawn_records,
     st.lists(st.integers(1, 39), max_size=4),
     st.sampled_from([RULES, ONE_REQUIRED]),
     st.randoms(use_true_random=False),
