@@ -1,6 +1,7 @@
 """Records become a micro-batch: decoded or rejected, in columns, winners found, grouped."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
@@ -28,7 +29,7 @@ from iot_pipeline.core.reading.messages import (
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.read_chunk import read_chunk
 from iot_pipeline.core.reading.row_groups import RowGroups
-from iot_pipeline.core.reading.write_times import Row, write_times_of_partition
+from iot_pipeline.core.reading.write_times import Row, record_of, write_times_of_partition
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 _place_in_log = attrgetter("record.partition", "record.offset")
@@ -79,13 +80,36 @@ class MicroBatch:
         """Count a row as rejected that lost to one that the store then refused."""
         self._move(lost.row[2], "repeated" if lost.is_repeat else "superseded", "rejected")
 
+    def count_cells_again(self, refused: Collection[tuple[int, int]] = ()) -> None:
+        """Where readings may be told in parts: after rows were taken out, or refused.
+
+        What is counted as stored is in `groups` then.
+        """
+        losers = self._losers
+        if losers is None or not losers.columns.may_lack_cells:
+            return
+        beside = losers.cells_beside(refused)
+        found: dict[int, Counter[date]] = {partition: Counter() for partition in self.counts}
+        for (_, day_number), rows in self.groups.items():
+            for row in rows.values():
+                record = record_of(row)
+                if record in refused:
+                    continue
+                cells = (at for at, value in enumerate(row[3:]) if value is not None)
+                found[row[2]][day_of(day_number)] += sum((record, at) not in beside for at in cells)
+        for partition, by_day in found.items():
+            self.counts[partition] = replace(self.counts[partition], cells_by_day=dict(by_day))
+
     def _unstore(self, partition: int, day: date, won: str) -> None:
         self._move(partition, "stored", won)
         counts = self.counts[partition]
         by_day = {**counts.stored_by_day, day: counts.stored_by_day[day] - 1}
-        self.counts[partition] = replace(
-            counts, stored_by_day={day: rows for day, rows in by_day.items() if rows}
-        )
+        by_day = {day: rows for day, rows in by_day.items() if rows}
+        counts = replace(counts, stored_by_day=by_day)
+        if self._losers is not None and not self._losers.columns.may_lack_cells:
+            cells = len(self._losers.columns.values)
+            counts = replace(counts, cells_by_day={d: rows * cells for d, rows in by_day.items()})
+        self.counts[partition] = counts
 
     def _move(self, partition: int, lost: str, won: str) -> None:
         """Count one record under another fate."""
@@ -290,6 +314,8 @@ class MicroBatchBuilder:
         repeated = _count_each(lost_to[is_repeat])
         superseded = _count_each(lost_to[~is_repeat])
         stored_by_day = _count_by_day(groups)
+        cells = len(columns.values)
+        cells_by_day = _count_by_day(groups, losers) if columns.may_lack_cells else None
         starts, moved, counts = {}, {}, {}
         holes: list[OffsetRange] = []
         for partition, end in ends.items():
@@ -311,6 +337,11 @@ class MicroBatchBuilder:
                 aged_out=tally.aged_out,
                 holes=end - start - tally.records,
                 stored_by_day=by_day,
+                cells_by_day=(
+                    {day: rows * cells for day, rows in by_day.items()}
+                    if cells_by_day is None
+                    else cells_by_day.get(partition, {})
+                ),
                 first_record_ms=tally.first_ms,
                 last_record_ms=tally.last_ms,
             )
@@ -337,9 +368,10 @@ def _count_each(partitions: Codes) -> Mapping[int, int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _count_by_day(groups: RowGroups) -> dict[int, dict[date, int]]:
-    """Rows by Kafka partition and by day."""
-    partitions = groups.columns.partition[groups.places()]
+def _count_by_day(groups: RowGroups, losers: Losers | None = None) -> dict[int, dict[date, int]]:
+    """Rows by Kafka partition and by day; with `losers` the cells that are their own."""
+    places = groups.places()
+    partitions = groups.columns.partition[places]
     days, day_of_group = np.unique(groups.days, return_inverse=True)
     if not len(days):
         return {}
@@ -350,7 +382,7 @@ def _count_by_day(groups: RowGroups) -> dict[int, dict[date, int]]:
         if len(days) == 1
         else (partitions * len(days) + np.repeat(day_of_group, groups.counts))
     )
-    counted = np.bincount(numbers)
+    counted = np.bincount(numbers, None if losers is None else losers.count_cells()[places])
     found: dict[int, dict[date, int]] = {}
     for number in np.flatnonzero(counted).tolist():
         partition, day = divmod(number, len(days))

@@ -4,7 +4,7 @@ Nearly always the times of each device grow from record to record. Then no two r
 and one look at all rows proves it; only devices of which that is not true are sorted by time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,13 +33,14 @@ class Losers:
 
     `winners` has, per quantity, the row that each of `losers` lost that cell to at last; itself
     where it has none. `beside` has, per quantity, the rows that have another cell of their key, and
-    not this one though they have a value; empty where rows have all quantities.
+    not this one though they have a value, and the row that has it; empty where rows have all
+    quantities.
     """
 
     columns: Columns
     losers: Codes
     winners: tuple[Codes, ...]
-    beside: tuple[Codes, ...] = ()
+    beside: tuple[tuple[Codes, Codes], ...] = ()
 
     def are_repeats(self) -> npt.NDArray[np.bool_]:
         """Which have the values of their winners."""
@@ -47,6 +48,31 @@ class Losers:
         for column, winners in zip(self.columns.values, self.winners, strict=True):
             same &= column[self.losers] == column[winners]
         return same
+
+    def count_cells(self) -> Ints:
+        """How many cells of its key each row has, of those that have any."""
+        columns = self.columns
+        cells = np.zeros(columns.count, np.int64)
+        for mask in columns.has:
+            cells += 1 if mask is None else mask
+        for places, _ in self.beside:
+            cells[places] -= 1
+        return cells
+
+    def cells_beside(
+        self, refused: Collection[tuple[int, int]] = ()
+    ) -> set[tuple[tuple[int, int], int]]:
+        """The records, and numbers of quantities, of the cells in `beside`.
+
+        Without those that lost to a row that was refused: they are in its place.
+        """
+        partition, offset = self.columns.partition, self.columns.offset
+        found = set()
+        for number, lost in enumerate(self.beside):
+            for at, winner in zip(*(places.tolist() for places in lost), strict=True):
+                if (int(partition[winner]), int(offset[winner])) not in refused:
+                    found.add(((int(partition[at]), int(offset[at])), number))
+        return found
 
     def without(self, is_gone: npt.NDArray[np.bool_]) -> "Losers":
         """What is left without some losers; `is_gone` is by their place in the columns."""
@@ -211,8 +237,8 @@ def _settle_cells(
     for at, winner in enumerate(won_by):
         lost = np.flatnonzero(is_kept & (winner != numbers))
         places, winners = rivals[lost], rivals[winner[lost]]
-        beside.append(places)
         is_tied = columns.written_us[places] == columns.written_us[winners]
+        beside.append((places[~is_tied], winners[~is_tied]))
         if is_tied.any():
             mask = columns.has[at]
             if mask is None:

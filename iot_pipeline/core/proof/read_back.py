@@ -167,6 +167,13 @@ def without_ties(row: Row, stored: StoredRow | None) -> Row:
     return (row[0], row[1], row[2], *kept)
 
 
+def count_new_cells(row: Row, stored: StoredRow | None) -> int:
+    """How many cells a record has that the table does not have at all."""
+    times = (None,) * (len(row) - 3) if stored is None else write_times_in(stored)
+    cells = zip(row[3:], times, strict=True)
+    return sum(value is not None and us is None for value, us in cells)
+
+
 @dataclass(frozen=True, slots=True)
 class RowFinding:
     device_id: str

@@ -78,5 +78,7 @@ def settle_refusals(
             told = "Cassandra refused the row"
             batch.reject(found[place], decoder)
         batch.dead_letters.append(DeadLetter(found[place], Reason.REJECTED_BY_CASSANDRA, told))
+    if refused:
+        batch.count_cells_again(refused)
     leave_out(batch, stopped)
     return stopped

@@ -25,6 +25,7 @@ from iot_pipeline.core.proof.read_back import (
     ReadBack,
     RowState,
     StoredRow,
+    cells_of_its_own,
     judge_of,
     says_the_same,
     should_write,
@@ -346,6 +347,7 @@ class _Replay:
         for layer in layers:
             self._leave_out_of(layer, batch)
         batch.groups = RowGroups.of(layers, batch.groups.columns.codes)
+        batch.count_cells_again()
 
     def _leave_out_of(self, groups: dict[Place, RowsByTime], batch: MicroBatch) -> None:
         for place, group in groups.items():
@@ -369,6 +371,9 @@ class _Replay:
                 state = self.progress.read_back.take(place, ms, row, stored)
                 if state in (RowState.NEWER, RowState.TIED):
                     assert stored is not None
+                    if self.in_parts and cells_of_its_own(row, stored):
+                        del group[ms]
+                        continue
                     batch.supersede(row, place[1], is_repeat=says_the_same(row, stored))
                 del group[ms]
 
@@ -392,7 +397,7 @@ class _Replay:
                 self.started_at,
                 self.run_id,
                 progress.achieved,
-                replace(progress.counts, stored_by_day={}),
+                replace(progress.counts, stored_by_day={}, cells_by_day={}),
             ),
             give_up_after_seconds=self.retry_seconds,
         )

@@ -1,6 +1,8 @@
 """Readings that are told in parts: a micro-batch by cell, against one cell after the other."""
 
+from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from random import Random
 from typing import Any
 
@@ -12,6 +14,7 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.messages import ReadingRules, Record
 from iot_pipeline.core.reading.write_times import record_of
+from iot_pipeline.core.times import day_of
 from iot_pipeline_tests.core.reading.parts import (
     DAY_MS,
     MS,
@@ -90,6 +93,15 @@ def test_a_record_is_stored_where_it_has_a_cell_and_superseded_where_all_are_ano
     assert sum(one.stored for one in counts) == len(owners)
     assert sum(one.repeated for one in counts) == sum(lost.values())
     assert sum(one.superseded for one in counts) == len(lost) - sum(lost.values())
+    by_day: Counter[date] = Counter()
+    for one in counts:
+        by_day.update(one.cells_by_day)
+    assert by_day == Counter(day_of(key[1] // DAY_MS) for key, _ in won)
+    batch.count_cells_again()
+    again: Counter[date] = Counter()
+    for one in batch.counts.values():
+        again.update(one.cells_by_day)
+    assert again == by_day
     behind = {record_of(one.row): one.is_repeat for lost in batch.losers().values() for one in lost}
     assert behind == lost
 
