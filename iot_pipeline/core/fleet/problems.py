@@ -193,7 +193,7 @@ def odd_in_words(state: DeviceState, as_of_ms: float, quantities: Sequence[Quant
     return f"says {value} where its group says {apart.middle:g}"
 
 
-def with_units(values: Iterable[float | str], quantities: Sequence[Quantity]) -> list[str]:
+def with_units(values: Iterable[float | str | None], quantities: Sequence[Quantity]) -> list[str]:
     """The values of a reading as a person reads them: `20.5 °C`, `40 %`."""
     both = zip(quantities, values, strict=True)
     return [quantity.with_unit(value) for quantity, value in both if value is not None]

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
+from iot_pipeline.core.ingest.parts import join_parts
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.messages import ReadingRules, Record
 from iot_pipeline.core.reading.write_times import record_of
 from iot_pipeline.core.times import day_of
+from iot_pipeline_tests.core.reading.declared import of_one
 from iot_pipeline_tests.core.reading.parts import (
     DAY_MS,
     MS,
@@ -183,3 +185,54 @@ def test_of_equal_write_times_the_first_offset_has_the_cell_though_its_value_is_
             table.write(batch, Random(1))
         assert [value for _, (_, value) in sorted(table.cells.items())] == [1.0, 5, "a"]
     assert sum(one.stored for batch in batches for one in batch.counts.values()) == 2
+
+
+def test_where_a_row_is_refused_what_it_won_is_counted_for_who_comes_next() -> None:
+    """It is written: only cells of one write time are left out."""
+    older = record(0, 0, PRODUCED_MS, "a", MS, 1.0, 5, None)
+    newer = record(0, 1, PRODUCED_MS + 1, "a", MS, 2.0, None, None)
+    batch = build([older, newer], RULES)
+    day = day_of(MS // DAY_MS)
+    assert batch.counts[0].cells_by_day == {day: 2}
+    assert [row[3:] for _, rows in batch.groups.items() for row in rows.values()] == [
+        (2.0, None, None),
+        (1.0, 5, None),
+    ]
+    batch.reject(newer, decoder_of(RULES))
+    batch.count_cells_again({(0, 1)})
+    assert (batch.counts[0].stored, batch.counts[0].rejected) == (1, 1)
+    assert batch.counts[0].cells_by_day == {day: 2}
+
+
+def test_where_every_reading_is_whole_its_cells_are_counted_with_the_rows() -> None:
+    rules = ReadingRules(of_one(device="key", time="{path: t, as: milliseconds}"))
+    records = [
+        Record(0, at, PRODUCED_MS, b"a", f'{{"t": {MS - at}, "x": 1}}'.encode()) for at in (0, 1)
+    ]
+    batch = build(records, rules)
+    day = day_of(MS // DAY_MS)
+    assert batch.counts[0].cells_by_day == batch.counts[0].stored_by_day == {day: 2}
+    batch.reject(records[0], decoder_of(rules))
+    assert batch.counts[0].cells_by_day == batch.counts[0].stored_by_day == {day: 1}
+
+
+@settings(max_examples=100)
+@given(drawn_records, st.sampled_from([RULES, ONE_REQUIRED]))
+def test_who_looks_at_readings_sees_each_once_with_all_that_was_told(
+    drawn: Drawn, rules: ReadingRules
+) -> None:
+    records = records_of(drawn)
+    won = cells_of(records, rules)
+    groups = join_parts(build(records, rules).groups)
+    found = {}
+    for place, rows in groups.items():
+        for ms, row in rows.items():
+            assert ((place[0], ms), 0) not in found
+            found |= {((place[0], ms), at): value for at, value in enumerate(row[3:])}
+    assert {cell: value for cell, value in found.items() if value is not None} == {
+        cell: value for cell, (value, _) in won.items()
+    }
+    latest = {key: rows[0][0] for key, rows in rows_of(records, rules).items()}
+    times = {(place[0], ms): row[0] for place, rows in groups.items() for ms, row in rows.items()}
+    assert times == latest
+    assert len({place for place, _ in groups.items()}) == len(groups)
