@@ -28,7 +28,7 @@ def read_declaration(path: str) -> Declaration:
     """That of IOT_READING; a relative path begins at the project; empty: the original message.
 
     Raises:
-        ConfigurationError: the file cannot be read, is wrong, or asks for what is not built.
+        ConfigurationError: the file cannot be read, or is wrong.
     """
     if not path:
         return SEED
@@ -42,25 +42,14 @@ def load_declaration(place: Path, source: str) -> Declaration:
     """The declaration in a file; `source` is what a person calls it.
 
     Raises:
-        ConfigurationError: `source:line: what is wrong`; or it asks for what is not built.
+        ConfigurationError: `source:line: what is wrong`.
     """
     try:
         text = place.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         why = getattr(exc, "strerror", None) or "not UTF-8"
         raise ConfigurationError(f"{source}: {why}") from None
-    declaration = parse_declaration(text, source, _ENDINGS)
-    _refuse_unbuilt(declaration, source)
-    return declaration
-
-
-def _refuse_unbuilt(declaration: Declaration, source: str) -> None:
-    for quantity in declaration.quantities:
-        if quantity.optional:
-            raise ConfigurationError(
-                f"{source}: quantities.{quantity.name}: optional is not built yet: expected every "
-                "quantity in every message"
-            )
+    return parse_declaration(text, source, _ENDINGS)
 
 
 @cache

@@ -28,6 +28,8 @@ FORMS = {
         "state: {type: text}}"
     ),
     "fahrenheit": of_one(quantities=CELSIUS),
+    "parts": of_one(quantities="{x: {max: 100}, y: {path: v.y, optional: true}}"),
+    "all optional": of_one(quantities="{x: {max: 100, optional: true}, y: {optional: true}}"),
 }
 
 
@@ -42,10 +44,10 @@ def test_what_is_written_is_read_again(name: str) -> None:
         assert (found.device_id, timestamp_ms(found.timestamp)) == ("a/1", AT_US // 1000)
         told = [getattr(found, item.name) for item in rules.quantities]
         for item, value, sent in zip(rules.quantities, told, values, strict=True):
-            if item.is_number:
+            if item.is_number and not (item.optional and value is None):
                 assert value == pytest.approx(sent, rel=1e-6, abs=1e-6)
             else:
-                assert value in ("low", "high", False, True)
+                assert value in ("low", "high", False, True) or item.optional
 
 
 @pytest.mark.parametrize("reason", MALFORMED_REASONS)
@@ -57,6 +59,19 @@ def test_what_is_wrong_is_rejected_for_just_that_reason(name: str, reason: Reaso
     found = PathReader(rules).read(payload, b"a/1", None, AT_US // 1000)
     assert isinstance(found, Rejection)
     assert found.reason is reason
+
+
+@pytest.mark.parametrize("name", ["parts", "all optional"])
+def test_of_four_messages_one_lacks_an_optional_quantity_and_none_lacks_all(name: str) -> None:
+    rules = ReadingRules(FORMS[name])
+    writer, reader = MessageWriter(rules), PathReader(rules)
+    moments = [AT_US + step * 1_000_000 for step in range(400)]
+    found = [reader.read(writer.write("a/1", at, [1.0, 2.0])) for at in moments]
+    assert not any(isinstance(one, Rejection | Ignored) for one in found)
+    told = [[getattr(one, item.name) for one in found] for item in rules.quantities]
+    lacking = [column.count(None) for column in told]
+    for item, lacks in zip(rules.quantities, lacking, strict=True):
+        assert 60 < lacks < 140 if item.optional else not lacks
 
 
 def test_what_no_simulated_message_can_be_is_refused() -> None:
