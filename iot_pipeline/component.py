@@ -52,7 +52,10 @@ class KafkaToCassandra(dg.Component, dg.Model, dg.Resolvable):
     """Cassandra nodes, comma-separated, no ports."""
     data_dir: str
     """Folder for reports, manifests and what else is local, of this pipeline alone."""
-    settings: dict[str, str] = Field({})
+    reading: str = ""
+    """Declaration of its readings, a YAML file; a relative path begins at the folder of the
+    defs.yaml. Empty: the original message."""
+    settings: dict[str, str | bool | int | float] = Field({})
     """Any other setting, as `iot settings` lists them, in lower case without IOT_; secrets as
     "{{ env.CASSANDRA_PASSWORD }}"."""
 
@@ -66,5 +69,8 @@ class KafkaToCassandra(dg.Component, dg.Model, dg.Resolvable):
             field: getattr(self, field)
             for field in ("topic", "keyspace", "bootstrap_servers", "contact_points", "data_dir")
         }
-        env = {f"IOT_{name.upper()}": value for name, value in {**self.settings, **named}.items()}
+        if self.reading:
+            named["reading"] = str(context.path / self.reading)
+        asked = {**self.settings, **named}
+        env = {f"IOT_{name.upper()}": str(value) for name, value in asked.items()}
         return build_definitions([Pipeline(self.name, env)])

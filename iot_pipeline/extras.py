@@ -21,6 +21,7 @@ EXTRA_OF = {
     "dagster_webserver": "local",
     "apprise": "alerts",
     "aws_msk_iam_sasl_signer": "msk",
+    "dagster_postgres": "postgres",
 }
 
 

@@ -72,6 +72,7 @@ GROUPS = {
         "watch",
         "metrics",
         "check-instance",
+        "size",
     ),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)

@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.defs.alive import name_process, signs_of_life
 from iot_pipeline.defs.checks import check_specs, look_alone
 from iot_pipeline.defs.external import table_spec
 from iot_pipeline.defs.follow_run import FollowRun
@@ -28,8 +29,6 @@ from iot_pipeline.defs.names import (
     LANE,
     MAX_RUNTIME,
     NO_RETRY,
-    PROCESS,
-    RunProcess,
     follow_runtime,
 )
 from iot_pipeline.defs.pipeline import Pipeline
@@ -145,7 +144,10 @@ def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, pipeline: P
     if not _enter(lane, context):
         return
     again = inherited_ranges(context.instance, context.run)
-    with connected(context, pipeline) as connections:
+    with (
+        signs_of_life(context.instance, context.run.run_id, lane.tag),
+        connected(context, pipeline) as connections,
+    ):
         if config.mode is IngestMode.follow and again is None:
             with connected(context, pipeline, answer_seconds=_WATCH_SECONDS) as watching:
                 yield from FollowRun(context, pipeline, lane, connections, watching).events()
@@ -161,8 +163,7 @@ def _enter(lane: Lane, context: dg.AssetExecutionContext) -> bool:
     meets every lane: that one waits here.
     """
     run_id = context.run.run_id
-    tags = {LANE: lane.tag, PROCESS: str(RunProcess.current(run_id))}
-    context.instance.add_run_tags(run_id, tags)
+    name_process(context.instance, run_id, {LANE: lane.tag})
     waits_for = ""
     while (other := run_ahead_of(context.instance, lane, run_id)) is not None:
         tag = other.tags.get(LANE, lane.tag)

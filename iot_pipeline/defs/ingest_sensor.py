@@ -20,12 +20,12 @@ from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.lag import measure_lag
 from iot_pipeline.core.reading.offsets import plan_offsets
+from iot_pipeline.defs.alive import end_gone_runs
 from iot_pipeline.defs.ingest import OP_NAME, follow_config, run_config_for
 from iot_pipeline.defs.lanes import (
     Lane,
     Lanes,
     active_ingest_runs,
-    end_gone_runs,
     format_ranges,
     ingest_lanes,
     why_queued,

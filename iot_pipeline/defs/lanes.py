@@ -1,4 +1,4 @@
-"""Which ingest runs are alive: one at a time in each lane, and none that only looks alive.
+"""Which ingest runs are at work: one at a time in each lane.
 
 A lane is every n-th Kafka partition of a topic; IOT_LANES says how many there are. A run that is
 asked for by a person works on all partitions: it meets every lane, and waits until they are free.
@@ -9,14 +9,14 @@ themselves.
 
 import math
 import re
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
 
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
-from iot_pipeline.defs.names import ACHIEVED, LANE, PROCESS, RANGES, RunProcess
+from iot_pipeline.defs.alive import why_gone
+from iot_pipeline.defs.names import ACHIEVED, HAS_A_PROCESS, LANE, RANGES
 from iot_pipeline.defs.pipeline import Pipeline
 
 _IN_PROGRESS = [
@@ -26,10 +26,6 @@ _IN_PROGRESS = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_HAS_A_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
-# Between STARTED and the first tag lies a second or two of imports; far more means that the
-# process died there.
-_SILENT_SECONDS = 120.0
 _MOST_NAMED = 4
 
 
@@ -175,49 +171,10 @@ def run_ahead_of(instance: dg.DagsterInstance, lane: Lane, own_run_id: str) -> d
         other = lane.tagged(run.tags.get(LANE, "")) or lane
         if other.is_whole == lane.is_whole and own and _age(record) > own[0]:
             continue
-        is_at_work = run.status in (dg.DagsterRunStatus.STARTING, *_HAS_A_PROCESS)
-        if is_at_work and why_gone(record) is None:
+        is_at_work = run.status in (dg.DagsterRunStatus.STARTING, *HAS_A_PROCESS)
+        if is_at_work and why_gone(instance, record) is None:
             return run
     return None
-
-
-def why_gone(record: dg.RunRecord, now_seconds: float | None = None) -> str | None:
-    """Why a run that claims to run does not; None when it does, or this machine cannot know."""
-    run = record.dagster_run
-    if run.status not in _HAS_A_PROCESS:
-        return None
-    process = RunProcess.parse(run.tags.get(PROCESS, ""))
-    # A re-execution begins with its parent's tags.
-    if process is None or process.run_id != run.run_id:
-        started = record.start_time
-        now = time.time() if now_seconds is None else now_seconds
-        if started is None or now - started < _SILENT_SECONDS:
-            return None
-        return f"it started {now - started:.0f} s ago and never said which process it is"
-    if process.is_here and process.is_gone:
-        return f"its process {process.pid} on {process.host} is gone"
-    return None
-
-
-def end_gone_runs(instance: dg.DagsterInstance, records: Iterable[dg.RunRecord]) -> list[str]:
-    """End the runs whose process is gone, which the default launcher never notices.
-
-    Returns:
-        One sentence per run that was ended.
-    """
-    ended = []
-    for record in records:
-        why = why_gone(record)
-        if why is None:
-            continue
-        run = record.dagster_run
-        message = f"{why}: killed, or the machine restarted. What it committed is in the ledger"
-        if run.status == dg.DagsterRunStatus.CANCELING:
-            instance.report_run_canceled(run, message=message)
-        else:
-            instance.report_run_failed(run, message=message)
-        ended.append(f"run {run.run_id[:8]} was ended, {why}")
-    return ended
 
 
 def format_ranges(ranges: Iterable[OffsetRange]) -> str:

@@ -4,6 +4,7 @@ import os
 import platform
 from dataclasses import dataclass
 
+import dagster as dg
 import psutil
 
 from iot_pipeline.local import processes
@@ -24,6 +25,8 @@ SIMULATION, BESIDE = "simulation", "beside"
 RANGES = "dagster/iot_ranges"
 ACHIEVED = "dagster/iot_achieved"
 PROCESS = "dagster/iot_process"
+# Statuses of a run that has one.
+HAS_A_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 # On runs that stay, launched by the sensor or a person: the next one waits for its turn.
 MODE = "iot/mode"
 FOLLOW = "follow"

@@ -22,7 +22,8 @@ from iot_pipeline.core.rollups.days import (
     choose_due_days,
     find_first_day,
 )
-from iot_pipeline.defs.lanes import end_gone_runs, runs_in_lane, why_queued
+from iot_pipeline.defs.alive import end_gone_runs
+from iot_pipeline.defs.lanes import runs_in_lane, why_queued
 from iot_pipeline.defs.names import LANE
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, rollup_lane

@@ -6,6 +6,7 @@ has. Who asks for rebuilds is `defs.rollup_sensor`, or a person: Materialize wit
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -18,6 +19,7 @@ from iot_pipeline.core.rollups.day_view import DayView
 from iot_pipeline.core.rollups.statistics import statistics_of
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import counted, plain
+from iot_pipeline.defs.alive import name_process, signs_of_life
 from iot_pipeline.defs.launchpad import EXECUTOR
 from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, OWNERS
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
@@ -157,7 +159,14 @@ def build_rollups(
     )
     def rollups(context: dg.AssetExecutionContext) -> Events:
         """Rebuild when an asset was asked for, then check; else only check."""
-        with connected(context, pipeline) as connections:
+        run_id, lane = context.run.run_id, rollup_lane(pipeline)
+        # Else the sensor takes a run of more than two minutes for dead.
+        name_process(context.instance, run_id)
+        is_at_work = bool(context.selected_asset_keys)
+        with (
+            signs_of_life(context.instance, run_id, lane) if is_at_work else nullcontext(),
+            connected(context, pipeline) as connections,
+        ):
             yield from RollupRun(context, pipeline, connections).events()
 
     job = dg.define_asset_job(

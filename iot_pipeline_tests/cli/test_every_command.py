@@ -100,6 +100,9 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(("--day", "{day}", "--", "{device}")),
         Example(("--hourly", "--day", "{day}", "--", "{device}")),
     ],
+    "size": [
+        Example(("--devices", "100000", "--interval", "60s"), away=0, shows=("1,667 readings/s",)),
+    ],
     "scenarios": [Example(away=0, shows=("rough_day",))],
     "settings": [Example(away=0, shows=("IOT_PLAUSIBLE_TEMPERATURE_MIN",))],
     "setup": [Example()],

@@ -1,16 +1,26 @@
-"""Definitions on the session's servers, and an instance that is gone with the test."""
+"""Definitions on the session's servers, and an instance that is gone with the test.
 
+`IOT_TEST_DAGSTER_POSTGRES=1`: every instance here keeps its runs in a real Postgres.
+"""
+
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs.instance import POSTGRES_URL, prepare_instance
 from iot_pipeline.stages.checks.machinery import facts
 from iot_pipeline_tests.defs.keys import SENSOR_DATA
 from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.postgres import Postgres, running_postgres
+
+_ALL_ON_POSTGRES = bool(os.environ.get("IOT_TEST_DAGSTER_POSTGRES"))
 
 
 @dataclass(frozen=True)
@@ -117,12 +127,44 @@ class Dagster:
         return self.launch("ingest", request.run_config, tags, request)
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real server; its databases are those of instances."""
+    with running_postgres() as running:
+        yield running
+
+
 @pytest.fixture
-def dagster(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dagster]:
+def on_postgres(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Postgres:
+    """Homes that the test makes keep their runs there."""
+    monkeypatch.setenv(POSTGRES_URL, postgres.new_database())
+    return postgres
+
+
+@pytest.fixture(autouse=True)
+def storage(request: pytest.FixtureRequest) -> None:
+    if _ALL_ON_POSTGRES:
+        request.getfixturevalue("on_postgres")
+
+
+@contextmanager
+def _instance(folder: Path) -> Iterator[dg.DagsterInstance]:
+    if _ALL_ON_POSTGRES:
+        with dg.DagsterInstance.from_config(str(prepare_instance(folder))) as instance:
+            yield instance
+    else:
+        with dg.DagsterInstance.ephemeral() as instance:
+            yield instance
+
+
+@pytest.fixture
+def dagster(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Dagster]:
     for name, value in pipeline.env.items():
         monkeypatch.setenv(name, value)
     # What a run's checks see is not to depend on how fast the machine is; what they leave out when
     # time is short has tests of its own.
     monkeypatch.setattr(facts, "LEAST_BUDGET_SECONDS", 60.0)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with _instance(tmp_path / "dagster_home") as instance:
         yield Dagster(build_definitions(), instance)

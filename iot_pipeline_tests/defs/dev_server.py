@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,7 @@ class DevServer:
     process: "subprocess.Popen[bytes]"
     port: int
     log_path: Path
+    location: str = LOCATION
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
         request = urllib.request.Request(
@@ -74,7 +75,7 @@ class DevServer:
 
     def try_launch(self, job: str, config: Mapping[str, object] | None = None) -> dict[str, Any]:
         selector = {
-            "repositoryLocationName": LOCATION,
+            "repositoryLocationName": self.location,
             "repositoryName": REPOSITORY,
             "jobName": job,
         }
@@ -100,7 +101,7 @@ class DevServer:
 
     def start_sensor(self, name: str) -> str:
         selector = {
-            "repositoryLocationName": LOCATION,
+            "repositoryLocationName": self.location,
             "repositoryName": REPOSITORY,
             "sensorName": name,
         }
@@ -117,8 +118,8 @@ class DevServer:
     def runs(self, **chosen: object) -> list[dict[str, Any]]:
         return list(self.ask(_RUNS, f=chosen)["runsOrError"]["results"])
 
-    def checks(self, name: str) -> list[dict[str, Any]]:
-        found = self.ask(_CHECKS, a={"path": ["iot", "sensor_data"]}, n=name)
+    def checks(self, name: str, group: str = "iot") -> list[dict[str, Any]]:
+        found = self.ask(_CHECKS, a={"path": [group, "sensor_data"]}, n=name)
         return list(found["assetCheckExecutions"])
 
     def messages(self, run_id: str) -> list[str]:
@@ -181,15 +182,24 @@ def wait_for(
 
 @contextmanager
 def dagster_dev(
-    home: Path, port: int, env: Mapping[str, str], log_path: Path
+    home: Path,
+    port: int,
+    env: Mapping[str, str],
+    log_path: Path,
+    *,
+    code: Sequence[str] = ("-w", "workspace.yaml"),
+    location: str = LOCATION,
 ) -> Iterator[DevServer]:
-    """A server that answers; ended at the end, by SIGKILL if it must be."""
+    """A server that answers; ended at the end, by SIGKILL if it must be.
+
+    `code` is what it is told to load, `location` what that is called.
+    """
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             [
                 str(Path(sys.executable).parent / "dagster"),
                 # As the README has it: no host is named, and it listens on loopback all the same.
-                *("dev", "-w", "workspace.yaml", "-p", str(port)),
+                *("dev", *code, "-p", str(port)),
             ],
             cwd=ROOT,
             env={**clean_environment(env), "DAGSTER_HOME": str(home)},
@@ -200,7 +210,7 @@ def dagster_dev(
             start_new_session=True,
             preexec_fn=_default_signals,
         )
-    server = DevServer(process, port, log_path)
+    server = DevServer(process, port, log_path, location)
     try:
         wait_for(lambda: _answers(port) or None, 180, lambda: log_path.read_text()[-3000:])
         yield server

@@ -1,16 +1,26 @@
 """Whose turn it is, and what a re-execution is about; no server takes part."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs.alive import (
+    SILENT_SECONDS,
+    Watch,
+    end_gone_runs,
+    signs_of_life,
+    why_gone,
+)
 from iot_pipeline.defs.ingest import run_config_for
 from iot_pipeline.defs.lanes import (
     Lane,
@@ -20,7 +30,6 @@ from iot_pipeline.defs.lanes import (
     lane_of,
     parse_ranges,
     run_ahead_of,
-    why_gone,
 )
 from iot_pipeline.defs.names import ACHIEVED, PROCESS, RANGES, RunProcess
 from iot_pipeline_tests.defs.keys import PIPELINE, SENSOR_DATA
@@ -33,6 +42,13 @@ STARTED = dg.DagsterRunStatus.STARTED
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """One that other processes could open."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
 
 
 @pytest.fixture
@@ -158,7 +174,7 @@ def test_a_pid_that_was_given_out_again_is_not_the_process(instance, definitions
     reused = replace(current, started_seconds=current.started_seconds - 3600)
     instance.add_run_tags(run.run_id, {PROCESS: str(reused)})
     (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
-    assert "is gone" in str(why_gone(record))
+    assert "is gone" in str(why_gone(instance, record))
 
 
 def test_a_reexecution_is_not_buried_for_its_parents_process(instance, definitions):
@@ -166,15 +182,87 @@ def test_a_reexecution_is_not_buried_for_its_parents_process(instance, definitio
     parents = replace(RunProcess.current(str(uuid.uuid4())), pid=2**22 - 1)
     instance.add_run_tags(run.run_id, {PROCESS: str(parents)})
     (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
-    assert why_gone(record._replace(start_time=1000.0), now_seconds=1001.0) is None
+    assert why_gone(instance, record._replace(start_time=1000.0), now_seconds=1001.0) is None
 
 
 def test_a_run_that_never_said_its_process_is_gone_after_two_minutes(instance, definitions):
     add(instance, definitions, status=dg.DagsterRunStatus.STARTING)
     (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
     record = record._replace(dagster_run=record.dagster_run.with_status(STARTED), start_time=1000.0)
-    assert why_gone(record, now_seconds=1100.0) is None
-    assert "never said" in str(why_gone(record, now_seconds=1200.0))
+    assert why_gone(instance, record, now_seconds=1100.0) is None
+    assert "never said" in str(why_gone(instance, record, now_seconds=1200.0))
+
+
+def elsewhere(instance, definitions, job="ingest") -> dg.RunRecord:
+    """A run of a process on another machine, with the tag of its lane."""
+    run = add(instance, definitions, job=job)
+    far = replace(RunProcess.current(run.run_id), host="elsewhere", pid=2**22 - 1)
+    instance.add_run_tags(run.run_id, {PROCESS: str(far)})
+    (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id]))
+    return record
+
+
+def _wait_for_another_sign(instance, run) -> None:
+    key = f"iot/sign_of_life/{run.tags['iot/lane']}"
+    deadline = time.time() + 30
+    while time.time() < deadline:
+        signs = instance.daemon_cursor_storage.get_cursor_values({key})
+        if int(signs.get(key, "0 0").split()[1]) > 1:
+            return
+        time.sleep(0.01)
+
+
+def test_a_run_elsewhere_that_gives_no_sign_for_a_minute_is_ended(shared, definitions, monkeypatch):
+    record = elsewhere(shared, definitions)
+    run, clock, watch = record.dagster_run, [1000.0], Watch()
+    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: clock[0])
+    for _ in range(3):
+        with signs_of_life(shared, run.run_id, run.tags["iot/lane"]):
+            pass
+        assert end_gone_runs(shared, [record], watch) == []
+        clock[0] += SILENT_SECONDS + 5
+        assert "gave no sign of life for 65 s" in str(why_gone(shared, record, watch=watch))
+        with signs_of_life(shared, run.run_id, run.tags["iot/lane"], every_seconds=0.01):
+            _wait_for_another_sign(shared, run)
+        assert why_gone(shared, record, watch=watch) is None, "it was only slow"
+    clock[0] += SILENT_SECONDS
+    # Another process that watches begins by itself: it never compares clocks.
+    assert end_gone_runs(shared, [record], Watch()) == []
+    (said,) = end_gone_runs(shared, [record], watch)
+    assert "on elsewhere gave no sign of life" in said
+    assert shared.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_elsewhere_that_never_gave_one_is_left_to_that_machine(
+    shared, definitions, monkeypatch
+):
+    record = elsewhere(shared, definitions)
+    watch = Watch()
+    assert why_gone(shared, record, watch=watch) is None
+    # Nor is it judged by the sign of the run that had the lane before it.
+    with signs_of_life(shared, str(uuid.uuid4()), record.dagster_run.tags["iot/lane"]):
+        pass
+    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: 1e9)
+    assert why_gone(shared, record, watch=watch) is None
+
+
+def test_signs_go_on_when_dagsters_storage_was_away(shared, monkeypatch):
+    given: list[str] = []
+
+    def away(pairs):
+        given.append(next(iter(pairs.values())))
+        if len(given) < 3:
+            raise OperationalError("INSERT", {}, Exception("no connection"))
+
+    monkeypatch.setattr(shared.run_storage, "set_cursor_values", away)
+    with signs_of_life(shared, "a-run", "a-lane", every_seconds=0.01):
+        deadline = time.monotonic() + 30
+        while len(given) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert given[:5] == [f"a-run {number}" for number in range(1, 6)]
+    ended = len(given)
+    time.sleep(0.1)
+    assert len(given) == ended
 
 
 def reexecution(instance, definitions, parent, run_config=None):

@@ -13,6 +13,7 @@ from iot_pipeline.core.rollups.statistics import Rollup
 from iot_pipeline.core.times import day_number
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs import rollup_sensor
+from iot_pipeline.defs.names import PROCESS, RunProcess
 from iot_pipeline.defs.rollups import RANGE_END, RANGE_START
 from iot_pipeline_tests.defs.conftest import Dagster, Outcome
 from iot_pipeline_tests.defs.keys import DAILY_READINGS, HOURLY_READINGS
@@ -119,6 +120,8 @@ def test_a_single_run_rolls_up_a_range_of_days_and_each_is_a_materialization(
     outcome = backfill(dagster, DAYS[0], DAYS[2])
     assert outcome.is_success, outcome.failure
     assert outcome.red == {}
+    # Or the sensor takes one that needs more than two minutes for dead, and begins another.
+    assert RunProcess.parse(outcome.run.tags[PROCESS]) == RunProcess.current(outcome.run.run_id)
     assert set(outcome.checks) == {"rollup_counts_match_rows", "rebuild_changes_nothing"}
     for key, rollups in ((HOURLY_READINGS, 48), (DAILY_READINGS, 2)):
         found = materialized(dagster, key)

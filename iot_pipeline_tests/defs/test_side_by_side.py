@@ -1,8 +1,10 @@
-"""Two lanes of one topic in a real `dagster dev`: two runs at once, and one dies."""
+"""Two lanes of one topic in a real `dagster dev` on Postgres: two runs at once, and one dies."""
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline_tests.defs.dev_server import DevServer, wait_for
 from iot_pipeline_tests.defs.test_dagster_dev import Set
 from iot_pipeline_tests.defs.test_follow_dev import ingest_runs, loaded, tags_of
+from iot_pipeline_tests.postgres import Postgres
 from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
@@ -23,7 +26,7 @@ LANES = 2
 
 
 @pytest.fixture
-def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
+def dev(services: Services, on_postgres: Postgres, tmp_path: Path) -> Iterator[Set]:
     env = services.environment(
         IOT_DATA_DIR=str(tmp_path / "data"),
         IOT_INGEST_MODE="follow",
@@ -37,7 +40,9 @@ def dev(services: Services, tmp_path: Path) -> Iterator[Set]:
         yield Set(home, env, tmp_path / "dagster.log", connections)
 
 
-def test_lanes_work_side_by_side_and_one_that_dies_stops_no_other(dev: Set) -> None:
+def test_lanes_work_side_by_side_and_neither_a_dead_run_nor_a_dead_storage_loses_anything(
+    dev: Set, on_postgres: Postgres
+) -> None:
     with dev.start() as server:
         sensor_id = server.start_sensor("iot_data_lag")
         with loaded(dev):
@@ -50,12 +55,13 @@ def test_lanes_work_side_by_side_and_one_that_dies_stops_no_other(dev: Set) -> N
             assert process is not None
             before = _span(dev, 1)
             os.kill(process.pid, signal.SIGKILL)
-            wait_for(lambda: True if _span(dev, 1) > before else None, 30)
+            wait_for(partial(_has_grown, dev, 1, before), 30)
             again = _every_lane_commits(server, dev, but=killed)
             assert server.run(killed)["status"] == "FAILURE"
             _a_run_of_all_partitions_waits_for_both(server, again)
+            _dagsters_storage_dies_and_ingestion_goes_on(server, dev, on_postgres)
         wait_for(lambda: True if _span(dev, 0) + _span(dev, 1) == dev.sent() else None, 90)
-        server.stop_sensor(sensor_id)
+        _until_dagster_answers(lambda: server.stop_sensor(sensor_id))
     dev.assert_everything_accounted_for()
 
 
@@ -95,6 +101,36 @@ def _one_of_them_judges_the_devices(server: DevServer) -> None:
     wait_for(lambda: True if judged_by("lag_is_within_limit") == {0, 1} else None, 60)
     wait_for(lambda: True if judged_by("devices_are_reporting") else None, 60)
     assert judged_by("devices_are_reporting") == {0}
+
+
+def _dagsters_storage_dies_and_ingestion_goes_on(
+    server: DevServer, dev: Set, postgres: Postgres
+) -> None:
+    """What was ingested is known to the ledger, not to Dagster: runs at work go on committing."""
+    _every_lane_commits(server, dev)
+    before = {place: _span(dev, place) for place in range(LANES)}
+    postgres.kill()
+    time.sleep(5)  # as long as it takes something to start it again
+    postgres.start()
+    for place, stood in before.items():
+        wait_for(partial(_has_grown, dev, place, stood), 90)
+
+
+def _until_dagster_answers(ask: Callable[[], object]) -> None:
+    """Its pool has connections of before the outage; each is found out once."""
+
+    def answered() -> bool | None:
+        try:
+            ask()
+        except AssertionError:
+            return None
+        return True
+
+    wait_for(answered, 30)
+
+
+def _has_grown(dev: Set, place: int, stood: int) -> bool | None:
+    return _span(dev, place) > stood or None
 
 
 def _a_run_of_all_partitions_waits_for_both(server: DevServer, at_work: dict[int, str]) -> None:

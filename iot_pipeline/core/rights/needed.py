@@ -213,7 +213,7 @@ COMMANDS: Mapping[str, Needs] = {
     **dict.fromkeys(
         (
             *("up", "down", "status", "logs", "kill"),
-            *("scenarios", "settings", "rights", "check-instance", "reading show"),
+            *("scenarios", "settings", "rights", "check-instance", "size", "reading show"),
         ),
         _NOTHING,
     ),

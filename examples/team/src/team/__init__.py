@@ -1,0 +1,1 @@
+"""A team's project in Dagster."""

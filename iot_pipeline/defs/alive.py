@@ -1,0 +1,148 @@
+"""Runs that only look alive: known by their process on this machine, elsewhere by signs of life.
+
+Dagster's default launcher never notices that a process is gone, and a launcher that can be asked
+says of a host that is dead that its run goes on. So a run at work gives a sign every ten seconds,
+in the storage that all of a Dagster share; no clock of one machine is compared with another's.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+
+from iot_pipeline.defs.names import HAS_A_PROCESS, LANE, PROCESS, RunProcess
+
+SIGN_SECONDS = 10.0
+# So long without a new one, for whom watches: some signs may be missed.
+SILENT_SECONDS = 60.0
+# Between STARTED and the first tag lies a second or two of imports; far more means that the
+# process died there.
+_STARTING_SECONDS = 120.0
+_FORGET_SECONDS = 3600.0
+
+
+def name_process(
+    instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str] | None = None
+) -> None:
+    """Note on the run which process executes it, and `tags`."""
+    instance.add_run_tags(run_id, {**(tags or {}), PROCESS: str(RunProcess.current(run_id))})
+
+
+@contextmanager
+def signs_of_life(
+    instance: dg.DagsterInstance, run_id: str, lane: str, every_seconds: float = SIGN_SECONDS
+) -> Iterator[None]:
+    """Give them until the block ends; one run at a time in a lane, so each lane has one place."""
+    if instance.is_ephemeral:  # nobody else can see it
+        yield
+        return
+    is_over = threading.Event()
+
+    def give() -> None:
+        number = 0
+        while True:
+            number += 1
+            try:
+                instance.daemon_cursor_storage.set_cursor_values({_key(lane): f"{run_id} {number}"})
+            except _storage_errors():
+                # The run has no use for Dagster's storage now; it is reached again, or the run
+                # says itself that it is not.
+                pass
+            if is_over.wait(every_seconds):
+                return
+
+    thread = threading.Thread(target=give, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(every_seconds)
+
+
+def _key(lane: str) -> str:
+    return f"iot/sign_of_life/{lane}"
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    postgres = sys.modules.get("dagster_postgres.utils")
+    return (SQLAlchemyError, *([postgres.DagsterPostgresException] if postgres else []))
+
+
+@dataclass(slots=True)
+class Watch:
+    """What was seen of runs elsewhere, and when, by this process's own clock."""
+
+    _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def silent_seconds(
+        self, instance: dg.DagsterInstance, run: dg.DagsterRun, now: float
+    ) -> float | None:
+        """Since the run's newest sign was first seen here; None: it never gave one."""
+        key = _key(run.tags.get(LANE, ""))
+        sign = instance.daemon_cursor_storage.get_cursor_values({key}).get(key, "")
+        if not sign.startswith(run.run_id):
+            return None
+        known, since = self._seen.get(run.run_id, ("", now))
+        if known != sign:
+            since = now
+            self._seen = {r: s for r, s in self._seen.items() if now - s[1] < _FORGET_SECONDS}
+            self._seen[run.run_id] = sign, now
+        return now - since
+
+
+_WATCH = Watch()
+
+
+def why_gone(
+    instance: dg.DagsterInstance,
+    record: dg.RunRecord,
+    now_seconds: float | None = None,
+    watch: Watch = _WATCH,
+) -> str | None:
+    """Why a run that claims to run does not; None when it does, or this machine cannot know."""
+    run = record.dagster_run
+    if run.status not in HAS_A_PROCESS:
+        return None
+    now = time.time() if now_seconds is None else now_seconds
+    process = RunProcess.parse(run.tags.get(PROCESS, ""))
+    # A re-execution begins with its parent's tags.
+    if process is None or process.run_id != run.run_id:
+        started = record.start_time
+        if started is None or now - started < _STARTING_SECONDS:
+            return None
+        return f"it started {now - started:.0f} s ago and never said which process it is"
+    if process.is_here:
+        return f"its process {process.pid} on {process.host} is gone" if process.is_gone else None
+    silent = watch.silent_seconds(instance, run, time.monotonic())
+    if silent is None or silent < SILENT_SECONDS:
+        return None
+    return f"its process {process.pid} on {process.host} gave no sign of life for {silent:.0f} s"
+
+
+def end_gone_runs(
+    instance: dg.DagsterInstance, records: Iterable[dg.RunRecord], watch: Watch = _WATCH
+) -> list[str]:
+    """End the runs whose process is gone.
+
+    Returns:
+        One sentence per run that was ended.
+    """
+    ended = []
+    for record in records:
+        why = why_gone(instance, record, watch=watch)
+        if why is None:
+            continue
+        run = record.dagster_run
+        message = f"{why}: killed, or the machine restarted. What it committed is in the ledger"
+        if run.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message=message)
+        else:
+            instance.report_run_failed(run, message=message)
+        ended.append(f"run {run.run_id[:8]} was ended, {why}")
+    return ended
