@@ -48,9 +48,10 @@ def test_what_a_reading_does_not_tell_neither_jumps_nor_gets_stuck_nor_is_implau
     assert merge(taken((TIMES[0], 20.0, None)), taken((TIMES[1], None, 50.0))).values == (20.0, 50)
 
 
-@pytest.mark.parametrize("lacks", [None, 7])
+@pytest.mark.parametrize("lacks", [None, 7, 59])
 def test_rows_in_columns_give_what_they_give_one_by_one(lacks: int | None) -> None:
-    rows = [(ms, 20.0 + at % 3, None if at == lacks else 50.0) for at, ms in enumerate(TIMES)]
+    # As small as what stands in the column where there is nothing.
+    rows = [(ms, None if at == lacks else 0.5 + at % 3, 50.0) for at, ms in enumerate(TIMES)]
     groups = RowGroups.of(
         {
             ("d", START_MS // 86_400_000): {

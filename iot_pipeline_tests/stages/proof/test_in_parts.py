@@ -113,6 +113,27 @@ def test_a_torn_reading_becomes_what_the_records_that_win_say(reading: str):
         assert fates(outside) == {Fate.STORED: 1, Fate.SUPERSEDED: 1}
 
 
+def test_which_of_two_partitions_has_a_cell_of_one_write_time_is_cassandras_word(reading: str):
+    world = World(partitions=17)
+    world.write(0, "d", T0, 1.0, 10.0)
+    world.write(16, "d", T0, 90.0, 20.0)
+    world.write(1, "d", T0, None, 5.0)
+    for partition in (0, 16, 1):
+        world.drain(world.plan(partitions=[partition]), config=config_of(reading))
+    outside = Outside(world, reading=reading)
+    assert cells(outside) == {"temperature": 90.0, "humidity": 5.0}
+    assert fates(outside) == {Fate.STORED: 2, Fate.SUPERSEDED: 1}
+    done = mend(outside.ports, world.store, RUN, "d", T0_MS, "me", lambda: NOW_MS / 1000)
+    assert not done.is_mended
+
+
+def test_a_value_with_the_write_time_of_a_record_that_does_not_tell_it_is_stray(reading: str):
+    outside = told(reading, (20.0, None))
+    stored = outside.world.store.cells[KEY]
+    stored["humidity"] = (stored["temperature"][0], 50.0)
+    assert fates(outside) == {Fate.STORED: 1, Fate.STRAY: 1}
+
+
 def test_a_row_that_no_record_explains_is_not_mended(reading: str):
     outside = told(reading, (20.0, None))
     us, value = outside.world.store.cells[KEY]["temperature"]
