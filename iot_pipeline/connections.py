@@ -36,6 +36,7 @@ from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
 from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.proof.audit_result import dying
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
@@ -65,6 +66,7 @@ class Tables:
             CassandraSensorData(cassandra, self.quantities),
             len(self.quantities),
             settings.retention_days,
+            in_parts=are_in_parts(self.quantities),
         )
         self.days = CassandraDeviceDays(cassandra)
         self.ledger = CassandraLedgerStore(cassandra)

@@ -32,7 +32,7 @@ def read_declaration(path: str) -> Declaration:
     """That of IOT_READING; a relative path begins at the project; empty: the original message.
 
     Raises:
-        ConfigurationError: the file cannot be read, is wrong, or asks for what is not built.
+        ConfigurationError: the file cannot be read, or is wrong.
     """
     if not path:
         return SEED
@@ -46,7 +46,7 @@ def load_declaration(place: Path, source: str) -> Declaration:
     """The declaration in a file; `source` is what a person calls it.
 
     Raises:
-        ConfigurationError: `source:line: what is wrong`; or it asks for what is not built.
+        ConfigurationError: `source:line: what is wrong`.
     """
     try:
         text = place.read_text("utf-8")
@@ -54,7 +54,6 @@ def load_declaration(place: Path, source: str) -> Declaration:
         why = getattr(exc, "strerror", None) or "not UTF-8"
         raise ConfigurationError(f"{source}: {why}") from None
     declaration = parse_declaration(text, source, _ENDINGS, partial(_read_schema, place.parent))
-    _refuse_unbuilt(declaration, source)
     if declaration.format.name == "avro":
         require("fastavro")
     elif declaration.format.name == "protobuf" and declaration.format.schema is None:
@@ -75,15 +74,6 @@ def _read_schema(folder: Path, form: FormatName, name: str, message: str) -> Wri
         raise ConfigurationError(f"{name}: {exc.strerror}") from None
     except UndecodableError as exc:
         raise ConfigurationError(f"{name}: {exc}") from None
-
-
-def _refuse_unbuilt(declaration: Declaration, source: str) -> None:
-    for quantity in declaration.quantities:
-        if quantity.optional:
-            raise ConfigurationError(
-                f"{source}: quantities.{quantity.name}: optional is not built yet: expected every "
-                "quantity in every message"
-            )
 
 
 @cache

@@ -19,7 +19,10 @@ ORIGIN_SECONDS = 1_735_444_918.0
 
 
 def reading_json(
-    device_id: str, seconds: float, temperature: float = 20.5, humidity: float = 50.0
+    device_id: str,
+    seconds: float,
+    temperature: float | None = 20.5,
+    humidity: float | None = 50.0,
 ) -> bytes:
     reading = {
         "device_id": device_id,

@@ -32,10 +32,11 @@ def draw_readings(
     for axes, (place, quantity) in zip(plots, drawn, strict=True):
         dress(axes, theme, quantity.title)
         for number, item in enumerate(series):
-            times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in item.times_ms]
+            times_ms, values = item.line(place)
+            times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in times_ms]
             axes.plot(
                 times,
-                item.values[place],
+                values,
                 color=theme.series[number % len(theme.series)],
                 linestyle=("-", "--", ":", "-.")[number // len(theme.series) % 4],
                 linewidth=1.2,

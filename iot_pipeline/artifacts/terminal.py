@@ -39,7 +39,7 @@ def plot_readings(
         plotext.limit_size(True, False)
         plotext.plotsize(width or shutil.get_terminal_size((100, 30)).columns, _HEIGHT)
         for number, item in enumerate(series):
-            _add(plotext, item, item.values[place], number, is_colored)
+            _add(plotext, item, place, number, is_colored)
         first = min(item.times_ms[0] for item in series)
         last = max(item.times_ms[-1] for item in series)
         at = [first + (last - first) * tick / (_TICKS - 1) for tick in range(_TICKS)]
@@ -51,10 +51,10 @@ def plot_readings(
     return "\n".join([*parts, between])
 
 
-def _add(plotext: Any, item: Series, values: Sequence[float], number: int, colored: bool) -> None:
+def _add(plotext: Any, item: Series, place: int, number: int, colored: bool) -> None:
     marker = "braille" if colored or number >= len(_MARKERS) else _MARKERS[number]
     labelled = False
-    for times, numbers in _unbroken(item.times_ms, values):
+    for times, numbers in _unbroken(*item.line(place)):
         label = None if labelled else printable(item.device_id)
         plotext.plot(times, numbers, marker=marker, color=number + 1, label=label)
         labelled = True

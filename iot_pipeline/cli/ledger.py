@@ -1,6 +1,7 @@
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import click
 
@@ -64,6 +65,10 @@ def _chains(walk: Chain[ChainLink]) -> list[tuple[int, int, list[ChainLink]]]:
     return [(*place, found[place]) for place in sorted(found)]
 
 
+def _by_day(counted: Mapping[date, int]) -> dict[str, int]:
+    return {str(day): count for day, count in sorted(counted.items())}
+
+
 def _sums(links: Sequence[ChainLink]) -> dict[str, int]:
     lost = {why.value: sum(link.span for link in links if link.outcome is why) for why in LOSSES}
     sums = {fate: sum(getattr(link, fate) for link in links) for fate in FATES}
@@ -86,9 +91,8 @@ def _ledger_json(
                 "declaration": entry.declaration,
                 "run_id": entry.run_id,
                 **entry.counts.by_fate(),
-                "stored_by_day": {
-                    str(day): rows for day, rows in sorted(entry.counts.stored_by_day.items())
-                },
+                "stored_by_day": _by_day(entry.counts.stored_by_day),
+                "cells_by_day": _by_day(entry.counts.cells_by_day),
                 "updated_at": entry.updated_at,
             }
             for entry in shown

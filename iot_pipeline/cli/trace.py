@@ -47,6 +47,7 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
                 "message": None if message is None else preview(message, len(message)),
                 "candidates": [f"{row[2]}:{row[1]}" for row in found.records],
             }
+            | _parts_as_dict(found, settings.quantities)
         )
     else:
         _print_trace(found, message, device_id, ms, settings.quantities)
@@ -84,8 +85,29 @@ def _print_trace(
                 ("partition:offset", f"{made[2]}:{made[1]}"),
                 ("write time, µs", made[0]),
                 ("message", None if message is None else preview(message, len(message))),
+                # Above: the record that wins over the others.
+                *(
+                    (f"told by {record[2]}:{record[1]}", _names(cells, quantities))
+                    for record, cells in found.makers
+                    if len(found.makers) > 1
+                ),
             ],
         )
+
+
+def _names(cells: Sequence[int], quantities: Sequence[Quantity]) -> str:
+    return ", ".join(quantities[number].name for number in cells)
+
+
+def _parts_as_dict(found: Trace, quantities: Sequence[Quantity]) -> dict[str, object]:
+    """Which records told which quantities, where a reading may be told in parts."""
+    if not found.in_parts:
+        return {}
+    parts = [
+        {"partition": row[2], "offset": row[1], "told": [quantities[at].name for at in cells]}
+        for row, cells in found.makers
+    ]
+    return {"parts": parts}
 
 
 @click.command("mend")

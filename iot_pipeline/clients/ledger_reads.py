@@ -15,7 +15,7 @@ LEDGER = "{ks}.ingest_ledger"
 REPLAYS = "{ks}.replay_ledger"
 OF_PARTITION = "WHERE topic = ? AND kafka_partition = ?"
 
-COUNT_COLUMNS = (*FATES, "stored_by_day")
+COUNT_COLUMNS = (*FATES, "stored_by_day", "cells_by_day")
 # What an entry says beside its place.
 ENTRY_COLUMNS = (
     "end_offset", "outcome", "cause", "run_id", "writer_id", *COUNT_COLUMNS, "first_record_at",
@@ -153,12 +153,15 @@ class LedgerReads(Table):
         partitions: Sequence[int],
         days: Sequence[date],
         since: Mapping[int, EntryPlace] | None = None,
+        *,
+        of_cells: bool = False,
     ) -> Iterator[dict[date, int]]:
         """A question per Kafka partition and one for replays, for every 20 days: one row each."""
         starts = since or {}
+        column = "cells_by_day" if of_cells else "stored_by_day"
         for at in range(0, len(days), _DAYS_PER_SUM):
             part = tuple(days[at : at + _DAYS_PER_SUM])
-            sums = ", ".join(["SUM(stored_by_day[?])"] * len(part))
+            sums = ", ".join([f"SUM({column}[?])"] * len(part))
             asked: list[tuple[str, tuple[Any, ...], str]] = [
                 (
                     _STORED_BY_DAY + (_SINCE if partition in starts else ""),
@@ -237,6 +240,7 @@ def entry_of(rows: Sequence[Any]) -> LedgerEntry | None:
         counts=Counts(
             **{fate: getattr(row, fate) or 0 for fate in FATES},
             stored_by_day=by_day(row.stored_by_day),
+            cells_by_day=by_day(row.cells_by_day),
             first_record_ms=None if row.first_record_at is None else ms_of(row.first_record_at),
             last_record_ms=None if row.last_record_at is None else ms_of(row.last_record_at),
         ),

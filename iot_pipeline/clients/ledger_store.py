@@ -219,7 +219,8 @@ class CassandraLedgerStore(LedgerReads):
 
 def _counts_values(counts: Counts) -> tuple[Any, ...]:
     """In the order of COUNT_COLUMNS."""
-    return (*counts.by_fate().values(), dict(counts.stored_by_day))
+    by_day = dict(counts.stored_by_day), dict(counts.cells_by_day)
+    return (*counts.by_fate().values(), *by_day)
 
 
 def _entry_values(entry: LedgerEntry) -> tuple[Any, ...]:

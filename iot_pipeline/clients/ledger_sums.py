@@ -7,7 +7,7 @@ from iot_pipeline.clients.table import Table
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, LossPlace
 
 _TABLE = "{ks}.ledger_sums"
-_READ = f"SELECT kafka_partition, kept FROM {_TABLE} WHERE topic = ?"
+_READ = f"SELECT kafka_partition, summed FROM {_TABLE} WHERE topic = ?"
 
 
 class CassandraLedgerSums(Table):
@@ -15,21 +15,29 @@ class CassandraLedgerSums(Table):
 
     def read_sums(self, topic: str) -> dict[int, LedgerSum]:
         rows = self._run(_READ, (topic,), doing=f"reading the kept sums of {topic}")
-        return {row.kafka_partition: _sum_of(row.kafka_partition, *row.kept) for row in rows}
+        return {
+            row.kafka_partition: _sum_of(row.kafka_partition, *row.summed)
+            for row in rows
+            if row.summed
+        }
 
     def write_sum(self, topic: str, kept: LedgerSum) -> None:
-        value = (*kept.until, dict(kept.stored_by_day), [tuple(loss) for loss in kept.losses])
+        counted = dict(kept.stored_by_day), dict(kept.cells_by_day)
+        value = (*kept.until, *counted, [tuple(loss) for loss in kept.losses])
         self._insert(
             _TABLE,
-            {"topic": topic, "kafka_partition": kept.partition, "kept": value},
+            {"topic": topic, "kafka_partition": kept.partition, "summed": value},
             doing=f"keeping the sum of {topic}[{kept.partition}]",
         )
 
 
-def _sum_of(partition: int, epoch: int, start: int, stored: Any, losses: Any) -> LedgerSum:
+def _sum_of(
+    partition: int, epoch: int, start: int, stored: Any, cells: Any, losses: Any
+) -> LedgerSum:
     return LedgerSum(
         partition,
         EntryPlace(epoch, start),
         by_day(stored),
+        by_day(cells),
         tuple(LossPlace(*loss) for loss in losses or ()),
     )

@@ -9,19 +9,21 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from iot_pipeline.clients.cassandra import DAY_ZERO
-from iot_pipeline.core.reading.columns import Codes, Ints
+from iot_pipeline.core.reading.columns import Codes, Ints, Mask, cells_of
 from iot_pipeline.core.reading.quantities import QuantityType
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import arrived_ms, first_us
 
 _PREPARED = 1
+# The length of a value that leaves its cell as it is.
+_UNSET = -2
 # How the values of a column are written: big-endian numbers.
 _WIRE: dict[QuantityType, str] = {
     "double": ">f8",
@@ -107,61 +109,109 @@ def _rows_of_length(
         _Field(begin.dtype.str, np.repeat(begin, groups.counts), has_length=False),
         _Field(">i8", columns.ms[places], has_length=False),
     ]
-    blocks: list[npt.NDArray[Any]] = []
+    blocks: list[_Block] = []
     texts: list[list[bytes]] = []
-    for cql_type, column in zip(types, columns.values, strict=True):
+    for cql_type, column, mask in zip(types, columns.values, columns.has, strict=True):
+        has = mask if mask is None else mask[places]
         if cql_type == "text":
-            blocks.append(_block(fields, len(places)))
+            blocks.append(_Block.of(fields, len(places)))
             fields = []
-            encoded = [text.encode() for text in column[places].tolist()]
-            texts.append([_pack_int(len(text)) + text for text in encoded])
+            texts.append(_texts(cells_of(column[places], has)))
         else:
-            fields.append(_Field(_WIRE[cql_type], column[places]))
+            fields.append(_Field(_WIRE[cql_type], column[places], has))
     written_us = columns.written_us[places]
     fields.append(_Field(">i8", written_us))
     if ttl_of is not None:
         fields.append(_Field(">i4", ttl_of(arrived_ms(written_us))))
-    blocks.append(_block(fields, len(places)))
+    blocks.append(_Block.of(fields, len(places)))
     if not texts:
-        return blocks[0].tobytes(), (groups.counts * blocks[0].dtype.itemsize).tolist()
-    rows = _with_texts(blocks, texts)
-    sizes = np.fromiter(map(len, rows), np.int64, len(rows))
+        body, sizes = blocks[0].body()
+        if sizes is None:
+            return body, (groups.counts * blocks[0].row_bytes).tolist()
+    else:
+        rows = _with_texts(blocks, texts)
+        body, sizes = b"".join(rows), np.fromiter(map(len, rows), np.int64, len(rows))
     of_groups = np.add.reduceat(sizes, np.cumsum(groups.counts) - groups.counts)
-    return b"".join(rows), of_groups.tolist()
+    return body, of_groups.tolist()
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A value of each row, of one length: itself, big-endian, behind that length."""
+    """A value of each row, of one length: itself, big-endian, behind that length.
+
+    Of rows that are not in `has`, if there is one, the length says that nothing is set.
+    """
 
     kind: str
     values: npt.NDArray[Any]
+    has: Mask | None = None
     has_length: bool = True
 
 
-def _block(fields: Sequence[_Field], count: int) -> npt.NDArray[Any]:
-    """These fields of each row, one row behind the other."""
-    layout: list[tuple[str, str]] = []
-    for number, field in enumerate(fields):
-        if field.has_length:
-            layout.append((f"length_{number}", ">i4"))
-        layout.append((f"value_{number}", field.kind))
-    rows = np.empty(count, np.dtype(layout))
-    for number, field in enumerate(fields):
-        if field.has_length:
-            rows[f"length_{number}"] = np.dtype(field.kind).itemsize
-        rows[f"value_{number}"] = field.values
-    return rows
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some fields of each row, one row behind the other.
+
+    `is_sent` says of each byte of each row whether it is one of the row's; None: all are.
+    """
+
+    rows: npt.NDArray[Any]
+    is_sent: npt.NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, fields: Sequence[_Field], count: int) -> Self:
+        layout: list[tuple[str, str]] = []
+        for number, field in enumerate(fields):
+            if field.has_length:
+                layout.append((f"length_{number}", ">i4"))
+            layout.append((f"value_{number}", field.kind))
+        rows = np.empty(count, np.dtype(layout))
+        is_sent = None
+        for number, field in enumerate(fields):
+            size = np.dtype(field.kind).itemsize
+            if field.has_length:
+                rows[f"length_{number}"] = size
+            rows[f"value_{number}"] = field.values
+            if field.has is None or field.has.all():
+                continue
+            rows[f"length_{number}"][~field.has] = _UNSET
+            if is_sent is None:
+                is_sent = np.ones((count, rows.dtype.itemsize), np.bool_)
+            start = rows.dtype.fields[f"value_{number}"][1]  # type: ignore[index]
+            is_sent[:, start : start + size] = field.has[:, np.newaxis]
+        return cls(rows, is_sent)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of each row that has all fields."""
+        return self.rows.dtype.itemsize
+
+    def body(self) -> tuple[bytes, Ints | None]:
+        """All rows, and how many bytes each has; None: all have as many."""
+        if self.is_sent is None:
+            return self.rows.tobytes(), None
+        together = self.rows.view(np.uint8).reshape(len(self.rows), self.row_bytes)
+        return together[self.is_sent].tobytes(), np.count_nonzero(self.is_sent, axis=1)
+
+    def each(self) -> list[bytes]:
+        """The bytes of each row."""
+        body, sizes = self.body()
+        lengths = [self.row_bytes] * len(self.rows) if sizes is None else sizes.tolist()
+        ends = list(accumulate(lengths, initial=0))
+        return [body[start:end] for start, end in pairwise(ends)]
 
 
-def _with_texts(
-    blocks: Sequence[npt.NDArray[Any]], texts: Sequence[Sequence[bytes]]
-) -> list[bytes]:
+def _texts(cells: Sequence[str | None]) -> list[bytes]:
+    """Texts behind their lengths."""
+    encoded = [None if text is None else text.encode() for text in cells]
+    return [_pack_int(_UNSET) if text is None else _pack_int(len(text)) + text for text in encoded]
+
+
+def _with_texts(blocks: Sequence[_Block], texts: Sequence[Sequence[bytes]]) -> list[bytes]:
     """Rows whose texts stand between the blocks: each has a length of its own."""
     parts: list[Sequence[bytes]] = []
     for number, block in enumerate(blocks):
-        size, together = block.dtype.itemsize, block.tobytes()
-        parts.append([together[at * size : (at + 1) * size] for at in range(len(block))])
+        parts.append(block.each())
         parts += texts[number : number + 1]
     return [b"".join(row) for row in zip(*parts, strict=True)]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from cassandra.query import UNSET_VALUE
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
 from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
@@ -63,7 +64,9 @@ class CassandraReadingStore(Table):
             for (device_id, day_number), of_place in rows.items():
                 place = (device_id, day_number + DAY_ZERO)
                 for ms, (write_time, _, _, *quantities) in of_place.items():
-                    values = (*place, ms, *quantities, write_time)
+                    # Not null, which would delete what another message told.
+                    cells = (UNSET_VALUE if one is None else one for one in quantities)
+                    values = (*place, ms, *cells, write_time)
                     batch.add(statement, values + self._ttl(arrived_ms(write_time)))
             return batch
 

@@ -202,6 +202,7 @@ class CassandraDeletions(Table):
                 Progress(row.forgotten),
                 by_day(row.rows_by_day),
                 dict(row.found or {}),
+                by_day(row.cells_by_day),
             )
             for row in self._run(_DELETED, doing="reading receipts")
             if row.forgotten
@@ -210,6 +211,7 @@ class CassandraDeletions(Table):
     def keep_receipt(self, receipt: Receipt) -> None:
         row = _deletion_row(receipt.deletion, receipt.forgotten_at, receipt.rows_by_day)
         row |= {"forgotten": receipt.progress.value, "found": dict(receipt.found)}
+        row["cells_by_day"] = dict(receipt.cells_by_day)
         doing = f"recording that {receipt.device_id} is forgotten"
         self._insert(_DELETIONS, row, doing=doing)
 

@@ -10,7 +10,7 @@ from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAns
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow
-from iot_pipeline.core.reading.quantities import Quantity, first_number
+from iot_pipeline.core.reading.quantities import Quantity, are_in_parts, first_number
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
@@ -25,7 +25,6 @@ from iot_pipeline.core.times import day_number, day_of
 SENSOR_DATA = "{ks}.sensor_data"
 _OF_PLACE = f"FROM {SENSOR_DATA} WHERE device_id = ? AND day = ?"
 _BETWEEN = "AND timestamp >= ? AND timestamp <= ?"
-_COUNT = f"SELECT COUNT(*) {_OF_PLACE} {_BETWEEN}"
 # Counted and averaged where they are: one row per piece travels. The length of a piece stands in
 # the text: Cassandra takes no marker there, and few lengths are used.
 _PIECE = "floor(timestamp, {seconds}s)"
@@ -66,6 +65,8 @@ class CassandraSensorData(Table):
         # Added up where they are: rows that are as they should be need not travel a second time.
         sums = ", ".join(f"SUM(WRITETIME({name}))" for name in names)
         self._sums = f"SELECT COUNT(*), {sums} {_OF_PLACE} {_BETWEEN}"
+        counted = [f"COUNT({name})" for name in names] if are_in_parts(quantities) else ["COUNT(*)"]
+        self._count = f"SELECT {', '.join(counted)} {_OF_PLACE} {_BETWEEN}"
         shown = first_number(quantities)
         # A mean of whole numbers is a whole number in CQL.
         mean = shown.name if shown.type == "double" else f"CAST({shown.name} AS double)"
@@ -98,7 +99,7 @@ class CassandraSensorData(Table):
 
     def start_count(self, span: Span) -> PendingAnswer[Counted]:
         doing = self._doing("counting", span.device_id)
-        return self._start(_COUNT, _bound(span), doing, lambda rows: Counted(rows[0][0]))
+        return self._start(self._count, _bound(span), doing, lambda rows: Counted(sum(rows[0])))
 
     def start_counts(self, span: Span, piece_ms: int) -> PendingAnswer[list[PieceCount]]:
         return self._start(

@@ -229,7 +229,10 @@ class SensorData(Protocol):
         """Start adding up the newest part of a span; ask on with the rest."""
 
     def start_count(self, span: Span) -> Answer[Counted]:
-        """Start counting the newest part of a span; ask on with the rest."""
+        """Start counting the newest part of a span; ask on with the rest.
+
+        Rows; their cells where readings may be told in parts.
+        """
 
     def start_counts(self, span: Span, piece_ms: int) -> Answer[Sequence[PieceCount]]:
         """Start counting by pieces of whole seconds, oldest first; only pieces with any."""
@@ -346,10 +349,12 @@ class LedgerStore(Protocol):
         partitions: Sequence[int],
         days: Sequence[date],
         since: Mapping[int, EntryPlace] | None = None,
+        *,
+        of_cells: bool = False,
     ) -> Iterator[Mapping[date, int]]:
         """Rows stored on these UTC days by both ledgers: maps that are to be summed.
 
-        `since`: by Kafka partition, the oldest entry that counts.
+        `since`: by Kafka partition, the oldest entry that counts. `of_cells`: their cells.
         """
 
     def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:

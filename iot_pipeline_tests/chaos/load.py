@@ -23,6 +23,8 @@ BAD = (b"no reading", b'{"device_id": "x"}', b"\xff\xfe", b"[]", None)
 _DUPLICATES, _CONFLICTS, _BAD = 0.05, 0.05, 0.02
 _RECENT = 500
 _BURST_SECONDS = 0.01
+# Of the messages, those that lack an optional quantity.
+_LACKING = 0.4
 # Longer than any fault stands in Kafka's way.
 _STALLED_SECONDS = 60.0
 
@@ -39,6 +41,8 @@ class Load:
         devices: how many take turns.
         name: that of the devices begins with it.
         acks: "1" is the negative control: what only a leader has counts as sent.
+        names: of the quantities.
+        optional: those of them that a message may lack, as two of five do.
     """
 
     bootstrap_servers: str
@@ -48,6 +52,8 @@ class Load:
     devices: int = 40
     name: str = "chaos"
     acks: str = "all"
+    names: tuple[str, ...] = ("temperature", "humidity")
+    optional: frozenset[str] = frozenset()
     attempted: dict[int, Attempt] = field(default_factory=dict)
     acknowledged: set[int] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
@@ -101,7 +107,7 @@ class Load:
 
     def send_reading(self, device_id: str, ms: int, temperature: float, humidity: float) -> None:
         """One message of the caller's own; `flush` says when it is acknowledged."""
-        self._send_one(_reading(device_id, ms, temperature, humidity))
+        self._send_one(self._reading(device_id, ms, temperature, humidity))
 
     def send_bad(self, value: bytes | None) -> None:
         """One message that is no reading."""
@@ -113,7 +119,7 @@ class Load:
             with self._sending:
                 number = len(self.attempted)
                 device_id = f"{self.name}_foreign"
-                attempt = _reading(device_id, ORIGIN_MS + number, *self._values())
+                attempt = self._reading(device_id, ORIGIN_MS + number, *self._values())
                 if number % 3 == 0:
                     attempt = Attempt(f"foreign and bad {number}".encode(), None)
                 assert attempt.value is not None
@@ -177,20 +183,30 @@ class Load:
         if self._recent and dice < _DUPLICATES + _CONFLICTS:
             rival = self._random.choice(self._recent)
             assert rival.reading is not None
-            return _reading(rival.reading[0], rival.reading[1], *self._values())
+            return self._reading(rival.reading[0], rival.reading[1], *self._values())
         if dice < _DUPLICATES + _CONFLICTS + _BAD:
             return Attempt(self._random.choice(BAD), None)
         self._sent += 1
         device_id = f"{self.name}_{self._sent % self.devices}"
-        fresh = _reading(device_id, ORIGIN_MS + self._sent // self.devices * 100, *self._values())
+        ms = ORIGIN_MS + self._sent // self.devices * 100
+        fresh = self._reading(device_id, ms, *self._values())
         self._recent = [*self._recent[-_RECENT:], fresh]
         return fresh
 
-    def _values(self) -> tuple[float, float]:
+    def _values(self) -> list[float | None]:
         # Zero among them: it is a reading.
-        return float(self._random.randint(0, 9000)) / 100, float(
-            self._random.randint(0, 10000)
-        ) / 100
+        return [
+            None
+            if name in self.optional and self._random.random() < _LACKING
+            else self._random.randint(0, 9000) / 100
+            for name in self.names
+        ]
+
+    def _reading(self, device_id: str, ms: int, *values: float | None) -> Attempt:
+        message: dict[str, object] = {"device_id": device_id, "timestamp": ms / 1000}
+        told = zip(self.names, values, strict=True)
+        message |= {name: value for name, value in told if value is not None}
+        return Attempt(json.dumps(message).encode(), (device_id, ms, *values))
 
     def _send_one(self, attempt: Attempt) -> None:
         number = len(self.attempted)
@@ -244,15 +260,3 @@ class Load:
                 "log_level": 0,
             }
         )
-
-
-def _reading(device_id: str, ms: int, temperature: float, humidity: float) -> Attempt:
-    value = json.dumps(
-        {
-            "device_id": device_id,
-            "timestamp": ms / 1000,
-            "temperature": temperature,
-            "humidity": humidity,
-        }
-    )
-    return Attempt(value.encode(), (device_id, ms, temperature, humidity))

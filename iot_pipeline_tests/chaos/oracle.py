@@ -5,7 +5,8 @@ the load knows of its own sends. It knows the promise (docs/guarantees.md), not 
 
 - every acknowledged record is in the topic, or was there until Kafka deleted it (`known`);
 - every key's row is the record that wins it, whole: values and write time; a key without a row is
-  a loss, and a row without a record a stranger;
+  a loss, and a row without a record a stranger. Where records tell a reading in parts, each value
+  is that of the record that wins it among those that tell it;
 - every bad record has a dead letter with its bytes, and nothing else has one;
 - the ledger tiles each partition from its start to the checkpoint, to the end of the topic, and
   each entry's counts are those of the records it covers;
@@ -34,10 +35,13 @@ _Offsets = defaultdict[tuple[int, int], list[int]]
 
 @dataclass(frozen=True)
 class Attempt:
-    """A message that the load tried to send; `reading` is None where it is meant to be bad."""
+    """A message that the load tried to send; `reading` is None where it is meant to be bad.
+
+    It is the device, the millisecond, and each value; None where the message does not tell it.
+    """
 
     value: bytes | None
-    reading: tuple[str, int, float, float] | None
+    reading: tuple[str, int, *tuple[float | None, ...]] | None
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,10 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Row:
-    """A row as the table has it; None where a cell is missing."""
+    """A row as the table has it: values and their write times; None where a cell is missing."""
 
-    temperature: float | None
-    humidity: float | None
-    temperature_us: int | None
-    humidity_us: int | None
+    values: tuple[float | None, ...]
+    times_us: tuple[int | None, ...]
     day: date
 
 
@@ -186,52 +188,67 @@ def _judge_topic(facts: Facts, verdict: Verdict) -> None:
         verdict.faults["acknowledged and gone from the topic"].append(str(number))
 
 
+# (write time, offset and partition, the smaller the better) of a record that has a cell.
+_Rank = tuple[int, int, int]
+# A key, and the number of a quantity.
+_Cell = tuple[Key, int]
+
+
 def _judge_rows(facts: Facts, verdict: Verdict) -> None:
-    winners: dict[Key, tuple[tuple[int, int, int], Found]] = {}
+    winners: dict[_Cell, tuple[_Rank, Found]] = {}
     is_owed = facts.owing()
-    possible: defaultdict[Key, list[tuple[tuple[int, int, int], Found]]] = defaultdict(list)
+    possible: defaultdict[_Cell, list[tuple[_Rank, Found]]] = defaultdict(list)
     for record in facts.records:
         attempt = facts.attempted.get(record.number)
         if attempt is None or attempt.reading is None:
             continue
-        key = attempt.reading[:2]
+        device_id, ms, *values = attempt.reading
         rank = (record.write_time_us, -record.offset, -record.partition)
-        if not is_owed(record):
-            possible[key].append((rank, record))
-        elif key not in winners or rank > winners[key][0]:
-            winners[key] = (rank, record)
+        for number, value in enumerate(values):
+            cell = (device_id, ms), number
+            if value is None:
+                continue
+            if not is_owed(record):
+                possible[cell].append((rank, record))
+            elif cell not in winners or rank > winners[cell][0]:
+                winners[cell] = (rank, record)
     for key, row in facts.rows.items():
         # One that nobody owes, and that is there all the same: written before it expired.
-        for rank, record in possible[key]:
-            is_higher = key not in winners or rank > winners[key][0]
-            if is_higher and _is_row_of(row, record, facts):
-                winners[key] = (rank, record)
-    for key, (_, record) in winners.items():
+        for cell in ((key, number) for number in range(len(row.values))):
+            for rank, record in possible[cell]:
+                is_higher = cell not in winners or rank > winners[cell][0]
+                if is_higher and _is_cell_of(row, cell[1], record, facts):
+                    winners[cell] = (rank, record)
+    lost: set[Key] = set()
+    for (key, number), (_, record) in winners.items():
         found = facts.rows.get(key)
         if found is None:
-            verdict.faults["lost"].append(f"{key} of {record.partition}@{record.offset}")
-            continue
-        row = found
-        if not _is_row_of(row, record, facts):
+            if key not in lost:
+                verdict.faults["lost"].append(f"{key} of {record.partition}@{record.offset}")
+            lost.add(key)
+        elif not _is_cell_of(found, number, record, facts):
             reading = facts.attempted[record.number].reading
             wanted = f"{reading} of {record.partition}@{record.offset} at {record.write_time_us}"
-            verdict.faults["not its winner"].append(f"{key}: {row}, expected {wanted}")
+            verdict.faults["not its winner"].append(f"{key}: {found}, expected {wanted}")
+    owned = {key for key, _ in winners}
+    for key, row in facts.rows.items():
+        if key not in owned:
+            verdict.faults["stray"].append(f"{key}: {row}")
+            continue
+        for number, value in enumerate(row.values):
+            if value is not None and (key, number) not in winners:
+                verdict.faults["stray"].append(f"{key}: quantity {number} of {row}")
         if row.day != _day_of(key[1]):
             verdict.faults["under a wrong day"].append(f"{key}: {row.day}")
         if (row.day, key[0]) not in facts.devices:
             verdict.faults["device not noted"].append(f"{key[0]} on {row.day}")
-    for key in facts.rows.keys() - winners.keys():
-        verdict.faults["stray"].append(f"{key}: {facts.rows[key]}")
 
 
-def _is_row_of(row: Row, record: Found, facts: Facts) -> bool:
-    reading, at = facts.attempted[record.number].reading, record.write_time_us
+def _is_cell_of(row: Row, number: int, record: Found, facts: Facts) -> bool:
+    reading = facts.attempted[record.number].reading
     assert reading is not None
-    return (row.temperature, row.humidity, row.temperature_us, row.humidity_us) == (
-        *reading[2:],
-        at,
-        at,
-    )
+    told = reading[2 + number], record.write_time_us
+    return (row.values[number], row.times_us[number]) == told
 
 
 def _judge_letters(facts: Facts, verdict: Verdict) -> None:
@@ -331,21 +348,29 @@ def _judge_unreadable(entry: Entry, facts: Facts, verdict: Verdict) -> None:
 
 
 def _find_rivals(facts: Facts) -> tuple["_Offsets", "_Offsets"]:
-    """Records that another one of their key repeats, and those that another one contradicts."""
-    of_key: defaultdict[Key, list[tuple[Found, tuple[float, float]]]] = defaultdict(list)
+    """Records all of which others of their key repeat, and those that others contradict."""
+    of_key: defaultdict[Key, list[tuple[Found, tuple[float | None, ...]]]] = defaultdict(list)
     for record in sorted(facts.records, key=lambda record: record.place):
         attempt = facts.attempted.get(record.number)
         if attempt is not None and attempt.reading is not None:
-            of_key[attempt.reading[:2]].append((record, attempt.reading[2:]))
+            device_id, ms, *values = attempt.reading
+            of_key[device_id, ms].append((record, tuple(values)))
     repeats: _Offsets = defaultdict(list)
     differing: _Offsets = defaultdict(list)
     for rivals in of_key.values():
-        count = Counter(values for _, values in rivals)
-        for record, values in rivals:
+        # Of each quantity, how many told which value.
+        told = [
+            Counter(value for value in column if value is not None)
+            for column in zip(*(values for _, values in rivals), strict=True)
+        ]
+        for record, of_record in rivals:
             at = record.epoch, record.partition
-            if count[values] > 1:
+            pairs = zip(told, of_record, strict=True)
+            cells = [(counts, value) for counts, value in pairs if value is not None]
+            if all(counts[value] > 1 for counts, value in cells):
                 repeats[at].append(record.offset)
-            if count[values] < len(rivals):
+            is_told_again = all(counts.total() > 1 for counts, _ in cells)
+            if is_told_again and any(counts[value] < counts.total() for counts, value in cells):
                 differing[at].append(record.offset)
     for found in (repeats, differing):
         for offsets in found.values():

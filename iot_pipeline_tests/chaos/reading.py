@@ -36,15 +36,17 @@ def collect(
     known: Iterable[Found] = (),
     unreadable: Sequence[Stretch] = (),
     foreign: Mapping[bytes, int] | None = None,
+    names: Sequence[str] = ("temperature", "humidity"),
 ) -> Facts:
     """Read everything there is, after the faults and with every backlog drained.
 
     `known` are records that were read before Kafka deleted or lost them, `unreadable` the stretches
-    that no client can read, `foreign` the numbers of records whose headers cannot be read.
+    that no client can read, `foreign` the numbers of records whose headers cannot be read, `names`
+    the quantities' columns.
     """
     facts = Facts(attempted, acknowledged, unreadable=list(unreadable))
     with plain_session(contact_points, cassandra_port) as session:
-        _read_tables(session, topic, keyspace, facts)
+        _read_tables(session, topic, keyspace, names, facts)
     found = {record.place: record for record in known}
     current = read_records(
         bootstrap_servers, topic, facts.epochs, facts.ends, unreadable, foreign or {}
@@ -191,7 +193,9 @@ def read_epochs(session: Session, keyspace: str, topic: str) -> dict[int, int]:
     return {row.kafka_partition: row.current_epoch or 0 for row in rows if row.topic == topic}
 
 
-def _read_tables(session: Session, topic: str, keyspace: str, facts: Facts) -> None:
+def _read_tables(
+    session: Session, topic: str, keyspace: str, names: Sequence[str], facts: Facts
+) -> None:
     facts.checkpoints = read_checkpoints(session, keyspace, topic)
     facts.epochs = read_epochs(session, keyspace, topic)
     for partition in facts.checkpoints:
@@ -204,14 +208,16 @@ def _read_tables(session: Session, topic: str, keyspace: str, facts: Facts) -> N
         for row in session.execute(statement, (topic, partition)):
             if row.start_offset is not None:
                 facts.entries.append(Entry(partition, *row))
-    for row in session.execute(
-        "SELECT device_id, day, timestamp, temperature, humidity, writetime(temperature) AS t, "
-        f"writetime(humidity) AS h FROM {keyspace}.sensor_data"
+    times = (f"writetime({name})" for name in names)
+    for device_id, day, timestamp, *cells in session.execute(
+        f"SELECT device_id, day, timestamp, {', '.join([*names, *times])} "
+        f"FROM {keyspace}.sensor_data"
     ):
-        ms = round(row.timestamp.replace(tzinfo=UTC).timestamp() * 1000)
-        facts.rows[row.device_id, ms] = Row(
-            row.temperature, row.humidity, row.t, row.h, row.day.date()
-        )
+        ms = round(timestamp.replace(tzinfo=UTC).timestamp() * 1000)
+        found = Row(tuple(cells[: len(names)]), tuple(cells[len(names) :]), day.date())
+        # A row of which nothing is told is none.
+        if any(us is not None for us in found.times_us):
+            facts.rows[device_id, ms] = found
     for row in session.execute(f"SELECT day, device_id FROM {keyspace}.devices_by_day"):
         facts.devices.add((row.day.date(), row.device_id))
 

@@ -40,8 +40,8 @@ def good() -> Facts:
         ends={0: 4, 1: 0},
         letters=[(0, 3, b"bad"), (0, 3, b"bad")],
         rows={
-            ("d", MS): Row(3.0, 1.0, at + 16, at + 16, DAY),
-            ("e", MS): Row(0.0, 0.0, at + 32, at + 32, DAY),
+            ("d", MS): Row((3.0, 1.0), (at + 16, at + 16), DAY),
+            ("e", MS): Row((0.0, 0.0), (at + 32, at + 32), DAY),
         },
         devices={(DAY, "d"), (DAY, "e")},
         entries=[
@@ -101,7 +101,7 @@ def _cut(facts: Facts) -> None:
     ]
     facts.epochs, facts.ends[0], facts.checkpoints[0] = {0: 1}, 3, 3
     at = (ARRIVED + 9) * 1000 + 32
-    facts.rows["e", MS] = Row(0.0, 0.0, at, at, DAY)
+    facts.rows["e", MS] = Row((0.0, 0.0), (at, at), DAY)
 
 
 def test_a_log_that_was_cut_back_goes_on_in_a_new_epoch() -> None:
@@ -116,6 +116,44 @@ def test_what_a_new_epoch_passes_over_must_have_been_read_in_the_old_one() -> No
     # Another record where 1 was: 2 is where the new epoch begins.
     facts.records[5] = dataclasses.replace(facts.records[5], number=0, value=b"a")
     assert judge(facts).kinds == {"passed over by a new epoch"}
+
+
+def in_parts() -> Facts:
+    """The first two tell one reading in parts; the second tells a value of the first again."""
+    facts, at = good(), ARRIVED * 1000
+    facts.attempted = {
+        **facts.attempted,
+        0: Attempt(b"a", ("d", MS, 1.0, 2.0)),
+        1: Attempt(b"b", ("d", MS, 3.0, None)),
+    }
+    facts.rows["d", MS] = Row((3.0, 2.0), (at + 16, at), DAY)
+    _change_entry(facts, 0, stored=2, superseded=0)
+    return facts
+
+
+def test_of_a_reading_told_in_parts_each_value_is_the_last_one_told() -> None:
+    assert judge(in_parts()).is_clean, judge(in_parts())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"values": (1.0, 2.0)},
+        {"values": (3.0, None), "times_us": (ARRIVED * 1000 + 16, None)},
+        {"times_us": (ARRIVED * 1000 + 16, ARRIVED * 1000 + 16)},
+    ],
+)
+def test_a_part_that_is_lost_torn_or_older_is_found(change: dict[str, object]) -> None:
+    facts = in_parts()
+    _change_row(facts, **change)
+    assert judge(facts).kinds == {"not its winner"}
+
+
+def test_a_value_that_no_message_told_is_a_stray() -> None:
+    facts = in_parts()
+    facts.attempted = {**facts.attempted, 0: Attempt(b"a", ("d", MS, 1.0, None))}
+    _change_entry(facts, 0, stored=1, superseded=1)
+    assert judge(facts).kinds == {"stray"}
 
 
 def _bomb(facts: Facts) -> None:
@@ -134,10 +172,10 @@ def test_what_no_client_can_read_is_a_loss_of_that_name() -> None:
 LIES: list[tuple[str, Callable[[Facts], object]]] = [
     ("lost", lambda f: f.rows.pop(("e", MS))),
     ("stray", lambda f: f.rows.update({("f", MS): f.rows["e", MS]})),
-    ("not its winner", lambda f: _change_row(f, temperature=1.0)),
-    ("not its winner", lambda f: _change_row(f, temperature=1.0, humidity=2.0)),
-    ("not its winner", lambda f: _change_row(f, humidity=None)),
-    ("not its winner", lambda f: _change_row(f, humidity_us=ARRIVED * 1000)),
+    ("not its winner", lambda f: _change_row(f, values=(1.0, 1.0))),
+    ("not its winner", lambda f: _change_row(f, values=(1.0, 2.0))),
+    ("not its winner", lambda f: _change_row(f, values=(3.0, None))),
+    ("not its winner", lambda f: _change_row(f, times_us=(ARRIVED * 1000 + 16, ARRIVED * 1000))),
     ("under a wrong day", lambda f: _change_row(f, day=date(2024, 12, 30))),
     ("device not noted", lambda f: f.devices.discard((DAY, "e"))),
     ("no dead letter", lambda f: f.letters.clear()),

@@ -39,6 +39,15 @@ DRAIN_SECONDS = 180
 _BOMB_RECORDS = 1_800
 # Offsets that a log loses, about: whole batches.
 _MOST_CUT = 300
+# Five quantities, two of which a message may lack.
+NAMES = ("temperature", "humidity", "co2", "pm25", "noise")
+OPTIONAL = frozenset({"humidity", "pm25"})
+IN_PARTS = (
+    "version: 1\ndevice: {path: device_id}\ntime: {path: timestamp, as: seconds}\nquantities:\n"
+)
+IN_PARTS += "".join(
+    f"  {name}: {{min: 0, max: 100, optional: {str(name in OPTIONAL).lower()}}}\n" for name in NAMES
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,10 @@ class World:
 
     @classmethod
     def on(cls, services: OwnServices, seed: int, name: str = "chaos", **overrides: str) -> "World":
-        """Fresh topics and tables, set up; `name` begins that of the devices."""
+        """Fresh topics and tables, set up; `name` begins that of the devices.
+
+        Where `overrides` have an IOT_READING, messages have its quantities.
+        """
         overrides = {
             "IOT_MICRO_BATCH_RECORDS": "1000",
             "IOT_RETRY_SECONDS": "15",
@@ -81,6 +93,8 @@ class World:
         }
         env = services.environment(**overrides)
         load = Load(services.bootstrap_servers, env["IOT_TOPIC"], seed, name=name)
+        if "IOT_READING" in overrides:
+            load.names, load.optional = NAMES, OPTIONAL
         world = cls(services, env, load)
         world.set_up()
         return world
@@ -148,6 +162,7 @@ class World:
             self.known,
             self.unreadable,
             self.load.foreign,
+            self.load.names,
         )
 
     def remember(self) -> dict[int, int]:

@@ -191,13 +191,18 @@ _values: dict[QuantityType, st.SearchStrategy[Any]] = {
 @given(
     types=st.lists(st.sampled_from(list(_values)), min_size=1, max_size=6),
     retention_days=_retention,
+    absent=st.sampled_from([st.nothing(), st.none()]),
     data=st.data(),
 )
 def test_packed_values_of_every_type_are_the_drivers_bytes(
-    types: list[QuantityType], retention_days: float, data: st.DataObject
+    types: list[QuantityType],
+    retention_days: float,
+    absent: st.SearchStrategy[None],
+    data: st.DataObject,
 ) -> None:
+    """Absent ones, too, which the driver leaves unset."""
     quantities = [replace(QUANTITIES[0], name=f"q{n}", type=kind) for n, kind in enumerate(types)]
-    cells = [_values[kind] for kind in types]
+    cells = [_values[kind] | absent for kind in types]
     rows = st.dictionaries(
         st.integers(0, 1 << 40),
         st.tuples(st.integers(0, 1 << 50), st.just(0), st.just(0), *cells),

@@ -8,8 +8,8 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.ingest.sizing import row_bytes
 from iot_pipeline.core.ingest.winners import group_rows
-from iot_pipeline.core.proof.audit import RowSums
 from iot_pipeline.core.proof.read_back import RowState, as_stored, judge_row, values_in
+from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.reading.columns import Columns, DeviceCodes
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
@@ -42,6 +42,7 @@ def test_columns_have_the_pipelines_quantities_through_grouping_and_as_objects()
             0,
             np.full(count, code, np.int32),
             [np.arange(count, dtype=np.float64) + 10 * at for at in range(len(quantities))],
+            [None for _ in quantities],
         )
         columns.trim()
         groups, losers = group_rows(columns)

@@ -58,6 +58,7 @@ def columns_of_kinds(rows: int) -> Columns:
             np.fromiter((value for _ in range(rows)), column.dtype, rows)
             for value, column in zip(VALUES, columns.values, strict=True)
         ],
+        [None for _ in VALUES],
     )
     columns.trim()
     return columns

@@ -382,6 +382,7 @@ COUNTS = Counts(
     aged_out=1,
     holes=0,
     stored_by_day={date(2024, 12, 28): 1, date(2024, 12, 29): 3},
+    cells_by_day={date(2024, 12, 28): 2, date(2024, 12, 29): 5},
     first_record_ms=1_735_444_920_000,
     last_record_ms=1_735_444_920_999,
 )

@@ -207,14 +207,16 @@ class LedgerStoreContract:
         # More days than one question takes.
         days = [date(2024, 12, 29) - timedelta(days=back) for back in range(45)]
 
-        def total(since=None):
+        def total(since=None, **options):
             summed = Counter()
-            for part in ledger.stored_by_day(topic, [0, 1], days, since):
+            for part in ledger.stored_by_day(topic, [0, 1], days, since, **options):
                 summed.update(part)
             return {day: rows for day, rows in summed.items() if rows}
 
         of_one = COUNTS.stored_by_day
         assert total() == {day: 3 * rows for day, rows in of_one.items()}
+        cells = COUNTS.cells_by_day
+        assert total(of_cells=True) == {day: 3 * count for day, count in cells.items()}
         assert total({0: EntryPlace(0, 110)}) == {day: 2 * rows for day, rows in of_one.items()}
         assert total({0: EntryPlace(0, 111)}) == of_one
         parts = sorted(ledger.ingested_parts(topic), key=lambda part: part.offsets)
@@ -340,7 +342,9 @@ class LedgerSumsContract:
         sums, topic = sums_world
         assert sums.read_sums(topic) == {}
         days = {date(2024, 12, 28): 5, date(2024, 12, 29): 2**40}
-        older = LedgerSum(0, EntryPlace(1, 20), days, (LossPlace(0, 3, 5), LossPlace(1, 7, 9)))
+        cells = {day: 2 * rows for day, rows in days.items()}
+        losses = (LossPlace(0, 3, 5), LossPlace(1, 7, 9))
+        older = LedgerSum(0, EntryPlace(1, 20), days, cells, losses)
         other = LedgerSum(1, EntryPlace(0, 0), {})
         for kept in (replace(older, stored_by_day={}, losses=()), other, older):
             sums.write_sum(topic, kept)

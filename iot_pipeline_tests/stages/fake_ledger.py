@@ -156,11 +156,13 @@ class FakeLedger:
         partitions: Sequence[int],
         days: Sequence[date],
         since: Mapping[int, EntryPlace] | None = None,
+        *,
+        of_cells: bool = False,
     ) -> Iterator[dict[date, int]]:
-        for entry in self.read_entries(topic, partitions, places=since):
-            yield {day: entry.counts.stored_by_day.get(day, 0) for day in days}
-        for part in self.replayed_parts(topic):
-            yield {day: part.stored_by_day.get(day, 0) for day in days}
+        counts = [e.counts for e in self.read_entries(topic, partitions, places=since)]
+        for item in [*counts, *(counts for _, counts in self._newest_replays(topic).values())]:
+            by_day = item.cells_by_day if of_cells else item.stored_by_day
+            yield {day: by_day.get(day, 0) for day in days}
 
     def ingested_parts(self, topic: str) -> Iterator[IngestedPart]:
         for entry in self.entries.values():
@@ -172,17 +174,21 @@ class FakeLedger:
                 )
 
     def replayed_parts(self, topic: str) -> list[ReplayedPart]:
-        newest = {
-            (started_at, run_id): (ranges, counts)
-            for name, started_at, run_id, ranges, counts in self.replays
-            if name == topic
-        }
         return [
             ReplayedPart(
                 f"replay {place} {ranges} {counts}", ranges, counts.stored, counts.stored_by_day
             )
-            for place, (ranges, counts) in newest.items()
+            for place, (ranges, counts) in self._newest_replays(topic).items()
         ]
+
+    def _newest_replays(
+        self, topic: str
+    ) -> dict[tuple[datetime, str], tuple[Sequence[OffsetRange], Counts]]:
+        return {
+            (started_at, run_id): (ranges, counts)
+            for name, started_at, run_id, ranges, counts in self.replays
+            if name == topic
+        }
 
     def write_fold(self, folded: LedgerEntry) -> None:
         place = (folded.topic, folded.partition, folded.epoch)

@@ -326,6 +326,8 @@ class FakeStore:
             for ms, (write_time, offset, partition, *values) in of_place.items():
                 row = self.cells.setdefault((*place, ms), {})
                 for quantity, value in zip(QUANTITIES, values, strict=True):
+                    if value is None:
+                        continue
                     known = row.get(quantity.name, (-1, 0.0))
                     row[quantity.name] = max(known, (write_time, value))
                 places.append((partition, offset))

@@ -14,7 +14,8 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.errors import CassandraUnavailableError
-from iot_pipeline.settings import Settings
+from iot_pipeline.settings import declared_settings
+from iot_pipeline.settings_reading import read_declaration
 from iot_pipeline.stages.ports import SensorData
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
@@ -114,6 +115,8 @@ class Outside:
     mends: FakeMends = field(default_factory=FakeMends)
     readings: int = 0  # of the log: each is a consumer
     unreadable: list[OffsetRange] = field(default_factory=list)
+    # The file of the declaration; empty: the original message's.
+    reading: str = ""
 
     def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]:
         self.readings += 1
@@ -144,7 +147,9 @@ class Outside:
         self, rows: SensorData | None = None, retention_days: float = 0, **options: Any
     ) -> AuditPorts:
         return AuditPorts(
-            Settings(topic="iot_data", retry_seconds=0.2, retention_days=retention_days),
+            declared_settings(read_declaration(self.reading))(
+                topic="iot_data", retry_seconds=0.2, retention_days=retention_days
+            ),
             self,
             self.world.ledger,
             self,

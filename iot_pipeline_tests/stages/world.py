@@ -112,8 +112,8 @@ class World:
         partition: int = 0,
         device: str | None = None,
         at: float = T0,
-        temperature: float = 20.0,
-        humidity: float = 50.0,
+        temperature: float | None = 20.0,
+        humidity: float | None = 50.0,
     ) -> Record:
         device = device or f"device_{partition}"
         value = encode_reading(Reading(device, at, temperature, humidity))

@@ -13,7 +13,7 @@ import msgspec
 from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.delays import FleetRecord
 from iot_pipeline.core.fleet.evidence import KEPT_HOURS, WINDOW_MS, Half
-from iot_pipeline.core.fleet.state import TAIL, DeviceState, went_back
+from iot_pipeline.core.fleet.state import TAIL, DeviceState, went_back, with_known
 from iot_pipeline.core.reading.quantities import Quantity
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -69,7 +69,9 @@ def merge(older: DeviceState, newer: DeviceState) -> DeviceState:
     merged.rows += older.rows
     merged.arrived_ms = max(older.arrived_ms, newer.arrived_ms)
     merged.tail = (older.tail + newer.tail)[-TAIL:]
-    if newer.unchanged == newer.rows and older.values == newer.values:
+    if None in newer.values:
+        merged.values = with_known(newer.values, older.values)
+    if newer.unchanged == newer.rows and older.values == merged.values:
         merged.unchanged += older.unchanged
         merged.unchanged_since_ms = older.unchanged_since_ms
     hours = Counter(older.hours)

@@ -193,9 +193,10 @@ def odd_in_words(state: DeviceState, as_of_ms: float, quantities: Sequence[Quant
     return f"says {value} where its group says {apart.middle:g}"
 
 
-def with_units(values: Iterable[float | str], quantities: Sequence[Quantity]) -> list[str]:
+def with_units(values: Iterable[float | str | None], quantities: Sequence[Quantity]) -> list[str]:
     """The values of a reading as a person reads them: `20.5 °C`, `40 %`."""
-    return [quantity.with_unit(value) for quantity, value in zip(quantities, values, strict=True)]
+    both = zip(quantities, values, strict=True)
+    return [quantity.with_unit(value) for quantity, value in both if value is not None]
 
 
 @lru_cache(maxsize=65_536)
@@ -218,10 +219,13 @@ def note_apart(states: Mapping[str, DeviceState], limits: QualityLimits) -> None
         for number, quantity in enumerate(limits.quantities):
             if not quantity.is_number:
                 continue
-            values = [state.values[number] for _, state in together]
+            told = [one for one in together if one[1].values[number] is not None]
+            if len(told) < _LEAST_NEIGHBOURS:
+                continue
+            values = [state.values[number] for _, state in told]
             middle = median(values)
             usual = median(abs(value - middle) for value in values)
-            for (name, state), value in zip(together, values, strict=True):
+            for (name, state), value in zip(told, values, strict=True):
                 apart = limits.of(name).quantities[number].apart
                 if abs(value - middle) > max(apart, _DEVIATIONS * usual):
                     state.apart = Apart(quantity.name, value, middle)

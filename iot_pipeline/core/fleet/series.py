@@ -38,6 +38,15 @@ class Series:
             for line, value in zip(self.values, values, strict=True):
                 line.append(math.nan if value is None or isinstance(value, str) else value)
 
+    def line(self, number: int) -> tuple[list[float], list[float]]:
+        """Times and values of one quantity: without the readings that lack it, but with gaps."""
+        told = [
+            (ms, values[number])
+            for ms, *values in zip(self.times_ms, *self.values, strict=True)
+            if not math.isnan(values[number]) or all(map(math.isnan, values))
+        ]
+        return [ms for ms, _ in told], [value for _, value in told]
+
 
 def thin(series: Series, slices: int = _SLICES) -> Series:
     """At most about twice `slices` points: the mean of each slice of time that has readings.

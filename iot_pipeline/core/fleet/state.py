@@ -41,12 +41,21 @@ _NEWEST_SHARE = 0.3
 # changes its meaning.
 _FORM = 4
 
-# float, int, bool or str, each by its quantity's type.
+# float, int, bool or str, each by its quantity's type; None where a reading has none.
 Values = tuple[Any, ...]
 # The newest arrival of some readings of one device, the number of the half window in which all
 # arrived and the hour in which all were measured (-1: several), how many at the end have equal
 # values, the last values, and the longest delay.
 Calm = tuple[int, int, int, int, Values, int]
+
+
+def with_known(values: Values, before: Values) -> Values:
+    """The values of a reading, and of what it does not tell what was told last."""
+    if not before:
+        return values
+    return tuple(
+        known if value is None else value for value, known in zip(values, before, strict=True)
+    )
 
 
 def went_back(before_ms: int, ms: int) -> bool:
@@ -64,7 +73,8 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
 
     `rows` readings are its own: backfilled ones are not. `hours` counts them by the hour of their
     event time, from `begin_ms` on, but none with a wrong clock, which leave `unsure_hours`. `tail`
-    are the newest event times. `unchanged` readings at the end have the last `values`. `half` and
+    are the newest event times. `unchanged` readings at the end have the last `values`, of each
+    quantity the last that was told. `half` and
     `before` are the two newest half windows that had readings.
 
     Each kind of trouble has the time of its latest evidence (`late_at_ms`, `clock_at_ms`,
@@ -184,7 +194,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         if self.steady_rows or gap_ms > (self.long_ms or limits.silent_seconds * 1000):
             return False
         for value, before, quantity in zip(values, self.values, limits.quantities, strict=False):
-            if quantity.is_number and abs(value - before) > quantity.jump:
+            if quantity.is_number and before is not None and abs(value - before) > quantity.jump:
                 return False
         return True
 
@@ -211,7 +221,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
         if not is_wrong and delay > half.delay_most_ms:
             half.delay_most_ms = delay
         for value, quantity in zip(values, limits.quantities, strict=True):
-            if not quantity.is_number:
+            if not quantity.is_number or value is None:
                 continue
             if not quantity.plausible_least <= value <= quantity.plausible_greatest:
                 half.outside += 1
@@ -224,18 +234,26 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
                 self.visit_event_ms = ms
             minutes = abs(ms - self.tail[-1]) / 60_000
             for value, before, quantity in zip(values, self.values, limits.quantities, strict=True):
-                if not quantity.is_number:
+                if not quantity.is_number or value is None or before is None:
                     continue
                 step = abs(value - before) - quantity.jump
                 if step > 0 and step > quantity.jump_per_minute * minutes:
                     half.jumps += 1
                     self._note_odd(Odd(quantity.name, value, before, ms), at)
+        is_known = False
+        if None in values:
+            # The rest of a reading that is counted already.
+            is_known = ms in self.tail
+            values = with_known(values, self.values)
         if values == self.values:
-            self.unchanged += 1
+            self.unchanged += not is_known
         else:
             self.unchanged, self.unchanged_since_ms = 1, ms
         self.values = values
         self.arrived_ms = max(self.arrived_ms, at)
+        if is_known:
+            half.rows -= 1
+            return
         self.tail.append(ms)
         del self.tail[:-TAIL]
         if not is_wrong:

@@ -19,7 +19,7 @@ from iot_pipeline.core.fleet.lacking_hours import note_lacking
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import STEADY_MS, STEADY_READINGS, Calm, DeviceState, Values
-from iot_pipeline.core.reading.columns import Ints
+from iot_pipeline.core.reading.columns import Ints, cells_of
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import MS_PER_HOUR
@@ -207,6 +207,7 @@ class _Columns:
         self.times_list: list[int] = self.times.tolist()
         self.arrivals: Ints = arrived_ms(columns.written_us[places])
         self.values = [column[places] for column in columns.values]
+        self.has = [mask if mask is None else mask[places] for mask in columns.has]
         self.delays: Ints = self.arrivals - self.times
         self.sizes = groups.counts
         self.ends: Ints = np.cumsum(self.sizes)
@@ -226,7 +227,11 @@ class _Columns:
         )
 
     def _values_at(self, places: Ints | slice) -> Iterator[Values]:
-        return zip(*(values[places].tolist() for values in self.values), strict=True)
+        columns = (
+            cells_of(values[places], mask if mask is None else mask[places])
+            for values, mask in zip(self.values, self.has, strict=True)
+        )
+        return zip(*columns, strict=True)
 
     def _of_quantity(self, place: int, name: str) -> _Limit:
         return self.limit(lambda limits: getattr(limits.quantities[place], name))
@@ -237,6 +242,10 @@ class _Columns:
         most = highest(self.delays, starts)
         is_close = most > self.limit(lambda limits: limits.late_ms)
         is_close |= -lowest(self.delays, starts) > self.limit(lambda limits: limits.ahead_ms)
+        for mask in self.has:
+            # What a reading does not tell is what was told last: each is looked at by itself.
+            if mask is not None:
+                is_close |= ~np.logical_and.reduceat(mask, starts)
         # Where a row differs from the one before; the last such place begins the equal ones.
         differs = np.zeros(len(self.times), np.bool_)
         differs[starts] = True

@@ -1,6 +1,7 @@
 """Records become a micro-batch: decoded or rejected, in columns, winners found, grouped."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.ingest.winners import Losers, group_rows
+from iot_pipeline.core.ingest.winners import Losers, Lost, group_rows
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import NO_DEVICE, Codes, Columns, DeviceCodes, Ints
@@ -28,7 +29,7 @@ from iot_pipeline.core.reading.messages import (
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.read_chunk import read_chunk
 from iot_pipeline.core.reading.row_groups import RowGroups
-from iot_pipeline.core.reading.write_times import Row, write_times_of_partition
+from iot_pipeline.core.reading.write_times import Row, record_of, write_times_of_partition
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 _place_in_log = attrgetter("record.partition", "record.offset")
@@ -54,8 +55,8 @@ class MicroBatch:
     fingerprints: dict[int, Fingerprint] = field(default_factory=dict)
     _losers: Losers | None = None
 
-    def losers(self) -> dict[tuple[int, int], list[Row]]:
-        """Superseded rows by the (partition, offset) of the one that won; as objects."""
+    def losers(self) -> dict[tuple[int, int], list[Lost]]:
+        """Rows without a cell, by the (partition, offset) of each that won one; as objects."""
         return self._losers.by_winner() if self._losers is not None else {}
 
     def reject(self, record: Record, decoder: ReadingDecoder) -> None:
@@ -75,17 +76,40 @@ class MicroBatch:
         """
         self._unstore(row[2], day_of(day_number), "repeated" if is_repeat else "superseded")
 
-    def reject_loser(self, row: Row, *, is_repeat: bool) -> None:
+    def reject_loser(self, lost: Lost) -> None:
         """Count a row as rejected that lost to one that the store then refused."""
-        self._move(row[2], "repeated" if is_repeat else "superseded", "rejected")
+        self._move(lost.row[2], "repeated" if lost.is_repeat else "superseded", "rejected")
+
+    def count_cells_again(self, refused: Collection[tuple[int, int]] = ()) -> None:
+        """Where readings may be told in parts: after rows were taken out, or refused.
+
+        What is counted as stored is in `groups` then.
+        """
+        losers = self._losers
+        if losers is None or not losers.columns.may_lack_cells:
+            return
+        beside = losers.cells_beside(refused)
+        found: dict[int, Counter[date]] = {partition: Counter() for partition in self.counts}
+        for (_, day_number), rows in self.groups.items():
+            for row in rows.values():
+                record = record_of(row)
+                if record in refused:
+                    continue
+                cells = (at for at, value in enumerate(row[3:]) if value is not None)
+                found[row[2]][day_of(day_number)] += sum((record, at) not in beside for at in cells)
+        for partition, by_day in found.items():
+            self.counts[partition] = replace(self.counts[partition], cells_by_day=dict(by_day))
 
     def _unstore(self, partition: int, day: date, won: str) -> None:
         self._move(partition, "stored", won)
         counts = self.counts[partition]
         by_day = {**counts.stored_by_day, day: counts.stored_by_day[day] - 1}
-        self.counts[partition] = replace(
-            counts, stored_by_day={day: rows for day, rows in by_day.items() if rows}
-        )
+        by_day = {day: rows for day, rows in by_day.items() if rows}
+        counts = replace(counts, stored_by_day=by_day)
+        if self._losers is not None and not self._losers.columns.may_lack_cells:
+            cells = len(self._losers.columns.values)
+            counts = replace(counts, cells_by_day={d: rows * cells for d, rows in by_day.items()})
+        self.counts[partition] = counts
 
     def _move(self, partition: int, lost: str, won: str) -> None:
         """Count one record under another fate."""
@@ -199,11 +223,12 @@ class MicroBatchBuilder:
         if found.left_out:
             offsets = np.delete(offsets, found.left_out)
             produced_ms = np.delete(produced_ms, found.left_out)
-        count, ms, values = len(found.devices), found.ms, found.values
+        count, ms, values, has = len(found.devices), found.ms, found.values, found.has
         code = np.fromiter(map(self.codes.__getitem__, found.devices), np.int32, count)
         is_row = self._find_rows(chunk, found.devices, code, offsets, produced_ms, tally)
         if is_row is not None:
             code, ms, values = code[is_row], ms[is_row], [column[is_row] for column in values]
+            has = [mask if mask is None else mask[is_row] for mask in has]
             offsets, produced_ms = offsets[is_row], produced_ms[is_row]
         if not len(code):
             return
@@ -218,6 +243,7 @@ class MicroBatchBuilder:
             chunk.partition,
             code,
             values,
+            has,
         )
 
     def _find_rows(
@@ -288,6 +314,8 @@ class MicroBatchBuilder:
         repeated = _count_each(lost_to[is_repeat])
         superseded = _count_each(lost_to[~is_repeat])
         stored_by_day = _count_by_day(groups)
+        cells = len(columns.values)
+        cells_by_day = _count_by_day(groups, losers) if columns.may_lack_cells else None
         starts, moved, counts = {}, {}, {}
         holes: list[OffsetRange] = []
         for partition, end in ends.items():
@@ -309,6 +337,11 @@ class MicroBatchBuilder:
                 aged_out=tally.aged_out,
                 holes=end - start - tally.records,
                 stored_by_day=by_day,
+                cells_by_day=(
+                    {day: rows * cells for day, rows in by_day.items()}
+                    if cells_by_day is None
+                    else cells_by_day.get(partition, {})
+                ),
                 first_record_ms=tally.first_ms,
                 last_record_ms=tally.last_ms,
             )
@@ -335,9 +368,10 @@ def _count_each(partitions: Codes) -> Mapping[int, int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _count_by_day(groups: RowGroups) -> dict[int, dict[date, int]]:
-    """Rows by Kafka partition and by day."""
-    partitions = groups.columns.partition[groups.places()]
+def _count_by_day(groups: RowGroups, losers: Losers | None = None) -> dict[int, dict[date, int]]:
+    """Rows by Kafka partition and by day; with `losers` the cells that are their own."""
+    places = groups.places()
+    partitions = groups.columns.partition[places]
     days, day_of_group = np.unique(groups.days, return_inverse=True)
     if not len(days):
         return {}
@@ -348,7 +382,7 @@ def _count_by_day(groups: RowGroups) -> dict[int, dict[date, int]]:
         if len(days) == 1
         else (partitions * len(days) + np.repeat(day_of_group, groups.counts))
     )
-    counted = np.bincount(numbers)
+    counted = np.bincount(numbers, None if losers is None else losers.count_cells()[places])
     found: dict[int, dict[date, int]] = {}
     for number in np.flatnonzero(counted).tolist():
         partition, day = divmod(number, len(days))

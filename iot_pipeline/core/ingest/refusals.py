@@ -80,8 +80,9 @@ def find_bereft(batch: MicroBatch, stopped: Container[int]) -> dict[int, int]:
             if winner not in stopped and winner not in found:
                 continue
             for loser in losers:
-                if loser[2] not in stopped and loser[2] not in found:
-                    found[loser[2]] = winner
+                partition = loser.row[2]
+                if partition not in stopped and partition not in found:
+                    found[partition] = winner
                     is_new = True
     return found
 

@@ -56,6 +56,8 @@ LOSSES = (Outcome.EXPIRED, Outcome.SKIPPED, Outcome.UNREADABLE)
 class Counts:
     """The fates of the offsets of a range; `stored_by_day` counts stored rows per UTC day.
 
+    `cells_by_day` counts the cells of these that are their own, of all quantities.
+
     `superseded` lost their key to a record with other values, `repeated` to one with the same. A
     record that loses its key to one of a later micro-batch stays stored here; an audit calls it
     superseded, and counts the rows that there are. `ignored` are known and no readings, by the
@@ -72,6 +74,7 @@ class Counts:
     aged_out: int = 0
     holes: int = 0
     stored_by_day: Mapping[date, int] = field(default_factory=dict)
+    cells_by_day: Mapping[date, int] = field(default_factory=dict)
     first_record_ms: int | None = None
     last_record_ms: int | None = None
 
@@ -88,13 +91,12 @@ class Counts:
         return " + ".join(f"{told[fate]:,} {fate.replace('_', ' ')}" for fate in told_fates(told))
 
     def __add__(self, other: "Counts") -> "Counts":
-        by_day = Counter(self.stored_by_day)
-        by_day.update(other.stored_by_day)
         firsts = [ms for ms in (self.first_record_ms, other.first_record_ms) if ms is not None]
         lasts = [ms for ms in (self.last_record_ms, other.last_record_ms) if ms is not None]
         return replace(
             Counts(*map(add, _fates_of(self), _fates_of(other))),
-            stored_by_day=dict(by_day),
+            stored_by_day=_added(self.stored_by_day, other.stored_by_day),
+            cells_by_day=_added(self.cells_by_day, other.cells_by_day),
             first_record_ms=min(firsts, default=None),
             last_record_ms=max(lasts, default=None),
         )
@@ -104,19 +106,26 @@ class Counts:
 
         Its first record arrived no sooner than the last one of `earlier`.
         """
-        by_day = {
-            day: rows - earlier.stored_by_day.get(day, 0)
-            for day, rows in self.stored_by_day.items()
-            if rows != earlier.stored_by_day.get(day, 0)
-        }
         grew = self.accounted > earlier.accounted
         first = self.first_record_ms if earlier.last_record_ms is None else earlier.last_record_ms
         return replace(
             Counts(*map(sub, _fates_of(self), _fates_of(earlier))),
-            stored_by_day=by_day,
+            stored_by_day=_subtracted(self.stored_by_day, earlier.stored_by_day),
+            cells_by_day=_subtracted(self.cells_by_day, earlier.cells_by_day),
             first_record_ms=first if grew else None,
             last_record_ms=self.last_record_ms if grew else None,
         )
+
+
+def _added(one: Mapping[date, int], other: Mapping[date, int]) -> dict[date, int]:
+    by_day = Counter(one)
+    by_day.update(other)
+    return dict(by_day)
+
+
+def _subtracted(all_of: Mapping[date, int], some: Mapping[date, int]) -> dict[date, int]:
+    left = {day: count - some.get(day, 0) for day, count in all_of.items()}
+    return {day: count for day, count in left.items() if count}
 
 
 def sum_counts(items: Iterable[Counts]) -> Counts:

@@ -7,7 +7,7 @@ as the ledger has an entry that starts there and the losses that it lists are lo
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ def place_of(entry: LedgerEntry | ChainLink) -> EntryPlace:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSum:
-    """What all entries before the one at `until` come to; rows stored by UTC day, and losses.
+    """What all entries before the one at `until` come to; rows and cells by UTC day, and losses.
 
     It is not true any more when one of its losses is not in the ledger as it was (`holds`).
     """
@@ -46,6 +46,7 @@ class LedgerSum:
     partition: int
     until: EntryPlace
     stored_by_day: Mapping[date, int]
+    cells_by_day: Mapping[date, int] = field(default_factory=dict)
     losses: tuple[LossPlace, ...] = ()
 
     @property
@@ -81,12 +82,14 @@ def extend_sum(kept: LedgerSum | None, entries: Sequence[LedgerEntry]) -> Ledger
     if kept is not None and place_of(ordered[0]) != kept.until:
         return None
     stored: Counter[date] = Counter(kept.stored_by_day if kept else {})
+    cells: Counter[date] = Counter(kept.cells_by_day if kept else {})
     losses = list(kept.losses if kept else ())
     for entry in ordered[:-1]:
         stored.update(entry.counts.stored_by_day)
+        cells.update(entry.counts.cells_by_day)
         if entry.outcome.is_loss:
             losses.append(LossPlace(entry.epoch, entry.start_offset, entry.end_offset))
     if len(losses) > MAX_LOSSES:
         return None
     newest = ordered[-1]
-    return LedgerSum(newest.partition, place_of(newest), dict(stored), tuple(losses))
+    return LedgerSum(newest.partition, place_of(newest), dict(stored), dict(cells), tuple(losses))

@@ -2,7 +2,8 @@
 
 Apart from ingestion on purpose: it shares the reading contract and how a write time is made
 (`core.reading.write_times`). The highest write time wins; which of several equal ones won it does
-not judge, as long as the row is one of them, whole.
+not judge, as long as the row is one of them, whole. Where readings may be told in parts each cell
+is judged by itself: a row then is what several records made.
 """
 
 from array import array
@@ -20,18 +21,30 @@ from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
     RowState,
     StoredRow,
+    are_ties_explained,
     as_stored,
     as_stored_of,
+    cells_of_its_own,
+    judge_part,
     judge_row,
+    says_the_same,
     values_in,
     write_times_in,
 )
+from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.reading.by_path import Told
 from iot_pipeline.core.reading.kept_values import kept_columns
 from iot_pipeline.core.reading.messages import Headers, Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.quantities import Quantity, are_in_parts
 from iot_pipeline.core.reading.spans import Place
-from iot_pipeline.core.reading.write_times import Row, arrived_ms, record_of, write_times_us
+from iot_pipeline.core.reading.write_times import (
+    Row,
+    arrived_ms,
+    rank,
+    record_of,
+    write_times_us,
+)
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 
 
@@ -97,56 +110,18 @@ class LetterIndex:
         return at < len(offsets) and offsets[at] == place[1]
 
 
-# Of partitions of the table; few places share one.
-BUCKETS = 1 << 16
-_MASK = (1 << 64) - 1
-
-
-def hash_row(place_hash: int, timestamp_ms: int, written_us: int) -> int:
-    return hash((place_hash, timestamp_ms, written_us))
-
-
-class RowSums:
-    """A fingerprint of rows by bucket of places: equal ones mean the same rows, in any order.
-
-    How many they are, and the sum of the write times of each quantity's cells: numbers that
-    Cassandra adds up itself. Every row that a record made was compared with it one by one, so a
-    missing row and one too many cancel each other out only if their write times are equal.
-    """
-
-    def __init__(self, cells: int) -> None:
-        # Of each bucket: rows, and the write times of each quantity's cells.
-        self._each = 1 + cells
-        self._sums = array("Q", bytes(self._each * 8 * BUCKETS))
-
-    @staticmethod
-    def bucket_of(place: Place) -> int:
-        return hash(place) % BUCKETS
-
-    def add(self, place: Place, rows: int, *written_us: int) -> None:
-        """Count rows of a place in, and the sum of the write times of each quantity's cells."""
-        first, sums = self._each * self.bucket_of(place), self._sums
-        for at, number in enumerate((rows, *written_us), start=first):
-            sums[at] = (sums[at] + number) & _MASK
-
-    def differing(self, other: "RowSums", among: Iterable[int] = range(BUCKETS)) -> set[int]:
-        """Buckets in which the two do not hold the same rows."""
-        each, mine, others = self._each, self._sums, other._sums
-        return {
-            at
-            for at in among
-            if mine[each * at : each * (at + 1)] != others[each * at : each * (at + 1)]
-        }
-
-
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """A row with a record's write time and other values: another record, or a torn row."""
+    """A row with a record's write time and other values: another record, or a torn row.
+
+    `otherwise` is the record's fate where it is another record's.
+    """
 
     place: Place
     timestamp_ms: int
     row: Row
     stored: StoredRow
+    otherwise: Fate
 
 
 @dataclass(slots=True)
@@ -214,7 +189,7 @@ NO_ROW_OF_ITS_OWN = (Fate.SUPERSEDED, Fate.REPEATED)
 
 def _fate_beside(row: Row, stored: StoredRow) -> Fate:
     """Of a record whose row is another one's: whether that says the same."""
-    return Fate.REPEATED if values_in(stored) == row[3:] else Fate.SUPERSEDED
+    return Fate.REPEATED if says_the_same(row, stored) else Fate.SUPERSEDED
 
 
 def rows_in(found: Row | list[Row]) -> Sequence[Row]:
@@ -227,7 +202,7 @@ class Judge:
     """Sorts the records of stretches by what the table and the dead letters say about them.
 
     Args:
-        cells: how many quantities a row has.
+        quantities: of a row.
         letters: coordinates of the topic's dead letters.
         deletions: what was deleted on purpose.
         mended: torn rows that were written again.
@@ -236,7 +211,7 @@ class Judge:
         losses: what the ledger says was left unread of the present log.
     """
 
-    cells: int
+    quantities: Sequence[Quantity]
     letters: LetterIndex
     deletions: Deletions
     mended: MendedRows
@@ -244,10 +219,13 @@ class Judge:
     losses: Sequence[LedgerEntry]
     result: AuditResult
     sums: RowSums = field(init=False)
+    cells: int = field(init=False)
+    in_parts: bool = field(init=False)
     # False: a part of the dead-letter topic cannot be read, so a letter may be there.
     has_all_letters: bool = True
 
     def __post_init__(self) -> None:
+        self.cells, self.in_parts = len(self.quantities), are_in_parts(self.quantities)
         self.sums = RowSums(self.cells)
 
     def judge_rejected(self, stretch: Stretch) -> None:
@@ -273,6 +251,8 @@ class Judge:
         found: Mapping[int, StoredRow],
     ) -> list[Tie]:
         """Judge the records of some keys; gives back what only more records can tell."""
+        if self.in_parts:
+            return self._judge_parts(place, times, records, found)
         ties: list[Tie] = []
         stored_count = without_row = total = 0
         stored_at, as_stored = found.get, as_stored_of(self.cells)
@@ -289,7 +269,7 @@ class Judge:
                 fate = self._fate_of(place, ms, row, rows, stored, claimed)
                 if fate is None:
                     assert stored is not None
-                    ties.append(Tie(place, ms, row, stored))
+                    ties.append(Tie(place, ms, row, stored, _fate_beside(row, stored)))
                 elif fate is Fate.STORED:
                     claimed = True
                     stored_count += 1
@@ -306,12 +286,77 @@ class Judge:
             self.result.superseded_by_day[day] += without_row
         return ties
 
+    def _judge_parts(
+        self,
+        place: Place,
+        times: Sequence[int],
+        records: Mapping[int, Row | list[Row]],
+        found: Mapping[int, StoredRow],
+    ) -> list[Tie]:
+        """`judge_rows` by cell: a record is stored where one at least is its own."""
+        ties: list[Tie] = []
+        totals, own_cells = [0] * self.cells, 0
+        for ms in times:
+            stored = found.get(ms)
+            rows = [self.mended.row_of(place[0], ms, row) for row in rows_in(records[ms])]
+            claimed: set[int] = set()
+            for row in sorted(rows, key=rank):
+                otherwise = Fate.LOST
+                if stored is not None:
+                    # Of two records that say the same at once only one has stored the cell.
+                    own = set(cells_of_its_own(row, stored)) - claimed
+                    claimed |= own
+                    own_cells += len(own)
+                    for number in own:
+                        totals[number] += row[0]
+                    otherwise = Fate.STORED if own else _fate_beside(row, stored)
+                fate = self._fate_of_part(place, ms, row, rows, stored, otherwise)
+                if fate is None:
+                    assert stored is not None
+                    ties.append(Tie(place, ms, row, stored, otherwise))
+                else:
+                    self._count_fate(place, fate)
+        if own_cells:
+            # No rows: several records make one, and not all of them are here.
+            self.sums.add(place, 0, *totals)
+            self.result.cells_by_day[day_of(place[1])] += own_cells
+        return ties
+
+    def _fate_of_part(
+        self,
+        place: Place,
+        ms: int,
+        row: Row,
+        rivals: Sequence[Row],
+        stored: StoredRow | None,
+        otherwise: Fate,
+    ) -> Fate | None:
+        state = judge_part(row, stored)
+        if stored is None or state in (RowState.MISSING, RowState.OLDER):
+            cells = zip(self.quantities, row[3:], (stored or ())[self.cells :], strict=False)
+            lacking = [q.name for q, value, us in cells if value is not None and (us or 0) < row[0]]
+            detail = f"it has no cell of {', '.join(lacking)}" if lacking else "it has no row"
+            return self._fate_without_row(place, ms, row, detail)
+        if state is RowState.TIED and not are_ties_explained(row, stored, rivals):
+            return None
+        return otherwise
+
+    def _count_fate(self, place: Place, fate: Fate) -> None:
+        self.result.fates[fate] += 1
+        if fate is Fate.STORED:
+            self.result.stored_by_day[day_of(place[1])] += 1
+        elif fate in NO_ROW_OF_ITS_OWN:
+            self.result.superseded_by_day[day_of(place[1])] += 1
+
     def settle_tie(self, tie: Tie, rivals: Iterable[Row]) -> None:
         """Decide a tie, given every record of the key with the row's write time."""
-        values = values_in(tie.stored)
-        if any(rival[3:] == values for rival in rivals):
-            self.result.fates[_fate_beside(tie.row, tie.stored)] += 1
-            self.result.superseded_by_day[day_of(tie.place[1])] += 1
+        if self.in_parts:
+            is_explained = are_ties_explained(tie.row, tie.stored, rivals)
+        else:
+            values = values_in(tie.stored)
+            is_explained = any(rival[3:] == values for rival in rivals)
+        if is_explained:
+            self._count_fate(tie.place, tie.otherwise)
             return
         self._torn(tie.place, tie.timestamp_ms, tie.row, tie.stored)
         self.result.fates[Fate.TORN] += 1

@@ -109,6 +109,8 @@ class LostOffsets:
 class AuditResult:
     """Every offset of the audited ranges by its fate, rows per day, and the first defects.
 
+    `cells_by_day` counts cells of all quantities where readings may be told in parts, else nothing.
+
     `fates` without STRAY add up to the ranges' spans. `is_stray_judged` says whether rows
     without a record were looked for at all; `is_listed`, whether in every partition that the audit
     is about: Cassandra cannot list those of a table that holds too many expired rows.
@@ -120,6 +122,7 @@ class AuditResult:
     fates: Counter[Fate] = field(default_factory=Counter)
     stored_by_day: Counter[date] = field(default_factory=Counter)
     superseded_by_day: Counter[date] = field(default_factory=Counter)
+    cells_by_day: Counter[date] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     lost: LostOffsets = field(default_factory=LostOffsets)
     rows_unverifiable: int = 0

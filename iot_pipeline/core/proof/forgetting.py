@@ -27,6 +27,7 @@ class Found:
     """What there is of a device; everything but `letters` can be removed."""
 
     rows_by_day: Mapping[date, int] = field(default_factory=dict)
+    cells_by_day: Mapping[date, int] = field(default_factory=dict)
     days: int = 0
     rollups: int = 0
     states: int = 0
@@ -61,6 +62,7 @@ class Receipt:
     progress: Progress
     rows_by_day: Mapping[date, int]
     found: Mapping[str, int]
+    cells_by_day: Mapping[date, int]
 
     @property
     def device_id(self) -> str:
@@ -69,7 +71,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ForgottenRows:
-    """Rows by day that the ledger stored and that are not there for that reason.
+    """Rows by day, or cells, that the ledger stored and that are not there for that reason.
 
     Of those that are `going`, some may be there still.
     """
@@ -78,11 +80,11 @@ class ForgottenRows:
     going: Mapping[date, int]
 
 
-def forgotten_rows(receipts: Iterable[Receipt]) -> ForgottenRows:
+def forgotten_rows(receipts: Iterable[Receipt], *, of_cells: bool = False) -> ForgottenRows:
     """Of all receipts together."""
     sums: dict[Progress, Counter[date]] = {Progress.DONE: Counter(), Progress.BEGUN: Counter()}
     for receipt in receipts:
-        sums[receipt.progress].update(receipt.rows_by_day)
+        sums[receipt.progress].update(receipt.cells_by_day if of_cells else receipt.rows_by_day)
     return ForgottenRows(sums[Progress.DONE], sums[Progress.BEGUN])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from iot_pipeline.core.reading.messages import find_device_id_problem
 from iot_pipeline.core.reading.quantities import Quantity, QuantityType
@@ -19,6 +20,8 @@ Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 # Values of a quantity, of the type in DTYPES; text is objects of str.
 Values = npt.NDArray[Any]
+# Which of some rows have a quantity; what stands in `Values` for the others means nothing.
+Mask = npt.NDArray[np.bool_]
 
 DTYPES: dict[QuantityType, np.dtype[Any]] = {
     "double": np.dtype(np.float64),
@@ -28,6 +31,8 @@ DTYPES: dict[QuantityType, np.dtype[Any]] = {
     "boolean": np.dtype(np.bool_),
     "text": np.dtype(object),
 }
+# What stands for a value that is absent.
+_FILLERS: dict[QuantityType, object] = {"boolean": False, "text": "", "int": 0, "bigint": 0}
 NO_DEVICE = -1
 # What a device takes beside its id, which is kept twice: objects, places in a dict and in lists.
 _DEVICE_BYTES = 180
@@ -95,9 +100,40 @@ class DeviceCodes(dict[str, int]):
         return DeviceCodes() if len(self) > _MOST_DEVICES else self
 
 
+def column_of(told: Sequence[Any], kind: QuantityType) -> tuple[Values, Mask | None]:
+    """What readings tell of one quantity, None and UNSET being nothing, as a column.
+
+    Returns:
+        The values, and which readings have one; None: all of them.
+    """
+    if None not in told and UNSET not in told:
+        return np.array(told, DTYPES[kind]), None
+    filler = _FILLERS.get(kind, 0.0)
+    is_there = [one is not None and one is not UNSET for one in told]
+    values = [one if has else filler for one, has in zip(told, is_there, strict=True)]
+    return np.array(values, DTYPES[kind]), np.array(is_there)
+
+
+def all_there(count: int) -> Mask:
+    return np.ones(count, np.bool_)
+
+
+def join_masks(masks: Sequence[Mask | None], counts: Sequence[int]) -> Mask | None:
+    """Those of rows that are put behind each other; None: all of them have the quantity."""
+    if all(mask is None for mask in masks):
+        return None
+    return np.concatenate(
+        [
+            all_there(count) if mask is None else mask
+            for mask, count in zip(masks, counts, strict=True)
+        ]
+    )
+
+
 def bytes_per_row(quantities: Sequence[Quantity]) -> int:
     """What a row takes in `Columns`, but for texts themselves."""
-    return 3 * 8 + 2 * 4 + sum(DTYPES[quantity.type].itemsize for quantity in quantities)
+    cells = sum(DTYPES[quantity.type].itemsize + quantity.optional for quantity in quantities)
+    return 3 * 8 + 2 * 4 + cells
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +141,8 @@ class Columns:
     """Rows as they came, the places [0, count) of each column.
 
     `ms` is the device's time in milliseconds, `written_us` the write time; `values` has a column
-    per quantity, in the pipeline's order, of its type.
+    per quantity, in the pipeline's order, of its type, and `has` which rows have that quantity;
+    None: all rows.
     """
 
     codes: DeviceCodes
@@ -116,11 +153,21 @@ class Columns:
     partition: Codes = field(default_factory=lambda: np.empty(0, np.int32))
     code: Codes = field(default_factory=lambda: np.empty(0, np.int32))
     values: list[Values] = field(default_factory=list)
+    has: list[Mask | None] = field(default_factory=list)
 
     @classmethod
     def of(cls, codes: DeviceCodes, quantities: Sequence[Quantity]) -> "Columns":
         """Without rows yet."""
-        return cls(codes, values=[np.empty(0, DTYPES[item.type]) for item in quantities])
+        return cls(
+            codes,
+            values=[np.empty(0, DTYPES[item.type]) for item in quantities],
+            has=[np.empty(0, np.bool_) if item.optional else None for item in quantities],
+        )
+
+    @property
+    def may_lack_cells(self) -> bool:
+        """Whether a row need not have every quantity."""
+        return any(mask is not None for mask in self.has)
 
     def extend(
         self,
@@ -130,6 +177,7 @@ class Columns:
         partition: Codes | int,
         code: Codes,
         values: Sequence[Values],
+        has: Sequence[Mask | None],
     ) -> None:
         """Put rows behind those that are there."""
         start, end = self.count, self.count + len(ms)
@@ -142,6 +190,9 @@ class Columns:
         self.code[start:end] = code
         for column, added in zip(self.values, values, strict=True):
             column[start:end] = added
+        for mask, is_there in zip(self.has, has, strict=True):
+            if mask is not None:
+                mask[start:end] = True if is_there is None else is_there
         self.count = end
 
     def trim(self) -> None:
@@ -154,17 +205,30 @@ class Columns:
         # before the micro-batch is built, so none is left behind (`refcheck` would count names).
         columns: list[npt.NDArray[Any]]
         columns = [self.ms, self.written_us, self.offset, self.partition, self.code, *self.values]
+        columns += [mask for mask in self.has if mask is not None]
         for column in columns:
             column.resize(rows, refcheck=False)
 
     def rows(self, places: Codes | Ints) -> list[Row]:
-        """Those at `places`, as values of Python."""
+        """Those at `places`, as values of Python; None is a quantity that a row does not have."""
         return list(
             zip(
                 self.written_us[places].tolist(),
                 self.offset[places].tolist(),
                 self.partition[places].tolist(),
-                *(column[places].tolist() for column in self.values),
+                *(
+                    cells_of(column[places], mask if mask is None else mask[places])
+                    for column, mask in zip(self.values, self.has, strict=True)
+                ),
                 strict=True,
             )
         )
+
+
+def cells_of(column: Values, mask: Mask | None) -> list[Any]:
+    """The values of a column as values of Python; None where a row has none."""
+    if mask is not None and not mask.all():
+        column = column.astype(object)
+        column[~mask] = None
+    cells: list[Any] = column.tolist()
+    return cells

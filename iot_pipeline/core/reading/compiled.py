@@ -43,18 +43,24 @@ _COMPARED = frozenset(("long", "double", "string", "boolean"))
 class Wanted:
     """What a message is asked for: a path, and the kinds that the schema may have there.
 
-    `kinds` are Avro's words. None: whatever it is, and it may be absent.
+    `kinds` are Avro's words. None: whatever it is, and it may be absent. What is optional may be
+    absent, too, and is None then.
     """
 
     path: Path
     kinds: frozenset[str] | None
+    is_optional: bool = False
 
 
 def wanted_of(declared: Declaration) -> list[Wanted]:
     """Device, time, quantities and what is compared, each that is in the message, in this order."""
     found = [Wanted(path, _TEXT) for path in declared.device.paths[:1]]
     found += [Wanted(path, _kinds_of_time(declared.time.unit)) for path in declared.time.paths[:1]]
-    found += [Wanted(item.places[0], _kinds_of(item)) for item in declared.quantities]
+    # What is not at the first path may be at another: such a message is read by path.
+    found += [
+        Wanted(item.places[0], _kinds_of(item), item.optional and len(item.places) == 1)
+        for item in declared.quantities
+    ]
     return found + [Wanted(rule.path, None) for rule in declared.ignore]
 
 
@@ -145,11 +151,12 @@ def _compile_avro(
                 must_lack.append(at)
             continue
         kinds = {"decimal" if node.scale is not None else node.kind for node in nodes}
-        if not kinds or not kinds <= one.kinds:
+        if not kinds <= one.kinds or not (kinds or one.is_optional):
             return _refuse
-        if is_nullable:
+        if is_nullable and not one.is_optional:
             must_have.append(at)
-    if all(len(one.path) == 1 and one.kinds is not None for one in wanted) and len(wanted) > 1:
+    is_flat = all(len(one.path) == 1 and not _may_lack(one) for one in wanted)
+    if is_flat and len(wanted) > 1:
         pick: Callable[[Any], Any] = itemgetter(*(one.path[0] for one in wanted))
     else:
         pick = _picker(list(map(_getter, wanted)))
@@ -184,9 +191,13 @@ def _compile_avro(
     return read
 
 
+def _may_lack(one: Wanted) -> bool:
+    return one.kinds is None or one.is_optional
+
+
 def _getter(one: Wanted) -> Callable[[Any], Any]:
     path = one.path
-    if one.kinds is None:
+    if _may_lack(one):
         return partial(_at_or_none, path)
     if len(path) == 1:
         return itemgetter(path[0])
@@ -292,11 +303,19 @@ def _of_message(message: Any, wanted: Sequence[Wanted], none_of: frozenset[Path]
             getters.append(partial(_present_or_none, one.path, fields))
             continue
         if not fields:
-            return _refuse
+            if not one.is_optional:
+                return _refuse
+            is_flat = False
+            getters.append(_nothing)
+            continue
         last = fields[-1]
         is_time = last.message_type is not None and last.message_type.full_name == TIMESTAMP
         if ("long" if is_time else _kind_of(last)) not in one.kinds:
             return _refuse
+        if one.is_optional:
+            is_flat = False
+            getters.append(partial(_present_or_none, one.path, fields))
+            continue
         for depth, field in enumerate(fields, 1):
             if field.has_presence:
                 needed[one.path[:depth]] = None
@@ -353,6 +372,10 @@ def _kind_of(field: Any) -> str:
     whole = ("INT32", "INT64", "SINT32", "SINT64", "SFIXED32", "SFIXED64", "UINT32", "FIXED32")
     is_whole = field.type in {getattr(field, f"TYPE_{name}") for name in whole}
     return "long" if is_whole else f"type {field.type}"
+
+
+def _nothing(_message: Any) -> None:
+    return None
 
 
 def _itself(message: Any) -> Any:

@@ -12,7 +12,9 @@ from iot_pipeline.core.reading.quantities import Quantity
 _float32 = struct.Struct("<f")
 
 
-def _nearest(value: float) -> float:
+def _nearest(value: float | None) -> float | None:
+    if value is None:
+        return None
     found: float = _float32.unpack(_float32.pack(value))[0]
     return found
 

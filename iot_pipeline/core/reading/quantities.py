@@ -132,6 +132,11 @@ class Quantity:
         return setting_of(self.name, limit)
 
 
+def are_in_parts(quantities: Sequence[Quantity]) -> bool:
+    """Whether two messages may tell one reading in parts: one need not have every quantity."""
+    return any(quantity.optional for quantity in quantities)
+
+
 def first_number(quantities: Sequence[Quantity]) -> Quantity:
     """The quantity that stands for a device where only one is shown; one is a number at least."""
     return next(quantity for quantity in quantities if quantity.is_number)

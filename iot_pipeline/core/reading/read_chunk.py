@@ -9,7 +9,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from iot_pipeline.core.reading.chunks import RecordChunk
-from iot_pipeline.core.reading.columns import DTYPES
+from iot_pipeline.core.reading.columns import DTYPES, Mask, column_of, join_masks
 from iot_pipeline.core.reading.declaration import IgnoreRule, TimeUnit
 from iot_pipeline.core.reading.declared_times import (
     EARLIEST_MS,
@@ -36,13 +36,15 @@ _WIDEST: dict[QuantityType, QuantityType] = {"float": "double", "int": "bigint"}
 class DecodedChunk:
     """The readings of a chunk, in its order: parallel columns, all of one length; maybe none.
 
-    `values` has a column per quantity. `left_out` are the places in the chunk of those that are no
+    `values` has a column per quantity, and `has` which readings have it; None: all of them.
+    `left_out` are the places in the chunk of those that are no
     readings, ascending: each is in `rejections`, with its place, or counted in `ignored`.
     """
 
     devices: list[str]
     ms: Ints
     values: list[Column]
+    has: list[Mask | None]
     left_out: list[int] = field(default_factory=list)
     rejections: list[tuple[int, Rejection]] = field(default_factory=list)
     ignored: int = 0
@@ -118,18 +120,20 @@ class _Work:
         rejections, ignored = sorted(self.rejections, key=_place_of), len(self.ignored)
         if plain is not None and not self.by_path:
             return DecodedChunk(
-                plain.devices, plain.ms, plain.values, left_out, rejections, ignored
+                plain.devices, plain.ms, plain.values, plain.has, left_out, rejections, ignored
             )
         readings = sorted(self.by_path, key=_place_of)
         times = np.array([timestamp_ms(one.timestamp) for _, one in readings], np.int64)
         devices = [one.device_id for _, one in readings]
         quantities = self.decoder.rules.quantities
-        told = zip(*(self.decoder.values_of(one) for _, one in readings), strict=True)
-        types = [DTYPES[quantity.type] for quantity in quantities]
-        values: list[Column] = list(map(np.array, told, types))
+        told: list[Sequence[Any]] = list(
+            zip(*(self.decoder.values_of(one) for _, one in readings), strict=True)
+        )
+        told = told or [()] * len(quantities)
+        columns = [column_of(one, item.type) for one, item in zip(told, quantities, strict=True)]
+        values, has = [column for column, _ in columns], [mask for _, mask in columns]
         if plain is None:
-            values = values or [np.empty(0, dtype) for dtype in types]
-            return DecodedChunk(devices, times, values, left_out, rejections, ignored)
+            return DecodedChunk(devices, times, values, has, left_out, rejections, ignored)
         # Back into the order of the log.
         places = np.concatenate([plain.places, np.array([at for at, _ in readings], np.int64)])
         order = np.argsort(places, kind="stable")
@@ -137,7 +141,14 @@ class _Work:
         return DecodedChunk(
             [both[at] for at in order.tolist()],
             np.concatenate([plain.ms, times])[order],
-            [np.concatenate(columns)[order] for columns in zip(plain.values, values, strict=True)],
+            [np.concatenate(both)[order] for both in zip(plain.values, values, strict=True)],
+            [
+                mask if mask is None else mask[order]
+                for mask in (
+                    join_masks(both, [len(plain.ms), len(times)])
+                    for both in zip(plain.has, has, strict=True)
+                )
+            ],
             left_out,
             rejections,
             ignored,
@@ -152,6 +163,7 @@ class _Plain:
     devices: list[str]
     ms: Ints
     values: list[Column]
+    has: list[Mask | None]
 
     @classmethod
     def of(
@@ -181,31 +193,50 @@ class _Plain:
             unit = declared.time.unit
             ms = _times(shape.time, unit, found, is_bad, leaves_limits=leaves_limits)
         values: list[Column] = []
+        has: list[Mask | None] = []
         for quantity, getter in zip(decoder.rules.quantities, shape.columns, strict=True):
             kind: QuantityType = "double" if quantity.is_converted else quantity.type
             if leaves_limits:
                 kind = _WIDEST.get(kind, kind)
-            column = np.fromiter(map(getter, found), DTYPES[kind], len(found))
+            mask = None
+            if quantity.optional:
+                column, mask = column_of(list(map(getter, found)), kind)
+            else:
+                column = np.fromiter(map(getter, found), DTYPES[kind], len(found))
             if leaves_limits and quantity.is_number and not quantity.is_converted:
                 least, greatest = exact_ends(quantity)
-                is_bad |= ~((column >= least) & (column <= greatest))
+                is_out = ~((column >= least) & (column <= greatest))
+                is_bad |= is_out if mask is None else is_out & mask
                 with np.errstate(over="ignore"):
                     column = column.astype(DTYPES[quantity.type])
             if quantity.is_converted:
                 least, greatest = quantity.ends
                 with np.errstate(over="ignore"):
                     column = column * quantity.scale + quantity.shift
-                    is_bad |= ~((column >= least) & (column <= greatest))
+                    is_out = ~((column >= least) & (column <= greatest))
+                    if mask is not None:
+                        is_out &= mask
+                        column[~mask] = 0.0
+                    is_bad |= is_out
                     column = column.astype(DTYPES[quantity.type])
             values.append(column)
+            has.append(mask)
+        masks = [mask for mask in has if mask is not None]
+        if len(masks) == len(has):
+            # A reading without any quantity is none.
+            is_bad |= ~np.logical_or.reduce(masks)
         if not is_bad.any():
-            return cls(places, devices, ms, values)
+            return cls(places, devices, ms, values, has)
         for at in places[is_bad].tolist():
             work.read_by_path(at)
         good = ~is_bad
         kept = np.flatnonzero(good).tolist()
         return cls(
-            places[good], [devices[at] for at in kept], ms[good], [one[good] for one in values]
+            places[good],
+            [devices[at] for at in kept],
+            ms[good],
+            [one[good] for one in values],
+            [mask if mask is None else mask[good] for mask in has],
         )
 
 

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.reading.columns import Codes, Columns, DeviceCodes, Ints, Values
+from iot_pipeline.core.reading.columns import (
+    Codes,
+    Columns,
+    DeviceCodes,
+    Ints,
+    Mask,
+    Values,
+    column_of,
+)
+from iot_pipeline.core.reading.quantities import QuantityType
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, RowsByTime
 
@@ -18,7 +27,8 @@ class RowGroups:
 
     Rows of group n are at the places `order[starts[n] : starts[n] + counts[n]]` of `columns`, in
     the order of their arrival; `codes` are the devices', `days` the day numbers. No group is empty,
-    and no two rows have one key.
+    and no two rows of one have one key; where readings may be told in parts, several groups may be
+    of one device and day.
     """
 
     columns: Columns
@@ -30,16 +40,19 @@ class RowGroups:
 
     @classmethod
     def of(
-        cls, groups: Mapping[Place, RowsByTime], codes: DeviceCodes | None = None
+        cls,
+        groups: Mapping[Place, RowsByTime] | Sequence[Mapping[Place, RowsByTime]],
+        codes: DeviceCodes | None = None,
     ) -> "RowGroups":
-        """Of rows that are objects; `codes` may know the devices already."""
+        """Of rows that are objects, or `layers` of them; `codes` may know the devices already."""
+        layers = [groups] if isinstance(groups, Mapping) else groups
         # Empty ones are none.
-        kept = {place: rows for place, rows in groups.items() if rows}
+        kept = [(place, rows) for layer in layers for place, rows in layer.items() if rows]
         codes = DeviceCodes() if codes is None else codes
-        of_group = np.array([codes.add(name) for name, _ in kept], np.int32)
-        counts = np.fromiter(map(len, kept.values()), np.int64, len(kept))
-        times = [ms for rows in kept.values() for ms in rows]
-        rows = [row for rows in kept.values() for row in rows.values()]
+        of_group = np.array([codes.add(name) for (name, _), _ in kept], np.int32)
+        counts = np.fromiter((len(rows) for _, rows in kept), np.int64, len(kept))
+        times = [ms for _, of_place in kept for ms in of_place]
+        rows = [row for _, of_place in kept for row in of_place.values()]
         count = len(rows)
         written_us, offset, partition, *values = zip(*rows, strict=True) if rows else ((), (), ())
         columns = Columns(
@@ -50,9 +63,9 @@ class RowGroups:
             np.fromiter(offset, np.int64, count),
             np.fromiter(partition, np.int32, count),
             np.repeat(of_group, counts),
-            [_as_column(column) for column in values],
+            *_as_columns(values),
         )
-        days = np.array([day_number for _, day_number in kept], np.int64)
+        days = np.array([day_number for (_, day_number), _ in kept], np.int64)
         order = np.arange(count, dtype=np.int32)
         return cls(columns, order, np.cumsum(counts) - counts, counts, of_group, days)
 
@@ -79,6 +92,16 @@ class RowGroups:
             places = self.order[self.starts[number] : self.starts[number] + self.counts[number]]
             rows = self.columns.rows(places)
             yield self.place(number), dict(zip(self.columns.ms[places].tolist(), rows, strict=True))
+
+    def layers(self) -> list[dict[Place, RowsByTime]]:
+        """The rows as objects: each key once in the first, those told in parts in others again."""
+        layers: list[dict[Place, RowsByTime]] = [{}]
+        for place, rows in self.items():
+            layer = next((one for one in layers if place not in one), None)
+            if layer is None:
+                layers.append(layer := {})
+            layer[place] = rows
+        return layers
 
     def places(self) -> Codes:
         """Where the rows are in `columns`, group after group."""
@@ -142,9 +165,19 @@ class RowGroups:
         return dict(zip(partitions.tolist(), counts.tolist(), strict=True))
 
 
-def _as_column(values: Sequence[Any]) -> Values:
-    """Values of one type, at least one; floats as doubles, whichever column they are for."""
-    return np.array(values, object if isinstance(values[0], str) else None)
+def _as_columns(columns: Sequence[Sequence[Any]]) -> tuple[list[Values], list[Mask | None]]:
+    """Values of one type each, at least one; floats as doubles, whichever column they are for."""
+    found = [column_of(column, _kind_of(column)) for column in columns]
+    return [values for values, _ in found], [mask for _, mask in found]
+
+
+def _kind_of(values: Sequence[Any]) -> QuantityType:
+    one = next((value for value in values if value is not None), 0.0)
+    if isinstance(one, str):
+        return "text"
+    if isinstance(one, bool):
+        return "boolean"
+    return "bigint" if isinstance(one, int) else "double"
 
 
 @dataclass(frozen=True, slots=True)

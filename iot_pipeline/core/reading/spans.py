@@ -31,7 +31,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The rows of the newest part of a span; `rest` is what was not counted, None at the end."""
+    """The rows, or cells, of the newest part of a span; `rest` is what was not counted, or None."""
 
     rows: int
     rest: Span | None = None

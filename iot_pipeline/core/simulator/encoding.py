@@ -84,7 +84,10 @@ def _avro_encoder(declared: Declaration, schema: WriterSchema, beginning: bytes)
 
 
 def _filled(node: avro.Node, told: Any) -> Any:
-    """What is told, and where it has to be something, nothing in its type."""
+    """What is told, and where it has to be something, nothing in its type.
+
+    So an optional quantity for which the schema has no null is 0 in the messages that lack it.
+    """
     if node.kind == "union":
         if told is None and any(one.kind == "null" for one in node.parts):
             return None
@@ -170,13 +173,14 @@ def first_schema(declared: Declaration) -> str:
                     f"{path_text(path)}: no name of {declared.format.name.capitalize()}: expected "
                     "letters, digits and _ in each part"
                 )
+    optional = {item.places[0] for item in declared.quantities if item.optional}
     tree: dict[str, Any] = {}
     for path, kind in kinds.items():
         at = tree
         for name in path[:-1]:
             at = at.setdefault(name, {})
         # Avro's logical types are mappings: a list tells a leaf from what is nested.
-        at[path[-1]] = [kind]
+        at[path[-1]] = [kind, path in optional]
     if column == 0:
         return json.dumps(_avro_record("Message", tree))
     if column == 1:
@@ -200,12 +204,14 @@ def _kind_of(quantity: Quantity, column: int) -> str:
 
 
 def _avro_record(name: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    fields = [
-        {"name": one, "type": inner[0] if isinstance(inner, list) else _avro_record(
-            f"{name}_{one}", inner
-        )}
-        for one, inner in tree.items()
-    ]  # fmt: skip
+    fields: list[dict[str, Any]] = []
+    for one, inner in tree.items():
+        if not isinstance(inner, list):
+            fields.append({"name": one, "type": _avro_record(f"{name}_{one}", inner)})
+        elif inner[1]:
+            fields.append({"name": one, "type": ["null", inner[0]], "default": None})
+        else:
+            fields.append({"name": one, "type": inner[0]})
     return {"type": "record", "name": name, "fields": fields}
 
 
@@ -215,7 +221,8 @@ def _proto_message(name: str, tree: Mapping[str, Any], indent: str) -> str:
         kind = below[0] if isinstance(below, list) else f"M_{one}"
         if not isinstance(below, list):
             lines.append(_proto_message(kind, below, inner))
-        lines.append(f"{inner}{kind} {one} = {number};\n")
+        label = "optional " if isinstance(below, list) and below[1] else ""
+        lines.append(f"{inner}{label}{kind} {one} = {number};\n")
     return f"{indent}message {name} {{\n{''.join(lines)}{indent}}}\n"
 
 
@@ -226,5 +233,7 @@ def _json_object(tree: Mapping[str, Any]) -> dict[str, Any]:
             one: {"type": inner[0]} if isinstance(inner, list) else _json_object(inner)
             for one, inner in tree.items()
         },
-        "required": list(tree),
+        "required": [
+            one for one, inner in tree.items() if not (isinstance(inner, list) and inner[1])
+        ],
     }

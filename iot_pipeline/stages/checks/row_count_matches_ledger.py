@@ -7,6 +7,7 @@ from iot_pipeline.core.checks.device_table import some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
 from iot_pipeline.core.proof.forgetting import forgotten_rows
 from iot_pipeline.core.proof.settling import Settlement
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import MissingRightError, PipelineError
@@ -48,6 +49,7 @@ def look(facts: Facts) -> CheckVerdict | None:
     # Only a look on its own has the time to go on; a run counts its own days from the beginning.
     mine = {} if run is not None else begun
     days |= mine.keys()
+    of_cells = are_in_parts(facts.settings.quantities)
     compared = count_days(
         ledger,
         facts.ports.rows,
@@ -58,8 +60,9 @@ def look(facts: Facts) -> CheckVerdict | None:
         budget_seconds=facts.seconds(0.25),
         patience_seconds=patience,
         begun=mine,
+        of_cells=of_cells,
     )
-    forgotten = forgotten_rows(facts.ports.receipts.read_receipts())
+    forgotten = forgotten_rows(facts.ports.receipts.read_receipts(), of_cells=of_cells)
     compared = [
         replace(day, gone=forgotten.gone.get(day.day, 0), going=forgotten.going.get(day.day, 0))
         for day in compared
@@ -70,7 +73,7 @@ def look(facts: Facts) -> CheckVerdict | None:
             keep_sums(whole, sums, facts.settings.topic, facts.parts)
         else:
             keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
-    verdict = judge(compared, _settle(facts, compared))
+    verdict = judge(compared, _settle(facts, compared), "cell" if of_cells else "row")
     part = {str(day.day) for day in compared if not day.is_whole}
     if run is None:
         left = [day.so_far for day in compared if day.so_far and not day.surplus]
@@ -130,47 +133,55 @@ def days_alone(facts: Facts) -> set[date]:
     return days
 
 
-def judge(days: Sequence[DayCount], settlements: Sequence[Settlement] = ()) -> CheckVerdict:
+def judge(
+    days: Sequence[DayCount], settlements: Sequence[Settlement] = (), unit: str = "row"
+) -> CheckVerdict:
     """Rows per day in Cassandra against the ledgers; days that were not counted whole are said.
 
     Only surplus and deficit are facts worth a warning: both have harmless causes, so the
     verdict names the command that tells them apart.
+
+    Args:
+        days: rows, or cells where readings may be told in parts.
+        settlements: why there are fewer, as far as that was found out.
+        unit: what was counted.
     """
     more = [day for day in days if day.surplus]
     known = {item.day: item for item in settlements}
     settled = {day for day, item in known.items() if item.is_settled}
     fewer = [day for day in days if day.deficit and day.day not in settled]
     part = [day for day in days if not day.is_whole]
+    missing, too_many = sum(day.deficit for day in fewer), sum(day.surplus for day in more)
     numbers = {
-        "rows": sum(day.rows for day in days),
-        "rows_in_ledger": sum(day.ledger_after or 0 for day in days),
-        "rows_missing": sum(day.deficit for day in fewer),
-        "rows_sent_again": sum(item.missing for item in settlements if item.is_settled),
-        "rows_too_many": sum(day.surplus for day in more),
-        "rows_forgotten": sum(day.gone for day in days),
+        f"{unit}s": sum(day.rows for day in days),
+        f"{unit}s_in_ledger": sum(day.ledger_after or 0 for day in days),
+        f"{unit}s_missing": missing,
+        f"{unit}s_sent_again": sum(item.missing for item in settlements if item.is_settled),
+        f"{unit}s_too_many": too_many,
+        f"{unit}s_forgotten": sum(day.gone for day in days),
         "days": len(days),
         "days_not_whole": len(part),
     }
     said = []
     if fewer:
         said.append(
-            f"{some([day.day for day in fewer])}: {counted(numbers['rows_missing'], 'row')} fewer "
+            f"{some([day.day for day in fewer])}: {counted(missing, unit)} fewer "
             "than the ledger stored. Either readings were sent again later (same device and "
-            f"millisecond), or rows are missing; `iot audit --day {fewer[0].day}` tells which."
+            f"millisecond), or {unit}s are missing; `iot audit --day {fewer[0].day}` tells which."
             + "".join(_say_so_far(known[day.day]) for day in fewer if day.day in known)
         )
     for item in settlements:
         if item.is_settled:
-            said.append(_say_settled(item))
+            said.append(_say_settled(item, unit))
     if more:
         said.append(
-            f"{some([day.day for day in more])}: {counted(numbers['rows_too_many'], 'row')} more "
+            f"{some([day.day for day in more])}: {counted(too_many, unit)} more "
             "than the ledger stored. Either a run died ahead of the checkpoint, which the next run "
             f"settles, or another program writes here; `iot audit --day {more[0].day}` tells which."
         )
     whole = len(days) - len(part)
     if not said and whole:
-        said.append(_say_equal([day for day in days if day.is_whole]))
+        said.append(_say_equal([day for day in days if day.is_whole], unit))
     elif not said:
         said.append("Nothing was compared." if days else "No rows to count yet.")
     if part:
@@ -187,20 +198,20 @@ _FORMER = (
 )
 
 
-def _say_equal(days: Sequence[DayCount]) -> str:
+def _say_equal(days: Sequence[DayCount], unit: str) -> str:
     rows = sum(day.rows for day in days)
     before = sum(day.ledger_before or 0 for day in days)
     after = sum(day.ledger_after or 0 for day in days)
     # A run wrote meanwhile: a person who compares two numbers must not find them unequal.
     meanwhile = "" if before == after else f" while they were counted: {before:,} to {after:,}"
-    what = f"{counted(rows, 'row')} of {counted(len(days), 'day')}"
+    what = f"{counted(rows, unit)} of {counted(len(days), 'day')}"
     gone = sum(day.gone for day in days)
     forgotten = f", but for {gone:,} that `iot forget` removed" if gone else ""
     return f"{what} are what the ledger stored{meanwhile}{forgotten}."
 
 
-def _say_settled(item: Settlement) -> str:
-    fewer = f"{item.day}: {counted(item.missing, 'row')} fewer than the ledger stored"
+def _say_settled(item: Settlement, unit: str) -> str:
+    fewer = f"{item.day}: {counted(item.missing, unit)} fewer than the ledger stored"
     if item.as_of is not None:
         return (
             f"{fewer}. At {in_utc(item.as_of)} an audit had found the row of every record, so they "
@@ -254,7 +265,8 @@ def _say_part(part: Sequence[DayCount]) -> str:
 
 CHECK = Check(
     _NAME,
-    "Rows counted in Cassandra, day by day, against what the ledger says was stored. On its own "
+    "Rows counted in Cassandra (their cells, where a quantity is optional), day by day, against "
+    "what the ledger says was stored. On its own "
     "the check finds out why there are fewer: records sent again are no warning, missing rows are.",
     look,
     order=20,

@@ -31,6 +31,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MANY, FleetStates, fold_rows
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
+from iot_pipeline.core.ingest.parts import join_parts
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PipelineError, SchemaMismatchError
@@ -115,8 +116,9 @@ class FleetKeeper:
             if counts.stored and counts.first_record_ms and counts.last_record_ms
         ]
         # No lock: a look at a large fleet holds it for a tenth of a second.
-        self._waiting.append((batch.groups, delays))
-        self._observed_rows += batch.rows
+        readings = join_parts(batch.groups)
+        self._waiting.append((readings, delays))
+        self._observed_rows += readings.rows
 
     def work(self) -> None:
         """Fold a part of what waits, if it is due: to be called often, between other things."""

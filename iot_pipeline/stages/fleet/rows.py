@@ -309,9 +309,9 @@ def _as_they_arrived(readings: Mapping[int, _Reading]) -> list[_Reading]:
 def _readings(answer: StoredRows) -> dict[int, _Reading]:
     found: dict[int, _Reading] = {}
     for ms, cells in answer.found:
-        # A cell that was deleted with plain CQL has neither value nor write time.
-        if None not in cells:
-            written_us = max(us or 0 for us in write_times_in(cells))
+        # A cell that no message told, or that was deleted, has neither value nor write time.
+        written_us = max(us or 0 for us in write_times_in(cells))
+        if written_us:
             found[ms] = ms, arrived_ms(written_us), values_in(cells)
     return found
 

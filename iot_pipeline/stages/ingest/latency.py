@@ -44,7 +44,8 @@ class _Probe:
     def is_in(self, answer: StoredRows) -> bool:
         """Whether the answer holds the row, or one that has won over it since."""
         return any(
-            at == self.timestamp_ms and (write_times_in(row)[0] or 0) >= self.written_us
+            at == self.timestamp_ms
+            and max(us or 0 for us in write_times_in(row)) >= self.written_us
             for at, row in answer.found
         )
 

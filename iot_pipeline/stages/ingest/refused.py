@@ -40,13 +40,13 @@ def settle_refusals(
     # What lost to a refused row has no row either: without a letter it would be lost.
     all_losers = batch.losers() if rows_refused else {}
     losers = {
-        record_of(row): (row, winner)
+        record_of(lost.row): lost
         for winner in rows_refused
-        for row in all_losers.get(record_of(winner), ())
-        if row[2] not in stopped
+        for lost in all_losers.get(record_of(winner), ())
+        if lost.row[2] not in stopped
     }
     refused = {record_of(row): row[0] for row in rows_refused}
-    refused |= {place: row[0] for place, (row, _) in losers.items()}
+    refused |= {place: lost.row[0] for place, lost in losers.items()}
     records = read_offsets(refused) if refused else []
     found = {
         (record.partition, record.offset): record
@@ -73,11 +73,12 @@ def settle_refusals(
             continue
         if place in losers:
             told = "Cassandra refused the row that won over this one"
-            loser, winner = losers[place]
-            batch.reject_loser(loser, is_repeat=loser[3:] == winner[3:])
+            batch.reject_loser(losers[place])
         else:
             told = "Cassandra refused the row"
             batch.reject(found[place], decoder)
         batch.dead_letters.append(DeadLetter(found[place], Reason.REJECTED_BY_CASSANDRA, told))
+    if refused:
+        batch.count_cells_again(refused)
     leave_out(batch, stopped)
     return stopped

@@ -26,17 +26,23 @@ class KeptSums:
         self._ledger, self._sums = ledger, sums
 
     def stored_by_day(
-        self, topic: str, partitions: Sequence[int], days: Sequence[date]
+        self,
+        topic: str,
+        partitions: Sequence[int],
+        days: Sequence[date],
+        *,
+        of_cells: bool = False,
     ) -> Iterator[Mapping[date, int]]:
         """As `LedgerStore.stored_by_day` of the whole ledger."""
-        kept = self._read(topic, partitions)
-        newer = list(self._ledger.stored_by_day(topic, partitions, days, _ends(kept)))
+        kept, ledger = self._read(topic, partitions), self._ledger
+        newer = list(ledger.stored_by_day(topic, partitions, days, _ends(kept), of_cells=of_cells))
         if not self._hold(topic, kept):
-            yield from self._ledger.stored_by_day(topic, partitions, days)
+            yield from ledger.stored_by_day(topic, partitions, days, of_cells=of_cells)
             return
         yield from newer
         for older in kept.values():
-            yield {day: older.stored_by_day.get(day, 0) for day in days}
+            summed = older.cells_by_day if of_cells else older.stored_by_day
+            yield {day: summed.get(day, 0) for day in days}
 
     def read_losses(self, topic: str, partitions: Sequence[int]) -> list[LedgerEntry]:
         """The entries of the whole ledger that are losses."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry
-from iot_pipeline.core.proof.audit import Judge, LetterIndex, RowSums, Stretch, Tie
+from iot_pipeline.core.proof.audit import Judge, LetterIndex, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.log_reader import LogReader
+from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.proof.seen import Seen
 from iot_pipeline.core.reading.offsets import (
     OffsetRange,
@@ -148,7 +149,7 @@ class _Audit:
     def run(self, audit_id: str | None) -> AuditResult:
         result = self._result
         judge = Judge(
-            len(self._settings.quantities),
+            self._settings.quantities,
             self._read_letters(),
             self._ports.read_deletions(),
             self._mended,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
 from iot_pipeline.core.proof.log_reader import LogReader
-from iot_pipeline.core.proof.read_back import RowState, judge_row
+from iot_pipeline.core.proof.read_back import RowState, judge_of
 from iot_pipeline.core.reading.declared_times import timestamp_ms as ms_of
 from iot_pipeline.core.reading.fingerprints import find_difference
 from iot_pipeline.core.reading.kept_values import kept_values
@@ -178,6 +178,7 @@ class LogComparison:
     def _states(self, records: Iterable[Record], retry_seconds: float) -> dict[int, RowState]:
         """How the row of each reading stands to it, by offset; what is no reading has none."""
         reader = LogReader(self.rows.settings.reading_rules)
+        judge = judge_of(reader.rules.quantities)
         wanted: defaultdict[tuple[str, int], dict[int, list[Row]]] = defaultdict(dict)
         for record in records:
             self.rows.learn_schemas(reader.rules, [record.value])
@@ -195,7 +196,7 @@ class LogComparison:
         for place, times, stored in fetch_rows(self.rows.rows, asked, retry_seconds):
             for ms in times:
                 for row in wanted[place][ms]:
-                    states[row[1]] = judge_row(row, stored.get(ms))
+                    states[row[1]] = judge(row, stored.get(ms))
         return states
 
     def _read(

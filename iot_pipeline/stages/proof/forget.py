@@ -9,6 +9,7 @@ receipt's moment stays forgotten, whatever is replayed or drained later (`core.p
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -16,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.forgetting import Found, Progress, Receipt
-from iot_pipeline.core.proof.read_back import write_times_in
+from iot_pipeline.core.proof.read_back import newest_us, write_times_in
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import Window, day_number, day_of
@@ -80,9 +81,10 @@ class Left:
 def find(ports: ForgetPorts, device_id: str) -> Found:
     """What there is of a device now."""
     days = _days_of(ports, device_id)
-    rows_by_day = _count_rows(ports, [(device_id, day_number(day)) for day in days], None)
+    rows, cells = _count(ports, [(device_id, day_number(day)) for day in days], None)
     return Found(
-        rows_by_day,
+        rows,
+        cells,
         len(days),
         _retry(ports, lambda: ports.tables.count_rollups(device_id, _months(ports, days))),
         _retry(ports, lambda: ports.tables.count_states(device_id)),
@@ -138,6 +140,7 @@ def forget(
             Progress.BEGUN,
             found.rows_by_day,
             found.by_kind(),
+            found.cells_by_day,
         )
         _retry(ports, lambda: ports.receipts.keep_receipt(receipt))
     deletion, days = receipt.deletion, _days_of(ports, device_id)
@@ -164,9 +167,9 @@ def look(ports: ForgetPorts, receipt: Receipt) -> Left:
     """Whether something is there of what a receipt says is gone."""
     device_id = receipt.device_id
     places = [(device_id, day_number(day)) for day in _days_of(ports, device_id)]
-    rows = _count_rows(ports, places, receipt.deletion.deleted_us)
+    rows, _ = _count(ports, places, receipt.deletion.deleted_us)
     states = _retry(ports, lambda: ports.tables.count_states(device_id))
-    newer = sum(_count_rows(ports, places, None).values()) - sum(rows.values())
+    newer = sum(_count(ports, places, None)[0].values()) - sum(rows.values())
     # Of what arrived since there are a state and manifests of their own.
     return Left(
         sum(rows.values()),
@@ -186,7 +189,7 @@ def _note_again(ports: ForgetPorts, device_id: str, days: Sequence[date]) -> Non
     newest: dict[Place, int] = {}
     for place, rows in scan_rows(ports.rows, places, ports.retry_seconds):
         for _, stored in rows:
-            ms = arrived_ms(write_times_in(stored)[0] or 0)
+            ms = arrived_ms(newest_us(stored))
             newest[place] = max(ms, newest.get(place, ms))
     for (name, number), ms in newest.items():
         pending = ports.store.send_devices(number, {name: ms})
@@ -196,19 +199,20 @@ def _note_again(ports: ForgetPorts, device_id: str, days: Sequence[date]) -> Non
             raise pending.error
 
 
-def _count_rows(
+def _count(
     ports: ForgetPorts, places: Sequence[Place], until_us: int | None
-) -> dict[date, int]:
-    """How many rows there are by day, of those written up to then or of all."""
-    found: dict[date, int] = {}
-    for place, rows in scan_rows(ports.rows, places, ports.retry_seconds):
-        count = sum(
-            until_us is None or (write_times_in(stored)[0] or 0) <= until_us for _, stored in rows
-        )
-        if count:
-            day = day_of(place[1])
-            found[day] = found.get(day, 0) + count
-    return found
+) -> tuple[dict[date, int], dict[date, int]]:
+    """How many rows and cells there are by day, of cells written up to then or of all."""
+    rows, cells = Counter[date](), Counter[date]()
+    for place, found in scan_rows(ports.rows, places, ports.retry_seconds):
+        day = day_of(place[1])
+        for _, stored in found:
+            times = [us for us in write_times_in(stored) if us is not None]
+            old = sum(until_us is None or us <= until_us for us in times)
+            if old:
+                rows[day] += 1
+                cells[day] += old
+    return dict(rows), dict(cells)
 
 
 def _days_of(ports: ForgetPorts, device_id: str) -> list[date]:

@@ -24,9 +24,12 @@ from iot_pipeline.core.proof.read_back import (
     NOT_WHOLE,
     ReadBack,
     RowState,
-    as_stored,
+    StoredRow,
+    cells_of_its_own,
+    judge_of,
+    says_the_same,
     should_write,
-    values_in,
+    without_ties,
 )
 from iot_pipeline.core.reading.offsets import (
     OffsetRange,
@@ -35,7 +38,10 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.row_groups import RowGroups
+from iot_pipeline.core.reading.spans import Place
+from iot_pipeline.core.reading.write_times import Row, RowsByTime
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
@@ -320,10 +326,14 @@ class _Replay:
     progress: ReplayProgress
     on_progress: Callable[[ReplayProgress], None]
     is_recovering: bool
+    in_parts: bool = field(init=False)
+    _judge: Callable[[Row, StoredRow | None], RowState] = field(init=False)
     _done: list[OffsetRange] = field(default_factory=list)
     _reached: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.in_parts = are_in_parts(self.proof.settings.quantities)
+        self._judge = self.progress.read_back.judge = judge_of(self.proof.settings.quantities)
         self._done = list(self.progress.achieved)
         self._reached = {partition: item.start for partition, item in self.own.items()}
 
@@ -333,7 +343,13 @@ class _Replay:
         Those that `iot delete` removed, for its tombstones may be forgotten by now; those that are
         there, or a newer one; and where by other rules another record was given the write time.
         """
-        groups = dict(batch.groups.items())
+        layers = batch.groups.layers()
+        for layer in layers:
+            self._leave_out_of(layer, batch)
+        batch.groups = RowGroups.of(layers, batch.groups.columns.codes)
+        batch.count_cells_again()
+
+    def _leave_out_of(self, groups: dict[Place, RowsByTime], batch: MicroBatch) -> None:
         for place, group in groups.items():
             for ms in self.deletions.covered(place[0], group):
                 batch.supersede(group.pop(ms), place[1])
@@ -345,22 +361,27 @@ class _Replay:
             group = groups[place]
             for ms in times:
                 row, stored = group[ms], found.get(ms)
+                if self.in_parts:
+                    group[ms] = without_ties(row, stored)
                 # Of a loss that is recovered again, rows may be there whose device is not noted.
-                if should_write(row, stored) or (self.is_recovering and stored == as_stored(row)):
+                if should_write(group[ms], stored) or (
+                    self.is_recovering and self._judge(row, stored) is RowState.EQUAL
+                ):
                     continue
                 state = self.progress.read_back.take(place, ms, row, stored)
                 if state in (RowState.NEWER, RowState.TIED):
                     assert stored is not None
-                    batch.supersede(row, place[1], is_repeat=values_in(stored) == row[3:])
+                    if self.in_parts and cells_of_its_own(row, stored):
+                        del group[ms]
+                        continue
+                    batch.supersede(row, place[1], is_repeat=says_the_same(row, stored))
                 del group[ms]
-        batch.groups = RowGroups.of(groups, batch.groups.columns.codes)
 
     def read_back(self, batch: MicroBatch) -> None:
         """Compare its rows, now acknowledged, with its records, and remember what was done."""
         progress = self.progress
-        read_back(
-            self.proof.rows, dict(batch.groups.items()), self.retry_seconds, progress.read_back
-        )
+        for layer in batch.groups.layers():
+            read_back(self.proof.rows, layer, self.retry_seconds, progress.read_back)
         progress.counts += sum_counts(batch.counts.values())
         self._reached |= batch.ends
         progress.achieved = self._done + [
@@ -376,7 +397,7 @@ class _Replay:
                 self.started_at,
                 self.run_id,
                 progress.achieved,
-                replace(progress.counts, stored_by_day={}),
+                replace(progress.counts, stored_by_day={}, cells_by_day={}),
             ),
             give_up_after_seconds=self.retry_seconds,
         )

@@ -13,12 +13,19 @@ from datetime import UTC, date, datetime
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
-from iot_pipeline.core.proof.read_back import RowState, judge_row, should_write
+from iot_pipeline.core.proof.read_back import (
+    RowState,
+    count_new_cells,
+    judge_of,
+    should_write,
+    without_ties,
+)
 from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.kept_values import kept_values
 from iot_pipeline.core.reading.messages import Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
@@ -60,6 +67,7 @@ class LetterReplay:
     ignored: int = 0
     still_rejected: Counter[str] = field(default_factory=Counter)
     new_rows_by_day: Counter[date] = field(default_factory=Counter)
+    new_cells_by_day: Counter[date] = field(default_factory=Counter)
     unreadable: list[OffsetRange] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -166,6 +174,8 @@ class _Work:
             config.retry_seconds,
             throttle=open_throttle(self._topic, ports, config),
         )
+        self._in_parts = are_in_parts(config.rules.quantities)
+        self._judge = judge_of(config.rules.quantities)
         self._aged_before_ms = aged_before_ms(config.retention_days, wall_clock())
         self._groups: dict[Place, RowsByTime] = {}
         self._held = 0
@@ -201,7 +211,11 @@ class _Work:
         if self._deletions.covers(reading.device_id, ms, row[0]):
             result.superseded += 1
             return
-        group = self._groups.setdefault((reading.device_id, ms // MS_PER_DAY), {})
+        place = reading.device_id, ms // MS_PER_DAY
+        if self._in_parts and ms in self._groups.get(place, ()):
+            # It may have other cells.
+            self.write()
+        group = self._groups.setdefault(place, {})
         if ms in group:
             result.superseded += 1
             row = winner_of((row, group[ms]))
@@ -216,13 +230,19 @@ class _Work:
         groups, self._groups, self._held = self._groups, {}, 0
         wanted = [(place, sorted(group)) for place, group in groups.items()]
         missing: set[tuple[Place, int]] = set()
+        new: dict[tuple[Place, int], int] = {}
         for place, times, found in fetch_rows(self._rows, wanted, self._config.retry_seconds):
             for ms in times:
                 row, stored = groups[place][ms], found.get(ms)
+                if self._in_parts:
+                    groups[place][ms] = without_ties(row, stored)
+                new_cells = count_new_cells(groups[place][ms], stored)
+                if new_cells:
+                    new[place, ms] = new_cells
                 if stored is None:
                     missing.add((place, ms))
-                elif not should_write(row, stored):
-                    is_present = judge_row(row, stored) is RowState.EQUAL
+                elif not should_write(groups[place][ms], stored):
+                    is_present = self._judge(row, stored) is RowState.EQUAL
                     self.result.present += is_present
                     self.result.superseded += not is_present
                     del groups[place][ms]
@@ -243,6 +263,7 @@ class _Work:
                 self.result.stored += 1
                 if (place, ms) in missing:
                     self.result.new_rows_by_day[day_of(place[1])] += 1
+                self.result.new_cells_by_day[day_of(place[1])] += new.get((place, ms), 0)
 
     def record(self, writing: int = 0, touched: Mapping[date, int] | None = None) -> None:
         """Say in replay_ledger what is done, and what is about to be written on which days."""
@@ -254,6 +275,7 @@ class _Work:
             ignored=result.ignored,
             aged_out=result.aged_out,
             stored_by_day={**(touched or {}), **result.new_rows_by_day},
+            cells_by_day=dict(result.new_cells_by_day),
         )
         retry_transient(
             lambda: self._ledger.record_replay(

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.proof.audit_result import UNREAD, Fate
 from iot_pipeline.core.proof.settling import Former, KeptSettlement, Settlement, pieces_of
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.stages.ledger.chain import read_present
 from iot_pipeline.stages.ports import Settlements
 from iot_pipeline.stages.proof.audit import audit
@@ -30,7 +31,8 @@ def settle_day(
     """Compare the day's records with their rows, as many as there is time for.
 
     Args:
-        missing: rows fewer than the ledger had stored when they were counted.
+        missing: rows fewer than the ledger had stored when they were counted; cells where readings
+            may be told in parts.
         budget_seconds: no piece is begun later; at least one is compared.
     """
     topic, deadline = ports.settings.topic, clock() + budget_seconds
@@ -47,7 +49,9 @@ def settle_day(
     defects = unverifiable = 0
     # What was stored of a log of before a rebase counts too: it is in the ledger's sum.
     everything = ports.ledger.read_entries(topic, partitions, day=day)
-    stored, present = _stored_on(everything, day), _stored_on(entries, day)
+    in_parts = are_in_parts(ports.settings.quantities)
+    stored = _stored_on(everything, day, in_parts)
+    present = _stored_on(entries, day, in_parts)
     former = Former(stored - present, present)
 
     def explain() -> tuple[int, int]:
@@ -69,7 +73,7 @@ def settle_day(
         defects += result.fates[Fate.LOST] + result.fates[Fate.TORN]
         unverifiable += sum(result.fates[fate] for fate in UNREAD)
         if not any(result.fates[fate] for fate in (Fate.LOST, Fate.TORN, *UNREAD)):
-            found[str(piece)] = result.stored_by_day[day]
+            found[str(piece)] = (result.cells_by_day if in_parts else result.stored_by_day)[day]
     is_whole = len(found) == len(pieces)
     explained, left = explain() if is_whole else (0, None)
     compared = sum(piece.offsets.span for piece in pieces if str(piece) in found)
@@ -89,5 +93,7 @@ def settle_day(
     return settlement
 
 
-def _stored_on(entries: Sequence[LedgerEntry], day: date) -> int:
+def _stored_on(entries: Sequence[LedgerEntry], day: date, in_parts: bool) -> int:
+    if in_parts:
+        return sum(entry.counts.cells_by_day.get(day, 0) for entry in entries)
     return sum(entry.counts.stored_by_day.get(day, 0) for entry in entries)

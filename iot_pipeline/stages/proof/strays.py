@@ -7,12 +7,14 @@ and of what is there. Cassandra adds up the latter; only buckets that differ are
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.proof.audit import BUCKETS, RowSums, hash_row, rows_in
+from iot_pipeline.core.proof.audit import rows_in
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import write_times_in
+from iot_pipeline.core.proof.row_sums import BUCKETS, RowSums, hash_row
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import day_number, day_of
@@ -23,6 +25,8 @@ from iot_pipeline.stages.proof.trace import Written, find_records
 
 # Keys held at once while rows without a record are named, about 100 bytes each.
 MAX_EXPLAINED = 2_000_000
+# What was written, and the number of its quantity where each cell is judged by itself; else 0.
+_Cell = tuple[Written, int]
 # Rows whose records are looked for together among those that came meanwhile.
 _LOOKED_FOR_AT_ONCE = 10_000
 
@@ -57,10 +61,10 @@ class StraySearch:
         Args:
             stored: fingerprints of the rows that the records read should have made.
         """
-        summed = RowSums(len(self.ports.settings.quantities))
+        summed = RowSums(self._cells)
         rows, give_up = self.ports.rows, self.ports.settings.retry_seconds
         for place, sums in sum_rows(rows, self._places(), give_up):
-            summed.add(place, sums.rows, *sums.totals)
+            summed.add(place, 0 if self._in_parts else sums.rows, *sums.totals)
             self.tell()
         # A row that a record outside of the span has written is no difference: only row by row
         # can those be left out.
@@ -70,15 +74,23 @@ class StraySearch:
         if suspects:
             self._name(suspects)
 
+    @property
+    def _cells(self) -> int:
+        return len(self.ports.settings.quantities)
+
+    @property
+    def _in_parts(self) -> bool:
+        return are_in_parts(self.ports.settings.quantities)
+
     def _inside_span(self, buckets: set[int]) -> RowSums:
         low_us, high_us = self.span_us
-        found = RowSums(len(self.ports.settings.quantities))
+        found = RowSums(self._cells)
         places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
         for place, rows in scan_rows(self.ports.rows, places, self.ports.settings.retry_seconds):
             for _, stored in rows:
                 times = (us or 0 for us in write_times_in(stored))
                 inside = [us if low_us <= us <= high_us else 0 for us in times]
-                found.add(place, any(inside), *inside)
+                found.add(place, not self._in_parts and any(inside), *inside)
             self.tell()
         return found
 
@@ -91,25 +103,32 @@ class StraySearch:
             buckets = set(ordered[at : at + share])
             explained = self._explained(buckets)
             places = (p for p in self._places() if RowSums.bucket_of(p) in buckets)
-            unexplained: list[Written] = []
+            unexplained: list[_Cell] = []
             for place, ms, written in self._scan(places):
+                cells = {
+                    (us, number if self._in_parts else 0)
+                    for number, us in enumerate(written)
+                    if us is not None and low_us <= us <= high_us
+                }
                 unexplained += [
-                    (place, ms, us)
-                    for us in sorted({us for us in written if us is not None})
-                    if low_us <= us <= high_us and hash_row(hash(place), ms, us) not in explained
+                    ((place, ms, us), number)
+                    for us, number in sorted(cells)
+                    if hash_row(hash(place), ms, us, number) not in explained
                 ]
                 if len(unexplained) >= _LOOKED_FOR_AT_ONCE:
                     self._name_all(unexplained)
                     unexplained = []
             self._name_all(unexplained)
 
-    def _name_all(self, unexplained: Sequence[Written]) -> None:
+    def _name_all(self, unexplained: Sequence[_Cell]) -> None:
         # Records that came after those we read: clocks differ a little.
-        newer = [key for key in unexplained if arrived_ms(key[2]) >= self.newest_ms]
+        newer = [key for key, _ in unexplained if arrived_ms(key[2]) >= self.newest_ms]
         found = find_records(self.ports, newer)
         named: set[tuple[Place, int]] = set()
-        for place, ms, written_us in unexplained:
-            if found.get((place, ms, written_us)) or (place, ms) in named:
+        for key, number in unexplained:
+            place, ms, written_us = key
+            is_known = any(row[3 + number] is not None for row in found.get(key, ()))
+            if is_known or (place, ms) in named:
                 continue
             named.add((place, ms))  # a row of two strange writes is one stray
             if self.former.may_have_written(written_us):
@@ -126,9 +145,11 @@ class StraySearch:
                 if RowSums.bucket_of(place) in buckets:
                     place_hash = hash(place)
                     explained |= {
-                        hash_row(place_hash, ms, self.mended.row_of(place[0], ms, row)[0])
+                        hash_row(place_hash, ms, self.mended.row_of(place[0], ms, row)[0], number)
                         for ms, rows in group.items()
                         for row in rows_in(rows)
+                        for number in range(self._cells if self._in_parts else 1)
+                        if row[3 + number] is not None
                     }
         return explained
 

@@ -9,11 +9,13 @@ from iot_pipeline.core.proof.read_back import (
     ReadBack,
     RowState,
     StoredRow,
-    judge_row,
+    cells_of_its_own,
+    judge_of,
     values_in,
     write_times_in,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
@@ -38,20 +40,38 @@ class Trace:
     """A row and the records of its key that have its write time; one of them made it.
 
     `row` is None when there is no such row. No record: it came from elsewhere, or Kafka has
-    deleted its record. A row that is none of its records is torn.
+    deleted its record. A row that is none of its records is torn. Where readings may be told in
+    parts, several records may have made it, each some cells.
     """
 
     row: StoredRow | None
     records: list[Row]
+    in_parts: bool = False
 
     @property
     def is_whole(self) -> bool:
-        return self.row is not None and len(set(write_times_in(self.row))) == 1
+        if self.row is None:
+            return False
+        if not self.in_parts:
+            return len(set(write_times_in(self.row))) == 1
+        there = [at for at, us in enumerate(write_times_in(self.row)) if us is not None]
+        return bool(there) and {at for _, cells in self.makers for at in cells}.issuperset(there)
+
+    @property
+    def makers(self) -> list[tuple[Row, list[int]]]:
+        """The records that made it, each with the numbers of its cells, where it is in parts."""
+        if self.row is None or not self.in_parts:
+            return []
+        row = self.row
+        made = ((record, cells_of_its_own(record, row)) for record in self.records)
+        return [(record, cells) for record, cells in made if cells]
 
     @property
     def made_by(self) -> Row | None:
         if self.row is None or not self.is_whole:
             return None
+        if self.in_parts:
+            return self.makers[-1][0]
         values = values_in(self.row)
         return next((record for record in self.records if record[3:] == values), None)
 
@@ -135,7 +155,10 @@ def trace(ports: AuditPorts, device_id: str, timestamp_ms: int) -> Trace:
         mended.row_of(device_id, timestamp_ms, record)
         for record in records_of_key(ports, place, timestamp_ms, set(map(arrived_ms, written)))
     ]
-    return Trace(row, [record for record in sorted(made) if record[0] in written])
+    in_parts = are_in_parts(ports.settings.quantities)
+    # By their write times; values need not be of one type.
+    records = sorted((row for row in made if row[0] in written), key=lambda row: row[:3])
+    return Trace(row, records, in_parts)
 
 
 def read_back_run(
@@ -168,7 +191,8 @@ def read_back_run(
     deletions = ports.read_deletions()
     blocks = choose_blocks(ranges, max_keys, Random(seed))
     winners = _winners(ports, blocks, lambda: is_read() or is_over())
-    result = ReadBack(left=sum(map(len, winners.values())))
+    judge = judge_of(ports.settings.quantities)
+    result = ReadBack(judge, left=sum(map(len, winners.values())))
     wanted = ((place, sorted(group)) for place, group in winners.items())
     tied: dict[Written, StoredRow] = {}
 
@@ -185,13 +209,16 @@ def read_back_run(
             row, stored = winners[place][ms], found.get(ms)
             if arrived_ms(row[0]) < aged_before_ms or deletions.covers(place[0], ms, row[0]):
                 result.gone += 1
-            elif stored is not None and judge_row(row, stored) is RowState.TIED:
+            elif stored is not None and judge(row, stored) is RowState.TIED:
                 tied[place, ms, row[0]] = stored
             else:
                 result.take(place, ms, row, stored)
     for key, rivals in find_records(ports, tied).items():
         place, ms, _ = key
         row, stored = winners[place][ms], tied[key]
+        if are_in_parts(ports.settings.quantities):
+            result.take_tied(place, ms, row, stored, rivals)
+            continue
         made = next((rival for rival in rivals if rival[3:] == values_in(stored)), None)
         if made is None:
             stored = (*stored[:-1], None)  # no record has these values: torn

@@ -3,7 +3,7 @@
 Apart from the ledger and from Kafka's readings: what was sent is known from who sent it.
 """
 
-from iot_pipeline.core.proof.read_back import write_times_in
+from iot_pipeline.core.proof.read_back import newest_us
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import arrived_ms
@@ -48,7 +48,7 @@ def verify(manifest: Manifest, ports: AuditPorts) -> Verification:
             )
             places = [(device.device_id, day_number(day)) for day in days]
         rows = sum(
-            first_ms <= arrived_ms(write_times_in(stored)[0] or 0) <= last_ms
+            first_ms <= arrived_ms(newest_us(stored)) <= last_ms
             for _, found in scan_rows(ports.rows, places, retry_seconds)
             for _, stored in found
         )

@@ -93,6 +93,7 @@ class SlicedRows:
     Args:
         rows: the table.
         cells: how many quantities a row has.
+        in_parts: whether readings may be told in parts, and cells are counted instead of rows.
         retention_days: of the rows; 0: none expires.
         rows_at_once: rows that one statement may count or add up, about.
         wall_clock: seconds since 1970.
@@ -104,11 +105,12 @@ class SlicedRows:
         cells: int,
         retention_days: float = 0.0,
         *,
+        in_parts: bool = False,
         rows_at_once: int = ROWS_AT_ONCE,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._rows, self._rows_at_once, self._wall_clock = rows, rows_at_once, wall_clock
-        self._cells = cells
+        self._cells, self._in_parts = cells, in_parts
         self._retention_ms = int(retention_days * MS_PER_DAY)
         # Of partitions in which a slice was too large, or may hold expired rows.
         self._learned: OrderedDict[Place, _Reach] = OrderedDict()
@@ -179,10 +181,13 @@ class SlicedRows:
 
     def _count(self, span: Span) -> _Steps[Counted]:
         rows, part, rest = yield from self._look(span, self._start_newest)
+        counted = len(rows)
+        if self._in_parts:
+            counted = sum(value is not None for _, *values in rows for value in values)
         if part is None:
-            return Counted(len(rows), rest)
+            return Counted(counted, rest)
         part, answer = yield from self._ask(part, self._rows.start_count)
-        return Counted(len(rows) + answer.found.rows, _behind(span, part))
+        return Counted(counted + answer.found.rows, _behind(span, part))
 
     def _sum(self, span: Span) -> _Steps[Summed]:
         rows, part, rest = yield from self._look(span, self._rows.start_range)

@@ -140,7 +140,7 @@ def test_it_is_what_one_record_after_the_other_would_make(
     assert found == plain.groups
     for place, rows in plain.groups.items():
         assert str(list(found[place].items())) == str(list(rows.items())), "as they arrived"
-    assert {p: sorted(rows) for p, rows in batch.losers().items()} == {
+    assert {p: sorted(lost.row for lost in rows) for p, rows in batch.losers().items()} == {
         p: sorted(rows) for p, rows in plain.losers.items()
     }
     places = [(r.partition, r.offset) for r in plain.rejected]
@@ -169,6 +169,7 @@ def _columns(codes: list[int], times: list[int], lengths: list[int]) -> Columns:
         0,
         np.array(codes, np.int32),
         [np.zeros(count) for _ in QUANTITIES],
+        [None for _ in QUANTITIES],
     )
     columns.trim()
     return columns

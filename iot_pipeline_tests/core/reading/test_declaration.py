@@ -180,10 +180,3 @@ def test_a_limit_may_not_have_the_name_of_another_setting(tmp_path) -> None:
     assert len(Settings.from_env({"IOT_READING": str(path)}).quantities) == 2
     named = declared_limits(read_declaration(str(path))).model_fields
     assert "run_max" in named
-
-
-def test_what_is_not_built_is_refused(tmp_path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(HEAD + "quantities: {x: {}, y: {optional: true}}\n")
-    with pytest.raises(ConfigurationError, match=r"quantities.y: optional is not built yet"):
-        Settings.from_env({"IOT_READING": str(path)})

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.by_path import PathReader
 from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.columns import cells_of
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.decoding import ReadingDecoder
@@ -41,7 +42,7 @@ def read(declaration: Declaration, *values: bytes | None, **beside: Any) -> list
     rows = zip(
         found.devices,
         found.ms.tolist(),
-        zip(*(column.tolist() for column in found.values), strict=True),
+        zip(*map(cells_of, found.values, found.has), strict=True),
         strict=True,
     )
     places = [at for at in range(count) if at not in found.left_out]
@@ -267,6 +268,30 @@ def test_values_of_each_type_are_what_they_are_in_their_columns() -> None:
         assert read_one(KINDS, message | change).reason is reason, change
 
 
+def test_a_quantity_that_may_be_absent_is_nothing_where_it_is_absent_or_null() -> None:
+    form = of_one(
+        quantities="{x: {optional: true, max: 9}, y: {path: v.y, optional: true, scale: 2}, "
+        "n: {optional: true, type: int}, b: {optional: true, type: boolean}, "
+        "k: {optional: true, type: text}}"
+    )
+    head = {"d": "a", "t": 1e9}
+    messages: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
+        ({"x": 0}, (0.0, None, None, None, None)),
+        ({"x": None, "v": {"y": 3}}, (None, 6.0, None, None, None)),
+        ({"v": None, "n": 0, "b": False, "k": ""}, (None, None, 0, False, "")),
+        ({"v": {}, "x": 9}, (9.0, None, None, None, None)),
+    ]
+    told = read(form, *(json.dumps(head | message).encode() for message, _ in messages))
+    assert told == [("a", 10**12, values) for _, values in messages]
+    for message in ({}, {"x": None, "v": {"y": None}}, {"v": 5}):
+        found = read_one(form, head | message)
+        assert found.reason is Reason.MISSING_FIELD
+        assert found.message == "it has none of x, y, n, b, k"
+    # What is there has to be right.
+    assert read_one(form, head | {"x": 10, "n": 1}).reason is Reason.OUT_OF_RANGE
+    assert read_one(form, head | {"x": 1, "n": "1"}).reason is Reason.WRONG_TYPE
+
+
 FORMS = [
     KINDS,
     declared(SENSOR_YAML),
@@ -277,6 +302,14 @@ FORMS = [
         ignore="[{path: v.k, equals: [s, 1]}, {path: b, exists: true}]",
     ),
     of_one(device="key", time="kafka", quantities="{x: {path: d}, y: {path: d.e}}"),
+    of_one(
+        quantities="{x: {optional: true, min: -5}, y: {path: v.y, optional: true, scale: 2, "
+        "shift: -3, max: 9}, k: {path: v.k, type: text, optional: true}}"
+    ),
+    of_one(
+        quantities="{x: {}, y: {paths: [v.y, y], optional: true, type: int}, b: {optional: true, "
+        "type: boolean}}"
+    ),
 ]
 # Values and text that mean something to one of the forms, or are almost such.
 numbers = st.one_of(

@@ -124,6 +124,34 @@ AVRO = rules_of(
         10: WriterSchema("AVRO", b"{"),
     },
 )
+PARTS = VENDOR.replace("max: 150}", "max: 150, optional: true}").replace(
+    "max: 10000}", "max: 10000, optional: true}"
+)
+# A schema that has no CO2 at all, and one in which each thing may be null.
+NO_CO2 = avro(KIND, values=[{"name": "temp_c", "type": ["null", "double"]}])
+ALL_NULL = {
+    **NULLS,
+    "fields": [
+        {**one, "type": ["null", one["type"]]} if one["name"] == "values" else one
+        for one in NULLS["fields"]
+    ],
+}
+PROTO_PARTS = """
+syntax = "proto3";
+package a.b;
+message Values { optional double temp_c = 1; optional int32 co2_ppm = 2; }
+message Message { string sensor = 1; int64 ts = 2; Values values = 3; }
+"""
+AVRO_PARTS = rules_of(
+    "avro",
+    {at: as_schema(one) for at, one in enumerate([FIRST, NULLS, NO_CO2, ALL_NULL], 1)},
+    PARTS,
+)
+PROTOBUF_PARTS = rules_of(
+    "protobuf",
+    {1: WriterSchema("PROTOBUF", compile_texts({"p.proto": PROTO_PARTS}, "p.proto"))},
+    PARTS,
+)
 PROTOBUF = rules_of("protobuf", {1: DESCRIPTORS, 7: Unknown("the registry has no such schema")})
 
 
@@ -146,7 +174,10 @@ def drained(rules: ReadingRules, *values: bytes | None) -> list[Any]:
     (chunk,) = chunk_records(records)
     found = read_chunk(ReadingDecoder(rules), chunk)
     rejected = dict(found.rejections)
-    columns = [column.tolist() for column in found.values]
+    columns = [
+        [value if mask is None or mask[at] else None for at, value in enumerate(column.tolist())]
+        for column, mask in zip(found.values, found.has, strict=True)
+    ]
     rows = map(_judged, zip(found.devices, found.ms.tolist(), *columns, strict=True))
     ignored = [at for at in found.left_out if at not in rejected]
     return [
@@ -376,6 +407,53 @@ def test_what_is_ignored_is_ignored_by_both(rules: ReadingRules, value: bytes) -
     assert drained(rules, value) == ["ignored"] == [audited(rules, value)]
 
 
+def write_part(at: int, values: Mapping[str, Any] | None) -> tuple[ReadingRules, bytes]:
+    """A message of one of the schemas of parts, with what the schema has a place for."""
+    message = {**MESSAGE, "values": values, "more": []}
+    if at == 4:
+        of_parts = protobuf.parse_file(PROTOBUF_PARTS.schemas.find(1))
+        descriptor = of_parts.named("a.b.Message")
+        made = message_factory.GetMessageClass(descriptor)(
+            sensor=message["sensor"], ts=message["ts"], values=values
+        )
+        indexes = protobuf.write_indexes(protobuf.indexes_of(descriptor))
+        return PROTOBUF_PARTS, frame(1) + indexes + made.SerializeToString()
+    return AVRO_PARTS, write((FIRST, NULLS, NO_CO2, ALL_NULL)[at], message, at + 1)
+
+
+@pytest.mark.parametrize(
+    ("at", "values", "told"),
+    [
+        (0, {"temp_c": 21.5, "co2_ppm": 612}, [21.5, 612]),
+        (1, {"temp_c": None, "co2_ppm": 612}, [None, 612]),
+        (1, {"temp_c": 21.5, "co2_ppm": None}, [21.5, None]),
+        (2, {"temp_c": 21.5}, [21.5, None]),
+        (3, {"temp_c": 21.5, "co2_ppm": None}, [21.5, None]),
+        (4, {"temp_c": 21.5}, [21.5, None]),
+        (4, {"co2_ppm": 0}, [None, 0]),
+    ],
+)
+def test_what_is_optional_may_be_absent_in_message_and_schema(
+    at: int, values: Mapping[str, Any], told: list[Any]
+) -> None:
+    rules, value = write_part(at, values)
+    assert goes_the_fast_way(rules, value)
+    assert drained(rules, value) == [audited(rules, value)]
+    assert audited(rules, value) == ("a/1", AT_MS, *told)
+
+
+@pytest.mark.parametrize(
+    ("at", "values"),
+    [(1, {"temp_c": None, "co2_ppm": None}), (2, {"temp_c": None}), (3, None), (4, {}), (4, None)],
+)
+def test_a_reading_without_any_quantity_is_none(at: int, values: Mapping[str, Any] | None) -> None:
+    rules, value = write_part(at, values)
+    (told,) = drained(rules, value)
+    assert isinstance(told, Rejection)
+    assert told.reason is Reason.MISSING_FIELD
+    assert audited(rules, value) == told
+
+
 # Whatever is sent.
 
 NUMBERS = st.floats(allow_nan=True) | st.floats(-200, 200) | st.integers(-(2**31), 2**31 - 1)
@@ -395,9 +473,13 @@ MESSAGES = st.fixed_dictionaries(
 @st.composite
 def _messages(draw: st.DrawFn) -> tuple[ReadingRules, bytes]:
     """A message of some schema, sometimes broken in one place."""
-    message = draw(MESSAGES)
-    at = draw(st.integers(0, 3))
-    if at == 3:
+    message: dict[str, Any] = draw(MESSAGES)
+    told: dict[str, Any] = message["values"]
+    at = draw(st.integers(0, 8))
+    if at > 3:
+        parts = {name: draw(st.none() | st.just(value)) for name, value in told.items()}
+        rules, value = write_part(at - 4, parts if at > 4 else told)
+    elif at == 3:
         rules, value = PROTOBUF, write_proto(message)
     else:
         rules, value = AVRO, write((FIRST, SECOND, NULLS)[at], message, at + 1)

@@ -42,6 +42,8 @@ FORMS = {
         "state: {type: text}}"
     ),
     "fahrenheit": of_one(quantities=CELSIUS),
+    "parts": of_one(quantities="{x: {max: 100}, y: {path: v.y, optional: true}}"),
+    "all optional": of_one(quantities="{x: {max: 100, optional: true}, y: {optional: true}}"),
 }
 
 
@@ -56,10 +58,10 @@ def test_what_is_written_is_read_again(name: str) -> None:
         assert (found.device_id, timestamp_ms(found.timestamp)) == ("a/1", AT_US // 1000)
         told = [getattr(found, item.name) for item in rules.quantities]
         for item, value, sent in zip(rules.quantities, told, values, strict=True):
-            if item.is_number:
+            if item.is_number and not (item.optional and value is None):
                 assert value == pytest.approx(sent, rel=1e-6, abs=1e-6)
             else:
-                assert value in ("low", "high", False, True)
+                assert value in ("low", "high", False, True) or item.optional
 
 
 @pytest.mark.parametrize("reason", MALFORMED_REASONS)
@@ -74,7 +76,9 @@ def test_what_is_wrong_is_rejected_for_just_that_reason(name: str, reason: Reaso
 
 
 @pytest.mark.parametrize("form", ["avro", "protobuf", "json-schema"])
-@pytest.mark.parametrize("name", ["sensor", "milliseconds", "kinds", "fahrenheit"])
+@pytest.mark.parametrize(
+    "name", ["sensor", "milliseconds", "kinds", "fahrenheit", "parts", "all optional"]
+)
 def test_by_a_schema_of_its_own_making_it_writes_what_is_read(name: str, form: FormatName) -> None:
     form_of = replace(FORMS[name], format=Format(form))
     text = first_schema(form_of)
@@ -90,10 +94,27 @@ def test_by_a_schema_of_its_own_making_it_writes_what_is_read(name: str, form: F
     assert (found.device_id, timestamp_ms(found.timestamp)) == ("a/1", AT_US // 1000)
     (chunk,) = chunk_records([Record(0, 0, 0, None, payload)])
     assert read_chunk(ReadingDecoder(rules), chunk).devices == ["a/1"]
+    others = [PathReader(rules).read(writer.write("a/1", AT_US + at, values)) for at in range(40)]
+    for item in rules.quantities:
+        lacking = [one for one in others if getattr(one, item.name) is None]
+        assert bool(lacking) == item.optional, item.name
     for reason in MALFORMED_REASONS:
         wrong = PathReader(rules).read(writer.write_wrong(reason, "a/1", AT_US, values))
         assert isinstance(wrong, Rejection)
         assert wrong.reason is writer.reason_of(reason)
+
+
+@pytest.mark.parametrize("name", ["parts", "all optional"])
+def test_of_four_messages_one_lacks_an_optional_quantity_and_none_lacks_all(name: str) -> None:
+    rules = ReadingRules(FORMS[name])
+    writer, reader = MessageWriter(rules), PathReader(rules)
+    moments = [AT_US + step * 1_000_000 for step in range(400)]
+    found = [reader.read(writer.write("a/1", at, [1.0, 2.0])) for at in moments]
+    assert not any(isinstance(one, Rejection | Ignored) for one in found)
+    told = [[getattr(one, item.name) for one in found] for item in rules.quantities]
+    lacking = [column.count(None) for column in told]
+    for item, lacks in zip(rules.quantities, lacking, strict=True):
+        assert 60 < lacks < 140 if item.optional else not lacks
 
 
 def test_what_no_simulated_message_can_be_is_refused() -> None:

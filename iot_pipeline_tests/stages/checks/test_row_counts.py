@@ -23,7 +23,7 @@ class Sums:
 
     rows: int
 
-    def stored_by_day(self, *_: object) -> Iterator[dict[date, int]]:
+    def stored_by_day(self, *_: object, of_cells: bool = False) -> Iterator[dict[date, int]]:
         yield {DAY: self.rows}
 
 

@@ -154,6 +154,16 @@ def _forget(outside: Outside, sleep: Callable[[float], None] = lambda _: None) -
     )
 
 
+def test_of_readings_told_in_parts_the_receipt_has_the_cells() -> None:
+    outside = _world()
+    at = min(key for key in outside.store.cells if key[0] == DEVICE)
+    del outside.store.cells[at]["humidity"]
+    receipt = _forget(outside)
+    assert sum(receipt.rows_by_day.values()) == 5
+    assert sum(receipt.cells_by_day.values()) == 9
+    _check_forgotten(outside)
+
+
 def _check_forgotten(outside: Outside) -> None:
     left = {name for name, _, _ in outside.store.cells}
     assert left == outside.rollups == outside.states == outside.mends == {"other"}
@@ -290,12 +300,16 @@ def test_a_drain_that_cannot_ask_what_was_deleted_writes_nothing() -> None:
 
 def _receipt(progress: Progress, rows: int) -> Receipt:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    return Receipt(_deletion(1), at, progress, {DAY: rows}, {})
+    return Receipt(_deletion(1), at, progress, {DAY: rows}, {}, {DAY: 2 * rows})
 
 
 def test_forgotten_rows_are_neither_missing_nor_too_many() -> None:
     rows = forgotten_rows([_receipt(Progress.DONE, 100), _receipt(Progress.BEGUN, 20)])
     assert (rows.gone[DAY], rows.going[DAY]) == (100, 20)
+    cells = forgotten_rows(
+        [_receipt(Progress.DONE, 100), _receipt(Progress.BEGUN, 20)], of_cells=True
+    )
+    assert (cells.gone[DAY], cells.going[DAY]) == (200, 40)
     # 300 in the ledger: between 180 and 200 rows are right.
     for count, is_right in ((179, False), (180, True), (200, True), (201, False)):
         day = DayCount(DAY, count, 3, 3, 300, 300, gone=100, going=20)

@@ -1,5 +1,7 @@
 """Count the rows of days, and read beside them what the ledgers say was stored.
 
+Their cells, where readings may be told in parts: several records make a row then.
+
 Bounded: counting ends when its time is over and says what was not counted; the next look goes on
 there. True beside running drains: the ledgers are read before the first row and after the last,
 and what a run commits meanwhile lies between. Changes nothing.
@@ -102,6 +104,7 @@ def count_days(
     budget_seconds: float,
     patience_seconds: float = 0.0,
     begun: Mapping[date, CountSoFar] | None = None,
+    of_cells: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[DayCount]:
     """Count the rows of these days, and compare with what the ledgers stored.
@@ -112,10 +115,11 @@ def count_days(
         patience_seconds: rows beyond the ledger may belong to a micro-batch that commits within
             a second or so: look again this long before calling them too many.
         begun: counts that an earlier look left unfinished; they go on.
+        of_cells: what is counted are cells.
     """
     chosen, begun = list(days), begun or {}
     deadline = clock() + budget_seconds
-    before = _sum_days(ledger, topic, partitions, chosen, deadline, clock)
+    before = _sum_days(ledger, topic, partitions, chosen, of_cells, deadline, clock)
     if before is not None:
         before |= {day: begun[day].ledger_before for day in chosen if day in begun}
     counts = [
@@ -125,7 +129,7 @@ def count_days(
     while True:
         # As much time again: without this read a run that commits meanwhile looks like a defect.
         again = clock() + budget_seconds
-        after = before and _sum_days(ledger, topic, partitions, chosen, again, clock)
+        after = before and _sum_days(ledger, topic, partitions, chosen, of_cells, again, clock)
         compared = [
             _compare(day, count, before, after) for day, count in zip(chosen, counts, strict=True)
         ]
@@ -139,12 +143,13 @@ def _sum_days(
     topic: str,
     partitions: Sequence[int],
     days: Sequence[date],
+    of_cells: bool,
     deadline: float,
     clock: Callable[[], float],
 ) -> dict[date, int] | None:
     """Each of the days with what was stored of it; None when the time did not suffice."""
     total = dict.fromkeys(days, 0)
-    for by_day in ledger.stored_by_day(topic, partitions, days):
+    for by_day in ledger.stored_by_day(topic, partitions, days, of_cells=of_cells):
         if clock() > deadline:
             return None
         for day, stored in by_day.items():
