@@ -15,7 +15,6 @@ from iot_pipeline.core.reading.quantities import LIMITS
 from iot_pipeline.core.rollups.statistics import STATISTICS
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.extras import require
-from iot_pipeline.proto_files import compile_file
 from iot_pipeline.settings_sources import in_project
 
 SCHEMA_NAME = "reading.schema.json"
@@ -68,6 +67,8 @@ def _read_schema(folder: Path, form: FormatName, name: str, message: str) -> Wri
     try:
         content = place.read_bytes()
         if form == "protobuf" and place.suffix == ".proto":
+            from iot_pipeline.proto_files import compile_file
+
             content = compile_file(place, place.stat().st_mtime_ns)
         return checked_schema(WriterSchema(KINDS[form], content, message=message))
     except OSError as exc:

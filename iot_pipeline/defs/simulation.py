@@ -13,7 +13,6 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from iot_pipeline.clients.kafka_producer import open_sender
-from iot_pipeline.clients.registry import SchemaRegistry
 from iot_pipeline.core.checks.device_table import as_code
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.simulator.manifest import FaultTruth, Manifest
@@ -36,7 +35,6 @@ from iot_pipeline.local.manifests import manifest_path, new_manifest_id, write_m
 from iot_pipeline.local.scenario_files import load_scenario, shipped_scenarios
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.simulator.simulation import Simulation, SimulationResult
-from iot_pipeline.stages.simulator.writing import learn_to_write
 
 MAX_SECONDS = 86_400
 PLAIN = "plain"
@@ -199,6 +197,10 @@ def _send(context: dg.OpExecutionContext, config: SimulateConfig, settings: Sett
     with failing_with_advice(), open_sender(settings) as sender:
         rules = settings.reading_rules
         if rules.declaration.format.is_framed:
+            # Here, because plain messages need no HTTP client.
+            from iot_pipeline.clients.registry import SchemaRegistry
+            from iot_pipeline.stages.simulator.writing import learn_to_write
+
             learn_to_write(rules, SchemaRegistry(settings), settings.topic)
         plan, is_plain = config.plan(rules), config.scenario == PLAIN
         simulation = Simulation(

@@ -16,7 +16,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from iot_pipeline.core.reading.by_path import PathReader, Told
-from iot_pipeline.core.reading.compiled import compile_format, wanted_of
 from iot_pipeline.core.reading.contents import JSON_TYPES
 from iot_pipeline.core.reading.declaration import Declaration, IgnoreRule, Path, TimeUnit
 from iot_pipeline.core.reading.declared_times import (
@@ -201,6 +200,9 @@ def _framed(decode: Callable[[Any], Any], value: bytes | None) -> Any:
 
 def _shape_by_schema(declared: Declaration, schemas: SchemaBook) -> Shape:
     """Avro's and Protobuf's: a tuple of all that is asked for."""
+    # Here, as every import is a part of what loading definitions takes.
+    from iot_pipeline.core.reading.compiled import compile_format, wanted_of
+
     at = iter(map(itemgetter, range(len(wanted_of(declared)))))
     return Shape(
         cast(Callable[[bytes | None], Any], compile_format(declared, schemas)),

@@ -33,15 +33,13 @@ _TYPES = {
 _LOGICAL = {"milliseconds": "timestamp-millis", "microseconds": "timestamp-micros"}
 
 
-def encoder_of(declared: Declaration, schemas: SchemaBook) -> Encode | None:
-    """What makes a message's bytes of its dict; None: it is plain JSON.
+def encoder_of(declared: Declaration, schemas: SchemaBook) -> Encode:
+    """What makes a message's bytes of its dict, in a format that is not plain JSON.
 
     Raises:
         ConfigurationError: the schema is unknown, or has no place for what is declared.
     """
     form = declared.format
-    if form.name == "json":
-        return None
     beginning, schema = b"", form.schema
     if schema is None:
         if schemas.writing is None:

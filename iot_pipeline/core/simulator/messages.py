@@ -13,7 +13,6 @@ import msgspec
 from iot_pipeline.core.reading.declaration import Path, TimeUnit
 from iot_pipeline.core.reading.messages import ReadingRules, Reason, reading_type
 from iot_pipeline.core.reading.quantities import NO_GREATEST, RANGES, Quantity
-from iot_pipeline.core.simulator.encoding import encoder_of
 from iot_pipeline.errors import ConfigurationError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,7 +55,12 @@ class MessageWriter:
         self._optional = [item.places[0] for item in declared.quantities if item.optional]
         _check_apart(self._paths)
         self._by_schema = declared.format.name in ("avro", "protobuf")
-        self._encode = encoder_of(declared, rules.schemas) or _encode
+        self._encode = _encode
+        if declared.format.name != "json":
+            # Here, as every import is a part of what loading definitions takes.
+            from iot_pipeline.core.simulator.encoding import encoder_of
+
+            self._encode = encoder_of(declared, rules.schemas)
         names = [quantity.name for quantity in declared.quantities]
         is_original = self._paths == [("device_id",), ("timestamp",), *((name,) for name in names)]
         is_plain = all(
