@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iot_pipeline.clients.audit_log import KafkaAuditLog
 from iot_pipeline.clients.cassandra import CassandraClient
@@ -40,7 +40,6 @@ from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.errors import SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
-from iot_pipeline.stages.ingest.look_ahead import Ahead, look_ahead
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ports import NoSchemas, Receipts, Run, SchemaSource
@@ -52,6 +51,9 @@ from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
 from iot_pipeline.stages.schema import SchemaReport, check_schema, setup_schema
 from iot_pipeline.tls import tls_context
+
+if TYPE_CHECKING:
+    from iot_pipeline.stages.ingest.look_ahead import Ahead
 
 
 class Tables:
@@ -139,11 +141,14 @@ class Connections(Tables):
 
     def plan_ahead(
         self, max_records: int | None = None, partitions: Container[int] | None = None
-    ) -> tuple[Plan, Ahead, list[Difference]]:
+    ) -> "tuple[Plan, Ahead, list[Difference]]":
         """What a drain would read now, what its first records would become, how tables differ.
 
         Nothing is written, not even a first contact with the topic.
         """
+        # Dagster loads this module for each run, and few runs look ahead.
+        from iot_pipeline.stages.ingest.look_ahead import look_ahead
+
         settings = self.settings
         plan = make_plan(
             self.log,
