@@ -144,6 +144,11 @@ def write_times_in(stored: StoredRow) -> tuple[int | None, ...]:
     return stored[len(stored) // 2 :]
 
 
+def newest_us(stored: StoredRow) -> int:
+    """The latest write time of its cells; 0 where there is none."""
+    return max((us for us in write_times_in(stored) if us is not None), default=0)
+
+
 def should_write(row: Row, stored: StoredRow | None) -> bool:
     """Whether writing a record's row again restores something, and mixes it with nothing.
 
