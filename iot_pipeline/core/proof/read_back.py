@@ -189,7 +189,7 @@ class RowFinding:
 
     def __str__(self) -> str:
         where = f"{self.device_id} at {self.timestamp_ms} ms (record {self.row[2]}:{self.row[1]})"
-        stored_us = write_times_in(self.stored)[0] if self.stored else None
+        stored_us = newest_us(self.stored) if self.stored else None
         return {
             RowState.EQUAL: f"{where}: as its record says",
             RowState.NEWER: f"{where}: a later write won, at {stored_us} µs",

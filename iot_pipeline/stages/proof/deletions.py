@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import write_times_in
+from iot_pipeline.core.proof.read_back import newest_us
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
 from iot_pipeline.stages.ports import DeletionLog, DeviceDays, SensorData
 from iot_pipeline.stages.proof.read_back import scan_rows
@@ -49,8 +49,7 @@ def delete_readings(
     rows_by_day: dict[date, int] = {}
     for place, found in scan_rows(rows, places, retry_seconds):
         covered = sum(
-            deletion.since_ms <= ms < deletion.until_ms
-            and (write_times_in(stored)[0] or 0) <= deletion.deleted_us
+            deletion.since_ms <= ms < deletion.until_ms and newest_us(stored) <= deletion.deleted_us
             for ms, stored in found
         )
         if covered:
