@@ -145,7 +145,7 @@ def write_times_in(stored: StoredRow) -> tuple[int | None, ...]:
 
 
 def newest_us(stored: StoredRow) -> int:
-    """The write time of the row's newest cell; 0 for a row without any."""
+    """The latest write time of its cells; 0 where there is none."""
     return max((us for us in write_times_in(stored) if us is not None), default=0)
 
 

@@ -16,7 +16,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
 from iot_pipeline.core.fleet.states import MOST_DEVICES, FleetStates, fold_rows
 from iot_pipeline.core.proof.deletions import Deletion
-from iot_pipeline.core.proof.read_back import StoredRow, values_in, write_times_in
+from iot_pipeline.core.proof.read_back import StoredRow, newest_us, values_in
 from iot_pipeline.core.reading.spans import Span, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_DAY, MS_PER_HOUR, day_number, day_of
@@ -310,8 +310,7 @@ def _readings(answer: StoredRows) -> dict[int, _Reading]:
     found: dict[int, _Reading] = {}
     for ms, cells in answer.found:
         # A cell that no message told, or that was deleted, has neither value nor write time.
-        written_us = max(us or 0 for us in write_times_in(cells))
-        if written_us:
+        if written_us := newest_us(cells):
             found[ms] = ms, arrived_ms(written_us), values_in(cells)
     return found
 

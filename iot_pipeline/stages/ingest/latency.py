@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.ingest.latency import Latencies
-from iot_pipeline.core.proof.read_back import StoredRow, write_times_in
+from iot_pipeline.core.proof.read_back import StoredRow, newest_us
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.errors import PipelineError, TransientError
@@ -44,8 +44,7 @@ class _Probe:
     def is_in(self, answer: StoredRows) -> bool:
         """Whether the answer holds the row, or one that has won over it since."""
         return any(
-            at == self.timestamp_ms
-            and max(us or 0 for us in write_times_in(row)) >= self.written_us
+            at == self.timestamp_ms and newest_us(row) >= self.written_us
             for at, row in answer.found
         )
 

@@ -22,6 +22,7 @@ from iot_pipeline.core.proof.read_back import (
     judge_of,
     judge_part,
     judge_row,
+    newest_us,
     write_times_in,
 )
 from iot_pipeline.core.reading.quantities import are_in_parts
@@ -81,20 +82,20 @@ def mend(
     settings, place = ports.settings, (device_id, timestamp_ms // MS_PER_DAY)
     work = _Mending(ports, store, run, place, timestamp_ms, mended_by, wall_clock())
     before = fetch_row(ports.rows, place, timestamp_ms, settings.retry_seconds)
-    newest_us = max((us for us in write_times_in(before or ()) if us is not None), default=None)
-    if before is None or newest_us is None:
+    latest_us = newest_us(before) if before is not None else 0
+    if before is None or not latest_us:
         raise PermanentError(f"{work}: there is no such row. `iot audit` says what became of it")
     if are_in_parts(settings.quantities):
         return work.mend_parts(before)
-    arrived = arrived_ms(newest_us)
+    arrived = arrived_ms(latest_us)
     rivals = records_of_key(ports, place, timestamp_ms, {arrived})
     known = ports.read_mended()
     for row in (known.row_of(device_id, timestamp_ms, rival) for rival in rivals):
         if judge_row(row, before) is RowState.EQUAL:
             return Mend(before, before, row)
-    if not rivals or newest_us > mended_us(arrived):
+    if not rivals or latest_us > mended_us(arrived):
         raise PermanentError(
-            f"{work}: Kafka has no record with the row's write time {newest_us} µs: Kafka deleted "
+            f"{work}: Kafka has no record with the row's write time {latest_us} µs: Kafka deleted "
             "it, or another program wrote the row. `iot trace` shows the row"
         )
     winner = winner_of(rivals)
