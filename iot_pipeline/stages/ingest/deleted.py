@@ -99,3 +99,4 @@ class DeletedReadings:
         for row, day in zip(columns.rows(gone), days, strict=True):
             batch.supersede(row, day)
         batch.groups = batch.groups.without(is_gone)
+        batch.count_cells_again()

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from iot_pipeline.core.proof.audit_result import Fate
+from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.settings_reading import load_declaration
+from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit, choose_ranges
 from iot_pipeline.stages.proof.mend import mend
@@ -19,7 +21,7 @@ from iot_pipeline.stages.proof.replay_dead_letters import replay_dead_letters
 from iot_pipeline.stages.proof.trace import read_back_run, trace
 from iot_pipeline_tests.load import reading_json
 from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
-from iot_pipeline_tests.stages.outside import Outside
+from iot_pipeline_tests.stages.outside import FakeDeletions, Outside
 from iot_pipeline_tests.stages.proof.test_replay_dead_letters import Letters
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
@@ -83,6 +85,22 @@ def test_parts_of_several_runs_are_all_stored_and_one_that_is_gone_is_replayed(r
     assert done.rows_not_whole == 0
     assert cells(outside) == {"temperature": 21.0, "humidity": 50.0}
     assert fates(outside) == proved
+
+
+def test_parts_that_were_deleted_before_they_are_read_are_no_cells_of_the_ledger(reading: str):
+    world, config = World(), config_of(reading)
+    world.write(0, "d", T0, 20.0, None)
+    world.write(0, "other", T0, 20.0, 50.0)
+    moment_us = world.log.now_ms * 1000 + 999
+    world.log.tick()
+    world.write(0, "d", T0, None, 51.0)
+    forgotten = Deletion("d", 0, 1 << 50, moment_us, "asked", is_forgotten=True)
+    ports = dataclasses.replace(world.ports(), deletions=FakeDeletions(deletions=[forgotten]))
+    drain(world.plan(), ports, RUN, config)
+    (entry,) = world.ledger.read_entries("iot_data", [0])
+    assert (entry.counts.stored, entry.counts.superseded) == (2, 1)
+    assert sum(entry.counts.cells_by_day.values()) == 3
+    assert cells(Outside(world, reading=reading)) == {"humidity": 51.0}
 
 
 def test_a_trace_names_each_record_that_told_a_part(reading: str):
