@@ -219,7 +219,7 @@ def _row(name: str, state: DeviceState, fleet: Fleet) -> tuple[object, ...]:
         name,
         moment_of(state.measured_ms),
         *(
-            None if value is None else quantity.shown(value)
+            quantity.shown_if_any(value)
             for quantity, value in zip(fleet.limits.quantities, state.values, strict=False)
         ),
         in_words(usual / 1000) if usual else "?",

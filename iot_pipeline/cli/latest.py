@@ -1,10 +1,11 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
 
 from iot_pipeline.cli.output import json_option, print_json_list, print_long_table, say
 from iot_pipeline.connections import open_connections
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.core.words import counted
 from iot_pipeline.settings import Settings
@@ -62,17 +63,18 @@ def latest_command(devices: tuple[str, ...], as_json: bool) -> None:
         units = [f"{quantity.name} ({quantity.unit})" for quantity in settings.quantities]
         print_long_table(
             ("device", "newest reading", "arrived at", *units),
-            (
-                (
-                    item.device_id,
-                    in_utc(moment_of(item.measured_ms), "milliseconds"),
-                    moment_of(item.arrived_ms),
-                    *(
-                        quantity.shown(value)
-                        for quantity, value in zip(settings.quantities, item.values, strict=True)
-                    ),
-                )
-                for item in found
-            ),
+            (_row(item, settings.quantities) for item in found),
         )
         say(f"{counted(shown, 'device')} with a reading of the last {limits.expected_days:g} days")
+
+
+def _row(item: Newest, quantities: Sequence[Quantity]) -> tuple[object, ...]:
+    return (
+        item.device_id,
+        in_utc(moment_of(item.measured_ms), "milliseconds"),
+        moment_of(item.arrived_ms),
+        *(
+            quantity.shown_if_any(value)
+            for quantity, value in zip(quantities, item.values, strict=True)
+        ),
+    )

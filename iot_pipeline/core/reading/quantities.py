@@ -127,6 +127,10 @@ class Quantity:
             return f"{value:g}"
         return str(value).lower() if isinstance(value, bool) else str(value)
 
+    def shown_if_any(self, value: float | str | None) -> str | None:
+        """The same; None where a reading does not have it."""
+        return None if value is None else self.shown(value)
+
     def setting_of(self, limit: str) -> str:
         """The setting that changes one of LIMITS, such as plausible_humidity_min."""
         return setting_of(self.name, limit)
