@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 _READ_AGAIN_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
+# Kafka's answer to a time that is later than every record.
+_NOTHING_SO_LATE = -1
+
 
 class KafkaLog:
     """A `RecordLogReader`: one admin connection, made at first use.
@@ -177,7 +180,8 @@ class KafkaLog:
         marks = self.watermarks(topic)
         spec = OffsetSpec.for_timestamp(int(moment.timestamp() * 1000))
         partitions = [TopicPartition(topic, mark.partition) for mark in marks]
-        found = self._list_offsets(partitions, spec, f"looking for {moment} in {topic}")
+        doing = f"looking for {moment} in {topic}"
+        found = self._list_offsets(partitions, spec, doing, least=_NOTHING_SO_LATE)
         # -1: everything is older, so the range begins at the end.
         return {
             mark.partition: found[p] if found[p] >= 0 else mark.last_stable
@@ -229,13 +233,28 @@ class KafkaLog:
         spec: Any,
         doing: str,
         isolation_level: Any = IsolationLevel.READ_COMMITTED,
+        least: int = 0,
     ) -> dict[Any, int]:
+        """The offsets of partitions.
+
+        Raises:
+            KafkaUnavailableError: of a partition there is none. Seen once, without an error, with
+                three brokers of which two had just come back: -1001, which taken for where the log
+                begins would make a loss of 1,001 records of it.
+        """
         asked = self._admin.list_offsets(
             dict.fromkeys(partitions, spec),
             isolation_level=isolation_level,
             request_timeout=self._timeout,
         )
-        return {p: self._answer(future, doing).offset for p, future in asked.items()}
+        found = {p: self._answer(future, doing).offset for p, future in asked.items()}
+        unknown = sorted(p.partition for p, offset in found.items() if offset < least)
+        if unknown:
+            raise KafkaUnavailableError(
+                f"{doing}: Kafka names no offset of partition {', '.join(map(str, unknown))}: "
+                "another broker takes it over"
+            )
+        return found
 
     def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> KafkaRangeSource:
         return KafkaRangeSource(

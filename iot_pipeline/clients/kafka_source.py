@@ -264,6 +264,11 @@ class KafkaRangeSource:
             raise translate(
                 exc.args[0], f"{doing}: Kafka has no such offset; asking where its log begins"
             ) from exc
+        if low < 0 or high < 0:
+            raise KafkaUnavailableError(
+                f"{doing}: Kafka has no such offset, and does not say where its log begins: "
+                "another broker takes it over"
+            )
         position = self._next[partition]
         if position < low:
             return OffsetsExpiredError(

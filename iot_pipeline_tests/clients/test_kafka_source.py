@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Producer
 
 from iot_pipeline.clients.kafka_source import KafkaRangeSource
 from iot_pipeline.core.proof.dead_letters import HEADERS_LOST
@@ -79,21 +79,26 @@ def test_polling_for_records_gives_those_of_the_chunks(kafka_wire: str) -> None:
 
 
 class _MuteAboutWatermarks:
-    """A consumer whose first questions for watermarks fail; the rest is the real one's."""
+    """A consumer whose first questions for watermarks fail; the rest is the real one's.
 
-    def __init__(self, inner: Any, *failures: int) -> None:
+    None: they are answered, with what stands for no offset.
+    """
+
+    def __init__(self, inner: Any, *failures: int | None) -> None:
         self._inner, self._failures = inner, list(failures)
 
     def get_watermark_offsets(self, *args: Any, **kwargs: Any) -> Any:
         if self._failures:
-            raise KafkaException(KafkaError(self._failures.pop(0)))
+            if (failure := self._failures.pop(0)) is None:
+                return OFFSET_INVALID, OFFSET_INVALID
+            raise KafkaException(KafkaError(failure))
         return self._inner.get_watermark_offsets(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
-def _beyond_the_log(brokers: str, topic: str, *failures: int) -> KafkaRangeSource:
+def _beyond_the_log(brokers: str, topic: str, *failures: int | None) -> KafkaRangeSource:
     _produce(brokers, topic, 1, 10)
     source = KafkaRangeSource(
         {"bootstrap.servers": brokers, "log_level": 0}, topic, [OffsetRange(0, 50, 60)]
@@ -111,10 +116,10 @@ def test_a_lost_offset_is_asked_about_again_until_kafka_says_where_its_log_is(
     kafka_wire: str,
 ) -> None:
     source = _beyond_the_log(
-        kafka_wire, "source_lost", KafkaError._TRANSPORT, KafkaError._TIMED_OUT
+        kafka_wire, "source_lost", KafkaError._TRANSPORT, None, KafkaError._TIMED_OUT
     )
     try:
-        for _ in range(2):
+        for _ in range(3):
             with pytest.raises(KafkaUnavailableError, match=r"source_lost\[0\] at 50.*no such"):
                 _poll_until_it_fails(source)
         while not source.stopped:
