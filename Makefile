@@ -10,10 +10,10 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Tests share nothing, so they run side by side. Those with servers often wait: two processes of
+# Tests share nothing, so they run side by side. Those with servers often wait: some processes of
 # pytest, each with a Kafka and a Cassandra of its own (2.4 GB), module by module, long ones first.
 WORKERS ?= 3
-SERVERS ?= 2
+SERVERS ?= $(shell awk '/MemTotal/ {print ($$2 > 15000000) ? 3 : 2; found = 1} END {if (!found) print 2}' /proc/meminfo 2>/dev/null || echo 2)
 CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and not ui"
 
 # Tests and demos start hundreds of processes: each would compile every module again.
