@@ -76,8 +76,8 @@ class ForgottenRows:
     Of those that are `going`, some may be there still.
     """
 
-    gone: Mapping[date, int]
-    going: Mapping[date, int]
+    gone: Mapping[date, int] = field(default_factory=dict)
+    going: Mapping[date, int] = field(default_factory=dict)
 
 
 def forgotten_rows(receipts: Iterable[Receipt], *, of_cells: bool = False) -> ForgottenRows:

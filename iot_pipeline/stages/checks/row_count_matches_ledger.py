@@ -61,12 +61,8 @@ def look(facts: Facts) -> CheckVerdict | None:
         patience_seconds=patience,
         begun=mine,
         of_cells=of_cells,
+        forgotten=lambda: forgotten_rows(facts.ports.receipts.read_receipts(), of_cells=of_cells),
     )
-    forgotten = forgotten_rows(facts.ports.receipts.read_receipts(), of_cells=of_cells)
-    compared = [
-        replace(day, gone=forgotten.gone.get(day.day, 0), going=forgotten.going.get(day.day, 0))
-        for day in compared
-    ]
     # What is kept is derived: who may not write looks all the same.
     with suppress(MissingRightError):
         if run is None:

@@ -6,6 +6,7 @@ from datetime import date
 
 import pytest
 
+from iot_pipeline.core.proof.forgetting import ForgottenRows
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.spans import Counted, PlainRow, Span
 from iot_pipeline.stages.checks.machinery.row_counts import CountSoFar, DayCount, count_days
@@ -160,3 +161,33 @@ def test_a_look_without_time_takes_no_more_names_than_it_counts(rows: SlowRows) 
     assert not day.is_whole
     assert day.devices == 1_042
     assert Walked.taken < 100
+
+
+def test_rows_ahead_of_the_ledger_are_waited_for_also_when_some_were_forgotten(
+    rows: SlowRows,
+) -> None:
+    """What a run has written and not committed yet is not hidden by what is gone."""
+    forgotten, uncommitted = 300, 50
+
+    class Committing(Sums):
+        looks = 0
+
+        def stored_by_day(self, *_: object, of_cells: bool = False) -> Iterator[dict[date, int]]:
+            Committing.looks += 1
+            known = TOTAL + forgotten
+            yield {DAY: known if Committing.looks > 2 else known - uncommitted}
+
+    (day,) = count_days(
+        Committing(0),  # type: ignore[arg-type]
+        SlicedRows(rows, len(QUANTITIES), rows_at_once=500),
+        FakeDeviceDays(rows.store),
+        "t",
+        [0],
+        [DAY],
+        budget_seconds=1_000,
+        patience_seconds=5,
+        forgotten=lambda: ForgottenRows({DAY: forgotten}),
+        clock=rows.clock,
+    )
+    assert (day.rows, day.surplus, day.deficit, day.gone) == (TOTAL, 0, 0, forgotten)
+    assert Committing.looks == 3

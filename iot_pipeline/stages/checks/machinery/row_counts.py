@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Self
 
+from iot_pipeline.core.proof.forgetting import ForgottenRows
 from iot_pipeline.core.reading.spans import Counted, Span, whole_day
 from iot_pipeline.core.times import day_number
 from iot_pipeline.stages.ledger.sums import KeptSums
@@ -105,6 +106,7 @@ def count_days(
     patience_seconds: float = 0.0,
     begun: Mapping[date, CountSoFar] | None = None,
     of_cells: bool = False,
+    forgotten: Callable[[], ForgottenRows] = ForgottenRows,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[DayCount]:
     """Count the rows of these days, and compare with what the ledgers stored.
@@ -116,6 +118,7 @@ def count_days(
             a second or so: look again this long before calling them too many.
         begun: counts that an earlier look left unfinished; they go on.
         of_cells: what is counted are cells.
+        forgotten: asked once, when all is counted: what is removed meanwhile is known then.
     """
     chosen, begun = list(days), begun or {}
     deadline = clock() + budget_seconds
@@ -125,13 +128,15 @@ def count_days(
     counts = [
         _count_day(rows, known, day, begun.get(day), lambda: clock() > deadline) for day in chosen
     ]
+    without = forgotten()
     give_up_at = clock() + patience_seconds
     while True:
         # As much time again: without this read a run that commits meanwhile looks like a defect.
         again = clock() + budget_seconds
         after = before and _sum_days(ledger, topic, partitions, chosen, of_cells, again, clock)
         compared = [
-            _compare(day, count, before, after) for day, count in zip(chosen, counts, strict=True)
+            _compare(day, count, before, after, without)
+            for day, count in zip(chosen, counts, strict=True)
         ]
         if not any(day.surplus for day in compared) or clock() >= give_up_at:
             return compared
@@ -215,7 +220,11 @@ def _count_day(
 
 
 def _compare(
-    day: date, count: _Count, before: Mapping[date, int] | None, after: Mapping[date, int] | None
+    day: date,
+    count: _Count,
+    before: Mapping[date, int] | None,
+    after: Mapping[date, int] | None,
+    without: ForgottenRows,
 ) -> DayCount:
     so_far = None
     if count.device_id is not None and before is not None:
@@ -230,4 +239,6 @@ def _compare(
         None if before is None else before[day],
         None if after is None else after[day],
         so_far,
+        without.gone.get(day, 0),
+        without.going.get(day, 0),
     )
