@@ -13,8 +13,8 @@ import numpy as np
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.times import MS_PER_DAY
-from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.ports import Answer, DeletionLog
+from iot_pipeline.stages.ingest.asked_again import AskedAgain
+from iot_pipeline.stages.ports import DeletionLog
 from iot_pipeline.stages.requests import retry_transient
 
 # A run that stays learns of a deletion within this and the time of an answer.
@@ -34,35 +34,24 @@ class DeletedReadings:
     clock: Callable[[], float] = time.monotonic
     _known: list[Deletion] = field(default_factory=list)
     _latest_us: int = 0
-    _pending: Answer[Sequence[Deletion]] | None = None
-    _looked_at: float = 0.0
+    _again: AskedAgain[Sequence[Deletion]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.log is not None:
+            self._again = AskedAgain(self.log.start_deletions, LOOK_SECONDS, self.clock)
 
     def look(self, retry_seconds: float) -> None:
         """Wait for the answer: before the first row is written."""
-        log = self.log
-        if log is not None:
+        log, again = self.log, self._again
+        if log is not None and again is not None:
             known = retry_transient(log.read_deletions, give_up_after_seconds=retry_seconds)
             self._take(list(known))
-            self._looked_at = self.clock()
+            again.just_answered()
 
     def look_again(self) -> bool:
         """Whether something was deleted since; never waits."""
-        if self.log is None:
-            return False
-        if self._pending is None:
-            if self.clock() - self._looked_at >= LOOK_SECONDS:
-                self._looked_at = self.clock()
-                self._pending = self.log.start_deletions()
-            return False
-        pending = self._pending
-        if not pending.done:
-            return False
-        self._pending = None
-        if pending.error is None:
-            return self._take(list(pending.found))
-        if not isinstance(pending.error, TransientError):
-            raise pending.error
-        return False
+        answer = self._again.poll() if self._again is not None else None
+        return answer is not None and self._take(list(answer.found))
 
     def _take(self, known: list[Deletion]) -> bool:
         if known == self._known:

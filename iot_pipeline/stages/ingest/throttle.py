@@ -6,11 +6,12 @@ what follows the topic for hours obeys within that.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from iot_pipeline.core.ingest.throttle import NO_LIMIT, Bucket, Limit, SetLimit, choose_limit
-from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.ports import Answer, Throttles
+from iot_pipeline.stages.ingest.asked_again import AskedAgain
+from iot_pipeline.stages.ports import Throttles
 from iot_pipeline.stages.requests import retry_transient
 
 LOOK_SECONDS = 2.0
@@ -34,11 +35,13 @@ class Throttle:
     clock: Callable[[], float] = time.monotonic
     _bucket: Bucket | None = None
     _is_over: bool = False
-    _pending: Answer[SetLimit | None] | None = None
-    _looked_at: float = field(init=False)
+    _again: AskedAgain[SetLimit | None] | None = None
 
     def __post_init__(self) -> None:
-        self._looked_at = self.clock()
+        throttles = self.throttles
+        if throttles is not None:
+            start = partial(throttles.start_read, self.topic)
+            self._again = AskedAgain(start, LOOK_SECONDS, self.clock)
         self._obey(None)
 
     @property
@@ -48,30 +51,20 @@ class Throttle:
 
     def look(self, retry_seconds: float) -> None:
         """Wait for what `iot throttle` has said: before the first row is written."""
-        throttles = self.throttles
-        if throttles is not None:
+        throttles, again = self.throttles, self._again
+        if throttles is not None and again is not None:
             kept = retry_transient(
                 lambda: throttles.read_limit(self.topic), give_up_after_seconds=retry_seconds
             )
             self._obey(kept)
-            self._looked_at = self.clock()
+            again.just_answered()
 
     def look_again(self) -> None:
         """Take in what was said since; never wait. What cannot be asked holds on as it was."""
-        if self.throttles is None or self._is_over:
+        if self._again is None or self._is_over:
             return
-        if self._pending is not None:
-            if not self._pending.done:
-                return
-            error = self._pending.error
-            if error is None:
-                self._obey(self._pending.found)
-            elif not isinstance(error, TransientError):
-                raise error
-            self._pending = None
-        elif self.clock() - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = self.clock()
-            self._pending = self.throttles.start_read(self.topic)
+        if (answer := self._again.poll()) is not None:
+            self._obey(answer.found)
 
     def lift(self) -> None:
         """Hold nothing back any more: the run is ended, and what it has read is written."""
