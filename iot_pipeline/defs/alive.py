@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from iot_pipeline.defs.names import HAS_A_PROCESS, LANE, PROCESS, RunProcess
 
 SIGN_SECONDS = 10.0
-# So long without a new one, for whom watches: some signs may be missed.
+# A run without a new one for this time, as seen by one process, is ended: some may be missed.
 SILENT_SECONDS = 60.0
 # Between STARTED and the first tag lies a second or two of imports; far more means that the
 # process died there.
@@ -38,7 +38,7 @@ def signs_of_life(
     instance: dg.DagsterInstance, run_id: str, lane: str, every_seconds: float = SIGN_SECONDS
 ) -> Iterator[None]:
     """Give them until the block ends; one run at a time in a lane, so each lane has one place."""
-    if instance.is_ephemeral:  # nobody else can see it
+    if instance.is_ephemeral:  # no other process can see it
         yield
         return
     is_over = threading.Event()

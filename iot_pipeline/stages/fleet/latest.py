@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.proof.read_back import values_in, write_times_in
+from iot_pipeline.core.proof.read_back import newest_us, values_in
 from iot_pipeline.core.reading.spans import Span
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import MS_PER_DAY, day_number, day_of
@@ -83,7 +83,7 @@ def _newest_of(
             spans.append(Span(name, days[0], days[0] * MS_PER_DAY, end))
         for span, answer in ask_all(spans, lambda span: rows.start_range(span, 1), rows.wait):
             for ms, stored in answer.found:
-                at = arrived_ms(max(us or 0 for us in write_times_in(stored)))
+                at = arrived_ms(newest_us(stored))
                 found[span.device_id] = Newest(span.device_id, ms, at, values_in(stored))
         left = {name: days[1:] for name, days in left.items() if name not in found and days[1:]}
     yield from (found[name] for name in days_of if name in found)
