@@ -99,6 +99,9 @@ class FollowRun(Watcher):
             while thread.is_alive() and not is_red:
                 thread.join(_LOOK_SECONDS)
                 self._pass_on()
+                if not self._achieved_tag:
+                    # With its first commit: a run that ends before its first report said it too.
+                    self._say_achieved()
                 if time.monotonic() < report_at or self.plan is None or not thread.is_alive():
                     continue
                 report_at += REPORT_SECONDS

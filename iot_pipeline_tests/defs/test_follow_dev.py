@@ -226,14 +226,16 @@ def _terminate_ends_at_once(server: DevServer, dev: Set) -> None:
             for entry in dev.chain().entries
             if entry.run_id == run_id
         }
-        said = parse_ranges(tags_of(server.run(run_id))["dagster/iot_achieved"])
-        # Interrupted within Dagster's own code, the tag is that of the last report: a little
-        # behind the ledger, never ahead of it, so a re-execution drains no foreign offset.
-        is_true = {item.partition for item in said} == ledger.keys() and all(
-            ledger[item.partition][0] == item.start and item.end <= ledger[item.partition][1]
+        said = parse_ranges(tags_of(server.run(run_id)).get("dagster/iot_achieved", ""))
+        # Interrupted within Dagster's own code, the tag is that of the last report, or of the
+        # first commit: behind the ledger, never ahead, so a re-execution drains no foreign offset.
+        is_true = all(
+            item.partition in ledger
+            and ledger[item.partition][0] == item.start
+            and item.end <= ledger[item.partition][1]
             for item in said
         )
-        return True if is_true else None
+        return True if said and is_true else None
 
     # Dagster may say CANCELED a moment before the run's process has closed what it does.
     wait_for(tag_is_of_the_ledger, 10, lambda: str(tags_of(server.run(run_id))))
