@@ -119,6 +119,19 @@ def infer(
     return "\n".join(lines) + "\n"
 
 
+def line_for(path: Path, value: Any) -> str:
+    """The line under `quantities` that takes a field in; empty where its value can be none."""
+    kinds = {bool: "boolean", str: "text"}
+    is_number = type(value) in (int, float)
+    if not is_number and type(value) not in kinds:
+        return ""
+    name = _name_of(path, ())
+    unit = next((unit for found, unit in _UNITS if re.search(found, name)), "?")
+    shown = f"unit: {json.dumps(unit, ensure_ascii=False)}"
+    said = shown if is_number else f"type: {kinds[type(value)]}"
+    return f"{name}: {{path: {_yaml_path(path)}, {said}, optional: true}}"
+
+
 def _objects(
     records: Sequence[Record], topic: str, read: Read
 ) -> tuple[list[dict[str, Any]], list[Record]]:

@@ -21,11 +21,13 @@ _Tree = dict[str, Any]
 
 @dataclass(slots=True)
 class FieldSeen:
-    """How many messages had a field, and the first of them."""
+    """How many messages had a field, the first of them, and what stood there."""
 
     records: int
     partition: int
     offset: int
+    path: Path = ()
+    value: Any = None
 
 
 @dataclass(slots=True)
@@ -43,31 +45,35 @@ class UnknownFields:
         self._read = reader_of(self.declaration.format, self.schemas)
         self._tree = _tree_of(self.declaration)
 
-    def add(self, record: Record) -> None:
-        """Look at a message; what cannot be read, or is no record of fields, has none."""
+    def add(self, record: Record) -> dict[str, Any] | None:
+        """Look at a message, and give what it says.
+
+        None: it cannot be read, or is no record of fields, and so has none.
+        """
         try:
             told = self._read(record.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UndecodableError):
-            return
+            return None
         if not isinstance(told, dict):
-            return
-        for path in _unknown(told, self._tree):
+            return None
+        for path, value in _unknown(told, self._tree):
             name = path_text(path)
             known = self.seen.get(name)
             if known is not None:
                 known.records += 1
             elif len(self.seen) < MOST_NAMES:
-                self.seen[name] = FieldSeen(1, record.partition, record.offset)
+                self.seen[name] = FieldSeen(1, record.partition, record.offset, path, value)
             else:
                 self.unnamed += 1
+        return told
 
 
-def _unknown(told: Mapping[str, Any], tree: _Tree, before: Path = ()) -> Iterator[Path]:
+def _unknown(told: Mapping[str, Any], tree: _Tree, before: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Each field that is not declared; of an object of which nothing is declared, itself alone."""
     for name, value in told.items():
         below = tree.get(name)
         if below is None:
-            yield (*before, name)
+            yield (*before, name), value
         elif below and isinstance(value, dict):
             yield from _unknown(value, below, (*before, name))
 
