@@ -30,6 +30,7 @@ from iot_pipeline.clients.remembered import (
     CassandraThrottles,
 )
 from iot_pipeline.clients.rollup_store import CassandraRollupStore
+from iot_pipeline.clients.run_costs import CassandraRunCosts
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
 from iot_pipeline.core.checks.schema import Difference
@@ -78,6 +79,7 @@ class Tables:
         self.settlements = CassandraSettlements(cassandra)
         self.stops = CassandraStops(cassandra)
         self.throttles = CassandraThrottles(cassandra)
+        self.run_costs = CassandraRunCosts(cassandra)
         self.deletions = CassandraDeletions(cassandra)
         self.receipts: Receipts = self.deletions
         self.mends = CassandraMendedRows(cassandra)

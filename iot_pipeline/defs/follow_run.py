@@ -187,7 +187,7 @@ class FollowRun(Watcher):
             started_at=self._started_at,
             is_growing=not is_last,
             is_quick=is_last and bool(self._written),
-            looks_at_devices=self.lane.looks_at_devices,
+            lane=self.lane,
         )
         shown, metadata = told
         if not self._written:

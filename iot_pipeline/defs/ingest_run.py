@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from iot_pipeline.connections import Connections, ingest_request
+from iot_pipeline.core.ingest.run_costs import lane_name
 from iot_pipeline.core.ingest.throttle import SetLimit
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.lanes import Lane, format_ranges, inherited_ranges
@@ -129,7 +130,7 @@ class IngestRun:
             committed=outcome.drained.ranges,
             since=started_at,
             started_at=started_at,
-            looks_at_devices=self.lane.looks_at_devices,
+            lane=self.lane,
         )
         yield from as_results(self.context, self.pipeline, told)
         outcome.replayed.raise_unless_whole()
@@ -190,7 +191,7 @@ def look_and_tell(
     started_at: datetime,
     is_growing: bool = False,
     is_quick: bool = False,
-    looks_at_devices: bool = True,
+    lane: Lane,
 ) -> Told:
     """Look at all checks; say in the log and in observations what a run, or a part of it, did.
 
@@ -200,6 +201,7 @@ def look_and_tell(
     """
     assert outcome.plan is not None
     settings, run_id, now = connections.settings, context.run.run_id, datetime.now(UTC)
+    latencies, looks_at_devices = outcome.probe.take(), lane.looks_at_devices
     run = RunFacts(
         run_id=run_id,
         part=part,
@@ -210,8 +212,9 @@ def look_and_tell(
         topic=outcome.plan.topic,
         fleet=outcome.fleet,
         is_growing=is_growing,
+        lane=lane_name(lane.place, lane.count),
+        latencies=latencies,
     )
-    latencies = outcome.probe.take()
     before = Verdicts(context.instance, pipeline.sensor_data).read()
     facts = Facts(connections, now, run, suspects_of(before), is_first_look(before))
     checks = [

@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 from iot_pipeline.core.checks.schema import Migration
 from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
+from iot_pipeline.core.ingest.run_costs import Place as CostPlace
+from iot_pipeline.core.ingest.run_costs import RunCost
 from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ingest.throttle import SetLimit
 from iot_pipeline.core.ledger.chain import (
@@ -462,6 +464,18 @@ class Settlements(Protocol):
 
     def keep_settlement(self, topic: str, day: date, kept: KeptSettlement) -> None:
         """In the place of an earlier one."""
+
+
+class RunCosts(Protocol):
+    """What runs cost, by topic, lane and mode."""
+
+    def read_costs(
+        self, topic: str, places: Sequence[CostPlace], most: int
+    ) -> Mapping[CostPlace, Sequence[RunCost]]:
+        """Of each place the newest ones, newest first; of the last ninety days."""
+
+    def keep_cost(self, topic: str, place: CostPlace, cost: RunCost) -> None:
+        """The same run and time again is one."""
 
 
 class Stops(Protocol):

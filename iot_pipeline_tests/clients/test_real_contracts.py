@@ -19,7 +19,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import day_of
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ports import LedgerSums, ReadingStore
+from iot_pipeline.stages.ports import LedgerSums, ReadingStore, RunCosts
 from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline_tests.load import produce_in_transaction
 from iot_pipeline_tests.patience import until
@@ -29,7 +29,11 @@ from iot_pipeline_tests.stages.contracts import (
     ReadingStoreContract,
     RecordLogContract,
 )
-from iot_pipeline_tests.stages.contracts_ledger import LedgerStoreContract, LedgerSumsContract
+from iot_pipeline_tests.stages.contracts_ledger import (
+    LedgerStoreContract,
+    LedgerSumsContract,
+    RunCostsContract,
+)
 
 pytestmark = pytest.mark.services
 
@@ -205,6 +209,12 @@ class TestCassandraLedgerSums(LedgerSumsContract):
     @pytest.fixture
     def sums_world(self, pipeline: Pipeline) -> tuple[LedgerSums, str]:
         return pipeline.connections.ledger_sums, pipeline.topic
+
+
+class TestCassandraRunCosts(RunCostsContract):
+    @pytest.fixture
+    def costs_world(self, pipeline: Pipeline) -> tuple[RunCosts, str]:
+        return pipeline.connections.run_costs, pipeline.topic
 
 
 class TestKafkaDeadLetters(DeadLetterSinkContract):

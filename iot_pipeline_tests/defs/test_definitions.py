@@ -75,6 +75,7 @@ def test_the_checks_are_those_people_know(definitions: dg.Definitions) -> None:
         "topic_is_safe",
         "retention_is_far",
         "dead_letters_are_few",
+        "throughput_is_usual",
         "fields_are_as_declared",
         "superseded_are_few",
         "values_are_plausible",

@@ -253,7 +253,8 @@ SHOWN_BY = {
 }
 # Nobody is told: Kafka leaves out what we may not see; what is kept is derived.
 SILENT = {"Describe transactional-id *"} | {
-    f"MODIFY ON TABLE {{0.keyspace}}.{table}" for table in ("ledger_sums", "settled_days")
+    f"MODIFY ON TABLE {{0.keyspace}}.{table}"
+    for table in ("ledger_sums", "settled_days", "run_costs")
 }
 
 

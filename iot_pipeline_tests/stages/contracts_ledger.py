@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from iot_pipeline.core.ingest.run_costs import Mode, Place, RunCost
 from iot_pipeline.core.ledger.chain import (
     LOSSES,
     Applied,
@@ -23,6 +24,7 @@ from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, LossPlace, plac
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.stages.ports import (
     LedgerStore,
+    RunCosts,
 )
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.stages.contracts import COUNTS
@@ -350,3 +352,30 @@ class LedgerSumsContract:
             sums.write_sum(topic, kept)
         assert sums.read_sums(topic) == {0: older, 1: other}
         assert sums.read_sums(topic + "_other") == {}
+
+
+class RunCostsContract:
+    """`costs_world` is a `RunCosts`, and a topic that it never saw."""
+
+    def test_the_newest_of_each_lane_and_mode_come_first_and_each_once(
+        self, costs_world: tuple[RunCosts, str]
+    ) -> None:
+        costs, topic = costs_world
+        drains, follows = Place("0 of 2", Mode.DRAIN), Place("0 of 2", Mode.FOLLOW)
+        at = datetime(2026, 3, 11, 12, tzinfo=UTC)
+        kept = [
+            RunCost(at + timedelta(minutes=n), f"run-{n}", 1000 * n, 2.5, cpu_seconds=1.25)
+            for n in range(1, 5)
+        ]
+        for cost in [kept[2], *kept]:
+            costs.keep_cost(topic, drains, cost)
+        follow = RunCost(at, "run", 7, 10.0, p99_ms=17.5)
+        costs.keep_cost(topic, follows, follow)
+        other = Place("1 of 2", Mode.DRAIN)
+        found = costs.read_costs(topic, [drains, follows, other], 3)
+        assert {place: list(of) for place, of in found.items()} == {
+            drains: kept[:0:-1],
+            follows: [follow],
+            other: [],
+        }
+        assert costs.read_costs(f"{topic}2", [drains], 3) == {drains: []}

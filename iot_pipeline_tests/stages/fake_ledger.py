@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
+from iot_pipeline.core.ingest.run_costs import Place, RunCost
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
     Commit,
@@ -222,3 +223,21 @@ class FakeLedgerSums:
 
     def write_sum(self, topic: str, kept: LedgerSum) -> None:
         self.kept[topic, kept.partition] = kept
+
+
+@dataclass(slots=True)
+class FakeRunCosts:
+    """A `RunCosts`."""
+
+    kept: dict[tuple[str, Place], list[RunCost]] = field(default_factory=dict)
+
+    def read_costs(
+        self, topic: str, places: Sequence[Place], most: int
+    ) -> dict[Place, Sequence[RunCost]]:
+        return {place: self.kept.get((topic, place), [])[:most] for place in places}
+
+    def keep_cost(self, topic: str, place: Place, cost: RunCost) -> None:
+        by_run = {(one.ended_at, one.run_id): one for one in self.kept.get((topic, place), ())}
+        by_run[cost.ended_at, cost.run_id] = cost
+        newest = sorted(by_run.values(), key=lambda one: one.ended_at, reverse=True)
+        self.kept[topic, place] = newest

@@ -15,7 +15,11 @@ from iot_pipeline_tests.stages.contracts import (
     RecordLogContract,
 )
 from iot_pipeline_tests.stages.contracts_fleet import DeviceStateStoreContract
-from iot_pipeline_tests.stages.contracts_ledger import LedgerStoreContract, LedgerSumsContract
+from iot_pipeline_tests.stages.contracts_ledger import (
+    LedgerStoreContract,
+    LedgerSumsContract,
+    RunCostsContract,
+)
 from iot_pipeline_tests.stages.contracts_proof import (
     AcknowledgementsContract,
     AuditsContract,
@@ -27,7 +31,7 @@ from iot_pipeline_tests.stages.contracts_readings import (
     DeviceDaysContract,
     SensorDataContract,
 )
-from iot_pipeline_tests.stages.fake_ledger import FakeLedger, FakeLedgerSums
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger, FakeLedgerSums, FakeRunCosts
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import NOW_MS, FakeDeadLetters, FakeLog, FakeStore
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
@@ -218,3 +222,9 @@ class TestFakeDeviceStates(DeviceStateStoreContract):
     @pytest.fixture
     def states(self) -> FakeDeviceStates:
         return FakeDeviceStates()
+
+
+class TestFakeRunCosts(RunCostsContract):
+    @pytest.fixture
+    def costs_world(self):
+        return FakeRunCosts(), "iot_data"

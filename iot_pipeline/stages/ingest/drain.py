@@ -74,7 +74,7 @@ def drain(
         TransientError: Kafka or Cassandra stayed away for `retry_seconds`.
     """
     progress = progress or DrainProgress(plan.ingest)
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     try:
         if plan.ingest:
             checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress, observe)
@@ -94,6 +94,7 @@ def drain(
                 checkpoints.note_last_answers()
     finally:
         progress.seconds += time.monotonic() - started
+        progress.cpu_seconds += time.process_time() - cpu_started
     return progress
 
 
@@ -114,6 +115,7 @@ def _write_and_account(
             if written is not None:  # its rows are acknowledged
                 progress.unknown_fields += batches.unknown_fields - unknown_fields
                 unknown_fields = batches.unknown_fields
+                progress.is_throttled |= batches.is_throttled
                 checkpoints.take_in(written)
             checkpoints.settle_decided()
             for partition in checkpoints.lost - batches.left:

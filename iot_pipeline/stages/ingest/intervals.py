@@ -27,6 +27,7 @@ def since(later: DrainProgress, earlier: DrainProgress) -> DrainProgress:
         split_ms=later.split_ms - earlier.split_ms,
         unknown_fields=later.unknown_fields - earlier.unknown_fields,
         micro_batches=later.micro_batches - earlier.micro_batches,
+        is_throttled=later.is_throttled,
     )
 
 

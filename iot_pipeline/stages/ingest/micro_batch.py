@@ -191,6 +191,11 @@ class MicroBatches:
         return frozenset(self._left)
 
     @property
+    def is_throttled(self) -> bool:
+        """Whether a limit holds now."""
+        return bool(self._throttle.limit)
+
+    @property
     def unknown_fields(self) -> int:
         return self._decoder.unknown_fields
 

@@ -16,7 +16,8 @@ class DrainProgress:
     first: this one left them, and nothing is wrong. `stopped` says which partitions it had to leave
     in its latest plan, and why; that is wrong. `in_doubt` are ranges beyond those committed whose
     commit was on its way when the run was cut off, and of which nothing could be learned in time:
-    the ledger says, any time later.
+    the ledger says, any time later. `cpu_seconds` are the whole process's; `is_throttled` says that
+    a limit held at some time.
     """
 
     planned: list[OffsetRange] = field(default_factory=list)
@@ -28,6 +29,8 @@ class DrainProgress:
     unknown_fields: int = 0
     micro_batches: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    is_throttled: bool = False
     _done_by_earlier_plans: int = 0
 
     def begin(self, planned: list[OffsetRange]) -> None:

@@ -6,12 +6,14 @@ and looks at all there is.
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from iot_pipeline.core.fleet.problems import Fleet
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.ingest.latency import Latencies
+from iot_pipeline.core.ingest.run_costs import lane_name
 from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.chain import ChainLink, LedgerEntry, Outcome, of_current_epoch
 from iot_pipeline.core.reading.lag import PartitionLag, total_lag
@@ -31,6 +33,7 @@ from iot_pipeline.stages.ports import (
     LedgerStore,
     LedgerSums,
     Receipts,
+    RunCosts,
     SensorData,
     Settlements,
     Stops,
@@ -84,6 +87,8 @@ class CheckPorts(Protocol):
     @property
     def stops(self) -> Stops: ...
     @property
+    def run_costs(self) -> RunCosts: ...
+    @property
     def receipts(self) -> Receipts: ...
     @property
     def acknowledgements(self) -> Acknowledgements: ...
@@ -106,6 +111,8 @@ class RunFacts:
         started_at: no entry of the run is older; aware.
         fleet: what it saw of the devices' readings, and what is kept of them.
         is_growing: the run goes on meanwhile, so the ledger may know more of it.
+        lane: what its cost is kept under.
+        latencies: of a sample of the rows of `part`.
     """
 
     run_id: str
@@ -117,6 +124,8 @@ class RunFacts:
     topic: TopicInfo
     fleet: FleetKeeper | None = None
     is_growing: bool = False
+    lane: str = lane_name()
+    latencies: Latencies = field(default_factory=Latencies)
 
 
 class RunBudget:
