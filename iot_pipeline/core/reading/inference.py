@@ -125,11 +125,9 @@ def line_for(path: Path, value: Any) -> str:
     is_number = type(value) in (int, float)
     if not is_number and type(value) not in kinds:
         return ""
-    name = _name_of(path, ())
-    unit = next((unit for found, unit in _UNITS if re.search(found, name)), "?")
-    shown = f"unit: {json.dumps(unit, ensure_ascii=False)}"
-    said = shown if is_number else f"type: {kinds[type(value)]}"
-    return f"{name}: {{path: {_yaml_path(path)}, {said}, optional: true}}"
+    # A guessed unit would be pasted as it is.
+    said = 'unit: "?"' if is_number else f"type: {kinds[type(value)]}"
+    return f"{_name_of(path, ())}: {{path: {_yaml_path(path)}, {said}, optional: true}}"
 
 
 def _objects(

@@ -19,7 +19,9 @@ _SHARE = 0.2
 # One broken device is the matter of dead_letters_are_few; a type that changed is that of many.
 _TYPE_SHARE = 0.1
 # Where other fields are passed over, one is new when many of many messages have it, and none had.
-_NEW_SHARE, _NEW_MESSAGES = 0.1, 100
+_NEW_SHARE = 0.1
+# A share of fewer messages is that of a device or two.
+_LEAST_MESSAGES = 100
 # Each takes looks of its own; the others are told by where they were seen first at the log's end.
 _MOST_DATED = 5
 _MOST_LINE = 120
@@ -49,7 +51,7 @@ def look(facts: Facts) -> CheckVerdict | None:
     types = [
         (Kind.TYPE, name)
         for name, seen in newest.types.items()
-        if seen.records >= _TYPE_SHARE * newest.records
+        if seen.records >= _TYPE_SHARE * max(newest.records, _LEAST_MESSAGES)
     ]
     drifts = []
     for number, (kind, name) in enumerate((*types, *fields)):
@@ -72,7 +74,7 @@ def _fields(looks: LogLooks, *, counts: bool) -> list[str]:
     if counts or not names:
         return names
     earlier = looks.earlier
-    if min(newest.records, earlier.records) < _NEW_MESSAGES:
+    if min(newest.records, earlier.records) < _LEAST_MESSAGES:
         return []
     return [
         name
@@ -122,7 +124,7 @@ def _unit(looks: LogLooks, quantity: Quantity) -> Drift | None:
         "unit",
         f"{len(change.devices):,} of {change.of:,} devices, "
         f"{quantity.with_unit(change.before)} before, {quantity.shown(change.after)} since",
-        f"{partition}:{offset}, {instant(arrived)}",
+        f"about {partition}:{offset}, {instant(arrived)}",
         _conversion_line(quantity, change),
     )
 
@@ -147,7 +149,8 @@ def judge(
         "other_units": kinds.count("unit"),
     }
     units = (
-        "Units were compared with those of a day before, device by device."
+        "Units were compared, device by device, with those of 24 hours before, or of the log's "
+        "first messages."
         if is_compared
         else "Units were not compared: there was no time, or no message from before."
     )

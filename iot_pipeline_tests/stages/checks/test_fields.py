@@ -92,7 +92,7 @@ def test_an_undeclared_field_is_named_with_its_share_its_first_offset_and_its_li
     )
     # Long before those that are shown, and exactly the first.
     assert "first found at 0:3217, " in verdict.sentence
-    assert '`signal_dbm: {path: signal_dbm, unit: "dBm", optional: true}` takes it in' in (
+    assert '`signal_dbm: {path: signal_dbm, unit: "?", optional: true}` takes it in' in (
         verdict.sentence
     )
     assert verdict.numbers["unknown_fields"] == 2
@@ -158,7 +158,7 @@ def test_a_fleet_that_sends_fahrenheit_is_told_of_with_the_first_offset_and_the_
     assert row[0] == "temperature: °F in the place of °C"
     assert row[2] == "10 of 10 devices, 19.5 °C before, 67.1 since"
     # To within the messages that halves look at.
-    assert abs(int(row[3].partition(",")[0].removeprefix("0:")) - 2_000) <= 200
+    assert abs(int(row[3].partition(",")[0].removeprefix("about 0:")) - 2_000) <= 200
     line = row[4].strip("`").removeprefix("temperature: ")
     assert line == "{scale: 0.5555555555555556, shift: -17.77777777777778}"
 
