@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 import psutil
 import pytest
 
@@ -108,6 +109,10 @@ def test_a_demo_turns_green_refuses_a_second_one_and_ends_with_its_terminal(
             assert listening_addresses(first.process.pid) == {"127.0.0.1"}, "the UI has no login"
             assert first.end(signal.SIGHUP) == 0
         assert "stopping cassandra and kafka; their data stays" in first.said()
+        with dg.DagsterInstance.from_config(str(tmp_path / "data" / "dagster")) as instance:
+            states = {run.status.value for run in instance.get_runs()}
+        assert states, "one followed the topic"
+        assert states <= {"SUCCESS", "CANCELED"}, "a demo that ends leaves no failed run"
         # The port is still the other program's.
         socket.create_connection(("127.0.0.1", taken), timeout=5).close()
     assert iot(env, "status").stdout.count("stopped") == 2
