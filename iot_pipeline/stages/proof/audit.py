@@ -16,6 +16,7 @@ from iot_pipeline.core.proof.audit import Judge, LetterIndex, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.log_reader import LogReader
+from iot_pipeline.core.proof.read_times import ReadTimes, WriteTimes
 from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.proof.seen import Seen
 from iot_pipeline.core.reading.offsets import (
@@ -25,7 +26,7 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
-from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
+from iot_pipeline.core.reading.write_times import aged_before_ms
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
@@ -134,8 +135,7 @@ class _Audit:
         self._days: set[int] = set()
         self._cut: set[int] = set()
         self._unread: list[tuple[int, int, int]] = []
-        self._first_ms: dict[int, int] = {}
-        self._last_ms: dict[int, int] = {}
+        self._times = ReadTimes()
 
     def _check_ranges(self) -> None:
         for item in self._result.ranges:
@@ -276,14 +276,14 @@ class _Audit:
             if not len(records):
                 continue
             seen.take(records)
-            self._first_ms = {**seen.first_ms, **self._first_ms}
-            self._last_ms.update(seen.last_ms)
             self._ports.learn_schemas(reader.rules, records.values)
             stretch.add(records)
             if stretch.records >= self._ports.window_records:
                 yield stretch
                 stretch = Stretch(reader)
         yield stretch
+        for partition, first_ms in seen.first_ms.items():
+            self._times.add(partition, first_ms, seen.last_ms[partition])
         unreadable = [item for item, _, _ in seen.unread]
         for item, since_ms, until_ms in seen.unread:
             if judge.count_unread(item):
@@ -354,10 +354,8 @@ class _Audit:
         self._result.is_stray_judged = bool(read) and read | empty >= set(self._states)
         return self._result.is_stray_judged
 
-    def _span_us(self) -> tuple[int, int]:
-        """Write times, both inclusive, in which every record was read."""
-        first = max(self._first_ms.values(), default=0)
-        last = min(self._last_ms.values(), default=-1)
+    def _write_times(self) -> WriteTimes:
+        """Those in which every record was read."""
         is_whole = not any(self._result.fates[fate] for fate in UNREAD)
         is_from_start = is_whole and all(
             any(i.partition == p and i.start <= state.low for i in self._result.ranges)
@@ -369,15 +367,8 @@ class _Audit:
             for p, state in self._states.items()
             if state.last_stable > state.low
         )
-        if is_from_start:
-            first = min(self._first_ms.values(), default=0)
-        if is_to_end:
-            last = int(self._started_at.timestamp() * 1000)
-        # Whole milliseconds inside: a range may begin or end within one.
-        return (
-            first_us(first if is_from_start else first + 1),
-            first_us(last + 1 if is_to_end else last) - 1,
-        )
+        end_ms = int(self._started_at.timestamp() * 1000) if is_to_end else None
+        return self._times.complete(is_from_start, end_ms)
 
     def _whole_ledger(self) -> Iterator[LedgerEntry]:
         for partition in self._partitions:
@@ -389,8 +380,8 @@ class _Audit:
             self._ports,
             self._mended,
             readable,
-            self._span_us(),
-            max(self._last_ms.values(), default=0),
+            self._write_times(),
+            self._times.newest_ms,
             FormerRows.of(self._whole_ledger(), self._checkpoints, self._cut, self._unread),
             None if self._every_place else sorted(self._days),
             self._result,
