@@ -27,6 +27,7 @@ from iot_pipeline.core.ledger.losses import Acknowledgement, Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.audit_result import AuditResult
+from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.forgetting import Receipt
 from iot_pipeline.core.proof.mended import MendedRow
@@ -448,7 +449,11 @@ class Audits(Protocol):
         audit_id: str,
         started_at: datetime,
         result: AuditResult,
-    ) -> None: ...
+    ) -> None:
+        """Keep it, and what it found of each day that it covered: the newest audit's stays."""
+
+    def read_audited_days(self, topic: str) -> Mapping[date, AuditedDay]:
+        """Of each day that an audit has covered whole, what the newest one found."""
 
     def read_last_audit(self, topic: str) -> LastAudit | None:
         """The newest audit of the topic, None when there was none."""
