@@ -139,7 +139,7 @@ def audited_days_spec(pipeline: Pipeline) -> dg.AssetSpec:
             "Which days of readings are proven by an audit, which were only counted, and which "
             "were not looked at: the table `audited_days`. "
             f"Each run of the job `{pipeline.called('audit')}` leaves the last 60 days here, as of "
-            f"then: Overview, [Show Markdown] beside `days`. The schedule "
+            f"then, beside `days`. The schedule "
             f"`{pipeline.called('audit_nightly')}` audits each day once it is over. "
             "`iot audits` shows the days as of now."
         ),

@@ -224,14 +224,16 @@ def _say_covered(result: AuditResult) -> list[str]:
     day = result.asked_day
     if day is None:
         return []
-    asked = f"audited for {day}: what arrived in Kafka on it, and all that has readings of it"
+    asked = f"audited for {day}: what arrived in Kafka on it, and what has readings of it"
     found = result.days.get(day)
     if found is None:
-        return [f"{asked}; the ledger has none of these, or more came while this audit read"]
-    rows = f"{found.rows:,} of {counted(found.stored, 'stored reading')}"
-    kept = f"{rows} of {day} have their row" if found.rows != 1 else f"{rows} of {day} has its row"
+        return [f"{asked}; of the latter the ledger has none, or more came while this audit read"]
+    kept = "has its row" if found.rows == 1 else "have their row"
     more = f"; {found.found}" if found.found else ""
-    return [f"{asked}: {counted(found.offsets, 'offset')} have some; {kept}{more}"]
+    return [
+        f"{asked}, by the ledger ({counted(found.offsets, 'offset')}): {found.rows:,} of "
+        f"{counted(found.stored, 'stored reading')} {kept}{more}"
+    ]
 
 
 def conclude(result: AuditResult) -> list[str]:

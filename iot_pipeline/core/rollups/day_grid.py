@@ -2,7 +2,7 @@
 
 import enum
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -17,8 +17,8 @@ SHOWN_DAYS = 60
 class DayState(enum.StrEnum):
     """What is known of a day's rows; the worst first."""
 
-    DEFECTS = "defects"
-    UNPROVEN = "in part"
+    DEFECTS = "with defects"
+    UNPROVEN = "proven in part"
     CHANGED = "changed since"
     NOT_LOOKED_AT = "not looked at"
     COUNTED = "counted"
@@ -33,6 +33,18 @@ _MEANS = {
     DayState.COUNTED: "no audit has covered all of it; a rollup counted its rows",
     DayState.PROVEN: "an audit compared every reading that the ledger stored of it with its row",
 }
+
+
+_MARKS = {
+    DayState.DEFECTS: "✖",
+    DayState.UNPROVEN: "◐",
+    DayState.CHANGED: "↻",
+    DayState.NOT_LOOKED_AT: "·",
+    DayState.COUNTED: "○",
+    DayState.PROVEN: "✔",
+}
+_WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+_MOST_IN_MARKDOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +115,41 @@ class DayGrid:
             for item in self.days
         ]
 
+    def calendar(self) -> list[tuple[str, ...]]:
+        """A line a week, newest first: its Monday, and a mark for each day with readings."""
+        marks = {item.day: _MARKS[item.state] for item in self.days}
+        mondays = {day - timedelta(days=day.weekday()) for day in marks}
+        return [
+            (str(monday), *(marks.get(monday + timedelta(days=number), "") for number in range(7)))
+            for monday in sorted(mondays, reverse=True)
+        ]
+
     def markdown(self) -> str:
-        """Sentences and the table."""
-        heads = f"| {' | '.join(HEADS)} |"
+        """Sentences, the calendar, and a table of the first days that are not proven."""
         lines = [f"As of {in_utc(self.as_of)}; `iot audits` shows it as of now.", ""]
         lines += [f"- {sentence}" for sentence in self.sentences()]
-        lines += ["", heads, "|---|---|---:|---:|---|---|"]
-        lines += [f"| {' | '.join(line)} |" for line in self.table()]
+        lines += ["", *_markdown(("week of", *_WEEKDAYS), map(_unbroken, self.calendar()))]
+        states = self.states
+        lines += ["", ", ".join(f"{_MARKS[s]} {s}" for s in DayState if states[s])]
+        others = [
+            (line[0], line[1], line[5])
+            for line, item in zip(self.table(), self.days, strict=True)
+            if item.state is not DayState.PROVEN
+        ]
+        if others:
+            shown = map(_unbroken, others[:_MOST_IN_MARKDOWN])
+            lines += ["", *_markdown(("day", "state", "found"), shown)]
         return "\n".join(lines)
+
+
+def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _unbroken(line: Sequence[str]) -> list[str]:
+    # Dagster's page gives the cell of a date so little room that it would be three lines high.
+    return [line[0].replace("-", "\N{NON-BREAKING HYPHEN}"), *line[1:]]
 
 
 HEADS = ("day", "state", "ledger", "rows", "looked at", "found")

@@ -67,8 +67,8 @@ def test_a_day_is_covered_by_its_readings_whenever_they_arrived() -> None:
     assert states(outside) == {DAY: DayState.PROVEN, NEXT: DayState.NOT_LOOKED_AT}
     sentence = conclude(result)[1]
     assert sentence == (
-        "audited for 2024-12-29: what arrived in Kafka on it, and all that has readings of it: "
-        "4 offsets have some; 4 of 4 stored readings of 2024-12-29 have their row"
+        "audited for 2024-12-29: what arrived in Kafka on it, and what has readings of it, by the "
+        "ledger (4 offsets): 4 of 4 stored readings have their row"
     )
     assert set(audited(outside, None, "b").days) == {DAY, NEXT}
     assert set(states(outside).values()) == {DayState.PROVEN}
@@ -111,6 +111,11 @@ def test_a_defect_is_of_its_day_and_offsets_that_could_not_be_compared_too() -> 
     assert states(outside) == {DAY: DayState.DEFECTS, NEXT: DayState.UNPROVEN}
     (line,) = [line for line in grid(outside).table() if line[0] == str(NEXT)]
     assert line[-1] == "2 offsets not compared"
+    # A Sunday and the Monday after it.
+    assert grid(outside).calendar() == [
+        ("2024-12-30", "◐", "", "", "", "", "", ""),
+        ("2024-12-23", "", "", "", "", "", "", "✖"),
+    ]
 
 
 def test_what_replayed_dead_letters_stored_is_proven_where_everything_was_read() -> None:
