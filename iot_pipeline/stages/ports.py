@@ -15,6 +15,7 @@ from iot_pipeline.core.checks.topics import TopicPlan
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ingest.throttle import SetLimit
+from iot_pipeline.core.ingest.traces import BatchTrace
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
     Commit,
@@ -577,6 +578,16 @@ class DeviceStateStore(Protocol):
         """Start keeping states, each in the place of an earlier one, for that long."""
 
     def wait(self, timeout_seconds: float) -> None: ...
+
+
+class Traces(Protocol):
+    """Where it is told what micro-batches did."""
+
+    def export(self, trace: BatchTrace) -> None:
+        """Take it, to be sent later: returns at once, whether or not a collector answers."""
+
+    def close(self) -> None:
+        """Send what is left, within a few seconds."""
 
 
 class DeadLetterSink(Protocol):
