@@ -33,6 +33,7 @@ from iot_pipeline.clients.rollup_store import CassandraRollupStore
 from iot_pipeline.clients.run_costs import CassandraRunCosts
 from iot_pipeline.clients.schema_store import CassandraSchema, KafkaTopics
 from iot_pipeline.clients.sensor_data import CassandraSensorData
+from iot_pipeline.clients.traces import open_traces
 from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
 from iot_pipeline.core.ingest.throttle import Limit, SetLimit
@@ -43,7 +44,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
-from iot_pipeline.stages.ports import NoSchemas, Receipts, Run, SchemaSource
+from iot_pipeline.stages.ports import NoSchemas, Receipts, Run, SchemaSource, Traces
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
@@ -111,7 +112,9 @@ class Connections(Tables):
             self.throttles,
             self.deletions,
             self.schemas,
+            self.open_traces,
         )
+        self._traces: Traces | None = None
         self.audit_ports = AuditPorts(
             settings,
             log,
@@ -127,7 +130,15 @@ class Connections(Tables):
         )
         self.quality_limits = settings.quality_limits
 
+    def open_traces(self) -> Traces | None:
+        """What takes the traces of micro-batches; None where none are wanted."""
+        if self._traces is None:
+            self._traces = open_traces()
+        return self._traces
+
     def close(self) -> None:
+        if self._traces is not None:
+            self._traces.close()
         self.dead_letters.close()
         self.log.close()
         self.cassandra.close()

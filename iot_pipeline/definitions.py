@@ -14,7 +14,7 @@ import dagster as dg
 from iot_pipeline.defs.alerts import build_alerts
 from iot_pipeline.defs.audit import build_audit
 from iot_pipeline.defs.checks import build_checks
-from iot_pipeline.defs.external import dead_letters_spec, topic_spec
+from iot_pipeline.defs.external import audited_days_spec, dead_letters_spec, topic_spec
 from iot_pipeline.defs.history import build_purge
 from iot_pipeline.defs.ingest import build_ingest
 from iot_pipeline.defs.ingest_sensor import build_ingest_sensor
@@ -71,7 +71,13 @@ def _definitions_of(pipeline: Pipeline) -> dg.Definitions:
     health_report, health_report_daily = build_health_report(pipeline)
     purge_history, purge_daily = build_purge(pipeline)
     return dg.Definitions(
-        assets=[topic_spec(pipeline), sensor_data, rollups, dead_letters_spec(pipeline)],
+        assets=[
+            topic_spec(pipeline),
+            sensor_data,
+            rollups,
+            dead_letters_spec(pipeline),
+            audited_days_spec(pipeline),
+        ],
         jobs=[
             build_setup_schema(pipeline),
             build_simulate(pipeline),

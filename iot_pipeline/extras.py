@@ -24,6 +24,7 @@ EXTRA_OF = {
     "grpc_tools": "protobuf",
     "aws_msk_iam_sasl_signer": "msk",
     "dagster_postgres": "postgres",
+    "opentelemetry": "otel",
 }
 
 

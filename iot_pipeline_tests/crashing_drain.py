@@ -57,14 +57,12 @@ def main(method: str, at_call: int, when: str) -> None:
     with open_connections(settings) as connections:
         plan = make_plan(connections.log, connections.ledger, settings.topic)
         real = connections.ports
-        ports = Ports(
-            **{
-                field.name: Crashing(getattr(real, field.name), method, at_call, when)
-                if hasattr(getattr(real, field.name), method)
-                else getattr(real, field.name)
-                for field in dataclasses.fields(Ports)
-            }
-        )
+        crashing: dict[str, Any] = {
+            field.name: Crashing(getattr(real, field.name), method, at_call, when)
+            for field in dataclasses.fields(Ports)
+            if hasattr(getattr(real, field.name), method)
+        }
+        ports = dataclasses.replace(real, **crashing)
         config = dataclasses.replace(
             drain_config(settings), micro_batch_records=MICRO_BATCH_RECORDS
         )

@@ -1,6 +1,7 @@
 """Real receivers of alerts on loopback: an HTTP server and an SMTP server, and what they got."""
 
 import email.policy
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -58,6 +59,58 @@ def webhook() -> Iterator[Webhook]:
     thread.start()
     try:
         yield hook
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@dataclass(slots=True)
+class Collector:
+    """What a collector of OpenTelemetry was sent: parsed requests of OTLP over HTTP."""
+
+    endpoint: str = ""
+    requests: list[Any] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+
+    @property
+    def spans(self) -> list[Any]:
+        return [
+            span
+            for request in self.requests
+            for of_resource in request.resource_spans
+            for of_scope in of_resource.scope_spans
+            for span in of_scope.spans
+        ]
+
+
+@contextmanager
+def collector() -> Iterator[Collector]:
+    """One that takes everything, on a free port."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    found = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            found.paths.append(self.path)
+            found.requests.append(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield found
     finally:
         server.shutdown()
         thread.join()

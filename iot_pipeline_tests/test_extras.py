@@ -17,6 +17,8 @@ _BLOCK = f"import sys\nsys.modules |= dict.fromkeys({sorted(EXTRA_OF)})\n"
 _IMPORTED_AS = {
     "aws_msk_iam_sasl_signer_python": "aws_msk_iam_sasl_signer",
     "grpcio_tools": "grpc_tools",
+    "opentelemetry_sdk": "opentelemetry",
+    "opentelemetry_exporter_otlp_proto_http": "opentelemetry",
 }
 
 

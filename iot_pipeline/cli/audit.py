@@ -10,14 +10,20 @@ from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window, offsets_opt
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, conclude
 from iot_pipeline.core.reading.offsets import parse_range
+from iot_pipeline.core.times import parse_day
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.proof.audit import audit, choose_ranges
+from iot_pipeline.stages.proof.audit import audit
+from iot_pipeline.stages.proof.choosing import choose_day, choose_ranges
 
 
 @click.command("audit")
 @offsets_option
-@click.option("--day", metavar="DAY", help="Records that arrived in Kafka on this UTC day.")
+@click.option(
+    "--day",
+    metavar="DAY",
+    help="What arrived in Kafka on this UTC day, and all that has readings of it, by the ledger.",
+)
 @click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")
 @click.option("--all", "everything", is_flag=True, help="All of the ledger; the default.")
@@ -39,9 +45,12 @@ def audit_command(
     if sum((bool(offsets), day is not None, bool(since or until), everything)) > 1:
         raise ConfigurationError("say one of --offsets, --day, --since/--until, --all")
     asked = [parse_range(text) for text in offsets]
-    window = day_or_window(day, since, until)
+    of_day = None if day is None else parse_day(day).date()
+    window = day_or_window(None, since, until)
     with open_connections(Settings.from_env()) as connections:
-        if not asked:
+        if of_day is not None:
+            asked = choose_day(connections.audit_ports, of_day)
+        elif not asked:
             asked = choose_ranges(
                 connections.audit_ports,
                 window.since if window and window.since > EARLIEST else None,
@@ -52,7 +61,8 @@ def audit_command(
                 asked,
                 connections.audit_ports,
                 f"audit-{uuid.uuid4()}",
-                every_place=not offsets and window is None,
+                every_place=not offsets and window is None and of_day is None,
+                day=of_day,
                 on_progress=lambda so_far: line.show(
                     so_far.done, so_far.total, f"{so_far.step}, {so_far.rate:,.0f}/s"
                 ),
@@ -80,6 +90,7 @@ def _as_dict(result: AuditResult) -> dict[str, object]:
             {**dataclasses.asdict(finding), "repair": command}
             for finding, command in result.repairs
         ],
+        "days": [dataclasses.asdict(day) for _, day in sorted(result.days.items())],
         "seconds": round(result.seconds, 3),
         "offsets_per_second": round(result.offsets / result.seconds) if result.seconds else None,
     }

@@ -59,7 +59,7 @@ _REMEDIES = {
 GROUPS = {
     "Run it": ("demo", "setup", "reading", "simulate", "scenarios", "drain", "rollup"),
     "Ask": ("lag", "latest", "readings", "devices", "rollups", "report", "export", "cql"),
-    "Prove": ("audit", "ledger", "trace", "losses", "verify"),
+    "Prove": ("audit", "audits", "ledger", "trace", "losses", "verify"),
     "Mend": ("replay", "mend", "dead-letters", "delete", "forget", "rebase"),
     "Operate": (
         "up",

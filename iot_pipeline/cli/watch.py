@@ -10,10 +10,10 @@ from iot_pipeline.artifacts.prometheus import served
 from iot_pipeline.cli.output import say
 from iot_pipeline.cli.runs import Stop
 from iot_pipeline.clients.alert_channels import AppriseChannels
-from iot_pipeline.clients.dagster_health import look_at_dagster
+from iot_pipeline.clients.dagster_health import DagsterHealth
 from iot_pipeline.core.alerts.changes import Memory
 from iot_pipeline.core.alerts.conditions import without_consequences
-from iot_pipeline.core.rights.needed import SENSORS
+from iot_pipeline.core.rights.needed import JOBS, SENSORS
 from iot_pipeline.core.times import in_utc
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.files import Kept
@@ -43,8 +43,9 @@ def watch_command(every: float, checks_every: float, port: int | None, once: boo
     """Look at a pipeline from outside of Dagster, and tell the channels what changes.
 
     Whether Kafka and Cassandra answer, whether what arrives is ingested, all checks; and, with
-    IOT_UI_URL, whether Dagster's webserver, its daemons and the pipeline's sensors live. Ends
-    with Ctrl-C or SIGTERM. What was told is kept in the data folder, so a restart repeats nothing.
+    IOT_UI_URL, whether Dagster's webserver and daemons live, and the sensors and last runs of all
+    its pipelines. Ends with Ctrl-C or SIGTERM. What was told is kept in the data folder, so a
+    restart repeats nothing.
     """
     settings = Settings.from_env()
     refuse_unknown_checks(settings)
@@ -64,6 +65,7 @@ def watch_command(every: float, checks_every: float, port: int | None, once: boo
                 ) from None
         connections = stack.enter_context(open_watching(settings))
         observer = Observer(connections, checks_every or None)
+        dagster = DagsterHealth(settings.ui_url, SENSORS, JOBS)
         newest = Look()
         if port is not None and not once:
             address = settings.metrics_address
@@ -76,7 +78,7 @@ def watch_command(every: float, checks_every: float, port: int | None, once: boo
             now = datetime.now(UTC)
             newest = observer.look(now)
             if settings.ui_url:
-                newest.conditions += look_at_dagster(settings.ui_url, SENSORS)
+                newest.conditions += dagster.look()
             if once:
                 _say_red(newest)
                 return

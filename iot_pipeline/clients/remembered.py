@@ -1,6 +1,7 @@
 """What audits proved and what people did, remembered for good: a small table each."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -11,14 +12,19 @@ from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
+from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.forgetting import Progress, Receipt
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.rollups.days import DeletedPart
+from iot_pipeline.core.times import us_of
 
 _AUDITS = "{ks}.audits"
 _LAST_AUDIT = f"SELECT started_at, fates FROM {_AUDITS} WHERE topic = ? LIMIT 1"
+_AUDITED_DAYS = "{ks}.audited_days"
+_OF_DAY = tuple(field.name for field in fields(AuditedDay))
+_AUDITED = f"SELECT {', '.join(_OF_DAY)} FROM {_AUDITED_DAYS} WHERE topic = ?"
 _SETTLEMENTS = "{ks}.settled_days"
 _SETTLED = f"SELECT pieces, explained, settled_at FROM {_SETTLEMENTS} WHERE topic = ? AND day = ?"
 _STOPS = "{ks}.stopped_partitions"
@@ -67,6 +73,29 @@ class CassandraAudits(Table):
             "seconds": result.seconds,
         }
         self._insert(_AUDITS, row, doing="recording the audit")
+        # With the time at which it began: of two audits at once the newer one's stays.
+        for day in result.days.values():
+            self._insert(
+                _AUDITED_DAYS,
+                {"topic": topic, **{name: getattr(day, name) for name in _OF_DAY}},
+                doing=f"recording the audit of {day.day}",
+                more="USING TIMESTAMP ?",
+                more_values=(us_of(started_at),),
+            )
+
+    def read_audited_days(self, topic: str) -> dict[date, AuditedDay]:
+        rows = self._run(_AUDITED, (topic,), doing=f"reading which days of {topic} were audited")
+        found = (
+            AuditedDay(
+                **{
+                    **{name: getattr(row, name) for name in _OF_DAY},
+                    "day": row.day.date(),
+                    "audited_at": aware(row.audited_at),
+                }
+            )
+            for row in rows
+        )
+        return {item.day: item for item in found}
 
     def read_last_audit(self, topic: str) -> LastAudit | None:
         rows = self._run(_LAST_AUDIT, (topic,), doing=f"reading the last audit of {topic}")

@@ -19,12 +19,12 @@ from iot_pipeline.clients.alert_channels import AppriseChannels
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.core.alerts.changes import Memory
 from iot_pipeline.core.alerts.conditions import (
-    RUN_FAILED,
     SENSOR_STOPPED,
     Condition,
     Level,
     condition_of,
 )
+from iot_pipeline.core.alerts.runs import ALERTS, BY_SENSOR, INGEST, run_failed, run_succeeded
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.rights.needed import JOBS, SENSORS
 from iot_pipeline.core.times import in_words
@@ -39,13 +39,9 @@ from iot_pipeline.stages.alerts.telling import refuse_unknown_checks, tell
 from iot_pipeline.stages.checks.machinery.check import DAILY, HOURLY, READINGS
 from iot_pipeline.stages.checks.machinery.registry import checks_of
 
-ALERTS = "iot_alerts"
 # A sensor of ours ticks every few seconds.
 _SILENT_SECONDS = 300.0
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-# A run that a sensor asked for is asked for again, once the server is back.
-_BY_SENSOR = "dagster/sensor_name"
-_INGEST = "ingest"
 _ASSET_JOB = "__ASSET_JOB"
 _SEVERITIES = {shown: severity for severity, shown in SEVERITIES.items()}
 
@@ -130,10 +126,10 @@ def _failed_jobs(instance: dg.DagsterInstance, pipeline: Pipeline) -> Iterator[C
     One that a person terminated says nothing.
     """
     asked: list[tuple[str, str, dict[str, str]]] = [
-        (name, pipeline.called(name), {}) for name in JOBS if name != _INGEST
+        (name, pipeline.called(name), {}) for name in JOBS if name != INGEST
     ]
     asked += [
-        (_INGEST if lane.is_whole else f"{_INGEST} {lane.tag}", pipeline.called(_INGEST), tags)
+        (INGEST if lane.is_whole else f"{INGEST} {lane.tag}", pipeline.called(INGEST), tags)
         for lane in ingest_lanes(pipeline)
         for tags in [{} if lane.is_whole else {LANE: lane.tag}]
     ]
@@ -146,14 +142,12 @@ def _failed_jobs(instance: dg.DagsterInstance, pipeline: Pipeline) -> Iterator[C
 
 def _of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, name: str) -> Condition | None:
     """A finished run; None: it failed with its server, and is asked for again by itself."""
-    path = f"/runs/{run.run_id}"
     if run.status is dg.DagsterRunStatus.SUCCESS:
-        said = f"Run {run.run_id[:8]} succeeded."
-        return Condition(RUN_FAILED, Level.GREEN, said, name, path=path)
+        return run_succeeded(run.run_id, name)
+    is_of_ingest = name.split(" ")[0] == INGEST
+    is_asked_again = is_of_ingest or BY_SENSOR in run.tags
     why, away = _why_failed(instance, run)
-    said = f"Run {run.run_id[:8]} failed: {why}"
-    found = Condition(RUN_FAILED, Level.ERROR, said, name, path=path, away=away)
-    return None if away and (found.is_of_ingest or _BY_SENSOR in run.tags) else found
+    return run_failed(run.run_id, name, why, away, is_asked_again=is_asked_again)
 
 
 def _why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, str]:

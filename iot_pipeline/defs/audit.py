@@ -5,7 +5,7 @@ repairs them; the counts are observed on the table of readings, where they plot.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, timedelta
+from datetime import UTC, date, timedelta
 from typing import Self
 
 import dagster as dg
@@ -15,6 +15,7 @@ from iot_pipeline.connections import Connections
 from iot_pipeline.core.checks.device_table import as_command
 from iot_pipeline.core.proof.audit_result import DEFECTS, AuditResult, Fate, conclude
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.rollups.day_grid import DayGrid, DayState
 from iot_pipeline.core.times import in_words, parse_day
 from iot_pipeline.core.words import plain
 from iot_pipeline.defs.lanes import format_ranges
@@ -23,9 +24,11 @@ from iot_pipeline.defs.names import RANGES
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.stages.proof.audit import AuditProgress, audit, choose_ranges
+from iot_pipeline.stages.proof.audit import AuditProgress, audit
+from iot_pipeline.stages.proof.choosing import choose_day, choose_ranges
+from iot_pipeline.stages.rollups.day_grid import read_grid
 
-Events = Iterator[dg.AssetObservation | dg.Output[None]]
+Events = Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.Output[None]]
 _SHOWN = 5
 
 
@@ -35,7 +38,7 @@ class AuditJobConfig(Asked):
     ranges: dict[str, RangeConfig] = Field({})
     """These offsets, by Kafka partition: {'0': {start: 100, end: 200}}."""
     day: str | None = None
-    """Or the records that arrived in Kafka on this UTC day, such as 2026-01-31."""
+    """Or this UTC day, such as 2026-01-31: what arrived on it, and all that has readings of it."""
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -49,9 +52,13 @@ class AuditJobConfig(Asked):
     def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
         if self.ranges:
             return as_ranges(self.ranges)
-        since = None if self.day is None else parse_day(self.day)
-        until = None if since is None else since + timedelta(days=1)
-        return choose_ranges(connections.audit_ports, since, until)
+        if (day := self.asked_day) is not None:
+            return choose_day(connections.audit_ports, day)
+        return choose_ranges(connections.audit_ports)
+
+    @property
+    def asked_day(self) -> date | None:
+        return None if self.day is None else parse_day(self.day).date()
 
 
 def build_audit(pipeline: Pipeline) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
@@ -66,6 +73,9 @@ def build_audit(pipeline: Pipeline) -> tuple[dg.JobDefinition, dg.ScheduleDefini
     def audit_readings(context: dg.OpExecutionContext, config: AuditJobConfig) -> Events:
         with connected(context, pipeline) as connections:
             result = _audit(context, config, connections)
+            topic = connections.settings.topic
+            grid = read_grid(connections.rollup_ports, connections.audits, topic)
+        yield _kept(grid, pipeline.audited_days)
         yield from _report(context, result, pipeline.sensor_data)
 
     audit_job = job_of(
@@ -87,7 +97,7 @@ def build_audit(pipeline: Pipeline) -> tuple[dg.JobDefinition, dg.ScheduleDefini
         cron_schedule="15 2 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Audits the records that arrived in Kafka on the UTC day that is over.",
+        description="Audits the UTC day that is over: what arrived on it, and its readings.",
     )
     def audit_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
@@ -114,7 +124,22 @@ def _audit(
         connections.audit_ports,
         f"audit-{context.run.run_id}",
         every_place=not (config.ranges or config.day),
+        day=config.asked_day,
         on_progress=tell,
+    )
+
+
+def _kept(grid: DayGrid, asset_key: dg.AssetKey) -> dg.AssetMaterialization:
+    """What the asset of the days shows until the next audit."""
+    states = {f"days_{state.value.replace(' ', '_')}": grid.states[state] for state in DayState}
+    return dg.AssetMaterialization(
+        asset_key=asset_key,
+        description="Which days of readings are proven",
+        metadata={
+            "days": dg.MetadataValue.md(grid.markdown()),
+            **states,
+            "days_older": grid.older,
+        },
     )
 
 

@@ -126,3 +126,21 @@ def dead_letters_spec(pipeline: Pipeline) -> dg.AssetSpec:
             "which reasons and from whom, and how many are kept: Overview > Metadata > Plots."
         ),
     )
+
+
+def audited_days_spec(pipeline: Pipeline) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        pipeline.audited_days,
+        deps=[pipeline.sensor_data],
+        group_name=pipeline.group,
+        kinds={"cassandra"},
+        owners=OWNERS,
+        description=(
+            "Which days of readings are proven by an audit, which were only counted, and which "
+            "were not looked at: the table `audited_days`. "
+            f"Each run of the job `{pipeline.called('audit')}` leaves the last 60 days here, as of "
+            f"then, beside `days`. The schedule "
+            f"`{pipeline.called('audit_nightly')}` audits each day once it is over. "
+            "`iot audits` shows the days as of now."
+        ),
+    )

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import dagster as dg
 import psutil
 
+from iot_pipeline.core.alerts import runs
 from iot_pipeline.local import processes
 
 OWNERS = ["team:data-engineering"]
 
 # One run at a time per value: dagster.yaml limits it.
-LANE = "iot/lane"
+LANE = runs.LANE
 # Whose run it is, where pipelines have names.
 PIPELINE = "iot/pipeline"
 # What a run does beside ingestion: dagster.yaml lets two of each kind run, so that ingestion always
@@ -31,7 +32,7 @@ HAS_A_PROCESS = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 MODE = "iot/mode"
 FOLLOW = "follow"
 # In the metadata of a check that could not look, and of a failed step: the server that was silent.
-SERVER_AWAY = "server_away"
+SERVER_AWAY = runs.SERVER_AWAY
 MAX_RUNTIME = "dagster/max_runtime"
 # A failed ingest is planned again by the next tick: a retry of the same run would only be fenced.
 NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}

@@ -97,6 +97,11 @@ class Pipeline:
         return self._key("dead_letters")
 
     @property
+    def audited_days(self) -> dg.AssetKey:
+        """Which days of readings are proven."""
+        return self._key("audited_days")
+
+    @property
     def hourly_readings(self) -> dg.AssetKey:
         return self._key("hourly_readings")
 

@@ -17,6 +17,7 @@ from iot_pipeline.core.ingest.run_costs import Place as CostPlace
 from iot_pipeline.core.ingest.run_costs import RunCost
 from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ingest.throttle import SetLimit
+from iot_pipeline.core.ingest.traces import BatchTrace
 from iot_pipeline.core.ledger.chain import (
     ChainLink,
     Commit,
@@ -29,6 +30,7 @@ from iot_pipeline.core.ledger.losses import Acknowledgement, Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.audit_result import AuditResult
+from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.forgetting import Receipt
 from iot_pipeline.core.proof.mended import MendedRow
@@ -450,7 +452,11 @@ class Audits(Protocol):
         audit_id: str,
         started_at: datetime,
         result: AuditResult,
-    ) -> None: ...
+    ) -> None:
+        """Keep it, and what it found of each day that it covered: the newest audit's stays."""
+
+    def read_audited_days(self, topic: str) -> Mapping[date, AuditedDay]:
+        """Of each day that an audit has covered whole, what the newest one found."""
 
     def read_last_audit(self, topic: str) -> LastAudit | None:
         """The newest audit of the topic, None when there was none."""
@@ -586,6 +592,16 @@ class DeviceStateStore(Protocol):
         """Start keeping states, each in the place of an earlier one, for that long."""
 
     def wait(self, timeout_seconds: float) -> None: ...
+
+
+class Traces(Protocol):
+    """Where it is told what micro-batches did."""
+
+    def export(self, trace: BatchTrace) -> None:
+        """Take it, to be sent later: returns at once, whether or not a collector answers."""
+
+    def close(self) -> None:
+        """Send what is left, within a few seconds."""
 
 
 class DeadLetterSink(Protocol):

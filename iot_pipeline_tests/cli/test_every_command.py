@@ -50,6 +50,10 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(("--all",), shows=("expired", "are proven")),
         Example(("--json",), shows=('"proven"',)),
     ],
+    "audits": [
+        Example(("--days", "36525"), shows=("{day}", "as")),
+        Example(("--days", "36525", "--json"), shows=('"state"',)),
+    ],
     "cql": [Example(("SELECT device_id, day, timestamp FROM sensor_data LIMIT 3",))],
     "dead-letters list": [
         Example(shows=("{place}", "not_json")),

@@ -29,11 +29,13 @@ def test_the_assets_are_those_people_know(definitions: dg.Definitions) -> None:
         key.to_user_string(): node for key in graph.get_all_asset_keys() if (node := graph.get(key))
     }
     rollups = {"iot/hourly_readings", "iot/daily_readings"}
-    assert set(keys) == {"iot/iot_data", "iot/sensor_data", "iot/dead_letters", *rollups}
+    others = {"iot/iot_data", "iot/dead_letters", "iot/audited_days"}
+    assert set(keys) == {"iot/sensor_data", *others, *rollups}
     made = {key for key, node in keys.items() if node.is_materializable}
     assert made == {"iot/sensor_data", *rollups}
-    for name in rollups:
+    for name in (*rollups, "iot/audited_days"):
         assert {parent.to_user_string() for parent in keys[name].parent_keys} == {"iot/sensor_data"}
+    for name in rollups:
         assert keys[name].backfill_policy == dg.BackfillPolicy.single_run()
     for name in ("iot/sensor_data", "iot/dead_letters"):
         assert {parent.to_user_string() for parent in keys[name].parent_keys} == {"iot/iot_data"}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from iot_pipeline.clients.dagster_health import look_at_dagster
+from iot_pipeline.clients.dagster_health import DagsterHealth
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.alerts.conditions import Level
 from iot_pipeline.core.reading.lag import total_lag
-from iot_pipeline.core.rights.needed import SENSORS
+from iot_pipeline.core.rights.needed import JOBS, SENSORS
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.settings import Settings
@@ -183,7 +183,7 @@ def _a_silent_cassandra_is_one_message_and_its_return_another(
     expected = {"daemon_stopped/SENSOR", "daemon_stopped/webserver", "sensor_stopped/iot_data_lag"}
 
     def signs() -> dict[str, Level]:
-        found = look_at_dagster(f"http://127.0.0.1:{server.port}", SENSORS)
+        found = DagsterHealth(f"http://127.0.0.1:{server.port}", SENSORS, JOBS).look()
         return {item.subject: item.level for item in found}
 
     def all_is_alive() -> bool | None:

@@ -77,11 +77,18 @@ def test_an_audit_that_finds_rows_lost_fails_with_the_command_that_repairs_them(
     assert "400 lost, 0 torn, 0 stray" in outcome.failure
     assert "`iot replay --offsets 0:" in outcome.failure
     assert outcome.observed["iot/sensor_data"]["audit_lost"] == 400
+    assert outcome.metadata["days_older"] == 1, "the readings are of 2024"
 
     again = dagster.launch("replay", {"run_id": ingested.run.run_id})
     assert again.is_success, again.failure
     assert again.run.tags["dagster/iot_achieved"] == "0:0-400"
-    assert dagster.launch("audit").is_success
+    shown = pipeline.iot("audits", "--days", "36525", "--json")
+    assert [day["state"] for day in shown["days"]] == ["changed since"]
+    by_day = dagster.launch("audit", {"day": DAY})
+    assert by_day.is_success, by_day.failure
+    assert by_day.observed["iot/sensor_data"]["audit_stored"] == 400
+    (day,) = pipeline.iot("audits", "--days", "36525", "--json")["days"]
+    assert (day["day"], day["state"], day["rows"]) == (DAY, "proven", 400)
     assert len(pipeline.rows(f"{name}_0", DAY)) == 100
 
 

@@ -213,6 +213,7 @@ CASES: Mapping[str, Case] = {
     "rollup": Case("rollup --day {0.day}"),
     "mend": Case(f"mend {DEVICE} {{0.first_at}}", World.tear),
     "audit": Case("audit --all"),
+    "audits": Case("audits"),
     "losses --acknowledge": Case("losses --acknowledge {0.loss} --reason tested"),
     "dead-letters replay": Case("dead-letters replay"),
     "rebase": Case("rebase --at latest --skip tested", World.send),

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 from uuid import uuid4
 
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
+from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog, MendLog
@@ -53,6 +54,25 @@ class AuditsContract:
         assert last is not None
         assert last.started_at == NOW
         assert last.fates["lost"] == 3
+
+    def test_of_a_day_what_the_newest_audit_found_stays(
+        self, audits_world: tuple[Audits, str]
+    ) -> None:
+        audits, topic = audits_world
+        days = [date(2026, 3, 9), date(2026, 3, 10)]
+        # The newer one is recorded first: two audits may be at work at once.
+        for hours, lost, of in ((0, 0, days[:1]), (1, 7, days)):
+            at = NOW.replace(hour=NOW.hour - hours)
+            found = [
+                AuditedDay(day, at, f"audit-{hours}", "stored 9", 9, 9 - lost, 12, lost=lost)
+                for day in of
+            ]
+            result = AuditResult(days={item.day: item for item in found})
+            audits.record_audit(topic, "uuid", f"audit-{hours}", at, result)
+        kept = audits.read_audited_days(topic)
+        assert {day: kept[day].lost for day in kept} == {days[0]: 0, days[1]: 7}
+        assert kept[days[0]].audited_at == NOW
+        assert (kept[days[1]].seen, kept[days[1]].rows) == ("stored 9", 2)
 
 
 class AcknowledgementsContract:

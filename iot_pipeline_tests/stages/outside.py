@@ -9,6 +9,7 @@ from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ledger.losses import Acknowledgement
 from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
+from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -96,6 +97,13 @@ class FakeAudits:
         self, topic: str, topic_id: str, audit_id: str, started_at: datetime, result: AuditResult
     ) -> None:
         self.recorded.append((topic, started_at, result))
+
+    def read_audited_days(self, topic: str) -> dict[date, AuditedDay]:
+        found: dict[date, AuditedDay] = {}
+        for name, _, result in sorted(self.recorded, key=lambda item: item[1]):
+            if name == topic:
+                found.update(result.days)
+        return found
 
     def read_last_audit(self, topic: str) -> LastAudit | None:
         found = [(at, result) for name, at, result in self.recorded if name == topic]

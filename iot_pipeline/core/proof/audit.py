@@ -423,6 +423,7 @@ class Judge:
         Returns:
             How many of them were ingested, by the ledger.
         """
+        self.result.uncompared.append(gone)
         unknown = gone.span
         for entry in self.losses:
             inside = min(gone.end, entry.end_offset) - max(gone.start, entry.start_offset)

@@ -2,14 +2,17 @@
 
 import enum
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
 from iot_pipeline.core.ledger.chain import LOSSES
 from iot_pipeline.core.ledger.losses import LOST_HOW
+from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.read_back import MAX_NAMED
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.words import iot_command
+from iot_pipeline.core.times import MS_PER_DAY, day_of
+from iot_pipeline.core.words import counted, iot_command
 
 
 class Fate(enum.StrEnum):
@@ -116,6 +119,8 @@ class AuditResult:
     is about: Cassandra cannot list those of a table that holds too many expired rows.
     `rows_unverifiable` were written before a rebase, and their records are not in this log: they
     count no offset. `doubts` say which logs are not those that were read, in sentences.
+    `uncompared` are the offsets whose records were not compared with rows. `days` has what was
+    found of each day of readings that was covered whole; `asked_day`, the one that was asked for.
     """
 
     ranges: list[OffsetRange] = field(default_factory=list)
@@ -124,6 +129,10 @@ class AuditResult:
     superseded_by_day: Counter[date] = field(default_factory=Counter)
     cells_by_day: Counter[date] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    defects_by_day: Counter[tuple[date, Fate]] = field(default_factory=Counter)
+    uncompared: list[OffsetRange] = field(default_factory=list)
+    days: Mapping[date, AuditedDay] = field(default_factory=dict)
+    asked_day: date | None = None
     lost: LostOffsets = field(default_factory=LostOffsets)
     rows_unverifiable: int = 0
     doubts: list[str] = field(default_factory=list)
@@ -163,7 +172,10 @@ class AuditResult:
         return shown
 
     def name(self, finding: Finding) -> None:
-        """Keep the first few of each kind: a table of lost rows is as long as the log."""
+        """Count it for its day, and keep the first few: all lost rows are as many as the log."""
+        if finding.device_id:
+            day = day_of(finding.timestamp_ms // MS_PER_DAY)
+            self.defects_by_day[day, finding.fate] += 1
         if finding.fate is Fate.LOST and finding.partition is not None:
             self.lost.add(finding.partition, finding.offset or 0)
         if sum(found.fate is finding.fate for found in self.findings) < MAX_NAMED:
@@ -207,6 +219,23 @@ _UNLISTED = (
 )
 
 
+def _say_covered(result: AuditResult) -> list[str]:
+    """What the day that was asked for means, and how far the audit covered it."""
+    day = result.asked_day
+    if day is None:
+        return []
+    asked = f"audited for {day}: what arrived in Kafka on it, and what has readings of it"
+    found = result.days.get(day)
+    if found is None:
+        return [f"{asked}; of the latter the ledger has none, or more came while this audit read"]
+    kept = "has its row" if found.rows == 1 else "have their row"
+    more = f"; {found.found}" if found.found else ""
+    return [
+        f"{asked}, by the ledger ({counted(found.offsets, 'offset')}): {found.rows:,} of "
+        f"{counted(found.stored, 'stored reading')} {kept}{more}"
+    ]
+
+
 def conclude(result: AuditResult) -> list[str]:
     """Sentences, at least one; "nothing is lost" only of offsets that were looked at."""
     if not result.offsets:
@@ -218,7 +247,8 @@ def conclude(result: AuditResult) -> list[str]:
     if result.live_seconds:
         unproven.append(f"the table sensor_data {dying(result.live_seconds)}")
     unlisted = [] if result.is_listed else [_UNLISTED]
-    return [_verdict(result), *unproven, *former, *result.doubts, *unlisted]
+    covered = _say_covered(result)
+    return [_verdict(result), *covered, *unproven, *former, *result.doubts, *unlisted]
 
 
 def _verdict(result: AuditResult) -> str:

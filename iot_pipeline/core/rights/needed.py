@@ -148,7 +148,9 @@ _REPLAY_LETTERS = Needs(
     kafka=_READ_LETTERS,
     cassandra=(*_SELECT, *_WRITE_ROWS, *_modify("replay_ledger")),
 )
-_AUDIT = Needs(kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=(*_SELECT, *_modify("audits")))
+_AUDIT = Needs(
+    kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=(*_SELECT, *_modify("audits", "audited_days"))
+)
 _ROLL_UP = Needs(cassandra=(*_SELECT, *_modify("hourly_readings", "daily_readings", "rollup_days")))
 _SIMULATE = Needs(kafka=_topic(WRITE))
 _SELECT_ALONE = Needs(cassandra=_SELECT)
@@ -210,6 +212,7 @@ COMMANDS: Mapping[str, Needs] = {
             "ledger": _SELECT_ALONE,
             "trace": _READ_BOTH,
             "losses": _SEE_BOTH,
+            "audits": _SELECT_ALONE,
             "metrics": _LOOK,
             "watch": _LOOK,
             "verify": Needs(kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=_SELECT),

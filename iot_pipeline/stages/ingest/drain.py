@@ -10,6 +10,7 @@ checkpoint and the run's row move in one conditional write.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -23,6 +24,7 @@ from iot_pipeline.errors import CheckpointWentBackError, PermanentError, Transie
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
+from iot_pipeline.stages.ingest.traced import TracedMicroBatches, Tracing
 from iot_pipeline.stages.ledger.commits import InFlight, last_answers, send_all, settle_all
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.requests import retry_transient
@@ -77,7 +79,11 @@ def drain(
     started, cpu_started = time.monotonic(), time.process_time()
     try:
         if plan.ingest:
-            checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress, observe)
+            traces = ports.open_traces()
+            tracing = None if traces is None else Tracing(traces, plan.topic.name, run.run_id)
+            checkpoints = _Checkpoints(
+                plan, ports, run, config, progress, on_progress, observe, tracing
+            )
             partitions = [item.partition for item in plan.ingest]
             entries = retry_transient(
                 lambda: ports.ledger.read_entries(
@@ -85,13 +91,18 @@ def drain(
                 ),
                 give_up_after_seconds=config.retry_seconds,
             )
-            batches = MicroBatches(
-                plan.topic, plan.checkpoints, plan.ingest, ports, config, entries, wall_clock
+            asked = plan.topic, plan.checkpoints, plan.ingest, ports, config, entries, wall_clock
+            batches = (
+                MicroBatches(*asked)
+                if tracing is None
+                else TracedMicroBatches(*asked, tracing=tracing)
             )
             try:
                 _write_and_account(batches, checkpoints, progress, turn, on_stopped)
             finally:
                 checkpoints.note_last_answers()
+                if tracing is not None:
+                    tracing.close(sys.exception())
     finally:
         progress.seconds += time.monotonic() - started
         progress.cpu_seconds += time.process_time() - cpu_started
@@ -145,7 +156,9 @@ class _Checkpoints:
         progress: DrainProgress,
         on_progress: Callable[[DrainProgress], None],
         observe: Callable[[MicroBatch], None],
+        tracing: Tracing | None,
     ) -> None:
+        self._tracing = tracing
         self._plan, self._ports, self._run = plan, ports, run
         self._config, self._progress, self._on_progress = config, progress, on_progress
         self._observe = observe
@@ -194,6 +207,8 @@ class _Checkpoints:
         """Wait until Kafka has acknowledged the dead letters of what is to be committed."""
         if self._letters:
             letters = self._letters
+            if self._tracing is not None:
+                self._tracing.delivering()
             retry_transient(
                 lambda: self._ports.dead_letters.deliver(
                     self._topic, self._plan.topic.topic_id, letters
@@ -206,6 +221,8 @@ class _Checkpoints:
         commits = [self._commit_of(partition, end) for partition, end in self._ends.items()]
         self._letters, self._ends, self._counts = [], {}, {}
         self._committing, self._written = self._written, []
+        if self._tracing is not None:
+            self._tracing.moving(self._committing)
         self._commit_due = time.monotonic() + self._commit_seconds
         # Known before it is sent: what is cut off here may be on its way.
         self._pending = [InFlight(commit) for commit in commits]
@@ -262,6 +279,8 @@ class _Checkpoints:
                 moved[commit.partition] = commit.end
             self._pending.remove(item)
         committed, self._committing = self._committing, []
+        if self._tracing is not None:
+            self._tracing.moved(committed)
         for batch in committed:
             # Of what another run has committed it is that run who counts the readings.
             if self.lost.isdisjoint(batch.ends):

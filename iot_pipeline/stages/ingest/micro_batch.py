@@ -56,6 +56,7 @@ from iot_pipeline.stages.ports import (
     RecordLogReader,
     SchemaSource,
     Throttles,
+    Traces,
 )
 from iot_pipeline.stages.reading.log import read_millisecond_before
 from iot_pipeline.stages.reading.schemas import learn_schemas
@@ -110,6 +111,7 @@ class Ports:
     throttles: Throttles | None = None
     deletions: DeletionLog | None = None
     schemas: SchemaSource = field(default_factory=NoSchemas)
+    open_traces: Callable[[], Traces | None] = lambda: None
 
 
 def open_throttle(topic: str, ports: Ports, config: DrainConfig) -> Throttle:
@@ -227,12 +229,15 @@ class MicroBatches:
             self._check_identity()
             self._check_holes(batch)
             self._prepare(batch)
-            self._writers.begin(batch)
+            self._begin(batch)
             if self._is_last:
                 break
         while self._writers.is_busy:
             yield from self._pump(_POLL_SECONDS)
             yield None
+
+    def _begin(self, batch: MicroBatch) -> None:
+        self._writers.begin(batch)
 
     def leave(self, partition: int) -> None:
         """Read no more of a partition: another run has it."""

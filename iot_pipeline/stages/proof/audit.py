@@ -9,13 +9,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, Stretch, Tie
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.log_reader import LogReader
+from iot_pipeline.core.proof.read_times import ReadTimes, WriteTimes
 from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.proof.seen import Seen
 from iot_pipeline.core.reading.offsets import (
@@ -25,12 +26,13 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
-from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
+from iot_pipeline.core.reading.write_times import aged_before_ms
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.chain import first_present, read_present
 from iot_pipeline.stages.proof.cut_logs import LogComparison
+from iot_pipeline.stages.proof.days import covered_days, look_before
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.proof.read_otherwise import read_otherwise, say_read_otherwise
@@ -60,34 +62,13 @@ class AuditProgress:
         return (self.total - self.done) / self.rate if self.rate else None
 
 
-def choose_ranges(
-    ports: AuditPorts, since: datetime | None = None, until: datetime | None = None
-) -> list[OffsetRange]:
-    """What the ledger has of the present log, and what lags; or what arrived within a time."""
-    log, ledger, topic = ports.log, ports.ledger, ports.settings.topic
-    _, checkpoints, states = read_states(log, ledger, topic)
-    starts, ends = {}, {}
-    for state in states:
-        checkpoint = checkpoints.get(state.partition)
-        starts[state.partition] = state.low
-        if checkpoint is not None:
-            starts[state.partition] = first_present(ledger, topic, checkpoint, state.low)
-        ends[state.partition] = state.last_stable
-    if since is not None:
-        at = log.offsets_at(topic, since)
-        starts = {p: max(start, at[p]) for p, start in starts.items()}
-    if until is not None:
-        at = log.offsets_at(topic, until)
-        ends = {p: min(end, at[p]) for p, end in ends.items()}
-    return [OffsetRange(p, starts[p], ends[p]) for p in sorted(starts) if ends[p] > starts[p]]
-
-
 def audit(
     ranges: Sequence[OffsetRange],
     ports: AuditPorts,
     audit_id: str | None,
     *,
     every_place: bool = False,
+    day: date | None = None,
     on_progress: Callable[[AuditProgress], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> AuditResult:
@@ -98,6 +79,7 @@ def audit(
         audit_id: names the audit where it is kept; None: it is not, for it is a part of a look.
         every_place: look for rows without a record in every partition of the table, not only on
             the days that the records are of.
+        day: the UTC day that the ranges were chosen for; None: for none.
         on_progress: called a few times a second.
         wall_clock: seconds since 1970.
 
@@ -107,7 +89,8 @@ def audit(
         KafkaUnavailableError, CassandraUnavailableError: no answer for long.
     """
     with rare_collections():
-        return _Audit(ranges, ports, every_place, on_progress, wall_clock).run(audit_id)
+        work = _Audit(ranges, ports, every_place, on_progress, wall_clock, audit_id)
+        return work.run(day)
 
 
 class _Audit:
@@ -118,13 +101,19 @@ class _Audit:
         every_place: bool,
         on_progress: Callable[[AuditProgress], None],
         wall_clock: Callable[[], float],
+        audit_id: str | None,
     ) -> None:
         self._topic, self._ports, self._settings = ports.settings.topic, ports, ports.settings
         self._every_place, self._on_progress = every_place, on_progress
+        self._audit_id = audit_id
         self._mended = ports.read_mended()
         self._began, self._told = time.monotonic(), 0.0
         self._started_at = datetime.fromtimestamp(wall_clock(), UTC)
-        # The checkpoints first: what a run stores from now on is in flight.
+        # Before all else: what the ledgers say of a day from now on is another text.
+        self._before = (
+            None if audit_id is None else look_before(ports.ledger, ports.deletions, self._topic)
+        )
+        # The checkpoints next: what a run stores from now on is in flight.
         self._info, self._checkpoints, states = read_states(ports.log, ports.ledger, self._topic)
         self._states = {state.partition: state for state in states}
         self._result = AuditResult(join_ranges(ranges))
@@ -134,8 +123,7 @@ class _Audit:
         self._days: set[int] = set()
         self._cut: set[int] = set()
         self._unread: list[tuple[int, int, int]] = []
-        self._first_ms: dict[int, int] = {}
-        self._last_ms: dict[int, int] = {}
+        self._times = ReadTimes()
 
     def _check_ranges(self) -> None:
         for item in self._result.ranges:
@@ -146,8 +134,9 @@ class _Audit:
                 )
                 raise PlanError(f"auditing {self._topic} {item}: {end}")
 
-    def run(self, audit_id: str | None) -> AuditResult:
+    def run(self, day: date | None) -> AuditResult:
         result = self._result
+        result.asked_day = day
         judge = Judge(
             self._settings.quantities,
             self._read_letters(),
@@ -177,11 +166,18 @@ class _Audit:
         if result.fates[Fate.LOST]:
             result.live_seconds = self._ports.live_seconds()
         result.seconds = time.monotonic() - self._began
-        if audit_id is not None:
+        if self._audit_id is not None and self._before is not None:
+            result.days = covered_days(
+                self._before, self._present(), result, self._audit_id, self._started_at
+            )
             self._ports.audits.record_audit(
-                self._topic, self._info.topic_id, audit_id, self._started_at, result
+                self._topic, self._info.topic_id, self._audit_id, self._started_at, result
             )
         return result
+
+    def _present(self) -> list[LedgerEntry]:
+        lows = {partition: state.low for partition, state in self._states.items()}
+        return read_present(self._ports.ledger, self._topic, self._checkpoints, lows)
 
     def _tell_other_declarations(self, readable: Sequence[OffsetRange]) -> None:
         """What is lost, torn or stray may be so because it was read otherwise when ingested."""
@@ -252,6 +248,9 @@ class _Audit:
             next_offset = item.start if checkpoint is None else checkpoint.next_offset
             ingested_end = max(item.start, min(item.end, next_offset))
             self._count(Fate.IN_FLIGHT, item.end - ingested_end)
+            if item.end > ingested_end:
+                in_flight = OffsetRange(item.partition, ingested_end, item.end)
+                self._result.uncompared.append(in_flight)
             first = item.start
             if checkpoint is not None:
                 first = first_present(self._ports.ledger, self._topic, checkpoint, state.low)
@@ -276,14 +275,14 @@ class _Audit:
             if not len(records):
                 continue
             seen.take(records)
-            self._first_ms = {**seen.first_ms, **self._first_ms}
-            self._last_ms.update(seen.last_ms)
             self._ports.learn_schemas(reader.rules, records.values)
             stretch.add(records)
             if stretch.records >= self._ports.window_records:
                 yield stretch
                 stretch = Stretch(reader)
         yield stretch
+        for partition, first_ms in seen.first_ms.items():
+            self._times.add(partition, first_ms, seen.last_ms[partition])
         unreadable = [item for item, _, _ in seen.unread]
         for item, since_ms, until_ms in seen.unread:
             if judge.count_unread(item):
@@ -312,6 +311,9 @@ class _Audit:
             deleted = 0
             if low[item.partition] > known:
                 deleted = max(0, min(item.end, low[item.partition]) - item.start)
+            if deleted:
+                gone = OffsetRange(item.partition, item.start, item.start + deleted)
+                self._result.uncompared.append(gone)
             self._count(Fate.UNVERIFIABLE, deleted)
             self._count(Fate.HOLES, item.span - deleted)
 
@@ -354,10 +356,8 @@ class _Audit:
         self._result.is_stray_judged = bool(read) and read | empty >= set(self._states)
         return self._result.is_stray_judged
 
-    def _span_us(self) -> tuple[int, int]:
-        """Write times, both inclusive, in which every record was read."""
-        first = max(self._first_ms.values(), default=0)
-        last = min(self._last_ms.values(), default=-1)
+    def _write_times(self) -> WriteTimes:
+        """Those in which every record was read."""
         is_whole = not any(self._result.fates[fate] for fate in UNREAD)
         is_from_start = is_whole and all(
             any(i.partition == p and i.start <= state.low for i in self._result.ranges)
@@ -369,15 +369,8 @@ class _Audit:
             for p, state in self._states.items()
             if state.last_stable > state.low
         )
-        if is_from_start:
-            first = min(self._first_ms.values(), default=0)
-        if is_to_end:
-            last = int(self._started_at.timestamp() * 1000)
-        # Whole milliseconds inside: a range may begin or end within one.
-        return (
-            first_us(first if is_from_start else first + 1),
-            first_us(last + 1 if is_to_end else last) - 1,
-        )
+        end_ms = int(self._started_at.timestamp() * 1000) if is_to_end else None
+        return self._times.complete(is_from_start, end_ms)
 
     def _whole_ledger(self) -> Iterator[LedgerEntry]:
         for partition in self._partitions:
@@ -389,8 +382,8 @@ class _Audit:
             self._ports,
             self._mended,
             readable,
-            self._span_us(),
-            max(self._last_ms.values(), default=0),
+            self._write_times(),
+            self._times.newest_ms,
             FormerRows.of(self._whole_ledger(), self._checkpoints, self._cut, self._unread),
             None if self._every_place else sorted(self._days),
             self._result,

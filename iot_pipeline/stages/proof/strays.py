@@ -12,6 +12,7 @@ from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import write_times_in
+from iot_pipeline.core.proof.read_times import WriteTimes
 from iot_pipeline.core.proof.row_sums import BUCKETS, RowSums, hash_row
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import are_in_parts
@@ -38,7 +39,7 @@ class StraySearch:
     Args:
         mended: torn rows that were written again.
         readable: the offsets that were read.
-        span_us: write times, both inclusive, in which every record was read; others are not judged.
+        times: write times in which every record was read; others are not judged.
         newest_ms: Kafka timestamp of the newest record read.
         former: until when rows of a partition may be of records from before a rebase.
         days: days since 1970 to look at; None: every partition of the table.
@@ -48,7 +49,7 @@ class StraySearch:
     ports: AuditPorts
     mended: MendedRows
     readable: Sequence[OffsetRange]
-    span_us: tuple[int, int]
+    times: WriteTimes
     newest_ms: int
     former: FormerRows
     days: Sequence[int] | None
@@ -66,11 +67,11 @@ class StraySearch:
         for place, sums in sum_rows(rows, self._places(), give_up):
             summed.add(place, 0 if self._in_parts else sums.rows, *sums.totals)
             self.tell()
-        # A row that a record outside of the span has written is no difference: only row by row
+        # A row that a record outside of those times has written is no difference: only row by row
         # can those be left out.
         suspects = stored.differing(summed)
         if suspects:
-            suspects = stored.differing(self._inside_span(suspects), suspects)
+            suspects = stored.differing(self._inside_times(suspects), suspects)
         if suspects:
             self._name(suspects)
 
@@ -82,20 +83,18 @@ class StraySearch:
     def _in_parts(self) -> bool:
         return are_in_parts(self.ports.settings.quantities)
 
-    def _inside_span(self, buckets: set[int]) -> RowSums:
-        low_us, high_us = self.span_us
+    def _inside_times(self, buckets: set[int]) -> RowSums:
         found = RowSums(self._cells)
         places = (place for place in self._places() if RowSums.bucket_of(place) in buckets)
         for place, rows in scan_rows(self.ports.rows, places, self.ports.settings.retry_seconds):
             for _, stored in rows:
                 times = (us or 0 for us in write_times_in(stored))
-                inside = [us if low_us <= us <= high_us else 0 for us in times]
+                inside = [us if us in self.times else 0 for us in times]
                 found.add(place, not self._in_parts and any(inside), *inside)
             self.tell()
         return found
 
     def _name(self, suspects: set[int]) -> None:
-        low_us, high_us = self.span_us
         # The keys of a slice of the buckets fit in memory; the log is read once per slice.
         share = max(1, MAX_EXPLAINED * BUCKETS // max(1, self.result.records))
         ordered = sorted(suspects)
@@ -108,7 +107,7 @@ class StraySearch:
                 cells = {
                     (us, number if self._in_parts else 0)
                     for number, us in enumerate(written)
-                    if us is not None and low_us <= us <= high_us
+                    if us is not None and us in self.times
                 }
                 unexplained += [
                     ((place, ms, us), number)

@@ -21,7 +21,6 @@ from iot_pipeline.core.rollups.days import (
     DayFacts,
     DayRecord,
     frozen_from,
-    gather_facts,
 )
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours
 from iot_pipeline.core.times import MS_PER_DAY, day_number, in_utc, moment_of
@@ -36,6 +35,7 @@ from iot_pipeline.stages.ports import (
     RollupStore,
     SensorData,
 )
+from iot_pipeline.stages.proof.days import read_facts
 from iot_pipeline.stages.requests import Flight, retry_transient
 
 # Each is a device: a page of it is read, or its hours or its day are written.
@@ -105,9 +105,8 @@ class RollupProgress:
 
 
 def read_day_facts(ports: RollupPorts, topic: str, now: datetime) -> dict[date, DayFacts]:
-    """What the ledgers say of every day, read page by page; small whatever their size."""
-    replays, deletions = ports.ledger.replayed_parts(topic), ports.deletions.deleted_parts()
-    return gather_facts(ports.ledger.ingested_parts(topic), replays, deletions, now)
+    """What the ledgers say of every day."""
+    return read_facts(ports.ledger, ports.deletions, topic, now)
 
 
 def rebuild_day(

@@ -12,7 +12,8 @@ from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.losses import record_losses
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.proof.audit import audit, choose_ranges
+from iot_pipeline.stages.proof.audit import audit
+from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.rebase import rebase
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
@@ -99,6 +100,24 @@ def test_a_row_of_somebody_else_is_stray_where_it_is_looked_for(every_place):
     world.store.devices[DAY]["x"] = 1
     (finding,) = run(world, every_place=every_place).findings
     assert (finding.fate, finding.device_id) == (Fate.STRAY, "x")
+
+
+def test_rows_of_records_between_two_ranges_are_not_stray_and_others_are():
+    world = World(partitions=2)
+    for step in range(9):
+        for partition in (0, 1):
+            world.write(partition, device=f"d{partition}", at=T0 + step)
+        world.log.tick()
+    world.drain()
+    ports = Outside(world).ports
+    asked = [OffsetRange(p, *part) for p in (0, 1) for part in ((0, 3), (5, 9))]
+    result = audit(asked, ports, "a")
+    assert result.is_stray_judged
+    assert {fate: n for fate, n in result.fates.items() if n} == {Fate.STORED: 14}
+    written_us = world.store.cells["d0", DAY, T0_MS + 7000]["humidity"][0]
+    row = {"temperature": (written_us + 1, 1.0), "humidity": (written_us + 1, 1.0)}
+    world.store.cells["d0", DAY, T0_MS + 500] = row
+    assert audit(asked, ports, "a").fates[Fate.STRAY] == 1
 
 
 def test_rows_written_since_it_began_do_not_have_the_log_read_again():

@@ -14,7 +14,8 @@ from iot_pipeline.errors import PermanentError
 from iot_pipeline.settings_reading import load_declaration
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.proof.audit import audit, choose_ranges
+from iot_pipeline.stages.proof.audit import audit
+from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.mend import mend
 from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline.stages.proof.replay_dead_letters import replay_dead_letters

@@ -12,7 +12,8 @@ from iot_pipeline.core.reading.write_times import mended_us, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.proof.audit import audit, choose_ranges
+from iot_pipeline.stages.proof.audit import audit
+from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.mend import Mend, mend
 from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline.stages.proof.trace import trace

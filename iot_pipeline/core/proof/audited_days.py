@@ -1,0 +1,135 @@
+"""Which days of readings an audit covered whole, and what it found of each.
+
+A day is the UTC day on which something was measured. The ledger says which offsets have readings of
+it, whenever they arrived; an audit that read all of these has covered the day.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from iot_pipeline.core.ledger.chain import LedgerEntry
+from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, subtract_ranges
+from iot_pipeline.core.words import counted
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedDay:
+    """One day of readings as an audit found it.
+
+    Args:
+        seen: what the ledgers said of the day before the audit read anything; another text now
+            means that rows of it were written, written again or deleted since.
+        stored: rows of it that the ledgers had counted.
+        rows: rows of it that are their record's, by the audit.
+        offsets: of the log, of all ranges that have readings of the day.
+        unread: of these, offsets whose record was not compared with a row.
+        elsewhere: stored rows whose record is in none of these ranges: of another log, before a
+            rebase, or of dead letters that were replayed.
+        lost, torn, stray: defects of the day. Stray rows were looked for if `is_stray_judged`.
+    """
+
+    day: date
+    audited_at: datetime
+    audit_id: str
+    seen: str
+    stored: int
+    rows: int
+    offsets: int
+    unread: int = 0
+    elsewhere: int = 0
+    lost: int = 0
+    torn: int = 0
+    stray: int = 0
+    is_stray_judged: bool = False
+
+    @property
+    def defects(self) -> int:
+        return self.lost + self.torn + self.stray
+
+    @property
+    def is_proven(self) -> bool:
+        return not (self.defects or self.unread or self.elsewhere)
+
+    @property
+    def found(self) -> str:
+        """What keeps it from being proven, in words; empty where nothing does."""
+        parts = [
+            f"{count:,} {name}"
+            for name, count in (("lost", self.lost), ("torn", self.torn), ("stray", self.stray))
+            if count
+        ]
+        if self.unread:
+            parts.append(f"{counted(self.unread, 'offset')} not compared")
+        if self.elsewhere:
+            parts.append(f"{counted(self.elsewhere, 'row')} of records elsewhere")
+        return ", ".join(parts)
+
+
+@dataclass(slots=True)
+class LedgerDay:
+    """What the ledger has of a day: its ranges in the present log, and rows stored from them."""
+
+    ranges: list[OffsetRange] = field(default_factory=list)
+    stored: int = 0
+
+
+def by_day(present: Iterable[LedgerEntry]) -> dict[date, LedgerDay]:
+    """Entries about the present log by the days of which they stored readings."""
+    found: defaultdict[date, LedgerDay] = defaultdict(LedgerDay)
+    for entry in present:
+        for day, stored in entry.counts.stored_by_day.items():
+            if stored:
+                found[day].ranges.append(entry.offsets)
+                found[day].stored += stored
+    return dict(found)
+
+
+def ranges_of_day(present: Iterable[LedgerEntry], day: date) -> list[OffsetRange]:
+    """The offsets that have readings of the day, by these entries."""
+    return [entry.offsets for entry in present if entry.counts.stored_by_day.get(day)]
+
+
+@dataclass(frozen=True, slots=True)
+class DaysBefore:
+    """What the ledgers said of each day before an audit began.
+
+    Args:
+        seen: as `DayFacts` has it, by day.
+        stored: rows of both ledgers, of every log that there was.
+        ingested: those of the ingest ledger alone.
+    """
+
+    seen: Mapping[date, str]
+    stored: Mapping[date, int]
+    ingested: Counter[date]
+
+    def covered(
+        self, days: Mapping[date, LedgerDay], audited: Iterable[OffsetRange]
+    ) -> dict[date, LedgerDay]:
+        """Those of the days whose ranges were audited, every offset of them."""
+        asked = list(audited)
+        return {
+            day: found
+            for day, found in days.items()
+            if day in self.seen and not subtract_ranges(found.ranges, asked)
+        }
+
+    def elsewhere(self, day: date, present: int, *, is_everything: bool) -> int:
+        """Rows of the day that were stored of records in none of the day's ranges.
+
+        Args:
+            present: rows stored of the present log.
+            is_everything: the whole of the present log was audited, so dead letters that were
+                replayed are among it.
+        """
+        former = max(0, self.ingested[day] - present)
+        return former if is_everything else former + max(0, self.stored[day] - self.ingested[day])
+
+
+def inside(ranges: Iterable[OffsetRange], others: Iterable[OffsetRange]) -> int:
+    """How many offsets of `ranges` are in one of `others` at least."""
+    asked = join_ranges(ranges)
+    left = subtract_ranges(asked, others)
+    return sum(item.span for item in asked) - sum(item.span for item in left)

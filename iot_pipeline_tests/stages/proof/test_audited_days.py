@@ -1,0 +1,141 @@
+"""Days of readings: what an audit covers, what it found of each, and what came since."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.ledger.folding import fold_entries
+from iot_pipeline.core.proof.audit_result import AuditResult, Fate, conclude
+from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.rollups.day_grid import DayGrid, DayState, make_grid
+from iot_pipeline.core.times import MS_PER_DAY, day_number, moment_of
+from iot_pipeline.stages.proof.audit import audit
+from iot_pipeline.stages.proof.choosing import choose_day, choose_ranges
+from iot_pipeline.stages.proof.days import read_facts
+from iot_pipeline_tests.stages.outside import Outside
+from iot_pipeline_tests.stages.world import T0, World
+
+DAY = date(2024, 12, 29)
+NEXT = DAY + timedelta(days=1)
+MIDNIGHT = datetime(2024, 12, 29, tzinfo=UTC)
+
+
+def a_day_that_arrived_late() -> World:
+    """Of two days, four readings each; the last of the first day arrives on the second one."""
+    world = World()
+    for step in range(3):
+        world.write(device="d", at=T0 + step)
+        world.log.tick()
+    world.drain()
+    world.log.tick(MS_PER_DAY)
+    for step in range(4):
+        world.write(device="d", at=T0 + 86_400 + step)
+    world.drain()
+    world.write(device="late", at=T0 + 7)
+    world.drain()
+    return world
+
+
+def audited(outside: Outside, day: date | None, audit_id: str = "a") -> AuditResult:
+    ports = outside.ports
+    ranges = choose_ranges(ports) if day is None else choose_day(ports, day)
+    at = outside.world.log.now_ms / 1000 + len(outside.audits.recorded)
+    return audit(ranges, ports, audit_id, day=day, wall_clock=lambda: at)
+
+
+def grid(outside: Outside, now: datetime | None = None) -> DayGrid:
+    ports, moment = outside.ports, now or moment_of(outside.world.log.now_ms)
+    facts = read_facts(ports.ledger, ports.deletions, "iot_data", moment)
+    return make_grid(facts, outside.audits.read_audited_days("iot_data"), {}, moment)
+
+
+def states(outside: Outside) -> dict[date, DayState]:
+    return {item.day: item.state for item in grid(outside).days}
+
+
+def test_a_day_is_covered_by_its_readings_whenever_they_arrived() -> None:
+    outside = Outside(a_day_that_arrived_late())
+    by_arrival = choose_ranges(outside.ports, MIDNIGHT, MIDNIGHT + timedelta(days=1))
+    assert by_arrival == [OffsetRange(0, 0, 3)]
+    assert not audit(by_arrival, outside.ports, "arrived").days
+    assert states(outside) == dict.fromkeys((DAY, NEXT), DayState.NOT_LOOKED_AT)
+    assert choose_day(outside.ports, DAY) == [OffsetRange(0, 0, 3), OffsetRange(0, 7, 8)]
+    result = audited(outside, DAY)
+    assert (result.days[DAY].rows, result.days[DAY].stored, result.days[DAY].offsets) == (4, 4, 4)
+    assert list(result.days) == [DAY]
+    assert states(outside) == {DAY: DayState.PROVEN, NEXT: DayState.NOT_LOOKED_AT}
+    sentence = conclude(result)[1]
+    assert sentence == (
+        "audited for 2024-12-29: what arrived in Kafka on it, and what has readings of it, by the "
+        "ledger (4 offsets): 4 of 4 stored readings have their row"
+    )
+    assert set(audited(outside, None, "b").days) == {DAY, NEXT}
+    assert set(states(outside).values()) == {DayState.PROVEN}
+
+
+def test_a_day_that_was_touched_after_its_audit_is_not_proven_any_more() -> None:
+    outside = Outside(a_day_that_arrived_late())
+    audited(outside, None)
+    outside.world.write(device="later", at=T0 + 8)
+    outside.world.drain()
+    assert states(outside) == {DAY: DayState.CHANGED, NEXT: DayState.PROVEN}
+    audited(outside, DAY, "b")
+    assert set(states(outside).values()) == {DayState.PROVEN}
+    # Folding changes entries and no day.
+    ledger = outside.ports.ledger
+    entries = ledger.read_entries("iot_data", [0])
+    long_ago = [replace(e, updated_at=datetime(2025, 1, 1, tzinfo=UTC)) for e in entries]
+    for fold in fold_entries(long_ago, datetime(2026, 1, 1, tzinfo=UTC)):
+        ledger.write_fold(fold.folded)
+    assert set(states(outside).values()) == {DayState.PROVEN}
+    ledger.record_replay("iot_data", datetime.now(UTC), "r", [OffsetRange(0, 7, 8)], Counts())
+    assert states(outside)[DAY] is DayState.CHANGED
+    audited(outside, None, "c")
+    at_ms = int(T0 * 1000)
+    deletion = Deletion("d", at_ms, at_ms + 1, 1, "why", "me")
+    outside.deletions.record_deletion(deletion, datetime(2024, 1, 1, tzinfo=UTC), {NEXT: 1})
+    assert states(outside) == {DAY: DayState.PROVEN, NEXT: DayState.CHANGED}
+
+
+def test_a_defect_is_of_its_day_and_offsets_that_could_not_be_compared_too() -> None:
+    outside = Outside(a_day_that_arrived_late())
+    world = outside.world
+    del world.store.cells["late", day_number(DAY), int((T0 + 7) * 1000)]
+    result = audited(outside, None)
+    assert result.fates[Fate.LOST] == result.days[DAY].lost == 1
+    assert states(outside) == {DAY: DayState.DEFECTS, NEXT: DayState.PROVEN}
+    world.log.delete_before(0, 5)
+    result = audited(outside, None, "b")
+    assert (result.days[DAY].unread, result.days[NEXT].unread) == (3, 2)
+    assert states(outside) == {DAY: DayState.DEFECTS, NEXT: DayState.UNPROVEN}
+    (line,) = [line for line in grid(outside).table() if line[0] == str(NEXT)]
+    assert line[-1] == "2 offsets not compared"
+    # A Sunday and the Monday after it.
+    assert grid(outside).calendar() == [
+        ("2024-12-30", "◐", "", "", "", "", "", ""),
+        ("2024-12-23", "", "", "", "", "", "", "✖"),
+    ]
+
+
+def test_what_replayed_dead_letters_stored_is_proven_where_everything_was_read() -> None:
+    outside = Outside(a_day_that_arrived_late())
+    counts = Counts(stored=1, stored_by_day={DAY: 1})
+    outside.ports.ledger.record_replay("iot_data", datetime.now(UTC), "letters", [], counts)
+    assert audited(outside, DAY).days[DAY].elsewhere == 1
+    assert states(outside)[DAY] is DayState.UNPROVEN
+    assert audited(outside, None, "b").days[DAY].elsewhere == 0
+
+
+def test_the_grid_shows_so_many_days_and_says_how_many_are_older() -> None:
+    outside = Outside(a_day_that_arrived_late())
+    audited(outside, NEXT)
+    shown = grid(outside, datetime(2025, 2, 27, 23, tzinfo=UTC))
+    assert [item.day for item in shown.days] == [NEXT]
+    assert shown.sentences()[-1] == "1 older day with readings not shown"
+    assert "1 day proven" in shown.markdown()
+    none = grid(outside, datetime(2027, 1, 1, tzinfo=UTC))
+    assert none.sentences() == [
+        "the ledger has no readings of these days",
+        "2 older days with readings not shown",
+    ]
