@@ -3,6 +3,7 @@
 Beside ingestion, not in its lane: no checkpoint moves, and the same record makes the same cells.
 """
 
+from enum import Enum
 from typing import Self
 
 import dagster as dg
@@ -20,6 +21,14 @@ from iot_pipeline.defs.resources import NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError, PermanentError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run
+from iot_pipeline.stages.proof.reread import Choice, choose_reading
+
+
+class Reading(Enum):
+    """By which declaration ranges are read again."""
+
+    then = "then"
+    now = "now"
 
 
 class ReplayConfig(Throttled):
@@ -31,6 +40,11 @@ class ReplayConfig(Throttled):
     run_id: str | None = None
     """Or the ranges that this run ingested, by the ledger: a run of the job ingest, or
     cli-<uuid>."""
+
+    reading: Reading | None = None
+    """By which declaration to read what was ingested by another one than the present: the one of
+    then, or the present one (now) where it changes no stored reading. Empty: such ranges are
+    refused, and the run says what differs."""
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -127,8 +141,9 @@ def _replay(context: dg.OpExecutionContext, config: ReplayConfig, connections: C
     run_id, topic = context.run.run_id, connections.settings.topic
     asked = config.offset_ranges(connections)
     context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
-    present = connections.settings.declaration.fingerprint
-    chosen = plan_replay(connections.log, connections.ledger, topic, asked, present)
+    chosen = plan_replay(connections.log, connections.ledger, topic, asked)
+    choice: Choice = "" if config.reading is None else config.reading.value
+    rereads = choose_reading(chosen.plan, connections.audit_ports, choice)
     progress = ReplayProgress(chosen.plan.replay, chosen.gone)
     say = NowAndThen(context)
     try:
@@ -136,6 +151,7 @@ def _replay(context: dg.OpExecutionContext, config: ReplayConfig, connections: C
             chosen.plan,
             Run(run_id),
             progress,
+            rereads,
             limit=asked_limit(config.max_rows_per_second, config.max_bytes_per_second),
             on_progress=lambda so_far: say(f"{so_far.done_offsets:,} offsets replayed"),
         )

@@ -77,6 +77,8 @@ def drain(
     started = time.monotonic()
     try:
         if plan.ingest:
+            # The commits name it: first it is kept, so that what they name can always be read.
+            ports.keep_declaration(config.rules, config.retry_seconds)
             checkpoints = _Checkpoints(plan, ports, run, config, progress, on_progress, observe)
             partitions = [item.partition for item in plan.ingest]
             entries = retry_transient(

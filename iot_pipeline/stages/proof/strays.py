@@ -76,11 +76,11 @@ class StraySearch:
 
     @property
     def _cells(self) -> int:
-        return len(self.ports.settings.quantities)
+        return len(self.ports.quantities)
 
     @property
     def _in_parts(self) -> bool:
-        return are_in_parts(self.ports.settings.quantities)
+        return are_in_parts(self.ports.quantities)
 
     def _inside_span(self, buckets: set[int]) -> RowSums:
         low_us, high_us = self.span_us
