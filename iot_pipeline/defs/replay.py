@@ -3,8 +3,7 @@
 Beside ingestion, not in its lane: no checkpoint moves, and the same record makes the same cells.
 """
 
-from enum import Enum
-from typing import Self
+from typing import Self, cast, get_args
 
 import dagster as dg
 from pydantic import Field, model_validator
@@ -24,13 +23,6 @@ from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
 
 
-class Reading(Enum):
-    """By which declaration ranges are read again."""
-
-    then = "then"
-    now = "now"
-
-
 class ReplayConfig(Throttled):
     """What to write again: ranges, or those that a run ingested."""
 
@@ -41,7 +33,7 @@ class ReplayConfig(Throttled):
     """Or the ranges that this run ingested, by the ledger: a run of the job ingest, or
     cli-<uuid>."""
 
-    reading: Reading | None = None
+    reading: str | None = None
     """By which declaration to read what was ingested by another one than the present: the one of
     then, or the present one (now) where it changes no stored reading. Empty: such ranges are
     refused, and the run says what differs."""
@@ -51,6 +43,8 @@ class ReplayConfig(Throttled):
         if bool(self.ranges) == (self.run_id is not None):
             raise ConfigurationError("say what to replay: ranges, or run_id")
         as_ranges(self.ranges)
+        if self.reading not in (None, *get_args(Choice)):
+            raise ConfigurationError(f"reading {self.reading}: expected then or now")
         return self
 
     def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
@@ -142,7 +136,7 @@ def _replay(context: dg.OpExecutionContext, config: ReplayConfig, connections: C
     asked = config.offset_ranges(connections)
     context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
     chosen = plan_replay(connections.log, connections.ledger, topic, asked)
-    choice: Choice = "" if config.reading is None else config.reading.value
+    choice = cast(Choice, config.reading or "")
     rereads = choose_reading(chosen.plan, connections.audit_ports, choice)
     progress = ReplayProgress(chosen.plan.replay, chosen.gone)
     say = NowAndThen(context)

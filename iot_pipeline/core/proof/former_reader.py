@@ -33,7 +33,7 @@ class FormerReader(LogReader):
     """Reads by the declaration of then; its rows have the columns of all that are known.
 
     A message that is no reading by that one may be a row all the same: dead letters are replayed by
-    the declaration of the day on which that is done. So the others are asked about it, in turn.
+    the declaration of the day on which that is done. So those are asked about it, in turn.
     """
 
     def __init__(

@@ -54,12 +54,13 @@ class Ingested:
 
     Args:
         parts: by Kafka partition; where the fingerprint is not `known`, the present one reads.
-        known: the present declaration and the others, by fingerprint.
+        known: the present declaration and those of the others that were kept, by fingerprint.
         present: the fingerprint of the present one.
         columns: of a row, of all known declarations.
         letters: fingerprints of declarations by which dead letters were replayed, in the order in
             which that was done first: a row that is there stays.
         dropped: quantities of former declarations that the table has no column of any more.
+        others: every fingerprint that is used beside the present one, known or not.
     """
 
     parts: Mapping[int, Parts]
@@ -68,6 +69,7 @@ class Ingested:
     columns: tuple[Quantity, ...]
     letters: Sequence[str] = ()
     dropped: Sequence[str] = ()
+    others: Collection[str] = ()
 
     def by_reader(
         self, rules: ReadingRules, ranges: Iterable[OffsetRange]
@@ -77,7 +79,7 @@ class Ingested:
         for fingerprint, mine in split(self.parts, ranges).items():
             found[fingerprint if fingerprint in self.known else self.present] += mine
         for fingerprint in sorted(found, key=lambda name: (name != self.present, name)):
-            order = dict.fromkeys([*self.letters, self.present, *self.known])
+            order = dict.fromkeys([*self.letters, self.present])
             others = [
                 self.known[name] for name in order if name in self.known.keys() - {fingerprint}
             ]

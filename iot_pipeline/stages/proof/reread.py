@@ -51,12 +51,13 @@ def choose_reading(plan: Plan, ports: AuditPorts, choice: Choice = "") -> list[R
     checkpoints = {p: found for p, found in plan.checkpoints.items() if p in asked}
     states = {state.partition: state for state in plan.states}
     ledger, replays = ports.ledger, ports.ledger.declared_replays(topic)
-    parts = read_parts(ledger, topic, plan.topic.topic_id, checkpoints, states, replays)
+    parts, _ = read_parts(ledger, topic, plan.topic.topic_id, checkpoints, states, replays)
     found = split(parts, plan.replay)
     mine = sorted([*found.pop("", []), *found.pop(present.fingerprint, [])])
     if not found:
         return [Reread(present, list(plan.replay))]
-    known = {} if ports.history is None else read_known(ports.history, present)
+    kept = [] if ports.history is None else ports.history.declarations.read_declarations()
+    known = read_known(kept, present, found)
     doing = f"replaying {topic}"
     for fingerprint, ranges in sorted(found.items()):
         if fingerprint not in known:

@@ -14,6 +14,7 @@ from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.decoding import encode_reading
 from iot_pipeline.core.reading.messages import Reading, ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY, moment_of
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.ports import Run
@@ -23,7 +24,7 @@ from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
 from iot_pipeline.stages.proof.trace import trace
 from iot_pipeline_tests.core.reading.declared import declared
-from iot_pipeline_tests.stages.fakes import NOW_MS, writer_id
+from iot_pipeline_tests.stages.fakes import NOW_MS, FakeStore, writer_id
 from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
@@ -273,24 +274,27 @@ def test_now_adds_a_quantity_and_what_was_rejected_and_an_audit_knows(past: Past
     assert defects(past.audit("both")) == {Fate.LOST: 1}
 
 
-def test_now_is_recorded_before_its_rows_so_a_crash_leaves_none_unexplained(past: Past) -> None:
-    world = past.world
-    world.write(0, "d", T0, 20.0, 50.0)
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_now_is_recorded_before_its_rows_so_a_crash_leaves_none_unexplained(
+    past: Past, monkeypatch: pytest.MonkeyPatch, is_sent: bool
+) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
     past.drain("one")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(world.store), "send_rows", _crashing(type(world.store).send_rows))
-        with pytest.raises(KeyboardInterrupt):
-            past.replay("both", "now", OffsetRange(0, 0, 1))
-    assert cells(past) == {"temperature": 20.0, "humidity": 50.0}
-    assert defects(past.audit("both")) == {}
+    send = FakeStore.send_rows
 
-
-def _crashing(send):
-    def crash(store, rows):
-        send(store, rows)
+    def crash(store: FakeStore, rows: RowSlice) -> None:
+        if is_sent:
+            send(store, rows)
         raise KeyboardInterrupt
 
-    return crash
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeStore, "send_rows", crash)
+        with pytest.raises(KeyboardInterrupt):
+            past.replay("both", "now", OffsetRange(0, 0, 1))
+    assert cells(past) == {"temperature": 20.0} | ({"humidity": 50.0} if is_sent else {})
+    assert defects(past.audit("both")) == ({} if is_sent else {Fate.LOST: 1})
+    past.replay("both", "", OffsetRange(0, 0, 1))
+    assert defects(past.audit("both")) == {}
 
 
 def test_a_dead_letter_that_another_declaration_made_a_row_of_is_no_stray(past: Past) -> None:
