@@ -3,8 +3,8 @@
 The one place where stages meet clients; `cli` and `defs` both stand on it.
 """
 
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from iot_pipeline.clients.audit_log import KafkaAuditLog
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.dead_letters import KafkaDeadLetters
+from iot_pipeline.clients.declarations import CassandraDeclarations
 from iot_pipeline.clients.device_states import CassandraDeviceStates
 from iot_pipeline.clients.device_tables import CassandraDeviceTables
 from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
@@ -38,16 +39,24 @@ from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.ingest.sizing import memory_of_micro_batch
 from iot_pipeline.core.ingest.throttle import Limit, SetLimit
 from iot_pipeline.core.proof.audit_result import dying
-from iot_pipeline.core.reading.quantities import are_in_parts
-from iot_pipeline.errors import SchemaMismatchError
+from iot_pipeline.core.reading.quantities import Quantity, are_in_parts
+from iot_pipeline.errors import MissingRightError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
-from iot_pipeline.stages.ports import NoSchemas, Receipts, Run, SchemaSource, Traces
-from iot_pipeline.stages.proof.ports import AuditPorts
+from iot_pipeline.stages.ports import (
+    NoSchemas,
+    ReadingStore,
+    Receipts,
+    Run,
+    SchemaSource,
+    Traces,
+)
+from iot_pipeline.stages.proof.ports import AuditPorts, History
 from iot_pipeline.stages.proof.replay import ReplayProgress, replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
+from iot_pipeline.stages.proof.reread import Reread
 from iot_pipeline.stages.reading.slices import SlicedRows
 from iot_pipeline.stages.rollups.rebuild import RollupPorts
 from iot_pipeline.stages.run_ingest import IngestRequest
@@ -66,12 +75,8 @@ class Tables:
         settings = cassandra.settings
         # Once: a property, made anew each time it is asked.
         self.quantities = settings.quantities
-        self.rows = SlicedRows(
-            CassandraSensorData(cassandra, self.quantities),
-            len(self.quantities),
-            settings.retention_days,
-            in_parts=are_in_parts(self.quantities),
-        )
+        self.rows = self.rows_of(self.quantities)
+        self.declarations = CassandraDeclarations(cassandra)
         self.days = CassandraDeviceDays(cassandra)
         self.ledger = CassandraLedgerStore(cassandra)
         self.ledger_sums = CassandraLedgerSums(cassandra)
@@ -91,6 +96,15 @@ class Tables:
         self.fleet_ports = FleetPorts(states, self.rows, self.days, self.deletions)
         self.rollup_ports = RollupPorts(
             self.quantities, self.rollups, self.rows, self.days, self.ledger, self.deletions
+        )
+
+    def rows_of(self, quantities: Sequence[Quantity]) -> SlicedRows:
+        """The rows of readings, with these columns."""
+        return SlicedRows(
+            CassandraSensorData(self.cassandra, quantities),
+            len(quantities),
+            self.cassandra.settings.retention_days,
+            in_parts=are_in_parts(quantities),
         )
 
 
@@ -113,6 +127,7 @@ class Connections(Tables):
             self.deletions,
             self.schemas,
             self.open_traces,
+            self.declarations,
         )
         self._traces: Traces | None = None
         self.audit_ports = AuditPorts(
@@ -127,6 +142,9 @@ class Connections(Tables):
             self.audits,
             live_seconds=self.live_seconds,
             schemas=self.schemas,
+            history=History(
+                self.declarations, self.rows_of, self.store_of, self.tables.reading_columns
+            ),
         )
         self.quality_limits = settings.quality_limits
 
@@ -135,6 +153,10 @@ class Connections(Tables):
         if self._traces is None:
             self._traces = open_traces()
         return self._traces
+
+    def store_of(self, quantities: Sequence[Quantity]) -> ReadingStore:
+        """What writes rows with these columns."""
+        return open_reading_store(self.cassandra, self.settings, quantities)
 
     def close(self) -> None:
         if self._traces is not None:
@@ -150,7 +172,11 @@ class Connections(Tables):
     def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
         """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
         topics = KafkaTopics(self.settings)
-        return setup_schema(topics, self.log, self.tables, self.settings, say)
+        report = setup_schema(topics, self.log, self.tables, self.settings, say)
+        # The first run keeps it as well, so a user that may only look can set up.
+        with suppress(MissingRightError):
+            self.declarations.keep_declaration(self.settings.declaration)
+        return report
 
     def plan_ahead(
         self, max_records: int | None = None, partitions: Container[int] | None = None
@@ -183,11 +209,15 @@ class Connections(Tables):
         plan: Plan,
         run: Run,
         progress: ReplayProgress,
+        rereads: Sequence[Reread],
         *,
         limit: SetLimit | None = None,
         **watched: Any,
     ) -> None:
         """Write ranges again; `limit` is what this run was asked for.
+
+        Args:
+            rereads: by which declaration, as `choose_reading` says it.
 
         Raises:
             SchemaMismatchError: the table would forget the rows at once (`default_time_to_live`).
@@ -196,15 +226,25 @@ class Connections(Tables):
             raise SchemaMismatchError(
                 f"replaying: {self.settings.keyspace}.sensor_data {dying(live_seconds)}"
             )
-        replay(
-            plan,
-            self.ports,
-            self.audit_ports,
-            run,
-            replace(drain_config(self.settings), asked_limit=limit),
-            progress=progress,
-            **watched,
-        )
+        config = replace(drain_config(self.settings), asked_limit=limit)
+        started_at = datetime.now(UTC)
+        for reread in rereads:
+            ports, proof, declaration = self.ports, self.audit_ports, reread.declaration
+            if declaration.fingerprint != self.settings.declaration.fingerprint:
+                columns = declaration.quantities
+                ports = replace(ports, store=self.store_of(columns))
+                proof = replace(proof, declaration=declaration, rows=self.rows_of(columns))
+            replay(
+                replace(plan, replay=reread.ranges),
+                ports,
+                proof,
+                run,
+                replace(config, rules=replace(config.rules, declaration=declaration)),
+                progress=progress,
+                started_at=started_at,
+                is_new_reading=reread.is_new,
+                **watched,
+            )
 
     def replay_letters(self, run: Run, reason: str | None) -> LetterReplay:
         """Store the dead letters that today's rules accept."""

@@ -1,8 +1,10 @@
 """`iot reading`: the declaration that holds, what it would make of messages, a draft of one."""
 
 import sys
+from collections import Counter
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -19,12 +21,15 @@ from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.core.proof.dead_letters import preview as text_of
 from iot_pipeline.core.reading.contents import message_reader
 from iot_pipeline.core.reading.declaration import Declaration, path_text
+from iot_pipeline.core.reading.differences import differences
 from iot_pipeline.core.reading.formats import SchemaBook, is_frame
 from iot_pipeline.core.reading.inference import infer
+from iot_pipeline.core.reading.kept_declaration import KeptDeclaration
 from iot_pipeline.core.reading.messages import ReadingRules, Record
 from iot_pipeline.core.reading.preview import IGNORED, READINGS, Preview, preview
 from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, Quantity
 from iot_pipeline.core.words import counted, iot_command
+from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_reading import load_declaration
 from iot_pipeline.stages.reading.sample import newest_records
@@ -47,10 +52,20 @@ def reading_command() -> None:
 
 @reading_command.command("show")
 @click.argument("file", required=False)
+@click.option(
+    "--fingerprint", help="One that ranges were ingested by, as `iot reading list` names it."
+)
 @json_option
-def show_command(file: str | None, as_json: bool) -> None:
+def show_command(file: str | None, fingerprint: str | None, as_json: bool) -> None:
     """Show the declaration in FILE, else the one that holds (IOT_READING)."""
-    declared, source = _declaration(file, Settings.from_env())
+    if file is not None and fingerprint is not None:
+        raise ConfigurationError("say FILE or --fingerprint, not both")
+    settings = Settings.from_env()
+    if fingerprint is not None:
+        kept = _kept(fingerprint, settings)
+        declared, source = kept.read(), "the declaration that was kept"
+    else:
+        declared, source = _declaration(file, settings)
     if as_json:
         print_json({"source": source, "fingerprint": declared.fingerprint, **_as_json(declared)})
         return
@@ -66,6 +81,91 @@ def show_command(file: str | None, as_json: bool) -> None:
     )
     for rule in declared.ignore:
         say(f"ignored where {rule}")
+
+
+@reading_command.command("list")
+@json_option
+def list_command(as_json: bool) -> None:
+    """List the declarations that ranges of the topic were ingested by, the latest first."""
+    from iot_pipeline.connections import open_connections
+
+    settings = Settings.from_env()
+    present = settings.declaration
+    with open_connections(settings) as connections:
+        kept = connections.declarations.read_declarations()
+        ledger, topic = connections.ledger, settings.topic
+        entries = ledger.read_entries(topic, ledger.partitions(topic))
+    offsets: Counter[str] = Counter()
+    for entry in entries:
+        if entry.outcome.is_ingested:
+            offsets[entry.declaration] += entry.span
+    rows = [
+        _Known(one.fingerprint, one.first_seen_at, offsets.pop(one.fingerprint, 0), one)
+        for one in kept
+    ]
+    rows += [_Known(name, None, span) for name, span in sorted(offsets.items())]
+    if as_json:
+        print_json(
+            {
+                "topic": topic,
+                "present": present.fingerprint,
+                "declarations": [row.as_dict(present) for row in rows],
+            }
+        )
+        return
+    if not rows:
+        say(f"no declaration was kept yet: `{iot_command('setup')}` and each first run keep theirs")
+        return
+    print_table(
+        ("declaration", "first used", "offsets", ""),
+        [
+            (row.fingerprint or "none named", row.first_seen_at, f"{row.offsets:,}", row.note)
+            for row in rows
+        ],
+        title=f"{topic}: the present declaration is {present.fingerprint}",
+    )
+    for row in rows:
+        if differing := row.differences(present):
+            say(f"{row.fingerprint}: {'; '.join(differing)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A declaration that the ledger names, or that was kept; old entries name none."""
+
+    fingerprint: str
+    first_seen_at: datetime | None
+    offsets: int
+    kept: KeptDeclaration | None = None
+
+    @property
+    def note(self) -> str:
+        return "" if self.kept is not None or not self.fingerprint else "not kept"
+
+    def differences(self, present: Declaration) -> list[str]:
+        """To the present one."""
+        return [] if self.kept is None else differences(self.kept.read(), present)
+
+    def as_dict(self, present: Declaration) -> dict[str, object]:
+        return {
+            "fingerprint": self.fingerprint,
+            "first_seen_at": self.first_seen_at,
+            "offsets": self.offsets,
+            "is_kept": self.kept is not None,
+            "differences": self.differences(present),
+        }
+
+
+def _kept(fingerprint: str, settings: Settings) -> KeptDeclaration:
+    from iot_pipeline.connections import open_connections
+
+    with open_connections(settings) as connections:
+        known = connections.declarations.read_declarations()
+    for kept in known:
+        if kept.fingerprint == fingerprint:
+            return kept
+    names = ", ".join(kept.fingerprint for kept in known) or "none"
+    raise ConfigurationError(f"--fingerprint {fingerprint}: kept are {names}")
 
 
 @reading_command.command("check")

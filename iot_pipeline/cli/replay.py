@@ -20,6 +20,7 @@ from iot_pipeline.stages.proof.replay import (
     ranges_between,
     ranges_of_run,
 )
+from iot_pipeline.stages.proof.reread import Choice, choose_reading
 
 
 @click.command("replay")
@@ -29,8 +30,9 @@ from iot_pipeline.stages.proof.replay import (
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")
 @click.option(
     "--reading",
-    type=click.Choice(["now"]),
-    help="now: read by the present declaration what was ingested by another one.",
+    type=click.Choice(["then", "now"]),
+    help="By which declaration to read what was ingested by another one than the present: the one "
+    "of then, or the present one where it changes no stored reading.",
 )
 @rows_option
 @bytes_option
@@ -40,7 +42,7 @@ def replay_command(
     offsets: tuple[str, ...],
     since: str | None,
     until: str | None,
-    reading: str | None,
+    reading: Choice | None,
     max_rows_per_second: int | None,
     max_bytes_per_second: int | None,
     as_json: bool,
@@ -65,13 +67,13 @@ def replay_command(
             assert window is not None
             _, _, states = read_states(connections.log, connections.ledger, topic)
             asked = ranges_between(connections.log, topic, states, window.since, window.until)
-        present = "" if reading == "now" else settings.declaration.fingerprint
-        chosen = plan_replay(connections.log, connections.ledger, topic, asked, present)
+        chosen = plan_replay(connections.log, connections.ledger, topic, asked)
+        rereads = choose_reading(chosen.plan, connections.audit_ports, reading or "")
         run = new_cli_run()
         progress = ReplayProgress(chosen.plan.replay, chosen.gone)
         try:
             limit = asked_limit(max_rows_per_second, max_bytes_per_second)
-            connections.replay(chosen.plan, run, progress, limit=limit)
+            connections.replay(chosen.plan, run, progress, rereads, limit=limit)
         finally:
             if as_json:
                 print_json(replay_as_dict(progress, run.run_id))

@@ -36,6 +36,7 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
         found = trace(connections.audit_ports, device_id, ms)
         made = found.made_by
         message = read_message(connections.audit_ports, *record_of(made)) if made else None
+    place = f"{made[2]}:{made[1]}" if made else ""
     if as_json:
         print_json(
             {
@@ -47,21 +48,17 @@ def trace_command(device_id: str, timestamp: str, as_json: bool) -> None:
                 "message": None if message is None else preview(message, len(message)),
                 "candidates": [f"{row[2]}:{row[1]}" for row in found.records],
             }
-            | _parts_as_dict(found, settings.quantities)
+            | ({"declaration": found.declarations[place]} if place in found.declarations else {})
+            | _parts_as_dict(found)
         )
     else:
-        _print_trace(found, message, device_id, ms, settings.quantities)
+        _print_trace(found, message, device_id, ms)
     if made is None:
         sys.exit(EXIT_FOUND)
 
 
-def _print_trace(
-    found: Trace,
-    message: bytes | None,
-    device_id: str,
-    ms: int,
-    quantities: Sequence[Quantity],
-) -> None:
+def _print_trace(found: Trace, message: bytes | None, device_id: str, ms: int) -> None:
+    quantities = found.quantities
     measured_at, made = in_utc(moment_of(ms), "milliseconds"), found.made_by
     if found.row is None:
         say(f"{device_id} has no row at {measured_at}")
@@ -72,6 +69,8 @@ def _print_trace(
         )
     else:
         arrived_at = in_utc(moment_of(arrived_ms(made[0])), "milliseconds")
+        place = f"{made[2]}:{made[1]}"
+        read_by = found.declarations.get(place, "")
         print_table(
             ("what", "value"),
             [
@@ -82,7 +81,8 @@ def _print_trace(
                     for quantity, value in zip(quantities, found.row, strict=False)
                 ),
                 ("arrived in Kafka at", arrived_at),
-                ("partition:offset", f"{made[2]}:{made[1]}"),
+                ("partition:offset", place),
+                *([("read by declaration", read_by)] if read_by else []),
                 ("write time, µs", made[0]),
                 ("message", None if message is None else preview(message, len(message))),
                 # Above: the record that wins over the others.
@@ -99,12 +99,12 @@ def _names(cells: Sequence[int], quantities: Sequence[Quantity]) -> str:
     return ", ".join(quantities[number].name for number in cells)
 
 
-def _parts_as_dict(found: Trace, quantities: Sequence[Quantity]) -> dict[str, object]:
+def _parts_as_dict(found: Trace) -> dict[str, object]:
     """Which records told which quantities, where a reading may be told in parts."""
     if not found.in_parts:
         return {}
     parts = [
-        {"partition": row[2], "offset": row[1], "told": [quantities[at].name for at in cells]}
+        {"partition": row[2], "offset": row[1], "told": [found.quantities[at].name for at in cells]}
         for row, cells in found.makers
     ]
     return {"parts": parts}

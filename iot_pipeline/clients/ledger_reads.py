@@ -7,6 +7,7 @@ from typing import Any
 from iot_pipeline.clients.cassandra import PLAIN_TUPLES, PendingAnswer, aware, by_day, ms_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.ledger.chain import FATES, ChainLink, Counts, LedgerEntry, Outcome
+from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.ledger.sums import EntryPlace
 from iot_pipeline.core.reading.offsets import OffsetRange, parse_range
 from iot_pipeline.core.rollups.days import IngestedPart, ReplayedPart
@@ -54,6 +55,7 @@ _INGESTED = (
 _REPLAYED = (
     f"SELECT started_at, run_id, ranges, stored, stored_by_day FROM {REPLAYS} WHERE topic = ?"
 )
+_DECLARED = f"SELECT started_at, ranges, topic_id, declaration FROM {REPLAYS} WHERE topic = ?"
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
@@ -213,6 +215,22 @@ class LedgerReads(Table):
             )
             for row in rows
         ]
+
+    def declared_replays(self, topic: str) -> list[DeclaredReplay]:
+        rows = self._client.stream(
+            self._cql(_DECLARED), (topic,), doing=f"reading the replays of {topic}"
+        )
+        found = [
+            DeclaredReplay(
+                row.topic_id or "",
+                row.declaration,
+                [parse_range(text) for text in row.ranges or ()],
+                aware(row.started_at),
+            )
+            for row in rows
+            if row.declaration
+        ]
+        return found[::-1]
 
 
 def _page_rows(partitions: Sequence[int], since: datetime | None) -> int | None:

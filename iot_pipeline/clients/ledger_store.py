@@ -18,6 +18,7 @@ from iot_pipeline.clients.ledger_reads import (
 )
 from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.core.ledger.chain import Commit, Counts, LedgerEntry, LedgerState
+from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.ledger.losses import Recovery
 from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
@@ -195,8 +196,11 @@ class CassandraLedgerStore(LedgerReads):
         run_id: str,
         ranges: Sequence[OffsetRange],
         counts: Counts,
+        declared: DeclaredReplay | None = None,
     ) -> None:
         row = {"topic": topic, "started_at": started_at, "run_id": run_id}
+        if declared is not None:
+            row |= {"declaration": declared.declaration, "topic_id": declared.topic_id}
         row |= {"ranges": [str(item) for item in ranges]}
         row |= dict(zip(COUNT_COLUMNS, _counts_values(counts), strict=True))
         self._insert(REPLAYS, row, doing=f"recording the replay {run_id}")

@@ -11,7 +11,7 @@ import io
 import logging
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -30,7 +30,7 @@ from iot_pipeline.clients.packed_rows import (
 )
 from iot_pipeline.clients.reading_store import DEVICE_TTL_EXTRA_SECONDS, CassandraReadingStore
 from iot_pipeline.clients.sensor_data import columns_of
-from iot_pipeline.core.reading.quantities import QuantityType
+from iot_pipeline.core.reading.quantities import Quantity, QuantityType
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.settings import Settings
@@ -267,7 +267,9 @@ def encode_batch(batch: Any, handler: Any) -> bytes:
     return frame
 
 
-def open_reading_store(client: CassandraClient, settings: Settings) -> CassandraReadingStore:
-    """The store of rows that IOT_WRITE_PATH names."""
+def open_reading_store(
+    client: CassandraClient, settings: Settings, quantities: Sequence[Quantity] | None = None
+) -> CassandraReadingStore:
+    """The store of rows that IOT_WRITE_PATH names; `quantities`: others than the settings'."""
     kind = PackedReadingStore if settings.write_path == "packed" else CassandraReadingStore
-    return kind(client, settings.quantities, settings.retention_days)
+    return kind(client, quantities or settings.quantities, settings.retention_days)

@@ -196,6 +196,10 @@ class CassandraSchema(Table):
         )
         return {row.column_name: (row.type, row.kind) for row in rows}
 
+    def reading_columns(self) -> set[str]:
+        """The columns that readings have, of former declarations too."""
+        return {*self.columns("sensor_data")}
+
     def add_columns(self, table: str, columns: Mapping[str, str]) -> None:
         """Add regular columns of these types, all of them or none."""
         added = ", ".join(f"{name} {cql_type}" for name, cql_type in columns.items())

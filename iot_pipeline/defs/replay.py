@@ -3,7 +3,7 @@
 Beside ingestion, not in its lane: no checkpoint moves, and the same record makes the same cells.
 """
 
-from typing import Self
+from typing import Self, cast, get_args
 
 import dagster as dg
 from pydantic import Field, model_validator
@@ -20,6 +20,7 @@ from iot_pipeline.defs.resources import NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError, PermanentError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run
+from iot_pipeline.stages.proof.reread import Choice, choose_reading
 
 
 class ReplayConfig(Throttled):
@@ -32,11 +33,18 @@ class ReplayConfig(Throttled):
     """Or the ranges that this run ingested, by the ledger: a run of the job ingest, or
     cli-<uuid>."""
 
+    reading: str | None = None
+    """By which declaration to read what was ingested by another one than the present: the one of
+    then, or the present one (now) where it changes no stored reading. Empty: such ranges are
+    refused, and the run says what differs."""
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         if bool(self.ranges) == (self.run_id is not None):
             raise ConfigurationError("say what to replay: ranges, or run_id")
         as_ranges(self.ranges)
+        if self.reading not in (None, *get_args(Choice)):
+            raise ConfigurationError(f"reading {self.reading}: expected then or now")
         return self
 
     def offset_ranges(self, connections: Connections) -> list[OffsetRange]:
@@ -127,8 +135,9 @@ def _replay(context: dg.OpExecutionContext, config: ReplayConfig, connections: C
     run_id, topic = context.run.run_id, connections.settings.topic
     asked = config.offset_ranges(connections)
     context.instance.add_run_tags(run_id, {RANGES: format_ranges(asked)})
-    present = connections.settings.declaration.fingerprint
-    chosen = plan_replay(connections.log, connections.ledger, topic, asked, present)
+    chosen = plan_replay(connections.log, connections.ledger, topic, asked)
+    choice = cast(Choice, config.reading or "")
+    rereads = choose_reading(chosen.plan, connections.audit_ports, choice)
     progress = ReplayProgress(chosen.plan.replay, chosen.gone)
     say = NowAndThen(context)
     try:
@@ -136,6 +145,7 @@ def _replay(context: dg.OpExecutionContext, config: ReplayConfig, connections: C
             chosen.plan,
             Run(run_id),
             progress,
+            rereads,
             limit=asked_limit(config.max_rows_per_second, config.max_bytes_per_second),
             on_progress=lambda so_far: say(f"{so_far.done_offsets:,} offsets replayed"),
         )

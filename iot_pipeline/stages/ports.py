@@ -26,6 +26,7 @@ from iot_pipeline.core.ledger.chain import (
     LedgerState,
     Outcome,
 )
+from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.ledger.losses import Acknowledgement, Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
 from iot_pipeline.core.proof.audit import RawRecords
@@ -37,7 +38,9 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.reading.chunks import RecordChunk
+from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.formats import Unknown, WriterSchema
+from iot_pipeline.core.reading.kept_declaration import KeptDeclaration
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.messages import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
@@ -377,12 +380,17 @@ class LedgerStore(Protocol):
         run_id: str,
         ranges: Sequence[OffsetRange],
         counts: Counts,
+        declared: DeclaredReplay | None = None,
     ) -> None:
         """Remember a replay; again with the same started_at and run_id as it goes on.
 
         `counts.stored_by_day` holds only rows that no ledger has counted yet: what was ingested
-        is counted by its run, and writing it again makes no row more.
+        is counted by its run, and writing it again makes no row more. `declared`: it reads by
+        another declaration than its ranges were ingested by; None: by that one.
         """
+
+    def declared_replays(self, topic: str) -> Sequence[DeclaredReplay]:
+        """Those that read by another declaration, in the order in which they began."""
 
     def wait(self, timeout_seconds: float) -> None: ...
 
@@ -504,6 +512,16 @@ class Throttles(Protocol):
 
     def keep_limit(self, topic: str, kept: SetLimit | None) -> None:
         """In the place of an earlier one; None: nothing is set."""
+
+
+class Declarations(Protocol):
+    """Each declaration of readings that the ledger names, whole, by its fingerprint."""
+
+    def keep_declaration(self, declaration: Declaration) -> None:
+        """Before the ledger names it; of one that is kept the first time stays."""
+
+    def read_declarations(self) -> Sequence[KeptDeclaration]:
+        """All of them, the latest first."""
 
 
 class DeviceTables(Protocol):

@@ -38,7 +38,7 @@ def settings_env(services: Services, tmp_path: Path) -> dict[str, str]:
 def send(pipeline: Pipeline, *messages: object) -> None:
     producer = Producer({"bootstrap.servers": pipeline.brokers})
     for message in messages:
-        producer.produce(pipeline.topic, json.dumps(message).encode(), b"a/1")
+        producer.produce(pipeline.topic, json.dumps(message).encode(), b"a/1", 0)
     producer.flush()
 
 
@@ -99,15 +99,71 @@ def test_a_declared_message_goes_all_the_way(pipeline: Pipeline, tmp_path: Path)
     exported = pipeline.iot("export", "--day", DAY, "--out", str(tmp_path / "out"))
     assert DAY in exported
 
-    # Ranges keep the declaration they were read by: another one has to be asked for.
-    (tmp_path / "wider.yaml").write_text((SENSOR_YAML + MORE).replace("max: 150", "max: 160"))
-    wider = replace(pipeline, env={**pipeline.env, "IOT_READING": str(tmp_path / "wider.yaml")})
-    asked = "replay", "--offsets", "0:0-10"
-    assert "ingested by other declarations (10 by " in wider.iot(*asked, exit_code=1)
-    assert "read back: 10 of 10" in wider.iot(*asked, "--reading", "now")
-    pipeline.iot(*asked)
-
     # A draft from the same topic takes in what this declaration takes in.
     draft = tmp_path / "draft.yaml"
     draft.write_text(pipeline.iot("reading", "infer", "--records", "2000").partition("a draft:")[0])
     assert pipeline.iot("reading", "show", str(draft), "--json")["time"] == "ts"
+
+
+def declared_as(pipeline: Pipeline, path: Path, text: str) -> Pipeline:
+    """The same topic and tables, read by another declaration from now on."""
+    path.write_text(text)
+    other = replace(pipeline, env={**pipeline.env, "IOT_READING": str(path)})
+    other.iot("setup")
+    return other
+
+
+def is_proven(pipeline: Pipeline, offsets: int, **fates: int) -> bool:
+    audit = pipeline.iot("audit", "--all", "--json")
+    defects = [audit[name] for name in ("lost", "torn", "stray")]
+    found = {name: audit[name] for name in fates}
+    return (defects, audit["proven"], found) == ([0, 0, 0], offsets, fates)
+
+
+def test_ranges_are_audited_and_replayed_by_the_declaration_of_then(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    def at(minute: int, **changed: object) -> dict[str, object]:
+        return MESSAGE | {"ts": f"{DAY}T07:{minute:02}:00Z"} | changed
+
+    send(pipeline, at(0), at(1, battery=105))
+    pipeline.iot("drain")
+    kelvin = SENSOR_YAML.replace('unit: "°C", min: -100, max: 150', "unit: K, shift: 273") + MORE
+    kelvin = kelvin.replace("plausible: [-40, 50]", "plausible: [233, 323]")
+    by_kelvin = declared_as(pipeline, tmp_path / "kelvin.yaml", kelvin)
+    send(pipeline, at(2))
+    by_kelvin.iot("drain")
+    assert is_proven(by_kelvin, 3, stored=2, rejected=1)
+    assert is_proven(pipeline, 3, stored=2, rejected=1)
+
+    keyspace = pipeline.settings.keyspace
+    pipeline.connections.cassandra.execute(f"TRUNCATE {keyspace}.sensor_data", doing="losing rows")
+    then = pipeline.iot("reading", "show", "--json")["fingerprint"]
+    asked = "replay", "--offsets", "0:0-3"
+    said = by_kelvin.iot(*asked, exit_code=1)
+    assert f"2 offsets (0:0-2) were ingested by the declaration {then} (" in said
+    assert 'temperature: unit "°C", now "K", ' in said
+    refused = by_kelvin.iot(*asked, "--reading", "now", exit_code=1)
+    assert "record 0:0: its temperature would be 294.5, and is 21.5" in refused
+    assert "read back: 2 of 2 rows" in by_kelvin.iot(*asked, "--reading", "then")
+    assert is_proven(by_kelvin, 3, stored=2, rejected=1)
+    assert then in by_kelvin.iot("trace", "a/1", f"{DAY}T07:00:00Z")
+
+    # Another quantity, and a limit that takes in what was a dead letter: nothing stored changes.
+    wider = (SENSOR_YAML + MORE).replace("min: 0, max: 100}\n  state", "min: 0, max: 110}\n  state")
+    wider = wider.replace("ignore:", "  fw: {path: fw, type: text}\nignore:")
+    by_wider = declared_as(pipeline, tmp_path / "wider.yaml", wider)
+    said = by_wider.iot("replay", "--offsets", "0:0-2", "--reading", "now")
+    assert "read back: 2 of 2 rows" in said
+    assert is_proven(by_wider, 3, stored=3)
+    rows = by_wider.iot("readings", "a/1", "--since", DAY, "--json")["readings"]
+    assert {(row["temperature"], row["fw"]) for row in rows} == {(21.5, "1.2"), (294.5, None)}
+    by_wider.iot("replay", "--offsets", "0:0-2")
+
+    listed = by_wider.iot("reading", "list", "--json")["declarations"]
+    assert [one["offsets"] for one in listed] == [0, 1, 2]
+    assert [one["is_kept"] for one in listed] == [True] * 3
+    assert "battery: max 100.0, now 110.0" in listed[2]["differences"]
+    assert listed[0]["fingerprint"] in by_wider.iot("reading", "list")
+    shown = by_wider.iot("reading", "show", "--fingerprint", listed[1]["fingerprint"])
+    assert "× 1 + 273" in shown

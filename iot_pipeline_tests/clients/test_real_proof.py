@@ -2,11 +2,12 @@
 
 import pytest
 
-from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog, MendLog
+from iot_pipeline.stages.ports import Acknowledgements, Audits, Declarations, DeletionLog, MendLog
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts_proof import (
     AcknowledgementsContract,
     AuditsContract,
+    DeclarationsContract,
     DeletionLogContract,
     MendLogContract,
 )
@@ -36,3 +37,9 @@ class TestCassandraAcknowledgedLosses(AcknowledgementsContract):
     @pytest.fixture
     def acknowledgements_world(self, pipeline: Pipeline) -> tuple[Acknowledgements, str]:
         return pipeline.connections.acknowledgements, pipeline.topic
+
+
+class TestCassandraDeclarations(DeclarationsContract):
+    @pytest.fixture
+    def declarations(self, pipeline: Pipeline) -> Declarations:
+        return pipeline.connections.declarations

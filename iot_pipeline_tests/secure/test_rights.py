@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition
 
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict
+from iot_pipeline.core.reading.declaration import SEED
 from iot_pipeline.core.rights.grants import (
     DESCRIBE,
     DESCRIBE_CONFIGS,
@@ -115,6 +116,11 @@ class World:
         key = f"device_id = '{DEVICE}' AND day = '{self.day}' AND timestamp = {ms}"
         (row,) = self.admin.cql(f"SELECT writetime(humidity) AS t FROM {table} WHERE {key}")
         self.admin.cql(f"UPDATE {table} USING TIMESTAMP {row.t} SET humidity = 60 WHERE {key}")
+
+    def forget_declaration(self) -> None:
+        """As if `iot setup` had run before declarations were kept; and there is one to drain."""
+        self.admin.cql(f"TRUNCATE {self.settings.keyspace}.readings_declared")
+        self.send()
 
     def look(self) -> dict[str, CheckVerdict]:
         """All checks, as `USER`."""
@@ -234,6 +240,8 @@ CASES: Mapping[str, Case] = {
     "verify": Case("verify {0.manifest}"),
     "reading check": Case(f"reading check {SEED_FILE}", found=1),
     "reading infer": Case("reading infer"),
+    "reading list": Case("reading list"),
+    "reading show --fingerprint": Case(f"reading show --fingerprint {SEED.fingerprint}"),
     "dead-letters list": Case("dead-letters list"),
     "dead-letters show": Case("dead-letters show {0.place}"),
     "dead-letters stats": Case("dead-letters stats"),
@@ -249,6 +257,10 @@ LOOKING = {"report", "metrics", "watch"}
 SHOWN_BY = {
     "MODIFY ON TABLE {0.keyspace}.replay_ledger": ("replay", CASES["replay"]),
     "MODIFY ON TABLE {0.keyspace}.stopped_partitions": ("drain", Case("drain", World.lose)),
+    "MODIFY ON TABLE {0.keyspace}.readings_declared": (
+        "drain",
+        Case("drain", World.forget_declaration),
+    ),
     "MODIFY ON TABLE {0.keyspace}.sensor_data": ("drain", CASES["drain"]),
     "MODIFY ON TABLE {0.keyspace}.ingest_ledger": ("drain", CASES["drain"]),
 }

@@ -19,6 +19,7 @@ from iot_pipeline.core.ledger.chain import (
     Outcome,
     decide_commit,
 )
+from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.ledger.losses import recover
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, LossPlace, place_of
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
@@ -335,6 +336,17 @@ class LedgerStoreContract:
         assert names[0] != names[1], "it has gone on"
         assert ledger_world.ledger.read_entries(commit.topic, [0]) == []
         assert ledger_world.ledger.read_checkpoints(commit.topic, [0])[0].next_offset == 100
+
+    def test_replays_by_another_declaration_come_back_in_their_order(self, ledger_world, commit):
+        ledger, topic = ledger_world.ledger, commit.topic
+        ranges = [OffsetRange(0, 1, 5), OffsetRange(1, 0, 9)]
+        for hour, run_id, name in ((2, "run-b", "b"), (1, "run-a", "a"), (3, "run-c", None)):
+            at = datetime(2024, 12, 30, hour, tzinfo=UTC)
+            by = DeclaredReplay("uuid", name) if name else None
+            ledger.record_replay(topic, at, run_id, ranges, COUNTS, by)
+        found = ledger.declared_replays(topic)
+        assert [(one.declaration, one.topic_id) for one in found] == [("a", "uuid"), ("b", "uuid")]
+        assert [list(one.ranges) for one in found] == [ranges, ranges]
 
 
 class LedgerSumsContract:

@@ -1,5 +1,6 @@
 """The contracts of what audits and people leave behind, for the fakes and for the real clients."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from uuid import uuid4
 
@@ -7,7 +8,15 @@ from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
-from iot_pipeline.stages.ports import Acknowledgements, Audits, DeletionLog, MendLog
+from iot_pipeline.core.reading.formats import Format, WriterSchema
+from iot_pipeline.stages.ports import (
+    Acknowledgements,
+    Audits,
+    Declarations,
+    DeletionLog,
+    MendLog,
+)
+from iot_pipeline_tests.core.reading.declared import of_one
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=UTC)
 
@@ -92,3 +101,29 @@ class AcknowledgementsContract:
         )
         assert list(losses.acknowledged_losses(topic)) == ["0:1-5"]
         assert losses.acknowledged_losses(topic)["0:1-5"].reason == "a long weekend"
+
+
+class DeclarationsContract:
+    """`declarations` may have others in it already."""
+
+    def test_a_declaration_is_kept_once_and_comes_back_whole(
+        self, declarations: Declarations
+    ) -> None:
+        schema = WriterSchema("PROTOBUF", bytes(range(256)), message="a.b.Reading")
+        names = [f"x_{uuid4().hex[:12]}" for _ in range(2)]
+        first, second = (of_one(quantities=f"{{{name}: {{}}}}") for name in names)
+        second = replace(second, format=Format("protobuf", schema))
+        declarations.keep_declaration(first)
+        (kept,) = [
+            one for one in declarations.read_declarations() if one.fingerprint == first.fingerprint
+        ]
+        for declaration in (first, second, first):
+            declarations.keep_declaration(declaration)
+        found = [
+            one
+            for one in declarations.read_declarations()
+            if one.fingerprint in (first.fingerprint, second.fingerprint)
+        ]
+        assert [one.fingerprint for one in found] == [second.fingerprint, first.fingerprint]
+        assert found[1] == kept, "the first time stays"
+        assert found[0].read().format == second.format

@@ -14,6 +14,7 @@ from iot_pipeline.core.ledger.chain import (
     LedgerState,
     Outcome,
 )
+from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.ledger.losses import Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, place_of
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
@@ -37,6 +38,7 @@ class FakeLedger:
     replays: list[tuple[str, datetime, str, list[OffsetRange], Counts]] = field(
         default_factory=list
     )
+    declared: dict[tuple[str, datetime, str], DeclaredReplay] = field(default_factory=dict)
     looks_until_answered: int = 0
     commits: list[Commit] = field(default_factory=list)
     keyspace: str = "iot_data"
@@ -205,8 +207,15 @@ class FakeLedger:
         run_id: str,
         ranges: Sequence[OffsetRange],
         counts: Counts,
+        declared: DeclaredReplay | None = None,
     ) -> None:
         self.replays.append((topic, started_at, run_id, list(ranges), counts))
+        if declared is not None:
+            kept = replace(declared, ranges=list(ranges), started_at=started_at)
+            self.declared[topic, started_at, run_id] = kept
+
+    def declared_replays(self, topic: str) -> list[DeclaredReplay]:
+        return [self.declared[place] for place in sorted(self.declared) if place[0] == topic]
 
     def wait(self, timeout_seconds: float) -> None:
         pass

@@ -42,6 +42,7 @@ class FakeSensorData:
     looks_until_answered: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     on_page: Callable[[str], None] = lambda _: None
+    names: tuple[str, ...] = tuple(quantity.name for quantity in QUANTITIES)
 
     def add(self, device_id: str, times_ms: Sequence[int], temperature: float = 20.0) -> None:
         """Rows with a humidity of 40, written when they were measured."""
@@ -73,7 +74,7 @@ class FakeSensorData:
     def start_sums(self, span: Span) -> FakeAnswer[Summed]:
         rows = [row for _, row in self._between(*_parts(span))]
         totals = [sum(int(us or 0) for us in column) % 2**64 for column in zip(*rows, strict=True)]
-        totals = totals[VALUES:] or [0] * VALUES
+        totals = totals[len(self.names) :] or [0] * len(self.names)
         return self._answer("sums", Summed(len(rows), totals))
 
     def start_count(self, span: Span) -> FakeAnswer[Counted]:
@@ -118,7 +119,7 @@ class FakeSensorData:
         found = []
         for (name, day, ms), cells in self.store.cells.items():
             if (name, day) == (device_id, day_number) and first_ms <= ms <= last_ms:
-                of_row = [cells.get(quantity.name, (None, None)) for quantity in QUANTITIES]
+                of_row = [cells.get(name, (None, None)) for name in self.names]
                 row = (*(cell[1] for cell in of_row), *(cell[0] for cell in of_row))
                 found.append((ms, row))
         return sorted(found)
@@ -127,7 +128,7 @@ class FakeSensorData:
         self, device_id: str, day_number: int, first_ms: int, last_ms: int
     ) -> Sequence[PlainRow]:
         found = self._between(device_id, day_number, first_ms, last_ms)
-        return [(ms, *values) for ms, values in ((ms, row[:VALUES]) for ms, row in found)]
+        return [(ms, *values) for ms, values in ((ms, row[: len(self.names)]) for ms, row in found)]
 
     def _answer(self, kind: str, found: T) -> FakeAnswer[T]:
         self.asked[kind] += 1

@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
+from iot_pipeline.core.reading.declaration import Declaration
+from iot_pipeline.core.reading.kept_declaration import KeptDeclaration
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.messages import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks
@@ -311,6 +313,8 @@ class FakeStore:
     journal: list[tuple[str, Any]] = field(default_factory=list)
     cells: dict[tuple[str, int, int], dict[str, Cell]] = field(default_factory=dict)
     devices: dict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    # The columns of the rows that are sent.
+    names: tuple[str, ...] = tuple(quantity.name for quantity in QUANTITIES)
     sent_rows: list[RowsByTime] = field(default_factory=list)
     sent_devices: list[tuple[int, dict[str, int]]] = field(default_factory=list)
     in_flight: int = 0
@@ -325,11 +329,10 @@ class FakeStore:
         for place, of_place in groups:
             for ms, (write_time, offset, partition, *values) in of_place.items():
                 row = self.cells.setdefault((*place, ms), {})
-                for quantity, value in zip(QUANTITIES, values, strict=True):
+                for name, value in zip(self.names, values, strict=True):
                     if value is None:
                         continue
-                    known = row.get(quantity.name, (-1, 0.0))
-                    row[quantity.name] = max(known, (write_time, value))
+                    row[name] = max(row.get(name, (-1, 0.0)), (write_time, value))
                 places.append((partition, offset))
         return self._pend(places)
 
@@ -387,6 +390,20 @@ class FakeDeadLetters:
             (letter.record.partition, letter.record.offset): letter
             for _, _, letter in self.delivered
         }
+
+
+@dataclass
+class FakeDeclarations:
+    """A `Declarations`, the latest first."""
+
+    kept: dict[str, KeptDeclaration] = field(default_factory=dict)
+
+    def keep_declaration(self, declaration: Declaration) -> None:
+        one = KeptDeclaration.of(declaration)
+        self.kept.setdefault(one.fingerprint, one)
+
+    def read_declarations(self) -> list[KeptDeclaration]:
+        return [*self.kept.values()][::-1]
 
 
 def writer_id(number: int) -> UUID:

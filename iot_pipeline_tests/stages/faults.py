@@ -12,9 +12,12 @@ from iot_pipeline.core.ledger.chain import (
     LedgerEntry,
     LedgerState,
 )
+from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.ledger.losses import Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
+from iot_pipeline.core.reading.declaration import Declaration
+from iot_pipeline.core.reading.kept_declaration import KeptDeclaration
 from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.messages import DeadLetter, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, TopicInfo, Watermarks
@@ -30,6 +33,7 @@ from iot_pipeline_tests.stages.fake_ledger import FakeLedger
 from iot_pipeline_tests.stages.fakes import (
     FAR_ABOVE,
     FakeDeadLetters,
+    FakeDeclarations,
     FakeLog,
     FakePending,
     FakeStore,
@@ -255,10 +259,11 @@ class FailingLedger(FakeLedger):
         run_id: str,
         ranges: Sequence[OffsetRange],
         counts: Counts,
+        declared: DeclaredReplay | None = None,
     ) -> None:
         _call(
             self.faults, "ledger.record_replay",
-            lambda: self.inner.record_replay(topic, started_at, run_id, ranges, counts),
+            lambda: self.inner.record_replay(topic, started_at, run_id, ranges, counts, declared),
             "cassandra",
         )  # fmt: skip
 
@@ -306,3 +311,18 @@ def _call(faults: Faults, seam: str, action: Callable[[], Any], server: str) -> 
         return action()
     error = KafkaUnavailableError if server == "kafka" else CassandraUnavailableError
     return faults.call(seam, action, error)
+
+
+@dataclass(slots=True)
+class FailingDeclarations:
+    inner: FakeDeclarations
+    faults: Faults
+
+    def keep_declaration(self, declaration: Declaration) -> None:
+        _call(
+            self.faults, "declarations.keep_declaration",
+            lambda: self.inner.keep_declaration(declaration), "cassandra",
+        )  # fmt: skip
+
+    def read_declarations(self) -> list[KeptDeclaration]:
+        return self.inner.read_declarations()

@@ -1,7 +1,7 @@
 """Kafka and Cassandra as audits and deletions meet them, over a `World`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -13,12 +13,13 @@ from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.errors import CassandraUnavailableError
 from iot_pipeline.settings import declared_settings
 from iot_pipeline.settings_reading import read_declaration
 from iot_pipeline.stages.ports import SensorData
-from iot_pipeline.stages.proof.ports import AuditPorts
+from iot_pipeline.stages.proof.ports import AuditPorts, History
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import FakeAnswer, Kind, answer
 from iot_pipeline_tests.stages.faults import Faults
@@ -154,18 +155,25 @@ class Outside:
     def ports_with(
         self, rows: SensorData | None = None, retention_days: float = 0, **options: Any
     ) -> AuditPorts:
+        declaration = read_declaration(self.reading)
         return AuditPorts(
-            declared_settings(read_declaration(self.reading))(
+            declared_settings(declaration)(
                 topic="iot_data", retry_seconds=0.2, retention_days=retention_days
             ),
             self,
             self.world.ledger,
             self,
-            rows or FakeSensorData(self.world.store),
+            rows or FakeSensorData(self.world.store, names=_names(declaration.quantities)),
             FakeDeviceDays(self.world.store),
             self.deletions,
             self.mends,
             self.audits,
+            history=History(
+                self.world.declarations,
+                lambda columns: FakeSensorData(self.world.store, names=_names(columns)),
+                lambda columns: replace(self.world.store, names=_names(columns)),
+                lambda: {name for row in self.world.store.cells.values() for name in row},
+            ),
             **options,
         )
 
@@ -177,3 +185,7 @@ class Outside:
 
     def __getattr__(self, name: str):
         return getattr(self.world.log, name)
+
+
+def _names(columns: Sequence[Quantity]) -> tuple[str, ...]:
+    return tuple(quantity.name for quantity in columns)

@@ -23,6 +23,7 @@ from iot_pipeline_tests.stages.contracts_ledger import (
 from iot_pipeline_tests.stages.contracts_proof import (
     AcknowledgementsContract,
     AuditsContract,
+    DeclarationsContract,
     DeletionLogContract,
     MendLogContract,
 )
@@ -33,7 +34,13 @@ from iot_pipeline_tests.stages.contracts_readings import (
 )
 from iot_pipeline_tests.stages.fake_ledger import FakeLedger, FakeLedgerSums, FakeRunCosts
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
-from iot_pipeline_tests.stages.fakes import NOW_MS, FakeDeadLetters, FakeLog, FakeStore
+from iot_pipeline_tests.stages.fakes import (
+    NOW_MS,
+    FakeDeadLetters,
+    FakeDeclarations,
+    FakeLog,
+    FakeStore,
+)
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 from iot_pipeline_tests.stages.fakes_quality import Sent, TimeLapse
 from iot_pipeline_tests.stages.outside import (
@@ -216,6 +223,12 @@ class TestFakeAcknowledgements(AcknowledgementsContract):
     @pytest.fixture
     def acknowledgements_world(self):
         return FakeAcknowledgements(), "iot_data"
+
+
+class TestFakeDeclarations(DeclarationsContract):
+    @pytest.fixture
+    def declarations(self):
+        return FakeDeclarations()
 
 
 class TestFakeDeviceStates(DeviceStateStoreContract):

@@ -24,11 +24,19 @@ from iot_pipeline.stages.ports import Run, SensorData
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.run_ingest import IngestOutcome, IngestRequest, Watcher, run_ingest
 from iot_pipeline_tests.stages.fake_ledger import FakeLedger
-from iot_pipeline_tests.stages.fakes import FakeDeadLetters, FakeLog, FakeStore, Kind, writer_id
+from iot_pipeline_tests.stages.fakes import (
+    FakeDeadLetters,
+    FakeDeclarations,
+    FakeLog,
+    FakeStore,
+    Kind,
+    writer_id,
+)
 from iot_pipeline_tests.stages.fakes_fleet import FakeDeviceStates
 from iot_pipeline_tests.stages.fakes_quality import TimeLapse
 from iot_pipeline_tests.stages.faults import (
     FailingDeadLetters,
+    FailingDeclarations,
     FailingLedger,
     FailingLog,
     FailingStore,
@@ -95,6 +103,7 @@ class World:
     letters: FakeDeadLetters = field(default_factory=FakeDeadLetters)
     states: FakeDeviceStates = field(default_factory=FakeDeviceStates)
     stops: FakeStops = field(default_factory=FakeStops)
+    declarations: FakeDeclarations = field(default_factory=FakeDeclarations)
     live_seconds: int = 0
     runs: int = 0
 
@@ -127,12 +136,15 @@ class World:
 
     def ports(self, faults: Faults | None = None) -> Ports:
         if faults is None:
-            return Ports(self.log, self.store, self.ledger, self.letters)
+            return Ports(
+                self.log, self.store, self.ledger, self.letters, declarations=self.declarations
+            )
         return Ports(
             FailingLog(self.log, faults),
             FailingStore(self.store, faults),
             FailingLedger(self.ledger, faults),
             FailingDeadLetters(self.letters, faults),
+            declarations=FailingDeclarations(self.declarations, faults),
         )
 
     def proof(

@@ -9,7 +9,7 @@ is judged by itself: a row then is what several records made.
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -161,7 +161,7 @@ class Stretch:
             write_times_us(records.produced_ms, records.offsets, records.partitions),
             records.offsets,
             records.partitions,
-            *kept_columns(self.reader.columns_of(readings), self.reader.rules.quantities),
+            *kept_columns(self.reader.columns_of(readings), self.reader.columns),
             strict=True,
         )
         devices = [reading.device_id for reading in readings]
@@ -209,6 +209,7 @@ class Judge:
         aged_before_ms: rows of records that arrived before have outlived their retention;
             None: rows live for ever.
         losses: what the ledger says was left unread of the present log.
+        counted: the names of the quantities whose cells are counted by day; None: of all.
     """
 
     quantities: Sequence[Quantity]
@@ -223,8 +224,13 @@ class Judge:
     in_parts: bool = field(init=False)
     # False: a part of the dead-letter topic cannot be read, so a letter may be there.
     has_all_letters: bool = True
+    counted: Collection[str] | None = None
+    _counted: set[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        names = [quantity.name for quantity in self.quantities]
+        wanted = names if self.counted is None else self.counted
+        self._counted = {number for number, name in enumerate(names) if name in wanted}
         self.cells, self.in_parts = len(self.quantities), are_in_parts(self.quantities)
         self.sums = RowSums(self.cells)
 
@@ -306,7 +312,7 @@ class Judge:
                     # Of two records that say the same at once only one has stored the cell.
                     own = set(cells_of_its_own(row, stored)) - claimed
                     claimed |= own
-                    own_cells += len(own)
+                    own_cells += len(own & self._counted)
                     for number in own:
                         totals[number] += row[0]
                     otherwise = Fate.STORED if own else _fate_beside(row, stored)
@@ -316,10 +322,11 @@ class Judge:
                     ties.append(Tie(place, ms, row, stored, otherwise))
                 else:
                     self._count_fate(place, fate)
-        if own_cells:
+        if any(totals):
             # No rows: several records make one, and not all of them are here.
             self.sums.add(place, 0, *totals)
-            self.result.cells_by_day[day_of(place[1])] += own_cells
+            if own_cells:
+                self.result.cells_by_day[day_of(place[1])] += own_cells
         return ties
 
     def _fate_of_part(

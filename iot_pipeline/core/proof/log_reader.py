@@ -14,6 +14,7 @@ from iot_pipeline.core.reading.messages import (
     find_device_id_problem,
     reading_type,
 )
+from iot_pipeline.core.reading.quantities import Quantity
 
 
 class LogReader(PathReader):
@@ -27,6 +28,8 @@ class LogReader(PathReader):
     def __init__(self, rules: ReadingRules) -> None:
         super().__init__(rules)
         self._known: set[str] = set()
+        # Of a row, in their order.
+        self.columns: tuple[Quantity, ...] = rules.quantities
         self._value_of_each: list[Callable[[Reading], Any]] = [
             attrgetter(quantity.name) for quantity in rules.quantities
         ]
@@ -46,8 +49,13 @@ class LogReader(PathReader):
         kind = reading_type(rules.quantities)
         self._decode_exact = msgspec.json.Decoder(kind).decode if is_flat else None
 
+    @property
+    def all_rules(self) -> list[ReadingRules]:
+        """Every rules that a message may be read by: of each the schemas are asked for."""
+        return [self.rules]
+
     def columns_of(self, readings: Sequence[Reading]) -> list[Iterator[Any]]:
-        """The values of each quantity; each can be walked once."""
+        """The values of each of `columns`; each can be walked once."""
         return [map(value_of, readings) for value_of in self._value_of_each]
 
     def read_all(self, values: Sequence[bytes | None]) -> list[Reading] | None:
@@ -61,7 +69,7 @@ class LogReader(PathReader):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         seconds = [reading.timestamp for reading in readings]
-        columns = map(list, self.columns_of(readings))
+        columns = [list(map(value_of, readings)) for value_of in self._value_of_each]
         # JSON has no nan, so least and greatest are those of all.
         is_plain = (
             min(seconds) >= EARLIEST_SECONDS

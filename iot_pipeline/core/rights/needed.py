@@ -125,6 +125,7 @@ _CHECKS = Needs(
 )
 # A report and the like look as checks do, and keep nothing.
 _LOOK = Needs(kafka=_CHECKS.kafka, cassandra=(*_SELECT, *_SEE_SYNC))
+_KEEP_DECLARATION = _modify("readings_declared")
 _WRITE_ROWS = _modify("sensor_data", "devices_by_day")
 _DRAIN = Needs(
     kafka=(*_READ_TOPIC, *_letters(WRITE), *_MIRROR),
@@ -132,6 +133,7 @@ _DRAIN = Needs(
         *_SELECT,
         *_WRITE_ROWS,
         *_modify("ingest_ledger", "replay_ledger", "stopped_partitions"),
+        *_KEEP_DECLARATION,
         *_KEEP_STATES,
     ),
 )
@@ -142,11 +144,16 @@ _SETUP = Needs(
 )
 _REPLAY = Needs(
     kafka=_READ_TOPIC,
-    cassandra=(*_SELECT, *_WRITE_ROWS, *_modify("ingest_ledger", "replay_ledger")),
+    cassandra=(
+        *_SELECT,
+        *_WRITE_ROWS,
+        *_modify("ingest_ledger", "replay_ledger"),
+        *_KEEP_DECLARATION,
+    ),
 )
 _REPLAY_LETTERS = Needs(
     kafka=_READ_LETTERS,
-    cassandra=(*_SELECT, *_WRITE_ROWS, *_modify("replay_ledger")),
+    cassandra=(*_SELECT, *_WRITE_ROWS, *_modify("replay_ledger"), *_KEEP_DECLARATION),
 )
 _AUDIT = Needs(
     kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=(*_SELECT, *_modify("audits", "audited_days"))
@@ -218,6 +225,8 @@ COMMANDS: Mapping[str, Needs] = {
             "verify": Needs(kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=_SELECT),
             "reading check": _TOPIC_ALONE,
             "reading infer": _TOPIC_ALONE,
+            "reading list": _SELECT_ALONE,
+            "reading show --fingerprint": _SELECT_ALONE,
             "dead-letters list": _LETTERS_ALONE,
             "dead-letters show": _LETTERS_ALONE,
             "dead-letters stats": Needs(kafka=_READ_LETTERS, cassandra=_SELECT),

@@ -79,6 +79,8 @@ def drain(
     started, cpu_started = time.monotonic(), time.process_time()
     try:
         if plan.ingest:
+            # The commits name it: first it is kept, so that what they name can always be read.
+            ports.keep_declaration(config.rules, config.retry_seconds)
             traces = ports.open_traces()
             tracing = None if traces is None else Tracing(traces, plan.topic.name, run.run_id)
             checkpoints = _Checkpoints(

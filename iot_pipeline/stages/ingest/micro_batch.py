@@ -49,6 +49,7 @@ from iot_pipeline.stages.ingest.throttle import Throttle
 from iot_pipeline.stages.ingest.writers import SLICES_AT_ONCE, Writers
 from iot_pipeline.stages.ports import (
     DeadLetterSink,
+    Declarations,
     DeletionLog,
     LedgerStore,
     NoSchemas,
@@ -112,6 +113,13 @@ class Ports:
     deletions: DeletionLog | None = None
     schemas: SchemaSource = field(default_factory=NoSchemas)
     open_traces: Callable[[], Traces | None] = lambda: None
+    declarations: Declarations | None = None
+
+    def keep_declaration(self, rules: ReadingRules, retry_seconds: float) -> None:
+        """Keep what the ledger is about to name by its fingerprint."""
+        kept = self.declarations
+        if kept is not None:
+            retry_transient(lambda: kept.keep_declaration(rules.declaration), retry_seconds)
 
 
 def open_throttle(topic: str, ports: Ports, config: DrainConfig) -> Throttle:

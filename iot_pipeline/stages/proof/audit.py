@@ -31,11 +31,11 @@ from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.chain import first_present, read_present
+from iot_pipeline.stages.proof.as_ingested import as_ingested, read_ingested, say_ranges
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.days import covered_days, look_before
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
-from iot_pipeline.stages.proof.read_otherwise import read_otherwise, say_read_otherwise
 from iot_pipeline.stages.proof.strays import StraySearch
 from iot_pipeline.stages.proof.trace import find_records
 
@@ -103,7 +103,8 @@ class _Audit:
         wall_clock: Callable[[], float],
         audit_id: str | None,
     ) -> None:
-        self._topic, self._ports, self._settings = ports.settings.topic, ports, ports.settings
+        self._topic, self._settings = ports.settings.topic, ports.settings
+        self._plain_ports = ports
         self._every_place, self._on_progress = every_place, on_progress
         self._audit_id = audit_id
         self._mended = ports.read_mended()
@@ -116,6 +117,7 @@ class _Audit:
         # The checkpoints next: what a run stores from now on is in flight.
         self._info, self._checkpoints, states = read_states(ports.log, ports.ledger, self._topic)
         self._states = {state.partition: state for state in states}
+        self._ports = as_ingested(ports)
         self._result = AuditResult(join_ranges(ranges))
         self._check_ranges()
         self._progress = AuditProgress(total=self._result.offsets)
@@ -138,7 +140,7 @@ class _Audit:
         result = self._result
         result.asked_day = day
         judge = Judge(
-            self._settings.quantities,
+            self._ports.quantities,
             self._read_letters(),
             self._ports.read_deletions(),
             self._mended,
@@ -146,14 +148,17 @@ class _Audit:
             aged_before_ms(self._settings.retention_days, self._started_at.timestamp() + 60),
             self._losses(),
             result,
+            # Who compares them with the rows of a day counts those of the present declaration.
+            counted=[quantity.name for quantity in self._ports.rules.quantities],
         )
         self._compare_logs()
         judge.has_all_letters = not self._unread_letters
         readable = self._split(judge)
         ties: list[Tie] = []
-        for ranges in in_rounds(readable):
-            for stretch in self._stretches(list(ranges.values()), judge):
-                self._judge(judge, stretch, ties)
+        for reader, mine in self._ports.by_reader(readable):
+            for ranges in in_rounds(mine):
+                for stretch in self._stretches(reader, list(ranges.values()), judge):
+                    self._judge(judge, stretch, ties)
         self._settle(judge, ties)
         if self._may_judge_strays():
             self._find_strays(judge.sums, readable)
@@ -161,8 +166,7 @@ class _Audit:
             raise TopicChangedError(
                 f"auditing {self._topic}: it was deleted and made again meanwhile: nothing proved"
             )
-        if not result.is_clean:
-            self._tell_other_declarations(readable)
+        self._tell_declarations(readable)
         if result.fates[Fate.LOST]:
             result.live_seconds = self._ports.live_seconds()
         result.seconds = time.monotonic() - self._began
@@ -179,18 +183,24 @@ class _Audit:
         lows = {partition: state.low for partition, state in self._states.items()}
         return read_present(self._ports.ledger, self._topic, self._checkpoints, lows)
 
-    def _tell_other_declarations(self, readable: Sequence[OffsetRange]) -> None:
-        """What is lost, torn or stray may be so because it was read otherwise when ingested."""
-        present = self._settings.declaration.fingerprint
-        others = read_otherwise(
-            self._ports.ledger, self._topic, self._checkpoints, self._states, readable, present
-        )
-        if others:
+    def _tell_declarations(self, readable: Sequence[OffsetRange]) -> None:
+        """Say what could not be judged by the declaration of then, where that was looked at."""
+        ingested = self._ports.ingested
+        if ingested is None:
+            if self._result.is_clean or self._ports.history is None:
+                return
+            # What is lost, torn or stray may be so because it was read otherwise when ingested.
+            ingested = read_ingested(self._ports)
+        for fingerprint, ranges in sorted(ingested.unknown(readable).items()):
             self._result.doubts.append(
-                f"{say_read_otherwise(others, present)}, and were judged by the present one: what "
-                "is lost, torn or stray there may be what the two read otherwise. Audit with "
-                "IOT_READING set to the declaration of then"
+                f"{say_ranges(ranges)} were ingested by the declaration {fingerprint}, which was "
+                f"not kept, and are judged by the present one, {ingested.present}: what is lost, "
+                "torn or stray there may be what the two read otherwise. `iot setup` with "
+                "IOT_READING set to the file of then keeps it"
             )
+        if ingested.dropped:
+            names = ", ".join(ingested.dropped)
+            self._result.doubts.append(f"not compared: {names}, whose column was dropped")
 
     # What the records are compared with.
 
@@ -226,7 +236,7 @@ class _Audit:
     def _compare_logs(self) -> None:
         """Is each log the one that was read? Rows of what Kafka lost are not stray then."""
         asked = {item.partition for item in self._result.ranges}
-        doubts = LogComparison(self._ports.log, self._ports).find_doubts(
+        doubts = LogComparison(self._ports.log, self._plain_ports).find_doubts(
             self._topic,
             [c for p, c in self._checkpoints.items() if p in asked],
             [Watermarks(s.partition, s.low, s.last_stable) for s in self._states.values()],
@@ -266,8 +276,9 @@ class _Audit:
         self._result.fates[fate] += offsets
         self._progress.done += offsets
 
-    def _stretches(self, ranges: Sequence[OffsetRange], judge: Judge) -> Iterator[Stretch]:
-        reader = LogReader(self._settings.reading_rules)
+    def _stretches(
+        self, reader: LogReader, ranges: Sequence[OffsetRange], judge: Judge
+    ) -> Iterator[Stretch]:
         stretch = Stretch(reader)
         seen = Seen({item.partition: item.start for item in ranges})
         for records in self._ports.records.read(self._topic, ranges):
@@ -275,7 +286,7 @@ class _Audit:
             if not len(records):
                 continue
             seen.take(records)
-            self._ports.learn_schemas(reader.rules, records.values)
+            self._ports.learn_schemas(reader, records.values)
             stretch.add(records)
             if stretch.records >= self._ports.window_records:
                 yield stretch

@@ -177,11 +177,11 @@ class LogComparison:
 
     def _states(self, records: Iterable[Record], retry_seconds: float) -> dict[int, RowState]:
         """How the row of each reading stands to it, by offset; what is no reading has none."""
-        reader = LogReader(self.rows.settings.reading_rules)
+        reader = LogReader(self.rows.rules)
         judge = judge_of(reader.rules.quantities)
         wanted: defaultdict[tuple[str, int], dict[int, list[Row]]] = defaultdict(dict)
         for record in records:
-            self.rows.learn_schemas(reader.rules, [record.value])
+            self.rows.learn_schemas(reader, [record.value])
             reading = reader.read_record(record)
             if isinstance(reading, Rejection | Ignored):
                 continue

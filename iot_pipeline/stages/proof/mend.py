@@ -38,6 +38,7 @@ from iot_pipeline.core.times import MS_PER_DAY, day_of, in_utc, moment_of
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import ReadingStore, Run
+from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_row
 from iot_pipeline.stages.proof.trace import records_of_key
@@ -80,12 +81,15 @@ def mend(
         TransientError: Kafka or Cassandra stayed away.
     """
     settings, place = ports.settings, (device_id, timestamp_ms // MS_PER_DAY)
+    ports = as_ingested(ports)
+    if ports.ingested is not None and ports.history is not None:
+        store = ports.history.store_of(ports.quantities)
     work = _Mending(ports, store, run, place, timestamp_ms, mended_by, wall_clock())
     before = fetch_row(ports.rows, place, timestamp_ms, settings.retry_seconds)
     latest_us = newest_us(before) if before is not None else 0
     if before is None or not latest_us:
         raise PermanentError(f"{work}: there is no such row. `iot audit` says what became of it")
-    if are_in_parts(settings.quantities):
+    if are_in_parts(ports.quantities):
         return work.mend_parts(before)
     arrived = arrived_ms(latest_us)
     rivals = records_of_key(ports, place, timestamp_ms, {arrived})
@@ -172,7 +176,7 @@ class _Mending:
         retry_transient(remember, give_up_after_seconds=settings.retry_seconds)
         writer, judge = (
             RowWriter(self.store, 1, settings.retry_seconds),
-            judge_of(settings.quantities),
+            judge_of(ports.quantities),
         )
         for row in mended:
             writer.write({place: {timestamp_ms: row}})

@@ -10,14 +10,16 @@ delivered, and one conditional write turns the loss, or that part of it, into wh
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.ledger.chain import Counts, Outcome, of_current_epoch, sum_counts
+from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
@@ -26,7 +28,9 @@ from iot_pipeline.core.proof.read_back import (
     RowState,
     StoredRow,
     cells_of_its_own,
+    count_new_cells,
     judge_of,
+    judge_part,
     says_the_same,
     should_write,
     without_ties,
@@ -42,6 +46,7 @@ from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, RowsByTime
+from iot_pipeline.core.times import day_of
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PermanentError, PlanError
 from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
@@ -49,7 +54,6 @@ from iot_pipeline.stages.ingest.planning import Plan, read_states
 from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows, read_back
-from iot_pipeline.stages.proof.read_otherwise import read_otherwise, say_read_otherwise
 from iot_pipeline.stages.proof.recovery import Recovering, lost_parts
 from iot_pipeline.stages.requests import retry_transient
 
@@ -61,7 +65,9 @@ class ReplayProgress:
     `counts` are of the records replayed: `stored` have their rows, written again or there before;
     `superseded` include `deleted`, those that `iot delete` removed and that were left so.
     `read_back` says which rows are not there after all. `gone` are the parts asked for that Kafka
-    has deleted, `recovered` those that were losses of the ledger, each with what it was.
+    has deleted, `recovered` those that were losses of the ledger, each with what it was. What a
+    declaration makes that its range was not ingested by is counted in `new_rows_by_day` and
+    `new_cells_by_day`: no run has counted it.
     """
 
     planned: list[OffsetRange]
@@ -71,6 +77,8 @@ class ReplayProgress:
     counts: Counts = field(default_factory=Counts)
     deleted: int = 0
     read_back: ReadBack = field(default_factory=ReadBack)
+    new_rows_by_day: Counter[date] = field(default_factory=Counter)
+    new_cells_by_day: Counter[date] = field(default_factory=Counter)
     seconds: float = 0.0
 
     @property
@@ -147,16 +155,11 @@ def plan_replay(
     ledger: LedgerStore,
     topic: str,
     ranges: Sequence[OffsetRange],
-    declaration: str = "",
 ) -> ReplayPlan:
     """Check ranges that are to be replayed.
 
-    Args:
-        declaration: the fingerprint of that by which they would be read; empty: whichever.
-
     Raises:
-        PlanError: a partition that does not exist, offsets that were not ingested yet, or some
-            that were ingested by another declaration.
+        PlanError: a partition that does not exist, or offsets that were not ingested yet.
         TopicChangedError: it is another topic than the ledger's.
     """
     info, checkpoints, states = read_states(log, ledger, topic)
@@ -179,15 +182,6 @@ def plan_replay(
             gone.append(OffsetRange(item.partition, item.start, min(item.end, state.low)))
         if item.end > state.low:
             here.append(OffsetRange(item.partition, max(item.start, state.low), item.end))
-    if declaration:
-        others = read_otherwise(ledger, topic, checkpoints, known, here, declaration)
-        if others:
-            raise PlanError(
-                f"replaying {topic}: {say_read_otherwise(others, declaration)}. Read by the "
-                "present one a record may make a row under another key or with other values, "
-                "beside the row that is there. Set IOT_READING to the declaration of then, or say "
-                "`iot replay --reading now`"
-            )
     return ReplayPlan(Plan(info, checkpoints, states, [], here), gone)
 
 
@@ -235,6 +229,8 @@ def replay(
     config: DrainConfig,
     *,
     progress: ReplayProgress | None = None,
+    started_at: datetime | None = None,
+    is_new_reading: bool = False,
     on_progress: Callable[[ReplayProgress], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> ReplayProgress:
@@ -245,6 +241,9 @@ def replay(
         ports: Kafka and Cassandra; no dead letter is sent, no checkpoint moved.
         proof: reads back; what was deleted stays so, and what was mended is as it was mended.
         progress: filled as it goes; a new one when None.
+        started_at: names it together with the run, where a replay is done in several; None: now.
+        is_new_reading: the declaration of `config` is not the one that the ranges were ingested
+            by: it is recorded before each micro-batch, for from then on it is theirs.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:
@@ -253,7 +252,10 @@ def replay(
         RowsRefusedError, TransientError: as `drain`.
     """
     progress = progress or ReplayProgress(plan.replay)
-    started_at = datetime.fromtimestamp(wall_clock(), UTC)
+    started_at = started_at or datetime.fromtimestamp(wall_clock(), UTC)
+    declared = None
+    if is_new_reading:
+        declared = DeclaredReplay(plan.topic.topic_id, config.rules.declaration.fingerprint)
     began = time.monotonic()
     partitions = sorted({item.partition for item in plan.replay})
     deletions, mended = proof.read_deletions(), proof.read_mended()
@@ -262,6 +264,8 @@ def replay(
             lambda: ports.ledger.read_entries(plan.topic.name, partitions),
             give_up_after_seconds=config.retry_seconds,
         )
+        if is_new_reading or any(entry.outcome.is_loss for entry in entries):
+            ports.keep_declaration(config.rules, config.retry_seconds)
         lost = lost_parts(of_current_epoch(entries, plan.checkpoints), plan.replay)
         rounds = in_rounds(subtract_ranges(plan.replay, lost))
         for own in [*rounds, *({item.partition: item} for item in lost)]:
@@ -279,6 +283,7 @@ def replay(
                 progress,
                 on_progress,
                 is_lost,
+                declared,
             )
             recovering = None
             if is_lost:
@@ -292,7 +297,7 @@ def replay(
                 config,
                 entries,
                 wall_clock,
-                replaying.leave_what_is_there,
+                replaying.prepare,
                 are_objects=True,
             )
             with closing(batches.written()) as turns:
@@ -306,7 +311,7 @@ def replay(
             if recovering is not None:
                 progress.recovered += recovering.finish(*own.values())
     finally:
-        progress.seconds = time.monotonic() - began
+        progress.seconds += time.monotonic() - began
     return progress
 
 
@@ -326,18 +331,32 @@ class _Replay:
     progress: ReplayProgress
     on_progress: Callable[[ReplayProgress], None]
     is_recovering: bool
+    declared: DeclaredReplay | None
     in_parts: bool = field(init=False)
     _judge: Callable[[Row, StoredRow | None], RowState] = field(init=False)
     _done: list[OffsetRange] = field(default_factory=list)
     _reached: dict[int, int] = field(default_factory=dict)
+    _begun: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.in_parts = are_in_parts(self.proof.settings.quantities)
-        self._judge = self.progress.read_back.judge = judge_of(self.proof.settings.quantities)
+        self.in_parts = are_in_parts(self.proof.quantities)
+        # By a new declaration a row gets cells beside those that are there, of maybe later records.
+        is_new = self.declared is not None
+        self._judge = judge_part if is_new else judge_of(self.proof.quantities)
+        self.progress.read_back.judge = self._judge
         self._done = list(self.progress.achieved)
         self._reached = {partition: item.start for partition, item in self.own.items()}
+        self._begun = dict(self._reached)
 
-    def leave_what_is_there(self, batch: MicroBatch) -> None:
+    def prepare(self, batch: MicroBatch) -> None:
+        """Look what of a micro-batch is to be written, before its first row is."""
+        self._leave_what_is_there(batch)
+        self._begun |= batch.ends
+        if self.declared is not None:
+            # First: rows that only this declaration explains must not be there without it.
+            self._record()
+
+    def _leave_what_is_there(self, batch: MicroBatch) -> None:
         """Take out the rows that are not to be written.
 
         Those that `iot delete` removed, for its tombstones may be forgotten by now; those that are
@@ -363,6 +382,8 @@ class _Replay:
                 row, stored = group[ms], found.get(ms)
                 if self.in_parts:
                     group[ms] = without_ties(row, stored)
+                if self.declared is not None:
+                    self._count_new(place[1], group[ms], stored)
                 # Of a loss that is recovered again, rows may be there whose device is not noted.
                 if should_write(group[ms], stored) or (
                     self.is_recovering and self._judge(row, stored) is RowState.EQUAL
@@ -384,21 +405,40 @@ class _Replay:
             read_back(self.proof.rows, layer, self.retry_seconds, progress.read_back)
         progress.counts += sum_counts(batch.counts.values())
         self._reached |= batch.ends
-        progress.achieved = self._done + [
-            OffsetRange(partition, item.start, self._reached[partition])
+        progress.achieved = self._ranges_up_to(self._reached)
+        # Written before it is done, too: a replay that dies has still written rows.
+        self._record()
+        self.on_progress(progress)
+
+    def _ranges_up_to(self, ends: Mapping[int, int]) -> list[OffsetRange]:
+        return self._done + [
+            OffsetRange(partition, item.start, ends[partition])
             for partition, item in sorted(self.own.items())
-            if self._reached[partition] > item.start
+            if ends[partition] > item.start
         ]
-        # Written before it is done, too: a replay that dies has still written rows. Its rows per
-        # day are not rows more: the runs that ingested the range count them.
+
+    def _count_new(self, day_number: int, row: Row, stored: StoredRow | None) -> None:
+        """Count what the runs that ingested the range have not: they read it otherwise."""
+        day = day_of(day_number)
+        if stored is None:
+            self.progress.new_rows_by_day[day] += 1
+        if new_cells := count_new_cells(row, stored):
+            self.progress.new_cells_by_day[day] += new_cells
+
+    def _record(self) -> None:
+        progress = self.progress
+        # Of a new declaration also what is being written: micro-batches overlap.
+        is_new = self.declared is not None
+        ranges = self._ranges_up_to(self._begun) if is_new else progress.achieved
+        # Its rows per day are not rows more where the runs that ingested the range count them.
+        counts = replace(
+            progress.counts,
+            stored_by_day=dict(progress.new_rows_by_day),
+            cells_by_day=dict(progress.new_cells_by_day),
+        )
         retry_transient(
             lambda: self.ledger.record_replay(
-                self.topic,
-                self.started_at,
-                self.run_id,
-                progress.achieved,
-                replace(progress.counts, stored_by_day={}, cells_by_day={}),
+                self.topic, self.started_at, self.run_id, ranges, counts, self.declared
             ),
             give_up_after_seconds=self.retry_seconds,
         )
-        self.on_progress(progress)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.proof.read_back import (
     RowState,
@@ -142,6 +143,8 @@ def replay_dead_letters(
         RowsRefusedError, TransientError: as `drain`.
     """
     topic, letters = proof.settings.topic, proof.settings.dead_letter_topic
+    # An audit reads by it what it makes of letters, so it is to be known later.
+    ports.keep_declaration(config.rules, config.retry_seconds)
     work = _Work(ports, proof, run, config, wall_clock)
     unreadable = work.result.unreadable.append
     for letter in read_letters(ports.log, letters, topic, config.retry_seconds, unreadable):
@@ -279,7 +282,12 @@ class _Work:
         )
         retry_transient(
             lambda: self._ledger.record_replay(
-                self._topic, self._started_at, self._run_id, [], counts
+                self._topic,
+                self._started_at,
+                self._run_id,
+                [],
+                counts,
+                DeclaredReplay("", self._config.rules.declaration.fingerprint),
             ),
             give_up_after_seconds=self._config.retry_seconds,
         )

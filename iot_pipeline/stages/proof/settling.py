@@ -14,6 +14,7 @@ from iot_pipeline.core.proof.settling import Former, KeptSettlement, Settlement,
 from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.stages.ledger.chain import read_present
 from iot_pipeline.stages.ports import Settlements
+from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.ports import AuditPorts
 
@@ -36,6 +37,8 @@ def settle_day(
         budget_seconds: no piece is begun later; at least one is compared.
     """
     topic, deadline = ports.settings.topic, clock() + budget_seconds
+    # Once for all pieces: it may read the ledger.
+    ports = as_ingested(ports)
     entries = read_present(
         ports.ledger,
         topic,
@@ -49,7 +52,7 @@ def settle_day(
     defects = unverifiable = 0
     # What was stored of a log of before a rebase counts too: it is in the ledger's sum.
     everything = ports.ledger.read_entries(topic, partitions, day=day)
-    in_parts = are_in_parts(ports.settings.quantities)
+    in_parts = are_in_parts(ports.rules.quantities)
     stored = _stored_on(everything, day, in_parts)
     present = _stored_on(entries, day, in_parts)
     former = Former(stored - present, present)

@@ -77,11 +77,11 @@ class StraySearch:
 
     @property
     def _cells(self) -> int:
-        return len(self.ports.settings.quantities)
+        return len(self.ports.quantities)
 
     @property
     def _in_parts(self) -> bool:
-        return are_in_parts(self.ports.settings.quantities)
+        return are_in_parts(self.ports.quantities)
 
     def _inside_times(self, buckets: set[int]) -> RowSums:
         found = RowSums(self._cells)

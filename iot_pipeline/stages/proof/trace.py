@@ -1,7 +1,7 @@
 """The record behind a row: a row's write time names it, while Kafka keeps it."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from iot_pipeline.core.proof.audit import RawRecords, rows_in
@@ -15,7 +15,7 @@ from iot_pipeline.core.proof.read_back import (
     write_times_in,
 )
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.quantities import are_in_parts
+from iot_pipeline.core.reading.quantities import Quantity, are_in_parts
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
@@ -25,6 +25,7 @@ from iot_pipeline.core.reading.write_times import (
     write_times_us,
 )
 from iot_pipeline.core.times import MS_PER_DAY, moment_of
+from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_row, fetch_rows
 
@@ -41,12 +42,19 @@ class Trace:
 
     `row` is None when there is no such row. No record: it came from elsewhere, or Kafka has
     deleted its record. A row that is none of its records is torn. Where readings may be told in
-    parts, several records may have made it, each some cells.
+    parts, several records may have made it, each some cells. `quantities` are those of the row;
+    `declarations` are the fingerprints of former declarations that records were read by, by
+    "partition:offset".
     """
 
     row: StoredRow | None
     records: list[Row]
-    in_parts: bool = False
+    quantities: tuple[Quantity, ...]
+    declarations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_parts(self) -> bool:
+        return are_in_parts(self.quantities)
 
     @property
     def is_whole(self) -> bool:
@@ -146,7 +154,8 @@ def read_message(ports: AuditPorts, partition: int, offset: int) -> bytes | None
 
 
 def trace(ports: AuditPorts, device_id: str, timestamp_ms: int) -> Trace:
-    """Find the row of a key, and the record that made it."""
+    """Find the row of a key, and the record that made it, read as it was ingested."""
+    ports = as_ingested(ports)
     place = (device_id, timestamp_ms // MS_PER_DAY)
     row = fetch_row(ports.rows, place, timestamp_ms, ports.settings.retry_seconds)
     written = {us for us in write_times_in(row or ()) if us is not None}
@@ -155,10 +164,15 @@ def trace(ports: AuditPorts, device_id: str, timestamp_ms: int) -> Trace:
         mended.row_of(device_id, timestamp_ms, record)
         for record in records_of_key(ports, place, timestamp_ms, set(map(arrived_ms, written)))
     ]
-    in_parts = are_in_parts(ports.settings.quantities)
     # By their write times; values need not be of one type.
     records = sorted((row for row in made if row[0] in written), key=lambda row: row[:3])
-    return Trace(row, records, in_parts)
+    declarations = {}
+    if ports.ingested is not None:
+        for _, offset, partition, *_ in records:
+            name = ports.ingested.read_by(partition, offset)
+            if name != ports.ingested.present:
+                declarations[f"{partition}:{offset}"] = name
+    return Trace(row, records, ports.quantities, declarations)
 
 
 def read_back_run(
@@ -191,7 +205,7 @@ def read_back_run(
     deletions = ports.read_deletions()
     blocks = choose_blocks(ranges, max_keys, Random(seed))
     winners = _winners(ports, blocks, lambda: is_read() or is_over())
-    judge = judge_of(ports.settings.quantities)
+    judge = judge_of(ports.quantities)
     result = ReadBack(judge, left=sum(map(len, winners.values())))
     wanted = ((place, sorted(group)) for place, group in winners.items())
     tied: dict[Written, StoredRow] = {}
@@ -216,7 +230,7 @@ def read_back_run(
     for key, rivals in find_records(ports, tied).items():
         place, ms, _ = key
         row, stored = winners[place][ms], tied[key]
-        if are_in_parts(ports.settings.quantities):
+        if are_in_parts(ports.quantities):
             result.take_tied(place, ms, row, stored, rivals)
             continue
         made = next((rival for rival in rivals if rival[3:] == values_in(stored)), None)

@@ -23,6 +23,7 @@ from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world
 
 SEAMS = [
     "dead_letters.deliver",
+    "declarations.keep_declaration",
     "ledger.read_entries",
     "ledger.send_commit",
     "log.find_skipped",
@@ -116,7 +117,8 @@ def test_a_server_that_stays_away_ends_the_run_in_time_and_the_next_goes_on(seam
     world = a_busy_world()
     world.store.refuse = lambda device, ms: device == "device_1b" and ms == int(T0 * 1000)
     faults = Faults(2, How.NOT_APPLIED, FAR_ABOVE, only=seam)
-    if seam in ("ledger.read_entries", "log.open_ranges", "log.read_offsets"):
+    once = "declarations.keep_declaration", "ledger.read_entries", "log.open_ranges"
+    if seam in (*once, "log.read_offsets"):
         faults.at = 1  # it is called once
     config = replace(CONFIG, retry_seconds=0.03)
     if seam == "log.mirror":

@@ -289,7 +289,7 @@ def test_a_defect_where_another_declaration_was_read_by_is_told_with_it():
     world.ledger.entries.update(others)
     assert run(world).doubts == [], "nothing is wrong, so nothing is looked up"
     world.store.cells.clear()
-    assert "5 by another; the present one is" in run(world).doubts[0]
+    assert "were ingested by the declaration another, which was not kept" in run(world).doubts[0]
     world.ledger.entries.update(
         {place: replace(entry, declaration="") for place, entry in others.items()}
     )

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import RowState
-from iot_pipeline.core.reading.declaration import SEED
 from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import (
@@ -20,7 +19,6 @@ from iot_pipeline.stages.proof import read_back as read_back_stage
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay
 from iot_pipeline.stages.reading import log as log_stage
 from iot_pipeline.stages.reading.log import read_millisecond_before
-from iot_pipeline_tests.core.reading.limits import limited_seed
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
 from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
@@ -270,15 +268,3 @@ def test_a_read_that_fails_is_asked_again():
     reader = FakeSensorData(world.store, [CassandraUnavailableError("overloaded")] * 3)
     progress = replay_ranges(world, OffsetRange(0, 0, 30), rows=reader)
     assert progress.read_back.not_equal == progress.read_back.states[RowState.NEWER]
-
-
-def test_what_another_declaration_read_is_replayed_only_when_that_is_said():
-    world = a_drained_world()
-    (entry,) = world.ledger.entries.values()
-    assert entry.declaration == SEED.fingerprint
-    wider = limited_seed(temperature={"greatest": 999.0}).fingerprint
-    asked = world.log, world.ledger, world.log.topic, [OffsetRange(0, 10, 30)]
-    with pytest.raises(PlanError, match=rf"20 by {SEED.fingerprint}; the present one is {wider}"):
-        plan_replay(*asked, wider)
-    assert plan_replay(*asked, SEED.fingerprint).plan.replay == [OffsetRange(0, 10, 30)]
-    assert plan_replay(*asked).plan.replay == [OffsetRange(0, 10, 30)]

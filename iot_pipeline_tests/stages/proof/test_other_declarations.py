@@ -1,0 +1,338 @@
+"""Ranges that were ingested by several declarations, on fakes: audited, traced and replayed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iot_pipeline.core.ledger.chain import Counts
+from iot_pipeline.core.ledger.declared import DeclaredReplay
+from iot_pipeline.core.proof.audit_result import DEFECTS, AuditResult, Fate
+from iot_pipeline.core.reading.declaration import Declaration
+from iot_pipeline.core.reading.decoding import encode_reading
+from iot_pipeline.core.reading.messages import Reading, ReadingRules
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.row_groups import RowSlice
+from iot_pipeline.core.times import MS_PER_DAY, moment_of
+from iot_pipeline.errors import PlanError
+from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.audit import audit, choose_ranges
+from iot_pipeline.stages.proof.mend import mend
+from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
+from iot_pipeline.stages.proof.reread import Choice, choose_reading
+from iot_pipeline.stages.proof.trace import trace
+from iot_pipeline_tests.core.reading.declared import declared
+from iot_pipeline_tests.stages.fakes import NOW_MS, FakeStore, writer_id
+from iot_pipeline_tests.stages.outside import Outside
+from iot_pipeline_tests.stages.world import CONFIG, T0, World
+
+T0_MS = int(T0 * 1000)
+KEY = ("d", T0_MS // MS_PER_DAY, T0_MS)
+RUN = Run("run", writer_id(99))
+HEAD = "version: 1\ndevice: {path: device_id}\ntime: {path: timestamp, as: seconds}\nquantities: "
+TEXTS = {
+    "one": HEAD + "{temperature: {max: 60}}",
+    "both": HEAD + "{temperature: {max: 60}, humidity: {}}",
+    "wider": HEAD + "{temperature: {max: 90}, humidity: {}}",
+    "parts": HEAD + "{temperature: {max: 60}, humidity: {optional: true}}",
+    "kelvin": HEAD + "{temperature: {shift: 273}, humidity: {}}",
+    "keyed": (HEAD + "{temperature: {}, humidity: {}}").replace("{path: device_id}", "key"),
+    "ignoring": HEAD + "{temperature: {}, humidity: {}}\nignore: [{path: humidity, exists: true}]",
+}
+DECLARED = {name: declared(text) for name, text in TEXTS.items()}
+
+
+class Past:
+    """A topic whose declaration changes from run to run."""
+
+    def __init__(self, folder: Path, partitions: int = 1) -> None:
+        self.folder = folder
+        self.world = World(partitions=partitions)
+
+    def outside(self, name: str) -> Outside:
+        """As with that one as the present declaration."""
+        path = self.folder / f"{name}.yaml"
+        path.write_text(TEXTS[name])
+        return Outside(self.world, reading=str(path))
+
+    def drain(self, name: str) -> None:
+        world = self.world
+        world.store.names = _names(DECLARED[name])
+        world.drain(config=_config(DECLARED[name]))
+
+    def audit(self, name: str, **options) -> AuditResult:
+        ports = dataclasses.replace(self.outside(name).ports, **options)
+        return audit(choose_ranges(ports), ports, None, every_place=True)
+
+    def replay(self, name: str, choice: Choice, *ranges: OffsetRange) -> ReplayProgress:
+        """As `Connections.replay` does it."""
+        world, proof = self.world, self.outside(name).ports
+        plan = plan_replay(world.log, world.ledger, "iot_data", ranges).plan
+        progress = ReplayProgress(plan.replay)
+        for reread in choose_reading(plan, proof, choice):
+            history, columns = proof.history, reread.declaration.quantities
+            assert history is not None
+            replay(
+                dataclasses.replace(plan, replay=reread.ranges),
+                dataclasses.replace(world.ports(), store=history.store_of(columns)),
+                dataclasses.replace(
+                    proof, declaration=reread.declaration, rows=history.rows_of(columns)
+                ),
+                RUN,
+                _config(reread.declaration),
+                progress=progress,
+                is_new_reading=reread.is_new,
+            )
+        return progress
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Past:
+    return Past(tmp_path)
+
+
+def _names(declaration: Declaration) -> tuple[str, ...]:
+    return tuple(quantity.name for quantity in declaration.quantities)
+
+
+def _config(declaration: Declaration):
+    return dataclasses.replace(CONFIG, rules=ReadingRules(declaration))
+
+
+def defects(result: AuditResult) -> dict[Fate, int]:
+    return {fate: result.fates[fate] for fate in DEFECTS if result.fates[fate]}
+
+
+def cells(past: Past) -> dict[str, float]:
+    return {name: value for name, (_, value) in past.world.store.cells[KEY].items()}
+
+
+_VALUES = st.sampled_from([0.0, 20.0, 75.0])
+_RECORDS = st.tuples(st.sampled_from("ab"), st.integers(0, 2), _VALUES, _VALUES, st.integers(0, 1))
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(TEXTS)), st.lists(_RECORDS, max_size=5)),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from(sorted(TEXTS)),
+)
+def test_an_audit_judges_each_range_by_the_declaration_of_then(
+    tmp_path_factory, runs, present: str
+) -> None:
+    past = Past(tmp_path_factory.getbasetemp())
+    world, sent = past.world, 0
+    for name, records in runs:
+        for device, second, temperature, humidity, ticks in records:
+            world.write(0, device, T0 + second, temperature, humidity)
+            world.log.tick(ticks)
+            sent += 1
+        # Whatever shares its millisecond is settled by one declaration.
+        world.log.tick()
+        past.drain(name)
+    result = past.audit(present)
+    assert (defects(result), result.proven, result.doubts) == ({}, sent, [])
+
+
+def test_by_the_present_declaration_alone_such_rows_would_be_called_torn(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("kelvin")
+    assert cells(past) == {"temperature": 293.0, "humidity": 50.0}
+    assert defects(past.audit("both")) == {}
+    assert defects(past.audit("both", history=None)) == {Fate.TORN: 1}
+    past.world.store.cells.clear()
+    assert defects(past.audit("both")) == {Fate.LOST: 1}
+
+
+def test_a_value_that_no_declaration_explains_is_found_in_a_range_of_then(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("one")
+    assert defects(past.audit("both")) == {}
+    past.world.store.cells[KEY]["humidity"] = (NOW_MS * 1000, 50.0)
+    assert defects(past.audit("both")) == {Fate.STRAY: 1}
+
+
+def test_ranges_of_a_declaration_that_was_not_kept_are_named(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("kelvin")
+    past.world.declarations.kept.clear()
+    result = past.audit("both")
+    assert defects(result) == {Fate.TORN: 1}
+    assert "1 offset (0:0-1) were ingested by" in result.doubts[0]
+    past.world.declarations.keep_declaration(DECLARED["kelvin"])
+    assert past.audit("both").doubts == []
+
+
+def test_a_dropped_column_is_not_compared_and_said(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    del past.world.store.cells[KEY]["humidity"]
+    result = past.audit("one")
+    assert defects(result) == {}
+    assert result.doubts == ["not compared: humidity, whose column was dropped"]
+
+
+def test_a_trace_reads_a_record_as_it_was_ingested_and_says_by_what(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("kelvin")
+    found = trace(past.outside("both").ports, "d", T0_MS)
+    assert found.made_by is not None
+    assert found.made_by[3:] == (293.0, 50.0)
+    assert found.declarations == {"0:0": DECLARED["kelvin"].fingerprint}
+
+
+def test_a_torn_row_of_then_is_mended_as_it_was_read_then(tmp_path: Path) -> None:
+    past = Past(tmp_path, partitions=17)
+    for partition, temperature in ((0, 50.0), (16, 1.0)):
+        past.world.write(partition, "d", T0, temperature, 100.0 - temperature)
+        past.world.store.names = _names(DECLARED["kelvin"])
+        past.world.drain(
+            past.world.plan(partitions=[partition]), config=_config(DECLARED["kelvin"])
+        )
+    assert cells(past) == {"temperature": 323.0, "humidity": 99.0}
+    outside = past.outside("both")
+    mend(outside.ports, past.world.store, RUN, "d", T0_MS, "me", lambda: NOW_MS / 1000)
+    assert cells(past) == {"temperature": 323.0, "humidity": 50.0}
+    assert defects(audit(choose_ranges(outside.ports), outside.ports, None)) == {}
+
+
+def test_a_replay_asks_by_which_declaration_and_says_what_differs(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    then, present = DECLARED["both"].fingerprint, DECLARED["wider"].fingerprint
+    said = (
+        rf"1 offset \(0:0-1\) were ingested by the declaration {then} \(temperature: max 60.0, now "
+        rf"90.0\); the present one is {present}. Say `iot replay --reading then`"
+    )
+    with pytest.raises(PlanError, match=said):
+        past.replay("wider", "", OffsetRange(0, 0, 1))
+    past.world.declarations.kept.clear()
+    with pytest.raises(PlanError, match="not kept, so what the present one would change is not"):
+        past.replay("wider", "now", OffsetRange(0, 0, 1))
+
+
+def test_then_restores_what_was_there_and_the_present_one_would_tear_it(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("kelvin")
+    past.world.write(0, "e", T0, 20.0, 50.0)
+    past.drain("both")
+    past.world.store.cells.clear()
+    done = past.replay("both", "then", OffsetRange(0, 0, 2))
+    assert (done.rows_not_whole, done.done_offsets, done.counts.stored) == (0, 2, 2)
+    assert cells(past) == {"temperature": 293.0, "humidity": 50.0}
+    assert past.world.store.rows()["e", T0_MS] == (20.0, 50.0)
+    assert defects(past.audit("both")) == {}
+    said = "record 0:0: its temperature would be 20.0, and is 293.0. A stored reading is not"
+    with pytest.raises(PlanError, match=said):
+        past.replay("both", "now", OffsetRange(0, 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        ("both", "one", "its humidity 0.0 would not be read"),
+        ("both", "ignoring", "it would be ignored"),
+        ("wider", "both", "it would be no reading"),
+        ("both", "keyed", "its device would be d2, and is d"),
+    ],
+)
+def test_now_is_refused_where_a_stored_reading_would_change(past, then, now, said) -> None:
+    world = past.world
+    reading = Reading("d", T0, 75.0 if then == "wider" else 20.0, 0.0)
+    world.log.append(0, encode_reading(reading), b"d2")
+    past.drain(then)
+    before = dict(world.store.cells)
+    with pytest.raises(PlanError, match=f"record 0:0: {said}"):
+        past.replay(now, "now", OffsetRange(0, 0, 1))
+    assert world.store.cells == before
+
+
+def test_now_adds_a_quantity_and_what_was_rejected_and_an_audit_knows(past: Past) -> None:
+    world = past.world
+    world.write(0, "d", T0, 20.0, 50.0)
+    world.write(0, "hot", T0, 75.0, 50.0)
+    past.drain("one")
+    assert cells(past) == {"temperature": 20.0}
+    asked = OffsetRange(0, 0, 2)
+    done = past.replay("wider", "now", asked)
+    assert done.rows_not_whole == 0
+    assert cells(past) == {"temperature": 20.0, "humidity": 50.0}
+    assert ("hot", T0_MS) in world.store.rows()
+    result = past.audit("wider")
+    assert (defects(result), result.fates[Fate.STORED]) == ({}, 2)
+    # One row more than its run has counted, and three cells.
+    *_, counts = world.ledger.replays[-1]
+    assert (sum(counts.stored_by_day.values()), sum(counts.cells_by_day.values())) == (1, 3)
+    # From now on it is the declaration of these offsets.
+    past.replay("wider", "", asked)
+    del world.store.cells[KEY]["humidity"]
+    assert defects(past.audit("both")) == {Fate.LOST: 1}
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_now_is_recorded_before_its_rows_so_a_crash_leaves_none_unexplained(
+    past: Past, monkeypatch: pytest.MonkeyPatch, is_sent: bool
+) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("one")
+    send = FakeStore.send_rows
+
+    def crash(store: FakeStore, rows: RowSlice) -> None:
+        if is_sent:
+            send(store, rows)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeStore, "send_rows", crash)
+        with pytest.raises(KeyboardInterrupt):
+            past.replay("both", "now", OffsetRange(0, 0, 1))
+    assert cells(past) == {"temperature": 20.0} | ({"humidity": 50.0} if is_sent else {})
+    assert defects(past.audit("both")) == ({} if is_sent else {Fate.LOST: 1})
+    past.replay("both", "", OffsetRange(0, 0, 1))
+    assert defects(past.audit("both")) == {}
+
+
+def test_a_dead_letter_that_another_declaration_made_a_row_of_is_no_stray(past: Past) -> None:
+    world = past.world
+    world.write(0, "hot", T0, 75.0, 50.0)
+    past.drain("both")
+    assert past.audit("both").fates[Fate.REJECTED] == 1
+    # As `iot dead-letters replay` by the declaration of that day.
+    world.declarations.keep_declaration(DECLARED["wider"])
+    by = DeclaredReplay("", DECLARED["wider"].fingerprint)
+    world.ledger.record_replay("iot_data", moment_of(NOW_MS), "r", [], Counts(), by)
+    written = world.log.records()[0].produced_ms * 1000
+    place = ("hot", T0_MS // MS_PER_DAY, T0_MS)
+    world.store.cells[place] = {"temperature": (written, 75.0), "humidity": (written, 50.0)}
+    world.store.devices[place[1]]["hot"] = T0_MS
+    for name in ("both", "wider", "kelvin"):
+        result = past.audit(name)
+        assert (defects(result), result.fates[Fate.STORED]) == ({}, 1), name
+
+
+def test_a_run_that_is_executed_again_is_refused_rather_than_read_otherwise(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("kelvin")
+    with pytest.raises(PlanError, match="Say `iot replay --reading then`"):
+        past.world.ingest(offsets=[OffsetRange(0, 0, 1)])
+
+
+def test_a_declaration_is_kept_before_the_ledger_names_it(past: Past) -> None:
+    world = past.world
+    world.write(0, "d", T0, 20.0, 50.0)
+    kept = world.declarations.keep_declaration
+    seen = []
+
+    def look(declaration: Declaration) -> None:
+        seen.append((len(world.ledger.commits), len(world.store.cells)))
+        kept(declaration)
+
+    world.declarations.keep_declaration = look
+    past.drain("both")
+    assert seen == [(0, 0)]
+    assert [*world.declarations.kept] == [DECLARED["both"].fingerprint]
