@@ -38,6 +38,7 @@ from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.declaration import SEED, Declaration
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.quantities import LIMITS, NO_GREATEST, NO_LEAST, Quantity
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings_alerts import AlertSettings
 from iot_pipeline.settings_cassandra import CassandraSettings
@@ -122,7 +123,7 @@ class Settings(
     start_at: str = "earliest"
     """first contact with a topic starts at: earliest, latest, or a UTC time"""
     retention_days: float = Field(0, ge=0, le=7300)
-    """how long rows live after they arrived in Kafka; 0: for ever"""
+    """how long rows live after they arrived in Kafka; 0: for ever; `groups` may have another"""
     accept_producer_timestamps: bool = False
     """accept a topic that is not LogAppendTime (write times then lie)"""
     accept_topic_risks: tuple[Acceptable, ...] = ()
@@ -352,6 +353,11 @@ class Settings(
             )
             for quantity in self._declared.quantities
         )
+
+    @property
+    def retention(self) -> Retention:
+        """How long rows live, by device."""
+        return Retention.of(self.retention_days, self._declared.groups)
 
     @property
     def reading_rules(self) -> ReadingRules:

@@ -38,12 +38,15 @@ def _print_limits(settings: Settings, device: str, as_json: bool) -> None:
     limits = settings.quality_limits
     of_device, of_all = named_limits(limits.of(device)), named_limits(limits)
     if as_json:
-        print_json(of_device)
+        print_json(of_device | {"retention_days": settings.retention.days_of(device)})
         return
     print_table(
         ("limit", device, "every other device"),
         [(name, f"{value:g}", f"{of_all[name]:g}") for name, value in of_device.items()],
     )
+    days = settings.retention.days_of(device)
+    lives = f"for {days:g} days after they arrived in Kafka" if days else "for ever"
+    say(f"its rows live {lives}")
     group = find_group(limits.groups, device)
     if group is not None:
         say(f"it is of the group {group.name} ({', '.join(group.patterns)}) in {settings.reading}")

@@ -96,8 +96,6 @@ def group_problems(
         if group.name in names:
             yield f"{path}.name", f"{group.name} is a group already; expected another name"
         names.add(group.name)
-        if group.retention_days is not UNSET:
-            yield f"{path}.retention_days", "IOT_RETENTION_DAYS is that of every device"
         for name, limits in group.quantities.items():
             at = f"{path}.quantities.{name}"
             if name not in types:

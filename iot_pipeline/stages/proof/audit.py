@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, Stretch, Tie
@@ -25,7 +26,7 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
-from iot_pipeline.core.reading.write_times import aged_before_ms, first_us
+from iot_pipeline.core.reading.write_times import first_us
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
@@ -154,7 +155,10 @@ class _Audit:
             self._ports.read_deletions(),
             self._mended,
             # A row ages while we look: a minute's grace, in favour of aged_out.
-            aged_before_ms(self._settings.retention_days, self._started_at.timestamp() + 60),
+            partial(
+                self._settings.retention.aged_before_ms,
+                now_seconds=self._started_at.timestamp() + 60,
+            ),
             self._losses(),
             result,
         )
