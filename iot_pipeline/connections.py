@@ -103,7 +103,7 @@ class Tables:
         return SlicedRows(
             CassandraSensorData(self.cassandra, quantities),
             len(quantities),
-            self.cassandra.settings.retention_days,
+            self.cassandra.settings.retention,
             in_parts=are_in_parts(quantities),
         )
 
@@ -167,7 +167,7 @@ class Connections(Tables):
 
     def live_seconds(self) -> int:
         """How long a row lives that is written without a lifetime of its own; 0: for ever."""
-        return 0 if self.settings.retention_days else self.tables.live_seconds()
+        return 0 if self.settings.retention.may_end else self.tables.live_seconds()
 
     def set_up(self, say: Callable[[str], None] = lambda _: None) -> SchemaReport:
         """Make topics, keyspace and tables where they are missing; see `setup_schema`."""
@@ -290,7 +290,7 @@ def drain_config(settings: Settings) -> DrainConfig:
         micro_batch_seconds=settings.micro_batch_seconds,
         requests_in_flight=settings.requests_in_flight,
         retry_seconds=settings.retry_seconds,
-        retention_days=settings.retention_days,
+        retention=settings.retention,
         micro_batch_bytes=memory_of_micro_batch(settings.memory_budget_mb),
         limit=Limit(settings.max_rows_per_second, settings.max_bytes_per_second),
     )

@@ -33,12 +33,12 @@ from iot_pipeline import (
     settings_registry,
 )
 from iot_pipeline.core.checks.topics import Acceptable
-from iot_pipeline.core.fleet.device_limits import parse_device_limits
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.declaration import SEED, Declaration
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.quantities import LIMITS, NO_GREATEST, NO_LEAST, Quantity
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings_alerts import AlertSettings
 from iot_pipeline.settings_cassandra import CassandraSettings
@@ -89,7 +89,6 @@ class Settings(
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _kafka_properties: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
-    _quality_limits: QualityLimits = PrivateAttr()
 
     reading: str = ""
     """YAML file that declares the readings; empty: the original message: docs/readings.md"""
@@ -124,7 +123,7 @@ class Settings(
     start_at: str = "earliest"
     """first contact with a topic starts at: earliest, latest, or a UTC time"""
     retention_days: float = Field(0, ge=0, le=7300)
-    """how long rows live after they arrived in Kafka; 0: for ever"""
+    """how long rows live after they arrived in Kafka; 0: for ever; `groups` may have another"""
     accept_producer_timestamps: bool = False
     """accept a topic that is not LogAppendTime (write times then lie)"""
     accept_topic_risks: tuple[Acceptable, ...] = ()
@@ -186,9 +185,6 @@ class Settings(
     """older ledger rows become one a day and Kafka partition"""
     report_days: float = Field(90, ge=0)
     """how long health reports are kept"""
-
-    device_limits: str = ""
-    """YAML file that gives some devices limits of their own: docs/data-quality.md"""
 
     # Rollups.
     rollup_start: date | None = None
@@ -328,7 +324,6 @@ class Settings(
             )
         if wrong:
             raise ValueError("; ".join(wrong))
-        self._quality_limits = self._read_limits()
         owners: dict[int, str] = {}
         ports = [name for name in type(self).model_fields if name.endswith("_port")]
         # Those that were set come last: of two that are equal, a person reads the one they set.
@@ -360,6 +355,11 @@ class Settings(
         )
 
     @property
+    def retention(self) -> Retention:
+        """How long rows live, by device."""
+        return Retention.of(self.retention_days, self._declared.groups)
+
+    @property
     def reading_rules(self) -> ReadingRules:
         """What a reading is at all."""
         return ReadingRules(self.declaration, self.max_value_bytes)
@@ -367,25 +367,10 @@ class Settings(
     @property
     def quality_limits(self) -> QualityLimits:
         """When a device is well."""
-        return self._quality_limits
-
-    def _read_limits(self) -> QualityLimits:
         set_here = {
             item.name: getattr(self, item.name) for item in fields(QualityLimits) if item.metadata
         }
-        limits = QualityLimits(self.quantities, **set_here)
-        if not self.device_limits:
-            return limits
-        path = Path(in_project(self.device_limits))
-        try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            why = getattr(exc, "strerror", None) or "not UTF-8"
-            raise ValueError(f"IOT_DEVICE_LIMITS={self.device_limits}: {why}") from None
-        try:
-            return parse_device_limits(text, str(path), limits)
-        except ConfigurationError as exc:
-            raise ValueError(f"IOT_DEVICE_LIMITS: {exc}") from None
+        return QualityLimits(self.quantities, **set_here).with_groups(self._declared.groups)
 
     @property
     def kafka_tls(self) -> Tls | None:

@@ -202,8 +202,8 @@ def _summary(fleet: Fleet, silent: int, troubled: int, days: int) -> Iterator[st
     )
     if fleet.unlooked:
         yield f"{fleet.unlooked:,} of them were not looked at: there was no time for it"
-    elif unused := fleet.unused_patterns():
-        yield f"IOT_DEVICE_LIMITS: no device is called {' or '.join(unused)}"
+    elif unused := fleet.unused_groups():
+        yield f"of the declared groups no device is of {' or '.join(unused)}"
     if fleet.states and silent == len(fleet.states):
         yield "all are silent: is ingestion running? `iot lag` says how far behind it is"
 
@@ -246,6 +246,11 @@ def _as_dict(
         "cadence_seconds": round(usual / 1000, 3) if usual else None,
         "silent_since": moment_of(state.arrived_ms) if is_silent else None,
         "problems": [
-            {"problem": problem.trouble.value, "seen": problem.sentence} for problem in problems
+            {
+                "problem": problem.trouble.value,
+                "seen": problem.sentence,
+                "limits_of_group": problem.group or None,
+            }
+            for problem in problems
         ],
     }

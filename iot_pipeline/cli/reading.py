@@ -23,6 +23,7 @@ from iot_pipeline.core.reading.contents import message_reader
 from iot_pipeline.core.reading.declaration import Declaration, path_text
 from iot_pipeline.core.reading.differences import differences
 from iot_pipeline.core.reading.formats import SchemaBook, is_frame
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.inference import infer
 from iot_pipeline.core.reading.kept_declaration import KeptDeclaration
 from iot_pipeline.core.reading.messages import ReadingRules, Record
@@ -81,6 +82,11 @@ def show_command(file: str | None, fingerprint: str | None, as_json: bool) -> No
     )
     for rule in declared.ignore:
         say(f"ignored where {rule}")
+    if declared.groups:
+        print_table(
+            ("group", "devices", "what holds for it"),
+            [(group.name, ", ".join(group.patterns), _said(group)) for group in declared.groups],
+        )
 
 
 @reading_command.command("list")
@@ -256,6 +262,13 @@ def _row(quantity: Quantity) -> tuple[str, ...]:
     )
 
 
+def _said(group: DeviceGroup) -> str:
+    limits = [f"{name} {value:g}" for name, value in group.limits]
+    if group.retention_days is not None:
+        limits.append(f"retention_days {group.retention_days:g}")
+    return ", ".join(limits)
+
+
 def _within(least: float, greatest: float) -> str:
     if (least, greatest) == (NO_LEAST, NO_GREATEST):
         return "any"
@@ -284,6 +297,15 @@ def _as_json(declared: Declaration) -> dict[str, object]:
             for quantity in declared.quantities
         },
         "ignore": [str(rule) for rule in declared.ignore],
+        "groups": [
+            {
+                "name": group.name,
+                "devices": group.patterns,
+                "limits": dict(group.limits),
+                "retention_days": group.retention_days,
+            }
+            for group in declared.groups
+        ],
     }
 
 
@@ -306,6 +328,12 @@ def _preview_json(
             for name, fate in found.fates.items()
         },
         "values": {name: {"min": low, "max": high} for name, (low, high) in found.ends.items()},
+        "devices": len(found.devices),
+        "devices_by_group": {
+            group.name: devices
+            for group, devices in found.devices_by_group(declared.groups).items()
+            if group is not None
+        },
     }
 
 
@@ -337,8 +365,25 @@ def _print_preview(found: Preview, topic: str, source: str, declared: Declaratio
                 if quantity.name in found.ends
             ],
         )
+    if declared.groups and found.devices:
+        _print_groups(found, declared)
     for name in order:
         fate = found.fates[name]
         if name not in (READINGS, IGNORED):
             say(f"{name}: {text_of(fate.example.value, 200)}")
     say("nothing was written")
+
+
+def _print_groups(found: Preview, declared: Declaration) -> None:
+    by_group = found.devices_by_group(declared.groups)
+    print_table(
+        ("group", "devices seen"),
+        [(group.name, f"{by_group[group]:,}") for group in declared.groups]
+        + [("none of these", f"{by_group[None]:,}")],
+    )
+    for group in declared.groups:
+        if not by_group[group]:
+            pattern = " or ".join(group.patterns)
+            is_named = any(map(group.has, found.devices))
+            why = "earlier groups have them all" if is_named else f"none is called {pattern}"
+            say(f"the group {group.name} has none of these devices: {why}")

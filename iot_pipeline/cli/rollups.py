@@ -56,7 +56,7 @@ def rollup_command(day: str | None, since: str | None, until: str | None, as_jso
                             item,
                             run_id,
                             retry_seconds=settings.retry_seconds,
-                            retention_days=settings.retention_days,
+                            retention=settings.retention,
                             on_progress=partial(_show, line),
                         )
                     )

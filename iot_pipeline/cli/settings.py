@@ -3,7 +3,8 @@ from pathlib import Path
 import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
-from iot_pipeline.core.fleet.device_limits import named_limits
+from iot_pipeline.core.fleet.quality import named_limits
+from iot_pipeline.core.reading.groups import find_group
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_sources import env_file, injected_variables
 
@@ -37,20 +38,22 @@ def _print_limits(settings: Settings, device: str, as_json: bool) -> None:
     limits = settings.quality_limits
     of_device, of_all = named_limits(limits.of(device)), named_limits(limits)
     if as_json:
-        print_json(of_device)
+        print_json(of_device | {"retention_days": settings.retention.days_of(device)})
         return
     print_table(
         ("limit", device, "every other device"),
         [(name, f"{value:g}", f"{of_all[name]:g}") for name, value in of_device.items()],
     )
-    entry = next((entry for entry in limits.own if entry.names(device)), None)
-    if entry is not None:
-        patterns = ", ".join(entry.patterns)
-        say(f"the entry of {patterns} in {settings.device_limits} holds for it")
-    elif limits.own:
-        say(f"no entry of {settings.device_limits} names it")
+    days = settings.retention.days_of(device)
+    lives = f"for {days:g} days after they arrived in Kafka" if days else "for ever"
+    say(f"its rows live {lives}")
+    group = find_group(limits.groups, device)
+    if group is not None:
+        say(f"it is of the group {group.name} ({', '.join(group.patterns)}) in {settings.reading}")
+    elif limits.groups:
+        say(f"no group in {settings.reading} names it")
     else:
-        say("no device has limits of its own: IOT_DEVICE_LIMITS would name the file")
+        say("no device has limits of its own: the declaration of readings has no `groups`")
 
 
 def _about(path: Path) -> str:

@@ -149,7 +149,7 @@ class PackedReadingStore(CassandraReadingStore):
         return block.of(rows)
 
     def _pack(self, rows: RowSlice, end: int) -> PackedBlock:
-        ttl_of = self._ttl_seconds if self._retention_ms else None
+        ttl_of = self._ttl_of_rows if self._retention.may_end else None
         block = pack_groups(self._row_prefix, rows.groups, rows.first, end, self._types, ttl_of)
         if ttl_of is not None:
             block.fresh_until = time.monotonic() + _TTL_FRESH_SECONDS
@@ -166,7 +166,7 @@ class PackedReadingStore(CassandraReadingStore):
                     device_id,
                     day_number,
                     produced_ms,
-                    next(iter(self._ttl(produced_ms, DEVICE_TTL_EXTRA_SECONDS)), None),
+                    next(iter(self._ttl(device_id, produced_ms, DEVICE_TTL_EXTRA_SECONDS)), None),
                 )
                 for device_id, produced_ms in devices.items()
             ]
@@ -199,7 +199,7 @@ class PackedReadingStore(CassandraReadingStore):
         if problem:
             return problem
         # Beside the columns: the write time, and the TTL where rows have one.
-        more = 1 + bool(self._retention_ms)
+        more = 1 + self._retention.may_end
         self._blocks.clear()
         self._row_prefix = statement_prefix(row.query_id, len(columns_of(self._quantities)) + more)
         self._device_prefix = statement_prefix(device.query_id, 3 + more)
@@ -214,7 +214,7 @@ class PackedReadingStore(CassandraReadingStore):
 
     def _compare(self, row: PreparedStatement, device: PreparedStatement) -> str:
         """Pack a sample and let the driver encode the same one; say what differs, or nothing."""
-        ttl = (77,) if self._retention_ms else ()
+        ttl = (77,) if self._retention.may_end else ()
         name, day, ms, write_time = "probe-é", 20_000, 1_735_444_918_316, 1_735_444_918_316_007
         values = [_sample(cql_type, number) for number, cql_type in enumerate(self._types)]
         theirs = BatchStatement(batch_type=BatchType.UNLOGGED)
@@ -227,7 +227,7 @@ class PackedReadingStore(CassandraReadingStore):
             0,
             1,
             self._types,
-            (lambda ms: ms * 0 + 77) if ttl else None,
+            (lambda ms, _: ms * 0 + 77) if ttl else None,
         ).of(sample)
         devices = pack_device(self._device_prefix, name, day, ms, 77 if ttl else None)
         routing_key = partition_routing_key(name.encode(), day)
@@ -272,4 +272,4 @@ def open_reading_store(
 ) -> CassandraReadingStore:
     """The store of rows that IOT_WRITE_PATH names; `quantities`: others than the settings'."""
     kind = PackedReadingStore if settings.write_path == "packed" else CassandraReadingStore
-    return kind(client, quantities or settings.quantities, settings.retention_days)
+    return kind(client, quantities or settings.quantities, settings.retention)

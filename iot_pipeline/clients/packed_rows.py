@@ -69,7 +69,7 @@ def pack_groups(
     first: int,
     end: int,
     types: Sequence[QuantityType],
-    ttl_of: Callable[[Ints], Ints] | None = None,
+    ttl_of: Callable[[Ints, RowGroups], Ints] | None = None,
 ) -> PackedBlock:
     """The rows of the groups [first, end), one at least.
 
@@ -77,7 +77,8 @@ def pack_groups(
         prefix: that of the prepared statement.
         groups: cheapest where ids of one length are neighbours.
         types: those of the columns that the values are for, in their order.
-        ttl_of: seconds to live for Kafka timestamps in ms; None: the statement has no TTL.
+        ttl_of: seconds to live of the rows of groups, for their Kafka timestamps in ms; None: the
+            statement has no TTL.
     """
     part = groups.part(first, end)
     lengths = part.columns.codes.lengths[part.codes]
@@ -98,7 +99,7 @@ def _rows_of_length(
     groups: RowGroups,
     length: int,
     types: Sequence[QuantityType],
-    ttl_of: Callable[[Ints], Ints] | None,
+    ttl_of: Callable[[Ints, RowGroups], Ints] | None,
 ) -> tuple[bytes, list[int]]:
     """The rows of groups whose ids have one length, and how many bytes those of each group are."""
     columns, places = groups.columns, groups.places()
@@ -122,7 +123,7 @@ def _rows_of_length(
     written_us = columns.written_us[places]
     fields.append(_Field(">i8", written_us))
     if ttl_of is not None:
-        fields.append(_Field(">i4", ttl_of(arrived_ms(written_us))))
+        fields.append(_Field(">i4", ttl_of(arrived_ms(written_us), groups)))
     blocks.append(_Block.of(fields, len(places)))
     if not texts:
         body, sizes = blocks[0].body()

@@ -13,7 +13,8 @@ from iot_pipeline.clients.sensor_data import SENSOR_DATA, columns_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.columns import Ints
 from iot_pipeline.core.reading.quantities import Quantity
-from iot_pipeline.core.reading.row_groups import RowSlice
+from iot_pipeline.core.reading.retention import FOR_EVER, Retention, RetentionByCode
+from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
 from iot_pipeline.core.reading.write_times import arrived_ms, first_us
 
@@ -32,7 +33,7 @@ class CassandraReadingStore(Table):
 
     Args:
         quantities: of the values of a row, in their order.
-        retention_days: how long a row lives after its record arrived in Kafka; 0: for ever.
+        retention: how long a row lives after its record arrived in Kafka.
         wall_clock: seconds since 1970. A TTL is computed when a row is sent, from the record's
             Kafka timestamp: a replay never prolongs life.
     """
@@ -41,14 +42,14 @@ class CassandraReadingStore(Table):
         self,
         client: CassandraClient,
         quantities: Sequence[Quantity],
-        retention_days: float = 0.0,
+        retention: Retention = FOR_EVER,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(client)
         self._quantities = quantities
-        self._retention_ms = int(retention_days * 86_400_000)
+        self._retention, self._by_code = retention, RetentionByCode(retention)
         self._wall_clock = wall_clock
-        ttl = " AND TTL ?" if self._retention_ms else ""
+        ttl = " AND TTL ?" if retention.may_end else ""
         columns = columns_of(quantities)
         insert_row = (
             f"INSERT INTO {SENSOR_DATA} ({', '.join(columns)}) "
@@ -67,7 +68,7 @@ class CassandraReadingStore(Table):
                     # Not null, which would delete what another message told.
                     cells = (UNSET_VALUE if one is None else one for one in quantities)
                     values = (*place, ms, *cells, write_time)
-                    batch.add(statement, values + self._ttl(arrived_ms(write_time)))
+                    batch.add(statement, values + self._ttl(device_id, arrived_ms(write_time)))
             return batch
 
         return self._client.start(make, self._doing(rows))
@@ -79,7 +80,8 @@ class CassandraReadingStore(Table):
             for device_id, produced_ms in devices.items():
                 place = (day_number + DAY_ZERO, bucket_of(device_id), device_id)
                 values = (*place, first_us(produced_ms))
-                batch.add(statement, values + self._ttl(produced_ms, DEVICE_TTL_EXTRA_SECONDS))
+                ttl = self._ttl(device_id, produced_ms, DEVICE_TTL_EXTRA_SECONDS)
+                batch.add(statement, values + ttl)
             return batch
 
         return self._client.start(make, self._doing_devices(devices))
@@ -93,14 +95,27 @@ class CassandraReadingStore(Table):
     def _doing_devices(self, devices: Mapping[str, int]) -> str:
         return f"writing {len(devices)} devices to {self._cql(DEVICES_BY_DAY)}"
 
-    def _ttl(self, produced_ms: int, extra_seconds: int = 0) -> tuple[int, ...]:
-        if not self._retention_ms:
+    def _ttl(self, device_id: str, produced_ms: int, extra_seconds: int = 0) -> tuple[int, ...]:
+        if not self._retention.may_end:
             return ()
-        return (int(self._ttl_seconds(np.array([produced_ms]), extra_seconds)[0]),)
+        lives_ms = np.array([self._retention.milliseconds_of(device_id)])
+        seconds = self._ttl_seconds(np.array([produced_ms]), lives_ms, extra_seconds)
+        return (int(seconds[0]),)
 
-    def _ttl_seconds(self, produced_ms: Ints, extra_seconds: int = 0) -> Ints:
+    def _ttl_of_rows(self, produced_ms: Ints, groups: RowGroups) -> Ints:
+        """Of the rows of some groups, in their order."""
+        if not self._retention.groups:
+            lives_ms = np.int64(self._retention.milliseconds_of(""))
+            return self._ttl_seconds(produced_ms, lives_ms)
+        by_code = self._by_code.milliseconds(groups.columns.codes)
+        return self._ttl_seconds(produced_ms, np.repeat(by_code[groups.codes], groups.counts))
+
+    def _ttl_seconds(
+        self, produced_ms: Ints, lives_ms: Ints | np.int64, extra_seconds: int = 0
+    ) -> Ints:
+        """Seconds to live; 0 is for ever, to Cassandra too, whatever the table's default is."""
         age_ms = self._wall_clock() * 1000 - produced_ms
-        # A TTL of 0 would mean for ever; a record on the edge lives one second more.
-        left = np.maximum(((self._retention_ms - age_ms) / 1000).astype(np.int64), 1)
+        # A record on the edge lives one second more.
+        left = np.maximum(((lives_ms - age_ms) / 1000).astype(np.int64), 1)
         seconds: Ints = np.minimum(left + extra_seconds, _MAX_TTL_SECONDS)
-        return seconds
+        return seconds if np.all(lives_ms) else np.where(lives_ms > 0, seconds, 0)

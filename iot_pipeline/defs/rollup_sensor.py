@@ -96,7 +96,7 @@ def _tick(
             first_day=loaded_first_day,
             quiet_seconds=settings.rollup_quiet_seconds,
             refresh_seconds=settings.rollup_refresh_seconds,
-            retention_days=settings.retention_days,
+            retention_days=settings.retention.longest_days,
         )
     except (TransientError, PermanentError) as exc:
         if isinstance(exc, CassandraUnavailableError):

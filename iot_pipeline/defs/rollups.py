@@ -263,7 +263,7 @@ class RollupRun:
             day,
             self.context.run.run_id,
             retry_seconds=settings.retry_seconds,
-            retention_days=settings.retention_days,
+            retention=settings.retention,
             on_progress=tell,
             observe=view.add if day == view.day else lambda _: None,
         )
@@ -292,7 +292,7 @@ class RollupRun:
                 budget_seconds=RunBudget(seconds).part(0.25),
                 retry_seconds=settings.retry_seconds,
                 patience_seconds=_RUN_PATIENCE_SECONDS,
-                retention_days=settings.retention_days,
+                retention=settings.retention,
             )
         except PipelineError as exc:
             return exc

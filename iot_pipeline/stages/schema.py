@@ -299,7 +299,7 @@ def check_schema(
         report.differences += differences
     for table, wanted in read_options(tables.migrations).items():
         has = tables.options(table)
-        if table == _READINGS and settings.retention_days:
+        if table == _READINGS and settings.retention.may_end:
             # Each row says itself how long it lives.
             has.pop("default_time_to_live", None)
         report.differences += compare_options(settings.keyspace, table, wanted, has)

@@ -35,7 +35,9 @@ from iot_pipeline.clients.packed_batch import (
 from iot_pipeline.clients.packed_rows import pack_groups
 from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.core.ingest.requests import requests_of
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity, QuantityType
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import RowsByTime
@@ -105,11 +107,11 @@ class _OfflineClient(CassandraClient):
 
 def _store(
     kind: type[CassandraReadingStore],
-    retention_days: float,
+    retention: Retention,
     quantities: Sequence[Quantity] = QUANTITIES,
 ) -> tuple[Any, Any]:
     session = _RecordingSession(quantities)
-    return kind(_OfflineClient(session), quantities, retention_days, lambda: _NOW_SECONDS), session
+    return kind(_OfflineClient(session), quantities, retention, lambda: _NOW_SECONDS), session
 
 
 _devices = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256)
@@ -130,12 +132,24 @@ _rows = st.dictionaries(
 )
 _days = st.integers(-(1 << 31), (1 << 31) - 1)
 _groups = st.dictionaries(st.tuples(_devices, _days), _rows, min_size=1, max_size=5)
-_retention = st.sampled_from([0.0, 1 / 86_400, 30.0, 7300.0])
+_groups_of_devices = (
+    DeviceGroup("one letter", ("?",), retention_days=1 / 86_400),
+    DeviceGroup("two", ("??",), retention_days=0),
+    DeviceGroup("as all", ("???",)),
+    DeviceGroup("longest", ("????*",), retention_days=7300),
+)
+_retention = st.sampled_from(
+    [
+        *(Retention(days) for days in (0.0, 1 / 86_400, 30.0, 7300.0)),
+        Retention.of(30.0, _groups_of_devices),
+        Retention.of(0.0, _groups_of_devices),
+    ]
+)
 
 
-def _like_ttl(retention_days: float, groups: Any) -> Any:
+def _like_ttl(retention: Retention, groups: Any) -> Any:
     # With a TTL the write time is a time: seconds to live have to fit 32 bits.
-    if not retention_days:
+    if not retention.may_end:
         return groups
     return {
         place: {ms: (abs(r[0]) % 4_000_000_000_000_000, *r[1:]) for ms, r in rows.items()}
@@ -143,13 +157,13 @@ def _like_ttl(retention_days: float, groups: Any) -> Any:
     }
 
 
-@given(groups=_groups, retention_days=_retention)
+@given(groups=_groups, retention=_retention)
 def test_packed_rows_are_the_drivers_bytes(
-    groups: dict[Place, RowsByTime], retention_days: float
+    groups: dict[Place, RowsByTime], retention: Retention
 ) -> None:
-    groups = _like_ttl(retention_days, groups)
-    packed, ours = _store(PackedReadingStore, retention_days)
-    plain, theirs = _store(CassandraReadingStore, retention_days)
+    groups = _like_ttl(retention, groups)
+    packed, ours = _store(PackedReadingStore, retention)
+    plain, theirs = _store(CassandraReadingStore, retention)
     packed.send_rows(RowSlice.of(groups))
     plain.send_rows(RowSlice.of(groups))
     assert ours.client_protocol_handler is PackedProtocolHandler
@@ -158,16 +172,16 @@ def test_packed_rows_are_the_drivers_bytes(
 
 @given(
     groups=st.dictionaries(st.tuples(_devices, _days), _rows, min_size=1, max_size=20),
-    retention_days=_retention,
+    retention=_retention,
     at_once=st.integers(1, 60),
     again=st.lists(st.integers(0, 100)),
 )
 def test_requests_cut_out_of_rows_packed_together_are_the_drivers_bytes(
-    groups: dict[Place, RowsByTime], retention_days: float, at_once: int, again: list[int]
+    groups: dict[Place, RowsByTime], retention: Retention, at_once: int, again: list[int]
 ) -> None:
-    requests = list(requests_of(RowGroups.of(_like_ttl(retention_days, groups)), 4))
-    packed, ours = _store(PackedReadingStore, retention_days)
-    plain, theirs = _store(CassandraReadingStore, retention_days)
+    requests = list(requests_of(RowGroups.of(_like_ttl(retention, groups)), 4))
+    packed, ours = _store(PackedReadingStore, retention)
+    plain, theirs = _store(CassandraReadingStore, retention)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packed_batch, "_ROWS_AT_ONCE", at_once)
         # In their order, as a micro-batch is written; then some again, as after a timeout.
@@ -190,13 +204,13 @@ _values: dict[QuantityType, st.SearchStrategy[Any]] = {
 
 @given(
     types=st.lists(st.sampled_from(list(_values)), min_size=1, max_size=6),
-    retention_days=_retention,
+    retention=_retention,
     absent=st.sampled_from([st.nothing(), st.none()]),
     data=st.data(),
 )
 def test_packed_values_of_every_type_are_the_drivers_bytes(
     types: list[QuantityType],
-    retention_days: float,
+    retention: Retention,
     absent: st.SearchStrategy[None],
     data: st.DataObject,
 ) -> None:
@@ -211,8 +225,8 @@ def test_packed_values_of_every_type_are_the_drivers_bytes(
     )
     places = st.tuples(_devices, st.integers(0, 30_000))
     groups = data.draw(st.dictionaries(places, rows, min_size=1, max_size=5))
-    packed, ours = _store(PackedReadingStore, retention_days, quantities)
-    plain, theirs = _store(CassandraReadingStore, retention_days, quantities)
+    packed, ours = _store(PackedReadingStore, retention, quantities)
+    plain, theirs = _store(CassandraReadingStore, retention, quantities)
     for request in requests_of(RowGroups.of(groups), 4):
         packed.send_rows(request)
         plain.send_rows(request)
@@ -227,7 +241,7 @@ def test_many_requests_are_packed_together_and_only_once(
     groups = RowGroups.of(
         {(f"d{at:03d}", 1): {ms: (1, ms, 0, 1.0, 2.0) for ms in range(50)} for at in range(100)}
     )
-    store, session = _store(PackedReadingStore, 0.0)
+    store, session = _store(PackedReadingStore, Retention(0.0))
     store.send_rows(RowSlice.of({("d", 1): {1: (1, 1, 0, 1.0, 2.0)}}))
     calls = []
     pack = pack_groups
@@ -247,7 +261,7 @@ def test_many_requests_are_packed_together_and_only_once(
 def test_packed_rows_with_a_ttl_do_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now_ms = int(_NOW_SECONDS * 1000)
     groups = RowGroups.of({(name, 1): {1: (now_ms * 1000, 1, 0, 1.0, 2.0)} for name in ("a", "b")})
-    store, session = _store(PackedReadingStore, 1.0)
+    store, session = _store(PackedReadingStore, Retention(1.0))
     first, second = (RowSlice(groups, at, at + 1) for at in (0, 1))
     store.send_rows(first)
     monkeypatch.setattr(time, "monotonic", lambda: 1e12)
@@ -260,13 +274,13 @@ def test_packed_rows_with_a_ttl_do_not_wait_for_long(monkeypatch: pytest.MonkeyP
 @given(
     devices=st.dictionaries(_devices, st.integers(0, 4_000_000_000_000), min_size=1, max_size=20),
     day_number=_days,
-    retention_days=_retention,
+    retention=_retention,
 )
 def test_packed_devices_are_the_drivers_bytes(
-    devices: dict[str, int], day_number: int, retention_days: float
+    devices: dict[str, int], day_number: int, retention: Retention
 ) -> None:
-    packed, ours = _store(PackedReadingStore, retention_days)
-    plain, theirs = _store(CassandraReadingStore, retention_days)
+    packed, ours = _store(PackedReadingStore, retention)
+    plain, theirs = _store(CassandraReadingStore, retention)
     packed.send_devices(day_number, devices)
     plain.send_devices(day_number, devices)
     _assert_equal(ours.sent[0], theirs.sent[0])
@@ -300,7 +314,7 @@ def test_header_payload_tracing_and_compression_stay_the_drivers_own(
         (PackedReadingStore, PackedProtocolHandler),
         (CassandraReadingStore, ProtocolHandler),
     ):
-        store, session = _store(kind, 0.0)
+        store, session = _store(kind, Retention(0.0))
         store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))
         message = BatchMessage(
             BatchType.UNLOGGED, session.sent[0]._statements_and_parameters, 4, 8, 99, None
@@ -323,7 +337,7 @@ def test_a_handler_of_somebody_elses_means_the_plain_path_and_is_said_once(
     class Encrypting(ProtocolHandler):  # type: ignore[misc]
         pass
 
-    store, session = _store(PackedReadingStore, 0.0)
+    store, session = _store(PackedReadingStore, Retention(0.0))
     session.client_protocol_handler = Encrypting
     with caplog.at_level(logging.WARNING):
         store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))
@@ -343,7 +357,7 @@ def test_a_driver_that_binds_in_another_order_means_the_plain_path(
                 swapped[3], swapped[4] = swapped[4], swapped[3]
             return super().add(statement, tuple(swapped))
 
-    store, session = _store(PackedReadingStore, 0.0)
+    store, session = _store(PackedReadingStore, Retention(0.0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("iot_pipeline.clients.packed_batch.BatchStatement", Swapped)
         store.send_rows(RowSlice.of({("device_1", 20_000): {1: (2, 3, 4, 5.0, 6.0)}}))

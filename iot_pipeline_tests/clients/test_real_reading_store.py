@@ -11,6 +11,7 @@ from iot_pipeline.clients.reading_store import CassandraReadingStore
 from iot_pipeline.clients.select import run_select
 from iot_pipeline.connections import Tables
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, Window
@@ -109,7 +110,7 @@ def test_a_row_lives_for_what_is_left_of_its_retention_and_its_device_two_days_l
 ) -> None:
     now = time.time()
     produced_ms = int((now - 86_400) * 1000)
-    store = CassandraReadingStore(client, QUANTITIES, retention_days=3, wall_clock=lambda: now)
+    store = CassandraReadingStore(client, QUANTITIES, Retention(3), wall_clock=lambda: now)
     rows: RowsByTime = {MS: (write_time_us(produced_ms, 0, 0), 0, 0, 1.0, 1.0)}
     acknowledged(store, store.send_rows(RowSlice.of({(device, DAY): rows})))
     acknowledged(store, store.send_devices(DAY, {device: produced_ms}))

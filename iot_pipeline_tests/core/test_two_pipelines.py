@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from iot_pipeline.core.fleet.device_limits import named_limits, parse_device_limits
 from iot_pipeline.core.fleet.problems import Fleet, Trouble
-from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.quality import QualityLimits, named_limits
 from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.ingest.sizing import row_bytes
 from iot_pipeline.core.ingest.winners import group_rows
 from iot_pipeline.core.proof.read_back import RowState, as_stored, judge_row, values_in
 from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.reading.columns import Columns, DeviceCodes
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.spans import PlainRow
@@ -97,7 +97,7 @@ def test_a_fleet_is_judged_by_the_pipelines_limits_and_said_in_its_units() -> No
 
 
 def test_limits_of_devices_are_called_by_the_pipelines_quantities() -> None:
-    text = "limits:\n  - devices: [d]\n    jump_{}: 3\n"
     for quantities, name in ((QUANTITIES, "temperature"), (AIR, "pm25")):
-        limits = parse_device_limits(text.format(name), "x.yaml", QualityLimits(quantities))
+        group = DeviceGroup("g", ("d",), ((f"jump_{name}", 3),))
+        limits = QualityLimits(quantities).with_groups([group])
         assert named_limits(limits.of("d"))[f"jump_{name}"] == 3

@@ -1,24 +1,23 @@
 """What is wrong with which device: decided here once, for checks, report, pictures and commands."""
 
 import enum
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import median
 
 from iot_pipeline.core.fleet.clocks import RESET, why_off
 from iot_pipeline.core.fleet.delays import Delays
 from iot_pipeline.core.fleet.evidence import HALF_MS, Apart, Half
 from iot_pipeline.core.fleet.lacking_hours import FleetHours
-from iot_pipeline.core.fleet.quality import QualityLimits, is_named
+from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.fleet.state import DeviceState
+from iot_pipeline.core.reading.groups import SOFT_LIMITS, find_group
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.times import MS_PER_DAY, in_words
 from iot_pipeline.core.words import counted
 
-_NUMBER_AT_END = re.compile(r"[\W_]*\d+$")
 # Neighbours are compared when there are five, heard of within ten minutes of each other.
 _LEAST_NEIGHBOURS = 5
 _SAME_TIME_MS = 600_000
@@ -37,14 +36,29 @@ class Trouble(enum.StrEnum):
     INCOMPLETE = "incomplete"
 
 
+# The limits by which it is decided, as `QualityLimits` and `Quantity` call them.
+_LIMITS_OF = {
+    Trouble.SILENT: ("silent_seconds", "silent_intervals"),
+    Trouble.CLOCK: ("clock_ahead_seconds",),
+    Trouble.LATE: ("late_seconds", "late_share", "backfill_hours"),
+    Trouble.STUCK: ("stuck_readings", "stuck_seconds"),
+    Trouble.IMPLAUSIBLE: SOFT_LIMITS,
+    Trouble.INCOMPLETE: ("complete_share",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceProblem:
-    """One thing that is wrong with one device; the higher `badness` is named first."""
+    """One thing that is wrong with one device; the higher `badness` is named first.
+
+    `group` is the declared one whose own limits decided it; empty: those of every device did.
+    """
 
     device_id: str
     trouble: Trouble
     sentence: str
     badness: float
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,10 +89,11 @@ class Fleet:
         """All devices that have readings of the last days."""
         return len(self.states) + self.unlooked
 
-    def unused_patterns(self) -> list[str]:
-        """Of the limits of some devices: what names no device that was looked at."""
-        patterns = (pattern for entry in self.limits.own for pattern in entry.patterns)
-        return [one for one in patterns if not any(is_named(name, one) for name in self.states)]
+    def unused_groups(self) -> list[str]:
+        """The declared groups that have no device of those that were looked at."""
+        groups = self.limits.groups
+        found = {find_group(groups, name) for name in self.states} if groups else set()
+        return [group.name for group in groups if group not in found]
 
     @cached_property
     def hours(self) -> FleetHours:
@@ -199,18 +214,12 @@ def with_units(values: Iterable[float | str | None], quantities: Sequence[Quanti
     return [quantity.with_unit(value) for quantity, value in both if value is not None]
 
 
-@lru_cache(maxsize=65_536)
-def group_of(device_id: str) -> str:
-    """The kind or place a device's name tells: what is left of it without the number at its end."""
-    return _NUMBER_AT_END.sub("", device_id) or device_id
-
-
 def note_apart(states: Mapping[str, DeviceState], limits: QualityLimits) -> None:
     """Remember in their states which devices say something else than their group does now."""
     groups: defaultdict[str, list[tuple[str, DeviceState]]] = defaultdict(list)
     for name, state in states.items():
         if state.rows:
-            groups[group_of(name)].append((name, state))
+            groups[limits.group_of(name)].append((name, state))
     for members in groups.values():
         newest = max(state.arrived_ms for _, state in members)
         together = [one for one in members if newest - one[1].arrived_ms <= _SAME_TIME_MS]
@@ -233,6 +242,14 @@ def note_apart(states: Mapping[str, DeviceState], limits: QualityLimits) -> None
 
 
 def _problems_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[DeviceProblem]:
+    """What is wrong with a device, and which group's limits say so."""
+    for problem in _found_of(name, state, fleet):
+        group = fleet.limits.group_with_other(_LIMITS_OF[problem.trouble], name)
+        said = f"{problem.sentence} (limits of the group {group})"
+        yield replace(problem, sentence=said, group=group) if group else problem
+
+
+def _found_of(name: str, state: DeviceState, fleet: Fleet) -> Iterable[DeviceProblem]:
     as_of, limits = fleet.as_of_ms, fleet.limits.of(name)
     silence = as_of - state.arrived_ms
     if is_silent(state, as_of, limits):

@@ -1,63 +1,73 @@
 """When a device is well: every limit that a decision on devices uses, and no decision.
 
 One owner: checks, report, pictures and `iot devices` all decide by these, and the settings are made
-from them. A file may give some devices limits of their own (`core.fleet.device_limits`).
+from them. Groups of the declaration may have limits of their own (`core.reading.groups`).
 """
 
-import re
-from dataclasses import dataclass
-from fnmatch import translate
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+from iot_pipeline.core.reading.groups import (
+    SOFT_LIMITS,
+    DeviceGroup,
+    DeviceLimits,
+    find_group,
+    group_of,
+)
 from iot_pipeline.core.reading.quantities import Quantity, limit
 from iot_pipeline.core.times import MS_PER_HOUR
 
 
 @dataclass(frozen=True, slots=True)
-class QualityLimits:
+class QualityLimits(DeviceLimits):
     """What is fine; each is the setting of its name, and docs/data-quality.md says why.
 
-    What is fine of one quantity is in `quantities`. `own` are the devices for which other limits
-    hold: ask `of` for those of one device.
+    What is fine of one quantity is in `quantities`. In `groups` other limits may hold, `by_group`,
+    in their order: ask `of` for those of one device.
     """
 
     quantities: tuple[Quantity, ...]
-    late_seconds: float = limit(
-        "a reading is late when it takes longer from event to broker", 60, gt=0
-    )
-    late_share: float = limit("a device is late when more than this share is", 0.05, ge=0, lt=1)
-    backfill_hours: float = limit(
-        "what arrives later than this was backfilled, and is not late", 24, gt=0
-    )
-    clock_ahead_seconds: float = limit(
-        "how far a device's clock may be ahead of the broker's", 5, gt=0
-    )
-    stuck_readings: int = limit("equal readings after which a sensor is stuck", 30, ge=2, le=4_000)
-    stuck_seconds: float = limit("and for how long they must be equal", 60, gt=0)
-    silent_seconds: float = limit("a device may always be silent this long", 60, gt=0)
-    silent_intervals: float = limit(
-        "or for this many of its usual intervals, if that is longer", 5, gt=1
-    )
     expected_days: int = limit(
         "a device that was silent for this many days is not expected any more", 7, ge=1, le=90
     )
-    complete_share: float = limit(
-        "share of the readings expected that an hour must have", 0.95, gt=0, le=1
-    )
 
-    own: "tuple[DeviceLimits, ...]" = ()
+    groups: tuple[DeviceGroup, ...] = ()
+    by_group: "tuple[QualityLimits, ...]" = ()
+
+    def with_groups(self, groups: Sequence[DeviceGroup]) -> "QualityLimits":
+        """The same, and what the groups say; what a group does not say is as here."""
+        by_group = tuple(_with(self, dict(group.limits)) for group in groups)
+        return replace(self, groups=tuple(groups), by_group=by_group)
 
     def of(self, device_id: str) -> "QualityLimits":
-        """The limits that hold for a device: of the first entry that names it, else these."""
-        for entry in self.own:
-            if entry.names(device_id):
-                return entry.limits
+        """The limits that hold for a device: those of its group, else these."""
+        for group, limits in zip(self.groups, self.by_group, strict=True):
+            if group.has(device_id):
+                return limits
         return self
+
+    def group_of(self, device_id: str) -> str:
+        """The kind or place of a device: its declared group, or what its name tells."""
+        return group_of(self.groups, device_id)
+
+    def group_with_other(self, names: Sequence[str], device_id: str) -> str:
+        """The group that has the device and another one of these limits, or nothing.
+
+        Args:
+            names: of limits, as of a `Quantity` (of each quantity) and of `DeviceLimits`.
+        """
+        group = find_group(self.groups, device_id)
+        if group is None:
+            return ""
+        own = self.by_group[self.groups.index(group)]
+        return group.name if _those(own, names) != _those(self, names) else ""
 
     @property
     def and_own(self) -> str:
         """What a sentence adds that told one of these limits."""
-        return " Some devices have limits of their own (`IOT_DEVICE_LIMITS`)." if self.own else ""
+        has_own = any(group.limits for group in self.groups)
+        return " Groups of devices have limits of their own (`iot reading show`)." * has_own
 
     @property
     def late_ms(self) -> float:
@@ -72,22 +82,30 @@ class QualityLimits:
         return self.backfill_hours * MS_PER_HOUR
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceLimits:
-    """The limits of the devices that one of `patterns` names: `*` and `?` stand for anything."""
-
-    patterns: tuple[str, ...]
-    limits: QualityLimits
-
-    def names(self, device_id: str) -> bool:
-        return is_named(device_id, *self.patterns)
+def named_limits(limits: QualityLimits) -> dict[str, float]:
+    """The limits that a group may have, by the names of their settings."""
+    named = {item.name: getattr(limits, item.name) for item in fields(DeviceLimits)}
+    for quantity in limits.quantities:
+        if quantity.is_number:
+            named |= {quantity.setting_of(name): getattr(quantity, name) for name in SOFT_LIMITS}
+    return named
 
 
-def is_named(device_id: str, *patterns: str) -> bool:
-    """Whether one of the patterns names a device."""
-    return _any_of(patterns).match(device_id) is not None
+def _with(limits: QualityLimits, given: dict[str, float]) -> QualityLimits:
+    own: dict[str, Any] = {
+        item.name: given[item.name] for item in fields(DeviceLimits) if item.name in given
+    }
+    quantities = tuple(_quantity_with(given, quantity) for quantity in limits.quantities)
+    return replace(limits, quantities=quantities, **own)
 
 
-@lru_cache(maxsize=1_024)
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(translate(pattern) for pattern in patterns))
+def _quantity_with(given: dict[str, float], quantity: Quantity) -> Quantity:
+    named = {name: quantity.setting_of(name) for name in SOFT_LIMITS}
+    own: dict[str, Any] = {name: given[key] for name, key in named.items() if key in given}
+    return replace(quantity, **own)
+
+
+def _those(limits: QualityLimits, names: Sequence[str]) -> list[float]:
+    of_device = [getattr(limits, name) for name in names if name not in SOFT_LIMITS]
+    of_quantities = [name for name in names if name in SOFT_LIMITS]
+    return of_device + [getattr(q, name) for q in limits.quantities for name in of_quantities]

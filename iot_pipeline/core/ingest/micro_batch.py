@@ -1,7 +1,7 @@
 """Records become a micro-batch: decoded or rejected, in columns, winners found, grouped."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
@@ -151,6 +151,7 @@ class MicroBatchBuilder:
         codes: of the devices; they may outlive it, too.
         expired_before_ms: records whose Kafka timestamp is lower have outlived the retention of
             the rows: aged_out, not written. None: rows live for ever.
+        expired_by_code: the same by device, where they differ: none is above `expired_before_ms`.
 
     `kept_bytes` is what the dead letters and the texts of readings take so far: all else of a
     reading is small whatever its message was, a dead letter is kept whole.
@@ -160,6 +161,7 @@ class MicroBatchBuilder:
     decoder: ReadingDecoder
     codes: DeviceCodes = field(default_factory=DeviceCodes)
     expired_before_ms: int | None = None
+    expired_by_code: Callable[[DeviceCodes], Ints] | None = None
     records: int = 0
     split_ms: int = 0
     kept_bytes: int = 0
@@ -267,7 +269,10 @@ class MicroBatchBuilder:
             assert problem is not None, "asked only where there is no code"
             record = chunk.record_at(int(offsets[at]))
             self._reject(record, Rejection(Reason.OUT_OF_RANGE, problem), tally)
-        is_alive = produced_ms >= aged_before_ms
+        by_code = self.expired_by_code
+        # What is no device is no row, whatever stands at -1.
+        edge = aged_before_ms if by_code is None else by_code(self.codes)[code]
+        is_alive = produced_ms >= edge
         if tally is not None:
             tally.aged_out += int(np.count_nonzero(is_device & ~is_alive))
         is_row: npt.NDArray[np.bool_] = is_device & is_alive

@@ -9,7 +9,7 @@ is judged by itself: a row then is what several records made.
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -206,8 +206,8 @@ class Judge:
         letters: coordinates of the topic's dead letters.
         deletions: what was deleted on purpose.
         mended: torn rows that were written again.
-        aged_before_ms: rows of records that arrived before have outlived their retention;
-            None: rows live for ever.
+        aged_before_ms: of a device: rows of records that arrived before have outlived their
+            retention; 0: they live for ever.
         losses: what the ledger says was left unread of the present log.
         counted: the names of the quantities whose cells are counted by day; None: of all.
     """
@@ -216,7 +216,7 @@ class Judge:
     letters: LetterIndex
     deletions: Deletions
     mended: MendedRows
-    aged_before_ms: int | None
+    aged_before_ms: Callable[[str], int]
     losses: Sequence[LedgerEntry]
     result: AuditResult
     sums: RowSums = field(init=False)
@@ -399,7 +399,7 @@ class Judge:
         written_us, offset, partition = row[:3]
         if (partition, offset) in self.letters:
             return Fate.REJECTED
-        if self.aged_before_ms is not None and arrived_ms(written_us) < self.aged_before_ms:
+        if arrived_ms(written_us) < self.aged_before_ms(place[0]):
             return Fate.AGED_OUT
         if (deletion := self.deletions.covering(place[0], ms, written_us)) is not None:
             return Fate.FORGOTTEN if deletion.is_forgotten else Fate.DELETED

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from iot_pipeline.core.reading.formats import JSON, Format
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.quantities import QUANTITIES, Quantity
 
 # The names on the way to a value, from the message on: ("values", "temp_c").
@@ -78,7 +79,8 @@ class Declaration:
     """How each message of a topic is read.
 
     `counts_unknown`: whether messages with fields that are not declared are counted; they are read
-    all the same.
+    all the same. `groups` of devices have limits, or a retention, of their own: the first that
+    names a device has it.
     """
 
     device: DeviceSource
@@ -87,6 +89,7 @@ class Declaration:
     ignore: tuple[IgnoreRule, ...] = ()
     counts_unknown: bool = False
     format: Format = JSON
+    groups: tuple[DeviceGroup, ...] = ()
 
     def with_quantities(self, quantities: tuple[Quantity, ...]) -> "Declaration":
         """The same with other limits."""

@@ -21,6 +21,12 @@ from iot_pipeline.core.reading.declaration import (
     path_text,
 )
 from iot_pipeline.core.reading.formats import Format, FormatName, WriterSchema
+from iot_pipeline.core.reading.group_file import (
+    Group,
+    GroupQuantity,
+    group_problems,
+    made_groups,
+)
 from iot_pipeline.core.reading.quantities import (
     NO_GREATEST,
     NO_LEAST,
@@ -125,6 +131,9 @@ class _File(_Struct):
         Annotated[_Text, Meta(description="which message of the .proto file it is")] | UnsetType
     ) = UNSET
     ignore: list[_Ignored] = []
+    groups: Annotated[
+        list[Group], Meta(description="of devices; the first that names a device has it")
+    ] = []
     unknown_fields: Literal["count", "pass"] = "pass"
 
 
@@ -135,6 +144,7 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
     "time": _Time,
     "ignore": _Ignored,
     "jump": _Jump,
+    "groups": Group,
 }
 # What msgspec calls things, and what a person does.
 _WORDS = {"`array`": "a list", "`str`": "text", "`int`": "a whole number", "`float`": "a number"}
@@ -194,6 +204,7 @@ def parse_declaration(
         tuple(IgnoreRule(_path(rule.path), _equals(rule)) for rule in file.ignore),
         file.unknown_fields == "count",
         declared,
+        made_groups(file.groups),
     )
 
 
@@ -298,6 +309,8 @@ def _problems(file: _File, endings: Collection[str]) -> Iterator[tuple[str, str]
             yield f"$.quantities.{made}", f"{name} has a {made} already; expected another name"
         if said is not None:
             yield from _quantity_problems(path, said)
+    types = {name: (said or _Quantity()).type for name, said in file.quantities.items()}
+    yield from group_problems(file.groups, types)
 
 
 def _quantity_problems(path: str, said: _Quantity) -> Iterator[tuple[str, str]]:
@@ -370,7 +383,7 @@ def _explain(source: str, node: yaml.Node, path: str, message: str) -> str:
     path = _with_names(path, node, message)
     if unknown is not None:
         *_, last = re.findall(r"[a-z_]+", path) or [""]
-        known = _STRUCTS.get(last, _Quantity)
+        known = _STRUCTS.get(last, GroupQuantity if "$.groups" in path else _Quantity)
         names = ", ".join(item.encode_name for item in msgspec.structs.fields(known))
         path, message = f"{path}.{unknown[1]}", f"there is no such key here; expected {names}"
     *_, key = path.split(".")
@@ -385,15 +398,15 @@ def _explain(source: str, node: yaml.Node, path: str, message: str) -> str:
 
 def _with_names(path: str, node: yaml.Node, message: str) -> str:
     """The path with a quantity's name where msgspec says only that it is one."""
-    if "[...]" not in path or not isinstance(node, yaml.MappingNode):
+    place, step, rest = path.partition("[...]")
+    entries = find_line(node, place)[1]
+    if not step or not isinstance(entries, yaml.MappingNode):
         return path
-    entries: list[tuple[yaml.Node, yaml.Node]]
-    entries = next((v.value for k, v in node.value if k.value == "quantities"), [])
-    rest = path.partition("[...]")[2]
-    for key, value in entries:
+    kind = _Quantity | None if place == "$.quantities" else GroupQuantity
+    for key, value in entries.value:
         try:
-            msgspec.convert(yaml.safe_load(yaml.serialize(value)), _Quantity | None)
+            msgspec.convert(yaml.safe_load(yaml.serialize(value)), kind)
         except msgspec.ValidationError as exc:
             if path_and_message(exc) == (f"${rest}", message):
-                return f"$.quantities.{key.value}{rest}"
-    return "$.quantities"
+                return f"{place}.{key.value}{rest}"
+    return place

@@ -1,11 +1,13 @@
 """What records would become by a declaration: fates, an example of each, and the values' ends."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from iot_pipeline.core.reading.by_path import PathReader
 from iot_pipeline.core.reading.declared_times import timestamp_ms
+from iot_pipeline.core.reading.groups import DeviceGroup, find_group
 from iot_pipeline.core.reading.messages import Ignored, ReadingRules, Record, Rejection
 from iot_pipeline.core.times import in_utc, moment_of
 
@@ -26,13 +28,20 @@ class Fates:
 class Preview:
     """Records by what they would become: a reading, ignored, or a reason to be none.
 
-    `ends` has the least and the greatest value of each quantity that has numbers. Which of the
-    readings of one device and millisecond would win is not looked at.
+    `ends` has the least and the greatest value of each quantity that has numbers, `devices` those
+    that readings are of. Which of the readings of one device and millisecond would win is not
+    looked at.
     """
 
     records: int = 0
     fates: dict[str, Fates] = field(default_factory=dict)
     ends: dict[str, tuple[float, float]] = field(default_factory=dict)
+    devices: set[str] = field(default_factory=set)
+
+    def devices_by_group(self, groups: Sequence[DeviceGroup]) -> dict[DeviceGroup | None, int]:
+        """How many of the devices each group has; None: those of no group."""
+        found = Counter(find_group(groups, device_id) for device_id in self.devices)
+        return {group: found[group] for group in (*groups, None)}
 
     @property
     def rejected(self) -> int:
@@ -53,6 +62,7 @@ def preview(records: Iterable[Record], rules: ReadingRules) -> Preview:
         elif isinstance(told, Ignored):
             _count(result, IGNORED, record, told.rule)
         else:
+            result.devices.add(told.device_id)
             values = {item.name: getattr(told, item.name) for item in rules.quantities}
             at = in_utc(moment_of(timestamp_ms(told.timestamp)))
             shown = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())

@@ -18,8 +18,6 @@ partitions that holds only inside one micro-batch; else the row may be torn, and
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iot_pipeline.core.times import MS_PER_DAY
-
 if TYPE_CHECKING:
     # Nothing here needs it at run time, and commands that read no row start without it.
     import numpy as np
@@ -84,14 +82,6 @@ def first_us(produced_ms: int) -> int:
 def mended_us(produced_ms: int) -> int:
     """The write time of a row that `iot mend` writes: above every record's of this millisecond."""
     return produced_ms * US_PER_MS + _OFFSETS_APART * _PARTITIONS_APART
-
-
-def aged_before_ms(retention_days: float, now_seconds: float) -> int:
-    """Rows of records that arrived in Kafka before have outlived their retention.
-
-    0 where rows live for ever, which is what a retention of 0 days means.
-    """
-    return int(now_seconds * 1000 - retention_days * MS_PER_DAY) if retention_days else 0
 
 
 def rank(row: Row) -> tuple[int, int, int]:

@@ -7,13 +7,15 @@ sum, a replay and a deletion are remembered by themselves. A rebuild keeps a fin
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cache
 
 import msgspec
 
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.core.times import moment_of
 
 # A deletion is remembered before its rows go: a rebuild in between must not be the last one.
@@ -162,6 +164,14 @@ def frozen_from(facts: DayFacts | None, retention_days: float, now: datetime) ->
         return None
     aging = moment_of(facts.oldest_ms) + timedelta(days=retention_days)
     return aging if now >= aging - FREEZE_AHEAD else None
+
+
+def find_frozen(
+    facts: DayFacts | None, retention: Retention, now: datetime
+) -> Callable[[str], bool]:
+    """Whether the rollups of a device stay as they are, because its rows of the day age out."""
+    by_days = cache(lambda days: frozen_from(facts, days, now) is not None)
+    return lambda device_id: by_days(retention.days_of(device_id))
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):

@@ -18,7 +18,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
             "ahead_most_seconds": max([0, *offs]) / 1000,
         },
         f"No reading was measured more than {fleet.limits.clock_ahead_seconds:g} s after it "
-        f"arrived, and none always the same time before.{fleet.limits.and_own}",
+        "arrived, and none always the same time before.",
         f"Wrong clock of {named(found)}. Set the clock (NTP) there: its readings are stored under "
         "times at which they were not measured; `IOT_CLOCK_AHEAD_SECONDS` is the limit.",
         ("device", "clock", "last"),

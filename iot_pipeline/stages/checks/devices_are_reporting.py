@@ -38,7 +38,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
         good,
         f"Silent, {len(found):,} of {count_devices(known)}: {named(found, '; ')}. {cause} "
         "`IOT_SILENT_SECONDS` and `IOT_SILENT_INTERVALS` are the limits; a device is no longer "
-        f"expected after {days} days.{fleet.limits.and_own}",
+        f"expected after {days} days.",
         ("device", "silent since", "for", "usually every"),
         cells,
     )

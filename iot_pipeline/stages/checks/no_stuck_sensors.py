@@ -18,7 +18,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
             "longest_unchanged": max((s.unchanged for s in fleet.states.values()), default=0),
         },
         f"No device repeated all of its values for {limits.stuck_readings} readings and "
-        f"{limits.stuck_seconds:g} s.{limits.and_own}",
+        f"{limits.stuck_seconds:g} s.",
         f"Always the same values from {named(found)}. Restart or replace the sensor: what it sends "
         "since then measures nothing; `IOT_STUCK_READINGS` and `IOT_STUCK_SECONDS` are the limits.",
         ("device", "equal readings", "values", "since at least"),

@@ -36,7 +36,6 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
         good = (
             f"{completeness:.1%} of the readings expected since the last full hour began are "
             f"there; no device lacks more than {1 - fleet.limits.complete_share:.0%} of an hour."
-            + fleet.limits.and_own
         )
     return DevicesSaid(
         {

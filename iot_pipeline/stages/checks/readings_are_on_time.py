@@ -5,7 +5,6 @@ from iot_pipeline.core.fleet.problems import (
     DeviceProblem,
     Fleet,
     Trouble,
-    group_of,
     recent_halves,
 )
 from iot_pipeline.core.fleet.state import DeviceState
@@ -32,7 +31,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
     def cells(name: str, state: DeviceState) -> tuple[str, ...]:
         late, of = counts[name]
         most = in_words(state.late_most_ms / 1000)
-        return f"{late:,} of {of:,}", most, as_code(group_of(name))
+        return f"{late:,} of {of:,}", most, as_code(fleet.limits.group_of(name))
 
     good = "No reading arrived in the last hour."
     if delays.total:
@@ -45,15 +44,14 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
             f" {backfilled:,} readings were measured more than {fleet.limits.backfill_hours:g} h "
             "before they arrived: backfilled, not late."
         )
-    groups = Counter(group_of(problem.device_id) for problem in found).most_common()
+    groups = Counter(fleet.limits.group_of(p.device_id) for p in found).most_common()
     by_group = some([f"{as_word(name)} ({count_devices(count)})" for name, count in groups], ", ")
     return DevicesSaid(
         numbers,
         good,
         f"Readings arrive more than {fleet.limits.late_seconds:g} s after they were measured from "
         f"{named(found)}, by group: {by_group}. {good} Look at the network or gateway that the "
-        "group shares; the rows are right whenever they come. `IOT_LATE_SECONDS` is the limit."
-        + fleet.limits.and_own,
+        "group shares; the rows are right whenever they come. `IOT_LATE_SECONDS` is the limit.",
         ("device", "late readings", "latest by", "group"),
         cells,
     )

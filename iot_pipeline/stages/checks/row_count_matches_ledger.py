@@ -70,7 +70,8 @@ def look(facts: Facts) -> CheckVerdict | None:
             keep_sums(whole, sums, facts.settings.topic, facts.parts)
         else:
             keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
-    verdict = judge(compared, _settle(facts, compared), "cell" if of_cells else "row")
+    unit, may_age = "cell" if of_cells else "row", facts.settings.retention.may_end
+    verdict = judge(compared, _settle(facts, compared), unit, may_age=may_age)
     part = {str(day.day) for day in compared if not day.is_whole}
     if run is None:
         left = [day.so_far for day in compared if day.so_far and not day.surplus]
@@ -149,7 +150,11 @@ def days_alone(facts: Facts) -> set[date]:
 
 
 def judge(
-    days: Sequence[DayCount], settlements: Sequence[Settlement] = (), unit: str = "row"
+    days: Sequence[DayCount],
+    settlements: Sequence[Settlement] = (),
+    unit: str = "row",
+    *,
+    may_age: bool = False,
 ) -> CheckVerdict:
     """Rows per day in Cassandra against the ledgers; days that were not counted whole are said.
 
@@ -160,6 +165,8 @@ def judge(
         days: rows, or cells where readings may be told in parts.
         settlements: why there are fewer, as far as that was found out.
         unit: what was counted.
+        may_age: whether rows of some devices outlive their retention, which no count can tell from
+            records that were sent again.
     """
     more = [day for day in days if day.surplus]
     known = {item.day: item for item in settlements}
@@ -182,12 +189,13 @@ def judge(
         said.append(
             f"{some([day.day for day in fewer])}: {counted(missing, unit)} fewer "
             "than the ledger stored. Either readings were sent again later (same device and "
-            f"millisecond), or {unit}s are missing; `iot audit --day {fewer[0].day}` tells which."
+            f"millisecond){_or_aged(may_age)}, or {unit}s are missing; `iot audit --day "
+            f"{fewer[0].day}` tells which."
             + "".join(_say_so_far(known[day.day]) for day in fewer if day.day in known)
         )
     for item in settlements:
         if item.is_settled:
-            said.append(_say_settled(item, unit))
+            said.append(_say_settled(item, unit, may_age))
     if more:
         said.append(
             f"{some([day.day for day in more])}: {counted(too_many, unit)} more "
@@ -225,7 +233,15 @@ def _say_equal(days: Sequence[DayCount], unit: str) -> str:
     return f"{what} are what the ledger stored{meanwhile}{forgotten}."
 
 
-def _say_settled(item: Settlement, unit: str) -> str:
+def _every(may_age: bool) -> str:
+    return "every record that has to have one" if may_age else "every record"
+
+
+def _or_aged(may_age: bool) -> str:
+    return " or outlived their retention" if may_age else ""
+
+
+def _say_settled(item: Settlement, unit: str, may_age: bool) -> str:
     fewer = f"{item.day}: {counted(item.missing, unit)} fewer than the ledger stored"
     if item.was_counted and item.as_of is not None:
         return (
@@ -234,12 +250,14 @@ def _say_settled(item: Settlement, unit: str) -> str:
         )
     if item.as_of is not None:
         return (
-            f"{fewer}. At {in_utc(item.as_of)} an audit had found the row of every record, so they "
-            "were sent again later; what came since is compared by checks_every_5_minutes."
+            f"{fewer}. At {in_utc(item.as_of)} an audit had found the row of {_every(may_age)}, "
+            f"so they were sent again later{_or_aged(may_age)}; what came since is compared by "
+            "checks_every_5_minutes."
         )
-    found = f"{fewer}, and none is missing: an audit found the row of every record"
+    found = f"{fewer}, and none is missing: an audit found the row of {_every(may_age)}"
     again = max(0, item.explained - item.former)
-    said = f"{found}; {again:,} were sent again later (same device and millisecond)."
+    said = f"{found}; {again:,} were sent again later (same device and millisecond)"
+    said += f"{_or_aged(may_age)}."
     if not item.former:
         return said
     return (said if again else f"{found}.") + _FORMER.format(item.former)

@@ -1,12 +1,13 @@
 import time
 import zlib
 from collections.abc import Sequence
+from functools import partial
 
 from iot_pipeline.core.checks.device_table import DeviceTable, instant, some
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.proof.read_back import NOT_WHOLE, ReadBack, RowState
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
-from iot_pipeline.core.reading.write_times import aged_before_ms, record_of
+from iot_pipeline.core.reading.write_times import record_of
 from iot_pipeline.core.words import iot_command
 from iot_pipeline.stages.checks.machinery.check import Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
@@ -63,8 +64,9 @@ def _read_back(facts: Facts, ranges: Sequence[OffsetRange], seed: str, stored: i
         here,
         max_keys=min(MAX_KEYS, int(_KEYS_PER_SECOND * seconds)),
         seed=zlib.crc32(seed.encode()),
-        aged_before_ms=aged_before_ms(
-            ports.settings.retention_days, facts.now.timestamp() + _GRACE_SECONDS
+        aged_before_ms=partial(
+            ports.settings.retention.aged_before_ms,
+            now_seconds=facts.now.timestamp() + _GRACE_SECONDS,
         ),
         # The other half is for Cassandra: records without rows beside them would say nothing.
         is_read=lambda: time.monotonic() > deadline - seconds / 2,

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
@@ -30,7 +31,7 @@ from iot_pipeline.core.reading.offsets import (
     TopicInfo,
     check_checkpoint_id,
 )
-from iot_pipeline.core.reading.write_times import aged_before_ms
+from iot_pipeline.core.reading.retention import FOR_EVER, Retention, RetentionByCode
 from iot_pipeline.errors import (
     KafkaUnavailableError,
     PermanentError,
@@ -94,7 +95,7 @@ class DrainConfig:
     micro_batch_seconds: float = 1.0
     requests_in_flight: int = 64
     retry_seconds: float = 30.0
-    retention_days: float = 0.0
+    retention: Retention = FOR_EVER
     micro_batch_bytes: int = 0
     limit: Limit = NO_LIMIT
     asked_limit: SetLimit | None = None
@@ -177,6 +178,7 @@ class MicroBatches:
         self._released: set[int] = set()
         self._left: set[int] = set()
         self._decoder, self._codes = ReadingDecoder(config.rules), DeviceCodes()
+        self._retention = RetentionByCode(config.retention)
         self._bytes_of_row = row_bytes(config.rules.quantities)
         at_once = min(SLICES_AT_ONCE if config.follow else 1, config.requests_in_flight)
         self._throttle = open_throttle(topic.name, ports, config)
@@ -257,10 +259,14 @@ class MicroBatches:
     def _gather(self) -> Generator[MicroBatch | None, None, MicroBatch | None]:
         if len(self._released) == len(self._ranges):
             return None
-        aged_ms = aged_before_ms(self._config.retention_days, self._wall_clock())
+        now = self._wall_clock()
+        aged_ms = self._config.retention.some_aged_before_ms(now)
+        by_code = None
+        if self._config.retention.groups:
+            by_code = partial(self._retention.aged_before_ms, now_seconds=now)
         self._codes = self._codes.renewed()
         self._config.rules.schemas.forget_unknown()
-        builder = MicroBatchBuilder(dict(self._next), self._decoder, self._codes, aged_ms)
+        builder = MicroBatchBuilder(dict(self._next), self._decoder, self._codes, aged_ms, by_code)
         self._met.clear()
         began = time.monotonic()
         first_at: float | None = None

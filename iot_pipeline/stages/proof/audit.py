@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 
 from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry
 from iot_pipeline.core.proof.audit import Judge, LetterIndex, Stretch, Tie
@@ -26,7 +27,6 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
-from iot_pipeline.core.reading.write_times import aged_before_ms
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
@@ -145,7 +145,10 @@ class _Audit:
             self._ports.read_deletions(),
             self._mended,
             # A row ages while we look: a minute's grace, in favour of aged_out.
-            aged_before_ms(self._settings.retention_days, self._started_at.timestamp() + 60),
+            partial(
+                self._settings.retention.aged_before_ms,
+                now_seconds=self._started_at.timestamp() + 60,
+            ),
             self._losses(),
             result,
             # Who compares them with the rows of a day counts those of the present declaration.

@@ -29,7 +29,6 @@ from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
-    aged_before_ms,
     arrived_ms,
     mended_us,
     winner_of,
@@ -161,7 +160,7 @@ class _Mending:
         for winner in winners:
             if deletions.covers(place[0], timestamp_ms, winner[0]):
                 raise PermanentError(f"{self}: `iot delete` removed its reading")
-            if arrived_ms(winner[0]) < aged_before_ms(settings.retention_days, self.now):
+            if arrived_ms(winner[0]) < settings.retention.aged_before_ms(place[0], self.now):
                 raise PermanentError(f"{self}: its reading has outlived the retention of rows")
 
         def remember() -> None:

@@ -31,7 +31,6 @@ from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import (
     Row,
     RowsByTime,
-    aged_before_ms,
     record_of,
     winner_of,
     write_time_us,
@@ -179,7 +178,7 @@ class _Work:
         )
         self._in_parts = are_in_parts(config.rules.quantities)
         self._judge = judge_of(config.rules.quantities)
-        self._aged_before_ms = aged_before_ms(config.retention_days, wall_clock())
+        self._now_seconds = wall_clock()
         self._groups: dict[Place, RowsByTime] = {}
         self._held = 0
 
@@ -200,7 +199,8 @@ class _Work:
         if letter.produced_ms is None:
             result.still_rejected["no_timestamp"] += 1
             return
-        if letter.produced_ms < self._aged_before_ms:
+        aged_before_ms = config.retention.aged_before_ms(reading.device_id, self._now_seconds)
+        if letter.produced_ms < aged_before_ms:
             result.aged_out += 1
             return
         ms = timestamp_ms(reading.timestamp)

@@ -181,7 +181,7 @@ def read_back_run(
     *,
     max_keys: int = MAX_KEYS,
     seed: int = 0,
-    aged_before_ms: int = 0,
+    aged_before_ms: Callable[[str], int] = lambda _: 0,
     is_read: Callable[[], bool] = lambda: False,
     is_over: Callable[[], bool] = lambda: False,
 ) -> ReadBack:
@@ -192,7 +192,7 @@ def read_back_run(
         ranges: what the run drained.
         max_keys: how many keys are read at most; of more a few blocks of offsets are.
         seed: chooses the blocks.
-        aged_before_ms: records that arrived in Kafka before are not looked for.
+        aged_before_ms: of a device: its records that arrived in Kafka before are not looked for.
         is_read: asked while records are read from Kafka; True leaves the rest of them out.
         is_over: asked all the time; the rows that were compared by then are the result.
 
@@ -221,7 +221,8 @@ def read_back_run(
         result.left -= len(times)
         for ms in times:
             row, stored = winners[place][ms], found.get(ms)
-            if arrived_ms(row[0]) < aged_before_ms or deletions.covers(place[0], ms, row[0]):
+            is_aged = arrived_ms(row[0]) < aged_before_ms(place[0])
+            if is_aged or deletions.covers(place[0], ms, row[0]):
                 result.gone += 1
             elif stored is not None and judge(row, stored) is RowState.TIED:
                 tied[place, ms, row[0]] = stored

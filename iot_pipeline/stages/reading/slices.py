@@ -15,6 +15,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow, write_times_in
+from iot_pipeline.core.reading.retention import FOR_EVER, Retention
 from iot_pipeline.core.reading.spans import (
     Counted,
     PieceCount,
@@ -94,7 +95,7 @@ class SlicedRows:
         rows: the table.
         cells: how many quantities a row has.
         in_parts: whether readings may be told in parts, and cells are counted instead of rows.
-        retention_days: of the rows; 0: none expires.
+        retention: of the rows.
         rows_at_once: rows that one statement may count or add up, about.
         wall_clock: seconds since 1970.
     """
@@ -103,7 +104,7 @@ class SlicedRows:
         self,
         rows: SensorData,
         cells: int,
-        retention_days: float = 0.0,
+        retention: Retention = FOR_EVER,
         *,
         in_parts: bool = False,
         rows_at_once: int = ROWS_AT_ONCE,
@@ -111,7 +112,7 @@ class SlicedRows:
     ) -> None:
         self._rows, self._rows_at_once, self._wall_clock = rows, rows_at_once, wall_clock
         self._cells, self._in_parts = cells, in_parts
-        self._retention_ms = int(retention_days * MS_PER_DAY)
+        self._retention = retention
         # Of partitions in which a slice was too large, or may hold expired rows.
         self._learned: OrderedDict[Place, _Reach] = OrderedDict()
         # By the rows read last: milliseconds that hold about `rows_at_once` rows.
@@ -288,9 +289,9 @@ class SlicedRows:
     def _slice(self, span: Span, newest_first: bool) -> Span:
         """As much of a span as may be asked about at once, by its age and by what was learned."""
         place = (span.device_id, span.day_number)
-        if place not in self._learned and self._retention_ms:
+        if place not in self._learned and self._retention.may_end:
             # A row expires by its arrival; few arrive long after they were measured.
-            edge_ms = int(self._wall_clock() * 1000) - self._retention_ms
+            edge_ms = self._retention.aged_before_ms(span.device_id, self._wall_clock())
             if newest_first and span.first_ms < edge_ms <= span.last_ms:
                 return replace(span, first_ms=edge_ms)
             if span.first_ms < edge_ms:

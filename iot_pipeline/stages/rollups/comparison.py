@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from iot_pipeline.core.rollups.days import DayFacts, DayRecord, frozen_from
+from iot_pipeline.core.reading.retention import FOR_EVER, Retention
+from iot_pipeline.core.rollups.days import DayFacts, DayRecord, find_frozen, frozen_from
 from iot_pipeline.core.rollups.statistics import Rollup, day_of_hours, is_same
 from iot_pipeline.core.times import MS_PER_DAY, day_number, moment_of
 from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
@@ -63,7 +64,7 @@ def compare_days(
     budget_seconds: float,
     retry_seconds: float,
     patience_seconds: float = 0.0,
-    retention_days: float = 0.0,
+    retention: Retention = FOR_EVER,
     page_rows: int = MAX_ROWS_PER_READ,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
@@ -71,7 +72,8 @@ def compare_days(
 ) -> Comparisons:
     """Read rows and rollups of these days, as many devices as the time suffices for.
 
-    Days that were never rolled up, and days whose rows age out, are left out.
+    Days that were never rolled up, days whose rows age out, and of other days the devices whose
+    rows do, are left out.
 
     Args:
         days: in the order in which they matter.
@@ -79,7 +81,7 @@ def compare_days(
         retry_seconds: how long transient errors may last.
         patience_seconds: a row beyond the ledgers may belong to a micro-batch that commits within
             a second or so: look again for this long before calling it a difference.
-        retention_days: of the rows.
+        retention: of the rows.
         page_rows: readings of a device read at once.
     """
     deadline = clock() + budget_seconds
@@ -90,12 +92,13 @@ def compare_days(
     chosen: list[DayRecord] = []
     for day in days:
         record = records.get(day)
-        if record is None or frozen_from(before.get(day), retention_days, now):
+        if record is None or frozen_from(before.get(day), retention.longest_days, now):
             continue
         if chosen and clock() > deadline:
             break
         chosen.append(record)
-        comparing = _Comparing(ports, day, retry_seconds, page_rows)
+        is_frozen = find_frozen(before.get(day), retention, now)
+        comparing = _Comparing(ports, day, is_frozen, retry_seconds, page_rows)
         comparing.run(deadline, clock)
         found.hourly.append(comparing.hourly)
         found.daily.append(comparing.daily)
@@ -127,11 +130,19 @@ def _seen(facts: Mapping[date, DayFacts], day: date) -> str:
 class _Comparing:
     """One day, device by device in an order of its own, so that a part is a fair sample."""
 
-    def __init__(self, ports: RollupPorts, day: date, retry_seconds: float, page_rows: int) -> None:
+    def __init__(
+        self,
+        ports: RollupPorts,
+        day: date,
+        is_frozen: Callable[[str], bool],
+        retry_seconds: float,
+        page_rows: int,
+    ) -> None:
         self._ports, self._rollups = ports, ports.rollups
         self._day, self._page_rows = day_number(day), page_rows
         self._flight = Flight(ports.rows.wait, retry_seconds)
-        self._devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
+        devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
+        self._devices = [name for name in devices if not is_frozen(name)]
         random.Random(str(day)).shuffle(self._devices)
         self.hourly = DayComparison(day, len(self._devices))
         self.daily = DayComparison(day, len(self._devices))

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from iot_pipeline.core.reading.quantities import Quantity
+from iot_pipeline.core.reading.retention import FOR_EVER, Retention
 from iot_pipeline.core.reading.spans import PlainRow, Span
 from iot_pipeline.core.rollups.days import (
     DayFacts,
     DayRecord,
+    find_frozen,
     frozen_from,
 )
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours
@@ -62,7 +64,8 @@ class RollupProgress:
     """One day's rebuild so far: devices whose rollups are acknowledged, readings read.
 
     `kept` are devices whose rollups stayed as they were, because all rows that they were made of
-    are gone; `stored` is what the ledgers stored of the day, 0 when a deletion touched it.
+    are gone; `stored` is what the ledgers stored of the day, 0 when a deletion touched it. Rows of
+    `frozen` more devices age out before those of others: their rollups stay as they were.
     """
 
     day: date
@@ -71,6 +74,7 @@ class RollupProgress:
     readings: int = 0
     hours: int = 0
     kept: int = 0
+    frozen: int = 0
     stored: int = 0
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
@@ -116,7 +120,7 @@ def rebuild_day(
     run_id: str,
     *,
     retry_seconds: float,
-    retention_days: float = 0.0,
+    retention: Retention = FOR_EVER,
     on_progress: Callable[[RollupProgress], None] = lambda _: None,
     observe: Callable[[Mapping[int, Rollup]], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
@@ -127,7 +131,8 @@ def rebuild_day(
     Args:
         day: a day without rows has no rollups afterwards.
         retry_seconds: how long transient errors may last without one answer.
-        retention_days: of the rows; a day whose rows begin to age out is frozen.
+        retention: of the rows; a day whose rows begin to age out is frozen, and so are, of another
+            day, the devices whose rows do.
         on_progress: called with each device that is done.
         observe: called once per device with its hours, by their first millisecond; be quick.
         page_rows: readings of a device read at once.
@@ -144,18 +149,21 @@ def rebuild_day(
         retry_seconds,
     )
     of_day = facts.get(day)
-    aging = frozen_from(of_day, retention_days, now)
+    longest_days = retention.longest_days
+    aging = frozen_from(of_day, longest_days, now)
     if aging is not None:
         raise RollupFrozenError(
             f"rebuilding the rollups of {day}: its rows age out from {in_utc(aging)} on "
-            f"(IOT_RETENTION_DAYS={retention_days:g}), so a rebuild would leave readings out. Its "
-            "rollups stay as they are; choose later days"
+            f"({longest_days:g} days after they arrived), so a rebuild would leave readings out. "
+            "Its rollups stay as they are; choose later days"
         )
     write_time_us = _write_time_us(now, record)
-    devices = retry_transient(lambda: ports.days.devices(day), retry_seconds)
+    known = retry_transient(lambda: ports.days.devices(day), retry_seconds)
+    is_frozen = find_frozen(of_day, retention, now)
+    devices = [name for name in known if not is_frozen(name)]
     is_deleted = of_day is not None and of_day.is_deleted
-    progress = RollupProgress(day, len(devices))
-    progress.stored = 0 if of_day is None or is_deleted else of_day.stored
+    progress = RollupProgress(day, len(devices), frozen=len(known) - len(devices))
+    progress.stored = 0 if of_day is None or is_deleted or progress.frozen else of_day.stored
     flight = Flight(ports.rows.wait, retry_seconds)
     rebuild = _Rebuild(
         ports,

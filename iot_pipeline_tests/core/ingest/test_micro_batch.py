@@ -1,5 +1,6 @@
 from collections import Counter, defaultdict
 from datetime import date
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.declared_times import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
 from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.messages import Reading, ReadingRules, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.read_chunk import timestamps_ms
+from iot_pipeline.core.reading.retention import Retention, RetentionByCode
 from iot_pipeline.core.reading.write_times import record_of, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 
@@ -267,6 +270,34 @@ def test_a_partition_that_did_not_move_is_not_in_the_micro_batch():
     assert batch.starts == {0: 5}
     assert batch.ends == {0: 6}
     assert set(batch.counts) == {0}
+
+
+_lives = st.sampled_from([None, 0, 3 / MS_PER_DAY, 20 / MS_PER_DAY, 1])
+
+
+@given(logs(), st.randoms(use_true_random=False), _lives, _lives, st.integers(0, 40))
+def test_a_record_is_aged_out_by_the_retention_of_its_device(log, order, of_all, of_a, later_ms):
+    group = DeviceGroup("a", ("a",), retention_days=of_a)
+    retention, now = Retention.of(of_all or 0, [group]), (PRODUCED_MS + later_ms) / 1000
+    records = interleave(log, order)
+    batch = build(
+        starts_of(log),
+        ends_of(log),
+        records,
+        expired_before_ms=retention.some_aged_before_ms(now),
+        expired_by_code=partial(RetentionByCode(retention).aged_before_ms, now_seconds=now),
+    )
+    alive = []
+    for partition, (_, _, own) in log.items():
+        keys = [(key_of(item), item) for item in own]
+        aged = [
+            key is not None and item.produced_ms < retention.aged_before_ms(key[0], now)
+            for key, item in keys
+        ]
+        assert batch.counts[partition].aged_out == sum(aged)
+        alive += [item for item, is_aged in zip(own, aged, strict=True) if not is_aged]
+    winners = expected_winners(alive)
+    assert rows_of(batch) == {key: (r.partition, r.offset) for key, r in winners.items()}
 
 
 def test_a_range_without_any_record_is_all_holes():

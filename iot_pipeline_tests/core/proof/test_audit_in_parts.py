@@ -58,7 +58,9 @@ def audit(
 ) -> tuple[AuditResult, bool]:
     """What an audit of stretches finds, and whether its sums are those of the table."""
     result, reader = AuditResult(), reader_of(rules)
-    judge = Judge(rules.quantities, LetterIndex(), Deletions([]), MendedRows(), None, [], result)
+    judge = Judge(
+        rules.quantities, LetterIndex(), Deletions([]), MendedRows(), lambda _: 0, [], result
+    )
     stored: dict[Key, tuple[Any, ...]] = {}
     for key in {key for key, _ in table}:
         cells = [table.get((key, number), (None, None)) for number in range(3)]

@@ -7,7 +7,9 @@ import pytest
 
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.reading import columns
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.errors import (
     CheckpointWentBackError,
     OffsetsExpiredError,
@@ -87,11 +89,29 @@ def test_what_has_outlived_its_retention_is_aged_out_and_not_written():
     world.log.tick(2 * 86_400_000)
     world.write(at=T0 + 1)
     progress = world.drain(
-        config=replace(CONFIG, retention_days=1.0),
+        config=replace(CONFIG, retention=Retention(1.0)),
         wall_clock=lambda: NOW_MS / 1000 + 2 * 86_400,
     )
     assert (progress.total.aged_out, progress.total.stored) == (1, 1)
     assert len(world.store.rows()) == 1
+    world.check_the_ledger_adds_up()
+
+
+def test_each_device_has_the_retention_of_its_group():
+    world = World()
+    for device in ("short", "long", "other"):
+        world.write(device=device, at=T0)
+    world.log.tick(2 * 86_400_000)
+    groups = [
+        DeviceGroup("short", ("short",), retention_days=1),
+        DeviceGroup("long", ("long",), retention_days=0),
+    ]
+    progress = world.drain(
+        config=replace(CONFIG, retention=Retention.of(3, groups)),
+        wall_clock=lambda: NOW_MS / 1000 + 2 * 86_400,
+    )
+    assert (progress.total.aged_out, progress.total.stored) == (1, 2)
+    assert {name for name, _ in world.store.rows()} == {"long", "other"}
     world.check_the_ledger_adds_up()
 
 

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.proof.audit_result import Fate, conclude
@@ -10,6 +12,7 @@ from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY
+from iot_pipeline.settings_reading import shipped_folder
 from iot_pipeline.stages.ingest.losses import record_losses
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit
@@ -154,6 +157,57 @@ def test_a_row_that_outlived_its_retention_has_aged_out():
     assert {fate: n for fate, n in found.items() if n} == {Fate.AGED_OUT: 5, Fate.STORED: 1}
     # Without a retention nothing may be gone.
     assert fates(world)[Fate.LOST] == 5
+
+
+GROUPS = """
+groups:
+- {name: short, devices: short_*, retention_days: 2}
+- {name: kept, devices: kept_*, retention_days: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def by_group(tmp_path_factory):
+    """A declaration of the original message whose groups have other retentions."""
+    path = tmp_path_factory.mktemp("declared") / "reading.yaml"
+    path.write_text((shipped_folder() / "seed.yaml").read_text("utf-8") + GROUPS)
+    return str(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sent=st.lists(
+        st.tuples(st.sampled_from(["short_1", "short_2", "kept_1", "other"]), st.integers(0, 2)),
+        min_size=1,
+        max_size=12,
+    ),
+    missing=st.integers(0, 11),
+)
+def test_an_audit_knows_which_group_a_row_that_is_gone_was_of(by_group, sent, missing):
+    world = World()
+    arrived = {}
+    for number, (device, days) in enumerate(sent):
+        world.log.tick(days * MS_PER_DAY + 3_600_000)
+        record = world.write(device=device, at=T0 + number)
+        arrived[device, DAY, T0_MS + number * 1000] = record.produced_ms
+    world.drain()
+    now = world.log.now_ms / 1000 + 3600
+    lives = Outside(world, reading=by_group).ports_with(retention_days=5).settings.retention
+    aged = [key for key, ms in arrived.items() if ms < lives.aged_before_ms(key[0], now)]
+    for key in aged:
+        del world.store.cells[key]  # what a TTL does
+    alive = sorted(world.store.cells)
+    lost = alive[missing : missing + 1]
+    for key in lost:
+        del world.store.cells[key]
+    outside = Outside(world, reading=by_group)
+    found = audit_of(outside, {"retention_days": 5}, wall_clock=lambda: now).fates
+    expected = {
+        Fate.AGED_OUT: len(aged),
+        Fate.LOST: len(lost),
+        Fate.STORED: len(alive) - len(lost),
+    }
+    assert {fate: n for fate, n in found.items() if n} == {f: n for f, n in expected.items() if n}
 
 
 def test_what_was_deleted_on_purpose_is_deleted_and_what_came_later_is_not():

@@ -18,7 +18,8 @@ from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY, moment_of
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.ports import Run
-from iot_pipeline.stages.proof.audit import audit, choose_ranges
+from iot_pipeline.stages.proof.audit import audit
+from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.mend import mend
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline.stages.proof.reread import Choice, choose_reading

@@ -15,7 +15,9 @@ from iot_pipeline.core.proof.dead_letters import (
     TIMESTAMP_MS,
 )
 from iot_pipeline.core.proof.deletions import Deletion
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.messages import ReadingRules
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.rollups.days import ReplayedPart, gather_facts
 from iot_pipeline.core.times import MS_PER_DAY
@@ -169,20 +171,20 @@ def test_letters_that_came_twice_or_are_of_another_topic_are_not_counted():
 def test_deleted_readings_stay_deleted_old_ones_age_out_and_a_letter_without_a_time_fails():
     letters = Letters()
     letters.hot("deleted")
-    letters.add(
-        reading_json("old", T0, HOT), headers={TIMESTAMP_MS: str(NOW_MS - 9 * MS_PER_DAY).encode()}
-    )
+    for name in ("old", "kept"):
+        at = {TIMESTAMP_MS: str(NOW_MS - 9 * MS_PER_DAY).encode()}
+        letters.add(reading_json(name, T0, HOT), headers=at)
     letters.add(reading_json("timeless", T0, HOT), headers={TIMESTAMP_MS: b""})
-    ms = int(T0 * 1000)
+    ms, kept = int(T0 * 1000), DeviceGroup("kept", ("kept",), retention_days=0)
     result = letters.replay(
-        dataclasses.replace(RELAXED, retention_days=5.0),
+        dataclasses.replace(RELAXED, retention=Retention.of(5.0, [kept])),
         [Deletion("deleted", ms, ms + 1, 2**62, "wrong")],
         wall_clock=lambda: NOW_MS / 1000,
     )
     assert (result.superseded, result.aged_out) == (1, 1)
     assert result.still_rejected == {"no_timestamp": 1}
-    assert letters.rows() == {}
-    assert total(result) == result.letters == 3
+    assert set(letters.rows()) == {"kept"}
+    assert total(result) == result.letters == 4
 
 
 def test_rows_that_cassandra_refuses_are_still_rejected():

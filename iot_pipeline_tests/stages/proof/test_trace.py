@@ -129,7 +129,7 @@ def test_what_was_deleted_or_has_aged_is_not_looked_for_and_is_counted():
         del world.store.cells["d", DAY, T0_MS + step * 1000]
     deletions = [Deletion("d", T0_MS, T0_MS + 1000, 2**62, "wrong")]
     second_ms = world.log.at(0, 1)[1].produced_ms
-    found = compare(world, deletions=deletions, aged_before_ms=second_ms + 1)
+    found = compare(world, deletions=deletions, aged_before_ms={"d": second_ms + 1}.__getitem__)
     assert found.states == {RowState.EQUAL: 3}
     assert found.gone == 2
 

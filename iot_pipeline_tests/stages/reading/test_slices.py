@@ -11,6 +11,7 @@ from hypothesis import given
 
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.core.reading.spans import Counted, Span, Summed, whole_day
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 from iot_pipeline.errors import (
@@ -149,7 +150,11 @@ def test_whatever_lies_in_a_day_each_question_finds_what_is_there(
     limited, plain = table(live, dead)
     now = (MIDNIGHT_MS + MS_PER_DAY) / 1000
     sliced = SlicedRows(
-        limited, len(QUANTITIES), retention_hours / 24, rows_at_once=100, wall_clock=lambda: now
+        limited,
+        len(QUANTITIES),
+        Retention(retention_hours / 24),
+        rows_at_once=100,
+        wall_clock=lambda: now,
     )
     assert everything(sliced) == everything(plain)
 
@@ -158,7 +163,7 @@ def test_a_day_of_expired_rows_is_walked_far_below_the_limit_once_it_is_known() 
     dead = range(MIDNIGHT_MS, MIDNIGHT_MS + MS_PER_DAY, 8_640)  # 10,000, fifty times the limit
     limited, _ = table([MIDNIGHT_MS + 5], dead)
     now = (MIDNIGHT_MS + 2 * MS_PER_DAY) / 1000
-    sliced = SlicedRows(limited, len(QUANTITIES), 0.5, wall_clock=lambda: now)
+    sliced = SlicedRows(limited, len(QUANTITIES), Retention(0.5), wall_clock=lambda: now)
     assert wait_for(sliced.start_page(ALL, 10), sliced.wait) == [(MIDNIGHT_MS + 5, 10.0, 40.0)]
     first = limited.tripped["dead"]
     assert first <= 4
@@ -186,7 +191,7 @@ def test_the_part_of_a_day_that_still_lives_is_asked_for_first_and_in_one_piece(
     rows, noon = Watched(), MIDNIGHT_MS + MS_PER_DAY // 2
     rows.add("hot", [noon + 60_000 * n for n in range(500)])
     end = MIDNIGHT_MS + MS_PER_DAY
-    sliced = SlicedRows(rows, len(QUANTITIES), 0.5, wall_clock=lambda: end / 1000)
+    sliced = SlicedRows(rows, len(QUANTITIES), Retention(0.5), wall_clock=lambda: end / 1000)
     found = wait_for(sliced.start_page(ALL, 100, newest_first=True), sliced.wait)
     assert (len(found), rows.parts) == (100, [(noon, end - 1)])
     # What may have expired comes after it, an hour at first.
@@ -197,7 +202,7 @@ def test_the_part_of_a_day_that_still_lives_is_asked_for_first_and_in_one_piece(
 def test_rows_that_cannot_have_expired_are_asked_for_at_once() -> None:
     limited, _ = table([MIDNIGHT_MS + 1_000 * n for n in range(100)])
     now = (MIDNIGHT_MS + MS_PER_DAY) / 1000
-    sliced = SlicedRows(limited, len(QUANTITIES), 30.0, wall_clock=lambda: now)
+    sliced = SlicedRows(limited, len(QUANTITIES), Retention(30.0), wall_clock=lambda: now)
     assert wait_for(sliced.start_count(ALL), sliced.wait) == Counted(100)
     assert limited.asked == {"page": 1}
 

@@ -8,7 +8,9 @@ from uuid import uuid4
 import pytest
 
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.core.rollups.statistics import Rollup, is_same, summarize
@@ -304,11 +306,34 @@ def test_a_day_whose_rows_age_out_is_refused_and_keeps_its_rollups(world: World)
     world.rebuild()
     before = world.hours("device_0")
     world.now += 2 * 86_400
-    with pytest.raises(RollupFrozenError, match=r"2024-12-29.*age out from.*IOT_RETENTION_DAYS=2"):
-        world.rebuild(retention_days=2)
+    with pytest.raises(
+        RollupFrozenError, match=r"2024-12-29.*age out from.*2 days after they arrived"
+    ):
+        world.rebuild(retention=Retention(2))
     assert world.hours("device_0") == before
-    assert world.rebuild(retention_days=3).readings == 3 * 206
-    assert world.compare(retention_days=2).hourly == []
+    assert world.rebuild(retention=Retention(3)).readings == 3 * 206
+    assert world.compare(retention=Retention(2)).hourly == []
+
+
+def test_of_a_day_only_the_devices_whose_rows_age_out_keep_their_rollups(world: World) -> None:
+    world.rebuild()
+    before, of_other = world.hours("device_0"), world.hours("device_1")[DAY_MS].count
+    world.now += 2 * 86_400
+    short = DeviceGroup("short", ("device_0",), retention_days=2)
+    retention = Retention.of(0, [short])
+    # What a TTL does; a reading of another device comes late.
+    for place in [place for place in world.rows.store.cells if place[0] == "device_0"]:
+        del world.rows.store.cells[place]
+    world.ingest("device_1", {DAY_MS + 1: (99.0, 1.0)})
+    progress = world.rebuild(retention=retention)
+    assert (progress.devices, progress.frozen, progress.readings) == (2, 1, 2 * 206 + 1)
+    assert (progress.kept, progress.warning) == (0, "")
+    assert world.hours("device_0") == before
+    assert world.hours("device_1")[DAY_MS].count == of_other + 1
+    (compared,) = world.compare(retention=retention).hourly
+    assert (compared.devices, compared.compared, compared.wrong) == (2, 2, [])
+    # Without the group's retention its rollups have no rows.
+    assert world.compare().hourly[0].wrong == ["device_0"]
 
 
 def test_memory_is_that_of_the_devices_in_flight_not_of_all(world: World) -> None:

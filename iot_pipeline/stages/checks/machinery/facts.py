@@ -268,7 +268,7 @@ class Facts:
             budget_seconds=settings.check_seconds,
             retry_seconds=settings.retry_seconds,
             patience_seconds=_ROLLUP_PATIENCE_SECONDS,
-            retention_days=settings.retention_days,
+            retention=settings.retention,
         )
 
     @_Fact

@@ -59,12 +59,17 @@ def on_devices(
             )
             return not_looked(why, numbers)
         names = [problem.device_id for problem in found]
-        rows = [(name, *said.cells(name, fleet.states[name])) for name in names[:MOST_ROWS]]
+        has_groups = any(problem.group for problem in found)
+        rows = [
+            (name, *said.cells(name, fleet.states[name]), *[problem.group] * has_groups)
+            for name, problem in zip(names[:MOST_ROWS], found, strict=False)
+        ]
+        columns = [*said.columns, *["limits of the group"] * has_groups]
         return CheckVerdict(
             not found,
-            (said.bad if found else said.good) + _left_out(fleet),
+            (said.bad if found else said.good) + fleet.limits.and_own + _left_out(fleet),
             numbers,
-            DeviceTable(said.columns, rows, len(names) - len(rows)) if rows else DeviceTable(),
+            DeviceTable(columns, rows, len(names) - len(rows)) if rows else DeviceTable(),
             names[:_MOST_SUSPECTS],
         )
 

@@ -18,6 +18,7 @@ from iot_pipeline.core.reading.unknown_fields import FieldSeen
 from iot_pipeline.errors import OffsetsExpiredError
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.reading.log import read_ranges
+from iot_pipeline.stages.reading.schemas import learn_schemas
 
 # At one end of the log, of all Kafka partitions together, and of one of them.
 MOST_MESSAGES, _MOST_OF_ONE, _LEAST_OF_ONE = 4_000, 500, 20
@@ -154,6 +155,7 @@ class LogLooks:
         # Retention that deletes meanwhile leaves less to look at: the rest was read to its end.
         with suppress(OffsetsExpiredError):
             for records in read:
-                ports.audit_ports.learn_schemas(self._rules, [one.value for one in records])
+                values = [one.value for one in records]
+                learn_schemas(self._rules, ports.audit_ports.schemas, values, retry_seconds)
                 seen.add(records)
         return seen

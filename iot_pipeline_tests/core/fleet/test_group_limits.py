@@ -1,18 +1,19 @@
-"""Some devices have limits of their own: what the file may say, and that every limit heeds it."""
+"""A group of devices has limits of its own: every limit heeds it, and for that group alone."""
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import pytest
 
-from iot_pipeline.core.fleet.device_limits import named_limits, parse_device_limits
 from iot_pipeline.core.fleet.problems import Trouble
-from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.fleet.quality import QualityLimits, named_limits
 from iot_pipeline.core.fleet.states import FleetStates, fold_rows
+from iot_pipeline.core.reading.groups import DeviceLimits
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
-from iot_pipeline.errors import ConfigurationError
+from iot_pipeline_tests.core.reading.declared import SENSOR_YAML, declared
 
 START = 1_795_000_000_000 // MS_PER_DAY * MS_PER_DAY
 SECOND, MINUTE = 1_000, 60_000
@@ -70,20 +71,19 @@ CASES = [
     (stuck, 0, Trouble.STUCK, "stuck_seconds: 7200"),
     (clean, 10, Trouble.SILENT, "silent_seconds: 3600"),
     (clean, 10, Trouble.SILENT, "silent_intervals: 1000"),
-    (hot, 0, Trouble.IMPLAUSIBLE, "{plausible_temperature_max: 80, deviation_temperature: 60}"),
-    (damp, 0, Trouble.IMPLAUSIBLE, "{plausible_humidity_min: 0, deviation_humidity: 60}"),
-    (jumping, 0, Trouble.IMPLAUSIBLE, "jump_temperature: 9"),
-    (jumping, 0, Trouble.IMPLAUSIBLE, "jump_temperature_per_minute: 60"),
-    (apart, 0, Trouble.IMPLAUSIBLE, "deviation_temperature: 30"),
+    (hot, 0, Trouble.IMPLAUSIBLE, "quantities: {temperature: {plausible: [-40, 80], apart: 60}}"),
+    (damp, 0, Trouble.IMPLAUSIBLE, "quantities: {humidity: {plausible: [0, 100], apart: 60}}"),
+    (jumping, 0, Trouble.IMPLAUSIBLE, "quantities: {temperature: {jump: {at_once: 9}}}"),
+    (jumping, 0, Trouble.IMPLAUSIBLE, "quantities: {temperature: {jump: {per_minute: 60}}}"),
+    (apart, 0, Trouble.IMPLAUSIBLE, "quantities: {temperature: {apart: 30}}"),
     (clean, 40, Trouble.INCOMPLETE, "complete_share: 0.01"),
 ]
 
 
-def limits_with(own: str) -> QualityLimits:
-    entry = own.strip("{}").replace(", ", "\n    ")
-    return parse_device_limits(
-        f"limits:\n  - devices: [own_*]\n    {entry}\n", "x.yaml", QualityLimits(QUANTITIES)
-    )
+def limits_with(own: str, device: str = "own_*") -> QualityLimits:
+    """Those of all devices, and of a group `mine`."""
+    groups = f"groups:\n- {{name: mine, devices: {device}, {own}}}\n"
+    return QualityLimits(QUANTITIES).with_groups(declared(SENSOR_YAML + groups).groups)
 
 
 def folded(states: FleetStates, rows: dict[str, list[Row]]) -> None:
@@ -122,7 +122,39 @@ def test_a_limit_of_its_own_holds_for_the_device_that_is_named_and_for_no_other(
     now = START + COUNT * 10 * SECOND + minutes * MINUTE
     states.settle(now)
     found = states.fleet(now).problems[trouble]
-    assert [problem.device_id for problem in found] == ["others_1"]
+    assert [(problem.device_id, problem.group) for problem in found] == [("others_1", "")]
+
+
+def test_a_problem_says_whose_limits_it_is_by() -> None:
+    states = FleetStates(limits_with("stuck_readings: 100"))
+    folded(states, {name: [stuck(number) for number in range(COUNT)] for name in ("own_1", "b_1")})
+    fleet = states.fleet(START + COUNT * 10 * SECOND)
+    said = {problem.device_id: problem for problem in fleet.problems[Trouble.STUCK]}
+    assert said["own_1"].group == "mine"
+    assert said["own_1"].sentence.endswith(", 180 times (limits of the group mine)")
+    assert said["b_1"].group == ""
+    assert said["b_1"].sentence.endswith(", 180 times")
+    # Of what the group says nothing, all have the same limits.
+    late_ones = FleetStates(limits_with("stuck_readings: 100"))
+    folded(late_ones, {"own_1": [late(number) for number in range(COUNT)]})
+    (problem,) = late_ones.fleet(START + COUNT * 10 * SECOND).problems[Trouble.LATE]
+    assert problem.group == ""
+
+
+def test_neighbours_are_those_of_the_declared_group() -> None:
+    """Three cold rooms with names of their own: without the group each had no neighbours."""
+    names = [f"{name}_1" for name in ("ice", "frost", "snow", "hail", "sleet")]
+    rows = {name: [clean(number) for number in range(COUNT)] for name in names}
+    rows["ice_1"] = [apart(number) for number in range(COUNT)]
+    devices = "[" + ", ".join(f"'{name}'" for name in names) + "]"
+    now = START + COUNT * 10 * SECOND
+    for limits, found in ((limits_with("late_share: 0.1", devices), 1), (limits_with(""), 0)):
+        states = FleetStates(limits)
+        folded(states, rows)
+        states.settle(now)
+        assert len(states.fleet(now).problems[Trouble.IMPLAUSIBLE]) == found
+    assert limits_with("", devices).group_of("ice_1") == "mine"
+    assert limits_with("", devices).group_of("kitchen_12") == "kitchen"
 
 
 def test_what_is_late_enough_is_backfilled_by_the_limit_of_the_device() -> None:
@@ -137,69 +169,25 @@ def test_what_is_late_enough_is_backfilled_by_the_limit_of_the_device() -> None:
     assert states.fleet(START + MINUTE).delays.total == 60
 
 
-def test_the_first_entry_that_names_a_device_holds() -> None:
-    text = (
-        "limits:\n- devices: ['a_?', b]\n  stuck_readings: 5\n- devices: ['*']\n  late_share: 0.5\n"
-    )
-    limits = parse_device_limits(text, "x.yaml", QualityLimits(QUANTITIES, silent_seconds=90))
-    assert (limits.of("a_1").stuck_readings, limits.of("a_1").late_share) == (5, 0.05)
-    assert (limits.of("a_12").stuck_readings, limits.of("a_12").late_share) == (30, 0.5)
-    assert limits.of("b").silent_seconds == limits.of("x").silent_seconds == 90
-    assert QualityLimits(QUANTITIES).of("b") == QualityLimits(QUANTITIES)
-
-
-def test_what_names_no_device_is_told() -> None:
+def test_a_group_without_a_device_is_told() -> None:
     states = FleetStates(limits_with("stuck_readings: 5"))
     one_by_one(states, {"b_1": [clean(0)]})
-    assert states.fleet(START + MINUTE).unused_patterns() == ["own_*"]
+    assert states.fleet(START + MINUTE).unused_groups() == ["mine"]
     one_by_one(states, {"own_1": [clean(0)]})
-    assert states.fleet(START + MINUTE).unused_patterns() == []
+    assert states.fleet(START + MINUTE).unused_groups() == []
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "x.yaml:1: the file is empty; expected limits of some devices"),
-        ("limits: 3", "x.yaml:1: limits: expected a list"),
-        ("limit: []", "x.yaml:1: limit: no such limit; expected one of limits"),
-        (
-            "limits:\n- devices: []",
-            "x.yaml:2: limits[0].devices: expected a list of length >= 1",
-        ),
-        ("limits:\n- late_share: 0.1", "x.yaml:2: limits[0]: Object missing required field"),
-        (
-            "limits:\n- devices: [a]\n  silence: 5",
-            "x.yaml:3: limits[0].silence: no such limit; expected one of devices, late_seconds,",
-        ),
-        # Of all devices together, and what is a dead letter at all.
-        ("limits:\n- devices: [a]\n  expected_days: 5", "x.yaml:3: limits[0].expected_days: no"),
-        ("limits:\n- devices: [a]\n  temperature_max: 5", "x.yaml:3: limits[0].temperature_max: "),
-        (
-            "limits:\n- devices: [a]\n  late_share: often",
-            "x.yaml:3: limits[0].late_share: expected a number, got text",
-        ),
-        (
-            "limits:\n- devices: [a]\n- devices: [b]\n  silent_seconds: 0",
-            "x.yaml:4: limits[1].silent_seconds: expected a number > 0.0",
-        ),
-        (
-            "limits:\n- devices: [a]\n  plausible_humidity_max: 1",
-            "x.yaml:2: plausible_humidity_min is 1; expected less than plausible_humidity_max, 1",
-        ),
-        (
-            "limits:\n- devices: [a]\n  late_share: 0.1\n  late_share: 0.2",
-            "x.yaml:3: late_share is",
-        ),
-    ],
-)
-def test_what_is_wrong_is_told_with_its_line(text: str, said: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        parse_device_limits(text, "x.yaml", QualityLimits(QUANTITIES))
-    assert str(caught.value).startswith(said)
-
-
-def test_every_limit_of_a_device_can_be_set() -> None:
-    for name, value in named_limits(QualityLimits(QUANTITIES)).items():
-        other = round(value / 2, 3) if "share" in name or "min" in name else value + 1
+def test_every_limit_of_a_device_can_be_that_of_a_group() -> None:
+    of_all = named_limits(QualityLimits(QUANTITIES))
+    for name in (item.name for item in fields(DeviceLimits)):
+        other = round(of_all[name] / 2, 3) if "share" in name else of_all[name] + 1
         limits = limits_with(f"{name}: {other}")
-        assert named_limits(limits.of("own_1")) == named_limits(limits) | {name: other}, name
+        assert named_limits(limits.of("own_1")) == of_all | {name: other}, name
+    for said, changed in (
+        ("plausible: [-3, 3]", {"plausible_humidity_min": -3, "plausible_humidity_max": 3}),
+        ("jump: {at_once: 2}", {"jump_humidity": 2}),
+        ("jump: {per_minute: 7}", {"jump_humidity_per_minute": 7}),
+        ("apart: 4", {"deviation_humidity": 4}),
+    ):
+        limits = limits_with(f"quantities: {{humidity: {{{said}}}}}")
+        assert named_limits(limits.of("own_1")) == of_all | changed, said
