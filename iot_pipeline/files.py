@@ -5,6 +5,7 @@ import glob
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,17 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def why_unwritable(folder: Path) -> str:
+    """Why no file can be kept in a folder, in few words; empty when one can. The folder is made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Tried: what the mode of a folder says is another answer to root, and to a read-only disk.
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as exc:
+        return (exc.strerror or str(exc)).lower()
+
+
 def is_stream(path: Path) -> bool:
     """Whether what has the name is a FIFO or a device: written to as it is, never replaced."""
     try:
@@ -104,7 +116,7 @@ class Kept(Generic[_T]):
         """The value; None where there is none, or one that another version wrote."""
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=self.type)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             return None
 
     def write(self, value: _T) -> None:

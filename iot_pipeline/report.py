@@ -13,8 +13,8 @@ from iot_pipeline.core.fleet.report import Health
 from iot_pipeline.core.ledger.chain import sum_counts
 from iot_pipeline.core.ledger.losses import find_losses, sum_losses
 from iot_pipeline.core.reading.lag import total_lag
-from iot_pipeline.errors import SchemaMismatchError
-from iot_pipeline.files import whole_file
+from iot_pipeline.errors import ConfigurationError, SchemaMismatchError
+from iot_pipeline.files import whole_file, why_unwritable
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.checks.machinery.registry import all_checks, look_at
 from iot_pipeline.stages.fleet.view import view_fleet
@@ -36,14 +36,20 @@ def write_report(connections: Connections) -> tuple[Health, Path, Path]:
     Raises:
         TransientError: Kafka or Cassandra did not answer.
         SchemaMismatchError: a topic or table is not there.
+        ConfigurationError: the data folder keeps no file; nothing was asked by then.
     """
+    folder = connections.settings.data_dir / REPORTS
+    if why := why_unwritable(folder):
+        raise ConfigurationError(
+            f"IOT_DATA_DIR={connections.settings.data_dir}: the report cannot be kept in {folder}: "
+            f"{why}; expected a folder that can be written to"
+        )
     # A second of imports, only when a page is made.
     from iot_pipeline.artifacts.report import render_report
 
     now = datetime.now(UTC)
     health = _gather(connections, now)
     page = render_report(health)
-    folder = connections.settings.data_dir / REPORTS
     path, latest = folder / now.strftime(_REPORT_NAME), folder / LATEST
     for place in (path, latest):
         with whole_file(place) as partial:

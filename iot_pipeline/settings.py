@@ -56,6 +56,9 @@ from iot_pipeline.settings_sources import (
 )
 from iot_pipeline.tls import Tls
 
+# What Dagster takes for one.
+_OWNER = re.compile(r"team:\S+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+
 
 def _limits() -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Name, type and definition of each setting that its owner in core declares."""
@@ -168,6 +171,10 @@ class Settings(
     """the check lag_is_within_limit warns above this"""
     freshness_seconds: float = Field(0, ge=0, le=31_536_000)
     """Dagster calls sensor_data stale when no run has ingested for so long; 0: never"""
+    owners: tuple[str, ...] = ("team:data-engineering",)
+    """owners of the assets in Dagster: team:NAME or e-mail addresses, comma-separated"""
+    code_url: str = Field("", pattern=r"^(https?://[^\s@]+)?$")
+    """page with the code of this deployment, to which the assets in Dagster link; empty: no link"""
     check_seconds: float = Field(20, gt=0, le=600)
     """how long a check on its own may count rows"""
     dead_letter_share: float = Field(0.01, ge=0, le=1)
@@ -242,7 +249,7 @@ class Settings(
         settings._origins, settings._kafka_properties = origins, properties
         return settings
 
-    @field_validator("contact_points", "accept_topic_risks", mode="before")
+    @field_validator("contact_points", "accept_topic_risks", "owners", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -259,6 +266,14 @@ class Settings(
                 raise ValueError(
                     "expected host names without ports; IOT_CASSANDRA_PORT is the port"
                 )
+        return value
+
+    @field_validator("owners")
+    @classmethod
+    def _owners(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in value:
+            if not _OWNER.fullmatch(owner):
+                raise ValueError("expected team:NAME or e-mail addresses, comma-separated")
         return value
 
     @field_validator("start_at")

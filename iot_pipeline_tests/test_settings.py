@@ -50,6 +50,8 @@ def test_another_kafka_port_moves_the_default_bootstrap_servers_along():
         ("IOT_START_AT", "2026-01-31T00:00:00", "expected a time with its zone"),
         ("IOT_ON_EXPIRED", "skip", "'halt' or 'record'"),
         ("IOT_SERIAL_CONSISTENCY", "ONE", "'SERIAL' or 'LOCAL_SERIAL'"),
+        ("IOT_OWNERS", "data-engineering", "expected team:NAME or e-mail addresses"),
+        ("IOT_CODE_URL", "github.com/team/iot", "page with the code"),
     ],
 )
 def test_a_wrong_setting_names_the_variable_the_value_and_what_is_expected(variable, value, words):

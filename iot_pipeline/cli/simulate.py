@@ -115,7 +115,7 @@ def simulate_command(
             until=None if until is None else parse_moment(until),
             max_value_bytes=settings.max_value_bytes,
         )
-        manifest_id = new_manifest_id(name, now)
+        manifest_id = new_manifest_id(settings.data_dir, name, now)
     else:
         _refuse(
             {"--speed": speed, "--since": since, "--until": until},

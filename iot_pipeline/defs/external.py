@@ -1,14 +1,16 @@
 """What the assets are, as Dagster shows them: the topic, the table, the dead letters."""
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import msgspec
 
 from iot_pipeline.core.reading.quantities import Quantity
-from iot_pipeline.defs.names import OWNERS
 from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.settings import Settings
 
 _KEY = [
     dg.TableColumn(
@@ -36,7 +38,8 @@ def _values(quantities: Sequence[Quantity]) -> Iterator[dg.TableColumn]:
     for item in quantities:
         unit = item.unit or item.name
         limits = f", {item.least:g} to {item.greatest:g}" if item.has_limits else ""
-        yield dg.TableColumn(item.name, item.type, description=f"{unit}{limits}.")
+        lacking = "; empty where no message told it" if item.optional else ""
+        yield dg.TableColumn(item.name, item.type, description=f"{unit}{limits}{lacking}.")
 
 
 def _example(quantities: Sequence[Quantity]) -> str:
@@ -54,12 +57,44 @@ def _value_of(item: Quantity) -> float | str:
     return int(value) if item.type in ("int", "bigint") else value
 
 
+def table_metadata(pipeline: Pipeline, table: str, columns: dg.TableSchema) -> Mapping[str, Any]:
+    """What Dagster shows of a table beside its name: where it is, its columns, whose code it is."""
+    settings = pipeline.settings()
+    hosts = _addresses(settings.contact_points, settings.cassandra_port)
+    return {
+        "dagster/table_name": f"{settings.keyspace}.{table}",
+        "dagster/uri": f"cassandra://{hosts}/{settings.keyspace}/{table}",
+        "dagster/column_schema": columns,
+        **_code(settings),
+    }
+
+
+def _topic_metadata(settings: Settings, topic: str) -> Mapping[str, Any]:
+    return {"dagster/uri": f"kafka://{settings.bootstrap_servers}/{topic}", **_code(settings)}
+
+
+def _addresses(hosts: Sequence[str], port: int) -> str:
+    """Each with its port: the two settings of Cassandra have no secret in them."""
+    bare = (host.strip("[]") for host in hosts)
+    return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in bare)
+
+
+def _code(settings: Settings) -> Mapping[str, Any]:
+    if not settings.code_url:
+        return {}
+    with warnings.catch_warnings():
+        # Beta for years, and who sets the link can do nothing about it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        link = dg.UrlCodeReference(url=settings.code_url, label="code of this deployment")
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[link])}
+
+
 def topic_spec(pipeline: Pipeline) -> dg.AssetSpec:
     return dg.AssetSpec(
         pipeline.iot_data,
         group_name=pipeline.group,
         kinds={"kafka"},
-        owners=OWNERS,
+        owners=pipeline.settings().owners,
         description=(
             "The topic of readings: one JSON object per message, keyed by device.\n\n"
             f"`{_example(pipeline.settings().quantities)}`\n\n"
@@ -68,6 +103,7 @@ def topic_spec(pipeline: Pipeline) -> dg.AssetSpec:
             "Overview > Metadata > Plots. The job `simulate` sends a "
             "fleet's readings to it."
         ),
+        metadata=_topic_metadata(pipeline.settings(), pipeline.settings().topic),
     )
 
 
@@ -86,7 +122,7 @@ def table_spec(pipeline: Pipeline) -> dg.AssetSpec:
         deps=[pipeline.iot_data],
         group_name=pipeline.group,
         kinds={"cassandra", "python"},
-        owners=OWNERS,
+        owners=pipeline.settings().owners,
         skippable=True,  # a run steps aside while another one is at work
         description=(
             "The readings, one row per device and millisecond, in Cassandra's table "
@@ -103,11 +139,11 @@ def table_spec(pipeline: Pipeline) -> dg.AssetSpec:
             "`iot report`. How the runs worked (micro-batches, waiting, latencies): under Events "
             f"of `{pipeline.iot_data.to_user_string()}`."
         ),
-        metadata={
-            "dagster/column_schema": dg.TableSchema(
-                columns=[*_KEY, *_values(pipeline.settings().quantities)]
-            )
-        },
+        metadata=table_metadata(
+            pipeline,
+            pipeline.sensor_data.path[-1],
+            dg.TableSchema(columns=[*_KEY, *_values(pipeline.settings().quantities)]),
+        ),
     )
 
 
@@ -117,7 +153,7 @@ def dead_letters_spec(pipeline: Pipeline) -> dg.AssetSpec:
         deps=[pipeline.iot_data],
         group_name=pipeline.group,
         kinds={"kafka"},
-        owners=OWNERS,
+        owners=pipeline.settings().owners,
         description=(
             "The topic of records that could not be readings, kept without time limit: the "
             "message's bytes unchanged, and headers that say where it was, why it was rejected, "
@@ -125,6 +161,7 @@ def dead_letters_spec(pipeline: Pipeline) -> dg.AssetSpec:
             "`iot dead-letters list` shows them. Each run that rejected records says how many, for "
             "which reasons and from whom, and how many are kept: Overview > Metadata > Plots."
         ),
+        metadata=_topic_metadata(pipeline.settings(), pipeline.settings().dead_letter_topic),
     )
 
 

@@ -1,4 +1,4 @@
-"""What things are called in Dagster whatever the pipeline: tags, owners, the process of a run."""
+"""What things are called in Dagster whatever the pipeline: tags, the process of a run."""
 
 import os
 import platform
@@ -9,8 +9,6 @@ import psutil
 
 from iot_pipeline.core.alerts import runs
 from iot_pipeline.local import processes
-
-OWNERS = ["team:data-engineering"]
 
 # One run at a time per value: dagster.yaml limits it.
 LANE = runs.LANE

@@ -22,6 +22,7 @@ from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.times import moment_of
 from iot_pipeline.errors import ConfigurationError, PipelineError
 from iot_pipeline.extras import extras_named
+from iot_pipeline.files import why_unwritable
 from iot_pipeline.stages.fleet.view import view_fleet
 
 _MOST_PROBLEMS = 15
@@ -49,7 +50,7 @@ def picture_metadata(
         return _not_drawn(exc)
 
 
-def _not_drawn(why: Exception) -> Metadata:
+def _not_drawn(why: Exception | str) -> Metadata:
     return {"pictures": dg.MetadataValue.text(f"not drawn: {why}")}
 
 
@@ -63,6 +64,13 @@ def _due_pictures(
     now_ms = round(now.timestamp() * 1000)
     if not last.is_over(now_ms):
         return {"pictures": dg.MetadataValue.md(_where(last, asset_key))}
+    # Where nothing can be kept each run would draw, and that costs half a second of CPU.
+    folder = kept.path.parent
+    if why := why_unwritable(folder):
+        return _not_drawn(
+            f"nothing can be kept in {folder} ({why}), so each run would draw them anew; the rows "
+            "and all counts are in Cassandra"
+        )
     began = time.monotonic()
     # Half a second of imports, only when something is drawn.
     with extras_named():

@@ -103,13 +103,13 @@ def _tick(
             client.close()  # the next tick connects anew, wherever the node is by then
         return dg.SkipReason(" ".join(str(exc).split()))
     # Before a run is asked for: its process loads the definitions, and the partitions with them.
-    first_day = _remember_first_day(settings, facts, now)
+    first_day, not_kept = remember_first_day(settings, facts, now)
     ranges = as_ranges_of_days(days.due)
     requests = [
         dg.RunRequest(tags={LANE: lane, RANGE_START: str(first), RANGE_END: str(last)})
         for first, last in ranges[-_RANGES_AT_ONCE:]
     ]
-    why = _why_nothing(days, first_day, now)
+    why = "; ".join(filter(None, [_why_nothing(days, first_day, now), not_kept]))
     return dg.SensorResult(
         run_requests=requests,
         skip_reason=None if requests else dg.SkipReason(why),
@@ -117,16 +117,27 @@ def _tick(
     )
 
 
-def _remember_first_day(settings: Settings, facts: Mapping[date, DayFacts], now: datetime) -> date:
-    """Keep the day with which readings begin for the next load; where the partitions begin then."""
+def remember_first_day(
+    settings: Settings, facts: Mapping[date, DayFacts], now: datetime
+) -> tuple[date, str]:
+    """Keep the day with which readings begin for the next load; where the partitions begin then.
+
+    Also why it could not be kept and what to do; empty when it was.
+    """
     if settings.rollup_start is not None:
-        return settings.rollup_start
+        return settings.rollup_start, ""
     file = kept.first_day(settings)
     known = file.read()
     found = find_first_day(facts, known, now.date())
     if found is not None and found != known:
-        file.write(found)
-    return found or now.date()
+        try:
+            file.write(found)
+        except OSError as exc:
+            return found, (
+                f"the first day cannot be kept in {file.path} ({(exc.strerror or str(exc)).lower()}"
+                f"), so partitions begin anew with each day: set IOT_ROLLUP_START={found}"
+            )
+    return found or now.date(), ""
 
 
 def _why_nothing(days: DueDays, first_day: date, now: datetime) -> str:

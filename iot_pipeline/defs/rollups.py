@@ -20,8 +20,9 @@ from iot_pipeline.core.rollups.statistics import statistics_of
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import counted, plain
 from iot_pipeline.defs.alive import name_process, signs_of_life
+from iot_pipeline.defs.external import table_metadata
 from iot_pipeline.defs.launchpad import EXECUTOR
-from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY, OWNERS
+from iot_pipeline.defs.names import LANE, MAX_RUNTIME, NO_RETRY
 from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen, connected
@@ -100,7 +101,7 @@ def _spec(
         deps=[pipeline.sensor_data],
         group_name=pipeline.group,
         kinds={"cassandra", "python"},
-        owners=OWNERS,
+        owners=pipeline.settings().owners,
         skippable=True,  # days are materialized one by one, as they are done
         description=(
             f"Readings by {by} and device: count, least, mean, greatest, first, last and standard "
@@ -114,7 +115,7 @@ def _spec(
             "Pictures: under Events, in the newest materialization, [Show Markdown] beside "
             "`day_by_the_hour` and `days`."
         ),
-        metadata={"dagster/column_schema": schema},
+        metadata=table_metadata(pipeline, key.path[-1], schema),
     )
 
 
@@ -336,6 +337,7 @@ def _materialization(
             "readings": progress.readings,
             "devices": progress.devices,
             "rollups": rollups,
+            "dagster/partition_row_count": rollups,
             **pictures,
         },
     )

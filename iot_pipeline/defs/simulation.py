@@ -202,13 +202,15 @@ def _send(context: dg.OpExecutionContext, config: SimulateConfig, settings: Sett
             from iot_pipeline.stages.simulator.writing import learn_to_write
 
             learn_to_write(rules, SchemaRegistry(settings), settings.topic)
-        plan, is_plain = config.plan(rules), config.scenario == PLAIN
+        plan, manifest_id = config.plan(rules), None
+        if config.scenario != PLAIN:
+            manifest_id = new_manifest_id(settings.data_dir, plan.name, datetime.now(UTC))
         simulation = Simulation(
             plan,
             sender,
             rules,
             topic=settings.topic,
-            manifest_id=None if is_plain else new_manifest_id(plan.name, datetime.now(UTC)),
+            manifest_id=manifest_id,
             run_id=context.run_id,
             on_progress=tell,
             write=partial(write_manifest, settings.data_dir),

@@ -9,11 +9,22 @@ import msgspec
 
 from iot_pipeline.core.simulator.manifest import Manifest
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.files import whole_file
+from iot_pipeline.files import whole_file, why_unwritable
 
 
-def new_manifest_id(scenario: str, now: datetime) -> str:
-    """An id that sorts by time: 20261122T230102Z-rough_day-3f2a."""
+def new_manifest_id(data_dir: Path, scenario: str, now: datetime) -> str:
+    """An id that sorts by time: 20261122T230102Z-rough_day-3f2a.
+
+    Raises:
+        ConfigurationError: no manifest could be kept in the data folder; asked now, because what is
+            sent without one cannot be verified.
+    """
+    folder = manifest_path(data_dir, "").parent
+    if why := why_unwritable(folder):
+        raise ConfigurationError(
+            f"IOT_DATA_DIR={data_dir}: the manifest of what is sent cannot be kept in {folder}: "
+            f"{why}; expected a folder that can be written to, or a simulation without a scenario"
+        )
     name = re.sub(r"[^A-Za-z0-9_-]", "_", scenario)[:40]
     return f"{now:%Y%m%dT%H%M%SZ}-{name}-{secrets.token_hex(2)}"
 

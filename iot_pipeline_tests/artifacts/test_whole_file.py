@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from iot_pipeline.artifacts.parquet import parquet_file
 from iot_pipeline.core.reading.quantities import QUANTITIES
-from iot_pipeline.files import is_stream, whole_file
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.files import is_stream, whole_file, why_unwritable
+from iot_pipeline.local.manifests import new_manifest_id
 from iot_pipeline_tests.servers import clean_environment
 
 
@@ -124,3 +127,20 @@ def test_what_is_no_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert is_stream(Path("/dev/null"))
     assert not is_stream(folder)
     assert not is_stream(tmp_path / "none")
+
+
+def test_a_folder_is_tried_and_nothing_is_left_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "here"
+    assert why_unwritable(folder) == ""
+    assert os.listdir(folder) == []
+    (tmp_path / "file").touch()
+    assert why_unwritable(tmp_path / "file" / "manifests") == "not a directory"
+
+
+def test_a_simulation_whose_manifest_could_not_be_kept_is_refused_before_it_sends(
+    tmp_path: Path,
+) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.touch()
+    with pytest.raises(ConfigurationError, match=r"IOT_DATA_DIR=.*cannot be kept in .*manifests"):
+        new_manifest_id(data_dir, "rough_day", datetime.now(UTC))

@@ -3,7 +3,7 @@
 import base64
 import re
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import msgspec
 import pytest
 
 from iot_pipeline.artifacts.kept import LastDrawing, last_drawing
+from iot_pipeline.core.rollups.days import DayFacts
+from iot_pipeline.defs.rollup_sensor import remember_first_day
+from iot_pipeline.settings import Settings
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import produce, reading_json
 from iot_pipeline_tests.pipeline import Pipeline, store_as_then
@@ -70,6 +73,28 @@ def test_a_run_brings_pictures_and_the_next_says_where_they_are(
     assert third.metadata is not None
     assert set(third.metadata) > {"last_day", "completeness"}
     assert kept(pipeline)[1].drawn_by == third.run.run_id
+
+
+def test_a_run_needs_no_disk_and_says_that_it_keeps_no_picture(
+    pipeline: Pipeline, dagster: Dagster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder that cannot be made, for any user: as on a disk that is read-only.
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("IOT_DATA_DIR", str(tmp_path / "file" / "data"))
+    send(pipeline, f"diskless_{uuid.uuid4().hex[:8]}", datetime.now(UTC).timestamp() - 590)
+    run = dagster.launch("ingest")
+    assert run.is_success, run.failure
+    assert run.metadata is not None
+    assert run.metadata["stored"] == 60
+    assert not set(PICTURES) & set(run.metadata), "drawn, and no run would remember that"
+    assert run.metadata["pictures"].startswith("not drawn: nothing can be kept in ")
+
+    report = dagster.launch("health_report")
+    assert "the report cannot be kept in" in report.failure
+    facts = {date(2026, 1, 31): DayFacts(stored=60)}
+    day, not_kept = remember_first_day(Settings.from_env(), facts, datetime.now(UTC))
+    assert day == date(2026, 1, 31)
+    assert not_kept.endswith("set IOT_ROLLUP_START=2026-01-31")
 
 
 def test_a_file_that_cannot_be_read_is_begun_anew(pipeline: Pipeline, dagster: Dagster) -> None:

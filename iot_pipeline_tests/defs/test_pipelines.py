@@ -108,6 +108,41 @@ def test_a_table_has_a_freshness_policy_only_where_it_is_asked_for_and_can_hold(
         table_spec(named("north", IOT_FRESHNESS_SECONDS="30"))
 
 
+def test_dagster_is_told_where_each_table_and_topic_is_and_no_secret() -> None:
+    pipeline = named(
+        "north",
+        IOT_CONTACT_POINTS="cassandra-1,[fd00::2]",
+        IOT_CASSANDRA_USERNAME="iot_ingest",
+        IOT_CASSANDRA_PASSWORD="shown_nowhere",
+        IOT_BOOTSTRAP_SERVERS="kafka-1:9093,kafka-2:9093",
+        IOT_KEYSPACE="north",
+        IOT_OWNERS="team:sensors, head@example.org",
+        IOT_CODE_URL="https://example.org/iot/tree/v3",
+    )
+    graph = build_definitions([pipeline]).resolve_asset_graph()
+    nodes = {key.path[-1]: graph.get(key) for key in graph.get_all_asset_keys()}
+    uris = {name: node.metadata["dagster/uri"] for name, node in nodes.items()}
+    brokers, hosts = "kafka://kafka-1:9093,kafka-2:9093", "cassandra-1:9042,[fd00::2]:9042"
+    assert uris == {
+        "iot_data": f"{brokers}/north",
+        "dead_letters": f"{brokers}/north.dlq",
+        "sensor_data": f"cassandra://{hosts}/north/sensor_data",
+        "hourly_readings": f"cassandra://{hosts}/north/hourly_readings",
+        "daily_readings": f"cassandra://{hosts}/north/daily_readings",
+    }
+    tables = {name for name, node in nodes.items() if "cassandra" in node.kinds}
+    for name in tables:
+        metadata = nodes[name].metadata
+        assert metadata["dagster/table_name"] == f"north.{name}"
+        assert metadata["dagster/column_schema"].columns[0].name == "device_id"
+    for node in nodes.values():
+        assert list(node.owners) == ["team:sensors", "head@example.org"]
+        (link,) = node.metadata["dagster/code_references"].code_references
+        assert link.url == "https://example.org/iot/tree/v3"
+        assert "shown_nowhere" not in str(node.metadata)
+    assert "dagster/code_references" not in table_spec(named("south")).metadata
+
+
 @pytest.mark.parametrize(
     ("shared", "said"),
     [

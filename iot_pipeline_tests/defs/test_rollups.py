@@ -129,6 +129,7 @@ def test_a_single_run_rolls_up_a_range_of_days_and_each_is_a_materialization(
         for numbers in found.values():
             assert (numbers["readings"], numbers["devices"]) == (144, 2)
             assert numbers["rollups"] == rollups
+            assert numbers["dagster/partition_row_count"] == rollups
             assert next(iter(numbers)) == "summary"
         for picture in ("day_by_the_hour", "days"):
             drawn = [day for day, numbers in found.items() if picture in numbers]
