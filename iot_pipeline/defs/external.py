@@ -171,7 +171,7 @@ def audited_days_spec(pipeline: Pipeline) -> dg.AssetSpec:
         deps=[pipeline.sensor_data],
         group_name=pipeline.group,
         kinds={"cassandra"},
-        owners=OWNERS,
+        owners=pipeline.settings().owners,
         description=(
             "Which days of readings are proven by an audit, which were only counted, and which "
             "were not looked at: the table `audited_days`. "
