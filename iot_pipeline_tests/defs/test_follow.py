@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
+from iot_pipeline.core.ingest.run_costs import Mode, Place, lane_name
 from iot_pipeline.core.ledger.chain import sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_range
 from iot_pipeline.defs import follow_run, ingest_run
@@ -18,6 +19,7 @@ from iot_pipeline.defs.ingest import follow_config
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import ACHIEVED, RunProcess
 from iot_pipeline.defs.verdicts import Verdicts
+from iot_pipeline.stages.checks import throughput_is_usual
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.defs.keys import CHECK_KEYS, SENSOR_DATA
@@ -82,8 +84,9 @@ def _ranges(report: dict[str, Any]) -> list[OffsetRange]:
 
 
 def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
-    dagster: Dagster, pipeline: Pipeline
+    dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(throughput_is_usual, "LEAST_SAMPLES", 1)
     with _arriving(pipeline) as sent:
         outcome = dagster.launch("ingest", follow_config())
     assert outcome.is_success, outcome.failure
@@ -103,6 +106,11 @@ def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
     assert measured
     for report in measured:
         assert 0 < report["latency_p50_ms"] <= report["latency_p99_ms"]
+    # Every ten minutes one of them is kept, to compare the next ones with.
+    place = Place(lane_name(), Mode.FOLLOW)
+    (cost,) = pipeline.connections.run_costs.read_costs(pipeline.topic, [place], 9)[place]
+    assert cost.run_id == outcome.run.run_id
+    assert cost.p99_ms > 0
     assert outcome.run.tags["iot/mode"] == "follow"
     assert int(outcome.run.tags["dagster/max_runtime"]) >= 600
     # What came after its end is the next run's, and nothing is between.

@@ -15,6 +15,7 @@ import dagster as dg
 import psutil
 import pytest
 
+from iot_pipeline.core.ingest.run_costs import Mode, Place, lane_name
 from iot_pipeline.core.ledger.chain import Outcome, sum_counts
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.defs.ingest import run_config_for
@@ -23,6 +24,7 @@ from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import RunProcess
 from iot_pipeline.defs.verdicts import Verdicts
 from iot_pipeline.errors import KafkaUnavailableError, OffsetsExpiredError
+from iot_pipeline.stages.checks import throughput_is_usual
 from iot_pipeline.stages.checks.machinery import facts
 from iot_pipeline.stages.checks.machinery.row_counts import count_days
 from iot_pipeline.stages.ledger.chain import read_chain
@@ -98,8 +100,9 @@ def test_the_sensor_asks_for_what_lags_and_the_run_leaves_all_numbers(
 
 
 def test_materialize_without_config_plans_by_itself_and_tags_its_run(
-    dagster: Dagster, pipeline: Pipeline, sent: int
+    dagster: Dagster, pipeline: Pipeline, sent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(throughput_is_usual, "LEAST_ROWS", 1)
     outcome = dagster.materialize()
     assert outcome.is_success, outcome.failure
     assert outcome.metadata is not None
@@ -109,6 +112,11 @@ def test_materialize_without_config_plans_by_itself_and_tags_its_run(
     assert RunProcess.parse(outcome.run.tags["dagster/iot_process"]) == RunProcess.current(
         outcome.run.run_id
     )
+    # What it cost is kept for the runs after it.
+    place = Place(lane_name(), Mode.DRAIN)
+    (cost,) = pipeline.connections.run_costs.read_costs(pipeline.topic, [place], 9)[place]
+    assert (cost.run_id, cost.stored) == (outcome.run.run_id, sent)
+    assert cost.cpu_seconds > 0
 
 
 def test_a_run_steps_aside_while_an_older_one_is_at_work(dagster: Dagster, sent: int) -> None:

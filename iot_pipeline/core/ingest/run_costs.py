@@ -18,6 +18,8 @@ LEAST_SAMPLES = 100
 # A median of fewer runs is one or two of them.
 LEAST_RUNS = 8
 # A machine that does something else makes one run slow; what stays makes the next one slow, too.
+# Measured on two busy cores, fourteen equal drains: 9,400 to 61,000 rows a second, 6.0 to 11.4 µs
+# of CPU a row; a run that followed: a p99 of 0.3 to 2.2 s by ten seconds.
 IN_A_ROW = 2
 MOST_RUNS = 100
 

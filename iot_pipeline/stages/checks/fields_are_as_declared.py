@@ -62,7 +62,7 @@ def look(facts: Facts) -> CheckVerdict | None:
     return judge(
         [*changed, *drifts],
         newest,
-        len(fields) + (newest.fields.unnamed > 0 and bool(fields)),
+        len(fields),
         is_compared=looks.has_time and looks.earlier.records > 0,
     )
 

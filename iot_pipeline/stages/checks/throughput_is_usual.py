@@ -62,7 +62,8 @@ def cost_of(run: RunFacts, now: datetime) -> RunCost | None:
             return None
         p99_ms = 1000 * latencies.percentile_seconds(0.99)
         return RunCost(now, run.run_id, stored, part.seconds, p99_ms=p99_ms)
-    if stored < LEAST_ROWS:
+    # The last part of a run that followed has no CPU time of its own, and is no drain.
+    if stored < LEAST_ROWS or not part.cpu_seconds:
         return None
     return RunCost(now, run.run_id, stored, part.seconds, part.cpu_seconds)
 

@@ -113,6 +113,7 @@ def test_only_what_had_to_take_its_time_is_compared_and_only_with_its_like():
         assert history.drain(seconds=30.0, rows=LEAST_ROWS - 1).passed
         assert history.drain(seconds=30.0, is_throttled=True).passed
         assert history.drain(seconds=30.0, rows=0).passed
+        assert history.drain(seconds=30.0, cpu_seconds=0.0).passed
     assert history.kept == kept
     # Five times as many rows at a tenth of the speed: there is none like it yet.
     for number in (1, 2):
