@@ -38,6 +38,7 @@ ELSEWHERE = {
     "iot drain --plan": "stages/proof/test_real_forget.py",
     "iot forget DEVICE --reason TEXT": "stages/proof/test_real_forget.py",
     "iot forget --list": "stages/proof/test_real_forget.py",
+    "iot audit --day D": "cli/test_every_command.py",
     "iot reading check": "cli/test_real_declared.py",
 }
 

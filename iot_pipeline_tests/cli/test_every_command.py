@@ -49,9 +49,10 @@ EXAMPLES: dict[str, list[Example]] = {
     "audit": [
         Example(("--all",), shows=("expired", "are proven")),
         Example(("--json",), shows=('"proven"',)),
+        Example(("--day", "{day}"), shows=("audited for {day}",)),
     ],
     "audits": [
-        Example(("--days", "36525"), shows=("{day}", "as")),
+        Example(("--days", "36525"), shows=("{day}",)),
         Example(("--days", "36525", "--json"), shows=('"state"',)),
     ],
     "cql": [Example(("SELECT device_id, day, timestamp FROM sensor_data LIMIT 3",))],

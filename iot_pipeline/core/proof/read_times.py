@@ -1,10 +1,10 @@
 """The write times in which an audit read every record: rows outside of them it cannot judge."""
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import first_us
 
 # Milliseconds, both inclusive.
@@ -26,16 +26,30 @@ class WriteTimes:
 class ReadTimes:
     """Kafka timestamps of the first and the last record of each range that was read."""
 
-    _of_partition: defaultdict[int, list[_Span]] = field(default_factory=lambda: defaultdict(list))
+    _ranges: list[tuple[OffsetRange, _Span]] = field(default_factory=list)
 
-    def add(self, partition: int, first_ms: int, last_ms: int) -> None:
-        """A range of the partition, whole; its ranges are told in their order."""
-        self._of_partition[partition].append((first_ms, last_ms))
+    def add(self, item: OffsetRange, first_ms: int, last_ms: int) -> None:
+        """A range that was read whole."""
+        self._ranges.append((item, (first_ms, last_ms)))
 
     @property
     def newest_ms(self) -> int:
         """Of all records; 0 where none was read."""
-        return max((last for spans in self._of_partition.values() for _, last in spans), default=0)
+        return max((last for _, (_, last) in self._ranges), default=0)
+
+    @property
+    def _of_partition(self) -> dict[int, list[_Span]]:
+        """In the order of the log; ranges that touch are one, whoever has read them."""
+        found: dict[int, list[_Span]] = {}
+        before: OffsetRange | None = None
+        for item, (first, last) in sorted(self._ranges):
+            spans = found.setdefault(item.partition, [])
+            if spans and before is not None and before.end == item.start:
+                spans[-1] = spans[-1][0], last
+            else:
+                spans.append((first, last))
+            before = item
+        return found
 
     def complete(self, is_from_start: bool, end_ms: int | None) -> WriteTimes:
         """Where every partition was read at once: what lies between two ranges was not.
@@ -44,10 +58,11 @@ class ReadTimes:
             is_from_start: no partition has a record before its first range.
             end_ms: none has one after its last range, as of this time; None: one may have.
         """
-        everything = [_inside(spans) for spans in self._of_partition.values()]
+        read = self._of_partition.values()
+        everything = [_inside(spans) for spans in read]
         if not everything:
             return WriteTimes(())
-        start_ms = min(spans[0][0] for spans in self._of_partition.values())
+        start_ms = min(spans[0][0] for spans in read)
         for inside in everything:
             if is_from_start:
                 inside[0] = start_ms, inside[0][1]

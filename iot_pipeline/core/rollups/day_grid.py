@@ -149,7 +149,7 @@ def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _unbroken(line: Sequence[str]) -> list[str]:
     # Dagster's page gives the cell of a date so little room that it would be three lines high.
-    return [line[0].replace("-", "\N{NON-BREAKING HYPHEN}"), *line[1:]]
+    return [line[0].replace("-", "\u2011"), *line[1:]]
 
 
 HEADS = ("day", "state", "ledger", "rows", "looked at", "found")

@@ -295,8 +295,9 @@ class _Audit:
                 yield stretch
                 stretch = Stretch(reader)
         yield stretch
-        for partition, first_ms in seen.first_ms.items():
-            self._times.add(partition, first_ms, seen.last_ms[partition])
+        for item in ranges:
+            if item.partition in seen.first_ms:
+                self._times.add(item, seen.first_ms[item.partition], seen.last_ms[item.partition])
         unreadable = [item for item, _, _ in seen.unread]
         for item, since_ms, until_ms in seen.unread:
             if judge.count_unread(item):
