@@ -274,6 +274,26 @@ def test_now_adds_a_quantity_and_what_was_rejected_and_an_audit_knows(past: Past
     assert defects(past.audit("both")) == {Fate.LOST: 1}
 
 
+def test_now_of_a_part_adds_a_quantity_beside_what_a_later_record_tells(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.world.log.tick()
+    past.world.write(0, "d", T0, 21.0, 51.0)
+    past.drain("one")
+    done = past.replay("both", "now", OffsetRange(0, 0, 1))
+    assert done.rows_not_whole == 0
+    assert cells(past) == {"temperature": 21.0, "humidity": 50.0}
+    assert defects(past.audit("both")) == {}
+
+
+def test_only_values_of_present_quantities_are_counted_by_day(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    assert past.audit("one").cells_by_day.total() == 1
+    past.world.write(0, "e", T0, 20.0, 50.0)
+    past.drain("parts")
+    assert past.audit("parts").cells_by_day.total() == 4
+
+
 @pytest.mark.parametrize("is_sent", [False, True])
 def test_now_is_recorded_before_its_rows_so_a_crash_leaves_none_unexplained(
     past: Past, monkeypatch: pytest.MonkeyPatch, is_sent: bool
