@@ -206,8 +206,8 @@ def test_a_replay_asks_by_which_declaration_and_says_what_differs(past: Past) ->
     past.drain("both")
     then, present = DECLARED["both"].fingerprint, DECLARED["wider"].fingerprint
     said = (
-        rf"1 offset \(0:0-1\) were ingested by the declaration {then} \(temperature: max 60.0, now "
-        rf"90.0\); the present one is {present}. Say `iot replay --reading then`"
+        rf"1 offset \(0:0-1\) were ingested by the declaration {then} \(temperature: max 60, now "
+        rf"90\); the present one is {present}. Say `iot replay --reading then`"
     )
     with pytest.raises(PlanError, match=said):
         past.replay("wider", "", OffsetRange(0, 0, 1))
