@@ -22,7 +22,7 @@ from iot_pipeline.stages.proof.audit import audit, choose_ranges
 from iot_pipeline.stages.proof.mend import mend
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
-from iot_pipeline.stages.proof.trace import trace
+from iot_pipeline.stages.proof.trace import read_back_run, trace
 from iot_pipeline_tests.core.reading.declared import declared
 from iot_pipeline_tests.stages.fakes import NOW_MS, FakeStore, writer_id
 from iot_pipeline_tests.stages.outside import Outside
@@ -184,6 +184,13 @@ def test_a_trace_reads_a_record_as_it_was_ingested_and_says_by_what(past: Past) 
     assert found.made_by is not None
     assert found.made_by[3:] == (293.0, 50.0)
     assert found.declarations == {"0:0": DECLARED["kelvin"].fingerprint}
+
+
+def test_rows_of_the_last_run_are_read_back_as_it_read_them(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("kelvin")
+    found = read_back_run(past.outside("both").ports, [OffsetRange(0, 0, 1)])
+    assert (found.rows, found.not_equal) == (1, 0)
 
 
 def test_a_torn_row_of_then_is_mended_as_it_was_read_then(tmp_path: Path) -> None:
