@@ -11,7 +11,7 @@ from iot_pipeline.artifacts.drawing import (
     new_figure,
     time_axis,
 )
-from iot_pipeline.core.fleet.series import Series
+from iot_pipeline.core.fleet.series import Series, drawn
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.words import printable
 
@@ -21,15 +21,15 @@ _NAMED = 12
 def draw_readings(
     series: Sequence[Series], quantities: Sequence[Quantity], theme: Theme = LIGHT
 ) -> bytes:
-    """A PNG, 1000 pixels wide and 300 high for each quantity; times are UTC, gaps stay gaps.
+    """A PNG, 1000 pixels wide and 300 high for each quantity that was told.
 
-    `series` are one at least; past twelve devices the legend names the first ones only.
+    Times are UTC, gaps stay gaps. `series` are one at least; past twelve devices the legend names
+    the first ones only.
     """
-    # Text has no line.
-    drawn = [(place, item) for place, item in enumerate(quantities) if item.type != "text"]
-    figure = new_figure(theme, 10, 3 * len(drawn))
-    plots = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (place, quantity) in zip(plots, drawn, strict=True):
+    shown = drawn(series, quantities)
+    figure = new_figure(theme, 10, 3 * len(shown))
+    plots = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (place, quantity) in zip(plots, shown, strict=True):
         dress(axes, theme, quantity.title)
         for number, item in enumerate(series):
             times_ms, values = item.line(place)

@@ -15,8 +15,11 @@ _MOST_LABELS = 12
 
 
 def draw_day(view: DayView, shown: Sequence[Quantity], theme: Theme = LIGHT) -> bytes:
-    """A PNG: each quantity and the readings of the whole fleet by the hour of one day."""
-    shown = [quantity for quantity in shown if quantity.is_number]
+    """A PNG: the quantities that were told, and the readings of the fleet, by the hour of a day."""
+    told = {name for rollup in view.hours for name in rollup.stats}
+    numbers = [quantity for quantity in shown if quantity.is_number]
+    # One at least, which says of what day it is.
+    shown = [quantity for quantity in numbers if quantity.name in told] or numbers[:1]
     plots = len(shown) + 1
     figure = new_figure(theme, 9, 0.35 + 1.42 * plots)
     *of_quantities, below = figure.subplots(

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from iot_pipeline.core.fleet.series import Series
+from iot_pipeline.core.fleet.series import Series, drawn
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.core.words import printable
@@ -22,7 +22,7 @@ def plot_readings(
     is_colored: bool,
     width: int | None = None,
 ) -> str:
-    """A plot per quantity, one above the other, time in UTC along each.
+    """A plot per quantity that was told, one above the other, time in UTC along each.
 
     Args:
         series: at least one, each with at least one reading; time gaps are left empty.
@@ -32,9 +32,7 @@ def plot_readings(
     import plotext
 
     parts = []
-    for place, quantity in enumerate(quantities):
-        if quantity.type == "text":
-            continue
+    for place, quantity in drawn(series, quantities):
         plotext.clear_figure()
         plotext.limit_size(True, False)
         plotext.plotsize(width or shutil.get_terminal_size((100, 30)).columns, _HEIGHT)

@@ -123,7 +123,7 @@ def list_command(as_json: bool) -> None:
         say(f"no declaration was kept yet: `{iot_command('setup')}` and each first run keep theirs")
         return
     print_table(
-        ("declaration", "first used", "offsets", ""),
+        ("declaration", "first seen", "offsets", ""),
         [
             (row.fingerprint or "none named", row.first_seen_at, f"{row.offsets:,}", row.note)
             for row in rows

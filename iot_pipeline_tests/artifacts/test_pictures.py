@@ -108,3 +108,19 @@ def test_text_has_no_line_and_truth_has_one():
     text = plot_readings([item], KINDS, is_colored=False, width=90)
     assert "is_open" in text
     assert "state" not in text
+
+
+def test_what_no_device_tells_has_no_empty_plot():
+    items = [Series.of(name, len(QUANTITIES)) for name in ("a", "b")]
+    for item in items:
+        item.extend((1_735_430_400_000 + k * 60_000, None, float(k)) for k in range(20))
+    assert opened(draw_readings(items, QUANTITIES)).size == (1000, 300)
+    text = plot_readings(items, QUANTITIES, is_colored=False, width=90)
+    assert "humidity (%)" in text
+    assert "temperature" not in text
+    # One device that tells it is enough, and where there is nothing one plot says so.
+    items[0].extend([(1_735_434_000_000, 20.0, None)])
+    assert "temperature" in plot_readings(items, QUANTITIES, is_colored=False, width=90)
+    empty = Series.of("c", len(QUANTITIES))
+    empty.extend([(1_735_430_400_000, None, None)])
+    assert opened(draw_readings([empty], QUANTITIES)).size == (1000, 300)

@@ -69,3 +69,12 @@ def test_a_day_shows_the_numbers_alone() -> None:
     view.add({0: summarize(rows, KINDS)})
     # Two of the quantities are none: a picture each of four, and one of counts.
     assert opened(draw_day(view, KINDS)).height == opened(draw_day(view, KINDS[1:5])).height
+
+
+def test_a_quantity_that_was_not_told_that_day_has_no_plot() -> None:
+    view = DayView(DAY)
+    view.add({0: summarize([(at, None, 40.0 + at) for at in range(9)], QUANTITIES)})
+    assert (
+        opened(draw_day(view, QUANTITIES)).height == opened(draw_day(view, QUANTITIES[1:])).height
+    )
+    assert opened(draw_day(DayView(DAY), QUANTITIES)).height > 0

@@ -99,7 +99,7 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     "reading check": [Example(shows=("nothing was written",))],
     "reading infer": [Example(("--records", "500"), shows=("{{path: device_id}}",))],
-    "reading list": [Example(shows=("the present declaration is", "first used"))],
+    "reading list": [Example(shows=("the present declaration is", "first seen"))],
     "reading show": [Example(away=0, shows=("the original message",))],
     "rebase": [Example(("--topic-id", "of-another", "--at", "earliest"), there=1)],
     "replay": [Example(("--offsets", "1:0-40"), shows=("read back: 40 of 40 rows",))],

@@ -142,7 +142,7 @@ def test_ranges_are_audited_and_replayed_by_the_declaration_of_then(
     asked = "replay", "--offsets", "0:0-3"
     said = by_kelvin.iot(*asked, exit_code=1)
     assert f"2 offsets (0:0-2) were ingested by the declaration {then} (" in said
-    assert 'temperature: unit "°C", now "K", ' in said
+    assert "temperature: unit °C, now K, " in said
     refused = by_kelvin.iot(*asked, "--reading", "now", exit_code=1)
     assert "record 0:0: its temperature would be 294.5, and is 21.5" in refused
     assert "read back: 2 of 2 rows" in by_kelvin.iot(*asked, "--reading", "then")
@@ -163,7 +163,7 @@ def test_ranges_are_audited_and_replayed_by_the_declaration_of_then(
     listed = by_wider.iot("reading", "list", "--json")["declarations"]
     assert [one["offsets"] for one in listed] == [0, 1, 2]
     assert [one["is_kept"] for one in listed] == [True] * 3
-    assert "battery: max 100.0, now 110.0" in listed[2]["differences"]
+    assert "battery: max 100, now 110" in listed[2]["differences"]
     assert listed[0]["fingerprint"] in by_wider.iot("reading", "list")
     shown = by_wider.iot("reading", "show", "--fingerprint", listed[1]["fingerprint"])
     assert "× 1 + 273" in shown

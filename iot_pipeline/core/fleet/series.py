@@ -2,10 +2,11 @@
 
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.fleet.cadence import learn_cadence
+from iot_pipeline.core.reading.quantities import Quantity, first_number
 from iot_pipeline.core.reading.spans import PlainRow
 
 _SLICES = 600
@@ -46,6 +47,22 @@ class Series:
             if not math.isnan(values[number]) or all(map(math.isnan, values))
         ]
         return [ms for ms, _ in told], [value for _, value in told]
+
+
+def drawn(series: Iterable[Series], quantities: Sequence[Quantity]) -> list[tuple[int, Quantity]]:
+    """The quantities that have a line, each with its number; where none has one, the first number.
+
+    Text has none, and neither has what no device has told.
+    """
+    told = {
+        number
+        for one in series
+        for number, line in enumerate(one.values)
+        if not all(map(math.isnan, line))
+    }
+    found = [(number, item) for number, item in enumerate(quantities) if number in told]
+    only = first_number(quantities)
+    return found or [(list(quantities).index(only), only)]
 
 
 def thin(series: Series, slices: int = _SLICES) -> Series:

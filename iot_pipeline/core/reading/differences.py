@@ -1,8 +1,7 @@
 """What differs between two declarations, in words: for who chooses between them."""
 
-import json
-
 from iot_pipeline.core.reading.declaration import Declaration, TimeSource, path_text
+from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, RANGES
 
 
 def differences(then: Declaration, now: Declaration) -> list[str]:
@@ -25,8 +24,7 @@ def differences(then: Declaration, now: Declaration) -> list[str]:
     said += [f"{name}: not declared then" for name in after if name not in before]
     for name in before.keys() & after.keys():
         changed = [
-            f"{key} {json.dumps(value, ensure_ascii=False)}, "
-            f"now {json.dumps(after[name][key], ensure_ascii=False)}"
+            f"{key} {value}, now {after[name][key]}"
             for key, value in before[name].items()
             if value != after[name][key]
         ]
@@ -41,18 +39,19 @@ def _time(time: TimeSource) -> str:
     return f"{time} as {time.unit}" if time.paths else str(time)
 
 
-def _by_name(declaration: Declaration) -> dict[str, dict[str, object]]:
+def _by_name(declaration: Declaration) -> dict[str, dict[str, str]]:
     """Of each quantity what decides about a reading, by the names that a file has for it."""
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, str]] = {}
     for quantity in declaration.quantities:
+        lowest, highest = RANGES.get(quantity.type, (NO_LEAST, NO_GREATEST))
         found[quantity.name] = {
             "path": " or ".join(map(path_text, quantity.places)),
             "type": quantity.type,
-            "unit": quantity.unit,
-            "min": float(quantity.least),
-            "max": float(quantity.greatest),
-            "scale": quantity.scale,
-            "shift": quantity.shift,
-            "optional": quantity.optional,
+            "unit": quantity.unit or "none",
+            "min": "none" if quantity.least <= lowest else f"{quantity.least:g}",
+            "max": "none" if quantity.greatest >= highest else f"{quantity.greatest:g}",
+            "scale": f"{quantity.scale:g}",
+            "shift": f"{quantity.shift:g}",
+            "optional": str(quantity.optional).lower(),
         }
     return found

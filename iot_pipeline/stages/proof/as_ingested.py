@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from iot_pipeline.core.ledger.chain import of_current_epoch
 from iot_pipeline.core.ledger.declared import DeclaredReplay, Parts, declared_parts
 from iot_pipeline.core.proof.former_reader import all_quantities
 from iot_pipeline.core.reading.declaration import Declaration
@@ -18,11 +19,15 @@ from iot_pipeline.stages.proof.ports import AuditPorts, Ingested
 _SHOWN = 3
 
 
-def as_ingested(ports: AuditPorts) -> AuditPorts:
+def as_ingested(ports: AuditPorts, newest: int | None = None) -> AuditPorts:
     """The same ports, reading each range as it was ingested.
 
     Unchanged where only the present declaration was ever kept: then the ledger is not asked, which
     may be long.
+
+    Args:
+        newest: only of so many entries of each Kafka partition, for who looks at the end of the
+            log; what is older is read by the present one.
 
     Raises:
         PermanentError: a kept declaration cannot be read.
@@ -33,7 +38,7 @@ def as_ingested(ports: AuditPorts) -> AuditPorts:
     kept = history.declarations.read_declarations()
     if all(one.fingerprint == present.fingerprint for one in kept):
         return ports
-    ingested = read_ingested(ports, kept)
+    ingested = read_ingested(ports, kept, newest)
     if not ingested.others:
         return ports
     named = {quantity.name for quantity in present.quantities}
@@ -42,7 +47,9 @@ def as_ingested(ports: AuditPorts) -> AuditPorts:
     return replace(ports, ingested=ingested, rows=rows)
 
 
-def read_ingested(ports: AuditPorts, kept: Sequence[KeptDeclaration] = ()) -> Ingested:
+def read_ingested(
+    ports: AuditPorts, kept: Sequence[KeptDeclaration] = (), newest: int | None = None
+) -> Ingested:
     """By which declaration each range of the present log was ingested; `kept`: those there are."""
     topic, present = ports.settings.topic, ports.rules.declaration
     info, checkpoints, states = read_states(ports.log, ports.ledger, topic)
@@ -84,13 +91,18 @@ def read_parts(
     checkpoints: Mapping[int, Checkpoint],
     states: Mapping[int, PartitionState],
     replays: Sequence[DeclaredReplay],
+    newest: int | None = None,
 ) -> tuple[dict[int, Parts], set[str]]:
     """By which declaration the present log is read, by Kafka partition.
 
     And the fingerprints that its ledger names, of ranges that are read by a later one, too.
     """
     lows = {partition: state.low for partition, state in states.items()}
-    entries = read_present(ledger, topic, checkpoints, lows)
+    if newest is None:
+        entries = read_present(ledger, topic, checkpoints, lows)
+    else:
+        found = ledger.read_entries(topic, sorted(checkpoints), limit=newest)
+        entries = of_current_epoch(found, checkpoints)
     parts = declared_parts(entries, [one for one in replays if one.topic_id == topic_id])
     return parts, {entry.declaration for entry in entries if entry.outcome.is_ingested}
 

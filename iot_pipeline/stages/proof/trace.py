@@ -32,6 +32,8 @@ from iot_pipeline.stages.proof.read_back import fetch_row, fetch_rows
 MAX_KEYS = 10_000
 # Of each range that is too large to be read whole; each costs a consumer of its own.
 _BLOCKS = 3
+# Of each Kafka partition: what a run has just ingested, or the last ones did.
+_ENTRIES = 20
 # Reading this many records between two wanted ones is cheaper than another consumer.
 _NEAR_OFFSETS = 10_000
 
@@ -202,6 +204,7 @@ def read_back_run(
     audit tells which. Where there are rows at all, some are compared, however late it is; `left`
     says how many were not.
     """
+    ports = as_ingested(ports, newest=_ENTRIES)
     deletions = ports.read_deletions()
     blocks = choose_blocks(ranges, max_keys, Random(seed))
     winners = _winners(ports, blocks, lambda: is_read() or is_over())

@@ -104,11 +104,12 @@ def test_what_was_changed_or_is_of_a_later_version_is_refused(spoilt, said: str)
     [
         ({"device": "key"}, ["device: d, now the message key"]),
         ({"time": "{path: t, as: milliseconds}"}, ["time: t as seconds, now t as milliseconds"]),
-        ({"quantities": "{x: {min: -100, max: 120}}"}, ["x: max 100.0, now 120.0"]),
+        ({"quantities": "{x: {min: -100, max: 120}}"}, ["x: max 100, now 120"]),
         (
             {"quantities": "{y: {}}"},
             ["x: no longer declared", "y: not declared then"],
         ),
+        ({"quantities": "{x: {min: -100}}"}, ["x: max 100, now none"]),
         ({"ignore": "[{path: p, exists: true}]"}, ["ignored now where p is there"]),
         ({"quantities": "{x: {min: -100, max: 100, plausible: [0, 1]}}"}, []),
     ],

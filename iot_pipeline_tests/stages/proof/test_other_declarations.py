@@ -23,7 +23,7 @@ from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.mend import mend
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
-from iot_pipeline.stages.proof.trace import trace
+from iot_pipeline.stages.proof.trace import read_back_run, trace
 from iot_pipeline_tests.core.reading.declared import declared
 from iot_pipeline_tests.stages.fakes import NOW_MS, FakeStore, writer_id
 from iot_pipeline_tests.stages.outside import Outside
@@ -187,6 +187,13 @@ def test_a_trace_reads_a_record_as_it_was_ingested_and_says_by_what(past: Past) 
     assert found.declarations == {"0:0": DECLARED["kelvin"].fingerprint}
 
 
+def test_rows_of_the_last_run_are_read_back_as_it_read_them(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("kelvin")
+    found = read_back_run(past.outside("both").ports, [OffsetRange(0, 0, 1)])
+    assert (found.rows, found.not_equal) == (1, 0)
+
+
 def test_a_torn_row_of_then_is_mended_as_it_was_read_then(tmp_path: Path) -> None:
     past = Past(tmp_path, partitions=17)
     for partition, temperature in ((0, 50.0), (16, 1.0)):
@@ -207,8 +214,8 @@ def test_a_replay_asks_by_which_declaration_and_says_what_differs(past: Past) ->
     past.drain("both")
     then, present = DECLARED["both"].fingerprint, DECLARED["wider"].fingerprint
     said = (
-        rf"1 offset \(0:0-1\) were ingested by the declaration {then} \(temperature: max 60.0, now "
-        rf"90.0\); the present one is {present}. Say `iot replay --reading then`"
+        rf"1 offset \(0:0-1\) were ingested by the declaration {then} \(temperature: max 60, now "
+        rf"90\); the present one is {present}. Say `iot replay --reading then`"
     )
     with pytest.raises(PlanError, match=said):
         past.replay("wider", "", OffsetRange(0, 0, 1))
@@ -273,6 +280,26 @@ def test_now_adds_a_quantity_and_what_was_rejected_and_an_audit_knows(past: Past
     past.replay("wider", "", asked)
     del world.store.cells[KEY]["humidity"]
     assert defects(past.audit("both")) == {Fate.LOST: 1}
+
+
+def test_now_of_a_part_adds_a_quantity_beside_what_a_later_record_tells(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.world.log.tick()
+    past.world.write(0, "d", T0, 21.0, 51.0)
+    past.drain("one")
+    done = past.replay("both", "now", OffsetRange(0, 0, 1))
+    assert done.rows_not_whole == 0
+    assert cells(past) == {"temperature": 21.0, "humidity": 50.0}
+    assert defects(past.audit("both")) == {}
+
+
+def test_only_values_of_present_quantities_are_counted_by_day(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    assert past.audit("one").cells_by_day.total() == 1
+    past.world.write(0, "e", T0, 20.0, 50.0)
+    past.drain("parts")
+    assert past.audit("parts").cells_by_day.total() == 4
 
 
 @pytest.mark.parametrize("is_sent", [False, True])
