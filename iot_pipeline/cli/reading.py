@@ -84,8 +84,8 @@ def show_command(file: str | None, fingerprint: str | None, as_json: bool) -> No
         say(f"ignored where {rule}")
     if declared.groups:
         print_table(
-            ("group", "devices", "what holds for it"),
-            [(group.name, ", ".join(group.patterns), _said(group)) for group in declared.groups],
+            ("group", "devices", "limit", ""),
+            [row for group in declared.groups for row in _group_rows(group)],
         )
 
 
@@ -262,11 +262,14 @@ def _row(quantity: Quantity) -> tuple[str, ...]:
     )
 
 
-def _said(group: DeviceGroup) -> str:
-    limits = [f"{name} {value:g}" for name, value in group.limits]
+def _group_rows(group: DeviceGroup) -> list[tuple[str, str, str, str]]:
+    """A row for each limit of a group; its name and its devices stand in the first."""
+    limits = list(group.limits)
     if group.retention_days is not None:
-        limits.append(f"retention_days {group.retention_days:g}")
-    return ", ".join(limits)
+        limits.append(("retention_days", group.retention_days))
+    said = [(name, f"{value:g}") for name, value in limits] or [("", "")]
+    first = (group.name, ", ".join(group.patterns))
+    return [(*(first if at == 0 else ("", "")), *one) for at, one in enumerate(said)]
 
 
 def _within(least: float, greatest: float) -> str:

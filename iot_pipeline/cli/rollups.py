@@ -74,6 +74,8 @@ def rollup_command(day: str | None, since: str | None, until: str | None, as_jso
         }
         for item in done
     ]
+    for note in filter(None, (item.note for item in done)):
+        say(note, err=True)
     warnings = [item.warning for item in done if item.warning]
     for warning in warnings:
         say(f"iot: {warning}", err=True)

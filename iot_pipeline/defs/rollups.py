@@ -326,8 +326,8 @@ def _materialization(
         f"{progress.readings:,} readings of {progress.devices:,} devices make {rollups:,} rollups, "
         f"in {progress.seconds:.1f} s"
     )
-    if progress.warning:
-        summary += f"; {progress.warning}"
+    for more in filter(None, (progress.note, progress.warning)):
+        summary += f"; {more}"
     return dg.AssetMaterialization(
         key,
         partition=str(progress.day),

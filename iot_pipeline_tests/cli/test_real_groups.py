@@ -73,6 +73,7 @@ def test_rows_of_a_group_age_out_by_its_own_retention_and_the_others_stay(
     assert checked["devices_by_group"] == {"short": 2, "kept": 1, "nobody": 0}
     said = pipeline.iot("reading", "check")
     assert "the group nobody has none of these devices: none is called n_*" in said
+    assert "retention_days" in pipeline.iot("reading", "show")
     said = pipeline.iot("settings", "--device", "short_7")
     assert "its rows live for 4.62963e-05 days" in said
     assert "it is of the group short (short_*)" in said

@@ -235,6 +235,30 @@ def test_packed_values_of_every_type_are_the_drivers_bytes(
         _assert_equal(mine, driver)
 
 
+@pytest.mark.parametrize("kind", [PackedReadingStore, CassandraReadingStore])
+def test_a_row_lives_as_long_as_its_group_says_and_its_device_half_a_day_longer(
+    kind: type[CassandraReadingStore],
+) -> None:
+    store, session = _store(kind, Retention.of(30.0, _groups_of_devices))
+    now_ms = int(_NOW_SECONDS * 1000)
+    rows: RowsByTime = {1: (now_ms * 1000, 1, 0, 1.0, 2.0)}
+    lives = {"a": 1, "bb": 0, "ccc": 30 * 86_400, "dddd": 7300 * 86_400}
+    for name, seconds in lives.items():
+        store.send_rows(RowSlice.of({(name, 1): rows}))
+        store.send_devices(1, {name: now_ms})
+        row, device = (_seconds_of(sent) for sent in session.sent[-2:])
+        assert row == seconds, name
+        longest = 20 * 365 * 86_400  # of what Cassandra takes
+        assert device == (min(seconds + 12 * 3600, longest) if seconds else 0), name
+
+
+def _seconds_of(batch: Any) -> int:
+    """The TTL of a batch of one row, which is its last value."""
+    frame = encode_batch(batch, PackedProtocolHandler)
+    # Behind the rows: consistency level, flags and a timestamp.
+    return int.from_bytes(frame[-15:-11])
+
+
 def test_many_requests_are_packed_together_and_only_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -23,8 +23,8 @@ from iot_pipeline.core.times import MS_PER_HOUR
 class QualityLimits(DeviceLimits):
     """What is fine; each is the setting of its name, and docs/data-quality.md says why.
 
-    What is fine of one quantity is in `quantities`. In `groups` other limits may hold, `by_group`,
-    in their order: ask `of` for those of one device.
+    What is fine of one quantity is in `quantities`. In `groups` other limits may hold: `by_group`,
+    in their order, or empty where no group has any. Ask `of` for those of one device.
     """
 
     quantities: tuple[Quantity, ...]
@@ -37,12 +37,13 @@ class QualityLimits(DeviceLimits):
 
     def with_groups(self, groups: Sequence[DeviceGroup]) -> "QualityLimits":
         """The same, and what the groups say; what a group does not say is as here."""
-        by_group = tuple(_with(self, dict(group.limits)) for group in groups)
+        has_own = any(group.limits for group in groups)
+        by_group = tuple(_with(self, dict(group.limits)) for group in groups if has_own)
         return replace(self, groups=tuple(groups), by_group=by_group)
 
     def of(self, device_id: str) -> "QualityLimits":
         """The limits that hold for a device: those of its group, else these."""
-        for group, limits in zip(self.groups, self.by_group, strict=True):
+        for group, limits in zip(self.groups, self.by_group, strict=False):
             if group.has(device_id):
                 return limits
         return self
@@ -57,7 +58,7 @@ class QualityLimits(DeviceLimits):
         Args:
             names: of limits, as of a `Quantity` (of each quantity) and of `DeviceLimits`.
         """
-        group = find_group(self.groups, device_id)
+        group = find_group(self.groups, device_id) if self.by_group else None
         if group is None:
             return ""
         own = self.by_group[self.groups.index(group)]
@@ -66,8 +67,8 @@ class QualityLimits(DeviceLimits):
     @property
     def and_own(self) -> str:
         """What a sentence adds that told one of these limits."""
-        has_own = any(group.limits for group in self.groups)
-        return " Groups of devices have limits of their own (`iot reading show`)." * has_own
+        said = " Groups of devices have limits of their own (`iot reading show`)."
+        return said if self.by_group else ""
 
     @property
     def late_ms(self) -> float:

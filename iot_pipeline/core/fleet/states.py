@@ -133,7 +133,7 @@ class FleetStates:
         limits, devices, changed = self.limits, self.devices, self.changed
         view = _Columns(groups, limits)
         self._count_delays(view)
-        times, has_own = view.times_list, bool(limits.groups)
+        times, has_own = view.times_list, bool(limits.by_group)
         for name, start, end, is_close, gap, first_at, first, calm in view.summaries():
             state = devices.get(name)
             if state is None:
@@ -289,7 +289,7 @@ class _Columns:
 def _limit_of(
     groups: RowGroups, limits: QualityLimits, of: Callable[[QualityLimits], float]
 ) -> _Limit:
-    if not limits.groups:
+    if not limits.by_group:
         return of(limits)
     return np.array([of(limits.of(name)) for name in groups.names()])
 

@@ -53,12 +53,17 @@ class Retention:
     @property
     def may_end(self) -> bool:
         """Whether rows of any device do not live for ever."""
-        return any(self._each())
+        return self.shortest_days > 0
 
     @property
     def longest_days(self) -> float:
         """After this no row is left; 0: those of some devices live for ever."""
         return 0.0 if 0 in self._each() else max(self._each())
+
+    @property
+    def shortest_days(self) -> float:
+        """Before this no row is gone; 0: none ever is."""
+        return min(filter(None, self._each()), default=0.0)
 
     def _of_group(self, group: DeviceGroup) -> float:
         return self.days if group.retention_days is None else group.retention_days

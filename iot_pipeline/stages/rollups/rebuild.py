@@ -26,6 +26,7 @@ from iot_pipeline.core.rollups.days import (
 )
 from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours
 from iot_pipeline.core.times import MS_PER_DAY, day_number, in_utc, moment_of
+from iot_pipeline.core.words import counted
 from iot_pipeline.errors import RollupFrozenError
 from iot_pipeline.stages.ports import (
     MAX_ROWS_PER_READ,
@@ -64,8 +65,8 @@ class RollupProgress:
     """One day's rebuild so far: devices whose rollups are acknowledged, readings read.
 
     `kept` are devices whose rollups stayed as they were, because all rows that they were made of
-    are gone; `stored` is what the ledgers stored of the day, 0 when a deletion touched it. Rows of
-    `frozen` more devices age out before those of others: their rollups stay as they were.
+    are gone; `stored` is what the ledgers stored of the day, 0 when a deletion touched it or rows
+    have aged out. Rows of `frozen` more devices age out before those of others: these keep theirs.
     """
 
     day: date
@@ -82,6 +83,16 @@ class RollupProgress:
     @property
     def rows_per_second(self) -> float:
         return self.readings / self.seconds if self.seconds else 0.0
+
+    @property
+    def note(self) -> str:
+        """What a person may want to know of devices that were left out; empty without any."""
+        if not self.frozen:
+            return ""
+        return (
+            f"{self.day}: the rollups of {counted(self.frozen, 'device')} stay as they were, "
+            "because their rows age out"
+        )
 
     @property
     def warning(self) -> str:
@@ -163,7 +174,8 @@ def rebuild_day(
     devices = [name for name in known if not is_frozen(name)]
     is_deleted = of_day is not None and of_day.is_deleted
     progress = RollupProgress(day, len(devices), frozen=len(known) - len(devices))
-    progress.stored = 0 if of_day is None or is_deleted or progress.frozen else of_day.stored
+    has_aged = frozen_from(of_day, retention.shortest_days, now) is not None
+    progress.stored = 0 if of_day is None or is_deleted or has_aged else of_day.stored
     flight = Flight(ports.rows.wait, retry_seconds)
     rebuild = _Rebuild(
         ports,

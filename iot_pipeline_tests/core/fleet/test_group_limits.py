@@ -169,6 +169,12 @@ def test_what_is_late_enough_is_backfilled_by_the_limit_of_the_device() -> None:
     assert states.fleet(START + MINUTE).delays.total == 60
 
 
+def test_a_group_that_has_another_retention_alone_has_the_limits_of_all() -> None:
+    limits = limits_with("retention_days: 3")
+    assert limits.of("own_1") is limits
+    assert (limits.and_own, limits.group_of("own_1")) == ("", "mine")
+
+
 def test_a_group_without_a_device_is_told() -> None:
     states = FleetStates(limits_with("stuck_readings: 5"))
     one_by_one(states, {"b_1": [clean(0)]})

@@ -41,6 +41,7 @@ def test_a_device_has_the_retention_of_the_first_group_that_names_it(
         edge_ms = NOW_MS - int(lives[-1] * MS_PER_DAY) if lives[-1] else 0
         assert retention.aged_before_ms(name, NOW_SECONDS) == edge_ms
         assert edge_ms <= retention.some_aged_before_ms(NOW_SECONDS)
+        assert not lives[-1] or 0 < retention.shortest_days <= lives[-1]
         assert not lives[-1] or retention.may_end
         assert not retention.longest_days or 0 < lives[-1] <= retention.longest_days
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from uuid import uuid4
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from iot_pipeline.core.checks.schema import Difference
 from iot_pipeline.core.checks.verdicts import Severity
 from iot_pipeline.core.ledger.chain import Counts, Flaw, LedgerEntry, Outcome
+from iot_pipeline.core.proof.settling import Settlement
 from iot_pipeline.core.reading.lag import PartitionLag
 from iot_pipeline.core.reading.offsets import OffsetRange, PartitionState
 from iot_pipeline.stages.checks.acknowledged_is_durable import judge as judge_durability
@@ -128,6 +130,16 @@ def test_one_row_too_few_or_too_many_warns_with_the_command(rows, number, words)
     assert verdict.numbers[number] == 1
     assert words in verdict.sentence
     assert "`iot audit --day 2026-03-10`" in verdict.sentence
+
+
+def test_where_rows_age_out_that_is_one_of_the_reasons_for_fewer():
+    fewer = [count(99, 100)]
+    settled = [Settlement(DAY, 1, 1), Settlement(DAY, 1, 1, as_of=datetime.now(UTC))]
+    settled.append(replace(settled[1], was_counted=True))
+    for found in ([], *([item] for item in settled)):
+        said = [judge_row_counts(fewer, found, may_age=may).sentence for may in (False, True)]
+        assert said[0] != said[1]
+        assert [("retention" in one or "aged out" in one) for one in said] == [False, True]
 
 
 def test_days_do_not_make_up_for_each_other():

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from iot_pipeline.core.fleet.quality import QualityLimits
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline_tests.stages.fakes_quality import (
     HOUR,
@@ -50,6 +51,21 @@ def test_a_device_that_dropped_out_is_silent_since_then_and_its_hours_are_incomp
     worst = after["readings_are_complete"].worst.rows
     assert {row[:2] for row in worst} == {(BAD, "2026-03-02 01:00")}
     assert 120 <= after["readings_are_complete"].numbers["readings_missing"] <= 155
+
+
+def test_a_table_says_which_groups_limits_found_a_device() -> None:
+    table = Lapse(change=lambda _, reading: [] if between(reading, 100, 125) else [reading]).table()
+    of_group = [DeviceGroup("mine", (BAD,), (("silent_seconds", 600),))]
+    patient = QualityLimits(QUANTITIES, silent_seconds=6_000)
+    verdict = table.look(START_MS + 115 * MINUTE, patient.with_groups(of_group))[
+        "devices_are_reporting"
+    ]
+    assert verdict.worst.columns[-1] == "limits of the group"
+    assert [(row[0], row[-1]) for row in verdict.worst.rows] == [(BAD, "mine")]
+    assert "usually one every 10 s (limits of the group mine)" in verdict.sentence
+    assert "Groups of devices have limits of their own (`iot reading show`)." in verdict.sentence
+    every = table.look(START_MS + 115 * MINUTE)["devices_are_reporting"]
+    assert "group" not in f"{every.sentence} {every.worst.columns}"
 
 
 def test_a_stuck_sensor_is_named_with_the_value_it_repeats() -> None:

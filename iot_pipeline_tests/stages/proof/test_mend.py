@@ -11,6 +11,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.write_times import mended_us, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError
+from iot_pipeline.settings_reading import shipped_folder
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges
@@ -180,6 +181,16 @@ def test_what_was_deleted_is_aged_or_has_no_record_is_refused_and_nothing_is_cha
         assert (outside.world.store.cells, outside.mends.mended) == (before, [])
     with pytest.raises(PermanentError, match="there is no such row"):
         mend_it(torn(), at=T0_MS + 1)
+
+
+def test_the_retention_of_the_devices_group_is_that_of_a_mended_row(tmp_path):
+    outside = torn()
+    seed = (shipped_folder() / "seed.yaml").read_text("utf-8")
+    (tmp_path / "kept.yaml").write_text(
+        seed + "groups:\n- {name: kept, devices: d, retention_days: 0}\n"
+    )
+    outside.reading = str(tmp_path / "kept.yaml")
+    assert mend_it(outside, days=1, now=NOW_MS / 1000 + 86_401).is_mended
 
 
 def test_a_row_that_does_not_take_is_an_error():

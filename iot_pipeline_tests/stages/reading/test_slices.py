@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 
 from iot_pipeline.core.proof.read_back import StoredRow
+from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.core.reading.spans import Counted, Span, Summed, whole_day
@@ -163,7 +164,9 @@ def test_a_day_of_expired_rows_is_walked_far_below_the_limit_once_it_is_known() 
     dead = range(MIDNIGHT_MS, MIDNIGHT_MS + MS_PER_DAY, 8_640)  # 10,000, fifty times the limit
     limited, _ = table([MIDNIGHT_MS + 5], dead)
     now = (MIDNIGHT_MS + 2 * MS_PER_DAY) / 1000
-    sliced = SlicedRows(limited, len(QUANTITIES), Retention(0.5), wall_clock=lambda: now)
+    group = DeviceGroup("this one's", (ALL.device_id,), retention_days=0.5)
+    retention = Retention.of(0, [group])
+    sliced = SlicedRows(limited, len(QUANTITIES), retention, wall_clock=lambda: now)
     assert wait_for(sliced.start_page(ALL, 10), sliced.wait) == [(MIDNIGHT_MS + 5, 10.0, 40.0)]
     first = limited.tripped["dead"]
     assert first <= 4

@@ -328,12 +328,25 @@ def test_of_a_day_only_the_devices_whose_rows_age_out_keep_their_rollups(world: 
     progress = world.rebuild(retention=retention)
     assert (progress.devices, progress.frozen, progress.readings) == (2, 1, 2 * 206 + 1)
     assert (progress.kept, progress.warning) == (0, "")
+    assert progress.note.startswith("2024-12-29: the rollups of 1 device stay as they were")
     assert world.hours("device_0") == before
     assert world.hours("device_1")[DAY_MS].count == of_other + 1
     (compared,) = world.compare(retention=retention).hourly
     assert (compared.devices, compared.compared, compared.wrong) == (2, 2, [])
     # Without the group's retention its rollups have no rows.
     assert world.compare().hourly[0].wrong == ["device_0"]
+
+
+def test_where_rows_have_aged_out_no_row_is_missed(world: World) -> None:
+    world.rebuild()
+    world.now += 3 * 86_400
+    # What TTLs do, to rows and to the notes of devices; other devices might live for ever.
+    world.rows.store.cells.clear()
+    world.rows.store.devices.clear()
+    everyone = DeviceGroup("short", ("device_*",), retention_days=2)
+    progress = world.rebuild(retention=Retention.of(0, [everyone]))
+    assert (progress.readings, progress.note, progress.warning) == (0, "", "")
+    assert "rows of 2024-12-29 are gone" in world.rebuild().warning
 
 
 def test_memory_is_that_of_the_devices_in_flight_not_of_all(world: World) -> None:
