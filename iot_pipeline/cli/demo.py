@@ -3,6 +3,8 @@
 Stops what it started and nothing else: servers that ran before go on.
 """
 
+import contextlib
+import http.client
 import os
 import shlex
 import shutil
@@ -250,6 +252,7 @@ def _start_dagster(
     stack.callback(_stop_child, "Dagster", child)
     ui = DagsterUi(free, LOCATION)
     ui.wait(child)
+    stack.callback(_end_runs, ui, child)
     (folder / "ui.txt").write_text(ui.address)
     return ui, child
 
@@ -282,6 +285,14 @@ def _start_fleet(folder: Path, stack: ExitStack, fleet: _Fleet) -> Child:
     child = Child(command, folder / "fleet.log", os.environ)
     stack.callback(_stop_child, "the fleet", child)
     return child
+
+
+def _end_runs(ui: DagsterUi, dagster: Child) -> None:
+    if not dagster.is_alive:
+        return  # the next start finds its runs gone, and says so
+    tell("ending Dagster's runs")
+    with contextlib.suppress(OSError, http.client.HTTPException, ServiceError):
+        ui.end_runs()
 
 
 def _stop_child(name: str, child: Child) -> None:

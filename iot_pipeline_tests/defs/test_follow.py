@@ -16,7 +16,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, parse_ra
 from iot_pipeline.defs import follow_run, ingest_run
 from iot_pipeline.defs.ingest import follow_config
 from iot_pipeline.defs.lanes import parse_ranges
-from iot_pipeline.defs.names import RunProcess
+from iot_pipeline.defs.names import ACHIEVED, RunProcess
 from iot_pipeline.defs.verdicts import Verdicts
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
@@ -109,6 +109,25 @@ def test_a_run_that_stays_reports_while_it_runs_and_its_reports_are_the_run(
     again = dagster.launch("ingest")
     assert again.metadata is not None
     assert again.metadata["stored"] + total.stored == sum(sent)
+
+
+def test_a_run_says_what_it_achieved_before_its_first_report(
+    dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is killed then can be re-executed about its own offsets."""
+    monkeypatch.setattr(follow_run, "_FIRST_REPORT_SECONDS", 3600.0)
+    said: list[tuple[str, bool]] = []
+    add_run_tags = dg.DagsterInstance.add_run_tags
+
+    def noted(self: dg.DagsterInstance, run_id: str, new_tags: Any) -> None:
+        follows = any(thread.name == "follow" for thread in threading.enumerate())
+        said.extend((value, follows) for name, value in new_tags.items() if name == ACHIEVED)
+        add_run_tags(self, run_id, new_tags)
+
+    monkeypatch.setattr(dg.DagsterInstance, "add_run_tags", noted)
+    produce(pipeline.brokers, pipeline.topic, fleet("d", 5, 200), partition=0)
+    assert dagster.launch("ingest", follow_config()).is_success
+    assert said == [("0:0-200", True)]
 
 
 def test_a_red_blocking_check_ends_the_run_and_fails_it(

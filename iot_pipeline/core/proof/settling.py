@@ -34,8 +34,8 @@ class KeptSettlement:
     """What is remembered of a day.
 
     `pieces` has the rows that are of a piece's records, by its name; `explained` says how many rows
-    fewer than the ledger stored are known to be records sent again. `settled_at` is None until
-    everything was compared once.
+    fewer than the ledger stored are known to be records sent again; 0: as many rows as it stored
+    were counted. `settled_at` is when that was so, None until everything was compared once.
     """
 
     pieces: Mapping[str, int] = field(default_factory=dict)
@@ -56,6 +56,7 @@ class Settlement:
         problem: why it could not look, in words.
         as_of: of a look before this one: what came since was not compared.
         former: readings that were stored of another log, before a rebase.
+        was_counted: the look of `as_of` was a count that found no row missing.
     """
 
     day: date
@@ -68,6 +69,7 @@ class Settlement:
     problem: str = ""
     as_of: datetime | None = None
     former: int = 0
+    was_counted: bool = False
 
     @property
     def is_settled(self) -> bool:

@@ -66,6 +66,7 @@ def look(facts: Facts) -> CheckVerdict | None:
     # What is kept is derived: who may not write looks all the same.
     with suppress(MissingRightError):
         if run is None:
+            _keep_equal(facts, compared)
             keep_sums(whole, sums, facts.settings.topic, facts.parts)
         else:
             keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
@@ -111,8 +112,26 @@ def _settle(facts: Facts, compared: Sequence[DayCount]) -> list[Settlement]:
         if kept.settled_at is not None and facts.now - kept.settled_at < _IS_SETTLED_FOR:
             # What came since is compared by the next look on its own.
             explained = max(kept.explained, day.deficit)
-            settlements.append(Settlement(day.day, day.deficit, explained, as_of=kept.settled_at))
+            settlements.append(
+                Settlement(
+                    day.day,
+                    day.deficit,
+                    explained,
+                    as_of=kept.settled_at,
+                    was_counted=kept.explained == 0,
+                )
+            )
     return settlements
+
+
+def _keep_equal(facts: Facts, compared: Sequence[DayCount]) -> None:
+    """Remember which days are as they are to be, for the runs until the next look."""
+    settlements, topic = facts.ports.settlements, facts.settings.topic
+    for day in compared:
+        if day.is_whole and not day.deficit and not day.surplus:
+            kept = settlements.read_settlement(topic, day.day)
+            kept = replace(kept, explained=0, settled_at=facts.now)
+            settlements.keep_settlement(topic, day.day, kept)
 
 
 def days_alone(facts: Facts) -> set[date]:
@@ -208,6 +227,11 @@ def _say_equal(days: Sequence[DayCount], unit: str) -> str:
 
 def _say_settled(item: Settlement, unit: str) -> str:
     fewer = f"{item.day}: {counted(item.missing, unit)} fewer than the ledger stored"
+    if item.was_counted and item.as_of is not None:
+        return (
+            f"{fewer}. At {in_utc(item.as_of)} no row was missing; what came since (a reading sent "
+            "again makes no second row) is compared by checks_every_5_minutes."
+        )
     if item.as_of is not None:
         return (
             f"{fewer}. At {in_utc(item.as_of)} an audit had found the row of every record, so they "

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
+from iot_pipeline.core.proof.settling import KeptSettlement
 from iot_pipeline.core.reading.offsets import TopicInfo
 from iot_pipeline.errors import (
     CassandraUnavailableError,
@@ -192,7 +193,11 @@ def test_a_day_of_which_a_part_was_counted_clears_no_suspect(
             rows=None,
             days=None,
             receipts=SimpleNamespace(read_receipts=list),
+            settlements=SimpleNamespace(
+                read_settlement=lambda *_: KeptSettlement(), keep_settlement=lambda *_: None
+            ),
         ),
+        now=NOW,
         settings=Settings(),
         parts=range(1),
         recent=[],

@@ -7,8 +7,10 @@ import pytest
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict
 from iot_pipeline.core.proof import settling
-from iot_pipeline.stages.checks.machinery.facts import Facts
+from iot_pipeline.core.proof.settling import KeptSettlement
+from iot_pipeline.stages.checks.machinery.facts import Facts, RunFacts
 from iot_pipeline.stages.checks.row_count_matches_ledger import look
+from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.ingest.test_real_loss import recreate
@@ -57,6 +59,35 @@ def test_readings_sent_again_are_told_from_rows_that_are_missing(
     assert not verdict.passed
     assert "records of 2024-12-29 without their row" in verdict.sentence
     assert verdict.numbers["rows_missing"] == 341
+
+
+def test_a_run_leaves_it_to_the_schedule_why_rows_are_fewer_since_none_was_missing(
+    pipeline: Pipeline,
+) -> None:
+    readings = list(fleet(f"since_{uuid.uuid4().hex[:8]}", 3, 100))
+    produce(pipeline.brokers, pipeline.topic, readings, partition=0)
+    pipeline.drain()
+    assert scheduled_look(pipeline).numbers["rows_missing"] == 0
+    produce(pipeline.brokers, pipeline.topic, readings[:7], partition=0)
+    again = pipeline.drain()
+    verdict = look_of_a_run(pipeline, again)
+    assert verdict.passed, verdict.sentence
+    assert f"{DAY}: 7 rows fewer" in verdict.sentence
+    assert "no row was missing; what came since" in verdict.sentence
+    # Where no look came before, it is a warning; after one that settled it, an audit has told.
+    connections = pipeline.connections
+    connections.settlements.keep_settlement(pipeline.topic, DAY, KeptSettlement())
+    assert not look_of_a_run(pipeline, again).passed
+    assert scheduled_look(pipeline).passed
+    assert "an audit had found the row of every record" in look_of_a_run(pipeline, again).sentence
+
+
+def look_of_a_run(pipeline: Pipeline, part: DrainProgress) -> CheckVerdict:
+    now, info = datetime.now(UTC), pipeline.log.describe(pipeline.topic)
+    run = RunFacts("r", part, part.ranges, part.total.stored_by_day, (), now, info)
+    verdict = look(Facts(pipeline.connections, now, run))
+    assert verdict is not None
+    return verdict
 
 
 def test_a_day_too_large_for_one_look_is_settled_in_several(
