@@ -158,6 +158,8 @@ def test_the_containers_get_settings_that_exist_and_fit_together() -> None:
         env = services[name]["environment"]
         assert Settings.from_env(env).bootstrap_servers == "kafka:19092"
         assert services[name]["image"] == f"iot-pipeline:{PROJECT['version']}"
+    asked = re.findall(r"\$\{(IOT_\w+)", COMPOSE.read_text())
+    assert set(asked) <= names_of_settings(), "where it is set, `iot` reads it too"
     home = services["prepare"]["command"]
     assert home[1:3] == ["-m", "iot_pipeline.defs.instance"]
     assert (
