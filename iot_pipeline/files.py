@@ -113,10 +113,10 @@ class Kept(Generic[_T]):
     type: type[_T]
 
     def read(self) -> _T | None:
-        """The value; None where there is none, or one that another version wrote."""
+        """The value; None where there is none, none that may be read, or another version's."""
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=self.type)
-        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
             return None
 
     def write(self, value: _T) -> None:

@@ -127,11 +127,15 @@ def test_the_code_location_listens_where_everything_looks_for_it(values: Any) ->
     assert health[health.index("--port") + 1] == port
     module = command[command.index("--module-name") + 1]
     assert importlib.util.find_spec(module) is not None
+    workspace = yaml.safe_load((ROOT / "deploy" / "workspace.yaml").read_text())
+    ((found,),) = (item.values() for item in workspace["load_from"])
+    assert (found["host"], str(found["port"])) == ("code", port)
     services = compose()["services"]
+    assert services["code"]["hostname"] == "code"
     for name in ("daemon", "webserver"):
         told = services[name]["command"]
-        assert told[told.index("--grpc-host") + 1] == "code"
-        assert told[told.index("--grpc-port") + 1] == port
+        mounted = f"./workspace.yaml:{told[told.index('--workspace') + 1]}:ro"
+        assert mounted in services[name]["volumes"]
     assert code_location(values)["codeServerArgs"] == ["--module-name", module]
 
 
@@ -154,6 +158,8 @@ def test_the_containers_get_settings_that_exist_and_fit_together() -> None:
         env = services[name]["environment"]
         assert Settings.from_env(env).bootstrap_servers == "kafka:19092"
         assert services[name]["image"] == f"iot-pipeline:{PROJECT['version']}"
+    asked = re.findall(r"\$\{(IOT_\w+)", COMPOSE.read_text())
+    assert set(asked) <= names_of_settings(), "where it is set, `iot` reads it too"
     home = services["prepare"]["command"]
     assert home[1:3] == ["-m", "iot_pipeline.defs.instance"]
     assert (

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from iot_pipeline.artifacts.parquet import parquet_file
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.files import is_stream, whole_file, why_unwritable
+from iot_pipeline.files import Kept, is_stream, whole_file, why_unwritable
 from iot_pipeline.local.manifests import new_manifest_id
 from iot_pipeline_tests.servers import clean_environment
 
@@ -135,6 +135,7 @@ def test_a_folder_is_tried_and_nothing_is_left_in_it(tmp_path: Path) -> None:
     assert os.listdir(folder) == []
     (tmp_path / "file").touch()
     assert why_unwritable(tmp_path / "file" / "manifests") == "not a directory"
+    assert Kept(tmp_path / "file" / "first_day", date).read() is None
 
 
 def test_a_simulation_whose_manifest_could_not_be_kept_is_refused_before_it_sends(
