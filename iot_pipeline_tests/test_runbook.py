@@ -39,6 +39,7 @@ ELSEWHERE = {
     "iot forget DEVICE --reason TEXT": "stages/proof/test_real_forget.py",
     "iot forget --list": "stages/proof/test_real_forget.py",
     "iot reading check": "cli/test_real_declared.py",
+    "iot reading list": "cli/test_real_declared.py",
 }
 
 
