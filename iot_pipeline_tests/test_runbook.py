@@ -40,6 +40,7 @@ ELSEWHERE = {
     "iot forget --list": "stages/proof/test_real_forget.py",
     "iot audit --day D": "cli/test_every_command.py",
     "iot reading check": "cli/test_real_declared.py",
+    "iot reading list": "cli/test_real_declared.py",
 }
 
 

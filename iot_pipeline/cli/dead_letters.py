@@ -307,7 +307,7 @@ def _count_rejected(connections: Connections) -> tuple[int, int]:
 @reason_option
 @json_option
 def replay_command(reason: str | None, as_json: bool) -> None:
-    """Read dead letters again, and store those that today's rules accept.
+    """Read dead letters again by the present declaration, and store those that it accepts.
 
     What still fails is counted and stays where it is; nothing is sent again.
     """
