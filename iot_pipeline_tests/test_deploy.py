@@ -198,7 +198,7 @@ def test_the_charts_values_have_settings_that_exist_and_no_secret(values: Any) -
     assert not secrets_in(env)
     # The secrets come by `envSecrets`, which this file does not have.
     settings = Settings.from_env({**env, "IOT_CASSANDRA_PASSWORD": "typed"})
-    assert settings.rollup_start is not None, "each pod would begin the rollups' days anew"
+    assert settings.rollup_start is not None, "its pod forgets the first day"
     deployment = code_location(values)
     mounted = {item["mountPath"] for item in deployment["volumeMounts"]}
     assert {str(settings.data_dir), "/tmp"} <= mounted

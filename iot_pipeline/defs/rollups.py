@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
@@ -27,7 +27,7 @@ from iot_pipeline.defs.pictures import Metadata, day_picture, days_picture
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen, connected
 from iot_pipeline.defs.verdicts import SEVERITIES
-from iot_pipeline.errors import PipelineError, RollupFrozenError
+from iot_pipeline.errors import ConfigurationError, PipelineError, RollupFrozenError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.checks.machinery.check import DAILY, HOURLY
 from iot_pipeline.stages.checks.machinery.facts import Facts, RunBudget
@@ -40,6 +40,7 @@ JOB_NAME = "rollups"
 # What the UI's single-run backfills carry: the first and last day, both inclusive.
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+_ONE_DAY = "dagster/partition"
 Events = Iterator[dg.AssetMaterialization | dg.AssetCheckResult]
 # A run that ends at its own tenth would wait that long for a commit; within this it comes.
 _RUN_PATIENCE_SECONDS = 1.5
@@ -204,7 +205,7 @@ class RollupRun:
             yield from self._check(None)
             return
         began = time.monotonic()
-        days = [date.fromisoformat(text) for text in self.context.partition_keys]
+        days = _days_of(self.context.run)
         done: list[RollupProgress] = []
         frozen: list[date] = []
         view, say = DayView(days[-1]), NowAndThen(self.context)
@@ -316,6 +317,22 @@ class RollupRun:
                 description=plain(verdict.sentence),
                 metadata=dict(verdict.numbers),
             )
+
+
+def _days_of(run: dg.DagsterRun) -> list[date]:
+    """The days that a run was asked for, oldest first; at least one.
+
+    Its tags, not `context.partition_keys`: those must be among the partitions that this process
+    loaded, and a worker with a disk of its own takes today for the day with which they begin.
+    """
+    asked = run.tags.get(RANGE_START) or run.tags.get(_ONE_DAY)
+    if asked is None:
+        raise ConfigurationError("rollups of no day: launch them with a partition, or a range")
+    first = date.fromisoformat(asked)
+    last = date.fromisoformat(run.tags.get(RANGE_END) or asked)
+    if last < first:
+        raise ConfigurationError(f"rollups of {first} to {last}: expected the earlier day first")
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
 def _materialization(

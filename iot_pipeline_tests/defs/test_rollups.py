@@ -147,6 +147,19 @@ def test_a_single_run_rolls_up_a_range_of_days_and_each_is_a_materialization(
             assert stats["mean"] == pytest.approx(17.1)
 
 
+def test_a_worker_that_does_not_know_with_which_day_readings_begin_rebuilds_what_it_is_asked_for(
+    dagster: Dagster, ingested: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on another host, whose disk nobody told.
+    monkeypatch.setenv("IOT_ROLLUP_START", str(datetime.now(UTC).date()))
+    elsewhere = Dagster(build_definitions(), dagster.instance)
+    outcome = backfill(elsewhere, DAYS[0], DAYS[1])
+    assert outcome.is_success, outcome.failure
+    assert set(materialized(dagster, DAILY_READINGS)) == {str(DAYS[0]), str(DAYS[1])}
+    assert stored(ingested, DEVICES[0], DAYS[1])[1] is not None
+    assert "expected the earlier day first" in backfill(elsewhere, DAYS[1], DAYS[0]).failure
+
+
 def test_late_data_changes_the_rollup_of_its_day_by_itself_and_no_other(
     dagster: Dagster, ingested: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
