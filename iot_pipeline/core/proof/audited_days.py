@@ -5,7 +5,7 @@ it, whenever they arrived; an audit that read all of these has covered the day.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -25,8 +25,8 @@ class AuditedDay:
         rows: rows of it that are their record's, by the audit.
         offsets: of the log, of all ranges that have readings of the day.
         unread: of these, offsets whose record was not compared with a row.
-        elsewhere: stored rows whose record is in none of these ranges: of another log, before a
-            rebase, or of dead letters that were replayed.
+        elsewhere: stored rows, at most, whose record is in none of these ranges: of another log,
+            before a rebase, or of dead letters that were replayed.
         lost, torn, stray: defects of the day. Stray rows were looked for if `is_stray_judged`.
     """
 
@@ -63,27 +63,46 @@ class AuditedDay:
         if self.unread:
             parts.append(f"{counted(self.unread, 'offset')} not compared")
         if self.elsewhere:
-            parts.append(f"{counted(self.elsewhere, 'row')} of records elsewhere")
+            parts.append(f"up to {counted(self.elsewhere, 'row')} of records elsewhere")
         return ", ".join(parts)
 
 
 @dataclass(slots=True)
 class LedgerDay:
-    """What the ledger has of a day: its ranges in the present log, and rows stored from them."""
+    """What the ledger has of a day: its ranges in the log, and rows stored from them."""
 
     ranges: list[OffsetRange] = field(default_factory=list)
     stored: int = 0
 
 
-def by_day(present: Iterable[LedgerEntry]) -> dict[date, LedgerDay]:
-    """Entries about the present log by the days of which they stored readings."""
-    found: defaultdict[date, LedgerDay] = defaultdict(LedgerDay)
-    for entry in present:
-        for day, stored in entry.counts.stored_by_day.items():
+@dataclass(slots=True)
+class LedgerDays:
+    """Ranges of the ledger by the days of which they stored readings; `whole` are all of them."""
+
+    days: defaultdict[date, LedgerDay] = field(default_factory=lambda: defaultdict(LedgerDay))
+    whole: list[OffsetRange] = field(default_factory=list)
+
+    def add(self, item: OffsetRange, stored_by_day: Mapping[date, int]) -> None:
+        """In any order; where neighbours follow each other a year of them takes no memory."""
+        _add(self.whole, item)
+        for day, stored in stored_by_day.items():
             if stored:
-                found[day].ranges.append(entry.offsets)
-                found[day].stored += stored
-    return dict(found)
+                _add(self.days[day].ranges, item)
+                self.days[day].stored += stored
+
+    def add_all(self, other: "LedgerDays") -> None:
+        self.whole += other.whole
+        for day, found in other.days.items():
+            self.days[day].ranges += found.ranges
+            self.days[day].stored += found.stored
+
+
+def _add(ranges: list[OffsetRange], item: OffsetRange) -> None:
+    last = ranges[-1] if ranges else None
+    if last is not None and last.partition == item.partition and last.start == item.end:
+        ranges[-1] = OffsetRange(item.partition, item.start, last.end)
+    else:
+        ranges.append(item)
 
 
 def ranges_of_day(present: Iterable[LedgerEntry], day: date) -> list[OffsetRange]:
@@ -99,33 +118,34 @@ class DaysBefore:
         seen: as `DayFacts` has it, by day.
         stored: rows of both ledgers, of every log that there was.
         ingested: those of the ingest ledger alone.
+        of_partition: the whole ledger of each Kafka partition, of every log that there was.
     """
 
     seen: Mapping[date, str]
     stored: Mapping[date, int]
     ingested: Counter[date]
+    of_partition: Mapping[int, LedgerDays]
 
     def covered(
-        self, days: Mapping[date, LedgerDay], audited: Iterable[OffsetRange]
-    ) -> dict[date, LedgerDay]:
-        """Those of the days whose ranges were audited, every offset of them."""
-        asked = list(audited)
-        return {
-            day: found
-            for day, found in days.items()
-            if day in self.seen and not subtract_ranges(found.ranges, asked)
-        }
+        self, present: LedgerDays, audited: Sequence[OffsetRange]
+    ) -> Iterator[tuple[date, LedgerDay]]:
+        """The days of the present log whose ranges were audited, every offset of them."""
+        for day, found in present.days.items():
+            if day in self.seen and not subtract_ranges(found.ranges, audited):
+                yield day, found
 
-    def elsewhere(self, day: date, present: int, *, is_everything: bool) -> int:
-        """Rows of the day that were stored of records in none of the day's ranges.
+    def elsewhere(self, day: date, present: int, most: int | None) -> int:
+        """Rows of the day, at most, that were stored of records in none of the day's ranges.
 
         Args:
             present: rows stored of the present log.
-            is_everything: the whole of the present log was audited, so dead letters that were
-                replayed are among it.
+            most: rows of a former log that are in the table, where all of the present log was
+                compared with all of it: dead letters that were replayed are of this log, too.
         """
         former = max(0, self.ingested[day] - present)
-        return former if is_everything else former + max(0, self.stored[day] - self.ingested[day])
+        if most is not None:
+            return min(former, most)
+        return former + max(0, self.stored[day] - self.ingested[day])
 
 
 def inside(ranges: Iterable[OffsetRange], others: Iterable[OffsetRange]) -> int:

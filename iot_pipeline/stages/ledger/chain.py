@@ -18,7 +18,7 @@ from iot_pipeline.core.reading.offsets import Checkpoint
 from iot_pipeline.stages.ports import LedgerStore
 
 # Of a topic that was never rebased.
-_FIRST_EPOCH = 0
+FIRST_EPOCH = 0
 
 _ATTEMPTS = 5
 _E = TypeVar("_E", LedgerEntry, ChainLink)
@@ -63,7 +63,7 @@ def read_present(
         outcomes, day: as of `read_entries`. Of a partition that was rebased all entries are read
             and given out: where its log begins is known by all of them alone.
     """
-    never = [p for p, checkpoint in checkpoints.items() if checkpoint.epoch == _FIRST_EPOCH]
+    never = [p for p, checkpoint in checkpoints.items() if checkpoint.epoch == FIRST_EPOCH]
     rebased = [partition for partition in checkpoints if partition not in never]
     found = ledger.read_entries(topic, never, outcomes=outcomes, day=day)
     return [
@@ -75,7 +75,7 @@ def read_present(
 def first_present(ledger: LedgerStore, topic: str, checkpoint: Checkpoint, low: int) -> int:
     """Where the ledger of the present log begins: older offsets were never ours to store."""
     partition = checkpoint.partition
-    if checkpoint.epoch == _FIRST_EPOCH:
+    if checkpoint.epoch == FIRST_EPOCH:
         first = ledger.first_offset(topic, partition, checkpoint.epoch)
         return checkpoint.next_offset if first is None else first
     entries = read_present(ledger, topic, {partition: checkpoint}, {partition: low})

@@ -175,16 +175,19 @@ class _Audit:
         result.seconds = time.monotonic() - self._began
         if self._audit_id is not None and self._before is not None:
             result.days = covered_days(
-                self._before, self._present(), result, self._audit_id, self._started_at
+                self._before,
+                self._ports.ledger,
+                self._topic,
+                self._checkpoints,
+                {partition: state.low for partition, state in self._states.items()},
+                result,
+                self._audit_id,
+                self._started_at,
             )
             self._ports.audits.record_audit(
                 self._topic, self._info.topic_id, self._audit_id, self._started_at, result
             )
         return result
-
-    def _present(self) -> list[LedgerEntry]:
-        lows = {partition: state.low for partition, state in self._states.items()}
-        return read_present(self._ports.ledger, self._topic, self._checkpoints, lows)
 
     def _tell_declarations(self, readable: Sequence[OffsetRange]) -> None:
         """Say what could not be judged by the declaration of then, where that was looked at."""

@@ -1,14 +1,14 @@
 """The days of readings that an audit covers: what the ledgers said before, what was found after."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 
-from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
-from iot_pipeline.core.proof.audited_days import AuditedDay, DaysBefore, by_day, inside
-from iot_pipeline.core.reading.offsets import subtract_ranges
+from iot_pipeline.core.proof.audited_days import AuditedDay, DaysBefore, LedgerDays, inside
+from iot_pipeline.core.reading.offsets import Checkpoint, subtract_ranges
 from iot_pipeline.core.rollups.days import DayFacts, IngestedPart, gather_facts
+from iot_pipeline.stages.ledger.chain import FIRST_EPOCH, read_present
 from iot_pipeline.stages.ports import DeletionLog, LedgerStore
 
 
@@ -33,10 +33,12 @@ def _gather(
 def look_before(ledger: LedgerStore, deletions: DeletionLog, topic: str) -> DaysBefore:
     """What the ledgers say before an audit reads anything: what comes later is another text."""
     ingested: Counter[date] = Counter()
+    of_partition: defaultdict[int, LedgerDays] = defaultdict(LedgerDays)
 
     def parts() -> Iterator[IngestedPart]:
         for part in ledger.ingested_parts(topic):
             ingested.update(part.stored_by_day)
+            of_partition[part.offsets.partition].add(part.offsets, part.stored_by_day)
             yield part
 
     facts = _gather(ledger, deletions, topic, datetime.now(UTC), parts())
@@ -44,12 +46,16 @@ def look_before(ledger: LedgerStore, deletions: DeletionLog, topic: str) -> Days
         {day: found.seen for day, found in facts.items()},
         {day: found.stored for day, found in facts.items()},
         ingested,
+        of_partition,
     )
 
 
 def covered_days(
     before: DaysBefore,
-    present: Sequence[LedgerEntry],
+    ledger: LedgerStore,
+    topic: str,
+    checkpoints: Mapping[int, Checkpoint],
+    lows: Mapping[int, int],
     result: AuditResult,
     audit_id: str,
     started_at: datetime,
@@ -57,12 +63,15 @@ def covered_days(
     """What the audit found of each day whose ranges it has audited whole.
 
     Args:
-        present: every entry about the present log, read after `before`.
+        checkpoints, lows: as of when the audit began, after `before`.
     """
-    whole = [entry.offsets for entry in present if entry.outcome.is_ingested]
-    is_everything = not subtract_ranges(whole, result.ranges)
+    present = LedgerDays()
+    for partition, checkpoint in checkpoints.items():
+        present.add_all(_present_of(before, ledger, topic, checkpoint, lows.get(partition, 0)))
+    is_everything = result.is_stray_judged and not subtract_ranges(present.whole, result.ranges)
+    most_former = result.rows_unverifiable if is_everything else None
     found = {}
-    for day, ledger_day in before.covered(by_day(present), result.ranges).items():
+    for day, ledger_day in before.covered(present, result.ranges):
         found[day] = AuditedDay(
             day,
             started_at,
@@ -72,10 +81,23 @@ def covered_days(
             result.stored_by_day[day],
             inside(ledger_day.ranges, result.ranges),
             inside(ledger_day.ranges, result.uncompared),
-            before.elsewhere(day, ledger_day.stored, is_everything=is_everything),
+            before.elsewhere(day, ledger_day.stored, most_former),
             lost=result.defects_by_day[day, Fate.LOST],
             torn=result.defects_by_day[day, Fate.TORN],
             stray=result.defects_by_day[day, Fate.STRAY],
             is_stray_judged=result.is_stray_judged,
         )
+    return found
+
+
+def _present_of(
+    before: DaysBefore, ledger: LedgerStore, topic: str, checkpoint: Checkpoint, low: int
+) -> LedgerDays:
+    """The days of one Kafka partition's present log."""
+    partition = checkpoint.partition
+    if checkpoint.epoch == FIRST_EPOCH:
+        return before.of_partition.get(partition, LedgerDays())
+    found = LedgerDays()
+    for entry in read_present(ledger, topic, {partition: checkpoint}, {partition: low}):
+        found.add(entry.offsets, entry.counts.stored_by_day)
     return found

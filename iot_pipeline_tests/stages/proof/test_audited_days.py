@@ -5,15 +5,20 @@ from datetime import UTC, date, datetime, timedelta
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.folding import fold_entries
+from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, conclude
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rollups.day_grid import DayGrid, DayState, make_grid
 from iot_pipeline.core.times import MS_PER_DAY, day_number, moment_of
+from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_day, choose_ranges
 from iot_pipeline.stages.proof.days import read_facts
+from iot_pipeline.stages.proof.rebase import rebase
+from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.outside import Outside
+from iot_pipeline_tests.stages.proof.test_audit import a_log_grown_again
 from iot_pipeline_tests.stages.world import T0, World
 
 DAY = date(2024, 12, 29)
@@ -125,6 +130,18 @@ def test_what_replayed_dead_letters_stored_is_proven_where_everything_was_read()
     assert audited(outside, DAY).days[DAY].elsewhere == 1
     assert states(outside)[DAY] is DayState.UNPROVEN
     assert audited(outside, None, "b").days[DAY].elsewhere == 0
+
+
+def test_rows_of_a_log_from_before_a_rebase_keep_a_day_from_being_proven() -> None:
+    world = a_log_grown_again()
+    target, run = parse_target(["0:0"]), Run("p", writer_id(7))
+    rebase(world.log, world.ledger, "iot_data", target, run, proof=world.proof())
+    world.ingest()
+    outside = Outside(world)
+    (found,) = audited(outside, None).days.values()
+    assert (found.stored, found.rows, found.elsewhere) == (23, 13, 5)
+    assert found.found == "up to 5 rows of records elsewhere"
+    assert states(outside) == {DAY: DayState.UNPROVEN}
 
 
 def test_the_grid_shows_so_many_days_and_says_how_many_are_older() -> None:
