@@ -1,5 +1,6 @@
 """Whose turn it is, and what a re-execution is about; no server takes part."""
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -212,6 +213,13 @@ def _wait_for_another_sign(instance, run) -> None:
         time.sleep(0.01)
 
 
+def _join_signs() -> None:
+    """The thread that gives them may still write its last one."""
+    for thread in threading.enumerate():
+        if thread.name == "signs of life":
+            thread.join(30)
+
+
 def test_a_run_elsewhere_that_gives_no_sign_for_a_minute_is_ended(shared, definitions, monkeypatch):
     record = elsewhere(shared, definitions)
     run, clock, watch = record.dagster_run, [1000.0], Watch()
@@ -224,6 +232,7 @@ def test_a_run_elsewhere_that_gives_no_sign_for_a_minute_is_ended(shared, defini
         assert "gave no sign of life for 65 s" in str(why_gone(shared, record, watch=watch))
         with signs_of_life(shared, run.run_id, run.tags["iot/lane"], every_seconds=0.01):
             _wait_for_another_sign(shared, run)
+        _join_signs()
         assert why_gone(shared, record, watch=watch) is None, "it was only slow"
     clock[0] += SILENT_SECONDS
     # Another process that watches begins by itself: it never compares clocks.
