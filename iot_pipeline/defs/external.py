@@ -57,14 +57,16 @@ def _value_of(item: Quantity) -> float | str:
     return int(value) if item.type in ("int", "bigint") else value
 
 
-def table_metadata(pipeline: Pipeline, table: str, columns: dg.TableSchema) -> Mapping[str, Any]:
+def table_metadata(
+    pipeline: Pipeline, table: str, columns: dg.TableSchema | None = None
+) -> Mapping[str, Any]:
     """What Dagster shows of a table beside its name: where it is, its columns, whose code it is."""
     settings = pipeline.settings()
     hosts = _addresses(settings.contact_points, settings.cassandra_port)
     return {
         "dagster/table_name": f"{settings.keyspace}.{table}",
         "dagster/uri": f"cassandra://{hosts}/{settings.keyspace}/{table}",
-        "dagster/column_schema": columns,
+        **({} if columns is None else {"dagster/column_schema": columns}),
         **_code(settings),
     }
 
@@ -180,4 +182,5 @@ def audited_days_spec(pipeline: Pipeline) -> dg.AssetSpec:
             f"`{pipeline.called('audit_nightly')}` audits each day once it is over. "
             "`iot audits` shows the days as of now."
         ),
+        metadata=table_metadata(pipeline, pipeline.audited_days.path[-1]),
     )
