@@ -45,6 +45,7 @@ def run_metrics(settings: Settings, outcome: IngestOutcome, lane: int = 0) -> It
         yield live
         return
     outcome.probe.on_measured = live.measured
+    live.in_flight = lambda: outcome.drained.in_flight()
     address = settings.metrics_address
     with live, served(settings.metrics_port + lane, address, live.samples, waits=True):
         yield live

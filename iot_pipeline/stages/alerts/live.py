@@ -30,6 +30,7 @@ class RunMetrics:
     """Noted in the thread that follows, after each commit; read by the one that serves."""
 
     clock: Callable[[], float] = time.monotonic
+    in_flight: Callable[[], int] = lambda: 0
     _counts: Counts = field(default_factory=Counts)
     _committed_at: float | None = None
     _rows: Histogram = field(default_factory=lambda: Histogram(metrics.BATCHES))
@@ -55,6 +56,7 @@ class RunMetrics:
             yield Sample(metrics.RUN_OFFSETS, count, {"fate": fate})
         yield from (one.sample() for one in (self._rows, self._seconds, self._latency))
         yield Sample(metrics.RETRIES, self._retries.count)
+        yield Sample(metrics.IN_FLIGHT, self.in_flight())
 
     def __enter__(self) -> Self:
         logging.getLogger(_STAGES).addHandler(self._retries)

@@ -99,6 +99,7 @@ def drain(
                 if tracing is None
                 else TracedMicroBatches(*asked, tracing=tracing)
             )
+            progress.in_flight = batches.in_flight
             try:
                 _write_and_account(batches, checkpoints, progress, turn, on_stopped)
             finally:

@@ -189,6 +189,7 @@ class MicroBatches:
             config.retry_seconds,
             self._throttle,
         )
+        self.in_flight = lambda: self._writers.in_flight
         self._is_last = False
         # Of these the store refused too much: nothing of them is given out from there on.
         self._refused: dict[int, PipelineError] = {}

@@ -1,5 +1,6 @@
 """What a run has achieved: true after every commit, whatever ends it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from iot_pipeline.core.ledger.chain import Counts, Fenced, sum_counts
@@ -17,7 +18,7 @@ class DrainProgress:
     in its latest plan, and why; that is wrong. `in_doubt` are ranges beyond those committed whose
     commit was on its way when the run was cut off, and of which nothing could be learned in time:
     the ledger says, any time later. `cpu_seconds` are the whole process's; `is_throttled` says that
-    a limit held at some time.
+    a limit held at some time. `in_flight` counts the requests with rows that are on their way now.
     """
 
     planned: list[OffsetRange] = field(default_factory=list)
@@ -31,6 +32,7 @@ class DrainProgress:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     is_throttled: bool = False
+    in_flight: Callable[[], int] = field(default=lambda: 0, repr=False, compare=False)
     _done_by_earlier_plans: int = 0
 
     def begin(self, planned: list[OffsetRange]) -> None:

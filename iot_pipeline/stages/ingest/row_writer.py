@@ -175,6 +175,11 @@ class RowWriter:
             raise error
 
     @property
+    def in_flight(self) -> int:
+        """Requests on their way now; may be asked from another thread."""
+        return len(self._in_flight)
+
+    @property
     def is_busy(self) -> bool:
         return bool(self._source or self._queue or self._delayed or self._in_flight)
 

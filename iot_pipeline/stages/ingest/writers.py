@@ -43,12 +43,18 @@ class Writers:
             RowWriter(store, requests_in_flight, give_up_after_seconds, throttle=throttle)
             for _ in range(at_once)
         ]
+        self._all = tuple(self._free)
         self._writing: deque[tuple[RowWriter, MicroBatch]] = deque()
 
     def note_again(self) -> None:
         """As `RowWriter.note_again`."""
-        for writer in [*self._free, *(writer for writer, _ in self._writing)]:
+        for writer in self._all:
             writer.note_again()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on their way now; may be asked from another thread."""
+        return sum(writer.in_flight for writer in self._all)
 
     @property
     def is_full(self) -> bool:

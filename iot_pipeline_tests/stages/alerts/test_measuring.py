@@ -113,6 +113,7 @@ def test_a_run_tells_its_commits_its_latency_and_its_retries() -> None:
         live.committed(outcome_of(Counts(stored=50)))
         live.committed(outcome_of(Counts(stored=140, rejected=10)))
         live.measured(0.03)
+        live.in_flight = lambda: 3
         log.warning("away; trying again", extra={RETRIED: 1})
         log.warning("something else")
         text = as_text(live.samples())
@@ -124,4 +125,5 @@ def test_a_run_tells_its_commits_its_latency_and_its_retries() -> None:
     assert 'iot_micro_batch_seconds_bucket{le="2"} 1.0' in text
     assert 'iot_topic_to_row_seconds_bucket{le="0.05"} 1.0' in text
     assert "iot_retries_total 1.0" in text
+    assert "iot_requests_in_flight 3.0" in text
     assert isinstance(next(live.samples()), Sample)

@@ -52,6 +52,19 @@ def test_draining_twice_is_draining_once():
     assert (world.store.cells, world.ledger.entries, world.letters.delivered) == before
 
 
+def test_requests_on_their_way_are_told_while_they_are(monkeypatch):
+    world, progress, seen = a_busy_world(5), DrainProgress(), []
+    monkeypatch.setattr(
+        type(world.store),
+        "wait",
+        lambda store, _: seen.append((progress.in_flight(), store.in_flight)),
+    )
+    world.drain(progress=progress)
+    assert max(told for told, _ in seen) > 1
+    assert all(told == there for told, there in seen)
+    assert progress.in_flight() == 0
+
+
 def test_what_arrives_after_the_plan_is_left_to_the_next():
     world = World()
     world.write(at=T0)
