@@ -119,6 +119,9 @@ class Settings(
     """Kafka partitions of a new topic"""
     topic_retention_hours: float = Field(168, ge=-1)
     """how long Kafka keeps readings; -1: for ever"""
+    topic_compression: Literal["producer", "zstd"] = "producer"
+    """producer: batches stay as they were sent; zstd: brokers pack them anew, and one that unpacks
+    to more than 100 MB is unreadable instead of held in memory"""
     topic_replication: int = Field(1, ge=1, le=15)
     """replication factor of new topics"""
 

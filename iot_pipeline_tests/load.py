@@ -172,8 +172,10 @@ def delete_before(bootstrap_servers: str, topic: str, partition: int, offset: in
         future.result(30)
 
 
-def send_bomb(brokers: str, topic: str, records: int, *, partition: int) -> tuple[int, int]:
-    """Good readings in one zstd batch that unpacks to more than a client of ours takes.
+def send_bomb(
+    brokers: str, topic: str, records: int, *, partition: int, codec: str = "zstd"
+) -> tuple[int, int]:
+    """Good readings in one batch that unpacks to more than a client of ours takes, of zstd.
 
     60,000 bytes each; 1,800 of them are 108 MB, and some 20 KB on the wire.
 
@@ -184,7 +186,7 @@ def send_bomb(brokers: str, topic: str, records: int, *, partition: int) -> tupl
     producer = Producer(
         {
             "bootstrap.servers": brokers,
-            "compression.type": "zstd",
+            "compression.type": codec,
             "linger.ms": 30_000,
             "batch.size": 1_900_000_000,
             "batch.num.messages": records,

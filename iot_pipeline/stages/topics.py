@@ -38,6 +38,7 @@ def topic_plans(settings: Settings) -> list[TopicPlan]:
         partitions=settings.partitions,
         replication=settings.topic_replication,
         retention_hours=settings.topic_retention_hours,
+        compression=settings.topic_compression,
     )
 
 

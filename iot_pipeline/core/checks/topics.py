@@ -31,6 +31,8 @@ DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 # no limit but how far a codec can pack: gzip 1,032 times, lz4 255 times, snappy 21 times.
 _BATCH_BYTES = 1_048_588
 _GZIP_FACTOR = 1_032
+# Values of compression.type: as it was sent; and the codec whose size Kafka's client limits.
+_AS_SENT, _BOUNDED = "producer", "zstd"
 
 # A topic that keeps less than this does not bridge a night without a reader.
 _LEAST_KEEP_MS = 24 * 3_600_000
@@ -75,7 +77,13 @@ class TopicRisk:
 
 
 def plan_topics(
-    readings: str, letters: str, *, partitions: int, replication: int, retention_hours: float
+    readings: str,
+    letters: str,
+    *,
+    partitions: int,
+    replication: int,
+    retention_hours: float,
+    compression: str = _AS_SENT,
 ) -> list[TopicPlan]:
     """The topic of readings and that of dead letters, as they are made.
 
@@ -83,14 +91,18 @@ def plan_topics(
         readings: its name; `letters` that of the other.
         replication: of both; from three on a record is acknowledged by two brokers at least.
         retention_hours: how long readings are kept; -1: for ever.
+        compression: of the readings; `zstd` has the brokers pack what was sent otherwise anew.
     """
     retention_ms = _FOR_EVER if retention_hours < 0 else int(retention_hours * 3.6e6)
     common = {"cleanup.policy": "delete", "message.timestamp.type": LOG_APPEND_TIME}
     if replication >= 3:
         common["min.insync.replicas"] = "2"
+    config = {**common, "retention.ms": str(retention_ms)}
+    if compression != _AS_SENT:
+        config["compression.type"] = compression
     letters_config = {"retention.ms": "-1", "max.message.bytes": str(DEAD_LETTER_MAX_BYTES)}
     return [
-        TopicPlan(readings, partitions, replication, {**common, "retention.ms": str(retention_ms)}),
+        TopicPlan(readings, partitions, replication, config),
         TopicPlan(letters, 1, replication, {**common, **letters_config}, holds_letters=True),
     ]
 
@@ -338,14 +350,28 @@ def _batches(plan: TopicPlan, info: TopicInfo) -> Iterator[TopicRisk]:
         if found != wanted:
             cost = "large dead letters are sent in parts, or refused"
             yield TopicRisk(plan.name, "max.message.bytes", f"{found:,}", f"{wanted:,}", cost)
-    elif found > _BATCH_BYTES:
+        return
+    packed, wanted_packed = info.config.get("compression.type"), plan.config.get("compression.type")
+    if wanted_packed and packed != wanted_packed:
+        yield TopicRisk(
+            plan.name,
+            "compression.type",
+            str(packed),
+            wanted_packed,
+            "batches stay packed as they were sent, and Kafka's client holds one whole, however "
+            "large it is once it is unpacked",
+            Severity.WARN,
+            mended_by=wanted_packed,
+        )
+    if found > _BATCH_BYTES and packed != _BOUNDED:
         yield TopicRisk(
             plan.name,
             "max.message.bytes",
             f"{found:,}",
             f"{_BATCH_BYTES:,} at most",
             f"one batch of gzip may unpack to {found * _GZIP_FACTOR / 1e9:,.1f} GB, and "
-            "Kafka's client holds it whole, whatever IOT_MEMORY_BUDGET_MB is",
+            "Kafka's client holds it whole, whatever IOT_MEMORY_BUDGET_MB is; the topic's "
+            "compression.type=zstd (IOT_TOPIC_COMPRESSION, when it is made) bounds that",
         )
 
 

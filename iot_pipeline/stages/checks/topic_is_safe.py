@@ -50,5 +50,10 @@ CHECK = Check(
     order=85,
     severity=Severity.ERROR,
     asks=(KAFKA,),
-    settings=("IOT_TOPIC_REPLICATION", "IOT_TOPIC_RETENTION_HOURS", "IOT_ACCEPT_TOPIC_RISKS"),
+    settings=(
+        "IOT_TOPIC_REPLICATION",
+        "IOT_TOPIC_RETENTION_HOURS",
+        "IOT_TOPIC_COMPRESSION",
+        "IOT_ACCEPT_TOPIC_RISKS",
+    ),
 )

@@ -157,6 +157,23 @@ def test_a_topic_that_takes_larger_batches_than_kafka_by_itself_is_told_what_the
         assert "may unpack to 10.8 GB" in str(risk)
 
 
+def test_a_topic_that_the_brokers_pack_as_zstd_bounds_what_a_batch_unpacks_to() -> None:
+    plan, _ = plan_topics(
+        "t", "d", partitions=4, replication=3, retention_hours=168, compression="zstd"
+    )
+    assert plan.config["compression.type"] == "zstd"
+    large = {"max_message_bytes": "10485760"}
+    assert find_risks(plan, info_of(plan, **large)) == []
+    assert find_risks(READINGS, info_of(compression_type="zstd", **large)) == []
+    risk = only(
+        find_risks(
+            plan, info_of(plan, compression_type="producer", **{"max_message_bytes": "1048588"})
+        )
+    )
+    assert risk.severity is Severity.WARN
+    assert mending_lines([risk], "k:1")[0].endswith("--add-config compression.type=zstd")
+
+
 def test_all_that_is_wrong_with_a_topic_is_one_line_to_paste():
     info = info_of(min_insync_replicas="1", cleanup_policy="compact", replicas=2)
     (line,) = mending_lines(find_risks(READINGS, info), "k:9092")
