@@ -247,7 +247,7 @@ class Connections(Tables):
             )
 
     def replay_letters(self, run: Run, reason: str | None) -> LetterReplay:
-        """Store the dead letters that today's rules accept."""
+        """Store the dead letters that the present declaration accepts."""
         return replay_dead_letters(
             self.ports, self.audit_ports, run, drain_config(self.settings), reason=reason
         )

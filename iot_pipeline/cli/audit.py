@@ -22,7 +22,7 @@ from iot_pipeline.stages.proof.choosing import choose_day, choose_ranges
 @click.option(
     "--day",
     metavar="DAY",
-    help="What arrived in Kafka on this UTC day, and all that has readings of it, by the ledger.",
+    help="What arrived in Kafka on this UTC day, and the ledger's ranges with readings of it.",
 )
 @click.option("--since", metavar="TIME", help="Records that arrived in Kafka from this time on.")
 @click.option("--until", metavar="TIME", help="Records that arrived before this time.")

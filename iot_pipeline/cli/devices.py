@@ -203,7 +203,7 @@ def _summary(fleet: Fleet, silent: int, troubled: int, days: int) -> Iterator[st
     if fleet.unlooked:
         yield f"{fleet.unlooked:,} of them were not looked at: there was no time for it"
     elif unused := fleet.unused_groups():
-        yield f"of the declared groups no device is of {' or '.join(unused)}"
+        yield f"declared groups without a device: {', '.join(unused)}"
     if fleet.states and silent == len(fleet.states):
         yield "all are silent: is ingestion running? `iot lag` says how far behind it is"
 

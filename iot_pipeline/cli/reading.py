@@ -120,7 +120,8 @@ def list_command(as_json: bool) -> None:
         )
         return
     if not rows:
-        say(f"no declaration was kept yet: `{iot_command('setup')}` and each first run keep theirs")
+        setup = iot_command("setup")
+        say(f"no declaration was kept yet: `{setup}` keeps the present one, the next run does too")
         return
     print_table(
         ("declaration", "first seen", "offsets", ""),
@@ -171,7 +172,10 @@ def _kept(fingerprint: str, settings: Settings) -> KeptDeclaration:
         if kept.fingerprint == fingerprint:
             return kept
     names = ", ".join(kept.fingerprint for kept in known) or "none"
-    raise ConfigurationError(f"--fingerprint {fingerprint}: kept are {names}")
+    raise ConfigurationError(
+        f"--fingerprint {fingerprint}: it was not kept; kept are {names} "
+        f"(`{iot_command('reading', 'list')}`)"
+    )
 
 
 @reading_command.command("check")

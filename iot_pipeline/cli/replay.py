@@ -49,7 +49,7 @@ def replay_command(
 ) -> None:
     """Write ingested records again: the same cells, no checkpoint moved.
 
-    Restores rows that are missing; changes none that is there; leaves deleted what `iot delete`
+    Restores rows that are missing; changes no value that is there; leaves deleted what `iot delete`
     removed. Reads back what it wrote. Exit code 1: Kafka has deleted a part of what was asked, or
     a row is still missing or torn afterwards.
     """

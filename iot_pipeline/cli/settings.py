@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +11,11 @@ from iot_pipeline.settings_sources import env_file, injected_variables
 
 
 @click.command("settings")
-@click.option("--device", metavar="DEVICE", help="The limits that hold for this device.")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    help="The limits that hold for this device, its group, and how long its rows live.",
+)
 @json_option
 def settings_command(device: str | None, as_json: bool) -> None:
     """List every setting, its value (secrets hidden), where that comes from, and what it means."""
@@ -41,8 +46,8 @@ def _print_limits(settings: Settings, device: str, as_json: bool) -> None:
         print_json(of_device | {"retention_days": settings.retention.days_of(device)})
         return
     print_table(
-        ("limit", device, "every other device"),
-        [(name, f"{value:g}", f"{of_all[name]:g}") for name, value in of_device.items()],
+        ("limit", device, "a device of no group"),
+        [(name, _shown(value), _shown(of_all[name])) for name, value in of_device.items()],
     )
     days = settings.retention.days_of(device)
     lives = f"for {days:g} days after they arrived in Kafka" if days else "for ever"
@@ -54,6 +59,10 @@ def _print_limits(settings: Settings, device: str, as_json: bool) -> None:
         say(f"no group in {settings.reading} names it")
     else:
         say("no device has limits of its own: the declaration of readings has no `groups`")
+
+
+def _shown(limit: float) -> str:
+    return "none" if abs(limit) == sys.float_info.max else f"{limit:g}"
 
 
 def _about(path: Path) -> str:

@@ -20,7 +20,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _SPOKEN = "http/protobuf"
 SERVICE = "iot_pipeline"
-# A run that ends waits at most so long for a collector; what it did not take is not sent.
+# A run that ends waits two seconds at most for a collector; what it did not take is not sent.
 _LAST_SECONDS = 2.0
 
 

@@ -98,7 +98,8 @@ def topic_spec(pipeline: Pipeline) -> dg.AssetSpec:
         kinds={"kafka"},
         owners=pipeline.settings().owners,
         description=(
-            "The topic of readings: one JSON object per message, keyed by device.\n\n"
+            "The topic of readings: one message per reading, or a part of one, in the declared "
+            "format.\n\n"
             f"`{_example(pipeline.settings().quantities)}`\n\n"
             "The log is the truth; everything else can be made from it again while Kafka keeps it. "
             "Each ingest run observes here how far behind it ingestion is, and how the run worked: "

@@ -86,7 +86,7 @@ def build_replays(pipeline: Pipeline) -> list[dg.JobDefinition]:
 
     @dg.op(
         name=pipeline.called("replay_letters"),
-        description="Read dead letters by today's rules, and store those that are readings.",
+        description="Read dead letters by the present declaration, and store what are readings.",
         required_resource_keys=pipeline.resource_keys,
     )
     def replay_letters(context: dg.OpExecutionContext, config: DeadLetterReplayConfig) -> None:
@@ -110,8 +110,8 @@ def build_replays(pipeline: Pipeline) -> list[dg.JobDefinition]:
             config=ReplayConfig,
             description=(
                 "Write what was ingested again, by ranges or by run: the same cells with the same "
-                "write times, no checkpoint moved. Restores rows that are missing, changes none "
-                "that is there, leaves deleted what `iot delete` removed, and reads back."
+                "write times, no checkpoint moved. Restores rows that are missing, changes no "
+                "value that is there, leaves deleted what `iot delete` removed, and reads back."
             ),
             max_seconds=7200,
         ),
@@ -121,9 +121,9 @@ def build_replays(pipeline: Pipeline) -> list[dg.JobDefinition]:
             name="replay_dead_letters",
             config=DeadLetterReplayConfig,
             description=(
-                "Store the dead letters that today's rules accept, as if they had never failed: "
-                "with their original coordinates and write times. What still fails stays, counted; "
-                "nothing is sent again."
+                "Store the dead letters that the present declaration accepts, as if they had never "
+                "failed: with their original coordinates and write times. What still fails stays, "
+                "counted; nothing is sent again."
             ),
             max_seconds=7200,
         ),

@@ -135,7 +135,8 @@ def remember_first_day(
         except OSError as exc:
             return found, (
                 f"the first day cannot be kept in {file.path} ({(exc.strerror or str(exc)).lower()}"
-                f"), so partitions begin anew with each day: set IOT_ROLLUP_START={found}"
+                f"), so after a start of the code location the partitions begin with that day: set "
+                f"IOT_ROLLUP_START={found}"
             )
     return found or now.date(), ""
 

@@ -97,4 +97,4 @@ def test_rows_of_a_group_age_out_by_its_own_retention_and_the_others_stay(
     assert replayed["read_back"]["equal"] == 20
     assert ttl_of(pipeline, "short_1") == []
     listed = pipeline.iot("devices")
-    assert "of the declared groups no device is of" in listed
+    assert "declared groups without a device" in listed

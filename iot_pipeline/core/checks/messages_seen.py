@@ -83,7 +83,7 @@ class MessagesSeen:
             return
         said = rejection.message.partition(";")[0]
         if not _AT_PATH.search(said):
-            # It has the value in it.
+            # This message has the value in it: the declared path takes its place.
             declared = self.rules.declaration.time
             said = f"{declared} is not in {declared.unit}" if line else str(rejection.reason)
         seen = self.types.setdefault(said, FieldSeen(0, record.partition, record.offset))

@@ -14,8 +14,8 @@ ByDevice = Mapping[str, Sequence[float]]
 # Of fewer devices the same conversion may be chance.
 LEAST_DEVICES = 5
 _LEAST_SHARE = 0.5
-# Values go on changing meanwhile. By factors: what is expected may be off by a quarter, and what is
-# still in the old unit by half. Where zero moves: by this share of the whole jump.
+# Values change during the day: one in the new unit is within a factor of 1.25 of what is expected,
+# one in the old unit within a factor of 2; with a shift, within 20 % of the whole change.
 _NEW_FACTOR, _OLD_FACTOR = 1.25, 2.0
 _OFF = 0.2
 
@@ -36,7 +36,7 @@ class Conversion:
         return value * self.scale + self.shift
 
 
-# Factors that days bring about by themselves (1.6, from km to miles) are left out.
+# Factors as small as the change of a day are left out (1.6, from miles to km).
 CONVERSIONS = (
     *(Conversion(f"{factor:,} times as much", factor) for factor in (10, 100, 1000)),
     *(Conversion(f"1/{factor:,} of it", 1 / factor) for factor in (10, 100, 1000)),
@@ -88,7 +88,8 @@ def find_change(before: ByDevice, after: ByDevice, unit: str = "") -> UnitChange
 def is_after(change: UnitChange, before: ByDevice, seen: ByDevice) -> bool | None:
     """Whether these messages are from after the change, by most of its devices among them.
 
-    None: none of its devices is there, or neither unit fits most of them: it came by and by.
+    None: none of its devices is there, or neither unit fits most of them: the devices changed at
+    different times.
     """
     conversion = change.conversion
     news = olds = total = 0

@@ -224,10 +224,13 @@ def _say_covered(result: AuditResult) -> list[str]:
     day = result.asked_day
     if day is None:
         return []
-    asked = f"audited for {day}: what arrived in Kafka on it, and what has readings of it"
+    asked = f"audited for {day}: what arrived in Kafka on it, and the ranges with readings of it"
     found = result.days.get(day)
     if found is None:
-        return [f"{asked}; of the latter the ledger has none, or more came while this audit read"]
+        return [
+            f"{asked}. The day is not called proven: the ledger has no reading of it, or some were "
+            "stored while the audit ran"
+        ]
     kept = "has its row" if found.rows == 1 else "have their row"
     more = f"; {found.found}" if found.found else ""
     return [

@@ -83,7 +83,7 @@ class LedgerDays:
     whole: list[OffsetRange] = field(default_factory=list)
 
     def add(self, item: OffsetRange, stored_by_day: Mapping[date, int]) -> None:
-        """In any order; where neighbours follow each other a year of them takes no memory."""
+        """In any order. Neighbours are joined, so that a year of them takes little memory."""
         _add(self.whole, item)
         for day, stored in stored_by_day.items():
             if stored:

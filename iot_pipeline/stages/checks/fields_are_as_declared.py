@@ -23,7 +23,8 @@ _TYPE_SHARE = 0.1
 _NEW_SHARE = 0.1
 # A share of fewer messages is that of a device or two.
 _LEAST_MESSAGES = 100
-# Each takes looks of its own; the others are told by where they were seen first at the log's end.
+# Finding the first offset of one costs several reads: of more, the first one in the newest
+# messages is named.
 _MOST_DATED = 5
 _MOST_LINE = 120
 
@@ -64,7 +65,14 @@ def look(facts: Facts) -> CheckVerdict | None:
         newest,
         len(fields),
         is_compared=looks.has_time and looks.earlier.records > 0,
+        is_new_judged=not rules.declaration.counts_unknown
+        and bool(newest.fields.seen)
+        and _can_tell_new(looks),
     )
+
+
+def _can_tell_new(looks: LogLooks) -> bool:
+    return min(looks.newest.records, looks.earlier.records) >= _LEAST_MESSAGES
 
 
 def _fields(looks: LogLooks, *, counts: bool) -> list[str]:
@@ -74,9 +82,9 @@ def _fields(looks: LogLooks, *, counts: bool) -> list[str]:
     names = sorted(seen, key=lambda name: (-seen[name].records, name))
     if counts or not names:
         return names
-    earlier = looks.earlier
-    if min(newest.records, earlier.records) < _LEAST_MESSAGES:
+    if not _can_tell_new(looks):
         return []
+    earlier = looks.earlier
     return [
         name
         for name in names
@@ -101,7 +109,7 @@ def _describe(looks: LogLooks, kind: Kind, name: str, *, is_dated: bool) -> Drif
 
 
 def _line_for(seen: FieldSeen) -> str:
-    """Devices choose names: a line that cannot be shown as it is, is not."""
+    """Empty where the line is too long or not printable: devices choose names."""
     line = line_for(seen.path, seen.value)
     is_shown = line and len(line) <= _MOST_LINE and line.isprintable() and "`" not in line
     return f"`{line}`" if is_shown else ""
@@ -139,7 +147,12 @@ def _conversion_line(quantity: Quantity, change: UnitChange) -> str:
 
 
 def judge(
-    drifts: Sequence[Drift], newest: MessagesSeen, fields: int, *, is_compared: bool
+    drifts: Sequence[Drift],
+    newest: MessagesSeen,
+    fields: int,
+    *,
+    is_compared: bool,
+    is_new_judged: bool,
 ) -> CheckVerdict:
     """What the newest messages have that the declaration does not say."""
     kinds = [drift.kind for drift in drifts]
@@ -163,15 +176,19 @@ def judge(
             f"The newest {counted(newest.records, 'message')} have the fields and types declared."
         )
         if not declared.counts_unknown and newest.fields.seen:
-            said += (
-                f" {counted(len(newest.fields.seen), 'other field')} in them are passed over "
-                "(`unknown_fields: pass`), and none of them is new."
+            new = (
+                "None appeared in a tenth of the messages since those before."
+                if is_new_judged
+                else "Whether one is new was not compared: there are too few messages."
             )
+            other = counted(len(newest.fields.seen), "other field")
+            said += f" Passed over (`unknown_fields: pass`): {other}. {new}"
         return CheckVerdict(True, f"{said} {units}", numbers)
     told = some([_in_words(drift) for drift in drifts])
     said = (
-        f"In the newest {counted(newest.records, 'message')}: {told}. Ask who sends them; then "
-        "take it into the declaration (docs/readings.md), or let the sender go back. "
+        f"In the newest {counted(newest.records, 'message')}: {told}. Ask who sends these "
+        "messages; then declare what is new (docs/readings.md), or have the devices send as "
+        "before. "
         f"{units}"
     )
     rows = [
@@ -189,7 +206,8 @@ def _in_words(drift: Drift) -> str:
         Kind.TYPE.value: f"another type: {as_word(drift.name)}",
         "unit": f"another unit: {drift.name}",
     }
-    line = f"; {drift.line} takes it in" if drift.line else ""
+    takes = "converts it" if drift.kind == "unit" else "takes it in"
+    line = f"; {drift.line} {takes}" if drift.line else ""
     return f"{words[drift.kind]}, in {drift.share}, first found at {drift.since}{line}"
 
 

@@ -246,7 +246,7 @@ def _say_settled(item: Settlement, unit: str, may_age: bool) -> str:
     if item.was_counted and item.as_of is not None:
         return (
             f"{fewer}. At {in_utc(item.as_of)} no row was missing; what came since (a reading sent "
-            f"again makes no second row{', some rows have aged out' * may_age}) is compared by "
+            f"again makes no second row{', rows may have aged out' * may_age}) is compared by "
             "checks_every_5_minutes."
         )
     if item.as_of is not None:

@@ -98,9 +98,9 @@ def judge(found: Found) -> CheckVerdict:
     most = max((item.runs + len(item.values) for _, item in items), default=0)
     said = (
         f"Nothing to compare with yet: {min(most, LEAST_RUNS + IN_A_ROW)} of "
-        f"{LEAST_RUNS + IN_A_ROW} runs that are like each other. A drain counts with "
-        f"{LEAST_ROWS:,} rows and no limit, a run that follows every ten minutes with "
-        f"{LEAST_SAMPLES} readings whose latency was measured."
+        f"{LEAST_RUNS + IN_A_ROW} runs that are like each other. Compared are drains of "
+        f"{LEAST_ROWS:,} rows or more without a limit, and every ten minutes one report of a run "
+        f"that follows, if {LEAST_SAMPLES} latencies were measured in it."
     )
     return CheckVerdict(True, said, numbers)
 

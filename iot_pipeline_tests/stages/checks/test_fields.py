@@ -113,13 +113,21 @@ def test_names_are_chosen_by_devices_and_stay_names():
     assert len(verdict.worst.markdown()) < 2_000
 
 
+def test_of_few_messages_no_field_is_called_old():
+    topic = Topic(declaration=PASSING)
+    topic.send(50, firmware="1.2")
+    verdict = topic.look()
+    assert verdict.passed
+    assert "1 other field. Whether one is new was not compared" in verdict.sentence
+
+
 def test_where_other_fields_are_passed_over_only_a_new_one_of_many_messages_is_told_of():
     topic = Topic(declaration=PASSING)
     topic.send(600, firmware="1.2")
     topic.send(600, firmware="1.2", rare=lambda number: ... if number % 50 else 1)
     verdict = topic.look()
     assert verdict.passed
-    assert "2 other fields in them are passed over" in verdict.sentence
+    assert "Passed over (`unknown_fields: pass`): 2 other fields. None appeared" in verdict.sentence
     topic.send(100, firmware="1.2", co2=400)
     verdict = topic.look()
     assert [row[0] for row in verdict.worst.rows] == ["co2"]

@@ -38,7 +38,7 @@ class LogLooks:
         self._rules: ReadingRules = facts.settings.reading_rules
         marks = facts.ports.log.watermarks(self._topic)
         each = max(_LEAST_OF_ONE, min(_MOST_OF_ONE, MOST_MESSAGES // max(1, len(marks))))
-        # Of more partitions than fit, some that lie evenly.
+        # With more Kafka partitions than fit, every n-th of them.
         step = max(1, -(-len(marks) * each // MOST_MESSAGES))
         chosen = marks[::step]
         self._each = each
@@ -94,7 +94,8 @@ class LogLooks:
     def where_changed(self, quantity: str, change: UnitChange) -> tuple[int, int, int] | None:
         """Partition, offset and arrival of about the first message in the new unit.
 
-        None: it came by and by, or the time did not suffice to say that it did not.
+        None: the devices changed at different times, or the time did not suffice to say that they
+        did not.
         """
         before, newest = self.earlier.values[quantity], self.newest
         devices = set(change.devices)
