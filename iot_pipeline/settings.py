@@ -236,8 +236,8 @@ class Settings(
         unknown = sorted(name for name in given.keys() - known if not name.startswith("kafka__"))
         if unknown:
             raise ConfigurationError(
-                f"{', '.join(f'IOT_{name.upper()}' for name in unknown)}: no such setting; `iot "
-                "settings` lists those there are"
+                f"{', '.join(f'IOT_{name.upper()}' for name in unknown)}: no such setting; "
+                + _GONE.get(unknown[0], "`iot settings` lists those there are")
             )
         properties, from_file = take_properties(given)
         origins |= from_file | take_secrets_from_files(given, secrets)
@@ -467,6 +467,8 @@ def declared_settings(declaration: Declaration) -> type[Settings]:
 
 
 _HIDDEN = "********"
+# Settings that there were, by name: what to do instead.
+_GONE = {"device_limits": "limits of some devices are `groups:` in the declaration of readings"}
 
 
 def _shown(value: object) -> str:

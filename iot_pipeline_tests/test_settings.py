@@ -68,6 +68,8 @@ def test_all_wrong_settings_are_named_at_once():
 
 
 def test_a_misspelt_setting_is_refused_rather_than_ignored():
+    with pytest.raises(ConfigurationError, match=r"IOT_DEVICE_LIMITS: no such.* are `groups:` in"):
+        Settings.from_env({"IOT_DEVICE_LIMITS": "limits.yaml"})
     with pytest.raises(ConfigurationError, match="IOT_TOPC: no such setting"):
         Settings.from_env({"IOT_TOPC": "x"})
 

@@ -44,7 +44,7 @@ def open_traces(env: Mapping[str, str] | None = None) -> "OtelTraces | None":
     try:
         with extras_named():
             return OtelTraces()
-    except ConfigurationError as exc:
+    except (ConfigurationError, ValueError) as exc:
         _log.warning("no traces, though OpenTelemetry's variables ask for them: %s", exc)
         return None
 

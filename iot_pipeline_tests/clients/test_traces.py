@@ -112,6 +112,15 @@ def test_without_the_extra_a_run_goes_on_and_says_what_brings_it(
     assert "pip install 'iot-pipeline[otel]'" in caplog.text
 
 
+def test_a_variable_that_the_sdk_refuses_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+    with caplog.at_level(logging.WARNING):
+        assert open_traces({ENDPOINT: "http://127.0.0.1:1"}) is None
+    assert "no traces, though OpenTelemetry's variables ask for them" in caplog.text
+
+
 def test_nothing_of_it_is_imported_where_it_is_off() -> None:
     code = (
         "import sys\n"

@@ -93,11 +93,17 @@ class DevServer:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
-    def terminate(self, run_id: str, *, force: bool = False) -> None:
-        """Click Terminate; `force`: Dagster forgets the run, whose process may go on."""
-        policy = "MARK_AS_CANCELED_IMMEDIATELY" if force else "SAFE_TERMINATE"
-        answer = self.ask(_TERMINATE, r=run_id, p=policy)["terminateRun"]
-        assert answer["__typename"] == "TerminateRunSuccess", answer
+    def terminate(self, run_id: str) -> None:
+        """Click Terminate."""
+        assert self.try_terminate(run_id), "it is over already"
+
+    def try_terminate(self, run_id: str) -> bool:
+        """Click Terminate; False where the run ended by itself before."""
+        answer = self.ask(_TERMINATE, r=run_id, p="SAFE_TERMINATE")["terminateRun"]
+        if answer["__typename"] == "TerminateRunSuccess":
+            return True
+        assert "due to having status SUCCESS" in answer["message"], answer
+        return False
 
     def start_sensor(self, name: str) -> str:
         selector = {

@@ -216,7 +216,8 @@ def _lag_check(server: DevServer) -> str:
 
 def _terminate_ends_at_once(server: DevServer, dev: Set) -> None:
     run_id = _a_run_is_at_work(server, dev)
-    server.terminate(run_id)
+    while not server.try_terminate(run_id):
+        run_id = _a_run_is_at_work(server, dev)
     run = server.finish(run_id, 30)
     assert run["status"] in ("CANCELED", "SUCCESS"), "SUCCESS: its time was over just then"
 

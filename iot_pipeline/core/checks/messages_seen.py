@@ -35,6 +35,7 @@ class Kind(enum.Enum):
 class MessagesSeen:
     """What `add` found of some messages, but for those that are ignored.
 
+    `unread` counts offsets whose messages Kafka could not give out.
     `types` has what stands where another type is declared, in words; `lines` the line of the
     declaration that would take it in, where there is one. `values` are by quantity and device, as
     they would be stored, whatever their limits.
@@ -42,6 +43,8 @@ class MessagesSeen:
 
     rules: ReadingRules
     records: int = 0
+    ignored: int = 0
+    unread: int = 0
     fields: UnknownFields = field(init=False)
     types: dict[str, FieldSeen] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
@@ -64,6 +67,7 @@ class MessagesSeen:
         for record in records:
             read = self._reader.read_record(record)
             if isinstance(read, Ignored):
+                self.ignored += 1
                 continue
             self.records += 1
             self.arrived_ms[record.partition, record.offset] = record.produced_ms

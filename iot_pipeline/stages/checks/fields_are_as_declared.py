@@ -1,10 +1,10 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iot_pipeline.core.checks.device_table import MOST_ROWS, DeviceTable, as_word, instant, some
 from iot_pipeline.core.checks.messages_seen import Kind, MessagesSeen
 from iot_pipeline.core.checks.unit_changes import UnitChange, find_change
-from iot_pipeline.core.checks.verdicts import CheckVerdict
+from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
 from iot_pipeline.core.reading.inference import line_for
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.unknown_fields import FieldSeen
@@ -169,7 +169,7 @@ def judge(
         else "Units were not compared: there was no time, or no message from before."
     )
     if not newest.records:
-        return CheckVerdict(True, "No message to look at: the topic has none.", numbers)
+        return _nothing_seen(newest, numbers)
     if not drifts:
         declared = newest.rules.declaration
         said = (
@@ -198,6 +198,16 @@ def judge(
     columns = ("what", "of", "in", "first found at", "a line of the declaration")
     table = DeviceTable(columns, rows, len(drifts) - len(rows))
     return CheckVerdict(False, said, numbers, table, [as_word(drift.name) for drift in drifts[:20]])
+
+
+def _nothing_seen(newest: MessagesSeen, numbers: Mapping[str, int]) -> CheckVerdict:
+    if newest.unread:
+        said = f"None of the newest {counted(newest.unread, 'message')} could be read."
+        return not_looked(said, numbers)
+    if newest.ignored:
+        said = f"The newest {counted(newest.ignored, 'message')} are all ignored, as declared."
+        return CheckVerdict(True, said, numbers)
+    return CheckVerdict(True, "No message to look at: the topic has none.", numbers)
 
 
 def _in_words(drift: Drift) -> str:

@@ -26,6 +26,8 @@ _PATIENCE_SECONDS = 5.0
 # A run believes for so long that a day that was settled is; the schedule looks every 5 minutes.
 _IS_SETTLED_FOR = timedelta(minutes=15)
 _PATIENCE_WHILE_ONE_RUN_WRITES_SECONDS = 0.5
+# Of no piece of the log: what the ledger had stored when the day was as it is to be.
+_SUM_THEN = "ledger: stored then"
 
 
 def look(facts: Facts) -> CheckVerdict | None:
@@ -66,12 +68,15 @@ def look(facts: Facts) -> CheckVerdict | None:
     # What is kept is derived: who may not write looks all the same.
     with suppress(MissingRightError):
         if run is None:
-            _keep_equal(facts, compared)
             keep_sums(whole, sums, facts.settings.topic, facts.parts)
         else:
             keep_sums_in_passing(whole, sums, facts.settings.topic, facts.parts, facts.recent)
     unit, may_age = "cell" if of_cells else "row", facts.settings.retention.may_end
-    verdict = judge(compared, _settle(facts, compared), unit, may_age=may_age)
+    settlements = _settle(facts, compared)
+    if run is None:
+        with suppress(MissingRightError):
+            _keep_sums_then(facts, compared, settlements)
+    verdict = judge(compared, settlements, unit, may_age=may_age)
     part = {str(day.day) for day in compared if not day.is_whole}
     if run is None:
         left = [day.so_far for day in compared if day.so_far and not day.surplus]
@@ -111,8 +116,12 @@ def _settle(facts: Facts, compared: Sequence[DayCount]) -> list[Settlement]:
             continue
         kept = facts.ports.settlements.read_settlement(facts.settings.topic, day.day)
         if kept.settled_at is not None and facts.now - kept.settled_at < _IS_SETTLED_FOR:
-            # What came since is compared by the next look on its own.
-            explained = max(kept.explained, day.deficit)
+            # What came since is compared by the next look on its own; no more can be missing than
+            # was stored since.
+            since = (day.ledger_after or 0) - kept.pieces.get(_SUM_THEN, 0)
+            explained = kept.explained + max(0, since) if _SUM_THEN in kept.pieces else 0
+            if day.deficit > explained:
+                continue
             settlements.append(
                 Settlement(
                     day.day,
@@ -125,14 +134,21 @@ def _settle(facts: Facts, compared: Sequence[DayCount]) -> list[Settlement]:
     return settlements
 
 
-def _keep_equal(facts: Facts, compared: Sequence[DayCount]) -> None:
-    """Remember which days are as they are to be, for the runs until the next look."""
-    settlements, topic = facts.ports.settlements, facts.settings.topic
+def _keep_sums_then(
+    facts: Facts, compared: Sequence[DayCount], settlements: Sequence[Settlement]
+) -> None:
+    """Remember, for the runs until the next look, which days are as they are to be, and at what."""
+    ports, topic = facts.ports.settlements, facts.settings.topic
+    settled = {item.day for item in settlements if item.is_settled}
     for day in compared:
-        if day.is_whole and not day.deficit and not day.surplus:
-            kept = settlements.read_settlement(topic, day.day)
+        is_equal = day.is_whole and not day.deficit and not day.surplus
+        if not is_equal and day.day not in settled:
+            continue
+        kept = ports.read_settlement(topic, day.day)
+        if is_equal:
             kept = replace(kept, explained=0, settled_at=facts.now)
-            settlements.keep_settlement(topic, day.day, kept)
+        pieces = {**kept.pieces, _SUM_THEN: day.ledger_before or 0}
+        ports.keep_settlement(topic, day.day, replace(kept, pieces=pieces))
 
 
 def days_alone(facts: Facts) -> set[date]:

@@ -24,6 +24,17 @@ PASSING = parse_declaration(
     """,
     "test",
 )
+IGNORING = parse_declaration(
+    """
+    version: 1
+    device: key
+    time: {path: ts, as: milliseconds}
+    quantities: {temperature: {path: t, unit: "°C"}}
+    ignore:
+    - {path: kind, equals: heartbeat}
+    """,
+    "test",
+)
 
 
 class Topic:
@@ -111,6 +122,14 @@ def test_names_are_chosen_by_devices_and_stay_names():
     assert [row[4] for row in verdict.worst.rows] == ["", "", ""]
     assert len(verdict.sentence) < 1_500
     assert len(verdict.worst.markdown()) < 2_000
+
+
+def test_messages_that_are_all_ignored_are_not_called_none():
+    topic = Topic(declaration=IGNORING)
+    topic.send(20, kind="heartbeat")
+    verdict = topic.look()
+    assert verdict.passed
+    assert verdict.sentence == "The newest 20 messages are all ignored, as declared."
 
 
 def test_of_few_messages_no_field_is_called_old():

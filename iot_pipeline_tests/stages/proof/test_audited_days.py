@@ -72,8 +72,8 @@ def test_a_day_is_covered_by_its_readings_whenever_they_arrived() -> None:
     assert states(outside) == {DAY: DayState.PROVEN, NEXT: DayState.NOT_LOOKED_AT}
     sentence = conclude(result)[1]
     assert sentence == (
-        "audited for 2024-12-29: what arrived in Kafka on it, and the ranges with readings of it, by "
-        "the ledger (4 offsets): 4 of 4 stored readings have their row"
+        "audited for 2024-12-29: what arrived in Kafka on it, and the ranges with readings of it, "
+        "by the ledger (4 offsets): 4 of 4 stored readings have their row"
     )
     assert set(audited(outside, None, "b").days) == {DAY, NEXT}
     assert set(states(outside).values()) == {DayState.PROVEN}

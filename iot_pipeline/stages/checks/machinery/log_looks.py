@@ -159,4 +159,5 @@ class LogLooks:
                 values = [one.value for one in records]
                 learn_schemas(self._rules, ports.audit_ports.schemas, values, retry_seconds)
                 seen.add(records)
+        seen.unread = sum(item.span for item in passed_over)
         return seen
