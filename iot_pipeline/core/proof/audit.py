@@ -400,8 +400,10 @@ class Judge:
         if (partition, offset) in self.letters:
             return Fate.REJECTED
         if arrived_ms(written_us) < self.aged_before_ms(place[0]):
+            self.result.gone_by_day[day_of(place[1])] += 1
             return Fate.AGED_OUT
         if (deletion := self.deletions.covering(place[0], ms, written_us)) is not None:
+            self.result.gone_by_day[day_of(place[1])] += 1
             return Fate.FORGOTTEN if deletion.is_forgotten else Fate.DELETED
         if (lost := self._lost_as(partition, offset)) is not None:
             return lost

@@ -31,7 +31,10 @@ _MEANS = {
     DayState.CHANGED: "rows came, were written again or were deleted since the audit",
     DayState.NOT_LOOKED_AT: "no audit has covered all of it, and its rows were not counted",
     DayState.COUNTED: "no audit has covered all of it; a rollup counted its rows",
-    DayState.PROVEN: "an audit compared every reading that the ledger stored of it with its row",
+    DayState.PROVEN: (
+        "an audit compared every reading that the ledger stored of it with its row, or saw that "
+        "another reading, a deletion or age has taken it"
+    ),
 }
 
 

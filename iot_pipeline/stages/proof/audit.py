@@ -198,6 +198,7 @@ class _Audit:
             # What is lost, torn or stray may be so because it was read otherwise when ingested.
             ingested = read_ingested(self._ports)
         for fingerprint, ranges in sorted(ingested.unknown(readable).items()):
+            self._result.uncompared += ranges
             self._result.doubts.append(
                 f"{say_ranges(ranges)} were ingested by the declaration {fingerprint}, which was "
                 f"not kept, and are judged by the present one, {ingested.present}: what is lost, "
@@ -206,6 +207,7 @@ class _Audit:
             )
         if ingested.dropped:
             names = ", ".join(ingested.dropped)
+            self._result.uncompared += ingested.lacking(readable)
             self._result.doubts.append(f"not compared: {names}, whose column was dropped")
 
     # What the records are compared with.

@@ -69,21 +69,25 @@ def covered_days(
     for partition, checkpoint in checkpoints.items():
         present.add_all(_present_of(before, ledger, topic, checkpoint, lows.get(partition, 0)))
     is_everything = result.is_stray_judged and not subtract_ranges(present.whole, result.ranges)
-    most_former = result.rows_unverifiable if is_everything else None
     found = {}
     for day, ledger_day in before.covered(present, result.ranges):
+        lost, torn = result.defects_by_day[day, Fate.LOST], result.defects_by_day[day, Fate.TORN]
+        rows, unread = result.stored_by_day[day], inside(ledger_day.ranges, result.uncompared)
+        # Each stored reading is explained by a row, or by what the audit saw of its record.
+        seen = rows + result.superseded_by_day[day] + result.gone_by_day[day] + lost + torn + unread
+        elsewhere = before.elsewhere(day, ledger_day.stored, is_everything=is_everything)
         found[day] = AuditedDay(
             day,
             started_at,
             audit_id,
             before.seen[day],
             before.stored[day],
-            result.stored_by_day[day],
+            rows,
             inside(ledger_day.ranges, result.ranges),
-            inside(ledger_day.ranges, result.uncompared),
-            before.elsewhere(day, ledger_day.stored, most_former),
-            lost=result.defects_by_day[day, Fate.LOST],
-            torn=result.defects_by_day[day, Fate.TORN],
+            unread,
+            max(elsewhere, before.stored[day] - seen),
+            lost=lost,
+            torn=torn,
             stray=result.defects_by_day[day, Fate.STRAY],
             is_stray_judged=result.is_stray_judged,
         )

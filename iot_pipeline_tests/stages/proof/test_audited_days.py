@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
+
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.folding import fold_entries
 from iot_pipeline.core.ledger.rebase import parse_target
@@ -72,8 +74,8 @@ def test_a_day_is_covered_by_its_readings_whenever_they_arrived() -> None:
     assert states(outside) == {DAY: DayState.PROVEN, NEXT: DayState.NOT_LOOKED_AT}
     sentence = conclude(result)[1]
     assert sentence == (
-        "audited for 2024-12-29: what arrived in Kafka on it, and the ranges with readings of it, by "
-        "the ledger (4 offsets): 4 of 4 stored readings have their row"
+        "audited for 2024-12-29: what arrived in Kafka on it, and the ranges with readings of it, "
+        "by the ledger (4 offsets): 4 of 4 stored readings have their row"
     )
     assert set(audited(outside, None, "b").days) == {DAY, NEXT}
     assert set(states(outside).values()) == {DayState.PROVEN}
@@ -129,7 +131,15 @@ def test_what_replayed_dead_letters_stored_is_proven_where_everything_was_read()
     outside.ports.ledger.record_replay("iot_data", datetime.now(UTC), "letters", [], counts)
     assert audited(outside, DAY).days[DAY].elsewhere == 1
     assert states(outside)[DAY] is DayState.UNPROVEN
-    assert audited(outside, None, "b").days[DAY].elsewhere == 0
+    # A record of this log made the row, or nothing proves that there was one.
+    assert audited(outside, None, "b").days[DAY].elsewhere == 1
+    outside.world.write(device="letter", at=T0 + 9)
+    outside.world.drain()
+    ledger = outside.world.ledger
+    (newest,) = [place for place, entry in ledger.entries.items() if entry.start_offset == 8]
+    ledger.entries[newest] = replace(ledger.entries[newest], counts=Counts(rejected=1))
+    assert audited(outside, None, "c").days[DAY].elsewhere == 0
+    assert states(outside)[DAY] is DayState.PROVEN
 
 
 def test_rows_of_a_log_from_before_a_rebase_keep_a_day_from_being_proven() -> None:
@@ -139,9 +149,68 @@ def test_rows_of_a_log_from_before_a_rebase_keep_a_day_from_being_proven() -> No
     world.ingest()
     outside = Outside(world)
     (found,) = audited(outside, None).days.values()
-    assert (found.stored, found.rows, found.elsewhere) == (23, 13, 5)
-    assert found.found == "up to 5 rows of records elsewhere"
+    assert (found.stored, found.rows, found.elsewhere) == (23, 13, 10)
+    assert found.found == "up to 10 rows whose record was not found"
     assert states(outside) == {DAY: DayState.UNPROVEN}
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_rows_of_a_topic_from_before_it_was_recreated_are_never_proven(is_lost: bool) -> None:
+    world = World()
+    for step in range(10):
+        world.write(device="d", at=T0 + step)
+        world.log.tick()
+    world.drain()
+    world.log.recreate()
+    world.log.tick(60_000)
+    for step in range(5):
+        world.write(device="new", at=T0 + 100 + step)
+        world.log.tick()
+    target, run = parse_target(["0:0"]), Run("p", writer_id(7))
+    topic_id = world.log.topic_id("iot_data")
+    rebase(world.log, world.ledger, "iot_data", target, run, proof=world.proof(), topic_id=topic_id)
+    world.ingest()
+    if is_lost:
+        for place in [place for place in world.store.cells if place[0] == "d"]:
+            del world.store.cells[place]
+    outside = Outside(world)
+    (found,) = audited(outside, None).days.values()
+    assert (found.stored, found.rows, found.elsewhere) == (15, 5, 10)
+    assert states(outside) == {DAY: DayState.UNPROVEN}
+
+
+def test_a_record_that_was_compacted_away_proves_no_row() -> None:
+    world = World()
+    for step in range(4):
+        world.write(device="d", at=T0 + step)
+        world.log.tick()
+    world.drain()
+    for offset in (0, 1):
+        world.log.compact(0, offset)
+    del world.store.cells["d", day_number(DAY), int(T0 * 1000)]
+    outside = Outside(world)
+    (found,) = audited(outside, None).days.values()
+    assert (found.stored, found.rows, found.elsewhere) == (4, 2, 2)
+    assert states(outside) == {DAY: DayState.UNPROVEN}
+
+
+def test_rows_that_aged_out_or_were_superseded_are_said_beside_the_proven_ones() -> None:
+    world = World()
+    for temperature in (20.0, 21.0):
+        world.write(device="d", at=T0, temperature=temperature)
+        world.log.tick()
+        world.drain()
+    world.write(device="old", at=T0 + 1)
+    world.drain()
+    outside = Outside(world)
+    ports = outside.ports_with(retention_days=1)
+    del world.store.cells["old", day_number(DAY), int((T0 + 1) * 1000)]
+    later = world.log.now_ms / 1000 + 2 * 86_400
+    result = audit(choose_ranges(ports), ports, "a", wall_clock=lambda: later)
+    found = result.days[DAY]
+    assert (found.stored, found.rows, found.elsewhere) == (3, 1, 0)
+    assert found.found == "2 without a row: superseded, deleted or aged out"
+    assert states(outside) == {DAY: DayState.PROVEN}
 
 
 def test_the_grid_shows_so_many_days_and_says_how_many_are_older() -> None:

@@ -178,6 +178,42 @@ def test_a_dropped_column_is_not_compared_and_said(past: Past) -> None:
     assert result.doubts == ["not compared: humidity, whose column was dropped"]
 
 
+def proven(past: Past, name: str) -> bool:
+    """Whether the one day is, by an audit of all with that as the present declaration."""
+    ports = past.outside(name).ports
+    (found,) = audit(choose_ranges(ports), ports, "a", every_place=True).days.values()
+    return found.is_proven
+
+
+def test_a_day_with_a_dropped_column_is_not_proven(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    assert proven(past, "both")
+    assert proven(past, "one")
+    del past.world.store.cells[KEY]["humidity"]
+    assert not proven(past, "one")
+    assert not proven(past, "both")
+
+
+def test_a_day_of_a_declaration_that_was_not_kept_is_not_proven(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    past.world.declarations.keep_declaration(DECLARED["one"])
+    assert proven(past, "wider")
+    past.world.declarations.kept.pop(DECLARED["both"].fingerprint)
+    assert not proven(past, "wider")
+
+
+def test_a_row_whose_record_the_present_declaration_ignores_is_not_proven(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    past.world.declarations.kept.clear()
+    past.world.store.cells.clear()
+    assert not proven(past, "ignoring")
+    past.world.declarations.keep_declaration(DECLARED["ignoring"])
+    assert not proven(past, "ignoring")
+
+
 def test_a_trace_reads_a_record_as_it_was_ingested_and_says_by_what(past: Past) -> None:
     past.world.write(0, "d", T0, 20.0, 50.0)
     past.drain("kelvin")
