@@ -119,7 +119,7 @@ class DaysBefore:
     """What the ledgers said of each day before an audit began.
 
     Args:
-        seen: as `DayFacts` has it, by day.
+        seen: `DayFacts.touched`, by day.
         stored: rows of both ledgers, of every log that there was.
         ingested: those of the ingest ledger alone.
         of_partition: the whole ledger of each Kafka partition, of every log that there was.

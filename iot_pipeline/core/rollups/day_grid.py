@@ -190,7 +190,7 @@ def make_grid(
 
 def _state(facts: DayFacts, audited: AuditedDay | None, record: DayRecord | None) -> DayState:
     if audited is not None:
-        if audited.seen != facts.seen:
+        if audited.seen != facts.touched:
             return DayState.CHANGED
         if audited.defects:
             return DayState.DEFECTS

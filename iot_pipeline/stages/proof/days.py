@@ -43,7 +43,7 @@ def look_before(ledger: LedgerStore, deletions: DeletionLog, topic: str) -> Days
 
     facts = _gather(ledger, deletions, topic, datetime.now(UTC), parts())
     return DaysBefore(
-        {day: found.seen for day, found in facts.items()},
+        {day: found.touched for day, found in facts.items()},
         {day: found.stored for day, found in facts.items()},
         ingested,
         of_partition,

@@ -105,6 +105,22 @@ def test_a_day_that_was_touched_after_its_audit_is_not_proven_any_more() -> None
     assert states(outside) == {DAY: DayState.PROVEN, NEXT: DayState.CHANGED}
 
 
+def test_a_day_audited_right_after_a_deletion_stays_proven_when_that_has_settled() -> None:
+    outside = Outside(a_day_that_arrived_late())
+    at_ms, now = int((T0 + 7) * 1000), datetime.now(UTC)
+    deletion = Deletion("late", at_ms, at_ms + 1, int(now.timestamp() * 1e6), "why", "me")
+    outside.deletions.record_deletion(deletion, now, {DAY: 1})
+    del outside.world.store.cells["late", day_number(DAY), at_ms]
+    audited(outside, None)
+    for minutes in (1, 11):
+        facts = read_facts(
+            outside.ports.ledger, outside.deletions, "iot_data", now + timedelta(minutes=minutes)
+        )
+        kept = outside.audits.read_audited_days("iot_data")
+        found = make_grid(facts, kept, {}, moment_of(outside.world.log.now_ms)).states
+        assert found == {DayState.PROVEN: 2}
+
+
 def test_a_defect_is_of_its_day_and_offsets_that_could_not_be_compared_too() -> None:
     outside = Outside(a_day_that_arrived_late())
     world = outside.world
