@@ -13,6 +13,12 @@ from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rollups.day_grid import DayGrid, DayState, make_grid
 from iot_pipeline.core.times import MS_PER_DAY, day_number, moment_of
+from iot_pipeline.errors import (
+    CassandraUnavailableError,
+    MissingRightError,
+    PipelineError,
+    SchemaMismatchError,
+)
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_day, choose_ranges
@@ -227,6 +233,22 @@ def test_rows_that_aged_out_or_were_superseded_are_said_beside_the_proven_ones()
     assert (found.stored, found.rows, found.elsewhere) == (3, 1, 0)
     assert found.found == "2 without a row: superseded, deleted or aged out"
     assert states(outside) == {DAY: DayState.PROVEN}
+
+
+@pytest.mark.parametrize("kind", [MissingRightError, SchemaMismatchError])
+def test_what_was_found_is_told_where_the_days_cannot_be_kept(kind: type[PipelineError]) -> None:
+    outside = Outside(a_day_that_arrived_late())
+    del outside.world.store.cells["late", day_number(DAY), int((T0 + 7) * 1000)]
+    outside.audits.error = kind("no table audited_days. `iot setup`")
+    result = audited(outside, None)
+    assert result.fates[Fate.LOST] == 1
+    assert conclude(result)[-1] == (
+        "which days are proven could not be kept: no table audited_days. `iot setup`"
+    )
+    assert len(outside.audits.recorded) == 1
+    outside.audits.error = CassandraUnavailableError("no answer")
+    with pytest.raises(CassandraUnavailableError):
+        audited(outside, None, "b")
 
 
 def test_the_grid_shows_so_many_days_and_says_how_many_are_older() -> None:
