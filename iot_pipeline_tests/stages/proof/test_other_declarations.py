@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.declared import DeclaredReplay
+from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.proof.audit_result import DEFECTS, AuditResult, Fate
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.decoding import encode_reading
@@ -17,10 +18,13 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY, moment_of
 from iot_pipeline.errors import PlanError
+from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges
+from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.mend import mend
+from iot_pipeline.stages.proof.rebase import rebase
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
 from iot_pipeline.stages.proof.trace import read_back_run, trace
@@ -167,6 +171,30 @@ def test_ranges_of_a_declaration_that_was_not_kept_are_named(past: Past) -> None
     assert "1 offset (0:0-1) were ingested by" in result.doubts[0]
     past.world.declarations.keep_declaration(DECLARED["kelvin"])
     assert past.audit("both").doubts == []
+
+
+@pytest.mark.parametrize(("then", "now"), [("kelvin", "both"), ("both", "one"), ("one", "both")])
+def test_a_log_cut_after_a_change_is_in_doubt_from_where_it_was_cut(past, then, now) -> None:
+    log = past.world.log
+    for step in range(10):
+        past.world.write(0, "d", T0 + step, 20.0, 50.0)
+        log.tick()
+    past.drain(then)
+    log.cut(0, 5)
+    log.tick(5_000)
+    for step in range(8):
+        past.world.write(0, "new", T0 + step, 20.0, 50.0)
+        log.tick()
+    proof = past.outside(now).ports
+    _, checkpoints, _ = read_states(log, past.world.ledger, "iot_data")
+    marks = log.watermarks("iot_data")
+    comparison = LogComparison(log, proof)
+    found = comparison.find_doubts("iot_data", checkpoints.values(), marks, 0.2)
+    assert found[0].offsets == OffsetRange(0, 5, 10)
+    # What the doubt says to do leaves no row torn.
+    rebase(log, past.world.ledger, "iot_data", parse_target(["0:5"]), RUN, proof=proof)
+    past.drain(now)
+    assert defects(past.audit(now)) == {}
 
 
 def test_a_dropped_column_is_not_compared_and_said(past: Past) -> None:
