@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.folding import fold_entries
@@ -12,7 +14,7 @@ from iot_pipeline.core.proof.audit_result import AuditResult, Fate, conclude
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rollups.day_grid import DayGrid, DayState, make_grid
-from iot_pipeline.core.times import MS_PER_DAY, day_number, moment_of
+from iot_pipeline.core.times import MS_PER_DAY, day_number, day_of, moment_of
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     MissingRightError,
@@ -216,8 +218,74 @@ def test_a_record_that_was_compacted_away_proves_no_row() -> None:
     assert states(outside) == {DAY: DayState.UNPROVEN}
 
 
+_STEP = st.sampled_from(["drain", "bad", "hole"]) | st.tuples(
+    st.sampled_from("ab"), st.integers(0, 2), st.integers(0, 1), st.integers(0, 1)
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(_STEP, max_size=20), st.randoms(use_true_random=False))
+def test_what_is_whole_is_proven_and_no_row_is_without_its_record(steps, random) -> None:
+    world = World(partitions=2)
+    for step in steps:
+        if step == "drain":
+            world.log.tick()
+            world.drain()
+        elif step == "bad":
+            world.write_bad()
+        elif step == "hole":
+            world.log.append_hole(0)
+        else:
+            device, second, days, ticks = step
+            world.write(ord(device) % 2, device, T0 + second + 86_400 * days, float(len(steps)))
+            world.log.tick(ticks)
+    world.drain()
+    outside = Outside(world)
+    audited(outside, None)
+    assert set(states(outside).values()) <= {DayState.PROVEN}
+    if not world.store.cells:
+        return
+    device = random.choice(sorted(device for device, _, _ in world.store.cells))
+    # Its records are compacted away, and its rows are lost.
+    for record in world.log.records():
+        if record.value and f'"{device}"'.encode() in record.value:
+            world.log.compact(record.partition, record.offset)
+    days = set()
+    for place in [place for place in world.store.cells if place[0] == device]:
+        del world.store.cells[place]
+        days.add(day_of(place[1]))
+    audited(outside, None, "b")
+    assert {states(outside)[day] for day in days} == {DayState.UNPROVEN}
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_what_one_micro_batch_superseded_explains_no_other_row(is_compacted: bool) -> None:
+    world = World()
+    world.write_bad()
+    world.log.append_hole(0)
+    for step in range(2):
+        world.write(device="d", at=T0 + step)
+        world.log.tick()
+    world.drain()
+    for temperature in (20.0, 21.0, 22.0):
+        world.write(device="often", at=T0, temperature=temperature)
+        world.log.tick()
+    world.drain()
+    outside = Outside(world)
+    (found,) = audited(outside, None).days.values()
+    assert (found.stored, found.rows, found.elsewhere) == (3, 3, 0)
+    if is_compacted:
+        world.log.compact(0, 2)
+    del world.store.cells["d", day_number(DAY), int(T0 * 1000)]
+    (found,) = audited(outside, None, "b").days.values()
+    assert (found.lost, found.elsewhere) == ((0, 1) if is_compacted else (1, 0))
+    assert states(outside) == {DAY: DayState.UNPROVEN if is_compacted else DayState.DEFECTS}
+
+
 def test_rows_that_aged_out_or_were_superseded_are_said_beside_the_proven_ones() -> None:
     world = World()
+    world.write_bad()
+    world.log.append_hole(0)
     for temperature in (20.0, 21.0):
         world.write(device="d", at=T0, temperature=temperature)
         world.log.tick()
