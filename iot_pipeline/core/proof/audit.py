@@ -79,6 +79,19 @@ class RawRecords:
             self.produced_ms,
         )
 
+    def at(self, place: int) -> "RawRecords":
+        """One of them alone."""
+        one = slice(place, place + 1)
+        return RawRecords(
+            self.partitions[one],
+            self.offsets[one],
+            self.produced_ms[one],
+            self.values[one],
+            (),
+            self.message_keys[one],
+            self.headers[one],
+        )
+
     def where(self, is_wanted: Iterable[bool]) -> "RawRecords":
         """Those of them, maybe none, at whose places `is_wanted` is true."""
         chosen = list(is_wanted)

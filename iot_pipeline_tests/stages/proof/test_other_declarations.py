@@ -9,18 +9,20 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.declared import DeclaredReplay
+from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.proof.audit_result import DEFECTS, AuditResult, Fate
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.decoding import encode_reading
 from iot_pipeline.core.reading.messages import Reading, ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.row_groups import RowSlice
-from iot_pipeline.core.times import MS_PER_DAY, moment_of
+from iot_pipeline.core.times import MS_PER_DAY, day_of, moment_of
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.mend import mend
+from iot_pipeline.stages.proof.rebase import rebase
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
 from iot_pipeline.stages.proof.trace import read_back_run, trace
@@ -30,6 +32,7 @@ from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 T0_MS = int(T0 * 1000)
+DAY = day_of(T0_MS // MS_PER_DAY)
 KEY = ("d", T0_MS // MS_PER_DAY, T0_MS)
 RUN = Run("run", writer_id(99))
 HEAD = "version: 1\ndevice: {path: device_id}\ntime: {path: timestamp, as: seconds}\nquantities: "
@@ -84,7 +87,7 @@ class Past:
                 RUN,
                 _config(reread.declaration),
                 progress=progress,
-                is_new_reading=reread.is_new,
+                added=reread.added,
             )
         return progress
 
@@ -104,6 +107,24 @@ def _config(declaration: Declaration):
 
 def defects(result: AuditResult) -> dict[Fate, int]:
     return {fate: result.fates[fate] for fate in DEFECTS if result.fates[fate]}
+
+
+def replay_letter_by_wider(past: Past) -> None:
+    """As `iot dead-letters replay` of the first record by the declaration of that day."""
+    world, place = past.world, ("hot", T0_MS // MS_PER_DAY, T0_MS)
+    world.declarations.keep_declaration(DECLARED["wider"])
+    by = DeclaredReplay("", DECLARED["wider"].fingerprint)
+    counts = Counts(stored=1, stored_by_day={DAY: 1}, cells_by_day={DAY: 2})
+    world.ledger.record_replay("iot_data", moment_of(NOW_MS), "letters", [], counts, by)
+    written = world.log.records()[0].produced_ms * 1000
+    world.store.cells[place] = {"temperature": (written, 75.0), "humidity": (written, 50.0)}
+    world.store.devices[place[1]]["hot"] = T0_MS
+
+
+def in_ledgers(past: Past, *, of_cells: bool = False) -> int:
+    """Rows of the day that both ledgers have as stored, or their cells."""
+    parts = past.world.ledger.stored_by_day("iot_data", [0], [DAY], of_cells=of_cells)
+    return sum(part[DAY] for part in parts)
 
 
 def cells(past: Past) -> dict[str, float]:
@@ -282,6 +303,103 @@ def test_now_adds_a_quantity_and_what_was_rejected_and_an_audit_knows(past: Past
     assert defects(past.audit("both")) == {Fate.LOST: 1}
 
 
+def test_now_is_refused_where_a_replayed_dead_letter_made_another_row(past: Past) -> None:
+    reading = Reading("hot", T0, 75.0, 50.0)
+    past.world.log.append(0, encode_reading(reading), b"other")
+    past.drain("both")
+    replay_letter_by_wider(past)
+    asked = OffsetRange(0, 0, 1)
+    said = (
+        "record 0:0: its device would be other, and is hot by the declaration "
+        f"{DECLARED['wider'].fingerprint}, by which dead letters were replayed. A stored reading"
+    )
+    with pytest.raises(PlanError, match=said):
+        past.replay("keyed", "now", asked)
+    assert [*past.world.store.rows()] == [("hot", T0_MS)]
+    assert defects(past.audit("keyed")) == {}
+    # What reads it as that one did, or not at all, changes nothing.
+    past.replay("one", "now", asked)
+    assert defects(past.audit("one")) == {}
+    past.replay("wider", "now", asked)
+    assert (defects(past.audit("wider")), in_ledgers(past)) == ({}, 1)
+
+
+def test_now_is_refused_where_dead_letters_were_replayed_by_what_was_not_kept(past: Past) -> None:
+    past.world.write(0, "hot", T0, 75.0, 50.0)
+    past.drain("both")
+    replay_letter_by_wider(past)
+    del past.world.declarations.kept[DECLARED["wider"].fingerprint]
+    with pytest.raises(PlanError, match="were replayed and which was not kept"):
+        past.replay("keyed", "now", OffsetRange(0, 0, 1))
+
+
+@pytest.mark.parametrize("name", ["both", "one"])
+def test_now_does_not_count_again_a_row_that_it_restores(past: Past, name: str) -> None:
+    world = past.world
+    for second in range(3):
+        world.write(0, "d", T0 + second, 20.0, 50.0)
+        world.log.tick()
+    past.drain(name)
+    # Some of the range are read as before: what is lost there is restored as well.
+    world.write(0, "d", T0 + 3, 20.0, 50.0)
+    past.drain("wider")
+    for second in (0, 3):
+        del world.store.cells["d", KEY[1], T0_MS + 1000 * second]
+    done = past.replay("wider", "now", OffsetRange(0, 0, 4))
+    assert (done.rows_not_whole, len(world.store.rows()), in_ledgers(past)) == (0, 4, 4)
+    assert in_ledgers(past, of_cells=True) == 8
+    assert defects(past.audit("wider")) == {}
+
+
+def test_now_over_a_recorded_loss_counts_its_rows_once(past: Past) -> None:
+    world = past.world
+    world.write(0, "d", T0, 20.0, 50.0)
+    world.log.tick()
+    past.drain("one")
+    for second in range(1, 4):
+        world.write(0, "d", T0 + second, 20.0, 50.0)
+        world.log.tick()
+    proof = past.outside("one").ports
+    target = parse_target(["0:4"])
+    other = Run("rebase", writer_id(7))
+    rebase(world.log, world.ledger, "iot_data", target, other, skip_reason="test", proof=proof)
+    done = past.replay("both", "now", OffsetRange(0, 0, 4))
+    assert [item for item, _ in done.recovered] == [OffsetRange(0, 1, 4)]
+    assert (len(world.store.rows()), in_ledgers(past)) == (4, 4)
+    assert in_ledgers(past, of_cells=True) == 8
+
+
+_FEW = st.lists(st.tuples(st.integers(0, 2), _VALUES, st.booleans()), min_size=1, max_size=5)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.sampled_from(["one", "both", "wider", "parts"]), _FEW), min_size=1),
+    st.sampled_from(["wider", "both", "parts"]),
+)
+def test_after_now_the_ledgers_have_every_row_and_cell_that_is_there(
+    tmp_path_factory, runs, present: str
+) -> None:
+    past = Past(tmp_path_factory.getbasetemp())
+    world, lost, sent = past.world, [], 0
+    for name, records in runs[:4]:
+        for device, temperature, humidity in [(d, t, 50.0) for d, t, _ in records]:
+            # Each key once: what is sent again is counted twice by the runs themselves.
+            world.write(0, "abc"[device], T0 + sent, temperature, humidity)
+            lost += [("abc"[device], KEY[1], T0_MS + 1000 * sent)] * records[0][2]
+            sent += 1
+        world.log.tick()
+        past.drain(name)
+    for place in lost:
+        world.store.cells.pop(place, None)
+    try:
+        past.replay(present, "now", OffsetRange(0, 0, sent))
+    except PlanError:
+        return
+    assert in_ledgers(past) == len(world.store.rows())
+    assert in_ledgers(past, of_cells=True) == sum(map(len, world.store.cells.values()))
+
+
 def test_now_of_a_part_adds_a_quantity_beside_what_a_later_record_tells(past: Past) -> None:
     past.world.write(0, "d", T0, 20.0, 50.0)
     past.world.log.tick()
@@ -330,14 +448,7 @@ def test_a_dead_letter_that_another_declaration_made_a_row_of_is_no_stray(past: 
     world.write(0, "hot", T0, 75.0, 50.0)
     past.drain("both")
     assert past.audit("both").fates[Fate.REJECTED] == 1
-    # As `iot dead-letters replay` by the declaration of that day.
-    world.declarations.keep_declaration(DECLARED["wider"])
-    by = DeclaredReplay("", DECLARED["wider"].fingerprint)
-    world.ledger.record_replay("iot_data", moment_of(NOW_MS), "r", [], Counts(), by)
-    written = world.log.records()[0].produced_ms * 1000
-    place = ("hot", T0_MS // MS_PER_DAY, T0_MS)
-    world.store.cells[place] = {"temperature": (written, 75.0), "humidity": (written, 50.0)}
-    world.store.devices[place[1]]["hot"] = T0_MS
+    replay_letter_by_wider(past)
     for name in ("both", "wider", "kelvin"):
         result = past.audit(name)
         assert (defects(result), result.fates[Fate.STORED]) == ({}, 1), name
