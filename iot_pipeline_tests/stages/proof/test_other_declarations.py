@@ -19,6 +19,7 @@ from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY, day_of, moment_of
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.mend import mend
@@ -27,6 +28,7 @@ from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
 from iot_pipeline.stages.proof.trace import read_back_run, trace
 from iot_pipeline_tests.core.reading.declared import declared
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
 from iot_pipeline_tests.stages.fakes import NOW_MS, FakeStore, writer_id
 from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
@@ -213,6 +215,32 @@ def test_rows_of_the_last_run_are_read_back_as_it_read_them(past: Past) -> None:
     past.drain("kelvin")
     found = read_back_run(past.outside("both").ports, [OffsetRange(0, 0, 1)])
     assert (found.rows, found.not_equal) == (1, 0)
+
+
+def test_what_follows_a_run_reads_the_end_of_the_ledger_only(past: Past, monkeypatch) -> None:
+    asked = []
+    read = FakeLedger.read_entries
+
+    def note(ledger: FakeLedger, *args, **options):
+        found = read(ledger, *args, **options)
+        asked.append(len(found))
+        return found
+
+    for second, name in enumerate(["one", *["both"] * 30]):
+        past.world.write(0, "d", T0 + second, 20.0, 50.0)
+        past.world.log.tick()
+        past.drain(name)
+    ports = past.outside("both").ports
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLedger, "read_entries", note)
+        found = read_back_run(ports, [OffsetRange(0, 30, 31)])
+        assert max(asked) <= 20
+        # Where nothing else is used, whoever is given these ports does not ask again.
+        looked = as_ingested(ports, newest=20)
+        asked.clear()
+        assert (as_ingested(looked).ingested, asked) == (None, [])
+    assert (found.rows, found.not_equal) == (1, 0)
+    assert as_ingested(ports).ingested is not None
 
 
 def test_a_torn_row_of_then_is_mended_as_it_was_read_then(tmp_path: Path) -> None:
