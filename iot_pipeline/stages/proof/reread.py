@@ -84,7 +84,7 @@ def choose_reading(plan: Plan, ports: AuditPorts, choice: Choice = "") -> list[R
         if changed:
             raise PlanError(
                 f"{doing} by the present declaration {present.fingerprint}: {changed}. A stored "
-                f"reading is not changed: say {_command('then')}, or leave it as it is"
+                f"reading is not changed: say `--reading then`, or leave it as it is"
             )
     return [Reread(present, list(plan.replay), added)]
 
@@ -97,15 +97,13 @@ def _say_choice(
         f"({'; '.join(differences(known[name], present))})"
         for name, ranges in sorted(found.items())
     ]
+    restore = iot_command("replay", "--run", "RUN_ID", "--reading", "then")
     return (
         f"{', and '.join(said)}; the present one is {present.fingerprint}. Say "
-        f"{_command('then')} to write what was written, or {_command('now')} to read them by the "
-        "present one, which is refused where a stored reading would change"
+        "`--reading then` (in the job: `reading: then`) to write what was written, or `now` to "
+        "read them by the present one, which is refused where a stored reading would change. A run "
+        f"that was executed again cannot say it: use `{restore}`"
     )
-
-
-def _command(choice: Choice) -> str:
-    return f"`{iot_command('replay', '--reading', choice)}`"
 
 
 def _first_change(

@@ -264,7 +264,8 @@ def test_a_replay_asks_by_which_declaration_and_says_what_differs(past: Past) ->
     then, present = DECLARED["both"].fingerprint, DECLARED["wider"].fingerprint
     said = (
         rf"1 offset \(0:0-1\) were ingested by the declaration {then} \(temperature: max 60, now "
-        rf"90\); the present one is {present}. Say `iot replay --reading then`"
+        rf"90\); the present one is {present}. Say `--reading then` \(in the "
+        "job: `reading: then`\\) to write what was written, or `now`"
     )
     with pytest.raises(PlanError, match=said):
         past.replay("wider", "", OffsetRange(0, 0, 1))
@@ -485,7 +486,7 @@ def test_a_dead_letter_that_another_declaration_made_a_row_of_is_no_stray(past: 
 def test_a_run_that_is_executed_again_is_refused_rather_than_read_otherwise(past: Past) -> None:
     past.world.write(0, "d", T0, 20.0, 50.0)
     past.drain("kelvin")
-    with pytest.raises(PlanError, match="Say `iot replay --reading then`"):
+    with pytest.raises(PlanError, match="use `iot replay --run RUN_ID --reading then`"):
         past.world.ingest(offsets=[OffsetRange(0, 0, 1)])
 
 
