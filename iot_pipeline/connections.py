@@ -242,7 +242,7 @@ class Connections(Tables):
                 replace(config, rules=replace(config.rules, declaration=declaration)),
                 progress=progress,
                 started_at=started_at,
-                is_new_reading=reread.is_new,
+                added=reread.added,
                 **watched,
             )
 

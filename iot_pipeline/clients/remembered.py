@@ -1,6 +1,6 @@
 """What audits proved and what people did, remembered for good: a small table each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any
@@ -73,8 +73,10 @@ class CassandraAudits(Table):
             "seconds": result.seconds,
         }
         self._insert(_AUDITS, row, doing="recording the audit")
+
+    def record_days(self, topic: str, started_at: datetime, days: Iterable[AuditedDay]) -> None:
         # With the time at which it began: of two audits at once the newer one's stays.
-        for day in result.days.values():
+        for day in days:
             self._insert(
                 _AUDITED_DAYS,
                 {"topic": topic, **{name: getattr(day, name) for name in _OF_DAY}},

@@ -23,7 +23,7 @@ from iot_pipeline.defs.launchpad import Asked, RangeConfig, as_ranges, job_of
 from iot_pipeline.defs.names import RANGES
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen, connected
-from iot_pipeline.errors import ConfigurationError
+from iot_pipeline.errors import ConfigurationError, PipelineError
 from iot_pipeline.stages.proof.audit import AuditProgress, audit
 from iot_pipeline.stages.proof.choosing import choose_day, choose_ranges
 from iot_pipeline.stages.rollups.day_grid import read_grid
@@ -73,9 +73,9 @@ def build_audit(pipeline: Pipeline) -> tuple[dg.JobDefinition, dg.ScheduleDefini
     def audit_readings(context: dg.OpExecutionContext, config: AuditJobConfig) -> Events:
         with connected(context, pipeline) as connections:
             result = _audit(context, config, connections)
-            topic = connections.settings.topic
-            grid = read_grid(connections.rollup_ports, connections.audits, topic)
-        yield _kept(grid, pipeline.audited_days)
+            grid = _grid_now(context, connections)
+        if grid is not None:
+            yield _kept(grid, pipeline.audited_days)
         yield from _report(context, result, pipeline.sensor_data)
 
     audit_job = job_of(
@@ -127,6 +127,15 @@ def _audit(
         day=config.asked_day,
         on_progress=tell,
     )
+
+
+def _grid_now(context: dg.OpExecutionContext, connections: Connections) -> DayGrid | None:
+    """The days as of now; None, and a warning, where they cannot be read: findings count more."""
+    try:
+        return read_grid(connections.rollup_ports, connections.audits, connections.settings.topic)
+    except PipelineError as error:
+        context.log.warning("which days are proven is not shown: %s", error)
+        return None
 
 
 def _kept(grid: DayGrid, asset_key: dg.AssetKey) -> dg.AssetMaterialization:

@@ -461,7 +461,10 @@ class Audits(Protocol):
         started_at: datetime,
         result: AuditResult,
     ) -> None:
-        """Keep it, and what it found of each day that it covered: the newest audit's stays."""
+        """Keep what it found of every offset."""
+
+    def record_days(self, topic: str, started_at: datetime, days: Iterable[AuditedDay]) -> None:
+        """Keep what an audit found of each day that it covered: the newest audit's stays."""
 
     def read_audited_days(self, topic: str) -> Mapping[date, AuditedDay]:
         """Of each day that an audit has covered whole, what the newest one found."""

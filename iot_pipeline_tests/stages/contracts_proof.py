@@ -76,8 +76,7 @@ class AuditsContract:
                 AuditedDay(day, at, f"audit-{hours}", "stored 9", 9, 9 - lost, 12, lost=lost)
                 for day in of
             ]
-            result = AuditResult(days={item.day: item for item in found})
-            audits.record_audit(topic, "uuid", f"audit-{hours}", at, result)
+            audits.record_days(topic, at, found)
         kept = audits.read_audited_days(topic)
         assert {day: kept[day].lost for day in kept} == {days[0]: 0, days[1]: 7}
         assert kept[days[0]].audited_at == NOW

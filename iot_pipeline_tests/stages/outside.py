@@ -1,6 +1,6 @@
 """Kafka and Cassandra as audits and deletions meet them, over a `World`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.days import DeletedPart
-from iot_pipeline.errors import CassandraUnavailableError
+from iot_pipeline.errors import CassandraUnavailableError, PipelineError
 from iot_pipeline.settings import declared_settings
 from iot_pipeline.settings_reading import read_declaration
 from iot_pipeline.stages.ports import SensorData
@@ -93,17 +93,25 @@ class FakeAudits:
     """An `Audits`."""
 
     recorded: list[tuple[str, datetime, AuditResult]] = field(default_factory=list)
+    days: list[tuple[str, datetime, list[AuditedDay]]] = field(default_factory=list)
+    # Of the table of the days alone.
+    error: PipelineError | None = None
 
     def record_audit(
         self, topic: str, topic_id: str, audit_id: str, started_at: datetime, result: AuditResult
     ) -> None:
         self.recorded.append((topic, started_at, result))
 
+    def record_days(self, topic: str, started_at: datetime, days: Iterable[AuditedDay]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.days.append((topic, started_at, list(days)))
+
     def read_audited_days(self, topic: str) -> dict[date, AuditedDay]:
         found: dict[date, AuditedDay] = {}
-        for name, _, result in sorted(self.recorded, key=lambda item: item[1]):
+        for name, _, days in sorted(self.days, key=lambda item: item[1]):
             if name == topic:
-                found.update(result.days)
+                found.update({item.day: item for item in days})
         return found
 
     def read_last_audit(self, topic: str) -> LastAudit | None:

@@ -79,6 +79,19 @@ class RawRecords:
             self.produced_ms,
         )
 
+    def at(self, place: int) -> "RawRecords":
+        """One of them alone."""
+        one = slice(place, place + 1)
+        return RawRecords(
+            self.partitions[one],
+            self.offsets[one],
+            self.produced_ms[one],
+            self.values[one],
+            (),
+            self.message_keys[one],
+            self.headers[one],
+        )
+
     def where(self, is_wanted: Iterable[bool]) -> "RawRecords":
         """Those of them, maybe none, at whose places `is_wanted` is true."""
         chosen = list(is_wanted)
@@ -400,8 +413,10 @@ class Judge:
         if (partition, offset) in self.letters:
             return Fate.REJECTED
         if arrived_ms(written_us) < self.aged_before_ms(place[0]):
+            self.result.gone_by_day[day_of(place[1])] += 1
             return Fate.AGED_OUT
         if (deletion := self.deletions.covering(place[0], ms, written_us)) is not None:
+            self.result.gone_by_day[day_of(place[1])] += 1
             return Fate.FORGOTTEN if deletion.is_forgotten else Fate.DELETED
         if (lost := self._lost_as(partition, offset)) is not None:
             return lost

@@ -112,6 +112,7 @@ class LostOffsets:
 class AuditResult:
     """Every offset of the audited ranges by its fate, rows per day, and the first defects.
 
+    `gone_by_day` counts records whose rows aged out or were deleted on purpose.
     `cells_by_day` counts cells of all quantities where readings may be told in parts, else nothing.
 
     `fates` without STRAY add up to the ranges' spans. `is_stray_judged` says whether rows
@@ -127,6 +128,7 @@ class AuditResult:
     fates: Counter[Fate] = field(default_factory=Counter)
     stored_by_day: Counter[date] = field(default_factory=Counter)
     superseded_by_day: Counter[date] = field(default_factory=Counter)
+    gone_by_day: Counter[date] = field(default_factory=Counter)
     cells_by_day: Counter[date] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     defects_by_day: Counter[tuple[date, Fate]] = field(default_factory=Counter)

@@ -25,8 +25,9 @@ class AuditedDay:
         rows: rows of it that are their record's, by the audit.
         offsets: of the log, of all ranges that have readings of the day.
         unread: of these, offsets whose record was not compared with a row.
-        elsewhere: stored rows, at most, whose record is in none of these ranges: of another log,
-            before a rebase, or of dead letters that were replayed.
+        elsewhere: stored rows, at most, whose record was not found in these ranges: it is of
+            another log, before a rebase, or of dead letters that were replayed, or Kafka has
+            compacted it away, or the present declaration ignores it.
         lost, torn, stray: defects of the day. Stray rows were looked for if `is_stray_judged`.
     """
 
@@ -54,7 +55,7 @@ class AuditedDay:
 
     @property
     def found(self) -> str:
-        """What keeps it from being proven, in words; empty where nothing does."""
+        """What keeps it from being proven, and which rows are rightly not there, in words."""
         parts = [
             f"{count:,} {name}"
             for name, count in (("lost", self.lost), ("torn", self.torn), ("stray", self.stray))
@@ -63,7 +64,10 @@ class AuditedDay:
         if self.unread:
             parts.append(f"{counted(self.unread, 'offset')} not compared")
         if self.elsewhere:
-            parts.append(f"up to {counted(self.elsewhere, 'row')} of records elsewhere")
+            parts.append(f"up to {counted(self.elsewhere, 'row')} whose record was not found")
+        others = self.stored - self.rows - self.defects - self.unread - self.elsewhere
+        if others > 0:
+            parts.append(f"{others:,} without a row: superseded, deleted or aged out")
         return ", ".join(parts)
 
 
@@ -115,7 +119,7 @@ class DaysBefore:
     """What the ledgers said of each day before an audit began.
 
     Args:
-        seen: as `DayFacts` has it, by day.
+        seen: `DayFacts.touched`, by day.
         stored: rows of both ledgers, of every log that there was.
         ingested: those of the ingest ledger alone.
         of_partition: the whole ledger of each Kafka partition, of every log that there was.
@@ -134,18 +138,16 @@ class DaysBefore:
             if day in self.seen and not subtract_ranges(found.ranges, audited):
                 yield day, found
 
-    def elsewhere(self, day: date, present: int, most: int | None) -> int:
+    def elsewhere(self, day: date, present: int, *, is_everything: bool) -> int:
         """Rows of the day, at most, that were stored of records in none of the day's ranges.
 
         Args:
             present: rows stored of the present log.
-            most: rows of a former log that are in the table, where all of the present log was
-                compared with all of it: dead letters that were replayed are of this log, too.
+            is_everything: all of the present log was compared with all of the table: dead letters
+                that were replayed are of this log, too.
         """
         former = max(0, self.ingested[day] - present)
-        if most is not None:
-            return min(former, most)
-        return former + max(0, self.stored[day] - self.ingested[day])
+        return former + (0 if is_everything else max(0, self.stored[day] - self.ingested[day]))
 
 
 def inside(ranges: Iterable[OffsetRange], others: Iterable[OffsetRange]) -> int:

@@ -1,10 +1,13 @@
 """What another declaration would change about a reading that is stored."""
 
+from typing import Any
+
+from iot_pipeline.core.proof.additions import Added
 from iot_pipeline.core.reading.by_path import Told
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.kept_values import kept_values
-from iot_pipeline.core.reading.messages import Ignored, Rejection
+from iot_pipeline.core.reading.messages import Ignored, Reading, Rejection
 from iot_pipeline.core.times import in_utc, moment_of
 
 
@@ -26,13 +29,8 @@ def find_change(before: Told, after: Told, then: Declaration, now: Declaration) 
     if was != becomes:
         times = [in_utc(moment_of(ms), "milliseconds") for ms in (becomes, was)]
         return f"its time would be {times[0]}, and is {times[1]}"
-    told = [getattr(before, quantity.name) for quantity in then.quantities]
-    kept = dict(zip(_names(then), kept_values(told, then.quantities), strict=True))
-    tells = [getattr(after, quantity.name) for quantity in now.quantities]
-    new = dict(zip(_names(now), kept_values(tells, now.quantities), strict=True))
-    for name, value in kept.items():
-        if value is None:
-            continue
+    new = _kept(after, now)
+    for name, value in _kept(before, then).items():
         if (other := new.get(name)) is None:
             return f"its {name} {value} would not be read"
         if other != value:
@@ -40,5 +38,19 @@ def find_change(before: Told, after: Told, then: Declaration, now: Declaration) 
     return None
 
 
-def _names(declaration: Declaration) -> list[str]:
-    return [quantity.name for quantity in declaration.quantities]
+def find_added(before: Told, after: Reading, then: Declaration, now: Declaration) -> Added:
+    """Of which quantities a message has a value now and had none then."""
+    if isinstance(before, Rejection | Ignored):
+        return None
+    return frozenset(_kept(after, now).keys() - _kept(before, then).keys())
+
+
+def _kept(reading: Reading, declaration: Declaration) -> dict[str, Any]:
+    """The values that a reading's row has, by name."""
+    told = [getattr(reading, quantity.name) for quantity in declaration.quantities]
+    values = kept_values(told, declaration.quantities)
+    return {
+        quantity.name: value
+        for quantity, value in zip(declaration.quantities, values, strict=True)
+        if value is not None
+    }

@@ -112,6 +112,7 @@ _NAME_TRANSACTIONS = _kafka(
 _KEEP_STATES = _modify("device_states", lost="states of devices are made from rows each time")
 _KEEP_SUMS = _modify("ledger_sums", lost="sums of the ledger are made from all of it each time")
 _KEEP_SETTLED = _modify("settled_days", lost="a day with fewer rows is compared again each time")
+_KEEP_DAYS = _modify("audited_days", lost="which days of readings are proven is not kept")
 _KEEP_COSTS = _modify("run_costs", lost="throughput is not compared with that of former runs")
 
 _CHECKS = Needs(
@@ -156,7 +157,7 @@ _REPLAY_LETTERS = Needs(
     cassandra=(*_SELECT, *_WRITE_ROWS, *_modify("replay_ledger"), *_KEEP_DECLARATION),
 )
 _AUDIT = Needs(
-    kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=(*_SELECT, *_modify("audits", "audited_days"))
+    kafka=(*_READ_TOPIC, *_READ_LETTERS), cassandra=(*_SELECT, *_modify("audits"), *_KEEP_DAYS)
 )
 _ROLL_UP = Needs(cassandra=(*_SELECT, *_modify("hourly_readings", "daily_readings", "rollup_days")))
 _SIMULATE = Needs(kafka=_topic(WRITE))

@@ -30,8 +30,14 @@ _MEANS = {
     DayState.UNPROVEN: "an audit could not compare all of it",
     DayState.CHANGED: "rows came, were written again or were deleted since the audit",
     DayState.NOT_LOOKED_AT: "no audit has covered all of it, and its rows were not counted",
-    DayState.COUNTED: "no audit has covered all of it; a rollup counted its rows",
-    DayState.PROVEN: "an audit compared every reading that the ledger stored of it with its row",
+    DayState.COUNTED: (
+        "no audit has covered all of it; a rollup counted its rows, but for devices whose rows had "
+        "begun to age out"
+    ),
+    DayState.PROVEN: (
+        "an audit compared every reading that the ledger stored of it with its row, or saw that "
+        "another reading, a deletion or age has taken it"
+    ),
 }
 
 
@@ -187,7 +193,7 @@ def make_grid(
 
 def _state(facts: DayFacts, audited: AuditedDay | None, record: DayRecord | None) -> DayState:
     if audited is not None:
-        if audited.seen != facts.seen:
+        if audited.seen != facts.touched:
             return DayState.CHANGED
         if audited.defects:
             return DayState.DEFECTS

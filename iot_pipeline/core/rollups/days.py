@@ -63,22 +63,31 @@ class DayFacts:
     """What the ledgers say of one UTC day.
 
     `oldest_ms` is a time at or before the day's first record arrived in Kafka, None when only a
-    deletion names the day. `names` are the replays and deletions that touched it;
-    `is_deleted`: a deletion did.
+    deletion names the day. `names` are the replays and deletions that touched it, `fresh` those of
+    them whose rows may still go; `is_deleted`: a deletion did.
     """
 
     stored: int = 0
     oldest_ms: int | None = None
     names: set[str] = field(default_factory=set)
+    fresh: set[str] = field(default_factory=set)
     is_deleted: bool = False
 
     @property
     def seen(self) -> str:
-        """Equal for equal facts."""
-        if not self.names:
+        """Equal for equal facts; another text once a deletion has settled, too."""
+        return self._text({f"{n} fresh" if n in self.fresh else n for n in self.names})
+
+    @property
+    def touched(self) -> str:
+        """Equal for equal facts, whatever the time."""
+        return self._text(self.names)
+
+    def _text(self, names: Collection[str]) -> str:
+        if not names:
             return f"stored {self.stored}"
-        digest = hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()[:16]
-        return f"stored {self.stored}, {len(self.names)} replays and deletions {digest}"
+        digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
+        return f"stored {self.stored}, {len(names)} replays and deletions {digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +145,9 @@ def gather_facts(
     for deletion in deletions:
         is_fresh = now - deletion.deleted_at < DELETION_SETTLES
         for day in deletion.rows_by_day:
-            days[day].names.add(f"{deletion.name}{' fresh' if is_fresh else ''}")
+            days[day].names.add(deletion.name)
+            if is_fresh:
+                days[day].fresh.add(deletion.name)
             days[day].is_deleted = True
     return dict(days)
 

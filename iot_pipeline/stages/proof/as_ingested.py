@@ -40,7 +40,8 @@ def as_ingested(ports: AuditPorts, newest: int | None = None) -> AuditPorts:
         return ports
     ingested = read_ingested(ports, kept, newest)
     if not ingested.others:
-        return ports
+        # Without a history nothing asks the ledger again.
+        return replace(ports, history=None)
     named = {quantity.name for quantity in present.quantities}
     is_wider = any(quantity.name not in named for quantity in ingested.columns)
     rows = history.rows_of(ingested.columns) if is_wider else ports.rows
@@ -50,12 +51,19 @@ def as_ingested(ports: AuditPorts, newest: int | None = None) -> AuditPorts:
 def read_ingested(
     ports: AuditPorts, kept: Sequence[KeptDeclaration] = (), newest: int | None = None
 ) -> Ingested:
-    """By which declaration each range of the present log was ingested; `kept`: those there are."""
+    """By which declaration each range of the present log was ingested.
+
+    Args:
+        kept: the declarations that there are.
+        newest: as `as_ingested`.
+    """
     topic, present = ports.settings.topic, ports.rules.declaration
     info, checkpoints, states = read_states(ports.log, ports.ledger, topic)
     by_partition = {state.partition: state for state in states}
     replays = ports.ledger.declared_replays(topic)
-    parts, used = read_parts(ports.ledger, topic, info.topic_id, checkpoints, by_partition, replays)
+    parts, used = read_parts(
+        ports.ledger, topic, info.topic_id, checkpoints, by_partition, replays, newest
+    )
     letters = [one.declaration for one in replays if not one.topic_id]
     # Rows of before may lack what a later replay would have added to them.
     used |= {name for mine in parts.values() for _, name in mine}.union(letters)

@@ -27,7 +27,12 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
-from iot_pipeline.errors import PlanError, TopicChangedError
+from iot_pipeline.errors import (
+    MissingRightError,
+    PlanError,
+    SchemaMismatchError,
+    TopicChangedError,
+)
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.chain import first_present, read_present
@@ -187,7 +192,16 @@ class _Audit:
             self._ports.audits.record_audit(
                 self._topic, self._info.topic_id, self._audit_id, self._started_at, result
             )
+            self._keep_days()
         return result
+
+    def _keep_days(self) -> None:
+        """What was found is told even where the table of the days cannot be written."""
+        days = self._result.days.values()
+        try:
+            self._ports.audits.record_days(self._topic, self._started_at, days)
+        except (MissingRightError, SchemaMismatchError) as error:
+            self._result.doubts.append(f"which days are proven could not be kept: {error}")
 
     def _tell_declarations(self, readable: Sequence[OffsetRange]) -> None:
         """Say what could not be judged by the declaration of then, where that was looked at."""
@@ -198,6 +212,7 @@ class _Audit:
             # What is lost, torn or stray may be so because it was read otherwise when ingested.
             ingested = read_ingested(self._ports)
         for fingerprint, ranges in sorted(ingested.unknown(readable).items()):
+            self._result.uncompared += ranges
             self._result.doubts.append(
                 f"{say_ranges(ranges)} were ingested by the declaration {fingerprint}, which was "
                 f"not kept, and are judged by the present one, {ingested.present}: what is lost, "
@@ -206,6 +221,7 @@ class _Audit:
             )
         if ingested.dropped:
             names = ", ".join(ingested.dropped)
+            self._result.uncompared += ingested.lacking(readable)
             self._result.doubts.append(f"not compared: {names}, whose column was dropped")
 
     # What the records are compared with.

@@ -6,12 +6,11 @@ partition, all in one consumer. Changes nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from iot_pipeline.core.ledger.chain import LedgerEntry, Outcome
-from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.read_back import RowState, judge_of
 from iot_pipeline.core.reading.declared_times import timestamp_ms as ms_of
 from iot_pipeline.core.reading.fingerprints import find_difference
@@ -22,6 +21,7 @@ from iot_pipeline.core.reading.write_times import Row, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PermanentError, TopicChangedError
 from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.reading.log import read_ranges
@@ -64,7 +64,7 @@ class Doubt:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LogComparison:
     """Compares what Kafka has with what the ledger remembers of it.
 
@@ -74,6 +74,7 @@ class LogComparison:
 
     log: RecordLogReader
     rows: AuditPorts
+    _ingested: AuditPorts | None = field(default=None, init=False)
 
     def find_doubts(
         self,
@@ -164,7 +165,7 @@ class LogComparison:
                 records = self._read(topic, [part], retry_seconds)[reach.partition]
             except PermanentError:
                 return reach.start  # a part that cannot be read: nothing is certain
-            states = self._states(records, retry_seconds)
+            states = self._states(part, records, retry_seconds)
             known |= states
             at, look = part.start, look * 4
             missing = [offset for offset, state in states.items() if state in _NOT_INGESTED]
@@ -175,25 +176,39 @@ class LogComparison:
         below = [o for o, s in known.items() if s is RowState.EQUAL and o < boundary]
         return max(below) + 1 if below else at
 
-    def _states(self, records: Iterable[Record], retry_seconds: float) -> dict[int, RowState]:
+    @property
+    def _as_ingested(self) -> AuditPorts:
+        """Each range by the declaration of then: asked once a log was found to be another one."""
+        if self._ingested is None:
+            # Of a rebase that is half done some partitions are of another topic yet.
+            with suppress(TopicChangedError):
+                self._ingested = as_ingested(self.rows)
+        return self._ingested or self.rows
+
+    def _states(
+        self, part: OffsetRange, records: Sequence[Record], retry_seconds: float
+    ) -> dict[int, RowState]:
         """How the row of each reading stands to it, by offset; what is no reading has none."""
-        reader = LogReader(self.rows.rules)
-        judge = judge_of(reader.rules.quantities)
+        ports = self._as_ingested
+        judge = judge_of(ports.quantities)
         wanted: defaultdict[tuple[str, int], dict[int, list[Row]]] = defaultdict(dict)
-        for record in records:
-            self.rows.learn_schemas(reader, [record.value])
-            reading = reader.read_record(record)
-            if isinstance(reading, Rejection | Ignored):
-                continue
-            ms = ms_of(reading.timestamp)
-            written = write_time_us(record.produced_ms, record.offset, record.partition)
-            told = [next(column) for column in reader.columns_of([reading])]
-            values = kept_values(told, reader.rules.quantities)
-            row: Row = (written, record.offset, record.partition, *values)
-            wanted[reading.device_id, ms // MS_PER_DAY].setdefault(ms, []).append(row)
+        for reader, ranges in ports.by_reader([part]):
+            for record in records:
+                if not any(item.start <= record.offset < item.end for item in ranges):
+                    continue
+                ports.learn_schemas(reader, [record.value])
+                reading = reader.read_record(record)
+                if isinstance(reading, Rejection | Ignored):
+                    continue
+                ms = ms_of(reading.timestamp)
+                written = write_time_us(record.produced_ms, record.offset, record.partition)
+                told = [next(column) for column in reader.columns_of([reading])]
+                values = kept_values(told, reader.columns)
+                row: Row = (written, record.offset, record.partition, *values)
+                wanted[reading.device_id, ms // MS_PER_DAY].setdefault(ms, []).append(row)
         asked = ((place, sorted(group)) for place, group in wanted.items())
         states = {}
-        for place, times, stored in fetch_rows(self.rows.rows, asked, retry_seconds):
+        for place, times, stored in fetch_rows(ports.rows, asked, retry_seconds):
             for ms in times:
                 for row in wanted[place][ms]:
                     states[row[1]] = judge(row, stored.get(ms))

@@ -43,7 +43,7 @@ def look_before(ledger: LedgerStore, deletions: DeletionLog, topic: str) -> Days
 
     facts = _gather(ledger, deletions, topic, datetime.now(UTC), parts())
     return DaysBefore(
-        {day: found.seen for day, found in facts.items()},
+        {day: found.touched for day, found in facts.items()},
         {day: found.stored for day, found in facts.items()},
         ingested,
         of_partition,
@@ -69,25 +69,62 @@ def covered_days(
     for partition, checkpoint in checkpoints.items():
         present.add_all(_present_of(before, ledger, topic, checkpoint, lows.get(partition, 0)))
     is_everything = result.is_stray_judged and not subtract_ranges(present.whole, result.ranges)
-    most_former = result.rows_unverifiable if is_everything else None
+    are_all_seen = _no_readings(result) <= _known_no_readings(
+        ledger, topic, checkpoints, lows, result
+    )
     found = {}
     for day, ledger_day in before.covered(present, result.ranges):
+        lost, torn = result.defects_by_day[day, Fate.LOST], result.defects_by_day[day, Fate.TORN]
+        rows, unread = result.stored_by_day[day], inside(ledger_day.ranges, result.uncompared)
+        # Each stored reading is explained by a row, or by what the audit saw of its record. Records
+        # without a row may be those that a micro-batch never stored, so where a stored record is a
+        # hole now, or is ignored, they explain nothing.
+        without_row = result.superseded_by_day[day] + result.gone_by_day[day]
+        seen = rows + lost + torn + unread + (without_row if are_all_seen else 0)
+        elsewhere = before.elsewhere(day, ledger_day.stored, is_everything=is_everything)
         found[day] = AuditedDay(
             day,
             started_at,
             audit_id,
             before.seen[day],
             before.stored[day],
-            result.stored_by_day[day],
+            rows,
             inside(ledger_day.ranges, result.ranges),
-            inside(ledger_day.ranges, result.uncompared),
-            before.elsewhere(day, ledger_day.stored, most_former),
-            lost=result.defects_by_day[day, Fate.LOST],
-            torn=result.defects_by_day[day, Fate.TORN],
+            unread,
+            max(elsewhere, before.stored[day] - seen),
+            lost=lost,
+            torn=torn,
             stray=result.defects_by_day[day, Fate.STRAY],
             is_stray_judged=result.is_stray_judged,
         )
     return found
+
+
+def _no_readings(result: AuditResult) -> int:
+    return sum(result.fates[fate] for fate in (Fate.HOLES, Fate.IGNORED, Fate.REJECTED))
+
+
+def _known_no_readings(
+    ledger: LedgerStore,
+    topic: str,
+    checkpoints: Mapping[int, Checkpoint],
+    lows: Mapping[int, int],
+    result: AuditResult,
+) -> int:
+    """Offsets of the audited entries that were no reading when they were ingested."""
+    if not _no_readings(result) or not (result.superseded_by_day or result.gone_by_day):
+        return _no_readings(result)  # it changes nothing, and a long ledger is not read again
+    audited = defaultdict(list)
+    for item in result.ranges:
+        audited[item.partition].append(item)
+    return sum(
+        entry.counts.holes + entry.counts.ignored + entry.counts.rejected
+        for entry in read_present(ledger, topic, checkpoints, lows)
+        if any(
+            item.start <= entry.start_offset and entry.end_offset <= item.end
+            for item in audited[entry.partition]
+        )
+    )
 
 
 def _present_of(

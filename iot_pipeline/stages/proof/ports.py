@@ -99,6 +99,16 @@ class Ingested:
             if fingerprint and fingerprint not in self.known
         }
 
+    def lacking(self, ranges: Iterable[OffsetRange]) -> list[OffsetRange]:
+        """Those of these ranges that were ingested with a quantity that the table lacks now."""
+        return [
+            item
+            for fingerprint, mine in split(self.parts, ranges).items()
+            if fingerprint in self.known
+            and any(q.name in self.dropped for q in self.known[fingerprint].quantities)
+            for item in mine
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class AuditPorts:

@@ -20,6 +20,7 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.ledger.chain import Counts, Outcome, of_current_epoch, sum_counts
 from iot_pipeline.core.ledger.declared import DeclaredReplay
+from iot_pipeline.core.proof.additions import Additions
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import (
@@ -230,7 +231,7 @@ def replay(
     *,
     progress: ReplayProgress | None = None,
     started_at: datetime | None = None,
-    is_new_reading: bool = False,
+    added: Additions | None = None,
     on_progress: Callable[[ReplayProgress], None] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> ReplayProgress:
@@ -242,8 +243,9 @@ def replay(
         proof: reads back; what was deleted stays so, and what was mended is as it was mended.
         progress: filled as it goes; a new one when None.
         started_at: names it together with the run, where a replay is done in several; None: now.
-        is_new_reading: the declaration of `config` is not the one that the ranges were ingested
-            by: it is recorded before each micro-batch, for from then on it is theirs.
+        added: what the declaration of `config` tells beside the one that the ranges were ingested
+            by: it is recorded before each micro-batch, for from then on it is theirs. None: it is
+            the one that they were ingested by.
         wall_clock: seconds since 1970, for the retention of rows.
 
     Raises:
@@ -254,7 +256,7 @@ def replay(
     progress = progress or ReplayProgress(plan.replay)
     started_at = started_at or datetime.fromtimestamp(wall_clock(), UTC)
     declared = None
-    if is_new_reading:
+    if added is not None:
         declared = DeclaredReplay(plan.topic.topic_id, config.rules.declaration.fingerprint)
     began = time.monotonic()
     partitions = sorted({item.partition for item in plan.replay})
@@ -264,7 +266,7 @@ def replay(
             lambda: ports.ledger.read_entries(plan.topic.name, partitions),
             give_up_after_seconds=config.retry_seconds,
         )
-        if is_new_reading or any(entry.outcome.is_loss for entry in entries):
+        if added is not None or any(entry.outcome.is_loss for entry in entries):
             ports.keep_declaration(config.rules, config.retry_seconds)
         lost = lost_parts(of_current_epoch(entries, plan.checkpoints), plan.replay)
         rounds = in_rounds(subtract_ranges(plan.replay, lost))
@@ -284,6 +286,7 @@ def replay(
                 on_progress,
                 is_lost,
                 declared,
+                added,
             )
             recovering = None
             if is_lost:
@@ -332,6 +335,7 @@ class _Replay:
     on_progress: Callable[[ReplayProgress], None]
     is_recovering: bool
     declared: DeclaredReplay | None
+    added: Additions | None
     in_parts: bool = field(init=False)
     _judge: Callable[[Row, StoredRow | None], RowState] = field(init=False)
     _done: list[OffsetRange] = field(default_factory=list)
@@ -382,8 +386,8 @@ class _Replay:
                 row, stored = group[ms], found.get(ms)
                 if self.in_parts:
                     group[ms] = without_ties(row, stored)
-                if self.declared is not None:
-                    self._count_new(place[1], group[ms], stored)
+                if self.added is not None:
+                    self._count_new(self.added, place[1], group[ms], stored)
                 # Of a loss that is recovered again, rows may be there whose device is not noted.
                 if should_write(group[ms], stored) or (
                     self.is_recovering and self._judge(row, stored) is RowState.EQUAL
@@ -417,11 +421,21 @@ class _Replay:
             if ends[partition] > item.start
         ]
 
-    def _count_new(self, day_number: int, row: Row, stored: StoredRow | None) -> None:
-        """Count what the runs that ingested the range have not: they read it otherwise."""
-        day = day_of(day_number)
-        if stored is None:
+    def _count_new(
+        self, added: Additions, day_number: int, row: Row, stored: StoredRow | None
+    ) -> None:
+        """Count what the runs that ingested the range have not: they read it otherwise.
+
+        What they have counted may be missing all the same, and is restored without being counted;
+        of a loss nothing is new: its own entry counts it.
+        """
+        day, names = day_of(day_number), added.of(row[2], row[1])
+        if names is None and stored is None:
             self.progress.new_rows_by_day[day] += 1
+        if names is not None:
+            told = zip(self.proof.quantities, row[3:], strict=True)
+            own = (value if quantity.name in names else None for quantity, value in told)
+            row = (row[0], row[1], row[2], *own)
         if new_cells := count_new_cells(row, stored):
             self.progress.new_cells_by_day[day] += new_cells
 

@@ -5,15 +5,19 @@ writes what was written; `now` may add rows and quantities, and is refused where
 would change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from iot_pipeline.core.ledger.declared import split
-from iot_pipeline.core.proof.changes import find_change
+from iot_pipeline.core.proof.additions import Additions
+from iot_pipeline.core.proof.audit import RawRecords
+from iot_pipeline.core.proof.changes import find_added, find_change
 from iot_pipeline.core.proof.log_reader import LogReader
+from iot_pipeline.core.reading.by_path import Told
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.differences import differences
+from iot_pipeline.core.reading.messages import Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.words import iot_command
 from iot_pipeline.errors import PlanError
@@ -29,12 +33,13 @@ Choice = Literal["", "then", "now"]
 class Reread:
     """Ranges and the declaration by which they are replayed.
 
-    `is_new`: some of them were ingested by another one, and are read by this one from now on.
+    `added`: where some of them were ingested by another one, and are read by this one from now on,
+    what it tells beside.
     """
 
     declaration: Declaration
     ranges: list[OffsetRange]
-    is_new: bool = False
+    added: Additions | None = None
 
 
 def choose_reading(plan: Plan, ports: AuditPorts, choice: Choice = "") -> list[Reread]:
@@ -57,7 +62,8 @@ def choose_reading(plan: Plan, ports: AuditPorts, choice: Choice = "") -> list[R
     if not found:
         return [Reread(present, list(plan.replay))]
     kept = [] if ports.history is None else ports.history.declarations.read_declarations()
-    known = read_known(kept, present, found)
+    letters = {one.declaration for one in replays if not one.topic_id} - {present.fingerprint}
+    known = read_known(kept, present, found.keys() | letters)
     doing = f"replaying {topic}"
     for fingerprint, ranges in sorted(found.items()):
         if fingerprint not in known:
@@ -71,14 +77,16 @@ def choose_reading(plan: Plan, ports: AuditPorts, choice: Choice = "") -> list[R
     if choice == "then":
         others = [Reread(known[name], ranges) for name, ranges in sorted(found.items())]
         return [*([Reread(present, mine)] if mine else []), *others]
+    by_letters = {name: known.get(name) for name in sorted(letters)}
+    added = Additions()
     for fingerprint, ranges in sorted(found.items()):
-        changed = _first_change(ports, known[fingerprint], ranges)
+        changed = _first_change(ports, known[fingerprint], ranges, by_letters, added)
         if changed:
             raise PlanError(
                 f"{doing} by the present declaration {present.fingerprint}: {changed}. A stored "
-                f"reading is not changed: say {_command('then')}, or leave it as it is"
+                f"reading is not changed: say `--reading then`, or leave it as it is"
             )
-    return [Reread(present, list(plan.replay), is_new=True)]
+    return [Reread(present, list(plan.replay), added)]
 
 
 def _say_choice(
@@ -89,28 +97,65 @@ def _say_choice(
         f"({'; '.join(differences(known[name], present))})"
         for name, ranges in sorted(found.items())
     ]
+    restore = iot_command("replay", "--run", "RUN_ID", "--reading", "then")
     return (
         f"{', and '.join(said)}; the present one is {present.fingerprint}. Say "
-        f"{_command('then')} to write what was written, or {_command('now')} to read them by the "
-        "present one, which is refused where a stored reading would change"
+        "`--reading then` (in the job: `reading: then`) to write what was written, or `now` to "
+        "read them by the present one, which is refused where a stored reading would change. A run "
+        f"that was executed again cannot say it: use `{restore}`"
     )
 
 
-def _command(choice: Choice) -> str:
-    return f"`{iot_command('replay', '--reading', choice)}`"
+def _first_change(
+    ports: AuditPorts,
+    then: Declaration,
+    ranges: Sequence[OffsetRange],
+    letters: Mapping[str, Declaration | None],
+    added: Additions,
+) -> str:
+    """The first record whose stored reading the present declaration would change, in words.
 
-
-def _first_change(ports: AuditPorts, then: Declaration, ranges: Sequence[OffsetRange]) -> str:
-    """The first record whose stored reading the present declaration would change, in words."""
+    Args:
+        letters: by which dead letters were replayed, by fingerprint; None: it was not kept.
+        added: takes in what the present one tells of each record beside.
+    """
     rules = ports.rules
     before, after = LogReader(replace(rules, declaration=then)), LogReader(rules)
+    others = {
+        name: None if other is None else LogReader(replace(rules, declaration=other))
+        for name, other in letters.items()
+        if name != then.fingerprint
+    }
+    readers = [before, after, *(reader for reader in others.values() if reader is not None)]
     for of_round in in_rounds(ranges):
+        for item in of_round.values():
+            added.begin(item)
         for records in ports.records.read(ports.settings.topic, list(of_round.values())):
-            ports.learn_schemas(before, records.values)
-            ports.learn_schemas(after, records.values)
+            for reader in readers:
+                ports.learn_schemas(reader, records.values)
             both = zip(records.told(before), records.told(after), strict=True)
             for at, (told, tells) in enumerate(both):
                 changed = find_change(told, tells, then, rules.declaration)
+                if isinstance(told, Rejection) and not isinstance(tells, Rejection):
+                    changed = _change_of_letter(records.at(at), tells, others, rules.declaration)
+                where = records.partitions[at], records.offsets[at]
                 if changed:
-                    return f"record {records.partitions[at]}:{records.offsets[at]}: {changed}"
+                    return f"record {where[0]}:{where[1]}: {changed}"
+                if not isinstance(tells, Rejection | Ignored):
+                    added.note(*where, find_added(told, tells, then, rules.declaration))
     return ""
+
+
+def _change_of_letter(
+    message: RawRecords, tells: Told, others: Mapping[str, LogReader | None], now: Declaration
+) -> str | None:
+    """What changes of the row that a replayed dead letter may have made."""
+    for name, reader in others.items():
+        by = f"the declaration {name}, by which dead letters were replayed"
+        if reader is None:
+            return f"it may have been stored by {by} and which was not kept"
+        (told,) = message.told(reader)
+        changed = find_change(told, tells, reader.rules.declaration, now)
+        if changed:
+            return f"{changed} by {by}"
+    return None

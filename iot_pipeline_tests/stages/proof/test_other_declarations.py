@@ -9,27 +9,34 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.ledger.chain import Counts
 from iot_pipeline.core.ledger.declared import DeclaredReplay
+from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.proof.audit_result import DEFECTS, AuditResult, Fate
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.decoding import encode_reading
 from iot_pipeline.core.reading.messages import Reading, ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.row_groups import RowSlice
-from iot_pipeline.core.times import MS_PER_DAY, moment_of
+from iot_pipeline.core.times import MS_PER_DAY, day_of, moment_of
 from iot_pipeline.errors import PlanError
+from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges
+from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.mend import mend
+from iot_pipeline.stages.proof.rebase import rebase
 from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
 from iot_pipeline.stages.proof.trace import read_back_run, trace
 from iot_pipeline_tests.core.reading.declared import declared
+from iot_pipeline_tests.stages.fake_ledger import FakeLedger
 from iot_pipeline_tests.stages.fakes import NOW_MS, FakeStore, writer_id
 from iot_pipeline_tests.stages.outside import Outside
 from iot_pipeline_tests.stages.world import CONFIG, T0, World
 
 T0_MS = int(T0 * 1000)
+DAY = day_of(T0_MS // MS_PER_DAY)
 KEY = ("d", T0_MS // MS_PER_DAY, T0_MS)
 RUN = Run("run", writer_id(99))
 HEAD = "version: 1\ndevice: {path: device_id}\ntime: {path: timestamp, as: seconds}\nquantities: "
@@ -84,7 +91,7 @@ class Past:
                 RUN,
                 _config(reread.declaration),
                 progress=progress,
-                is_new_reading=reread.is_new,
+                added=reread.added,
             )
         return progress
 
@@ -104,6 +111,24 @@ def _config(declaration: Declaration):
 
 def defects(result: AuditResult) -> dict[Fate, int]:
     return {fate: result.fates[fate] for fate in DEFECTS if result.fates[fate]}
+
+
+def replay_letter_by_wider(past: Past) -> None:
+    """As `iot dead-letters replay` of the first record by the declaration of that day."""
+    world, place = past.world, ("hot", T0_MS // MS_PER_DAY, T0_MS)
+    world.declarations.keep_declaration(DECLARED["wider"])
+    by = DeclaredReplay("", DECLARED["wider"].fingerprint)
+    counts = Counts(stored=1, stored_by_day={DAY: 1}, cells_by_day={DAY: 2})
+    world.ledger.record_replay("iot_data", moment_of(NOW_MS), "letters", [], counts, by)
+    written = world.log.records()[0].produced_ms * 1000
+    world.store.cells[place] = {"temperature": (written, 75.0), "humidity": (written, 50.0)}
+    world.store.devices[place[1]]["hot"] = T0_MS
+
+
+def in_ledgers(past: Past, *, of_cells: bool = False) -> int:
+    """Rows of the day that both ledgers have as stored, or their cells."""
+    parts = past.world.ledger.stored_by_day("iot_data", [0], [DAY], of_cells=of_cells)
+    return sum(part[DAY] for part in parts)
 
 
 def cells(past: Past) -> dict[str, float]:
@@ -169,6 +194,30 @@ def test_ranges_of_a_declaration_that_was_not_kept_are_named(past: Past) -> None
     assert past.audit("both").doubts == []
 
 
+@pytest.mark.parametrize(("then", "now"), [("kelvin", "both"), ("both", "one"), ("one", "both")])
+def test_a_log_cut_after_a_change_is_in_doubt_from_where_it_was_cut(past, then, now) -> None:
+    log = past.world.log
+    for step in range(10):
+        past.world.write(0, "d", T0 + step, 20.0, 50.0)
+        log.tick()
+    past.drain(then)
+    log.cut(0, 5)
+    log.tick(5_000)
+    for step in range(8):
+        past.world.write(0, "new", T0 + step, 20.0, 50.0)
+        log.tick()
+    proof = past.outside(now).ports
+    _, checkpoints, _ = read_states(log, past.world.ledger, "iot_data")
+    marks = log.watermarks("iot_data")
+    comparison = LogComparison(log, proof)
+    found = comparison.find_doubts("iot_data", checkpoints.values(), marks, 0.2)
+    assert found[0].offsets == OffsetRange(0, 5, 10)
+    # What the doubt says to do leaves no row torn.
+    rebase(log, past.world.ledger, "iot_data", parse_target(["0:5"]), RUN, proof=proof)
+    past.drain(now)
+    assert defects(past.audit(now)) == {}
+
+
 def test_a_dropped_column_is_not_compared_and_said(past: Past) -> None:
     past.world.write(0, "d", T0, 20.0, 50.0)
     past.drain("both")
@@ -176,6 +225,42 @@ def test_a_dropped_column_is_not_compared_and_said(past: Past) -> None:
     result = past.audit("one")
     assert defects(result) == {}
     assert result.doubts == ["not compared: humidity, whose column was dropped"]
+
+
+def proven(past: Past, name: str) -> bool:
+    """Whether the one day is, by an audit of all with that as the present declaration."""
+    ports = past.outside(name).ports
+    (found,) = audit(choose_ranges(ports), ports, "a", every_place=True).days.values()
+    return found.is_proven
+
+
+def test_a_day_with_a_dropped_column_is_not_proven(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    assert proven(past, "both")
+    assert proven(past, "one")
+    del past.world.store.cells[KEY]["humidity"]
+    assert not proven(past, "one")
+    assert not proven(past, "both")
+
+
+def test_a_day_of_a_declaration_that_was_not_kept_is_not_proven(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    past.world.declarations.keep_declaration(DECLARED["one"])
+    assert proven(past, "wider")
+    past.world.declarations.kept.pop(DECLARED["both"].fingerprint)
+    assert not proven(past, "wider")
+
+
+def test_a_row_whose_record_the_present_declaration_ignores_is_not_proven(past: Past) -> None:
+    past.world.write(0, "d", T0, 20.0, 50.0)
+    past.drain("both")
+    past.world.declarations.kept.clear()
+    past.world.store.cells.clear()
+    assert not proven(past, "ignoring")
+    past.world.declarations.keep_declaration(DECLARED["ignoring"])
+    assert not proven(past, "ignoring")
 
 
 def test_a_trace_reads_a_record_as_it_was_ingested_and_says_by_what(past: Past) -> None:
@@ -192,6 +277,32 @@ def test_rows_of_the_last_run_are_read_back_as_it_read_them(past: Past) -> None:
     past.drain("kelvin")
     found = read_back_run(past.outside("both").ports, [OffsetRange(0, 0, 1)])
     assert (found.rows, found.not_equal) == (1, 0)
+
+
+def test_what_follows_a_run_reads_the_end_of_the_ledger_only(past: Past, monkeypatch) -> None:
+    asked = []
+    read = FakeLedger.read_entries
+
+    def note(ledger: FakeLedger, *args, **options):
+        found = read(ledger, *args, **options)
+        asked.append(len(found))
+        return found
+
+    for second, name in enumerate(["one", *["both"] * 30]):
+        past.world.write(0, "d", T0 + second, 20.0, 50.0)
+        past.world.log.tick()
+        past.drain(name)
+    ports = past.outside("both").ports
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLedger, "read_entries", note)
+        found = read_back_run(ports, [OffsetRange(0, 30, 31)])
+        assert max(asked) <= 20
+        # Where nothing else is used, whoever is given these ports does not ask again.
+        looked = as_ingested(ports, newest=20)
+        asked.clear()
+        assert (as_ingested(looked).ingested, asked) == (None, [])
+    assert (found.rows, found.not_equal) == (1, 0)
+    assert as_ingested(ports).ingested is not None
 
 
 def test_a_torn_row_of_then_is_mended_as_it_was_read_then(tmp_path: Path) -> None:
@@ -215,7 +326,8 @@ def test_a_replay_asks_by_which_declaration_and_says_what_differs(past: Past) ->
     then, present = DECLARED["both"].fingerprint, DECLARED["wider"].fingerprint
     said = (
         rf"1 offset \(0:0-1\) were ingested by the declaration {then} \(temperature: max 60, now "
-        rf"90\); the present one is {present}. Say `iot replay --reading then`"
+        rf"90\); the present one is {present}. Say `--reading then` \(in the "
+        "job: `reading: then`\\) to write what was written, or `now`"
     )
     with pytest.raises(PlanError, match=said):
         past.replay("wider", "", OffsetRange(0, 0, 1))
@@ -282,6 +394,103 @@ def test_now_adds_a_quantity_and_what_was_rejected_and_an_audit_knows(past: Past
     assert defects(past.audit("both")) == {Fate.LOST: 1}
 
 
+def test_now_is_refused_where_a_replayed_dead_letter_made_another_row(past: Past) -> None:
+    reading = Reading("hot", T0, 75.0, 50.0)
+    past.world.log.append(0, encode_reading(reading), b"other")
+    past.drain("both")
+    replay_letter_by_wider(past)
+    asked = OffsetRange(0, 0, 1)
+    said = (
+        "record 0:0: its device would be other, and is hot by the declaration "
+        f"{DECLARED['wider'].fingerprint}, by which dead letters were replayed. A stored reading"
+    )
+    with pytest.raises(PlanError, match=said):
+        past.replay("keyed", "now", asked)
+    assert [*past.world.store.rows()] == [("hot", T0_MS)]
+    assert defects(past.audit("keyed")) == {}
+    # What reads it as that one did, or not at all, changes nothing.
+    past.replay("one", "now", asked)
+    assert defects(past.audit("one")) == {}
+    past.replay("wider", "now", asked)
+    assert (defects(past.audit("wider")), in_ledgers(past)) == ({}, 1)
+
+
+def test_now_is_refused_where_dead_letters_were_replayed_by_what_was_not_kept(past: Past) -> None:
+    past.world.write(0, "hot", T0, 75.0, 50.0)
+    past.drain("both")
+    replay_letter_by_wider(past)
+    del past.world.declarations.kept[DECLARED["wider"].fingerprint]
+    with pytest.raises(PlanError, match="were replayed and which was not kept"):
+        past.replay("keyed", "now", OffsetRange(0, 0, 1))
+
+
+@pytest.mark.parametrize("name", ["both", "one"])
+def test_now_does_not_count_again_a_row_that_it_restores(past: Past, name: str) -> None:
+    world = past.world
+    for second in range(3):
+        world.write(0, "d", T0 + second, 20.0, 50.0)
+        world.log.tick()
+    past.drain(name)
+    # Some of the range are read as before: what is lost there is restored as well.
+    world.write(0, "d", T0 + 3, 20.0, 50.0)
+    past.drain("wider")
+    for second in (0, 3):
+        del world.store.cells["d", KEY[1], T0_MS + 1000 * second]
+    done = past.replay("wider", "now", OffsetRange(0, 0, 4))
+    assert (done.rows_not_whole, len(world.store.rows()), in_ledgers(past)) == (0, 4, 4)
+    assert in_ledgers(past, of_cells=True) == 8
+    assert defects(past.audit("wider")) == {}
+
+
+def test_now_over_a_recorded_loss_counts_its_rows_once(past: Past) -> None:
+    world = past.world
+    world.write(0, "d", T0, 20.0, 50.0)
+    world.log.tick()
+    past.drain("one")
+    for second in range(1, 4):
+        world.write(0, "d", T0 + second, 20.0, 50.0)
+        world.log.tick()
+    proof = past.outside("one").ports
+    target = parse_target(["0:4"])
+    other = Run("rebase", writer_id(7))
+    rebase(world.log, world.ledger, "iot_data", target, other, skip_reason="test", proof=proof)
+    done = past.replay("both", "now", OffsetRange(0, 0, 4))
+    assert [item for item, _ in done.recovered] == [OffsetRange(0, 1, 4)]
+    assert (len(world.store.rows()), in_ledgers(past)) == (4, 4)
+    assert in_ledgers(past, of_cells=True) == 8
+
+
+_FEW = st.lists(st.tuples(st.integers(0, 2), _VALUES, st.booleans()), min_size=1, max_size=5)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.sampled_from(["one", "both", "wider", "parts"]), _FEW), min_size=1),
+    st.sampled_from(["wider", "both", "parts"]),
+)
+def test_after_now_the_ledgers_have_every_row_and_cell_that_is_there(
+    tmp_path_factory, runs, present: str
+) -> None:
+    past = Past(tmp_path_factory.getbasetemp())
+    world, lost, sent = past.world, [], 0
+    for name, records in runs[:4]:
+        for device, temperature, humidity in [(d, t, 50.0) for d, t, _ in records]:
+            # Each key once: what is sent again is counted twice by the runs themselves.
+            world.write(0, "abc"[device], T0 + sent, temperature, humidity)
+            lost += [("abc"[device], KEY[1], T0_MS + 1000 * sent)] * records[0][2]
+            sent += 1
+        world.log.tick()
+        past.drain(name)
+    for place in lost:
+        world.store.cells.pop(place, None)
+    try:
+        past.replay(present, "now", OffsetRange(0, 0, sent))
+    except PlanError:
+        return
+    assert in_ledgers(past) == len(world.store.rows())
+    assert in_ledgers(past, of_cells=True) == sum(map(len, world.store.cells.values()))
+
+
 def test_now_of_a_part_adds_a_quantity_beside_what_a_later_record_tells(past: Past) -> None:
     past.world.write(0, "d", T0, 20.0, 50.0)
     past.world.log.tick()
@@ -330,14 +539,7 @@ def test_a_dead_letter_that_another_declaration_made_a_row_of_is_no_stray(past: 
     world.write(0, "hot", T0, 75.0, 50.0)
     past.drain("both")
     assert past.audit("both").fates[Fate.REJECTED] == 1
-    # As `iot dead-letters replay` by the declaration of that day.
-    world.declarations.keep_declaration(DECLARED["wider"])
-    by = DeclaredReplay("", DECLARED["wider"].fingerprint)
-    world.ledger.record_replay("iot_data", moment_of(NOW_MS), "r", [], Counts(), by)
-    written = world.log.records()[0].produced_ms * 1000
-    place = ("hot", T0_MS // MS_PER_DAY, T0_MS)
-    world.store.cells[place] = {"temperature": (written, 75.0), "humidity": (written, 50.0)}
-    world.store.devices[place[1]]["hot"] = T0_MS
+    replay_letter_by_wider(past)
     for name in ("both", "wider", "kelvin"):
         result = past.audit(name)
         assert (defects(result), result.fates[Fate.STORED]) == ({}, 1), name
@@ -346,7 +548,7 @@ def test_a_dead_letter_that_another_declaration_made_a_row_of_is_no_stray(past: 
 def test_a_run_that_is_executed_again_is_refused_rather_than_read_otherwise(past: Past) -> None:
     past.world.write(0, "d", T0, 20.0, 50.0)
     past.drain("kelvin")
-    with pytest.raises(PlanError, match="Say `iot replay --reading then`"):
+    with pytest.raises(PlanError, match="use `iot replay --run RUN_ID --reading then`"):
         past.world.ingest(offsets=[OffsetRange(0, 0, 1)])
 
 
