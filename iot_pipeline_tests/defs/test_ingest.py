@@ -284,7 +284,9 @@ def test_a_run_believes_the_kept_sums_and_the_checks_alone_ask_the_whole_ledger(
     wrong = {day: stored + 1 for day, stored in falsified.stored_by_day.items()}
     sums.write_sum(pipeline.topic, replace(falsified, stored_by_day=wrong))
     produce(pipeline.brokers, pipeline.topic, fleet("third", 5, 100), partition=0)
-    assert set(dagster.materialize().red) == {"row_count_matches_ledger"}
+    # A row less than the ledger seems to have: it may be of a reading that was sent again.
+    said = dagster.materialize().checks["row_count_matches_ledger"].description
+    assert "1 row fewer than the ledger stored" in str(said)
     assert dagster.launch("checks").red == {}
 
 
