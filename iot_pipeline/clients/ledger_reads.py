@@ -55,7 +55,10 @@ _INGESTED = (
 _REPLAYED = (
     f"SELECT started_at, run_id, ranges, stored, stored_by_day FROM {REPLAYS} WHERE topic = ?"
 )
-_DECLARED = f"SELECT started_at, ranges, topic_id, declaration FROM {REPLAYS} WHERE topic = ?"
+_DECLARED = (
+    "SELECT started_at, ranges, topic_id, declaration, stored_by_day, cells_by_day "
+    f"FROM {REPLAYS} WHERE topic = ?"
+)
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
@@ -226,6 +229,8 @@ class LedgerReads(Table):
                 row.declaration,
                 [parse_range(text) for text in row.ranges or ()],
                 aware(row.started_at),
+                by_day(row.stored_by_day),
+                by_day(row.cells_by_day),
             )
             for row in rows
             if row.declaration

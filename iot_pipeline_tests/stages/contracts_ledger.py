@@ -347,6 +347,8 @@ class LedgerStoreContract:
         found = ledger.declared_replays(topic)
         assert [(one.declaration, one.topic_id) for one in found] == [("a", "uuid"), ("b", "uuid")]
         assert [list(one.ranges) for one in found] == [ranges, ranges]
+        counted = [(one.stored_by_day, one.cells_by_day) for one in found]
+        assert counted == [(COUNTS.stored_by_day, COUNTS.cells_by_day)] * 2
 
 
 class LedgerSumsContract:

@@ -211,7 +211,13 @@ class FakeLedger:
     ) -> None:
         self.replays.append((topic, started_at, run_id, list(ranges), counts))
         if declared is not None:
-            kept = replace(declared, ranges=list(ranges), started_at=started_at)
+            kept = replace(
+                declared,
+                ranges=list(ranges),
+                started_at=started_at,
+                stored_by_day=counts.stored_by_day,
+                cells_by_day=counts.cells_by_day,
+            )
             self.declared[topic, started_at, run_id] = kept
 
     def declared_replays(self, topic: str) -> list[DeclaredReplay]:

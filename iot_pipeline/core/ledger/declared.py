@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 from iot_pipeline.core.ledger.chain import LedgerEntry
 from iot_pipeline.core.reading.offsets import OffsetRange
@@ -17,13 +17,16 @@ Parts = list[tuple[OffsetRange, str]]
 class DeclaredReplay:
     """Ranges of a topic that were replayed by another declaration than they were ingested by.
 
-    Without a topic_id: dead letters were, of which no range is known.
+    Without a topic_id: dead letters were, of which no range is known. Counted by day are the rows,
+    and their cells, that the runs which ingested the ranges have not counted.
     """
 
     topic_id: str
     declaration: str
     ranges: Sequence[OffsetRange] = ()
     started_at: datetime | None = None
+    stored_by_day: Mapping[date, int] = field(default_factory=dict)
+    cells_by_day: Mapping[date, int] = field(default_factory=dict)
 
 
 def declared_parts(

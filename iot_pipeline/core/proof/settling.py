@@ -5,13 +5,13 @@ audit of the day's offsets does: where every record has its row or a later one's
 what was sent again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import NamedTuple
 
 from iot_pipeline.core.ledger.chain import LedgerEntry
-from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges
+from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, subtract_ranges
 
 # Offsets that are compared, and remembered, together.
 PIECE_OFFSETS = 250_000
@@ -20,13 +20,27 @@ _LEFT, _PRESENT = "former: rows left", "former: stored since"
 
 
 class Piece(NamedTuple):
-    """A part of the log, inside one epoch, that has readings of the day."""
+    """A part of the log, inside one epoch, that has readings of the day.
+
+    `added` is what replays have added to it and its neighbours since: as it grows it is another
+    piece, of which nothing is remembered.
+    """
 
     epoch: int
     offsets: OffsetRange
+    added: int = 0
 
     def __str__(self) -> str:
-        return f"{self.epoch}:{self.offsets}"
+        more = f" and {self.added} added" if self.added else ""
+        return f"{self.epoch}:{self.offsets}{more}"
+
+
+class AddedOn(NamedTuple):
+    """Rows of a day, or cells, that a replay by a later declaration added to ranges of the log."""
+
+    epoch: int
+    ranges: Sequence[OffsetRange]
+    added: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +120,9 @@ class Former:
         return {_LEFT: left, _PRESENT: self.present} if self.stored else {}
 
 
-def pieces_of(entries: Iterable[LedgerEntry], day: date) -> list[Piece]:
+def pieces_of(
+    entries: Iterable[LedgerEntry], day: date, replays: Sequence[AddedOn] = ()
+) -> list[Piece]:
     """The log's parts that have readings of the day, cut at multiples of PIECE_OFFSETS.
 
     Ordered so that those of the newest offsets come first: what is sent again is sent soon.
@@ -115,12 +131,21 @@ def pieces_of(entries: Iterable[LedgerEntry], day: date) -> list[Piece]:
     for entry in entries:
         if entry.counts.stored_by_day.get(day):
             by_epoch.setdefault(entry.epoch, []).append(entry.offsets)
+    for replay in replays:
+        by_epoch.setdefault(replay.epoch, []).extend(replay.ranges)
     pieces = []
     for epoch, ranges in by_epoch.items():
         for item in join_ranges(ranges):
             start = item.start
             while start < item.end:
                 end = min(item.end, (start // PIECE_OFFSETS + 1) * PIECE_OFFSETS)
-                pieces.append(Piece(epoch, OffsetRange(item.partition, start, end)))
+                offsets = OffsetRange(item.partition, start, end)
+                added = sum(
+                    replay.added
+                    for replay in replays
+                    if replay.epoch == epoch
+                    and subtract_ranges([offsets], replay.ranges) != [offsets]
+                )
+                pieces.append(Piece(epoch, offsets, added))
                 start = end
     return sorted(pieces, key=lambda piece: (-piece.offsets.end, piece.offsets.partition))
