@@ -218,7 +218,6 @@ CASES: Mapping[str, Case] = {
     "replay": Case("replay --offsets 0:0-3"),
     "rollup": Case("rollup --day {0.day}"),
     "mend": Case(f"mend {DEVICE} {{0.first_at}}", World.tear),
-    "audit": Case("audit --all"),
     "audits": Case("audits"),
     "losses --acknowledge": Case("losses --acknowledge {0.loss} --reason tested"),
     "dead-letters replay": Case("dead-letters replay"),
@@ -245,6 +244,8 @@ CASES: Mapping[str, Case] = {
     "dead-letters list": Case("dead-letters list"),
     "dead-letters show": Case("dead-letters show {0.place}"),
     "dead-letters stats": Case("dead-letters stats"),
+    # An audit finds the row that is torn for `mend`.
+    "audit": Case("audit --all", World.tear, found=1),
     # The last: they take what others look at.
     "forget": Case("forget --reason tested --yes nobody"),
     "delete": Case(f"delete --day {{0.day}} --reason tested --yes {DEVICE}"),

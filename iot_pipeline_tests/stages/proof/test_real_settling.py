@@ -44,7 +44,7 @@ def test_readings_sent_again_are_told_from_rows_that_are_missing(
     assert "250 rows fewer than the ledger stored, and none is missing" in verdict.sentence
     assert verdict.numbers["rows_sent_again"] == 250
     kept = connections.settlements.read_settlement(pipeline.topic, DAY)
-    assert len(kept.pieces) == 6
+    assert len([name for name in kept.pieces if not name.startswith("ledger")]) == 6
     assert kept.explained == 250
     assert connections.audits.read_last_audit(pipeline.topic) is None, "no audit of a person's"
 
