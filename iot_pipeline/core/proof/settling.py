@@ -6,7 +6,7 @@ what was sent again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges, subtract
 PIECE_OFFSETS = 250_000
 # Of no piece: remembered of a log of before a rebase.
 _LEFT, _PRESENT = "former: rows left", "former: stored since"
+# Of no piece either: what the ledger had stored when the day was as it is to be.
+_SUM_THEN = "ledger: stored then"
 
 
 class Piece(NamedTuple):
@@ -55,6 +57,15 @@ class KeptSettlement:
     pieces: Mapping[str, int] = field(default_factory=dict)
     explained: int = 0
     settled_at: datetime | None = None
+
+    def at_sum(self, stored: int) -> "KeptSettlement":
+        """The same, of a day of which the ledger has stored `stored` rows."""
+        return replace(self, pieces={**self.pieces, _SUM_THEN: stored})
+
+    def explains(self, stored: int) -> int:
+        """Rows that may be fewer, when the ledger has stored `stored`: no more than came since."""
+        then = self.pieces.get(_SUM_THEN)
+        return 0 if then is None else self.explained + max(0, stored - then)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,6 @@ _PATIENCE_SECONDS = 5.0
 # A run believes for so long that a day that was settled is; the schedule looks every 5 minutes.
 _IS_SETTLED_FOR = timedelta(minutes=15)
 _PATIENCE_WHILE_ONE_RUN_WRITES_SECONDS = 0.5
-# Of no piece of the log: what the ledger had stored when the day was as it is to be.
-_SUM_THEN = "ledger: stored then"
 
 
 def look(facts: Facts) -> CheckVerdict | None:
@@ -116,10 +114,8 @@ def _settle(facts: Facts, compared: Sequence[DayCount]) -> list[Settlement]:
             continue
         kept = facts.ports.settlements.read_settlement(facts.settings.topic, day.day)
         if kept.settled_at is not None and facts.now - kept.settled_at < _IS_SETTLED_FOR:
-            # What came since is compared by the next look on its own; no more can be missing than
-            # was stored since.
-            since = (day.ledger_after or 0) - kept.pieces.get(_SUM_THEN, 0)
-            explained = kept.explained + max(0, since) if _SUM_THEN in kept.pieces else 0
+            # What came since is compared by the next look on its own.
+            explained = kept.explains(day.ledger_after or 0)
             if day.deficit > explained:
                 continue
             settlements.append(
@@ -147,8 +143,7 @@ def _keep_sums_then(
         kept = ports.read_settlement(topic, day.day)
         if is_equal:
             kept = replace(kept, explained=0, settled_at=facts.now)
-        pieces = {**kept.pieces, _SUM_THEN: day.ledger_before or 0}
-        ports.keep_settlement(topic, day.day, replace(kept, pieces=pieces))
+        ports.keep_settlement(topic, day.day, kept.at_sum(day.ledger_before or 0))
 
 
 def days_alone(facts: Facts) -> set[date]:
