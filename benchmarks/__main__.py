@@ -35,10 +35,15 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=4, help="of the topic, at least 2")
     parser.add_argument("--rates", type=_numbers, default=[1_000, 5_000, 20_000], help="following")
     parser.add_argument("--follow-seconds", type=float, default=30)
+    parser.add_argument("--follow-devices", type=int, default=1000)
     parser.add_argument("--commitlogs", type=lambda t: t.split(","), default=["group", "periodic"])
     parser.add_argument(
         "--nodes", type=int, choices=COUNTS, default=1, help="of each server; 3: three replicas"
     )
+    parser.add_argument(
+        "--contenders", type=lambda t: t.split(","), help="these alone: packed,driver,..."
+    )
+    parser.add_argument("--before", type=Path, help="a checkout of another commit, measured too")
     parser.add_argument("--full", action="store_true", help="peers too, however long it takes")
     parser.add_argument("--docs", action="store_true", help=f"write the results into {_DOCS}")
     parser.add_argument("--out", type=Path, default=Path("data") / "bench")

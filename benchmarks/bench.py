@@ -13,11 +13,13 @@ import psutil
 
 from benchmarks import report, verify
 from benchmarks.contenders import (
+    ROOT,
     Contender,
     Outcome,
     contenders,
     drain_in_processes,
     profile_drain,
+    run_iot,
 )
 from benchmarks.latency import probe
 from benchmarks.load import load
@@ -49,8 +51,11 @@ class Wanted:
     partitions: int
     rates: list[int]
     follow_seconds: float
+    follow_devices: int
     commitlogs: list[str]
     nodes: int
+    contenders: list[str] | None
+    before: Path | None
     full: bool
     out: Path
 
@@ -103,7 +108,9 @@ class _Servers:
         self._wanted, self._found = bench.wanted, bench.found
         self._services, self._commitlog, self._until = services, commitlog, until
         self._loaded: set[str] = set()
-        self._contenders = contenders(verify.is_complete, bench.wanted.full)
+        found = contenders(verify.is_complete, bench.wanted.full, bench.wanted.before)
+        only = bench.wanted.contenders
+        self._contenders = [one for one in found if only is None or one.name in only]
 
     def measure(self, is_first: bool) -> None:
         wanted = self._wanted
@@ -113,7 +120,8 @@ class _Servers:
         for devices in wanted.devices:
             for number in range(wanted.rounds):
                 if self._has_time(f"{devices} devices, round {number + 1}"):
-                    for contender in self._contenders:
+                    # In turn the other way round: who comes second meets a warmer server.
+                    for contender in self._contenders[:: -1 if number % 2 else 1]:
                         self._round(contender, devices, wanted.rows, number)
             if is_first and devices == wanted.devices[0]:
                 # Now that the servers are as warm as they get.
@@ -168,7 +176,8 @@ class _Servers:
     def _round(self, contender: Contender, devices: int, rows: int, number: int | None) -> None:
         count = max(devices, rows // contender.slowness)
         what = Load(count, devices, self._wanted.partitions)
-        self._one("devices", contender.name, what, lambda env: contender.run(env, count), number)
+        name, checkout = contender.name, contender.checkout
+        self._one("devices", name, what, lambda env: contender.run(env, count), number, checkout)
 
     def _one(
         self,
@@ -177,9 +186,10 @@ class _Servers:
         what: Load,
         run: Callable[[dict[str, str]], Outcome],
         number: int | None,
+        checkout: Path = ROOT,
     ) -> None:
         env = self._environment(what)
-        settings = self._prepare(env, what)
+        settings = self._prepare(env, what, checkout)
         before = _cpu_seconds(self._services)
         outcome = run(env)
         after = _cpu_seconds(self._services)
@@ -220,25 +230,29 @@ class _Servers:
     def _follow(self, rate: int, seconds: float, *, is_counted: bool = True) -> None:
         what = Load(0, _DEVICES_OF_SERIES, self._wanted.partitions)
         env = self._environment(what, topic=f"bench_follow_{uuid.uuid4().hex[:8]}")
-        subprocess.run([_IOT, "setup"], env=env, check=True, capture_output=True)
+        run_iot(env, "setup")
         command = [_IOT, "drain", "--follow", "--json", "--seconds", str(seconds + 60)]
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
         try:
             time.sleep(_FOLLOW_START_SECONDS)
-            summary = probe(_settings(env), rate, seconds).summary()
+            found = probe(_settings(env), rate, seconds, self._wanted.follow_devices)
         finally:
             process.terminate()
             process.wait(30)
         _drop(_settings(env))
+        summary = found.summary()
         note = "" if is_counted else " (warm-up, not counted)"
         say(f"{self._commitlog} following {rate:,}/s: {summary}{note}")
         if not is_counted:
             return
-        self._found.latencies.append({"commitlog": self._commitlog, "rate": rate, **summary})
+        devices = self._wanted.follow_devices
+        self._found.latencies.append(
+            {"commitlog": self._commitlog, "devices": devices, "rate": rate, **summary}
+        )
 
-    def _prepare(self, env: dict[str, str], what: Load) -> Settings:
+    def _prepare(self, env: dict[str, str], what: Load, checkout: Path = ROOT) -> Settings:
         settings = _settings(env)
-        subprocess.run([_IOT, "setup"], env=env, check=True, capture_output=True)
+        run_iot(env, "setup", checkout=checkout)
         if what.topic not in self._loaded:
             load(settings, what.rows, what.devices, what.padding)
             self._loaded.add(what.topic)

@@ -39,24 +39,39 @@ class Contender:
     """One way to move a topic into the table.
 
     `slowness` divides the rows it gets: ten times slower on ten times fewer rows takes as long.
+    `checkout` is the code that makes its tables.
     """
 
     name: str
     slowness: int
     run: Callable[[dict[str, str], int], Outcome]
+    checkout: Path = ROOT
 
 
-def _watch(command: list[str], env: dict[str, str]) -> dict[str, Any]:
+def run_iot(env: dict[str, str], *command: str, checkout: Path = ROOT) -> None:
+    """A command of the `iot` of a checkout, to its end."""
+    code = "from iot_pipeline.cli.main import main; main()"
+    subprocess.run(
+        [sys.executable, "-c", code, *command],
+        env={**env, "PYTHONPATH": str(checkout)},
+        cwd=checkout,
+        check=True,
+        capture_output=True,
+    )
+
+
+def _watch(command: list[str], env: dict[str, str], checkout: Path = ROOT) -> dict[str, Any]:
     """Run a command; the JSON it printed."""
-    done = subprocess.run(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    env = {**env, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, env=env, cwd=checkout, stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command[:4])}: exit code {done.returncode}")
     return cast(dict[str, Any], json.loads(done.stdout))
 
 
-def _drain(path: str) -> Callable[[dict[str, str], int], Outcome]:
+def _drain(path: str, checkout: Path = ROOT) -> Callable[[dict[str, str], int], Outcome]:
     def run(env: dict[str, str], count: int) -> Outcome:
-        return _outcome(_watch(_DRAINER, {**env, "IOT_WRITE_PATH": path}))
+        return _outcome(_watch(_DRAINER, {**env, "IOT_WRITE_PATH": path}, checkout))
 
     return run
 
@@ -129,14 +144,20 @@ def _peer(script: Path, is_complete: Callable[[dict[str, str], int], bool]) -> C
 
 
 def contenders(
-    is_complete: Callable[[dict[str, str], int], bool], with_peers: bool
+    is_complete: Callable[[dict[str, str], int], bool], with_peers: bool, before: Path | None
 ) -> list[Contender]:
-    """All that can run here; peers only in a full run, and those that say they can."""
-    found = [
-        Contender("packed", 1, _drain("packed")),
-        Contender("driver", 4, _drain("driver")),
-        Contender("handwritten", 20, _handwritten),
-    ]
+    """All that can run here; peers only in a full run, and those that say they can.
+
+    Args:
+        is_complete: all rows of a peer are there.
+        with_peers: those of `benchmarks/peers/`, too.
+        before: another checkout, whose packed drain is the contender `before`.
+    """
+    found = [Contender("packed", 1, _drain("packed"))]
+    if before is not None:
+        before = before.resolve()
+        found.append(Contender("before", 1, _drain("packed", before), before))
+    found += [Contender("driver", 4, _drain("driver")), Contender("handwritten", 20, _handwritten)]
     for script in sorted(PEERS.glob("*.sh")) if with_peers else []:
         if subprocess.run([str(script), "--available"], check=False).returncode == 0:
             found.append(_peer(script, is_complete))

@@ -148,7 +148,7 @@ class Settings(
     """memory for records and rows of one process, in MB"""
     micro_batch_seconds: float = Field(1.0, gt=0, le=60)
     """how long a micro-batch may gather records"""
-    requests_in_flight: int = Field(64, ge=1, le=1024)
+    requests_in_flight: int = Field(128, ge=1, le=1024)
     """CQL batches on their way to Cassandra at once"""
     max_rows_per_second: int = Field(0, ge=0, le=10_000_000)
     """rows a second that one run writes at most; 0: no limit; `iot throttle` changes it"""

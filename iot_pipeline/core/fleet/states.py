@@ -6,8 +6,7 @@ were in trouble are looked at every time, the others in turn, and what was left 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
-from operator import sub
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -155,26 +154,29 @@ class FleetStates:
         A month of history is sent in minutes: reading by reading it would cost more than writing
         it. Nothing of a row is looked at here but its time, and when the first and last came.
         """
-        columns, order = groups.columns, groups.order
-        firsts = order[groups.starts]
+        columns = groups.columns
+        firsts = groups.order[groups.starts]
         delays = arrived_ms(columns.written_us[firsts]) - columns.ms[firsts]
         is_late = delays > _limit_of(groups, self.limits, lambda limits: limits.backfill_ms)
         if not is_late.any():
             return groups
         is_left = ~is_late
-        for number in np.flatnonzero(is_late).tolist():
-            name, _ = groups.place(number)
-            places = groups.part(number, number + 1).places()
-            times = columns.ms[places].tolist()
-            began, ended = arrived_ms(columns.written_us[places[[0, -1]]]).tolist()
+        late = np.flatnonzero(is_late)
+        backfills = _Backfills.of(groups.select(late), self.limits)
+        for number in np.flatnonzero(backfills.are_plain).tolist():
+            name, began = backfills.names[number], backfills.began_ms[number]
             state = self.devices.get(name) or DeviceState()
-            is_clock = why_off(times[0], began)
-            limits = self.limits.of(name)
-            if not is_clock and _is_plain_backfill(state, times, began, ended, limits):
-                self.devices[name] = state
-                self.changed.add(name)
-            else:
-                is_left[number] = True
+            if state.steady_rows > 1 or why_off(backfills.first_ms[number], began):
+                is_left[late[number]] = True
+                continue
+            ended = backfills.ended_ms[number]
+            behind_ms, newest_ms = ended - backfills.last_ms[number], max(began, ended)
+            state.take_backfill(
+                behind_ms, newest_ms, backfills.counts[number], self.limits.of(name)
+            )
+            self.devices[name] = state
+            self.changed.add(name)
+        is_left[late[~backfills.are_plain]] = True
         return groups.select(np.flatnonzero(is_left))
 
     def _count_delays(self, view: "_Columns") -> None:
@@ -301,27 +303,57 @@ def _number_of_all(first_ms: Ints, last_ms: Ints, piece_ms: int) -> list[int]:
     return numbers
 
 
-def _is_plain_backfill(
-    state: DeviceState, times: Sequence[int], began: int, ended: int, limits: QualityLimits
-) -> bool:
-    """Take a group's readings, which came from `began` to `ended`; False: look at each.
+@dataclass(frozen=True, slots=True)
+class _Backfills:
+    """What groups of readings that came long after tell, as columns with a value for each.
 
-    They are when even the latest of them was late enough when the first one came, and no ten in a
+    Of a group the first and last reading count as they arrived, from `began_ms` to `ended_ms`.
+    `are_plain`: even the latest reading was late enough when the first one came, and no ten in a
     row can be late by the same, as those of a clock that is behind are.
     """
-    last = times[-1]
-    took = abs(ended - began)
-    if (
-        state.steady_rows > 1
-        or min(began, ended) - max(times) <= limits.backfill_ms
-        or max(times) - min(times) <= STEADY_MS + took
-    ):
-        return False
-    steps = map(sub, islice(times, STEADY_READINGS - 1, None), times)
-    if min(map(abs, steps), default=STEADY_MS + took + 1) <= STEADY_MS + took:
-        return False
-    state.take_backfill(ended - last, max(began, ended), len(times), limits)
-    return True
+
+    names: Sequence[str]
+    counts: list[int]
+    first_ms: list[int]
+    last_ms: list[int]
+    began_ms: list[int]
+    ended_ms: list[int]
+    are_plain: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, groups: RowGroups, limits: QualityLimits) -> "_Backfills":
+        columns, places, counts = groups.columns, groups.places(), groups.counts
+        times: Ints = columns.ms[places]
+        ends: Ints = np.cumsum(counts)
+        starts: Ints = ends - counts
+        began: Ints = arrived_ms(columns.written_us[places[starts]])
+        ended: Ints = arrived_ms(columns.written_us[places[ends - 1]])
+        newest, oldest = np.maximum.reduceat(times, starts), np.minimum.reduceat(times, starts)
+        steady = STEADY_MS + np.abs(ended - began)
+        backfill = _limit_of(groups, limits, lambda limits: limits.backfill_ms)
+        are_plain = np.minimum(began, ended) - newest > backfill
+        are_plain &= newest - oldest > steady
+        are_plain &= np.minimum.reduceat(_steps(times, counts), starts) > steady
+        return cls(
+            groups.names(),
+            counts.tolist(),
+            times[starts].tolist(),
+            times[ends - 1].tolist(),
+            began.tolist(),
+            ended.tolist(),
+            are_plain,
+        )
+
+
+def _steps(times: Ints, counts: Ints) -> Ints:
+    """Of each reading the ms to the one that ends a steady run; the most where its group ends."""
+    steps = np.full(len(times), np.iinfo(np.int64).max)
+    more = STEADY_READINGS - 1
+    if len(times) > more:
+        group = np.repeat(np.arange(len(counts)), counts)
+        is_same = group[more:] == group[:-more]
+        steps[:-more][is_same] = np.abs(times[more:] - times[:-more])[is_same]
+    return steps
 
 
 def fold_rows(states: FleetStates, device_id: str, rows: Iterable[tuple[int, int, Values]]) -> None:
