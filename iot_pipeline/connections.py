@@ -43,19 +43,13 @@ from iot_pipeline.core.reading.quantities import Quantity, are_in_parts
 from iot_pipeline.errors import MissingRightError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
+from iot_pipeline.stages.ingest.config import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
-from iot_pipeline.stages.ports import (
-    NoSchemas,
-    ReadingStore,
-    Receipts,
-    Run,
-    SchemaSource,
-    Traces,
-)
+from iot_pipeline.stages.ports import NoSchemas, ReadingStore, Receipts, Run, SchemaSource, Traces
 from iot_pipeline.stages.proof.ports import AuditPorts, History
-from iot_pipeline.stages.proof.replay import ReplayProgress, replay
+from iot_pipeline.stages.proof.replay import replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.proof.reread import Reread
 from iot_pipeline.stages.reading.slices import SlicedRows
 from iot_pipeline.stages.rollups.rebuild import RollupPorts

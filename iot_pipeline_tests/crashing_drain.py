@@ -15,8 +15,8 @@ from typing import Any
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ingest.config import Ports
 from iot_pipeline.stages.ingest.drain import drain
-from iot_pipeline.stages.ingest.micro_batch import Ports
 from iot_pipeline.stages.ingest.planning import make_plan
 
 MICRO_BATCH_RECORDS = 1000

@@ -24,7 +24,7 @@ from iot_pipeline.stages.alerts.live import RunMetrics
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.proof.replay import ReplayProgress
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 EXIT_FENCED = 3

@@ -14,12 +14,8 @@ from iot_pipeline.core.times import choose_window
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.planning import read_states
-from iot_pipeline.stages.proof.replay import (
-    ReplayProgress,
-    plan_replay,
-    ranges_between,
-    ranges_of_run,
-)
+from iot_pipeline.stages.proof.replay import plan_replay, ranges_between, ranges_of_run
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
 
 

@@ -6,23 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from iot_pipeline.clients.kafka import (
-    BOUNDED_MEMORY,
-    SILENT,
-    client_config,
-    lacking,
-    open_client,
-)
+from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, client_config, lacking, open_client
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
-from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.dead_letters import (
     SOURCE_OFFSET,
     SOURCE_PARTITION,
     SOURCE_TOPIC,
     TOPIC_ID,
 )
+from iot_pipeline.core.proof.stretches import RawRecords
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.rights.grants import READ, TOPIC
 from iot_pipeline.errors import KafkaUnavailableError, TransientError, UnreadableError

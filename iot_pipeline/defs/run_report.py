@@ -19,7 +19,7 @@ from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import RecordLogReader
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters
-from iot_pipeline.stages.proof.replay import ReplayProgress
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 
 # Letters of one observation that are read back; more than these are counted, not sorted.
 _MOST_READ = 200

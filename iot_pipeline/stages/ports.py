@@ -29,7 +29,6 @@ from iot_pipeline.core.ledger.chain import (
 from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.ledger.losses import Acknowledgement, Recovery
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum
-from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.audit_result import AuditResult
 from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
@@ -37,6 +36,7 @@ from iot_pipeline.core.proof.forgetting import Receipt
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.proof.settling import KeptSettlement
+from iot_pipeline.core.proof.stretches import RawRecords
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.formats import Unknown, WriterSchema

@@ -24,6 +24,7 @@ from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermark
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError, UnreadableError
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
+from iot_pipeline.stages.ingest.config import DrainConfig, Ports
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.latency import LatencyProbe
@@ -35,14 +36,14 @@ from iot_pipeline.stages.ingest.losses import (
     record_unreadable,
     when_lost,
 )
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ingest.stops import keep_stops
 from iot_pipeline.stages.ports import Run, Stops
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
-from iot_pipeline.stages.proof.replay import ReplayProgress, replay
+from iot_pipeline.stages.proof.replay import replay
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.proof.reread import choose_reading
 
 # Terminate ends a run within about a second.

@@ -25,8 +25,8 @@ from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime, arrived_ms, first_us
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest import micro_batch
+from iot_pipeline.stages.ingest.config import Ports
 from iot_pipeline.stages.ingest.drain import drain
-from iot_pipeline.stages.ingest.micro_batch import Ports
 from iot_pipeline.stages.ingest.planning import make_plan
 
 SERVER_PID = "CHAOS_SERVER_PID"

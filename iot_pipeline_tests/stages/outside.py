@@ -7,11 +7,11 @@ from typing import Any
 
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ledger.losses import Acknowledgement
-from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
+from iot_pipeline.core.proof.stretches import RawRecords
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.days import DeletedPart

@@ -19,7 +19,8 @@ from iot_pipeline.errors import PermanentError, PlanError, TransientError
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.deletions import delete_readings
 from iot_pipeline.stages.proof.rebase import rebase
-from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
+from iot_pipeline.stages.proof.replay import plan_replay, replay
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline_tests.stages.fake_rows import FailingSensorData, FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.faults import Crash, FailingLedger, FailingLog, Faults, How

@@ -16,8 +16,8 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.fleet.rows import FleetPorts
+from iot_pipeline.stages.ingest.config import DrainConfig, Ports
 from iot_pipeline.stages.ingest.drain import drain
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run, SensorData

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import compress
 
-from iot_pipeline.core.proof.audit import RawRecords
+from iot_pipeline.core.proof.stretches import RawRecords
 from iot_pipeline.core.reading.offsets import OffsetRange
 
 _FAR = 1 << 62

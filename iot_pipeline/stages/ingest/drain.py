@@ -21,7 +21,8 @@ from iot_pipeline.core.reading.fingerprints import Fingerprint
 from iot_pipeline.core.reading.messages import DeadLetter
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import CheckpointWentBackError, PermanentError, TransientError
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, MicroBatches, Ports
+from iot_pipeline.stages.ingest.config import DrainConfig, Ports
+from iot_pipeline.stages.ingest.micro_batch import MicroBatches
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ingest.traced import TracedMicroBatches, Tracing

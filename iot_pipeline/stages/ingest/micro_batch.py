@@ -11,7 +11,6 @@ before. At-least-once towards the table: a crash anywhere makes the same cells a
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -19,47 +18,24 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch, MicroBatchBuilder
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.core.ingest.sizing import row_bytes, wanted_records
-from iot_pipeline.core.ingest.throttle import NO_LIMIT, Limit, SetLimit
 from iot_pipeline.core.ledger.chain import LedgerEntry, ingested_from
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.columns import DeviceCodes
 from iot_pipeline.core.reading.decoding import ReadingDecoder
-from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.offsets import (
     Checkpoint,
     OffsetRange,
     TopicInfo,
     check_checkpoint_id,
 )
-from iot_pipeline.core.reading.retention import FOR_EVER, Retention, RetentionByCode
-from iot_pipeline.errors import (
-    KafkaUnavailableError,
-    PermanentError,
-    PipelineError,
-    TransientError,
-)
+from iot_pipeline.core.reading.retention import RetentionByCode
+from iot_pipeline.errors import KafkaUnavailableError, PermanentError, PipelineError, TransientError
+from iot_pipeline.stages.ingest.config import DrainConfig, Ports, open_throttle
 from iot_pipeline.stages.ingest.deleted import DeletedReadings
-from iot_pipeline.stages.ingest.following import (
-    FOLLOW_POLL_SECONDS,
-    IDENTITY_SECONDS,
-    Follow,
-)
+from iot_pipeline.stages.ingest.following import FOLLOW_POLL_SECONDS, IDENTITY_SECONDS
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.refused import settle_refusals
-from iot_pipeline.stages.ingest.throttle import Throttle
 from iot_pipeline.stages.ingest.writers import SLICES_AT_ONCE, Writers
-from iot_pipeline.stages.ports import (
-    DeadLetterSink,
-    Declarations,
-    DeletionLog,
-    LedgerStore,
-    NoSchemas,
-    ReadingStore,
-    RecordLogReader,
-    SchemaSource,
-    Throttles,
-    Traces,
-)
 from iot_pipeline.stages.reading.log import read_millisecond_before
 from iot_pipeline.stages.reading.schemas import learn_schemas
 from iot_pipeline.stages.requests import retry_transient
@@ -79,55 +55,6 @@ MAX_HELD_BYTES = 96 * 1024 * 1024
 MAX_KEPT_BYTES = 32 * 1024 * 1024
 # One empty poll counts as at most this much silence: the process may have been stopped meanwhile.
 _LONGEST_POLL_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class DrainConfig:
-    """How a run drains; the meaning of each is that of the setting with its name.
-
-    `micro_batch_bytes` is the memory into which a micro-batch grows when many devices are active
-    (`core.ingest.sizing`); 0: it does not grow. `asked_limit` is what this run was asked for beside
-    the settings' `limit`. `follow` is set for a run that stays.
-    """
-
-    rules: ReadingRules = field(default_factory=ReadingRules)
-    micro_batch_records: int = 50_000
-    micro_batch_seconds: float = 1.0
-    requests_in_flight: int = 64
-    retry_seconds: float = 30.0
-    retention: Retention = FOR_EVER
-    micro_batch_bytes: int = 0
-    limit: Limit = NO_LIMIT
-    asked_limit: SetLimit | None = None
-    follow: Follow | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Everything a drain touches."""
-
-    log: RecordLogReader
-    store: ReadingStore
-    ledger: LedgerStore
-    dead_letters: DeadLetterSink
-    throttles: Throttles | None = None
-    deletions: DeletionLog | None = None
-    schemas: SchemaSource = field(default_factory=NoSchemas)
-    open_traces: Callable[[], Traces | None] = lambda: None
-    declarations: Declarations | None = None
-
-    def keep_declaration(self, rules: ReadingRules, retry_seconds: float) -> None:
-        """Keep what the ledger is about to name by its fingerprint."""
-        kept = self.declarations
-        if kept is not None:
-            retry_transient(lambda: kept.keep_declaration(rules.declaration), retry_seconds)
-
-
-def open_throttle(topic: str, ports: Ports, config: DrainConfig) -> Throttle:
-    """How fast a run may write its rows, as of now and as it changes."""
-    throttle = Throttle(topic, ports.throttles, config.limit, config.asked_limit)
-    throttle.look(config.retry_seconds)
-    return throttle
 
 
 class MicroBatches:

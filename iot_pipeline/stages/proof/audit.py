@@ -13,13 +13,14 @@ from datetime import UTC, date, datetime
 from functools import partial
 
 from iot_pipeline.core.ledger.chain import LOSSES, LedgerEntry
-from iot_pipeline.core.proof.audit import Judge, LetterIndex, Stretch, Tie
+from iot_pipeline.core.proof.audit import Judge
 from iot_pipeline.core.proof.audit_result import UNREAD, AuditResult, Fate
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.read_times import ReadTimes, WriteTimes
 from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.proof.seen import Seen
+from iot_pipeline.core.proof.stretches import LetterIndex, Stretch, Tie
 from iot_pipeline.core.reading.offsets import (
     OffsetRange,
     Watermarks,
@@ -27,12 +28,7 @@ from iot_pipeline.core.reading.offsets import (
     join_ranges,
     subtract_ranges,
 )
-from iot_pipeline.errors import (
-    MissingRightError,
-    PlanError,
-    SchemaMismatchError,
-    TopicChangedError,
-)
+from iot_pipeline.errors import MissingRightError, PlanError, SchemaMismatchError, TopicChangedError
 from iot_pipeline.stages.ingest.memory import rare_collections
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.chain import first_present, read_present

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 
 from iot_pipeline.core.ledger.declared import Parts, split
-from iot_pipeline.core.proof.audit import RawRecords, Stretch
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.former_reader import FormerReader
 from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.mended import MendedRows
+from iot_pipeline.core.proof.stretches import RawRecords, Stretch
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds

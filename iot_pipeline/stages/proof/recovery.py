@@ -18,7 +18,7 @@ from iot_pipeline.core.ledger.chain import (
 )
 from iot_pipeline.core.ledger.losses import recover
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges
-from iot_pipeline.stages.ingest.micro_batch import Ports
+from iot_pipeline.stages.ingest.config import Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.requests import retry_transient

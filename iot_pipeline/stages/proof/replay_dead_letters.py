@@ -37,7 +37,7 @@ from iot_pipeline.core.reading.write_times import (
 )
 from iot_pipeline.core.times import MS_PER_DAY, day_of
 from iot_pipeline.core.words import counted
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports, open_throttle
+from iot_pipeline.stages.ingest.config import DrainConfig, Ports, open_throttle
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import RecordLogReader, Run
 from iot_pipeline.stages.proof.ports import AuditPorts

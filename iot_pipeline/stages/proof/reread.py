@@ -11,9 +11,9 @@ from typing import Literal
 
 from iot_pipeline.core.ledger.declared import split
 from iot_pipeline.core.proof.additions import Additions
-from iot_pipeline.core.proof.audit import RawRecords
 from iot_pipeline.core.proof.changes import find_added, find_change
 from iot_pipeline.core.proof.log_reader import LogReader
+from iot_pipeline.core.proof.stretches import RawRecords
 from iot_pipeline.core.reading.by_path import Told
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.differences import differences

@@ -7,13 +7,13 @@ and of what is there. Cassandra adds up the latter; only buckets that differ are
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.proof.audit import rows_in
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, Finding
 from iot_pipeline.core.proof.former_rows import FormerRows
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import write_times_in
 from iot_pipeline.core.proof.read_times import WriteTimes
 from iot_pipeline.core.proof.row_sums import BUCKETS, RowSums, hash_row
+from iot_pipeline.core.proof.stretches import rows_in
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.core.reading.spans import Place

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from iot_pipeline.core.proof.audit import RawRecords, rows_in
 from iot_pipeline.core.proof.read_back import (
     ReadBack,
     RowState,
@@ -14,6 +13,7 @@ from iot_pipeline.core.proof.read_back import (
     values_in,
     write_times_in,
 )
+from iot_pipeline.core.proof.stretches import RawRecords, rows_in
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.quantities import Quantity, are_in_parts
 from iot_pipeline.core.reading.spans import Place

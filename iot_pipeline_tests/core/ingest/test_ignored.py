@@ -2,8 +2,8 @@
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder
 from iot_pipeline.core.ledger.chain import Counts, told_fates
-from iot_pipeline.core.proof.audit import RawRecords, Stretch
 from iot_pipeline.core.proof.log_reader import LogReader
+from iot_pipeline.core.proof.stretches import RawRecords, Stretch
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.messages import ReadingRules, Record

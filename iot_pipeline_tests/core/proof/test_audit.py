@@ -5,10 +5,10 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot_pipeline.core.proof.audit import RawRecords, Stretch, rows_in
 from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.row_sums import RowSums
 from iot_pipeline.core.proof.seen import Seen
+from iot_pipeline.core.proof.stretches import RawRecords, Stretch, rows_in
 from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.messages import ReadingRules, Rejection

@@ -9,13 +9,14 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from iot_pipeline.core.proof.audit import Judge, LetterIndex, RawRecords, Stretch
+from iot_pipeline.core.proof.audit import Judge
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate
 from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.mended import MendedRows
 from iot_pipeline.core.proof.read_back import RowState, judge_part, should_write, without_ties
 from iot_pipeline.core.proof.row_sums import RowSums
+from iot_pipeline.core.proof.stretches import LetterIndex, RawRecords, Stretch
 from iot_pipeline.core.reading.messages import ReadingRules, Record
 from iot_pipeline.core.reading.write_times import Row, write_time_us
 from iot_pipeline.core.times import day_of

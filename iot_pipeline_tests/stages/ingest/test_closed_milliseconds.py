@@ -12,9 +12,9 @@ from iot_pipeline.core.reading.messages import Reading, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, PartitionState, TopicInfo
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.errors import OffsetsExpiredError, PipelineError
+from iot_pipeline.stages.ingest.config import DrainConfig, Ports
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports import Run

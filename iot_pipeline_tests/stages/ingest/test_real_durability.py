@@ -19,8 +19,8 @@ import pytest
 from iot_pipeline.connections import drain_config, open_connections
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.settings import Settings
+from iot_pipeline.stages.ingest.config import Ports
 from iot_pipeline.stages.ingest.drain import drain
-from iot_pipeline.stages.ingest.micro_batch import Ports
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ports import Pending, ReadingStore
 from iot_pipeline_tests.load import fleet, produce

@@ -7,13 +7,9 @@ import pytest
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.reading.messages import Reason
-from iot_pipeline.errors import (
-    CassandraUnavailableError,
-    PermanentError,
-    RowsRefusedError,
-)
+from iot_pipeline.errors import CassandraUnavailableError, PermanentError, RowsRefusedError
+from iot_pipeline.stages.ingest.config import DrainConfig
 from iot_pipeline.stages.ingest.following import Follow, open_ended
-from iot_pipeline.stages.ingest.micro_batch import DrainConfig
 from iot_pipeline.stages.ingest.row_writer import DEVICE_REFRESH_MS, RowWriter
 from iot_pipeline_tests.stages.fakes import FAR_ABOVE, FakeStore
 from iot_pipeline_tests.stages.faults import Faults, How

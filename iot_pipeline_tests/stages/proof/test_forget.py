@@ -17,8 +17,8 @@ from iot_pipeline.local.device_files import DeviceFiles
 from iot_pipeline.local.manifests import read_manifest, write_manifest
 from iot_pipeline.stages.checks.machinery.row_counts import DayCount
 from iot_pipeline.stages.checks.row_count_matches_ledger import judge
+from iot_pipeline.stages.ingest.config import Ports
 from iot_pipeline.stages.ingest.drain import drain
-from iot_pipeline.stages.ingest.micro_batch import Ports
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof.forget import ForgetPorts, find, forget, look, unfinished

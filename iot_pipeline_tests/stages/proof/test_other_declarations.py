@@ -26,7 +26,8 @@ from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.mend import mend
 from iot_pipeline.stages.proof.rebase import rebase
-from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, replay
+from iot_pipeline.stages.proof.replay import plan_replay, replay
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.proof.reread import Choice, choose_reading
 from iot_pipeline.stages.proof.trace import read_back_run, trace
 from iot_pipeline_tests.core.reading.declared import declared

@@ -16,7 +16,8 @@ from iot_pipeline.errors import (
 )
 from iot_pipeline.stages.ports import Run
 from iot_pipeline.stages.proof import read_back as read_back_stage
-from iot_pipeline.stages.proof.replay import ReplayProgress, plan_replay, ranges_of_run, replay
+from iot_pipeline.stages.proof.replay import plan_replay, ranges_of_run, replay
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.reading import log as log_stage
 from iot_pipeline.stages.reading.log import read_millisecond_before
 from iot_pipeline_tests.stages.fake_rows import FakeSensorData
