@@ -615,6 +615,9 @@ def test_a_timestamp_of_protobuf_is_read_as_nanoseconds() -> None:
     far = write_proto({**MESSAGE, "at": {"seconds": 1 << 40}})
     (found,) = drained(rules, far)
     assert (found.reason, found) == (Reason.OUT_OF_RANGE, audited(rules, far))
+    seen = text.replace("ignore:", "  seen: {path: at, type: bigint, optional: true}\nignore:")
+    rules = rules_of("protobuf", {1: DESCRIPTORS}, seen)
+    assert drained(rules, value) == [(*ROW, AT_MS * 1_000_000)] == [audited(rules, value)]
     inside = VENDOR.replace("{path: ts, as: milliseconds}", "{path: at.seconds, as: seconds}")
     rules = rules_of("protobuf", {1: DESCRIPTORS}, inside)
     (found,) = drained(rules, value)
