@@ -38,10 +38,19 @@ def main() -> None:
     parser.add_argument("--follow-devices", type=int, default=1000)
     parser.add_argument("--commitlogs", type=lambda t: t.split(","), default=["group", "periodic"])
     parser.add_argument(
-        "--nodes", type=int, choices=COUNTS, default=1, help="of each server; 3: three replicas"
+        "--formats",
+        type=lambda t: t.split(","),
+        default=[],
+        help="json,avro,protobuf,json-schema: the same readings in each, through a schema registry",
     )
     parser.add_argument(
-        "--contenders", type=lambda t: t.split(","), help="these alone: packed,driver,..."
+        "--contenders",
+        type=lambda t: t.split(","),
+        default=[],
+        help="packed,before,driver,handwritten,bento,spark: these alone, and none of the other series",
+    )
+    parser.add_argument(
+        "--nodes", type=int, choices=COUNTS, default=1, help="of each server; 3: three replicas"
     )
     parser.add_argument("--before", type=Path, help="a checkout of another commit, measured too")
     parser.add_argument("--full", action="store_true", help="peers too, however long it takes")

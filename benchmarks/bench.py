@@ -6,6 +6,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import psutil
 
 from benchmarks import report, verify
 from benchmarks.contenders import (
+    PACKED,
     ROOT,
     Contender,
     Outcome,
@@ -21,6 +23,7 @@ from benchmarks.contenders import (
     profile_drain,
     run_iot,
 )
+from benchmarks.formats import PLAIN, declared, registry
 from benchmarks.latency import probe
 from benchmarks.load import load
 from benchmarks.marks import rate_between
@@ -53,8 +56,9 @@ class Wanted:
     follow_seconds: float
     follow_devices: int
     commitlogs: list[str]
+    formats: list[str]
+    contenders: list[str]
     nodes: int
-    contenders: list[str] | None
     before: Path | None
     full: bool
     out: Path
@@ -68,10 +72,11 @@ class Load:
     devices: int
     partitions: int
     padding: int = 0
+    form: str = PLAIN
 
     @property
     def topic(self) -> str:
-        return f"bench_{self.devices}_{self.rows}_{self.partitions}_{self.padding}"
+        return f"bench_{self.devices}_{self.rows}_{self.partitions}_{self.padding}_{self.form}"
 
 
 @dataclass
@@ -94,8 +99,9 @@ class Bench:
                     Path(folder) / "data", commitlog_sync=commitlog, nodes=self.wanted.nodes
                 )
                 try:
-                    _Servers(self, services, commitlog, until).measure(number == 0)
-                    warned = services.batch_warnings(0)
+                    servers = _Servers(self, services, commitlog, until)
+                    servers.measure(number == 0)
+                    warned = servers.batch_warnings()
                 finally:
                     services.stop()
             report.write(self.found, self.wanted.out)
@@ -108,9 +114,12 @@ class _Servers:
         self._wanted, self._found = bench.wanted, bench.found
         self._services, self._commitlog, self._until = services, commitlog, until
         self._loaded: set[str] = set()
-        found = contenders(verify.is_complete, bench.wanted.full, bench.wanted.before)
-        only = bench.wanted.contenders
-        self._contenders = [one for one in found if only is None or one.name in only]
+        self._names: dict[str, str] = {}
+        # What Cassandra said of batches of peers.
+        self._foreign: set[str] = set()
+        self._contenders = contenders(
+            bench.wanted.contenders, bench.wanted.before, with_peers=bench.wanted.full
+        )
 
     def measure(self, is_first: bool) -> None:
         wanted = self._wanted
@@ -123,10 +132,19 @@ class _Servers:
                     # In turn the other way round: who comes second meets a warmer server.
                     for contender in self._contenders[:: -1 if number % 2 else 1]:
                         self._round(contender, devices, wanted.rows, number)
-            if is_first and devices == wanted.devices[0]:
+            if is_first and devices == wanted.devices[0] and not wanted.contenders:
                 # Now that the servers are as warm as they get.
                 self._follow_all()
                 self._other_series()
+        if is_first and wanted.formats:
+            with ExitStack() as stack:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                where = stack.enter_context(registry(folder))
+                self._compare_formats(folder, where)
+
+    def batch_warnings(self) -> list[str]:
+        """What Cassandra's log says against batches of ours."""
+        return [one for one in self._services.batch_warnings(0) if one not in self._foreign]
 
     def _follow_all(self) -> None:
         if self._wanted.rates:
@@ -139,7 +157,7 @@ class _Servers:
     def _other_series(self) -> None:
         """What one run each says, of the packed drain alone."""
         rows, devices, partitions = self._wanted.rows, _DEVICES_OF_SERIES, self._wanted.partitions
-        packed = self._contenders[0].run
+        packed = PACKED.run
         for count in (1, 16):
             load_of = Load(rows, devices, count)
             self._series(f"{count} partitions", load_of, lambda env: packed(env, rows))
@@ -161,6 +179,18 @@ class _Servers:
             self._prepare(env, Load(rows, devices, partitions))
             self._found.profile = profile_drain(env)
             _drop(_settings(env))
+
+    def _compare_formats(self, folder: Path, where: dict[str, str]) -> None:
+        """The packed drain on the same readings in each format, in turn."""
+        rows, packed = self._wanted.rows, PACKED.run
+        for number in range(self._wanted.rounds):
+            if not self._has_time(f"formats, round {number + 1}"):
+                return
+            for form in self._wanted.formats:
+                what = Load(rows, _DEVICES_OF_SERIES, self._wanted.partitions, form=form)
+                self._names = {**where, **declared(form, folder)}
+                self._one(form, "packed", what, lambda env: packed(env, rows), number)
+        self._names = {}
 
     def _series(self, name: str, what: Load, run: Callable[[dict[str, str]], Outcome]) -> None:
         if self._has_time(name):
@@ -190,9 +220,12 @@ class _Servers:
     ) -> None:
         env = self._environment(what)
         settings = self._prepare(env, what, checkout)
+        warned = self.batch_warnings()
         before = _cpu_seconds(self._services)
         outcome = run(env)
         after = _cpu_seconds(self._services)
+        if any(one.name == name and one.is_peer for one in self._contenders):
+            self._foreign |= set(self.batch_warnings()) - set(warned)
         problem = verify.find_problem(settings, what.rows, what.devices)
         if problem:
             raise SystemExit(f"{name}, {what.devices} devices: {problem}")
@@ -264,6 +297,7 @@ class _Servers:
             "IOT_KEYSPACE": f"bench_{uuid.uuid4().hex[:10]}",
             "IOT_PARTITIONS": str(what.partitions),
             "BENCH_DEVICES": str(what.devices),
+            **self._names,
         }
         return {**clean_environment(), **self._services.env, **names}
 

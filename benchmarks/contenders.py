@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,8 @@ from typing import Any, cast
 import psutil
 
 from benchmarks.marks import Mark
+from benchmarks.verify import is_complete
+from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +48,7 @@ class Contender:
     name: str
     slowness: int
     run: Callable[[dict[str, str], int], Outcome]
+    is_peer: bool = False
     checkout: Path = ROOT
 
 
@@ -101,7 +105,7 @@ def drain_in_processes(env: dict[str, str], groups: Sequence[Sequence[int]]) -> 
 
 
 def _handwritten(env: dict[str, str], count: int) -> Outcome:
-    settings = Settings.from_env({k: v for k, v in env.items() if k.startswith("IOT_")})
+    settings = _settings(env)
     command = [sys.executable, "-m", "benchmarks.handwritten"]
     for name, value in (
         ("bootstrap", settings.bootstrap_servers),
@@ -115,24 +119,44 @@ def _handwritten(env: dict[str, str], count: int) -> Outcome:
     return _outcome(_watch(command, env))
 
 
-def _peer(script: Path, is_complete: Callable[[dict[str, str], int], bool]) -> Contender:
+_HANDWRITTEN = Contender("handwritten", 20, _handwritten)
+
+
+def _settings(env: dict[str, str]) -> Settings:
+    return Settings.from_env({k: v for k, v in env.items() if k.startswith("IOT_")})
+
+
+def _family(process: psutil.Process) -> tuple[float, float]:
+    """CPU seconds and MB of a process and of those that it started, those that ended included."""
+    cpu = rss = 0.0
+    for member in [process, *process.children(recursive=True)]:
+        # A shell's commands may end between one line and the next.
+        with suppress(psutil.NoSuchProcess):
+            used = member.cpu_times()
+            cpu += used.user + used.system + used.children_user + used.children_system
+            rss += member.memory_info().rss / 2**20
+    return cpu, rss
+
+
+def _peer(script: Path) -> Contender:
     def run(env: dict[str, str], count: int) -> Outcome:
+        with CassandraClient(_settings(env), request_timeout_seconds=300) as client:
+            return watch(client, env, count)
+
+    def watch(client: CassandraClient, env: dict[str, str], count: int) -> Outcome:
         began = time.monotonic()
         process = subprocess.Popen(
             [str(script)], env={**env, "IOT_ROWS": str(count)}, start_new_session=True
         )
         cpu = rss = 0.0
         try:
-            while not is_complete(env, count):
+            while not is_complete(client, count, int(env["BENCH_DEVICES"])):
                 if process.poll() is not None or time.monotonic() - began > _PEER_SECONDS:
                     raise SystemExit(
                         f"{script.name}: ended, or gave up, before all rows were there"
                     )
-                family = [psutil.Process(process.pid)]
-                family += family[0].children(recursive=True)
-                times = [member.cpu_times() for member in family]
-                cpu = max(cpu, sum(used.user + used.system for used in times))
-                rss = max(rss, sum(member.memory_info().rss for member in family) / 2**20)
+                used, held = _family(psutil.Process(process.pid))
+                cpu, rss = max(cpu, used), max(rss, held)
                 time.sleep(0.2)
             return Outcome(count, time.monotonic() - began, cpu, rss)
         finally:
@@ -140,27 +164,37 @@ def _peer(script: Path, is_complete: Callable[[dict[str, str], int], bool]) -> C
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    return Contender(script.stem, 2, run)
+    return Contender(script.stem, 2, run, is_peer=True)
+
+
+PACKED = Contender("packed", 1, _drain("packed"))
 
 
 def contenders(
-    is_complete: Callable[[dict[str, str], int], bool], with_peers: bool, before: Path | None
+    named: Sequence[str], before: Path | None = None, *, with_peers: bool
 ) -> list[Contender]:
-    """All that can run here; peers only in a full run, and those that say they can.
+    """Those that are named, or all that can run here; peers only where they are asked for.
 
     Args:
-        is_complete: all rows of a peer are there.
-        with_peers: those of `benchmarks/peers/`, too.
+        named: these alone; empty: all.
         before: another checkout, whose packed drain is the contender `before`.
+        with_peers: those of `benchmarks/peers/`, too.
+
+    Raises:
+        SystemExit: one that is named is none, or cannot run on this machine.
     """
-    found = [Contender("packed", 1, _drain("packed"))]
+    found = [PACKED, Contender("driver", 4, _drain("driver")), _HANDWRITTEN]
     if before is not None:
         before = before.resolve()
-        found.append(Contender("before", 1, _drain("packed", before), before))
-    found += [Contender("driver", 4, _drain("driver")), Contender("handwritten", 20, _handwritten)]
-    for script in sorted(PEERS.glob("*.sh")) if with_peers else []:
+        found.insert(1, Contender("before", 1, _drain("packed", before), checkout=before))
+    for script in sorted(PEERS.glob("*.sh")):
+        if script.stem not in named if named else not with_peers:
+            continue
         if subprocess.run([str(script), "--available"], check=False).returncode == 0:
-            found.append(_peer(script, is_complete))
+            found.append(_peer(script))
         else:
             print(f"peer {script.stem}: not here, left out", file=sys.stderr)
-    return found
+    missing = set(named) - {one.name for one in found}
+    if missing:
+        raise SystemExit(f"no contender here: {', '.join(sorted(missing))}")
+    return [one for one in found if one.name in named] if named else found

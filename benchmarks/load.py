@@ -7,6 +7,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from benchmarks.formats import encoder
 from iot_pipeline.clients.kafka import client_config
 from iot_pipeline.settings import Settings
 
@@ -58,9 +59,11 @@ def row_of(number: int, devices: int) -> tuple[str, int, float, float]:
 def load(settings: Settings, count: int, devices: int, padding: int = 0) -> float:
     """Produce messages 0 to `count`, all acknowledged; returns the seconds it took."""
     producer, topic = make_producer(settings), settings.topic
+    encode = encoder(settings)
     began = time.monotonic()
     for number in range(count):
         key, value = message(number, devices, padding)
+        value = encode(value)
         while True:
             try:
                 producer.produce(topic, value, key)

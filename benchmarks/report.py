@@ -122,12 +122,15 @@ def text(found: Found) -> str:
             "| peak RSS MB | first and last million, rows/s |",
             "|---|---|---|---|---|---|---|",
         ]
+        series: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
         for run in others:
-            ends = f"{run.first_rate:,.0f}, {run.last_rate:,.0f}" if run.last_rate else ""
-            numbers = [f"{run.rows:,}", f"{run.rate:,.0f}", f"{run.client_us:.1f}"]
-            lines.append(
-                _line([run.series, run.commitlog, *numbers, f"{run.peak_rss_mb:,.0f}", ends])
-            )
+            series[run.series, run.commitlog].append(run)
+        for (name, commitlog), runs in series.items():
+            first = runs[0]
+            ends = f"{first.first_rate:,.0f}, {first.last_rate:,.0f}" if first.last_rate else ""
+            cells = [name, commitlog, f"{first.rows:,}", _spread([run.rate for run in runs])]
+            cells.append(_spread([run.client_us for run in runs], 1))
+            lines.append(_line([*cells, f"{max(run.peak_rss_mb for run in runs):,.0f}", ends]))
         parts.append("\n".join(lines) + "\n")
     if found.latencies:
         names = list(found.latencies[0])

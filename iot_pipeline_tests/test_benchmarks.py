@@ -31,6 +31,13 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert "| 20.0 (10.0–30.0) |" in text(Found(runs))
 
 
+def test_runs_of_one_series_are_one_line_with_their_spread() -> None:
+    runs = [replace(_RUN, series="avro", round=at, rate=1000.0 * (at + 1)) for at in range(3)]
+    assert "| avro | group | 1,000 | 2,000 (1,000–3,000) | 3.0 (3.0–3.0) | 300 |  |" in text(
+        Found(runs)
+    )
+
+
 def test_results_replace_those_before_and_leave_the_page_as_it_is(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     begin, end = "<!-- results: written by make bench -->", "<!-- end of results -->"
@@ -57,3 +64,4 @@ def test_a_message_of_the_load_is_the_row_that_is_looked_for() -> None:
     assert -100 <= temperature <= 150
     assert 0 <= humidity <= 100
     assert Load(1, 2, 3).topic != Load(1, 2, 4).topic
+    assert Load(1, 2, 3).topic != Load(1, 2, 3, form="avro").topic

@@ -44,6 +44,8 @@ rows = (
 )
 time.sleep(3600)
 PYTHON
-spark-submit --master 'local[*]' \
+# Everything is on this machine; Spark would listen on its first other address.
+export SPARK_LOCAL_IP=127.0.0.1
+spark-submit --master 'local[*]' --conf spark.ui.enabled=false --conf spark.log.level=WARN \
   --packages "org.apache.spark:spark-sql-kafka-0-10_$scala:$spark,com.datastax.spark:spark-cassandra-connector_$scala:3.5.1" \
   "$job"

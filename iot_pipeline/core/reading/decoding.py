@@ -13,9 +13,11 @@ from operator import attrgetter, itemgetter
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from iot_pipeline.core.reading.by_path import PathReader, Told
+from iot_pipeline.core.reading.columns import Ints
 from iot_pipeline.core.reading.contents import JSON_TYPES
 from iot_pipeline.core.reading.declaration import Declaration, IgnoreRule, Path, TimeUnit
 from iot_pipeline.core.reading.declared_times import (
@@ -32,6 +34,7 @@ from iot_pipeline.core.reading.messages import (
     values_getter,
 )
 from iot_pipeline.core.reading.quantities import Quantity
+from iot_pipeline.core.reading.told_columns import Getter, ToldColumns
 
 # What decoding raises for a message that is no reading; TypeError is a tombstone's.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
@@ -44,7 +47,9 @@ def encode_reading(reading: Reading) -> bytes:
     return _encode(reading)
 
 
-Getter = Callable[[Any], Any]
+# The places of messages that were read, and what they tell, by schema; the places of those that are
+# left, None: all.
+Together = tuple[list[tuple[Ints, ToldColumns]], Ints | None]
 # The greatest bigint.
 _LAST = (1 << 63) - 1
 # No message says it, so any value at all is refused by it.
@@ -64,7 +69,8 @@ class Shape:
     """The plain form of a message: what a decoded one gives, each of it by a function in C.
 
     `device` is None where it is not in the message, `time` where it is Kafka's. Where it
-    `leaves_limits`, times and values are of their types, and within no limits yet.
+    `leaves_limits`, times and values are of their types, and within no limits yet. `together` reads
+    many messages at once, where the format lets it.
     """
 
     decode: Callable[[bytes | None], Any]
@@ -73,6 +79,7 @@ class Shape:
     columns: list[Getter]
     ignored: list[tuple[IgnoreRule, Getter]] = field(default_factory=list)
     leaves_limits: bool = False
+    together: Callable[[Sequence[bytes]], Together] | None = None
 
 
 class ReadingDecoder:
@@ -105,6 +112,20 @@ class ReadingDecoder:
         if self.shape is None:
             raise msgspec.DecodeError
         return self.shape.decode(value)
+
+    def read_together(self, values: Sequence[bytes | None]) -> Together:
+        """What can be read of all messages at once, in columns; `decode_plain` reads the others."""
+        together = None if self.shape is None else self.shape.together
+        if together is None:
+            return [], None
+        if self.are_small(values):
+            return together(cast(Sequence[bytes], values))
+        most = self.rules.max_value_bytes
+        small = [(at, one) for at, one in enumerate(values) if one is not None and len(one) <= most]
+        places = np.array([at for at, _ in small], np.int64)
+        found = [(places[rows], told) for rows, told in together([one for _, one in small])[0]]
+        read = [rows for rows, _ in found]
+        return found, np.setdiff1d(np.arange(len(values)), np.concatenate(read)) if read else None
 
     def decode_small(self, value: bytes | None) -> Any:
         """`decode_plain` where `are_small` is not true of all: raises for those that are not."""
@@ -201,16 +222,18 @@ def _framed(decode: Callable[[Any], Any], value: bytes | None) -> Any:
 def _shape_by_schema(declared: Declaration, schemas: SchemaBook) -> Shape:
     """Avro's and Protobuf's: a tuple of all that is asked for."""
     # Here, as every import is a part of what loading definitions takes.
-    from iot_pipeline.core.reading.compiled import compile_format, wanted_of
+    from iot_pipeline.core.reading.compiled import FormatReader
 
-    at = iter(map(itemgetter, range(len(wanted_of(declared)))))
+    reader = FormatReader(declared, schemas)
+    at = iter(map(itemgetter, range(len(reader.wanted))))
     return Shape(
-        cast(Callable[[bytes | None], Any], compile_format(declared, schemas)),
+        cast(Callable[[bytes | None], Any], reader.read),
         next(at) if declared.device.paths else None,
         next(at) if declared.time.paths else None,
         [next(at) for _ in declared.quantities],
         [(rule, getter) for rule, getter in zip(declared.ignore, at, strict=True) if rule.equals],
         leaves_limits=True,
+        together=reader.read_together,
     )
 
 

@@ -119,6 +119,11 @@ def indexes_of(message: Descriptor) -> Indexes:
     return (*indexes_of(outer), names.index(message.name))
 
 
+def write_tag(number: int, wire: int) -> bytes:
+    """What a field begins with."""
+    return _write_varint(number << 3 | wire)
+
+
 def _write_varint(number: int) -> bytes:
     found = bytearray()
     while number > 0x7F:
@@ -197,7 +202,7 @@ def _read(
         if not number:
             raise UndecodableError(f"{where}: a field with the number 0")
         one = layout.fields.get(number)
-        if one is None or one.is_repeated or wire != _WIRES.get(one.type, _VARINT):
+        if one is None or one.is_repeated or wire != WIRES.get(one.type, _VARINT):
             # Unknown to this schema, or of no interest: lists are not read.
             continue
         for rival in layout.rivals.get(one.name, ()):
@@ -240,7 +245,8 @@ def _raw(value: bytes, at: int, wire: int, number: int, depth: int) -> tuple[Any
 
 
 _F = FieldDescriptor
-_WIRES: dict[int, int] = {
+# How a field of a type is written; those that are not here are numbers of a length of their own.
+WIRES: dict[int, int] = {
     _F.TYPE_DOUBLE: _FIXED64,
     _F.TYPE_FIXED64: _FIXED64,
     _F.TYPE_SFIXED64: _FIXED64,

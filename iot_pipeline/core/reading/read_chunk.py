@@ -23,6 +23,7 @@ from iot_pipeline.core.reading.declared_times import (
 from iot_pipeline.core.reading.decoding import UNREADABLE, ReadingDecoder, Shape, exact_ends
 from iot_pipeline.core.reading.messages import Ignored, Reading, Rejection
 from iot_pipeline.core.reading.quantities import QuantityType
+from iot_pipeline.core.reading.told_columns import Getter, ToldColumns
 
 Ints = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
@@ -66,9 +67,12 @@ def read_chunk(decoder: ReadingDecoder, chunk: RecordChunk) -> DecodedChunk:
     if shape is None:
         for at in range(len(chunk)):
             work.read_by_path(at)
-        return work.result(None)
-    plain = work.read_plain()
-    return work.result(_Plain.of(shape, decoder, chunk, plain, work))
+        return work.result([])
+    together, left = decoder.read_together(chunk.values)
+    parts = [_Plain.of(shape, work, places, told) for places, told in together]
+    if left is None or len(left):
+        parts.append(_Plain.of(shape, work, *work.read_plain(left)))
+    return work.result(parts)
 
 
 @dataclass(slots=True)
@@ -80,25 +84,29 @@ class _Work:
     rejections: list[tuple[int, Rejection]] = field(default_factory=list)
     ignored: list[int] = field(default_factory=list)
     by_path: list[tuple[int, Reading]] = field(default_factory=list)
-    # The places of all that are not plain.
-    odd: list[int] = field(default_factory=list)
 
-    def read_plain(self) -> list[Any]:
+    def read_plain(self, left: Ints | None) -> tuple[Ints, "_Messages"]:
+        """The plain ones of some places, or of all, and their places."""
         decoder, values = self.decoder, self.chunk.values
         assert decoder.shape is not None, "asked only where there is one"
+        places = np.arange(len(values)) if left is None else left
+        if left is not None:
+            values = [values[at] for at in left.tolist()]
         decode = decoder.shape.decode if decoder.are_small(values) else decoder.decode_small
         found: list[Any] = []
-        left = iter(values)
+        odd: list[int] = []
+        rest = iter(values)
         while True:
             try:
-                found.extend(map(decode, left))
-                return found
+                found.extend(map(decode, rest))
+                return np.delete(places, odd) if odd else places, _Messages(found)
             except UNREADABLE:
-                # `found` has those before it, and `left` goes on behind it.
-                at = len(found) + len(self.odd)
+                # `found` has those before it, and `rest` goes on behind it.
+                at = len(found) + len(odd)
                 plain = decoder.decode_among_others(values[at])
                 if plain is None:
-                    self.read_by_path(at)
+                    odd.append(at)
+                    self.read_by_path(int(places[at]))
                 else:
                     found.append(plain)
 
@@ -107,7 +115,6 @@ class _Work:
         told = self.decoder.decode(
             chunk.values[at], chunk.message_keys[at], chunk.headers[at], chunk.produced_ms[at]
         )
-        self.odd.append(at)
         if isinstance(told, Rejection):
             self.rejections.append((at, told))
         elif isinstance(told, Ignored):
@@ -115,44 +122,53 @@ class _Work:
         else:
             self.by_path.append((at, told))
 
-    def result(self, plain: "_Plain | None") -> DecodedChunk:
+    def result(self, plain: list["_Plain"]) -> DecodedChunk:
         left_out = sorted([*(at for at, _ in self.rejections), *self.ignored])
         rejections, ignored = sorted(self.rejections, key=_place_of), len(self.ignored)
-        if plain is not None and not self.by_path:
-            return DecodedChunk(
-                plain.devices, plain.ms, plain.values, plain.has, left_out, rejections, ignored
-            )
-        readings = sorted(self.by_path, key=_place_of)
-        times = np.array([timestamp_ms(one.timestamp) for _, one in readings], np.int64)
-        devices = [one.device_id for _, one in readings]
+        if self.by_path or not plain:
+            plain.append(self._read_by_path())
+        both = plain[0] if len(plain) == 1 else _in_order(plain)
+        return DecodedChunk(
+            both.devices, both.ms, both.values, both.has, left_out, rejections, ignored
+        )
+
+    def _read_by_path(self) -> "_Plain":
+        readings = self.by_path
         quantities = self.decoder.rules.quantities
         told: list[Sequence[Any]] = list(
             zip(*(self.decoder.values_of(one) for _, one in readings), strict=True)
         )
         told = told or [()] * len(quantities)
         columns = [column_of(one, item.type) for one, item in zip(told, quantities, strict=True)]
-        values, has = [column for column, _ in columns], [mask for _, mask in columns]
-        if plain is None:
-            return DecodedChunk(devices, times, values, has, left_out, rejections, ignored)
-        # Back into the order of the log.
-        places = np.concatenate([plain.places, np.array([at for at, _ in readings], np.int64)])
-        order = np.argsort(places, kind="stable")
-        both = [*plain.devices, *devices]
-        return DecodedChunk(
-            [both[at] for at in order.tolist()],
-            np.concatenate([plain.ms, times])[order],
-            [np.concatenate(both)[order] for both in zip(plain.values, values, strict=True)],
-            [
-                mask if mask is None else mask[order]
-                for mask in (
-                    join_masks(both, [len(plain.ms), len(times)])
-                    for both in zip(plain.has, has, strict=True)
-                )
-            ],
-            left_out,
-            rejections,
-            ignored,
+        return _Plain(
+            np.array([at for at, _ in readings], np.int64),
+            [one.device_id for _, one in readings],
+            np.array([timestamp_ms(one.timestamp) for _, one in readings], np.int64),
+            [column for column, _ in columns],
+            [mask for _, mask in columns],
         )
+
+
+@dataclass(slots=True)
+class _Messages:
+    """Messages of the plain form, one by one; `ToldColumns` are those that were read together."""
+
+    found: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def listed(self, getter: Getter) -> list[Any]:
+        return list(map(getter, self.found))
+
+    def numbers(self, getter: Getter, dtype: npt.DTypeLike) -> Column:
+        return np.fromiter(map(getter, self.found), dtype, len(self.found))
+
+    def optional(self, getter: Getter, kind: QuantityType) -> tuple[Column, Mask | None]:
+        return column_of(self.listed(getter), kind)
+
+
+Told = _Messages | ToldColumns
 
 
 @dataclass(slots=True)
@@ -166,24 +182,15 @@ class _Plain:
     has: list[Mask | None]
 
     @classmethod
-    def of(
-        cls,
-        shape: Shape,
-        decoder: ReadingDecoder,
-        chunk: RecordChunk,
-        found: list[Any],
-        work: _Work,
-    ) -> "_Plain":
-        places = np.arange(len(chunk))
-        if work.odd:
-            places = np.delete(places, work.odd)
+    def of(cls, shape: Shape, work: _Work, places: Ints, told: Told) -> "_Plain":
+        decoder, chunk = work.decoder, work.chunk
         declared = decoder.rules.declaration
-        is_bad = np.zeros(len(found), np.bool_)
+        is_bad = np.zeros(len(told), np.bool_)
         leaves_limits = shape.leaves_limits
         for rule, getter in shape.ignored:
-            _find_known(rule, list(map(getter, found)), is_bad)
+            _find_known(rule, told.listed(getter), is_bad)
         if shape.device is not None:
-            devices = list(map(shape.device, found))
+            devices = told.listed(shape.device)
         else:
             devices = _devices_beside(declared.device.header, chunk, places, is_bad)
         if shape.time is None:
@@ -191,7 +198,7 @@ class _Plain:
             is_bad |= (ms < EARLIEST_MS) | (ms >= LATEST_MS)
         else:
             unit = declared.time.unit
-            ms = _times(shape.time, unit, found, is_bad, leaves_limits=leaves_limits)
+            ms = _times(shape.time, unit, told, is_bad, leaves_limits=leaves_limits)
         values: list[Column] = []
         has: list[Mask | None] = []
         for quantity, getter in zip(decoder.rules.quantities, shape.columns, strict=True):
@@ -200,9 +207,9 @@ class _Plain:
                 kind = _WIDEST.get(kind, kind)
             mask = None
             if quantity.optional:
-                column, mask = column_of(list(map(getter, found)), kind)
+                column, mask = told.optional(getter, kind)
             else:
-                column = np.fromiter(map(getter, found), DTYPES[kind], len(found))
+                column = told.numbers(getter, DTYPES[kind])
             if leaves_limits and quantity.is_number and not quantity.is_converted:
                 least, greatest = exact_ends(quantity)
                 is_out = ~((column >= least) & (column <= greatest))
@@ -240,21 +247,40 @@ class _Plain:
         )
 
 
+def _in_order(parts: Sequence[_Plain]) -> _Plain:
+    """All of them, in the order of the log."""
+    places = np.concatenate([one.places for one in parts])
+    order = np.argsort(places, kind="stable")
+    devices = [device for one in parts for device in one.devices]
+    counts = [len(one.places) for one in parts]
+    masks = [join_masks(has, counts) for has in zip(*(one.has for one in parts), strict=True)]
+    return _Plain(
+        places[order],
+        [devices[at] for at in order.tolist()],
+        np.concatenate([one.ms for one in parts])[order],
+        [
+            np.concatenate(columns)[order]
+            for columns in zip(*(one.values for one in parts), strict=True)
+        ],
+        [mask if mask is None else mask[order] for mask in masks],
+    )
+
+
 def _times(
-    getter: Any, unit: TimeUnit, found: Sequence[Any], is_bad: Column, *, leaves_limits: bool
+    getter: Getter, unit: TimeUnit, told: Told, is_bad: Column, *, leaves_limits: bool
 ) -> Ints:
     if unit == "seconds":
-        seconds = np.fromiter(map(getter, found), np.float64, len(found))
+        seconds = told.numbers(getter, np.float64)
         if leaves_limits:
             is_time = (seconds >= EARLIEST_SECONDS) & (seconds < LATEST_SECONDS)
             is_bad |= ~is_time
             seconds = np.where(is_time, seconds, EARLIEST_SECONDS)
         return timestamps_ms(seconds)
     if unit == "iso8601":
-        ms = np.fromiter(map(_iso_or_none, map(getter, found)), np.int64, len(found))
+        ms = np.fromiter(map(_iso_or_none, told.listed(getter)), np.int64, len(told))
         is_bad |= (ms < EARLIEST_MS) | (ms >= LATEST_MS)
         return ms
-    ticks = np.fromiter(map(getter, found), np.int64, len(found))
+    ticks = told.numbers(getter, np.int64)
     ms = ticks if unit == "milliseconds" else ticks // (PER_SECOND[unit] // 1000)
     if leaves_limits:
         is_bad |= (ms < EARLIEST_MS) | (ms >= LATEST_MS)

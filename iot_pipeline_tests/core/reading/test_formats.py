@@ -169,7 +169,20 @@ def write_proto(message: Mapping[str, Any], schema_id: int = 1, name: str = "a.b
 
 
 def drained(rules: ReadingRules, *values: bytes | None) -> list[Any]:
-    """What the drain makes of messages: (device, ms, values), a rejection, or ignored."""
+    """What the drain makes of messages: (device, ms, values), a rejection, or ignored.
+
+    The same whether it reads them together or one by one.
+    """
+    told = []
+    for least in (1, len(values) + 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "LEAST_TOGETHER", least)
+            told.append(_drained(rules, *values))
+    assert repr(told[0]) == repr(told[1])
+    return told[0]
+
+
+def _drained(rules: ReadingRules, *values: bytes | None) -> list[Any]:
     records = [Record(0, at, AT_MS, b"k", value) for at, value in enumerate(values)]
     (chunk,) = chunk_records(records)
     found = read_chunk(ReadingDecoder(rules), chunk)
@@ -234,8 +247,35 @@ def test_a_message_of_each_schema_is_read_the_fast_way_and_by_the_audit(
 
 
 def test_a_chunk_holds_messages_of_several_schemas_and_each_is_read_by_its_own() -> None:
-    values = [write(SECOND, {**MESSAGE, "more": []}, 2), write(FIRST, MESSAGE, 1)] * 3
-    assert drained(AVRO, *values) == [ROW] * 6
+    devices = [f"a/{at}" for at in range(300)]
+    values: list[bytes | None] = []
+    for at, device in enumerate(devices):
+        message = {**MESSAGE, "sensor": device, "more": []}
+        values.append(write((FIRST, SECOND)[at % 2], message, at % 2 + 1))
+    # Between them what is none, what is known, and what is no message of any schema.
+    values[7] = None
+    values[8] = write(FIRST, {**MESSAGE, "kind": "status"}, 1)
+    values[100] = frame(7) + b"x"
+    values[-1] = b"{}"
+    told = drained(AVRO, *values)
+    wrong = {7, 8, 100, 299}
+    assert [one for at, one in enumerate(told) if at not in wrong] == [
+        (device, *ROW[1:]) for at, device in enumerate(devices) if at not in wrong
+    ]
+    assert [told[at] for at in sorted(wrong)] == [audited(AVRO, values[at]) for at in sorted(wrong)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "value"), [(AVRO, write(FIRST, MESSAGE, 1)), (PROTOBUF, write_proto(MESSAGE))]
+)
+def test_a_chunk_of_one_schema_is_read_without_a_call_for_each_message(
+    rules: ReadingRules, value: bytes
+) -> None:
+    decoder = ReadingDecoder(rules)
+    assert decoder.shape is not None
+    decoder.shape.decode = None  # type: ignore[assignment]
+    (chunk,) = chunk_records([Record(0, at, AT_MS, b"k", value) for at in range(200)])
+    assert read_chunk(decoder, chunk).devices == ["a/1"] * 200
 
 
 @pytest.mark.parametrize(
@@ -268,7 +308,7 @@ def test_a_schema_is_compiled_once_also_where_it_has_no_fast_form(
     monkeypatch.setattr(compiled, "_compile_schema", counted)
     told = avro(values=[{"name": "temp_c", "type": "string"}])
     values = [write(told, {**MESSAGE, "values": {"temp_c": "21.5"}}, 9)] * 3
-    assert len(drained(AVRO, *values, *[write(FIRST, MESSAGE, 1)] * 3)) == 6
+    assert len(_drained(AVRO, *values, *[write(FIRST, MESSAGE, 1)] * 3)) == 6
     assert len(seen) == 2
 
 
@@ -571,6 +611,13 @@ def test_a_timestamp_of_protobuf_is_read_as_nanoseconds() -> None:
     assert drained(rules, value) == [ROW] == [audited(rules, value)]
     missing = drained(rules, write_proto(MESSAGE))
     assert missing == [Rejection(Reason.MISSING_FIELD, "at is missing")]
+    # More nanoseconds than 64 bits hold.
+    far = write_proto({**MESSAGE, "at": {"seconds": 1 << 40}})
+    (found,) = drained(rules, far)
+    assert (found.reason, found) == (Reason.OUT_OF_RANGE, audited(rules, far))
+    seen = text.replace("ignore:", "  seen: {path: at, type: bigint, optional: true}\nignore:")
+    rules = rules_of("protobuf", {1: DESCRIPTORS}, seen)
+    assert drained(rules, value) == [(*ROW, AT_MS * 1_000_000)] == [audited(rules, value)]
     inside = VENDOR.replace("{path: ts, as: milliseconds}", "{path: at.seconds, as: seconds}")
     rules = rules_of("protobuf", {1: DESCRIPTORS}, inside)
     (found,) = drained(rules, value)
