@@ -173,7 +173,7 @@ class Settings(
     lag_limit_seconds: float = Field(60, gt=0)
     """the check lag_is_within_limit warns above this"""
     freshness_seconds: float = Field(0, ge=0, le=31_536_000)
-    """Dagster calls sensor_data stale when no run has ingested for so long; 0: never"""
+    """seconds without a run that ingests until Dagster calls sensor_data stale; 0: never"""
     owners: tuple[str, ...] = ("team:data-engineering",)
     """owners of the assets in Dagster: team:NAME or e-mail addresses, comma-separated"""
     code_url: str = Field("", pattern=r"^(https?://[^\s@]+)?$")

@@ -32,7 +32,7 @@ class AlertSettings(BaseModel):
     metrics_port: int = Field(0, ge=0, le=65535)
     """runs that follow serve metrics for Prometheus on this port; 0: they do not"""
     metrics_address: str = "127.0.0.1"
-    """address at which metrics are served; 0.0.0.0: at all of them, to whoever asks"""
+    """address at which metrics are served; 0.0.0.0: at all of them, to everyone who can connect"""
     log_format: Literal["text", "json"] = "text"
     """how commands log, to stderr: text, or one JSON object a line"""
 
