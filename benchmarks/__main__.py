@@ -47,7 +47,7 @@ def main() -> None:
         "--contenders",
         type=lambda t: t.split(","),
         default=[],
-        help="packed,before,driver,handwritten,bento,spark: these alone, and none of the other series",
+        help="packed,before,driver,handwritten,bento,spark: these alone, no other series",
     )
     parser.add_argument(
         "--nodes", type=int, choices=COUNTS, default=1, help="of each server; 3: three replicas"

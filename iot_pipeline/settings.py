@@ -109,9 +109,17 @@ class Settings(
     """local state, logs, manifests"""
 
     # Names: two pipelines may share servers under other names.
-    topic: str = Field("iot_data", pattern=r"^[A-Za-z0-9._-]{1,240}$")
+    topic: str = Field(
+        "iot_data",
+        pattern=r"^[A-Za-z0-9._-]{1,240}$",
+        json_schema_extra={"form": "letters, digits, ., _ and -, at most 240"},
+    )
     """topic of the readings"""
-    keyspace: str = Field("iot_data", pattern=r"^[a-z][a-z0-9_]{0,47}$")
+    keyspace: str = Field(
+        "iot_data",
+        pattern=r"^[a-z][a-z0-9_]{0,47}$",
+        json_schema_extra={"form": "a small letter, then small letters, digits and _, at most 48"},
+    )
     """keyspace of all tables"""
 
     # What `iot setup` makes.
@@ -173,10 +181,14 @@ class Settings(
     lag_limit_seconds: float = Field(60, gt=0)
     """the check lag_is_within_limit warns above this"""
     freshness_seconds: float = Field(0, ge=0, le=31_536_000)
-    """Dagster calls sensor_data stale when no run has ingested for so long; 0: never"""
+    """seconds without a run that ingests until Dagster calls sensor_data stale; 0: never"""
     owners: tuple[str, ...] = ("team:data-engineering",)
     """owners of the assets in Dagster: team:NAME or e-mail addresses, comma-separated"""
-    code_url: str = Field("", pattern=r"^(https?://[^\s@]+)?$")
+    code_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@]+)?$",
+        json_schema_extra={"form": "an address such as https://host/path, without a login"},
+    )
     """page with the code of this deployment, to which the assets in Dagster link; empty: no link"""
     check_seconds: float = Field(20, gt=0, le=600)
     """how long a check on its own may count rows"""
@@ -483,6 +495,22 @@ def _shown(value: object) -> str:
     return str(value)
 
 
+# What pydantic says of these is about parsing.
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+}
+
+
+def form_of(cls: type[Settings], name: str) -> str:
+    """In words, what a setting with a pattern may be."""
+    extra = cls.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict), f"{name} has a pattern and no form in words"
+    return str(extra["form"])
+
+
 def explain(exc: ValidationError, cls: type[Settings]) -> str:
     """What is wrong with which variable, in words; secrets are not quoted."""
     lines = []
@@ -492,6 +520,10 @@ def explain(exc: ValidationError, cls: type[Settings]) -> str:
             lines.append(message)
             continue
         name = str(error["loc"][0])
+        if (kind := error["type"]) in _EXPECTED:
+            message = f"expected {_EXPECTED[kind]}"
+        elif kind == "string_pattern_mismatch":
+            message = f"expected {form_of(cls, name)}"
         value = _HIDDEN if is_secret(cls, name) else error["input"]
         lines.append(
             f"IOT_{name.upper()}={value}: {message} ({cls.model_fields[name].description})"

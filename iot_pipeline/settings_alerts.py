@@ -27,12 +27,16 @@ class AlertSettings(BaseModel):
     """only errors are told then, the rest afterwards: 22:00-07:00 Europe/Berlin"""
     alert_settle_seconds: float = Field(30, ge=0, le=3600)
     """a change that turns back within this is not told; what else changed comes along"""
-    ui_url: str = Field("", pattern=r"^(https?://\S+)?$")
+    ui_url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        json_schema_extra={"form": "an address such as http://host:3000"},
+    )
     """address of Dagster's UI: for the links of alerts, and for `iot watch`"""
     metrics_port: int = Field(0, ge=0, le=65535)
     """runs that follow serve metrics for Prometheus on this port; 0: they do not"""
     metrics_address: str = "127.0.0.1"
-    """address at which metrics are served; 0.0.0.0: at all of them, to whoever asks"""
+    """address at which metrics are served; 0.0.0.0: at all of them, to everyone who can connect"""
     log_format: Literal["text", "json"] = "text"
     """how commands log, to stderr: text, or one JSON object a line"""
 

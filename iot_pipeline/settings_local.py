@@ -26,7 +26,11 @@ class LocalSettings(BaseModel):
     """local Kafka: how often it looks for records to delete"""
     cassandra_opts: str = ""
     """local Cassandra: more -Dname=value options"""
-    cluster_name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,48}$")
+    cluster_name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.-]{0,48}$",
+        json_schema_extra={"form": "letters, digits, _, . and -, at most 48"},
+    )
     """local Cassandra's cluster name; empty: one of its own per data folder"""
     java_home: str = ""
     """a JDK 17 for the local services; empty: find one"""

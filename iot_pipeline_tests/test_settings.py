@@ -12,7 +12,7 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.settings import Settings
+from iot_pipeline.settings import Settings, form_of
 
 
 def test_the_defaults_are_valid_and_point_at_the_local_services():
@@ -31,9 +31,9 @@ def test_another_kafka_port_moves_the_default_bootstrap_servers_along():
     ("variable", "value", "words"),
     [
         ("IOT_TOPIC", "no spaces", "topic of the readings"),
-        ("IOT_KEYSPACE", "Upper", "keyspace"),
+        ("IOT_KEYSPACE", "Upper", "expected a small letter, then small letters"),
         ("IOT_PARTITIONS", "0", "greater than or equal to 1"),
-        ("IOT_PARTITIONS", "many", "valid integer"),
+        ("IOT_PARTITIONS", "many", "expected a whole number"),
         ("IOT_KAFKA_PORT", "70000", "65535"),
         ("IOT_CASSANDRA_PORT", "9092", "expected another port than IOT_KAFKA_PORT's"),
         ("IOT_BOOTSTRAP_SERVERS", "nohost", "expected host:port"),
@@ -76,6 +76,13 @@ def test_a_misspelt_setting_is_refused_rather_than_ignored():
 
 def test_every_setting_has_a_description_for_the_person_who_lists_them():
     assert all(description for _, _, description, _ in Settings.from_env({}).rows())
+
+
+def test_every_pattern_is_told_in_words():
+    fields = Settings.model_fields.items()
+    patterns = [n for n, f in fields if any(getattr(m, "pattern", None) for m in f.metadata)]
+    assert "topic" in patterns
+    assert all(form_of(Settings, name) for name in patterns)
 
 
 def test_every_limit_that_its_owner_declares_is_a_setting_with_that_default():

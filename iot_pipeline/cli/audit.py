@@ -9,7 +9,7 @@ from iot_pipeline.cli.progress import ProgressLine
 from iot_pipeline.cli.ranges import EARLIEST, LATEST, day_or_window, offsets_option
 from iot_pipeline.connections import open_connections
 from iot_pipeline.core.proof.audit_result import AuditResult, Fate, conclude
-from iot_pipeline.core.reading.offsets import parse_range
+from iot_pipeline.core.reading.offsets import join_ranges, parse_range
 from iot_pipeline.core.times import parse_day
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings import Settings
@@ -38,9 +38,9 @@ def audit_command(
 ) -> None:
     """Read topic and table again and say what became of every offset.
 
-    What Kafka does not have cannot be proven: it is counted as expired, skipped, unreadable or
-    unverifiable. Exit code 1: something is lost, torn or stray; the command that repairs it is
-    named.
+    What Kafka does not have cannot be proven: it is counted as expired, skipped, unreadable,
+    unverifiable or a hole. Exit code 1: something is lost, torn or stray; the command that repairs
+    it is named.
     """
     if sum((bool(offsets), day is not None, bool(since or until), everything)) > 1:
         raise ConfigurationError("say one of --offsets, --day, --since/--until, --all")
@@ -68,14 +68,14 @@ def audit_command(
                 ),
             )
     if as_json:
-        print_json(_as_dict(result))
+        print_json(as_document(result))
     else:
         _print_audit(result)
     if not result.is_clean:
         sys.exit(EXIT_FOUND)
 
 
-def _as_dict(result: AuditResult) -> dict[str, object]:
+def as_document(result: AuditResult) -> dict[str, object]:
     """An audit for `--json`: one key per fate, and what is behind them."""
     return {
         **{fate.value: result.fates[fate] for fate in Fate},
@@ -85,7 +85,10 @@ def _as_dict(result: AuditResult) -> dict[str, object]:
         "is_stray_judged": result.is_stray_judged,
         "is_listed": result.is_listed,
         "lost_ranges": [str(item) for item in result.lost.ranges],
+        "uncompared": [str(item) for item in join_ranges(result.uncompared)],
         "rows_unverifiable": result.rows_unverifiable,
+        "doubts": result.doubts,
+        "notes": result.notes,
         "findings": [
             {**dataclasses.asdict(finding), "repair": command}
             for finding, command in result.repairs

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -147,6 +147,7 @@ def _run(
     step("1/5 Kafka and Cassandra")
     services = _start_services(stack, folder, start)
     lines = services.description.environment()
+    of_here = set_here(os.environ)
     if lines:
         # Addresses, names of files and of a user; the children that are started below read them
         # too.
@@ -161,11 +162,12 @@ def _run(
     mode = "drain" if once else os.environ.get("IOT_INGEST_MODE", "follow")
     ui, dagster = _start_dagster(settings, folder, stack, port, mode)
     step(f"4/5 {chosen.words}")
-    fleet = _start_fleet(folder, stack, chosen)
+    start_fleet = partial(_start_fleet, folder, stack, chosen)
+    fleet = start_fleet()
     # Runs that were over before this demo are neither shown nor judged.
     runs, _ = ui.look(SENSOR, ASSET, limit=100)
     earlier = {run["runId"] for run in runs if once or run["status"] in OVER}
-    watch = Watch(settings, ui, dagster, fleet, services, SENSOR, earlier)
+    watch = Watch(settings, ui, dagster, fleet, services, SENSOR, earlier, start_fleet)
     step(f"5/5 sensors {SENSOR} and {ROLLUP_SENSOR} and schedule {SCHEDULE} on")
     ui.start("Sensor", SENSOR)
     ui.start("Sensor", ROLLUP_SENSOR)
@@ -186,6 +188,8 @@ def _run(
             victim=services.description.servers(("cassandra",))[-1].name,
         )
     )
+    if of_here:
+        tell(f"  In other terminals set what is set here: {', '.join(of_here)}.")
     if lines:
         why = "The doors are locked" if services.secure.is_there else "There are several nodes"
         tell(f"  {why}: in other terminals set what `{iot_command()} up` prints.")
@@ -257,6 +261,11 @@ def _start_dagster(
     return ui, child
 
 
+def set_here(environ: Mapping[str, str]) -> list[str]:
+    """Names of settings that the demo has from its terminal; `iot` in another one lacks them."""
+    return sorted(name for name in environ if name.startswith("IOT_") and name != "IOT_INGEST_MODE")
+
+
 def _choose_fleet(devices: int, scenario: str | None) -> _Fleet:
     if scenario is None:
         return _Fleet(
@@ -296,7 +305,8 @@ def _end_runs(ui: DagsterUi, dagster: Child) -> None:
 
 
 def _stop_child(name: str, child: Child) -> None:
-    tell(f"stopping {name}")
+    if child.is_alive:
+        tell(f"stopping {name}")
     if not child.stop():
         tell(f"{name} did not stop in time and was killed")
 

@@ -13,7 +13,7 @@ from iot_pipeline.core.words import counted
 
 OVER = ("SUCCESS", "FAILURE", "CANCELED")
 _PLACEHOLDER = "DEVICE"
-# "Implausible values from kitchen_1, kitchen_2: ..."; where a check has no table of devices.
+# "Implausible values from kitchen_1, kitchen_2 (...)"; where a check has no table of devices.
 _NAMED = re.compile(r" (?:from|of) ([^\s,:;]+)[,:]")
 
 
@@ -94,7 +94,8 @@ def _servers(before: Look, now: Look, command: str) -> Iterator[str]:
         if did and not answers:
             yield f"{name} does not answer; `{command} up` starts it again"
         elif answers and not did:
-            yield f"{name} answers again; ingestion goes on where it was"
+            goes_on = all(now.servers.values())
+            yield f"{name} answers again{'; ingestion goes on where it was' if goes_on else ''}"
 
 
 def _runs(before: Look, now: Look) -> Iterator[str]:
@@ -141,7 +142,9 @@ def _checks(before: Look, now: Look, command: str) -> Iterator[str]:
 
 def _fleet(before: Look, now: Look) -> Iterator[str]:
     if now.fleet_end and not before.fleet_end:
-        yield f"the fleet ended: {' '.join(now.fleet_end.split())}"
+        # Behind its report stands why it failed, where it did.
+        why = now.fleet_end.rpartition("\niot: ")[2].removeprefix("iot: ")
+        yield f"the fleet ended: {' '.join(why.split())}"
 
 
 def in_words(check: CheckSeen, command: str) -> str:

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from iot_pipeline.artifacts import kept
 from iot_pipeline.cli import output
 from iot_pipeline.cli.demo_news import CheckSeen, Look, RunSeen, tell_changes
+from iot_pipeline.cli.main import EXIT_TRANSIENT
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK
 from iot_pipeline.core.words import as_written
 from iot_pipeline.errors import ServiceError
@@ -40,6 +41,7 @@ class Watch:
     """What is looked at, and what was told already.
 
     Told are the runs of `sensor`, but those that were over before this demo (`earlier`).
+    `start_fleet` starts another one when this one gave up because a server was away.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class Watch:
     services: LocalServices
     sensor: str
     earlier: Collection[str]
+    start_fleet: Callable[[], Child]
     began_at: float = field(default_factory=time.time)
     seen: Look = field(default_factory=Look)
     loaded_first_day: date = field(default_factory=lambda: datetime.now(UTC).date())
@@ -78,7 +81,15 @@ class Watch:
             for line in tell_changes(self.seen, look, iot_command()):
                 say(line)
             self.seen = look
+            self.send_again(look)
             time.sleep(_LOOK_SECONDS)
+
+    def send_again(self, look: Look) -> None:
+        """Start the fleet anew, if it gave up while a server was away and all answer again."""
+        gave_up = not self.fleet.is_alive and self.fleet.process.poll() == EXIT_TRANSIENT
+        if gave_up and all(look.servers.values()):
+            self.fleet = self.start_fleet()
+            say("the fleet sends again")
 
     def until_judged(self, seconds: float) -> str:
         """Until a run has ended that stored readings, and all checks passed; says so.

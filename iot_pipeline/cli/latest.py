@@ -24,12 +24,13 @@ def latest_command(devices: tuple[str, ...], as_json: bool) -> None:
     """
     settings = Settings.from_env()
     limits = settings.quality_limits
-    shown = 0
+    shown, lacking = 0, dict.fromkeys(devices)
 
     def count(found: Iterator[Newest]) -> Iterator[Newest]:
         nonlocal shown
         for item in found:
             shown += 1
+            lacking.pop(item.device_id, None)
             yield item
 
     with open_connections(settings) as connections:
@@ -57,7 +58,7 @@ def latest_command(devices: tuple[str, ...], as_json: bool) -> None:
                     }
                     for item in found
                 ),
-                lambda: {"listed": shown},
+                lambda: {"listed": shown, "without": list(lacking)},
             )
             return
         units = [f"{quantity.name} ({quantity.unit})" for quantity in settings.quantities]
@@ -66,6 +67,8 @@ def latest_command(devices: tuple[str, ...], as_json: bool) -> None:
             (_row(item, settings.quantities) for item in found),
         )
         say(f"{counted(shown, 'device')} with a reading of the last {limits.expected_days:g} days")
+        if lacking:
+            say(f"no reading of the last {limits.expected_days:g} days: {', '.join(lacking)}")
 
 
 def _row(item: Newest, quantities: Sequence[Quantity]) -> tuple[object, ...]:

@@ -1,5 +1,6 @@
 """The `iot` command: its commands found, errors turned into messages and exit codes."""
 
+import difflib
 import errno
 import importlib
 import logging
@@ -95,6 +96,16 @@ class _Commands(click.Group):
         module = importlib.import_module(f"iot_pipeline.cli.{FILES[name]}")
         command: click.Command = getattr(module, f"{name}_command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            # click would look among the commands that it holds, and they are imported when asked.
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            meant = f" Did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{meant}", ctx)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:

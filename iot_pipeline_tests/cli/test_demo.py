@@ -100,6 +100,8 @@ def test_a_demo_turns_green_refuses_a_second_one_and_ends_with_its_terminal(
             said = first.wait_for(f"port {taken} is taken; the UI is at ", 300)
             address = f"http://127.0.0.1:{said.rsplit(' ', 1)[1]}"
             first.wait_for(f"The UI: {address}")
+            here = first.wait_for("In other terminals set what is set here: ")
+            assert "IOT_DATA_DIR" in here
             second = iot(env, "demo", "--port", str(taken))
             assert second.returncode == 1
             assert f"a demo runs already; its UI is at {address}" in second.stderr

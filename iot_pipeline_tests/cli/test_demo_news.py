@@ -105,10 +105,15 @@ def test_a_server_away_and_back() -> None:
     assert told(Look(), up) == []
     assert told(up, away) == ["kafka does not answer; `.venv/bin/iot up` starts it again"]
     assert told(away, up) == ["kafka answers again; ingestion goes on where it was"]
+    both = Look(servers={"kafka": False, "cassandra": False})
+    one = Look(servers={"kafka": True, "cassandra": False})
+    assert told(both, one) == ["kafka answers again"], "nothing goes on without the other one"
 
 
 def test_a_fleet_that_ends_is_told_on_one_line() -> None:
     assert told(Look(), Look(fleet_end="error: x\n  y")) == ["the fleet ended: error: x y"]
+    last_words = "malformed  597  1  597\nmanifest: data/x.json\niot: producing: Kafka is away"
+    assert told(Look(), Look(fleet_end=last_words)) == ["the fleet ended: producing: Kafka is away"]
 
 
 def test_suggested_commands_can_be_pasted() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from iot_pipeline.cli.demo_news import Look
 from iot_pipeline.cli.demo_watch import Watch, iot_command, worst_device
 from iot_pipeline.core.checks.device_table import DeviceTable
 from iot_pipeline.errors import ServiceError
@@ -70,7 +71,7 @@ def judging(monkeypatch: pytest.MonkeyPatch, *looks: UiLook, fleet_is_alive: boo
 
     fleet = SimpleNamespace(is_alive=fleet_is_alive, last_lines=lambda _: "its last words")
     ui, services = SimpleNamespace(look=look, address="x"), SimpleNamespace(status=list)
-    parts: dict[str, Any] = {"sensor": "s", "earlier": ()}
+    parts: dict[str, Any] = {"sensor": "s", "earlier": (), "start_fleet": lambda: fleet}
     given: Any = (ui, None, fleet, services)
     return Watch(Settings(), *given, **parts)
 
@@ -107,3 +108,26 @@ def test_a_demo_that_is_not_well_says_why(
     with pytest.raises(ServiceError) as caught:
         judging(monkeypatch, look, fleet_is_alive=fleet_is_alive).until_judged(seconds)
     assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "answers", "starts"),
+    [(75, True, 1), (75, False, 0), (1, True, 0), (0, True, 0), (None, True, 0)],
+)
+def test_a_fleet_that_gave_up_while_a_server_was_away_sends_again_when_all_answer(
+    monkeypatch: pytest.MonkeyPatch, code: int | None, answers: bool, starts: int
+) -> None:
+    watch = judging(monkeypatch, seen("STARTED", {}), fleet_is_alive=code is None)
+    ended: Any = watch.fleet
+    ended.process = SimpleNamespace(poll=lambda: code)
+    begun: list[Any] = []
+
+    def start() -> Any:
+        begun.append(SimpleNamespace(is_alive=True))
+        return begun[-1]
+
+    watch.start_fleet = start
+    for _ in range(2):
+        watch.send_again(Look(servers={"kafka": answers, "cassandra": True}))
+    assert len(begun) == starts
+    assert watch.fleet is (begun[0] if starts else ended)

@@ -86,7 +86,12 @@ EXAMPLES: dict[str, list[Example]] = {
     "export": [Example(("--day", "{day}", "--out", "{out}"), shows=("{day}",))],
     "kill": [Example(("kafka",), there=1, away=1)],
     "lag": [Example(shows=("total",))],
-    "latest": [Example(("--", "{device}"), shows=("{device}", "{measured_at}"))],
+    "latest": [
+        Example(
+            ("--", "{device}", "nobody"),
+            shows=("{device}", "{measured_at}", "no reading of the last 7 days: nobody"),
+        )
+    ],
     "ledger": [Example(shows=("{run_id}", "the chain holds", "left unread: up to"))],
     "logs": [Example(away=0, shows=("kafka has no log",))],
     "losses": [
@@ -137,7 +142,7 @@ CLAIMS = (
     "nothing expired",
     "holds",
     "proven",
-    "no readings",
+    "no reading",
     "0 devices",
 )
 # What examples name, of a pipeline that nothing is known of.

@@ -34,6 +34,13 @@ def test_a_command_is_found_by_its_name(name: str) -> None:
     assert command.get_short_help_str()
 
 
+def test_a_misspelt_command_is_told_the_one_that_was_meant() -> None:
+    with pytest.raises(click.UsageError, match="Did you mean 'drain'"):
+        iot.main(["darin"], standalone_mode=False)
+    with pytest.raises(click.UsageError, match=r"No such command 'xyz'\.$"):
+        iot.main(["xyz"], standalone_mode=False)
+
+
 def test_dead_letters_can_be_listed_shown_counted_and_replayed() -> None:
     group = iot.get_command(click.Context(iot), "dead-letters")
     assert isinstance(group, click.Group)

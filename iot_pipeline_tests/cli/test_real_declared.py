@@ -77,7 +77,8 @@ def test_a_declared_message_goes_all_the_way(pipeline: Pipeline, tmp_path: Path)
 
     audit = pipeline.iot("audit", "--all", "--json")
     assert (audit["lost"], audit["torn"], audit["stray"], audit["ignored"]) == (0, 0, 0, 2)
-    assert audit["proven"] == audit["offsets"] == sent + 6
+    # Two are ignored: there is nothing to compare them with.
+    assert (audit["proven"], audit["offsets"]) == (sent + 4, sent + 6)
     ledger = pipeline.iot("ledger", "--json")
     assert (ledger["total"]["ignored"], ledger["flaws"]) == (2, [])
     assert "ignored" in pipeline.iot("ledger")

@@ -71,9 +71,9 @@ class MessagesSeen:
                 continue
             self.records += 1
             self.arrived_ms[record.partition, record.offset] = record.produced_ms
+            told = self.fields.add(record, self._device_of)
             if isinstance(read, Rejection):
-                self._note_type(record, read)
-            told = self.fields.add(record)
+                self._note_type(record, read, "" if told is None else self._device_of(record, told))
             if told is not None:
                 self._note_values(record, told)
 
@@ -81,7 +81,7 @@ class MessagesSeen:
         """Undeclared fields or other types, by name."""
         return self.fields.seen if kind is Kind.FIELD else self.types
 
-    def _note_type(self, record: Record, rejection: Rejection) -> None:
+    def _note_type(self, record: Record, rejection: Rejection, device_id: str) -> None:
         line = declared_line(rejection.message)
         if rejection.reason is not Reason.WRONG_TYPE and not line:
             return
@@ -92,6 +92,8 @@ class MessagesSeen:
             said = f"{declared} is not in {declared.unit}" if line else str(rejection.reason)
         seen = self.types.setdefault(said, FieldSeen(0, record.partition, record.offset))
         seen.records += 1
+        if device_id:
+            seen.devices.add(device_id)
         if line:
             self.lines[said] = line
 

@@ -16,6 +16,7 @@ from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.lag import TotalLag
 from iot_pipeline.core.reading.messages import Reason
 from iot_pipeline.core.times import in_words
+from iot_pipeline.core.words import counted
 
 REASONS_IN_WORDS = {
     Reason.NOT_JSON: "not readable as JSON",
@@ -172,8 +173,9 @@ def _how_late(health: Health) -> _Said:
     fleet = health.view.fleet
     delays = fleet.delays
     late, clocks = fleet.problems[Trouble.LATE], fleet.problems[Trouble.CLOCK]
-    said = [f"{count_devices(len(late))} came late"] if late else []
-    said += [f"{count_devices(len(clocks))} with a wrong clock"] if clocks else []
+    said = [f"{counted(len(late), 'device is', 'devices are')} late"] if late else []
+    if clocks:
+        said.append(f"{counted(len(clocks), 'device has', 'devices have')} a wrong clock")
     if not delays.total:
         return Mood.LOOK, "No reading arrived in the last hour."
     more = [
@@ -213,7 +215,8 @@ def _what_to_do(health: Health) -> _Said:
     if not red:
         return Mood.GOOD, f"Nothing: all {len(health.verdicts)} checks pass."
     is_bad = any(verdict.severity is Severity.ERROR for verdict in red)
-    answer = f"{len(red)} of {len(health.verdicts)} checks ask for attention; see below."
+    names = ", ".join(verdict.name for verdict in red)
+    answer = f"{len(red)} of {len(health.verdicts)} checks ask for attention: {names}."
     return Mood.BAD if is_bad else Mood.LOOK, answer
 
 

@@ -42,7 +42,7 @@ _BLOCK_OFFSETS = 1_000
 DEFECTS = (Fate.LOST, Fate.TORN, Fate.STRAY)
 # Of these no record could be compared with a row: an audit says so, and proves nothing of them.
 UNREAD = (*(Fate(outcome.value) for outcome in LOSSES), Fate.UNVERIFIABLE)
-UNPROVEN = (*UNREAD, Fate.IN_FLIGHT)
+UNPROVEN = (*UNREAD, Fate.IN_FLIGHT, Fate.HOLES, Fate.IGNORED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,9 @@ class AuditResult:
     without a record were looked for at all; `is_listed`, whether in every partition that the audit
     is about: Cassandra cannot list those of a table that holds too many expired rows.
     `rows_unverifiable` were written before a rebase, and their records are not in this log: they
-    count no offset. `doubts` say which logs are not those that were read, in sentences.
+    count no offset. `doubts` say in sentences what was compared with less than it should be: a log
+    that is not the one that was read, a declaration that was not kept, a dropped column. `notes`
+    are sentences that take nothing from the proof.
     `uncompared` are the offsets whose records were not compared with rows. `days` has what was
     found of each day of readings that was covered whole; `asked_day`, the one that was asked for.
     """
@@ -138,6 +140,7 @@ class AuditResult:
     lost: LostOffsets = field(default_factory=LostOffsets)
     rows_unverifiable: int = 0
     doubts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     is_stray_judged: bool = False
     is_listed: bool = True
     records: int = 0
@@ -155,7 +158,7 @@ class AuditResult:
 
     @property
     def proven(self) -> int:
-        """Offsets whose record was read and compared, or that are known to have none."""
+        """Offsets whose record was read, and compared with its row or its dead letter."""
         return self.offsets - sum(self.fates[fate] for fate in UNPROVEN)
 
     @property
@@ -198,6 +201,14 @@ _WHY_UNPROVEN = {
         "out, so no row can be compared with them"
     ),
     Fate.IN_FLIGHT: "{:,} are in flight: not ingested yet, audit again after the next drain",
+    Fate.HOLES: (
+        "{:,} are holes: Kafka has no record there (compacted away, aborted, or the end of a "
+        "transaction), so there is nothing to compare"
+    ),
+    Fate.IGNORED: (
+        "{:,} are ignored: by the declaration their messages are no readings, so there is no row "
+        "to compare them with"
+    ),
 }
 
 
@@ -253,7 +264,8 @@ def conclude(result: AuditResult) -> list[str]:
         unproven.append(f"the table sensor_data {dying(result.live_seconds)}")
     unlisted = [] if result.is_listed else [_UNLISTED]
     covered = _say_covered(result)
-    return [_verdict(result), *covered, *unproven, *former, *result.doubts, *unlisted]
+    told = [*covered, *unproven, *former, *result.doubts, *unlisted, *result.notes]
+    return [_verdict(result), *told]
 
 
 def _verdict(result: AuditResult) -> str:
@@ -262,11 +274,14 @@ def _verdict(result: AuditResult) -> str:
         return f"{defects}: the command after each arrow repairs it or looks closer"
     if not result.proven:
         return f"none of {result.offsets:,} offsets could be proven"
+    but = ", but for the doubts below" if result.doubts else ""
     if result.proven < result.offsets:
-        sentence = f"{result.proven:,} of {result.offsets:,} offsets are proven: none of these "
+        sentence = (
+            f"{result.proven:,} of {result.offsets:,} offsets are proven{but}: none of these "
+        )
         sentence += "is lost or torn"
         return f"{sentence}, and no row is stray" if result.is_stray_judged else sentence
-    sentence = f"all {result.offsets:,} offsets are proven"
+    sentence = f"all {result.offsets:,} offsets are proven{but}"
     if result.is_stray_judged:
         return f"nothing is lost, torn or stray: {sentence}"
     return (

@@ -3,7 +3,7 @@
 For looks at some messages: the drain counts such messages, and reads no name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,13 +21,17 @@ _Tree = dict[str, Any]
 
 @dataclass(slots=True)
 class FieldSeen:
-    """How many messages had a field, the first of them, and what stood there."""
+    """How many messages had a field, the first of them, what stood there, and who sent them.
+
+    `devices` has those that are known; nothing where no one asked for them.
+    """
 
     records: int
     partition: int
     offset: int
     path: Path = ()
     value: Any = None
+    devices: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -45,8 +49,12 @@ class UnknownFields:
         self._read = reader_of(self.declaration.format, self.schemas)
         self._tree = _tree_of(self.declaration)
 
-    def add(self, record: Record) -> dict[str, Any] | None:
+    def add(
+        self, record: Record, device_of: Callable[[Record, _Tree], str] = lambda *_: ""
+    ) -> dict[str, Any] | None:
         """Look at a message, and give what it says.
+
+        `device_of` says which device sent it; "" where that is not known.
 
         None: it cannot be read, or is no record of fields, and so has none.
         """
@@ -59,12 +67,15 @@ class UnknownFields:
         for path, value in _unknown(told, self._tree):
             name = path_text(path)
             known = self.seen.get(name)
-            if known is not None:
-                known.records += 1
-            elif len(self.seen) < MOST_NAMES:
-                self.seen[name] = FieldSeen(1, record.partition, record.offset, path, value)
-            else:
+            if known is None and len(self.seen) < MOST_NAMES:
+                known = FieldSeen(0, record.partition, record.offset, path, value)
+                self.seen[name] = known
+            if known is None:
                 self.unnamed += 1
+                continue
+            known.records += 1
+            if device_id := device_of(record, told):
+                known.devices.add(device_id)
         return told
 
 

@@ -36,7 +36,7 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
             "longest_silence_seconds": max((p.badness for p in found), default=0.0) / 1000,
         },
         good,
-        f"Silent, {len(found):,} of {count_devices(known)}: {named(found, '; ')}. {cause} "
+        f"Silent, {len(found):,} of {count_devices(known)}: {named(found)}. {cause} "
         "`IOT_SILENT_SECONDS` and `IOT_SILENT_INTERVALS` are the limits; a device is no longer "
         f"expected after {days} days.",
         ("device", "silent since", "for", "usually every"),

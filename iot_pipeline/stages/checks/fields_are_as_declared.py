@@ -1,10 +1,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from iot_pipeline.core.checks.device_table import MOST_ROWS, DeviceTable, as_word, instant, some
+from iot_pipeline.core.checks.device_table import (
+    MOST_ROWS,
+    DeviceTable,
+    as_word,
+    instant,
+    name_some,
+    some,
+)
 from iot_pipeline.core.checks.messages_seen import Kind, MessagesSeen
 from iot_pipeline.core.checks.unit_changes import UnitChange, find_change
 from iot_pipeline.core.checks.verdicts import CheckVerdict, not_looked
+from iot_pipeline.core.fleet.view import natural_key
 from iot_pipeline.core.reading.inference import line_for
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.unknown_fields import FieldSeen
@@ -31,13 +39,17 @@ _MOST_LINE = 120
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One thing that is not as declared: in words, how often, since when, and what takes it in."""
+    """One thing that is not as declared: in words, how often, since when, and what takes it in.
+
+    `devices` are those that sent it among the newest messages, as far as they are known.
+    """
 
     name: str
     kind: str
     share: str
     since: str
     line: str
+    devices: Sequence[str]
 
 
 def look(facts: Facts) -> CheckVerdict | None:
@@ -105,6 +117,7 @@ def _describe(looks: LogLooks, kind: Kind, name: str, *, is_dated: bool) -> Drif
         _share(seen.records, newest),
         f"{first.partition}:{first.offset}, {instant(arrived)}",
         line,
+        sorted(seen.devices, key=natural_key),
     )
 
 
@@ -135,6 +148,7 @@ def _unit(looks: LogLooks, quantity: Quantity) -> Drift | None:
         f"{quantity.with_unit(change.before)} before, {quantity.shown(change.after)} since",
         f"about {partition}:{offset}, {instant(arrived)}",
         _conversion_line(quantity, change),
+        sorted(change.devices, key=natural_key),
     )
 
 
@@ -186,16 +200,15 @@ def judge(
         return CheckVerdict(True, f"{said} {units}", numbers)
     told = some([_in_words(drift) for drift in drifts])
     said = (
-        f"In the newest {counted(newest.records, 'message')}: {told}. Ask who sends these "
-        "messages; then declare what is new (docs/readings.md), or have the devices send as "
-        "before. "
+        f"In the newest {counted(newest.records, 'message')}: {told}. Declare what is "
+        "new (docs/readings.md), or have the devices send as before. "
         f"{units}"
     )
     rows = [
-        (drift.name, drift.kind, drift.share, drift.since, drift.line)
+        (drift.name, drift.kind, drift.share, drift.since, drift.line, name_some(drift.devices))
         for drift in drifts[:MOST_ROWS]
     ]
-    columns = ("what", "of", "in", "first found at", "a line of the declaration")
+    columns = ("what", "of", "in", "first found at", "a line of the declaration", "sent by")
     table = DeviceTable(columns, rows, len(drifts) - len(rows))
     return CheckVerdict(False, said, numbers, table, [as_word(drift.name) for drift in drifts[:20]])
 
@@ -218,7 +231,8 @@ def _in_words(drift: Drift) -> str:
     }
     takes = "converts it" if drift.kind == "unit" else "takes it in"
     line = f"; {drift.line} {takes}" if drift.line else ""
-    return f"{words[drift.kind]}, in {drift.share}, first found at {drift.since}{line}"
+    of = f" from {name_some(drift.devices)}" if drift.devices else ""
+    return f"{words[drift.kind]}, in {drift.share}{of}, first found at {drift.since}{line}"
 
 
 CHECK = Check(

@@ -80,7 +80,7 @@ def _named(one: OpenTransaction, now_ms: float) -> str:
 CHECK = Check(
     "no_transaction_is_left_open",
     "No open transaction holds readings back for longer than the limit of the lag. Behind one "
-    "nothing is given out, whoever wrote it.",
+    "no record is given out, of any producer.",
     look,
     order=5,
     asks=(KAFKA,),

@@ -49,9 +49,9 @@ def say(fleet: Fleet, found: list[DeviceProblem]) -> DevicesSaid:
     return DevicesSaid(
         numbers,
         good,
-        f"Readings arrive more than {fleet.limits.late_seconds:g} s after they were measured from "
-        f"{named(found)}, by group: {by_group}. {good} Look at the network or gateway that the "
-        "group shares; the rows are right whenever they come. `IOT_LATE_SECONDS` is the limit.",
+        f"Late, more than {fleet.limits.late_seconds:g} s after they were measured, are readings "
+        f"from {named(found)}; by group: {by_group}. {good} Look at the network or gateway that "
+        "the group shares; the rows are right whenever they come. `IOT_LATE_SECONDS` is the limit.",
         ("device", "late readings", "latest by", "group"),
         cells,
     )

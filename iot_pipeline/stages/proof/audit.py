@@ -197,7 +197,7 @@ class _Audit:
         try:
             self._ports.audits.record_days(self._topic, self._started_at, days)
         except (MissingRightError, SchemaMismatchError) as error:
-            self._result.doubts.append(f"which days are proven could not be kept: {error}")
+            self._result.notes.append(f"which days are proven could not be kept: {error}")
 
     def _tell_declarations(self, readable: Sequence[OffsetRange]) -> None:
         """Say what could not be judged by the declaration of then, where that was looked at."""

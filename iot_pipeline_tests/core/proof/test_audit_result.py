@@ -1,6 +1,7 @@
 """An audit claims what it looked at, and names the rest."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,10 +10,19 @@ from iot_pipeline.core.proof.audit_result import AuditResult, Fate, conclude
 from iot_pipeline.core.reading.offsets import OffsetRange
 
 
-def audited(offsets: int, *, is_stray_judged: bool = True, **fates: int) -> list[str]:
+def audited(
+    offsets: int,
+    *,
+    is_stray_judged: bool = True,
+    doubts: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    **fates: int,
+) -> list[str]:
     counted = Counter({Fate(name): number for name, number in fates.items()})
     ranges = [OffsetRange(0, 0, offsets)] if offsets else []
-    return conclude(AuditResult(ranges, counted, is_stray_judged=is_stray_judged))
+    result = AuditResult(ranges, counted, is_stray_judged=is_stray_judged)
+    result.doubts, result.notes = [*doubts], [*notes]
+    return conclude(result)
 
 
 def test_what_was_compared_to_the_last_offset_is_whole() -> None:
@@ -28,7 +38,8 @@ def test_strays_are_not_mentioned_as_absent_when_nobody_looked_for_them() -> Non
 
 
 @pytest.mark.parametrize(
-    "unproven", ["expired", "skipped", "unreadable", "unverifiable", "in_flight"]
+    "unproven",
+    ["expired", "skipped", "unreadable", "unverifiable", "in_flight", "holes", "ignored"],
 )
 def test_nothing_is_claimed_of_what_could_not_be_compared(unproven: str) -> None:
     some: dict[str, Any] = {unproven: 680}
@@ -36,10 +47,21 @@ def test_nothing_is_claimed_of_what_could_not_be_compared(unproven: str) -> None
     assert first == (
         "20 of 700 offsets are proven: none of these is lost or torn, and no row is stray"
     )
-    assert why.startswith(f"680 {'are' if unproven in ('unverifiable', 'in_flight') else unproven}")
+    is_loss = unproven in ("expired", "skipped", "unreadable")
+    assert why.startswith(f"680 {unproven if is_loss else 'are ' + unproven.replace('_', ' ')}")
     assert audited(680, **some)[0] == "none of 680 offsets could be proven"
 
 
 def test_a_defect_comes_first_and_an_empty_audit_proves_nothing() -> None:
     assert audited(10, stored=8, lost=1, torn=1)[0].startswith("1 lost, 1 torn: ")
     assert audited(0) == ["nothing was audited: the ledger has no offsets there"]
+
+
+def test_a_verdict_with_doubts_says_so_and_a_note_takes_nothing_from_it() -> None:
+    doubt, note = "not compared: humidity", "which days are proven could not be kept"
+    assert audited(3, stored=2, rejected=1, doubts=[doubt], notes=[note]) == [
+        "nothing is lost, torn or stray: all 3 offsets are proven, but for the doubts below",
+        doubt,
+        note,
+    ]
+    assert audited(3, stored=3, notes=[note])[0].endswith("all 3 offsets are proven")

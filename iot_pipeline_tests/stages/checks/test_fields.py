@@ -114,6 +114,21 @@ def test_an_undeclared_field_is_named_with_its_share_its_first_offset_and_its_li
     assert parse_declaration(text, "test").quantities[0].optional
 
 
+def test_the_devices_that_send_what_is_not_declared_are_named():
+    def of(*numbers: int, value: Any) -> Any:
+        return lambda number: value if number % DEVICES in numbers else ...
+
+    topic = Topic()
+    topic.send(500, padding=of(3, value="x"), battery=of(1, 2, 5, 7, value=3.1))
+    verdict = topic.look()
+    assert "in 50 of 500 messages (10.0%) from device_3, first found at" in verdict.sentence
+    assert "(40.0%) from device_1, device_2, device_5 and 1 more, first found" in verdict.sentence
+    assert [row[5] for row in verdict.worst.rows][-1] == "device_3"
+    topic.send(500, humidity=lambda number: "wet" if number % DEVICES in (4, 6) else 50.0)
+    (row,) = topic.look().worst.rows
+    assert row[5] == "device_4, device_6"
+
+
 def test_names_are_chosen_by_devices_and_stay_names():
     topic = Topic()
     topic.send(20, **{"<b>[x](http://e)\u202e|": 1, "y" * 3_000: 2, "`*a*`": 3})

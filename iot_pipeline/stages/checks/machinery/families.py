@@ -76,13 +76,15 @@ def on_devices(
     return Check(name, question, look, order, settings=settings, is_of_devices=True)
 
 
-def named(found: Sequence[DeviceProblem], separator: str = ": ") -> str:
+def named(found: Sequence[DeviceProblem]) -> str:
     """The first few devices, and what is wrong with the worst of them; empty without any."""
     if not found:
         return ""
     worst = found[0]
+    if len(found) == 1:
+        return f"{as_word(worst.device_id)}: {worst.sentence}"
     names = name_some([problem.device_id for problem in found])
-    return f"{names}{separator}{as_word(worst.device_id)}: {worst.sentence}"
+    return f"{names} ({as_word(worst.device_id)}: {worst.sentence})"
 
 
 def _left_out(fleet: Fleet) -> str:
