@@ -19,20 +19,22 @@ from iot_pipeline.core.checks.cql_script import (
     say_statements,
     table_statements,
 )
-from iot_pipeline.core.checks.schema import (
-    Difference,
+from iot_pipeline.core.checks.keyspaces import (
     check_owner,
     check_quorum,
+    describe_durability,
+    replicas_by_datacenter,
+    replicas_in,
+)
+from iot_pipeline.core.checks.schema import (
+    Difference,
     choose_migrations,
     compare_options,
     compare_table,
-    describe_durability,
     made_by,
     read_declared,
     read_options,
     read_tables,
-    replicas_by_datacenter,
-    replicas_in,
     some_columns,
 )
 from iot_pipeline.core.checks.topics import TopicRisk, mending_lines

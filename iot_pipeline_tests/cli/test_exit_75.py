@@ -6,7 +6,7 @@ import pytest
 from cassandra import ReadFailure
 
 from iot_pipeline.clients.cassandra_errors import translate
-from iot_pipeline.core.checks.schema import check_quorum
+from iot_pipeline.core.checks.keyspaces import check_quorum
 from iot_pipeline.errors import ConfigurationError, PermanentError, TransientError
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.servers import free_ports

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from iot_pipeline.core.checks.schema import check_owner
+from iot_pipeline.core.checks.keyspaces import check_owner
 from iot_pipeline.core.reading.offsets import (
     LOG_APPEND_TIME,
     Checkpoint,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from iot_pipeline.core.checks.schema import describe_durability
+from iot_pipeline.core.checks.keyspaces import describe_durability
 
 THREE = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
 WHY = "three rooms, three power supplies"

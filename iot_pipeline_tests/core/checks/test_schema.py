@@ -3,8 +3,8 @@
 import pytest
 
 from iot_pipeline.clients.schema_store import migration_files
+from iot_pipeline.core.checks.keyspaces import check_owner
 from iot_pipeline.core.checks.schema import (
-    check_owner,
     choose_migrations,
     compare_table,
     read_declared,
