@@ -5,12 +5,15 @@ says of a host that is dead that its run goes on. So a run at work gives a sign 
 in the storage that all of a Dagster share; no clock of one machine is compared with another's.
 """
 
+import platform
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +27,7 @@ SILENT_SECONDS = 60.0
 # process died there.
 _STARTING_SECONDS = 120.0
 _FORGET_SECONDS = 3600.0
+_PLACES = 16
 
 
 def name_process(
@@ -37,26 +41,32 @@ def name_process(
 def signs_of_life(
     instance: dg.DagsterInstance, run_id: str, lane: str, every_seconds: float = SIGN_SECONDS
 ) -> Iterator[None]:
-    """Give them until the block ends; one run at a time in a lane, so each lane has one place."""
+    """Give them until the block ends, the first before it begins.
+
+    So a run that names its process inside has given one: a machine that dies in between leaves no
+    run that cannot be judged.
+    """
     if instance.is_ephemeral:  # no other process can see it
         yield
         return
-    is_over = threading.Event()
+    is_over, key = threading.Event(), _key(lane, run_id)
 
-    def give() -> None:
-        number = 0
-        while True:
-            number += 1
-            try:
-                instance.daemon_cursor_storage.set_cursor_values({_key(lane): f"{run_id} {number}"})
-            except _storage_errors():
-                # The run has no use for Dagster's storage now; it is reached again, or the run
-                # says itself that it is not.
-                pass
+    def give(number: int) -> None:
+        try:
+            instance.daemon_cursor_storage.set_cursor_values({key: f"{run_id} {number}"})
+        except _storage_errors():
+            # The run has no use for Dagster's storage now; it is reached again, or the run
+            # says itself that it is not.
+            pass
+
+    def go_on() -> None:
+        for number in count(2):
             if is_over.wait(every_seconds):
                 return
+            give(number)
 
-    thread = threading.Thread(target=give, name="signs of life", daemon=True)
+    give(1)
+    thread = threading.Thread(target=go_on, name="signs of life", daemon=True)
     thread.start()
     try:
         yield
@@ -65,8 +75,10 @@ def signs_of_life(
         thread.join(every_seconds)
 
 
-def _key(lane: str) -> str:
-    return f"iot/sign_of_life/{lane}"
+def _key(lane: str, run_id: str) -> str:
+    # Places of a lane are few, for rows of ended runs stay; and more than one, for a run that waits
+    # for lanes, or steps aside, gives signs beside the one at work.
+    return f"iot/sign_of_life/{lane}/{zlib.crc32(run_id.encode()) % _PLACES}"
 
 
 def _storage_errors() -> tuple[type[Exception], ...]:
@@ -76,34 +88,52 @@ def _storage_errors() -> tuple[type[Exception], ...]:
 
 @dataclass(slots=True)
 class Watch:
-    """What was seen of runs elsewhere, and when, by this process's own clock."""
+    """What was seen of runs elsewhere, and when, by this machine's own clock.
 
+    `is_kept`: beside the signs, for the next process on this machine. A daemon that loads the code
+    by itself starts a new code server every minute, which would begin to count each time.
+    """
+
+    is_kept: bool = False
     _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def silent_seconds(
         self, instance: dg.DagsterInstance, run: dg.DagsterRun, now: float
     ) -> float | None:
         """Since the run's newest sign was first seen here; None: it never gave one."""
-        key = _key(run.tags.get(LANE, ""))
-        sign = instance.daemon_cursor_storage.get_cursor_values({key}).get(key, "")
+        key = _key(run.tags.get(LANE, ""), run.run_id)
+        kept_as = f"{key}/seen"
+        found = instance.daemon_cursor_storage.get_cursor_values({key, kept_as})
+        sign = found.get(key, "")
         if not sign.startswith(run.run_id):
             return None
-        known, since = self._seen.get(run.run_id, ("", now))
-        if known != sign:
+        known, since = self._seen.get(run.run_id) or self._kept(found.get(kept_as, ""))
+        # Later than now: this machine was started anew, and its clock with it.
+        if known != sign or since > now:
             since = now
-            self._seen = {r: s for r, s in self._seen.items() if now - s[1] < _FORGET_SECONDS}
-            self._seen[run.run_id] = sign, now
+            if self.is_kept:
+                kept = f"{platform.node()} {now} {sign}"
+                instance.daemon_cursor_storage.set_cursor_values({kept_as: kept})
+        self._seen = {r: s for r, s in self._seen.items() if now - s[1] < _FORGET_SECONDS}
+        self._seen[run.run_id] = sign, since
         return now - since
 
+    def _kept(self, text: str) -> tuple[str, float]:
+        parts = text.split(" ", 2)
+        if not self.is_kept or len(parts) != 3 or parts[0] != platform.node():
+            return "", 0.0
+        return parts[2], float(parts[1])
 
-_WATCH = Watch()
+
+# Of the sensors, which look every few seconds; and of a run, which looks at another in its way.
+_SENSORS, _OWN = Watch(is_kept=True), Watch()
 
 
 def why_gone(
     instance: dg.DagsterInstance,
     record: dg.RunRecord,
     now_seconds: float | None = None,
-    watch: Watch = _WATCH,
+    watch: Watch = _OWN,
 ) -> str | None:
     """Why a run that claims to run does not; None when it does, or this machine cannot know."""
     run = record.dagster_run
@@ -126,7 +156,7 @@ def why_gone(
 
 
 def end_gone_runs(
-    instance: dg.DagsterInstance, records: Iterable[dg.RunRecord], watch: Watch = _WATCH
+    instance: dg.DagsterInstance, records: Iterable[dg.RunRecord], watch: Watch = _SENSORS
 ) -> list[str]:
     """End the runs whose process is gone.
 

@@ -142,21 +142,21 @@ def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, pipeline: P
         return
     asked = as_ranges(config.ranges)
     lane = lane_of(context.run, pipeline)
-    if not _enter(lane, context):
-        return
     limit = asked_limit(config.max_rows_per_second, config.max_bytes_per_second)
-    again = inherited_ranges(context.instance, context.run)
-    with (
-        signs_of_life(context.instance, context.run.run_id, lane.tag),
-        connected(context, pipeline) as connections,
-    ):
-        if config.mode is IngestMode.follow and again is None:
-            with connected(context, pipeline, answer_seconds=_WATCH_SECONDS) as watching:
-                run = FollowRun(context, pipeline, lane, connections, watching, limit)
-                yield from run.events()
+    # One that waits for lanes holds them up, so it gives signs meanwhile.
+    with signs_of_life(context.instance, context.run.run_id, lane.tag):
+        if not _enter(lane, context):
             return
-        most = config.max_records
-        yield from IngestRun(context, pipeline, lane, asked, most, connections, limit).events()
+        with connected(context, pipeline) as connections:
+            again = inherited_ranges(context.instance, context.run)
+            if config.mode is not IngestMode.follow or again is not None:
+                most = config.max_records
+                run = IngestRun(context, pipeline, lane, asked, most, connections, limit)
+                yield from run.events()
+                return
+            with connected(context, pipeline, answer_seconds=_WATCH_SECONDS) as watching:
+                stays = FollowRun(context, pipeline, lane, connections, watching, limit)
+                yield from stays.events()
 
 
 def _enter(lane: Lane, context: dg.AssetExecutionContext) -> bool:

@@ -162,14 +162,12 @@ def build_rollups(
     def rollups(context: dg.AssetExecutionContext) -> Events:
         """Rebuild when an asset was asked for, then check; else only check."""
         run_id, lane = context.run.run_id, rollup_lane(pipeline)
-        # Else the sensor takes a run of more than two minutes for dead.
-        name_process(context.instance, run_id)
         is_at_work = bool(context.selected_asset_keys)
-        with (
-            signs_of_life(context.instance, run_id, lane) if is_at_work else nullcontext(),
-            connected(context, pipeline) as connections,
-        ):
-            yield from RollupRun(context, pipeline, connections).events()
+        with signs_of_life(context.instance, run_id, lane) if is_at_work else nullcontext():
+            # Else the sensor takes a run of more than two minutes for dead.
+            name_process(context.instance, run_id)
+            with connected(context, pipeline) as connections:
+                yield from RollupRun(context, pipeline, connections).events()
 
     job = dg.define_asset_job(
         pipeline.called(JOB_NAME),

@@ -3,9 +3,11 @@
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -15,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs import ingest
 from iot_pipeline.defs.alive import (
     SILENT_SECONDS,
     Watch,
@@ -22,7 +25,7 @@ from iot_pipeline.defs.alive import (
     signs_of_life,
     why_gone,
 )
-from iot_pipeline.defs.ingest import run_config_for
+from iot_pipeline.defs.ingest import IngestConfig, run_config_for
 from iot_pipeline.defs.lanes import (
     Lane,
     active_ingest_runs,
@@ -203,13 +206,16 @@ def elsewhere(instance, definitions, job="ingest") -> dg.RunRecord:
     return record
 
 
+def _sign_of(instance, run) -> int:
+    """Number of the newest; 0: none."""
+    keys = {f"iot/sign_of_life/{run.tags['iot/lane']}/{place}" for place in range(16)}
+    signs = instance.daemon_cursor_storage.get_cursor_values(keys).values()
+    return max((int(s.split()[1]) for s in signs if s.startswith(run.run_id)), default=0)
+
+
 def _wait_for_another_sign(instance, run) -> None:
-    key = f"iot/sign_of_life/{run.tags['iot/lane']}"
     deadline = time.time() + 30
-    while time.time() < deadline:
-        signs = instance.daemon_cursor_storage.get_cursor_values({key})
-        if int(signs.get(key, "0 0").split()[1]) > 1:
-            return
+    while time.time() < deadline and _sign_of(instance, run) < 2:
         time.sleep(0.01)
 
 
@@ -253,6 +259,60 @@ def test_a_run_elsewhere_that_never_gave_one_is_left_to_that_machine(
         pass
     monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: 1e9)
     assert why_gone(shared, record, watch=watch) is None
+
+
+def test_a_run_elsewhere_is_judged_by_its_own_signs_beside_one_that_waits_in_its_lane(
+    shared, definitions, monkeypatch
+):
+    record = elsewhere(shared, definitions)
+    run, clock, watch = record.dagster_run, [1000.0], Watch()
+    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: clock[0])
+    place = zlib.crc32(run.run_id.encode()) % 16
+    others = map(str, range(1000))
+    waits = next(other for other in others if zlib.crc32(other.encode()) % 16 != place)
+    with signs_of_life(shared, run.run_id, run.tags["iot/lane"]):
+        pass
+    assert why_gone(shared, record, watch=watch) is None
+    with signs_of_life(shared, waits, run.tags["iot/lane"]):
+        clock[0] += SILENT_SECONDS
+        assert "gave no sign" in str(why_gone(shared, record, watch=watch))
+
+
+def test_a_sensor_goes_on_counting_where_its_process_of_before_on_that_machine_stopped(
+    shared, definitions, monkeypatch
+):
+    record = elsewhere(shared, definitions)
+    run, clock = record.dagster_run, [1000.0]
+    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: clock[0])
+    with signs_of_life(shared, run.run_id, run.tags["iot/lane"]):
+        pass
+    assert why_gone(shared, record, watch=Watch(is_kept=True)) is None
+    clock[0] += SILENT_SECONDS
+    assert why_gone(shared, record, watch=Watch()) is None
+    assert "for 60 s" in str(why_gone(shared, record, watch=Watch(is_kept=True)))
+    clock[0] = 30.0
+    assert why_gone(shared, record, watch=Watch(is_kept=True)) is None, "the machine began anew"
+    clock[0] += SILENT_SECONDS
+    monkeypatch.setattr("iot_pipeline.defs.alive.platform.node", lambda: "another")
+    assert why_gone(shared, record, watch=Watch(is_kept=True)) is None, "it has another clock"
+    clock[0] += SILENT_SECONDS
+    assert "for 60 s" in str(why_gone(shared, record, watch=Watch(is_kept=True)))
+
+
+def test_a_run_that_waits_for_lanes_gives_signs_and_has_given_one_before_it_says_where_it_is(
+    shared, definitions, monkeypatch
+):
+    run = add(shared, definitions)
+    entered = []
+
+    def enter(lane, context):
+        entered.append((lane.tag, _sign_of(shared, run)))
+        return False
+
+    monkeypatch.setattr(ingest, "_enter", enter)
+    context = SimpleNamespace(instance=shared, run=run, selected_asset_keys={SENSOR_DATA})
+    assert list(ingest._ingest(context, IngestConfig(), PIPELINE)) == []
+    assert entered == [(TOPIC, 1)]
 
 
 def test_signs_go_on_when_dagsters_storage_was_away(shared, monkeypatch):
