@@ -1,5 +1,7 @@
 """Clocks that were reset, rolled over or overflowed are named with their cause; history is not."""
 
+from random import Random
+
 import pytest
 
 from iot_pipeline.core.fleet.clocks import RESET, ROLLED_OVER, fits_day, why_off
@@ -9,7 +11,7 @@ from iot_pipeline.core.fleet.states import FleetStates
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import RowsByTime
-from iot_pipeline.core.times import MS_PER_DAY
+from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
 NOW = 1_795_000_000_000
 RESET_MS = 946_684_800_000
@@ -81,3 +83,28 @@ def test_history_that_is_sent_now_is_no_clock() -> None:
     states.fold(RowGroups.of(burst(NOW - 400 * MS_PER_DAY, NOW)))
     assert problems(states, NOW) == {}
     assert states.devices["d"].backfilled == 60
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_groups_that_are_folded_together_are_looked_at_as_each_alone(seed: int) -> None:
+    """Histories, clocks that are behind by one time, and fresh readings, in groups of any size."""
+    random = Random(seed)
+    groups: dict[tuple[str, int], RowsByTime] = {}
+    for device in range(random.randrange(1, 8)):
+        behind = random.choice([0, 1, 30, 200]) * MS_PER_HOUR
+        step = random.choice([-1000, 0, 100, 1000, 60_000])
+        rows: RowsByTime = {}
+        at = NOW
+        for n in range(random.choice([1, 2, 9, 10, 11, 30, 100])):
+            at += random.choice([1, 1000])
+            # A step of 0: a clock that is behind by the same, reading after reading.
+            measured = (NOW + n * step if step else at) - behind
+            rows[measured] = (at * 1000, 0, n, 20.0, 40.0)
+        groups[f"d{device}", NOW // MS_PER_DAY] = rows
+    together, alone = (FleetStates(QualityLimits(QUANTITIES)) for _ in range(2))
+    for _ in range(2):
+        together.fold(RowGroups.of(groups))
+        for place, rows in groups.items():
+            alone.fold(RowGroups.of({place: rows}))
+    assert together.devices == alone.devices
+    assert together.changed == alone.changed
