@@ -8,11 +8,13 @@ they start a set of their own with `iot_pipeline_tests.servers.start_services`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
@@ -133,28 +135,74 @@ def pipeline(settings: Settings, settings_env: dict[str, str]) -> Iterator[Pipel
 # Files with servers that take a minute or more, the longest first. One process of pytest has a file
 # from its first test to its last: a long one that comes late keeps the others waiting at the end.
 LONG_FILES = (
-    "ui/test_ui.py",
-    "chaos/test_three_nodes.py",
-    "cli/test_demo.py",
-    "defs/test_dagster_dev.py",
-    "ui/test_checks_stay.py",
-    "chaos/test_negative_controls.py",
-    "defs/test_follow_dev.py",
     "chaos/test_random_faults.py",
-    "chaos/test_topic_faults.py",
+    "secure/test_rights.py",
+    "chaos/test_three_nodes.py",
+    "ui/test_ui.py",
+    "defs/test_dagster_dev.py",
+    "cli/test_demo.py",
+    "defs/test_side_by_side.py",
+    "defs/test_example_team.py",
+    "defs/test_follow_dev.py",
+    "ui/test_checks_stay.py",
+    "docs/test_tutorial.py",
+    "defs/test_slots.py",
+    "defs/test_checks_in_sight.py",
     "defs/test_data_quality.py",
     "defs/test_rollups.py",
     "cli/test_every_command.py",
-    "docs/test_tutorial.py",
-    "secure/test_doors.py",
-    "secure/test_rights.py",
-    "secure/test_up_secure.py",
+    "local/test_up_and_down.py",
     "defs/test_ingest.py",
-    "secure/test_secrets.py",
 )
+# Folders whose files share servers, which are there from the first of their tests to the last: one
+# process has all of a folder. A set of servers that waits for its end takes 2.4 GB and 5 % of a
+# core. The file that is named here has servers of its own.
+FOLDERS_OF_ONE_PROCESS = ("chaos", "secure")
+BY_ITSELF = "chaos/test_three_nodes.py"
+
+
+def tests_of_one_process(file: str) -> str:
+    """What a test file is given out with: its folder, or itself."""
+    path = Path(file)
+    is_of_folder = path.parent.name in FOLDERS_OF_ONE_PROCESS and not file.endswith(BY_ITSELF)
+    return path.parent.name if is_of_folder else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getoption("dist") != "loadfile":
+        return None
+    scheduler = LoadFileScheduling(config, log)
+    file_of = scheduler._split_scope
+    scheduler._split_scope = lambda nodeid: tests_of_one_process(file_of(nodeid))
+    return scheduler
+
+
+# What needs servers, Chromium or minutes; a file of such tests names its mark.
+APART = ("services", "chaos", "ui")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Pass over files without such tests where only such tests are asked for.
+
+    `make test` collects in each of its processes: 3,000 tests and their examples, for nothing.
+    """
+    asked = set(config.option.markexpr.split(" or "))
+    if asked <= set(APART) and collection_path.name.startswith("test_"):
+        return not _names_one(collection_path, asked) or None
+    return None
+
+
+def _names_one(path: Path, marks: Iterable[str]) -> bool:
+    text = path.read_text(encoding="utf-8")
+    return any(f"pytest.mark.{mark}" in text for mark in marks)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = {(item.path, mark.name) for item in items for mark in item.iter_markers()}
+    for path, mark in marked:
+        # Otherwise it would be passed over above.
+        assert mark not in APART or _names_one(path, [mark]), f"{path} names no pytest.mark.{mark}"
     here = Path(__file__).parent
     ranks = {here / name: rank for rank, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))

@@ -57,22 +57,9 @@ class Pipeline:
 
     def iot(self, *arguments: str, exit_code: int = 0) -> Any:
         """Run `iot` in this process; its JSON when that was asked for, else its output."""
-        out, err = io.StringIO(), io.StringIO()
-        # A second of imports per command would be most of a test; `IOT` is the installed one.
-        with (
-            mock.patch.dict(os.environ, clean_environment(self.env), clear=True),
-            mock.patch.object(sys, "argv", ["iot", *arguments]),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            code: object = 0
-            try:
-                main()
-            except SystemExit as exc:
-                code = exc.code or 0
-        assert code == exit_code, f"{arguments}: {code}\n{out.getvalue()}\n{err.getvalue()}"
-        answer = out.getvalue()
-        return json.loads(answer) if "--json" in arguments else answer + err.getvalue()
+        code, out, err = iot_here(self.env, *arguments)
+        assert code == exit_code, f"{arguments}: {code}\n{out}\n{err}"
+        return json.loads(out) if "--json" in arguments else out + err
 
     def rows(self, device_id: str, day: str = "2024-12-29") -> dict[int, tuple[float, float, int]]:
         """timestamp_ms -> (temperature, humidity, write time in µs) of one Cassandra partition."""
@@ -98,6 +85,26 @@ class Pipeline:
             timeout_seconds=60,
         )
         return int(found[0][0])
+
+
+def iot_here(env: Mapping[str, str], *arguments: str) -> tuple[object, str, str]:
+    """Run `iot` in this process, which no other thread may do meanwhile: exit code, output, errors.
+
+    A second of imports per command would be most of a test; `IOT` is the installed one.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, clean_environment(env), clear=True),
+        mock.patch.object(sys, "argv", ["iot", *arguments]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code: object = 0
+        try:
+            main()
+        except SystemExit as exc:
+            code = exc.code or 0
+    return code, out.getvalue(), err.getvalue()
 
 
 def new_run() -> Run:

@@ -9,10 +9,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any, Generic, Self, TypeVar
 
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, DriverException
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.policies import (
@@ -173,7 +174,9 @@ class CassandraClient:
             reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None),
             # Without it a batch over 4 KiB waits 44 ms for the delayed ACK of its first part.
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            schema_event_refresh_window=0,
+            # Else it reads all tables of the cluster at each connect, and each that changes. Of all
+            # this it needs one thing, to send a request to a replica: see `learn_replicas`.
+            schema_metadata_enabled=False,
         )
         if self.settings.cassandra_username:
             options["auth_provider"] = PlainTextAuthProvider(
@@ -186,6 +189,7 @@ class CassandraClient:
             self._cluster = Cluster(**options)
             self._session = self._cluster.connect()
             check_version(self._session)
+            self.learn_replicas()
         except ConfigurationError as exc:
             self.close()
             raise ConfigurationError(f"connecting: {exc}") from None
@@ -246,6 +250,15 @@ class CassandraClient:
                 else DCAwareRoundRobinPolicy()
             ),
         )
+
+    def learn_replicas(self) -> None:
+        """Have the driver know which nodes keep a row of our keyspace, if there is one by now.
+
+        What it knows may become old, or it does not come to know it: a request then goes to some
+        node, which passes it on.
+        """
+        with suppress(DriverException):
+            self._cluster.refresh_keyspace_metadata(self.keyspace, max_schema_agreement_wait=-1)
 
     def close(self) -> None:
         """End the session; the client may be used again and then connects anew."""

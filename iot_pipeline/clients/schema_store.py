@@ -133,6 +133,7 @@ class CassandraSchema(Table):
             keyspace_statement(self._keyspace, replicas),
             doing=f"creating keyspace {self._keyspace}",
         )
+        self._client.learn_replicas()
 
     def create_migrations_table(self) -> None:
         for statement in MIGRATIONS_TABLE.statements:

@@ -15,6 +15,9 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from iot_pipeline.connections import open_connections
+from iot_pipeline.settings import Settings
+from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline_tests.chaos.load import Load
 from iot_pipeline_tests.chaos.log_files import Segment
 from iot_pipeline_tests.chaos.oracle import Facts, Found, Stretch, Verdict, judge
@@ -28,7 +31,7 @@ from iot_pipeline_tests.chaos.reading import (
 )
 from iot_pipeline_tests.load import send_bomb
 from iot_pipeline_tests.patience import until
-from iot_pipeline_tests.pipeline import IOT
+from iot_pipeline_tests.pipeline import IOT, iot_here
 from iot_pipeline_tests.servers import OwnServices, clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,13 +103,9 @@ class World:
         return world
 
     def set_up(self) -> None:
-        """`iot setup`, again where a server on a busy machine did not answer in time."""
-        done = self.run([str(IOT), "setup"])
-        for _ in range(4):
-            if done.returncode != TRY_AGAIN:
-                break
-            done = self.run([str(IOT), "setup"])
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        """As `iot setup`, again where a server on a busy machine did not answer in time."""
+        with open_connections(Settings.from_env(self.env)) as connections:
+            retry_transient(connections.set_up, give_up_after_seconds=240)
 
     def iot(self, *arguments: str, exit_code: int = 0) -> str:
         done = self.run([str(IOT), *arguments])
@@ -138,11 +137,15 @@ class World:
         """Until nothing lags."""
         for _ in range(20):
             done = self.run([str(IOT), "drain", "--json"])
-            if done.returncode == 0 and not json.loads(done.stdout)["ranges"]:
-                return
             # A commit of a drain that sleeps, still on its way, fences us once.
             assert done.returncode in (0, 3, TRY_AGAIN), f"{done.stdout}\n{done.stderr}"
+            if done.returncode == 0 and self._nothing_lags():
+                return
         raise AssertionError("there was always something left to drain")
+
+    def _nothing_lags(self) -> bool:
+        committed = self.committed()
+        return all(committed.get(p, 0) >= end for p, end in self.ends().items())
 
     def ask_oracle(self) -> Verdict:
         return judge(self.collect())
@@ -258,16 +261,15 @@ class World:
         return str(described.topic_id)
 
     def audit(self) -> dict[str, Any]:
-        """What `iot audit --all` says, whatever its exit code."""
-        done = self.run([str(IOT), "audit", "--all", "--json"])
-        for _ in range(4):
-            if done.returncode != TRY_AGAIN:
+        """What `iot audit --all` says, whatever its exit code; nothing else may go on meanwhile."""
+        for _ in range(5):
+            code, said, errors = iot_here(self.env, "audit", "--all", "--json")
+            if code != TRY_AGAIN:
                 break
-            done = self.run([str(IOT), "audit", "--all", "--json"])
         # 1 is a defect that was found, and any permanent error, which says nothing on stdout.
-        assert done.returncode in (0, 1), done.stderr
-        assert done.stdout, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
+        assert code in (0, 1), errors
+        assert said, errors
+        answer: dict[str, Any] = json.loads(said)
         return answer
 
     def committed(self) -> dict[int, int]:

@@ -8,10 +8,12 @@ from cassandra import ConsistencyLevel
 
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.packed_batch import open_reading_store
+from iot_pipeline.clients.schema_store import CassandraSchema
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.servers import Services
 
 pytestmark = pytest.mark.services
 
@@ -91,3 +93,17 @@ def test_a_node_that_says_nothing_is_left_within_seconds(pipeline: Pipeline) -> 
         cluster = client.session.cluster
         # Asked when it was silent for one of them, left when it is for the other one too.
         assert cluster.idle_heartbeat_interval + cluster.idle_heartbeat_timeout <= 8
+
+
+def test_the_driver_knows_the_replicas_of_a_row_and_reads_no_table_of_the_cluster(
+    services: Services, pipeline: Pipeline
+) -> None:
+    new = Settings.from_env(services.environment())
+    with CassandraClient(pipeline.settings) as client, CassandraClient(new) as maker:
+        metadata, of_new = (one.session.cluster.metadata for one in (client, maker))
+        assert [*metadata.keyspaces] == [pipeline.settings.keyspace]
+        assert metadata.keyspaces[pipeline.settings.keyspace].tables == {}
+        assert len(metadata.get_replicas(pipeline.settings.keyspace, b"any key")) == 1
+        assert [*of_new.keyspaces] == []
+        CassandraSchema(maker).create_keyspace({"datacenter1": 1})
+        assert len(of_new.get_replicas(new.keyspace, b"any key")) == 1

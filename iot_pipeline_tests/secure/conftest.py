@@ -28,7 +28,7 @@ MORE_LOGINS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secure_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServices]:
     folder = tmp_path_factory.mktemp("secure")
     with pytest.MonkeyPatch.context() as patched:
@@ -41,7 +41,7 @@ def secure_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServ
             started.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secure_pipeline(
     secure_servers: OwnServices, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pipeline]:

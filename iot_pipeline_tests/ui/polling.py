@@ -15,6 +15,8 @@ from iot_pipeline_tests.ui.running_demo import RunningDemo
 _CHECKS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   assetChecksOrError { ... on AssetChecks { checks { name
     executionForLatestMaterialization { status evaluation { severity description } } } } } } } }"""
+_ENDED = """query { runsOrError(filter: {statuses: [SUCCESS], pipelineName: "ingest"}) {
+  ... on Runs { results { runId } } } }"""
 NOT_EVALUATED = "NOT EVALUATED"
 _PAGE_SECONDS = 5.0
 _SAMPLE_SECONDS = 1.0
@@ -68,12 +70,20 @@ def wait_for_first_verdicts(demo: RunningDemo, seconds: float = 90) -> None:
         time.sleep(_SAMPLE_SECONDS)
 
 
-def poll(ui: Ui, demo: RunningDemo, seconds: float) -> Polled:
-    """Ask every second what the UI would show, and read its pages every five."""
+def _ended(demo: RunningDemo) -> set[str]:
+    return {str(run["runId"]) for run in demo.ask(_ENDED)["runsOrError"]["results"]}
+
+
+def poll(ui: Ui, demo: RunningDemo, runs: int) -> Polled:
+    """Ask every second what the UI would show, and read its pages every five.
+
+    Until so many runs of ingestion have ended meanwhile.
+    """
     polled = Polled()
-    ends_at = time.monotonic() + seconds
+    before, deadline = _ended(demo), until(60 * runs)
     read_at = 0.0
-    while time.monotonic() < ends_at:
+    while len(_ended(demo) - before) < runs:
+        assert time.monotonic() < deadline, demo.log_path.read_text()[-2000:]
         polled.samples.append(_sample(demo))
         if time.monotonic() >= read_at:
             read_at = time.monotonic() + _PAGE_SECONDS

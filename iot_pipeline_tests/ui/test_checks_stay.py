@@ -13,7 +13,8 @@ pytestmark = pytest.mark.ui
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
-    env = {"IOT_INGEST_MODE": "follow", "IOT_FOLLOW_SECONDS": "30"}
+    # Each run reports in its middle, too: two and twelve seconds after it began.
+    env = {"IOT_INGEST_MODE": "follow", "IOT_FOLLOW_SECONDS": "15"}
     with running_demo(tmp_path_factory.mktemp("demo"), env) as started:
         yield started
 
@@ -22,7 +23,7 @@ def test_no_check_is_ever_not_evaluated_while_runs_that_stay_follow_each_other(
     ui: Ui, demo: RunningDemo
 ) -> None:
     wait_for_first_verdicts(demo)
-    polled = poll(ui, demo, 90)
+    polled = poll(ui, demo, runs=3)
     assert polled.statuses[NOT_EVALUATED] == 0
     assert polled.statuses["IN_PROGRESS"] == 0, "a check that is running shows no verdict"
     assert polled.pages >= 6

@@ -78,7 +78,7 @@ def test_every_check_is_green_and_its_numbers_plot(ui: Ui, demo: RunningDemo) ->
 
 def test_no_check_is_ever_out_of_sight_while_runs_come_and_go(ui: Ui, demo: RunningDemo) -> None:
     wait_for_first_verdicts(demo)
-    polled = poll(ui, demo, 60)
+    polled = poll(ui, demo, runs=4)
     assert polled.statuses[NOT_EVALUATED] == polled.statuses["IN_PROGRESS"] == 0
     assert polled.hiding_pages == []
 
