@@ -132,7 +132,7 @@ def _checks(before: Look, now: Look, command: str) -> Iterator[str]:
             yield f"green {name} again"
     news = [name for name in sorted(now.unlooked) if name not in before.unlooked]
     if news:
-        why = " ".join(now.unlooked[news[0]].split())
+        why = _for_pasting(now.unlooked[news[0]], command)
         yield f"{counted(len(news), 'check')} could not look, {news[0]} for one: {why}"
     elif before.unlooked and not now.unlooked:
         yield "all checks look again"
@@ -149,7 +149,11 @@ def _fleet(before: Look, now: Look) -> Iterator[str]:
 
 def in_words(check: CheckSeen, command: str) -> str:
     """Its sentence on one line, with commands that can be pasted: this `iot`, a device's id."""
-    sentence = " ".join(check.sentence.split()).replace("`iot ", f"`{command} ")
+    sentence = _for_pasting(check.sentence, command)
     named = _NAMED.search(sentence)
     device_id = check.device_id or (named[1] if named else "")
     return sentence.replace(_PLACEHOLDER, shlex.quote(device_id)) if device_id else sentence
+
+
+def _for_pasting(text: str, command: str) -> str:
+    return " ".join(text.split()).replace("`iot ", f"`{command} ")

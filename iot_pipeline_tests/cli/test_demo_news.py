@@ -90,6 +90,10 @@ def test_checks_that_could_not_look_are_one_line_and_keep_their_verdicts() -> No
     before = Look(checks={"a": red, "b": GREEN}, check_count=2)
     away = Look(check_count=2, unlooked={"a": "It is\naway.", "b": "It is away."})
     assert told(before, away) == ["2 checks could not look, a for one: It is away."]
+    unknown = Look(unlooked={"a": "Not known;\n`iot status` says why."}, check_count=2)
+    assert told(Look(), unknown) == [
+        "1 check could not look, a for one: Not known; `.venv/bin/iot status` says why."
+    ]
     gone = away.after(before)
     assert told(gone, away) == []
     assert told(gone, before) == ["all checks look again"], "red as before, green as before"
