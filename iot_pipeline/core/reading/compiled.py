@@ -36,8 +36,9 @@ Read = Callable[[bytes], Any]
 BROKEN = (
     EOFError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, struct.error,
 )  # fmt: skip
-# Fewer messages of one schema are read one by one: numpy takes as long for one as for a hundred.
-LEAST_TOGETHER = 100
+# Fewer messages of one schema are read one by one: numpy takes as long for one as for a hundred,
+# and Google's library half as long as fastavro.
+LEAST_TOGETHER = {"AVRO": 100, "PROTOBUF": 200}
 # They are copied for it.
 _MOST_BYTES = 8 << 20
 _WHOLE = frozenset(("int", "long"))
@@ -65,10 +66,14 @@ class Wanted:
 
 
 class Forms(NamedTuple):
-    """How messages of one schema are read: one of them, and many; None: one by one."""
+    """How messages of one schema are read: one of them, and `least` of them or more.
+
+    Without `read_many` it is one by one, however many.
+    """
 
     read: Read
     read_many: ReadMany | None = None
+    least: int = 0
 
 
 def wanted_of(declared: Declaration) -> list[Wanted]:
@@ -166,13 +171,14 @@ class FormatReader:
             The places of those that were read, ascending, and what they tell: once per schema. And
             the places of those that are to be read one by one, ascending; None: all of them.
         """
-        if len(values) < LEAST_TOGETHER or sum(map(len, values)) > _MOST_BYTES:
+        least = min(LEAST_TOGETHER.values())
+        if len(values) < least or sum(map(len, values)) > _MOST_BYTES:
             return [], None
         joined = Joined(values)
         groups: list[tuple[Ints, ToldColumns]] = []
         left: list[Ints] = []
         for forms, rows in self._by_schema(joined):
-            if forms.read_many is None or len(rows) < LEAST_TOGETHER:
+            if forms.read_many is None or len(rows) < forms.least:
                 left.append(rows)
                 continue
             read, told, others = forms.read_many(joined, rows)
@@ -223,11 +229,13 @@ def picker(getters: Sequence[Callable[[Any], Any]]) -> Callable[[Any], tuple[Any
 
 
 def _compile_schema(schema: WriterSchema, *, wanted: Sequence[Wanted], is_framed: bool) -> Forms:
+    least = LEAST_TOGETHER[schema.kind]
     # Here, as each of them imports a library that not every installation has.
     if schema.kind == "AVRO":
         from iot_pipeline.core.reading.compiled_avro import compile_avro
 
-        return compile_avro(schema, wanted, FRAME_BYTES if is_framed else 0)
+        found = compile_avro(schema, wanted, FRAME_BYTES if is_framed else 0)
+        return found._replace(least=least)
     from iot_pipeline.core.reading.compiled_protobuf import compile_protobuf
 
-    return compile_protobuf(schema, wanted, is_framed=is_framed)
+    return compile_protobuf(schema, wanted, is_framed=is_framed)._replace(least=least)

@@ -155,9 +155,8 @@ def _present(here: Wants, step: Step) -> Step:
 def _inside(step: Step) -> Step:
     """A message in a message, with its length before it."""
 
-    def inside(walk: Walk, at: Ints, end: Ints, rows: Rows) -> Ints:
+    def inside(walk: Walk, at: Ints, _end: Ints, rows: Rows) -> Ints:
         at, stop = _sized(walk, at, rows)
-        walk.refuse(rows, stop > end)
         walk.refuse(rows, step(walk, at, stop, rows) != stop)
         return stop
 

@@ -24,6 +24,7 @@ from iot_pipeline.core.reading.compiled_protobuf import compile_protobuf
 from iot_pipeline.core.reading.formats import WriterSchema
 from iot_pipeline.core.reading.joined import Joined
 from iot_pipeline.core.reading.told_columns import Kind
+from iot_pipeline.proto_files import compile_texts
 
 _ANY = frozenset(("int", "long", "float", "double", "string", "enum", "boolean"))
 _WORDS = st.text(max_size=12) | st.sampled_from(["", "é", "a\0", "x" * 200])
@@ -306,3 +307,71 @@ def test_a_number_of_more_than_64_bits_is_none(last: bytes) -> None:
     assert is_none is not None
     assert is_none.tolist() == [True, False]
     assert found[1] == 5
+
+
+# What chance finds rarely.
+
+
+@pytest.mark.parametrize(
+    ("kinds", "value"),
+    [
+        (["boolean"], b"\2"),
+        ([{"type": "enum", "name": "E", "symbols": ["low", "high"]}], b"\4"),
+        (["long"], b"\xff" * 9 + b"\2"),
+        # A list of one number, which would be the length of the text behind it.
+        ([{"type": "array", "items": "int"}, "string"], b"\2\4\0\0"),
+        (["string"], b"\2\xff"),
+        (["string"], b"\1"),
+    ],
+)
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_avro_that_is_wrong_or_rare_is_left(kinds: list[Any], value: bytes, is_asked: bool) -> None:
+    fields = [{"name": f"f{at}", "type": kind} for at, kind in enumerate(kinds)]
+    schema = {"type": "record", "name": "R", "fields": fields}
+    wanted = [
+        Wanted(path, _ANY, is_optional=False, kept_as=_KEPT[kind])
+        for path, kind, _ in avro_leaves(schema)
+        if is_asked
+    ]
+    forms = compile_avro(WriterSchema("AVRO", json.dumps(schema).encode()), wanted, 0)
+    assert read_both_ways(forms, wanted, [value]) == 0
+
+
+_TYPE = """
+syntax = "proto3";
+package m;
+message Inner { int32 a = 1; }
+message M {
+  oneof either { int64 one = 1; int64 two = 2; }
+  int32 small = 3; string word = 4; Inner inner = 5; repeated int32 more = 6;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (b"\x08\1\x18\5", 1),
+        # Both of a choice, another order, a field twice, a list, an unknown one, no text.
+        (b"\x08\1\x10\2", 0),
+        (b"\x18\5\x08\1", 0),
+        (b"\x18\5\x18\6", 0),
+        (b"\x32\1\1", 0),
+        (b"\x38\1", 0),
+        (b"\x22\1\xff", 0),
+        # More than 32 bits of a number of 32.
+        (b"\x18\x85\x80\x80\x80\x10", 1),
+        # A message in it that ends elsewhere than it says.
+        (b"\x2a\2\x08\1", 1),
+        (b"\x2a\3\x08\1", 0),
+        (b"\x2a\1\x08\1", 0),
+    ],
+)
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_protobuf_that_is_wrong_or_rare_is_left(value: bytes, number: int, is_asked: bool) -> None:
+    schema = WriterSchema("PROTOBUF", compile_texts({"m.proto": _TYPE}, "m.proto"), message="m.M")
+    kept: dict[str, Kind] = {"one": "int64", "two": "int64", "small": "int64", "word": "text"}
+    wanted = [Wanted((name,), _ANY, is_optional=True, kept_as=one) for name, one in kept.items()]
+    wanted = wanted if is_asked else wanted[:1]
+    forms = compile_protobuf(schema, wanted, is_framed=False)
+    assert read_both_ways(forms, wanted, [value]) == number
