@@ -32,6 +32,7 @@ from cassandra.query import (
 )
 
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
+from iot_pipeline.clients.cassandra_nodes import LonelyLast, PassedOver
 from iot_pipeline.clients.cassandra_versions import check_version, refuse_by_name
 from iot_pipeline.clients.doors import why_cassandra_is_shut
 from iot_pipeline.errors import CassandraUnavailableError, ConfigurationError, PipelineError
@@ -67,9 +68,14 @@ class PendingAnswer(Generic[T]):
     """One request on its way; `done` once it has an answer or an error."""
 
     def __init__(
-        self, wakeup: threading.Event, doing: str, find: Callable[[Sequence[Any]], T]
+        self,
+        wakeup: threading.Event,
+        doing: str,
+        find: Callable[[Sequence[Any]], T],
+        passed_over: PassedOver,
     ) -> None:
         self._wakeup, self._doing, self._find = wakeup, doing, find
+        self._passed_over = passed_over
         self._rows: Sequence[Any] | None = None
         self._failure: BaseException | None = None
         # By the wall clock, where latencies are measured; 0.0 until then.
@@ -78,8 +84,12 @@ class PendingAnswer(Generic[T]):
 
     def follow(self, future: Any) -> Self:
         """Take the answer from the driver's event loop, whenever it comes."""
-        future.add_callbacks(self._answered, self.fail)
+        future.add_callbacks(self._answered, self._refused, errback_args=(future,))
         return self
+
+    def _refused(self, exc: BaseException, future: Any) -> None:
+        self._passed_over.note(exc, future.coordinator_host)
+        self.fail(exc)
 
     def fail(self, exc: BaseException) -> None:
         """The answer is an error, or the request could not even be sent."""
@@ -146,6 +156,7 @@ class CassandraClient:
         self._cluster: Any = None
         self._session: Any = None
         self._prepared: dict[str, Any] = {}
+        self._passed_over = PassedOver()
         self._wakeup = threading.Event()
 
     @property
@@ -244,10 +255,13 @@ class CassandraClient:
             # Every retry is the stage's: seen, bounded and logged in one place.
             retry_policy=FallthroughRetryPolicy(),
             request_timeout=self._request_timeout,
-            load_balancing_policy=TokenAwarePolicy(
-                DCAwareRoundRobinPolicy(local_dc=datacenter)
-                if datacenter
-                else DCAwareRoundRobinPolicy()
+            load_balancing_policy=LonelyLast(
+                TokenAwarePolicy(
+                    DCAwareRoundRobinPolicy(local_dc=datacenter)
+                    if datacenter
+                    else DCAwareRoundRobinPolicy()
+                ),
+                self._passed_over,
             ),
         )
 
@@ -322,7 +336,7 @@ class CassandraClient:
             if serial:
                 statement.consistency_level = SERIAL[self.settings.serial_consistency]
             timeout = timeout_seconds or self._request_timeout
-            return list(self.session.execute(statement, timeout=timeout))
+            return list(self._result(self.session.execute_async(statement, timeout=timeout)))
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc
 
@@ -376,9 +390,16 @@ class CassandraClient:
 
     def _rows_of(self, future: Any, doing: str) -> Iterator[Any]:
         try:
-            yield from future.result()
+            yield from self._result(future)
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing) from exc
+
+    def _result(self, future: Any) -> Any:
+        try:
+            return future.result()
+        except DRIVER_ERRORS as exc:
+            self._passed_over.note(exc, future.coordinator_host)
+            raise
 
     def unlogged_batch(self) -> Any:
         """An empty UNLOGGED batch that may be sent twice."""
@@ -413,7 +434,7 @@ class CassandraClient:
             find: makes what was asked for of the first page's rows.
             profile: how rows come.
         """
-        pending = PendingAnswer[Any](self._wakeup, doing, find)
+        pending = PendingAnswer[Any](self._wakeup, doing, find, self._passed_over)
         try:
             future = self.session.execute_async(make_statement(), execution_profile=profile)
         except DRIVER_ERRORS as exc:

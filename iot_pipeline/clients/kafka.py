@@ -19,9 +19,20 @@ _WRONG_PROPERTY = re.compile(
 
 
 # How long a client waits for a broker that has stopped answering, before it asks who leads the
-# partition now. By default that is a minute: one frozen broker of three stopped ingestion for all
-# of it. IOT_KAFKA__SOCKET_TIMEOUT_MS is for a connection over which 8 MB take longer.
-NOTICES_SOON = {"socket.timeout.ms": "6000", "socket.connection.setup.timeout.ms": "6000"}
+# partition now. By default that is a minute, and half of one for what is written: one frozen broker
+# of three stopped ingestion for all of it, or, where it led the topic of dead letters, for the 20 s
+# that a letter has. IOT_KAFKA__SOCKET_TIMEOUT_MS and IOT_KAFKA__REQUEST_TIMEOUT_MS are for a
+# connection over which 8 MB take longer.
+# And how often it asks that without any trouble, by default every five minutes: a leader that was
+# cut off from the other brokers, but not from us, answers as before, and has nothing new for ever.
+# It asks a broker that it is connected to, which by default may be that one alone: so all are.
+NOTICES_SOON = {
+    "socket.timeout.ms": "6000",
+    "socket.connection.setup.timeout.ms": "6000",
+    "request.timeout.ms": "6000",
+    "topic.metadata.refresh.interval.ms": "3000",
+    "enable.sparse.connections": "false",
+}
 
 
 def client_config(settings: Settings) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,12 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import ConfigResource, OffsetSpec, ResourceType
 
-from iot_pipeline.clients.kafka import (
-    Heard,
-    client_config,
-    lacking,
-    open_client,
-    refuse_shut_door,
-)
+from iot_pipeline.clients.kafka import Heard, client_config, lacking
 from iot_pipeline.clients.kafka_commits import GroupOffsets, PendingCommit
 from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.clients.kafka_questions import KafkaQuestions
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.clients.unreadable import Explainer
 from iot_pipeline.core.ingest.stopped import sum_up
@@ -47,7 +41,7 @@ _NOTHING_SO_LATE = -1
 
 
 class KafkaLog:
-    """A `RecordLogReader`: one admin connection, made at first use.
+    """A `RecordLogReader`; nothing is contacted before it is asked.
 
     Args:
         settings: where the brokers are, the consumer group, whether producers may stamp.
@@ -64,8 +58,8 @@ class KafkaLog:
         self.settings = settings
         self._timeout = timeout_seconds
         self._config = client_config(settings)
-        self._admin_client: Any = None
-        self._heard, self._has_answered = Heard(), False
+        self._heard = Heard()
+        self._questions = KafkaQuestions(settings, self._config, self._heard, timeout_seconds)
         self._raw_client: RawKafka | None = None
         self._explainer = Explainer(self._raw, self._stamped_by)
         self._group_offsets: GroupOffsets | None = None
@@ -82,51 +76,12 @@ class KafkaLog:
         return self._raw_client
 
     @property
-    def _admin(self) -> Any:
-        if self._admin_client is None:
-            self._admin_client = open_client(
-                AdminClient, {**self._config, "reconnect.backoff.max.ms": 1000}, self._heard
-            )
-        return self._admin_client
-
-    @property
     def _group(self) -> GroupOffsets:
         if self._group_offsets is None:
             self._group_offsets = GroupOffsets(
                 self._config, self.settings.consumer_group, self._heard, self._timeout
             )
         return self._group_offsets
-
-    def _answer(self, future: Any, doing: str, right: str = "") -> Any:
-        # In slices: a C call or a lock that waits longer would hold up Terminate.
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try:
-                answer = future.result(timeout=0.2)
-                self._has_answered = True
-                return answer
-            except FutureTimeoutError:
-                if time.monotonic() > deadline:
-                    self._give_up_on_client(doing)
-                    raise KafkaUnavailableError(
-                        f"{doing}: Kafka at {self.settings.bootstrap_servers} did not answer in "
-                        f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts "
-                        "it here"
-                    ) from None
-            except KafkaException as exc:
-                error = translate(exc, doing, at=self.settings.bootstrap_servers, right=right)
-                if isinstance(error, KafkaUnavailableError):
-                    self._give_up_on_client(doing)
-                raise error from exc
-
-    def _give_up_on_client(self, doing: str) -> None:
-        # Names and ports of brokers that were there before are right, whatever is wrong now.
-        if not self._has_answered:
-            self._admin.poll(0)  # logs come with it
-            refuse_shut_door(self.settings, self._heard, doing)
-        # The next question goes by a new client: one whose controller is away or frozen waits for
-        # that broker alone, and asks no other who the controller is now.
-        self._admin_client = None
 
     def describe(self, topic: str) -> TopicInfo:
         doing = f"describing topic {topic}"
@@ -141,17 +96,23 @@ class KafkaLog:
 
     def _config_of(self, topic: str, doing: str) -> dict[str, str] | MissingRightError:
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        asked = self._admin.describe_configs([resource], request_timeout=self._timeout)
         right = lacking(self._config, DESCRIBE_CONFIGS, TOPIC, topic)
         try:
-            config = self._answer(asked[resource], doing, right)
+            (config,) = self._questions.ask(
+                lambda admin, seconds: admin.describe_configs([resource], request_timeout=seconds),
+                doing,
+                right,
+            ).values()
         except MissingRightError as exc:
             return exc
         return {name: entry.value for name, entry in config.items()}
 
     def count_brokers(self) -> int:
-        asked = self._admin.describe_cluster(request_timeout=self._timeout)
-        return len(self._answer(asked, "asking for the brokers").nodes)
+        (cluster,) = self._questions.ask(
+            lambda admin, seconds: {0: admin.describe_cluster(request_timeout=seconds)},
+            "asking for the brokers",
+        ).values()
+        return len(cluster.nodes)
 
     def bytes_per_record(self, topic: str, partition: int, offset: int) -> float | None:
         batches = self._raw().batches(topic, partition, offset, 1)
@@ -161,8 +122,14 @@ class KafkaLog:
         return str(self._describe(topic, f"asking for the UUID of topic {topic}").topic_id)
 
     def _describe(self, topic: str, doing: str) -> Any:
-        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._timeout)
-        return self._answer(asked[topic], doing, lacking(self._config, DESCRIBE, TOPIC, topic))
+        (description,) = self._questions.ask(
+            lambda admin, seconds: admin.describe_topics(
+                TopicCollection([topic]), request_timeout=seconds
+            ),
+            doing,
+            lacking(self._config, DESCRIBE, TOPIC, topic),
+        ).values()
+        return description
 
     def watermarks(self, topic: str) -> list[Watermarks]:
         doing = f"reading the watermarks of {topic}"
@@ -242,12 +209,15 @@ class KafkaLog:
                 three brokers of which two had just come back: -1001, which taken for where the log
                 begins would make a loss of 1,001 records of it.
         """
-        asked = self._admin.list_offsets(
-            dict.fromkeys(partitions, spec),
-            isolation_level=isolation_level,
-            request_timeout=self._timeout,
+        answers = self._questions.ask(
+            lambda admin, seconds: admin.list_offsets(
+                dict.fromkeys(partitions, spec),
+                isolation_level=isolation_level,
+                request_timeout=seconds,
+            ),
+            doing,
         )
-        found = {p: self._answer(future, doing).offset for p, future in asked.items()}
+        found = {place: answer.offset for place, answer in answers.items()}
         unknown = sorted(p.partition for p, offset in found.items() if offset < least)
         if unknown:
             raise KafkaUnavailableError(
@@ -353,12 +323,18 @@ class KafkaLog:
             self._mirrored = self._group.send(topic, offsets)
         if before is not None:
             group_id = self.settings.consumer_group
-            right = lacking(self._config, READ, GROUP, group_id)
             try:
-                self._answer(before, f"mirroring offsets to group {group_id}", right)
-            except MissingRightError:
-                self._may_mirror, self._mirrored, self._to_mirror = False, None, None
-                raise
+                before.result(timeout=0)
+            except KafkaException as exc:
+                error = translate(
+                    exc,
+                    f"mirroring offsets to group {group_id}",
+                    at=self.settings.bootstrap_servers,
+                    right=lacking(self._config, READ, GROUP, group_id),
+                )
+                if isinstance(error, MissingRightError):
+                    self._may_mirror, self._mirrored, self._to_mirror = False, None, None
+                raise error from exc
 
     def close(self) -> None:
         """Send the last mirror, waiting at most a second for it."""
@@ -378,7 +354,8 @@ class KafkaLog:
         except MissingRightError as exc:
             _log.warning("%s: without it lag tools see an old offset; the ledger is right", exc)
         finally:
-            self._admin_client = self._group_offsets = None
+            self._questions.close()
+            self._group_offsets = None
 
 
 def _membership(ranges: Iterable[OffsetRange]) -> Callable[[int, int], bool]:

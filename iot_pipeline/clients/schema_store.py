@@ -266,29 +266,44 @@ class KafkaTopics:
         self._admin = open_client(AdminClient, self._config, self._heard)
         self._settings = settings
 
+    def check(self, plan: TopicPlan) -> None:
+        """Ask whether the topic could be made; makes nothing.
+
+        Raises:
+            MissingRightError: there is none of that name, and we may not make it.
+        """
+        self._ask_to_make(plan, "asking to create", validate_only=True)
+
     def create(self, plan: TopicPlan) -> bool:
         """Make the topic; False when there is one of that name already.
 
         Raises:
             MissingRightError: there is none, and we may not make it.
         """
+        return self._ask_to_make(plan, "creating")
+
+    def _ask_to_make(self, plan: TopicPlan, doing: str, *, validate_only: bool = False) -> bool:
         topic = NewTopic(plan.name, plan.partitions, plan.replication, config=dict(plan.config))
+        doing = f"{doing} topic {plan.name}"
         try:
             # To make a topic may take long; to hear that Kafka is away need not.
             self._admin.list_topics(timeout=10)
-            self._admin.create_topics([topic], request_timeout=30)[plan.name].result(timeout=35)
+            asked = self._admin.create_topics(
+                [topic], request_timeout=30, validate_only=validate_only
+            )
+            asked[plan.name].result(timeout=35)
         except KafkaException as exc:
             if exc.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
-            doing = f"creating topic {plan.name} at {self._settings.bootstrap_servers}"
             right = lacking(self._config, CREATE, TOPIC, plan.name)
-            error = translate_kafka(exc, doing, right=right)
+            where = self._settings.bootstrap_servers
+            error = translate_kafka(exc, f"{doing} at {where}", right=right)
             # Who may not make it is not told whether it is there.
             if isinstance(error, MissingRightError) and self._is_there(plan.name):
                 return False
             if isinstance(error, KafkaUnavailableError):
                 self._admin.poll(0)  # logs come with it
-                refuse_shut_door(self._settings, self._heard, f"creating topic {plan.name}")
+                refuse_shut_door(self._settings, self._heard, doing)
             raise error from exc
         return True
 

@@ -635,6 +635,13 @@ class DeadLetterSink(Protocol):
 class TopicStore(Protocol):
     """Makes topics."""
 
+    def check(self, plan: TopicPlan) -> None:
+        """Ask whether the topic could be made; makes nothing.
+
+        Raises:
+            MissingRightError: there is none of that name, and we may not make it.
+        """
+
     def create(self, plan: TopicPlan) -> bool:
         """False when there is one of that name already."""
 

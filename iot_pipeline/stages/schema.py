@@ -104,7 +104,8 @@ def setup_schema(
             there are nodes; nothing was made.
         SchemaMismatchError: something that exists would lose or tear readings; a migration
             changed after it was applied.
-        MissingRightError: something is missing, and we may not make it.
+        MissingRightError: something is missing, and we may not make it. What was made before that
+            is named.
     """
     report = SchemaReport(is_external=settings.schema == "external")
     options = tables.keyspace_replication()
@@ -129,14 +130,19 @@ def setup_schema(
             f"{keyspace_statement(settings.keyspace, replicas)}; `iot setup --print` has the "
             "tables, too"
         )
-    with _making():
-        for plan in topic_plans(settings):
+    with _making(report):
+        missing = [plan for plan in topic_plans(settings) if _is_missing(reader, plan.name)]
+        # Kafka says whether we may make a topic before it is made, Cassandra says so of a keyspace
+        # only when it is: in this order a right that is missing leaves nothing behind.
+        for plan in missing:
+            topics.check(plan)
+        if not report.is_external:
+            _make_tables(tables, settings, replicas, report, say)
+        for plan in missing:
             say(f"topic {plan.name}")
             if topics.create(plan):
                 report.created.append(f"topic {plan.name} ({plan.partitions} partitions)")
             wait_for_topic(reader, plan.name)
-        if not report.is_external:
-            _make_tables(tables, settings, replicas, report, say)
     if report.is_external:
         _compare_notes(tables, settings, report)
     found = check_topics(reader, settings)
@@ -154,13 +160,23 @@ def setup_schema(
 
 
 @contextmanager
-def _making() -> Iterator[None]:
+def _making(report: SchemaReport) -> Iterator[None]:
     try:
         yield
     except MissingRightError as exc:
+        made = f"made before: {', '.join(report.created)}" if report.created else "nothing was made"
         raise MissingRightError(
-            f"{exc}. Or run `iot setup` as a user that has the rights of `iot rights --for setup`"
+            f"{exc}. Or run `iot setup` as a user that has the rights of `iot rights --for setup`; "
+            f"{made}"
         ) from exc
+
+
+def _is_missing(reader: RecordLog, topic: str) -> bool:
+    try:
+        reader.topic_id(topic)
+    except SchemaMismatchError:
+        return True
+    return False
 
 
 def _compare_notes(tables: TableStore, settings: Settings, report: SchemaReport) -> None:

@@ -250,8 +250,11 @@ class Load:
                 "bootstrap.servers": self.bootstrap_servers,
                 "enable.idempotence": self.acks == "all",
                 "acks": self.acks,
-                # A broker of three that is frozen leads no more: a minute is long to wait for it.
+                # A broker of three that is frozen or cut off leads no more: a minute is long to
+                # wait for it.
                 "socket.timeout.ms": 6000,
+                "request.timeout.ms": 6000,
+                "topic.metadata.refresh.interval.ms": 3000,
                 "linger.ms": linger_ms,
                 "batch.size": 1_000_000,
                 "message.timeout.ms": 300_000,

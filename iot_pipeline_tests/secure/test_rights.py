@@ -1,15 +1,16 @@
 """Exactly the rights of the data, and each of them taken away: on brokers and nodes that refuse."""
 
-import importlib.resources
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.resources import files as resources
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from confluent_kafka import TopicPartition
 
 from iot_pipeline.connections import open_connections
@@ -42,7 +43,7 @@ from iot_pipeline_tests.servers import OwnServices, fresh_keyspace, fresh_topic
 pytestmark = pytest.mark.services
 
 DEVICE, USER, MAKER = "pump_1", "ana", "maker"
-SEED_FILE = importlib.resources.files("iot_pipeline") / "declarations" / "seed.yaml"
+SEED_FILE = resources("iot_pipeline") / "declarations" / "seed.yaml"
 Grant = KafkaGrant | CassandraGrant
 AnyRight = Right[KafkaGrant] | Right[CassandraGrant]
 
@@ -404,7 +405,14 @@ def test_who_may_not_make_what_is_missing_is_told_who_may(world: World, right: A
     other.may(COMMANDS["setup"], without=grant, user=MAKER)
     said = other.pipeline.iot("setup", exit_code=1)
     assert other.line(grant, MAKER) in said
-    assert "run `iot setup` as a user that has the rights of `iot rights --for setup`" in said
+    assert (
+        "run `iot setup` as a user that has the rights of `iot rights --for setup`; "
+        "nothing was made" in said
+    )
+    topics = world.admin.kafka.list_topics(timeout=20).topics
+    assert not {other.settings.topic, other.settings.dead_letter_topic} & topics.keys()
+    keyspaces = world.admin.cql("SELECT keyspace_name FROM system_schema.keyspaces")
+    assert names["IOT_KEYSPACE"] not in {row.keyspace_name for row in keyspaces}
 
 
 def test_a_run_of_dagster_without_what_is_optional_is_a_success(
@@ -416,9 +424,16 @@ def test_a_run_of_dagster_without_what_is_optional_is_a_success(
     for name, value in world.pipeline.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(facts, "LEAST_BUDGET_SECONDS", 60.0)
-    with dg.DagsterInstance.ephemeral() as instance:
+    shipped = yaml.safe_load(resources("iot_pipeline.defs").joinpath("dagster.yaml").read_text())
+    logs = {"python_logs": shipped["python_logs"]}
+    with dg.DagsterInstance.ephemeral(settings=logs) as instance:
         outcome = Dagster(build_definitions(), instance).launch("ingest")
+        told = [entry.user_message for entry in instance.all_logs(outcome.run.run_id)]
     assert outcome.is_success, outcome.failure
+    refused = [line for line in told if "without it lag tools see an old offset" in line]
+    assert len(refused) == 1, told
+    (mirror,) = (right for right in _rights(JOBS["ingest"]) if "lag tools" in right.lost)
+    assert world.line(_named(mirror, world)) in refused[0]
     assert outcome.metadata is not None
     assert outcome.metadata["stored"] == 1
     for check, line in (
