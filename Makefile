@@ -72,7 +72,7 @@ dashboard: setup  ## deploy/grafana/iot_pipeline.json, made anew
 lock: setup  ## refresh the locks: Python packages (no index address) and the servers' jars
 	$(BIN)/uv pip compile pyproject.toml --group dev \
 	    --extra local --extra pictures --extra export --extra alerts --extra postgres \
-	    --extra avro --extra protobuf --extra otel --universal --python-version 3.11 \
+	    --extra avro --extra protobuf --extra otel --extra celery --universal --python-version 3.11 \
 	    --generate-hashes --no-strip-extras --no-emit-index-url --no-header --quiet -o requirements.lock
 	$(BIN)/python -m iot_pipeline.local.jar_locks
 	$(BIN)/python -m iot_pipeline_tests.cassandra_4_1

@@ -24,6 +24,8 @@ EXTRA_OF = {
     "grpc_tools": "protobuf",
     "aws_msk_iam_sasl_signer": "msk",
     "dagster_postgres": "postgres",
+    "dagster_celery": "celery",
+    "celery": "celery",
     "opentelemetry": "otel",
 }
 

@@ -18,13 +18,14 @@ import dagster as dg
 import pytest
 import yaml
 
-from iot_pipeline.defs.instance import shipped_config
-from iot_pipeline.defs.instance_needs import find_lacks
+from iot_pipeline.defs.instance import REDIS_URL, shipped_config
+from iot_pipeline.defs.instance_needs import Needs
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_kafka import is_secret
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "deploy" / "compose.yml"
+WORKERS = ROOT / "deploy" / "compose.workers.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = dict(
     re.findall(r"^([a-z0-9._-]+)(?:\[.*\])?==(\S+)", (ROOT / "requirements.lock").read_text(), re.M)
@@ -42,9 +43,9 @@ def of_kind(kind: str) -> list[str]:
     return [rest for name, rest in dockerfile() if name == kind]
 
 
-def compose() -> Any:
+def compose(path: Path = COMPOSE) -> Any:
     """With each variable's default in its place; of one without a default, what a person sets."""
-    text = re.sub(r"\$\{\w+:\?[^}]*\}", "typed", COMPOSE.read_text())
+    text = re.sub(r"\$\{\w+:\?[^}]*\}", "typed", path.read_text())
     return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
 
 
@@ -139,11 +140,12 @@ def test_the_code_location_listens_where_everything_looks_for_it(values: Any) ->
     assert code_location(values)["codeServerArgs"] == ["--module-name", module]
 
 
-def test_the_compose_file_follows_the_compose_specification() -> None:
+@pytest.mark.parametrize("path", [COMPOSE, WORKERS], ids=lambda path: path.stem)
+def test_the_compose_file_follows_the_compose_specification(path: Path) -> None:
     checked = subprocess.run(
         [
             *(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"),
-            str(COMPOSE),
+            str(path),
         ],
         capture_output=True,
         text=True,
@@ -187,6 +189,31 @@ def test_images_have_a_tag_and_no_password_has_a_default() -> None:
     assert {
         p.rpartition(":")[0].count("127.0.0.1") for p in compose()["services"]["webserver"]["ports"]
     } == {1}
+
+
+def test_workers_beside_it_take_the_runs_that_the_others_hand_out() -> None:
+    base, more = compose()["services"], compose(WORKERS)["services"]
+    told = {
+        more[name]["environment"][REDIS_URL] for name in ("prepare", "code", "daemon", "worker")
+    }
+    assert told == {"redis://:typed@redis:6379/0"}
+    assert set(base) & set(more) == {"prepare", "code", "daemon", "webserver"}
+    assert "hostname" not in {**base["daemon"], **more["worker"]}, "workers would be one machine"
+    command = more["worker"]["command"]
+    assert importlib.util.find_spec(command[command.index("-A") + 1]) is not None
+    assert set(more["prepare"]["build"]["args"]["EXTRAS"].split(",")) == {
+        *dict(item.split("=", 1) for item in of_kind("ARG"))["EXTRAS"].split(","),
+        "celery",
+    }
+    slots = int(command[command.index("--concurrency") + 1])
+    lanes = int(base["code"]["environment"]["IOT_LANES"])
+    assert (
+        2 * slots
+        >= yaml.safe_load(shipped_config(lanes))["concurrency"]["runs"]["max_concurrent_runs"]
+    ), "two of them, as the file says"
+    assert set(re.findall(r"\$\{(\w*PASSWORD\w*)(..)", WORKERS.read_text())) == {
+        ("DAGSTER_REDIS_PASSWORD", ":?")
+    }
 
 
 def secrets_in(env: Mapping[str, str]) -> list[str]:
@@ -257,7 +284,7 @@ def test_the_charts_instance_lacks_nothing_and_has_the_shipped_limits(
     lanes = int(env_of(values)["IOT_LANES"])
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(instance_config(values)))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert find_lacks(instance, lanes) == []
+        assert Needs.of(instance, lanes).find_lacks() == []
     shipped = yaml.safe_load(shipped_config(lanes))["concurrency"]["runs"]
     queue = values["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
     assert {

@@ -68,5 +68,6 @@ def _print(config: Path, lacks: list[str], lines: str) -> None:
     say(f"{config} lacks {len(lacks)}:", err=True)
     for lack in lacks:
         say(f"- {lack}", err=True)
-    say("these lines have it; merge them into the file and restart Dagster:\n", err=True)
-    say(lines.rstrip())
+    if lines:
+        say("these lines have it; merge them into the file and restart Dagster:\n", err=True)
+        say(lines.rstrip())

@@ -39,6 +39,7 @@ from iot_pipeline.defs.verdicts import (
     choose_shown,
     is_news,
 )
+from iot_pipeline.defs.workers import why_none_is_launched
 from iot_pipeline.errors import (
     CassandraUnavailableError,
     ConfigurationError,
@@ -103,7 +104,8 @@ def build_ingest_sensor(
     ) -> list[dg.RunRequest] | dg.SkipReason:
         lanes = ingest_lanes(pipeline)
         free, waiting = _free_lanes(context.instance, lanes)
-        return list(map(_drain_request, free)) or dg.SkipReason(waiting)
+        away = why_none_is_launched(context.instance) if free else waiting
+        return dg.SkipReason(away) if away else list(map(_drain_request, free))
 
     return iot_data_lag, ingest_on_schedule
 
@@ -154,7 +156,9 @@ def _tick(
         if (request := _request_of(lane, plan, settings, op_name)) is not None
     ]
     if requests:
-        return dg.SensorResult(run_requests=requests)
+        # Each of them would be one more failed run.
+        away = why_none_is_launched(context.instance)
+        return dg.SkipReason(away) if away else dg.SensorResult(run_requests=requests)
     _say_nothing_lags(verdicts, plan, settings)
     if waiting:
         return dg.SkipReason(f"nothing lags in the other lanes; {waiting}")

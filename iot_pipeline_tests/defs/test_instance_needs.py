@@ -11,14 +11,16 @@ from click.testing import CliRunner
 
 from iot_pipeline.cli.check_instance import check_instance_command
 from iot_pipeline.defs.instance import CONFIG_NAME, prepare_instance, shipped_config
-from iot_pipeline.defs.instance_needs import find_lacks, lines_for
+from iot_pipeline.defs.instance_needs import Needs
 from iot_pipeline.errors import ConfigurationError
 
 
 def lacks_of(home: Path, text: str, lanes: int = 1) -> list[str]:
     (home / CONFIG_NAME).write_text(text)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        return [f"{lack.key}: {lack.consequence}" for lack in find_lacks(instance, lanes)]
+        return [
+            f"{lack.key}: {lack.consequence}" for lack in Needs.of(instance, lanes).find_lacks()
+        ]
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 8])
@@ -65,7 +67,8 @@ def test_each_lack_is_named_and_the_lines_mend_it(
     found = lacks_of(tmp_path, yaml.safe_dump(config), lanes)
     assert said in " ".join(found)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        lines = yaml.safe_load(lines_for(find_lacks(instance, lanes), lanes))
+        needs = Needs.of(instance, lanes)
+        lines = yaml.safe_load(needs.lines_for(needs.find_lacks()))
     assert lacks_of(tmp_path, yaml.safe_dump(config | lines), lanes) == []
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -310,8 +311,9 @@ def test_a_run_that_waits_for_lanes_gives_signs_and_has_given_one_before_it_says
         return False
 
     monkeypatch.setattr(ingest, "_enter", enter)
-    context = SimpleNamespace(instance=shared, run=run, selected_asset_keys={SENSOR_DATA})
-    assert list(ingest._ingest(context, IngestConfig(), PIPELINE)) == []
+    context: Any = SimpleNamespace(instance=shared, run=run, selected_asset_keys={SENSOR_DATA})
+    config = IngestConfig.model_validate({})
+    assert list(ingest._ingest(context, config, PIPELINE)) == []
     assert entered == [(TOPIC, 1)]
 
 

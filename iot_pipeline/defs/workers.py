@@ -1,0 +1,114 @@
+"""Workers on other machines, where Celery hands them the runs: whether it can, and their slots.
+
+Nothing of it is imported unless the instance's run launcher is Celery's (the extra `[celery]`).
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+# Beside the lanes: one run that a person starts, and one of the schedules.
+BESIDE_LANES = 2
+_CONNECT_SECONDS = 5.0
+# Workers answer at once; one on a busy machine takes its time.
+_ANSWER_SECONDS = 3.0
+START = "celery -A iot_pipeline.defs.celery_app worker --concurrency N"
+
+
+def celery_of(instance: dg.DagsterInstance) -> Any | None:
+    """The app by which runs are handed out; None: they are launched in another way."""
+    launcher = instance.run_launcher
+    module = sys.modules.get("dagster_celery.launcher")
+    if module is None or not isinstance(launcher, module.CeleryRunLauncher):
+        return None
+    return launcher.celery
+
+
+def why_none_is_launched(instance: dg.DagsterInstance) -> str | None:
+    """Why a run that is asked for now would fail at once; None: ask."""
+    app = celery_of(instance)
+    if app is None:
+        return None
+    from kombu.exceptions import OperationalError
+
+    with app.connection_for_write(connect_timeout=_CONNECT_SECONDS) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+        except OperationalError as exc:
+            said = " ".join(str(exc).split()).rstrip(".")
+            return (
+                f"{connection.as_uri()} does not answer, so no run can be handed to a worker: "
+                f"{said}. Runs at work go on"
+            )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One that answered: what it is called, its machine, and how many runs it executes at once."""
+
+    name: str
+    slots: int
+
+    @property
+    def machine(self) -> str:
+        return self.name.rpartition("@")[2]
+
+
+def ask_workers(app: Any) -> list[Worker]:
+    """Those that answer within seconds; may be empty."""
+    answers = app.control.broadcast("stats", reply=True, timeout=_ANSWER_SECONDS) or []
+    return sorted(
+        (
+            Worker(name, int(stats["pool"]["max-concurrency"]))
+            for answer in answers
+            for name, stats in answer.items()
+        ),
+        key=lambda worker: worker.name,
+    )
+
+
+def look_at_workers(workers: list[Worker], lanes: int, start_timeout: int) -> Iterator[str]:
+    """What is wrong with as many slots as they have, for as many lanes of ingestion as that."""
+    waits = (
+        f"wait in the broker, where one that waits longer than run_monitoring."
+        f"start_timeout_seconds ({start_timeout} s) is failed"
+    )
+    if not workers:
+        yield f"no worker answers: runs {waits}. On each machine: `{START}`"
+        return
+    names = [worker.name for worker in workers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield (
+            f"{names.count(twice[0])} workers are called {twice[0]}: a run is known by its "
+            "machine's name and its process, so each machine needs a name of its own"
+        )
+    slots = sum(worker.slots for worker in workers)
+    if slots < lanes + BESIDE_LANES:
+        yield (
+            f"the workers have {_slots(slots)}: {_lanes(lanes)} of ingestion and what runs beside "
+            f"need {lanes + BESIDE_LANES} or more. Others {waits}. Start more workers, or with "
+            "more --concurrency"
+        )
+    machines = {worker.machine for worker in workers}
+    largest = max(
+        machines,
+        key=lambda machine: (sum(w.slots for w in workers if w.machine == machine), machine),
+    )
+    left = sum(worker.slots for worker in workers if worker.machine != largest)
+    if left < lanes:
+        yield (
+            f"when the machine {largest} dies, the others have {_slots(left)} for {_lanes(lanes)}: "
+            "what it was at work on waits until there is one"
+        )
+
+
+def _slots(number: int) -> str:
+    return "1 slot" if number == 1 else f"{number} slots"
+
+
+def _lanes(number: int) -> str:
+    return "1 lane" if number == 1 else f"{number} lanes"

@@ -1,0 +1,155 @@
+"""Runs that Celery hands to workers: what is refused, what is said, when none is asked for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs.instance import (
+    CONFIG_NAME,
+    POSTGRES_URL,
+    REDIS_URL,
+    prepare_instance,
+    shipped_config,
+)
+from iot_pipeline.defs.instance_needs import Needs
+from iot_pipeline.defs.workers import Worker, look_at_workers
+from iot_pipeline.errors import ConfigurationError
+from iot_pipeline_tests.defs.conftest import Dagster
+from iot_pipeline_tests.load import fleet, produce
+from iot_pipeline_tests.pipeline import Pipeline
+from iot_pipeline_tests.redis_server import Redis, running_redis
+
+SECRET = "shown_nowhere"
+NOBODY = f"redis://:{SECRET}@127.0.0.1:1/0"
+
+
+@pytest.fixture
+def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
+    with running_redis(tmp_path / "redis") as running:
+        monkeypatch.setenv(REDIS_URL, running.url)
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nonsense", "expected redis://:password@host:6379/0"),
+        (NOBODY, "Redis does not let us in: .*Connection refused$"),
+    ],
+)
+def test_a_redis_that_cannot_be_reached_is_one_sentence_without_its_password(
+    url: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REDIS_URL, url)
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        prepare_instance(tmp_path / "home")
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.services
+def test_a_home_with_workers_needs_a_storage_that_they_reach_and_a_launcher(
+    redis: Redis, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{POSTGRES_URL} is not: Dagster's runs would be"):
+        prepare_instance(tmp_path / "home")
+    config = tmp_path / CONFIG_NAME
+    config.write_text("telemetry: {enabled: false}\n")
+    with pytest.raises(ConfigurationError, match="says nothing of a run launcher") as raised:
+        prepare_instance(tmp_path)
+    config.write_text(str(raised.value).split("`")[1])
+    prepare_instance(tmp_path)
+    assert yaml.safe_load(config.read_text()) == {
+        "run_launcher": yaml.safe_load(shipped_config(by_celery=True))["run_launcher"]
+    }
+
+
+@pytest.mark.services
+def test_while_redis_is_away_the_sensor_asks_for_no_run_and_says_why(
+    redis: Redis, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in pipeline.env.items():
+        monkeypatch.setenv(name, value)
+    produce(pipeline.settings.bootstrap_servers, pipeline.settings.topic, fleet("d", 2, 3))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / CONFIG_NAME).write_text(shipped_config(by_celery=True))
+    redis.kill()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        dagster = Dagster(build_definitions(), instance)
+        said = dagster.tick()
+        assert isinstance(said, str)
+        assert f"127.0.0.1:{redis.port}/0 does not answer, so no run can be handed" in said
+        assert SECRET not in said
+        redis.start()
+        assert isinstance(dagster.tick(), dg.RunRequest)
+
+
+def lacks_of(home: Path, **changed: object) -> list[str]:
+    config = yaml.safe_load(shipped_config(by_celery=True)) | changed
+    (home / CONFIG_NAME).write_text(yaml.safe_dump(config))
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return [f"{lack.key}: {lack.consequence}" for lack in Needs.of(instance, 1).find_lacks()]
+
+
+@pytest.mark.parametrize("backend", [None, "rpc://"])
+def test_a_result_backend_that_others_cannot_ask_is_named(
+    backend: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REDIS_URL, NOBODY)
+    launcher = yaml.safe_load(shipped_config(by_celery=True))["run_launcher"]
+    if backend is None:
+        del launcher["config"]["backend"]
+    else:
+        launcher["config"]["backend"] = backend
+    found = lacks_of(tmp_path, run_launcher=launcher)
+    assert any(
+        lack.startswith(
+            "run_launcher: the result backend is rpc://: only the process that launched"
+        )
+        for lack in found
+    ), found
+
+
+def test_of_workers_that_cannot_be_asked_the_broker_is_named_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REDIS_URL, NOBODY)
+    storage, launcher = lacks_of(tmp_path)
+    assert "storage: Dagster's storage is SQLite in a folder" in storage
+    assert "run_launcher: redis://:**@127.0.0.1:1/0 does not answer" in launcher
+    monitoring = {"enabled": True, "start_timeout_seconds": 0}
+    assert any(
+        "run_monitoring: start_timeout_seconds is 0" in lack
+        for lack in lacks_of(tmp_path, run_monitoring=monitoring)
+    )
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [
+        ([], ["no worker answers: runs wait in the broker, where one that waits longer than"]),
+        ([Worker("celery@a", 2), Worker("celery@b", 2)], []),
+        (
+            [Worker("celery@a", 1), Worker("celery@b", 2)],
+            [
+                "the workers have 3 slots: 2 lanes",
+                "when the machine b dies, the others have 1 slot ",
+            ],
+        ),
+        (
+            [Worker("celery@a", 8), Worker("x@a", 8), Worker("celery@b", 1)],
+            ["when the machine a dies, the others have 1 slot for 2 lanes"],
+        ),
+        ([Worker("celery@a", 4)] * 2, ["2 workers are called celery@a", "when the machine a dies"]),
+    ],
+)
+def test_slots_of_workers_and_lanes_belong_together(workers: list[Worker], said: list[str]) -> None:
+    found = list(look_at_workers(workers, 2, 120))
+    assert len(found) == len(said), found
+    for sentence, begin in zip(found, said, strict=True):
+        assert sentence.startswith(begin)
+    assert all("(120 s)" in sentence for sentence in found if "broker" in sentence)
