@@ -102,7 +102,7 @@ def test_letters_and_pictures_that_cannot_be_had_do_not_fail_the_run(
     last_drawing(pipeline.settings).path.mkdir(parents=True)
 
     def drop_the_letters() -> None:
-        asked = pipeline.log._admin.delete_topics([pipeline.settings.dead_letter_topic])
+        asked = pipeline.log._questions._admin.delete_topics([pipeline.settings.dead_letter_topic])
         asked[pipeline.settings.dead_letter_topic].result(timeout=30)
 
     when_all_is_committed(monkeypatch, drop_the_letters)
