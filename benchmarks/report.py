@@ -114,7 +114,9 @@ def _line(cells: list[str]) -> str:
 
 def text(found: Found) -> str:
     """Everything as Markdown, without the plot."""
-    parts = [f"`{found.command}`: {found.machine}.\n", table(found.of_devices())]
+    parts = [f"`{found.command}`: {found.machine}.\n"]
+    if found.of_devices():
+        parts.append(table(found.of_devices()))
     others = [run for run in found.runs if run.series != "devices"]
     if others:
         lines = [
