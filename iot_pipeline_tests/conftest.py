@@ -161,7 +161,7 @@ FOLDERS_OF_ONE_PROCESS = ("chaos", "secure")
 BY_ITSELF = "chaos/test_three_nodes.py"
 
 
-def tests_of_one_process(file: str) -> str:
+def given_out_with(file: str) -> str:
     """What a test file is given out with: its folder, or itself."""
     path = Path(file)
     is_of_folder = path.parent.name in FOLDERS_OF_ONE_PROCESS and not file.endswith(BY_ITSELF)
@@ -174,7 +174,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     scheduler = LoadFileScheduling(config, log)
     file_of = scheduler._split_scope
-    scheduler._split_scope = lambda nodeid: tests_of_one_process(file_of(nodeid))
+    scheduler._split_scope = lambda nodeid: given_out_with(file_of(nodeid))
     return scheduler
 
 

@@ -10,7 +10,7 @@ from iot_pipeline_tests.conftest import (
     BY_ITSELF,
     FOLDERS_OF_ONE_PROCESS,
     LONG_FILES,
-    tests_of_one_process,
+    given_out_with,
 )
 from iot_pipeline_tests.servers import Services
 
@@ -21,9 +21,9 @@ def test_one_process_has_all_files_that_share_servers_and_long_files_are_there()
     by_itself = str(TESTS / BY_ITSELF)
     for folder in FOLDERS_OF_ONE_PROCESS:
         files = {str(path) for path in (TESTS / folder).glob("test_*.py")} - {by_itself}
-        assert {tests_of_one_process(file) for file in files} == {folder}
+        assert {given_out_with(file) for file in files} == {folder}
     others = [by_itself, "defs/test_slots.py", "defs/test_ingest.py"]
-    assert [tests_of_one_process(file) for file in others] == others
+    assert [given_out_with(file) for file in others] == others
     assert [name for name in LONG_FILES if not (TESTS / name).exists()] == []
 
 
