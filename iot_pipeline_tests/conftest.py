@@ -141,6 +141,7 @@ LONG_FILES = (
     "chaos/test_negative_controls.py",
     "defs/test_follow_dev.py",
     "chaos/test_random_faults.py",
+    "chaos/test_many_machines.py",
     "chaos/test_topic_faults.py",
     "defs/test_data_quality.py",
     "defs/test_rollups.py",
