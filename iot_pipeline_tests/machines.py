@@ -102,7 +102,7 @@ class Machine:
         return number
 
     def kill_worker(self) -> None:
-        """SIGKILL of the worker alone; a run that it has begun goes on without it."""
+        """SIGKILL of the worker alone, whose runs end with it."""
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(30)

@@ -137,7 +137,7 @@ def kill_a_run(ingesting: Ingesting, dice: random.Random) -> None:
 
 
 def kill_a_worker(ingesting: Ingesting, dice: random.Random) -> None:
-    """Without its children: a run at work goes on, and the worker that comes back takes others."""
+    """Its run ends with it, and no one is there to say so: as with a whole machine."""
     _, name, _ = ingesting.at_work()[dice.randrange(LANES)]
     ingesting.machine(name).kill_worker()
     ingesting.count("workers")
