@@ -1,7 +1,7 @@
 # make           check: lint, types, import contracts, every test that needs no server
 # make test      everything, with servers of its own
 # make ui        the UI of a demo in a browser, clicked and photographed for the README
-# make chaos     servers and drains die at random for 24 minutes, one oracle judges (three nodes of each too)
+# make chaos     servers, drains, machines die at random for 29 minutes, one oracle judges (three nodes of each too)
 # make demo      services, schema, a simulated fleet and Dagster's UI, until Ctrl-C
 #                (SCENARIO=rough_day: a fleet with faults; PORT=3001: the UI's port;
 #                SECURE=1: servers with TLS, users and passwords; NODES=3: three of each)

@@ -138,6 +138,7 @@ LONG_FILES = (
     "chaos/test_random_faults.py",
     "secure/test_rights.py",
     "chaos/test_three_nodes.py",
+    "chaos/test_many_machines.py",
     "ui/test_ui.py",
     "defs/test_dagster_dev.py",
     "cli/test_demo.py",
@@ -156,15 +157,15 @@ LONG_FILES = (
 )
 # Folders whose files share servers, which are there from the first of their tests to the last: one
 # process has all of a folder. A set of servers that waits for its end takes 2.4 GB and 5 % of a
-# core. The file that is named here has servers of its own.
+# core. The files that are named here have servers of their own.
 FOLDERS_OF_ONE_PROCESS = ("chaos", "secure")
-BY_ITSELF = "chaos/test_three_nodes.py"
+BY_THEMSELVES = ("chaos/test_three_nodes.py", "chaos/test_many_machines.py")
 
 
 def given_out_with(file: str) -> str:
     """What a test file is given out with: its folder, or itself."""
     path = Path(file)
-    is_of_folder = path.parent.name in FOLDERS_OF_ONE_PROCESS and not file.endswith(BY_ITSELF)
+    is_of_folder = path.parent.name in FOLDERS_OF_ONE_PROCESS and not file.endswith(BY_THEMSELVES)
     return path.parent.name if is_of_folder else file
 
 
