@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -42,7 +42,7 @@ from iot_pipeline.errors import ConfigurationError, MissingRightError, SchemaMis
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_cassandra import why_reads_miss_writes
 from iot_pipeline.stages.ports import ClusterLog, RecordLog, TableStore, TopicStore
-from iot_pipeline.stages.topics import check_topics, topic_plans
+from iot_pipeline.stages.topics import TopicsReport, check_topics, topic_plans
 
 _LEFT_TO_A_DBA = "rows cannot be written as designed, and IOT_SCHEMA=external leaves it to a DBA"
 _READINGS = "sensor_data"
@@ -145,7 +145,7 @@ def setup_schema(
             wait_for_topic(reader, plan.name)
     if report.is_external:
         _compare_notes(tables, settings, report)
-    found = check_topics(reader, settings)
+    found = _look_at_topics(reader, settings, {plan.name for plan in missing})
     report.topic_risks += found.risks
     report.mending += mending_lines(found.risks, settings.bootstrap_servers)
     report.withheld += found.not_looked_at.values()
@@ -286,6 +286,19 @@ def wait_for_topic(reader: RecordLog, topic: str, timeout_seconds: float = 10.0)
             return
         except SchemaMismatchError:
             time.sleep(0.05)
+
+
+def _look_at_topics(
+    reader: ClusterLog, settings: Settings, made: Collection[str], timeout_seconds: float = 10.0
+) -> TopicsReport:
+    """As `check_topics`, but asked again where a broker has not heard of what was made just now."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        found = check_topics(reader, settings)
+        unheard = {risk.topic for risk in found.risks if risk.is_missing}.intersection(made)
+        if not unheard or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
 
 
 def check_schema(

@@ -70,7 +70,8 @@ class Watch:
         self._through: Through | None = None
         self.away: set[int] = set()
         self.checkpoints: dict[int, int] = {}
-        self.longest = 0.0
+        # Of each Kafka partition, in seconds.
+        self.longest: dict[int, float] = {}
         self._moved_at: dict[int, float] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -94,7 +95,7 @@ class Watch:
     def start_again(self) -> None:
         """Forget how long stops were."""
         with self._lock:
-            self.longest = 0.0
+            self.longest = {}
             self._moved_at = dict.fromkeys(self._world.load.ends, time.monotonic())
 
     def wait_for(self, ends: dict[int, int], seconds: float) -> None:
@@ -119,7 +120,8 @@ class Watch:
             for partition, end in list(self._world.load.ends.items()):
                 at = found.get(partition, 0)
                 # With what passed since the last look, which may be long: an upper bound.
-                self.longest = max(self.longest, now - self._moved_at.get(partition, now))
+                stop = now - self._moved_at.get(partition, now)
+                self.longest[partition] = max(self.longest.get(partition, 0.0), stop)
                 if at >= end or at > self.checkpoints.get(partition, 0):
                     self._moved_at[partition] = now
             self.checkpoints = found
@@ -134,16 +136,20 @@ class Watch:
             elif self._number in self.away:
                 self._close()
                 return None
+            # By partition: a question for all of them has no second try at another replica, and
+            # would wait until the others are sure that a frozen one is away, about 20 s.
             statement = SimpleStatement(
-                "SELECT DISTINCT topic, kafka_partition, next_offset FROM "
-                f"{env['IOT_KEYSPACE']}.ingest_ledger",
+                f"SELECT next_offset FROM {env['IOT_KEYSPACE']}.ingest_ledger "
+                "WHERE topic = %s AND kafka_partition = %s LIMIT 1",
                 consistency_level=ConsistencyLevel.QUORUM,
             )
-            rows = self._through.session.execute(statement)
+            ask = self._through.session.execute_async
+            asked = {p: ask(statement, (env["IOT_TOPIC"], p)) for p in list(self._world.load.ends)}
+            found = {p: future.result().one() for p, future in asked.items()}
             return {
-                row.kafka_partition: row.next_offset
-                for row in rows
-                if row.topic == env["IOT_TOPIC"] and row.next_offset is not None
+                partition: row.next_offset
+                for partition, row in found.items()
+                if row is not None and row.next_offset is not None
             }
         except _ANSWERS:
             self._close()
@@ -167,12 +173,16 @@ class Nodes:
     def count(self, kind: str, times: int = 1) -> None:
         self.kills[kind] = self.kills.get(kind, 0) + times
 
-    def leader(self, dice: random.Random) -> int:
-        """A broker that leads one of the topic's partitions."""
-        topic = self.world.env["IOT_TOPIC"]
+    def leaders(self, topic: str = "") -> dict[int, int]:
+        """The broker that leads each Kafka partition, by default of the readings' topic."""
+        topic = topic or self.world.env["IOT_TOPIC"]
         admin = plain_admin(self.world.services)
         partitions = admin.list_topics(topic, timeout=20).topics[topic].partitions.values()
-        return dice.choice(sorted({p.leader for p in partitions if p.leader > 0}))
+        return {p.id: p.leader for p in partitions if p.leader > 0}
+
+    def leader(self, dice: random.Random) -> int:
+        """A broker that leads one of the topic's partitions."""
+        return dice.choice(sorted({*self.leaders().values()}))
 
     def goes_on(self, name: str) -> None:
         """Return when what is acknowledged from now on is committed; note how long it stopped."""
@@ -183,7 +193,7 @@ class Nodes:
             assert time.monotonic() < deadline, f"{name}: the brokers take nothing: {load.ends}"
             time.sleep(_LOOK_EVERY_SECONDS)
         self.watch.wait_for(dict(load.ends), 2 * GOES_ON_SECONDS)
-        self.stops.append((self.watch.longest, name))
+        self.stops.append((max(self.watch.longest.values()), name))
 
     def settle(self) -> None:
         """Until every replica is in sync and every node of Cassandra sees the others."""
@@ -290,7 +300,7 @@ def killed_one_by_one(kind: str) -> Fault:
     return fault
 
 
-FAULTS: dict[str, Fault] = {
+AWAY: dict[str, Fault] = {
     "one of each frozen": one_away(frozen),
     "one of each killed": one_away(killed),
     "each broker killed in turn": killed_one_by_one("kafka"),

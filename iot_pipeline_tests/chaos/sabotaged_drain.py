@@ -3,9 +3,9 @@
     python -m iot_pipeline_tests.chaos.sabotaged_drain KIND
 
 Everything else is `iot drain`. The sabotage sits in wrappers around ports and in one name that is
-replaced, so the package has no hook for it. `pause` and `kill-server` break nothing of ours: they
-stop between the rows' acknowledgement and the conditional write, the second with the server that
-SERVER_PID names killed at that very moment.
+replaced, so the package has no hook for it. `pause`, `kill-server` and `rows-at-quorum` break
+nothing of ours: the first two stop between the rows' acknowledgement and the conditional write, the
+second with the server that SERVER_PID names killed at that very moment, the third before the rows.
 """
 
 import dataclasses
@@ -14,6 +14,8 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from cassandra import ConsistencyLevel
 
 from iot_pipeline.cli.runs import new_cli_run
 from iot_pipeline.connections import drain_config, open_connections
@@ -106,6 +108,18 @@ class Pauses(Wrapped):
         pending = self._port.send_commit(commit)
         self._sent.append(pending)
         return pending
+
+
+class StopsBeforeRows(Wrapped):
+    """Stops the process before its first rows are sent, until somebody continues it."""
+
+    _has_stopped = False
+
+    def send_rows(self, rows: RowSlice) -> Any:
+        if not self._has_stopped:
+            self._has_stopped = True
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return self._port.send_rows(rows)
 
 
 class Unfenced(Wrapped):
@@ -206,6 +220,16 @@ def _write_time_without_offset(ports: Ports) -> Ports:
     return dataclasses.replace(ports, store=SameTimes(ports.store))
 
 
+def _rows_at_quorum(ports: Ports) -> Ports:
+    return dataclasses.replace(ports, store=StopsBeforeRows(ports.store))
+
+
+def _rows_at_one(ports: Ports) -> Ports:
+    # The settings refuse it.
+    vars(ports.ledger)["_client"].write_consistency = ConsistencyLevel.ONE
+    return _rows_at_quorum(ports)
+
+
 KINDS: dict[str, Callable[[Ports], Ports]] = {
     "checkpoint-first": _checkpoint_first,
     "pause": _pause,
@@ -214,6 +238,8 @@ KINDS: dict[str, Callable[[Ports], Ports]] = {
     "dropped-insert": _dropped_insert,
     "open-milliseconds": _open_milliseconds,
     "write-time-without-offset": _write_time_without_offset,
+    "rows-at-quorum": _rows_at_quorum,
+    "rows-at-one": _rows_at_one,
 }
 # Micro-batches end where the test wants it: neither a slow machine nor many devices move that.
 SIZES = {"micro_batch_seconds": 600.0, "micro_batch_bytes": 0}

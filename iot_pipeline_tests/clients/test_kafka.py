@@ -54,10 +54,10 @@ def done(answer: Any) -> "Future[Any]":
 @pytest.mark.parametrize("offset", [OFFSET_INVALID, -1])
 def test_what_kafka_names_for_no_offset_is_not_taken_for_one(offset: int) -> None:
     log = KafkaLog(Settings())
-    log._admin_client = Electing(offset)
+    log._questions._client = Electing(offset)
     with pytest.raises(KafkaUnavailableError, match="names no offset of partition 1"):
         log.watermarks("iot_data")
-    log._admin_client = Electing(8)
+    log._questions._client = Electing(8)
     assert [mark.last_stable for mark in log.watermarks("iot_data")] == [7, 8]
 
 
@@ -71,5 +71,5 @@ def test_a_time_later_than_every_record_is_the_end() -> None:
             }
 
     log = KafkaLog(Settings())
-    log._admin_client = Late(9)
+    log._questions._client = Late(9)
     assert log.offsets_at("iot_data", datetime(2026, 1, 1, tzinfo=UTC)) == {0: 9, 1: 9}

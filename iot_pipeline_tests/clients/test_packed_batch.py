@@ -96,7 +96,7 @@ class _RecordingSession:
 
     def execute_async(self, statement: Any, **_: Any) -> Any:
         self.sent.append(statement)
-        return SimpleNamespace(add_callbacks=lambda *_: None)
+        return SimpleNamespace(add_callbacks=lambda *_, **__: None)
 
 
 class _OfflineClient(CassandraClient):

@@ -71,6 +71,11 @@ class TopicRisk:
     is_fatal: bool = False
     mended_by: str = ""
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such topic."""
+        return not self.setting
+
     def __str__(self) -> str:
         name = f"topic {self.topic}{': ' if self.setting else ''}{self.setting}"
         return f"{name} is {self.found}, expected {self.expected}: {self.cost}"
