@@ -7,7 +7,7 @@ import pytest
 from iot_pipeline.local.probes import cassandra_answers, kafka_answers
 from iot_pipeline.settings import Settings
 from iot_pipeline_tests.conftest import (
-    BY_ITSELF,
+    BY_THEMSELVES,
     FOLDERS_OF_ONE_PROCESS,
     LONG_FILES,
     given_out_with,
@@ -18,7 +18,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_one_process_has_all_files_that_share_servers_and_long_files_are_there() -> None:
-    by_itself = str(TESTS / BY_ITSELF)
+    by_itself = str(TESTS / BY_THEMSELVES[0])
     for folder in FOLDERS_OF_ONE_PROCESS:
         files = {str(path) for path in (TESTS / folder).glob("test_*.py")} - {by_itself}
         assert {given_out_with(file) for file in files} == {folder}
