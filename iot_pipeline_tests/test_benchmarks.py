@@ -28,7 +28,7 @@ def test_ratios_are_taken_within_a_round() -> None:
         for name, rate in zip(("packed", "handwritten"), rates, strict=True)
     ]
     assert ratios(runs)["group", 1000, "packed"] == [10.0, 30.0]
-    assert "| 20.0 (10.0–30.0) |" in text(Found(runs))
+    assert "| 20.00 (10.00–30.00) |" in text(Found(runs))
 
 
 def test_runs_of_one_series_are_one_line_with_their_spread() -> None:

@@ -18,11 +18,11 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_one_process_has_all_files_that_share_servers_and_long_files_are_there() -> None:
-    by_itself = str(TESTS / BY_THEMSELVES[0])
+    by_themselves = [str(TESTS / file) for file in BY_THEMSELVES]
     for folder in FOLDERS_OF_ONE_PROCESS:
-        files = {str(path) for path in (TESTS / folder).glob("test_*.py")} - {by_itself}
+        files = {str(path) for path in (TESTS / folder).glob("test_*.py")} - set(by_themselves)
         assert {given_out_with(file) for file in files} == {folder}
-    others = [by_itself, "defs/test_slots.py", "defs/test_ingest.py"]
+    others = [*by_themselves, "defs/test_slots.py", "defs/test_ingest.py"]
     assert [given_out_with(file) for file in others] == others
     assert [name for name in LONG_FILES if not (TESTS / name).exists()] == []
 
