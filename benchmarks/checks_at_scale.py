@@ -32,7 +32,7 @@ from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ledger.chain import read_chain, walk_chain
 from iot_pipeline.stages.ledger.sums import keep_sums
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.long_history import entries_until, write_ledger, write_rows
 from iot_pipeline_tests.servers import start_services

@@ -45,7 +45,11 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.config import DrainConfig, Ports
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
-from iot_pipeline.stages.ports import NoSchemas, ReadingStore, Receipts, Run, SchemaSource, Traces
+from iot_pipeline.stages.ports.ingest import Traces
+from iot_pipeline.stages.ports.ledger import Run
+from iot_pipeline.stages.ports.log import NoSchemas, SchemaSource
+from iot_pipeline.stages.ports.proof import Receipts
+from iot_pipeline.stages.ports.readings import ReadingStore
 from iot_pipeline.stages.proof.ports import AuditPorts, History
 from iot_pipeline.stages.proof.replay import replay
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters

@@ -23,7 +23,7 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.planning import make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline_tests.servers import clean_environment
 
 IOT = Path(sys.executable).with_name("iot")

@@ -11,7 +11,7 @@ import uuid
 from types import FrameType
 from typing import Self
 
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 
 _NAP_SECONDS = 0.2
 

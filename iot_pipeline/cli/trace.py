@@ -15,7 +15,7 @@ from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.reading.write_times import arrived_ms, record_of
 from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.mend import mend
 from iot_pipeline.stages.proof.trace import Trace, read_message, trace
 

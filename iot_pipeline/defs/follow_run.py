@@ -37,7 +37,7 @@ from iot_pipeline.stages.alerts.live import RunMetrics
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.intervals import Intervals
 from iot_pipeline.stages.ingest.planning import Plan
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 
 REPORT_SECONDS = 10.0

@@ -35,7 +35,7 @@ from iot_pipeline.stages.checks.machinery.facts import Facts, RunFacts
 from iot_pipeline.stages.checks.machinery.registry import checks_of, look_at
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
 

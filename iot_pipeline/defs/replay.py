@@ -18,7 +18,7 @@ from iot_pipeline.defs.names import ACHIEVED, RANGES
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen, connected
 from iot_pipeline.errors import ConfigurationError, PermanentError
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.replay import plan_replay, ranges_of_run
 from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.proof.reread import Choice, choose_reading

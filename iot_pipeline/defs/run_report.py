@@ -17,7 +17,7 @@ from iot_pipeline.core.words import counted, plain
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.errors import PipelineError
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.ports.log import RecordLogReader
 from iot_pipeline.stages.proof.dead_letters import read_newest_letters
 from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import tenacity
 
 from iot_pipeline.errors import PipelineError, TransientError
-from iot_pipeline.stages.ports import Answer, Pending
+from iot_pipeline.stages.ports.answers import Answer, Pending
 
 _log = logging.getLogger(__name__)
 # On a log record: how many things are sent or asked again; what counts them looks for it.

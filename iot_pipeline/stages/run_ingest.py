@@ -39,7 +39,8 @@ from iot_pipeline.stages.ingest.losses import (
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ingest.stops import keep_stops
-from iot_pipeline.stages.ports import Run, Stops
+from iot_pipeline.stages.ports.ingest import Stops
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import replay

@@ -41,7 +41,8 @@ from iot_pipeline.core.checks.topics import TopicRisk, mending_lines
 from iot_pipeline.errors import ConfigurationError, MissingRightError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_cassandra import why_reads_miss_writes
-from iot_pipeline.stages.ports import ClusterLog, RecordLog, TableStore, TopicStore
+from iot_pipeline.stages.ports.log import ClusterLog, RecordLog, TopicStore
+from iot_pipeline.stages.ports.tables import TableStore
 from iot_pipeline.stages.topics import TopicsReport, check_topics, topic_plans
 
 _LEFT_TO_A_DBA = "rows cannot be written as designed, and IOT_SCHEMA=external leaves it to a DBA"

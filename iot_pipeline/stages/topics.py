@@ -15,7 +15,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo
 from iot_pipeline.errors import PermanentError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.lag import first_record_ms
-from iot_pipeline.stages.ports import ClusterLog
+from iot_pipeline.stages.ports.log import ClusterLog
 
 _FIRST_RECORD_SECONDS = 3.0
 # A rate that was measured for less than this is that of a start.

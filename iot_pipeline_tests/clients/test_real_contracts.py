@@ -19,7 +19,9 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import day_of
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ports import LedgerSums, ReadingStore, RunCosts
+from iot_pipeline.stages.ports.ingest import RunCosts
+from iot_pipeline.stages.ports.ledger import LedgerSums
+from iot_pipeline.stages.ports.readings import ReadingStore
 from iot_pipeline.stages.requests import retry_transient
 from iot_pipeline_tests.load import produce_in_transaction
 from iot_pipeline_tests.patience import until

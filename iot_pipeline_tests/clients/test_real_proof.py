@@ -2,7 +2,9 @@
 
 import pytest
 
-from iot_pipeline.stages.ports import Acknowledgements, Audits, Declarations, DeletionLog, MendLog
+from iot_pipeline.stages.ports.ledger import Acknowledgements
+from iot_pipeline.stages.ports.proof import Audits, DeletionLog, MendLog
+from iot_pipeline.stages.ports.readings import Declarations
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts_proof import (
     AcknowledgementsContract,

@@ -16,7 +16,7 @@ from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, Window
 from iot_pipeline.errors import PermanentError
-from iot_pipeline.stages.ports import Pending
+from iot_pipeline.stages.ports.answers import Pending
 from iot_pipeline.stages.reading.in_order import read_newest
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline

@@ -11,7 +11,7 @@ from iot_pipeline.clients.devices_by_day import CassandraDeviceDays
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY, day_number
-from iot_pipeline.stages.ports import SensorData
+from iot_pipeline.stages.ports.readings import SensorData
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.stages.contracts import settle
 from iot_pipeline_tests.stages.contracts_readings import (

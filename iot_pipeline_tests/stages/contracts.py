@@ -26,12 +26,9 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import Row
 from iot_pipeline.errors import OffsetsExpiredError, SchemaMismatchError
-from iot_pipeline.stages.ports import (
-    DeadLetterSink,
-    Pending,
-    ReadingStore,
-    RecordLogReader,
-)
+from iot_pipeline.stages.ports.answers import Pending
+from iot_pipeline.stages.ports.log import DeadLetterSink, RecordLogReader
+from iot_pipeline.stages.ports.readings import ReadingStore
 from iot_pipeline_tests.patience import until
 
 

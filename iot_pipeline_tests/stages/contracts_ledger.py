@@ -23,10 +23,8 @@ from iot_pipeline.core.ledger.declared import DeclaredReplay
 from iot_pipeline.core.ledger.losses import recover
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, LossPlace, place_of
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
-from iot_pipeline.stages.ports import (
-    LedgerStore,
-    RunCosts,
-)
+from iot_pipeline.stages.ports.ingest import RunCosts
+from iot_pipeline.stages.ports.ledger import LedgerStore
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.stages.contracts import COUNTS
 from iot_pipeline_tests.stages.fake_ledger import link_of

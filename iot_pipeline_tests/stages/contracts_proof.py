@@ -9,13 +9,9 @@ from iot_pipeline.core.proof.audited_days import AuditedDay
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.mended import MendedRow
 from iot_pipeline.core.reading.formats import Format, WriterSchema
-from iot_pipeline.stages.ports import (
-    Acknowledgements,
-    Audits,
-    Declarations,
-    DeletionLog,
-    MendLog,
-)
+from iot_pipeline.stages.ports.ledger import Acknowledgements
+from iot_pipeline.stages.ports.proof import Audits, DeletionLog, MendLog
+from iot_pipeline.stages.ports.readings import Declarations
 from iot_pipeline_tests.core.reading.declared import of_one
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=UTC)

@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.spans import Counted, Span, Summed, day_span, whole_day
 from iot_pipeline.core.times import MS_PER_DAY, Window
-from iot_pipeline.stages.ports import Answer, DeviceDays, SensorData
+from iot_pipeline.stages.ports.answers import Answer
+from iot_pipeline.stages.ports.readings import DeviceDays, SensorData
 from iot_pipeline.stages.requests import wait_for
 
 DAY = date(2024, 12, 29)

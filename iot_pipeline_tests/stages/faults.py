@@ -28,7 +28,7 @@ from iot_pipeline.errors import (
     PermanentError,
     PipelineError,
 )
-from iot_pipeline.stages.ports import RecordSource
+from iot_pipeline.stages.ports.log import RecordSource
 from iot_pipeline_tests.stages.fake_ledger import FakeLedger
 from iot_pipeline_tests.stages.fakes import (
     FAR_ABOVE,

@@ -18,7 +18,7 @@ from iot_pipeline.core.rollups.days import DeletedPart
 from iot_pipeline.errors import CassandraUnavailableError, PipelineError
 from iot_pipeline.settings import declared_settings
 from iot_pipeline.settings_reading import read_declaration
-from iot_pipeline.stages.ports import SensorData
+from iot_pipeline.stages.ports.readings import SensorData
 from iot_pipeline.stages.proof.ports import AuditPorts, History
 from iot_pipeline_tests.stages.fake_rows import FakeDeviceDays, FakeSensorData
 from iot_pipeline_tests.stages.fakes import FakeAnswer, Kind, answer

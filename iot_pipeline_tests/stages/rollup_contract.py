@@ -7,7 +7,8 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.rollups.days import DayRecord
 from iot_pipeline.core.rollups.statistics import Rollup, is_same, summarize
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
-from iot_pipeline.stages.ports import Pending, RollupStore
+from iot_pipeline.stages.ports.answers import Pending
+from iot_pipeline.stages.ports.rollups import RollupStore
 from iot_pipeline_tests.stages.contracts import settle
 
 DAY = 20_086  # 2024-12-29

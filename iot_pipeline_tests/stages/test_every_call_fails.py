@@ -16,7 +16,7 @@ from iot_pipeline.core.proof.deletions import Deletions
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import Window
 from iot_pipeline.errors import PermanentError, PlanError, TransientError
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.deletions import delete_readings
 from iot_pipeline.stages.proof.rebase import rebase
 from iot_pipeline.stages.proof.replay import plan_replay, replay

@@ -20,7 +20,8 @@ from iot_pipeline.stages.ingest.config import DrainConfig, Ports
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.planning import Plan, make_plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ports import Run, SensorData
+from iot_pipeline.stages.ports.ledger import Run
+from iot_pipeline.stages.ports.readings import SensorData
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.run_ingest import IngestOutcome, IngestRequest, Watcher, run_ingest
 from iot_pipeline_tests.stages.fake_ledger import FakeLedger

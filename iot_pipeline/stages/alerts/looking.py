@@ -16,7 +16,8 @@ from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PermanentError, TransientError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.lag import read_lag
-from iot_pipeline.stages.ports import LedgerStore, RecordLogReader
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.log import RecordLogReader
 
 SERVERS = ("Kafka", "Cassandra")
 # Of one look; a server that needs longer is away.

@@ -16,7 +16,7 @@ from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ledger.chain import FATES, LOSSES, ChainLink, LedgerEntry, Outcome
 from iot_pipeline.core.reading.lag import PartitionLag
 from iot_pipeline.core.reading.messages import Reason
-from iot_pipeline.stages.ports import LedgerStore
+from iot_pipeline.stages.ports.ledger import LedgerStore
 
 # Clocks of two machines may differ by as much; entries are asked for again from there.
 _MARGIN = timedelta(minutes=2)

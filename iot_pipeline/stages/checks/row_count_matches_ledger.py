@@ -15,7 +15,7 @@ from iot_pipeline.stages.checks.machinery.check import CASSANDRA, Check
 from iot_pipeline.stages.checks.machinery.facts import Facts
 from iot_pipeline.stages.checks.machinery.row_counts import CountSoFar, DayCount, count_days
 from iot_pipeline.stages.ledger.sums import KeptSums, keep_sums, keep_sums_in_passing
-from iot_pipeline.stages.ports import LedgerStore
+from iot_pipeline.stages.ports.ledger import LedgerStore
 from iot_pipeline.stages.proof.settling import settle_day
 
 _NAME = "row_count_matches_ledger"

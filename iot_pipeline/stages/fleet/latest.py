@@ -16,7 +16,7 @@ from iot_pipeline.core.proof.read_back import newest_us, values_in
 from iot_pipeline.core.reading.spans import Span
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import MS_PER_DAY, day_number, day_of
-from iot_pipeline.stages.ports import DeviceDays, SensorData
+from iot_pipeline.stages.ports.readings import DeviceDays, SensorData
 from iot_pipeline.stages.requests import ask_all
 
 _AT_ONCE = 1_000

@@ -21,7 +21,7 @@ from iot_pipeline.stages.fleet.rows import (
     look_again,
     read_last,
 )
-from iot_pipeline.stages.ports import DeviceDays
+from iot_pipeline.stages.ports.readings import DeviceDays
 from iot_pipeline.stages.requests import ask_all
 
 _AT_ONCE = 500

@@ -20,14 +20,10 @@ from iot_pipeline.core.proof.read_back import StoredRow, newest_us, values_in
 from iot_pipeline.core.reading.spans import Span, spans_between
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import HOURS_PER_DAY, MS_PER_DAY, MS_PER_HOUR, day_number, day_of
-from iot_pipeline.stages.ports import (
-    MAX_ROWS_PER_READ,
-    Answer,
-    DeletionLog,
-    DeviceDays,
-    DeviceStateStore,
-    SensorData,
-)
+from iot_pipeline.stages.ports.answers import Answer
+from iot_pipeline.stages.ports.fleet import DeviceStateStore
+from iot_pipeline.stages.ports.proof import DeletionLog
+from iot_pipeline.stages.ports.readings import MAX_ROWS_PER_READ, DeviceDays, SensorData
 from iot_pipeline.stages.requests import ask_all
 
 # Of a clock that is far off the days it says are looked at, the newest of them.

@@ -16,7 +16,9 @@ from iot_pipeline.core.fleet.view import (
 from iot_pipeline.core.ledger.flow import measure_flow
 from iot_pipeline.core.reading.spans import spans_between
 from iot_pipeline.core.times import MS_PER_DAY
-from iot_pipeline.stages.ports import LedgerStore, RecordLog, SensorData
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.log import RecordLog
+from iot_pipeline.stages.ports.readings import SensorData
 from iot_pipeline.stages.requests import ask_all
 
 

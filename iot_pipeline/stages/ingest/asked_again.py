@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from iot_pipeline.errors import TransientError
-from iot_pipeline.stages.ports import Answer
+from iot_pipeline.stages.ports.answers import Answer
 
 _T = TypeVar("_T")
 

@@ -8,18 +8,11 @@ from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.retention import FOR_EVER, Retention
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.throttle import Throttle
-from iot_pipeline.stages.ports import (
-    DeadLetterSink,
-    Declarations,
-    DeletionLog,
-    LedgerStore,
-    NoSchemas,
-    ReadingStore,
-    RecordLogReader,
-    SchemaSource,
-    Throttles,
-    Traces,
-)
+from iot_pipeline.stages.ports.ingest import Throttles, Traces
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.log import DeadLetterSink, NoSchemas, RecordLogReader, SchemaSource
+from iot_pipeline.stages.ports.proof import DeletionLog
+from iot_pipeline.stages.ports.readings import Declarations, ReadingStore
 from iot_pipeline.stages.requests import retry_transient
 
 

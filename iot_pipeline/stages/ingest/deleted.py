@@ -14,7 +14,7 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.asked_again import AskedAgain
-from iot_pipeline.stages.ports import DeletionLog
+from iot_pipeline.stages.ports.proof import DeletionLog
 from iot_pipeline.stages.requests import retry_transient
 
 # A run that stays learns of a deletion within this and the time of an answer.

@@ -27,7 +27,7 @@ from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ingest.traced import TracedMicroBatches, Tracing
 from iot_pipeline.stages.ledger.commits import InFlight, last_answers, send_all, settle_all
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.requests import retry_transient
 
 _log = logging.getLogger(__name__)

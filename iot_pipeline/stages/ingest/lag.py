@@ -17,7 +17,8 @@ from iot_pipeline.errors import (
     UnreadableError,
 )
 from iot_pipeline.stages.ingest.planning import read_states
-from iot_pipeline.stages.ports import LedgerStore, RecordLogReader
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.log import RecordLogReader
 
 _POLL_SECONDS = 0.05
 

@@ -18,7 +18,8 @@ from iot_pipeline.core.proof.read_back import StoredRow, newest_us
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.errors import PipelineError, TransientError
-from iot_pipeline.stages.ports import Answer, Pending, ReadingStore, SensorData
+from iot_pipeline.stages.ports.answers import Answer, Pending
+from iot_pipeline.stages.ports.readings import ReadingStore, SensorData
 
 # A probe costs the client about 0.3 ms: these are less than one percent of a run's time.
 PROBES_PER_SECOND = 20.0

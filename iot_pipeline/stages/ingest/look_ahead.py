@@ -10,7 +10,7 @@ from iot_pipeline.core.reading.preview import IGNORED, READINGS, Preview, previe
 from iot_pipeline.core.reading.unknown_fields import UnknownFields
 from iot_pipeline.core.words import counted
 from iot_pipeline.stages.ingest.planning import Plan
-from iot_pipeline.stages.ports import RecordLogReader, SchemaSource
+from iot_pipeline.stages.ports.log import RecordLogReader, SchemaSource
 from iot_pipeline.stages.reading.log import read_ranges
 from iot_pipeline.stages.reading.schemas import learn_schemas
 

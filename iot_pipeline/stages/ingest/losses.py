@@ -12,7 +12,8 @@ from iot_pipeline.core.times import in_utc, moment_of
 from iot_pipeline.errors import TransientError, UnreadableError
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.commits import commit_all, loss_commit
-from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
+from iot_pipeline.stages.ports.ledger import LedgerStore, Run
+from iot_pipeline.stages.ports.log import RecordLog
 
 HALT = "halt"
 

@@ -30,7 +30,8 @@ from iot_pipeline.errors import (
     SchemaMismatchError,
     TopicChangedError,
 )
-from iot_pipeline.stages.ports import LedgerStore, RecordLog
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.log import RecordLog
 
 Compare = Callable[[Sequence[Checkpoint], Sequence[Watermarks]], Mapping[int, PipelineError]]
 

@@ -28,7 +28,8 @@ from iot_pipeline.core.times import day_of
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PipelineError, RowsRefusedError, TransientError
 from iot_pipeline.stages.ingest.throttle import Throttle
-from iot_pipeline.stages.ports import Pending, ReadingStore
+from iot_pipeline.stages.ports.answers import Pending
+from iot_pipeline.stages.ports.readings import ReadingStore
 from iot_pipeline.stages.requests import RETRIED, backoff_seconds
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from functools import partial
 
 from iot_pipeline.core.ingest.stopped import Stop, still_stopped
 from iot_pipeline.errors import PipelineError
-from iot_pipeline.stages.ports import LedgerStore, Run, Stops
+from iot_pipeline.stages.ports.ingest import Stops
+from iot_pipeline.stages.ports.ledger import LedgerStore, Run
 from iot_pipeline.stages.requests import retry_transient
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from iot_pipeline.core.ingest.throttle import NO_LIMIT, Bucket, Limit, SetLimit, choose_limit
 from iot_pipeline.stages.ingest.asked_again import AskedAgain
-from iot_pipeline.stages.ports import Throttles
+from iot_pipeline.stages.ports.ingest import Throttles
 from iot_pipeline.stages.requests import retry_transient
 
 LOOK_SECONDS = 2.0

@@ -19,7 +19,7 @@ from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import TransientError
 from iot_pipeline.stages.ingest.micro_batch import MicroBatches
-from iot_pipeline.stages.ports import Traces
+from iot_pipeline.stages.ports.ingest import Traces
 
 _NOT_COMMITTED = "its checkpoint was not moved"
 

@@ -12,7 +12,7 @@ from iot_pipeline.core.ingest.micro_batch import MicroBatch
 from iot_pipeline.core.ingest.refusals import Refusals
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ingest.throttle import Throttle
-from iot_pipeline.stages.ports import ReadingStore
+from iot_pipeline.stages.ports.readings import ReadingStore
 
 # Slices written at once, while they are small. Those of a backlog are written one by one: each
 # then has the whole window of requests, and the memory for it.

@@ -15,7 +15,7 @@ from iot_pipeline.core.ledger.chain import (
     of_present_log,
 )
 from iot_pipeline.core.reading.offsets import Checkpoint
-from iot_pipeline.stages.ports import LedgerStore
+from iot_pipeline.stages.ports.ledger import LedgerStore
 
 # Of a topic that was never rebased.
 FIRST_EPOCH = 0

@@ -21,7 +21,8 @@ from iot_pipeline.errors import (
     PipelineError,
     TransientError,
 )
-from iot_pipeline.stages.ports import LedgerStore, PendingCommit, Run
+from iot_pipeline.stages.ports.answers import PendingCommit
+from iot_pipeline.stages.ports.ledger import LedgerStore, Run
 from iot_pipeline.stages.requests import RETRIED, NotSent, backoff_seconds, retry_transient
 
 _log = logging.getLogger(__name__)

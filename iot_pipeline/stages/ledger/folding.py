@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from iot_pipeline.core.ledger.folding import fold_entries
-from iot_pipeline.stages.ports import LedgerStore
+from iot_pipeline.stages.ports.ledger import LedgerStore
 
 
 @dataclass(frozen=True, slots=True)

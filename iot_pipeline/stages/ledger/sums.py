@@ -11,7 +11,7 @@ from datetime import date
 
 from iot_pipeline.core.ledger.chain import LOSSES, ChainLink, LedgerEntry
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, extend_sum, place_of
-from iot_pipeline.stages.ports import LedgerStore, LedgerSums
+from iot_pipeline.stages.ports.ledger import LedgerStore, LedgerSums
 
 # A run moves a kept sum on when 200 entries are newer, and leaves it to a scheduled check where
 # more than 2,000 would have to be read.

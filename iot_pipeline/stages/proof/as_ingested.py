@@ -12,7 +12,7 @@ from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Partition
 from iot_pipeline.core.words import counted
 from iot_pipeline.stages.ingest.planning import read_states
 from iot_pipeline.stages.ledger.chain import read_present
-from iot_pipeline.stages.ports import LedgerStore
+from iot_pipeline.stages.ports.ledger import LedgerStore
 from iot_pipeline.stages.proof.ports import AuditPorts, Ingested
 
 # Of ranges that a sentence names.

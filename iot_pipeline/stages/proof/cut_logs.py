@@ -20,7 +20,7 @@ from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermark
 from iot_pipeline.core.reading.write_times import Row, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PermanentError, TopicChangedError
-from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.ports.log import RecordLogReader
 from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows

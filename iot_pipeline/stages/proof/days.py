@@ -9,7 +9,8 @@ from iot_pipeline.core.proof.audited_days import AuditedDay, DaysBefore, LedgerD
 from iot_pipeline.core.reading.offsets import Checkpoint, subtract_ranges
 from iot_pipeline.core.rollups.days import DayFacts, IngestedPart, gather_facts
 from iot_pipeline.stages.ledger.chain import FIRST_EPOCH, read_present
-from iot_pipeline.stages.ports import DeletionLog, LedgerStore
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.proof import DeletionLog
 
 
 def read_facts(

@@ -8,7 +8,7 @@ from random import Random
 
 from iot_pipeline.core.proof.dead_letters import LetterReader, StoredLetter
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges
-from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.ports.log import RecordLogReader
 from iot_pipeline.stages.reading.log import read_ranges
 
 _CHUNK_OFFSETS = 500

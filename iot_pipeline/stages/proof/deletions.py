@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import newest_us
 from iot_pipeline.core.times import MS_PER_DAY, Window, day_number, day_of
-from iot_pipeline.stages.ports import DeletionLog, DeviceDays, SensorData
+from iot_pipeline.stages.ports.proof import DeletionLog
+from iot_pipeline.stages.ports.readings import DeviceDays, SensorData
 from iot_pipeline.stages.proof.read_back import scan_rows
 from iot_pipeline.stages.requests import retry_transient
 

@@ -22,14 +22,10 @@ from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import arrived_ms
 from iot_pipeline.core.times import Window, day_number, day_of
 from iot_pipeline.stages.ingest.deleted import LOOK_SECONDS
-from iot_pipeline.stages.ports import (
-    DeviceDays,
-    DeviceTables,
-    ReadingStore,
-    Receipts,
-    RollupStore,
-    SensorData,
-)
+from iot_pipeline.stages.ports.fleet import DeviceTables
+from iot_pipeline.stages.ports.proof import Receipts
+from iot_pipeline.stages.ports.readings import DeviceDays, ReadingStore, SensorData
+from iot_pipeline.stages.ports.rollups import RollupStore
 from iot_pipeline.stages.proof.read_back import scan_rows
 from iot_pipeline.stages.requests import retry_transient
 

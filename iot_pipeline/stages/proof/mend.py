@@ -36,7 +36,8 @@ from iot_pipeline.core.reading.write_times import (
 from iot_pipeline.core.times import MS_PER_DAY, day_of, in_utc, moment_of
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest.row_writer import RowWriter
-from iot_pipeline.stages.ports import ReadingStore, Run
+from iot_pipeline.stages.ports.ledger import Run
+from iot_pipeline.stages.ports.readings import ReadingStore
 from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_row

@@ -15,20 +15,10 @@ from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange, in_rounds
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.settings import Settings
-from iot_pipeline.stages.ports import (
-    AuditLog,
-    Audits,
-    Declarations,
-    DeletionLog,
-    DeviceDays,
-    LedgerStore,
-    MendLog,
-    NoSchemas,
-    ReadingStore,
-    RecordLogReader,
-    SchemaSource,
-    SensorData,
-)
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.log import AuditLog, NoSchemas, RecordLogReader, SchemaSource
+from iot_pipeline.stages.ports.proof import Audits, DeletionLog, MendLog
+from iot_pipeline.stages.ports.readings import Declarations, DeviceDays, ReadingStore, SensorData
 from iot_pipeline.stages.reading.schemas import learn_schemas
 
 WINDOW_RECORDS = 200_000

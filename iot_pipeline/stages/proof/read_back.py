@@ -10,12 +10,8 @@ from iot_pipeline.core.proof.read_back import ReadBack, StoredRow
 from iot_pipeline.core.reading.spans import Place, Span, Summed, whole_day
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.core.times import MS_PER_DAY
-from iot_pipeline.stages.ports import (
-    MAX_ROWS_PER_READ,
-    MAX_TIMES_PER_READ,
-    Answer,
-    SensorData,
-)
+from iot_pipeline.stages.ports.answers import Answer
+from iot_pipeline.stages.ports.readings import MAX_ROWS_PER_READ, MAX_TIMES_PER_READ, SensorData
 from iot_pipeline.stages.requests import Flight
 
 # Wanted rows that are asked for as one range; up to as many others may lie between them.

@@ -14,7 +14,8 @@ from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermark
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import PlanError, TopicChangedError
 from iot_pipeline.stages.ledger.commits import commit_all, loss_commit
-from iot_pipeline.stages.ports import LedgerStore, RecordLogReader, Run
+from iot_pipeline.stages.ports.ledger import LedgerStore, Run
+from iot_pipeline.stages.ports.log import RecordLogReader
 from iot_pipeline.stages.proof.cut_logs import LogComparison
 from iot_pipeline.stages.proof.ports import AuditPorts
 

@@ -20,7 +20,7 @@ from iot_pipeline.core.ledger.losses import recover
 from iot_pipeline.core.reading.offsets import OffsetRange, join_ranges
 from iot_pipeline.stages.ingest.config import Ports
 from iot_pipeline.stages.ingest.planning import Plan
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.requests import retry_transient
 
 # Offsets of a loss that one conditional write turns into what was ingested.

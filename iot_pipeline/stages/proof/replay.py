@@ -49,7 +49,8 @@ from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.ingest.config import DrainConfig, Ports
 from iot_pipeline.stages.ingest.micro_batch import MicroBatches
 from iot_pipeline.stages.ingest.planning import Plan, read_states
-from iot_pipeline.stages.ports import LedgerStore, RecordLog, Run
+from iot_pipeline.stages.ports.ledger import LedgerStore, Run
+from iot_pipeline.stages.ports.log import RecordLog
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows, read_back
 from iot_pipeline.stages.proof.recovery import Recovering, lost_parts

@@ -39,7 +39,8 @@ from iot_pipeline.core.times import MS_PER_DAY, day_of
 from iot_pipeline.core.words import counted
 from iot_pipeline.stages.ingest.config import DrainConfig, Ports, open_throttle
 from iot_pipeline.stages.ingest.row_writer import RowWriter
-from iot_pipeline.stages.ports import RecordLogReader, Run
+from iot_pipeline.stages.ports.ledger import Run
+from iot_pipeline.stages.ports.log import RecordLogReader
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.read_back import fetch_rows
 from iot_pipeline.stages.reading.log import read_ranges

@@ -20,7 +20,7 @@ from iot_pipeline.core.proof.settling import (
 from iot_pipeline.core.reading.offsets import Checkpoint
 from iot_pipeline.core.reading.quantities import are_in_parts
 from iot_pipeline.stages.ledger.chain import FIRST_EPOCH, read_present
-from iot_pipeline.stages.ports import Settlements
+from iot_pipeline.stages.ports.proof import Settlements
 from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.ports import AuditPorts

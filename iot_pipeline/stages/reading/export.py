@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from iot_pipeline.core.reading.spans import Page, day_span
-from iot_pipeline.stages.ports import DeviceDays, SensorData
+from iot_pipeline.stages.ports.readings import DeviceDays, SensorData
 from iot_pipeline.stages.reading.in_order import stream_pages
 
 

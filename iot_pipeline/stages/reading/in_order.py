@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from iot_pipeline.core.reading.spans import Page, PlainRow, Span, day_span
 from iot_pipeline.core.times import Window
-from iot_pipeline.stages.ports import MAX_ROWS_PER_READ, Answer, DeviceDays, SensorData
+from iot_pipeline.stages.ports.answers import Answer
+from iot_pipeline.stages.ports.readings import MAX_ROWS_PER_READ, DeviceDays, SensorData
 from iot_pipeline.stages.requests import Flight, wait_for
 
 IN_FLIGHT = 16

@@ -15,7 +15,7 @@ from iot_pipeline.errors import (
     TransientError,
     UnreadableError,
 )
-from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.ports.log import RecordLogReader
 
 _POLL_SECONDS = 0.1
 # Offsets of the first look before a range; each further one takes four times as many.

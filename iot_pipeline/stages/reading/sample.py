@@ -2,7 +2,7 @@
 
 from iot_pipeline.core.reading.messages import Record
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.stages.ports import RecordLogReader
+from iot_pipeline.stages.ports.log import RecordLogReader
 from iot_pipeline.stages.reading.log import read_ranges
 
 

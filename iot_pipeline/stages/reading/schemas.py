@@ -5,7 +5,7 @@ from functools import partial
 
 from iot_pipeline.core.reading.formats import SchemaBook
 from iot_pipeline.core.reading.messages import ReadingRules
-from iot_pipeline.stages.ports import SchemaSource
+from iot_pipeline.stages.ports.log import SchemaSource
 from iot_pipeline.stages.requests import retry_transient
 
 

@@ -27,7 +27,8 @@ from iot_pipeline.core.reading.spans import (
 )
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 from iot_pipeline.errors import CassandraSlowError, PipelineError, TooManyTombstonesError
-from iot_pipeline.stages.ports import Answer, SensorData
+from iot_pipeline.stages.ports.answers import Answer
+from iot_pipeline.stages.ports.readings import SensorData
 
 _T = TypeVar("_T")
 _Row = TypeVar("_Row", bound=tuple[Any, ...])

@@ -14,7 +14,7 @@ from iot_pipeline.core.reading.retention import FOR_EVER, Retention
 from iot_pipeline.core.rollups.days import DayFacts, DayRecord, find_frozen, frozen_from
 from iot_pipeline.core.rollups.statistics import Rollup, day_of_hours, is_same
 from iot_pipeline.core.times import MS_PER_DAY, day_number, moment_of
-from iot_pipeline.stages.ports import MAX_ROWS_PER_READ
+from iot_pipeline.stages.ports.readings import MAX_ROWS_PER_READ
 from iot_pipeline.stages.requests import Flight, retry_transient
 from iot_pipeline.stages.rollups.rebuild import RollupPorts, read_day_facts, read_hours
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from iot_pipeline.core.rollups.day_grid import SHOWN_DAYS, DayGrid, make_grid
-from iot_pipeline.stages.ports import Audits
+from iot_pipeline.stages.ports.proof import Audits
 from iot_pipeline.stages.rollups.rebuild import RollupPorts, read_day_facts
 
 

@@ -28,16 +28,11 @@ from iot_pipeline.core.rollups.statistics import Rollup, add_page, day_of_hours
 from iot_pipeline.core.times import MS_PER_DAY, day_number, in_utc, moment_of
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import RollupFrozenError
-from iot_pipeline.stages.ports import (
-    MAX_ROWS_PER_READ,
-    Answer,
-    DeletionLog,
-    DeviceDays,
-    LedgerStore,
-    Pending,
-    RollupStore,
-    SensorData,
-)
+from iot_pipeline.stages.ports.answers import Answer, Pending
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.proof import DeletionLog
+from iot_pipeline.stages.ports.readings import MAX_ROWS_PER_READ, DeviceDays, SensorData
+from iot_pipeline.stages.ports.rollups import RollupStore
 from iot_pipeline.stages.proof.days import read_facts
 from iot_pipeline.stages.requests import Flight, retry_transient
 

@@ -17,7 +17,7 @@ from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 
 _SECONDS = 1_735_444_800.0
 _Turn = tuple[list[Record], bool]

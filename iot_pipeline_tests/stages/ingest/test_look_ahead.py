@@ -8,7 +8,7 @@ from iot_pipeline.core.reading.messages import ReadingRules, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.unknown_fields import MOST_NAMES, UnknownFields
 from iot_pipeline.stages.ingest.look_ahead import Ahead, look_ahead
-from iot_pipeline.stages.ports import NoSchemas
+from iot_pipeline.stages.ports.log import NoSchemas
 from iot_pipeline_tests.stages.world import T0, World
 
 

@@ -7,7 +7,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import OffsetsExpiredError
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ingest.losses import find_expired, record_losses
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.faults import Faults, How
 from iot_pipeline_tests.stages.world import T0, World

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.stages.ingest.config import DrainConfig
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline_tests.core.reading.limits import limited_seed
 from iot_pipeline_tests.stages.fakes import writer_id

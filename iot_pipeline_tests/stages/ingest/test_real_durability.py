@@ -22,7 +22,8 @@ from iot_pipeline.settings import Settings
 from iot_pipeline.stages.ingest.config import Ports
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.planning import make_plan
-from iot_pipeline.stages.ports import Pending, ReadingStore
+from iot_pipeline.stages.ports.answers import Pending
+from iot_pipeline.stages.ports.readings import ReadingStore
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import Pipeline, new_run

@@ -13,7 +13,7 @@ from iot_pipeline.errors import (
     SchemaMismatchError,
 )
 from iot_pipeline.stages.ingest.following import Follow
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.run_ingest import (
     IngestOutcome,
     IngestRequest,

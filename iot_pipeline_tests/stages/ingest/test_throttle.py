@@ -20,7 +20,7 @@ from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ingest.throttle import LOOK_SECONDS, Throttle
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline_tests.stages.fakes import FakePending, FakeStore, writer_id
 from iot_pipeline_tests.stages.world import CONFIG, World
 

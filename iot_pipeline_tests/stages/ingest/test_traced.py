@@ -7,7 +7,7 @@ import pytest
 from iot_pipeline.core.ingest.traces import BatchTrace
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.stages.ingest.drain import drain
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline_tests.stages.fakes import writer_id
 from iot_pipeline_tests.stages.faults import Faults, How
 from iot_pipeline_tests.stages.world import CONFIG, T0, World, a_busy_world

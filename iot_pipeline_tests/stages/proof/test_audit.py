@@ -14,7 +14,7 @@ from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.settings_reading import shipped_folder
 from iot_pipeline.stages.ingest.losses import record_losses
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.rebase import rebase

@@ -21,7 +21,7 @@ from iot_pipeline.errors import (
     PipelineError,
     SchemaMismatchError,
 )
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_day, choose_ranges
 from iot_pipeline.stages.proof.days import read_facts

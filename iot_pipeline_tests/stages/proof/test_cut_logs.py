@@ -9,7 +9,7 @@ from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.reading.fingerprints import fingerprint_of
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.errors import PermanentError, PlanError, TopicChangedError, TransientError
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.rebase import rebase
 from iot_pipeline.stages.proof.replay import plan_replay, replay
 from iot_pipeline_tests.stages.fakes import writer_id

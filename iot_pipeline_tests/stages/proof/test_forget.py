@@ -20,7 +20,7 @@ from iot_pipeline.stages.checks.row_count_matches_ledger import judge
 from iot_pipeline.stages.ingest.config import Ports
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.row_writer import RowWriter
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.forget import ForgetPorts, find, forget, look, unfinished
 from iot_pipeline_tests.manifests import device, make_manifest
 from iot_pipeline_tests.stages.fake_rollups import FakeRollupStore

@@ -13,7 +13,7 @@ from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import PermanentError
 from iot_pipeline.settings_reading import load_declaration
 from iot_pipeline.stages.ingest.drain import drain
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.mend import mend

@@ -12,7 +12,7 @@ from iot_pipeline.core.reading.write_times import mended_us, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError
 from iot_pipeline.settings_reading import shipped_folder
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges
 from iot_pipeline.stages.proof.mend import Mend, mend

@@ -19,7 +19,7 @@ from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.times import MS_PER_DAY, day_of, moment_of
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.ingest.planning import read_states
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.as_ingested import as_ingested
 from iot_pipeline.stages.proof.audit import audit
 from iot_pipeline.stages.proof.choosing import choose_ranges

@@ -14,7 +14,7 @@ from iot_pipeline.errors import (
     PlanError,
     TopicChangedError,
 )
-from iot_pipeline.stages.ports import Run
+from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof import read_back as read_back_stage
 from iot_pipeline.stages.proof.replay import plan_replay, ranges_of_run, replay
 from iot_pipeline.stages.proof.replay_progress import ReplayProgress

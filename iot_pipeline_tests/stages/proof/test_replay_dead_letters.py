@@ -22,7 +22,8 @@ from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.rollups.days import ReplayedPart, gather_facts
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.ingest.config import DrainConfig
-from iot_pipeline.stages.ports import Run, SensorData
+from iot_pipeline.stages.ports.ledger import Run
+from iot_pipeline.stages.ports.readings import SensorData
 from iot_pipeline.stages.proof.replay_dead_letters import LetterReplay, replay_dead_letters
 from iot_pipeline_tests.core.reading.limits import limited_seed
 from iot_pipeline_tests.load import reading_json

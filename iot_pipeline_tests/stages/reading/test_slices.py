@@ -21,7 +21,7 @@ from iot_pipeline.errors import (
     PipelineError,
     TooManyTombstonesError,
 )
-from iot_pipeline.stages.ports import SensorData
+from iot_pipeline.stages.ports.readings import SensorData
 from iot_pipeline.stages.reading.slices import SlicedRows
 from iot_pipeline.stages.requests import wait_for
 from iot_pipeline_tests.stages.contracts_readings import MIDNIGHT_MS, NUMBER

@@ -26,19 +26,12 @@ from iot_pipeline.stages.ingest.lag import read_lag
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ingest.stops import read_standing
 from iot_pipeline.stages.ledger.chain import Chain, walk_chain
-from iot_pipeline.stages.ports import (
-    Acknowledgements,
-    ClusterLog,
-    DeviceDays,
-    LedgerStore,
-    LedgerSums,
-    Receipts,
-    RunCosts,
-    SensorData,
-    Settlements,
-    Stops,
-    TableStore,
-)
+from iot_pipeline.stages.ports.ingest import RunCosts, Stops
+from iot_pipeline.stages.ports.ledger import Acknowledgements, LedgerStore, LedgerSums
+from iot_pipeline.stages.ports.log import ClusterLog
+from iot_pipeline.stages.ports.proof import Receipts, Settlements
+from iot_pipeline.stages.ports.readings import DeviceDays, SensorData
+from iot_pipeline.stages.ports.tables import TableStore
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.rollups.comparison import Comparisons, compare_days
 from iot_pipeline.stages.rollups.rebuild import RollupPorts

@@ -17,7 +17,9 @@ from iot_pipeline.core.proof.forgetting import ForgottenRows
 from iot_pipeline.core.reading.spans import Counted, Span, whole_day
 from iot_pipeline.core.times import day_number
 from iot_pipeline.stages.ledger.sums import KeptSums
-from iot_pipeline.stages.ports import Answer, DeviceDays, LedgerStore, SensorData
+from iot_pipeline.stages.ports.answers import Answer
+from iot_pipeline.stages.ports.ledger import LedgerStore
+from iot_pipeline.stages.ports.readings import DeviceDays, SensorData
 from iot_pipeline.stages.requests import Flight
 
 
