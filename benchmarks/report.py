@@ -84,8 +84,9 @@ def table(runs: list[Measurement]) -> str:
     for run in runs:
         groups[run.commitlog, run.devices, run.contender].append(run)
     compared = ratios(runs)
+    base = base_of(runs) or "none"
     lines = [
-        f"| commit log | devices | contender | rows | rows/s | × {base_of(runs)} | client µs/row "
+        f"| commit log | devices | contender | rows | rows/s | × {base} | client µs/row "
         "| Kafka µs/row | Cassandra µs/row | peak RSS MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
