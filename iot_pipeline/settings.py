@@ -511,6 +511,10 @@ def form_of(cls: type[Settings], name: str) -> str:
     return str(extra["form"])
 
 
+# Of an address: it may be a password.
+_LOGIN = re.compile(r"//[^/@\s]*@")
+
+
 def explain(exc: ValidationError, cls: type[Settings]) -> str:
     """What is wrong with which variable, in words; secrets are not quoted."""
     lines = []
@@ -524,7 +528,8 @@ def explain(exc: ValidationError, cls: type[Settings]) -> str:
             message = f"expected {_EXPECTED[kind]}"
         elif kind == "string_pattern_mismatch":
             message = f"expected {form_of(cls, name)}"
-        value = _HIDDEN if is_secret(cls, name) else error["input"]
+        shown = _LOGIN.sub("//***@", str(error["input"]))
+        value = _HIDDEN if is_secret(cls, name) else shown
         lines.append(
             f"IOT_{name.upper()}={value}: {message} ({cls.model_fields[name].description})"
         )

@@ -62,6 +62,14 @@ def test_a_wrong_setting_names_the_variable_the_value_and_what_is_expected(varia
     assert words in message
 
 
+@pytest.mark.parametrize("variable", ["IOT_CODE_URL", "IOT_UI_URL"])
+def test_a_login_in_an_address_is_not_told(variable):
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.from_env({variable: "https://me:hidden@host.example/ x"})
+    assert "hidden" not in str(refused.value)
+    assert f"{variable}=https://***@host.example/ x" in str(refused.value)
+
+
 def test_all_wrong_settings_are_named_at_once():
     with pytest.raises(ConfigurationError, match=r"IOT_KEYSPACE=A.*IOT_PARTITIONS=x"):
         Settings.from_env({"IOT_PARTITIONS": "x", "IOT_KEYSPACE": "A"})

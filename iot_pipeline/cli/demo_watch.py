@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from iot_pipeline.settings import Settings
 
 ASSET = ("iot", "sensor_data")
 _LOOK_SECONDS = 3.0
+# A fleet that ends again and again, for a reason that no server is, is started less and less often.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 60.0
 # Dagster on a busy machine may be slow; only a process that has ended is gone.
 _NO_ANSWER = (OSError, http.client.HTTPException, ServiceError)
 _FIRST_ROW = re.compile(r"\A.*\n.*\n\| `+ ?(.*?) ?`+ \|")
@@ -55,6 +57,9 @@ class Watch:
     began_at: float = field(default_factory=time.time)
     seen: Look = field(default_factory=Look)
     loaded_first_day: date = field(default_factory=lambda: datetime.now(UTC).date())
+    clock: Callable[[], float] = time.monotonic
+    _pause_seconds: float = _FIRST_PAUSE_SECONDS
+    _not_before: float = 0.0
 
     def until_it_ends(self) -> None:
         """Say what changes.
@@ -87,9 +92,15 @@ class Watch:
     def send_again(self, look: Look) -> None:
         """Start the fleet anew, if it gave up while a server was away and all answer again."""
         gave_up = not self.fleet.is_alive and self.fleet.process.poll() == EXIT_TRANSIENT
-        if gave_up and all(look.servers.values()):
+        if not all(look.servers.values()):
+            self._pause_seconds = _FIRST_PAUSE_SECONDS
+        elif gave_up and self.clock() >= self._not_before:
             self.fleet = self.start_fleet()
-            say("the fleet sends again")
+            self._not_before = self.clock() + self._pause_seconds
+            self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+            # What it ends with next is news.
+            self.seen = replace(self.seen, fleet_end="")
+            say("the fleet is started again")
 
     def until_judged(self, seconds: float) -> str:
         """Until a run has ended that stored readings, and all checks passed; says so.

@@ -18,3 +18,9 @@ def test_json_says_what_the_proof_leaves_out() -> None:
     assert (found["offsets"], found["proven"], found["holes"], found["ignored"]) == (10, 6, 3, 1)
     assert (found["doubts"], found["notes"]) == (result.doubts, result.notes)
     assert found["uncompared"] == ["0:2-8"]
+
+
+def test_what_is_lost_or_torn_is_not_proven() -> None:
+    fates = Counter({Fate.STORED: 4, Fate.LOST: 5, Fate.TORN: 1})
+    found = as_document(AuditResult([OffsetRange(0, 0, 10)], fates))
+    assert (found["proven"], found["lost"], found["torn"]) == (4, 5, 1)

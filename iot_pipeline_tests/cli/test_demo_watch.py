@@ -131,3 +131,31 @@ def test_a_fleet_that_gave_up_while_a_server_was_away_sends_again_when_all_answe
         watch.send_again(Look(servers={"kafka": answers, "cassandra": True}))
     assert len(begun) == starts
     assert watch.fleet is (begun[0] if starts else ended)
+
+
+def test_a_fleet_that_ends_again_and_again_is_started_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = judging(monkeypatch, seen("STARTED", {}), fleet_is_alive=False)
+    begun_at: list[float] = []
+    clock = SimpleNamespace(now=0.0)
+
+    def start() -> Any:
+        begun_at.append(clock.now)
+        return SimpleNamespace(is_alive=False, process=SimpleNamespace(poll=lambda: 75))
+
+    def look(at: float, *, answers: bool = True) -> None:
+        clock.now = at
+        watch.send_again(Look(servers={"kafka": answers, "cassandra": True}))
+
+    watch.fleet, watch.start_fleet, watch.clock = start(), start, lambda: clock.now
+    begun_at.clear()
+    watch.seen = Look(fleet_end="the schema registry does not answer")
+    for second in range(1, 200):
+        look(second)
+    assert begun_at == [1, 6, 16, 36, 76, 136, 196]
+    assert not watch.seen.fleet_end, "its next end is news"
+    look(255, answers=False)
+    look(260)
+    look(265)
+    assert begun_at[-2:] == [260, 265]

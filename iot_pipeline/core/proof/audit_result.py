@@ -42,7 +42,9 @@ _BLOCK_OFFSETS = 1_000
 DEFECTS = (Fate.LOST, Fate.TORN, Fate.STRAY)
 # Of these no record could be compared with a row: an audit says so, and proves nothing of them.
 UNREAD = (*(Fate(outcome.value) for outcome in LOSSES), Fate.UNVERIFIABLE)
-UNPROVEN = (*UNREAD, Fate.IN_FLIGHT, Fate.HOLES, Fate.IGNORED)
+# These have no record, or one that is no reading.
+WITHOUT_READING = (Fate.HOLES, Fate.IGNORED)
+UNPROVEN = (*UNREAD, Fate.IN_FLIGHT, *WITHOUT_READING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ class AuditResult:
     count no offset. `doubts` say in sentences what was compared with less than it should be: a log
     that is not the one that was read, a declaration that was not kept, a dropped column. `notes`
     are sentences that take nothing from the proof.
-    `uncompared` are the offsets whose records were not compared with rows. `days` has what was
+    `uncompared` are the offsets whose records were not compared with rows, or with less than they
+    should be, as a doubt then says. `days` has what was
     found of each day of readings that was covered whole; `asked_day`, the one that was asked for.
     """
 
@@ -158,8 +161,8 @@ class AuditResult:
 
     @property
     def proven(self) -> int:
-        """Offsets whose record was read, and compared with its row or its dead letter."""
-        return self.offsets - sum(self.fates[fate] for fate in UNPROVEN)
+        """Offsets whose record was read, and whose row or dead letter is as it should be."""
+        return self.offsets - sum(self.fates[fate] for fate in (*UNPROVEN, Fate.LOST, Fate.TORN))
 
     @property
     def repairs(self) -> list[tuple[Finding, str]]:
@@ -268,23 +271,26 @@ def conclude(result: AuditResult) -> list[str]:
     return [_verdict(result), *told]
 
 
+_NO_STRAYS_LOOKED_FOR = (
+    "; rows without a record were not looked for, because not every partition was read whole"
+)
+
+
 def _verdict(result: AuditResult) -> str:
     if not result.is_clean:
         defects = ", ".join(f"{result.fates[f]:,} {f.value}" for f in DEFECTS if result.fates[f])
         return f"{defects}: the command after each arrow repairs it or looks closer"
+    strays = ", and no row is stray" if result.is_stray_judged else _NO_STRAYS_LOOKED_FOR
+    if sum(result.fates[fate] for fate in WITHOUT_READING) == result.offsets:
+        of_all = counted(result.offsets, "offset")
+        return f"nothing to compare: there is no reading in {of_all}{strays}"
     if not result.proven:
         return f"none of {result.offsets:,} offsets could be proven"
     but = ", but for the doubts below" if result.doubts else ""
     if result.proven < result.offsets:
-        sentence = (
-            f"{result.proven:,} of {result.offsets:,} offsets are proven{but}: none of these "
-        )
-        sentence += "is lost or torn"
-        return f"{sentence}, and no row is stray" if result.is_stray_judged else sentence
+        of_all = f"{result.proven:,} of {result.offsets:,} offsets are proven{but}"
+        return f"{of_all}: none of these is lost or torn{strays}"
     sentence = f"all {result.offsets:,} offsets are proven{but}"
     if result.is_stray_judged:
         return f"nothing is lost, torn or stray: {sentence}"
-    return (
-        f"nothing is lost or torn: {sentence}; rows without a record were not looked for, because "
-        "not every partition was read whole"
-    )
+    return f"nothing is lost or torn: {sentence}{strays}"

@@ -49,7 +49,19 @@ def test_nothing_is_claimed_of_what_could_not_be_compared(unproven: str) -> None
     )
     is_loss = unproven in ("expired", "skipped", "unreadable")
     assert why.startswith(f"680 {unproven if is_loss else 'are ' + unproven.replace('_', ' ')}")
-    assert audited(680, **some)[0] == "none of 680 offsets could be proven"
+    (alone, *_) = audited(680, **some)
+    if unproven in ("holes", "ignored"):
+        assert (
+            alone == "nothing to compare: there is no reading in 680 offsets, and no row is stray"
+        )
+    else:
+        assert alone == "none of 680 offsets could be proven"
+
+
+@pytest.mark.parametrize("fates", [{"stored": 5}, {"stored": 4, "holes": 1}, {"ignored": 5}])
+def test_that_nobody_looked_for_strays_is_said_in_each_verdict(fates: dict[str, Any]) -> None:
+    (first, *_) = audited(5, is_stray_judged=False, **fates)
+    assert "rows without a record were not looked for" in first
 
 
 def test_a_defect_comes_first_and_an_empty_audit_proves_nothing() -> None:
