@@ -175,7 +175,8 @@ def _making(report: SchemaReport) -> Iterator[None]:
 def _is_missing(reader: RecordLog, topic: str) -> bool:
     try:
         reader.topic_id(topic)
-    except SchemaMismatchError:
+    except (SchemaMismatchError, MissingRightError):
+        # Who may not see it either makes it, or is told of the right to make it: what is wanted.
         return True
     return False
 
