@@ -34,8 +34,10 @@ class PassedOver:
         if not self._until:  # as always: this is asked for each request
             return nodes
         now = self._clock()
-        # In one step each: requests fail in the driver's thread meanwhile.
-        self._until = {node: at for node, at in list(self._until.items()) if at > now}
+        # Never a new dict: the driver's thread notes failed requests in this one meanwhile.
+        for node, at in list(self._until.items()):
+            if at <= now:
+                self._until.pop(node, None)
         return iter(sorted(nodes, key=lambda node: node in self._until))
 
 

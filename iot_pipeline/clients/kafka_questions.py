@@ -6,7 +6,8 @@ Belongs here: waiting for answers. Does not belong here: which questions there a
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -22,8 +23,55 @@ _K = TypeVar("_K")
 # counts: with one broker of three frozen, a run that waited 10 s for it stood still twice as long.
 _ASK_ANOTHER_SECONDS = 2.0
 _MOST_CLIENTS = 4
-# A lock that waits longer would hold up Terminate.
+# A lock that waits longer would hold up Terminate. Nobody is asked who has less time than this.
 _SLICE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[_K]):
+    """One client, what it was asked, and when, in monotonic seconds."""
+
+    client: Any
+    sent: Mapping[_K, "Future[Any]"]
+    at: float
+
+    @property
+    def is_decided(self) -> bool:
+        return all(future.done() for future in self.sent.values())
+
+
+class _Answers(Generic[_K]):
+    """What the clients that were asked have said so far; of each answer the first one counts."""
+
+    def __init__(self, first: _Asked[_K]) -> None:
+        self.asked = [first]
+        self.found: dict[_K, Any] = {}
+        self.failed: dict[Future[Any], KafkaUnavailableError] = {}
+        # Who gave the newest answer.
+        self.by = first
+
+    @property
+    def missing(self) -> list[_K]:
+        return [key for key in self.asked[0].sent if key not in self.found]
+
+    def pending(self) -> "list[tuple[_Asked[_K], _K, Future[Any]]]":
+        """Who may still answer what is missing."""
+        return [
+            (one, key, future)
+            for one in self.asked
+            for key, future in one.sent.items()
+            if key not in self.found and future not in self.failed
+        ]
+
+    @property
+    def has_newest_failed(self) -> bool:
+        """Whether the client that was asked last will not give all that is missing."""
+        return any(self.asked[-1].sent[key] in self.failed for key in self.missing)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether something is missing that each client has failed to say."""
+        return any(all(one.sent[key] in self.failed for one in self.asked) for key in self.missing)
 
 
 class KafkaQuestions:
@@ -41,10 +89,11 @@ class KafkaQuestions:
     ) -> None:
         self._settings, self._config = settings, config
         self._heard, self._timeout = heard, timeout_seconds
-        self._ask_another = min(_ASK_ANOTHER_SECONDS, timeout_seconds / 3)
+        self._soonest = min(_ASK_ANOTHER_SECONDS, timeout_seconds / 3)
+        self._ask_another = self._soonest
         self._client: Any = None
         # Those that were not waited for, kept until what they sent is decided.
-        self._passed_over: list[tuple[Any, list[Future[Any]]]] = []
+        self._passed_over: list[_Asked[Any]] = []
         self._has_answered = False
 
     def ask(
@@ -55,77 +104,112 @@ class KafkaQuestions:
     ) -> dict[_K, Any]:
         """The answers.
 
+        A client that finds no broker, or one that is starting or moving, has not answered: the
+        next one is asked at once, and those asked before are still heard.
+
         Args:
             question: asks a client, given how long it may take; a future for each answer.
             doing: attempt and coordinates for the error's message.
             right: what to say where it is denied.
 
         Raises:
-            KafkaUnavailableError: not all came in time.
+            KafkaUnavailableError: not all came in time, or all clients failed.
             ConfigurationError: none has ever come, and none can by these settings.
             PermanentError: the first answer that is an error.
         """
-        began = time.monotonic()
-        deadline = began + self._timeout
-        asked = [question(self._admin, self._timeout)]
-        answers: dict[_K, Any] = {}
-        while True:
-            missing = [
-                (key, future) for one in asked for key, future in one.items() if key not in answers
-            ]
-            if not missing:
-                self._has_answered = True
-                return answers
-            done, _ = wait((f for _, f in missing), _SLICE_SECONDS, FIRST_COMPLETED)
-            for key, future in missing:
-                if future in done and key not in answers:
-                    answers[key] = self._answer(future, doing, right)
-            now = time.monotonic()
-            if done:
-                continue
-            if now > deadline:
-                self._give_up_on_client(doing)
-                raise KafkaUnavailableError(
-                    f"{doing}: Kafka at {self._settings.bootstrap_servers} did not answer in "
-                    f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts "
-                    "it here"
-                )
-            if len(asked) < _MOST_CLIENTS and now - began > len(asked) * self._ask_another:
-                self._pass_over([*asked[-1].values()])
-                asked.append(question(self._admin, deadline - now))
-
-    @property
-    def _admin(self) -> Any:
-        if self._client is None:
-            self._passed_over = [
-                (client, sent)
-                for client, sent in self._passed_over
-                if not all(future.done() for future in sent)
-            ]
-            self._client = open_client(
-                AdminClient, {**self._config, "reconnect.backoff.max.ms": 1000}, self._heard
-            )
-        return self._client
-
-    def _pass_over(self, sent: list["Future[Any]"]) -> None:
-        self._passed_over.append((self._client, sent))
+        self._passed_over = [one for one in self._passed_over if not one.is_decided]
+        deadline = time.monotonic() + self._timeout
+        # Not `or`: a client's truth is how much waits in its queue.
+        client = self._open() if self._client is None else self._client
+        answers = _Answers(self._put(question, client, self._timeout))
+        # Unless it is known to answer, the next question has a new one.
         self._client = None
-
-    def _answer(self, future: "Future[Any]", doing: str, right: str) -> Any:
         try:
-            return future.result()
-        except KafkaException as exc:
-            error = translate(exc, doing, at=self._settings.bootstrap_servers, right=right)
-            if isinstance(error, KafkaUnavailableError):
-                self._give_up_on_client(doing)
-            raise error from exc
+            self._gather(answers, question, deadline, doing, right)
+        finally:
+            self._passed_over += [
+                one
+                for one in answers.asked
+                if one.client is not self._client and not one.is_decided
+            ]
+        return answers.found
 
-    def _give_up_on_client(self, doing: str) -> None:
+    def _gather(
+        self,
+        answers: _Answers[_K],
+        question: Callable[[Any, float], Mapping[_K, "Future[Any]"]],
+        deadline: float,
+        doing: str,
+        right: str,
+    ) -> None:
+        while answers.missing:
+            pending = answers.pending()
+            done, _ = wait({future for *_, future in pending}, _SLICE_SECONDS, FIRST_COMPLETED)
+            for one, key, future in pending:
+                if future in done and key not in answers.found:
+                    self._take(answers, one, key, future, doing, right)
+            if not answers.missing:
+                break
+            now = time.monotonic()
+            newest = answers.asked[-1]
+            has_waited = not done and now - newest.at > self._ask_another
+            may_ask = len(answers.asked) < _MOST_CLIENTS and deadline - now > _SLICE_SECONDS
+            if may_ask and (answers.has_newest_failed or has_waited):
+                answers.asked.append(self._put(question, self._open(), deadline - now))
+            elif answers.is_hopeless or (now > deadline and not done):
+                raise self._outage(answers, doing)
+        self._client = answers.by.client
+        self._has_answered = True
+        # A cluster that is well but slow would have a new client for each question, for ever.
+        took = time.monotonic() - answers.by.at
+        self._ask_another = min(self._timeout / 2, max(self._soonest, 2 * took))
+
+    def _take(
+        self,
+        answers: _Answers[_K],
+        one: _Asked[_K],
+        key: _K,
+        future: "Future[Any]",
+        doing: str,
+        right: str,
+    ) -> None:
+        exc = future.exception()
+        if exc is None:
+            answers.found[key], answers.by = future.result(), one
+            return
+        if not isinstance(exc, KafkaException):
+            raise exc
+        error = translate(exc, doing, at=self._settings.bootstrap_servers, right=right)
+        if not isinstance(error, KafkaUnavailableError):
+            self._client = one.client
+            raise error from exc
+        error.__cause__ = exc
+        answers.failed[future] = error
+
+    def _put(
+        self,
+        question: Callable[[Any, float], Mapping[_K, "Future[Any]"]],
+        client: Any,
+        seconds: float,
+    ) -> _Asked[_K]:
+        return _Asked(client, question(client, seconds), time.monotonic())
+
+    def _open(self) -> Any:
+        config = {**self._config, "reconnect.backoff.max.ms": 1000}
+        return open_client(AdminClient, config, self._heard)
+
+    def _outage(self, answers: _Answers[Any], doing: str) -> KafkaUnavailableError:
         # Names and ports of brokers that were there before are right, whatever is wrong now.
         if not self._has_answered:
-            self._admin.poll(0)  # logs come with it
+            for one in answers.asked:
+                one.client.poll(0)  # logs come with it
             refuse_shut_door(self._settings, self._heard, doing)
-        self._client = None
+        for error in answers.failed.values():
+            return error
+        return KafkaUnavailableError(
+            f"{doing}: Kafka at {self._settings.bootstrap_servers} did not answer in "
+            f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts it here"
+        )
 
     def close(self) -> None:
         """Forget the clients; the next question makes a new one."""

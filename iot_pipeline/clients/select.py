@@ -1,11 +1,13 @@
 """Any SELECT that a person asks, its rows as plain values."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import msgspec
+from cassandra import InvalidRequest
 
 from iot_pipeline.clients.cassandra import CassandraClient, aware
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
@@ -32,7 +34,8 @@ def run_select(client: CassandraClient, cql: str, limit: int) -> Answer:
     """
     doing = "running the SELECT"
     try:
-        if client.keyspace in client.session.cluster.metadata.keyspaces:
+        # There is none before `iot setup`. Cassandra says so: the driver may not have learnt of it.
+        with suppress(InvalidRequest):
             client.session.set_keyspace(client.keyspace)
         result = client.session.execute(cql)
         columns = tuple(result.column_names or ())

@@ -61,3 +61,21 @@ def test_where_all_nodes_fail_the_order_is_as_before_and_what_is_refused_says_no
     for node in "bca":
         passed_over.note(TOO_FEW, node)
     assert [*policy.make_query_plan()] == ["a", "b", "c"]
+
+
+def test_a_node_that_fails_while_others_are_forgotten_is_remembered():
+    clock = Clock()
+    passed_over = PassedOver(clock)
+    passed_over.note(TOO_FEW, "c")
+    clock.now = 10.0
+
+    class FailsMeanwhile(dict):
+        """The driver's thread notes a node just after the others were looked at."""
+
+        def items(self):
+            seen = [*super().items()]
+            passed_over.note(TOO_FEW, "a")
+            return seen
+
+    passed_over._until = FailsMeanwhile(passed_over._until)
+    assert [*passed_over.last(iter("abc"))] == ["b", "c", "a"]
