@@ -169,9 +169,9 @@ def _string(here: Wants) -> Step:
     def string(walk: Walk, at: Ints, rows: Rows) -> Ints:
         sizes, at = _longs(walk, at, rows)
         if is_read:
-            texts, is_none = walk.joined.texts(at, sizes)
+            texts, is_none = walk.joined.texts(at, sizes, walk.ends[rows])
         else:
-            texts, is_none = [], walk.joined.find_no_texts(at, sizes)
+            texts, is_none = [], walk.joined.find_no_texts(at, sizes, walk.ends[rows])
         walk.keep(here, rows, texts)
         walk.refuse(rows, is_none)
         return walk.joined.behind(at, sizes)

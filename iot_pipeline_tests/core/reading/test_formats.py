@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,33 @@ def test_a_value_that_is_too_large_is_refused_among_others_that_are_read_togethe
     found = drained(AVRO, *[GOOD] * 150, large, *[GOOD] * 50)
     assert found == [ROW] * 150 + [audited(AVRO, large)] + [ROW] * 50
     assert isinstance(found[150], Rejection)
+
+
+def _varint(number: int) -> bytes:
+    told = bytearray()
+    while number > 0x7F:
+        told.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*told, number])
+
+
+@pytest.mark.parametrize(
+    ("rules", "before"), [(AVRO, frame(1)), (PROTOBUF, frame(1) + b"\0\x0a")], ids=["avro", "proto"]
+)
+def test_texts_as_long_as_half_the_chunk_take_no_memory(rules: ReadingRules, before: bytes) -> None:
+    count, size = 400, 2_000
+    said = count * size // 2
+    value = (before + _varint(said << 1 if rules is AVRO else said)).ljust(size, b"a")
+    (chunk,) = chunk_records([Record(0, at, AT_MS, b"k", value) for at in range(count)])
+    decoder = ReadingDecoder(rules)
+    tracemalloc.start()
+    try:
+        found = read_chunk(decoder, chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.rejections) == count
+    assert peak < 10 * count * size
 
 
 def test_a_schema_is_compiled_once_also_where_it_has_no_fast_form(
