@@ -221,25 +221,40 @@ class _Reader:
         raise UndecodableError(f"{_at(self.path)}{why}")
 
 
-def can_run_away(node: Node, inside: tuple[Node, ...] = ()) -> bool:
-    """Whether a few bytes may be a message without end.
+def can_run_away(node: Node) -> bool:
+    """Whether a few bytes may be a message without end, or types are in each other too deep.
 
     Records in each other at will, or an array of what takes no byte: libraries in C have no limit
-    for these.
+    for these. Each type is looked at once, however often the schema uses it.
     """
-    if node.kind == "array" and _takes_no_byte(node.parts[0]):
-        return True
-    if node in inside:
-        return True
-    return any(can_run_away(one, (*inside, node)) for one in (*node.fields.values(), *node.parts))
+    return _height(node, 0, {}) > _DEEPEST
 
 
-def _takes_no_byte(node: Node, depth: int = 0) -> bool:
-    if node.kind == "record":
-        return depth < _DEEPEST and all(
-            _takes_no_byte(one, depth + 1) for one in node.fields.values()
-        )
-    return node.kind == "null" or (node.kind == "fixed" and not node.size)
+def _height(node: Node, depth: int, known: dict[Node, int]) -> int:
+    """How many types are in each other from here on; more than the deepest: without end."""
+    found = known.get(node)
+    if found is None:
+        if depth > _DEEPEST or (node.kind == "array" and _takes_no_byte(node.parts[0])):
+            return _DEEPEST + 1
+        # Until it is known: one that is inside itself is without end.
+        known[node] = _DEEPEST + 1
+        inside = (*node.fields.values(), *node.parts)
+        found = known[node] = 1 + max((_height(one, depth + 1, known) for one in inside), default=0)
+    return found
+
+
+def _takes_no_byte(node: Node, depth: int = 0, known: set[Node] | None = None) -> bool:
+    """`known`: records that take none, each looked at once."""
+    if node.kind != "record":
+        return node.kind == "null" or (node.kind == "fixed" and not node.size)
+    known = set() if known is None else known
+    if node not in known:
+        if depth >= _DEEPEST or not all(
+            _takes_no_byte(one, depth + 1, known) for one in node.fields.values()
+        ):
+            return False
+        known.add(node)
+    return True
 
 
 def find(node: Node, path: tuple[str, ...]) -> tuple[list[Node], bool]:

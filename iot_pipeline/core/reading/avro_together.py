@@ -28,6 +28,7 @@ from iot_pipeline.core.reading.told_columns import (
 # Goes through a value of each row, from its place on; gives back the places behind it.
 Step = Callable[[Walk, Ints, Rows], Ints]
 Wants = Sequence[Want]
+_LARGEST_FIXED = 1 << 24
 
 
 def compile_together(root: Node, wants: Wants, start: int) -> ReadMany | None:
@@ -58,6 +59,9 @@ def _step(node: Node, path: Path, wants: Wants, budget: Budget) -> Step:
             raise NotTogetherError
         return _kept(here, _empty)
     if node.kind == "fixed":
+        # A place is of 64 bits: a hundred of these in a row stay far below.
+        if not 0 <= node.size <= _LARGEST_FIXED:
+            raise NotTogetherError
         return _kept(here, _fixed(node.size))
     if node.kind == "bytes":
         return _kept(here, _bytes)
