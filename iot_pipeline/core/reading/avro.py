@@ -15,6 +15,8 @@ from iot_pipeline.core.reading.formats import UndecodableError, WriterSchema
 PRIMITIVES = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
 _NAMED = ("record", "error", "enum", "fixed")
 _DEEPEST = 128
+# A null takes no byte, and neither does a record of two, of which another record has two, and on.
+_MOST_WITHOUT_BYTES = 1_000
 _float, _double = struct.Struct("<f"), struct.Struct("<d")
 
 
@@ -23,7 +25,8 @@ class Node:
     """One type of a schema; what it has beside its kind depends on that.
 
     `fields` are a record's, by name in their order; `parts` a union's branches, or what an array or
-    a map holds; `scale` is a decimal's, None where bytes are bytes.
+    a map holds; `scale` is a decimal's, None where bytes are bytes. `without_bytes` says how many
+    values inside a record take no byte; an empty record is one, a record inside itself none.
     """
 
     kind: str
@@ -33,6 +36,7 @@ class Node:
     symbols: tuple[str, ...] = ()
     size: int = 0
     scale: int | None = None
+    without_bytes: int = 0
 
     @property
     def is_numeric(self) -> bool:
@@ -86,7 +90,19 @@ def _node(told: Any, names: dict[str, Node], space: str) -> Node:
         inside = name.rpartition(".")[0]
         for one in told["fields"]:
             node.fields[one["name"]] = _node(one["type"], names, inside)
+        node.without_bytes = sum(map(_count_without_bytes, node.fields.values()))
+        node.without_bytes += not node.fields
+        if node.without_bytes > _MOST_WITHOUT_BYTES:
+            raise UndecodableError(
+                f"each {name} has more than {_MOST_WITHOUT_BYTES} values that take no byte"
+            )
     return node
+
+
+def _count_without_bytes(node: Node) -> int:
+    if node.kind == "record":
+        return node.without_bytes
+    return int(node.kind == "null" or (node.kind == "fixed" and not node.size))
 
 
 def _full(name: str, space: str | None) -> str:
@@ -243,18 +259,12 @@ def _height(node: Node, depth: int, known: dict[Node, int]) -> int:
     return found
 
 
-def _takes_no_byte(node: Node, depth: int = 0, known: set[Node] | None = None) -> bool:
-    """`known`: records that take none, each looked at once."""
-    if node.kind != "record":
-        return node.kind == "null" or (node.kind == "fixed" and not node.size)
-    known = set() if known is None else known
-    if node not in known:
-        if depth >= _DEEPEST or not all(
-            _takes_no_byte(one, depth + 1, known) for one in node.fields.values()
-        ):
-            return False
-        known.add(node)
-    return True
+def _takes_no_byte(node: Node, depth: int = 0) -> bool:
+    if node.kind == "record":
+        return depth < _DEEPEST and all(
+            _takes_no_byte(one, depth + 1) for one in node.fields.values()
+        )
+    return node.kind == "null" or (node.kind == "fixed" and not node.size)
 
 
 def find(node: Node, path: tuple[str, ...]) -> tuple[list[Node], bool]:
