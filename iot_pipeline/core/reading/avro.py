@@ -15,6 +15,8 @@ from iot_pipeline.core.reading.formats import UndecodableError, WriterSchema
 PRIMITIVES = frozenset(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
 _NAMED = ("record", "error", "enum", "fixed")
 _DEEPEST = 128
+# A null takes no byte, and neither does a record of two, of which another record has two, and on.
+_MOST_WITHOUT_BYTES = 1_000
 _float, _double = struct.Struct("<f"), struct.Struct("<d")
 
 
@@ -23,7 +25,8 @@ class Node:
     """One type of a schema; what it has beside its kind depends on that.
 
     `fields` are a record's, by name in their order; `parts` a union's branches, or what an array or
-    a map holds; `scale` is a decimal's, None where bytes are bytes.
+    a map holds; `scale` is a decimal's, None where bytes are bytes. `without_bytes` says how many
+    values inside a record take no byte; an empty record is one, a record inside itself none.
     """
 
     kind: str
@@ -33,6 +36,7 @@ class Node:
     symbols: tuple[str, ...] = ()
     size: int = 0
     scale: int | None = None
+    without_bytes: int = 0
 
     @property
     def is_numeric(self) -> bool:
@@ -86,7 +90,19 @@ def _node(told: Any, names: dict[str, Node], space: str) -> Node:
         inside = name.rpartition(".")[0]
         for one in told["fields"]:
             node.fields[one["name"]] = _node(one["type"], names, inside)
+        node.without_bytes = sum(map(_count_without_bytes, node.fields.values()))
+        node.without_bytes += not node.fields
+        if node.without_bytes > _MOST_WITHOUT_BYTES:
+            raise UndecodableError(
+                f"each {name} has more than {_MOST_WITHOUT_BYTES} values that take no byte"
+            )
     return node
+
+
+def _count_without_bytes(node: Node) -> int:
+    if node.kind == "record":
+        return node.without_bytes
+    return int(node.kind == "null" or (node.kind == "fixed" and not node.size))
 
 
 def _full(name: str, space: str | None) -> str:
@@ -221,17 +237,26 @@ class _Reader:
         raise UndecodableError(f"{_at(self.path)}{why}")
 
 
-def can_run_away(node: Node, inside: tuple[Node, ...] = ()) -> bool:
-    """Whether a few bytes may be a message without end.
+def can_run_away(node: Node) -> bool:
+    """Whether a few bytes may be a message without end, or types are in each other too deep.
 
     Records in each other at will, or an array of what takes no byte: libraries in C have no limit
-    for these.
+    for these. Each type is looked at once, however often the schema uses it.
     """
-    if node.kind == "array" and _takes_no_byte(node.parts[0]):
-        return True
-    if node in inside:
-        return True
-    return any(can_run_away(one, (*inside, node)) for one in (*node.fields.values(), *node.parts))
+    return _height(node, 0, {}) > _DEEPEST
+
+
+def _height(node: Node, depth: int, known: dict[Node, int]) -> int:
+    """How many types are in each other from here on; more than the deepest: without end."""
+    found = known.get(node)
+    if found is None:
+        if depth > _DEEPEST or (node.kind == "array" and _takes_no_byte(node.parts[0])):
+            return _DEEPEST + 1
+        # Until it is known: one that is inside itself is without end.
+        known[node] = _DEEPEST + 1
+        inside = (*node.fields.values(), *node.parts)
+        found = known[node] = 1 + max((_height(one, depth + 1, known) for one in inside), default=0)
+    return found
 
 
 def _takes_no_byte(node: Node, depth: int = 0) -> bool:

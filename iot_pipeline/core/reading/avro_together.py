@@ -28,6 +28,7 @@ from iot_pipeline.core.reading.told_columns import (
 # Goes through a value of each row, from its place on; gives back the places behind it.
 Step = Callable[[Walk, Ints, Rows], Ints]
 Wants = Sequence[Want]
+_LARGEST_FIXED = 1 << 24
 
 
 def compile_together(root: Node, wants: Wants, start: int) -> ReadMany | None:
@@ -58,6 +59,9 @@ def _step(node: Node, path: Path, wants: Wants, budget: Budget) -> Step:
             raise NotTogetherError
         return _kept(here, _empty)
     if node.kind == "fixed":
+        # A place is of 64 bits: a hundred of these in a row stay far below.
+        if not 0 <= node.size <= _LARGEST_FIXED:
+            raise NotTogetherError
         return _kept(here, _fixed(node.size))
     if node.kind == "bytes":
         return _kept(here, _bytes)
@@ -169,9 +173,9 @@ def _string(here: Wants) -> Step:
     def string(walk: Walk, at: Ints, rows: Rows) -> Ints:
         sizes, at = _longs(walk, at, rows)
         if is_read:
-            texts, is_none = walk.joined.texts(at, sizes)
+            texts, is_none = walk.joined.texts(at, sizes, walk.ends[rows])
         else:
-            texts, is_none = [], walk.joined.find_no_texts(at, sizes)
+            texts, is_none = [], walk.joined.find_no_texts(at, sizes, walk.ends[rows])
         walk.keep(here, rows, texts)
         walk.refuse(rows, is_none)
         return walk.joined.behind(at, sizes)

@@ -86,9 +86,13 @@ class Joined:
         """The places so many bytes further on; no place where a size is none."""
         return np.where((sizes < 0) | (sizes > self.limit), self.limit, at + sizes)
 
-    def texts(self, at: Ints, sizes: Ints) -> tuple[list[str], Mask | None]:
-        """Texts of so many bytes, and which are none; "" for these."""
-        at, sizes, is_bad = self._inside(at, sizes)
+    def texts(self, at: Ints, sizes: Ints, ends: Ints) -> tuple[list[str], Mask | None]:
+        """Texts of so many bytes, and which are none; "" for these.
+
+        `ends` are those of the messages: a text that would end behind its own is none. Taken from
+        the messages behind it, each text of a broken chunk would be as long as the chunk.
+        """
+        at, sizes, is_bad = self._inside(at, sizes, ends)
         told = self._slices(at, sizes)
         try:
             return list(map(bytes.decode, told)), is_bad
@@ -104,9 +108,9 @@ class Joined:
                 is_bad[number] = True
         return texts, is_bad
 
-    def find_no_texts(self, at: Ints, sizes: Ints) -> Mask | None:
-        """Which of them are no texts; None: all are."""
-        inside, known, is_bad = self._inside(at, sizes)
+    def find_no_texts(self, at: Ints, sizes: Ints, ends: Ints) -> Mask | None:
+        """Which of them are no texts, asked as `texts` is; None: all are."""
+        inside, known, is_bad = self._inside(at, sizes, ends)
         lengths = _lengths(known)
         if lengths is not None and all(
             self._of_length(inside[known == length], length).view(np.uint8).max(initial=0) < 0x80
@@ -114,11 +118,11 @@ class Joined:
             if length
         ):
             return is_bad
-        return self.texts(at, sizes)[1]
+        return self.texts(at, sizes, ends)[1]
 
-    def _inside(self, at: Ints, sizes: Ints) -> tuple[Ints, Ints, Mask | None]:
-        """The same, with nothing at all where it would end behind the last message."""
-        is_bad = self.behind(at, sizes) >= self.limit
+    def _inside(self, at: Ints, sizes: Ints, ends: Ints) -> tuple[Ints, Ints, Mask | None]:
+        """The same, with nothing at all where it would end behind its message."""
+        is_bad = (sizes < 0) | (sizes > ends - at)
         if not is_bad.any():
             return at, sizes, None
         return np.where(is_bad, 0, at), np.where(is_bad, 0, sizes), is_bad

@@ -168,7 +168,7 @@ def _timestamp(message: Descriptor, here: Wants, budget: Budget) -> Step:
     step = _message(message, (), (_SECONDS, _NANOS), (), budget)
 
     def timestamp(walk: Walk, at: Ints, end: Ints, rows: Rows) -> Ints:
-        inner = Walk.through(walk.joined, (_SECONDS, _NANOS), len(at))
+        inner = Walk.through(walk.joined, (_SECONDS, _NANOS), walk.ends[rows])
         after = step(inner, at, end, ALL)
         seconds, nanos = inner.told.values
         is_far = (seconds > _MOST_SECONDS) | (seconds < -_MOST_SECONDS)
@@ -194,9 +194,9 @@ def _text(here: Wants, *, is_text: bool) -> Step:
         is_none = None
         texts: list[str] = []
         if is_text and is_read:
-            texts, is_none = walk.joined.texts(at, stop - at)
+            texts, is_none = walk.joined.texts(at, stop - at, walk.ends[rows])
         elif is_text:
-            is_none = walk.joined.find_no_texts(at, stop - at)
+            is_none = walk.joined.find_no_texts(at, stop - at, walk.ends[rows])
         walk.refuse(rows, is_none)
         walk.keep(here, rows, texts)
         return stop

@@ -90,9 +90,11 @@ class Walk:
     joined: Joined
     told: ToldColumns
     is_bad: Mask
+    ends: Ints
 
     @classmethod
-    def through(cls, joined: Joined, wants: Sequence[Want], count: int) -> "Walk":
+    def through(cls, joined: Joined, wants: Sequence[Want], ends: Ints) -> "Walk":
+        count = len(ends)
         values: list[npt.NDArray[Any]] = [
             np.zeros(count, _DTYPES.get(one.kind, object)) for one in wants
         ]
@@ -102,7 +104,7 @@ class Walk:
             elif one.kind == "any":
                 column[:] = None
         has = [np.zeros(count, np.bool_) for _ in wants]
-        return cls(joined, ToldColumns(values, has, count), np.zeros(count, np.bool_))
+        return cls(joined, ToldColumns(values, has, count), np.zeros(count, np.bool_), ends)
 
     def refuse(self, rows: Rows, is_bad: Mask | None) -> None:
         if is_bad is not None:
@@ -137,7 +139,7 @@ def read_many(
 
     def read(joined: Joined, rows: Ints) -> tuple[Ints, ToldColumns, Ints]:
         end = joined.ends[rows]
-        walk = Walk.through(joined, wants, len(rows))
+        walk = Walk.through(joined, wants, end)
         is_bad = walk.is_bad
         is_bad |= walk_through(walk, joined.starts[rows] + start, end) != end
         for one in wants:

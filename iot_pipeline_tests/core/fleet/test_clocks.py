@@ -108,3 +108,22 @@ def test_groups_that_are_folded_together_are_looked_at_as_each_alone(seed: int) 
             alone.fold(RowGroups.of({place: rows}))
     assert together.devices == alone.devices
     assert together.changed == alone.changed
+
+
+def test_a_clock_is_found_also_where_its_tenth_reading_comes_before_history() -> None:
+    """Late by the same ten times, the tenth of them in front of a buffer of another time."""
+    behind = 30 * MS_PER_DAY
+    late: list[tuple[int, int]] = [(NOW + n * 2_000 - behind, NOW + n * 2_000) for n in range(10)]
+    buffer = [(NOW - 2 * behind + n * 60_000, NOW + 18_000 + n) for n in range(1, 30)]
+
+    def group(told: list[tuple[int, int]]) -> RowGroups:
+        rows: RowsByTime = {measured: (at * 1000, 0, at - NOW, 20.0, 40.0) for measured, at in told}
+        return RowGroups.of({("d", NOW // MS_PER_DAY): rows})
+
+    apart, at_once = (FleetStates(QualityLimits(QUANTITIES)) for _ in range(2))
+    apart.fold(group(late[:9]))
+    assert apart.devices["d"].steady_rows == 9
+    apart.fold(group([late[9], *buffer]))
+    at_once.fold(group([*late, *buffer]))
+    assert apart.devices == at_once.devices
+    assert apart.devices["d"].clock_at_ms == NOW + 18_000

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,13 @@ PROTO = """
 syntax = "proto3";
 package a.b;
 import "google/protobuf/timestamp.proto";
-message Values { double temp_c = 1; int32 co2_ppm = 2; }
 message Message {
   string sensor = 1; int64 ts = 2; Values values = 3; string kind = 4;
   optional bool heartbeat = 5; repeated Values more = 6; string fw = 7;
   google.protobuf.Timestamp at = 8;
 }
+message Values { double temp_c = 1; int32 co2_ppm = 2; }
+message Other { string sensor = 1; int64 ts = 2; Values values = 3; }
 """
 DESCRIPTORS = WriterSchema("PROTOBUF", compile_texts({"m.proto": PROTO}, "m.proto"))
 PARSED = protobuf.parse_file(DESCRIPTORS)
@@ -273,7 +275,12 @@ def test_a_chunk_of_one_schema_is_read_without_a_call_for_each_message(
 ) -> None:
     decoder = ReadingDecoder(rules)
     assert decoder.shape is not None
-    decoder.shape.decode = None  # type: ignore[assignment]
+
+    def never(_value: bytes | None) -> Any:
+        raise AssertionError
+
+    decoder.shape.decode = never
+    assert sum(len(rows) for rows, _ in decoder.read_together([value] * 200)[0]) == 200
     (chunk,) = chunk_records([Record(0, at, AT_MS, b"k", value) for at in range(200)])
     assert read_chunk(decoder, chunk).devices == ["a/1"] * 200
 
@@ -293,6 +300,61 @@ def test_fields_that_are_not_declared_are_named(
     unknown = UnknownFields(rules.declaration, rules.schemas)
     unknown.add(Record(0, 0, AT_MS, b"k", value))
     assert set(unknown.seen) == fields
+
+
+def test_messages_of_two_types_of_one_file_are_each_read_as_their_own() -> None:
+    values = []
+    for at in range(400):
+        told = {name: MESSAGE[name] for name in ("ts", "values")} | {"sensor": f"a/{at}"}
+        values.append(write_proto(told, name="a.b.Message" if at % 3 else "a.b.Other"))
+    # Nothing, an index alone, the indexes of a type that is none; then a message behind no index.
+    values[5], values[6], values[9] = frame(1), frame(1) + b"\0", frame(1) + b"\2\x08"
+    values[10] = frame(1) + b"\5" + write_proto(MESSAGE)[6:]
+    groups, left = ReadingDecoder(PROTOBUF).read_together(values)
+    assert sum(len(rows) for rows, _ in groups) > 200
+    assert left is not None
+    assert set(range(0, 400, 3)) | {5, 10} <= set(left.tolist())
+    found = drained(PROTOBUF, *values)
+    assert found == [audited(PROTOBUF, value) for value in values]
+    wrong = {5, 6, 9, 10}
+    assert [one for at, one in enumerate(found) if at not in wrong] == [
+        (f"a/{at}", *ROW[1:]) for at in range(400) if at not in wrong
+    ]
+    assert all(isinstance(found[at], Rejection) for at in wrong)
+
+
+def test_a_value_that_is_too_large_is_refused_among_others_that_are_read_together() -> None:
+    large = write(FIRST, {**MESSAGE, "kind": "x" * 70_000}, 1)
+    found = drained(AVRO, *[GOOD] * 150, large, *[GOOD] * 50)
+    assert found == [ROW] * 150 + [audited(AVRO, large)] + [ROW] * 50
+    assert isinstance(found[150], Rejection)
+
+
+def _varint(number: int) -> bytes:
+    told = bytearray()
+    while number > 0x7F:
+        told.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*told, number])
+
+
+@pytest.mark.parametrize(
+    ("rules", "before"), [(AVRO, frame(1)), (PROTOBUF, frame(1) + b"\0\x0a")], ids=["avro", "proto"]
+)
+def test_texts_as_long_as_half_the_chunk_take_no_memory(rules: ReadingRules, before: bytes) -> None:
+    count, size = 400, 2_000
+    said = count * size // 2
+    value = (before + _varint(said << 1 if rules is AVRO else said)).ljust(size, b"a")
+    (chunk,) = chunk_records([Record(0, at, AT_MS, b"k", value) for at in range(count)])
+    decoder = ReadingDecoder(rules)
+    tracemalloc.start()
+    try:
+        found = read_chunk(decoder, chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.rejections) == count
+    assert peak < 10 * count * size
 
 
 def test_a_schema_is_compiled_once_also_where_it_has_no_fast_form(
@@ -672,7 +734,7 @@ def test_a_schema_lies_beside_the_declaration_and_messages_are_bare(tmp_path: Pa
     (tmp_path / "m.proto").write_text(PROTO)
     for form, name, value in (
         ("avro", "m.avsc", GOOD[5:]),
-        ("protobuf", "m.proto\nmessage: a.b.Message", write_proto(MESSAGE)[7:]),
+        ("protobuf", "m.proto\nmessage: a.b.Message", write_proto(MESSAGE)[6:]),
     ):
         place = tmp_path / "r.yaml"
         place.write_text(VENDOR.replace("FORMAT", f"{form}\nschema: {name}"))
@@ -695,7 +757,7 @@ def _fingerprint(text: str) -> str:
         ("avro\nschema: none.avsc", "schema: none.avsc: No such file or directory"),
         ("avro\nschema: bad.avsc", "schema: bad.avsc: its schema is no Avro schema"),
         ("avro\nmessage: a.b", "message: expected it beside `format: protobuf` and `schema`"),
-        ("protobuf\nschema: m.proto", "schema: m.proto: it has no message ; it has a.b.Values"),
+        ("protobuf\nschema: m.proto", "schema: m.proto: it has no message ; it has a.b.Message"),
         ("protobuf\nschema: bad.proto", "r.yaml:4: schema: bad.proto:1:1: Expected top-level"),
         ("avro\nunknown_fields: count", "unknown_fields: format: avro has no unknown fields"),
         ("thrift", "expected json or json-schema or avro or protobuf"),

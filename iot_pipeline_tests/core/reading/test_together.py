@@ -17,11 +17,11 @@ from google.protobuf import descriptor_pb2, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iot_pipeline.core.reading import protobuf
+from iot_pipeline.core.reading import avro, protobuf
 from iot_pipeline.core.reading.compiled import Forms, Wanted
 from iot_pipeline.core.reading.compiled_avro import compile_avro
 from iot_pipeline.core.reading.compiled_protobuf import compile_protobuf
-from iot_pipeline.core.reading.formats import WriterSchema
+from iot_pipeline.core.reading.formats import UndecodableError, WriterSchema
 from iot_pipeline.core.reading.joined import Joined
 from iot_pipeline.core.reading.told_columns import Kind
 from iot_pipeline.proto_files import compile_texts
@@ -326,8 +326,7 @@ def test_a_number_of_more_than_64_bits_is_none(last: bytes) -> None:
 )
 @pytest.mark.parametrize("is_asked", [True, False])
 def test_avro_that_is_wrong_or_rare_is_left(kinds: list[Any], value: bytes, is_asked: bool) -> None:
-    fields = [{"name": f"f{at}", "type": kind} for at, kind in enumerate(kinds)]
-    schema = {"type": "record", "name": "R", "fields": fields}
+    schema = record_of(kinds)
     wanted = [
         Wanted(path, _ANY, is_optional=False, kept_as=_KEPT[kind])
         for path, kind, _ in avro_leaves(schema)
@@ -335,6 +334,66 @@ def test_avro_that_is_wrong_or_rare_is_left(kinds: list[Any], value: bytes, is_a
     ]
     forms = compile_avro(WriterSchema("AVRO", json.dumps(schema).encode()), wanted, 0)
     assert read_both_ways(forms, wanted, [value]) == 0
+
+
+@pytest.mark.parametrize(("size", "fields"), [(2**63, 1), (2**62, 4), (-2, 1)])
+def test_a_fixed_of_a_size_that_no_message_has_is_not_read(size: int, fields: int) -> None:
+    fixed = [{"type": "fixed", "name": f"F{at}", "size": size} for at in range(fields)]
+    kinds: list[Any] = ["string", *fixed, "string"]
+    schema = WriterSchema("AVRO", json.dumps(record_of(kinds)).encode())
+    wanted = [Wanted(("f0",), frozenset(("string",)), is_optional=False, kept_as="text")]
+    forms = compile_avro(schema, wanted, 0)
+    assert forms.read_many is None
+    # As long as its two texts, and cut where a text of two ends if the size is -2.
+    for value in (b"\2a\0", b"\4\2a"):
+        assert not is_read(forms, value)
+        with pytest.raises(UndecodableError):
+            avro.read_message(avro.parse_schema(schema), value, 0)
+
+
+def record_of(kinds: list[Any], name: str = "R") -> dict[str, Any]:
+    fields = [{"name": f"f{at}", "type": kind} for at, kind in enumerate(kinds)]
+    return {"type": "record", "name": name, "fields": fields}
+
+
+def in_each_other(levels: int, leaf: str, last: Any, uses: int = 2) -> WriterSchema:
+    """Records of which each has that before it so often; `last` is the schema's own."""
+    told = [record_of([leaf], "N0")]
+    told += [record_of([f"N{at - 1}"] * uses, f"N{at}") for at in range(1, levels)]
+    texts = [json.dumps(one).encode() for one in (*told, last)]
+    return WriterSchema("AVRO", texts[-1], references=tuple(texts[:-1]))
+
+
+@pytest.mark.parametrize(
+    "kind", ["N39", {"type": "array", "items": "N39"}, ["null", "N39"]], ids=str
+)
+def test_a_record_that_is_used_twice_at_each_of_forty_levels_is_looked_at_once(
+    kind: Any,
+) -> None:
+    schema = in_each_other(40, "int", record_of(["string", kind]))
+    assert not avro.can_run_away(avro.parse_schema(schema))
+    wanted = [Wanted(("f0",), frozenset(("string",)), is_optional=False, kept_as="text")]
+    assert not is_read(compile_avro(schema, wanted, 0), b"\2a\1")
+
+
+@pytest.mark.parametrize("last", ["null", {"type": "fixed", "name": "F", "size": 0}, None], ids=str)
+def test_a_schema_of_which_no_byte_is_a_million_values_is_none(last: Any) -> None:
+    first = [record_of([last] if last else [], "N0")]
+    schema = WriterSchema("AVRO", json.dumps([*first, "string"]).encode())
+    assert not avro.can_run_away(avro.parse_schema(schema))
+    told = in_each_other(40, "int", record_of(["string", "N39"]))
+    texts = (json.dumps(first[0]).encode(), *told.references[1:])
+    with pytest.raises(UndecodableError, match="each N10 has more than 1000 values that take no"):
+        avro.parse_schema(WriterSchema("AVRO", told.text, references=texts))
+
+
+@pytest.mark.parametrize("levels", [1, 100, 200, 3_000])
+def test_records_that_are_in_each_other_too_deep_are_left_to_the_audits_code(levels: int) -> None:
+    schema = in_each_other(levels, "int", record_of([f"N{levels - 1}"]), uses=1)
+    assert avro.can_run_away(avro.parse_schema(schema)) is (levels > 128)
+    # Each of them known before the next one is asked.
+    schema = in_each_other(levels, "int", record_of([f"N{at}" for at in range(levels)]), uses=1)
+    assert avro.can_run_away(avro.parse_schema(schema)) is (levels > 128)
 
 
 _TYPE = """
