@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 import yaml
 
 from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs import rollup_sensor
 from iot_pipeline.defs.instance import (
     CONFIG_NAME,
     POSTGRES_URL,
@@ -22,6 +24,7 @@ from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.redis_server import Redis, running_redis
+from iot_pipeline_tests.stages.rollups.test_rebuild import DAY, DAY_MS, World
 
 SECRET = "shown_nowhere"
 NOBODY = f"redis://:{SECRET}@127.0.0.1:1/0"
@@ -86,6 +89,29 @@ def test_while_redis_is_away_the_sensor_asks_for_no_run_and_says_why(
         assert SECRET not in said
         redis.start()
         assert isinstance(dagster.tick(), dg.RunRequest)
+
+
+def test_while_redis_is_away_the_sensor_of_the_rollups_asks_for_no_run_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.ingest("device_1", {DAY_MS: (20.0, 50.0)})
+    monkeypatch.setattr(
+        rollup_sensor, "Tables", lambda _: SimpleNamespace(rollup_ports=world.ports)
+    )
+    monkeypatch.setattr(rollup_sensor, "_client", lambda _: None)
+    monkeypatch.setenv("IOT_ROLLUP_START", str(DAY))
+    monkeypatch.setenv("IOT_ROLLUP_QUIET_SECONDS", "0")
+    monkeypatch.setenv(REDIS_URL, NOBODY)
+    definitions = build_definitions()
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked = Dagster(definitions, instance).tick("rollups_of_touched_days")
+        assert isinstance(asked, dg.RunRequest), asked
+    (tmp_path / CONFIG_NAME).write_text(shipped_config(by_celery=True))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        said = Dagster(definitions, instance).tick("rollups_of_touched_days")
+    assert isinstance(said, str), said
+    assert "127.0.0.1:1/0 does not answer, so no run can be handed" in said
 
 
 def lacks_of(home: Path, **changed: object) -> list[str]:
