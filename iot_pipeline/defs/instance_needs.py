@@ -24,6 +24,7 @@ from iot_pipeline.defs.workers import (
     ask_workers,
     celery_of,
     look_at_workers,
+    why_it_may_hang,
     why_none_is_launched,
 )
 
@@ -146,6 +147,8 @@ def _look_at_launcher(needs: Needs) -> Iterator[str]:
         return
     if needs.away:
         yield needs.away
+    if (app := celery_of(needs.instance)) and (why := why_it_may_hang(app)):
+        yield why
     backend = getattr(needs.instance.run_launcher, "backend", None) or ""
     if not backend or backend.startswith("rpc:"):
         yield (

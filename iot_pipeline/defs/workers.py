@@ -34,7 +34,7 @@ def why_none_is_launched(instance: dg.DagsterInstance) -> str | None:
         return None
     from kombu.exceptions import OperationalError
 
-    with app.connection_for_write(connect_timeout=_CONNECT_SECONDS) as connection:
+    with _connection(app) as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0)
         except OperationalError as exc:
@@ -44,6 +44,32 @@ def why_none_is_launched(instance: dg.DagsterInstance) -> str | None:
                 f"{said}. Runs at work go on"
             )
     return None
+
+
+def _connection(app: Any) -> Any:
+    """One that gives a broker that hangs up, whatever the dagster.yaml says."""
+    # By `connect_timeout` alone Redis has all time to answer.
+    limits = {"socket_timeout": _CONNECT_SECONDS, "socket_connect_timeout": _CONNECT_SECONDS}
+    return app.connection_for_write(connect_timeout=_CONNECT_SECONDS, transport_options=limits)
+
+
+def why_it_may_hang(app: Any) -> str | None:
+    """What has no limit where Redis accepts connections and answers nothing; None: all has."""
+    from celery.app.defaults import NAMESPACES
+
+    unlimited, conf = [], app.conf
+    broker, backend = str(conf.broker_url or ""), str(conf.result_backend or "")
+    if broker.startswith("redis") and not conf.broker_transport_options.get("socket_timeout"):
+        unlimited.append("broker_transport_options.socket_timeout")
+    default = NAMESPACES["redis"]["socket_timeout"].default
+    if backend.startswith("redis") and conf.redis_socket_timeout in (None, default):
+        unlimited.append("redis_socket_timeout")
+    if not unlimited:
+        return None
+    return (
+        f"config_source does not set {' and '.join(unlimited)}: Dagster's daemon waits for ever, "
+        "or for minutes, for a Redis that hangs, and launches and judges no run meanwhile"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +86,9 @@ class Worker:
 
 def ask_workers(app: Any) -> list[Worker]:
     """Those that answer within seconds; may be empty."""
-    answers = app.control.broadcast("stats", reply=True, timeout=_ANSWER_SECONDS) or []
+    with _connection(app) as connection:
+        asked = {"reply": True, "timeout": _ANSWER_SECONDS, "connection": connection}
+        answers = app.control.broadcast("stats", **asked) or []
     return sorted(
         (
             Worker(name, int(stats["pool"]["max-concurrency"]))

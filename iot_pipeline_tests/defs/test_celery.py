@@ -1,5 +1,7 @@
 """Runs that Celery hands to workers: what is refused, what is said, when none is asked for."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +11,7 @@ import pytest
 import yaml
 
 from iot_pipeline.definitions import build_definitions
-from iot_pipeline.defs import rollup_sensor
+from iot_pipeline.defs import rollup_sensor, workers
 from iot_pipeline.defs.instance import (
     CONFIG_NAME,
     POSTGRES_URL,
@@ -119,6 +121,36 @@ def lacks_of(home: Path, **changed: object) -> list[str]:
     (home / CONFIG_NAME).write_text(yaml.safe_dump(config))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         return [f"{lack.key}: {lack.consequence}" for lack in Needs.of(instance, 1).find_lacks()]
+
+
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """A Redis that accepts connections and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+def test_a_redis_that_hangs_holds_nobody_up_and_limits_that_lack_are_named(
+    hung: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REDIS_URL, hung)
+    monkeypatch.setattr(workers, "_CONNECT_SECONDS", 0.2)
+    launcher = yaml.safe_load(shipped_config(by_celery=True))["run_launcher"]
+    del launcher["config"]["config_source"]
+    found: list[str] = []
+    thread = threading.Thread(
+        target=lambda: found.extend(lacks_of(tmp_path, run_launcher=launcher)), daemon=True
+    )
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "it waits for Redis"
+    said = [lack for lack in found if lack.startswith("run_launcher")]
+    assert len(said) == 2, found
+    assert "does not answer" in said[0]
+    assert (
+        "broker_transport_options.socket_timeout and redis_socket_timeout: Dagster's daemon waits"
+        in said[1]
+    )
 
 
 @pytest.mark.parametrize("backend", [None, "rpc://"])
