@@ -58,7 +58,8 @@ class Needs:
         if app is None:
             return cls(instance, lanes, None)
         away = why_none_is_launched(instance)
-        return cls(instance, lanes, [] if away else ask_workers(app), away)
+        queue = getattr(instance.run_launcher, "default_queue", "")
+        return cls(instance, lanes, [] if away else ask_workers(app, queue), away)
 
     @property
     def least(self) -> int:
@@ -68,7 +69,7 @@ class Needs:
     @property
     def slots(self) -> int | None:
         """Of all workers, where they are enough; None: they are not, or there are none."""
-        slots = sum(worker.slots for worker in self.workers or [])
+        slots = sum(worker.slots for worker in self.workers or [] if worker.takes_runs)
         return slots if slots >= self.least else None
 
     @property

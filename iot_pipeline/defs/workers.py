@@ -4,7 +4,7 @@ Nothing of it is imported unless the instance's run launcher is Celery's (the ex
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,26 +74,47 @@ def why_it_may_hang(app: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One that answered: what it is called, its machine, and how many runs it executes at once."""
+    """One that answered: what it is called, its machine, and how many tasks it executes at once.
+
+    `takes_runs`: it takes from the queue into which runs are put.
+    """
 
     name: str
     slots: int
+    takes_runs: bool = True
 
     @property
     def machine(self) -> str:
         return self.name.rpartition("@")[2]
 
 
-def ask_workers(app: Any) -> list[Worker]:
-    """Those that answer within seconds; may be empty."""
+def ask_workers(app: Any, queue: str) -> list[Worker]:
+    """Those that answer within seconds, on that Redis; may be empty."""
     with _connection(app) as connection:
         asked = {"reply": True, "timeout": _ANSWER_SECONDS, "connection": connection}
-        answers = app.control.broadcast("stats", **asked) or []
+        stats = app.control.broadcast("stats", **asked) or []
+        queues = app.control.broadcast("active_queues", **asked) or []
+    return workers_of(stats, queues, queue)
+
+
+def workers_of(
+    stats: Iterable[Mapping[str, Any]], queues: Iterable[Mapping[str, Any]], queue: str
+) -> list[Worker]:
+    """What workers answered, by name; an answer may be an error, and has no slots then.
+
+    Other apps of the same Redis answer, too, and workers that take from other queues.
+    """
+    takes = {
+        name
+        for answer in queues
+        for name, found in answer.items()
+        if isinstance(found, list) and queue in [each.get("name") for each in found]
+    }
     return sorted(
         (
-            Worker(name, int(stats["pool"]["max-concurrency"]))
-            for answer in answers
-            for name, stats in answer.items()
+            Worker(name, int((found.get("pool") or {}).get("max-concurrency") or 0), name in takes)
+            for answer in stats
+            for name, found in answer.items()
         ),
         key=lambda worker: worker.name,
     )
@@ -105,8 +126,11 @@ def look_at_workers(workers: list[Worker], lanes: int, start_timeout: int) -> It
         f"wait in the broker, where one that waits longer than run_monitoring."
         f"start_timeout_seconds ({start_timeout} s) is failed"
     )
+    others = ", ".join(sorted({worker.name for worker in workers if not worker.takes_runs}))
+    beside = f" ({others} on that Redis take none)" if others else ""
+    workers = [worker for worker in workers if worker.takes_runs]
     if not workers:
-        yield f"no worker answers: runs {waits}. On each machine: `{START}`"
+        yield f"no worker answers that takes runs{beside}: runs {waits}. On each machine: `{START}`"
         return
     names = [worker.name for worker in workers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -117,9 +141,9 @@ def look_at_workers(workers: list[Worker], lanes: int, start_timeout: int) -> It
     slots = sum(worker.slots for worker in workers)
     if slots < lanes + BESIDE_LANES:
         yield (
-            f"the workers have {_slots(slots)}: {_lanes(lanes)} of ingestion and what runs beside "
-            f"need {lanes + BESIDE_LANES} or more. Others {waits}. Start more workers, or with "
-            "more --concurrency"
+            f"the workers have {_slots(slots)}{beside}: {_lanes(lanes)} of ingestion and what "
+            f"runs beside need {lanes + BESIDE_LANES} or more. Others {waits}. Start more "
+            "workers, or with more --concurrency"
         )
     machines = {worker.machine for worker in workers}
     largest = max(

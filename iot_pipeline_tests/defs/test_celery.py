@@ -186,11 +186,54 @@ def test_of_workers_that_cannot_be_asked_the_broker_is_named_and_nothing_else(
     )
 
 
+def test_of_a_redis_that_others_use_only_the_workers_of_our_queue_count() -> None:
+    error = {"error": "it did not work"}
+    stats = [
+        {"celery@a": {"pool": {"max-concurrency": 2}}},
+        {"celery@other": {"pool": {"max-concurrency": 8}}},
+        {"shop@b": error},
+        {"celery@solo": {"pool": {"implementation": "solo"}}},
+    ]
+    dagster, other = [{"name": "dagster"}], [{"name": "other"}]
+    queues = [
+        {"celery@a": dagster},
+        {"celery@other": other},
+        {"shop@b": error},
+        {"celery@solo": [*other, *dagster]},
+    ]
+    assert workers.workers_of(stats, queues, "dagster") == [
+        Worker("celery@a", 2),
+        Worker("celery@other", 8, takes_runs=False),
+        Worker("celery@solo", 0),
+        Worker("shop@b", 0, takes_runs=False),
+    ]
+
+
+def test_the_result_of_a_run_outlives_the_longest_run() -> None:
+    launcher = yaml.safe_load(shipped_config(by_celery=True))["run_launcher"]
+    assert launcher["config"]["config_source"]["result_expires"] > 2 * 86_400
+
+
 @pytest.mark.parametrize(
     ("workers", "said"),
     [
-        ([], ["no worker answers: runs wait in the broker, where one that waits longer than"]),
+        (
+            [],
+            ["no worker answers that takes runs: runs wait in the broker, where one that waits"],
+        ),
         ([Worker("celery@a", 2), Worker("celery@b", 2)], []),
+        ([Worker("celery@a", 2), Worker("celery@b", 2), Worker("shop@c", 0, False)], []),
+        (
+            [Worker("celery@a", 8, False)],
+            ["no worker answers that takes runs (celery@a on that Redis take none): runs wait"],
+        ),
+        (
+            [Worker("shop@c", 8, False), Worker("celery@a", 1), Worker("celery@b", 2)],
+            [
+                "the workers have 3 slots (shop@c on that Redis take none): 2 lanes",
+                "when the machine b dies, the others have 1 slot ",
+            ],
+        ),
         (
             [Worker("celery@a", 1), Worker("celery@b", 2)],
             [
