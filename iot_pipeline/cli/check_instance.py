@@ -16,6 +16,7 @@ from iot_pipeline.settings import Settings
 
 # Of what Dagster says; it can list every key there is.
 _LONGEST = 300
+_LONGEST_SECONDS = 60.0
 
 
 @click.command("check-instance")
@@ -46,12 +47,19 @@ def check_instance_command(as_json: bool) -> None:
 
 def _ask(home: Path, config: Path, lanes: int) -> dict[str, Any]:
     """In a process of its own: no command imports Dagster."""
-    asked = subprocess.run(
-        [sys.executable, "-m", "iot_pipeline.defs.instance_needs", str(home), str(lanes)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-m", "iot_pipeline.defs.instance_needs", str(home), str(lanes)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LONGEST_SECONDS,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise ConfigurationError(
+            f"{config}: Dagster did not open this instance within {_LONGEST_SECONDS:.0f} s; see "
+            "whether the servers that the file names (storage, run_launcher) answer"
+        ) from exc
     if asked.returncode:
         # Whatever the file names may be missing, wrong or away; the last line says it.
         last = (asked.stderr.strip().splitlines() or ["it did not say why"])[-1]

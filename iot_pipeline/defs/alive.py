@@ -2,7 +2,8 @@
 
 Dagster's default launcher never notices that a process is gone, and a launcher that can be asked
 says of a host that is dead that its run goes on. So a run at work gives a sign every ten seconds,
-in the storage that all of a Dagster share; no clock of one machine is compared with another's.
+in the storage that all of a Dagster share. Silence is measured by the clock of the machine that
+looks, and counts while it can look; no clock of one machine is compared with another's.
 """
 
 import platform
@@ -23,9 +24,12 @@ from iot_pipeline.defs.names import HAS_A_PROCESS, LANE, PROCESS, RunProcess
 SIGN_SECONDS = 10.0
 # A run without a new one for this time, as seen by one process, is ended: some may be missed.
 SILENT_SECONDS = 60.0
+# From one look to the next no more than this counts as silence: two signs.
+_LOOK_COUNTS_SECONDS = 2 * SIGN_SECONDS
 # Between STARTED and the first tag lies a second or two of imports; far more means that the
 # process died there.
 _STARTING_SECONDS = 120.0
+_UNNAMED = "unnamed"
 _FORGET_SECONDS = 3600.0
 _PLACES = 16
 
@@ -86,70 +90,98 @@ def _storage_errors() -> tuple[type[Exception], ...]:
     return (SQLAlchemyError, *([postgres.DagsterPostgresException] if postgres else []))
 
 
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """A run's newest sign, for how many seconds nothing came after it, and when that was seen."""
+
+    sign: str
+    seconds: float
+    seen_at: float
+
+    @classmethod
+    def parse(cls, text: str) -> "_Silence | None":
+        """As this machine kept it; None: nothing was kept, or by another machine."""
+        node, _, rest = text.partition(" ")
+        if node != platform.node() or rest.count(" ") != 3:
+            return None
+        seen_at, seconds, sign = rest.split(" ", 2)
+        return cls(sign, float(seconds), float(seen_at))
+
+    def __str__(self) -> str:
+        return f"{platform.node()} {self.seen_at} {self.seconds} {self.sign}"
+
+    def look(self, sign: str, now: float) -> "_Silence":
+        """What it is at the next look."""
+        # Later than now: this machine was started anew, and its clock with it.
+        if sign != self.sign or self.seen_at > now:
+            return _Silence(sign, 0.0, now)
+        # A storage that was away took no sign, and no look either. Counting all of that time would
+        # end every run elsewhere at the first look after it.
+        return _Silence(sign, self.seconds + min(now - self.seen_at, _LOOK_COUNTS_SECONDS), now)
+
+
 @dataclass(slots=True)
 class Watch:
-    """What was seen of runs elsewhere, and when, by this machine's own clock.
+    """For how long runs elsewhere are silent, by this machine's own clock.
 
     `is_kept`: beside the signs, for the next process on this machine. A daemon that loads the code
     by itself starts a new code server every minute, which would begin to count each time.
     """
 
     is_kept: bool = False
-    _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _seen: dict[str, _Silence] = field(default_factory=dict)
 
     def silent_seconds(
-        self, instance: dg.DagsterInstance, run: dg.DagsterRun, now: float
+        self, instance: dg.DagsterInstance, run: dg.DagsterRun, now: float, unsigned: str = ""
     ) -> float | None:
-        """Since the run's newest sign was first seen here; None: it never gave one."""
+        """Since the run's newest sign was first seen here; None: it never gave one.
+
+        From one look to the next at most 20 s are added: looks have to show a silence. A run that
+        gave no sign is silent since it was first seen, where `unsigned` says what it did not do.
+        """
         key = _key(run.tags.get(LANE, ""), run.run_id)
-        kept_as = f"{key}/seen"
+        kept_as = f"{key}/silence"
         found = instance.daemon_cursor_storage.get_cursor_values({key, kept_as})
         sign = found.get(key, "")
         if not sign.startswith(run.run_id):
-            return None
-        known, since = self._seen.get(run.run_id) or self._kept(found.get(kept_as, ""))
-        # Later than now: this machine was started anew, and its clock with it.
-        if known != sign or since > now:
-            since = now
-            if self.is_kept:
-                kept = f"{platform.node()} {now} {sign}"
-                instance.daemon_cursor_storage.set_cursor_values({kept_as: kept})
-        self._seen = {r: s for r, s in self._seen.items() if now - s[1] < _FORGET_SECONDS}
-        self._seen[run.run_id] = sign, since
-        return now - since
-
-    def _kept(self, text: str) -> tuple[str, float]:
-        parts = text.split(" ", 2)
-        if not self.is_kept or len(parts) != 3 or parts[0] != platform.node():
-            return "", 0.0
-        return parts[2], float(parts[1])
+            if not unsigned:
+                return None
+            sign = f"{run.run_id} {unsigned}"
+        before = self._seen.get(run.run_id)
+        if before is None and self.is_kept:
+            before = _Silence.parse(found.get(kept_as, ""))
+        silence = (before or _Silence(sign, 0.0, now)).look(sign, now)
+        # Of a run that gives signs in time, only each new sign is written.
+        if self.is_kept and not 0 < silence.seconds <= SIGN_SECONDS:
+            instance.daemon_cursor_storage.set_cursor_values({kept_as: str(silence)})
+        self._seen = {r: s for r, s in self._seen.items() if now - s.seen_at < _FORGET_SECONDS}
+        self._seen[run.run_id] = silence
+        return silence.seconds
 
 
 # Of the sensors, which look every few seconds; and of a run, which looks at another in its way.
 _SENSORS, _OWN = Watch(is_kept=True), Watch()
 
 
-def why_gone(
-    instance: dg.DagsterInstance,
-    record: dg.RunRecord,
-    now_seconds: float | None = None,
-    watch: Watch = _OWN,
-) -> str | None:
+def why_gone(instance: dg.DagsterInstance, record: dg.RunRecord, watch: Watch = _OWN) -> str | None:
     """Why a run that claims to run does not; None when it does, or this machine cannot know."""
     run = record.dagster_run
     if run.status not in HAS_A_PROCESS:
         return None
-    now = time.time() if now_seconds is None else now_seconds
+    now = time.monotonic()
     process = RunProcess.parse(run.tags.get(PROCESS, ""))
     # A re-execution begins with its parent's tags.
     if process is None or process.run_id != run.run_id:
-        started = record.start_time
-        if started is None or now - started < _STARTING_SECONDS:
+        # When it started is told by its own machine's clock.
+        if record.start_time is None:
             return None
-        return f"it started {now - started:.0f} s ago and never said which process it is"
+        silent = watch.silent_seconds(instance, run, now, _UNNAMED)
+        if silent is None or silent < _STARTING_SECONDS:
+            return None
+        return f"it has started, and in {silent:.0f} s did not say which process it is"
     if process.is_here:
         return f"its process {process.pid} on {process.host} is gone" if process.is_gone else None
-    silent = watch.silent_seconds(instance, run, time.monotonic())
+    silent = watch.silent_seconds(instance, run, now)
     if silent is None or silent < SILENT_SECONDS:
         return None
     return f"its process {process.pid} on {process.host} gave no sign of life for {silent:.0f} s"

@@ -287,6 +287,7 @@ def _why_wait(
     if run.status is dg.DagsterRunStatus.QUEUED:
         said += why_queued(instance)
     if follow_seconds is not None and run.tags.get(MODE) == FOLLOW and first.start_time:
+        # The start is told by the clock of the run's machine: right within a few seconds.
         left = first.start_time + follow_seconds - time.time()
         if len(active) == 1 and left < _HAND_OVER_SECONDS:
             return None

@@ -24,6 +24,7 @@ from iot_pipeline.defs.workers import (
     ask_workers,
     celery_of,
     look_at_workers,
+    why_it_may_hang,
     why_none_is_launched,
 )
 
@@ -57,7 +58,8 @@ class Needs:
         if app is None:
             return cls(instance, lanes, None)
         away = why_none_is_launched(instance)
-        return cls(instance, lanes, [] if away else ask_workers(app), away)
+        queue = getattr(instance.run_launcher, "default_queue", "")
+        return cls(instance, lanes, [] if away else ask_workers(app, queue), away)
 
     @property
     def least(self) -> int:
@@ -67,7 +69,7 @@ class Needs:
     @property
     def slots(self) -> int | None:
         """Of all workers, where they are enough; None: they are not, or there are none."""
-        slots = sum(worker.slots for worker in self.workers or [])
+        slots = sum(worker.slots for worker in self.workers or [] if worker.takes_runs)
         return slots if slots >= self.least else None
 
     @property
@@ -146,6 +148,8 @@ def _look_at_launcher(needs: Needs) -> Iterator[str]:
         return
     if needs.away:
         yield needs.away
+    if (app := celery_of(needs.instance)) and (why := why_it_may_hang(app)):
+        yield why
     backend = getattr(needs.instance.run_launcher, "backend", None) or ""
     if not backend or backend.startswith("rpc:"):
         yield (

@@ -27,6 +27,7 @@ from iot_pipeline.defs.lanes import runs_in_lane, why_queued
 from iot_pipeline.defs.names import LANE
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.rollups import JOB_NAME, RANGE_END, RANGE_START, rollup_lane
+from iot_pipeline.defs.workers import why_none_is_launched
 from iot_pipeline.errors import CassandraUnavailableError, PermanentError, TransientError
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.rollups.rebuild import read_day_facts
@@ -109,6 +110,9 @@ def _tick(
         dg.RunRequest(tags={LANE: lane, RANGE_START: str(first), RANGE_END: str(last)})
         for first, last in ranges[-_RANGES_AT_ONCE:]
     ]
+    # Each of them would be one more failed run.
+    if requests and (away := why_none_is_launched(context.instance)):
+        return dg.SkipReason(away)
     why = "; ".join(filter(None, [_why_nothing(days, first_day, now), not_kept]))
     return dg.SensorResult(
         run_requests=requests,

@@ -1,13 +1,17 @@
 """Runs that Celery hands to workers: what is refused, what is said, when none is asked for."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 import yaml
 
 from iot_pipeline.definitions import build_definitions
+from iot_pipeline.defs import rollup_sensor, workers
 from iot_pipeline.defs.instance import (
     CONFIG_NAME,
     POSTGRES_URL,
@@ -22,6 +26,7 @@ from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.redis_server import Redis, running_redis
+from iot_pipeline_tests.stages.rollups.test_rebuild import DAY, DAY_MS, World
 
 SECRET = "shown_nowhere"
 NOBODY = f"redis://:{SECRET}@127.0.0.1:1/0"
@@ -88,11 +93,64 @@ def test_while_redis_is_away_the_sensor_asks_for_no_run_and_says_why(
         assert isinstance(dagster.tick(), dg.RunRequest)
 
 
+def test_while_redis_is_away_the_sensor_of_the_rollups_asks_for_no_run_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.ingest("device_1", {DAY_MS: (20.0, 50.0)})
+    monkeypatch.setattr(
+        rollup_sensor, "Tables", lambda _: SimpleNamespace(rollup_ports=world.ports)
+    )
+    monkeypatch.setattr(rollup_sensor, "_client", lambda _: None)
+    monkeypatch.setenv("IOT_ROLLUP_START", str(DAY))
+    monkeypatch.setenv("IOT_ROLLUP_QUIET_SECONDS", "0")
+    monkeypatch.setenv(REDIS_URL, NOBODY)
+    definitions = build_definitions()
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked = Dagster(definitions, instance).tick("rollups_of_touched_days")
+        assert isinstance(asked, dg.RunRequest), asked
+    (tmp_path / CONFIG_NAME).write_text(shipped_config(by_celery=True))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        said = Dagster(definitions, instance).tick("rollups_of_touched_days")
+    assert isinstance(said, str), said
+    assert "127.0.0.1:1/0 does not answer, so no run can be handed" in said
+
+
 def lacks_of(home: Path, **changed: object) -> list[str]:
     config = yaml.safe_load(shipped_config(by_celery=True)) | changed
     (home / CONFIG_NAME).write_text(yaml.safe_dump(config))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         return [f"{lack.key}: {lack.consequence}" for lack in Needs.of(instance, 1).find_lacks()]
+
+
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """A Redis that accepts connections and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+def test_a_redis_that_hangs_holds_nobody_up_and_limits_that_lack_are_named(
+    hung: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REDIS_URL, hung)
+    monkeypatch.setattr(workers, "_CONNECT_SECONDS", 0.2)
+    launcher = yaml.safe_load(shipped_config(by_celery=True))["run_launcher"]
+    del launcher["config"]["config_source"]
+    found: list[str] = []
+    thread = threading.Thread(
+        target=lambda: found.extend(lacks_of(tmp_path, run_launcher=launcher)), daemon=True
+    )
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "it waits for Redis"
+    said = [lack for lack in found if lack.startswith("run_launcher")]
+    assert len(said) == 2, found
+    assert "does not answer" in said[0]
+    assert (
+        "broker_transport_options.socket_timeout and redis_socket_timeout: Dagster's daemon waits"
+        in said[1]
+    )
 
 
 @pytest.mark.parametrize("backend", [None, "rpc://"])
@@ -128,11 +186,54 @@ def test_of_workers_that_cannot_be_asked_the_broker_is_named_and_nothing_else(
     )
 
 
+def test_of_a_redis_that_others_use_only_the_workers_of_our_queue_count() -> None:
+    error = {"error": "it did not work"}
+    stats = [
+        {"celery@a": {"pool": {"max-concurrency": 2}}},
+        {"celery@other": {"pool": {"max-concurrency": 8}}},
+        {"shop@b": error},
+        {"celery@solo": {"pool": {"implementation": "solo"}}},
+    ]
+    dagster, other = [{"name": "dagster"}], [{"name": "other"}]
+    queues = [
+        {"celery@a": dagster},
+        {"celery@other": other},
+        {"shop@b": error},
+        {"celery@solo": [*other, *dagster]},
+    ]
+    assert workers.workers_of(stats, queues, "dagster") == [
+        Worker("celery@a", 2),
+        Worker("celery@other", 8, takes_runs=False),
+        Worker("celery@solo", 0),
+        Worker("shop@b", 0, takes_runs=False),
+    ]
+
+
+def test_the_result_of_a_run_outlives_the_longest_run() -> None:
+    launcher = yaml.safe_load(shipped_config(by_celery=True))["run_launcher"]
+    assert launcher["config"]["config_source"]["result_expires"] > 2 * 86_400
+
+
 @pytest.mark.parametrize(
     ("workers", "said"),
     [
-        ([], ["no worker answers: runs wait in the broker, where one that waits longer than"]),
+        (
+            [],
+            ["no worker answers that takes runs: runs wait in the broker, where one that waits"],
+        ),
         ([Worker("celery@a", 2), Worker("celery@b", 2)], []),
+        ([Worker("celery@a", 2), Worker("celery@b", 2), Worker("shop@c", 0, False)], []),
+        (
+            [Worker("celery@a", 8, False)],
+            ["no worker answers that takes runs (celery@a on that Redis take none): runs wait"],
+        ),
+        (
+            [Worker("shop@c", 8, False), Worker("celery@a", 1), Worker("celery@b", 2)],
+            [
+                "the workers have 3 slots (shop@c on that Redis take none): 2 lanes",
+                "when the machine b dies, the others have 1 slot ",
+            ],
+        ),
         (
             [Worker("celery@a", 1), Worker("celery@b", 2)],
             [

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from iot_pipeline.cli import check_instance
 from iot_pipeline.cli.check_instance import check_instance_command
 from iot_pipeline.defs.instance import CONFIG_NAME, prepare_instance, shipped_config
 from iot_pipeline.defs.instance_needs import Needs
@@ -21,6 +22,19 @@ def lacks_of(home: Path, text: str, lanes: int = 1) -> list[str]:
         return [
             f"{lack.key}: {lack.consequence}" for lack in Needs.of(instance, lanes).find_lacks()
         ]
+
+
+def test_an_instance_that_does_not_open_in_time_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / CONFIG_NAME
+    config.write_text(shipped_config())
+    monkeypatch.setattr(check_instance, "_LONGEST_SECONDS", 0.01)
+    with (
+        mock.patch.dict(os.environ, {"DAGSTER_HOME": str(tmp_path)}),
+        pytest.raises(ConfigurationError, match="did not open this instance within"),
+    ):
+        CliRunner().invoke(check_instance_command, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 8])

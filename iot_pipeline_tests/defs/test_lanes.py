@@ -187,15 +187,51 @@ def test_a_reexecution_is_not_buried_for_its_parents_process(instance, definitio
     parents = replace(RunProcess.current(str(uuid.uuid4())), pid=2**22 - 1)
     instance.add_run_tags(run.run_id, {PROCESS: str(parents)})
     (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
-    assert why_gone(instance, record._replace(start_time=1000.0), now_seconds=1001.0) is None
+    assert why_gone(instance, record._replace(start_time=1000.0)) is None
 
 
-def test_a_run_that_never_said_its_process_is_gone_after_two_minutes(instance, definitions):
+@pytest.mark.parametrize("clock_of_its_machine", [-130.0, 0.0, 130.0])
+def test_a_run_that_never_said_its_process_is_gone_two_minutes_after_it_was_first_seen(
+    clock_of_its_machine, instance, definitions, clock
+):
     add(instance, definitions, status=dg.DagsterRunStatus.STARTING)
     (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
-    record = record._replace(dagster_run=record.dagster_run.with_status(STARTED), start_time=1000.0)
-    assert why_gone(instance, record, now_seconds=1100.0) is None
-    assert "never said" in str(why_gone(instance, record, now_seconds=1200.0))
+    run, started = record.dagster_run.with_status(STARTED), time.time() + clock_of_its_machine
+    record, watch = record._replace(dagster_run=run, start_time=started), Watch()
+    assert look(instance, record, watch, clock, 115) is None
+    assert "did not say which process" in str(look(instance, record, watch, clock, 10))
+    # One that waits in the queue has no start.
+    assert look(instance, record._replace(start_time=None), watch, clock, 300) is None
+
+
+def test_the_next_process_goes_on_counting_for_a_run_that_never_said_its_process(
+    instance, definitions, clock
+):
+    add(instance, definitions, status=dg.DagsterRunStatus.STARTING)
+    (record,) = active_ingest_runs(instance, Lane(TOPIC, SENSOR_DATA))
+    run = record.dagster_run.with_status(STARTED)
+    record = record._replace(dagster_run=run, start_time=time.time())
+    for _ in range(2):
+        assert look(instance, record, Watch(is_kept=True), clock, 50) is None
+        clock[0] += 10.0
+    assert "did not say" in str(look(instance, record, Watch(is_kept=True), clock, 0))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """This machine's, in seconds since its start."""
+    now = [1000.0]
+    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: now[0])
+    return now
+
+
+def look(instance, record, watch, clock, seconds, every=5.0) -> str | None:
+    """What is said at the end of that time, and of looks every few seconds; the first is now."""
+    said, end = why_gone(instance, record, watch), clock[0] + seconds
+    while clock[0] < end:
+        clock[0] += every
+        said = why_gone(instance, record, watch)
+    return said
 
 
 def elsewhere(instance, definitions, job="ingest") -> dg.RunRecord:
@@ -227,21 +263,26 @@ def _join_signs() -> None:
             thread.join(30)
 
 
-def test_a_run_elsewhere_that_gives_no_sign_for_a_minute_is_ended(shared, definitions, monkeypatch):
+def _give_sign(instance, run, number: int) -> None:
+    key = f"iot/sign_of_life/{run.tags['iot/lane']}/{zlib.crc32(run.run_id.encode()) % 16}"
+    instance.daemon_cursor_storage.set_cursor_values({key: f"{run.run_id} {number}"})
+
+
+def test_a_run_elsewhere_that_gives_no_sign_for_a_minute_is_ended(shared, definitions, clock):
     record = elsewhere(shared, definitions)
-    run, clock, watch = record.dagster_run, [1000.0], Watch()
-    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: clock[0])
+    run, watch = record.dagster_run, Watch()
     for _ in range(3):
         with signs_of_life(shared, run.run_id, run.tags["iot/lane"]):
             pass
         assert end_gone_runs(shared, [record], watch) == []
-        clock[0] += SILENT_SECONDS + 5
-        assert "gave no sign of life for 65 s" in str(why_gone(shared, record, watch=watch))
+        assert look(shared, record, watch, clock, 55) is None
+        assert "gave no sign of life for 65 s" in str(look(shared, record, watch, clock, 10))
         with signs_of_life(shared, run.run_id, run.tags["iot/lane"], every_seconds=0.01):
             _wait_for_another_sign(shared, run)
         _join_signs()
-        assert why_gone(shared, record, watch=watch) is None, "it was only slow"
-    clock[0] += SILENT_SECONDS
+        assert why_gone(shared, record, watch) is None, "it was only slow"
+    assert look(shared, record, watch, clock, 55) is None
+    clock[0] += 5
     # Another process that watches begins by itself: it never compares clocks.
     assert end_gone_runs(shared, [record], Watch()) == []
     (said,) = end_gone_runs(shared, [record], watch)
@@ -249,25 +290,45 @@ def test_a_run_elsewhere_that_gives_no_sign_for_a_minute_is_ended(shared, defini
     assert shared.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
 
 
-def test_a_run_elsewhere_that_never_gave_one_is_left_to_that_machine(
-    shared, definitions, monkeypatch
+# The schedule and the sensor of the rollups look less often than the sensor of ingestion.
+@pytest.mark.parametrize(
+    ("every", "away", "is_kept"),
+    [(5, 70, False), (5, 70, True), (5, 3000, True), (30, 70, False), (60, 3000, True)],
+)
+def test_a_storage_that_was_away_ends_no_run_elsewhere_at_the_first_look_after_it(
+    every, away, is_kept, shared, definitions, clock
 ):
+    record = elsewhere(shared, definitions)
+    run, watch = record.dagster_run, Watch(is_kept=is_kept)
+    for number in range(3):
+        _give_sign(shared, run, number)
+        assert why_gone(shared, record, watch) is None
+        # The sign before the outage may be as old as that: ten seconds, and the look's own time.
+        assert look(shared, record, watch, clock, 15 if every == 5 else 0) is None
+        clock[0] += away
+        watch = Watch(is_kept=True) if is_kept else watch  # a new code server, maybe
+        assert why_gone(shared, record, watch) is None
+        if every == 5:  # the run has this time to give its next sign
+            assert look(shared, record, watch, clock, 20) is None
+    # One that died meanwhile is found by looks alone, however far apart they are.
+    assert "gave no sign" in str(look(shared, record, watch, clock, 3 * max(every, 20), every))
+
+
+def test_a_run_elsewhere_that_never_gave_one_is_left_to_that_machine(shared, definitions, clock):
     record = elsewhere(shared, definitions)
     watch = Watch()
     assert why_gone(shared, record, watch=watch) is None
     # Nor is it judged by the sign of the run that had the lane before it.
     with signs_of_life(shared, str(uuid.uuid4()), record.dagster_run.tags["iot/lane"]):
         pass
-    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: 1e9)
-    assert why_gone(shared, record, watch=watch) is None
+    assert look(shared, record, watch, clock, 300) is None
 
 
 def test_a_run_elsewhere_is_judged_by_its_own_signs_beside_one_that_waits_in_its_lane(
-    shared, definitions, monkeypatch
+    shared, definitions, clock
 ):
     record = elsewhere(shared, definitions)
-    run, clock, watch = record.dagster_run, [1000.0], Watch()
-    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: clock[0])
+    run, watch = record.dagster_run, Watch()
     place = zlib.crc32(run.run_id.encode()) % 16
     others = map(str, range(1000))
     waits = next(other for other in others if zlib.crc32(other.encode()) % 16 != place)
@@ -275,29 +336,28 @@ def test_a_run_elsewhere_is_judged_by_its_own_signs_beside_one_that_waits_in_its
         pass
     assert why_gone(shared, record, watch=watch) is None
     with signs_of_life(shared, waits, run.tags["iot/lane"]):
-        clock[0] += SILENT_SECONDS
-        assert "gave no sign" in str(why_gone(shared, record, watch=watch))
+        assert "gave no sign" in str(look(shared, record, watch, clock, SILENT_SECONDS))
 
 
 def test_a_sensor_goes_on_counting_where_its_process_of_before_on_that_machine_stopped(
-    shared, definitions, monkeypatch
+    shared, definitions, clock, monkeypatch
 ):
     record = elsewhere(shared, definitions)
-    run, clock = record.dagster_run, [1000.0]
-    monkeypatch.setattr("iot_pipeline.defs.alive.time.monotonic", lambda: clock[0])
+    run = record.dagster_run
     with signs_of_life(shared, run.run_id, run.tags["iot/lane"]):
         pass
-    assert why_gone(shared, record, watch=Watch(is_kept=True)) is None
-    clock[0] += SILENT_SECONDS
-    assert why_gone(shared, record, watch=Watch()) is None
-    assert "for 60 s" in str(why_gone(shared, record, watch=Watch(is_kept=True)))
+    assert look(shared, record, Watch(is_kept=True), clock, 50) is None
+    clock[0] += 10
+    assert why_gone(shared, record, Watch()) is None
+    assert "for 60 s" in str(why_gone(shared, record, Watch(is_kept=True)))
     clock[0] = 30.0
-    assert why_gone(shared, record, watch=Watch(is_kept=True)) is None, "the machine began anew"
-    clock[0] += SILENT_SECONDS
+    anew = Watch(is_kept=True)
+    assert look(shared, record, anew, clock, 55) is None, "the machine began anew"
+    assert "for 60 s" in str(look(shared, record, anew, clock, 5))
     monkeypatch.setattr("iot_pipeline.defs.alive.platform.node", lambda: "another")
-    assert why_gone(shared, record, watch=Watch(is_kept=True)) is None, "it has another clock"
-    clock[0] += SILENT_SECONDS
-    assert "for 60 s" in str(why_gone(shared, record, watch=Watch(is_kept=True)))
+    another = Watch(is_kept=True)
+    assert look(shared, record, another, clock, 55) is None, "it has another clock"
+    assert "for 60 s" in str(look(shared, record, another, clock, 5))
 
 
 def test_a_run_that_waits_for_lanes_gives_signs_and_has_given_one_before_it_says_where_it_is(
