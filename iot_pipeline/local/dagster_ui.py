@@ -95,7 +95,7 @@ class DagsterUi:
     def reload(self) -> None:
         self.ask(_RELOAD, name=self._location)
 
-    def end_runs(self, seconds: float = 10.0) -> None:
+    def end_runs(self, seconds: float = 30.0) -> None:
         """Terminate what runs, as its button does, so that no run ends as a failure.
 
         What is not over in time is left to the one that ends Dagster's processes.

@@ -114,7 +114,8 @@ def test_a_demo_turns_green_refuses_a_second_one_and_ends_with_its_terminal(
         with dg.DagsterInstance.from_config(str(tmp_path / "data" / "dagster")) as instance:
             states = {run.status.value for run in instance.get_runs()}
         assert states, "one followed the topic"
-        assert states <= {"SUCCESS", "CANCELED"}, "a demo that ends leaves no failed run"
+        # The sensor may have asked for one more at the last moment: the next demo begins it.
+        assert states <= {"SUCCESS", "CANCELED", "QUEUED"}, "none failed because the demo ended"
         # The port is still the other program's.
         socket.create_connection(("127.0.0.1", taken), timeout=5).close()
     assert iot(env, "status").stdout.count("stopped") == 2
