@@ -1,6 +1,7 @@
 """A person's SELECT: tables without a keyspace are the pipeline's, whatever the driver knows."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cassandra import InvalidRequest, OperationTimedOut
@@ -32,7 +33,7 @@ class Rows(list):
     column_names = ("n",)
 
 
-def client(session: SessionThatKnowsNoKeyspace) -> SimpleNamespace:
+def client(session: SessionThatKnowsNoKeyspace) -> Any:
     return SimpleNamespace(keyspace="iot_data", session=session)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from iot_pipeline.artifacts.kept import last_drawing
 from iot_pipeline.definitions import build_definitions
@@ -102,7 +103,8 @@ def test_letters_and_pictures_that_cannot_be_had_do_not_fail_the_run(
     last_drawing(pipeline.settings).path.mkdir(parents=True)
 
     def drop_the_letters() -> None:
-        asked = pipeline.log._questions._admin.delete_topics([pipeline.settings.dead_letter_topic])
+        admin = AdminClient({"bootstrap.servers": pipeline.brokers})
+        asked = admin.delete_topics([pipeline.settings.dead_letter_topic])
         asked[pipeline.settings.dead_letter_topic].result(timeout=30)
 
     when_all_is_committed(monkeypatch, drop_the_letters)

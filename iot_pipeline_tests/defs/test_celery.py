@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -188,14 +189,14 @@ def test_of_workers_that_cannot_be_asked_the_broker_is_named_and_nothing_else(
 
 def test_of_a_redis_that_others_use_only_the_workers_of_our_queue_count() -> None:
     error = {"error": "it did not work"}
-    stats = [
+    stats: list[dict[str, Any]] = [
         {"celery@a": {"pool": {"max-concurrency": 2}}},
         {"celery@other": {"pool": {"max-concurrency": 8}}},
         {"shop@b": error},
         {"celery@solo": {"pool": {"implementation": "solo"}}},
     ]
     dagster, other = [{"name": "dagster"}], [{"name": "other"}]
-    queues = [
+    queues: list[dict[str, Any]] = [
         {"celery@a": dagster},
         {"celery@other": other},
         {"shop@b": error},
