@@ -37,7 +37,7 @@ from iot_pipeline.core.checks.schema import (
     read_tables,
     some_columns,
 )
-from iot_pipeline.core.checks.topics import TopicRisk, mending_lines
+from iot_pipeline.core.checks.topics import TopicPlan, TopicRisk, mending_lines
 from iot_pipeline.errors import ConfigurationError, MissingRightError, SchemaMismatchError
 from iot_pipeline.settings import Settings
 from iot_pipeline.settings_cassandra import why_reads_miss_writes
@@ -132,7 +132,7 @@ def setup_schema(
             "tables, too"
         )
     with _making(report):
-        missing = [plan for plan in topic_plans(settings) if _is_missing(reader, plan.name)]
+        missing = [plan for plan in topic_plans(settings) if _is_missing(reader, topics, plan)]
         # Kafka says whether we may make a topic before it is made, Cassandra says so of a keyspace
         # only when it is: in this order a right that is missing leaves nothing behind.
         for plan in missing:
@@ -172,12 +172,15 @@ def _making(report: SchemaReport) -> Iterator[None]:
         ) from exc
 
 
-def _is_missing(reader: RecordLog, topic: str) -> bool:
+def _is_missing(reader: RecordLog, topics: TopicStore, plan: TopicPlan) -> bool:
     try:
-        reader.topic_id(topic)
-    except (SchemaMismatchError, MissingRightError):
-        # Who may not see it either makes it, or is told of the right to make it: what is wanted.
+        reader.topic_id(plan.name)
+    except SchemaMismatchError:
         return True
+    except MissingRightError:
+        # Who has no right at all is told of the one to make it, which is what is wanted.
+        topics.check(plan)
+        raise
     return False
 
 
