@@ -23,7 +23,7 @@ _K = TypeVar("_K")
 # counts: with one broker of three frozen, a run that waited 10 s for it stood still twice as long.
 _ASK_ANOTHER_SECONDS = 2.0
 _MOST_CLIENTS = 4
-# A lock that waits longer would hold up Terminate. Nobody is asked who has less time than this.
+# A lock that waits longer would hold up Terminate. No further client is asked with less time left.
 _SLICE_SECONDS = 0.2
 
 

@@ -18,7 +18,7 @@ from iot_pipeline.core.reading.formats import WriterSchema
 
 
 def compile_avro(schema: WriterSchema, wanted: Sequence[Wanted], start: int) -> Forms:
-    """How messages of a schema are read that begin behind so many bytes."""
+    """How messages of a schema are read; their values begin at byte `start`."""
     root = avro.parse_schema(schema)
     if avro.can_run_away(root):
         return Forms(refuse)

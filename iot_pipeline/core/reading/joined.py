@@ -27,7 +27,7 @@ _SQUEEZE = tuple(
         (0x0000_0000_0FFF_FFFF, 0x0FFF_FFFF_0000_0000, 4),
     )
 )
-# Texts of one length are read at once; of so many lengths one by one.
+# Texts of one length are read at once; of more lengths than this one by one.
 _MOST_LENGTHS = 8
 
 
@@ -83,11 +83,11 @@ class Joined:
         return numbers, np.where(is_long, at + 9 + is_longer, after), is_longer & (tenth > 1)
 
     def behind(self, at: Ints, sizes: Ints) -> Ints:
-        """The places so many bytes further on; no place where a size is none."""
+        """The places further on by `sizes` bytes; no place where a size is none."""
         return np.where((sizes < 0) | (sizes > self.limit), self.limit, at + sizes)
 
     def texts(self, at: Ints, sizes: Ints, ends: Ints) -> tuple[list[str], Mask | None]:
-        """Texts of so many bytes, and which are none; "" for these.
+        """Texts of `sizes` bytes, and which are none; "" for these.
 
         `ends` are those of the messages: a text that would end behind its own is none. Taken from
         the messages behind it, each text of a broken chunk would be as long as the chunk.
