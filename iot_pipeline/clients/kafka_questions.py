@@ -135,7 +135,7 @@ class KafkaQuestions:
         return answers.found
 
     def _take_kept(self) -> Any:
-        """The client that answered last; unless it answers again, the next question has a new one."""
+        """The client that answered last. Unless it does again, the next question has a new one."""
         # Not `or`: a client's truth is how much waits in its queue.
         client = self._open() if self._client is None else self._client
         self._client = None
