@@ -9,7 +9,7 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from iot_pipeline_tests.chaos.world import TRY_AGAIN
+from iot_pipeline.cli.main import EXIT_TRANSIENT
 from iot_pipeline_tests.load import ORIGIN_SECONDS, reading_json
 from iot_pipeline_tests.patience import until
 from iot_pipeline_tests.pipeline import IOT, Pipeline
@@ -65,7 +65,7 @@ def _run(pipeline: Pipeline, *arguments: str) -> tuple[str, int]:
         code, said, peak = _run_once(pipeline, *arguments)
         if code == 0:
             return said, peak
-        assert code == TRY_AGAIN, said
+        assert code == EXIT_TRANSIENT, said
         assert time.monotonic() < give_up_at, said
 
 
