@@ -419,5 +419,8 @@ def declared_settings(declaration: Declaration) -> type[Settings]:
             f"IOT_READING: IOT_{twice[0].upper()} is a setting already, so the limit of a quantity "
             "cannot be called so; expected another name of the quantity"
         )
-    made = type("Settings", (Settings, limits), {"__module__": __name__, "_declared": declaration})
+    # No source of a class that is made is to be looked for, in every module there is.
+    config = ConfigDict(use_attribute_docstrings=False)
+    own = {"__module__": __name__, "_declared": declaration, "model_config": config}
+    made = type("Settings", (Settings, limits), own)
     return cast(type[Settings], made)

@@ -7,8 +7,9 @@ cannot start is a failure with the server's last words, never a skip. Tests that
 take these: they start a set of their own with `iot_pipeline_tests.servers.start_services`.
 """
 
+import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     file_of = scheduler._split_scope
     scheduler._split_scope = lambda nodeid: given_out_with(file_of(nodeid))
     return scheduler
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Without a look for garbage: half a million objects of modules and tests stay to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 # What needs servers, Chromium or minutes; a file of such tests names its mark.

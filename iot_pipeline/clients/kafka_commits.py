@@ -55,7 +55,11 @@ class PendingCommit:
 
 
 class GroupOffsets:
-    """Writes the offsets of one group; one commit at a time is on its way."""
+    """Writes the offsets of one group; one commit at a time is on its way.
+
+    It is closed when the last reference to it goes. With a commit on its way, that waits for the
+    answer, `timeout_seconds` after the commit at most.
+    """
 
     def __init__(
         self, config: Mapping[str, Any], group: str, logger: Any, timeout_seconds: float
@@ -68,6 +72,9 @@ class GroupOffsets:
                 **config,
                 "group.id": group,
                 "enable.auto.commit": False,
+                # How long librdkafka holds a commit for a coordinator that does not answer; it
+                # closes no client before. By default 45 s, with a core for itself.
+                "session.timeout.ms": round(timeout_seconds * 1000),
                 "reconnect.backoff.max.ms": 1000,
                 "on_commit": self._answered,
             },

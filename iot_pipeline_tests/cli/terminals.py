@@ -5,6 +5,7 @@ invocations cost a hundred forks instead of a hundred times a second of imports.
 """
 
 import fcntl
+import gc
 import io
 import json
 import os
@@ -30,6 +31,7 @@ import click
 from rich.cells import cell_len
 
 from iot_pipeline.cli.main import COMMANDS, iot, main
+from iot_pipeline.settings import Settings
 from iot_pipeline_tests.servers import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,6 +173,9 @@ class _Child:
 def _serve() -> None:
     document = json.load(sys.stdin)
     all_commands()
+    Settings.from_env({})  # the class of the settings, made once
+    # What there is now is no child's garbage: a child that looks at it copies its memory.
+    gc.freeze()
     waiting = list(enumerate(document["invocations"]))[::-1]
     answers: list[dict[str, object]] = [{} for _ in waiting]
     running: dict[int, _Child] = {}

@@ -1,10 +1,11 @@
 """A question that a broker leaves unanswered is asked of others, and the first answer counts."""
 
 import gc
-import time
 import weakref
+from collections.abc import Callable, Set
 from concurrent.futures import Future
-from threading import Timer
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -40,9 +41,42 @@ class Brokers:
         return futures
 
 
+@dataclass
+class Clock:
+    """Time that passes only while answers are waited for; what is due then happens."""
+
+    now: float = 100.0
+    due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(
+        self, futures: "Set[Future[int]]", seconds: float, _: object
+    ) -> "tuple[Set[Future[int]], Set[Future[int]]]":
+        until = self.now + seconds
+        while not (done := {future for future in futures if future.done()}):
+            if not self.pass_to_next(until):
+                break
+        return done, futures - done
+
+    def pass_to_next(self, until: float) -> bool:
+        """Go to the next moment at which something is due, `until` at the latest."""
+        coming = sorted((at for at, _ in self.due if at <= until))
+        self.now = coming[0] if coming else until
+        happening = [say for at, say in self.due if at <= self.now]
+        self.due = [(at, say) for at, say in self.due if at > self.now]
+        for say in happening:
+            say()
+        return bool(coming)
+
+
 @pytest.fixture(autouse=True)
-def _is_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_questions, "_ASK_ANOTHER_SECONDS", 0.01)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(kafka_questions, "time", SimpleNamespace(monotonic=made.monotonic))
+    monkeypatch.setattr(kafka_questions, "wait", made.wait)
+    return made
 
 
 def test_who_answers_is_asked_once():
@@ -60,18 +94,19 @@ def test_what_a_silent_broker_leaves_open_a_new_client_is_asked_and_stays():
     assert brokers.asked[3] is brokers.asked[2]
 
 
-def test_where_all_are_silent_some_clients_are_asked_and_then_it_is_an_outage():
-    brokers, asking = Brokers(), questions(1)
-    with pytest.raises(KafkaUnavailableError, match="did not answer in 1 s"):
+def test_where_all_are_silent_some_clients_are_asked_and_then_it_is_an_outage(clock):
+    brokers, asking = Brokers(), questions(10)
+    with pytest.raises(KafkaUnavailableError, match="did not answer in 10 s"):
         asking.ask(brokers, "asking")
     assert len(brokers.asked) == 4
+    assert 110 < clock.now < 111
 
 
 class InTime:
     """The k-th client's one answer, or its error, comes after so many seconds."""
 
-    def __init__(self, *after: tuple[float, int | KafkaException]) -> None:
-        self.after, self.asked = [*after], []
+    def __init__(self, clock: Clock, *after: tuple[float, int | KafkaException]) -> None:
+        self.clock, self.after, self.asked = clock, [*after], []
 
     def __call__(self, client: object, seconds: float) -> "dict[str, Future[int]]":
         wait, answer = self.after[len(self.asked)]
@@ -85,48 +120,45 @@ class InTime:
                 future.set_result(answer)
 
         if wait:
-            Timer(wait, say).start()
+            self.clock.due.append((self.clock.now + wait, say))
         else:
             say()
         return {"a": future}
 
 
-def test_where_one_client_fails_another_that_was_asked_is_heard_and_stays():
-    brokers, asking = InTime((0.5, AWAY), (0.8, 5), (9, 0), (9, 0)), questions(9)
+def test_where_one_client_fails_another_that_was_asked_is_heard_and_stays(clock):
+    brokers, asking = InTime(clock, (4, AWAY), (4, 5), (30, 0), (30, 0)), questions(30)
     assert asking.ask(brokers, "asking") == {"a": 5}
-    brokers.after.append((0, 6))
+    brokers.after[len(brokers.asked) :] = [(0, 6)]
     assert asking.ask(brokers, "asking") == {"a": 6}
     assert brokers.asked[-1] is brokers.asked[1]
 
 
-def test_where_a_client_fails_at_once_the_next_is_asked_at_once(monkeypatch):
-    monkeypatch.setattr(kafka_questions, "_ASK_ANOTHER_SECONDS", 60)
-    brokers, asking = InTime((0, AWAY), (0, AWAY), (0, 5)), questions(60)
-    began = time.monotonic()
+def test_where_a_client_fails_at_once_the_next_is_asked_at_once(clock):
+    brokers, asking = InTime(clock, (0, AWAY), (0, AWAY), (0, 5)), questions(60)
     assert asking.ask(brokers, "asking") == {"a": 5}
-    assert time.monotonic() - began < 10
+    assert clock.now == 100
 
 
-def test_where_all_clients_fail_the_first_error_is_told_at_once():
+def test_where_all_clients_fail_the_first_error_is_told_at_once(clock):
     starting = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
-    brokers, asking = InTime((0, AWAY), *[(0, starting)] * 3), questions(60)
-    began = time.monotonic()
+    brokers, asking = InTime(clock, (0, AWAY), *[(0, starting)] * 3), questions(60)
     with pytest.raises(KafkaUnavailableError, match="does not answer"):
         asking.ask(brokers, "asking")
-    assert time.monotonic() - began < 10
+    assert clock.now == 100
     assert len(brokers.asked) == 4
 
 
-def test_an_answer_that_no_other_client_can_change_ends_the_question():
+def test_an_answer_that_no_other_client_can_change_ends_the_question(clock):
     refused = KafkaException(KafkaError(KafkaError.INVALID_REQUEST))
-    brokers, asking = InTime((0, refused), (0, 5)), questions(60)
+    brokers, asking = InTime(clock, (0, refused), (0, 5)), questions(60)
     with pytest.raises(PermanentError):
         asking.ask(brokers, "asking")
     assert len(brokers.asked) == 1
 
 
-def test_a_cluster_that_is_slow_but_well_keeps_its_client():
-    brokers, asking = InTime((0.4, 1), *[(0.4, 2)] * 30), questions(2)
+def test_a_cluster_that_is_slow_but_well_keeps_its_client(clock):
+    brokers, asking = InTime(clock, (3, 1), *[(3, 2)] * 30), questions(10)
     asking.ask(brokers, "asking")
     first = len(brokers.asked)
     assert first > 1
@@ -137,13 +169,16 @@ def test_a_cluster_that_is_slow_but_well_keeps_its_client():
     assert {*map(id, brokers.asked[first:])} == {id(brokers.asked[0])}
 
 
-def test_a_client_that_was_passed_over_is_let_go_once_what_it_was_asked_is_decided():
-    brokers, asking = InTime((0.6, 1), (0.3, 2), *[(0.6, 3)] * 2, (0, 4)), questions(60)
+def test_a_client_that_was_passed_over_is_let_go_once_what_it_was_asked_is_decided(clock):
+    brokers, asking = InTime(clock, (6, 1), (3, 2), *[(6, 3)] * 2, (0, 4)), questions(60)
     asking.ask(brokers, "asking")
     passed_over = weakref.ref(brokers.asked[0])
     brokers.asked[0] = None
-    time.sleep(1)
-    asking.ask(InTime((0, 4)), "asking")
+    asking.ask(InTime(clock, (0, 4)), "asking")
+    assert passed_over() is not None
+    while clock.due:
+        clock.pass_to_next(200)
+    asking.ask(InTime(clock, (0, 4)), "asking")
     assert passed_over() is None
 
 
@@ -154,7 +189,7 @@ class Counted:
         return
 
 
-def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch):
+def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch, clock):
     made: list[weakref.ref[Counted]] = []
 
     def open_counted(*_: object) -> Counted:
@@ -166,16 +201,16 @@ def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch):
     starting = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     refused = KafkaException(KafkaError(KafkaError.INVALID_REQUEST))
     ways = (
-        InTime(*[(0, starting)] * 4),
-        InTime((0, 1)),
-        InTime((0, refused)),
-        InTime((0, AWAY), (0, 2)),
+        InTime(clock, *[(0, starting)] * 4),
+        InTime(clock, (0, 1)),
+        InTime(clock, (0, refused)),
+        InTime(clock, (0, AWAY), (0, 2)),
         Brokers(),
     )
     gc.disable()
     try:
         for way in ways:
-            asking, told = questions(0.5), None
+            asking, told = questions(10), None
             try:
                 asking.ask(Forgetful(way), "asking")
             except (KafkaUnavailableError, PermanentError) as error:
@@ -184,7 +219,7 @@ def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch):
             assert [ref() for ref in made] == [None] * len(made), told
     finally:
         gc.enable()
-    assert len(made) > 4 + 1 + 1 + 2
+    assert len(made) == 4 + 1 + 1 + 2 + 4
 
 
 class Forgetful:

@@ -28,6 +28,14 @@ def test_a_storage_that_cannot_be_reached_is_one_sentence_without_its_password(
     with pytest.raises(ConfigurationError, match=said) as raised:
         prepare_instance(tmp_path / "home")
     assert SECRET not in str(raised.value)
+
+
+def test_a_home_that_cannot_be_prepared_is_that_sentence_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(POSTGRES_URL, f"postgresql+asyncpg://u:{SECRET}@h/d")
+    with pytest.raises(ConfigurationError) as raised:
+        prepare_instance(tmp_path / "home")
     prepared = subprocess.run(
         [sys.executable, "-m", "iot_pipeline.defs.instance", str(tmp_path / "home")],
         capture_output=True,

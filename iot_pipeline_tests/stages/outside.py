@@ -134,6 +134,8 @@ class Outside:
     unreadable: list[OffsetRange] = field(default_factory=list)
     # The file of the declaration; empty: the original message's.
     reading: str = ""
+    # Time for a second attempt on any machine.
+    retry_seconds: float = 60.0
 
     def read(self, topic: str, ranges: Sequence[OffsetRange]) -> Iterator[RawRecords]:
         self.readings += 1
@@ -166,7 +168,9 @@ class Outside:
         declaration = read_declaration(self.reading)
         return AuditPorts(
             declared_settings(declaration)(
-                topic="iot_data", retry_seconds=0.2, retention_days=retention_days
+                topic="iot_data",
+                retry_seconds=self.retry_seconds,
+                retention_days=retention_days,
             ),
             self,
             self.world.ledger,

@@ -153,7 +153,13 @@ def rebase_all(world: World, faults: Faults, at: str = "earliest"):
     log, ledger = FailingLog(world.log, faults), FailingLedger(world.ledger, faults)
     run = Run("person", writer_id(3))
     return rebase(
-        log, ledger, "iot_data", parse_target([at]), run, topic_id=world.log.uuid, retry_seconds=0.2
+        log,
+        ledger,
+        "iot_data",
+        parse_target([at]),
+        run,
+        topic_id=world.log.uuid,
+        retry_seconds=60.0,
     )
 
 
@@ -189,7 +195,7 @@ def test_a_skip_that_fails_at_any_call_is_said_again_and_passes_over_the_same(ho
     def skip(world: World, faults: Faults):
         log, ledger = FailingLog(world.log, faults), FailingLedger(world.ledger, faults)
         target, run = parse_target(["0:latest", "1:2"]), Run("person", writer_id(3))
-        return rebase(log, ledger, "iot_data", target, run, skip_reason="old", retry_seconds=0.2)
+        return rebase(log, ledger, "iot_data", target, run, skip_reason="old", retry_seconds=60.0)
 
     def a_world() -> World:
         world = a_busy_world()

@@ -1,5 +1,6 @@
 """Rows that Cassandra refuses, and the window of the writer."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -102,8 +103,10 @@ def many_partitions(partitions: int, rows: int) -> World:
 
 
 @pytest.mark.parametrize("poll_records", [15, 1000])
-@pytest.mark.parametrize("follow", [None, Follow(seconds=0.4, linger_seconds=0.0)])
-def test_refusals_of_one_partition_stop_that_one_and_the_others_are_drained(poll_records, follow):
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_refusals_of_one_partition_stop_that_one_and_the_others_are_drained(
+    poll_records, is_followed
+):
     world = many_partitions(3, 200)
     world.log.poll_records = poll_records
     world.store.looks_until_answered = 3
@@ -111,8 +114,11 @@ def test_refusals_of_one_partition_stop_that_one_and_the_others_are_drained(poll
     world.write_bad(2)
     # What comes after them is good, and still no checkpoint may pass over them.
     world.store.refuse = lambda device, ms: device == "device_1" and 30 <= ms / 1000 - T0 < 45
-    config = replace(LARGE, micro_batch_records=15, follow=follow)
-    plan = open_ended(world.plan()) if follow else world.plan()
+    looks = itertools.count()
+    # Ten thousand looks at a clock of its own, however long they take.
+    follow = Follow(seconds=10.0, linger_seconds=0.0, clock=lambda: next(looks) / 1000)
+    config = replace(LARGE, micro_batch_records=15, follow=follow if is_followed else None)
+    plan = open_ended(world.plan()) if is_followed else world.plan()
     seen: list[MicroBatch] = []
     stopped = why_stopped(world, config, plan=plan, observe=seen.append)
     assert list(stopped) == [1]

@@ -197,7 +197,7 @@ def test_a_rebase_of_a_cut_log_that_fails_at_any_call_is_said_again(how):
         with suppress(PermanentError, TransientError):
             rebase(
                 ports.log, ports.ledger, "iot_data", target, PERSON, proof=proof,
-                retry_seconds=0.2,
+                retry_seconds=60.0,
             )  # fmt: skip
         if world.ledger.checkpoints["iot_data", 0].epoch == 0:
             rebase(world.log, world.ledger, "iot_data", target, PERSON, proof=proof)

@@ -1,7 +1,7 @@
 """A device is forgotten whole, wherever the command dies; a drain leaves its old records out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from iot_pipeline.local.device_files import DeviceFiles
 from iot_pipeline.local.manifests import read_manifest, write_manifest
 from iot_pipeline.stages.checks.machinery.row_counts import DayCount
 from iot_pipeline.stages.checks.row_count_matches_ledger import judge
-from iot_pipeline.stages.ingest.config import Ports
+from iot_pipeline.stages.ingest.config import DrainConfig, Ports
 from iot_pipeline.stages.ingest.drain import drain
 from iot_pipeline.stages.ingest.row_writer import RowWriter
 from iot_pipeline.stages.ports.ledger import Run
@@ -256,12 +256,14 @@ def _deletion(until_us: int) -> Deletion:
     return Deletion(DEVICE, *ms, until_us, "asked", is_forgotten=True)
 
 
-def _drain(world: World, deletions: FakeDeletions) -> Mapping[str, int]:
+def _drain(
+    world: World, deletions: FakeDeletions, config: DrainConfig = CONFIG
+) -> Mapping[str, int]:
     ports = world.ports()
     with_deletions = Ports(
         ports.log, ports.store, ports.ledger, ports.dead_letters, deletions=deletions
     )
-    drain(world.plan(), with_deletions, Run("run", writer_id(1)), CONFIG)
+    drain(world.plan(), with_deletions, Run("run", writer_id(1)), config)
     entries = world.ledger.read_entries(world.log.topic, [0])
     return sum_counts(entry.counts for entry in entries).by_fate()
 
@@ -291,7 +293,7 @@ def test_a_drain_that_cannot_ask_what_was_deleted_writes_nothing() -> None:
             raise CassandraUnavailableError("away")
 
     with pytest.raises(CassandraUnavailableError):
-        _drain(world, Away())
+        _drain(world, Away(), replace(CONFIG, retry_seconds=0.02))
     assert not world.store.cells
 
 
