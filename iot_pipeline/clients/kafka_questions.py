@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from iot_pipeline.clients.kafka import Heard, open_client, refuse_shut_door
@@ -23,6 +23,9 @@ _K = TypeVar("_K")
 # counts: with one broker of three frozen, a run that waited 10 s for it stood still twice as long.
 _ASK_ANOTHER_SECONDS = 2.0
 _MOST_CLIENTS = 4
+# A broker that answers is well, and what is missing is for the brokers to settle: who leads, say. A
+# client that asks at once hears the same.
+_SETTLED_SECONDS = 0.5
 # A lock that waits longer would hold up Terminate. No further client is asked with less time left.
 _SLICE_SECONDS = 0.2
 
@@ -55,6 +58,8 @@ class _Answers(Generic[_K]):
         self.asked = [first]
         self.found: dict[_K, Any] = {}
         self.failed: dict[Future[Any], KafkaUnavailableError] = {}
+        # Those among them that a broker has answered.
+        self.refused: set[Future[Any]] = set()
         # Who gave the newest answer.
         self.by = first
 
@@ -71,10 +76,15 @@ class _Answers(Generic[_K]):
             if key not in self.found and future not in self.failed
         ]
 
-    @property
-    def has_newest_failed(self) -> bool:
-        """Whether the client that was asked last will not give all that is missing."""
-        return any(self.asked[-1].sent[key] in self.failed for key in self.missing)
+    def is_next_due(self, now: float) -> bool:
+        """Whether the client that was asked last will not give all that is missing.
+
+        Where a broker said so to it, some time later.
+        """
+        newest = self.asked[-1]
+        failed = {newest.sent[key] for key in self.missing} & self.failed.keys()
+        is_settling = failed <= self.refused and now - newest.at < _SETTLED_SECONDS
+        return bool(failed) and not is_settling
 
     @property
     def is_hopeless(self) -> bool:
@@ -159,7 +169,7 @@ class KafkaQuestions:
     ) -> None:
         while answers.missing:
             pending = answers.pending()
-            done, _ = wait({future for *_, future in pending}, _SLICE_SECONDS, FIRST_COMPLETED)
+            done = _wait({future for *_, future in pending})
             for one, key, future in pending:
                 if future in done and key not in answers.found:
                     self._take(answers, one, key, future, doing, right)
@@ -169,9 +179,9 @@ class KafkaQuestions:
             newest = answers.asked[-1]
             has_waited = not done and now - newest.at > self._ask_another
             may_ask = len(answers.asked) < _MOST_CLIENTS and deadline - now > _SLICE_SECONDS
-            if may_ask and (answers.has_newest_failed or has_waited):
+            if may_ask and (answers.is_next_due(now) or has_waited):
                 answers.asked.append(self._put(question, self._open(), deadline - now))
-            elif answers.is_hopeless or (now > deadline and not done):
+            elif (answers.is_hopeless and not may_ask) or (now > deadline and not done):
                 raise self._outage(answers, doing)
         self._client = answers.by.client
         self._has_answered = True
@@ -200,6 +210,10 @@ class KafkaQuestions:
             raise error from exc
         error.__cause__ = exc
         answers.failed[future] = error
+        code = exc.args[0].code()
+        # librdkafka's own codes are negative; by this one it says what a broker told it.
+        if code >= 0 or code == KafkaError._NOENT:
+            answers.refused.add(future)
 
     def _put(
         self,
@@ -232,3 +246,10 @@ class KafkaQuestions:
         for one in self._passed_over:
             one.let_go()
         self._passed_over.clear()
+
+
+def _wait(pending: "set[Future[Any]]") -> "set[Future[Any]]":
+    if not pending:
+        time.sleep(_SLICE_SECONDS)
+        return set()
+    return wait(pending, _SLICE_SECONDS, FIRST_COMPLETED).done

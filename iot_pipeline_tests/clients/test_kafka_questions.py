@@ -107,6 +107,19 @@ def test_where_a_client_fails_at_once_the_next_is_asked_at_once(monkeypatch):
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("code", [KafkaError.LEADER_NOT_AVAILABLE, KafkaError._NOENT])
+def test_where_a_broker_says_that_a_leader_is_missing_the_next_client_is_asked_later(
+    monkeypatch, code
+):
+    monkeypatch.setattr(kafka_questions, "_ASK_ANOTHER_SECONDS", 60)
+    moving = KafkaException(KafkaError(code))
+    brokers, asking = InTime((0, moving), (0, moving), (0, 5)), questions(60)
+    began = time.monotonic()
+    assert asking.ask(brokers, "asking") == {"a": 5}
+    assert time.monotonic() - began > 2 * kafka_questions._SETTLED_SECONDS
+    assert len(brokers.asked) == 3
+
+
 def test_where_all_clients_fail_the_first_error_is_told_at_once():
     starting = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     brokers, asking = InTime((0, AWAY), *[(0, starting)] * 3), questions(60)
@@ -166,7 +179,8 @@ def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch):
     starting = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     refused = KafkaException(KafkaError(KafkaError.INVALID_REQUEST))
     ways = (
-        InTime(*[(0, starting)] * 4),
+        InTime(*[(0, AWAY)] * 4),
+        InTime((0, starting), (0, 1)),
         InTime((0, 1)),
         InTime((0, refused)),
         InTime((0, AWAY), (0, 2)),
@@ -184,7 +198,7 @@ def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch):
             assert [ref() for ref in made] == [None] * len(made), told
     finally:
         gc.enable()
-    assert len(made) > 4 + 1 + 1 + 2
+    assert len(made) > 4 + 1 + 1 + 1 + 2
 
 
 class Forgetful:
