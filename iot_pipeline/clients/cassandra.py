@@ -51,9 +51,11 @@ SERIAL = {
 PLAIN_TUPLES = "plain_tuples"
 
 
-# A node that says nothing for so long is asked whether it lives, and is passed over when it is
-# silent for so long again. By default that is a minute, and its share of the requests waits for it.
-_HEARTBEAT_SECONDS = 3
+# A node that says nothing for so long is asked whether it lives, and is passed over when it does
+# not answer that either. By default that is a minute, and its share of the requests waits for it.
+# The driver looks at intervals, and may ask only at the second look.
+_SILENT_SECONDS = 1
+_ANSWER_SECONDS = 3
 
 
 # Questions of one kind on their way, each with a page.
@@ -180,8 +182,8 @@ class CassandraClient:
             protocol_version=4,
             connect_timeout=self._connect_timeout,
             control_connection_timeout=self._connect_timeout,
-            idle_heartbeat_interval=_HEARTBEAT_SECONDS,
-            idle_heartbeat_timeout=_HEARTBEAT_SECONDS,
+            idle_heartbeat_interval=_SILENT_SECONDS,
+            idle_heartbeat_timeout=_ANSWER_SECONDS,
             reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None),
             # Without it a batch over 4 KiB waits 44 ms for the delayed ACK of its first part.
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
