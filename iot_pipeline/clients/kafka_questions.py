@@ -76,6 +76,11 @@ class _Answers(Generic[_K]):
             if key not in self.found and future not in self.failed
         ]
 
+    def why(self, key: _K) -> KafkaUnavailableError | None:
+        """The first client's error that has one."""
+        said = (self.failed.get(one.sent[key]) for one in self.asked)
+        return next((error for error in said if error is not None), None)
+
     def is_next_due(self, now: float) -> bool:
         """Whether the client that was asked last will not give all that is missing.
 
@@ -135,14 +140,39 @@ class KafkaQuestions:
             ConfigurationError: none has ever come, and none can by these settings.
             PermanentError: the first answer that is an error.
         """
+        found, missing = self._ask(question, doing, right)
+        for error in missing.values():
+            raise error
+        return found
+
+    def ask_known(
+        self, question: Callable[[Any, float], Mapping[_K, "Future[Any]"]], doing: str
+    ) -> tuple[dict[_K, Any], dict[_K, KafkaUnavailableError]]:
+        """The answers that came in time, and why the others did not; one of these at least.
+
+        Raises:
+            As `ask`, where none came.
+        """
+        found, missing = self._ask(question, doing)
+        if not found:
+            for error in missing.values():
+                raise error
+        return found, missing
+
+    def _ask(
+        self,
+        question: Callable[[Any, float], Mapping[_K, "Future[Any]"]],
+        doing: str,
+        right: str = "",
+    ) -> tuple[dict[_K, Any], dict[_K, KafkaUnavailableError]]:
         self._keep_undecided(self._passed_over)
         deadline = time.monotonic() + self._timeout
         answers = _Answers(self._put(question, self._take_kept(), self._timeout))
         try:
-            self._gather(answers, question, deadline, doing, right)
+            missing = self._gather(answers, question, deadline, doing, right)
         finally:
             self._keep_undecided([*self._passed_over, *answers.asked])
-        return answers.found
+        return answers.found, missing
 
     def _take_kept(self) -> Any:
         """The client that answered last. Unless it does again, the next question has a new one."""
@@ -166,7 +196,8 @@ class KafkaQuestions:
         deadline: float,
         doing: str,
         right: str,
-    ) -> None:
+    ) -> dict[_K, KafkaUnavailableError]:
+        """Wait for the answers; why those that are missing in the end did not come."""
         while answers.missing:
             pending = answers.pending()
             done = _wait({future for *_, future in pending})
@@ -182,12 +213,13 @@ class KafkaQuestions:
             if may_ask and (answers.is_next_due(now) or has_waited):
                 answers.asked.append(self._put(question, self._open(), deadline - now))
             elif (answers.is_hopeless and not may_ask) or (now > deadline and not done):
-                raise self._outage(answers, doing)
+                return self._why_missing(answers, doing)
         self._client = answers.by.client
         self._has_answered = True
         # A cluster that is well but slow would have a new client for each question, for ever.
         took = time.monotonic() - answers.by.at
         self._ask_another = min(self._timeout / 2, max(self._soonest, 2 * took))
+        return {}
 
     def _take(
         self,
@@ -227,18 +259,17 @@ class KafkaQuestions:
         config = {**self._config, "reconnect.backoff.max.ms": 1000}
         return open_client(AdminClient, config, self._heard)
 
-    def _outage(self, answers: _Answers[Any], doing: str) -> KafkaUnavailableError:
+    def _why_missing(self, answers: _Answers[_K], doing: str) -> dict[_K, KafkaUnavailableError]:
         # Names and ports of brokers that were there before are right, whatever is wrong now.
-        if not self._has_answered:
+        if not (self._has_answered or answers.found):
             for one in answers.asked:
                 one.client.poll(0)  # logs come with it
             refuse_shut_door(self._settings, self._heard, doing)
-        for error in answers.failed.values():
-            return error
-        return KafkaUnavailableError(
+        silent = KafkaUnavailableError(
             f"{doing}: Kafka at {self._settings.bootstrap_servers} did not answer in "
             f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts it here"
         )
+        return {key: answers.why(key) or silent for key in answers.missing}
 
     def close(self) -> None:
         """Forget the clients; the next question makes a new one."""
