@@ -51,9 +51,18 @@ SERIAL = {
 PLAIN_TUPLES = "plain_tuples"
 
 
-# A node that says nothing for so long is asked whether it lives, and is passed over when it is
-# silent for so long again. By default that is a minute, and its share of the requests waits for it.
-_HEARTBEAT_SECONDS = 3
+# A node that says nothing for so long is asked whether it lives, and is passed over when it does
+# not answer that either. By default that is a minute, and its share of the requests waits for it.
+# The driver looks at intervals, and may ask only at the second look.
+_SILENT_SECONDS = 1
+_ANSWER_SECONDS = 3
+
+
+# So long a node has to take a connection in, the first time, where there are others. The driver
+# waits for one that is frozen for all of its time, and may do so twice, once for its own questions
+# and once for ours: ten seconds, before a run could ask anything. Where none takes one in so soon,
+# each has its whole time.
+_SOON_SECONDS = 1.5
 
 
 # Questions of one kind on their way, each with a page.
@@ -178,10 +187,9 @@ class CassandraClient:
             execution_profiles={EXEC_PROFILE_DEFAULT: profile, PLAIN_TUPLES: tuples},
             # Version 5 adds a checksum over every frame, computed in Python, and nothing we use.
             protocol_version=4,
-            connect_timeout=self._connect_timeout,
             control_connection_timeout=self._connect_timeout,
-            idle_heartbeat_interval=_HEARTBEAT_SECONDS,
-            idle_heartbeat_timeout=_HEARTBEAT_SECONDS,
+            idle_heartbeat_interval=_SILENT_SECONDS,
+            idle_heartbeat_timeout=_ANSWER_SECONDS,
             reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None),
             # Without it a batch over 4 KiB waits 44 ms for the delayed ACK of its first part.
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
@@ -196,9 +204,7 @@ class CassandraClient:
             )
         refuse_by_name(self.settings.contact_points)
         try:
-            # Made here too: it looks the contact points' names up.
-            self._cluster = Cluster(**options)
-            self._session = self._cluster.connect()
+            self._open(options)
             check_version(self._session)
             self.learn_replicas()
         except ConfigurationError as exc:
@@ -222,6 +228,27 @@ class CassandraClient:
                 f"{error}. Try again; `iot status` says what runs here"
             ) from exc
         assert isinstance(self._session, Session)
+
+    def _open(self, options: dict[str, Any]) -> None:
+        has_others = len(self.settings.contact_points) > 1 and "cloud" not in options
+        if has_others and self._connect_timeout > _SOON_SECONDS:
+            try:
+                self._open_within(_SOON_SECONDS, options)
+            except DRIVER_ERRORS as exc:
+                error = translate(exc, "connecting")
+                if self._other_datacenters() or not isinstance(error, CassandraUnavailableError):
+                    raise
+                self.close()
+            else:
+                # For what is connected later.
+                self._cluster.connect_timeout = self._connect_timeout
+                return
+        self._open_within(self._connect_timeout, options)
+
+    def _open_within(self, seconds: float, options: dict[str, Any]) -> None:
+        # Made anew each time: it looks the contact points' names up.
+        self._cluster = Cluster(**options, connect_timeout=seconds)
+        self._session = self._cluster.connect()
 
     def _where(self) -> dict[str, Any]:
         """The nodes and whom to trust."""

@@ -57,6 +57,13 @@ def client_config(settings: Settings) -> dict[str, Any]:
     return config
 
 
+def each_server(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The configuration of a client that asks one of the brokers alone, for each that is named."""
+    servers = str(config["bootstrap.servers"]).split(",")
+    alone = {**config, "enable.sparse.connections": "true"}
+    return [(name, {**alone, "bootstrap.servers": name}) for name in map(str.strip, servers)]
+
+
 def open_client(kind: Callable[..., Any], config: Mapping[str, Any], logger: Any) -> Any:
     """A Consumer, Producer or AdminClient; it connects in the background.
 

@@ -4,7 +4,7 @@ import logging
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from confluent_kafka.admin import ConfigResource, OffsetSpec, ResourceType
 from iot_pipeline.clients.kafka import Heard, client_config, lacking
 from iot_pipeline.clients.kafka_commits import GroupOffsets, PendingCommit
 from iot_pipeline.clients.kafka_errors import translate
+from iot_pipeline.clients.kafka_leaders import in_dispute
 from iot_pipeline.clients.kafka_questions import KafkaQuestions
 from iot_pipeline.clients.kafka_source import KafkaRangeSource, spans_of
 from iot_pipeline.clients.unreadable import Explainer
@@ -27,7 +28,12 @@ from iot_pipeline.core.reading.lag import Held, OpenTransaction
 from iot_pipeline.core.reading.messages import Record
 from iot_pipeline.core.reading.offsets import OffsetRange, TopicInfo, Watermarks, join_ranges
 from iot_pipeline.core.rights.grants import DESCRIBE, DESCRIBE_CONFIGS, GROUP, READ, TOPIC
-from iot_pipeline.errors import KafkaUnavailableError, MissingRightError, PermanentError
+from iot_pipeline.errors import (
+    KafkaUnavailableError,
+    MissingRightError,
+    PermanentError,
+    PipelineError,
+)
 from iot_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -131,17 +137,29 @@ class KafkaLog:
         ).values()
         return description
 
-    def watermarks(self, topic: str) -> list[Watermarks]:
+    def watermarks(
+        self,
+        topic: str,
+        *,
+        only: Collection[int] | None = None,
+        silent: dict[int, PipelineError] | None = None,
+    ) -> list[Watermarks]:
         doing = f"reading the watermarks of {topic}"
         partitions = [
             TopicPartition(topic, number)
             for number in range(len(self._describe(topic, doing).partitions))
+            if only is None or number in only
         ]
         # The end first: a log that is cleaned meanwhile then shows a low watermark above it,
         # never a range of records that are gone.
-        last = self._list_offsets(partitions, OffsetSpec.latest(), doing)
-        low = self._list_offsets(partitions, OffsetSpec.earliest(), doing)
-        return [Watermarks(p.partition, low[p], max(low[p], last[p])) for p in partitions]
+        last = self._list_offsets(partitions, OffsetSpec.latest(), doing, silent=silent)
+        low = self._list_offsets([*last], OffsetSpec.earliest(), doing, silent=silent)
+        return [
+            Watermarks(p.partition, low[p], max(low[p], last[p])) for p in partitions if p in low
+        ]
+
+    def in_dispute(self, topic: str, partitions: Iterable[int]) -> dict[int, PipelineError]:
+        return in_dispute(self._config, topic, partitions, "planning")
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
         marks = self.watermarks(topic)
@@ -201,29 +219,38 @@ class KafkaLog:
         doing: str,
         isolation_level: Any = IsolationLevel.READ_COMMITTED,
         least: int = 0,
+        silent: dict[int, PipelineError] | None = None,
     ) -> dict[Any, int]:
-        """The offsets of partitions.
+        """The offsets of partitions, in order; `silent` as `watermarks` has it.
 
         Raises:
             KafkaUnavailableError: of a partition there is none. Seen once, without an error, with
                 three brokers of which two had just come back: -1001, which taken for where the log
                 begins would make a loss of 1,001 records of it.
         """
-        answers = self._questions.ask(
-            lambda admin, seconds: admin.list_offsets(
+
+        def question(admin: Any, seconds: float) -> Any:
+            return admin.list_offsets(
                 dict.fromkeys(partitions, spec),
                 isolation_level=isolation_level,
                 request_timeout=seconds,
-            ),
-            doing,
-        )
-        found = {place: answer.offset for place, answer in answers.items()}
-        unknown = sorted(p.partition for p, offset in found.items() if offset < least)
-        if unknown:
-            raise KafkaUnavailableError(
-                f"{doing}: Kafka names no offset of partition {', '.join(map(str, unknown))}: "
-                "another broker takes it over"
             )
+
+        if silent is None:
+            answers = self._questions.ask(question, doing)
+        else:
+            answers, missing = self._questions.ask_known(question, doing)
+            silent |= {place.partition: error for place, error in missing.items()}
+        found = {p: answers[p].offset for p in partitions if p in answers}
+        for place in [p for p, offset in found.items() if offset < least]:
+            error = KafkaUnavailableError(
+                f"{doing}: Kafka names no offset of partition {place.partition}: another broker "
+                "takes it over"
+            )
+            if silent is None:
+                raise error
+            silent[place.partition] = error
+            del found[place]
         return found
 
     def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> KafkaRangeSource:

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from iot_pipeline.clients.kafka import Heard, open_client, refuse_shut_door
@@ -23,6 +23,9 @@ _K = TypeVar("_K")
 # counts: with one broker of three frozen, a run that waited 10 s for it stood still twice as long.
 _ASK_ANOTHER_SECONDS = 2.0
 _MOST_CLIENTS = 4
+# A broker that answers is well, and what is missing is for the brokers to settle: who leads, say. A
+# client that asks at once hears the same.
+_SETTLED_SECONDS = 0.5
 # A lock that waits longer would hold up Terminate. No further client is asked with less time left.
 _SLICE_SECONDS = 0.2
 
@@ -55,6 +58,8 @@ class _Answers(Generic[_K]):
         self.asked = [first]
         self.found: dict[_K, Any] = {}
         self.failed: dict[Future[Any], KafkaUnavailableError] = {}
+        # Those among them that a broker has answered.
+        self.refused: set[Future[Any]] = set()
         # Who gave the newest answer.
         self.by = first
 
@@ -71,10 +76,20 @@ class _Answers(Generic[_K]):
             if key not in self.found and future not in self.failed
         ]
 
-    @property
-    def has_newest_failed(self) -> bool:
-        """Whether the client that was asked last will not give all that is missing."""
-        return any(self.asked[-1].sent[key] in self.failed for key in self.missing)
+    def why(self, key: _K) -> KafkaUnavailableError | None:
+        """The first client's error that has one."""
+        said = (self.failed.get(one.sent[key]) for one in self.asked)
+        return next((error for error in said if error is not None), None)
+
+    def is_next_due(self, now: float) -> bool:
+        """Whether the client that was asked last will not give all that is missing.
+
+        Where a broker said so to it, some time later.
+        """
+        newest = self.asked[-1]
+        failed = {newest.sent[key] for key in self.missing} & self.failed.keys()
+        is_settling = failed <= self.refused and now - newest.at < _SETTLED_SECONDS
+        return bool(failed) and not is_settling
 
     @property
     def is_hopeless(self) -> bool:
@@ -125,14 +140,38 @@ class KafkaQuestions:
             ConfigurationError: none has ever come, and none can by these settings.
             PermanentError: the first answer that is an error.
         """
+        found, missing = self._ask(question, doing, right)
+        if missing:
+            _raise_first(missing)
+        return found
+
+    def ask_known(
+        self, question: Callable[[Any, float], Mapping[_K, "Future[Any]"]], doing: str
+    ) -> tuple[dict[_K, Any], dict[_K, KafkaUnavailableError]]:
+        """The answers that came in time, and why the others did not; one of these at least.
+
+        Raises:
+            As `ask`, where none came.
+        """
+        found, missing = self._ask(question, doing)
+        if not found:
+            _raise_first(missing)
+        return found, missing
+
+    def _ask(
+        self,
+        question: Callable[[Any, float], Mapping[_K, "Future[Any]"]],
+        doing: str,
+        right: str = "",
+    ) -> tuple[dict[_K, Any], dict[_K, KafkaUnavailableError]]:
         self._keep_undecided(self._passed_over)
         deadline = time.monotonic() + self._timeout
         answers = _Answers(self._put(question, self._take_kept(), self._timeout))
         try:
-            self._gather(answers, question, deadline, doing, right)
+            missing = self._gather(answers, question, deadline, doing, right)
         finally:
             self._keep_undecided([*self._passed_over, *answers.asked])
-        return answers.found
+        return answers.found, missing
 
     def _take_kept(self) -> Any:
         """The client that answered last. Unless it does again, the next question has a new one."""
@@ -156,10 +195,11 @@ class KafkaQuestions:
         deadline: float,
         doing: str,
         right: str,
-    ) -> None:
+    ) -> dict[_K, KafkaUnavailableError]:
+        """Wait for the answers; why those that are missing in the end did not come."""
         while answers.missing:
             pending = answers.pending()
-            done, _ = wait({future for *_, future in pending}, _SLICE_SECONDS, FIRST_COMPLETED)
+            done = _wait({future for *_, future in pending})
             for one, key, future in pending:
                 if future in done and key not in answers.found:
                     self._take(answers, one, key, future, doing, right)
@@ -169,15 +209,16 @@ class KafkaQuestions:
             newest = answers.asked[-1]
             has_waited = not done and now - newest.at > self._ask_another
             may_ask = len(answers.asked) < _MOST_CLIENTS and deadline - now > _SLICE_SECONDS
-            if may_ask and (answers.has_newest_failed or has_waited):
+            if may_ask and (answers.is_next_due(now) or has_waited):
                 answers.asked.append(self._put(question, self._open(), deadline - now))
-            elif answers.is_hopeless or (now > deadline and not done):
-                raise self._outage(answers, doing)
+            elif (answers.is_hopeless and not may_ask) or (now > deadline and not done):
+                return self._why_missing(answers, doing)
         self._client = answers.by.client
         self._has_answered = True
         # A cluster that is well but slow would have a new client for each question, for ever.
         took = time.monotonic() - answers.by.at
         self._ask_another = min(self._timeout / 2, max(self._soonest, 2 * took))
+        return {}
 
     def _take(
         self,
@@ -197,9 +238,16 @@ class KafkaQuestions:
         error = translate(exc, doing, at=self._settings.bootstrap_servers, right=right)
         if not isinstance(error, KafkaUnavailableError):
             self._client = one.client
-            raise error from exc
+            try:
+                raise error from exc
+            finally:
+                del error  # as in `_raise_first`
         error.__cause__ = exc
         answers.failed[future] = error
+        code = exc.args[0].code()
+        # librdkafka's own codes are negative; by this one it says what a broker told it.
+        if code >= 0 or code == KafkaError._NOENT:
+            answers.refused.add(future)
 
     def _put(
         self,
@@ -213,18 +261,17 @@ class KafkaQuestions:
         config = {**self._config, "reconnect.backoff.max.ms": 1000}
         return open_client(AdminClient, config, self._heard)
 
-    def _outage(self, answers: _Answers[Any], doing: str) -> KafkaUnavailableError:
+    def _why_missing(self, answers: _Answers[_K], doing: str) -> dict[_K, KafkaUnavailableError]:
         # Names and ports of brokers that were there before are right, whatever is wrong now.
-        if not self._has_answered:
+        if not (self._has_answered or answers.found):
             for one in answers.asked:
                 one.client.poll(0)  # logs come with it
             refuse_shut_door(self._settings, self._heard, doing)
-        for error in answers.failed.values():
-            return error
-        return KafkaUnavailableError(
+        silent = KafkaUnavailableError(
             f"{doing}: Kafka at {self._settings.bootstrap_servers} did not answer in "
             f"{self._timeout:g} s. `iot status` says whether it runs, `iot up` starts it here"
         )
+        return {key: answers.why(key) or silent for key in answers.missing}
 
     def close(self) -> None:
         """Forget the clients; the next question makes a new one."""
@@ -232,3 +279,22 @@ class KafkaQuestions:
         for one in self._passed_over:
             one.let_go()
         self._passed_over.clear()
+
+
+def _raise_first(missing: dict[_K, KafkaUnavailableError]) -> None:
+    # An error that a frame it came through holds is found by the garbage collector alone, and until
+    # then all frames live, with the clients of whoever asked.
+    error = next(iter(missing.values()))
+    missing.clear()
+    try:
+        raise error
+    finally:
+        del error
+
+
+def _wait(pending: "set[Future[Any]]") -> "set[Future[Any]]":
+    if not pending:
+        time.sleep(_SLICE_SECONDS)
+        return set()
+    done, _ = wait(pending, _SLICE_SECONDS, FIRST_COMPLETED)
+    return done

@@ -19,6 +19,7 @@ from confluent_kafka import (
 from iot_pipeline.clients.kafka import BOUNDED_MEMORY, SILENT, lacking, open_client
 from iot_pipeline.clients.kafka_errors import in_words, translate
 from iot_pipeline.clients.kafka_headers import read_headers
+from iot_pipeline.clients.kafka_leaders import in_dispute
 from iot_pipeline.clients.unreadable import UNREADABLE_CODES, Explainer
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.messages import Record
@@ -138,7 +139,8 @@ class KafkaRangeSource:
 
         Raises:
             KafkaUnavailableError: Kafka does not have the next offset of a range, and did not say
-                where its log begins and ends; asked again with the next call.
+                where its log begins and ends, or its brokers do not agree on who leads; asked
+                again with the next call.
             SchemaMismatchError: the topic is gone.
             MissingRightError: we may not read it.
         """
@@ -270,6 +272,10 @@ class KafkaRangeSource:
                 "another broker takes it over"
             )
         position = self._next[partition]
+        if position >= low:
+            # What follows is final, and a leader that is cut off may be wrong about its log.
+            for error in in_dispute(self._config, self._topic, [partition], "reading").values():
+                raise error
         if position < low:
             return OffsetsExpiredError(
                 f"{doing}: the low watermark is {low} now, up to {low - position} records were "

@@ -39,9 +39,12 @@ _LOSSES = "{ks}.acknowledged_losses"
 _ACKNOWLEDGED = f"SELECT * FROM {_LOSSES} WHERE topic = ?"
 # All of them: people delete seldom, and rows are torn seldom.
 _DELETIONS = "{ks}.deletions"
-_DELETED = f"SELECT * FROM {_DELETIONS}"
+_LIST = 0
+_DELETED = f"SELECT * FROM {_DELETIONS} WHERE list = {_LIST}"
 _OF_DELETION = ("device_id", "since", "until", "deleted_us", "reason", "deleted_by")
-_DELETED_PLAINLY = f"SELECT {', '.join(_OF_DELETION)}, forgotten FROM {_DELETIONS}"
+_DELETED_PLAINLY = (
+    f"SELECT {', '.join(_OF_DELETION)}, forgotten FROM {_DELETIONS} WHERE list = {_LIST}"
+)
 _MENDS = "{ks}.mended_rows"
 _MENDED = f"SELECT * FROM {_MENDS}"
 _MENDS_OF = f"SELECT COUNT(*) FROM {_MENDS} WHERE device_id = ?"
@@ -281,6 +284,7 @@ def _deletion_row(
     deletion: Deletion, deleted_at: datetime, rows_by_day: Mapping[date, int]
 ) -> dict[str, Any]:
     return {
+        "list": _LIST,
         "device_id": deletion.device_id,
         "deleted_at": deleted_at,
         "since": deletion.since_ms,

@@ -222,8 +222,8 @@ class CassandraSchema(Table):
     def options(self, table: str) -> dict[str, str]:
         """Those that `read_options` names, as system_schema has them; empty without the table."""
         rows = self._run(
-            "SELECT default_time_to_live, gc_grace_seconds, compaction FROM system_schema.tables "
-            "WHERE keyspace_name = ? AND table_name = ?",
+            "SELECT default_time_to_live, gc_grace_seconds, compaction, speculative_retry "
+            "FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?",
             (self._keyspace, table),
             doing=f"reading the options of {table}",
         )
@@ -233,6 +233,7 @@ class CassandraSchema(Table):
             "default_time_to_live": str(rows[0].default_time_to_live),
             "gc_grace_seconds": str(rows[0].gc_grace_seconds),
             "compaction": str(rows[0].compaction["class"]).rpartition(".")[2],
+            "speculative_retry": str(rows[0].speculative_retry),
         }
 
     def live_seconds(self) -> int:

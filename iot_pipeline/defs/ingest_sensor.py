@@ -144,8 +144,10 @@ def _tick(
     if plan.stopped:
         stopped = sum_up(settings.topic, plan.stopped)
         if not any(map(_is_loss, plan.stopped.values())) or settings.on_expired == HALT:
-            _show_unseen(verdicts, stopped)
+            reason = _show_unseen(verdicts, stopped)
             if not plan.ingest:
+                if isinstance(stopped, TransientError):
+                    return dg.SkipReason(reason)
                 raise stopped
             # The others are drained; the run fails at its end, for it plans the same.
     else:

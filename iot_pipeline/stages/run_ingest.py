@@ -5,7 +5,8 @@
             again
 
 Trouble of one partition stops that partition: the others are drained to their ends, and then the
-run fails with one error that names every one it had to leave.
+run fails with one error that names every one it had to leave. One whose leader does not answer is
+left out of a plan; a run that follows looks for it again every minute.
 
 The command line, a run that drains and a run that follows hand in a request and get the same facts
 back; what they do with them is showing.
@@ -21,7 +22,12 @@ from typing import Protocol
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, Watermarks
-from iot_pipeline.errors import OffsetsExpiredError, PipelineError, UnreadableError
+from iot_pipeline.errors import (
+    OffsetsExpiredError,
+    PipelineError,
+    TransientError,
+    UnreadableError,
+)
 from iot_pipeline.stages.fleet.keeper import FleetKeeper
 from iot_pipeline.stages.fleet.rows import FleetPorts
 from iot_pipeline.stages.ingest.config import DrainConfig, Ports
@@ -46,6 +52,10 @@ from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.proof.replay import replay
 from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 from iot_pipeline.stages.proof.reread import choose_reading
+
+# A run that follows plans again after so long where a leader does not answer. It waits for that one
+# then, and so do the other partitions, for as long as a question may take.
+LOOK_AGAIN_SECONDS = 60.0
 
 # Terminate ends a run within about a second.
 _KEEP_SECONDS = 1.0
@@ -235,13 +245,28 @@ class _Work:
         """Plan and work, again after each loss that is recorded; fail for what is left."""
         while True:
             self._once()
-            if not self._see_to_losses():
+            if not (self._see_to_losses() or self._is_to_look_again()):
                 break
         stopped = self.outcome.stopped
         if stopped:
             error = sum_up(self.request.topic, stopped)
             when = self._when_lost()
             raise type(error)(f"{error}{when}") if when else error
+
+    def _is_to_look_again(self) -> bool:
+        """Whether a run that stays left a partition out whose leader may answer by now."""
+        follow = self.request.follow
+        return (
+            follow is not None
+            and self.stays_until is not None
+            and self.clock() < self.stays_until
+            and not follow.should_stop()
+            and self._has_silent()
+        )
+
+    def _has_silent(self) -> bool:
+        plan = self.outcome.plan
+        return plan is not None and any(map(_is_silent, plan.stopped.values()))
 
     def _see_to_losses(self) -> bool:
         """Record what can be, by policy; whether to plan again."""
@@ -282,7 +307,9 @@ class _Work:
         self._lifetimes.refuse()
         if any(map(self._is_recorded, plan.stopped.values())):
             return  # first that, so that no partition waits for the others' ends
-        self._remember(plan.stopped, {p: plan.checkpoints[p].next_offset for p in plan.stopped})
+        # A leader that does not answer says nothing of its log: nothing stands still there yet.
+        known = [p for p, why in plan.stopped.items() if not _is_silent(why)]
+        self._remember(plan.stopped, {p: plan.checkpoints[p].next_offset for p in known})
         self.outcome.ahead = self._who_is_ahead(plan)
         self.outcome.replayed.planned = [] if self.outcome.ahead else plan.replay
         self.watcher.planned(plan)
@@ -379,6 +406,8 @@ class _Work:
             if self.stays_until is None:
                 self.stays_until = now + request.follow.seconds
             left = max(0.0, self.stays_until - now)
+            if self._has_silent():
+                left = min(left, LOOK_AGAIN_SECONDS)
             follow = replace(request.follow, seconds=left, ends_at=self._is_recorded)
             config = replace(config, follow=follow)
             plan = open_ended(plan, request.partitions)
@@ -395,3 +424,7 @@ class _Work:
             on_stopped=lambda at: self._remember(drained.stopped, at),
         )
         self.outcome.stopped |= drained.stopped
+
+
+def _is_silent(why: PipelineError) -> bool:
+    return isinstance(why, TransientError)

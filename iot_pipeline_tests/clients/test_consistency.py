@@ -91,8 +91,8 @@ def test_a_keyspace_is_replicated_by_datacenter(pipeline: Pipeline) -> None:
 def test_a_node_that_says_nothing_is_left_within_seconds(pipeline: Pipeline) -> None:
     with CassandraClient(pipeline.settings) as client:
         cluster = client.session.cluster
-        # Asked when it was silent for one of them, left when it is for the other one too.
-        assert cluster.idle_heartbeat_interval + cluster.idle_heartbeat_timeout <= 8
+        # Just before the first look it may have said something: asked at the second one.
+        assert 2 * cluster.idle_heartbeat_interval + cluster.idle_heartbeat_timeout <= 5
 
 
 def test_the_driver_knows_the_replicas_of_a_row_and_reads_no_table_of_the_cluster(

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_INVALID
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 from confluent_kafka.admin import OffsetSpec
 
 import iot_pipeline
+from iot_pipeline.clients import kafka_leaders
 from iot_pipeline.clients.kafka import client_config
+from iot_pipeline.clients.kafka_leaders import leaders_by_broker
 from iot_pipeline.clients.kafka_log import KafkaLog
-from iot_pipeline.errors import KafkaUnavailableError
+from iot_pipeline.core.reading.offsets import Watermarks
+from iot_pipeline.errors import KafkaUnavailableError, PipelineError
 from iot_pipeline.settings import Settings
 
 
@@ -59,6 +62,48 @@ def test_what_kafka_names_for_no_offset_is_not_taken_for_one(offset: int) -> Non
         log.watermarks("iot_data")
     log._questions._client = Electing(8)
     assert [mark.last_stable for mark in log.watermarks("iot_data")] == [7, 8]
+
+
+def test_a_leader_that_does_not_answer_takes_its_own_partition_alone() -> None:
+    class Silent(Electing):
+        def list_offsets(self, specs: Any, **how: Any) -> Any:
+            answers = super().list_offsets(specs, **how)
+            for place in [place for place in answers if place.partition == 1]:
+                answers[place] = Future()
+                error = KafkaError(KafkaError._TIMED_OUT)
+                answers[place].set_exception(KafkaException(error))
+            return answers
+
+    log = KafkaLog(Settings())
+    log._questions._open = lambda: Silent(8)
+    silent: dict[int, PipelineError] = {}
+    assert log.watermarks("iot_data", silent=silent) == [Watermarks(0, 7, 7)]
+    assert [*silent] == [1]
+    assert "reading the watermarks of iot_data" in str(silent[1])
+    assert log.watermarks("iot_data", only=[0]) == [Watermarks(0, 7, 7)]
+    with pytest.raises(KafkaUnavailableError):
+        log.watermarks("iot_data")
+
+
+def test_brokers_that_name_different_leaders_of_a_partition_are_quoted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = {"a:1": {0: 1, 1: 1}, "b:1": {0: 1, 1: 2}, "c:1": {0: 1}}
+    monkeypatch.setattr(kafka_leaders, "leaders_by_broker", lambda *_: said)
+    found = KafkaLog(Settings()).in_dispute("iot_data", [0, 1, 2])
+    assert [*found] == [1]
+    assert "planning iot_data[1]" in str(found[1])
+    assert "(a:1 says broker 1, b:1 says broker 2)" in str(found[1])
+
+
+def test_each_broker_is_asked_who_leads_and_one_that_is_away_says_nothing(
+    kafka_wire: str, wire_topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_leaders, "_ANSWER_SECONDS", 1.0)
+    config = client_config(Settings(bootstrap_servers=f"127.0.0.1:1, {kafka_wire}"))
+    (one,) = leaders_by_broker(config, wire_topic).items()
+    assert one[0] == kafka_wire
+    assert set(one[1].values()) == {1}
 
 
 def test_a_time_later_than_every_record_is_the_end() -> None:

@@ -1,5 +1,6 @@
 """A question that a broker leaves unanswered is asked of others, and the first answer counts."""
 
+import contextlib
 import gc
 import weakref
 from collections.abc import Callable, Set
@@ -51,6 +52,11 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.pass_to_next(until):
+            pass
+
     def wait(
         self, futures: "Set[Future[int]]", seconds: float, _: object
     ) -> "tuple[Set[Future[int]], Set[Future[int]]]":
@@ -74,7 +80,9 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(kafka_questions, "time", SimpleNamespace(monotonic=made.monotonic))
+    monkeypatch.setattr(
+        kafka_questions, "time", SimpleNamespace(monotonic=made.monotonic, sleep=made.sleep)
+    )
     monkeypatch.setattr(kafka_questions, "wait", made.wait)
     return made
 
@@ -140,12 +148,21 @@ def test_where_a_client_fails_at_once_the_next_is_asked_at_once(clock):
     assert clock.now == 100
 
 
-def test_where_all_clients_fail_the_first_error_is_told_at_once(clock):
+@pytest.mark.parametrize("code", [KafkaError.LEADER_NOT_AVAILABLE, KafkaError._NOENT])
+def test_where_a_broker_says_that_a_leader_is_missing_the_next_client_is_asked_later(clock, code):
+    moving = KafkaException(KafkaError(code))
+    brokers, asking = InTime(clock, (0, moving), (0, moving), (0, 5)), questions(60)
+    assert asking.ask(brokers, "asking") == {"a": 5}
+    assert 2 * kafka_questions._SETTLED_SECONDS < clock.now - 100 < 2
+    assert len(brokers.asked) == 3
+
+
+def test_where_all_clients_fail_the_first_error_is_told_soon(clock):
     starting = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     brokers, asking = InTime(clock, (0, AWAY), *[(0, starting)] * 3), questions(60)
     with pytest.raises(KafkaUnavailableError, match="does not answer"):
         asking.ask(brokers, "asking")
-    assert clock.now == 100
+    assert clock.now < 103
     assert len(brokers.asked) == 4
 
 
@@ -201,7 +218,8 @@ def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch, clock)
     starting = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     refused = KafkaException(KafkaError(KafkaError.INVALID_REQUEST))
     ways = (
-        InTime(clock, *[(0, starting)] * 4),
+        InTime(clock, *[(0, AWAY)] * 4),
+        InTime(clock, (0, starting), (0, 1)),
         InTime(clock, (0, 1)),
         InTime(clock, (0, refused)),
         InTime(clock, (0, AWAY), (0, 2)),
@@ -219,7 +237,28 @@ def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch, clock)
             assert [ref() for ref in made] == [None] * len(made), told
     finally:
         gc.enable()
-    assert len(made) == 4 + 1 + 1 + 2 + 4
+    assert len(made) == 4 + 2 + 1 + 1 + 2 + 4
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("code", [KafkaError.INVALID_REQUEST, KafkaError._TRANSPORT, None])
+def test_an_error_that_was_caught_holds_nothing_of_who_asked(clock, code, is_known):
+    answers = [] if code is None else [(0, KafkaException(KafkaError(code)))] * 4
+
+    def ask_and_catch() -> "weakref.ref[Counted]":
+        owner = Counted()
+        asking = questions(10)
+        brokers = InTime(clock, *answers) if answers else Brokers()
+        with contextlib.suppress(KafkaUnavailableError, PermanentError):
+            asking.ask_known(brokers, "asking") if is_known else asking.ask(brokers, "asking")
+        asking.close()
+        return weakref.ref(owner)
+
+    gc.disable()
+    try:
+        assert ask_and_catch()() is None
+    finally:
+        gc.enable()
 
 
 class Forgetful:

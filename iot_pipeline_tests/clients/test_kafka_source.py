@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Producer
 
+from iot_pipeline.clients import kafka_source
 from iot_pipeline.clients.kafka_source import KafkaRangeSource
 from iot_pipeline.core.proof.dead_letters import HEADERS_LOST
 from iot_pipeline.core.reading.chunks import RecordChunk
@@ -126,6 +127,24 @@ def test_a_lost_offset_is_asked_about_again_until_kafka_says_where_its_log_is(
             assert source.poll(0.2) == []
         assert isinstance(source.stopped[0], TopicChangedError)
         assert "the log ends at 10" in str(source.stopped[0])
+    finally:
+        source.close()
+
+
+def test_a_lost_offset_is_asked_about_again_while_brokers_do_not_agree_on_who_leads(
+    kafka_wire: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispute = {0: KafkaUnavailableError("brokers do not agree")}
+    monkeypatch.setattr(kafka_source, "in_dispute", lambda *_: dispute)
+    source = _beyond_the_log(kafka_wire, "source_disputed")
+    try:
+        with pytest.raises(KafkaUnavailableError, match="do not agree"):
+            _poll_until_it_fails(source)
+        assert source.stopped == {}
+        dispute.clear()
+        while not source.stopped:
+            assert source.poll(0.2) == []
+        assert isinstance(source.stopped[0], TopicChangedError)
     finally:
         source.close()
 

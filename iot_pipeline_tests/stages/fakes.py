@@ -8,7 +8,7 @@ against the same suite as the real client.
 import enum
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.core.reading.write_times import RowsByTime
 from iot_pipeline.errors import (
+    KafkaUnavailableError,
     OffsetsExpiredError,
     PipelineError,
     RowsRefusedError,
@@ -66,6 +67,9 @@ class FakeLog:
     opened: int = 0
     low: Counter[int] = field(default_factory=Counter)
     open_transaction_at: dict[int, int] = field(default_factory=dict)
+    # Partitions whose leader does not answer; and those that two brokers say they lead.
+    silent: set[int] = field(default_factory=set)
+    disputed: set[int] = field(default_factory=set)
     _log: defaultdict[int, list[tuple[Kind, Record]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -141,9 +145,32 @@ class FakeLog:
         self._check_name(topic)
         return self.uuid
 
-    def watermarks(self, topic: str) -> list[Watermarks]:
+    def watermarks(
+        self,
+        topic: str,
+        *,
+        only: Collection[int] | None = None,
+        silent: dict[int, PipelineError] | None = None,
+    ) -> list[Watermarks]:
         self._check_name(topic)
-        return [Watermarks(p, self.low[p], self.end(p)) for p in range(self.partitions)]
+        asked = [p for p in range(self.partitions) if only is None or p in only]
+        errors = {
+            p: KafkaUnavailableError(f"{topic}[{p}]: silent") for p in asked if p in self.silent
+        }
+        if silent is None:
+            for error in errors.values():
+                raise error
+        else:
+            silent |= errors
+        known = [p for p in asked if p not in errors]
+        return [Watermarks(p, self.low[p], self.end(p)) for p in known]
+
+    def in_dispute(self, topic: str, partitions: Iterable[int]) -> dict[int, PipelineError]:
+        return {
+            p: KafkaUnavailableError(f"{topic}[{p}]: brokers do not agree")
+            for p in partitions
+            if p in self.disputed
+        }
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
         ms = int(moment.timestamp() * 1000)

@@ -156,8 +156,24 @@ class FailingLog:
     def topic_id(self, topic: str) -> str:
         return _call(self.faults, "log.topic_id", lambda: self.inner.topic_id(topic), "kafka")
 
-    def watermarks(self, topic: str) -> list[Watermarks]:
-        return _call(self.faults, "log.watermarks", lambda: self.inner.watermarks(topic), "kafka")
+    def watermarks(
+        self,
+        topic: str,
+        *,
+        only: Collection[int] | None = None,
+        silent: dict[int, PipelineError] | None = None,
+    ) -> list[Watermarks]:
+        return _call(
+            self.faults,
+            "log.watermarks",
+            lambda: self.inner.watermarks(topic, only=only, silent=silent),
+            "kafka",
+        )
+
+    def in_dispute(self, topic: str, partitions: Iterable[int]) -> dict[int, PipelineError]:
+        return _call(
+            self.faults, "log.in_dispute", lambda: self.inner.in_dispute(topic, partitions), "kafka"
+        )
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
         return _call(

@@ -192,8 +192,8 @@ class Outside:
     def letter_places(self, dlq, ranges, topic, topic_id, on_unreadable):
         return iter(self.world.letters.by_place())
 
-    def watermarks(self, topic: str):
-        return [] if topic == DLQ else self.world.log.watermarks(topic)
+    def watermarks(self, topic: str, **how):
+        return [] if topic == DLQ else self.world.log.watermarks(topic, **how)
 
     def __getattr__(self, name: str):
         return getattr(self.world.log, name)

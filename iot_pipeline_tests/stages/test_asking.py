@@ -79,8 +79,11 @@ class ListLog:
     def topic_id(self, topic: str) -> str:
         return "uuid"
 
-    def watermarks(self, topic: str) -> list[Watermarks]:
+    def watermarks(self, topic: str, **_: object) -> list[Watermarks]:
         return [Watermarks(p, self.low, end) for p, end in self.ends.items()]
+
+    def in_dispute(self, topic: str, partitions: Iterable[int]) -> dict[int, PipelineError]:
+        raise NotImplementedError
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
         raise NotImplementedError

@@ -18,6 +18,7 @@ _TABLE = re.compile(
     r"(?: WITH (?P<options>.*))?"
 )
 _PLACE = re.compile(r"\$\{(quantities|statistics)\}")
+_SPECULATION = re.compile(r"speculative_retry = '([^']+)'")
 _COMPACTION = re.compile(r"compaction = \{'class': '(\w+)'")
 _ADDED = re.compile(r"ALTER TABLE \$\{keyspace\}\.(?P<name>\w+) ADD (?P<column>.*)")
 _PRIMARY_KEY = re.compile(
@@ -174,9 +175,13 @@ def read_options(migrations: Iterable[Migration]) -> dict[str, dict[str, str]]:
         for statement in migration.statements:
             table = _TABLE.fullmatch(" ".join(statement.split()))
             if table is not None:
-                given = _COMPACTION.search(table["options"] or "")
-                found[table["name"]] = _OPTIONS | ({"compaction": given[1]} if given else {})
+                found[table["name"]] = _OPTIONS | _read_given(table["options"] or "")
     return found
+
+
+def _read_given(options: str) -> dict[str, str]:
+    given = {"compaction": _COMPACTION, "speculative_retry": _SPECULATION}
+    return {name: said[1] for name, of in given.items() if (said := of.search(options))}
 
 
 def made_by(migration: Migration, tables: Collection[str]) -> Migration:
@@ -202,11 +207,17 @@ def compare_options(
             value,
             _what_it_means(where, name, found[name]),
             is_fatal=name == "default_time_to_live",
-            cql=() if name == "compaction" else (f"ALTER TABLE {where} WITH {name} = {value}",),
+            cql=()
+            if name == "compaction"
+            else (f"ALTER TABLE {where} WITH {name} = {_as_literal(name, value)}",),
         )
         for name, value in expected.items()
         if found.get(name, value) != value
     ]
+
+
+def _as_literal(name: str, value: str) -> str:
+    return f"'{value}'" if name == "speculative_retry" else value
 
 
 def _what_it_means(where: str, name: str, found: str) -> str:
@@ -221,6 +232,8 @@ def _what_it_means(where: str, name: str, found: str) -> str:
             "a replica that was away for longer brings deleted rows back, and dead cells, which "
             "each read passes over, stay for as long"
         )
+    if name == "speculative_retry":
+        return "while one node of several is frozen, each question to it may wait for seconds"
     return "rows that are over their retention are not dropped by whole files: the disk grows"
 
 

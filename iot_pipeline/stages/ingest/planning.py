@@ -40,8 +40,8 @@ Compare = Callable[[Sequence[Checkpoint], Sequence[Watermarks]], Mapping[int, Pi
 class Plan:
     """What one run is to do; `ingest` starts at the checkpoints, `replay` lies below them.
 
-    `stopped` says which of the partitions asked for cannot be read on, and why: nothing of them is
-    in `ingest`.
+    `stopped` says which of the partitions asked for cannot be read on, or not now, and why: nothing
+    of them is in `ingest`.
     """
 
     topic: TopicInfo
@@ -61,12 +61,14 @@ def read_states(
     ledger: LedgerStore,
     topic: str,
     strangers: dict[int, PipelineError] | None = None,
+    silent: dict[int, PipelineError] | None = None,
 ) -> tuple[TopicInfo, dict[int, Checkpoint], list[PartitionState]]:
     """Where Kafka and the ledger are now; changes nothing.
 
     Args:
         strangers: gets the partitions whose checkpoint belongs to another incarnation of the topic
             while others belong to this one: a `rebase` that was not finished.
+        silent: gets the partitions that have no state, because their leader does not answer.
 
     Raises:
         SchemaMismatchError: the topic does not exist.
@@ -97,7 +99,7 @@ def read_states(
             marks.last_stable,
             checkpoints[marks.partition].next_offset if marks.partition in checkpoints else None,
         )
-        for marks in log.watermarks(topic)
+        for marks in log.watermarks(topic, silent=silent)
         if marks.partition < info.partitions
     ]
     return info, checkpoints, states
@@ -142,7 +144,8 @@ def make_plan(
         SchemaMismatchError: the topic is not there, or not as it must be.
     """
     stopped: dict[int, PipelineError] = {}
-    info, checkpoints, states = read_states(log, ledger, topic, stopped)
+    silent: dict[int, PipelineError] = {}
+    info, checkpoints, states = read_states(log, ledger, topic, stopped, silent)
     # Where we may not see it, each record says by whom it is stamped, and is read or refused.
     is_known = not isinstance(info.told, MissingRightError)
     if is_known and info.stamped_by != LOG_APPEND_TIME and not accept_producer_timestamps:
@@ -152,6 +155,9 @@ def make_plan(
             "topic, or set IOT_ACCEPT_PRODUCER_TIMESTAMPS=true and trust every producer's clock"
         )
     missing = [state for state in states if state.checkpoint is None]
+    for partition, error in silent.items():
+        if missing or partition not in checkpoints:
+            raise error  # first contact is with all partitions
     if missing and not stopped:
         # Later there is a checkpoint, so the question was answered.
         check_owner(ledger.keyspace, ledger.owner(), topic)
@@ -167,7 +173,11 @@ def make_plan(
             ledger.first_contact(topic, [c for c in first.values() if c.partition])
             ledger.first_contact(topic, [c for c in first.values() if not c.partition])
             info, checkpoints, states = read_states(log, ledger, topic, stopped)
-    stopped = {s.partition: exc for s in states if (exc := _why_stopped(s))} | stopped
+    out_of_reach = {s.partition: exc for s in states if (exc := _why_stopped(s))}
+    cut = [p for p, exc in out_of_reach.items() if isinstance(exc, TopicChangedError)]
+    if cut:
+        out_of_reach |= log.in_dispute(topic, cut)
+    stopped = out_of_reach | stopped | silent
     known = [c for p, c in checkpoints.items() if p not in stopped]
     stopped |= compare(known, [Watermarks(s.partition, s.low, s.last_stable) for s in states])
     if offsets:
@@ -175,14 +185,16 @@ def make_plan(
     chosen = states
     if partitions is not None:
         named = partitions if isinstance(partitions, Collection) else ()
-        unknown = set(named) - {state.partition for state in states}
+        unknown = set(named) - {state.partition for state in states} - silent.keys()
         if unknown:
             raise PlanError(
                 f"planning {topic}: no partition {min(unknown)}; it has 0 to {info.partitions - 1}"
             )
         chosen = [state for state in states if state.partition in partitions]
     sound = [state for state in chosen if state.partition not in stopped]
-    stopped = {s.partition: stopped[s.partition] for s in chosen if s.partition in stopped}
+    asked = {s.partition for s in chosen}
+    asked |= {p for p in silent if partitions is None or p in partitions}
+    stopped = {p: stopped[p] for p in sorted(asked & stopped.keys())}
     return Plan(info, checkpoints, states, plan_offsets(sound, max_records), [], stopped)
 
 
@@ -210,6 +222,9 @@ def _plan_asked(
     left = subtract_ranges(offsets, done)
     for partition in sorted({item.partition for item in left}):
         own = [item for item in left if item.partition == partition]
+        if partition in stopped and not any(s.partition == partition for s in states):
+            plan.stopped[partition] = stopped[partition]
+            continue
         try:
             replay, ingest = split_at_checkpoint(topic, own, states)
         except OffsetsExpiredError as exc:

@@ -1,6 +1,6 @@
 """Kafka: topics as logs to read, to make and to write what could not be read to."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -22,8 +22,27 @@ class RecordLog(Protocol):
     def topic_id(self, topic: str) -> str:
         """The topic's UUID alone, cheap enough to ask after every micro-batch."""
 
-    def watermarks(self, topic: str) -> list[Watermarks]:
-        """One per Kafka partition, in order, low and last stable offset as of now."""
+    def watermarks(
+        self,
+        topic: str,
+        *,
+        only: Collection[int] | None = None,
+        silent: dict[int, PipelineError] | None = None,
+    ) -> list[Watermarks]:
+        """One per Kafka partition, in order, low and last stable offset as of now.
+
+        Args:
+            only: asks of these partitions alone, as far as they exist.
+            silent: gets the partitions whose leader does not answer, while others do; without it
+                that is an error.
+        """
+
+    def in_dispute(self, topic: str, partitions: Iterable[int]) -> dict[int, PipelineError]:
+        """Those of the partitions of which brokers say that different ones lead them.
+
+        One that is cut off from the others goes on as a leader, and its log may end long before
+        that of the new one.
+        """
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
         """Per partition the first offset whose record arrived at or after `moment`."""

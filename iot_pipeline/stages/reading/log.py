@@ -90,7 +90,7 @@ def read_millisecond_before(
     if all(known_from[item.partition] == item.start for item in ranges):
         return []
     while True:
-        low = {marks.partition: marks.low for marks in log.watermarks(topic)}
+        low = {marks.partition: marks.low for marks in log.watermarks(topic, only=known_from)}
         limits = {p: max(low.get(p, start), start) for p, start in known_from.items()}
         try:
             return _walk_back(log, topic, ranges, limits, give_up_after_seconds)

@@ -6,9 +6,11 @@ from iot_pipeline.clients.schema_store import migration_files
 from iot_pipeline.core.checks.keyspaces import check_owner
 from iot_pipeline.core.checks.schema import (
     choose_migrations,
+    compare_options,
     compare_table,
     read_declared,
     read_migrations,
+    read_options,
     read_tables,
 )
 from iot_pipeline.core.rollups.declared_columns import declared_columns
@@ -56,6 +58,18 @@ def test_columns_have_their_types_and_kinds() -> None:
             "c": ("double", "regular"),
         },
     }
+
+
+def test_what_a_run_reads_waits_for_no_frozen_node() -> None:
+    options = read_options(MIGRATIONS)
+    before_it_writes = {"deletions", "device_states", "readings_declared", "throttles"}
+    for table in before_it_writes | {"ingest_ledger", "stopped_partitions"}:
+        assert options[table]["speculative_retry"] == "500ms", table
+    expected = options["throttles"]
+    (difference,) = compare_options("ks", "own", expected, {**expected, "speculative_retry": "99p"})
+    assert difference.cql == ("ALTER TABLE ks.own WITH speculative_retry = '500ms'",)
+    assert "while one node of several is frozen" in str(difference)
+    assert not difference.is_fatal
 
 
 def test_a_statement_that_is_not_understood_is_an_error_and_not_left_out() -> None:

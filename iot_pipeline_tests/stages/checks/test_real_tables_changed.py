@@ -58,6 +58,10 @@ def test_tables_have_the_options_their_files_say(own: Pipeline) -> None:
             "TimeWindowCompactionStrategy: rows that are over their retention",
         ),
         (
+            "ALTER TABLE {ks}.ingest_ledger WITH speculative_retry = '99p'",
+            "ingest_ledger: speculative_retry is 99p, expected 500ms: while one node of",
+        ),
+        (
             "ALTER TABLE {ks}.daily_readings ADD remark text",
             "daily_readings: column remark is of no declared quantity, expected one that is "
             "declared: what is in it stays, and nothing here reads or writes it any more",

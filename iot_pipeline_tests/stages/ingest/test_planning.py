@@ -7,6 +7,7 @@ import pytest
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange
 from iot_pipeline.errors import (
     ConfigurationError,
+    KafkaUnavailableError,
     OffsetsExpiredError,
     PlanError,
     SchemaMismatchError,
@@ -174,6 +175,37 @@ def test_records_that_expired_unread_stop_their_partition_and_no_other():
         assert isinstance(why, OffsetsExpiredError)
         assert re.search(r"iot_data\[1\].*up to 2 records", str(why))
     assert world.plan(partitions=[0]).stopped == {}
+
+
+def test_a_partition_whose_leader_does_not_answer_is_left_out_and_no_other():
+    world = a_world(partitions=3)
+    world.plan()
+    world.log.silent = {1}
+    asked = [OffsetRange(p, 0, 5) for p in range(3)]
+    for options in ({}, {"offsets": asked}, {"offsets": asked[::2], "is_planned": True}):
+        plan = world.plan(**options)
+        assert plan.ingest == [OffsetRange(0, 0, 5), OffsetRange(2, 0, 5)]
+        assert isinstance(plan.stopped[1], KafkaUnavailableError)
+    assert world.plan(partitions=[0, 2]).stopped == {}
+    only = world.plan(partitions=[1])
+    assert (only.ingest, [*only.stopped]) == ([], [1])
+
+
+def test_first_contact_is_with_all_partitions_or_none():
+    world = a_world()
+    world.log.silent = {1}
+    with pytest.raises(KafkaUnavailableError):
+        world.plan()
+    assert world.ledger.checkpoints == {}
+
+
+def test_a_leader_that_is_cut_off_from_the_others_is_not_believed_that_the_log_was_cut_back():
+    world = a_world()
+    world.drain()
+    world.log.cut(1, 2)
+    assert isinstance(world.plan().stopped[1], TopicChangedError)
+    world.log.disputed = {1}
+    assert isinstance(world.plan().stopped[1], KafkaUnavailableError)
 
 
 def test_a_checkpoint_of_another_incarnation_stops_its_partition_and_no_other():

@@ -1,6 +1,7 @@
 """A whole run: the order of its parts, and that what it says of itself is true."""
 
 import contextlib
+import itertools
 
 import pytest
 
@@ -15,6 +16,7 @@ from iot_pipeline.errors import (
 from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.run_ingest import (
+    LOOK_AGAIN_SECONDS,
     IngestOutcome,
     IngestRequest,
     Watcher,
@@ -100,6 +102,55 @@ def test_a_run_that_was_planned_for_the_sound_partitions_fails_for_the_others():
         world.ingest(offsets=[OffsetRange(0, 0, 8)], is_planned=True, outcome=outcome)
     assert outcome.drained.ranges == [OffsetRange(0, 0, 8)]
     world.ingest(offsets=[OffsetRange(0, 2, 8)])  # a person asked for this one alone
+
+
+def test_a_run_drains_what_it_can_reach_and_fails_for_a_partition_whose_leader_does_not_answer():
+    world = a_world()
+    world.plan()
+    world.log.silent = {1}
+    outcome = an_outcome(world)
+    with pytest.raises(KafkaUnavailableError, match=r"iot_data\[1\]"):
+        world.ingest(outcome=outcome)
+    assert outcome.drained.ranges == [OffsetRange(0, 0, 8)]
+    # That is nothing to be told of any more once it answers.
+    assert world.stops.kept == {}
+    world.log.silent = set()
+    assert world.ingest().drained.ranges == [OffsetRange(1, 0, 8)]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_run_that_stays_looks_every_minute_whether_the_leader_answers(comes_back):
+    world = a_world()
+    world.plan()
+    world.log.silent = {1}
+    seconds = itertools.count()
+    looked_at = []
+
+    class Telling(Watcher):
+        def planned(self, plan):
+            looked_at.append(next(seconds))
+            if comes_back:
+                world.log.silent = set()
+
+    def clock() -> float:
+        return float(next(seconds))
+
+    follow = Follow(seconds=200.0, commit_seconds=0.0, clock=clock)
+    request = IngestRequest("iot_data", Run("run", writer_id(1)), CONFIG, follow=follow)
+    outcome = an_outcome(world)
+    with contextlib.nullcontext() if comes_back else pytest.raises(KafkaUnavailableError):
+        run_ingest(
+            request,
+            WorldPorts(world, world.ports()),
+            outcome=outcome,
+            watcher=Telling(),
+            clock=clock,
+        )
+    assert len(looked_at) == (2 if comes_back else 4)
+    assert looked_at[1] - looked_at[0] < LOOK_AGAIN_SECONDS + 10
+    drained = {item.partition for item in outcome.drained.ranges}
+    assert drained == ({0, 1} if comes_back else {0})
+    world.check()
 
 
 def test_the_caller_is_told_of_a_loss_before_the_run_plans_again():

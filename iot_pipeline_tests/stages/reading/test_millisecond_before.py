@@ -17,8 +17,8 @@ class PartlyBad:
     def __init__(self, world: World, bad: tuple[int, int]) -> None:
         self._log, self._bad = world.log, bad
 
-    def watermarks(self, topic: str) -> Any:
-        return self._log.watermarks(topic)
+    def watermarks(self, topic: str, **how: Any) -> Any:
+        return self._log.watermarks(topic, **how)
 
     def open_ranges(self, topic: str, ranges: Sequence[OffsetRange]) -> Any:
         return _Source(self._log, ranges, *self._bad)
