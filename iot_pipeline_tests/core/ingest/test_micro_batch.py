@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder
 from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
 from iot_pipeline.core.reading.chunks import chunk_records
-from iot_pipeline.core.reading.declared_times import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
+from iot_pipeline.core.reading.declared_times import (
+    EARLIEST_SECONDS,
+    LATEST_SECONDS,
+    timestamp_ms,
+    timestamps_ms,
+)
 from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
 from iot_pipeline.core.reading.groups import DeviceGroup
 from iot_pipeline.core.reading.messages import Reading, ReadingRules, Reason, Record
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.read_chunk import timestamps_ms
 from iot_pipeline.core.reading.retention import Retention, RetentionByCode
 from iot_pipeline.core.reading.write_times import record_of, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
