@@ -9,9 +9,10 @@ from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.declared_times import (
     timestamp_ms,
 )
-from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.messages import Reading, ReadingRules, Record
 from iot_pipeline.core.reading.write_times import record_of
+from iot_pipeline_tests.core.reading.encoded import encode_reading
 
 T0 = 1_735_444_918.0  # 2024-12-29
 PRODUCED_MS = 1_735_444_920_000

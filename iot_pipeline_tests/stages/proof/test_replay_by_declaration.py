@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from iot_pipeline.core.ledger.rebase import parse_target
 from iot_pipeline.core.proof.audit_result import Fate
 from iot_pipeline.core.reading.declaration import Declaration
-from iot_pipeline.core.reading.decoding import encode_reading
 from iot_pipeline.core.reading.messages import Reading
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.row_groups import RowSlice
 from iot_pipeline.errors import PlanError
 from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.proof.rebase import rebase
+from iot_pipeline_tests.core.reading.encoded import encode_reading
 from iot_pipeline_tests.stages.fakes import FakeStore, writer_id
 from iot_pipeline_tests.stages.proof.past import (
     DECLARED,
