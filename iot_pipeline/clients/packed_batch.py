@@ -219,7 +219,7 @@ class PackedReadingStore(CassandraReadingStore):
         name, day, ms, write_time = "probe-é", 20_000, 1_735_444_918_316, 1_735_444_918_316_007
         values = [_sample(cql_type, number) for number, cql_type in enumerate(self._types)]
         theirs = BatchStatement(batch_type=BatchType.UNLOGGED)
-        theirs.add(row, (*bound_row(name, day, ms, values), write_time, *ttl))
+        theirs.add(row, bound_row(name, day, ms, write_time, values) + ttl)
         theirs.add(device, (day + DAY_ZERO, bucket_of(name), name, first_us(ms), *ttl))
         sample = RowSlice.of({(name, day): {ms: (write_time, 0, 7, *values)}})
         rows = pack_groups(

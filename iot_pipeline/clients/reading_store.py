@@ -66,9 +66,9 @@ class CassandraReadingStore(Table):
                 for ms, (write_time, _, _, *quantities) in of_place.items():
                     # Not null, which would delete what another message told.
                     cells = (UNSET_VALUE if one is None else one for one in quantities)
-                    row = bound_row(device_id, day_number, ms, cells)
+                    row = bound_row(device_id, day_number, ms, write_time, cells)
                     ttl = self._ttl(device_id, arrived_ms(write_time))
-                    batch.add(statement, (*row, write_time, *ttl))
+                    batch.add(statement, row + ttl)
             return batch
 
         return self._client.start(make, self._doing(rows))

@@ -45,9 +45,14 @@ def columns_of(quantities: Sequence[Quantity]) -> tuple[str, ...]:
     return ("device_id", "day", "timestamp", *(quantity.name for quantity in quantities))
 
 
-def bound_row(device_id: str, day_number: int, ms: int, cells: Iterable[Any]) -> tuple[Any, ...]:
-    """A row as the driver binds it, in the order of `columns_of`; `packed_rows` has its bytes."""
-    return (device_id, day_number + DAY_ZERO, ms, *cells)
+def bound_row(
+    device_id: str, day_number: int, ms: int, write_time_us: int, cells: Iterable[Any]
+) -> tuple[Any, ...]:
+    """A row as the driver binds it: the cells of `columns_of`, then its write time.
+
+    `packed_rows` has the same as bytes.
+    """
+    return (device_id, day_number + DAY_ZERO, ms, *cells, write_time_us)
 
 
 class CassandraSensorData(Table):
