@@ -155,6 +155,7 @@ LONG_FILES = (
     "cli/test_every_command.py",
     "local/test_up_and_down.py",
     "defs/test_ingest.py",
+    "defs/test_ingest_checks.py",
 )
 # Folders whose files share servers, which are there from the first of their tests to the last: one
 # process has all of a folder. A set of servers that waits for its end takes 2.4 GB and 5 % of a

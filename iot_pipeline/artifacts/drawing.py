@@ -8,7 +8,7 @@ colours; on both themes every colour has a contrast of 3:1 or more.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, tzinfo
+from datetime import UTC
 from typing import Any
 
 from matplotlib import rcParams
@@ -97,13 +97,13 @@ def headline(figure: Figure, theme: Theme, text: str, left: float) -> None:
     )
 
 
-def time_axis(axes: Axes, ticks: int = 6, *, is_dated: bool = True, zone: tzinfo = UTC) -> None:
+def time_axis(axes: Axes, ticks: int = 6, *, is_dated: bool = True) -> None:
     """Times along x, said as shortly as they can be; `is_dated` adds the day at the end."""
     locator: Any = AutoDateLocator(  # type: ignore[no-untyped-call]
-        maxticks=ticks, minticks=2, tz=zone
+        maxticks=ticks, minticks=2, tz=UTC
     )
     formatter: Any = ConciseDateFormatter(  # type: ignore[no-untyped-call]
-        locator, tz=zone
+        locator, tz=UTC
     )
     formatter.formats[3] = formatter.zero_formats[4] = "%H:%M"
     formatter.show_offset = is_dated

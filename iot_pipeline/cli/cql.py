@@ -3,7 +3,7 @@ import click
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.clients.cassandra import CassandraClient
 from iot_pipeline.clients.select import run_select
-from iot_pipeline.core.reading.select_only import check_select
+from iot_pipeline.core.rights.select_only import check_select
 from iot_pipeline.settings import Settings
 
 

@@ -7,7 +7,7 @@ import click
 
 from iot_pipeline.cli.output import json_option, print_json, print_table, say
 from iot_pipeline.cli.simulate import parse_seconds
-from iot_pipeline.core.ingest.costs import FULL, Cost, Fleet, cost_of
+from iot_pipeline.core.ingest.fleet_costs import FULL, Cost, Fleet, cost_of
 from iot_pipeline.core.times import in_words
 from iot_pipeline.core.words import counted
 from iot_pipeline.errors import ConfigurationError

@@ -29,10 +29,11 @@ from iot_pipeline.clients.packed_rows import (
     statement_prefix,
 )
 from iot_pipeline.clients.reading_store import DEVICE_TTL_EXTRA_SECONDS, CassandraReadingStore
-from iot_pipeline.clients.sensor_data import columns_of
+from iot_pipeline.clients.sensor_data import bound_row, columns_of
 from iot_pipeline.core.reading.quantities import Quantity, QuantityType
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice
 from iot_pipeline.core.reading.spans import bucket_of
+from iot_pipeline.core.reading.write_times import first_us
 from iot_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -218,8 +219,8 @@ class PackedReadingStore(CassandraReadingStore):
         name, day, ms, write_time = "probe-é", 20_000, 1_735_444_918_316, 1_735_444_918_316_007
         values = [_sample(cql_type, number) for number, cql_type in enumerate(self._types)]
         theirs = BatchStatement(batch_type=BatchType.UNLOGGED)
-        theirs.add(row, (name, day + DAY_ZERO, ms, *values, write_time, *ttl))
-        theirs.add(device, (day + DAY_ZERO, bucket_of(name), name, ms * 1000, *ttl))
+        theirs.add(row, bound_row(name, day, ms, write_time, values) + ttl)
+        theirs.add(device, (day + DAY_ZERO, bucket_of(name), name, first_us(ms), *ttl))
         sample = RowSlice.of({(name, day): {ms: (write_time, 0, 7, *values)}})
         rows = pack_groups(
             self._row_prefix,

@@ -9,7 +9,7 @@ from cassandra.query import UNSET_VALUE
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
 from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
-from iot_pipeline.clients.sensor_data import SENSOR_DATA, columns_of
+from iot_pipeline.clients.sensor_data import SENSOR_DATA, bound_row, columns_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.columns import Ints
 from iot_pipeline.core.reading.quantities import Quantity
@@ -63,12 +63,12 @@ class CassandraReadingStore(Table):
             statement = self._client.prepare(self._insert_row)
             batch = self._client.unlogged_batch()
             for (device_id, day_number), of_place in rows.items():
-                place = (device_id, day_number + DAY_ZERO)
                 for ms, (write_time, _, _, *quantities) in of_place.items():
                     # Not null, which would delete what another message told.
                     cells = (UNSET_VALUE if one is None else one for one in quantities)
-                    values = (*place, ms, *cells, write_time)
-                    batch.add(statement, values + self._ttl(device_id, arrived_ms(write_time)))
+                    row = bound_row(device_id, day_number, ms, write_time, cells)
+                    ttl = self._ttl(device_id, arrived_ms(write_time))
+                    batch.add(statement, row + ttl)
             return batch
 
         return self._client.start(make, self._doing(rows))

@@ -3,7 +3,7 @@
 Writing is `reading_store` and, packed, `packed_batch`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer, ms_of
@@ -43,6 +43,16 @@ _SLOW_SECONDS = 60.0
 def columns_of(quantities: Sequence[Quantity]) -> tuple[str, ...]:
     """The columns of a row, in the order in which it is bound."""
     return ("device_id", "day", "timestamp", *(quantity.name for quantity in quantities))
+
+
+def bound_row(
+    device_id: str, day_number: int, ms: int, write_time_us: int, cells: Iterable[Any]
+) -> tuple[Any, ...]:
+    """A row as the driver binds it: the cells of `columns_of`, then its write time.
+
+    `packed_rows` has the same as bytes.
+    """
+    return (device_id, day_number + DAY_ZERO, ms, *cells, write_time_us)
 
 
 class CassandraSensorData(Table):

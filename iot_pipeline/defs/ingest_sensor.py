@@ -17,9 +17,9 @@ from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.clients.ledger_store import CassandraLedgerStore
 from iot_pipeline.clients.remembered import CassandraStops
 from iot_pipeline.core.checks.verdicts import COULD_NOT_LOOK, CheckVerdict, not_looked
+from iot_pipeline.core.ingest.plan import plan_offsets
 from iot_pipeline.core.ingest.stopped import sum_up
 from iot_pipeline.core.reading.lag import measure_lag
-from iot_pipeline.core.reading.offsets import plan_offsets
 from iot_pipeline.defs.alive import end_gone_runs
 from iot_pipeline.defs.ingest import OP_NAME, follow_config, run_config_for
 from iot_pipeline.defs.lanes import (

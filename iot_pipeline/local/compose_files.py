@@ -28,7 +28,6 @@ _NODES = 3
 # Where containers find what `--secrets` makes.
 _INSIDE = "/etc/iot/secure"
 _MADE = "# Made by `make compose` from {} and iot_pipeline/local: do not edit.\n"
-_CONFIG = "/etc/iot/cassandra.yaml"
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+):-(?P<default>[^}]*)\}")
 _FIRST_STAND_IN = 61_001
 # A port of a node may be one more than that of the node before.

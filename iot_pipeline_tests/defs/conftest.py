@@ -4,6 +4,7 @@
 """
 
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs.instance import POSTGRES_URL, prepare_instance
 from iot_pipeline.stages.checks.machinery import facts
 from iot_pipeline_tests.defs.keys import SENSOR_DATA
+from iot_pipeline_tests.load import fleet, produce
 from iot_pipeline_tests.pipeline import Pipeline
 from iot_pipeline_tests.postgres import Postgres, running_postgres
 
@@ -168,3 +170,9 @@ def dagster(
     monkeypatch.setattr(facts, "LEAST_BUDGET_SECONDS", 60.0)
     with _instance(tmp_path / "dagster_home") as instance:
         yield Dagster(build_definitions(), instance)
+
+
+@pytest.fixture
+def sent(pipeline: Pipeline) -> int:
+    """How many readings of a fleet of five are in the topic."""
+    return produce(pipeline.brokers, pipeline.topic, fleet(f"d{uuid.uuid4().hex[:6]}", 5, 500))

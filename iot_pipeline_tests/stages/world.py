@@ -10,7 +10,7 @@ from iot_pipeline.core.ingest.stopped import Stop
 from iot_pipeline.core.ledger.chain import find_flaws, sum_counts
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.reading.declared_times import timestamp_ms
-from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.messages import Reading, ReadingRules, Record
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.write_times import write_time_us
@@ -24,6 +24,7 @@ from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.ports.readings import SensorData
 from iot_pipeline.stages.proof.ports import AuditPorts
 from iot_pipeline.stages.run_ingest import IngestOutcome, IngestRequest, Watcher, run_ingest
+from iot_pipeline_tests.core.reading.encoded import encode_reading
 from iot_pipeline_tests.stages.fake_ledger import FakeLedger
 from iot_pipeline_tests.stages.fakes import (
     FakeDeadLetters,

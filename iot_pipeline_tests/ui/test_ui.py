@@ -87,7 +87,6 @@ def test_a_run_says_in_words_what_it_drained(ui: Ui, demo: RunningDemo) -> None:
     run_id = _wait_for_ingest(demo)
     ui.open(f"/runs/{run_id}")
     ui.wait_for_status("Success")
-    ui.picture("run")
     with demo.standing_still():
         ui.open_asset("sensor_data", "events")
         expect(ui.page.get_by_text("rows_per_second").first).to_be_visible()
@@ -99,7 +98,6 @@ def test_a_simulation_is_launched_with_edited_config_and_terminated(
 ) -> None:
     config = "scenario: rough_day\nspeed: 1\nseconds: 600\n"
     ui.fill_launchpad("simulate", config)
-    ui.picture("launchpad")
     run_id = ui.launch("simulate", config)
     expect(ui.page.get_by_text(re.compile("messages acknowledged")).first).to_be_visible()
     ui.terminate()
@@ -197,7 +195,6 @@ def test_a_backfill_of_three_days_is_one_run(ui: Ui, demo: RunningDemo) -> None:
     assert [run["status"] for run in runs] == ["SUCCESS"]
     ui.open_asset("daily_readings", "partitions")
     expect(ui.page.get_by_text("Materialized (3)")).to_be_visible()
-    ui.picture("rollups")
 
 
 def test_the_health_report_is_a_page_to_read(ui: Ui, demo: RunningDemo) -> None:

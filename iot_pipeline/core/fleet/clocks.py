@@ -15,6 +15,11 @@ _OVERFLOWS_MS = {
     2_147_483_648_000: "2038-01-19, where seconds in 32 bits end",
 }
 
+# Ten readings over ten seconds that are late by the same to within two: a clock, not a network.
+STEADY_MS = 2_000
+STEADY_READINGS = 10
+STEADY_SPAN_MS = 10_000
+
 RESET = "it was reset to 2000-01-01 and counts from there"
 ROLLED_OVER = "that is 1,024 weeks, as a GPS receiver whose week number rolled over says"
 
@@ -42,3 +47,8 @@ def fits_day(day_ms: int, now_ms: int) -> bool:
     return any(
         why_off(day_ms + part, now_ms) in (RESET, ROLLED_OVER) for part in (0, MS_PER_DAY - 1)
     )
+
+
+def went_back(before_ms: int, ms: int) -> bool:
+    """Whether a clock that is reset at each start has started anew between these."""
+    return ms < before_ms - STEADY_MS

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import msgspec
 
-from iot_pipeline.core.fleet.clocks import RESET, why_off
+from iot_pipeline.core.fleet.clocks import RESET, went_back, why_off
 from iot_pipeline.core.fleet.delays import FleetRecord
 from iot_pipeline.core.fleet.evidence import KEPT_HOURS, WINDOW_MS, Half
-from iot_pipeline.core.fleet.state import TAIL, DeviceState, went_back, with_known
+from iot_pipeline.core.fleet.state import TAIL, DeviceState, with_known
 from iot_pipeline.core.reading.quantities import Quantity
 
 _ENCODER = msgspec.msgpack.Encoder()

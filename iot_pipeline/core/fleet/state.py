@@ -13,17 +13,20 @@ from typing import Any
 import msgspec
 
 from iot_pipeline.core.fleet.cadence import LEAST_READINGS, is_regular, learn_cadence
-from iot_pipeline.core.fleet.clocks import RESET, why_off
+from iot_pipeline.core.fleet.clocks import (
+    RESET,
+    STEADY_MS,
+    STEADY_READINGS,
+    STEADY_SPAN_MS,
+    went_back,
+    why_off,
+)
 from iot_pipeline.core.fleet.evidence import HALF_MS, KEPT_HOURS, WINDOW_MS, Apart, Half, Odd
 from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.times import MS_PER_DAY, MS_PER_HOUR
 
 # Event times that are kept: they tell a rhythm to a percent, and one dropout does not move it.
 TAIL = 24
-# Ten readings over ten seconds that are late by the same to within two: a clock, not a network.
-STEADY_MS = 2_000
-STEADY_READINGS = 10
-_STEADY_SPAN_MS = 10_000
 # Awake for at most a quarter of its pauses, three times: it sleeps, or sends bundles.
 _AWAKE_PARTS = 4
 _LEAST_PAUSES = 3
@@ -56,11 +59,6 @@ def with_known(values: Values, before: Values) -> Values:
     return tuple(
         known if value is None else value for value, known in zip(values, before, strict=True)
     )
-
-
-def went_back(before_ms: int, ms: int) -> bool:
-    """Whether a clock that is reset at each start has started anew between these."""
-    return ms < before_ms - STEADY_MS
 
 
 def _is_same_time_of_day(one_ms: int, other_ms: int) -> bool:
@@ -376,7 +374,7 @@ class DeviceState(msgspec.Struct, array_like=True, tag=_FORM):
     @property
     def _is_steady(self) -> bool:
         span_ms = self.steady_at_ms - self.steady_since_ms
-        return self.steady_rows >= STEADY_READINGS and span_ms >= _STEADY_SPAN_MS
+        return self.steady_rows >= STEADY_READINGS and span_ms >= STEADY_SPAN_MS
 
     def _begin_steady(self, delay: int, at: int, limits: QualityLimits) -> None:
         self.end_steady(limits)

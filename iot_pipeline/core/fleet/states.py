@@ -11,13 +11,13 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.core.fleet.clocks import why_off
+from iot_pipeline.core.fleet.clocks import STEADY_MS, STEADY_READINGS, why_off
 from iot_pipeline.core.fleet.delays import EDGES, Delays, FleetRecord
 from iot_pipeline.core.fleet.evidence import HALF_MS, WINDOW_MS
 from iot_pipeline.core.fleet.lacking_hours import note_lacking
 from iot_pipeline.core.fleet.problems import Fleet, expected_states, note_apart
 from iot_pipeline.core.fleet.quality import QualityLimits
-from iot_pipeline.core.fleet.state import STEADY_MS, STEADY_READINGS, Calm, DeviceState, Values
+from iot_pipeline.core.fleet.state import Calm, DeviceState, Values
 from iot_pipeline.core.reading.columns import Ints, cells_of
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.write_times import arrived_ms

@@ -1,1 +1,1 @@
-"""Records become a micro-batch: winners, grouped by Cassandra partition."""
+"""Which offsets a run drains, and how records become a micro-batch, one winner of each key."""

@@ -1,7 +1,7 @@
 """Rows of a micro-batch that the store refused, and the Kafka partitions that this stops.
 
-A row or two are wrong data: their records become dead letters. More mean that the table or
-Cassandra's limits do not fit: those partitions stop, and the others go on.
+One or two refused rows are wrong data: their records become dead letters. More mean that the table
+or Cassandra's limits do not fit: those Kafka partitions stop, and the others go on.
 """
 
 from collections import Counter

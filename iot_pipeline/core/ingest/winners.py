@@ -1,5 +1,6 @@
 """Rows in the order of a micro-batch, one per key: grouped by device and day, winners found.
 
+Which of two rows wins a key is `core.reading.write_times`'; here it is asked of many at once.
 Nearly always the times of each device grow from record to record. Then no two rows have one key,
 and one look at all rows proves it; only devices of which that is not true are sorted by time.
 """
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from iot_pipeline.core.reading.columns import Codes, Columns, Ints, all_there
 from iot_pipeline.core.reading.row_groups import RowGroups
-from iot_pipeline.core.reading.write_times import Row, record_of
+from iot_pipeline.core.reading.write_times import Row, rank_columns, record_of
 from iot_pipeline.core.times import MS_PER_DAY
 
 _16_BITS = 1 << 16
@@ -184,15 +185,10 @@ def _settle(
     begins = np.concatenate([[True], ~is_equal])
     key = np.cumsum(begins) - 1
     rivals = places[by_key]
-    # `write_times.rank`: the lowest wins.
-    ranked = np.lexsort(
-        (
-            columns.partition[rivals],
-            columns.offset[rivals],
-            -columns.written_us[rivals],
-            key,
-        )
+    by_rank = rank_columns(
+        columns.written_us[rivals], columns.offset[rivals], columns.partition[rivals]
     )
+    ranked = np.lexsort((*by_rank, key))
     ranked_rivals = rivals[ranked]
     winner_of_key = ranked_rivals[begins]
     # The winner stands where the first of its key arrived, and the others nowhere.

@@ -1,4 +1,4 @@
-"""Messages of a range that was ingested by another declaration than some others of the log."""
+"""Read messages by the declaration that was present when their range was ingested."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

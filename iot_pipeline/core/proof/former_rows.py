@@ -1,4 +1,4 @@
-"""Rows whose records Kafka does not have any more, though it has the log: it is another one."""
+"""Rows whose records no audit can read: a log replaced, cut, or partly unreadable."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from iot_pipeline.core.reading.write_times import arrived_ms, may_be_of
 
 @dataclass(frozen=True, slots=True)
 class FormerRows:
-    """Which rows may be of records that were ingested before a rebase, or before the log was cut.
+    """Which rows may be of records that were ingested and that an audit cannot read.
 
-    Or of records that were ingested and cannot be read any more. `until_ms` has, by Kafka
-    partition, the Kafka timestamp of the newest of the former; `unread` has the partition of each
-    stretch of the latter, and between which timestamps it lies.
+    `until_ms` has, by Kafka partition, the newest Kafka timestamp of the records from before a
+    rebase, or from before the log was cut. `unread` has each stretch that Kafka cannot give out:
+    its partition, and the timestamps between which it lies.
     """
 
     until_ms: Mapping[int, int]

@@ -1,8 +1,8 @@
 """Why a day has fewer rows than the ledger stored: settled piece by piece of the log.
 
-A record that is sent again, in a later micro-batch, makes no second row, and no write can know. An
-audit of the day's offsets does: where every record has its row or a later one's, what is missing is
-what was sent again.
+A reading that is sent again in a later micro-batch is counted as stored twice and makes one row: no
+write can know of the first. An audit of the day's offsets does: where every record has its own row
+or a later one's, the missing rows are readings that were sent again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

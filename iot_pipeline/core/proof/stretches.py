@@ -6,17 +6,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from operator import attrgetter
 
 from iot_pipeline.core.proof.audit_result import Fate
 from iot_pipeline.core.proof.log_reader import LogReader
 from iot_pipeline.core.proof.read_back import StoredRow
 from iot_pipeline.core.reading.by_path import Told
+from iot_pipeline.core.reading.declared_times import timestamp_ms
 from iot_pipeline.core.reading.kept_values import kept_columns
 from iot_pipeline.core.reading.messages import Headers, Ignored, Rejection
 from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, write_times_us
 from iot_pipeline.core.times import MS_PER_DAY
+
+_time_of = attrgetter("timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,7 @@ class Stretch:
                 else:
                     readings.append(told)
             records = records.where(is_reading)
-        # timestamp_ms(), inlined: this is the hot loop.
-        times = [round(reading.timestamp * 1e6) // 1000 for reading in readings]
+        times = list(map(timestamp_ms, map(_time_of, readings)))
         days = {ms // MS_PER_DAY for ms in times}
         rows = zip(
             write_times_us(records.produced_ms, records.offsets, records.partitions),

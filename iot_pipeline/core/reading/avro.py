@@ -38,10 +38,6 @@ class Node:
     scale: int | None = None
     without_bytes: int = 0
 
-    @property
-    def is_numeric(self) -> bool:
-        return self.kind in ("int", "long", "float", "double") or self.scale is not None
-
 
 def parse_schema(schema: WriterSchema) -> Node:
     """The tree of a schema; references first.

@@ -1,8 +1,8 @@
 """Avro, many messages of one schema at once: each field of all of them, then the next field.
 
-Of the same meaning as a library in C per message, and several times cheaper. What is rare in a
-message (a list that is not empty, text that is no UTF-8, whatever does not end where it should) is
-left to `compiled`, message by message. https://avro.apache.org/docs/1.12.0/specification/
+It gives the same values as a library in C that reads message by message, several times cheaper. A
+message with something rare in it (a list that is not empty, text that is not UTF-8, an end in the
+wrong place) is left to `compiled`, which reads it alone. https://avro.apache.org/docs/1.12.0/specification/
 """
 
 from collections.abc import Callable, Sequence

@@ -1,11 +1,15 @@
-"""The drain's way to read Avro and Protobuf: what a schema promises is asked of the schema, once.
+"""The drain's way to read Avro and Protobuf: a schema is looked at once, its messages need not be.
 
-The messages of a chunk that are of one schema are read together (`avro_together`,
-`protobuf_together`): a column per thing that the declaration asks for. A message that is not read
-so, and a schema of which something wanted is of a rare kind, is read by libraries in C, fastavro's
-and Google's, and becomes a tuple of what is asked for (`compiled_avro`, `compiled_protobuf`). A
-schema of which a declared path is not there, or has another type, has neither form, and its
-messages are read by path (`by_path`, by code of ours), as is any message that both forms refuse.
+There are three ways, the cheapest first, and a message takes the first that can read it:
+
+1. together (`avro_together`, `protobuf_together`): the messages of a chunk that have one schema
+   become columns, one for each thing that the declaration asks for;
+2. one by one (`compiled_avro`, `compiled_protobuf`): fastavro or Google's library, both in C, make
+   a tuple of what is asked for. For messages with something rare in them, and for schemas in which
+   something that is asked for has a rare type;
+3. by path (`by_path`, our own code): for schemas that lack a declared path or have another type
+   there, and for messages that the other two refuse. It says in words what is wrong.
+
 Limits are checked on columns (`read_chunk`).
 """
 

@@ -6,9 +6,13 @@ to the millisecond: 0.001 has no exact double.
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from iot_pipeline.core.reading.declaration import TimeUnit
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # 2000-01-01 and 2100-01-01 UTC. Milliseconds since 1970 sent as seconds land far above.
 EARLIEST_SECONDS = 946_684_800.0
@@ -33,6 +37,11 @@ def timestamp_ms(seconds: float) -> int:
     for many values, because 0.001 has no exact double.
     """
     return round(seconds * 1e6) // 1000
+
+
+def timestamps_ms(seconds: "npt.NDArray[np.float64]") -> "npt.NDArray[np.int64]":
+    """`timestamp_ms` of each: numpy, too, rounds halves to the even one."""
+    return (seconds * 1e6).round().astype("int64") // 1000
 
 
 def time_ms(told: float | str, unit: TimeUnit) -> int | None:

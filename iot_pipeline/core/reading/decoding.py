@@ -28,7 +28,6 @@ from iot_pipeline.core.reading.declared_times import (
 from iot_pipeline.core.reading.formats import FRAME_BYTES, SchemaBook
 from iot_pipeline.core.reading.messages import (
     Headers,
-    Reading,
     ReadingRules,
     Record,
     values_getter,
@@ -38,13 +37,6 @@ from iot_pipeline.core.reading.told_columns import Getter, ToldColumns
 
 # What decoding raises for a message that is no reading; TypeError is a tombstone's.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
-
-_encode = msgspec.json.Encoder().encode
-
-
-def encode_reading(reading: Reading) -> bytes:
-    """The JSON of the original message, UTF-8, in the order of the fields."""
-    return _encode(reading)
 
 
 # The places of messages that were read, and what they tell, by schema; the places of those that are

@@ -1,4 +1,4 @@
-"""What differs between two declarations, in words: for who chooses between them."""
+"""What differs between two declarations, in words: for a person who chooses between them."""
 
 from iot_pipeline.core.reading.declaration import Declaration, TimeSource, path_text
 from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, RANGES

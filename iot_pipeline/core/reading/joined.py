@@ -1,8 +1,8 @@
-"""The bytes of many messages behind each other, and what stands at a place in each of them.
+"""Many messages in one array of bytes, and what stands at a place in each of them.
 
-numpy reads what one function of C per message would read: a place is an array, one entry per
-message. Nothing here raises for what a message says. A place only grows, so what would read beyond
-its message's end is noticed at the end: no place comes back to it.
+numpy reads the same thing from all messages at once: a place is an array with one position per
+message. Nothing here raises because of a message's content. Positions only grow, so one that left
+its message is found by a single comparison at the end.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""What a table keeps of a value: all of it, but of a `float` column the nearest of 32 bits.
+"""The values that a table keeps of those in a record: rounded to 32 bits in a `float` column.
 
-For those who compare what a record says with what its row has.
+For comparing a record with its row.
 """
 
 import struct

@@ -1,6 +1,6 @@
-"""What a message is that is no reading, as far as its bytes tell: for the message of a dead letter.
+"""Guess from its bytes what a message is that could not be read, for the text of a dead letter.
 
-Never decides whether a message is a reading: only what is said of one that is not.
+Whether it is a reading is decided before, elsewhere.
 """
 
 import re

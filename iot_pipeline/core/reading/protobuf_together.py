@@ -1,9 +1,9 @@
 """Protobuf, many messages of one type at once: each field of all of them, then the next field.
 
 Fields are looked for in the order of their numbers, which is how they are written, each once or not
-at all. Of the same meaning as a library in C per message, and cheaper. What is rare in a message
-(another order, a field that the schema does not know or that is repeated, text that is no UTF-8) is
-left to `compiled_protobuf`, message by message.
+at all. It gives the same values as a library in C that reads message by message, and is cheaper. A
+message with something rare in it (another order, a field that is repeated or that the schema does
+not know, text that is not UTF-8) is left to `compiled_protobuf`, which reads it alone.
 https://protobuf.dev/programming-guides/encoding/
 """
 

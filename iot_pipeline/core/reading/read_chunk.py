@@ -1,7 +1,8 @@
 """The messages of many records become columns: the plain ones together, the others one by one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from iot_pipeline.core.reading.declared_times import (
     PER_SECOND,
     iso_ms,
     timestamp_ms,
+    timestamps_ms,
 )
 from iot_pipeline.core.reading.decoding import UNREADABLE, ReadingDecoder, Shape, exact_ends
 from iot_pipeline.core.reading.messages import Ignored, Reading, Rejection
@@ -49,11 +51,6 @@ class DecodedChunk:
     left_out: list[int] = field(default_factory=list)
     rejections: list[tuple[int, Rejection]] = field(default_factory=list)
     ignored: int = 0
-
-
-def timestamps_ms(seconds: npt.NDArray[np.float64]) -> Ints:
-    """`timestamp_ms` of each: numpy, too, rounds halves to the even one."""
-    return np.rint(seconds * 1e6).astype(np.int64) // 1000
 
 
 def read_chunk(decoder: ReadingDecoder, chunk: RecordChunk) -> DecodedChunk:
@@ -124,7 +121,7 @@ class _Work:
 
     def result(self, plain: list["_Plain"]) -> DecodedChunk:
         left_out = sorted([*(at for at, _ in self.rejections), *self.ignored])
-        rejections, ignored = sorted(self.rejections, key=_place_of), len(self.ignored)
+        rejections, ignored = sorted(self.rejections, key=itemgetter(0)), len(self.ignored)
         if self.by_path or not plain:
             plain.append(self._read_by_path())
         both = plain[0] if len(plain) == 1 else _in_order(plain)
@@ -327,6 +324,3 @@ def _find_known(rule: IgnoreRule, told: list[Any], is_bad: Column) -> None:
     for at, one in enumerate(told):
         if one is not UNSET and any(one == equal for equal in rule.equals):
             is_bad[at] = True
-
-
-_place_of: Callable[[tuple[int, Any]], int] = lambda item: item[0]  # noqa: E731

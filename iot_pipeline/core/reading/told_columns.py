@@ -1,4 +1,4 @@
-"""What is taken of many messages of one schema while they are read: a column per thing wanted."""
+"""Columns of values that are read from many messages of one schema at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What our users must be allowed to do on Kafka and Cassandra, as data, and the lines for it."""
+"""What our users must be allowed to do on Kafka and Cassandra, and what a person may ask."""

@@ -36,11 +36,8 @@ _NOT_SENT = (Reason.REJECTED_BY_CASSANDRA, Reason.UNDECODABLE)
 MALFORMED_REASONS = tuple(reason for reason in Reason if reason not in _NOT_SENT)
 if TYPE_CHECKING:
     MalformedReason = str
-    QuantityName = str
 else:
     MalformedReason = Literal[tuple(reason.value for reason in MALFORMED_REASONS)]
-    QuantityName = Literal[tuple(quantity.name for quantity in QUANTITIES)]
-_UNITS = " or ".join(quantity.unit for quantity in QUANTITIES)
 Share = Annotated[
     float,
     Meta(gt=0, le=1, description="The share of readings that are hit while the fault is active."),
@@ -92,9 +89,11 @@ class Stuck(Fault, frozen=True, kw_only=True, tag_field="kind", tag="stuck"):
 class Spike(Fault, frozen=True, kw_only=True, tag_field="kind", tag="spike"):
     """One value is far off, alone."""
 
-    quantity: Annotated[QuantityName, Meta(description="Which value is off.")] = QUANTITIES[0].name
+    quantity: Annotated[str, Meta(description="Which declared quantity is off.")] = QUANTITIES[
+        0
+    ].name
     size: Annotated[
-        float, Meta(ge=1, le=100, description=f"By how much, {_UNITS}; up or down by chance.")
+        float, Meta(ge=1, le=100, description="By how much, in its unit; up or down by chance.")
     ] = 25.0
     share: Share = 1.0
 
@@ -102,9 +101,11 @@ class Spike(Fault, frozen=True, kw_only=True, tag_field="kind", tag="spike"):
 class Drift(Fault, frozen=True, kw_only=True, tag_field="kind", tag="drift"):
     """The device goes wrong slowly, in a straight line, and is well again at the end."""
 
-    quantity: Annotated[QuantityName, Meta(description="Which value drifts.")] = QUANTITIES[0].name
+    quantity: Annotated[str, Meta(description="Which declared quantity drifts.")] = QUANTITIES[
+        0
+    ].name
     size: Annotated[
-        float, Meta(ge=-200, le=200, description=f"How far off it is at the end, {_UNITS}.")
+        float, Meta(ge=-200, le=200, description="How far off it is at the end, in its unit.")
     ] = 30.0
 
 

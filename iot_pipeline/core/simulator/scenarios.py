@@ -7,11 +7,12 @@ room does not warm by a degree in a second. What does is a fault, and known to b
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
+from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.simulator.fault_specs import FaultSpec
 from iot_pipeline.core.times import US_PER_DAY, Duration, duration_us
 
@@ -22,8 +23,12 @@ _PLACE = "{place}"
 
 
 class QuantityCurve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a quantity is simulated; a kind says its limits, and what the weather does to it."""
+    """How a quantity is simulated; a kind says its limits, and what the weather does to it.
 
+    `unit` is the one in which the numbers are: a quantity in another one is not simulated so.
+    """
+
+    unit: ClassVar[str] = ""
     mean: float = 0.0
     bias: float = 0.0
     noise: float = 0.0
@@ -37,6 +42,7 @@ class QuantityCurve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Temperature(QuantityCurve, frozen=True):
     """The temperature of a group's places, and how its devices differ."""
 
+    unit: ClassVar[str] = "°C"
     mean: Annotated[float, Meta(ge=-40, le=50, description="°C, over a year of days.")] = 20.0
     daily: Annotated[
         float, Meta(ge=0, le=20, description="°C the warmest hour is above the mean of a day.")
@@ -63,6 +69,7 @@ class Temperature(QuantityCurve, frozen=True):
 class Humidity(QuantityCurve, frozen=True):
     """The relative humidity: its mean, and what each degree takes from it."""
 
+    unit: ClassVar[str] = "%"
     mean: Annotated[float, Meta(ge=0, le=100, description="%, at the mean temperature.")] = 45.0
     coupling: Annotated[
         float, Meta(ge=0, le=5, description="% lost with each °C: warm air is dry air.")
@@ -120,10 +127,11 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def interval_us(self) -> int | Fraction:
         return duration_us(self.interval)
 
-    def quantity(self, name: str) -> QuantityCurve:
-        """How one of QUANTITIES is simulated: the field of its name."""
-        curve: QuantityCurve = getattr(self, name)
-        return curve
+    def curve(self, quantity: Quantity) -> QuantityCurve | None:
+        """How the group says that a quantity is simulated: the field of its name, in its unit."""
+        found = getattr(self, quantity.name, None)
+        is_it = isinstance(found, QuantityCurve) and found.unit == quantity.unit
+        return found if is_it else None
 
     @property
     def own_places(self) -> list[str]:

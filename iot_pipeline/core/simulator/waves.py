@@ -1,9 +1,8 @@
 """How a quantity is simulated that no scenario describes: a slow wave within what is plausible."""
 
-from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, QUANTITIES, Quantity
+from iot_pipeline.core.reading.quantities import NO_GREATEST, NO_LEAST, Quantity
 from iot_pipeline.core.simulator.scenarios import Group, QuantityCurve, Weather
 
-_UNIT_OF = {quantity.name: quantity.unit for quantity in QUANTITIES}
 # Of a quantity without any limit.
 _PLAIN_SPAN = 100.0
 
@@ -21,8 +20,8 @@ class Wave(QuantityCurve, frozen=True):
 
 def curve_of(group: Group, weather: Weather, quantity: Quantity) -> QuantityCurve:
     """The scenario's own curve where it has one of this name and unit, else a wave."""
-    if _UNIT_OF.get(quantity.name) == quantity.unit:
-        return group.quantity(quantity.name)
+    if (told := group.curve(quantity)) is not None:
+        return told
     least, span = _plausible(quantity)
     temperature = group.temperature
     # A device's own gain is 1.2 at most (`measuring`).

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from iot_pipeline.core.checks.keyspaces import check_owner
+from iot_pipeline.core.ingest.plan import check_reach, plan_offsets, split_at_checkpoint
 from iot_pipeline.core.reading.offsets import (
     LOG_APPEND_TIME,
     Checkpoint,
@@ -16,9 +17,6 @@ from iot_pipeline.core.reading.offsets import (
     TopicInfo,
     Watermarks,
     check_checkpoint_id,
-    check_reach,
-    plan_offsets,
-    split_at_checkpoint,
     subtract_ranges,
 )
 from iot_pipeline.errors import (

@@ -7,7 +7,7 @@ import pytest
 from iot_pipeline.core.checks.messages_seen import MessagesSeen
 from iot_pipeline.core.reading.declaration import SEED, DeviceSource
 from iot_pipeline.core.reading.messages import Headers, ReadingRules, Record
-from iot_pipeline_tests.core.reading import test_formats as formats
+from iot_pipeline_tests.core.reading import messages_by_schema as formats
 
 
 @pytest.mark.parametrize(

@@ -1,161 +1,38 @@
-from collections import Counter, defaultdict
+"""Records become a micro-batch: every offset accounted for, one winner of each key."""
+
+from collections import Counter
 from datetime import date
 from functools import partial
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.core.ingest.micro_batch import MicroBatchBuilder
-from iot_pipeline.core.ingest.open_milliseconds import OpenMilliseconds
-from iot_pipeline.core.reading.chunks import chunk_records
-from iot_pipeline.core.reading.declared_times import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
-from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.declared_times import (
+    timestamp_ms,
+)
+from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.groups import DeviceGroup
-from iot_pipeline.core.reading.messages import Reading, ReadingRules, Reason, Record
+from iot_pipeline.core.reading.messages import Reading, ReadingRules, Reason
 from iot_pipeline.core.reading.offsets import OffsetRange
-from iot_pipeline.core.reading.read_chunk import timestamps_ms
 from iot_pipeline.core.reading.retention import Retention, RetentionByCode
-from iot_pipeline.core.reading.write_times import record_of, write_time_us
+from iot_pipeline.core.reading.write_times import write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
-
-T0 = 1_735_444_918.0  # 2024-12-29
-PRODUCED_MS = 1_735_444_920_000
-
-
-def record(
-    partition: int,
-    offset: int,
-    produced_ms: int = PRODUCED_MS,
-    *,
-    device: str = "d",
-    at: float = T0,
-    temperature: float = 20.0,
-    value: bytes | None = None,
-) -> Record:
-    if value is None:
-        value = encode_reading(Reading(device, at, temperature, 50.0))
-    return Record(partition, offset, produced_ms, device.encode(), value)
-
-
-def bad_record(partition: int, offset: int, produced_ms: int = PRODUCED_MS) -> Record:
-    return record(partition, offset, produced_ms, value=b"not json")
-
-
-def add(builder, records):
-    for chunk in chunk_records(records):
-        builder.add(chunk)
-
-
-def pass_closed(waiting, poll):
-    (chunk,) = chunk_records(poll)
-    return [item for closed in waiting.pass_closed(chunk) for item in closed]
-
-
-def release(waiting, partition):
-    return [item for chunk in waiting.release(partition) for item in chunk]
-
-
-def build(starts, ends, records, **options):
-    builder = MicroBatchBuilder(dict(starts), ReadingDecoder(ReadingRules()), **options)
-    add(builder, records)
-    return builder.build(dict(ends))
-
-
-_RECORDS = st.integers(0, 10 * 5 * 3 * 2 * 11 - 1)
-
-
-@st.composite
-def logs(draw, partitions: int = 3, length: int = 40):
-    """Logs with holes, bad records, ids of no device, few keys and milliseconds: all collide."""
-    log = {}
-    for partition in range(draw(st.integers(1, partitions))):
-        start = draw(st.integers(0, 5000))
-        produced_ms = PRODUCED_MS + draw(st.integers(0, 3))
-        records = []
-        end = start + draw(st.integers(1, length))
-        # One draw for a record: to draw each of its parts by itself took most of these tests.
-        many = end - start
-        drawn_records = draw(st.lists(_RECORDS, min_size=many, max_size=many))
-        for offset, drawn in enumerate(drawn_records, start):
-            rest, kind = divmod(drawn, 10)
-            rest, pause = divmod(rest, 5)
-            rest, later = divmod(rest, 3)
-            temperature, device = divmod(rest, 2)
-            produced_ms += (0, 0, 0, 1, 7)[pause]
-            if kind == 0:
-                continue  # a hole
-            if kind == 1:
-                records.append(bad_record(partition, offset, produced_ms))
-                continue
-            records.append(
-                record(
-                    partition,
-                    offset,
-                    produced_ms,
-                    # Of the third only the id is wrong, and that is found last.
-                    device="" if kind == 2 else "ab"[device],
-                    at=T0 + (0.0, 0.001, 86_400.0)[later],
-                    temperature=temperature - 5.0,
-                )
-            )
-        log[partition] = (start, end, records)
-    return log
-
-
-def starts_of(log):
-    return {partition: start for partition, (start, _, _) in log.items()}
-
-
-def ends_of(log):
-    return {partition: end for partition, (_, end, _) in log.items()}
-
-
-def interleave(log, order):
-    """All records, each partition's in order; `order` picks whose turn it is."""
-    waiting = {partition: list(records) for partition, (_, _, records) in log.items() if records}
-    result = []
-    while waiting:
-        partition = order.choice(sorted(waiting))
-        result.append(waiting[partition].pop(0))
-        if not waiting[partition]:
-            del waiting[partition]
-    return result
-
-
-def key_of(item: Record):
-    reading = ReadingDecoder(ReadingRules()).decode(item.value)
-    if not isinstance(reading, Reading):
-        return None
-    return reading.device_id, timestamp_ms(reading.timestamp)
-
-
-def expected_winners(records):
-    """The oracle, as the sentence: the highest write time wins, of equal ones the first record."""
-    rivals = defaultdict(list)
-    for item in records:
-        if key_of(item) is not None:
-            rivals[key_of(item)].append(item)
-    return {
-        key: max(
-            items,
-            key=lambda r: (
-                r.produced_ms * 1000 + r.offset % 62 * 16 + r.partition % 16,
-                -r.offset,
-                -r.partition,
-            ),
-        )
-        for key, items in rivals.items()
-    }
-
-
-def rows_of(batch):
-    return {
-        (device, ms): record_of(row)
-        for (device, _), group in batch.groups.items()
-        for ms, row in group.items()
-    }
+from iot_pipeline_tests.core.ingest.micro_batches import (
+    PRODUCED_MS,
+    T0,
+    add,
+    bad_record,
+    build,
+    ends_of,
+    expected_winners,
+    interleave,
+    key_of,
+    logs,
+    record,
+    rows_of,
+    starts_of,
+)
 
 
 @given(logs(), st.randoms(use_true_random=False), st.none() | st.integers(0, 100))
@@ -340,39 +217,6 @@ def test_cassandra_partitions_are_devices_times_days_and_no_more_than_rows():
     assert builder.partition_keys == 4
 
 
-# Records that were settled before.
-
-
-@given(logs(), st.randoms(use_true_random=False), st.data())
-def test_records_from_before_the_start_compete_and_are_not_counted(log, order, data):
-    starts = {p: data.draw(st.integers(start, end)) for p, (start, end, _) in log.items()}
-    records = interleave(log, order)
-    builder = MicroBatchBuilder(dict(starts), ReadingDecoder(ReadingRules()))
-    for chunk in chunk_records([r for r in records if r.offset < starts[r.partition]]):
-        builder.compete(chunk)
-    own = [r for r in records if r.offset >= starts[r.partition]]
-    add(builder, own)
-    batch = builder.build(ends_of(log))
-    winners = expected_winners(records)
-    assert rows_of(batch) == {
-        key: (item.partition, item.offset) for key, item in winners.items() if item in own
-    }
-    for partition, counts in batch.counts.items():
-        mine = [r for r in own if r.partition == partition]
-        assert counts.accounted == log[partition][1] - starts[partition]
-        assert counts.rejected == sum(key_of(r) is None for r in mine)
-        assert counts.stored == sum(place[0] == partition for place in rows_of(batch).values())
-        assert sum(counts.stored_by_day.values()) == counts.stored
-        losers = [r for r in mine if key_of(r) is not None and winners[key_of(r)] is not r]
-        repeats = [r for r in losers if r.value == winners[key_of(r)].value]
-        assert counts.repeated == len(repeats), "equal to the row, whatever it lost to first"
-        assert counts.superseded == len(losers) - len(repeats)
-    assert all(letter.record in own for letter in batch.dead_letters)
-
-
-# Rows that Cassandra refuses.
-
-
 def test_a_refused_row_is_counted_as_rejected_and_leaves_its_day():
     refused = record(0, 1, at=T0 + 86_400, device="e")
     batch = build({0: 0}, {0: 3}, [record(0, 0), refused, record(0, 2, at=T0 + 1)])
@@ -399,133 +243,3 @@ def test_a_dead_letter_keeps_the_record_whole_with_its_reason():
     (letter,) = build({0: 0}, {0: 1}, [item]).dead_letters
     assert letter.record == item
     assert letter.reason is Reason.NOT_JSON
-
-
-# Open milliseconds.
-
-
-@st.composite
-def arrivals(draw):
-    """Polls of one to three partitions, broker milliseconds never going back."""
-    ms = defaultdict(lambda: PRODUCED_MS)
-    offset = Counter()
-    polls = []
-    for _ in range(draw(st.integers(1, 15))):
-        partition = draw(st.integers(0, 2))
-        poll = []
-        for _ in range(draw(st.integers(1, 6))):
-            ms[partition] += draw(st.sampled_from([0, 0, 1, 5]))
-            offset[partition] += draw(st.sampled_from([1, 1, 3]))
-            poll.append(record(partition, offset[partition], ms[partition]))
-        polls.append(poll)
-    return polls
-
-
-@given(arrivals())
-def test_records_are_held_until_their_millisecond_is_closed_and_none_is_lost_or_reordered(polls):
-    waiting = OpenMilliseconds()
-    passed, arrived = defaultdict(list), defaultdict(list)
-    for poll in polls:
-        partition = poll[0].partition
-        arrived[partition] += poll
-        out = pass_closed(waiting, poll)
-        passed[partition] += out
-        newest = poll[-1].produced_ms
-        # What is given out is closed: a later record of the partition was seen.
-        assert all(item.produced_ms < newest for item in out)
-        # What is held is exactly the newest millisecond, whole.
-        held = arrived[partition][len(passed[partition]) :]
-        assert held
-        assert {item.produced_ms for item in held} == {newest}
-        assert waiting.held(partition) == len(held)
-        assert waiting.next_offsets()[partition] == held[0].offset
-    assert waiting.total == sum(waiting.held(partition) for partition in arrived)
-    assert waiting.total_bytes == sum(
-        item.size_bytes for p in arrived for item in arrived[p][len(passed[p]) :]
-    )
-    for partition in arrived:
-        assert passed[partition] + release(waiting, partition) == arrived[partition]
-    assert waiting.total == 0
-    assert waiting.total_bytes == 0
-    assert waiting.next_offsets() == {}
-
-
-def test_a_clock_that_steps_back_loses_and_reorders_nothing():
-    waiting = OpenMilliseconds()
-    polls = [
-        [record(0, 0, 5), record(0, 1, 5)],
-        [record(0, 2, 4)],
-        [record(0, 3, 5), record(0, 4, 3), record(0, 5, 5)],
-    ]
-    out = [item.offset for poll in polls for item in pass_closed(waiting, poll)]
-    assert out + [item.offset for item in release(waiting, 0)] == [0, 1, 2, 3, 4, 5]
-
-
-def test_releasing_what_is_not_held_gives_nothing():
-    assert OpenMilliseconds().release(3) == []
-
-
-@given(arrivals(), st.sets(st.integers(0, 14)))
-def test_what_was_released_competes_with_the_rest_of_its_millisecond_and_with_no_other(polls, cuts):
-    waiting = OpenMilliseconds()
-    released = defaultdict(list)
-
-    def check(part):
-        rivals = [item for rival in waiting.rivals_of(part) for item in rival]
-        begins_in = part.produced_ms[0]
-        assert rivals == [r for r in released[part.partition] if r.produced_ms == begins_in]
-
-    for number, poll in enumerate(polls):
-        (chunk,) = chunk_records(poll)
-        for part in waiting.pass_closed(chunk):
-            check(part)
-        if number in cuts:
-            for part in waiting.release(chunk.partition):
-                check(part)
-                waiting.settle(part)
-                released[part.partition] += list(part)
-
-
-def test_what_an_earlier_run_settled_competes_until_its_millisecond_is_over():
-    settled = chunk_records([record(0, 4, 7), record(0, 5, 7), record(1, 0, 9)])
-    waiting = OpenMilliseconds(settled)
-    same, later = chunk_records([record(0, 6, 7)]) + chunk_records([record(0, 7, 8)])
-    assert waiting.rivals_of(same) == settled[:1]
-    assert waiting.rivals_of(later) == []
-    assert waiting.rivals_of(same) == []
-
-
-def test_what_was_released_is_forgotten_when_it_is_too_much():
-    waiting = OpenMilliseconds()
-    assert not waiting.forget(0, 0)
-    pass_closed(waiting, [record(0, 0, 7)])
-    (released,) = waiting.release(0)
-    waiting.settle(released)
-    assert not waiting.forget(0, released.size_bytes)
-    assert waiting.forget(0, released.size_bytes - 1)
-    assert waiting.rivals_of(released) == []
-
-
-@pytest.mark.parametrize("offset", [0, 5])
-def test_the_micro_batch_ends_before_what_is_held_and_the_next_begins_there(offset):
-    waiting = OpenMilliseconds()
-    first = pass_closed(waiting, [record(0, offset, 1), record(0, offset + 2, 2, at=T0 + 1)])
-    batch = build({0: offset}, waiting.next_offsets(), first)
-    assert batch.ends == {0: offset + 2}
-    assert batch.counts[0].holes == 1
-    rest = build(batch.ends, {0: offset + 3}, release(waiting, 0))
-    assert rest.counts[0].holes == 0
-    assert rest.counts[0].stored == 1
-
-
-@given(
-    st.lists(
-        st.floats(EARLIEST_SECONDS, LATEST_SECONDS)
-        # Half microseconds, which are rounded to the even one.
-        | st.integers(2_000_000_000_000_000, 8_000_000_000_000_000).map(lambda n: (n + 0.5) / 2e6)
-    )
-)
-def test_many_timestamps_at_once_are_what_each_is(seconds):
-    assert timestamps_ms(np.array(seconds, np.float64)).tolist() == [
-        timestamp_ms(s) for s in seconds
-    ]

@@ -13,13 +13,14 @@ from iot_pipeline.core.ingest.winners import _order_by, group_rows
 from iot_pipeline.core.reading.chunks import chunk_records
 from iot_pipeline.core.reading.columns import Columns, DeviceCodes
 from iot_pipeline.core.reading.declared_times import timestamp_ms
-from iot_pipeline.core.reading.decoding import ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.decoding import ReadingDecoder
 from iot_pipeline.core.reading.messages import Reading, ReadingRules, Record
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.core.reading.row_groups import RowGroups
 from iot_pipeline.core.reading.spans import Place
 from iot_pipeline.core.reading.write_times import Row, RowsByTime, rank, record_of, write_time_us
 from iot_pipeline.core.times import MS_PER_DAY, day_of
+from iot_pipeline_tests.core.reading.encoded import encode_reading
 
 _SECONDS = 1_735_516_799.0  # the last second of a day
 _PRODUCED_MS = 1_735_520_000_000

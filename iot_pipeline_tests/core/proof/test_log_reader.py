@@ -3,9 +3,9 @@
 import pytest
 
 from iot_pipeline.core.proof.log_reader import LogReader
-from iot_pipeline.core.reading.decoding import encode_reading
 from iot_pipeline.core.reading.messages import Reading, ReadingRules
 from iot_pipeline.core.reading.quantities import QUANTITIES
+from iot_pipeline_tests.core.reading.encoded import encode_reading
 
 RULES = ReadingRules()
 

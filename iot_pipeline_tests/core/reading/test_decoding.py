@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from iot_pipeline.core.reading.chunks import RecordChunk
 from iot_pipeline.core.reading.declared_times import EARLIEST_SECONDS, LATEST_SECONDS, timestamp_ms
-from iot_pipeline.core.reading.decoding import UNREADABLE, ReadingDecoder, encode_reading
+from iot_pipeline.core.reading.decoding import UNREADABLE, ReadingDecoder
 from iot_pipeline.core.reading.messages import (
     Ignored,
     Reading,
@@ -18,6 +18,7 @@ from iot_pipeline.core.reading.messages import (
     find_device_id_problem,
 )
 from iot_pipeline.core.reading.read_chunk import read_chunk
+from iot_pipeline_tests.core.reading.encoded import encode_reading
 from iot_pipeline_tests.core.reading.limits import limited_seed
 
 ORIGINAL = (

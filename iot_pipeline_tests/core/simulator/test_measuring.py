@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice, pairwise
 
@@ -246,7 +247,12 @@ def test_groups_that_measure_together_are_merged_in_order_of_time_then_of_device
 def test_a_group_says_of_each_quantity_how_it_is_simulated():
     group = plain_fleet(1, Fraction(1_000_000)).groups[0]
     for quantity in QUANTITIES:
-        assert quantity.least <= group.quantity(quantity.name).mean <= quantity.greatest
+        curve = group.curve(quantity)
+        assert curve is not None
+        assert quantity.least <= curve.mean <= quantity.greatest
+        # What the group's numbers are not about is a wave: another unit, another name.
+        assert group.curve(replace(quantity, unit="K")) is None
+    assert group.curve(replace(QUANTITIES[0], name="interval")) is None
 
 
 def test_a_plain_fleet_is_planned_with_every_device_there_may_be():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from iot_pipeline.core.reading.by_path import PathReader
@@ -23,6 +24,8 @@ from iot_pipeline.core.simulator.encoding import first_schema
 from iot_pipeline.core.simulator.fault_specs import MALFORMED_REASONS
 from iot_pipeline.core.simulator.messages import MessageWriter
 from iot_pipeline.core.simulator.plan import plan_scenario
+from iot_pipeline.core.simulator.scenario_fleet import ScenarioFleet
+from iot_pipeline.core.simulator.scenarios import Scenario
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.local.scenario_files import load_scenario
 from iot_pipeline.proto_files import compile_texts
@@ -142,6 +145,20 @@ def test_a_scenario_measures_declared_quantities_within_what_is_plausible() -> N
         assert len(set(values)) > 20
     again = [one.payload for one in plan.fleet(0, rules).emissions() if one.injection is None]
     assert [reader.read(payload) for payload in again] == found
+
+
+def test_a_spike_and_a_drift_may_be_about_any_declared_quantity() -> None:
+    rules = ReadingRules(of_one())
+    name = rules.quantities[0].name
+    kinds: tuple[dict[str, object], ...] = (
+        {"kind": "spike", "size": 1.0},
+        {"kind": "drift", "size": 1.0, "at": "0s", "for": "1h"},
+    )
+    for kind in kinds:
+        told = {"groups": [{"name": "g", "devices": 1}], "faults": [{"quantity": name, **kind}]}
+        scenario = msgspec.convert({"description": "a test", **told}, Scenario)
+        fleet = ScenarioFleet(scenario, seed=1, start_us=0, end_us=10_000_000, rules=rules)
+        assert any(one.injection is not None for one in fleet.emissions())
 
 
 def test_a_fault_about_a_quantity_that_is_not_declared_is_refused() -> None:

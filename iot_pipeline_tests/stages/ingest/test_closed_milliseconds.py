@@ -6,7 +6,6 @@ from uuid import uuid4
 
 from iot_pipeline.core.ledger.chain import Commit
 from iot_pipeline.core.reading.chunks import RecordChunk, chunk_records
-from iot_pipeline.core.reading.decoding import encode_reading
 from iot_pipeline.core.reading.messages import Reading, Record
 from iot_pipeline.core.reading.offsets import Checkpoint, OffsetRange, PartitionState, TopicInfo
 from iot_pipeline.core.reading.row_groups import RowSlice
@@ -17,6 +16,7 @@ from iot_pipeline.stages.ingest.following import Follow, open_ended
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ingest.progress import DrainProgress
 from iot_pipeline.stages.ports.ledger import Run
+from iot_pipeline_tests.core.reading.encoded import encode_reading
 
 _SECONDS = 1_735_444_800.0
 _Turn = tuple[list[Record], bool]

@@ -16,7 +16,7 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.core.times import MS_PER_DAY
 from iot_pipeline.stages.proof.settling import settle_day
 from iot_pipeline_tests.stages.fake_ledger import FakeLedger
-from iot_pipeline_tests.stages.proof.test_other_declarations import T0_MS, Past
+from iot_pipeline_tests.stages.proof.past import T0_MS, Past
 from iot_pipeline_tests.stages.world import T0, World
 
 DAY = date(2024, 12, 29)

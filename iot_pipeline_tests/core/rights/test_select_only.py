@@ -2,7 +2,7 @@
 
 import pytest
 
-from iot_pipeline.core.reading.select_only import check_select
+from iot_pipeline.core.rights.select_only import check_select
 from iot_pipeline.errors import ConfigurationError
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot_pipeline.cli.size import size_command
-from iot_pipeline.core.ingest.costs import (
+from iot_pipeline.core.ingest.fleet_costs import (
     DEVICE_DAY_BYTES,
     FULL,
     ROW_BYTES,
