@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from iot_pipeline.clients.cassandra import CassandraClient, PendingAnswer
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra_answers import PendingAnswer
 from iot_pipeline.core.ledger.chain import Counts, LedgerEntry, Outcome
 from iot_pipeline.core.reading.spans import bucket_of
 

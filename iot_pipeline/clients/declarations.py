@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from iot_pipeline.clients.cassandra import CassandraClient, aware
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra_answers import aware
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.declaration import Declaration
 from iot_pipeline.core.reading.kept_declaration import KeptDeclaration

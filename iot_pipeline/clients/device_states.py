@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer, all_rows
+from iot_pipeline.clients.cassandra_answers import PendingAnswer, all_rows
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.spans import share_of
 

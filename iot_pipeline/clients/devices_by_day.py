@@ -5,7 +5,7 @@ from datetime import date
 from heapq import merge
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer, all_rows
+from iot_pipeline.clients.cassandra_answers import PendingAnswer, all_rows
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.spans import BUCKETS, bucket_of
 from iot_pipeline.core.times import Window

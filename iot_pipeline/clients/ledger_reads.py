@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PLAIN_TUPLES, PendingAnswer, aware, by_day, ms_of
+from iot_pipeline.clients.cassandra import PLAIN_TUPLES
+from iot_pipeline.clients.cassandra_answers import PendingAnswer, aware, by_day, ms_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.ledger.chain import FATES, ChainLink, Counts, LedgerEntry, Outcome
 from iot_pipeline.core.ledger.declared import DeclaredReplay

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer, all_rows
+from iot_pipeline.clients.cassandra_answers import PendingAnswer, all_rows
 from iot_pipeline.clients.ledger_reads import (
     COUNT_COLUMNS,
     ENTRIES,

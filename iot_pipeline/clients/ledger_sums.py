@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from iot_pipeline.clients.cassandra import by_day
+from iot_pipeline.clients.cassandra_answers import by_day
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.ledger.sums import EntryPlace, LedgerSum, LossPlace
 

@@ -20,7 +20,8 @@ import numpy as np
 from cassandra.protocol import BatchMessage, ProtocolHandler
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
-from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra_answers import DAY_ZERO, PendingAnswer
 from iot_pipeline.clients.packed_rows import (
     PackedBlock,
     pack_device,

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from iot_pipeline.clients.cassandra import DAY_ZERO
+from iot_pipeline.clients.cassandra_answers import DAY_ZERO
 from iot_pipeline.core.reading.columns import Codes, Ints, Mask, cells_of
 from iot_pipeline.core.reading.quantities import QuantityType
 from iot_pipeline.core.reading.row_groups import RowGroups, RowSlice

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from cassandra.query import UNSET_VALUE
 
-from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra_answers import DAY_ZERO, PendingAnswer
 from iot_pipeline.clients.devices_by_day import DEVICES_BY_DAY
 from iot_pipeline.clients.sensor_data import SENSOR_DATA, bound_row, columns_of
 from iot_pipeline.clients.table import Table

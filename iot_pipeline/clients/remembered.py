@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any
 
-from iot_pipeline.clients.cassandra import PendingAnswer, aware, by_day, ms_of
+from iot_pipeline.clients.cassandra_answers import PendingAnswer, aware, by_day, ms_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.fleet.report import LastAudit
 from iot_pipeline.core.ingest.stopped import Stop

@@ -6,7 +6,8 @@ from datetime import date
 from itertools import chain
 from typing import Any
 
-from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer, all_rows, aware
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra_answers import DAY_ZERO, PendingAnswer, all_rows, aware
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.reading.quantities import Quantity
 from iot_pipeline.core.rollups.days import DayRecord

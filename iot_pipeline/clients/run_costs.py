@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from iot_pipeline.clients.cassandra import aware
+from iot_pipeline.clients.cassandra_answers import aware
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.ingest.run_costs import Place, RunCost
 

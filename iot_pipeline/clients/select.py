@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from cassandra import InvalidRequest
 
-from iot_pipeline.clients.cassandra import CassandraClient, aware
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra_answers import aware
 from iot_pipeline.clients.cassandra_errors import DRIVER_ERRORS, translate
 from iot_pipeline.core.times import in_utc
 

@@ -6,7 +6,8 @@ Writing is `reading_store` and, packed, `packed_batch`.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from iot_pipeline.clients.cassandra import DAY_ZERO, CassandraClient, PendingAnswer, ms_of
+from iot_pipeline.clients.cassandra import CassandraClient
+from iot_pipeline.clients.cassandra_answers import DAY_ZERO, PendingAnswer, ms_of
 from iot_pipeline.clients.table import Table
 from iot_pipeline.core.proof.deletions import Deletion
 from iot_pipeline.core.proof.read_back import StoredRow

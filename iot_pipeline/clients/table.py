@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from iot_pipeline.clients.cassandra import PLAIN_TUPLES, SERIAL, CassandraClient, PendingAnswer
+from iot_pipeline.clients.cassandra import PLAIN_TUPLES, SERIAL, CassandraClient
+from iot_pipeline.clients.cassandra_answers import PendingAnswer
 
 T = TypeVar("T")
 
