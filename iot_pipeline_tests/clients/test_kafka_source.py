@@ -113,6 +113,11 @@ def _poll_until_it_fails(source: KafkaRangeSource) -> None:
         assert source.poll(0.2) == []
 
 
+def _poll_until_it_stops(source: KafkaRangeSource) -> None:
+    while not source.stopped:
+        assert source.poll(0.2) == []
+
+
 def test_a_lost_offset_is_asked_about_again_until_kafka_says_where_its_log_is(
     kafka_wire: str,
 ) -> None:
@@ -123,8 +128,7 @@ def test_a_lost_offset_is_asked_about_again_until_kafka_says_where_its_log_is(
         for _ in range(3):
             with pytest.raises(KafkaUnavailableError, match=r"source_lost\[0\] at 50.*no such"):
                 _poll_until_it_fails(source)
-        while not source.stopped:
-            assert source.poll(0.2) == []
+        _poll_until_it_stops(source)
         assert isinstance(source.stopped[0], TopicChangedError)
         assert "the log ends at 10" in str(source.stopped[0])
     finally:
@@ -139,11 +143,10 @@ def test_a_lost_offset_is_asked_about_again_while_brokers_do_not_agree_on_who_le
     source = _beyond_the_log(kafka_wire, "source_disputed")
     try:
         with pytest.raises(KafkaUnavailableError, match="do not agree"):
-            _poll_until_it_fails(source)
+            _poll_until_it_stops(source)
         assert source.stopped == {}
         dispute.clear()
-        while not source.stopped:
-            assert source.poll(0.2) == []
+        _poll_until_it_stops(source)
         assert isinstance(source.stopped[0], TopicChangedError)
     finally:
         source.close()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import dagster as dg
 import psutil
 import pytest
 
+from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.core.ingest.run_costs import Mode, Place, lane_name
 from iot_pipeline.core.ledger.chain import Outcome, sum_counts
-from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.core.reading.offsets import OffsetRange, Watermarks
 from iot_pipeline.defs.ingest import run_config_for
 from iot_pipeline.defs.instance import prepare_instance
 from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import RunProcess
-from iot_pipeline.errors import OffsetsExpiredError
+from iot_pipeline.errors import KafkaUnavailableError, OffsetsExpiredError, PipelineError
 from iot_pipeline.stages.checks import throughput_is_usual
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
@@ -290,3 +292,35 @@ def test_the_ledger_reads_alike_after_it_was_folded(
     assert sum_counts(e.counts for e in chain.entries) == sum_counts(e.counts for e in before)
     assert dagster.materialize().is_success
     assert dagster.launch("checks").red == {}
+
+
+def test_a_leader_that_does_not_answer_takes_its_own_partition_and_no_tick_fails(
+    dagster: Dagster, pipeline: Pipeline
+) -> None:
+    # Enough devices that each partition has some.
+    produce(pipeline.brokers, pipeline.topic, fleet("d", 100, 500))
+    assert isinstance(dagster.tick(), dg.RunRequest)
+    whole = KafkaLog.watermarks
+
+    def without_the_last(
+        self: KafkaLog,
+        topic: str,
+        *,
+        only: Collection[int] | None = None,
+        silent: dict[int, PipelineError] | None = None,
+    ) -> list[Watermarks]:
+        marks = whole(self, topic, only=only)
+        if silent is None:
+            return marks
+        silent[marks[-1].partition] = KafkaUnavailableError("its leader does not answer")
+        return marks[:-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(KafkaLog, "watermarks", without_the_last)
+        outcome = dagster.drain_by_sensor()
+        assert outcome.run.status == dg.DagsterRunStatus.FAILURE
+        assert "its leader does not answer" in outcome.failure
+        # The others are drained: there is nothing to ask a run for.
+        assert "its leader does not answer" in str(dagster.tick())
+    assert dagster.drain_by_sensor().run.status == dg.DagsterRunStatus.SUCCESS
+    assert "nothing lags" in str(dagster.tick())
