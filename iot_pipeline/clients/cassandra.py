@@ -55,6 +55,8 @@ PLAIN_TUPLES = "plain_tuples"
 # The driver looks at intervals, and may ask only at the second look.
 _SILENT_SECONDS = 1
 _ANSWER_SECONDS = 3
+# With no other node to turn to, one that stands still for some seconds is waited for.
+_ALONE_SECONDS = 10
 
 
 # So long a node has to take a connection in, the first time, where there are others. The driver
@@ -121,7 +123,7 @@ class CassandraClient:
             protocol_version=4,
             control_connection_timeout=self._connect_timeout,
             idle_heartbeat_interval=_SILENT_SECONDS,
-            idle_heartbeat_timeout=_ANSWER_SECONDS,
+            idle_heartbeat_timeout=_ANSWER_SECONDS if self._has_others else _ALONE_SECONDS,
             reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None),
             # Without it a batch over 4 KiB waits 44 ms for the delayed ACK of its first part.
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
@@ -161,9 +163,15 @@ class CassandraClient:
             ) from exc
         assert isinstance(self._session, Session)
 
+    @property
+    def _has_others(self) -> bool:
+        """Whether there is more than one node, by the settings."""
+        is_bundle = bool(self.settings.cassandra_secure_connect_bundle)
+        return is_bundle or len(self.settings.contact_points) > 1
+
     def _open(self, options: dict[str, Any]) -> None:
-        has_others = len(self.settings.contact_points) > 1 and "cloud" not in options
-        if has_others and self._connect_timeout > _SOON_SECONDS:
+        is_soon = self._has_others and "cloud" not in options
+        if is_soon and self._connect_timeout > _SOON_SECONDS:
             try:
                 self._open_within(_SOON_SECONDS, options)
             except DRIVER_ERRORS as exc:

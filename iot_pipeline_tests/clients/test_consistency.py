@@ -88,11 +88,16 @@ def test_a_keyspace_is_replicated_by_datacenter(pipeline: Pipeline) -> None:
         )
 
 
-def test_a_node_that_says_nothing_is_left_within_seconds(pipeline: Pipeline) -> None:
-    with CassandraClient(pipeline.settings) as client:
+def test_a_node_that_says_nothing_is_left_soon_where_there_are_others_and_else_waited_for(
+    pipeline: Pipeline,
+) -> None:
+    names = {"contact_points": (*pipeline.settings.contact_points, "localhost")}
+    with CassandraClient(pipeline.settings.model_copy(update=names)) as client:
         cluster = client.session.cluster
         # Just before the first look it may have said something: asked at the second one.
         assert 2 * cluster.idle_heartbeat_interval + cluster.idle_heartbeat_timeout <= 5
+    with CassandraClient(pipeline.settings) as alone:
+        assert alone.session.cluster.idle_heartbeat_timeout >= 10
 
 
 def test_the_driver_knows_the_replicas_of_a_row_and_reads_no_table_of_the_cluster(
