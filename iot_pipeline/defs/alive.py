@@ -7,7 +7,6 @@ looks, and counts while it can look; no clock of one machine is compared with an
 """
 
 import platform
-import sys
 import threading
 import time
 import zlib
@@ -17,9 +16,9 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import dagster as dg
-from sqlalchemy.exc import SQLAlchemyError
 
 from iot_pipeline.defs.names import HAS_A_PROCESS, LANE, PROCESS, RunProcess
+from iot_pipeline.defs.storage import storage_errors
 
 SIGN_SECONDS = 10.0
 # A run without a new one for this time, as seen by one process, is ended: some may be missed.
@@ -58,7 +57,7 @@ def signs_of_life(
     def give(number: int) -> None:
         try:
             instance.daemon_cursor_storage.set_cursor_values({key: f"{run_id} {number}"})
-        except _storage_errors():
+        except storage_errors():
             # The run has no use for Dagster's storage now; it is reached again, or the run
             # says itself that it is not.
             pass
@@ -83,11 +82,6 @@ def _key(lane: str, run_id: str) -> str:
     # Places of a lane are few, for rows of ended runs stay; and more than one, for a run that waits
     # for lanes, or steps aside, gives signs beside the one at work.
     return f"iot/sign_of_life/{lane}/{zlib.crc32(run_id.encode()) % _PLACES}"
-
-
-def _storage_errors() -> tuple[type[Exception], ...]:
-    postgres = sys.modules.get("dagster_postgres.utils")
-    return (SQLAlchemyError, *([postgres.DagsterPostgresException] if postgres else []))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ingest.run_costs import Mode, Place, lane_name
@@ -20,6 +22,7 @@ from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import ACHIEVED, RunProcess
 from iot_pipeline.defs.verdicts import Verdicts
 from iot_pipeline.stages.checks import throughput_is_usual
+from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.defs.keys import CHECK_KEYS, SENSOR_DATA
@@ -136,6 +139,53 @@ def test_a_run_says_what_it_achieved_before_its_first_report(
     produce(pipeline.brokers, pipeline.topic, fleet("d", 5, 200), partition=0)
     assert dagster.launch("ingest", follow_config()).is_success
     assert said == [("0:0-200", True)]
+
+
+def test_following_goes_on_while_dagsters_storage_is_away_and_its_reports_are_the_run(
+    dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first report on nothing is taken, until three reports could not be told."""
+    is_told = threading.Event()
+
+    def until_told(seconds: float, should_stop: Callable[[], bool]) -> Follow:
+        return Follow(seconds, should_stop=lambda: is_told.is_set() or should_stop())
+
+    monkeypatch.setenv("IOT_FOLLOW_SECONDS", "600")
+    monkeypatch.setattr(follow_run, "Follow", until_told)
+    add_run_tags = dg.DagsterInstance.add_run_tags
+    store = dagster.instance.event_log_storage
+    store_event, kinds = store.store_event, Counter[str]()
+
+    def take(event: dg.EventLogEntry) -> None:
+        kind = event.dagster_event.event_type_value if event.dagster_event else "line"
+        kinds[kind] += 1
+        is_away = kinds["ASSET_MATERIALIZATION"] and kinds["refused"] < 3
+        if is_away and kind == "ASSET_OBSERVATION":
+            kinds["refused"] += 1
+        if is_away and kind in ("ASSET_OBSERVATION", "line", "ENGINE_EVENT"):
+            raise OperationalError("INSERT", {}, Exception("no connection"))
+        store_event(event)
+        if kind == "ASSET_OBSERVATION" and kinds["refused"]:
+            is_told.set()
+
+    def tag(self: dg.DagsterInstance, run_id: str, new_tags: Any) -> None:
+        if ACHIEVED in new_tags and kinds["refused"] in (1, 2):
+            raise OperationalError("UPDATE", {}, Exception("no connection"))
+        add_run_tags(self, run_id, new_tags)
+
+    monkeypatch.setattr(store, "store_event", take)
+    monkeypatch.setattr(dg.DagsterInstance, "add_run_tags", tag)
+    with _arriving(pipeline):
+        outcome = dagster.launch("ingest", follow_config())
+    assert outcome.is_success, outcome.failure
+    assert kinds["refused"] == 3
+    reports = _reports(dagster)
+    chain = read_chain(pipeline.connections.ledger, pipeline.topic, range(4))
+    total = sum_counts(entry.counts for entry in chain.entries)
+    assert sum(report["stored"] for report in reports) == total.stored > 0
+    tiles = join_ranges([item for report in reports for item in _ranges(report)])
+    achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
+    assert sorted(tiles, key=str) == sorted(achieved, key=str)
 
 
 def test_a_red_blocking_check_ends_the_run_and_fails_it(
