@@ -172,6 +172,8 @@ class Settings(
     """LOCAL_SERIAL only when one datacenter alone ingests"""
 
     # How Dagster runs it.
+    sign_seconds: float = Field(10, ge=1, le=60)
+    """how often a run tells other machines that it lives; after six times without it is ended"""
     ingest_mode: Literal["drain", "follow"] = "drain"
     """runs of the sensor: drain what lags and end, or stay and follow the topic"""
     lanes: int = Field(1, ge=1, le=64)

@@ -145,7 +145,8 @@ def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, pipeline: P
     lane = lane_of(context.run, pipeline)
     limit = asked_limit(config.max_rows_per_second, config.max_bytes_per_second)
     # One that waits for lanes holds them up, so it gives signs meanwhile.
-    with signs_of_life(context.instance, context.run.run_id, lane.tag):
+    every = pipeline.settings().sign_seconds
+    with signs_of_life(context.instance, context.run.run_id, lane.tag, every):
         if not _enter(lane, context):
             return
         with spared(context.log) as pass_on, connected(context, pipeline) as connections:
