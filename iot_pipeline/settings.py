@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
-from datetime import date, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
@@ -29,6 +29,7 @@ from pydantic import (
 from iot_pipeline import (
     settings_alerts,
     settings_cassandra,
+    settings_dagster,
     settings_kafka,
     settings_registry,
 )
@@ -37,11 +38,12 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.proof.dead_letters import dead_letter_topic_of
 from iot_pipeline.core.reading.declaration import SEED, Declaration
 from iot_pipeline.core.reading.messages import ReadingRules
-from iot_pipeline.core.reading.quantities import LIMITS, NO_GREATEST, NO_LEAST, Quantity
+from iot_pipeline.core.reading.quantities import LIMITS, Quantity
 from iot_pipeline.core.reading.retention import Retention
 from iot_pipeline.errors import ConfigurationError
 from iot_pipeline.settings_alerts import AlertSettings
 from iot_pipeline.settings_cassandra import CassandraSettings
+from iot_pipeline.settings_dagster import DagsterSettings, split
 from iot_pipeline.settings_kafka import KafkaSettings, is_secret, take_properties
 from iot_pipeline.settings_local import LocalSettings, Port
 from iot_pipeline.settings_reading import declared_limits, read_declaration
@@ -54,10 +56,8 @@ from iot_pipeline.settings_sources import (
     read_env_file,
     take_secrets_from_files,
 )
+from iot_pipeline.settings_words import GONE, HIDDEN, explain, shown
 from iot_pipeline.tls import Tls
-
-# What Dagster takes for one.
-_OWNER = re.compile(r"team:\S+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 
 
 def _limits() -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -75,7 +75,13 @@ else:
 
 
 class Settings(
-    LocalSettings, KafkaSettings, CassandraSettings, RegistrySettings, AlertSettings, _Limits
+    LocalSettings,
+    KafkaSettings,
+    CassandraSettings,
+    RegistrySettings,
+    AlertSettings,
+    DagsterSettings,
+    _Limits,
 ):
     """All settings, valid, immutable. Durations are seconds, sizes are as the name ends.
 
@@ -171,53 +177,6 @@ class Settings(
     serial_consistency: Literal["SERIAL", "LOCAL_SERIAL"] = "SERIAL"
     """LOCAL_SERIAL only when one datacenter alone ingests"""
 
-    # How Dagster runs it.
-    sign_seconds: float = Field(10, ge=1, le=60)
-    """how often a run tells other machines that it lives; after six times without it is ended"""
-    ingest_mode: Literal["drain", "follow"] = "drain"
-    """runs of the sensor: drain what lags and end, or stay and follow the topic"""
-    lanes: int = Field(1, ge=1, le=64)
-    """ingest runs of the topic that may work side by side, each on every n-th Kafka partition"""
-    run_max_records: int = Field(5_000_000, ge=1)
-    """offsets one run drains at most; the next takes the rest"""
-    lag_limit_seconds: float = Field(60, gt=0)
-    """the check lag_is_within_limit warns above this"""
-    freshness_seconds: float = Field(0, ge=0, le=31_536_000)
-    """seconds without a run that ingests until Dagster calls sensor_data stale; 0: never"""
-    owners: tuple[str, ...] = ("team:data-engineering",)
-    """owners of the assets in Dagster: team:NAME or e-mail addresses, comma-separated"""
-    code_url: str = Field(
-        "",
-        pattern=r"^(https?://[^\s@]+)?$",
-        json_schema_extra={"form": "an address such as https://host/path, without a login"},
-    )
-    """page with the code of this deployment, to which the assets in Dagster link; empty: no link"""
-    check_seconds: float = Field(20, gt=0, le=600)
-    """how long a check on its own may count rows"""
-    dead_letter_share: float = Field(0.01, ge=0, le=1)
-    """the check dead_letters_are_few warns above this share"""
-    superseded_share: float = Field(0.01, ge=0, le=1)
-    """the check superseded_are_few warns above this share"""
-
-    run_history_days: float = Field(7, ge=0)
-    """how long successful Dagster runs are kept"""
-    failed_run_history_days: float = Field(30, ge=0)
-    """how long failed and ended Dagster runs are kept"""
-    run_history_runs: int = Field(20_000, ge=1)
-    """Dagster runs kept at most, the newest; about 200 KB each"""
-    ledger_detail_days: float = Field(1, ge=1)
-    """older ledger rows become one a day and Kafka partition"""
-    report_days: float = Field(90, ge=0)
-    """how long health reports are kept"""
-
-    # Rollups.
-    rollup_start: date | None = None
-    """first day of the rollups' partitions in Dagster; empty: the day with which readings begin"""
-    rollup_refresh_seconds: float = Field(600, ge=10, le=86_400)
-    """today's rollups are rebuilt at most this often"""
-    rollup_quiet_seconds: float = Field(60, ge=0, le=86_400)
-    """earlier days are rebuilt when nothing touched them for this long"""
-
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
         """Read the environment over `.env` over the defaults, and check all of it.
@@ -251,7 +210,7 @@ class Settings(
         if unknown:
             raise ConfigurationError(
                 f"{', '.join(f'IOT_{name.upper()}' for name in unknown)}: no such setting; "
-                + _GONE.get(unknown[0], "`iot settings` lists those there are")
+                + GONE.get(unknown[0], "`iot settings` lists those there are")
             )
         properties, from_file = take_properties(given)
         origins |= from_file | take_secrets_from_files(given, secrets)
@@ -266,12 +225,10 @@ class Settings(
         settings._origins, settings._kafka_properties = origins, properties
         return settings
 
-    @field_validator("contact_points", "accept_topic_risks", "owners", mode="before")
+    @field_validator("contact_points", "accept_topic_risks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return split(value)
 
     @field_validator("contact_points")
     @classmethod
@@ -283,14 +240,6 @@ class Settings(
                 raise ValueError(
                     "expected host names without ports; IOT_CASSANDRA_PORT is the port"
                 )
-        return value
-
-    @field_validator("owners")
-    @classmethod
-    def _owners(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for owner in value:
-            if not _OWNER.fullmatch(owner):
-                raise ValueError("expected team:NAME or e-mail addresses, comma-separated")
         return value
 
     @field_validator("start_at")
@@ -339,20 +288,13 @@ class Settings(
             *settings_cassandra.wrong_with(self),
             *settings_registry.wrong_with(self),
             *settings_alerts.wrong_with(self),
+            *settings_dagster.wrong_with(self, self.follow_seconds),
         ]
         form = self._declared.format
         if form.asks_registry and not self.registry_url:
             wrong.append(
                 f"IOT_READING={self.reading}: format: {form.name} reads by the schemas of a "
                 "registry: set IOT_REGISTRY_URL, or name a file, `schema: ...`"
-            )
-        stale = self.freshness_seconds
-        # A run that follows materializes once, when it begins.
-        shortest = max(60.0, 2 * self.follow_seconds if self.ingest_mode == "follow" else 0.0)
-        if 0 < stale < shortest:
-            wrong.append(
-                f"IOT_FRESHNESS_SECONDS={stale:g}: expected {shortest:g} or more (twice "
-                "IOT_FOLLOW_SECONDS where runs follow), or 0"
             )
         if wrong:
             raise ValueError("; ".join(wrong))
@@ -438,6 +380,7 @@ class Settings(
         It comes from the environment, from `.env`, from another setting; empty: it is the default.
         """
         inherited: list[type[BaseModel]] = [
+            DagsterSettings,
             KafkaSettings,
             CassandraSettings,
             RegistrySettings,
@@ -456,11 +399,11 @@ class Settings(
             if name == "bootstrap_servers" and not origin and "kafka_port" in self._origins:
                 origin = "IOT_KAFKA_PORT"
             meaning = type(self).model_fields[name].description or ""
-            yield f"IOT_{name.upper()}", _shown(getattr(self, name)), meaning, origin
+            yield f"IOT_{name.upper()}", shown(getattr(self, name)), meaning, origin
         for name in sorted(self._kafka_properties):
             variable = f"IOT_KAFKA__{name.replace('.', '_').upper()}"
             origin = self._origins.get(name, self._origins.get(variable[4:].lower(), ""))
-            yield variable, _HIDDEN, f"librdkafka's {name}", origin
+            yield variable, HIDDEN, f"librdkafka's {name}", origin
 
 
 @cache
@@ -478,61 +421,3 @@ def declared_settings(declaration: Declaration) -> type[Settings]:
         )
     made = type("Settings", (Settings, limits), {"__module__": __name__, "_declared": declaration})
     return cast(type[Settings], made)
-
-
-_HIDDEN = "********"
-# Settings that there were, by name: what to do instead.
-_GONE = {"device_limits": "limits of some devices are `groups:` in the declaration of readings"}
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return _HIDDEN if value.get_secret_value() else ""
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, float) and value in (NO_LEAST, NO_GREATEST):
-        return "no limit"
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}:{number}" for name, number in value.items())
-    return str(value)
-
-
-# What pydantic says of these is about parsing.
-_EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_parsing": "a number",
-    "bool_parsing": "true or false",
-}
-
-
-def form_of(cls: type[Settings], name: str) -> str:
-    """In words, what a setting with a pattern may be."""
-    extra = cls.model_fields[name].json_schema_extra
-    assert isinstance(extra, dict), f"{name} has a pattern and no form in words"
-    return str(extra["form"])
-
-
-# Of an address: it may be a password.
-_LOGIN = re.compile(r"//[^/@\s]*@")
-
-
-def explain(exc: ValidationError, cls: type[Settings]) -> str:
-    """What is wrong with which variable, in words; secrets are not quoted."""
-    lines = []
-    for error in exc.errors():
-        message = error["msg"].removeprefix("Value error, ")
-        if not error["loc"]:
-            lines.append(message)
-            continue
-        name = str(error["loc"][0])
-        if (kind := error["type"]) in _EXPECTED:
-            message = f"expected {_EXPECTED[kind]}"
-        elif kind == "string_pattern_mismatch":
-            message = f"expected {form_of(cls, name)}"
-        shown = _LOGIN.sub("//***@", str(error["input"]))
-        value = _HIDDEN if is_secret(cls, name) else shown
-        lines.append(
-            f"IOT_{name.upper()}={value}: {message} ({cls.model_fields[name].description})"
-        )
-    return "; ".join(lines)

@@ -3,8 +3,8 @@
 The servers are the session's own, on free ports; `IOT_TEST_BOOTSTRAP_SERVERS` and
 `IOT_TEST_CONTACT_POINTS` (with `IOT_TEST_CASSANDRA_PORT`) point the tests at others;
 `IOT_TEST_CASSANDRA_VERSION=4.1` starts that Cassandra instead of the one that is shipped. What
-cannot start is a failure with the server's last words, never a skip. Chaos tests do not take these:
-they start a set of their own with `iot_pipeline_tests.servers.start_services`.
+cannot start is a failure with the server's last words, never a skip. Tests that kill servers do not
+take these: they start a set of their own with `iot_pipeline_tests.servers.start_services`.
 """
 
 import os

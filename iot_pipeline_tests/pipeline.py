@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from iot_pipeline.cli.main import main
+from iot_pipeline.cli.main import EXIT_TRANSIENT, main
 from iot_pipeline.clients.kafka_log import KafkaLog
 from iot_pipeline.connections import Connections, drain_config
 from iot_pipeline.core.reading.row_groups import RowSlice
@@ -27,6 +27,7 @@ from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline_tests.servers import clean_environment
 
 IOT = Path(sys.executable).with_name("iot")
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,14 @@ class Pipeline:
         return drain(plan, self.connections.ports, new_run(), config)
 
     def iot(self, *arguments: str, exit_code: int = 0) -> Any:
-        """Run `iot` in this process; its JSON when that was asked for, else its output."""
-        code, out, err = iot_here(self.env, *arguments)
+        """Run `iot` in this process; its JSON when that was asked for, else its output.
+
+        Where a server stands still for ten seconds a command says "try again", and this does.
+        """
+        for _ in range(_TRIES):
+            code, out, err = iot_here(self.env, *arguments)
+            if code != EXIT_TRANSIENT or exit_code == EXIT_TRANSIENT:
+                break
         assert code == exit_code, f"{arguments}: {code}\n{out}\n{err}"
         return json.loads(out) if "--json" in arguments else out + err
 

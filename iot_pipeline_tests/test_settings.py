@@ -12,7 +12,8 @@ from iot_pipeline.core.fleet.quality import QualityLimits
 from iot_pipeline.core.reading.messages import ReadingRules
 from iot_pipeline.core.reading.quantities import QUANTITIES
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.settings import Settings, form_of
+from iot_pipeline.settings import Settings
+from iot_pipeline.settings_words import form_of
 
 
 def test_the_defaults_are_valid_and_point_at_the_local_services():

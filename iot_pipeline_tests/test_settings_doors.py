@@ -12,8 +12,9 @@ import iot_pipeline.clients
 from iot_pipeline.clients.kafka import NOTICES_SOON, check_config, client_config, raw_config
 from iot_pipeline.connections import open_connections
 from iot_pipeline.errors import ConfigurationError
-from iot_pipeline.settings import Settings, explain
+from iot_pipeline.settings import Settings
 from iot_pipeline.settings_kafka import REFUSED
+from iot_pipeline.settings_words import explain
 
 SECRET = "hunter2-nobody-may-read-this"
 SCRAM = {

@@ -62,6 +62,9 @@ def why_kafka_is_shut(settings: Settings) -> PipelineError | None:
     A password is not tried: the broker's own words about one are `Heard`.
     """
     sasl = "SASL_" if settings.kafka_has_sasl else ""
+    to_encrypt = f"IOT_KAFKA_SECURITY_PROTOCOL={sasl}SSL"
+    if not sasl:
+        to_encrypt += ", or SASL_SSL where it asks for a login too"
     mechanism = settings.kafka_sasl_mechanism.replace("AWS_MSK_IAM", "OAUTHBEARER").encode()
     body = struct.pack(">hhih", _SASL_HANDSHAKE, 1, _CORRELATION_ID, -1)
     body += struct.pack(">h", len(mechanism)) + mechanism
@@ -99,7 +102,7 @@ def why_kafka_is_shut(settings: Settings) -> PipelineError | None:
             int(port),
             settings.kafka_tls,
             struct.pack(">i", len(body)) + body,
-            f"IOT_KAFKA_SECURITY_PROTOCOL={sasl}SSL",
+            to_encrypt,
             f"IOT_KAFKA_SECURITY_PROTOCOL={sasl or ''}PLAINTEXT",
             until,
         )

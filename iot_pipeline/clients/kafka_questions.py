@@ -4,7 +4,7 @@ Belongs here: waiting for answers. Does not belong here: which questions there a
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -27,13 +27,21 @@ _MOST_CLIENTS = 4
 _SLICE_SECONDS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Asked(Generic[_K]):
-    """One client, what it was asked, and when, in monotonic seconds."""
+    """One client, what it was asked, and when, in monotonic seconds.
+
+    An error that is raised holds the frames it came through, and these hold this. So a client that
+    is done with is let go by name: left to the garbage collector, each outage of a process that
+    asks for days leaves clients behind, with their threads and sockets.
+    """
 
     client: Any
     sent: Mapping[_K, "Future[Any]"]
     at: float
+
+    def let_go(self) -> None:
+        self.client = None
 
     @property
     def is_decided(self) -> bool:
@@ -117,22 +125,29 @@ class KafkaQuestions:
             ConfigurationError: none has ever come, and none can by these settings.
             PermanentError: the first answer that is an error.
         """
-        self._passed_over = [one for one in self._passed_over if not one.is_decided]
+        self._keep_undecided(self._passed_over)
         deadline = time.monotonic() + self._timeout
-        # Not `or`: a client's truth is how much waits in its queue.
-        client = self._open() if self._client is None else self._client
-        answers = _Answers(self._put(question, client, self._timeout))
-        # Unless it is known to answer, the next question has a new one.
-        self._client = None
+        answers = _Answers(self._put(question, self._take_kept(), self._timeout))
         try:
             self._gather(answers, question, deadline, doing, right)
         finally:
-            self._passed_over += [
-                one
-                for one in answers.asked
-                if one.client is not self._client and not one.is_decided
-            ]
+            self._keep_undecided([*self._passed_over, *answers.asked])
         return answers.found
+
+    def _take_kept(self) -> Any:
+        """The client that answered last. Unless it does again, the next question has a new one."""
+        # Not `or`: a client's truth is how much waits in its queue.
+        client = self._open() if self._client is None else self._client
+        self._client = None
+        return client
+
+    def _keep_undecided(self, asked: Iterable[_Asked[Any]]) -> None:
+        self._passed_over = []
+        for one in asked:
+            if one.client is self._client or one.is_decided:
+                one.let_go()
+            else:
+                self._passed_over.append(one)
 
     def _gather(
         self,
@@ -214,4 +229,6 @@ class KafkaQuestions:
     def close(self) -> None:
         """Forget the clients; the next question makes a new one."""
         self._client = None
+        for one in self._passed_over:
+            one.let_go()
         self._passed_over.clear()

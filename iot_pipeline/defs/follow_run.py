@@ -95,12 +95,12 @@ class FollowRun(Watcher):
         )
 
     def events(self) -> Events:
-        # A daemon thread: a process that waits for Cassandra ends with the first kill.
-        thread = threading.Thread(target=self._work, name="follow", daemon=True)
-        thread.start()
         runtime = follow_runtime(self.connections.settings.follow_seconds)
         tags = {MODE: FOLLOW, MAX_RUNTIME: runtime}
         self.context.instance.add_run_tags(self.context.run.run_id, tags)
+        # A daemon thread: a process that waits for Cassandra ends with the first kill.
+        thread = threading.Thread(target=self._work, name="follow", daemon=True)
+        thread.start()
         report_at = time.monotonic() + _FIRST_REPORT_SECONDS
         is_red = False
         try:
@@ -190,8 +190,9 @@ class FollowRun(Watcher):
         # Said while it goes on, too: a re-execution of a run that was killed drains these.
         achieved = format_ranges(self.intervals.so_far.ranges)
         if achieved != self._achieved_tag:
-            self._achieved_tag = achieved
             self.context.instance.add_run_tags(self.context.run.run_id, {ACHIEVED: achieved})
+            # Not before: Terminate interrupts at any line, and the end says what was not written.
+            self._achieved_tag = achieved
 
     def _report(self, *, is_last: bool = False) -> _Report:
         """Say what was done since the last report, and check it; True when a check forbids more."""

@@ -20,7 +20,7 @@ _said: list[tuple[str, object]] = []
 
 @pytest.fixture(scope="package")
 def chaos_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServices]:
-    """A set of the chaos suite's own, as shipped: the commit log is synced in groups."""
+    """For tests that kill them, as shipped: the commit log is synced in groups."""
     started = start_services(tmp_path_factory.mktemp("chaos"))
     try:
         yield started

@@ -29,9 +29,9 @@ def crash_committed(world: World) -> None:
 
 
 def test_the_oracle_notices_a_checkpoint_that_moves_before_its_rows(
-    chaos_services: OwnServices, seed: int
+    services: OwnServices, seed: int
 ) -> None:
-    world = World.on(chaos_services, seed)
+    world = World.on(services, seed)
     crash_committed(world)
     verdict = world.ask_oracle()
     assert "lost" in verdict.kinds, verdict
@@ -39,10 +39,10 @@ def test_the_oracle_notices_a_checkpoint_that_moves_before_its_rows(
 
 
 def test_the_oracle_notices_a_row_that_was_silently_dropped(
-    chaos_services: OwnServices, seed: int
+    services: OwnServices, seed: int
 ) -> None:
     # One micro-batch: in a later one a resent reading would put the row back.
-    world = World.on(chaos_services, seed, IOT_MICRO_BATCH_RECORDS="50000")
+    world = World.on(services, seed, IOT_MICRO_BATCH_RECORDS="50000")
     world.load.send(MESSAGES)
     done = world.run(sabotaged("dropped-insert"))
     assert done.returncode == 0, done.stderr
@@ -69,9 +69,9 @@ def overtake(world: World, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["unfenced", "pause"])
 def test_a_zombie_that_wakes_is_fenced_and_without_the_condition_the_oracle_notices(
-    chaos_services: OwnServices, seed: int, kind: str
+    services: OwnServices, seed: int, kind: str
 ) -> None:
-    world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
+    world = World.on(services, seed, IOT_PARTITIONS="1")
     overtake(world, kind)
     verdict = world.ask_oracle()
     if kind == "pause":
@@ -104,9 +104,9 @@ def send_conflicts(world: World) -> None:
 
 
 def test_conflicting_readings_of_one_millisecond_make_whole_rows(
-    chaos_services: OwnServices, seed: int
+    services: OwnServices, seed: int
 ) -> None:
-    world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
+    world = World.on(services, seed, IOT_PARTITIONS="1")
     send_conflicts(world)
     world.drain_all()
     verdict = world.ask_oracle()
@@ -115,9 +115,9 @@ def test_conflicting_readings_of_one_millisecond_make_whole_rows(
 
 @pytest.mark.parametrize("kind", ["open-milliseconds", "write-time-without-offset"])
 def test_the_oracle_notices_equal_write_times_that_are_left_to_cassandra(
-    chaos_services: OwnServices, seed: int, kind: str
+    services: OwnServices, seed: int, kind: str
 ) -> None:
-    world = World.on(chaos_services, seed, IOT_PARTITIONS="1")
+    world = World.on(services, seed, IOT_PARTITIONS="1")
     send_conflicts(world)
     done = world.run(sabotaged(kind))
     assert done.returncode == 0, done.stderr

@@ -37,9 +37,9 @@ def wait_until(world: World, is_true: Callable[[], bool], follower: "Popen[str]"
 
 
 def test_a_topic_made_again_in_the_middle_of_a_run_waits_for_a_person(
-    chaos_services: OwnServices, seed: int
+    services: OwnServices, seed: int
 ) -> None:
-    world = World.on(chaos_services, seed, IOT_PARTITIONS="2")
+    world = World.on(services, seed, IOT_PARTITIONS="2")
     follower = world.start(FOLLOW)
     try:
         world.load.send(1000)
@@ -72,9 +72,9 @@ def test_a_topic_made_again_in_the_middle_of_a_run_waits_for_a_person(
 
 
 def test_records_that_kafka_deletes_in_the_middle_of_a_run_are_recorded_and_the_rest_is_stored(
-    chaos_services: OwnServices, seed: int
+    services: OwnServices, seed: int
 ) -> None:
-    world = World.on(chaos_services, seed, IOT_PARTITIONS="2")
+    world = World.on(services, seed, IOT_PARTITIONS="2")
     dice = random.Random(seed)
     # First contact comes before any fault: what Kafka deletes before it is nobody's loss.
     world.load.send(400)
@@ -105,9 +105,9 @@ def test_records_that_kafka_deletes_in_the_middle_of_a_run_are_recorded_and_the_
 
 
 def test_poison_in_every_position_of_a_micro_batch_stops_nothing(
-    chaos_services: OwnServices, seed: int
+    services: OwnServices, seed: int
 ) -> None:
-    world = World.on(chaos_services, seed, IOT_PARTITIONS="1", IOT_MICRO_BATCH_RECORDS="50")
+    world = World.on(services, seed, IOT_PARTITIONS="1", IOT_MICRO_BATCH_RECORDS="50")
     # Stretches of 51, the first bad at position 0, the next at 1, ...: against micro-batches of
     # about 50 every position meets both of their ends.
     for stretch in range(51):
@@ -150,9 +150,9 @@ def test_a_log_cut_back_and_batches_and_headers_that_cannot_be_read_lose_nothing
 
 
 def test_what_an_open_transaction_holds_back_is_told_and_stored_when_it_ends(
-    chaos_services: OwnServices, seed: int
+    services: OwnServices, seed: int
 ) -> None:
-    world = World.on(chaos_services, seed, IOT_PARTITIONS="2")
+    world = World.on(services, seed, IOT_PARTITIONS="2")
     world.load.send(500)
     with held_back(world):
         world.load.send(2000)

@@ -10,7 +10,14 @@ import click
 import pytest
 
 from iot_pipeline import cli
-from iot_pipeline.cli.main import COMMANDS, EXIT_CLOSED_PIPE, EXIT_CODES, FILES, iot
+from iot_pipeline.cli.main import (
+    COMMANDS,
+    EXIT_CLOSED_PIPE,
+    EXIT_CODES,
+    EXIT_INTERRUPTED,
+    FILES,
+    iot,
+)
 from iot_pipeline.cli.output import first_sentence
 from iot_pipeline_tests.cli.terminals import all_commands
 from iot_pipeline_tests.pipeline import IOT
@@ -102,3 +109,25 @@ print(sorted(heavy & sys.modules.keys()))
 def test_every_option_says_what_it_is_for(name: str, command: click.Command) -> None:
     options = [param for param in command.params if isinstance(param, click.Option)]
     assert [f"{name} --{option.name}" for option in options if not option.help] == []
+
+
+def test_ctrl_c_while_modules_are_loaded_ends_without_a_traceback() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, signal, sys\n"
+            "class Interrupts:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'iot_pipeline.cli.output':\n"
+            "            os.kill(os.getpid(), signal.SIGINT)\n"
+            "sys.meta_path.insert(0, Interrupts())\n"
+            "from iot_pipeline.start import run\n"
+            "run()",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (EXIT_INTERRUPTED, "", "")
+    assert "iot_pipeline.start" in IOT.read_text(), "what is installed begins there"

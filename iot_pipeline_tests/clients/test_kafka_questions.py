@@ -1,5 +1,6 @@
 """A question that a broker leaves unanswered is asked of others, and the first answer counts."""
 
+import gc
 import time
 import weakref
 from concurrent.futures import Future
@@ -144,3 +145,55 @@ def test_a_client_that_was_passed_over_is_let_go_once_what_it_was_asked_is_decid
     time.sleep(1)
     asking.ask(InTime((0, 4)), "asking")
     assert passed_over() is None
+
+
+class Counted:
+    """Stands for a client, and shows when it is gone."""
+
+    def poll(self, seconds: float) -> None:
+        return
+
+
+def test_an_outage_leaves_no_client_to_the_garbage_collector(monkeypatch):
+    made: list[weakref.ref[Counted]] = []
+
+    def open_counted(*_: object) -> Counted:
+        client = Counted()
+        made.append(weakref.ref(client))
+        return client
+
+    monkeypatch.setattr(kafka_questions, "open_client", open_counted)
+    starting = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    refused = KafkaException(KafkaError(KafkaError.INVALID_REQUEST))
+    ways = (
+        InTime(*[(0, starting)] * 4),
+        InTime((0, 1)),
+        InTime((0, refused)),
+        InTime((0, AWAY), (0, 2)),
+        Brokers(),
+    )
+    gc.disable()
+    try:
+        for way in ways:
+            asking, told = questions(0.5), None
+            try:
+                asking.ask(Forgetful(way), "asking")
+            except (KafkaUnavailableError, PermanentError) as error:
+                told = error  # as a run keeps it, with all its frames
+            asking.close()
+            assert [ref() for ref in made] == [None] * len(made), told
+    finally:
+        gc.enable()
+    assert len(made) > 4 + 1 + 1 + 2
+
+
+class Forgetful:
+    """Asks as another does, and holds no client."""
+
+    def __init__(self, other: "InTime | Brokers") -> None:
+        self.other = other
+
+    def __call__(self, client: object, seconds: float) -> "dict[str, Future[int]]":
+        answer = self.other(client, seconds)
+        self.other.asked[-1] = None
+        return answer

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 from sqlalchemy.exc import OperationalError
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
@@ -186,6 +187,27 @@ def test_following_goes_on_while_dagsters_storage_is_away_and_its_reports_are_th
     tiles = join_ranges([item for report in reports for item in _ranges(report)])
     achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
     assert sorted(tiles, key=str) == sorted(achieved, key=str)
+
+
+def test_a_run_that_is_terminated_while_it_says_what_it_achieved_says_it_again(
+    dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terminate interrupts at any line, also within the writing of the tag."""
+    add_run_tags = dg.DagsterInstance.add_run_tags
+    interrupted: list[str] = []
+
+    def interrupt_the_first(self: dg.DagsterInstance, run_id: str, new_tags: Any) -> None:
+        if ACHIEVED in new_tags and not interrupted:
+            interrupted.append(new_tags[ACHIEVED])
+            raise DagsterExecutionInterruptedError
+        add_run_tags(self, run_id, new_tags)
+
+    monkeypatch.setattr(dg.DagsterInstance, "add_run_tags", interrupt_the_first)
+    produce(pipeline.brokers, pipeline.topic, fleet("d", 5, 200), partition=0)
+    outcome = dagster.launch("ingest", follow_config())
+    assert not outcome.is_success
+    assert interrupted == ["0:0-200"]
+    assert outcome.run.tags["dagster/iot_achieved"] == "0:0-200"
 
 
 def test_a_red_blocking_check_ends_the_run_and_fails_it(

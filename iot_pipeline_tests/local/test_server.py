@@ -69,8 +69,9 @@ def until_it_says(server: Server, text: str) -> None:
 
 def test_a_server_that_died_at_start_is_reported_with_its_last_words(server: Server) -> None:
     process = start(server, "print('no room\\nlast words'); raise SystemExit(3)")
+    patient = Server(replace(server.service, start_seconds=60), server.run_folder)
     with pytest.raises(ServiceError) as caught:
-        wait(server, process)
+        wait(patient, process)
     assert "kafka exited with 3 at start" in str(caught.value)
     assert str(caught.value).endswith("no room\n  last words")
     assert server.process() is None
@@ -78,6 +79,7 @@ def test_a_server_that_died_at_start_is_reported_with_its_last_words(server: Ser
 
 def test_a_server_that_hangs_at_start_is_killed_and_reported(server: Server) -> None:
     process = start(server, "import time; print('thinking'); time.sleep(600)")
+    until_it_says(server, "thinking")
     with pytest.raises(
         ServiceError, match=r"did not answer .* within 1 s and was killed"
     ) as caught:

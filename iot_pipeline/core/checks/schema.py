@@ -24,13 +24,6 @@ _PRIMARY_KEY = re.compile(
     r"PRIMARY KEY \((?:\((?P<several>[^)]*)\)|(?P<one>\w+))(?P<clustering>.*)\)"
 )
 
-# Files as they were before they had places for the quantities: they made the same tables.
-_FORMER = {
-    "001_sensor_data.cql": "e83d841b0bb7e15b1e04951ba91ca64e0e45be549d51c490821e9f0654af505d",
-    "008_hourly_readings.cql": "3c67f2174c8c09cc61d532d18aa95b752c3d846069a62dc2f7513ead5df335fa",
-    "009_daily_readings.cql": "3533624e71dfd62a34f96daf7aa1f5c5206a0732cc23a55abcd27524f5caaec9",
-}
-
 _COLUMNS_SAID = 4
 
 # column -> (type, kind); kinds as system_schema.columns names them.
@@ -136,7 +129,7 @@ def choose_migrations(
     """
     for migration in known:
         name, sha256 = applied.get(migration.version, (migration.name, migration.sha256))
-        if sha256 not in (migration.sha256, _FORMER.get(migration.name)):
+        if sha256 != migration.sha256:
             raise SchemaMismatchError(
                 f"migration {migration.name}: it changed after it was applied as {name} (sha256 "
                 f"{sha256[:12]}…, now {migration.sha256[:12]}…). Restore the file, and put the "

@@ -191,26 +191,25 @@ class AuditResult:
 
 
 _WHY_FORMER = (
-    "{:,} rows are unverifiable: they were written before a rebase, before Kafka lost the end of "
-    "its log, or before it could not give their records out any more"
+    "unverifiable: written before a rebase, before Kafka lost the end of its log, or before it "
+    "could not give the records out any more"
 )
 _WHY_UNPROVEN = {
     **{
-        Fate(outcome.value): f"{{:,}} {outcome}: {how}, `iot losses` lists them"
+        Fate(outcome.value): f"{outcome}: {how}, `iot losses` lists them"
         for outcome, how in LOST_HOW.items()
     },
     Fate.UNVERIFIABLE: (
-        "{:,} are unverifiable: Kafka does not have their records any more, or cannot give them "
-        "out, so no row can be compared with them"
+        "unverifiable: Kafka does not have the records any more, or cannot give them out, so no "
+        "row can be compared with them"
     ),
-    Fate.IN_FLIGHT: "{:,} are in flight: not ingested yet, audit again after the next drain",
+    Fate.IN_FLIGHT: "in flight: not ingested yet, audit again after the next drain",
     Fate.HOLES: (
-        "{:,} are holes: Kafka has no record there (compacted away, aborted, or the end of a "
-        "transaction), so there is nothing to compare"
+        "without a record (holes): compacted away, aborted, or the end of a transaction, so there "
+        "is nothing to compare"
     ),
     Fate.IGNORED: (
-        "{:,} are ignored: by the declaration their messages are no readings, so there is no row "
-        "to compare them with"
+        "ignored: by the declaration no readings, so there is no row to compare the messages with"
     ),
 }
 
@@ -259,9 +258,12 @@ def conclude(result: AuditResult) -> list[str]:
     """Sentences, at least one; "nothing is lost" only of offsets that were looked at."""
     if not result.offsets:
         return ["nothing was audited: the ledger has no offsets there"]
-    former = [_WHY_FORMER.format(result.rows_unverifiable)] if result.rows_unverifiable else []
+    rows = result.rows_unverifiable
+    former = [f"{counted(rows, 'row')} {_WHY_FORMER}"] if rows else []
     unproven = [
-        _WHY_UNPROVEN[fate].format(result.fates[fate]) for fate in UNPROVEN if result.fates[fate]
+        f"{counted(result.fates[fate], 'offset')} {_WHY_UNPROVEN[fate]}"
+        for fate in UNPROVEN
+        if result.fates[fate]
     ]
     if result.live_seconds:
         unproven.append(f"the table sensor_data {dying(result.live_seconds)}")
