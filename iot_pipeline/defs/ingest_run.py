@@ -80,7 +80,8 @@ class _RunLog(Watcher):
             f"{drained.done_offsets:,} of {drained.planned_offsets:,} offsets, "
             f"{drained.total.stored:,} rows stored"
         )
-        self.unheard(lambda: (self.pass_on(), self.say(said)))
+        self.unheard(self.pass_on)
+        self.unheard(lambda: self.say(said))
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         for item in ranges:
