@@ -2,6 +2,7 @@
 # make test      everything, with servers of its own
 # make ui        the UI of a demo in a browser, clicked and photographed for the README
 # make chaos     servers, drains, machines die at random for 29 minutes, one oracle judges (three nodes of each too)
+# make soak      the same for a night
 # make demo      services, schema, a simulated fleet and Dagster's UI, until Ctrl-C
 #                (SCENARIO=rough_day: a fleet with faults; PORT=3001: the UI's port;
 #                SECURE=1: servers with TLS, users and passwords; NODES=3: three of each)
@@ -20,7 +21,7 @@ CHECK_TESTS := -n $(WORKERS) --dist worksteal -m "not services and not chaos and
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := check
-.PHONY: check setup test ui demo demo-once bench chaos compose dashboard lock clean
+.PHONY: check setup test ui demo demo-once bench chaos soak compose dashboard lock clean
 
 setup: $(STAMP)
 
@@ -53,6 +54,9 @@ ui: setup  ## the UI of a demo in a browser (Chromium); writes the README's pict
 
 chaos: setup  ## IOT_CHAOS_MINUTES says how long, IOT_CHAOS_SEED repeats a choice of faults
 	IOT_CHAOS_MINUTES=$${IOT_CHAOS_MINUTES:-18} $(BIN)/pytest -s iot_pipeline_tests/chaos
+
+soak: setup  ## the same for a night
+	IOT_CHAOS_MINUTES=$${IOT_CHAOS_MINUTES:-480} $(BIN)/pytest -s iot_pipeline_tests/chaos
 
 demo: setup  ## until Ctrl-C; SCENARIO=rough_day for a fleet with faults, PORT=3001 for the UI's port
 	@$(BIN)/iot demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(PORT),--port $(PORT)) $(if $(SECURE),--secure) $(if $(NODES),--nodes $(NODES))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from iot_pipeline_tests.chaos.summary import SAID, TALLY
+from iot_pipeline_tests.chaos.summary import ROUND, SAID, TALLY
 from iot_pipeline_tests.servers import OwnServices, start_services
 
 CHAOS_MINUTES = float(os.environ.get("IOT_CHAOS_MINUTES", "1.5"))
@@ -48,6 +48,13 @@ def say(line: str) -> None:
 def tally(processes: int, servers: int, records: int, longest_recovery: float) -> None:
     """Kills of processes and of servers, records acknowledged, and seconds, of one test."""
     _said.append((TALLY, [processes, servers, records, longest_recovery]))
+
+
+@pytest.fixture(autouse=True)
+def _is_a_round(request: pytest.FixtureRequest) -> None:
+    if CHAOS_MINUTES >= LEAST_CHAOS_MINUTES and request.node.get_closest_marker("chaos"):
+        seed = request.getfixturevalue("seed")
+        _said.append((ROUND, {"seed": seed, "minutes": CHAOS_MINUTES}))
 
 
 @pytest.fixture(autouse=True)
