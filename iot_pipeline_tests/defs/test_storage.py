@@ -2,16 +2,24 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from iot_pipeline.core.reading.offsets import OffsetRange
+from iot_pipeline.defs.ingest_run import _RunLog
+from iot_pipeline.defs.resources import NowAndThen
 from iot_pipeline.defs.storage import Unheard, spared
+from iot_pipeline.stages.ingest.progress import DrainProgress
+from iot_pipeline.stages.proof.replay_progress import ReplayProgress
 
 STAGE = logging.getLogger("iot_pipeline.stages.ingest.of_this_test")
 RUN = logging.getLogger("dagster.of_this_test")
+RANGE = OffsetRange(0, 0, 5)
 
 
 @dataclass
@@ -98,3 +106,31 @@ def test_what_was_not_heard_is_asked_again_after_a_minute(monkeypatch: pytest.Mo
     assert asked == [1000.0, 1060.0]
     with pytest.raises(ZeroDivisionError):
         Unheard()(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda watcher: watcher.planned(SimpleNamespace(replay=[], ingest=[RANGE])),
+        lambda watcher: watcher.lost([RANGE]),
+        lambda watcher: watcher.committed(SimpleNamespace(drained=DrainProgress())),
+        lambda watcher: watcher.replayed(ReplayProgress([RANGE])),
+    ],
+    ids=["planned", "lost", "committed", "replayed"],
+)
+def test_a_drain_goes_on_where_its_log_and_its_tags_are_refused(
+    tell: Callable[[_RunLog], None], to_dagster: ToDagster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iot_pipeline.defs.resources._SAID_EVERY_SECONDS", 0.0)
+    refused: list[str] = []
+
+    def refuse(*_: object) -> None:
+        refused.append("tags")
+        raise OperationalError("UPDATE", {}, Exception("no connection"))
+
+    to_dagster.is_away = True
+    run, instance = SimpleNamespace(run_id="a-run"), SimpleNamespace(add_run_tags=refuse)
+    context: Any = SimpleNamespace(log=RUN, run=run, instance=instance)
+    RUN.setLevel(logging.INFO)
+    tell(_RunLog(context, NowAndThen(context), pass_on=lambda: None))
+    assert to_dagster.asked + len(refused) == 1
