@@ -58,8 +58,9 @@ def test_a_redis_that_cannot_be_reached_is_one_sentence_without_its_password(
 
 @pytest.mark.services
 def test_a_home_with_workers_needs_a_storage_that_they_reach_and_a_launcher(
-    redis: Redis, tmp_path: Path
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(POSTGRES_URL, raising=False)
     with pytest.raises(ConfigurationError, match=f"{POSTGRES_URL} is not: Dagster's runs would be"):
         prepare_instance(tmp_path / "home")
     config = tmp_path / CONFIG_NAME
