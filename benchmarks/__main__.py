@@ -44,6 +44,12 @@ def main() -> None:
         help="json,avro,protobuf,json-schema: the same readings in each, through a schema registry",
     )
     parser.add_argument(
+        "--lanes",
+        type=_numbers,
+        default=[],
+        help="1,2,4: that many processes on one topic, drained in turn and followed",
+    )
+    parser.add_argument(
         "--contenders",
         type=lambda t: t.split(","),
         default=[],

@@ -5,9 +5,11 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -39,6 +41,8 @@ _OTHERS_SHARE = 0.35
 _WARM_UP_RATE, _WARM_UP_SECONDS = 5_000, 150.0
 # The series whose ratios the issue asks for come first, the cheap ones fill what time is left.
 _DEVICES_OF_SERIES = 1_000
+# Lanes are for large fleets; of a small one each lane would have a handful of devices.
+_DEVICES_OF_LANES = 10_000
 # The first and the last million, without the start and the end.
 _MILLION, _EDGE = 1_000_000, 200_000
 
@@ -57,6 +61,7 @@ class Wanted:
     follow_devices: int
     commitlogs: list[str]
     formats: list[str]
+    lanes: list[int]
     contenders: list[str]
     nodes: int
     before: Path | None
@@ -141,6 +146,8 @@ class _Servers:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 where = stack.enter_context(registry(folder))
                 self._compare_formats(folder, where)
+        if is_first and wanted.lanes:
+            self._compare_lanes()
 
     def batch_warnings(self) -> list[str]:
         """What Cassandra's log says against batches of ours."""
@@ -191,6 +198,22 @@ class _Servers:
                 self._names = {**where, **declared(form, folder)}
                 self._one(form, "packed", what, lambda env: packed(env, rows), number)
         self._names = {}
+
+    def _compare_lanes(self) -> None:
+        """One topic by so many processes at once, in turn; then following it, at each rate."""
+        wanted = self._wanted
+        what = Load(wanted.rows, _DEVICES_OF_LANES, wanted.partitions)
+        for number in range(wanted.rounds):
+            for lanes in wanted.lanes[:: -1 if number % 2 else 1]:
+                if self._has_time(f"{lanes} lanes, round {number + 1}"):
+                    groups = [range(place, what.partitions, lanes) for place in range(lanes)]
+                    run = partial(drain_in_processes, groups=groups)
+                    self._one(report.LANES.format(lanes), "packed", what, run, number)
+        if wanted.rates:
+            self._follow(_WARM_UP_RATE, _WARM_UP_SECONDS, is_counted=False)
+        for rate, lanes in product(wanted.rates, wanted.lanes):
+            if self._has_time(f"following {rate:,}/s with {lanes} lanes"):
+                self._follow(rate, wanted.follow_seconds, lanes)
 
     def _series(self, name: str, what: Load, run: Callable[[dict[str, str]], Outcome]) -> None:
         if self._has_time(name):
@@ -260,27 +283,48 @@ class _Servers:
         if number is not None:
             self._found.runs.append(done)
 
-    def _follow(self, rate: int, seconds: float, *, is_counted: bool = True) -> None:
+    def _follow(
+        self, rate: int, seconds: float, lanes: int = 1, *, is_counted: bool = True
+    ) -> None:
         what = Load(0, _DEVICES_OF_SERIES, self._wanted.partitions)
         env = self._environment(what, topic=f"bench_follow_{uuid.uuid4().hex[:8]}")
         run_iot(env, "setup")
         command = [_IOT, "drain", "--follow", "--json", "--seconds", str(seconds + 60)]
-        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+        processes = []
         try:
-            time.sleep(_FOLLOW_START_SECONDS)
+            for place in range(lanes):
+                mine = ",".join(map(str, range(place, what.partitions, lanes)))
+                processes.append(
+                    psutil.Popen(
+                        [*command, "--partitions", mine], env=env, stdout=subprocess.DEVNULL
+                    )
+                )
+            time.sleep(_FOLLOW_START_SECONDS * lanes)
+            before = _cpu_seconds(self._services, processes)
             found = probe(_settings(env), rate, seconds, self._wanted.follow_devices)
+            after = _cpu_seconds(self._services, processes)
         finally:
-            process.terminate()
-            process.wait(30)
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait(30)
         _drop(_settings(env))
         summary = found.summary()
+        for kind, used in after.items():
+            summary[f"{kind}_us"] = round((used - before[kind]) / found.sent * 1e6, 1)
         note = "" if is_counted else " (warm-up, not counted)"
-        say(f"{self._commitlog} following {rate:,}/s: {summary}{note}")
+        say(f"{self._commitlog} following {rate:,}/s, lanes: {lanes}: {summary}{note}")
         if not is_counted:
             return
         devices = self._wanted.follow_devices
         self._found.latencies.append(
-            {"commitlog": self._commitlog, "devices": devices, "rate": rate, **summary}
+            {
+                "commitlog": self._commitlog,
+                "devices": devices,
+                "rate": rate,
+                "lanes": lanes,
+                **summary,
+            }
         )
 
     def _prepare(self, env: dict[str, str], what: Load, checkout: Path = ROOT) -> Settings:
@@ -316,9 +360,12 @@ def _drop(settings: Settings) -> None:
         client.execute(f"DROP KEYSPACE {client.keyspace}", doing="dropping the keyspace")
 
 
-def _cpu_seconds(services: OwnServices) -> dict[str, float]:
-    """Of all nodes of a kind together."""
-    found = {"kafka": 0.0, "cassandra": 0.0}
+def _cpu_seconds(services: OwnServices, clients: Iterable[psutil.Process] = ()) -> dict[str, float]:
+    """Of all nodes of a kind together, and of these processes."""
+    found = {"client": 0.0, "kafka": 0.0, "cassandra": 0.0}
+    for client in clients:
+        used = client.cpu_times()
+        found["client"] += used.user + used.system
     for server in services.local.description.servers():
         used = psutil.Process(services.pid(server.name)).cpu_times()
         found[server.service.kind] += used.user + used.system

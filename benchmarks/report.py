@@ -9,6 +9,8 @@ from pathlib import Path
 
 # What rates are compared with: the first of these that ran.
 _BASES = ("before", "handwritten")
+# The series of a drain by so many processes.
+LANES = "lanes: {}"
 _BEGIN, _END = "<!-- results: written by make bench -->", "<!-- end of results -->"
 
 
@@ -35,6 +37,11 @@ class Measurement:
     peak_rss_mb: float
     first_rate: float = 0.0
     last_rate: float = 0.0
+
+    @property
+    def total_us(self) -> float:
+        """CPU of one row, wherever it is spent."""
+        return self.client_us + self.kafka_us + self.cassandra_us
 
 
 @dataclass
@@ -109,6 +116,35 @@ def table(runs: list[Measurement]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _lanes_table(runs: list[Measurement]) -> str:
+    """CPU of a row by lanes, and how many times that of the first line it is, round by round."""
+    groups: dict[str, list[Measurement]] = defaultdict(list)
+    for run in runs:
+        groups[run.series].append(run)
+    first = {run.round: run.total_us for run in groups[min(groups)]}
+    lines = [
+        f"| drained, {runs[0].devices:,} devices | rows | rows/s | client µs/row | Kafka µs/row "
+        "| Cassandra µs/row | all µs/row | × the first | peak RSS MB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in sorted(groups):
+        found = groups[name]
+        times = [run.total_us / first[run.round] for run in found if run.round in first]
+        cells = [
+            name,
+            f"{found[0].rows:,}",
+            _spread([run.rate for run in found]),
+            _spread([run.client_us for run in found], 1),
+            _spread([run.kafka_us for run in found], 1),
+            _spread([run.cassandra_us for run in found], 1),
+            _spread([run.total_us for run in found], 1),
+            _spread(times, 2) if times else "",
+            f"{max(run.peak_rss_mb for run in found):,.0f}",
+        ]
+        lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -118,7 +154,10 @@ def text(found: Found) -> str:
     parts = [f"`{found.command}`: {found.machine}.\n"]
     if found.of_devices():
         parts.append(table(found.of_devices()))
-    others = [run for run in found.runs if run.series != "devices"]
+    lanes = [run for run in found.runs if run.series.startswith(LANES.format(""))]
+    if lanes:
+        parts.append(_lanes_table(lanes))
+    others = [run for run in found.runs if run.series != "devices" and run not in lanes]
     if others:
         lines = [
             "| packed drain, 1,000 devices | commit log | rows | rows/s | client µs/row "

@@ -16,6 +16,8 @@ class DagsterSettings(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    sign_seconds: float = Field(10, ge=1, le=60)
+    """how often a run tells other machines that it lives; after six times without it is ended"""
     ingest_mode: Literal["drain", "follow"] = "drain"
     """runs of the sensor: drain what lags and end, or stay and follow the topic"""
     lanes: int = Field(1, ge=1, le=64)

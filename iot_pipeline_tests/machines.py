@@ -185,16 +185,23 @@ class Machines:
                 os.killpg(self.daemon.pid, signal.SIGKILL)
             self.daemon.wait(30)
 
-    def start_sensor(self) -> None:
-        done = subprocess.run(
+    def monitor_every(self, seconds: int) -> None:
+        """How often the daemon asks the launcher about each run, from its next start on."""
+        config = self.home / CONFIG_NAME
+        there = yaml.safe_load(config.read_text())
+        there["run_monitoring"]["poll_interval_seconds"] = seconds
+        config.write_text(yaml.safe_dump(there))
+
+    def turn_sensor_on(self) -> "subprocess.Popen[str]":
+        """Loads the code, which takes seconds; to be waited for."""
+        return subprocess.Popen(
             [str(BIN / "dagster"), "sensor", "start", "iot_data_lag", "-w", "workspace.yaml"],
             cwd=ROOT,
             env={**clean_environment(self.env), "DAGSTER_HOME": str(self.home)},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
         )
-        assert done.returncode == 0, done.stderr
 
     def runs(self, *statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
         """Of ingestion, newest first; asked by a connection that nothing has happened to."""
@@ -202,16 +209,29 @@ class Machines:
             filters = dg.RunsFilter(job_name="ingest", statuses=list(statuses) or None)
             return list(instance.get_runs(filters, limit=100))
 
-    def was_fenced(self, run_id: str) -> bool:
-        """Whether the run says that another had taken partitions from it."""
-        kind = {dg.DagsterEventType.ASSET_MATERIALIZATION}
+    def _told(self, run_id: str) -> list[tuple[float, dg.AssetObservation]]:
+        """What a run that stays has said after its first report, and when."""
+        kind = {dg.DagsterEventType.ASSET_OBSERVATION}
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
-            entries = instance.all_logs(run_id, of_type=kind)
-            found = [entry.asset_materialization for entry in entries]
-            return any(
-                made is not None and "fenced" in made.metadata and made.metadata["fenced"].value
-                for made in found
-            )
+            return [
+                (entry.timestamp, entry.asset_observation)
+                for entry in instance.all_logs(run_id, of_type=kind)
+                if entry.asset_observation is not None
+            ]
+
+    def has_told_since(self, run_id: str, at: float) -> bool | None:
+        """Whether a run that stays has made a report since then; None: not yet."""
+        return any(told_at > at for told_at, _ in self._told(run_id)) or None
+
+    def why_ended(self, run_id: str) -> str:
+        """`fenced` where the run says that another had taken its partitions, or its failure."""
+        told = [seen.metadata.get("fenced") for _, seen in self._told(run_id)]
+        if any(found is not None and found.value for found in told):
+            return "fenced"
+        kind = {dg.DagsterEventType.STEP_FAILURE}
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            failed = [entry.user_message for entry in instance.all_logs(run_id, of_type=kind)]
+        return failed[-1][:200] if failed else "without a word"
 
     def run(self, run_id: str) -> dg.DagsterRun:
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
@@ -248,9 +268,12 @@ def _place(run: dg.DagsterRun) -> int:
 
 @contextmanager
 def running_machines(
-    folder: Path, env: Mapping[str, str], names: tuple[str, ...], lanes: int
+    folder: Path, env: Mapping[str, str], names: tuple[str, ...], lanes: int, monitor_seconds: int
 ) -> Iterator[Machines]:
-    """A Postgres, a Redis, a daemon whose sensor is on, and a worker on each machine."""
+    """A Postgres, a Redis, a daemon whose sensor is on, and a worker on each machine.
+
+    The daemon asks after each run every `monitor_seconds`.
+    """
     before = {name: os.environ.get(name) for name in (POSTGRES_URL, REDIS_URL)}
     with running_postgres() as postgres, running_redis(folder / "redis") as redis:
         mine = {POSTGRES_URL: postgres.new_database(), REDIS_URL: redis.url}
@@ -259,6 +282,8 @@ def running_machines(
         machines = Machines(folder / "home", {**env, **mine}, postgres, redis)
         try:
             prepare_instance(machines.home, lanes)
+            machines.monitor_every(monitor_seconds)
+            sensor = machines.turn_sensor_on()
             for name in names:
                 place = folder / name
                 place.mkdir(parents=True)
@@ -267,7 +292,8 @@ def running_machines(
             for machine in machines.workers.values():
                 machine.wait_ready()
             machines.lacked = machines.mend(lanes)
-            machines.start_sensor()
+            said, _ = sensor.communicate(timeout=300)
+            assert sensor.returncode == 0, said
             machines.start_daemon()
             yield machines
         finally:

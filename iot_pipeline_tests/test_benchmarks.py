@@ -38,6 +38,18 @@ def test_runs_of_one_series_are_one_line_with_their_spread() -> None:
     )
 
 
+def test_lanes_are_compared_with_one_lane_of_the_same_round() -> None:
+    runs = [
+        replace(_RUN, series=f"lanes: {lanes}", round=number, client_us=us, kafka_us=0.0)
+        for number, costs in enumerate([{1: 1.0, 2: 2.0}, {1: 11.0, 2: 13.0}])
+        for lanes, us in costs.items()
+    ]
+    said = text(Found(runs))
+    assert "| lanes: 1 | 1,000 | 1,000 (1,000–1,000) | 6.0 (1.0–11.0) |" in said
+    assert "| 1.10 (1.10–1.10) | 300 |" in said
+    assert "packed drain" not in said
+
+
 def test_results_replace_those_before_and_leave_the_page_as_it_is(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     begin, end = "<!-- results: written by make bench -->", "<!-- end of results -->"

@@ -1,13 +1,13 @@
 """Runs that only look alive: known by their process on this machine, elsewhere by signs of life.
 
 Dagster's default launcher never notices that a process is gone, and a launcher that can be asked
-says of a host that is dead that its run goes on. So a run at work gives a sign every ten seconds,
-in the storage that all of a Dagster share. Silence is measured by the clock of the machine that
+says of a host that is dead that its run goes on. So a run at work gives a sign every ten seconds
+(IOT_SIGN_SECONDS), in the storage that all of a Dagster share, and each sign says when to expect
+the next. Silence is measured by the clock of the machine that
 looks, and counts while it can look; no clock of one machine is compared with another's.
 """
 
 import platform
-import sys
 import threading
 import time
 import zlib
@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import dagster as dg
-from sqlalchemy.exc import SQLAlchemyError
 
 from iot_pipeline.defs.names import HAS_A_PROCESS, LANE, PROCESS, RunProcess
+from iot_pipeline.defs.storage import storage_errors
 
-SIGN_SECONDS = 10.0
-# A run without a new one for this time, as seen by one process, is ended: some may be missed.
-SILENT_SECONDS = 60.0
-# From one look to the next no more than this counts as silence: two signs.
-_LOOK_COUNTS_SECONDS = 2 * SIGN_SECONDS
+# Of a sign that does not say it, for it was given by a version of before.
+_SIGN_SECONDS = 10.0
+# A run that misses so many, as seen by one process, is ended.
+SILENT_SIGNS = 6
+# From one look to the next no more than this counts as silence.
+_LOOK_COUNTS_SIGNS = 2
 # Between STARTED and the first tag lies a second or two of imports; far more means that the
 # process died there.
 _STARTING_SECONDS = 120.0
@@ -43,7 +44,7 @@ def name_process(
 
 @contextmanager
 def signs_of_life(
-    instance: dg.DagsterInstance, run_id: str, lane: str, every_seconds: float = SIGN_SECONDS
+    instance: dg.DagsterInstance, run_id: str, lane: str, every_seconds: float
 ) -> Iterator[None]:
     """Give them until the block ends, the first before it begins.
 
@@ -57,8 +58,10 @@ def signs_of_life(
 
     def give(number: int) -> None:
         try:
-            instance.daemon_cursor_storage.set_cursor_values({key: f"{run_id} {number}"})
-        except _storage_errors():
+            instance.daemon_cursor_storage.set_cursor_values(
+                {key: f"{run_id} {number} {every_seconds:g}"}
+            )
+        except storage_errors():
             # The run has no use for Dagster's storage now; it is reached again, or the run
             # says itself that it is not.
             pass
@@ -85,11 +88,6 @@ def _key(lane: str, run_id: str) -> str:
     return f"iot/sign_of_life/{lane}/{zlib.crc32(run_id.encode()) % _PLACES}"
 
 
-def _storage_errors() -> tuple[type[Exception], ...]:
-    postgres = sys.modules.get("dagster_postgres.utils")
-    return (SQLAlchemyError, *([postgres.DagsterPostgresException] if postgres else []))
-
-
 @dataclass(frozen=True, slots=True)
 class _Silence:
     """A run's newest sign, for how many seconds nothing came after it, and when that was seen."""
@@ -102,13 +100,23 @@ class _Silence:
     def parse(cls, text: str) -> "_Silence | None":
         """As this machine kept it; None: nothing was kept, or by another machine."""
         node, _, rest = text.partition(" ")
-        if node != platform.node() or rest.count(" ") != 3:
+        if node != platform.node() or rest.count(" ") not in (3, 4):
             return None
         seen_at, seconds, sign = rest.split(" ", 2)
         return cls(sign, float(seconds), float(seen_at))
 
     def __str__(self) -> str:
         return f"{platform.node()} {self.seen_at} {self.seconds} {self.sign}"
+
+    @property
+    def every_seconds(self) -> float:
+        """How soon after its newest sign the next one was to come."""
+        words = self.sign.split()
+        return float(words[2]) if len(words) == 3 else _SIGN_SECONDS
+
+    @property
+    def is_too_long(self) -> bool:
+        return self.seconds >= SILENT_SIGNS * self.every_seconds
 
     def look(self, sign: str, now: float) -> "_Silence":
         """What it is at the next look."""
@@ -117,7 +125,8 @@ class _Silence:
             return _Silence(sign, 0.0, now)
         # A storage that was away took no sign, and no look either. Counting all of that time would
         # end every run elsewhere at the first look after it.
-        return _Silence(sign, self.seconds + min(now - self.seen_at, _LOOK_COUNTS_SECONDS), now)
+        counts = min(now - self.seen_at, _LOOK_COUNTS_SIGNS * self.every_seconds)
+        return _Silence(sign, self.seconds + counts, now)
 
 
 @dataclass(slots=True)
@@ -131,13 +140,14 @@ class Watch:
     is_kept: bool = False
     _seen: dict[str, _Silence] = field(default_factory=dict)
 
-    def silent_seconds(
+    def silence_of(
         self, instance: dg.DagsterInstance, run: dg.DagsterRun, now: float, unsigned: str = ""
-    ) -> float | None:
+    ) -> _Silence | None:
         """Since the run's newest sign was first seen here; None: it never gave one.
 
-        From one look to the next at most 20 s are added: looks have to show a silence. A run that
-        gave no sign is silent since it was first seen, where `unsigned` says what it did not do.
+        From one look to the next two signs are added at most: looks have to show a silence. A run
+        that gave no sign is silent since it was first seen, where `unsigned` says what it did not
+        do.
         """
         key = _key(run.tags.get(LANE, ""), run.run_id)
         kept_as = f"{key}/silence"
@@ -152,11 +162,11 @@ class Watch:
             before = _Silence.parse(found.get(kept_as, ""))
         silence = (before or _Silence(sign, 0.0, now)).look(sign, now)
         # Of a run that gives signs in time, only each new sign is written.
-        if self.is_kept and not 0 < silence.seconds <= SIGN_SECONDS:
+        if self.is_kept and not 0 < silence.seconds <= silence.every_seconds:
             instance.daemon_cursor_storage.set_cursor_values({kept_as: str(silence)})
         self._seen = {r: s for r, s in self._seen.items() if now - s.seen_at < _FORGET_SECONDS}
         self._seen[run.run_id] = silence
-        return silence.seconds
+        return silence
 
 
 # Of the sensors, which look every few seconds; and of a run, which looks at another in its way.
@@ -175,16 +185,17 @@ def why_gone(instance: dg.DagsterInstance, record: dg.RunRecord, watch: Watch = 
         # When it started is told by its own machine's clock.
         if record.start_time is None:
             return None
-        silent = watch.silent_seconds(instance, run, now, _UNNAMED)
-        if silent is None or silent < _STARTING_SECONDS:
+        silence = watch.silence_of(instance, run, now, _UNNAMED)
+        if silence is None or silence.seconds < _STARTING_SECONDS:
             return None
-        return f"it has started, and in {silent:.0f} s did not say which process it is"
+        return f"it has started, and in {silence.seconds:.0f} s did not say which process it is"
     if process.is_here:
         return f"its process {process.pid} on {process.host} is gone" if process.is_gone else None
-    silent = watch.silent_seconds(instance, run, now)
-    if silent is None or silent < SILENT_SECONDS:
+    silence = watch.silence_of(instance, run, now)
+    if silence is None or not silence.is_too_long:
         return None
-    return f"its process {process.pid} on {process.host} gave no sign of life for {silent:.0f} s"
+    silent = f"gave no sign of life for {silence.seconds:.0f} s"
+    return f"its process {process.pid} on {process.host} {silent}"
 
 
 def end_gone_runs(

@@ -1,18 +1,21 @@
 """One ingest run that stays: it follows the topic, and says every ten seconds what it did.
 
 Following happens in a thread of its own with connections of its own, so nothing that is said or
-checked here makes a reading wait. The first report is all checks and the run's one materialization;
-each later one is an observation over what was ingested since the one before, so reports tile the
-run as runs tile the log, and new rows of the checks whose verdict changed or is a minute old.
-Terminate, the end of the run's time and a red blocking check end it the same way: everything
-acknowledged is committed within a second, and the run's tags say which offsets that was.
+checked here makes a reading wait, and while Dagster's storage is away it goes on untold. The first
+report is all checks and the run's one materialization; each later one is an observation over what
+was ingested since the one before, so reports tile the run as runs tile the log, and new rows of the
+checks whose verdict changed or is a minute old. Terminate, the end of the run's time and a red
+blocking check end it the same way: everything acknowledged is committed within a second, and the
+run's tags say which offsets that was.
 """
 
-import queue
+import logging
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -25,6 +28,7 @@ from iot_pipeline.defs.ingest_run import Events, as_results, look_and_tell
 from iot_pipeline.defs.lanes import Lane, format_ranges
 from iot_pipeline.defs.names import ACHIEVED, FOLLOW, MAX_RUNTIME, MODE, follow_runtime
 from iot_pipeline.defs.pipeline import Pipeline
+from iot_pipeline.defs.storage import storage_errors
 from iot_pipeline.defs.verdicts import (
     SAY_AGAIN_SECONDS,
     SAY_GREEN_AGAIN_SECONDS,
@@ -39,6 +43,8 @@ from iot_pipeline.stages.ingest.intervals import Intervals
 from iot_pipeline.stages.ingest.planning import Plan
 from iot_pipeline.stages.ports.ledger import Run
 from iot_pipeline.stages.run_ingest import IngestOutcome, Watcher, new_outcome, run_ingest
+
+_log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
 # The first one comes soon: a person who looks at a new run wants to see it work.
@@ -55,7 +61,8 @@ _Report = Generator[dg.AssetCheckEvaluation | dg.MaterializeResult[None], None, 
 class FollowRun(Watcher):
     """One run of the asset that stays, once it is its turn.
 
-    `connections` are those of the thread that follows, `watching` those of reports and checks.
+    `connections` are those of the thread that follows, `watching` those of reports and checks,
+    `pass_on` takes what other threads said into the run's log.
     """
 
     context: dg.AssetExecutionContext
@@ -63,12 +70,13 @@ class FollowRun(Watcher):
     lane: Lane
     connections: Connections
     watching: Connections
+    pass_on: Callable[[], None]
     limit: SetLimit | None = None
     plan: Plan | None = None
     intervals: Intervals = field(default_factory=Intervals)
     outcome: IngestOutcome = field(init=False)
     _stop: threading.Event = field(default_factory=threading.Event)
-    _lines: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
+    _lines: deque[tuple[int, str]] = field(default_factory=deque)
     _end: "Future[IngestOutcome]" = field(default_factory=Future)
     _reported_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -98,31 +106,35 @@ class FollowRun(Watcher):
         try:
             while thread.is_alive() and not is_red:
                 thread.join(_LOOK_SECONDS)
-                self._pass_on()
-                if not self._achieved_tag:
-                    # With its first commit: a run that ends before its first report said it too.
-                    self._say_achieved()
-                if time.monotonic() < report_at or self.plan is None or not thread.is_alive():
-                    continue
-                report_at += REPORT_SECONDS
-                is_red = yield from self._report()
+                with self._told_later():
+                    self._pass_on()
+                    if not self._achieved_tag:
+                        # With its first commit: a run that ends before its first report said it
+                        # too.
+                        self._say_achieved()
+                    if time.monotonic() < report_at or self.plan is None or not thread.is_alive():
+                        continue
+                    report_at = max(report_at + REPORT_SECONDS, time.monotonic())
+                    is_red = yield from self._report()
         finally:
             self._stop.set()
             thread.join(_END_SECONDS)
-            self._pass_on()
-            self._say_achieved()
+            with self._told_later():
+                self._pass_on()
+                self._say_achieved()
         if not self._end.done():
             return
         self._end.result()
         if self.plan is not None:
             self.intervals.note(self.outcome.drained)
-            yield from self._report(is_last=True)
-            total = self.outcome.drained.total
-            self.context.log.info(
-                "in the whole run %s rows of %s offsets",
-                f"{total.stored:,}",
-                f"{total.accounted:,}",
-            )
+            with self._told_later():
+                yield from self._report(is_last=True)
+                total = self.outcome.drained.total
+                self.context.log.info(
+                    "in the whole run %s rows of %s offsets",
+                    f"{total.stored:,}",
+                    f"{total.accounted:,}",
+                )
 
     # In the thread that follows.
 
@@ -143,9 +155,8 @@ class FollowRun(Watcher):
             self._end.set_exception(exc)
 
     def planned(self, plan: Plan) -> None:
-        self._lines.put(
-            (False, f"following {plan.topic.name} from {plan.lag:,} offsets behind its end")
-        )
+        said = f"following {plan.topic.name} from {plan.lag:,} offsets behind its end"
+        self._lines.append((logging.INFO, said))
         self.plan = plan
 
     def committed(self, outcome: IngestOutcome) -> None:
@@ -154,14 +165,26 @@ class FollowRun(Watcher):
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         for item in ranges:
-            self._lines.put((True, f"LOST: {item} was not read; `iot losses` says why"))
+            said = f"LOST: {item} was not read; `iot losses` says why"
+            self._lines.append((logging.ERROR, said))
 
     # In Dagster's thread.
 
+    @contextmanager
+    def _told_later(self) -> Iterator[None]:
+        """Go on where Dagster's storage is away: what was not told is told when it is back."""
+        try:
+            yield
+        except storage_errors() as exc:
+            said = " ".join(str(exc).split())
+            _log.warning("Dagster's storage is away, following goes on: %s", said)
+
     def _pass_on(self) -> None:
-        while not self._lines.empty():
-            is_error, line = self._lines.get()
-            (self.context.log.error if is_error else self.context.log.info)(line)
+        while self._lines:
+            level, line = self._lines[0]
+            self.context.log.log(level, line)
+            self._lines.popleft()
+        self.pass_on()
 
     def _say_achieved(self) -> None:
         # Said while it goes on, too: a re-execution of a run that was killed drains these.
@@ -175,30 +198,43 @@ class FollowRun(Watcher):
         """Say what was done since the last report, and check it; True when a check forbids more."""
         since, self._reported_at = self._reported_at, datetime.now(UTC)
         so_far, part = self.intervals.take((self._reported_at - since).total_seconds())
-        self._say_achieved()
-        # The next run waits for the end of this one, so the last report looks at free checks only.
-        told = look_and_tell(
-            self.context,
-            self.pipeline,
-            self.watching,
-            self.outcome,
-            part,
-            committed=so_far.ranges,
-            since=since,
-            started_at=self._started_at,
-            is_growing=not is_last,
-            is_quick=is_last and bool(self._written),
-            lane=self.lane,
-        )
-        shown, metadata = told
-        if not self._written:
-            yield from as_results(self.context, self.pipeline, told)
-            self._note(shown)
-        else:
-            self.context.log_event(
-                dg.AssetObservation(self.pipeline.sensor_data, metadata=metadata)
+        is_told = False
+        try:
+            self._say_achieved()
+            # The next run waits for the end of this one, so the last report looks at free checks
+            # only.
+            told = look_and_tell(
+                self.context,
+                self.pipeline,
+                self.watching,
+                self.outcome,
+                part,
+                committed=so_far.ranges,
+                since=since,
+                started_at=self._started_at,
+                is_growing=not is_last,
+                is_quick=is_last and bool(self._written),
+                lane=self.lane,
             )
-            yield from self._show_changes(shown)
+            shown, metadata = told
+            if not self._written:
+                for event in as_results(self.context, self.pipeline, told):
+                    # From the first event on: Dagster takes the materialization of a run once.
+                    is_told = True
+                    self._note(shown)
+                    yield event
+            else:
+                self.context.log_event(
+                    dg.AssetObservation(self.pipeline.sensor_data, metadata=metadata)
+                )
+                is_told = True
+                yield from self._show_changes(shown)
+        except storage_errors():
+            if not is_told:
+                self._reported_at = since
+                self.intervals.give_back()
+            self.outcome.fleet.save()
+            raise
         self.outcome.fleet.save()
         return any(one.is_blocking and not one.passed for one in shown)
 

@@ -34,6 +34,7 @@ from iot_pipeline.defs.names import (
 )
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import connected, failing_with_advice
+from iot_pipeline.defs.storage import spared
 from iot_pipeline.defs.verdicts import Verdicts
 from iot_pipeline.errors import PlanError
 
@@ -144,18 +145,19 @@ def _ingest(context: dg.AssetExecutionContext, config: IngestConfig, pipeline: P
     lane = lane_of(context.run, pipeline)
     limit = asked_limit(config.max_rows_per_second, config.max_bytes_per_second)
     # One that waits for lanes holds them up, so it gives signs meanwhile.
-    with signs_of_life(context.instance, context.run.run_id, lane.tag):
+    every = pipeline.settings().sign_seconds
+    with signs_of_life(context.instance, context.run.run_id, lane.tag, every):
         if not _enter(lane, context):
             return
-        with connected(context, pipeline) as connections:
+        with spared(context.log) as pass_on, connected(context, pipeline) as connections:
             again = inherited_ranges(context.instance, context.run)
             if config.mode is not IngestMode.follow or again is not None:
                 most = config.max_records
-                run = IngestRun(context, pipeline, lane, asked, most, connections, limit)
+                run = IngestRun(context, pipeline, lane, asked, most, connections, pass_on, limit)
                 yield from run.events()
                 return
             with connected(context, pipeline, answer_seconds=_WATCH_SECONDS) as watching:
-                stays = FollowRun(context, pipeline, lane, connections, watching, limit)
+                stays = FollowRun(context, pipeline, lane, connections, watching, pass_on, limit)
                 yield from stays.events()
 
 

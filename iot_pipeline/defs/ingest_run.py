@@ -6,8 +6,9 @@ there.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -22,6 +23,7 @@ from iot_pipeline.defs.pictures import picture_metadata
 from iot_pipeline.defs.pipeline import Pipeline
 from iot_pipeline.defs.resources import NowAndThen
 from iot_pipeline.defs.run_report import RunReport, observations
+from iot_pipeline.defs.storage import Unheard
 from iot_pipeline.defs.verdicts import (
     Shown,
     Verdicts,
@@ -47,12 +49,17 @@ Events = Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]
 
 @dataclass(slots=True)
 class _RunLog(Watcher):
-    """The run's log and tags, while it drains."""
+    """The run's log and tags, while it drains; without them while Dagster's storage is away."""
 
     context: dg.AssetExecutionContext
     say: NowAndThen
+    pass_on: Callable[[], None]
+    unheard: Unheard = field(default_factory=Unheard)
 
     def planned(self, plan: Plan) -> None:
+        self.unheard(lambda: self._say_planned(plan))
+
+    def _say_planned(self, plan: Plan) -> None:
         ranges = format_ranges([*plan.replay, *plan.ingest])
         self.context.instance.add_run_tags(self.context.run.run_id, {RANGES: ranges})
         self.context.log.info("draining %s", ranges or "nothing: nothing lags")
@@ -64,20 +71,22 @@ class _RunLog(Watcher):
 
     def replayed(self, progress: ReplayProgress) -> None:
         planned = sum(item.span for item in progress.planned)
-        self.say(f"{progress.done_offsets:,} of {planned:,} offsets replayed")
+        said = f"{progress.done_offsets:,} of {planned:,} offsets replayed"
+        self.unheard(lambda: self.say(said))
 
     def committed(self, outcome: IngestOutcome) -> None:
         drained = outcome.drained
-        self.say(
+        said = (
             f"{drained.done_offsets:,} of {drained.planned_offsets:,} offsets, "
             f"{drained.total.stored:,} rows stored"
         )
+        self.unheard(self.pass_on)
+        self.unheard(lambda: self.say(said))
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         for item in ranges:
-            self.context.log.error(
-                "LOST: %s was not read; it is in the ledger, `iot losses` says why", item
-            )
+            said = f"LOST: {item} was not read; it is in the ledger, `iot losses` says why"
+            self.unheard(partial(self.context.log.error, said))
 
 
 @dataclass(slots=True)
@@ -94,6 +103,7 @@ class IngestRun:
     asked: Sequence[OffsetRange]
     max_records: int | None
     connections: Connections
+    pass_on: Callable[[], None]
     limit: SetLimit | None = None
 
     def events(self) -> Events:
@@ -117,7 +127,7 @@ class IngestRun:
                 ),
                 self.connections,
                 outcome=outcome,
-                watcher=_RunLog(self.context, NowAndThen(self.context)),
+                watcher=_RunLog(self.context, NowAndThen(self.context), self.pass_on),
             )
         finally:
             self._say_achieved(outcome)

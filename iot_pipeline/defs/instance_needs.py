@@ -27,6 +27,7 @@ from iot_pipeline.defs.workers import (
     why_it_may_hang,
     why_none_is_launched,
 )
+from iot_pipeline.errors import TransientError
 
 _UNIQUE = "applyLimitPerUniqueValue"
 
@@ -58,8 +59,13 @@ class Needs:
         if app is None:
             return cls(instance, lanes, None)
         away = why_none_is_launched(instance)
+        if away is not None:
+            return cls(instance, lanes, [], away)
         queue = getattr(instance.run_launcher, "default_queue", "")
-        return cls(instance, lanes, [] if away else ask_workers(app, queue), away)
+        try:
+            return cls(instance, lanes, ask_workers(app, queue))
+        except TransientError as exc:
+            return cls(instance, lanes, [], str(exc))
 
     @property
     def least(self) -> int:

@@ -162,8 +162,9 @@ def build_rollups(
     def rollups(context: dg.AssetExecutionContext) -> Events:
         """Rebuild when an asset was asked for, then check; else only check."""
         run_id, lane = context.run.run_id, rollup_lane(pipeline)
-        is_at_work = bool(context.selected_asset_keys)
-        with signs_of_life(context.instance, run_id, lane) if is_at_work else nullcontext():
+        is_at_work, every = bool(context.selected_asset_keys), pipeline.settings().sign_seconds
+        signs = signs_of_life(context.instance, run_id, lane, every)
+        with signs if is_at_work else nullcontext():
             # Else the sensor takes a run of more than two minutes for dead.
             name_process(context.instance, run_id)
             with connected(context, pipeline) as connections:

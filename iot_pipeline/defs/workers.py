@@ -10,6 +10,8 @@ from typing import Any
 
 import dagster as dg
 
+from iot_pipeline.errors import TransientError
+
 # Beside the lanes: one run that a person starts, and one of the schedules.
 BESIDE_LANES = 2
 _CONNECT_SECONDS = 5.0
@@ -38,12 +40,16 @@ def why_none_is_launched(instance: dg.DagsterInstance) -> str | None:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0)
         except OperationalError as exc:
-            said = " ".join(str(exc).split()).rstrip(".")
-            return (
-                f"{connection.as_uri()} does not answer, so no run can be handed to a worker: "
-                f"{said}. Runs at work go on"
-            )
+            return _does_not_answer(connection, exc)
     return None
+
+
+def _does_not_answer(connection: Any, exc: Exception) -> str:
+    said = " ".join(str(exc).split()).rstrip(".")
+    return (
+        f"{connection.as_uri()} does not answer, so no run can be handed to a worker: {said}. "
+        "Runs at work go on"
+    )
 
 
 def _connection(app: Any) -> Any:
@@ -89,11 +95,20 @@ class Worker:
 
 
 def ask_workers(app: Any, queue: str) -> list[Worker]:
-    """Those that answer within seconds, on that Redis; may be empty."""
+    """Those that answer within seconds, on that Redis; may be empty.
+
+    Raises:
+        TransientError: the Redis went away meanwhile.
+    """
+    from kombu.exceptions import OperationalError
+
     with _connection(app) as connection:
         asked = {"reply": True, "timeout": _ANSWER_SECONDS, "connection": connection}
-        stats = app.control.broadcast("stats", **asked) or []
-        queues = app.control.broadcast("active_queues", **asked) or []
+        try:
+            stats = app.control.broadcast("stats", **asked) or []
+            queues = app.control.broadcast("active_queues", **asked) or []
+        except (OperationalError, *connection.connection_errors) as exc:
+            raise TransientError(_does_not_answer(connection, exc)) from exc
     return workers_of(stats, queues, queue)
 
 

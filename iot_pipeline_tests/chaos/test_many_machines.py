@@ -6,11 +6,12 @@ test` has one pass, in which each thing dies once; `make chaos` goes on at rando
 
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import dagster as dg
 import psutil
@@ -26,10 +27,15 @@ MINUTES = CHAOS_MINUTES / 4
 LANES = 2
 NAMES = ("north", "east", "south", "west")
 PER_SECOND = 100
-# Of a machine: a minute without a sign, then the sensor, the queue and a worker.
+IS_ROUND = CHAOS_MINUTES >= LEAST_CHAOS_MINUTES
+# The round has both as shipped; where each thing dies once, a silence of 18 s is enough.
+SIGN_SECONDS, MONITOR_SECONDS = (10, 10) if IS_ROUND else (3, 3)
+# Of a machine: six signs that do not come, then the sensor, the queue and a worker.
 RECOVERY_SECONDS = 90
 # Between two looks at Dagster's storage; each opens the instance anew.
 _ASK_SECONDS = 1.0
+# Of Postgres: longer than a run without a sign of life is waited for.
+AWAY_SECONDS = 75.0
 GONE = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(MINUTES * 60 + 1200)]
@@ -42,7 +48,9 @@ class Ingesting:
     world: World
     machines: Machines
     kills: Counter[str] = field(default_factory=Counter)
-    recoveries: list[tuple[float, str]] = field(default_factory=list)
+    recoveries: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    # How runs of frozen machines ended once these woke up.
+    woke_up: Counter[str] = field(default_factory=Counter)
 
     def at_work(self) -> dict[int, tuple[str, str, int]]:
         """Wait until every lane has a run that commits: its id, machine and process, by place."""
@@ -59,7 +67,7 @@ class Ingesting:
             }
             return found if len(found) == LANES else None
 
-        return wait_for(all_commit, 150, self._complain, every_seconds=_ASK_SECONDS)
+        return wait_for(all_commit, 150, self.complain, every_seconds=_ASK_SECONDS)
 
     def committed(self) -> Counter[int]:
         """Offsets by lane."""
@@ -77,12 +85,12 @@ class Ingesting:
         began = time.monotonic()
         time.sleep(1)
         ends = dict(self.world.load.ends)
-        wait_for(lambda: None if self._behind(ends) else True, seconds, self._complain)
+        wait_for(lambda: None if self._behind(ends) else True, seconds, self.complain)
         took = time.monotonic() - began
-        self.recoveries.append((took, what))
+        self.recoveries[what].append(took)
         print(f"chaos: machines: {what}, recovered after {took:.1f} s", flush=True)
 
-    def _complain(self) -> str:
+    def complain(self) -> str:
         runs = [(run.run_id[:8], run.status.value) for run in self.machines.runs()[:9]]
         return f"{self.committed()} {runs} {self.machines.log.read_text()[-2000:]}"
 
@@ -123,8 +131,7 @@ def is_over(run_id: str, pid: int, ingesting: Ingesting) -> None:
         return not psutil.pid_exists(pid) or None
 
     wait_for(ended, 60, lambda: f"{pid} of run {run_id} is at work beside its successor")
-    if ingesting.machines.was_fenced(run_id):
-        ingesting.count("fenced")
+    ingesting.woke_up[ingesting.machines.why_ended(run_id)] += 1
 
 
 def kill_a_run(ingesting: Ingesting, dice: random.Random) -> None:
@@ -145,31 +152,46 @@ def kill_a_worker(ingesting: Ingesting, dice: random.Random) -> None:
     ingesting.machine(name).start()
 
 
-def kill_redis(ingesting: Ingesting, dice: random.Random) -> None:
+@dataclass(frozen=True)
+class Beside:
+    """What runs at work can do without: what it is called, how it dies, how it is there again."""
+
+    name: str
+    kill: Callable[[Machines], object]
+    start: Callable[[Machines], object]
+
+
+BESIDE = (
+    Beside("Redis", lambda there: there.redis.kill(), lambda there: there.redis.start()),
+    Beside("Postgres", lambda there: there.postgres.kill(), lambda there: there.postgres.start()),
+    Beside("daemon and code location", Machines.kill_daemon, Machines.start_daemon),
+)
+
+
+def kill_beside(what: Beside, ingesting: Ingesting, dice: random.Random) -> None:
     ingesting.at_work()
-    ingesting.machines.redis.kill()
-    ingesting.count("Redis")
+    what.kill(ingesting.machines)
+    ingesting.count(what.name)
     goes_on_meanwhile(ingesting)
-    ingesting.machines.redis.start()
-    ingesting.recover("Redis is killed")
+    what.start(ingesting.machines)
+    ingesting.recover(f"{what.name} killed")
 
 
-def kill_postgres(ingesting: Ingesting, dice: random.Random) -> None:
-    ingesting.at_work()
-    ingesting.machines.postgres.kill()
-    ingesting.count("Postgres")
-    goes_on_meanwhile(ingesting)
-    ingesting.machines.postgres.start()
-    ingesting.recover("Postgres is killed")
-
-
-def kill_the_daemon(ingesting: Ingesting, dice: random.Random) -> None:
-    ingesting.at_work()
-    ingesting.machines.kill_daemon()
-    ingesting.count("daemon and code location")
-    goes_on_meanwhile(ingesting)
-    ingesting.machines.start_daemon()
-    ingesting.recover("the daemon is killed")
+def postgres_is_away_for_long(ingesting: Ingesting, dice: random.Random) -> None:
+    """Longer than a run may be silent: those that were at work are the same ones afterwards."""
+    before, machines = ingesting.at_work(), ingesting.machines
+    machines.postgres.kill()
+    ingesting.count(f"Postgres, for {AWAY_SECONDS:.0f} s")
+    until = time.monotonic() + AWAY_SECONDS
+    while time.monotonic() < until:
+        goes_on_meanwhile(ingesting)
+    machines.postgres.start()
+    back_at = time.time()
+    ingesting.recover(f"Postgres away for {AWAY_SECONDS:.0f} s")
+    for run_id, _, _ in before.values():
+        tells = partial(machines.has_told_since, run_id, back_at)
+        wait_for(tells, 60, ingesting.complain, every_seconds=_ASK_SECONDS)
+    assert ingesting.at_work() == before
 
 
 def goes_on_meanwhile(ingesting: Ingesting) -> None:
@@ -183,18 +205,17 @@ def goes_on_meanwhile(ingesting: Ingesting) -> None:
     wait_for(all_grow, 30)
 
 
-FAULTS: dict[str, Callable[[Ingesting, random.Random], None]] = {
-    fault.__name__: fault
-    for fault in (
-        kill_a_run,
-        kill_redis,
-        kill_a_worker,
-        kill_postgres,
-        kill_the_daemon,
-        lose_a_machine,
-        freeze_a_machine,
-    )
-}
+Fault = Callable[[Ingesting, random.Random], None]
+# Each takes a minute or more, the others seconds.
+LONG: tuple[Fault, ...] = (
+    kill_a_worker,
+    lose_a_machine,
+    freeze_a_machine,
+    postgres_is_away_for_long,
+)
+QUICK: tuple[Fault, ...] = (kill_a_run, *(partial(kill_beside, what) for what in BESIDE))
+# After each of them once, so many quick ones come to a long one.
+QUICK_TIMES = 6
 
 
 @pytest.fixture
@@ -204,20 +225,21 @@ def ingesting(services: OwnServices, seed: int, tmp_path: Path) -> Iterator[Inge
         seed,
         IOT_INGEST_MODE="follow",
         # No run ends by itself while a test waits for what ends it.
-        IOT_FOLLOW_SECONDS="600",
+        IOT_FOLLOW_SECONDS="7200",
+        IOT_SIGN_SECONDS=str(SIGN_SECONDS),
         IOT_LANES=str(LANES),
         IOT_PARTITIONS="4",
         IOT_DATA_DIR=str(tmp_path / "data"),
     )
     world.load.per_second = PER_SECOND
-    with running_machines(tmp_path, world.env, NAMES, LANES) as machines:
+    with running_machines(tmp_path, world.env, NAMES, LANES, MONITOR_SECONDS) as machines:
         yield Ingesting(world, machines)
 
 
 def test_each_thing_dies_once_and_every_offset_is_accounted_for(
     ingesting: Ingesting, seed: int
 ) -> None:
-    """Two machines at once, one dead and one asleep: that is a minute, and so is each alone."""
+    """Two machines at once, one dead and one asleep: each alone takes as long."""
     world, machines = ingesting.world, ingesting.machines
     (lacked,) = machines.lacked
     assert "max_concurrent_runs is 8 and the workers have 4 slots" in lacked
@@ -234,13 +256,11 @@ def test_each_thing_dies_once_and_every_offset_is_accounted_for(
     assert not taken_up & {its_machine, other_machine}
     ingesting.machine(other_machine).wake()
     is_over(asleep, pid, ingesting)
-    machines.redis.kill()
-    machines.postgres.kill()
-    machines.kill_daemon()
+    for what in BESIDE:
+        what.kill(machines)
     goes_on_meanwhile(ingesting)
-    machines.redis.start()
-    machines.postgres.start()
-    machines.start_daemon()
+    for what in BESIDE:
+        what.start(machines)
     kill_a_run(ingesting, random.Random(seed))
     _runs_end_when_they_are_told_to(ingesting)
     all_is_accounted_for(ingesting)
@@ -251,11 +271,13 @@ def _runs_end_when_they_are_told_to(ingesting: Ingesting) -> None:
     machines, at_work = ingesting.machines, ingesting.at_work()
     (terminated, _, _), (stopped, name, _) = at_work[0], at_work[1]
     machines.terminate(terminated)
+    began = time.monotonic()
     ingesting.machine(name).stop()
-    ended = partial(_end_of, machines, terminated)
-    assert wait_for(ended, 30, every_seconds=_ASK_SECONDS) == dg.DagsterRunStatus.CANCELED
-    ended = partial(_end_of, machines, stopped)
-    assert wait_for(ended, 30, every_seconds=_ASK_SECONDS) == dg.DagsterRunStatus.FAILURE
+    for run_id, status in ((terminated, "CANCELED"), (stopped, "FAILURE")):
+        found = wait_for(partial(_end_of, machines, run_id), 30, every_seconds=_ASK_SECONDS)
+        assert found.value == status
+        took = time.monotonic() - began
+        print(f"chaos: machines: told to end, {status} after {took:.1f} s", flush=True)
 
 
 def _end_of(machines: Machines, run_id: str) -> dg.DagsterRunStatus | None:
@@ -266,18 +288,18 @@ def _end_of(machines: Machines, run_id: str) -> dg.DagsterRunStatus | None:
 def lanes_survive_what_machines_do(ingesting: Ingesting, seed: int) -> None:
     dice, began = random.Random(seed), time.monotonic()
     ingesting.world.load.start()
-    names = list(FAULTS)
-    while True:
-        for name in names:
-            FAULTS[name](ingesting, dice)
-        if time.monotonic() - began > MINUTES * 60:
-            break
-        dice.shuffle(names)
-    longest, worst = max(ingesting.recoveries)
-    killed = sum(ingesting.kills.values()) - ingesting.kills["fenced"]
+    each = [*LONG, *QUICK]
+    for fault in dice.sample(each, len(each)):
+        fault(ingesting, dice)
+    while time.monotonic() - began < MINUTES * 60:
+        dice.choice([*LONG, *QUICK * QUICK_TIMES])(ingesting, dice)
+    killed = sum(ingesting.kills.values())
+    longest = max(max(took) for took in ingesting.recoveries.values())
     tally(killed, 0, len(ingesting.world.load.acknowledged), longest)
     counts = ", ".join(f"{what} {number}" for what, number in sorted(ingesting.kills.items()))
-    say(f"machines: {counts}; longest recovery {longest:.1f} s ({worst})")
+    say(f"machines: {killed} kills: {counts}; woke up: {dict(ingesting.woke_up)}")
+    for what, took in sorted(ingesting.recoveries.items()):
+        say(f"machines: {what}: goes on after {median(took):.1f} s, {max(took):.1f} at most")
     all_is_accounted_for(ingesting)
 
 
@@ -292,5 +314,5 @@ def all_is_accounted_for(ingesting: Ingesting) -> None:
     assert (audit["lost"], audit["torn"], audit["stray"]) == (0, 0, 0), audit
 
 
-if CHAOS_MINUTES >= LEAST_CHAOS_MINUTES:
+if IS_ROUND:
     test_lanes_survive_what_machines_do = lanes_survive_what_machines_do

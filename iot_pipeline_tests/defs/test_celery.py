@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from iot_pipeline.definitions import build_definitions
-from iot_pipeline.defs import rollup_sensor, workers
+from iot_pipeline.defs import instance_needs, rollup_sensor, workers
 from iot_pipeline.defs.instance import (
     CONFIG_NAME,
     POSTGRES_URL,
@@ -58,8 +58,9 @@ def test_a_redis_that_cannot_be_reached_is_one_sentence_without_its_password(
 
 @pytest.mark.services
 def test_a_home_with_workers_needs_a_storage_that_they_reach_and_a_launcher(
-    redis: Redis, tmp_path: Path
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(POSTGRES_URL, raising=False)
     with pytest.raises(ConfigurationError, match=f"{POSTGRES_URL} is not: Dagster's runs would be"):
         prepare_instance(tmp_path / "home")
     config = tmp_path / CONFIG_NAME
@@ -185,6 +186,15 @@ def test_of_workers_that_cannot_be_asked_the_broker_is_named_and_nothing_else(
         "run_monitoring: start_timeout_seconds is 0" in lack
         for lack in lacks_of(tmp_path, run_monitoring=monitoring)
     )
+
+
+def test_a_broker_that_goes_away_while_workers_are_asked_is_named_as_one_that_was_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REDIS_URL, NOBODY)
+    monkeypatch.setattr(instance_needs, "why_none_is_launched", lambda _: None)
+    _, launcher = lacks_of(tmp_path)
+    assert "run_launcher: redis://:**@127.0.0.1:1/0 does not answer" in launcher
 
 
 def test_of_a_redis_that_others_use_only_the_workers_of_our_queue_count() -> None:

@@ -3,13 +3,15 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
+from sqlalchemy.exc import OperationalError
 
 from iot_pipeline.core.checks.verdicts import CheckVerdict, Severity
 from iot_pipeline.core.ingest.run_costs import Mode, Place, lane_name
@@ -21,6 +23,7 @@ from iot_pipeline.defs.lanes import parse_ranges
 from iot_pipeline.defs.names import ACHIEVED, RunProcess
 from iot_pipeline.defs.verdicts import Verdicts
 from iot_pipeline.stages.checks import throughput_is_usual
+from iot_pipeline.stages.ingest.following import Follow
 from iot_pipeline.stages.ledger.chain import read_chain
 from iot_pipeline_tests.defs.conftest import Dagster
 from iot_pipeline_tests.defs.keys import CHECK_KEYS, SENSOR_DATA
@@ -137,6 +140,54 @@ def test_a_run_says_what_it_achieved_before_its_first_report(
     produce(pipeline.brokers, pipeline.topic, fleet("d", 5, 200), partition=0)
     assert dagster.launch("ingest", follow_config()).is_success
     assert said == [("0:0-200", True)]
+
+
+def test_following_goes_on_while_dagsters_storage_is_away_and_its_reports_are_the_run(
+    dagster: Dagster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first report nothing is taken, until it was refused six times."""
+    is_told = threading.Event()
+
+    def until_told(seconds: float, should_stop: Callable[[], bool]) -> Follow:
+        return Follow(seconds, should_stop=lambda: is_told.is_set() or should_stop())
+
+    monkeypatch.setenv("IOT_FOLLOW_SECONDS", "600")
+    monkeypatch.setattr(follow_run, "Follow", until_told)
+    add_run_tags = dg.DagsterInstance.add_run_tags
+    store = dagster.instance.event_log_storage
+    store_event, refused, taken = store.store_event, Counter[str](), set[str]()
+
+    def refuse(what: str) -> None:
+        if "ASSET_MATERIALIZATION" in taken and refused.total() < 6:
+            refused[what] += 1
+            raise OperationalError("INSERT", {}, Exception("no connection"))
+
+    def take(event: dg.EventLogEntry) -> None:
+        kind = event.dagster_event.event_type_value if event.dagster_event else "line"
+        refuse(kind)
+        store_event(event)
+        if kind == "ASSET_OBSERVATION" and refused:
+            is_told.set()
+        taken.add(kind)
+
+    def tag(self: dg.DagsterInstance, run_id: str, new_tags: Any) -> None:
+        if refused.total() % 3 == 1:
+            refuse("tag")
+        add_run_tags(self, run_id, new_tags)
+
+    monkeypatch.setattr(store, "store_event", take)
+    monkeypatch.setattr(dg.DagsterInstance, "add_run_tags", tag)
+    with _arriving(pipeline):
+        outcome = dagster.launch("ingest", follow_config())
+    assert outcome.is_success, outcome.failure
+    assert refused.total() == 6
+    reports = _reports(dagster)
+    chain = read_chain(pipeline.connections.ledger, pipeline.topic, range(4))
+    total = sum_counts(entry.counts for entry in chain.entries)
+    assert sum(report["stored"] for report in reports) == total.stored > 0
+    tiles = join_ranges([item for report in reports for item in _ranges(report)])
+    achieved = parse_ranges(outcome.run.tags["dagster/iot_achieved"])
+    assert sorted(tiles, key=str) == sorted(achieved, key=str)
 
 
 def test_a_run_that_is_terminated_while_it_says_what_it_achieved_says_it_again(

@@ -101,7 +101,8 @@ def test_reports_of_long_ago_go_and_the_newest_page_stays(tmp_path: Path) -> Non
     assert delete_old_reports(tmp_path / "nothing here", now, 5.0) == 0
 
 
-def test_a_persons_dagster_yaml_stays(tmp_path: Path) -> None:
+def test_a_persons_dagster_yaml_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(POSTGRES_URL, raising=False)
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     prepare_instance(tmp_path)
     assert (tmp_path / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"

@@ -1,6 +1,5 @@
 """Whose turn it is, and what a re-execution is about; no server takes part."""
 
-import threading
 import time
 import uuid
 import zlib
@@ -20,7 +19,6 @@ from iot_pipeline.core.reading.offsets import OffsetRange
 from iot_pipeline.definitions import build_definitions
 from iot_pipeline.defs import ingest
 from iot_pipeline.defs.alive import (
-    SILENT_SECONDS,
     Watch,
     end_gone_runs,
     signs_of_life,
@@ -250,36 +248,22 @@ def _sign_of(instance, run) -> int:
     return max((int(s.split()[1]) for s in signs if s.startswith(run.run_id)), default=0)
 
 
-def _wait_for_another_sign(instance, run) -> None:
-    deadline = time.time() + 30
-    while time.time() < deadline and _sign_of(instance, run) < 2:
-        time.sleep(0.01)
-
-
-def _join_signs() -> None:
-    """The thread that gives them may still write its last one."""
-    for thread in threading.enumerate():
-        if thread.name == "signs of life":
-            thread.join(30)
-
-
-def _give_sign(instance, run, number: int) -> None:
+def _give_sign(instance, run, number: int, every: str = "") -> None:
+    """As another process would; before signs said when the next one comes, without `every`."""
     key = f"iot/sign_of_life/{run.tags['iot/lane']}/{zlib.crc32(run.run_id.encode()) % 16}"
-    instance.daemon_cursor_storage.set_cursor_values({key: f"{run.run_id} {number}"})
+    instance.daemon_cursor_storage.set_cursor_values({key: f"{run.run_id} {number}{every}"})
 
 
 def test_a_run_elsewhere_that_gives_no_sign_for_a_minute_is_ended(shared, definitions, clock):
     record = elsewhere(shared, definitions)
     run, watch = record.dagster_run, Watch()
     for _ in range(3):
-        with signs_of_life(shared, run.run_id, run.tags["iot/lane"]):
+        with signs_of_life(shared, run.run_id, run.tags["iot/lane"], 10):
             pass
         assert end_gone_runs(shared, [record], watch) == []
         assert look(shared, record, watch, clock, 55) is None
         assert "gave no sign of life for 65 s" in str(look(shared, record, watch, clock, 10))
-        with signs_of_life(shared, run.run_id, run.tags["iot/lane"], every_seconds=0.01):
-            _wait_for_another_sign(shared, run)
-        _join_signs()
+        _give_sign(shared, run, 2)
         assert why_gone(shared, record, watch) is None, "it was only slow"
     assert look(shared, record, watch, clock, 55) is None
     clock[0] += 5
@@ -288,6 +272,22 @@ def test_a_run_elsewhere_that_gives_no_sign_for_a_minute_is_ended(shared, defini
     (said,) = end_gone_runs(shared, [record], watch)
     assert "on elsewhere gave no sign of life" in said
     assert shared.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_run_elsewhere_that_gives_signs_more_often_is_ended_sooner(
+    is_kept, shared, definitions, clock
+):
+    record = elsewhere(shared, definitions)
+    run, watch = record.dagster_run, Watch(is_kept=is_kept)
+    _give_sign(shared, run, 1, every=" 3")
+    assert why_gone(shared, record, watch) is None
+    clock[0] += 300  # the storage was away
+    watch = Watch(is_kept=True) if is_kept else watch
+    assert look(shared, record, watch, clock, 10) is None
+    _give_sign(shared, run, 2, every=" 3")
+    assert look(shared, record, watch, clock, 15) is None
+    assert "for 20 s" in str(look(shared, record, watch, clock, 5))
 
 
 # The schedule and the sensor of the rollups look less often than the sensor of ingestion.
@@ -319,7 +319,7 @@ def test_a_run_elsewhere_that_never_gave_one_is_left_to_that_machine(shared, def
     watch = Watch()
     assert why_gone(shared, record, watch=watch) is None
     # Nor is it judged by the sign of the run that had the lane before it.
-    with signs_of_life(shared, str(uuid.uuid4()), record.dagster_run.tags["iot/lane"]):
+    with signs_of_life(shared, str(uuid.uuid4()), record.dagster_run.tags["iot/lane"], 10):
         pass
     assert look(shared, record, watch, clock, 300) is None
 
@@ -332,11 +332,11 @@ def test_a_run_elsewhere_is_judged_by_its_own_signs_beside_one_that_waits_in_its
     place = zlib.crc32(run.run_id.encode()) % 16
     others = map(str, range(1000))
     waits = next(other for other in others if zlib.crc32(other.encode()) % 16 != place)
-    with signs_of_life(shared, run.run_id, run.tags["iot/lane"]):
+    with signs_of_life(shared, run.run_id, run.tags["iot/lane"], 10):
         pass
     assert why_gone(shared, record, watch=watch) is None
-    with signs_of_life(shared, waits, run.tags["iot/lane"]):
-        assert "gave no sign" in str(look(shared, record, watch, clock, SILENT_SECONDS))
+    with signs_of_life(shared, waits, run.tags["iot/lane"], 10):
+        assert "gave no sign" in str(look(shared, record, watch, clock, 60))
 
 
 def test_a_sensor_goes_on_counting_where_its_process_of_before_on_that_machine_stopped(
@@ -344,7 +344,7 @@ def test_a_sensor_goes_on_counting_where_its_process_of_before_on_that_machine_s
 ):
     record = elsewhere(shared, definitions)
     run = record.dagster_run
-    with signs_of_life(shared, run.run_id, run.tags["iot/lane"]):
+    with signs_of_life(shared, run.run_id, run.tags["iot/lane"], 10):
         pass
     assert look(shared, record, Watch(is_kept=True), clock, 50) is None
     clock[0] += 10
@@ -390,7 +390,7 @@ def test_signs_go_on_when_dagsters_storage_was_away(shared, monkeypatch):
         deadline = time.monotonic() + 30
         while len(given) < 5 and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert given[:5] == [f"a-run {number}" for number in range(1, 6)]
+    assert given[:5] == [f"a-run {number} 0.01" for number in range(1, 6)]
     ended = len(given)
     time.sleep(0.1)
     assert len(given) == ended

@@ -40,6 +40,7 @@ class Intervals:
 
     so_far: DrainProgress = field(default_factory=DrainProgress)
     _told: DrainProgress = field(default_factory=DrainProgress)
+    _told_before: DrainProgress = field(default_factory=DrainProgress)
 
     def note(self, progress: DrainProgress) -> None:
         """Called in the run's thread, where `progress` does not change meanwhile."""
@@ -50,6 +51,11 @@ class Intervals:
     def take(self, seconds: float) -> tuple[DrainProgress, DrainProgress]:
         """(all of the run so far, what came since the last call, which took `seconds`)."""
         now = self.so_far
-        part, self._told = since(now, self._told), now
+        part = since(now, self._told)
+        self._told_before, self._told = self._told, now
         part.seconds = seconds
         return now, part
+
+    def give_back(self) -> None:
+        """What was taken last could not be told: the next call takes it, too."""
+        self._told = self._told_before

@@ -12,10 +12,11 @@ from iot_pipeline.stages.ingest.intervals import Intervals
 from iot_pipeline.stages.ingest.progress import DrainProgress
 
 _DAYS = [date(2024, 12, 29), date(2024, 12, 30)]
-# (a new plan first?, partition, stored on one day, rejected) per commit
+# (a new plan first?, partition, stored on one day, rejected, reports that follow, of which all but
+# the last cannot be told) per commit
 _COMMITS = st.lists(
     st.tuples(
-        st.booleans(), st.integers(0, 2), st.integers(0, 5), st.integers(0, 2), st.booleans()
+        st.booleans(), st.integers(0, 2), st.integers(0, 5), st.integers(0, 2), st.integers(0, 3)
     ),
     max_size=30,
 )
@@ -23,13 +24,13 @@ _COMMITS = st.lists(
 
 @given(_COMMITS)
 def test_reports_tile_what_the_run_achieved_and_their_counts_are_its_counts(
-    commits: list[tuple[bool, int, int, int, bool]],
+    commits: list[tuple[bool, int, int, int, int]],
 ) -> None:
     progress, intervals = DrainProgress(), Intervals()
     taken: list[tuple[OffsetRange, Counts]] = []
     ends = {0: 100, 1: 0, 2: 7}
     starts = dict(ends)
-    for number, (is_new, partition, stored, rejected, is_report) in enumerate(commits):
+    for number, (is_new, partition, stored, rejected, reports) in enumerate(commits):
         if is_new:
             starts = dict(ends)
         end = ends[partition] = ends[partition] + stored + rejected
@@ -45,8 +46,12 @@ def test_reports_tile_what_the_run_achieved_and_their_counts_are_its_counts(
         _, known = progress.committed.get(place, (None, Counts()))
         progress.committed[place] = OffsetRange(*place, end), known + new
         intervals.note(progress)
-        if is_report:
-            taken += intervals.take(1.0)[1].parts
+        for report in range(reports):
+            parts = intervals.take(1.0)[1].parts
+            if report == reports - 1:
+                taken += parts
+            else:
+                intervals.give_back()
     so_far, last = intervals.take(1.0)
     taken += last.parts
     assert so_far.parts == progress.parts
