@@ -53,7 +53,13 @@ REFUSED: Mapping[str, str] = {
         (
             *("fetch.queue.backoff.ms", "fetch.wait.max.ms", "queued.max.messages.kbytes"),
             *("max.partition.fetch.bytes", "fetch.message.max.bytes", "fetch.max.bytes"),
-            *("reconnect.backoff.max.ms", "linger.ms", "queue.buffering.max.ms", "batch.size"),
+            *(
+                "session.timeout.ms",
+                "reconnect.backoff.max.ms",
+                "linger.ms",
+                "queue.buffering.max.ms",
+                "batch.size",
+            ),
             *("compression.type", "compression.codec", "queue.buffering.max.kbytes"),
             *("on_delivery", "on_commit", "error_cb", "logger", "log_cb", "stats_cb"),
             *("throttle_cb", "oauth_cb"),

@@ -47,8 +47,10 @@ def test_nothing_is_claimed_of_what_could_not_be_compared(unproven: str) -> None
     assert first == (
         "20 of 700 offsets are proven: none of these is lost or torn, and no row is stray"
     )
-    is_loss = unproven in ("expired", "skipped", "unreadable")
-    assert why.startswith(f"680 {unproven if is_loss else 'are ' + unproven.replace('_', ' ')}")
+    word = {"in_flight": "in flight", "holes": "without a record (holes)"}.get(unproven, unproven)
+    assert why.startswith(f"680 offsets {word}: ")
+    (_, why) = audited(21, stored=20, **{unproven: 1})
+    assert why.startswith(f"1 offset {word}: ")
     (alone, *_) = audited(680, **some)
     if unproven in ("holes", "ignored"):
         assert (
