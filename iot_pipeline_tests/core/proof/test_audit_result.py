@@ -49,7 +49,8 @@ def test_nothing_is_claimed_of_what_could_not_be_compared(unproven: str) -> None
     )
     word = {"in_flight": "in flight", "holes": "without a record (holes)"}.get(unproven, unproven)
     assert why.startswith(f"680 offsets {word}: ")
-    (_, why) = audited(21, stored=20, **{unproven: 1})
+    one: dict[str, Any] = {unproven: 1}
+    (_, why) = audited(21, stored=20, **one)
     assert why.startswith(f"1 offset {word}: ")
     (alone, *_) = audited(680, **some)
     if unproven in ("holes", "ignored"):
