@@ -82,6 +82,8 @@ class FollowRun(Watcher):
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _written: dict[str, tuple[Shown, float]] = field(default_factory=dict)
     _achieved_tag: str = ""
+    _says_achieved: threading.Lock = field(default_factory=threading.Lock)
+    _is_first_told: bool = False
     _metrics: RunMetrics = field(default_factory=RunMetrics)
 
     def __post_init__(self) -> None:
@@ -109,8 +111,7 @@ class FollowRun(Watcher):
                 with self._told_later():
                     self._pass_on()
                     if not self._achieved_tag:
-                        # With its first commit: a run that ends before its first report said it
-                        # too.
+                        # Where the storage was away when the first commit was to be told.
                         self._say_achieved()
                     if time.monotonic() < report_at or self.plan is None or not thread.is_alive():
                         continue
@@ -162,11 +163,20 @@ class FollowRun(Watcher):
     def committed(self, outcome: IngestOutcome) -> None:
         self.intervals.note(outcome.drained)
         self._metrics.committed(outcome)
+        if not self._is_first_told and self.intervals.so_far.ranges:
+            self._is_first_told = True
+            # By a thread that the process waits for. Dagster's may be at work on a report, and
+            # Terminate then ends it there: it does not come back to us.
+            threading.Thread(target=self._say_first, name="first commit").start()
 
     def lost(self, ranges: Sequence[OffsetRange]) -> None:
         for item in ranges:
             said = f"LOST: {item} was not read; `iot losses` says why"
             self._lines.append((logging.ERROR, said))
+
+    def _say_first(self) -> None:
+        with self._told_later():
+            self._say_achieved()
 
     # In Dagster's thread.
 
@@ -188,11 +198,13 @@ class FollowRun(Watcher):
 
     def _say_achieved(self) -> None:
         # Said while it goes on, too: a re-execution of a run that was killed drains these.
-        achieved = format_ranges(self.intervals.so_far.ranges)
-        if achieved != self._achieved_tag:
-            self.context.instance.add_run_tags(self.context.run.run_id, {ACHIEVED: achieved})
-            # Not before: Terminate interrupts at any line, and the end says what was not written.
-            self._achieved_tag = achieved
+        with self._says_achieved:
+            achieved = format_ranges(self.intervals.so_far.ranges)
+            if achieved != self._achieved_tag:
+                self.context.instance.add_run_tags(self.context.run.run_id, {ACHIEVED: achieved})
+                # Not before: Terminate interrupts at any line, and the end says what was not
+                # written.
+                self._achieved_tag = achieved
 
     def _report(self, *, is_last: bool = False) -> _Report:
         """Say what was done since the last report, and check it; True when a check forbids more."""
