@@ -3,8 +3,8 @@
 Dagster's default launcher never notices that a process is gone, and a launcher that can be asked
 says of a host that is dead that its run goes on. So a run at work gives a sign every ten seconds
 (IOT_SIGN_SECONDS), in the storage that all of a Dagster share, and each sign says when to expect
-the next. Silence is measured by the clock of the machine that
-looks, and counts while it can look; no clock of one machine is compared with another's.
+the next. Silence is measured by the clock of the machine that looks, and counts while it can look;
+no clock of one machine is compared with another's.
 """
 
 import platform

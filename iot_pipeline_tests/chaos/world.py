@@ -15,6 +15,7 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from iot_pipeline.cli.main import EXIT_TRANSIENT
 from iot_pipeline.connections import open_connections
 from iot_pipeline.settings import Settings
 from iot_pipeline.stages.requests import retry_transient
@@ -35,7 +36,7 @@ from iot_pipeline_tests.pipeline import IOT, iot_here
 from iot_pipeline_tests.servers import OwnServices, clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-TRY_AGAIN = 75
+TRY_AGAIN = EXIT_TRANSIENT
 # What a drain may end with while servers die: done, fenced, "try again later", SIGKILL of ours.
 EXPECTED_CODES = {0, 3, TRY_AGAIN, -signal.SIGKILL}
 DRAIN_SECONDS = 180
